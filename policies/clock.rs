@@ -1,0 +1,54 @@
+//! Time, injected: whoever needs the time is given a [`Clock`].
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+/// What time it is.
+pub trait Clock: Send + Sync {
+    /// The time of day, which may jump.
+    fn now(&self) -> Timestamp;
+
+    /// Time since some fixed moment, which never goes back.
+    fn elapsed(&self) -> Duration;
+}
+
+/// The machine's own clock.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock {
+    started: Instant,
+}
+
+impl SystemClock {
+    /// Starts counting [`Clock::elapsed`].
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the clock"
+    )]
+    pub fn new() -> Self {
+        Self {
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the clock"
+    )]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}

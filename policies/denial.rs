@@ -1,0 +1,86 @@
+//! Why a request is refused, and the stable code of each reason.
+
+use std::time::Duration;
+
+/// A policy's "no". `Display` is the reason for the log; only the [code](Denial::code) reaches the client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// No credential at all.
+    #[error("no credential was presented")]
+    NotSignedIn,
+    /// A credential that is no good.
+    #[error("the credential is invalid: {0}")]
+    InvalidCredentials(String),
+    /// A credential that was good once.
+    #[error("the credential has expired")]
+    CredentialsExpired,
+    /// A credential that a browser sent by itself, from a foreign page.
+    #[error("the request comes from a foreign site: {0}")]
+    CrossSite(String),
+    /// Nobody said which workspace, and the subject does not have exactly one.
+    #[error("no workspace was named, and the subject does not have exactly one")]
+    WorkspaceRequired,
+    /// Unknown workspace, not a member, or role too low: they look alike from outside.
+    #[error("{0}")]
+    WorkspaceForbidden(String),
+    /// A rate limit is hit.
+    #[error("the rate limit is hit")]
+    RateLimited {
+        /// How long until a next attempt can pass.
+        retry_after: Duration,
+    },
+    /// A quota is used up.
+    #[error("the quota is used up")]
+    QuotaExhausted {
+        /// How long until the next window.
+        retry_after: Duration,
+    },
+}
+
+/// What kind of "no" it is, which decides the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Not signed in.
+    Unauthenticated {
+        /// Whether a credential was presented, and was bad.
+        presented: bool,
+    },
+    /// Signed in, may not.
+    Forbidden,
+    /// May, but not now.
+    Limited {
+        /// How long until it may pass.
+        retry_after: Duration,
+    },
+}
+
+impl Denial {
+    /// The stable code that clients see, and what kind of refusal it is.
+    #[must_use]
+    pub fn describe(&self) -> (&'static str, Class) {
+        match *self {
+            Self::NotSignedIn => ("not_signed_in", Class::Unauthenticated { presented: false }),
+            Self::InvalidCredentials(_) => (
+                "invalid_credentials",
+                Class::Unauthenticated { presented: true },
+            ),
+            Self::CredentialsExpired => (
+                "credentials_expired",
+                Class::Unauthenticated { presented: true },
+            ),
+            Self::CrossSite(_) => ("cross_site", Class::Forbidden),
+            Self::WorkspaceRequired => ("workspace_required", Class::Forbidden),
+            Self::WorkspaceForbidden(_) => ("workspace_forbidden", Class::Forbidden),
+            Self::RateLimited { retry_after } => ("rate_limited", Class::Limited { retry_after }),
+            Self::QuotaExhausted { retry_after } => {
+                ("quota_exhausted", Class::Limited { retry_after })
+            }
+        }
+    }
+
+    /// The stable code that clients see.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.describe().0
+    }
+}

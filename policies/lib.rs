@@ -1,0 +1,71 @@
+//! The policies of imgwire-gate: who may have an upload token.
+//!
+//! Opening this folder is the catalogue: one policy, one file. Nothing here knows HTTP, a database or
+//! Imgwire; what a policy needs from outside is a port ([`Credentials`], [`QuotaStore`], [`Clock`]) that
+//! the service implements.
+//!
+//! Three rules carry the design:
+//!
+//! 1. A policy allows, denies, or allows while holding something: [`Verdict`].
+//! 2. A fault is not a denial: "I cannot tell" is the `Err` of [`Policy::decide`], never a [`Denial`].
+//! 3. What is held is settled, once, when it is known whether a token was issued: [`Permit`].
+//!
+//! # How to add a policy
+//!
+//! 1. Write its file: a settings struct (`Deserialize`, `JsonSchema`, `deny_unknown_fields`) and a type
+//!    that implements [`Policy`].
+//! 2. Give it a variant in [`settings::Kind`], which builds it from its settings.
+//! 3. If it refuses for a reason of its own, add the reason to [`Denial`].
+//!
+//! ```
+//! use policies::{Decision, Deciding, Denial, Evaluating, Policy, Verdict};
+//!
+//! /// Lets in whoever names a workspace.
+//! struct NamesWorkspace;
+//!
+//! impl Policy for NamesWorkspace {
+//!     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
+//!         Box::pin(async move {
+//!             Ok(Decision::from(match evaluating.request.workspace {
+//!                 Some(_) => Verdict::Allow,
+//!                 None => Verdict::Deny(Denial::WorkspaceRequired),
+//!             }))
+//!         })
+//!     }
+//! }
+//! ```
+
+mod chain;
+mod clock;
+mod counter;
+mod denial;
+mod hold;
+mod limit;
+mod policy;
+mod quota;
+mod rate_limit;
+mod rate_limit_state;
+mod request;
+pub mod settings;
+mod signed_in;
+mod units;
+mod window;
+mod workspace_member;
+
+pub use chain::{Chain, Evaluation, Link, Outcome, Overlooked, Reason};
+pub use clock::{Clock, SystemClock};
+pub use counter::{Dimension, Per};
+pub use denial::{Class, Denial};
+pub use hold::{Hold, Permit, Settling};
+pub use limit::LimitState;
+pub use policy::{Deciding, Decision, Evaluating, Facts, Fault, Membership, Pass, Policy, Verdict};
+pub use quota::{Counter, Quota, QuotaSettings, QuotaStore, Reservation, Reserving};
+pub use rate_limit::{RateLimit, RateLimitSettings};
+pub use request::{
+    Claims, Credentials, DeclaredFile, IdentityName, InvalidId, MAX_ID_BYTES, PolicyName,
+    Presented, Purpose, RoutePath, StoreName, Subject, SubjectId, UploadRequest, WorkspaceId,
+};
+pub use signed_in::{SignedIn, SignedInSettings};
+pub use units::Interval;
+pub use window::{Unit, Window, Windows};
+pub use workspace_member::{WorkspaceMember, WorkspaceMemberSettings};

@@ -1,0 +1,100 @@
+//! The vocabulary of a policy: what it sees and what it may answer.
+
+use std::sync::Arc;
+
+use futures_util::future::LocalBoxFuture;
+
+use crate::{Denial, Hold, LimitState, StoreName, Subject, UploadRequest, WorkspaceId};
+
+/// One rule of a chain.
+///
+/// Shared by every worker and every route that names it. Its futures stay on the worker that made them.
+pub trait Policy: Send + Sync {
+    /// Decides on one request.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`] when the policy cannot tell; a "no" is [`Verdict::Deny`].
+    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a>;
+}
+
+/// The answer of [`Policy::decide`], in the making.
+pub type Deciding<'a> = LocalBoxFuture<'a, Result<Decision, Fault>>;
+
+/// What a policy sees of the request that it decides on.
+pub struct Evaluating<'a> {
+    /// What the client asks for.
+    pub request: &'a UploadRequest,
+    /// What the policies before this one found out; a policy adds what it finds out itself.
+    pub facts: &'a mut Facts,
+    /// Whether to count.
+    pub pass: Pass,
+}
+
+/// Whether an evaluation counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pass {
+    /// A token is asked for: limits count.
+    Issue,
+    /// Someone asks what would happen: nothing is consumed and nothing held.
+    Preview,
+}
+
+/// What the chain found out so far.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// Who asks, once `signed_in` has passed.
+    pub subject: Option<Arc<Subject>>,
+    /// The workspace that the subject is known to be a member of, once `workspace_member` has passed.
+    pub membership: Option<Membership>,
+}
+
+/// A workspace that the subject belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// The subject's role in it, where the source tells roles.
+    pub role: Option<String>,
+}
+
+/// A policy's answer.
+pub struct Decision {
+    /// Yes, no, or yes while something is held.
+    pub verdict: Verdict,
+    /// The state of the limit that decided, for the `RateLimit` fields of the answer.
+    pub limit: Option<LimitState>,
+}
+
+impl From<Verdict> for Decision {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            limit: None,
+        }
+    }
+}
+
+/// What a policy says.
+#[must_use]
+pub enum Verdict {
+    /// Go on.
+    Allow,
+    /// Stop here.
+    Deny(Denial),
+    /// Go on; what is held is to be settled when it is known whether a token was issued.
+    Hold(Box<dyn Hold>),
+}
+
+/// A policy cannot tell: something that it depends on is down, slow or talks nonsense.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// A store did not do what it was asked.
+    #[error("store `{store}`: {source}")]
+    Store {
+        /// Which store.
+        store: StoreName,
+        /// What the backend said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}

@@ -1,0 +1,234 @@
+//! `quota`: so many tokens in a window, counted where it survives a crash.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use futures_util::future::LocalBoxFuture;
+use jiff::tz::TimeZone;
+use schemars::JsonSchema;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use serde_spanned::Spanned;
+
+use crate::{
+    Clock, Deciding, Decision, Denial, Evaluating, Facts, Fault, Hold, LimitState, Pass, Per,
+    Policy, PolicyName, StoreName, Unit, Verdict, Window, Windows, settings::OnFailure,
+};
+
+/// Settings of `kind = "quota"`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaSettings {
+    /// What is counted by: any of `user`, `workspace`, `ip`, `purpose`, `route`; `[]` is one for all.
+    pub per: Per,
+    /// How many tokens in a window.
+    pub limit: QuotaLimit,
+    /// How long a window is.
+    pub window: Unit,
+    /// The time zone that windows are aligned to, by its IANA name; left out: UTC.
+    #[serde(default, deserialize_with = "timezone")]
+    #[schemars(with = "Option<String>")]
+    pub timezone: Option<TimeZone>,
+    /// Where it is counted: a name of `[stores]`.
+    #[schemars(with = "StoreName")]
+    pub store: Spanned<StoreName>,
+    /// What to do while the store is down.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+/// How many tokens in a window: for all the same, or by what a claim says.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
+pub enum QuotaLimit {
+    /// The same for all.
+    Fixed(u64),
+    /// By the value of a claim.
+    ByClaim(LimitByClaim),
+}
+
+/// A limit that depends on a claim of the subject, for example its plan.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitByClaim {
+    /// The claim.
+    pub claim: String,
+    /// The limit for each value.
+    pub values: BTreeMap<String, u64>,
+    /// The limit for any other value, and when there is no such claim.
+    pub default: u64,
+}
+
+impl<'de> Deserialize<'de> for QuotaLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LimitVisitor;
+
+        impl<'de> Visitor<'de> for LimitVisitor {
+            type Value = QuotaLimit;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, or { claim = \"...\", values = { ... }, default = ... }")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<QuotaLimit, E> {
+                u64::try_from(number)
+                    .map(QuotaLimit::Fixed)
+                    .map_err(|_| E::custom("the limit must not be negative"))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<QuotaLimit, E> {
+                Ok(QuotaLimit::Fixed(number))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<QuotaLimit, A::Error> {
+                LimitByClaim::deserialize(MapAccessDeserializer::new(map)).map(QuotaLimit::ByClaim)
+            }
+        }
+
+        deserializer.deserialize_any(LimitVisitor)
+    }
+}
+
+fn timezone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TimeZone>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    TimeZone::get(&name).map(Some).map_err(|_| {
+        D::Error::custom(format!(
+            "`{name}` is no time zone; write for example \"Europe/Berlin\""
+        ))
+    })
+}
+
+/// One counter of a quota.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Counter {
+    /// The policy; counters live per policy name.
+    pub policy: PolicyName,
+    /// The key within it, as [`Per::key`] writes it.
+    pub key: String,
+}
+
+/// Where quotas are counted: the port that a store implements.
+///
+/// A store keeps one window per counter and never goes back to an earlier one: asked for a window that
+/// starts before the one it has, it counts on in the one it has. So a clock set back opens no window anew.
+pub trait QuotaStore: Send + Sync {
+    /// Counts one unit in `window`, unless `limit` are counted already.
+    fn reserve(
+        &self,
+        counter: Counter,
+        window: Window,
+        limit: u64,
+    ) -> LocalBoxFuture<'_, Result<Reservation, Fault>>;
+
+    /// How many units are counted, and in which window.
+    fn used(
+        &self,
+        counter: Counter,
+        window: Window,
+    ) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>>;
+}
+
+/// The answer of [`QuotaStore::reserve`], in the making.
+pub type Reserving<'a> = LocalBoxFuture<'a, Result<Reservation, Fault>>;
+
+/// What a store says to a reservation.
+pub enum Reservation {
+    /// One unit is counted, for the time being.
+    Granted {
+        /// Settles it.
+        hold: Box<dyn Hold>,
+        /// Units counted in the window, this one included.
+        used: u64,
+        /// The window it is counted in.
+        window: Window,
+    },
+    /// The limit is reached; nothing was counted.
+    Exhausted {
+        /// The window it would have been counted in.
+        window: Window,
+    },
+}
+
+/// Counts issued tokens in a store.
+pub struct Quota {
+    name: PolicyName,
+    per: Per,
+    limit: QuotaLimit,
+    windows: Windows,
+    store: Arc<dyn QuotaStore>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Quota {
+    /// Builds the policy on its store.
+    #[must_use]
+    pub fn new(
+        name: PolicyName,
+        settings: &QuotaSettings,
+        store: Arc<dyn QuotaStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let timezone = settings.timezone.clone().unwrap_or(TimeZone::UTC);
+        Self {
+            name,
+            per: settings.per.clone(),
+            limit: settings.limit.clone(),
+            windows: Windows::new(settings.window, timezone),
+            store,
+            clock,
+        }
+    }
+
+    fn limit_of(&self, facts: &Facts) -> u64 {
+        match &self.limit {
+            QuotaLimit::Fixed(limit) => *limit,
+            QuotaLimit::ByClaim(by) => facts
+                .subject
+                .as_ref()
+                .and_then(|subject| subject.claims.get(&by.claim)?.as_str())
+                .and_then(|value| by.values.get(value))
+                .copied()
+                .unwrap_or(by.default),
+        }
+    }
+}
+
+impl Policy for Quota {
+    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            let limit = self.limit_of(evaluating.facts);
+            let asked = self.windows.at(now);
+            let counter = Counter {
+                policy: self.name.clone(),
+                key: self.per.key(evaluating.request, evaluating.facts),
+            };
+            let (verdict, used, window) = match evaluating.pass {
+                Pass::Issue => match self.store.reserve(counter, asked, limit).await? {
+                    Reservation::Granted { hold, used, window } => {
+                        (Some(Verdict::Hold(hold)), used, window)
+                    }
+                    Reservation::Exhausted { window } => (None, limit, window),
+                },
+                Pass::Preview => {
+                    let (used, window) = self.store.used(counter, asked).await?;
+                    ((used < limit).then_some(Verdict::Allow), used, window)
+                }
+            };
+            let resets_in = window.ends_in(now);
+            Ok(Decision {
+                verdict: verdict.unwrap_or(Verdict::Deny(Denial::QuotaExhausted {
+                    retry_after: resets_in,
+                })),
+                limit: Some(LimitState {
+                    policy: self.name.clone(),
+                    limit,
+                    window: Duration::from_secs(window.seconds()),
+                    remaining: limit.saturating_sub(used),
+                    resets_in,
+                }),
+            })
+        })
+    }
+}

@@ -1,0 +1,171 @@
+//! The cells of a rate limit: bounded, whatever keys arrive, and without a sweep.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use governor::{clock, nanos::Nanos, state::StateStore};
+
+use crate::{Clock, Pass};
+
+const SHARDS: usize = 16;
+
+/// Governor's clock, driven by ours.
+#[derive(Clone)]
+pub(crate) struct GovernorClock(pub(crate) Arc<dyn Clock>);
+
+impl clock::Clock for GovernorClock {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        self.0.elapsed().into()
+    }
+}
+
+/// Which cell to test, and whether to take from it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Probe {
+    /// The hash of the counter's key. It is keyed anew in every process, so nobody outside can aim at a
+    /// collision; with a million keys the chance that any two share a cell is one in thirty million, and
+    /// then they are limited together, never set free.
+    pub(crate) cell: u64,
+    pub(crate) pass: Pass,
+}
+
+/// The state store of one limiter.
+///
+/// A cell that was not touched for as long as a full burst takes to come back stands where a new one
+/// starts. So each shard keeps two generations: what is touched moves to the younger one, and when it is
+/// that old the elder is dropped as a whole. A live cell is never dropped. Keys that arrive when `max_keys`
+/// cells are alive share one cell: they are limited together, and nobody is set free.
+pub(crate) struct BoundedState {
+    clock: Arc<dyn Clock>,
+    shards: [Mutex<Shard>; SHARDS],
+    overflow: Mutex<Option<Nanos>>,
+    cells: AtomicU32,
+    max_keys: u32,
+    generation: Duration,
+}
+
+struct Shard {
+    young: HashMap<u64, Nanos>,
+    old: HashMap<u64, Nanos>,
+    rotated: Duration,
+}
+
+impl BoundedState {
+    /// `generation` is how long a full burst takes to come back.
+    pub(crate) fn new(clock: Arc<dyn Clock>, max_keys: u32, generation: Duration) -> Self {
+        let rotated = clock.elapsed();
+        Self {
+            clock,
+            shards: std::array::from_fn(|_| {
+                Mutex::new(Shard {
+                    young: HashMap::new(),
+                    old: HashMap::new(),
+                    rotated,
+                })
+            }),
+            overflow: Mutex::new(None),
+            cells: AtomicU32::new(0),
+            max_keys,
+            generation,
+        }
+    }
+
+    fn shard(&self, cell: u64) -> MutexGuard<'_, Shard> {
+        // The high bits; the map inside uses others.
+        let index = (cell >> 60) as usize % SHARDS;
+        let mut shard = lock(&self.shards[index]);
+        self.rotate(&mut shard);
+        shard
+    }
+
+    /// Drops what has come back to full.
+    fn rotate(&self, shard: &mut Shard) {
+        let now = self.clock.elapsed();
+        let age = now.saturating_sub(shard.rotated);
+        if age < self.generation {
+            return;
+        }
+        shard.rotated = now;
+        let mut dropped = mem::replace(&mut shard.old, mem::take(&mut shard.young)).len();
+        if age >= 2 * self.generation {
+            dropped += mem::take(&mut shard.old).len();
+        }
+        // Each map counts its cells here when it takes them in, so this cannot go below zero.
+        self.cells.fetch_sub(dropped as u32, Ordering::Relaxed);
+    }
+
+    /// Makes room for one more cell, if there is any.
+    fn admit(&self) -> bool {
+        let admit = || {
+            self.cells
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |cells| {
+                    (cells < self.max_keys).then_some(cells + 1)
+                })
+                .is_ok()
+        };
+        if admit() {
+            return true;
+        }
+        for shard in &self.shards {
+            self.rotate(&mut lock(shard));
+        }
+        admit()
+    }
+}
+
+impl StateStore for BoundedState {
+    type Key = Probe;
+
+    fn measure_and_replace<T, F, E>(&self, probe: &Probe, measure: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let take = probe.pass == Pass::Issue;
+        let mut shard = self.shard(probe.cell);
+        let young = shard.young.get(&probe.cell).copied();
+        if let Some(arrival) = young.or_else(|| shard.old.get(&probe.cell).copied()) {
+            let (answer, next) = measure(Some(arrival))?;
+            if take {
+                if young.is_none() {
+                    shard.old.remove(&probe.cell);
+                }
+                shard.young.insert(probe.cell, next);
+            }
+            return Ok(answer);
+        }
+        if !take {
+            return measure(None).map(|(answer, _)| answer);
+        }
+        // Room is made with no shard locked, for it may rotate any of them.
+        drop(shard);
+        if !self.admit() {
+            let mut overflow = lock(&self.overflow);
+            let (answer, next) = measure(*overflow)?;
+            *overflow = Some(next);
+            return Ok(answer);
+        }
+        let mut shard = self.shard(probe.cell);
+        let meanwhile = shard.young.get(&probe.cell).copied();
+        let measured = measure(meanwhile);
+        if meanwhile.is_some() || measured.is_err() {
+            self.cells.fetch_sub(1, Ordering::Relaxed);
+        }
+        let (answer, next) = measured?;
+        shard.young.insert(probe.cell, next);
+        Ok(answer)
+    }
+}
+
+/// A panic elsewhere leaves whole values behind each of these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,187 @@
+//! The facts of a request, parsed at the edge; no HTTP types.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use futures_util::future::LocalBoxFuture;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Denial, Fault};
+
+/// What a client asks for.
+pub struct UploadRequest {
+    /// The route that was asked.
+    pub route: RoutePath,
+    /// The workspace that the client named, believed by nobody yet.
+    pub workspace: Option<WorkspaceId>,
+    /// What the upload is for, in the client's words.
+    pub purpose: Option<Purpose>,
+    /// The file as the client declares it.
+    pub file: Option<DeclaredFile>,
+    /// The client's address, seen through the trusted proxies.
+    pub ip: IpAddr,
+    /// What the client presents to say who it is.
+    pub credentials: Box<dyn Credentials>,
+}
+
+/// What a request presents to say who it comes from, asked one identity at a time.
+pub trait Credentials {
+    /// Looks for a credential of the identity `name` and judges it.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`] when the identity cannot tell, not when the credential is bad.
+    fn present<'a>(
+        &'a self,
+        name: &'a IdentityName,
+    ) -> LocalBoxFuture<'a, Result<Presented, Fault>>;
+}
+
+/// What was presented for one identity.
+pub enum Presented {
+    /// No credential of this identity.
+    Nothing,
+    /// A credential that is good.
+    Subject(Arc<Subject>),
+    /// A credential that is not.
+    Refused(Denial),
+}
+
+/// Whoever is signed in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Subject {
+    /// Its identifier, unique within the app.
+    pub id: SubjectId,
+    /// The identity that vouched for it.
+    pub identity: IdentityName,
+    /// What else is known about it.
+    pub claims: Claims,
+    /// When the credential ends, where it does.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Claims by name, as in RFC 7519.
+pub type Claims = serde_json::Map<String, serde_json::Value>;
+
+/// The file as the client declares it; nobody has seen the bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeclaredFile {
+    /// The file's name.
+    pub name: Option<String>,
+    /// Its media type.
+    pub mime_type: Option<String>,
+    /// Its size in bytes.
+    pub size: Option<u64>,
+}
+
+/// A text that cannot be an identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// Nothing at all.
+    #[error("is empty")]
+    Empty,
+    /// More than [`MAX_ID_BYTES`].
+    #[error("is longer than {MAX_ID_BYTES} bytes")]
+    TooLong,
+    /// A line break or its like, which would garble logs.
+    #[error("has a control character")]
+    ControlCharacter,
+}
+
+/// The longest identifier that a client may send, in bytes.
+pub const MAX_ID_BYTES: usize = 255;
+
+fn checked(text: &str) -> Result<Arc<str>, InvalidId> {
+    if text.is_empty() {
+        Err(InvalidId::Empty)
+    } else if text.len() > MAX_ID_BYTES {
+        Err(InvalidId::TooLong)
+    } else if text.chars().any(char::is_control) {
+        Err(InvalidId::ControlCharacter)
+    } else {
+        Ok(text.into())
+    }
+}
+
+macro_rules! text_newtype {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Takes a text of 1 to 255 bytes without control characters.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidId`] says what is wrong with any other.
+            pub fn parse(text: &str) -> Result<Self, InvalidId> {
+                checked(text).map(Self)
+            }
+
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                Self::parse(&text)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES })
+            }
+        }
+    };
+}
+
+text_newtype!(
+    /// Who someone is, unique within the app: `sub` of RFC 7519.
+    SubjectId
+);
+text_newtype!(
+    /// A workspace of the app.
+    WorkspaceId
+);
+text_newtype!(
+    /// What an upload is for, for example `avatar`.
+    Purpose
+);
+text_newtype!(
+    /// The name of `[identities.<name>]`.
+    IdentityName
+);
+text_newtype!(
+    /// The name of `[policies.<name>]`; counters live per policy name.
+    PolicyName
+);
+text_newtype!(
+    /// The name of `[stores.<name>]`.
+    StoreName
+);
+text_newtype!(
+    /// The path of a `[[routes]]` entry.
+    RoutePath
+);

@@ -1,0 +1,59 @@
+//! Units of the config file.
+
+use std::{borrow::Cow, time::Duration};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+/// A length of time as the config writes it, for example `"250ms"`, `"5s"` or `"24h"`: more than nothing,
+/// and no longer than 366 days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Interval(Duration);
+
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+impl Interval {
+    /// An interval of whole seconds, for defaults.
+    #[must_use]
+    pub const fn from_secs(seconds: u32) -> Self {
+        Self(Duration::from_secs(seconds as u64))
+    }
+
+    /// The length.
+    #[must_use]
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Interval {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let length = humantime::parse_duration(&text).map_err(|_| {
+            D::Error::custom(format!(
+                "`{text}` is no duration; write for example \"250ms\", \"5s\", \"1m\" or \"24h\""
+            ))
+        })?;
+        if length.is_zero() {
+            Err(D::Error::custom("the duration must be more than nothing"))
+        } else if length > LONGEST {
+            Err(D::Error::custom("the duration must be at most 366 days"))
+        } else {
+            Ok(Self(length))
+        }
+    }
+}
+
+impl JsonSchema for Interval {
+    fn schema_name() -> Cow<'static, str> {
+        "Interval".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A length of time, for example \"250ms\", \"5s\", \"1m\" or \"24h\"",
+            "pattern": "^\\s*(\\d+\\s*[A-Za-zµ]+\\s*)+$",
+        })
+    }
+}

@@ -1,0 +1,3 @@
+//! imgwire-gate.
+pub mod routes;
+pub mod settings;

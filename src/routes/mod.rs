@@ -1,0 +1,5 @@
+//! r
+/// s
+pub const SESSION_PATH: &str = "/api/imgwire/session";
+/// a
+pub const ALLOWANCE: &str = "/allowance";

@@ -1,0 +1,196 @@
+//! What is wrong between sections: names that lead nowhere, orders that cannot work.
+
+use std::collections::HashSet;
+
+use jsonwebtoken::AlgorithmFamily;
+use policies::{
+    IdentityName, PolicyName, StoreName,
+    settings::{Common, Kind},
+};
+use serde_spanned::Spanned;
+
+use super::{
+    IdentitySettings, JwtSettings, StoreSettings, document::Reader, load::Named,
+    routes::RouteSettings,
+};
+use crate::routes::{ALLOWANCE, SESSION_PATH};
+
+type Stores = [Named<StoreName, StoreSettings>];
+type Identities = [Named<IdentityName, IdentitySettings>];
+type Policies = [Named<PolicyName, (Common, Kind)>];
+
+pub(super) fn references(
+    reader: &mut Reader,
+    has_session: bool,
+    stores: &Stores,
+    identities: &Identities,
+    policies: &Policies,
+    routes: &[RouteSettings],
+) {
+    for identity in identities {
+        let path = format!("identities.{}", identity.name);
+        match &identity.entry {
+            Some(IdentitySettings::Jwt(jwt)) => {
+                check_jwt(reader, &path, identity.place.clone(), jwt)
+            }
+            Some(IdentitySettings::Session(_)) if !has_session => {
+                reader.fault(identity.place.clone(), path, "needs the section [session]");
+            }
+            Some(IdentitySettings::Session(_)) | None => {}
+        }
+    }
+    for policy in policies {
+        let path = format!("policies.{}", policy.name);
+        match &policy.entry {
+            Some((_, Kind::SignedIn(settings))) => {
+                let key = format!("{path}.accept");
+                if settings.accept.is_empty() {
+                    let place = policy.place.clone();
+                    reader.fault(place, key, "must name at least one identity");
+                    continue;
+                }
+                names(reader, &key, &settings.accept, |name| {
+                    let known = identities.iter().any(|identity| identity.name == *name);
+                    (!known).then(|| format!("there is no [identities.{name}]"))
+                });
+            }
+            Some((_, Kind::Quota(settings))) => {
+                let name = settings.store.get_ref();
+                if !stores.iter().any(|store| store.name == *name) {
+                    let message = format!("there is no [stores.{name}]");
+                    reader.fault(settings.store.span(), format!("{path}.store"), message);
+                }
+            }
+            Some((_, Kind::WorkspaceMember(_) | Kind::RateLimit(_))) | None => {}
+        }
+    }
+    check_paths(reader, routes);
+    for (index, route) in routes.iter().enumerate() {
+        check_chain(
+            reader,
+            &format!("routes[{index}].policies"),
+            route,
+            policies,
+        );
+    }
+}
+
+fn check_jwt(reader: &mut Reader, path: &str, place: std::ops::Range<usize>, jwt: &JwtSettings) {
+    let algorithms = jwt.algorithms.get_ref();
+    let key = format!("{path}.algorithms");
+    let Some(first) = algorithms.first() else {
+        reader.fault(jwt.algorithms.span(), key, "must name at least one");
+        return;
+    };
+    let shared = first.family() == AlgorithmFamily::Hmac;
+    if algorithms
+        .iter()
+        .any(|other| other.family() != first.family())
+    {
+        let message = "must all be of one family, for there is one key";
+        reader.fault(jwt.algorithms.span(), key, message);
+    }
+    match (&jwt.secret, &jwt.public_key) {
+        (Some(_), Some(key)) => {
+            let path = format!("{path}.public_key");
+            reader.fault(
+                key.span(),
+                path,
+                "stands beside `secret`: one of the two is needed",
+            );
+        }
+        (None, None) => {
+            reader.fault(place, path, "needs `secret` or `public_key`");
+        }
+        (Some(secret), None) if !shared => {
+            let message = format!("{first:?} is verified with a `public_key`");
+            reader.fault(secret.span(), format!("{path}.secret"), message);
+        }
+        (None, Some(key)) if shared => {
+            let message = format!("{first:?} is verified with a `secret`");
+            reader.fault(key.span(), format!("{path}.public_key"), message);
+        }
+        _ => {}
+    }
+    if jwt.from.get_ref().is_empty() {
+        let key = format!("{path}.from");
+        reader.fault(jwt.from.span(), key, "must name at least one place");
+    }
+    if let Some(audience) = &jwt.audience
+        && audience.get_ref().is_empty()
+    {
+        let key = format!("{path}.audience");
+        reader.fault(audience.span(), key, "must name at least one");
+    }
+}
+
+/// Checks a list of names: none twice, and none that `fault` objects to.
+fn names<N: Eq + std::hash::Hash + std::fmt::Display>(
+    reader: &mut Reader,
+    key: &str,
+    names: &[Spanned<N>],
+    fault: impl Fn(&N) -> Option<String>,
+) {
+    let mut seen = HashSet::new();
+    for name in names {
+        let twice = || format!("`{}` stands here twice", name.get_ref());
+        let is_new = seen.insert(name.get_ref());
+        if let Some(message) = fault(name.get_ref()).or_else(|| (!is_new).then(twice)) {
+            reader.fault(name.span(), key, message);
+        }
+    }
+}
+
+fn check_paths(reader: &mut Reader, routes: &[RouteSettings]) {
+    let mut taken = HashSet::from([SESSION_PATH.to_owned()]);
+    for (index, route) in routes.iter().enumerate() {
+        let path = route.path.get_ref().as_str();
+        let allowance = format!("{path}{ALLOWANCE}");
+        if taken.contains(path) || taken.contains(&allowance) {
+            let key = format!("routes[{index}].path");
+            reader.fault(route.path.span(), key, format!("`{path}` is taken already"));
+        }
+        taken.insert(path.to_owned());
+        taken.insert(allowance);
+    }
+}
+
+fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: &Policies) {
+    let chain = route.policies.get_ref();
+    if chain.is_empty() {
+        let message = "must name at least one policy: without any, everyone gets tokens";
+        reader.fault(route.policies.span(), key, message);
+    }
+    let find = |name: &PolicyName| policies.iter().find(|policy| policy.name == *name);
+    names(reader, key, chain, |name| {
+        find(name)
+            .is_none()
+            .then(|| format!("there is no [policies.{name}]"))
+    });
+    let mut found_out = Vec::new();
+    for name in chain {
+        // One that could not be read might find out anything.
+        let Some(policy) = find(name.get_ref()) else {
+            return;
+        };
+        let Some((_, kind)) = &policy.entry else {
+            return;
+        };
+        for fact in kind.needs() {
+            if !found_out.contains(&fact) {
+                let (name, first) = (name.get_ref(), fact.found_out_by());
+                reader.fault(
+                    chain_place(chain, name),
+                    key,
+                    format!("`{name}` needs a policy of kind `{first}` before it"),
+                );
+            }
+        }
+        found_out.extend(kind.finds_out());
+    }
+}
+
+fn chain_place(chain: &[Spanned<PolicyName>], name: &PolicyName) -> std::ops::Range<usize> {
+    let place = chain.iter().find(|entry| entry.get_ref() == name);
+    place.map_or(0..0, Spanned::span)
+}

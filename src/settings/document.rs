@@ -1,0 +1,121 @@
+//! A TOML document that is read table by table, so that every fault is found and each has its place.
+
+use std::ops::Range;
+
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+use serde_spanned::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use super::fault::Fault;
+
+/// A value of the document with its place.
+pub(super) type Value<'t> = Spanned<DeValue<'t>>;
+
+/// Reads tables and collects what is wrong with them.
+#[derive(Default)]
+pub(super) struct Reader {
+    pub(super) faults: Vec<Fault>,
+}
+
+impl Reader {
+    /// Notes a fault.
+    pub(super) fn fault(
+        &mut self,
+        span: Range<usize>,
+        key: impl Into<String>,
+        message: impl Into<String>,
+    ) {
+        self.faults.push(Fault {
+            span,
+            key: key.into(),
+            message: message.into(),
+        });
+    }
+
+    /// Parses a document. Syntax errors are all noted; what could be read is returned.
+    pub(super) fn parse<'t>(&mut self, text: &'t str) -> DeTable<'t> {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            self.fault(error.span().unwrap_or(0..0), "", error.message());
+        }
+        table.into_inner()
+    }
+
+    /// Reads a table as a `T`; `path` is its dotted name. Whatever is wrong with it is noted: serde stops
+    /// at the first faulty key, so that one is taken out and the rest is read again.
+    pub(super) fn table<T: DeserializeOwned + JsonSchema>(
+        &mut self,
+        path: &str,
+        mut value: Value<'_>,
+    ) -> Option<T> {
+        let place = value.span();
+        let faults_before = self.faults.len();
+        let DeValue::Table(table) = value.get_ref() else {
+            self.fault(place, path, "must be a table");
+            return None;
+        };
+        let missing: Vec<String> = required_keys::<T>()
+            .into_iter()
+            .filter(|key| !table.contains_key(key.as_str()))
+            .collect();
+        for key in &missing {
+            self.fault(place.clone(), join(path, key), "is required");
+        }
+        loop {
+            let error = match T::deserialize(ValueDeserializer::from(value.clone())) {
+                Ok(read) => return (self.faults.len() == faults_before).then_some(read),
+                Err(error) => error,
+            };
+            let at = error.span().unwrap_or_else(|| place.clone());
+            let DeValue::Table(table) = value.get_mut() else {
+                return None;
+            };
+            if let Some(key) = take_out(table, at.start) {
+                self.fault(at, join(path, &key), error.message());
+            } else {
+                // No key's own fault: what a `missing` or an earlier key leads to, or the keys together.
+                if self.faults.len() == faults_before {
+                    self.fault(place, path, error.message());
+                }
+                return None;
+            }
+        }
+    }
+}
+
+/// Joins two parts of a dotted name.
+pub(super) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+fn required_keys<T: JsonSchema>() -> Vec<String> {
+    let schema = T::json_schema(&mut SchemaGenerator::default());
+    let required = schema.get("required").and_then(|keys| keys.as_array());
+    required
+        .into_iter()
+        .flatten()
+        .filter_map(|key| key.as_str().map(str::to_owned))
+        .collect()
+}
+
+/// Takes out the innermost key that `offset` falls on, and returns its name.
+fn take_out(table: &mut DeTable<'_>, offset: usize) -> Option<String> {
+    for (key, value) in table.iter_mut() {
+        if let DeValue::Table(inner) = value.get_mut()
+            && let Some(found) = take_out(inner, offset)
+        {
+            return Some(join(key.get_ref(), &found));
+        }
+    }
+    let name = table.iter().find_map(|(key, value)| {
+        let hit = key.span().contains(&offset) || value.span().contains(&offset);
+        hit.then(|| key.get_ref().to_string())
+    })?;
+    table.remove(name.as_str());
+    Some(name)
+}

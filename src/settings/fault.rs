@@ -1,0 +1,63 @@
+//! What is wrong with a config file, and where.
+
+use std::{fmt, ops::Range};
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// Where, in bytes of the file.
+    pub(super) span: Range<usize>,
+    /// The key, dotted.
+    pub(super) key: String,
+    /// What is wrong with it; never shows a secret.
+    pub(super) message: String,
+}
+
+/// Everything that is wrong with a config file. `Display` writes a line for each:
+/// `gate.toml:12:9: policies.daily.limit: what is wrong`.
+#[derive(Debug, thiserror::Error)]
+pub struct Faults {
+    file: String,
+    lines: Vec<(usize, usize, String, String)>,
+}
+
+impl Faults {
+    pub(super) fn new(file: &str, text: &str, mut faults: Vec<Fault>) -> Self {
+        faults.sort_by(|a, b| a.span.start.cmp(&b.span.start));
+        let lines = faults
+            .into_iter()
+            .map(|fault| {
+                let (line, column) = position(text, fault.span.start);
+                (line, column, fault.key, fault.message)
+            })
+            .collect();
+        Self {
+            file: file.to_owned(),
+            lines,
+        }
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (line, column, key, message)) in self.lines.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}:{line}:{column}: ", self.file)?;
+            if !key.is_empty() {
+                write!(f, "{key}: ")?;
+            }
+            f.write_str(message)?;
+        }
+        Ok(())
+    }
+}
+
+/// Line and column of a byte, both from 1.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = before.matches('\n').count() + 1;
+    (line, before[line_start..].chars().count() + 1)
+}

@@ -1,0 +1,144 @@
+//! `[imgwire]`: the service on the other side.
+
+use policies::Interval;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_spanned::Spanned;
+use url::{Host, Url};
+
+use super::secret::SecretSource;
+
+/// `[imgwire]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImgwireSettings {
+    /// Where Imgwire is; `https`, or `http` on this machine.
+    #[serde(default)]
+    pub base_url: BaseUrl,
+    /// The Server API Key (`sk_...`).
+    #[schemars(with = "SecretSource")]
+    pub api_key: Spanned<SecretSource>,
+    /// The environment, for a key that is not scoped to one: sent as `X-Environment-Id`.
+    #[serde(default)]
+    pub environment_id: Option<EnvironmentId>,
+    /// How long one attempt may take.
+    #[serde(default = "default_timeout")]
+    pub timeout: Interval,
+    /// How long all attempts together may take.
+    #[serde(default = "default_deadline")]
+    pub deadline: Interval,
+    /// How many times a failed attempt is repeated, 10 at most.
+    #[serde(default)]
+    pub retries: Retries,
+}
+
+fn default_timeout() -> Interval {
+    Interval::from_secs(5)
+}
+
+fn default_deadline() -> Interval {
+    Interval::from_secs(10)
+}
+
+/// The base of Imgwire's API, without a trailing slash.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct BaseUrl(String);
+
+impl BaseUrl {
+    /// The base, to which a path is appended.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for BaseUrl {
+    fn default() -> Self {
+        Self("https://api.imgwire.dev".to_owned())
+    }
+}
+
+impl TryFrom<String> for BaseUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let url = Url::parse(&text).map_err(|_| {
+            format!("`{text}` is no URL; write for example \"https://api.imgwire.dev\"")
+        })?;
+        let loopback = match url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            None => false,
+        };
+        if !(url.scheme() == "https" || url.scheme() == "http" && loopback) {
+            Err("must be https, for it carries the key; http only on this machine".to_owned())
+        } else if !url.username().is_empty() || url.password().is_some() {
+            Err("must not carry a user or a password".to_owned())
+        } else if url.query().is_some() || url.fragment().is_some() {
+            Err("must not have a query or a fragment".to_owned())
+        } else {
+            Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+        }
+    }
+}
+
+/// A value of the header `X-Environment-Id`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct EnvironmentId(String);
+
+impl EnvironmentId {
+    /// The header's value.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for EnvironmentId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            Ok(Self(text))
+        } else {
+            Err("must be visible ASCII characters")
+        }
+    }
+}
+
+/// How many times a failed attempt is repeated.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(try_from = "u8")]
+#[schemars(with = "u8")]
+pub struct Retries(u8);
+
+impl Retries {
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> usize {
+        self.0.into()
+    }
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self(2)
+    }
+}
+
+impl TryFrom<u8> for Retries {
+    type Error = &'static str;
+
+    fn try_from(number: u8) -> Result<Self, Self::Error> {
+        if number <= 10 {
+            Ok(Self(number))
+        } else {
+            Err("must be at most 10")
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Reads a config file into [`Settings`].
+
+use policies::{
+    IdentityName, PolicyName, StoreName,
+    settings::{Common, Kind},
+};
+use schemars::JsonSchema;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::de::DeserializeOwned;
+use serde_spanned::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    Environment, Faults, Identity, IdentitySettings, ImgwireSettings, JwtSettings, Route,
+    SessionSettings, Settings, VerificationKey, check,
+    document::{Reader, Value, join},
+    fault::Fault,
+    routes::RouteSettings,
+    secret::SecretSource,
+};
+
+const SESSION_KEY_BYTES: usize = 64;
+const SECTIONS: [&str; 9] = [
+    "server",
+    "management",
+    "telemetry",
+    "imgwire",
+    "session",
+    "stores",
+    "identities",
+    "policies",
+    "routes",
+];
+
+/// A named entry of a section: the place of its name, the name, and what could be read of it.
+pub(super) struct Named<N, T> {
+    pub(super) place: std::ops::Range<usize>,
+    pub(super) name: N,
+    pub(super) entry: Option<T>,
+}
+
+/// Reads a config file: `text` is what is in it, `file` its name for the faults.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn load(file: &str, text: &str, environment: Environment<'_>) -> Result<Settings, Faults> {
+    let mut reader = Reader::default();
+    let mut document = reader.parse(text);
+    let settings = if reader.faults.is_empty() {
+        read(&mut reader, &mut document, environment)
+    } else {
+        None
+    };
+    match settings {
+        Some(settings) if reader.faults.is_empty() => Ok(settings),
+        _ => Err(Faults::new(file, text, reader.faults)),
+    }
+}
+
+fn read(
+    reader: &mut Reader,
+    document: &mut DeTable<'_>,
+    environment: Environment<'_>,
+) -> Option<Settings> {
+    for key in document.keys() {
+        if !SECTIONS.contains(&key.get_ref().as_ref()) {
+            let known = SECTIONS.join("`, `");
+            reader.fault(
+                key.span(),
+                key.get_ref().as_ref(),
+                format!("is no section; there are `{known}`"),
+            );
+        }
+    }
+
+    let server = section(reader, document, "server").unwrap_or_else(|| Some(Default::default()));
+    let management =
+        section(reader, document, "management").unwrap_or_else(|| Some(Default::default()));
+    let telemetry =
+        section(reader, document, "telemetry").unwrap_or_else(|| Some(Default::default()));
+    let imgwire: Option<ImgwireSettings> =
+        section(reader, document, "imgwire").unwrap_or_else(|| {
+            reader.fault(0..0, "imgwire.api_key", "is required");
+            None
+        });
+    let session: Option<Option<SessionSettings>> = section(reader, document, "session");
+    let stores = named(reader, document, "stores", |reader, path, value| {
+        reader.table(path, value)
+    });
+    let identities = named(reader, document, "identities", identity);
+    let policies = named(reader, document, "policies", policy);
+    let routes = routes(reader, document);
+
+    check::references(
+        reader,
+        session.is_some(),
+        &stores,
+        &identities,
+        &policies,
+        &routes,
+    );
+
+    let api_key = imgwire
+        .as_ref()
+        .and_then(|imgwire| api_key(reader, imgwire, environment));
+    let session = match session {
+        None => Some(None),
+        Some(session) => session.and_then(|session| {
+            let key = secret(
+                reader,
+                "session.key",
+                &session.key,
+                environment,
+                SESSION_KEY_BYTES,
+            )?;
+            Some(Some((session, key)))
+        }),
+    };
+    let identities: Option<Vec<_>> = identities
+        .into_iter()
+        .map(|Named { name, entry, .. }| {
+            let path = format!("identities.{name}");
+            let identity = match entry? {
+                IdentitySettings::Session(_) => Identity::Session,
+                IdentitySettings::Jwt(jwt) => {
+                    let key = jwt_key(reader, &path, &jwt, environment)?;
+                    Identity::Jwt(jwt, key)
+                }
+            };
+            Some((name, identity))
+        })
+        // Each is looked at, whatever is wrong with the others.
+        .collect::<Vec<_>>()
+        .into_iter()
+        .collect();
+
+    Some(Settings {
+        server: server?,
+        management: management?,
+        telemetry: telemetry?,
+        imgwire: imgwire?,
+        api_key: api_key?,
+        session: session?,
+        stores: stores
+            .into_iter()
+            .map(|store| Some((store.name, store.entry?)))
+            .collect::<Option<_>>()?,
+        identities: identities?,
+        policies: policies
+            .into_iter()
+            .map(|policy| {
+                let (common, kind) = policy.entry?;
+                Some((policy.name, common, kind))
+            })
+            .collect::<Option<_>>()?,
+        routes: routes
+            .into_iter()
+            .map(|route| {
+                let policies = route.policies.into_inner().into_iter();
+                Route {
+                    path: route.path.into_inner(),
+                    policies: policies.map(Spanned::into_inner).collect(),
+                }
+            })
+            .collect(),
+    })
+}
+
+/// Reads a section that is one table: `None` when there is none.
+fn section<T: DeserializeOwned + JsonSchema>(
+    reader: &mut Reader,
+    document: &mut DeTable<'_>,
+    name: &str,
+) -> Option<Option<T>> {
+    let value = document.remove(name)?;
+    Some(reader.table(name, value))
+}
+
+/// Reads a section of named tables.
+fn named<'t, N, T>(
+    reader: &mut Reader,
+    document: &mut DeTable<'t>,
+    section: &str,
+    read: impl Fn(&mut Reader, &str, Value<'t>) -> Option<T>,
+) -> Vec<Named<N, T>>
+where
+    N: TryFrom<String, Error: std::fmt::Display>,
+{
+    let Some(value) = document.remove(section) else {
+        return Vec::new();
+    };
+    let place = value.span();
+    let DeValue::Table(tables) = value.into_inner() else {
+        reader.fault(place, section, "must be tables, each with a name");
+        return Vec::new();
+    };
+    let mut entries: Vec<_> = tables
+        .into_iter()
+        .filter_map(|(key, value)| {
+            let path = join(section, key.get_ref());
+            match N::try_from(key.get_ref().to_string()) {
+                Ok(name) => Some(Named {
+                    place: key.span(),
+                    name,
+                    entry: read(reader, &path, value),
+                }),
+                Err(fault) => {
+                    reader.fault(key.span(), path, format!("the name {fault}"));
+                    None
+                }
+            }
+        })
+        .collect();
+    // The order of the file, where it says one thing before another.
+    entries.sort_by_key(|entry| entry.place.start);
+    entries
+}
+
+/// Takes `kind` out of a table.
+fn kind<'t>(reader: &mut Reader, path: &str, value: &mut Value<'t>) -> Option<Spanned<String>> {
+    let place = value.span();
+    let DeValue::Table(table) = value.get_mut() else {
+        reader.fault(place, path, "must be a table");
+        return None;
+    };
+    let Some(kind) = table.remove("kind") else {
+        reader.fault(place, join(path, "kind"), "is required");
+        return None;
+    };
+    match kind.get_ref().as_str() {
+        Some(name) => Some(Spanned::new(kind.span(), name.to_owned())),
+        None => {
+            reader.fault(kind.span(), join(path, "kind"), "must be a string");
+            None
+        }
+    }
+}
+
+fn unknown_kind(reader: &mut Reader, path: &str, kind: &Spanned<String>, known: &str) {
+    let name = kind.get_ref();
+    reader.fault(
+        kind.span(),
+        join(path, "kind"),
+        format!("`{name}` is no kind; there are {known}"),
+    );
+}
+
+fn identity(reader: &mut Reader, path: &str, mut value: Value<'_>) -> Option<IdentitySettings> {
+    let kind = kind(reader, path, &mut value)?;
+    match kind.get_ref().as_str() {
+        "jwt" => reader.table(path, value).map(IdentitySettings::Jwt),
+        "session" => reader.table(path, value).map(IdentitySettings::Session),
+        _ => {
+            unknown_kind(reader, path, &kind, "`jwt`, `session`");
+            None
+        }
+    }
+}
+
+fn policy(reader: &mut Reader, path: &str, mut value: Value<'_>) -> Option<(Common, Kind)> {
+    let kind = kind(reader, path, &mut value)?;
+    let common = common(reader, path, &mut value);
+    let kind = match kind.get_ref().as_str() {
+        "signed_in" => reader.table(path, value).map(Kind::SignedIn),
+        "workspace_member" => reader.table(path, value).map(Kind::WorkspaceMember),
+        "rate_limit" => reader.table(path, value).map(Kind::RateLimit),
+        "quota" => reader.table(path, value).map(Kind::Quota),
+        _ => {
+            let known = "`signed_in`, `workspace_member`, `rate_limit`, `quota`";
+            unknown_kind(reader, path, &kind, known);
+            None
+        }
+    };
+    Some((common?, kind?))
+}
+
+/// Takes what every kind of policy takes out of a table.
+fn common<'t>(reader: &mut Reader, path: &str, value: &mut Value<'t>) -> Option<Common> {
+    let place = value.span();
+    let mut shared = DeTable::new();
+    if let DeValue::Table(table) = value.get_mut()
+        && let Some((key, mode)) = table.remove_entry("mode")
+    {
+        shared.insert(key, mode);
+    }
+    reader.table(path, Spanned::new(place, DeValue::Table(shared)))
+}
+
+fn routes(reader: &mut Reader, document: &mut DeTable<'_>) -> Vec<RouteSettings> {
+    let Some(value) = document.remove("routes") else {
+        reader.fault(0..0, "routes", "at least one [[routes]] is required");
+        return Vec::new();
+    };
+    let place = value.span();
+    let DeValue::Array(entries) = value.into_inner() else {
+        reader.fault(place, "routes", "must be written as [[routes]]");
+        return Vec::new();
+    };
+    entries
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, value)| reader.table(&format!("routes[{index}]"), value))
+        .collect()
+}
+
+/// Loads a secret; what is wrong with it is noted.
+fn secret(
+    reader: &mut Reader,
+    key: &str,
+    source: &Spanned<SecretSource>,
+    environment: Environment<'_>,
+    least: usize,
+) -> Option<SecretString> {
+    let loaded = source.get_ref().load(environment, least);
+    loaded
+        .map_err(|message| reader.fault(source.span(), key, message))
+        .ok()
+}
+
+fn api_key(
+    reader: &mut Reader,
+    imgwire: &ImgwireSettings,
+    environment: Environment<'_>,
+) -> Option<SecretString> {
+    let key = secret(reader, "imgwire.api_key", &imgwire.api_key, environment, 1)?;
+    let text = key.expose_secret();
+    let fault = if text.starts_with("ck_") {
+        "is a Client Key; the Server API Key (sk_...) is needed"
+    } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        "has characters that no key has"
+    } else {
+        return Some(key);
+    };
+    reader.fault(imgwire.api_key.span(), "imgwire.api_key", fault);
+    None
+}
+
+fn jwt_key(
+    reader: &mut Reader,
+    path: &str,
+    jwt: &JwtSettings,
+    environment: Environment<'_>,
+) -> Option<VerificationKey> {
+    let algorithms = jwt.algorithms.get_ref();
+    match (&jwt.secret, &jwt.public_key) {
+        (Some(source), None) => {
+            let least = VerificationKey::least_secret(algorithms);
+            let secret = secret(reader, &join(path, "secret"), source, environment, least)?;
+            Some(VerificationKey::from_secret(&secret))
+        }
+        (None, Some(source)) => {
+            let key = join(path, "public_key");
+            let pem = secret(reader, &key, source, environment, 1)?;
+            VerificationKey::from_pem(&pem, algorithms)
+                .map_err(|message| {
+                    reader.faults.push(Fault {
+                        span: source.span(),
+                        key,
+                        message,
+                    })
+                })
+                .ok()
+        }
+        // Noted already.
+        _ => None,
+    }
+}

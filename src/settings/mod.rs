@@ -1,0 +1,89 @@
+//! The config file: one section, one file. Every value is parsed into what it means, every fault is found
+//! in one go, and secrets are loaded as they are named.
+
+mod check;
+mod document;
+mod fault;
+pub mod identities;
+pub mod imgwire;
+mod load;
+mod routes;
+mod schema;
+pub mod secret;
+pub mod server;
+pub mod session;
+mod size;
+pub mod stores;
+pub mod telemetry;
+
+use policies::{
+    IdentityName, PolicyName, RoutePath, StoreName,
+    settings::{Common, Kind},
+};
+use secrecy::SecretString;
+
+pub use self::{
+    fault::Faults,
+    identities::{IdentitySettings, JwtSettings, VerificationKey},
+    imgwire::ImgwireSettings,
+    load::load,
+    schema::schema,
+    secret::Environment,
+    server::{ManagementSettings, ServerSettings},
+    session::SessionSettings,
+    stores::StoreSettings,
+    telemetry::TelemetrySettings,
+};
+
+/// A config file that is valid as a whole: every name leads somewhere, every secret is there.
+#[derive(Debug)]
+pub struct Settings {
+    /// `[server]`
+    pub server: ServerSettings,
+    /// `[management]`
+    pub management: ManagementSettings,
+    /// `[telemetry]`
+    pub telemetry: TelemetrySettings,
+    /// `[imgwire]`
+    pub imgwire: ImgwireSettings,
+    /// The Server API Key.
+    pub api_key: SecretString,
+    /// `[session]` with its key, if there are sessions.
+    pub session: Option<(SessionSettings, SecretString)>,
+    /// `[stores.*]`
+    pub stores: Vec<(StoreName, StoreSettings)>,
+    /// `[identities.*]`, in the order of the file.
+    pub identities: Vec<(IdentityName, Identity)>,
+    /// `[policies.*]`
+    pub policies: Vec<(PolicyName, Common, Kind)>,
+    /// `[[routes]]`
+    pub routes: Vec<Route>,
+}
+
+/// An identity that is ready to be asked.
+#[derive(Debug)]
+pub enum Identity {
+    /// JSON Web Tokens, with the key that they are verified with.
+    Jwt(JwtSettings, VerificationKey),
+    /// The gate's own session.
+    Session,
+}
+
+/// A route and its chain.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Where it is.
+    pub path: RoutePath,
+    /// Its policies, in order.
+    pub policies: Vec<PolicyName>,
+}
+
+impl Settings {
+    /// A policy by its name, which a route or another section gave.
+    #[must_use]
+    pub fn policy(&self, name: &PolicyName) -> Option<&Kind> {
+        self.policies
+            .iter()
+            .find_map(|(candidate, _, kind)| (candidate == name).then_some(kind))
+    }
+}

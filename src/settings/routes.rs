@@ -1,0 +1,50 @@
+//! `[[routes]]`: which path has which chain.
+
+use policies::{PolicyName, RoutePath};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_spanned::Spanned;
+
+/// `[[routes]]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RouteSettings {
+    /// Where tokens are asked for; left out: `/api/imgwire/upload-token`.
+    #[serde(default = "default_path", deserialize_with = "path")]
+    #[schemars(with = "Option<String>")]
+    pub(super) path: Spanned<RoutePath>,
+    /// Names of policies, in the order in which they are asked.
+    #[schemars(with = "Vec<PolicyName>", length(min = 1))]
+    pub(super) policies: Spanned<Vec<Spanned<PolicyName>>>,
+}
+
+fn default_path() -> Spanned<RoutePath> {
+    let path = RoutePath::parse("/api/imgwire/upload-token").expect("the text is a valid path");
+    Spanned::new(0..0, path)
+}
+
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Spanned<RoutePath>, D::Error> {
+    let path = Spanned::<RoutePath>::deserialize(deserializer)?;
+    let text = path.get_ref().as_str();
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    let fault = if !text.starts_with('/') {
+        Some("must start with `/`")
+    } else if text.ends_with('/') {
+        Some("must not end with `/`")
+    } else if text.contains("//") {
+        Some("must not have an empty segment")
+    } else if text
+        .split('/')
+        .any(|segment| segment == "." || segment == "..")
+    {
+        Some("must not have `.` or `..` as a segment")
+    } else if !text.bytes().all(allowed) {
+        Some("must consist of letters, digits and any of -._~/")
+    } else {
+        None
+    };
+    match fault {
+        Some(fault) => Err(D::Error::custom(fault)),
+        None => Ok(path),
+    }
+}

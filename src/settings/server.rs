@@ -1,0 +1,156 @@
+//! `[server]` and `[management]`: where the gate listens, and whom it believes.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+    str::FromStr,
+};
+
+use ipnet::IpNet;
+use policies::Interval;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::size::Size;
+
+/// `[server]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerSettings {
+    /// Where to listen: an address with its port, or `unix:` and the path of a socket.
+    pub bind: Bind,
+    /// How many workers; left out: one per core.
+    pub workers: Option<NonZeroUsize>,
+    /// Networks of the proxies that may speak for a client's address. The peer of a Unix socket counts as
+    /// 127.0.0.1.
+    pub trusted_proxies: Vec<Network>,
+    /// Origins of other hosts whose pages may use the gate.
+    pub allowed_origins: Vec<Origin>,
+    /// The largest body that is read.
+    pub body_limit: Size,
+    /// How long running requests may take to end after SIGTERM.
+    pub shutdown_grace: Interval,
+    /// How many requests may run at once; past it the answer is 500 `overloaded`.
+    pub max_in_flight: NonZeroU32,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            bind: Bind::Tcp((Ipv4Addr::LOCALHOST, 8080).into()),
+            workers: None,
+            trusted_proxies: Vec::new(),
+            allowed_origins: Vec::new(),
+            body_limit: Size::from_kib(16),
+            shutdown_grace: Interval::from_secs(30),
+            max_in_flight: const { NonZeroU32::new(10_000).expect("ten thousand is not zero") },
+        }
+    }
+}
+
+/// `[management]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ManagementSettings {
+    /// Where to listen for health checks and metrics.
+    pub bind: Bind,
+}
+
+impl Default for ManagementSettings {
+    fn default() -> Self {
+        Self {
+            bind: Bind::Tcp((Ipv4Addr::LOCALHOST, 9090).into()),
+        }
+    }
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub enum Bind {
+    /// A TCP address; port 0 takes any free one.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl TryFrom<String> for Bind {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("`unix:` needs the path of the socket".to_owned()),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => SocketAddr::from_str(&text).map(Self::Tcp).map_err(|_| {
+                format!(
+                    "`{text}` is no address; write for example \"127.0.0.1:8080\" or \"unix:/run/gate.sock\""
+                )
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A network in CIDR notation, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct Network(pub IpNet);
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        IpNet::from_str(&text)
+            .or_else(|_| IpAddr::from_str(&text).map(IpNet::from))
+            .map(Self)
+            .map_err(|_| format!("`{text}` is no network; write for example \"10.0.0.0/8\""))
+    }
+}
+
+/// A web origin (RFC 6454): scheme, host and port, as a browser writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct Origin(String);
+
+impl Origin {
+    /// The origin as a browser writes it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Origin {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let fault = || {
+            format!(
+                "`{text}` is no origin; write scheme, host and port only, for example \"https://app.example.com\""
+            )
+        };
+        let url = url::Url::parse(&text).map_err(|_| fault())?;
+        let origin = url.origin().ascii_serialization();
+        let is_web = matches!(url.scheme(), "http" | "https");
+        if is_web && (text == origin || text.strip_suffix('/') == Some(origin.as_str())) {
+            Ok(Self(origin))
+        } else if is_web && text.eq_ignore_ascii_case(&origin) {
+            Ok(Self(origin))
+        } else {
+            Err(fault())
+        }
+    }
+}

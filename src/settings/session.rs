@@ -1,0 +1,101 @@
+//! `[session]`: the gate's own session cookie.
+
+use policies::Interval;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_spanned::Spanned;
+
+use super::secret::SecretSource;
+
+/// `[session]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SessionSettings {
+    /// Where sessions are kept.
+    #[serde(default)]
+    pub store: SessionStoreName,
+    /// The key that the cookie is encrypted with, at least 64 bytes.
+    #[schemars(with = "SecretSource")]
+    pub key: Spanned<SecretSource>,
+    /// How long a session lasts.
+    #[serde(default = "default_ttl")]
+    pub ttl: Interval,
+    /// The cookie.
+    #[serde(default)]
+    pub cookie: CookieSettings,
+}
+
+fn default_ttl() -> Interval {
+    Interval::from_secs(12 * 60 * 60)
+}
+
+/// Where sessions are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionStoreName {
+    /// In the cookie itself, encrypted.
+    #[default]
+    Cookie,
+}
+
+/// `[session] cookie`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CookieSettings {
+    /// The cookie's name.
+    pub name: CookieName,
+    /// Whether it travels over https only.
+    pub secure: bool,
+    /// When other sites' requests carry it.
+    pub same_site: SameSite,
+}
+
+impl Default for CookieSettings {
+    fn default() -> Self {
+        Self {
+            name: CookieName("imgwire_gate".to_owned()),
+            secure: true,
+            same_site: SameSite::Lax,
+        }
+    }
+}
+
+/// `SameSite` of RFC 6265bis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SameSite {
+    /// Never.
+    Strict,
+    /// When a link leads here.
+    Lax,
+    /// Always; needs `secure`.
+    None,
+}
+
+/// The name of a cookie: a token of RFC 9110.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct CookieName(String);
+
+impl CookieName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for CookieName {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if !text.is_empty() && text.bytes().all(is_token) {
+            Ok(Self(text))
+        } else {
+            Err("is no name for a cookie: letters, digits and any of !#$%&'*+-.^_`|~")
+        }
+    }
+}
