@@ -1,9 +1,6 @@
 //! Reads a config file into [`Settings`].
 
-use policies::{
-    IdentityName, PolicyName, StoreName,
-    settings::{Common, Kind},
-};
+use policies::settings::{Common, Kind};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;

@@ -1,0 +1,83 @@
+//! The SQL of the counters.
+
+use std::{path::Path, time::Duration};
+
+use jiff::Timestamp;
+use policies::{Counter, Window};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::ledger::Row;
+
+/// How long another process, for example an operator's shell, may keep the file locked.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// An open file.
+pub(super) struct Database(Connection);
+
+impl Database {
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY)?;
+        // In WAL, FULL means that a commit has reached the disk when it returns.
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.execute_batch(
+            "CREATE TABLE IF NOT EXISTS quota_counters (
+                 policy TEXT NOT NULL,
+                 key TEXT NOT NULL,
+                 window_start INTEGER NOT NULL, -- seconds since 1970
+                 window_end INTEGER NOT NULL,
+                 used INTEGER NOT NULL,
+                 PRIMARY KEY (policy, key)
+             ) STRICT, WITHOUT ROWID",
+        )?;
+        Ok(Self(connection))
+    }
+
+    /// What is counted under `counter`, if anything.
+    pub(super) fn read(&self, counter: &Counter) -> rusqlite::Result<Option<Row>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT window_start, window_end, used FROM quota_counters WHERE policy = ? AND key = ?",
+        )?;
+        statement
+            .query_row(params![counter.policy.as_str(), counter.key], |row| {
+                Ok(Row {
+                    window: Window {
+                        start: seconds(row.get(0)?),
+                        end: seconds(row.get(1)?),
+                    },
+                    used: row.get::<_, i64>(2)?.try_into().unwrap_or_default(),
+                })
+            })
+            .optional()
+    }
+
+    /// Writes all of `rows` in one commit, which has reached the disk when this returns.
+    pub(super) fn write(&mut self, rows: &[(Counter, Row)]) -> rusqlite::Result<()> {
+        let transaction = self.0.transaction()?;
+        {
+            let mut statement = transaction.prepare_cached(
+                "INSERT INTO quota_counters (policy, key, window_start, window_end, used)
+                 VALUES (?, ?, ?, ?, ?)
+                 ON CONFLICT (policy, key) DO UPDATE SET
+                     window_start = excluded.window_start,
+                     window_end = excluded.window_end,
+                     used = excluded.used",
+            )?;
+            for (counter, row) in rows {
+                statement.execute(params![
+                    counter.policy.as_str(),
+                    counter.key,
+                    row.window.start.as_second(),
+                    row.window.end.as_second(),
+                    i64::try_from(row.used).unwrap_or(i64::MAX),
+                ])?;
+            }
+        }
+        transaction.commit()
+    }
+}
+
+fn seconds(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,296 @@
+//! The counters in memory, and what of them is to be written.
+
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use policies::{Counter, StoreName, Window};
+use tokio::sync::{SetOnce, oneshot};
+
+/// How many counters stay in memory when nobody uses them.
+const MAX_IDLE_COUNTERS: usize = 65_536;
+
+/// What is counted under one key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub(super) window: Window,
+    pub(super) used: u64,
+}
+
+/// A commit to come: waited for by everyone whose count is in it.
+pub(super) struct Commit(SetOnce<Result<(), String>>);
+
+impl Commit {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(SetOnce::new()))
+    }
+
+    /// Waits until it has reached the disk, or failed.
+    pub(super) async fn wait(&self) -> Result<(), String> {
+        self.0.wait().await.clone()
+    }
+
+    pub(super) fn finish(&self, result: Result<(), String>) {
+        // Set once, by the writer alone.
+        let _ = self.0.set(result);
+    }
+}
+
+/// A counter that somebody wants in memory.
+pub(super) struct Load {
+    pub(super) counter: Counter,
+    pub(super) reply: oneshot::Sender<Result<(), String>>,
+}
+
+/// The counters, under one lock.
+pub(super) struct Ledger {
+    counters: HashMap<Counter, Entry>,
+    /// Counters that differ from what is on the disk.
+    dirty: HashSet<Counter>,
+    loads: Vec<Load>,
+    next: Arc<Commit>,
+    writer_waits: bool,
+    closed: bool,
+}
+
+/// A counter in memory.
+#[derive(Default)]
+struct Entry {
+    /// What is counted; `None` until it is loaded.
+    row: Option<Row>,
+    /// How many requests use it; it stays as long as any does.
+    pins: usize,
+}
+
+impl Ledger {
+    /// The row of a counter that is pinned and loaded, in `window` or in the later one that it is in already.
+    pub(super) fn row(&mut self, counter: &Counter, window: Window) -> &mut Row {
+        let entry = self.counters.entry(counter.clone()).or_default();
+        let row = entry.row.get_or_insert(Row { window, used: 0 });
+        if row.window.start < window.start {
+            *row = Row { window, used: 0 };
+        }
+        row
+    }
+
+    /// Notes that a counter is to be written; returns the commit that will do it.
+    pub(super) fn changed(&mut self, counter: &Counter) -> Arc<Commit> {
+        if !self.dirty.contains(counter) {
+            self.dirty.insert(counter.clone());
+        }
+        self.next.clone()
+    }
+
+    /// Gives one unit back, unless its window is over.
+    pub(super) fn give_back(&mut self, counter: &Counter, window: Window) -> Option<Arc<Commit>> {
+        let row = self.counters.get_mut(counter)?.row.as_mut()?;
+        if row.window.start != window.start {
+            return None;
+        }
+        row.used = row.used.saturating_sub(1);
+        Some(self.changed(counter))
+    }
+
+    /// Puts a counter that was read into memory, unless it is there already.
+    pub(super) fn loaded(&mut self, counter: Counter, row: Option<Row>) {
+        if let Some(row) = row {
+            let entry = self.counters.entry(counter).or_default();
+            entry.row.get_or_insert(row);
+        }
+    }
+
+    /// Takes what is to be written out of the ledger, and the commit that it makes.
+    fn take_changes(&mut self) -> (Vec<(Counter, Row)>, Arc<Commit>) {
+        let changes = mem::take(&mut self.dirty)
+            .into_iter()
+            .filter_map(|counter| {
+                let row = self.counters.get(&counter)?.row?;
+                Some((counter, row))
+            })
+            .collect();
+        (changes, mem::replace(&mut self.next, Commit::new()))
+    }
+
+    fn unpin(&mut self, counter: &Counter) {
+        if let Some(entry) = self.counters.get_mut(counter) {
+            entry.pins -= 1;
+        }
+        if self.counters.len() > MAX_IDLE_COUNTERS {
+            let dirty = &self.dirty;
+            self.counters
+                .retain(|counter, entry| entry.pins > 0 || dirty.contains(counter));
+        }
+    }
+}
+
+/// What the requests and the writer share.
+pub(super) struct Shared {
+    pub(super) name: StoreName,
+    ledger: Mutex<Ledger>,
+    work: Condvar,
+    healthy: AtomicBool,
+}
+
+/// What the writer is to do next.
+pub(super) struct Work {
+    pub(super) loads: Vec<Load>,
+    pub(super) changes: Vec<(Counter, Row)>,
+    pub(super) commit: Arc<Commit>,
+}
+
+impl Shared {
+    pub(super) fn new(name: StoreName) -> Self {
+        Self {
+            name,
+            ledger: Mutex::new(Ledger {
+                counters: HashMap::new(),
+                dirty: HashSet::new(),
+                loads: Vec::new(),
+                next: Commit::new(),
+                writer_waits: false,
+                closed: false,
+            }),
+            work: Condvar::new(),
+            healthy: AtomicBool::new(true),
+        }
+    }
+
+    /// The ledger; every change to it leaves it whole, so a panic elsewhere does no harm.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_healthy(&self, healthy: bool) {
+        self.healthy.store(healthy, Ordering::Relaxed);
+    }
+
+    /// Wakes the writer if it waits; if it writes, it will look again anyway.
+    pub(super) fn wake_writer(&self) {
+        let waits = mem::take(&mut self.lock().writer_waits);
+        if waits {
+            self.work.notify_one();
+        }
+    }
+
+    /// Tells the writer to finish.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.work.notify_one();
+    }
+
+    /// Waits for work; `None` when there is none left and the store is closed. Changes that failed once are
+    /// left for `pause`, unless there is something else to do.
+    pub(super) fn next_work(&self, pause: Option<Duration>) -> Option<Work> {
+        let mut ledger = self.lock();
+        let mut pause = pause;
+        loop {
+            let idle = ledger.loads.is_empty() && (ledger.dirty.is_empty() || pause.is_some());
+            if !idle || ledger.closed {
+                break;
+            }
+            ledger.writer_waits = true;
+            ledger = match pause.take() {
+                Some(pause) => {
+                    let waited = self.work.wait_timeout(ledger, pause);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self
+                    .work
+                    .wait(ledger)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        ledger.writer_waits = false;
+        if ledger.closed && ledger.loads.is_empty() && ledger.dirty.is_empty() {
+            return None;
+        }
+        let loads = mem::take(&mut ledger.loads);
+        let (changes, commit) = ledger.take_changes();
+        Some(Work {
+            loads,
+            changes,
+            commit,
+        })
+    }
+
+    /// Puts changes that could not be written back, to be tried again.
+    pub(super) fn put_back(&self, changes: Vec<(Counter, Row)>) -> bool {
+        let mut ledger = self.lock();
+        ledger
+            .dirty
+            .extend(changes.into_iter().map(|(counter, _)| counter));
+        ledger.closed
+    }
+}
+
+/// Keeps a counter in memory as long as a request uses it.
+pub(super) struct Pin {
+    shared: Arc<Shared>,
+    counter: Counter,
+}
+
+impl Pin {
+    /// Pins a counter. If it is not in memory, returns what to wait for.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        counter: Counter,
+    ) -> (
+        Self,
+        Option<impl Future<Output = Result<(), String>> + use<>>,
+    ) {
+        let mut ledger = shared.lock();
+        let loading = match ledger.counters.get_mut(&counter) {
+            Some(entry) => {
+                entry.pins += 1;
+                entry.row.is_none()
+            }
+            None => {
+                let entry = Entry { row: None, pins: 1 };
+                ledger.counters.insert(counter.clone(), entry);
+                true
+            }
+        };
+        let loading = loading.then(|| {
+            let (reply, loaded) = oneshot::channel();
+            let counter = counter.clone();
+            ledger.loads.push(Load { counter, reply });
+            async move {
+                let gone = Err("the store is closed".to_owned());
+                loaded.await.unwrap_or(gone)
+            }
+        });
+        drop(ledger);
+        if loading.is_some() {
+            shared.wake_writer();
+        }
+        let pin = Self {
+            shared: shared.clone(),
+            counter,
+        };
+        (pin, loading)
+    }
+
+    pub(super) fn counter(&self) -> &Counter {
+        &self.counter
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.shared.lock().unpin(&self.counter);
+    }
+}

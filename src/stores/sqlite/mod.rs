@@ -1,0 +1,243 @@
+//! Quotas in a file of SQLite's.
+//!
+//! The process has the file to itself (a lock beside it sees to that), so the counters in use live in
+//! memory and a reservation is decided there and then, without waiting for the disk. What it counts is
+//! written by one thread, many reservations in one commit, while Imgwire is asked; a token leaves only when
+//! the commit that counts it has reached the disk.
+//!
+//! - [`ledger`]: the counters in memory, and what is to be written.
+//! - [`writer`]: the thread that writes.
+//! - [`database`]: the SQL.
+
+mod database;
+mod ledger;
+mod writer;
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use futures_util::future::LocalBoxFuture;
+use policies::{
+    Counter, Fault, Hold, QuotaStore, Reservation, Reserving, Settling, StoreName, Window,
+};
+
+use self::{
+    database::Database,
+    ledger::{Commit, Ledger, Pin, Shared},
+};
+
+/// Why a store's file could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file, or what stands beside it, cannot be made or read.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Another process has it.
+    #[error("{0} is in use by another process: a file of counters has one gate at a time")]
+    InUse(String),
+    /// SQLite refuses it.
+    #[error("{path}: {source}")]
+    Database {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: rusqlite::Error,
+    },
+}
+
+/// A store in a file of SQLite's.
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+    timeout: Duration,
+    writer: Option<JoinHandle<()>>,
+    /// Held as long as the store lives.
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens the file at `path`, which is made if it is not there. `timeout` bounds how long a request waits
+    /// for the disk.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from being opened.
+    pub fn open(name: StoreName, path: &Path, timeout: Duration) -> Result<Self, OpenError> {
+        let io = |path: &Path, source| OpenError::Io {
+            path: path.display().to_string(),
+            source,
+        };
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(|error| io(folder, error))?;
+        }
+        // Its real path, so that two names of one file are one file.
+        let path = match fs::canonicalize(path) {
+            Ok(path) => path,
+            Err(_) => path.to_owned(),
+        };
+        let mut lock_path = path.clone().into_os_string();
+        lock_path.push(".lock");
+        let lock_path = Path::new(&lock_path);
+        let lock = File::create(lock_path).map_err(|error| io(lock_path, error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(OpenError::InUse(path.display().to_string()));
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(io(lock_path, error)),
+        }
+        let database = Database::open(&path).map_err(|source| OpenError::Database {
+            path: path.display().to_string(),
+            source,
+        })?;
+        let shared = Arc::new(Shared::new(name));
+        let writer = std::thread::Builder::new()
+            .name("quota-writer".to_owned())
+            .spawn({
+                let shared = shared.clone();
+                move || writer::run(&shared, &path, database)
+            })
+            .map_err(|error| io(lock_path, error))?;
+        Ok(Self {
+            shared,
+            timeout,
+            writer: Some(writer),
+            _lock: lock,
+        })
+    }
+
+    /// Waits for `operation`, but no longer than the store's timeout.
+    async fn in_time<T>(
+        &self,
+        operation: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, Fault> {
+        in_time(&self.shared, self.timeout, operation).await
+    }
+
+    /// Looks a counter up, loading it if it is not in memory, and hands it to `then` under the lock.
+    async fn with_counter<T>(
+        &self,
+        counter: Counter,
+        then: impl FnOnce(&mut Ledger, &Counter) -> T,
+    ) -> Result<(T, Pin), Fault> {
+        let (pin, loading) = Pin::new(&self.shared, counter);
+        if let Some(loading) = loading {
+            self.in_time(loading).await?;
+        }
+        let output = then(&mut self.shared.lock(), pin.counter());
+        Ok((output, pin))
+    }
+}
+
+impl super::Store for SqliteStore {
+    fn is_healthy(&self) -> bool {
+        self.shared.is_healthy()
+    }
+}
+
+impl QuotaStore for SqliteStore {
+    fn reserve(&self, counter: Counter, window: Window, limit: u64) -> Reserving<'_> {
+        Box::pin(async move {
+            let reserve = |ledger: &mut Ledger, counter: &Counter| {
+                let row = ledger.row(counter, window);
+                let granted = row.used < limit;
+                row.used += u64::from(granted);
+                let row = *row;
+                (row, granted.then(|| ledger.changed(counter)))
+            };
+            let ((row, commit), pin) = self.with_counter(counter, reserve).await?;
+            let Some(commit) = commit else {
+                return Ok(Reservation::Exhausted { window: row.window });
+            };
+            self.shared.wake_writer();
+            let mut unit = Box::new(Unit {
+                pin,
+                window: row.window,
+                commit,
+                timeout: self.timeout,
+            });
+            // While the disk fails, Imgwire is not asked for tokens that could not leave.
+            if !self.shared.is_healthy()
+                && let Err(fault) = unit.commit().await
+            {
+                unit.release().await?;
+                return Err(fault);
+            }
+            Ok(Reservation::Granted {
+                hold: unit,
+                used: row.used,
+                window: row.window,
+            })
+        })
+    }
+
+    fn used(
+        &self,
+        counter: Counter,
+        window: Window,
+    ) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>> {
+        Box::pin(async move {
+            let look = |ledger: &mut Ledger, counter: &Counter| *ledger.row(counter, window);
+            let (row, _) = self.with_counter(counter, look).await?;
+            Ok((row.used, row.window))
+        })
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.shared.close();
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has nothing more to write.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// A unit that is counted for a request.
+struct Unit {
+    pin: Pin,
+    window: Window,
+    commit: Arc<Commit>,
+    timeout: Duration,
+}
+
+impl Hold for Unit {
+    fn commit(&mut self) -> Settling<'_> {
+        let shared = self.pin.shared();
+        Box::pin(in_time(shared, self.timeout, self.commit.wait()))
+    }
+
+    fn release(self: Box<Self>) -> Settling<'static> {
+        Box::pin(async move {
+            let shared = self.pin.shared();
+            let commit = shared.lock().give_back(self.pin.counter(), self.window);
+            let Some(commit) = commit else { return Ok(()) };
+            shared.wake_writer();
+            in_time(shared, self.timeout, commit.wait()).await
+        })
+    }
+}
+
+async fn in_time<T>(
+    shared: &Shared,
+    timeout: Duration,
+    operation: impl Future<Output = Result<T, String>>,
+) -> Result<T, Fault> {
+    let result = tokio::time::timeout(timeout, operation).await;
+    result
+        .unwrap_or_else(|_| Err("the disk did not answer in time".to_owned()))
+        .map_err(|message| Fault::Store {
+            store: shared.name.clone(),
+            source: message.into(),
+        })
+}

@@ -1,0 +1,71 @@
+//! The thread that reads and writes the file.
+
+use std::{path::Path, time::Duration};
+
+use super::{
+    database::Database,
+    ledger::{Shared, Work},
+};
+
+/// How long changes that could not be written wait for another try.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Works until the store is closed and everything is written. A file that fails is opened anew before the
+/// next try, so that a disk that was full or read-only for a while is no reason to restart.
+pub(super) fn run(shared: &Shared, path: &Path, database: Database) {
+    let mut database = Some(database);
+    let mut pause = None;
+    while let Some(work) = shared.next_work(pause.take()) {
+        let Work {
+            loads,
+            changes,
+            commit,
+        } = work;
+        let mut failure = None;
+        for load in loads {
+            let read = attempt(&mut database, path, |database| database.read(&load.counter));
+            let reply = match read {
+                Ok(row) => {
+                    shared.lock().loaded(load.counter, row);
+                    Ok(())
+                }
+                Err(error) => Err(failure.insert(error.to_string()).clone()),
+            };
+            // Whoever asked may have given up.
+            let _ = load.reply.send(reply);
+        }
+        let mut closed = false;
+        if !changes.is_empty() {
+            let written = attempt(&mut database, path, |database| database.write(&changes));
+            let result = written.map_err(|error| failure.insert(error.to_string()).clone());
+            if result.is_err() {
+                pause = Some(PAUSE);
+                closed = shared.put_back(changes);
+            }
+            commit.finish(result);
+        }
+        if let Some(error) = &failure {
+            tracing::error!(store = %shared.name, error, "the quota's file fails");
+        }
+        shared.set_healthy(failure.is_none());
+        if closed {
+            return;
+        }
+    }
+}
+
+fn attempt<T>(
+    database: &mut Option<Database>,
+    path: &Path,
+    operation: impl FnOnce(&mut Database) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let mut open = match database.take() {
+        Some(open) => open,
+        None => Database::open(path)?,
+    };
+    let result = operation(&mut open);
+    if result.is_ok() {
+        *database = Some(open);
+    }
+    result
+}
