@@ -1,6 +1,17 @@
-//! imgwire-gate.
+//! imgwire-gate issues Imgwire upload tokens to those whom a chain of policies lets upload.
+//!
+//! `docs/architecture.md` walks along one request. The arrows:
+//! `main -> startup -> routes -> issue -> {policies, imgwire}`, `routes -> identity -> policies`,
+//! `stores -> policies`, `error -> policies`.
+
+pub mod error;
 pub mod identity;
 pub mod imgwire;
+pub mod in_flight;
+pub mod issue;
+pub mod request_id;
 pub mod routes;
 pub mod settings;
+pub mod startup;
 pub mod stores;
+pub mod telemetry;

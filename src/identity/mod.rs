@@ -16,7 +16,7 @@ pub use self::{
     client_address::ClientAddress,
     cross_site::CrossSite,
     jwt::Jwt,
-    session::{SessionIdentity, SignedIn},
+    session::{SIGNED_IN, SessionIdentity, SignedIn},
 };
 use crate::settings;
 

@@ -15,7 +15,7 @@ use super::{
 use crate::settings::session::CookieName;
 
 /// Where a session keeps who is signed in.
-pub(crate) const SIGNED_IN: &str = "signed_in";
+pub const SIGNED_IN: &str = "signed_in";
 
 /// Who is signed in, as the session keeps it.
 #[derive(Clone, Debug, Serialize, Deserialize)]

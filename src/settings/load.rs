@@ -8,8 +8,8 @@ use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Environment, Faults, Identity, IdentitySettings, ImgwireSettings, JwtSettings, Route,
-    SessionSettings, Settings, VerificationKey, check,
+    Environment, Faults, Identity, IdentitySettings, ImgwireSettings, JwtSettings,
+    ManagementSettings, Route, SessionSettings, Settings, VerificationKey, check,
     document::{Reader, Value, join},
     fault::Fault,
     routes::RouteSettings,
@@ -361,5 +361,20 @@ fn jwt_key(
         }
         // Noted already.
         _ => None,
+    }
+}
+
+/// Reads `[management]` alone: no secret is needed, and no other section looked at.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn load_management(file: &str, text: &str) -> Result<ManagementSettings, Faults> {
+    let mut reader = Reader::default();
+    let mut document = reader.parse(text);
+    let management = section(&mut reader, &mut document, "management");
+    match management.unwrap_or_else(|| Some(ManagementSettings::default())) {
+        Some(management) if reader.faults.is_empty() => Ok(management),
+        _ => Err(Faults::new(file, text, reader.faults)),
     }
 }

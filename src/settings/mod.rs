@@ -26,7 +26,7 @@ pub use self::{
     fault::Faults,
     identities::{IdentitySettings, JwtSettings, VerificationKey},
     imgwire::ImgwireSettings,
-    load::load,
+    load::{load, load_management},
     schema::schema,
     secret::Environment,
     server::{ManagementSettings, ServerSettings},

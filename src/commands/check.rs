@@ -1,0 +1,36 @@
+//! `imgwire-gate check`
+
+use std::path::PathBuf;
+
+use imgwire_gate::settings::Settings;
+use policies::settings::Mode;
+
+use super::{Failure, load, print};
+
+/// Checks the config file and prints each route's chain.
+pub(crate) fn check(config: Option<PathBuf>) -> Result<(), Failure> {
+    print(describe(&load(config)?).trim_end())
+}
+
+fn describe(settings: &Settings) -> String {
+    let mut text = String::new();
+    for route in &settings.routes {
+        text.push_str(&format!("POST {}\n", route.path));
+        for (index, name) in route.policies.iter().enumerate() {
+            let policy = settings.policies.iter().find(|(other, ..)| other == name);
+            let Some((_, common, kind)) = policy else {
+                continue;
+            };
+            let observed = match common.mode {
+                Mode::Enforce => "",
+                Mode::Observe => ", observed only",
+            };
+            text.push_str(&format!(
+                "  {}. {name} ({}{observed})\n",
+                index + 1,
+                kind.name()
+            ));
+        }
+    }
+    text
+}

@@ -1,0 +1,107 @@
+//! `imgwire-gate sandbox`
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+};
+
+use imgwire_gate::{
+    imgwire::emulator::{Emulator, SERVER_API_KEY},
+    settings::{Settings, imgwire::BaseUrl, server::Bind, stores::StoreUrl},
+    startup::Application,
+    telemetry,
+};
+use jsonwebtoken::{EncodingKey, Header};
+use policies::{Clock as _, SystemClock};
+use serde_json::json;
+
+use super::{Failure, load_text, print, serve::stop};
+
+const CONFIG: &str = include_str!("../../config/sandbox.toml");
+
+/// How long the demo user's token lasts, in seconds.
+const DEMO_TOKEN_SECONDS: i64 = 24 * 60 * 60;
+
+/// Runs the gate of `config/sandbox.toml` against an emulated Imgwire, with counters in a temporary folder.
+pub(crate) fn sandbox() -> Result<(), Failure> {
+    let secret = random_text(64);
+    let session_key = random_text(64);
+    let environment = |name: &str| match name {
+        "SANDBOX_IMGWIRE_API_KEY" => Some(SERVER_API_KEY.to_owned()),
+        "SANDBOX_JWT_SECRET" => Some(secret.clone()),
+        "SANDBOX_SESSION_KEY" => Some(session_key.clone()),
+        _ => None,
+    };
+    let mut settings = load_text(Path::new("config/sandbox.toml"), CONFIG, &environment)?;
+    let folder = tempfile::tempdir().map_err(Failure::other)?;
+    settings.server.bind = free(&settings.server.bind)?;
+    settings.management.bind = free(&settings.management.bind)?;
+    for (name, store) in &mut settings.stores {
+        store.url = StoreUrl::Sqlite(folder.path().join(format!("{name}.db")));
+    }
+    let _log = telemetry::start_log(settings.telemetry.log);
+    actix_web::rt::System::new().block_on(async {
+        let emulator = Emulator::start().map_err(Failure::other)?;
+        settings.imgwire.base_url =
+            BaseUrl::try_from(emulator.url().to_owned()).map_err(Failure::other)?;
+        let text = welcome(&settings, &secret, emulator.url())?;
+        let application = Application::build(settings).map_err(Failure::other)?;
+        print(&text)?;
+        application.run_until(stop()?).await.map_err(Failure::other)
+    })
+}
+
+/// The configured address, or a free port beside it when that one is taken.
+fn free(bind: &Bind) -> Result<Bind, Failure> {
+    let Bind::Tcp(wanted) = bind else {
+        return Ok(bind.clone());
+    };
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = match TcpListener::bind(wanted) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => TcpListener::bind(any),
+        other => other,
+    };
+    let address = listener.and_then(|listener| listener.local_addr());
+    address.map(Bind::Tcp).map_err(Failure::other)
+}
+
+fn random_text(length: usize) -> String {
+    std::iter::repeat_with(fastrand::alphanumeric)
+        .take(length)
+        .collect()
+}
+
+fn welcome(settings: &Settings, secret: &str, emulator: &str) -> Result<String, Failure> {
+    let gate = format!("http://{}", settings.server.bind);
+    let management = format!("http://{}", settings.management.bind);
+    let claims = json!({
+        "sub": "user_1",
+        "aud": "imgwire-gate",
+        "exp": SystemClock::new().now().as_second() + DEMO_TOKEN_SECONDS,
+        "workspaces": [{ "id": "ws_1", "role": "editor" }],
+        "plan": "free",
+    });
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    let token = jsonwebtoken::encode(&Header::default(), &claims, &key).map_err(Failure::other)?;
+    let route = settings
+        .routes
+        .first()
+        .map(|route| route.path.as_str())
+        .unwrap_or_default();
+    Ok(format!(
+        "imgwire-gate sandbox (ctrl-c ends it)\n\
+         \n\
+         the gate       {gate}\n\
+         its health     {management}/readyz\n\
+         its metrics    {management}/metrics\n\
+         Imgwire        {emulator} (emulated: nothing leaves this machine)\n\
+         \n\
+         user_1 is an editor of workspace ws_1 and on the free plan. Get an upload token as user_1:\n\
+         \n\
+         curl -sS -X POST {gate}{route} -H 'Authorization: Bearer {token}'\n\
+         \n\
+         Without the header the gate says 401; ask a few times more and see the limits in the RateLimit \
+         field (curl -i). The config is config/sandbox.toml."
+    ))
+}

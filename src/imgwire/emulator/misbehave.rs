@@ -1,0 +1,114 @@
+//! The emulator's bad days.
+
+use std::{any::Any, net, os::fd::AsFd as _, time::Duration};
+
+use actix_web::{
+    Error, HttpResponse,
+    body::{BodyStream, EitherBody, MessageBody},
+    dev::{Extensions, ServiceRequest, ServiceResponse},
+    http::{StatusCode, header},
+    middleware::Next,
+    rt::net::TcpStream,
+    web,
+};
+use bytes::Bytes;
+use futures_util::stream;
+
+use super::state::State;
+use crate::imgwire::client::TOKEN_PATH;
+
+/// A way to misbehave on a request for a token.
+#[derive(Clone, Debug)]
+pub enum Misbehaviour {
+    /// Answers, but only after this long.
+    Slow(Duration),
+    /// Never answers.
+    Hang,
+    /// Resets the connection.
+    Reset,
+    /// Closes the connection without an answer.
+    Close,
+    /// Creates the token, and breaks off in the middle of the answer.
+    BreakOff,
+    /// Sends the answer byte by byte, one each this long.
+    Trickle(Duration),
+    /// Answers with this status, and this `Retry-After` if any.
+    Status(u16, Option<String>),
+    /// Answers 200 with this body.
+    Body(String),
+}
+
+/// The connection's socket, to reset it by.
+struct Socket(net::TcpStream);
+
+/// Keeps a connection's socket at hand.
+pub(super) fn keep_socket(connection: &dyn Any, extensions: &mut Extensions) {
+    if let Some(stream) = connection.downcast_ref::<TcpStream>()
+        && let Ok(socket) = stream.as_fd().try_clone_to_owned()
+    {
+        extensions.insert(Socket(socket.into()));
+    }
+}
+
+pub(super) async fn misbehave<B: MessageBody + 'static>(
+    state: web::Data<State>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let how = if request.path() == TOKEN_PATH {
+        state.ask(request.headers())
+    } else {
+        None
+    };
+    let answer = match how {
+        None => return Ok(next.call(request).await?.map_into_left_body()),
+        Some(Misbehaviour::Slow(delay)) => {
+            tokio::time::sleep(delay).await;
+            return Ok(next.call(request).await?.map_into_left_body());
+        }
+        Some(Misbehaviour::Hang) => std::future::pending().await,
+        Some(how @ (Misbehaviour::Reset | Misbehaviour::Close)) => {
+            if let Some(Socket(socket)) = request.conn_data::<Socket>() {
+                let how = if matches!(how, Misbehaviour::Reset) {
+                    Some(Duration::ZERO)
+                } else {
+                    None
+                };
+                // What fails here, the connection's end below does as well.
+                let socket = socket2::SockRef::from(socket);
+                let _ = socket.set_linger(how);
+                if how.is_none() {
+                    let _ = socket.shutdown(net::Shutdown::Both);
+                }
+            }
+            broken(String::new())
+        }
+        Some(Misbehaviour::BreakOff) => broken(state.create_token().to_string()[..40].to_owned()),
+        Some(Misbehaviour::Trickle(pace)) => {
+            let bytes = state.create_token().to_string().into_bytes().into_iter();
+            HttpResponse::Ok().streaming(stream::unfold(bytes, move |mut bytes| async move {
+                let byte = bytes.next()?;
+                tokio::time::sleep(pace).await;
+                Some((Ok::<_, Error>(Bytes::from(vec![byte])), bytes))
+            }))
+        }
+        Some(Misbehaviour::Status(status, retry_after)) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+            let mut answer = HttpResponse::build(status);
+            if let Some(retry_after) = retry_after {
+                answer.insert_header((header::RETRY_AFTER, retry_after));
+            }
+            answer.json(serde_json::json!({ "detail": "the emulator was told to" }))
+        }
+        Some(Misbehaviour::Body(body)) => HttpResponse::Ok().body(body),
+    };
+    Ok(request.into_response(answer).map_into_right_body())
+}
+
+/// An answer that ends the connection after `start` of its body.
+fn broken(start: String) -> HttpResponse {
+    let failure = actix_web::error::ErrorInternalServerError("the emulator was told to");
+    let chunks = (!start.is_empty()).then(|| Ok(Bytes::from(start)));
+    let chunks = chunks.into_iter().chain([Err::<Bytes, Error>(failure)]);
+    HttpResponse::Ok().body(BodyStream::new(stream::iter(chunks)))
+}

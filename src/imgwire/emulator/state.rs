@@ -1,0 +1,218 @@
+//! What the emulator remembers.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use actix_web::http::header::HeaderMap;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::misbehave::Misbehaviour;
+
+/// How long a token lives.
+const LIFETIME: SignedDuration = SignedDuration::from_mins(15);
+
+const ENVIRONMENT: &str = "00000000-0000-4000-8000-000000000001";
+
+/// Everything, under one lock.
+#[derive(Default)]
+pub(super) struct State(Mutex<Memory>);
+
+#[derive(Default)]
+struct Memory {
+    url: String,
+    tokens: HashMap<String, Token>,
+    images: Vec<Image>,
+    asked: usize,
+    created: usize,
+    last_headers: Vec<(String, String)>,
+    misbehaviour: Option<Misbehaviour>,
+    next: VecDeque<Misbehaviour>,
+}
+
+struct Token {
+    id: String,
+    expires_at: Timestamp,
+    used: bool,
+}
+
+struct Image {
+    id: String,
+    facts: Value,
+    bytes: Option<usize>,
+}
+
+/// Why an upload is refused.
+pub(super) enum Refusal {
+    Unknown,
+    Used,
+    Expired,
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another service has a clock of its own"
+)]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+fn id(kind: u8, number: usize) -> String {
+    format!("00000000-0000-4000-8{kind:03}-{number:012}")
+}
+
+impl State {
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_url(&self, url: &str) {
+        self.lock().url = url.to_owned();
+    }
+
+    pub(super) fn set_misbehaviour(&self, how: Option<Misbehaviour>) {
+        self.lock().misbehaviour = how;
+    }
+
+    pub(super) fn push_misbehaviours(&self, ways: impl IntoIterator<Item = Misbehaviour>) {
+        self.lock().next.extend(ways);
+    }
+
+    /// Notes a request for a token, and says how to misbehave on it.
+    pub(super) fn ask(&self, headers: &HeaderMap) -> Option<Misbehaviour> {
+        let mut memory = self.lock();
+        memory.asked += 1;
+        memory.last_headers = headers
+            .iter()
+            .map(|(name, value)| {
+                let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+                (name.as_str().to_owned(), value)
+            })
+            .collect();
+        let next = memory.next.pop_front();
+        next.or_else(|| memory.misbehaviour.clone())
+    }
+
+    pub(super) fn asked(&self) -> usize {
+        self.lock().asked
+    }
+
+    pub(super) fn created(&self) -> usize {
+        self.lock().created
+    }
+
+    pub(super) fn last_headers(&self) -> Vec<(String, String)> {
+        self.lock().last_headers.clone()
+    }
+
+    pub(super) fn expire_tokens(&self) {
+        for token in self.lock().tokens.values_mut() {
+            token.expires_at = Timestamp::UNIX_EPOCH;
+        }
+    }
+
+    pub(super) fn create_token(&self) -> Value {
+        let mut memory = self.lock();
+        let now = now();
+        memory.tokens.retain(|_, token| token.expires_at > now);
+        memory.created += 1;
+        let number = memory.created;
+        let expires_at = now.saturating_add(LIFETIME).unwrap_or(Timestamp::MAX);
+        let text = format!("ut_{number}_{:08x}", fastrand::u32(..));
+        let id = id(1, number);
+        let token = Token {
+            id: id.clone(),
+            expires_at,
+            used: false,
+        };
+        memory.tokens.insert(text.clone(), token);
+        json!({
+            "id": id,
+            "environment_id": ENVIRONMENT,
+            "used_at": null,
+            "expires_at": expires_at,
+            "created_at": now,
+            "updated_at": now,
+            "token": text,
+        })
+    }
+
+    /// Uses a token up and makes an image that waits for its bytes.
+    pub(super) fn start_upload(&self, token: &str, request: &Value) -> Result<Value, Refusal> {
+        let mut memory = self.lock();
+        let now = now();
+        let token = memory.tokens.get_mut(token).ok_or(Refusal::Unknown)?;
+        if token.used {
+            return Err(Refusal::Used);
+        }
+        if token.expires_at <= now {
+            return Err(Refusal::Expired);
+        }
+        token.used = true;
+        let token_id = token.id.clone();
+        let image_id = id(2, memory.images.len() + 1);
+        let facts = json!({
+            "id": image_id,
+            "environment_id": ENVIRONMENT,
+            "upload_token_id": token_id,
+            "original_filename": request["file_name"],
+            "hash_sha256": request["hash_sha256"],
+            "status": "PENDING",
+            "cdn_url": format!("{}/cdn/{image_id}", memory.url),
+            "mime_type": request.get("mime_type").unwrap_or(&json!("image/png")),
+            "can_upload": true,
+            "is_directly_deliverable": false,
+            "idempotency_key": request["idempotency_key"],
+            "purpose": request["purpose"],
+            "extension": "png",
+            "width": 0,
+            "height": 0,
+            "size_bytes": request["content_length"].as_u64().unwrap_or(0),
+            "custom_metadata": request.get("custom_metadata").unwrap_or(&json!({})),
+            "exif_data": {},
+            "created_at": now,
+            "updated_at": now,
+            "deleted_at": null,
+            "processed_metadata_at": null,
+        });
+        let upload_url = format!("{}/upload/{image_id}", memory.url);
+        memory.images.push(Image {
+            id: image_id,
+            facts: facts.clone(),
+            bytes: None,
+        });
+        Ok(json!({ "image": facts, "upload_url": upload_url }))
+    }
+
+    /// Takes an image's bytes; `false` if no image waits for them.
+    pub(super) fn put(&self, id: &str, bytes: usize) -> bool {
+        let mut memory = self.lock();
+        let image = memory.images.iter_mut().find(|image| image.id == id);
+        let Some(image) = image.filter(|image| image.bytes.is_none()) else {
+            return false;
+        };
+        image.bytes = Some(bytes);
+        image.facts["status"] = json!("READY");
+        image.facts["size_bytes"] = json!(bytes);
+        image.facts["can_upload"] = json!(false);
+        true
+    }
+
+    pub(super) fn image(&self, id: &str) -> Option<Value> {
+        let memory = self.lock();
+        let image = memory.images.iter().find(|image| image.id == id)?;
+        Some(image.facts.clone())
+    }
+
+    pub(super) fn images(&self, page: usize, limit: usize) -> Vec<Value> {
+        let memory = self.lock();
+        let images = memory.images.iter().rev();
+        images
+            .skip(page.saturating_sub(1).saturating_mul(limit))
+            .take(limit)
+            .map(|image| image.facts.clone())
+            .collect()
+    }
+}

@@ -1,0 +1,68 @@
+//! `GET <route>/allowance`: what a POST would meet now, consuming nothing.
+
+use actix_web::{HttpRequest, HttpResponse};
+use jiff::{SignedDuration, Timestamp};
+use policies::{Class, LimitState, Outcome, Pass, PolicyName};
+use serde::Serialize;
+
+use super::{body::Body, facts, refuse, route, worker};
+use crate::error::ApiError;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    limits: Vec<Limit<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Limit<'a> {
+    policy: &'a PolicyName,
+    limit: u64,
+    remaining: u64,
+    resets_at: Timestamp,
+}
+
+pub(super) async fn get(request: HttpRequest) -> HttpResponse {
+    let upload = match facts(&request, Body::default()) {
+        Ok(upload) => upload,
+        Err(error) => return refuse(&request, &error),
+    };
+    let evaluation = route(&request).chain.evaluate(&upload, Pass::Preview).await;
+    let denial = match evaluation.outcome {
+        // Nothing is held in a preview.
+        Outcome::Allowed(_) => None,
+        Outcome::Denied { denial, .. } => Some(denial),
+        Outcome::Faulted { policy, fault } => {
+            tracing::error!(policy = policy.as_str(), error = %fault, "a policy cannot tell");
+            return refuse(&request, &ApiError::Internal);
+        }
+    };
+    if let Some(denial) = &denial
+        && matches!(denial.describe().1, Class::Unauthenticated { .. })
+    {
+        return refuse(&request, &ApiError::Denied(denial.clone()));
+    }
+    let now = worker(&request).gate.clock.now();
+    HttpResponse::Ok().json(Answer {
+        allowed: denial.is_none(),
+        code: denial.map(|denial| denial.code()),
+        limits: evaluation
+            .limits
+            .iter()
+            .map(|limit| describe(limit, now))
+            .collect(),
+    })
+}
+
+fn describe(limit: &LimitState, now: Timestamp) -> Limit<'_> {
+    let resets_in = SignedDuration::try_from(limit.resets_in).unwrap_or(SignedDuration::MAX);
+    Limit {
+        policy: &limit.policy,
+        limit: limit.limit,
+        remaining: limit.remaining,
+        resets_at: now.saturating_add(resets_in).unwrap_or(Timestamp::MAX),
+    }
+}

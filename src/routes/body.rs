@@ -1,0 +1,128 @@
+//! The body of a request for a token: nothing, or a JSON object.
+
+use std::{fmt, marker::PhantomData, time::Duration};
+
+use actix_web::{
+    HttpRequest,
+    http::header::{self, HeaderMap, HeaderName},
+    web,
+};
+use policies::{DeclaredFile, Purpose, WorkspaceId};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+use super::has_body;
+use crate::error::ApiError;
+
+const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
+
+/// How long a client may take to send its body.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a body says.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Body {
+    pub(super) workspace: Option<WorkspaceId>,
+    pub(super) purpose: Option<Purpose>,
+    #[serde(default, deserialize_with = "file")]
+    pub(super) file: Option<DeclaredFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct File {
+    name: Option<String>,
+    mime_type: Option<String>,
+    size: Option<u64>,
+}
+
+fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DeclaredFile>, D::Error> {
+    let file = Option::<Object<File>>::deserialize(deserializer)?;
+    Ok(file.map(|Object(file)| DeclaredFile {
+        name: file.name,
+        mime_type: file.mime_type,
+        size: file.size,
+    }))
+}
+
+/// A struct that is written as a JSON object; serde would take an array for it, too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+/// Reads the body of `request`, of at most `limit` bytes.
+pub(super) async fn read(
+    request: &HttpRequest,
+    payload: web::Payload,
+    limit: usize,
+) -> Result<Body, ApiError> {
+    if !has_body(request) {
+        return Ok(Body::default());
+    }
+    let headers = request.headers();
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(ApiError::BodyTooLarge);
+    }
+    let bytes = match tokio::time::timeout(PATIENCE, payload.to_bytes_limited(limit)).await {
+        Ok(Ok(Ok(bytes))) => bytes,
+        Ok(Err(_)) => return Err(ApiError::BodyTooLarge),
+        Ok(Ok(Err(_))) | Err(_) => return Err(ApiError::BadRequest),
+    };
+    if bytes.is_empty() {
+        return Ok(Body::default());
+    }
+    if !is_json(headers) {
+        return Err(ApiError::UnsupportedMediaType);
+    }
+    let Object(body) = serde_json::from_slice(&bytes).map_err(|_| ApiError::BadRequest)?;
+    Ok(body)
+}
+
+/// Whether the body is JSON as it stands, by `Content-Type` and `Content-Encoding`.
+fn is_json(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or(""));
+    let media_type = text(header::CONTENT_TYPE).and_then(|text| text.split(';').next());
+    let encoding = text(header::CONTENT_ENCODING).unwrap_or("identity");
+    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
+        && encoding.trim().eq_ignore_ascii_case("identity")
+}
+
+/// The workspace of the header `X-Workspace-Id`.
+pub(super) fn workspace_header(headers: &HeaderMap) -> Result<Option<WorkspaceId>, ApiError> {
+    let mut values = headers.get_all(X_WORKSPACE_ID);
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let id = value
+        .to_str()
+        .ok()
+        .and_then(|text| WorkspaceId::parse(text).ok());
+    match (id, values.next()) {
+        (Some(id), None) => Ok(Some(id)),
+        _ => Err(ApiError::BadRequest),
+    }
+}

@@ -1,0 +1,93 @@
+//! What every answer has: its request's id, `no-store`, and the API's shape even for the framework's errors.
+
+use actix_web::{
+    Error, HttpResponse, ResponseError,
+    body::{BoxBody, EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{ConnectionType, StatusCode, header},
+    middleware::Next,
+};
+
+use crate::{
+    error::ApiError,
+    in_flight::InFlight,
+    request_id::{RequestId, X_REQUEST_ID},
+};
+
+/// Wraps everything that answers.
+///
+/// # Errors
+///
+/// What the framework could not turn into an answer, in the API's shape.
+pub async fn envelope<B: MessageBody + 'static>(
+    in_flight: InFlight,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let id = RequestId::assign(&request);
+    let mut response = match next.call(request).await {
+        Ok(response) => shape(response, &id),
+        Err(error) => {
+            let status = error.as_response_error().status_code();
+            tracing::error!(%error, "the framework failed");
+            return Err(Failure { status, id }.into());
+        }
+    };
+    if in_flight.is_draining() {
+        let head = response.response_mut().head_mut();
+        head.set_connection_type(ConnectionType::Close);
+    }
+    let headers = response.headers_mut();
+    headers.insert(X_REQUEST_ID, id.header_value());
+    headers.insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-store"),
+    );
+    Ok(response)
+}
+
+/// Gives an error that the framework made the API's body; its headers stay.
+fn shape<B: MessageBody>(
+    response: ServiceResponse<B>,
+    id: &RequestId,
+) -> ServiceResponse<EitherBody<B>> {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    if !is_error || content_type.is_some_and(|value| value.as_bytes() == b"application/json") {
+        return response.map_into_left_body();
+    }
+    let (request, response) = response.into_parts();
+    let mut shaped = ApiError::from_status(status).response(id);
+    for (name, value) in response.headers() {
+        if ![header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name) {
+            shaped.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    ServiceResponse::new(request, shaped).map_into_right_body()
+}
+
+/// An error that no middleware turned into an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the framework failed with {status}")]
+struct Failure {
+    status: StatusCode,
+    id: RequestId,
+}
+
+impl ResponseError for Failure {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        let mut response = ApiError::from_status(self.status).response(&self.id);
+        let headers = response.headers_mut();
+        headers.insert(X_REQUEST_ID, self.id.header_value());
+        headers.insert(
+            header::CACHE_CONTROL,
+            header::HeaderValue::from_static("no-store"),
+        );
+        response
+    }
+}

@@ -1,0 +1,139 @@
+//! `/api/imgwire/session`: exchanges a credential for the gate's own session cookie.
+
+use actix_session::{
+    Session, SessionMiddleware,
+    config::{CookieContentSecurity, PersistentSession, TtlExtensionPolicy},
+    storage::CookieSessionStore,
+};
+use actix_web::{
+    HttpRequest, HttpResponse, Resource,
+    cookie::{self, Key},
+    http::Method,
+    web,
+};
+use jiff::{SignedDuration, Timestamp};
+use policies::{Denial, Presented, Subject, SubjectId};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Serialize;
+
+use super::{SESSION_PATH, refuse, worker};
+use crate::{
+    error::ApiError,
+    identity::{SIGNED_IN, SignedIn},
+    settings::{SessionSettings, session::SameSite},
+};
+
+/// Claims that are about the token rather than about its subject (RFC 7519, 4.1).
+const REGISTERED_CLAIMS: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
+
+/// The middleware that reads and writes the cookie.
+#[must_use]
+pub fn middleware(
+    settings: &SessionSettings,
+    key: &SecretString,
+) -> SessionMiddleware<CookieSessionStore> {
+    let cookie = &settings.cookie;
+    let ttl = i64::try_from(settings.ttl.get().as_secs()).unwrap_or(i64::MAX);
+    SessionMiddleware::builder(
+        CookieSessionStore::default(),
+        Key::from(key.expose_secret().as_bytes()),
+    )
+    .cookie_name(cookie.name.as_str().to_owned())
+    .cookie_secure(cookie.secure)
+    .cookie_http_only(true)
+    .cookie_same_site(match cookie.same_site {
+        SameSite::Strict => cookie::SameSite::Strict,
+        SameSite::Lax => cookie::SameSite::Lax,
+        SameSite::None => cookie::SameSite::None,
+    })
+    .cookie_content_security(CookieContentSecurity::Private)
+    .session_lifecycle(
+        PersistentSession::default()
+            .session_ttl(cookie::time::Duration::seconds(ttl))
+            .session_ttl_extension_policy(TtlExtensionPolicy::OnStateChanges),
+    )
+    .build()
+}
+
+pub(super) fn resource() -> Resource {
+    web::resource(SESSION_PATH)
+        .route(web::post().to(create))
+        .route(web::get().to(show))
+        .route(web::delete().to(end))
+        .default_service(web::to(async |request: HttpRequest| {
+            const ALLOWED: &[Method] = &[Method::GET, Method::POST, Method::DELETE];
+            refuse(&request, &ApiError::MethodNotAllowed(ALLOWED))
+        }))
+}
+
+async fn create(request: HttpRequest, session: Session) -> HttpResponse {
+    let gate = &worker(&request).gate;
+    let subject = match gate.identities.exchangeable(&request) {
+        Presented::Subject(subject) => subject,
+        Presented::Refused(denial) => return refuse(&request, &ApiError::Denied(denial)),
+        Presented::Nothing => return refuse(&request, &ApiError::Denied(Denial::NotSignedIn)),
+    };
+    let signed_in = SignedIn {
+        expires_at: end_of_session(&subject, gate.clock.now(), gate.session_ttl),
+        subject: without_registered_claims(&subject),
+    };
+    session.renew();
+    if let Err(error) = session.insert(SIGNED_IN, signed_in) {
+        tracing::error!(%error, "the session cannot be written");
+        return refuse(&request, &ApiError::Internal);
+    }
+    tracing::info!(
+        subject = subject.id.as_str(),
+        identity = subject.identity.as_str(),
+        "session begins"
+    );
+    HttpResponse::NoContent().finish()
+}
+
+async fn show(request: HttpRequest) -> HttpResponse {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer<'a> {
+        subject: &'a SubjectId,
+        expires_at: Option<Timestamp>,
+    }
+
+    match worker(&request).gate.identities.session(&request) {
+        Presented::Subject(subject) => HttpResponse::Ok().json(Answer {
+            subject: &subject.id,
+            expires_at: subject.expires_at,
+        }),
+        Presented::Refused(denial) => refuse(&request, &ApiError::Denied(denial)),
+        Presented::Nothing => refuse(&request, &ApiError::Denied(Denial::NotSignedIn)),
+    }
+}
+
+async fn end(request: HttpRequest, session: Session) -> HttpResponse {
+    let presented = worker(&request).gate.identities.session(&request);
+    if let Presented::Refused(denial @ Denial::CrossSite(_)) = presented {
+        return refuse(&request, &ApiError::Denied(denial));
+    }
+    session.purge();
+    HttpResponse::NoContent().finish()
+}
+
+/// A session lasts as long as the config says, but no longer than the credential that it is exchanged for.
+fn end_of_session(
+    subject: &Subject,
+    now: Timestamp,
+    ttl: Option<std::time::Duration>,
+) -> Timestamp {
+    let ttl = SignedDuration::try_from(ttl.unwrap_or_default()).unwrap_or(SignedDuration::MAX);
+    let end = now.saturating_add(ttl).unwrap_or(Timestamp::MAX);
+    subject
+        .expires_at
+        .map_or(end, |expires_at| end.min(expires_at))
+}
+
+fn without_registered_claims(subject: &Subject) -> Subject {
+    let mut subject = subject.clone();
+    for claim in REGISTERED_CLAIMS {
+        subject.claims.remove(claim);
+    }
+    subject
+}

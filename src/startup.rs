@@ -1,0 +1,339 @@
+//! Builds the gate from its settings and runs it; alone sees everything.
+
+use std::{io, net::SocketAddr, num::NonZeroUsize, rc::Rc, sync::Arc, time::Duration};
+
+use actix_cors::Cors;
+use actix_session::{SessionMiddleware, storage::CookieSessionStore};
+use actix_web::{
+    App, HttpServer,
+    cookie::Key,
+    dev::{Server, ServerHandle},
+    http::Method,
+    middleware::{Condition, from_fn},
+};
+use policies::{Chain, Clock, Link, PolicyName, StoreName, SystemClock};
+use tracing_actix_web::TracingLogger;
+
+use crate::{
+    identity::{ClientAddress, CrossSite, Identities},
+    imgwire::Client,
+    in_flight::InFlight,
+    request_id::X_REQUEST_ID,
+    routes::{self, Gate, Route, Worker, envelope, management::Management},
+    settings::{
+        Settings,
+        server::{Bind, ServerSettings},
+    },
+    stores::{self, OpenError, Store},
+    telemetry::{Metrics, RootSpan},
+};
+
+/// How long an idle connection is kept: longer than proxies keep theirs, so that none of them sends a
+/// request into a connection that closes.
+const KEEP_ALIVE: Duration = Duration::from_secs(125);
+
+/// How long a client may take to send the head of its request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a gate that ends looks whether it may.
+const DRAIN_STEP: Duration = Duration::from_millis(10);
+
+/// Why a gate does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener cannot be opened.
+    #[error("cannot listen on {bind}: {source}")]
+    Listen {
+        /// Where.
+        bind: Bind,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A store cannot be opened.
+    #[error("store `{name}`: {source}")]
+    Store {
+        /// Which store.
+        name: StoreName,
+        /// Why not.
+        source: OpenError,
+    },
+}
+
+/// A gate that listens, and does not answer yet.
+pub struct Application {
+    public: Server,
+    management: Server,
+    address: Option<SocketAddr>,
+    management_address: Option<SocketAddr>,
+    in_flight: InFlight,
+    grace: Duration,
+}
+
+impl Application {
+    /// Builds the gate on the machine's clock.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from starting.
+    pub fn build(settings: Settings) -> Result<Self, StartError> {
+        Self::build_with_clock(settings, Arc::new(SystemClock::new()))
+    }
+
+    /// Builds the gate on a clock of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from starting.
+    pub fn build_with_clock(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let stores = settings
+            .stores
+            .iter()
+            .map(|(name, store)| match stores::open(name, store) {
+                Ok(store) => Ok((name.clone(), store)),
+                Err(source) => Err(StartError::Store {
+                    name: name.clone(),
+                    source,
+                }),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let in_flight = InFlight::new(settings.server.max_in_flight.get());
+        let gate = Arc::new(gate(&settings, &stores, &in_flight, &clock));
+        let grace = settings.server.shutdown_grace.get();
+        let management_bind = settings.management.bind.clone();
+        let (management, management_address) = serve_management(
+            &management_bind,
+            &Management {
+                gate: gate.clone(),
+                stores,
+            },
+        )
+        .map_err(|source| StartError::Listen {
+            bind: management_bind,
+            source,
+        })?;
+        let bind = settings.server.bind.clone();
+        let (public, address) = serve_public(settings, gate, &clock)
+            .map_err(|source| StartError::Listen { bind, source })?;
+        Ok(Self {
+            public,
+            management,
+            address,
+            management_address,
+            in_flight,
+            grace,
+        })
+    }
+
+    /// Where the gate listens, unless that is a Unix socket.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Where the management listener is, unless that is a Unix socket.
+    #[must_use]
+    pub fn management_address(&self) -> Option<SocketAddr> {
+        self.management_address
+    }
+
+    /// Answers until `stop` resolves. Then `/readyz` says 503, what runs may finish within the grace time,
+    /// and the gate ends.
+    ///
+    /// # Errors
+    ///
+    /// When a listener fails.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> io::Result<()> {
+        let public = self.public.handle();
+        let management = self.management.handle();
+        let ending = async {
+            stop.await;
+            drain(&self.in_flight, &public, self.grace).await;
+            management.stop(false).await;
+        };
+        let (public, management, ()) =
+            futures_util::future::join3(self.public, self.management, ending).await;
+        public.and(management)
+    }
+}
+
+/// Lets what runs finish.
+async fn drain(in_flight: &InFlight, server: &ServerHandle, grace: Duration) {
+    tracing::info!(in_flight = in_flight.count(), "draining");
+    in_flight.start_draining();
+    let idle = async {
+        while in_flight.count() > 0 {
+            tokio::time::sleep(DRAIN_STEP).await;
+        }
+        // The last answer is still to be written.
+        tokio::time::sleep(DRAIN_STEP).await;
+    };
+    if tokio::time::timeout(grace, idle).await.is_err() {
+        tracing::warn!(in_flight = in_flight.count(), "the grace time is over");
+    }
+    server.stop(false).await;
+    tracing::info!("stopped");
+}
+
+fn gate(
+    settings: &Settings,
+    stores: &[(StoreName, Arc<dyn Store>)],
+    in_flight: &InFlight,
+    clock: &Arc<dyn Clock>,
+) -> Gate {
+    let links: Vec<Link> = settings
+        .policies
+        .iter()
+        .map(|(name, common, kind)| Link {
+            name: name.clone(),
+            kind: kind.name(),
+            mode: common.mode,
+            on_failure: kind.on_failure(),
+            policy: kind.build(name, clock, |wanted| {
+                let store = stores.iter().find(|(name, _)| name == wanted);
+                store
+                    .expect("every store that is named exists, as the settings check")
+                    .1
+                    .clone()
+            }),
+        })
+        .collect();
+    let link = |name: &PolicyName| {
+        let link = links.iter().find(|link| link.name == *name);
+        link.expect("every policy that is named exists, as the settings check")
+            .clone()
+    };
+    let routes = settings
+        .routes
+        .iter()
+        .map(|route| {
+            Arc::new(Route {
+                path: route.path.clone(),
+                chain: Chain::new(route.policies.iter().map(link).collect()),
+            })
+        })
+        .collect();
+    let server = &settings.server;
+    let session = settings.session.as_ref().map(|(session, _)| session);
+    Gate {
+        routes,
+        identities: Arc::new(Identities::new(
+            &settings.identities,
+            session,
+            CrossSite::new(&server.allowed_origins),
+            clock,
+        )),
+        client_address: ClientAddress::new(&server.trusted_proxies),
+        body_limit: server.body_limit.bytes(),
+        session_ttl: session.map(|session| session.ttl.get()),
+        in_flight: in_flight.clone(),
+        metrics: Metrics::default(),
+        clock: clock.clone(),
+    }
+}
+
+fn serve_public(
+    settings: Settings,
+    gate: Arc<Gate>,
+    clock: &Arc<dyn Clock>,
+) -> io::Result<(Server, Option<SocketAddr>)> {
+    let bind = settings.server.bind.clone();
+    let workers = settings.server.workers;
+    let clock = clock.clone();
+    let settings = Arc::new(settings);
+    let server = HttpServer::new(move || {
+        let worker = Worker {
+            gate: gate.clone(),
+            client: Rc::new(Client::new(
+                &settings.imgwire,
+                &settings.api_key,
+                clock.clone(),
+            )),
+        };
+        let in_flight = gate.in_flight.clone();
+        let (has_session, session) = match &settings.session {
+            Some((session, key)) => (true, routes::session::middleware(session, key)),
+            // Never asked: the condition below is false.
+            None => (
+                false,
+                SessionMiddleware::new(CookieSessionStore::default(), Key::generate()),
+            ),
+        };
+        App::new()
+            .configure(|config| routes::mount(config, &worker))
+            .wrap(Condition::new(has_session, session))
+            .wrap(Condition::new(
+                !settings.server.allowed_origins.is_empty(),
+                cors(&settings.server),
+            ))
+            .wrap(from_fn(move |request, next| {
+                envelope(in_flight.clone(), request, next)
+            }))
+            .wrap(TracingLogger::<RootSpan>::new())
+    })
+    .workers(workers.map_or_else(default_workers, NonZeroUsize::get))
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(HEAD_TIMEOUT)
+    .disable_signals();
+    let server = match &bind {
+        Bind::Tcp(address) => server.bind(address)?,
+        Bind::Unix(path) => server.bind_uds(path)?,
+    };
+    let address = tcp_address(&bind, &server.addrs());
+    Ok((server.run(), address))
+}
+
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+fn serve_management(
+    bind: &Bind,
+    management: &Management,
+) -> io::Result<(Server, Option<SocketAddr>)> {
+    let management = management.clone();
+    let in_flight = management.gate.in_flight.clone();
+    let server = HttpServer::new(move || {
+        let in_flight = in_flight.clone();
+        App::new()
+            .configure(|config| routes::management::mount(config, &management))
+            .wrap(from_fn(move |request, next| {
+                envelope(in_flight.clone(), request, next)
+            }))
+            .wrap(TracingLogger::<RootSpan>::new())
+    })
+    .workers(1)
+    .disable_signals();
+    let server = match bind {
+        Bind::Tcp(address) => server.bind(address)?,
+        Bind::Unix(path) => server.bind_uds(path)?,
+    };
+    let address = tcp_address(bind, &server.addrs());
+    Ok((server.run(), address))
+}
+
+/// Pages of the allowed origins may call, with credentials, and read why they were refused.
+fn cors(server: &ServerSettings) -> Cors {
+    let cors = Cors::default()
+        .allowed_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_any_header()
+        .expose_headers([
+            X_REQUEST_ID.as_str(),
+            "ratelimit",
+            "ratelimit-policy",
+            "retry-after",
+            "www-authenticate",
+        ])
+        .supports_credentials()
+        .max_age(3600);
+    server
+        .allowed_origins
+        .iter()
+        .fold(cors, |cors, origin| cors.allowed_origin(origin.as_str()))
+}
+
+fn tcp_address(bind: &Bind, addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    match bind {
+        Bind::Tcp(_) => addresses.first().copied(),
+        Bind::Unix(_) => None,
+    }
+}

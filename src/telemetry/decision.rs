@@ -1,0 +1,86 @@
+//! One line a decision, and what it counts.
+
+use policies::{Overlooked, Reason, UploadRequest};
+
+use super::Metrics;
+use crate::{
+    error::ApiError,
+    issue::{Ending, Report},
+};
+
+/// Logs and counts what a request came to.
+pub fn record(metrics: &Metrics, request: &UploadRequest, report: &Report) {
+    let (outcome, policy, error, reason) = match &report.ending {
+        Ending::Issued(_) => ("issued", None, None, None),
+        Ending::Denied(policy, denial) => (
+            "denied",
+            Some(policy),
+            Some(ApiError::Denied(denial.clone())),
+            Some(denial.to_string()),
+        ),
+        Ending::Faulted(policy, fault) => (
+            "faulted",
+            Some(policy),
+            Some(ApiError::Internal),
+            Some(fault.to_string()),
+        ),
+        Ending::ImgwireFailed(error) => (
+            "failed",
+            None,
+            Some(ApiError::ImgwireFailed),
+            Some(error.to_string()),
+        ),
+    };
+    let (status, code) = error.map_or((200, None), |error| {
+        let (status, code) = error.describe();
+        (status.as_u16(), Some(code))
+    });
+    let subject = report.facts.subject.as_deref();
+    let membership = report.facts.membership.as_ref();
+    let workspace = membership.map(|membership| &membership.workspace);
+    let upstream = report.upstream;
+    tracing::info!(
+        target: "decision",
+        outcome,
+        status,
+        code,
+        route = request.route.as_str(),
+        identity = subject.map(|subject| subject.identity.as_str()),
+        subject = subject.map(|subject| subject.id.as_str()),
+        workspace = workspace.or(request.workspace.as_ref()).map(|workspace| workspace.as_str()),
+        policy = policy.map(|policy| policy.as_str()),
+        reason,
+        chain_us = report.chain_took.as_micros() as u64,
+        upstream_attempts = upstream.map(|(attempts, _)| attempts),
+        upstream_ms = upstream.map(|(_, took)| took.as_micros() as f64 / 1000.0),
+    );
+    metrics.decided(&request.route, outcome, policy, code.unwrap_or("issued"));
+    metrics.chain_took(report.chain_took);
+    if let Some((attempts, took)) = upstream {
+        let result = match &report.ending {
+            Ending::ImgwireFailed(error) => error.name(),
+            _ => "created",
+        };
+        metrics.created(result, attempts, took);
+    }
+    for overlooked in &report.overlooked {
+        record_overlooked(metrics, request, overlooked);
+    }
+}
+
+fn record_overlooked(metrics: &Metrics, request: &UploadRequest, overlooked: &Overlooked) {
+    let Overlooked { policy, reason } = overlooked;
+    let (outcome, code, text) = match reason {
+        Reason::Denial(denial) => ("would_deny", denial.code(), denial.to_string()),
+        Reason::Fault(fault) => ("fault_overlooked", "internal", fault.to_string()),
+    };
+    tracing::info!(
+        target: "decision",
+        outcome,
+        code,
+        route = request.route.as_str(),
+        policy = policy.as_str(),
+        reason = text,
+    );
+    metrics.decided(&request.route, outcome, Some(policy), code);
+}

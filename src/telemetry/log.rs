@@ -1,0 +1,56 @@
+//! The log: written to standard error by a thread of its own, so that no request waits for it.
+
+use actix_web::{Error, body::MessageBody, dev::ServiceRequest, dev::ServiceResponse};
+use tracing::{Span, level_filters::LevelFilter};
+use tracing_actix_web::RootSpanBuilder;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+use crate::{request_id::RequestId, settings::telemetry::LogFormat};
+
+/// How many lines may wait to be written; what comes then is dropped rather than waited for.
+const BUFFERED_LINES: usize = 16_384;
+
+/// Writes what is left of the log when it is dropped.
+#[must_use = "the log ends when this is dropped"]
+pub struct LogGuard(#[expect(dead_code, reason = "dropped, never read")] WorkerGuard);
+
+/// Starts the log of this process: lines at `info` and above, or what `RUST_LOG` says.
+pub fn start_log(format: LogFormat) -> LogGuard {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(BUFFERED_LINES)
+        .lossy(true)
+        .thread_name("log-writer")
+        .finish(std::io::stderr());
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .from_env_lossy()
+        // It warns of every cookie that does not decrypt, and clients send what they like.
+        .add_directive(
+            "actix_session=error"
+                .parse()
+                .expect("the directive is valid"),
+        );
+    let layer = fmt::layer().with_writer(writer);
+    let registry = tracing_subscriber::registry().with(filter);
+    // A second start, in a test, keeps the first one's log.
+    let _ = match format {
+        LogFormat::Json => registry
+            .with(layer.json().flatten_event(true).with_span_list(false))
+            .try_init(),
+        LogFormat::Text => registry.with(layer.with_ansi(false)).try_init(),
+    };
+    LogGuard(guard)
+}
+
+/// The span of a request, with its id: whatever is logged in it carries the id.
+pub struct RootSpan;
+
+impl RootSpanBuilder for RootSpan {
+    fn on_request_start(request: &ServiceRequest) -> Span {
+        let id = RequestId::assign(request);
+        tracing::info_span!("request", request_id = id.as_str())
+    }
+
+    fn on_request_end<B: MessageBody>(_: Span, _: &Result<ServiceResponse<B>, Error>) {}
+}

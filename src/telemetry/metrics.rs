@@ -1,0 +1,150 @@
+//! Metrics in Prometheus' text format. Every label takes its values from the config or from the code, never
+//! from a client.
+
+use std::{fmt, sync::atomic::AtomicU64, time::Duration};
+
+use policies::{PolicyName, RoutePath};
+use prometheus_client::{
+    encoding::{EncodeLabel as _, EncodeLabelSet, LabelSetEncoder, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::{Registry, Unit},
+};
+
+/// Counts what the gate does.
+pub struct Metrics {
+    registry: Registry,
+    decisions: Family<DecisionLabels, Counter>,
+    chain: Histogram,
+    creations: Family<CreationLabels, Counter>,
+    attempts: Counter,
+    upstream: Histogram,
+    in_flight: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct DecisionLabels {
+    route: RoutePath,
+    outcome: &'static str,
+    policy: Option<PolicyName>,
+    code: &'static str,
+}
+
+impl EncodeLabelSet for DecisionLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        let policy = self.policy.as_ref().map_or("", |policy| policy.as_str());
+        ("route", self.route.as_str()).encode(encoder.encode_label())?;
+        ("outcome", self.outcome).encode(encoder.encode_label())?;
+        ("policy", policy).encode(encoder.encode_label())?;
+        ("code", self.code).encode(encoder.encode_label())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct CreationLabels {
+    result: &'static str,
+}
+
+impl EncodeLabelSet for CreationLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        ("result", self.result).encode(encoder.encode_label())
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("imgwire_gate");
+        let decisions = Family::default();
+        let chain = Histogram::new([1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0]);
+        let creations = Family::default();
+        let attempts = Counter::<u64, AtomicU64>::default();
+        let upstream = Histogram::new([
+            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+        ]);
+        let in_flight = Gauge::default();
+        registry.register(
+            "decisions",
+            "Decisions by route, outcome, deciding policy and code",
+            decisions.clone(),
+        );
+        registry.register_with_unit(
+            "chain",
+            "Time that the chain of policies took",
+            Unit::Seconds,
+            chain.clone(),
+        );
+        registry.register(
+            "creations",
+            "Tokens asked of Imgwire, by result",
+            creations.clone(),
+        );
+        registry.register(
+            "upstream_attempts",
+            "Attempts to create a token",
+            attempts.clone(),
+        );
+        registry.register_with_unit(
+            "upstream",
+            "Time that Imgwire took, all attempts together",
+            Unit::Seconds,
+            upstream.clone(),
+        );
+        registry.register("in_flight", "Requests that run now", in_flight.clone());
+        registry.register(
+            "build",
+            "The running program",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        Self {
+            registry,
+            decisions,
+            chain,
+            creations,
+            attempts,
+            upstream,
+            in_flight,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts a decision.
+    pub fn decided(
+        &self,
+        route: &RoutePath,
+        outcome: &'static str,
+        policy: Option<&PolicyName>,
+        code: &'static str,
+    ) {
+        let labels = DecisionLabels {
+            route: route.clone(),
+            outcome,
+            policy: policy.cloned(),
+            code,
+        };
+        self.decisions.get_or_create(&labels).inc();
+    }
+
+    /// Notes how long a chain took.
+    pub fn chain_took(&self, took: Duration) {
+        self.chain.observe(took.as_secs_f64());
+    }
+
+    /// Counts a creation and its attempts.
+    pub fn created(&self, result: &'static str, attempts: u32, took: Duration) {
+        self.creations
+            .get_or_create(&CreationLabels { result })
+            .inc();
+        self.attempts.inc_by(attempts.into());
+        self.upstream.observe(took.as_secs_f64());
+    }
+
+    /// All of them as text; `in_flight` is how many requests run now.
+    #[must_use]
+    pub fn encode(&self, in_flight: u32) -> String {
+        self.in_flight.set(in_flight.into());
+        let mut encoded = String::new();
+        // Writing to a String cannot fail.
+        let _ = text::encode(&mut encoded, &self.registry);
+        encoded
+    }
+}
