@@ -23,7 +23,7 @@ pub struct Faults {
 
 impl Faults {
     pub(super) fn new(file: &str, text: &str, mut faults: Vec<Fault>) -> Self {
-        faults.sort_by(|a, b| a.span.start.cmp(&b.span.start));
+        faults.sort_by_key(|fault| fault.span.start);
         let lines = faults
             .into_iter()
             .map(|fault| {

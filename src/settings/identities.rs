@@ -14,7 +14,7 @@ use super::{secret::SecretSource, session::CookieName};
 #[schemars(tag = "kind", rename_all = "snake_case")]
 pub enum IdentitySettings {
     /// A JSON Web Token (RFC 7519) signed with a known key.
-    Jwt(JwtSettings),
+    Jwt(Box<JwtSettings>),
     /// The gate's own session cookie.
     Session(SessionIdentitySettings),
 }

@@ -246,7 +246,10 @@ fn unknown_kind(reader: &mut Reader, path: &str, kind: &Spanned<String>, known: 
 fn identity(reader: &mut Reader, path: &str, mut value: Value<'_>) -> Option<IdentitySettings> {
     let kind = kind(reader, path, &mut value)?;
     match kind.get_ref().as_str() {
-        "jwt" => reader.table(path, value).map(IdentitySettings::Jwt),
+        "jwt" => reader
+            .table(path, value)
+            .map(Box::new)
+            .map(IdentitySettings::Jwt),
         "session" => reader.table(path, value).map(IdentitySettings::Session),
         _ => {
             unknown_kind(reader, path, &kind, "`jwt`, `session`");

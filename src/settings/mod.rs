@@ -64,7 +64,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub enum Identity {
     /// JSON Web Tokens, with the key that they are verified with.
-    Jwt(JwtSettings, VerificationKey),
+    Jwt(Box<JwtSettings>, VerificationKey),
     /// The gate's own session.
     Session,
 }

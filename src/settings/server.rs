@@ -145,9 +145,8 @@ impl TryFrom<String> for Origin {
         let url = url::Url::parse(&text).map_err(|_| fault())?;
         let origin = url.origin().ascii_serialization();
         let is_web = matches!(url.scheme(), "http" | "https");
-        if is_web && (text == origin || text.strip_suffix('/') == Some(origin.as_str())) {
-            Ok(Self(origin))
-        } else if is_web && text.eq_ignore_ascii_case(&origin) {
+        let bare = text.strip_suffix('/').unwrap_or(&text);
+        if is_web && bare.eq_ignore_ascii_case(&origin) {
             Ok(Self(origin))
         } else {
             Err(fault())

@@ -25,6 +25,7 @@ pub fn start_log(format: LogFormat) -> LogGuard {
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .from_env_lossy()
+        .add_directive("actix_server=warn".parse().expect("the directive is valid"))
         // It warns of every cookie that does not decrypt, and clients send what they like.
         .add_directive(
             "actix_session=error"

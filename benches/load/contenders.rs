@@ -1,0 +1,233 @@
+//! What is compared.
+
+use std::{
+    env,
+    fs::{self, File},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::json;
+
+use crate::measure::Running;
+
+const SECRET: &str = "a secret of at least thirty-two bytes";
+const USERS: usize = 1000;
+
+/// Something that stands between the load and the upstream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contender {
+    /// actix-web and awc without any policy.
+    Bare,
+    /// HAProxy that verifies the token and counts in a stick table.
+    Haproxy,
+    /// The gate with the chain of an app that keeps no quota.
+    Gate,
+    /// The gate with the full chain.
+    GateWithQuota,
+}
+
+impl Contender {
+    pub(crate) const ALL: [Self; 4] = [Self::Bare, Self::Haproxy, Self::Gate, Self::GateWithQuota];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare actix-web + awc",
+            Self::Haproxy => "HAProxy, jwt_verify + stick table",
+            Self::Gate => "gate: signed_in, workspace_member, rate_limit",
+            Self::GateWithQuota => "gate: the same + durable quota",
+        }
+    }
+
+    /// Starts it before an upstream of its own.
+    pub(crate) fn start(self, folder: &Path, delay_ms: u64) -> Running {
+        let upstream_port = free_port();
+        let port = free_port();
+        let own = |role: &str, number: u64| {
+            let mut command = Command::new(env::current_exe().expect("the bench has a path"));
+            let listen = if role == "upstream" {
+                upstream_port
+            } else {
+                port
+            };
+            command.args([role, &listen.to_string(), &number.to_string()]);
+            command
+        };
+        let upstream = spawn(own("upstream", delay_ms), folder);
+        let contender = match self {
+            Self::Bare => own("bare", upstream_port.into()),
+            Self::Haproxy => haproxy(folder, port, upstream_port),
+            Self::Gate => gate(
+                folder,
+                port,
+                upstream_port,
+                "\"signed-in\", \"member\", \"burst\"",
+            ),
+            Self::GateWithQuota => gate(
+                folder,
+                port,
+                upstream_port,
+                "\"signed-in\", \"member\", \"burst\", \"daily\"",
+            ),
+        };
+        let contender = spawn(contender, folder);
+        for port in [upstream_port, port] {
+            let is_up = (0..250).any(|_| {
+                thread::sleep(Duration::from_millis(20));
+                TcpStream::connect(("127.0.0.1", port)).is_ok()
+            });
+            let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+            assert!(is_up, "{} does not start: {log}", self.name());
+        }
+        Running {
+            contender,
+            upstream,
+            url: format!("http://127.0.0.1:{port}/api/imgwire/upload-token"),
+            script: script(folder),
+        }
+    }
+}
+
+fn spawn(mut command: Command, folder: &Path) -> Child {
+    let log = File::create(folder.join("log")).expect("the log can be written");
+    command
+        .env("BENCH_JWT_SECRET", SECRET)
+        .env("BENCH_API_KEY", "sk_bench")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the contender starts")
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it has an address").port()
+}
+
+fn gate(folder: &Path, port: u16, upstream: u16, policies: &str) -> Command {
+    let database = folder.join(format!("{port}.db"));
+    let config = format!(
+        r#"
+        [server]
+        bind = "127.0.0.1:{port}"
+        workers = 2
+        [management]
+        bind = "127.0.0.1:0"
+        [imgwire]
+        base_url = "http://127.0.0.1:{upstream}"
+        api_key = {{ env = "BENCH_API_KEY" }}
+        [stores.main]
+        url = "sqlite:{}"
+        [identities.app]
+        kind = "jwt"
+        algorithms = ["HS256"]
+        secret = {{ env = "BENCH_JWT_SECRET" }}
+        audience = ["imgwire-gate"]
+        [policies.signed-in]
+        kind = "signed_in"
+        accept = ["app"]
+        [policies.member]
+        kind = "workspace_member"
+        claim = "workspaces"
+        [policies.burst]
+        kind = "rate_limit"
+        per = ["user"]
+        limit = 1000000
+        period = "1s"
+        [policies.daily]
+        kind = "quota"
+        per = ["workspace"]
+        limit = 1000000000
+        window = "day"
+        store = "main"
+        [[routes]]
+        policies = [{policies}]
+        "#,
+        database.display()
+    );
+    let path = folder.join(format!("{port}.toml"));
+    fs::write(&path, config).expect("the config can be written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imgwire-gate"));
+    command.arg("--config").arg(path);
+    command
+}
+
+fn haproxy(folder: &Path, port: u16, upstream: u16) -> Command {
+    let config = format!(
+        r#"
+global
+    nbthread 2
+    maxconn 4000
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+    timeout http-keep-alive 60s
+    http-reuse always
+frontend gate
+    bind 127.0.0.1:{port}
+    http-request set-var(txn.token) http_auth_bearer
+    http-request deny deny_status 401 unless {{ var(txn.token),jwt_header_query('$.alg') -m str HS256 }}
+    http-request deny deny_status 401 unless {{ var(txn.token),jwt_verify("HS256","{SECRET}") -m int 1 }}
+    http-request set-var(txn.sub) var(txn.token),jwt_payload_query('$.sub')
+    http-request track-sc0 var(txn.sub) table users
+    http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt 1000000000 }}
+    http-request set-header authorization "Bearer sk_bench"
+    http-request set-path /api/v1/images/token
+    default_backend imgwire
+backend users
+    stick-table type string len 64 size 100k expire 1m store http_req_rate(10s)
+backend imgwire
+    server imgwire 127.0.0.1:{upstream}
+"#
+    );
+    let path = folder.join(format!("{port}.cfg"));
+    fs::write(&path, config).expect("the config can be written");
+    let mut command = Command::new("haproxy");
+    command.arg("-db").arg("-f").arg(path);
+    command
+}
+
+/// A script for wrk that sends the tokens of a thousand users in turn, of fifty workspaces.
+fn script(folder: &Path) -> PathBuf {
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let tokens: Vec<String> = (0..USERS)
+        .map(|user| {
+            let claims = json!({
+                "sub": format!("user_{user}"),
+                "aud": "imgwire-gate",
+                "iss": "https://app.example.com",
+                "exp": 4_000_000_000_u64,
+                "workspaces": [format!("ws_{}", user % 50)],
+            });
+            let token = jsonwebtoken::encode(&Header::default(), &claims, &key);
+            format!("{:?}", token.expect("the claims can be encoded"))
+        })
+        .collect();
+    let script = format!(
+        r#"
+local tokens = {{ {} }}
+local requests = {{}}
+local i = 0
+function init(args)
+    for n, token in ipairs(tokens) do
+        requests[n] = wrk.format("POST", nil, {{ ["Authorization"] = "Bearer " .. token }})
+    end
+end
+function request()
+    i = i % #requests + 1
+    return requests[i]
+end
+"#,
+        tokens.join(",")
+    );
+    let path = folder.join("load.lua");
+    fs::write(&path, script).expect("the script can be written");
+    path
+}

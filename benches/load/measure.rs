@@ -1,0 +1,137 @@
+//! Drives a contender with wrk and reads the kernel's accounts of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+};
+
+/// A kernel tick, in microseconds: USER_HZ is 100 on Linux.
+const TICK_US: f64 = 10_000.0;
+
+/// What the contender is driven with.
+pub(crate) struct Load {
+    pub(crate) delay_ms: u64,
+    pub(crate) connections: usize,
+}
+
+/// What was measured.
+#[derive(Clone)]
+pub(crate) struct Measurement {
+    pub(crate) per_second: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) cpu_us: f64,
+    pub(crate) failed: u64,
+}
+
+/// A contender that runs, with its upstream; both end when it is dropped.
+pub(crate) struct Running {
+    pub(crate) contender: Child,
+    pub(crate) upstream: Child,
+    pub(crate) url: String,
+    pub(crate) script: PathBuf,
+}
+
+impl Running {
+    /// Drives it for some seconds.
+    pub(crate) fn drive(&self, load: &Load, seconds: u64) -> Measurement {
+        let cpu_before = self.cpu_us();
+        let output = Command::new("wrk")
+            .args(["-t", "1", "--latency", "--timeout", "10s"])
+            .args(["-c", &load.connections.to_string()])
+            .args(["-d", &format!("{seconds}s")])
+            .arg("-s")
+            .arg(&self.script)
+            .arg(&self.url)
+            .output()
+            .expect("wrk is installed: apt-get install wrk");
+        let cpu = self.cpu_us() - cpu_before;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let requests = number_before(&text, " requests in");
+        Measurement {
+            per_second: value_after(&text, "Requests/sec:"),
+            p50_ms: milliseconds(&text, "50%"),
+            p99_ms: milliseconds(&text, "99%"),
+            cpu_us: cpu / requests,
+            failed: failures(&text),
+        }
+    }
+
+    /// The most memory it has had.
+    pub(crate) fn peak_mb(&self) -> f64 {
+        let status = read(&format!("/proc/{}/status", self.contender.id()));
+        value_after(&status, "VmHWM:") / 1024.0
+    }
+
+    /// User and system time so far, of the contender and its threads.
+    fn cpu_us(&self) -> f64 {
+        let stat = read(&format!("/proc/{}/stat", self.contender.id()));
+        // Fields 14 and 15; the second, in parentheses, may have blanks.
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        let ticks = |index: usize| {
+            fields
+                .get(index)
+                .and_then(|text| text.parse::<f64>().ok())
+                .unwrap_or(0.0)
+        };
+        (ticks(11) + ticks(12)) * TICK_US
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for child in [&mut self.contender, &mut self.upstream] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn value_after(text: &str, label: &str) -> f64 {
+    let rest = text.split(label).nth(1).unwrap_or_default();
+    let word = rest.split_whitespace().next().unwrap_or_default();
+    word.parse().unwrap_or(f64::NAN)
+}
+
+fn number_before(text: &str, label: &str) -> f64 {
+    let before = text.split(label).next().unwrap_or_default();
+    let word = before.split_whitespace().last().unwrap_or_default();
+    word.parse().unwrap_or(f64::NAN)
+}
+
+fn milliseconds(text: &str, label: &str) -> f64 {
+    let line = text
+        .lines()
+        .find(|line| line.trim_start().starts_with(label));
+    let word = line
+        .and_then(|line| line.split_whitespace().nth(1))
+        .unwrap_or_default();
+    let (number, factor) = if let Some(number) = word.strip_suffix("us") {
+        (number, 0.001)
+    } else if let Some(number) = word.strip_suffix("ms") {
+        (number, 1.0)
+    } else {
+        (word.trim_end_matches('s'), 1000.0)
+    };
+    number
+        .parse::<f64>()
+        .map_or(f64::NAN, |number| number * factor)
+}
+
+/// Answers other than 2xx and 3xx, and sockets that failed.
+fn failures(text: &str) -> u64 {
+    let refused = value_after(text, "Non-2xx or 3xx responses:");
+    let sockets = text.lines().find(|line| line.contains("Socket errors:"));
+    let sockets: u64 = sockets
+        .into_iter()
+        .flat_map(|line| line.split([' ', ',']))
+        .filter_map(|word| word.parse::<u64>().ok())
+        .sum();
+    sockets + if refused.is_nan() { 0 } else { refused as u64 }
+}
