@@ -1,0 +1,379 @@
+//! The table of the HTTP API: each row, and what every answer has.
+
+use actix_web::http::Method;
+use serde_json::json;
+
+use crate::helpers::{ROUTE, Recipe, TestApp, Token};
+
+#[actix_web::test]
+async fn a_member_gets_a_token_without_sending_a_body() {
+    let app = TestApp::start().await;
+    let answer = app.ask_as(&Token::of("user_1")).await;
+    answer.assert_token();
+    let expires_at = answer.json["expiresAt"].as_str().unwrap();
+    assert!(expires_at.parse::<jiff::Timestamp>().is_ok());
+    assert_eq!(answer.json.as_object().unwrap().len(), 2);
+    assert_eq!(app.imgwire.created(), 1);
+}
+
+#[actix_web::test]
+async fn a_body_may_name_workspace_purpose_and_file() {
+    let app = TestApp::start().await;
+    let body = json!({
+        "workspace": "ws_1",
+        "purpose": "avatar",
+        "file": { "name": "me.png", "mimeType": "image/png", "size": 48213 },
+    });
+    let token = Token::of("user_1").sign();
+    app.ask().bearer(&token).json(&body).await.assert_token();
+    let nothing = json!({ "workspace": null, "purpose": null, "file": null });
+    app.ask().bearer(&token).json(&nothing).await.assert_token();
+    let answer = app
+        .ask()
+        .bearer(&token)
+        .header("content-type", "application/json; charset=utf-8");
+    answer.send_body("{}").await.assert_token();
+}
+
+#[actix_web::test]
+async fn expires_at_is_left_out_when_imgwire_gives_none() {
+    let app = TestApp::start().await;
+    for body in [
+        r#"{"token":"ut_1"}"#,
+        r#"{"token":"ut_1","expires_at":"soon","id":7}"#,
+    ] {
+        app.imgwire
+            .misbehave_next([imgwire_gate::imgwire::emulator::Misbehaviour::Body(
+                body.into(),
+            )]);
+        let answer = app.ask_as(&Token::of("user_1")).await;
+        assert_eq!(answer.json, json!({ "uploadToken": "ut_1" }));
+    }
+}
+
+#[actix_web::test]
+async fn nobody_is_401_and_is_told_to_bear_a_token() {
+    let app = TestApp::start().await;
+    let answer = app.ask().send().await;
+    answer.assert_error(401, "not_signed_in");
+    assert_eq!(answer.header("www-authenticate"), "Bearer");
+    assert_eq!(app.imgwire.asked(), 0);
+}
+
+#[actix_web::test]
+async fn a_bad_credential_is_401_and_is_told_so() {
+    let app = TestApp::start().await;
+    let answer = app.ask().bearer("nonsense").send().await;
+    answer.assert_error(401, "invalid_credentials");
+    assert_eq!(
+        answer.header("www-authenticate"),
+        "Bearer error=\"invalid_token\""
+    );
+    let expired = Token::of("user_1").with("exp", json!(1));
+    let answer = app.ask_as(&expired).await;
+    answer.assert_error(401, "credentials_expired");
+    assert_eq!(
+        answer.header("www-authenticate"),
+        "Bearer error=\"invalid_token\""
+    );
+    assert_eq!(app.imgwire.asked(), 0);
+}
+
+#[actix_web::test]
+async fn a_stranger_to_the_workspace_is_403() {
+    let app = TestApp::start().await;
+    let token = Token::of("user_1").sign();
+    let answer = app
+        .ask()
+        .bearer(&token)
+        .json(&json!({ "workspace": "ws_2" }))
+        .await;
+    answer.assert_error(403, "workspace_forbidden");
+    assert_eq!(app.imgwire.asked(), 0);
+}
+
+#[actix_web::test]
+async fn a_limit_that_is_hit_is_429_with_retry_after() {
+    let recipe = Recipe {
+        policies: Recipe::default()
+            .policies
+            .replace("limit = 30", "limit = 1"),
+        ..Recipe::default()
+    };
+    let app = recipe.start().await;
+    app.ask_as(&Token::of("user_1")).await.assert_token();
+    let answer = app.ask_as(&Token::of("user_1")).await;
+    answer.assert_error(429, "rate_limited");
+    let seconds: u64 = answer.header("retry-after").parse().unwrap();
+    assert!((59..=60).contains(&seconds), "{seconds}");
+    assert_eq!(answer.header("ratelimit-policy"), "\"burst\";q=1;w=60");
+    assert!(answer.header("ratelimit").starts_with("\"burst\";r=0;t="));
+    assert_eq!(app.imgwire.asked(), 1);
+}
+
+#[actix_web::test]
+async fn the_limits_stand_in_the_fields_of_a_200() {
+    let app = TestApp::start().await;
+    let answer = app.ask_as(&Token::of("user_1")).await;
+    let policy = answer.header("ratelimit-policy");
+    assert_eq!(policy, "\"burst\";q=30;w=60, \"daily\";q=500;w=86400");
+    let state = answer.header("ratelimit");
+    assert!(
+        state.starts_with("\"burst\";r=29;t=2, \"daily\";r=499;t="),
+        "{state}"
+    );
+}
+
+#[actix_web::test]
+async fn an_imgwire_that_fails_is_500_and_shows_nothing_of_it() {
+    let recipe = Recipe {
+        imgwire: "retries = 0".into(),
+        ..Recipe::default()
+    };
+    let app = recipe.start().await;
+    let secret = "a detail of the upstream".to_owned();
+    app.imgwire
+        .misbehave(Some(imgwire_gate::imgwire::emulator::Misbehaviour::Body(
+            secret,
+        )));
+    let answer = app.ask_as(&Token::of("user_1")).await;
+    answer.assert_error(500, "imgwire_failed");
+    assert!(!answer.text.contains("detail"));
+}
+
+#[actix_web::test]
+async fn too_many_requests_at_once_are_turned_away() {
+    let recipe = Recipe {
+        server: "max_in_flight = 1".into(),
+        ..Recipe::default()
+    };
+    let app = recipe.start().await;
+    let hang = imgwire_gate::imgwire::emulator::Misbehaviour::Hang;
+    app.imgwire.misbehave_next([hang]);
+    let token = Token::of("user_1").sign();
+    let first = actix_web::rt::spawn(app.ask().bearer(&token).send());
+    crate::helpers::eventually("the first request", async || app.imgwire.asked() == 1).await;
+    let answer = app.ask().bearer(&token).send().await;
+    answer.assert_error(500, "overloaded");
+    assert_eq!(answer.header("retry-after"), "1");
+    first.abort();
+}
+
+#[actix_web::test]
+async fn a_body_that_makes_no_sense_is_400() {
+    let app = TestApp::start().await;
+    let token = Token::of("user_1").sign();
+    let deep = format!("{{\"workspace\":{}", "[".repeat(100_000 / 8));
+    let bodies: [&[u8]; 16] = [
+        b"{",
+        b"nonsense",
+        b"[]",
+        br#"["ws_1"]"#,
+        b"null",
+        b"7",
+        br#"{"workspace":7}"#,
+        br#"{"workspace":""}"#,
+        br#"{"workspace":"a\nb"}"#,
+        br#"{"unknown":1}"#,
+        br#"{"workspace":"ws_1","workspace":"ws_2"}"#,
+        br#"{"file":["a","b",1]}"#,
+        br#"{"file":{"size":-1}}"#,
+        b"{\"workspace\":\"\xff\"}",
+        br#"{} {}"#,
+        deep.as_bytes(),
+    ];
+    for body in bodies {
+        let request = app
+            .ask()
+            .bearer(&token)
+            .header("content-type", "application/json");
+        let answer = request.send_body(body.to_vec()).await;
+        answer.assert_error(400, "bad_request");
+    }
+    assert_eq!(app.imgwire.asked(), 0);
+}
+
+#[actix_web::test]
+async fn a_workspace_header_that_makes_no_sense_is_400() {
+    let app = TestApp::start().await;
+    let token = Token::of("user_1").sign();
+    let empty = app.ask().bearer(&token).header("x-workspace-id", "");
+    empty.send().await.assert_error(400, "bad_request");
+    let long = app
+        .ask()
+        .bearer(&token)
+        .header("x-workspace-id", &"w".repeat(256));
+    long.send().await.assert_error(400, "bad_request");
+    let request = app.ask().bearer(&token).header("x-workspace-id", "ws_1");
+    request
+        .header("x-workspace-id", "ws_2")
+        .send()
+        .await
+        .assert_error(400, "bad_request");
+}
+
+#[actix_web::test]
+async fn a_body_over_the_limit_is_413() {
+    let app = TestApp::start().await;
+    let body = format!("{{\"workspace\":\"{}\"}}", "w".repeat(20_000));
+    let request = app.ask().header("content-type", "application/json");
+    request
+        .send_body(body)
+        .await
+        .assert_error(413, "body_too_large");
+}
+
+#[actix_web::test]
+async fn a_body_that_is_not_json_is_415() {
+    let app = TestApp::start().await;
+    for content_type in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonx",
+    ] {
+        let request = app.ask().header("content-type", content_type);
+        request
+            .send_body("{}")
+            .await
+            .assert_error(415, "unsupported_media_type");
+    }
+    app.ask()
+        .send_body("{}")
+        .await
+        .assert_error(415, "unsupported_media_type");
+    let request = app.ask().header("content-type", "application/json");
+    let request = request.header("content-encoding", "gzip");
+    request
+        .send_body("{}")
+        .await
+        .assert_error(415, "unsupported_media_type");
+}
+
+#[actix_web::test]
+async fn an_unknown_path_is_404() {
+    let app = TestApp::start().await;
+    for path in [
+        "/",
+        "/nope",
+        "/metrics",
+        "/readyz",
+        "/api/imgwire/upload-token/",
+        "/%00",
+        "/a//b",
+    ] {
+        app.request(Method::POST, path)
+            .send()
+            .await
+            .assert_error(404, "not_found");
+    }
+}
+
+#[actix_web::test]
+async fn another_method_is_405_and_says_which_are_allowed() {
+    let app = TestApp::start().await;
+    for method in [
+        Method::GET,
+        Method::PUT,
+        Method::DELETE,
+        Method::PATCH,
+        Method::OPTIONS,
+    ] {
+        let answer = app.request(method, ROUTE).send().await;
+        answer.assert_error(405, "method_not_allowed");
+        assert_eq!(answer.header("allow"), "POST");
+    }
+    let answer = app
+        .request(Method::POST, &format!("{ROUTE}/allowance"))
+        .send()
+        .await;
+    answer.assert_error(405, "method_not_allowed");
+    assert_eq!(answer.header("allow"), "GET");
+    let answer = app
+        .request(Method::PUT, "/api/imgwire/session")
+        .send()
+        .await;
+    answer.assert_error(405, "method_not_allowed");
+    assert_eq!(answer.header("allow"), "GET, POST, DELETE");
+}
+
+#[actix_web::test]
+async fn a_sane_request_id_is_kept_and_any_other_replaced() {
+    let app = TestApp::start().await;
+    let answer = app.ask().header("x-request-id", "trace-1.2:3").send().await;
+    assert_eq!(answer.header("x-request-id"), "trace-1.2:3");
+    for odd in ["", "a b", "<script>", &"x".repeat(129), "a\"b"] {
+        let answer = app.ask().header("x-request-id", odd).send().await;
+        answer.assert_error(401, "not_signed_in");
+        assert_eq!(answer.header("x-request-id").len(), 36, "{odd}");
+    }
+    let doubled = app
+        .ask()
+        .header("x-request-id", "a")
+        .header("x-request-id", "b")
+        .send()
+        .await;
+    assert_eq!(doubled.header("x-request-id").len(), 36);
+}
+
+#[actix_web::test]
+async fn the_allowance_tells_what_a_post_would_meet_and_consumes_nothing() {
+    let app = TestApp::start().await;
+    let path = format!("{ROUTE}/allowance");
+    app.request(Method::GET, &path)
+        .send()
+        .await
+        .assert_error(401, "not_signed_in");
+    let token = Token::of("user_1").sign();
+    for _ in 0..40 {
+        let answer = app.request(Method::GET, &path).bearer(&token).send().await;
+        assert_eq!(answer.status, 200);
+        answer.assert_envelope();
+        assert_eq!(answer.json["allowed"], true);
+        assert_eq!(answer.json["limits"][0]["policy"], "burst");
+        assert_eq!(answer.json["limits"][1]["policy"], "daily");
+        assert_eq!(answer.json["limits"][1]["limit"], 500);
+        assert_eq!(answer.json["limits"][1]["remaining"], 500);
+        let resets_at = answer.json["limits"][1]["resetsAt"].as_str().unwrap();
+        assert!(resets_at.parse::<jiff::Timestamp>().unwrap() > jiff::Timestamp::now());
+    }
+    app.ask_as(&Token::of("user_1")).await.assert_token();
+    let answer = app.request(Method::GET, &path).bearer(&token).send().await;
+    assert_eq!(answer.json["limits"][1]["remaining"], 499);
+    let answer = app
+        .request(Method::GET, &path)
+        .bearer(&token)
+        .header("x-workspace-id", "ws_2");
+    let answer = answer.send().await;
+    assert_eq!(
+        (&answer.json["allowed"], answer.code()),
+        (&json!(false), "workspace_forbidden")
+    );
+}
+
+#[actix_web::test]
+async fn two_routes_that_name_a_policy_share_its_counter() {
+    let recipe = Recipe::default();
+    let chain = r#"["signed-in", "member", "burst"]
+        [[routes]]
+        path = "/api/imgwire/avatar-token"
+        policies = ["signed-in", "burst"]"#;
+    let recipe = Recipe {
+        chain: chain.into(),
+        policies: recipe.policies.replace("limit = 30", "limit = 2"),
+        ..Recipe::default()
+    };
+    let app = recipe.start().await;
+    let token = Token::of("user_1").sign();
+    app.ask().bearer(&token).send().await.assert_token();
+    let other = || {
+        app.request(Method::POST, "/api/imgwire/avatar-token")
+            .bearer(&token)
+    };
+    other().send().await.assert_token();
+    other().send().await.assert_error(429, "rate_limited");
+    app.ask()
+        .bearer(&token)
+        .send()
+        .await
+        .assert_error(429, "rate_limited");
+}
