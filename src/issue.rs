@@ -7,7 +7,7 @@ use policies::{
     PolicyName, UploadRequest,
 };
 
-use crate::imgwire::{Client, ImgwireError, TraceContext, UploadToken};
+use crate::imgwire::{Caller, Client, ImgwireError, UploadToken};
 
 /// What a request came to, with everything that the log and the metrics tell of it.
 pub struct Report {
@@ -44,7 +44,7 @@ pub async fn issue(
     client: &Client,
     clock: &dyn Clock,
     request: &UploadRequest,
-    trace: &TraceContext,
+    caller: &Caller,
 ) -> Report {
     let started = clock.elapsed();
     let Evaluation {
@@ -57,7 +57,7 @@ pub async fn issue(
     let mut upstream = None;
     let ending = match outcome {
         Outcome::Allowed(permit) => {
-            let creation = client.create_token(trace).await;
+            let creation = client.create_token(caller).await;
             upstream = Some((creation.attempts, creation.took));
             settle(permit, creation.result, &mut overlooked).await
         }

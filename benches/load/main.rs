@@ -17,7 +17,7 @@ const SECONDS: u64 = 4;
 const WARM_UP_SECONDS: u64 = 2;
 
 /// Longer than the upstream keeps an idle connection.
-const PAUSE: Duration = Duration::from_secs(7);
+const PAUSE: Duration = Duration::from_secs(1);
 
 fn main() {
     let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");

@@ -12,7 +12,7 @@ use policies::Clock;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Creation, ImgwireError, attempt, connector::NotingConnector};
-use crate::settings::ImgwireSettings;
+use crate::{request_id::RequestId, settings::ImgwireSettings};
 
 /// The path at which tokens are created.
 pub(super) const TOKEN_PATH: &str = "/api/v1/images/token";
@@ -30,9 +30,12 @@ const ENVIRONMENT_ID: HeaderName = HeaderName::from_static("x-environment-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// The trace that a request belongs to (W3C Trace Context), passed on as it came.
-#[derive(Clone, Debug, Default)]
-pub struct TraceContext {
+/// The request that a token is for: for the log, and the trace it belongs to (W3C Trace Context), which is
+/// passed on as it came.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The request's id.
+    pub request_id: RequestId,
     /// `traceparent`
     pub parent: Option<HeaderValue>,
     /// `tracestate`
@@ -84,7 +87,7 @@ impl Client {
 
     /// Creates a token: as many attempts as the settings allow, all within the deadline. A kept connection
     /// that Imgwire closed meanwhile costs no attempt: its request goes out again on a fresh one.
-    pub async fn create_token(&self, trace: &TraceContext) -> Creation {
+    pub async fn create_token(&self, caller: &Caller) -> Creation {
         let started = self.clock.elapsed();
         let took = || self.clock.elapsed().saturating_sub(started);
         let mut waits = self.waits.build();
@@ -97,19 +100,20 @@ impl Client {
             attempts += 1;
             let timeout = left.min(self.timeout);
             let mut attempt =
-                attempt::run(self.request(&self.pooled, trace), timeout, &*self.clock).await;
+                attempt::run(self.request(&self.pooled, caller), timeout, &*self.clock).await;
             if attempt.was_stale {
                 tracing::debug!("a kept connection was closed; trying a fresh one");
                 let left = self.deadline.saturating_sub(took());
                 let timeout = left.min(self.timeout);
                 attempt =
-                    attempt::run(self.request(&self.fresh, trace), timeout, &*self.clock).await;
+                    attempt::run(self.request(&self.fresh, caller), timeout, &*self.clock).await;
             }
             let error = match attempt.result {
                 Ok(token) => break Ok(token),
                 Err(error) => error,
             };
             tracing::warn!(
+                request_id = caller.request_id.as_str(),
                 attempt = attempts,
                 error = %error,
                 status = match error { ImgwireError::Refused { status, .. } => Some(status), _ => None },
@@ -139,16 +143,16 @@ impl Client {
         }
     }
 
-    fn request(&self, client: &awc::Client, trace: &TraceContext) -> awc::ClientRequest {
+    fn request(&self, client: &awc::Client, caller: &Caller) -> awc::ClientRequest {
         let mut request = client
             .post(&self.url)
             .insert_header((header::AUTHORIZATION, self.authorization.clone()));
         if let Some(id) = &self.environment_id {
             request = request.insert_header((ENVIRONMENT_ID, id.clone()));
         }
-        if let Some(parent) = &trace.parent {
+        if let Some(parent) = &caller.parent {
             request = request.insert_header((TRACEPARENT, parent.clone()));
-            if let Some(state) = &trace.state {
+            if let Some(state) = &caller.state {
                 request = request.insert_header((TRACESTATE, state.clone()));
             }
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use self::client::{Client, TraceContext};
+pub use self::client::{Caller, Client};
 
 /// An upload token, as Imgwire made it.
 pub struct UploadToken {

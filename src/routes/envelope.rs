@@ -29,7 +29,7 @@ pub async fn envelope<B: MessageBody + 'static>(
         Ok(response) => shape(response, &id),
         Err(error) => {
             let status = error.as_response_error().status_code();
-            tracing::error!(%error, "the framework failed");
+            tracing::error!(request_id = id.as_str(), %error, "the framework failed");
             return Err(Failure { status, id }.into());
         }
     };

@@ -21,7 +21,7 @@ pub use self::envelope::envelope;
 use crate::{
     error::ApiError,
     identity::{ClientAddress, HttpCredentials, Identities},
-    imgwire::{Client, TraceContext},
+    imgwire::{Caller, Client},
     in_flight::InFlight,
     request_id::RequestId,
     telemetry::Metrics,
@@ -137,8 +137,8 @@ fn facts(request: &HttpRequest, body: body::Body) -> Result<UploadRequest, ApiEr
     })
 }
 
-/// The trace that a request belongs to, if it says so in W3C's form.
-fn trace_context(request: &HttpRequest) -> TraceContext {
+/// The id of a request, and the trace that it belongs to if it says so in W3C's form.
+fn caller(request: &HttpRequest) -> Caller {
     let headers = request.headers();
     let parent = headers.get("traceparent").filter(|value| {
         let bytes = value.as_bytes();
@@ -148,7 +148,8 @@ fn trace_context(request: &HttpRequest) -> TraceContext {
                 .iter()
                 .all(|byte| byte.is_ascii_hexdigit() || *byte == b'-')
     });
-    TraceContext {
+    Caller {
+        request_id: RequestId::of(request),
         parent: parent.cloned(),
         state: parent.and(headers.get("tracestate")).cloned(),
     }

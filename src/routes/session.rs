@@ -20,6 +20,7 @@ use super::{SESSION_PATH, refuse, worker};
 use crate::{
     error::ApiError,
     identity::{SIGNED_IN, SignedIn},
+    request_id::RequestId,
     settings::{SessionSettings, session::SameSite},
 };
 
@@ -77,12 +78,14 @@ async fn create(request: HttpRequest, session: Session) -> HttpResponse {
         expires_at: end_of_session(&subject, gate.clock.now(), gate.session_ttl),
         subject: without_registered_claims(&subject),
     };
+    let id = RequestId::of(&request);
     session.renew();
     if let Err(error) = session.insert(SIGNED_IN, signed_in) {
-        tracing::error!(%error, "the session cannot be written");
+        tracing::error!(request_id = id.as_str(), %error, "the session cannot be written");
         return refuse(&request, &ApiError::Internal);
     }
     tracing::info!(
+        request_id = id.as_str(),
         subject = subject.id.as_str(),
         identity = subject.identity.as_str(),
         "session begins"

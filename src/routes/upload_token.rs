@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tracing::Instrument as _;
 
-use super::{body, facts, ratelimit_fields, refuse, route, trace_context, worker};
+use super::{body, caller, facts, ratelimit_fields, refuse, route, worker};
 use crate::{
     error::ApiError,
     issue::{Ending, Report, issue},
@@ -35,7 +35,7 @@ pub(super) async fn post(request: HttpRequest, payload: web::Payload) -> HttpRes
         Err(error) => return refuse(&request, &error),
     };
     let route = route(&request).clone();
-    let trace = trace_context(&request);
+    let caller = caller(&request);
     // In a task of its own: a client that goes away ends this handler, and what is held is settled all the
     // same.
     let task = async move {
@@ -44,10 +44,10 @@ pub(super) async fn post(request: HttpRequest, payload: web::Payload) -> HttpRes
             &worker.client,
             &*worker.gate.clock,
             &upload,
-            &trace,
+            &caller,
         )
         .await;
-        telemetry::record(&worker.gate.metrics, &upload, &report);
+        telemetry::record(&worker.gate.metrics, &caller.request_id, &upload, &report);
         drop(running);
         report
     };

@@ -6,10 +6,11 @@ use super::Metrics;
 use crate::{
     error::ApiError,
     issue::{Ending, Report},
+    request_id::RequestId,
 };
 
 /// Logs and counts what a request came to.
-pub fn record(metrics: &Metrics, request: &UploadRequest, report: &Report) {
+pub fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest, report: &Report) {
     let (outcome, policy, error, reason) = match &report.ending {
         Ending::Issued(_) => ("issued", None, None, None),
         Ending::Denied(policy, denial) => (
@@ -41,6 +42,7 @@ pub fn record(metrics: &Metrics, request: &UploadRequest, report: &Report) {
     let upstream = report.upstream;
     tracing::info!(
         target: "decision",
+        request_id = id.as_str(),
         outcome,
         status,
         code,
@@ -64,11 +66,16 @@ pub fn record(metrics: &Metrics, request: &UploadRequest, report: &Report) {
         metrics.created(result, attempts, took);
     }
     for overlooked in &report.overlooked {
-        record_overlooked(metrics, request, overlooked);
+        record_overlooked(metrics, id, request, overlooked);
     }
 }
 
-fn record_overlooked(metrics: &Metrics, request: &UploadRequest, overlooked: &Overlooked) {
+fn record_overlooked(
+    metrics: &Metrics,
+    id: &RequestId,
+    request: &UploadRequest,
+    overlooked: &Overlooked,
+) {
     let Overlooked { policy, reason } = overlooked;
     let (outcome, code, text) = match reason {
         Reason::Denial(denial) => ("would_deny", denial.code(), denial.to_string()),
@@ -76,6 +83,7 @@ fn record_overlooked(metrics: &Metrics, request: &UploadRequest, overlooked: &Ov
     };
     tracing::info!(
         target: "decision",
+        request_id = id.as_str(),
         outcome,
         code,
         route = request.route.as_str(),

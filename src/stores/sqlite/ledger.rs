@@ -16,6 +16,10 @@ use tokio::sync::{SetOnce, oneshot};
 /// How many counters stay in memory when nobody uses them.
 const MAX_IDLE_COUNTERS: usize = 65_536;
 
+/// How long the writer waits for more before it commits: a commit costs the same for one count as for many,
+/// and Imgwire takes longer than this anyway.
+const GATHERING: Duration = Duration::from_micros(300);
+
 /// What is counted under one key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
@@ -188,9 +192,19 @@ impl Shared {
         self.work.notify_one();
     }
 
-    /// Waits for work; `None` when there is none left and the store is closed. Changes that failed once are
-    /// left for `pause`, unless there is something else to do.
+    /// Waits for work, gives it [`GATHERING`] to become more, and takes it; `None` when there is none left
+    /// and the store is closed. Changes that failed once are left for `pause`, unless there is something
+    /// else to do.
     pub(super) fn next_work(&self, pause: Option<Duration>) -> Option<Work> {
+        let is_closed = self.wait_for_work(pause);
+        if !is_closed {
+            std::thread::sleep(GATHERING);
+        }
+        self.take_work()
+    }
+
+    /// Returns whether the store is closed.
+    fn wait_for_work(&self, pause: Option<Duration>) -> bool {
         let mut ledger = self.lock();
         let mut pause = pause;
         loop {
@@ -211,6 +225,11 @@ impl Shared {
             };
         }
         ledger.writer_waits = false;
+        ledger.closed
+    }
+
+    fn take_work(&self) -> Option<Work> {
+        let mut ledger = self.lock();
         if ledger.closed && ledger.loads.is_empty() && ledger.dirty.is_empty() {
             return None;
         }
