@@ -1,4 +1,8 @@
 //! The gate, driven over HTTP as its clients and its operator drive it: one file for each subject.
 
+mod addresses;
 mod answers;
+mod browsers;
 mod helpers;
+mod sessions;
+mod tokens;

@@ -46,6 +46,16 @@ impl Commit {
     }
 }
 
+/// A change of a counter, to be announced by [`Shared::announce`] when the ledger is free again.
+#[must_use]
+pub(super) struct Change {
+    commit: Arc<Commit>,
+    wakes_writer: bool,
+}
+
+/// Resolves when a counter is in memory, or cannot be read.
+pub(super) type Loading = oneshot::Receiver<Result<(), String>>;
+
 /// A counter that somebody wants in memory.
 pub(super) struct Load {
     pub(super) counter: Counter,
@@ -84,15 +94,18 @@ impl Ledger {
     }
 
     /// Notes that a counter is to be written; returns the commit that will do it.
-    pub(super) fn changed(&mut self, counter: &Counter) -> Arc<Commit> {
+    pub(super) fn changed(&mut self, counter: &Counter) -> Change {
         if !self.dirty.contains(counter) {
             self.dirty.insert(counter.clone());
         }
-        self.next.clone()
+        Change {
+            commit: self.next.clone(),
+            wakes_writer: mem::take(&mut self.writer_waits),
+        }
     }
 
     /// Gives one unit back, unless its window is over.
-    pub(super) fn give_back(&mut self, counter: &Counter, window: Window) -> Option<Arc<Commit>> {
+    pub(super) fn give_back(&mut self, counter: &Counter, window: Window) -> Option<Change> {
         let row = self.counters.get_mut(counter)?.row.as_mut()?;
         if row.window.start != window.start {
             return None;
@@ -178,12 +191,12 @@ impl Shared {
         self.healthy.store(healthy, Ordering::Relaxed);
     }
 
-    /// Wakes the writer if it waits; if it writes, it will look again anyway.
-    pub(super) fn wake_writer(&self) {
-        let waits = mem::take(&mut self.lock().writer_waits);
-        if waits {
+    /// Wakes the writer for a change if it waits; if it writes, it will look again anyway.
+    pub(super) fn announce(&self, change: Change) -> Arc<Commit> {
+        if change.wakes_writer {
             self.work.notify_one();
         }
+        change.commit
     }
 
     /// Tells the writer to finish.
@@ -259,44 +272,39 @@ pub(super) struct Pin {
 }
 
 impl Pin {
-    /// Pins a counter. If it is not in memory, returns what to wait for.
-    pub(super) fn new(
+    /// Pins a counter and hands it to `then`, if it is in memory; or else says what to wait for.
+    pub(super) fn with<T>(
         shared: &Arc<Shared>,
         counter: Counter,
-    ) -> (
-        Self,
-        Option<impl Future<Output = Result<(), String>> + use<>>,
-    ) {
+        then: impl Fn(&mut Ledger, &Counter) -> T,
+    ) -> (Self, Result<T, Loading>) {
         let mut ledger = shared.lock();
-        let loading = match ledger.counters.get_mut(&counter) {
-            Some(entry) => {
-                entry.pins += 1;
-                entry.row.is_none()
-            }
-            None => {
-                let entry = Entry { row: None, pins: 1 };
-                ledger.counters.insert(counter.clone(), entry);
-                true
-            }
+        let entry = ledger.counters.get_mut(&counter);
+        let found = if let Some(entry) = entry {
+            entry.pins += 1;
+            entry.row.is_some()
+        } else {
+            let entry = Entry { row: None, pins: 1 };
+            ledger.counters.insert(counter.clone(), entry);
+            false
         };
-        let loading = loading.then(|| {
+        let result = if found {
+            Ok(then(&mut ledger, &counter))
+        } else {
             let (reply, loaded) = oneshot::channel();
             let counter = counter.clone();
             ledger.loads.push(Load { counter, reply });
-            async move {
-                let gone = Err("the store is closed".to_owned());
-                loaded.await.unwrap_or(gone)
+            if mem::take(&mut ledger.writer_waits) {
+                shared.work.notify_one();
             }
-        });
+            Err(loaded)
+        };
         drop(ledger);
-        if loading.is_some() {
-            shared.wake_writer();
-        }
         let pin = Self {
             shared: shared.clone(),
             counter,
         };
-        (pin, loading)
+        (pin, result)
     }
 
     pub(super) fn counter(&self) -> &Counter {

@@ -115,25 +115,24 @@ impl SqliteStore {
         })
     }
 
-    /// Waits for `operation`, but no longer than the store's timeout.
-    async fn in_time<T>(
-        &self,
-        operation: impl Future<Output = Result<T, String>>,
-    ) -> Result<T, Fault> {
-        in_time(&self.shared, self.timeout, operation).await
-    }
-
-    /// Looks a counter up, loading it if it is not in memory, and hands it to `then` under the lock.
+    /// Hands a counter to `then` under the lock, loading it first if it is not in memory.
     async fn with_counter<T>(
         &self,
         counter: Counter,
-        then: impl FnOnce(&mut Ledger, &Counter) -> T,
+        then: impl Fn(&mut Ledger, &Counter) -> T,
     ) -> Result<(T, Pin), Fault> {
-        let (pin, loading) = Pin::new(&self.shared, counter);
-        if let Some(loading) = loading {
-            self.in_time(loading).await?;
-        }
-        let output = then(&mut self.shared.lock(), pin.counter());
+        let (pin, result) = Pin::with(&self.shared, counter, &then);
+        let output = match result {
+            Ok(output) => output,
+            Err(loading) => {
+                let loaded = async {
+                    let closed = Err("the store is closed".to_owned());
+                    loading.await.unwrap_or(closed)
+                };
+                in_time(&self.shared, self.timeout, loaded).await?;
+                then(&mut self.shared.lock(), pin.counter())
+            }
+        };
         Ok((output, pin))
     }
 }
@@ -154,15 +153,14 @@ impl QuotaStore for SqliteStore {
                 let row = *row;
                 (row, granted.then(|| ledger.changed(counter)))
             };
-            let ((row, commit), pin) = self.with_counter(counter, reserve).await?;
-            let Some(commit) = commit else {
+            let ((row, change), pin) = self.with_counter(counter, reserve).await?;
+            let Some(change) = change else {
                 return Ok(Reservation::Exhausted { window: row.window });
             };
-            self.shared.wake_writer();
             let mut unit = Box::new(Unit {
                 pin,
                 window: row.window,
-                commit,
+                commit: self.shared.announce(change),
                 timeout: self.timeout,
             });
             // While the disk fails, Imgwire is not asked for tokens that could not leave.
@@ -220,9 +218,9 @@ impl Hold for Unit {
     fn release(self: Box<Self>) -> Settling<'static> {
         Box::pin(async move {
             let shared = self.pin.shared();
-            let commit = shared.lock().give_back(self.pin.counter(), self.window);
-            let Some(commit) = commit else { return Ok(()) };
-            shared.wake_writer();
+            let change = shared.lock().give_back(self.pin.counter(), self.window);
+            let Some(change) = change else { return Ok(()) };
+            let commit = shared.announce(change);
             in_time(shared, self.timeout, commit.wait()).await
         })
     }

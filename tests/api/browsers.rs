@@ -1,0 +1,243 @@
+//! What browsers add: credentials that they send by themselves, and CORS.
+
+use actix_web::http::Method;
+
+use crate::helpers::{Answer, ROUTE, Recipe, SESSION, TestApp, Token};
+
+async fn app() -> TestApp {
+    let server = r#"allowed_origins = ["https://app.example.com"]"#.into();
+    Recipe {
+        server,
+        ..Recipe::default()
+    }
+    .start()
+    .await
+}
+
+/// Every combination of the two headers, and whether a page that sends it may use a cookie. The gate's own
+/// origin is its host.
+fn table(own: &str) -> Vec<(Option<&'static str>, Option<String>, bool)> {
+    let allowed = || Some("https://app.example.com".to_owned());
+    let foreign = || Some("https://evil.example".to_owned());
+    let null = || Some("null".to_owned());
+    let own = || Some(own.to_owned());
+    vec![
+        (None, None, true),
+        (None, allowed(), true),
+        (None, own(), true),
+        (None, foreign(), false),
+        (None, null(), false),
+        (Some("same-origin"), None, true),
+        (Some("same-origin"), own(), true),
+        (Some("none"), None, true),
+        (Some("same-site"), None, false),
+        (Some("same-site"), foreign(), false),
+        (Some("same-site"), allowed(), true),
+        (Some("cross-site"), None, false),
+        (Some("cross-site"), null(), false),
+        (Some("cross-site"), foreign(), false),
+        (Some("cross-site"), allowed(), true),
+        (Some("nonsense"), None, false),
+    ]
+}
+
+async fn send(
+    app: &TestApp,
+    method: Method,
+    path: &str,
+    credential: (&str, &str),
+    site: Option<&str>,
+    origin: Option<&str>,
+) -> Answer {
+    let mut request = app.request(method, path).header(credential.0, credential.1);
+    if let Some(site) = site {
+        request = request.header("sec-fetch-site", site);
+    }
+    if let Some(origin) = origin {
+        request = request.header("origin", origin);
+    }
+    request.send().await
+}
+
+#[actix_web::test]
+async fn a_cookie_is_taken_from_the_own_and_the_allowed_origins_only() {
+    let app = app().await;
+    let token = Token::of("user_1").sign();
+    let session = app
+        .request(Method::POST, SESSION)
+        .bearer(&token)
+        .send()
+        .await;
+    let of_app = format!("__session={token}");
+    for cookie in [session.cookie(), &of_app] {
+        for (site, origin, may) in table(&app.url) {
+            let credential = ("cookie", cookie);
+            let answer = send(
+                &app,
+                Method::POST,
+                ROUTE,
+                credential,
+                site,
+                origin.as_deref(),
+            )
+            .await;
+            if may {
+                answer.assert_token();
+            } else {
+                answer.assert_error(403, "cross_site");
+            }
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_session_is_neither_shown_to_nor_ended_by_a_foreign_page() {
+    let app = app().await;
+    let token = Token::of("user_1").sign();
+    let session = app
+        .request(Method::POST, SESSION)
+        .bearer(&token)
+        .send()
+        .await;
+    for (site, origin, may) in table(&app.url) {
+        for (method, status) in [(Method::GET, 200), (Method::DELETE, 204)] {
+            let credential = ("cookie", session.cookie());
+            let answer = send(&app, method, SESSION, credential, site, origin.as_deref()).await;
+            if may {
+                assert_eq!(answer.status, status);
+            } else {
+                answer.assert_error(403, "cross_site");
+            }
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_bearer_token_is_taken_from_everywhere() {
+    let app = app().await;
+    let bearer = format!("Bearer {}", Token::of("user_1").sign());
+    for (site, origin, _) in table(&app.url) {
+        let credential = ("authorization", bearer.as_str());
+        send(
+            &app,
+            Method::POST,
+            ROUTE,
+            credential,
+            site,
+            origin.as_deref(),
+        )
+        .await
+        .assert_token();
+    }
+}
+
+#[actix_web::test]
+async fn a_page_of_an_allowed_origin_can_read_every_answer() {
+    let app = app().await;
+    let token = Token::of("user_1").sign();
+    let origin = "https://app.example.com";
+    for answer in [
+        app.ask()
+            .bearer(&token)
+            .header("origin", origin)
+            .send()
+            .await,
+        app.ask().header("origin", origin).send().await,
+        app.request(Method::POST, "/nope")
+            .header("origin", origin)
+            .send()
+            .await,
+        app.request(Method::PUT, ROUTE)
+            .header("origin", origin)
+            .send()
+            .await,
+        app.ask()
+            .header("origin", origin)
+            .header("content-type", "text/plain")
+            .send_body("x")
+            .await,
+    ] {
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            origin,
+            "{answer:?}"
+        );
+        assert_eq!(answer.header("access-control-allow-credentials"), "true");
+        let exposed = answer.header("access-control-expose-headers");
+        for field in [
+            "ratelimit",
+            "ratelimit-policy",
+            "retry-after",
+            "x-request-id",
+        ] {
+            assert!(
+                exposed
+                    .split(", ")
+                    .any(|name| name.eq_ignore_ascii_case(field)),
+                "{exposed}"
+            );
+        }
+        assert!(answer.header("vary").to_lowercase().contains("origin"));
+        answer.assert_envelope();
+    }
+}
+
+#[actix_web::test]
+async fn a_page_of_another_origin_can_read_nothing() {
+    let app = app().await;
+    let token = Token::of("user_1").sign();
+    let answer = app
+        .ask()
+        .bearer(&token)
+        .header("origin", "https://evil.example")
+        .send()
+        .await;
+    assert_eq!(answer.header("access-control-allow-origin"), "");
+}
+
+#[actix_web::test]
+async fn a_preflight_is_answered_and_never_counts() {
+    let recipe = Recipe {
+        server: r#"allowed_origins = ["https://app.example.com"]"#.into(),
+        policies: Recipe::default()
+            .policies
+            .replace("limit = 30", "limit = 1"),
+        ..Recipe::default()
+    };
+    let app = recipe.start().await;
+    for _ in 0..5 {
+        let preflight = app
+            .request(Method::OPTIONS, ROUTE)
+            .header("origin", "https://app.example.com")
+            .header("access-control-request-method", "POST")
+            .header(
+                "access-control-request-headers",
+                "authorization, content-type, x-workspace-id",
+            );
+        let answer = preflight.send().await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(
+            answer
+                .header("access-control-allow-methods")
+                .contains("POST")
+        );
+        let headers = answer.header("access-control-allow-headers").to_lowercase();
+        assert!(
+            headers.contains("authorization") && headers.contains("x-workspace-id"),
+            "{headers}"
+        );
+    }
+    app.ask_as(&Token::of("user_1")).await.assert_token();
+}
+
+#[actix_web::test]
+async fn a_preflight_of_another_origin_is_refused_in_the_apis_shape() {
+    let app = app().await;
+    let preflight = app
+        .request(Method::OPTIONS, ROUTE)
+        .header("origin", "https://evil.example")
+        .header("access-control-request-method", "POST");
+    let answer = preflight.send().await;
+    answer.assert_error(400, "bad_request");
+    assert_eq!(answer.header("access-control-allow-origin"), "");
+}
