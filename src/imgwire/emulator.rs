@@ -47,7 +47,13 @@ impl Emulator {
         })
         .workers(1)
         .disable_signals()
-        .on_connect(misbehave::keep_socket)
+        .on_connect({
+            let state = state.clone();
+            move |connection, extensions| {
+                state.connected();
+                misbehave::keep_socket(connection, extensions);
+            }
+        })
         .bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = server.addrs().first().copied();
         let port = address.map_or(0, |address| address.port());
@@ -89,6 +95,12 @@ impl Emulator {
     #[must_use]
     pub fn asked(&self) -> usize {
         self.state.asked()
+    }
+
+    /// How many connections were opened.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.state.connections()
     }
 
     /// The headers of the last request for a token, by lower-case name.

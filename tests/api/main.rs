@@ -3,6 +3,10 @@
 mod addresses;
 mod answers;
 mod browsers;
+mod chains;
 mod helpers;
+mod limits;
+mod management;
 mod sessions;
 mod tokens;
+mod upstream;

@@ -27,6 +27,7 @@ struct Memory {
     images: Vec<Image>,
     asked: usize,
     created: usize,
+    connections: usize,
     last_headers: Vec<(String, String)>,
     misbehaviour: Option<Misbehaviour>,
     next: VecDeque<Misbehaviour>,
@@ -97,6 +98,14 @@ impl State {
 
     pub(super) fn asked(&self) -> usize {
         self.lock().asked
+    }
+
+    pub(super) fn connected(&self) {
+        self.lock().connections += 1;
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.lock().connections
     }
 
     pub(super) fn created(&self) -> usize {
