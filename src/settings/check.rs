@@ -30,6 +30,8 @@ pub(super) fn references(
     for identity in identities {
         let path = format!("identities.{}", identity.name);
         match &identity.entry {
+            // A key that could not be read is not a missing one.
+            Some(IdentitySettings::Jwt(_)) if reader.has_fault(&path) => {}
             Some(IdentitySettings::Jwt(jwt)) => {
                 check_jwt(reader, &path, identity.place.clone(), jwt)
             }
@@ -146,6 +148,9 @@ fn check_paths(reader: &mut Reader, routes: &[RouteSettings]) {
     for (index, route) in routes.iter().enumerate() {
         let path = route.path.get_ref().as_str();
         let allowance = format!("{path}{ALLOWANCE}");
+        if reader.has_fault(&format!("routes[{index}].path")) {
+            continue;
+        }
         if taken.contains(path) || taken.contains(&allowance) {
             let key = format!("routes[{index}].path");
             reader.fault(route.path.span(), key, format!("`{path}` is taken already"));

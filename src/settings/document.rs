@@ -33,6 +33,14 @@ impl Reader {
         });
     }
 
+    /// Whether a fault of `path`, or of a key in it, was noted.
+    pub(super) fn has_fault(&self, path: &str) -> bool {
+        self.faults.iter().any(|fault| {
+            let rest = fault.key.strip_prefix(path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    }
+
     /// Parses a document. Syntax errors are all noted; what could be read is returned.
     pub(super) fn parse<'t>(&mut self, text: &'t str) -> DeTable<'t> {
         let (table, errors) = DeTable::parse_recoverable(text);
@@ -43,7 +51,8 @@ impl Reader {
     }
 
     /// Reads a table as a `T`; `path` is its dotted name. Whatever is wrong with it is noted: serde stops
-    /// at the first faulty key, so that one is taken out and the rest is read again.
+    /// at the first faulty key, so that one is taken out and the rest is read again. What is left is returned
+    /// if it makes a `T`, so that it can be checked against other tables.
     pub(super) fn table<T: DeserializeOwned + JsonSchema>(
         &mut self,
         path: &str,
@@ -64,7 +73,7 @@ impl Reader {
         }
         loop {
             let error = match T::deserialize(ValueDeserializer::from(value.clone())) {
-                Ok(read) => return (self.faults.len() == faults_before).then_some(read),
+                Ok(read) => return Some(read),
                 Err(error) => error,
             };
             let at = error.span().unwrap_or_else(|| place.clone());

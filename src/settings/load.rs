@@ -1,5 +1,6 @@
 //! Reads a config file into [`Settings`].
 
+use jsonwebtoken::AlgorithmFamily;
 use policies::settings::{Common, Kind};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -196,6 +197,12 @@ where
         .into_iter()
         .filter_map(|(key, value)| {
             let path = join(section, key.get_ref());
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            if !key.get_ref().bytes().all(allowed) {
+                let message = "the name must consist of letters, digits and any of -_.";
+                reader.fault(key.span(), path, message);
+                return None;
+            }
             match N::try_from(key.get_ref().to_string()) {
                 Ok(name) => Some(Named {
                     place: key.span(),
@@ -349,7 +356,8 @@ fn jwt_key(
             let secret = secret(reader, &join(path, "secret"), source, environment, least)?;
             Some(VerificationKey::from_secret(&secret))
         }
-        (None, Some(source)) => {
+        (None, Some(source)) if !matches!(algorithms.first(), Some(first) if first.family() == AlgorithmFamily::Hmac) =>
+        {
             let key = join(path, "public_key");
             let pem = secret(reader, &key, source, environment, 1)?;
             VerificationKey::from_pem(&pem, algorithms)

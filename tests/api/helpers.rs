@@ -10,7 +10,8 @@ use actix_web::http::{Method, StatusCode, header::HeaderMap};
 use imgwire_gate::{
     imgwire::emulator::{Emulator, SERVER_API_KEY},
     settings,
-    startup::Application,
+    startup::{Application, StartError},
+    stores::OpenError,
 };
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -162,9 +163,25 @@ impl TestApp {
             .unwrap_or_else(|| imgwire.url().to_owned());
         let config = recipe.config(&base_url, folder.path());
         let environment = |name: &str| recipe.secrets.get(name).cloned();
-        let settings = settings::load("gate.toml", &config, &environment)
-            .unwrap_or_else(|faults| panic!("{faults}"));
-        let application = Application::build_with_clock(settings, recipe.clock.clone()).unwrap();
+        let build = || {
+            let settings = settings::load("gate.toml", &config, &environment)
+                .unwrap_or_else(|faults| panic!("{faults}"));
+            Application::build_with_clock(settings, recipe.clock.clone())
+        };
+        let mut built = build();
+        // A gate that has just stopped in this process may have a last thread that still ends.
+        for _ in 0..500 {
+            let Err(StartError::Store {
+                source: OpenError::InUse(_),
+                ..
+            }) = &built
+            else {
+                break;
+            };
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            built = build();
+        }
+        let application = built.unwrap();
         let url = format!("http://{}", application.address().unwrap());
         let management = format!("http://{}", application.management_address().unwrap());
         let (stop, stopped) = oneshot::channel();

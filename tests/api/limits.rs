@@ -118,7 +118,7 @@ async fn a_creation_that_fails_gives_its_unit_back() {
     .await;
     let failures = [
         Misbehaviour::Status(500, None),
-        Misbehaviour::Reset,
+        Misbehaviour::Status(422, None),
         Misbehaviour::Body("?".into()),
     ];
     app.imgwire.misbehave_next(failures);

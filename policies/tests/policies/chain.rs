@@ -1,0 +1,184 @@
+//! The chain: every mix of policies, and what becomes of what they hold.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::{Arc, Mutex},
+};
+
+use futures_util::{FutureExt as _, future::ready};
+use policies::{
+    Chain, Deciding, Decision, Denial, Evaluating, Fault, Hold, Outcome, Pass, Policy, Settling,
+    StoreName, Verdict,
+    settings::{Mode, OnFailure},
+};
+use proptest::prelude::*;
+
+use crate::helpers::{link, request_from};
+
+/// What a scripted policy does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Script {
+    Allow,
+    Deny,
+    Fault,
+    Hold,
+    /// Holds, and cannot say afterwards that it was counted.
+    HoldAndFail,
+}
+
+thread_local! {
+    static LOG: Rc<RefCell<Vec<String>>> = Rc::default();
+}
+
+fn note(text: String) {
+    LOG.with(|log| log.borrow_mut().push(text));
+}
+
+fn fault() -> Fault {
+    let store = StoreName::parse("store").unwrap();
+    Fault::Store {
+        store,
+        source: "it is down".into(),
+    }
+}
+
+struct Scripted(usize, Script);
+
+impl Policy for Scripted {
+    fn decide<'a>(&'a self, _: Evaluating<'a>) -> Deciding<'a> {
+        note(format!("ask {}", self.0));
+        Box::pin(ready(match self.1 {
+            Script::Allow => Ok(Decision::from(Verdict::Allow)),
+            Script::Deny => Ok(Decision::from(Verdict::Deny(Denial::WorkspaceRequired))),
+            Script::Fault => Err(fault()),
+            Script::Hold => Ok(Decision::from(Verdict::Hold(Box::new(Held(self.0, true))))),
+            Script::HoldAndFail => Ok(Decision::from(Verdict::Hold(Box::new(Held(self.0, false))))),
+        }))
+    }
+}
+
+struct Held(usize, bool);
+
+impl Hold for Held {
+    fn commit(&mut self) -> Settling<'_> {
+        note(format!("commit {}", self.0));
+        Box::pin(ready(if self.1 { Ok(()) } else { Err(fault()) }))
+    }
+
+    fn release(self: Box<Self>) -> Settling<'static> {
+        note(format!("release {}", self.0));
+        Box::pin(ready(Ok(())))
+    }
+}
+
+fn script() -> impl Strategy<Value = (Script, bool, bool)> {
+    const KINDS: &[Script] = &[
+        Script::Allow,
+        Script::Deny,
+        Script::Fault,
+        Script::Hold,
+        Script::HoldAndFail,
+    ];
+    (prop::sample::select(KINDS), any::<bool>(), any::<bool>())
+}
+
+/// What is to happen, told plainly.
+fn expected(scripts: &[(Script, bool, bool)], issued: bool) -> (&'static str, Vec<String>) {
+    let mut log = Vec::new();
+    let mut held: Vec<(usize, Script, bool)> = Vec::new();
+    let release = |held: &[(usize, Script, bool)], log: &mut Vec<String>| {
+        log.extend(
+            held.iter()
+                .rev()
+                .map(|(index, ..)| format!("release {index}")),
+        );
+    };
+    for (index, (script, observe, allow)) in scripts.iter().enumerate() {
+        log.push(format!("ask {index}"));
+        match script {
+            Script::Deny if !observe => {
+                release(&held, &mut log);
+                return ("denied", log);
+            }
+            Script::Fault if !observe && !allow => {
+                release(&held, &mut log);
+                return ("faulted", log);
+            }
+            Script::Hold | Script::HoldAndFail => held.push((index, *script, *observe || *allow)),
+            _ => {}
+        }
+    }
+    if !issued {
+        release(&held, &mut log);
+        return ("not issued", log);
+    }
+    for (index, script, lenient) in held.clone() {
+        log.push(format!("commit {index}"));
+        if script == Script::HoldAndFail && !lenient {
+            release(&held, &mut log);
+            return ("faulted", log);
+        }
+    }
+    ("issued", log)
+}
+
+proptest! {
+    #[test]
+    fn it_asks_in_order_stops_at_the_first_no_and_settles_everything_once(
+        scripts in prop::collection::vec(script(), 0..6),
+        issued in any::<bool>(),
+    ) {
+        LOG.with(|log| log.borrow_mut().clear());
+        let links = scripts.iter().enumerate().map(|(index, (script, observe, allow))| {
+            let mut link = link(&format!("policy-{index}"), Arc::new(Scripted(index, *script)));
+            link.mode = if *observe { Mode::Observe } else { Mode::Enforce };
+            link.on_failure = if *allow { OnFailure::Allow } else { OnFailure::Deny };
+            link
+        });
+        let chain = Chain::new(links.collect());
+        let request = request_from(1);
+        let evaluation = chain.evaluate(&request, Pass::Issue).now_or_never().unwrap();
+        let end = match evaluation.outcome {
+            Outcome::Denied { .. } => "denied",
+            Outcome::Faulted { .. } => "faulted",
+            Outcome::Allowed(permit) if issued => match permit.issued().now_or_never().unwrap() {
+                Ok(_) => "issued",
+                Err(_) => "faulted",
+            },
+            Outcome::Allowed(permit) => {
+                permit.not_issued().now_or_never().unwrap();
+                "not issued"
+            }
+        };
+        let log = LOG.with(|log| log.borrow().clone());
+        prop_assert_eq!((end, log), expected(&scripts, issued));
+    }
+}
+
+#[test]
+fn an_observed_denial_and_a_tolerated_fault_are_told_apart() {
+    let observed = Mutex::new(Vec::new());
+    for (script, expected) in [(Script::Deny, "denial"), (Script::Fault, "fault")] {
+        let mut link = link("policy", Arc::new(Scripted(0, script)));
+        link.mode = Mode::Observe;
+        let request = request_from(1);
+        let chain = Chain::new(vec![link]);
+        let evaluation = chain
+            .evaluate(&request, Pass::Issue)
+            .now_or_never()
+            .unwrap();
+        let reason = match &evaluation.overlooked[0].reason {
+            policies::Reason::Denial(_) => "denial",
+            policies::Reason::Fault(_) => "fault",
+        };
+        observed.lock().unwrap().push((reason, expected));
+    }
+    assert!(
+        observed
+            .into_inner()
+            .unwrap()
+            .iter()
+            .all(|(reason, expected)| reason == expected)
+    );
+}
