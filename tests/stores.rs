@@ -1,5 +1,7 @@
 //! What every store of quotas promises: one suite, run on each backend.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;

@@ -3,6 +3,8 @@
 //!
 //! Each contender stands before the same upstream and is driven by the same load. Compare within a run.
 
+#![expect(clippy::print_stdout, reason = "its output is its purpose")]
+
 mod contenders;
 mod measure;
 mod servers;
@@ -13,11 +15,11 @@ use contenders::Contender;
 use measure::{Load, Measurement};
 
 /// How long each contender is measured, and how long it is warmed up before.
-const SECONDS: u64 = 4;
+const SECONDS: u64 = 10;
 const WARM_UP_SECONDS: u64 = 2;
 
 /// Longer than the upstream keeps an idle connection.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(7);
 
 fn main() {
     let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");

@@ -60,13 +60,13 @@ impl Running {
 
     /// The most memory it has had.
     pub(crate) fn peak_mb(&self) -> f64 {
-        let status = read(&format!("/proc/{}/status", self.contender.id()));
+        let status = read(format!("/proc/{}/status", self.contender.id()));
         value_after(&status, "VmHWM:") / 1024.0
     }
 
     /// User and system time so far, of the contender and its threads.
     fn cpu_us(&self) -> f64 {
-        let stat = read(&format!("/proc/{}/stat", self.contender.id()));
+        let stat = read(format!("/proc/{}/stat", self.contender.id()));
         // Fields 14 and 15; the second, in parentheses, may have blanks.
         let after_name = stat.rsplit(')').next().unwrap_or_default();
         let fields: Vec<&str> = after_name.split_whitespace().collect();
