@@ -5,6 +5,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 # The dependencies in a layer of their own: it stays until Cargo.toml or Cargo.lock change.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 COPY policies/Cargo.toml policies/
 RUN mkdir -p src benches/load \

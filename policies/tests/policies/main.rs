@@ -3,8 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::disallowed_methods,
-    reason = "a test ends where it fails, and its world has the machine's clock"
+    reason = "a test ends where it fails"
 )]
 
 mod chain;
