@@ -15,7 +15,7 @@ use contenders::Contender;
 use measure::{Load, Measurement};
 
 /// How long each contender is measured, and how long it is warmed up before.
-const SECONDS: u64 = 8;
+const SECONDS: u64 = 6;
 const WARM_UP_SECONDS: u64 = 2;
 
 /// Longer than the upstream keeps an idle connection.

@@ -1,15 +1,17 @@
 //! The counters in memory, and what of them is to be written.
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet},
     mem,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use futures_util::future::{self, FutureExt as _, LocalBoxFuture};
 use policies::{Counter, StoreName, Window};
 use tokio::sync::{SetOnce, oneshot};
 
@@ -27,6 +29,14 @@ pub(super) struct Row {
     pub(super) used: u64,
 }
 
+/// The wait for a commit, shared by a thread's tasks.
+type Wait = future::Shared<LocalBoxFuture<'static, Result<(), String>>>;
+
+thread_local! {
+    /// The wait that this thread began last. The weak pointer keeps its address from being used anew.
+    static LATEST_WAIT: RefCell<Option<(Weak<Commit>, Wait)>> = const { RefCell::new(None) };
+}
+
 /// A commit to come: waited for by everyone whose count is in it.
 pub(super) struct Commit(SetOnce<Result<(), String>>);
 
@@ -35,9 +45,21 @@ impl Commit {
         Arc::new(Self(SetOnce::new()))
     }
 
-    /// Waits until it has reached the disk, or failed.
-    pub(super) async fn wait(&self) -> Result<(), String> {
-        self.0.wait().await.clone()
+    /// Waits until it has reached the disk, or failed. All who wait on one thread share one wait: the writer
+    /// wakes one task of a thread, and that one the others.
+    pub(super) fn wait(self: &Arc<Self>) -> Wait {
+        LATEST_WAIT.with_borrow_mut(|latest| {
+            if let Some((commit, wait)) = latest
+                && std::ptr::eq(commit.as_ptr(), Arc::as_ptr(self))
+            {
+                return wait.clone();
+            }
+            let commit = self.clone();
+            let wait = async move { commit.0.wait().await.clone() };
+            let wait = wait.boxed_local().shared();
+            *latest = Some((Arc::downgrade(self), wait.clone()));
+            wait
+        })
     }
 
     pub(super) fn finish(&self, result: Result<(), String>) {
