@@ -57,7 +57,10 @@ impl Contender {
             command.args([role, &listen.to_string(), &number.to_string()]);
             command
         };
-        let upstream = spawn(own("upstream", delay_ms), folder);
+        let upstream = spawn(
+            own("upstream", delay_ms),
+            &folder.join(format!("{upstream_port}.log")),
+        );
         let contender = match self {
             Self::Bare => own("bare", upstream_port.into()),
             Self::Haproxy => haproxy(folder, port, upstream_port),
@@ -74,13 +77,14 @@ impl Contender {
                 "\"signed-in\", \"member\", \"burst\", \"daily\"",
             ),
         };
-        let contender = spawn(contender, folder);
+        let log = folder.join(format!("{port}.log"));
+        let contender = spawn(contender, &log);
         for port in [upstream_port, port] {
             let is_up = (0..250).any(|_| {
                 thread::sleep(Duration::from_millis(20));
                 TcpStream::connect(("127.0.0.1", port)).is_ok()
             });
-            let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+            let log = fs::read_to_string(&log).unwrap_or_default();
             assert!(is_up, "{} does not start: {log}", self.name());
         }
         Running {
@@ -92,8 +96,8 @@ impl Contender {
     }
 }
 
-fn spawn(mut command: Command, folder: &Path) -> Child {
-    let log = File::create(folder.join("log")).expect("the log can be written");
+fn spawn(mut command: Command, log: &Path) -> Child {
+    let log = File::create(log).expect("the log can be written");
     command
         .env("BENCH_JWT_SECRET", SECRET)
         .env("BENCH_API_KEY", "sk_bench")

@@ -1,7 +1,9 @@
 //! The gate under load, beside what one would build without it, in one run on one machine:
 //! `benches/run` (or `cargo bench --bench load`, with wrk and HAProxy installed).
 //!
-//! Each contender stands before the same upstream and is driven by the same load. Compare within a run.
+//! Each contender stands before an upstream of its own and is driven by the same load, all in turn, several
+//! rounds. What is printed are medians over the rounds; a ratio is taken within a round, whose contenders met
+//! the machine in the same mood. Compare within a run.
 
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
@@ -9,14 +11,14 @@ mod contenders;
 mod measure;
 mod servers;
 
-use std::{env, time::Duration};
+use std::{env, path::Path, thread, time::Duration};
 
 use contenders::Contender;
-use measure::{Load, Measurement};
+use measure::{Load, Measurement, Running};
 
-/// How long each contender is measured, and how long it is warmed up before.
-const SECONDS: u64 = 6;
-const WARM_UP_SECONDS: u64 = 2;
+/// How often each contender is measured, and for how long.
+const ROUNDS: usize = 7;
+const SECONDS: u64 = 3;
 
 /// Longer than the upstream keeps an idle connection.
 const PAUSE: Duration = Duration::from_secs(7);
@@ -27,59 +29,71 @@ fn main() {
         // The bench runs itself as the upstream and as the bare proxy.
         Some("upstream") => servers::upstream(&mut arguments),
         Some("bare") => servers::bare(&mut arguments),
-        only => compare(only),
+        only => {
+            let contenders: Vec<Contender> = Contender::ALL
+                .into_iter()
+                .filter(|contender| {
+                    *contender == Contender::Bare
+                        || only.is_none_or(|only| contender.name().contains(only))
+                })
+                .collect();
+            let folder = tempfile::tempdir().expect("a temporary folder can be made");
+            for load in Load::ALL {
+                compare(&contenders, &load, folder.path());
+            }
+        }
     }
 }
 
-fn compare(only: Option<&str>) {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    for load in [
-        Load {
-            delay_ms: 0,
-            connections: 64,
-        },
-        Load {
-            delay_ms: 20,
-            connections: 512,
-        },
-    ] {
-        let Load {
-            delay_ms,
-            connections,
-        } = load;
+/// Measures `contenders`, of which the first is what the others are compared with.
+fn compare(contenders: &[Contender], load: &Load, folder: &Path) {
+    println!(
+        "\n## upstream after {} ms, {} connections, {ROUNDS} rounds of {SECONDS} s\n",
+        load.delay_ms, load.connections
+    );
+    let running: Vec<Running> = contenders
+        .iter()
+        .map(|contender| contender.start(folder, load.delay_ms))
+        .collect();
+    for contender in &running {
+        contender.drive(load, SECONDS);
+    }
+    let rounds: Vec<Vec<Measurement>> = (0..ROUNDS)
+        .map(|_| {
+            running
+                .iter()
+                .map(|contender| contender.drive(load, SECONDS))
+                .collect()
+        })
+        .collect();
+    thread::sleep(PAUSE);
+    println!(
+        "| | requests/s | of bare | p50 ms | p99 ms | CPU us/request | of bare | peak MB | failed | failed after a pause |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    for (index, (contender, running)) in contenders.iter().zip(&running).enumerate() {
+        let median = |value: fn(&Measurement) -> f64| {
+            measure::median(rounds.iter().map(|round| value(&round[index])))
+        };
+        let of_bare = |value: fn(&Measurement) -> f64| {
+            measure::median(
+                rounds
+                    .iter()
+                    .map(|round| value(&round[index]) / value(&round[0])),
+            )
+        };
+        let failed: u64 = rounds.iter().map(|round| round[index].failed).sum();
         println!(
-            "\n## upstream after {delay_ms} ms, {connections} connections, {SECONDS} s each\n"
+            "| {} | {:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {:.2} | {:.0} | {failed} | {} |",
+            contender.name(),
+            median(|round| round.per_second),
+            of_bare(|round| round.per_second),
+            median(|round| round.p50_ms),
+            median(|round| round.p99_ms),
+            median(|round| round.cpu_us),
+            of_bare(|round| round.cpu_us),
+            running.peak_mb(),
+            running.drive(load, 1).failed,
         );
-        println!(
-            "| | requests/s | of bare | p50 ms | p99 ms | CPU us/request | of bare | peak MB | failed | failed after a pause |"
-        );
-        println!("|---|---|---|---|---|---|---|---|---|---|");
-        let mut bare: Option<Measurement> = None;
-        for contender in Contender::ALL {
-            if only.is_some_and(|only| {
-                contender != Contender::Bare && !contender.name().contains(only)
-            }) {
-                continue;
-            }
-            let running = contender.start(folder.path(), delay_ms);
-            running.drive(&load, WARM_UP_SECONDS);
-            let measured = running.drive(&load, SECONDS);
-            std::thread::sleep(PAUSE);
-            let after_pause = running.drive(&load, 1);
-            let base = bare.get_or_insert_with(|| measured.clone());
-            println!(
-                "| {} | {:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {:.2} | {:.0} | {} | {} |",
-                contender.name(),
-                measured.per_second,
-                measured.per_second / base.per_second,
-                measured.p50_ms,
-                measured.p99_ms,
-                measured.cpu_us,
-                measured.cpu_us / base.cpu_us,
-                running.peak_mb(),
-                measured.failed,
-                after_pause.failed,
-            );
-        }
     }
 }

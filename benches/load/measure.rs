@@ -15,8 +15,21 @@ pub(crate) struct Load {
     pub(crate) connections: usize,
 }
 
+impl Load {
+    /// What is measured: how much it can do, and how much it adds to a real upstream.
+    pub(crate) const ALL: [Self; 2] = [
+        Self {
+            delay_ms: 0,
+            connections: 64,
+        },
+        Self {
+            delay_ms: 20,
+            connections: 512,
+        },
+    ];
+}
+
 /// What was measured.
-#[derive(Clone)]
 pub(crate) struct Measurement {
     pub(crate) per_second: f64,
     pub(crate) p50_ms: f64,
@@ -87,6 +100,13 @@ impl Drop for Running {
             let _ = child.wait();
         }
     }
+}
+
+/// The value in the middle.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn read(path: impl AsRef<Path>) -> String {
