@@ -17,7 +17,7 @@ use contenders::Contender;
 use measure::{Load, Measurement, Running};
 
 /// How often each contender is measured, and for how long.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 const SECONDS: u64 = 3;
 
 /// Longer than the upstream keeps an idle connection.

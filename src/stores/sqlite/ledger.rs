@@ -45,9 +45,9 @@ impl Commit {
         Arc::new(Self(SetOnce::new()))
     }
 
-    /// Waits until it has reached the disk, or failed. All who wait on one thread share one wait: the writer
-    /// wakes one task of a thread, and that one the others.
-    pub(super) fn wait(self: &Arc<Self>) -> Wait {
+    /// Waits until it has reached the disk, or failed, or `timeout` is over. All who wait on one thread share
+    /// one wait and its timer: the writer wakes one task of a thread, and that one the others.
+    pub(super) fn wait(self: &Arc<Self>, timeout: Duration) -> Wait {
         LATEST_WAIT.with_borrow_mut(|latest| {
             if let Some((commit, wait)) = latest
                 && std::ptr::eq(commit.as_ptr(), Arc::as_ptr(self))
@@ -55,7 +55,7 @@ impl Commit {
                 return wait.clone();
             }
             let commit = self.clone();
-            let wait = async move { commit.0.wait().await.clone() };
+            let wait = async move { in_time(timeout, commit.0.wait()).await?.clone() };
             let wait = wait.boxed_local().shared();
             *latest = Some((Arc::downgrade(self), wait.clone()));
             wait
@@ -66,6 +66,15 @@ impl Commit {
         // Set once, by the writer alone.
         let _ = self.0.set(result);
     }
+}
+
+/// Gives the disk no more than `timeout`.
+pub(super) async fn in_time<T>(
+    timeout: Duration,
+    operation: impl Future<Output = T>,
+) -> Result<T, String> {
+    let result = tokio::time::timeout(timeout, operation).await;
+    result.map_err(|_| "the disk did not answer in time".to_owned())
 }
 
 /// A change of a counter, to be announced by [`Shared::announce`] when the ledger is free again.

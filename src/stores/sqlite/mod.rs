@@ -21,14 +21,14 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::LocalBoxFuture;
+use futures_util::{TryFutureExt as _, future::LocalBoxFuture};
 use policies::{
     Counter, Fault, Hold, QuotaStore, Reservation, Reserving, Settling, StoreName, Window,
 };
 
 use self::{
     database::Database,
-    ledger::{Commit, Ledger, Pin, Shared},
+    ledger::{Commit, Ledger, Pin, Shared, in_time},
 };
 
 /// Why a store's file could not be opened.
@@ -125,11 +125,12 @@ impl SqliteStore {
         let output = match result {
             Ok(output) => output,
             Err(loading) => {
-                let loaded = async {
-                    let closed = Err("the store is closed".to_owned());
-                    loading.await.unwrap_or(closed)
+                let loaded = match in_time(self.timeout, loading).await {
+                    Ok(Ok(loaded)) => loaded,
+                    Ok(Err(_)) => Err("the store is closed".to_owned()),
+                    Err(late) => Err(late),
                 };
-                in_time(&self.shared, self.timeout, loaded).await?;
+                loaded.map_err(fault(&self.shared))?;
                 then(&mut self.shared.lock(), pin.counter())
             }
         };
@@ -211,8 +212,8 @@ struct Unit {
 
 impl Hold for Unit {
     fn commit(&mut self) -> Settling<'_> {
-        let shared = self.pin.shared();
-        Box::pin(in_time(shared, self.timeout, self.commit.wait()))
+        let committed = self.commit.wait(self.timeout);
+        Box::pin(committed.map_err(fault(self.pin.shared())))
     }
 
     fn release(self: Box<Self>) -> Settling<'static> {
@@ -221,21 +222,15 @@ impl Hold for Unit {
             let change = shared.lock().give_back(self.pin.counter(), self.window);
             let Some(change) = change else { return Ok(()) };
             let commit = shared.announce(change);
-            in_time(shared, self.timeout, commit.wait()).await
+            commit.wait(self.timeout).await.map_err(fault(shared))
         })
     }
 }
 
-async fn in_time<T>(
-    shared: &Shared,
-    timeout: Duration,
-    operation: impl Future<Output = Result<T, String>>,
-) -> Result<T, Fault> {
-    let result = tokio::time::timeout(timeout, operation).await;
-    result
-        .unwrap_or_else(|_| Err("the disk did not answer in time".to_owned()))
-        .map_err(|message| Fault::Store {
-            store: shared.name.clone(),
-            source: message.into(),
-        })
+/// Why this store could not tell.
+fn fault(shared: &Shared) -> impl Fn(String) -> Fault {
+    |message| Fault::Store {
+        store: shared.name.clone(),
+        source: message.into(),
+    }
 }
