@@ -1,6 +1,10 @@
 //! The log: written to standard error by a thread of its own, so that no request waits for it.
 
-use std::io::BufWriter;
+use std::{
+    io::{self, BufWriter, Stderr, Write},
+    thread,
+    time::Duration,
+};
 
 use actix_web::{Error, body::MessageBody, dev::ServiceRequest, dev::ServiceResponse};
 use tracing::{Span, level_filters::LevelFilter};
@@ -13,6 +17,13 @@ use crate::{request_id::RequestId, settings::telemetry::LogFormat};
 /// How many lines may wait to be written; what comes then is dropped rather than waited for.
 const BUFFERED_LINES: usize = 16_384;
 
+/// How long the writer lets lines gather once it has written all there were. A writer that waited for each
+/// line would cost every request a system call to wake it.
+const GATHERING: Duration = Duration::from_millis(5);
+
+/// What lines of one gathering are put together in, in bytes.
+const BUFFER: usize = 128 * 1024;
+
 /// Writes what is left of the log when it is dropped.
 #[must_use = "the log ends when this is dropped"]
 pub struct LogGuard(#[expect(dead_code, reason = "dropped, never read")] WorkerGuard);
@@ -23,8 +34,7 @@ pub fn start_log(format: LogFormat) -> LogGuard {
         .buffered_lines_limit(BUFFERED_LINES)
         .lossy(true)
         .thread_name("log-writer")
-        // The writer flushes whenever no line waits: lines that come together are written together.
-        .finish(BufWriter::new(std::io::stderr()));
+        .finish(GatheringWriter(BufWriter::with_capacity(BUFFER, io::stderr())));
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .from_env_lossy()
@@ -51,6 +61,21 @@ pub fn start_log(format: LogFormat) -> LogGuard {
         LogFormat::Text => registry.with(layer.with_ansi(false)).try_init(),
     };
     LogGuard(guard)
+}
+
+/// Writes lines that come together in one go. The thread that writes flushes whenever no line waits.
+struct GatheringWriter(BufWriter<Stderr>);
+
+impl Write for GatheringWriter {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.0.write(lines)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()?;
+        thread::sleep(GATHERING);
+        Ok(())
+    }
 }
 
 /// The span of a request, at `debug`. A span costs more than all policies together, so at `info` there is
