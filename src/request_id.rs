@@ -1,13 +1,12 @@
 //! The id of a request: in its answer, and in every line of the log that is about it.
 
-use std::fmt::Write as _;
-
 use actix_web::{
     HttpMessage as _, HttpRequest,
     dev::ServiceRequest,
     http::header::{HeaderMap, HeaderName, HeaderValue},
 };
 use serde::Serialize;
+use uuid::{Uuid, fmt::Hyphenated};
 
 /// The header that carries it, in and out.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -20,23 +19,21 @@ const MAX_BYTES: usize = 128;
 pub struct RequestId(String);
 
 impl RequestId {
-    /// Keeps the id that the request came with, if it is sane, or else takes the one that was made for it.
+    /// Keeps the id that the request came with, if it is sane, or else makes one.
     /// Later calls give the same.
     pub fn assign(request: &ServiceRequest) -> Self {
-        let id = inbound(request.headers()).unwrap_or_else(|| {
-            let made = request
-                .extensions()
-                .get::<tracing_actix_web::RequestId>()
-                .copied();
-            let mut id = String::with_capacity(36);
-            if let Some(made) = made {
-                // Writing to a String cannot fail.
-                let _ = write!(id, "{made}");
-            }
-            Self(id)
-        });
+        if let Some(id) = request.extensions().get::<Self>() {
+            return id.clone();
+        }
+        let id = inbound(request.headers()).unwrap_or_else(Self::made);
         request.extensions_mut().insert(id.clone());
         id
+    }
+
+    /// A new id.
+    fn made() -> Self {
+        let mut text = [0; Hyphenated::LENGTH];
+        Self((*Uuid::new_v4().hyphenated().encode_lower(&mut text)).to_owned())
     }
 
     /// The id of a request that has one.

@@ -268,7 +268,10 @@ fn serve_public(
             .wrap(from_fn(move |request, next| {
                 envelope(in_flight.clone(), request, next)
             }))
-            .wrap(TracingLogger::<RootSpan>::new())
+            .wrap(Condition::new(
+                RootSpan::is_enabled(),
+                TracingLogger::<RootSpan>::new(),
+            ))
     })
     .workers(workers.map_or_else(default_workers, NonZeroUsize::get))
     .keep_alive(KEEP_ALIVE)
@@ -299,7 +302,10 @@ fn serve_management(
             .wrap(from_fn(move |request, next| {
                 envelope(in_flight.clone(), request, next)
             }))
-            .wrap(TracingLogger::<RootSpan>::new())
+            .wrap(Condition::new(
+                RootSpan::is_enabled(),
+                TracingLogger::<RootSpan>::new(),
+            ))
     })
     .workers(1)
     .disable_signals();

@@ -82,6 +82,14 @@ impl Write for GatheringWriter {
 /// none, and every line about a request names its id itself.
 pub struct RootSpan;
 
+impl RootSpan {
+    /// Whether the log wants spans at all; if not, nothing of them is to cost a request anything.
+    #[must_use]
+    pub fn is_enabled() -> bool {
+        tracing::enabled!(tracing::Level::DEBUG)
+    }
+}
+
 impl RootSpanBuilder for RootSpan {
     fn on_request_start(request: &ServiceRequest) -> Span {
         let id = RequestId::assign(request);
