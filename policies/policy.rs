@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
 
-use crate::{Denial, Hold, LimitState, StoreName, Subject, UploadRequest, WorkspaceId};
+use crate::{
+    Denial, Hold, IdentityName, LimitState, StoreName, Subject, UploadRequest, WorkspaceId,
+};
 
 /// One rule of a chain.
 ///
@@ -95,6 +97,14 @@ pub enum Fault {
         /// Which store.
         store: StoreName,
         /// What the backend said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An identity could not be asked who someone is.
+    #[error("identity `{identity}`: {source}")]
+    Identity {
+        /// Which identity.
+        identity: IdentityName,
+        /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

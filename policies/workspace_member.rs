@@ -92,6 +92,8 @@ impl Policy for WorkspaceMember {
 fn memberships(claim: Option<&Value>) -> impl Iterator<Item = (&str, Option<&str>)> {
     let list = claim.and_then(Value::as_array).into_iter().flatten();
     let map = claim.and_then(Value::as_object).into_iter().flatten();
+    // A list of one, as a proxy writes it in a header.
+    let only = claim.and_then(Value::as_str).map(|id| (id, None));
     list.filter_map(|entry| match entry {
         Value::String(id) => Some((id.as_str(), None)),
         Value::Object(entry) => Some((
@@ -105,6 +107,7 @@ fn memberships(claim: Option<&Value>) -> impl Iterator<Item = (&str, Option<&str
         Value::Null => Some((id.as_str(), None)),
         _ => None,
     }))
+    .chain(only)
 }
 
 fn only_workspace(claim: Option<&Value>) -> Option<WorkspaceId> {

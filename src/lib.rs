@@ -5,10 +5,12 @@
 //! `stores -> policies`, `error -> policies`.
 
 pub mod error;
+pub mod http_client;
 pub mod identity;
 pub mod imgwire;
 pub mod in_flight;
 pub mod issue;
+pub mod keys;
 pub mod request_id;
 pub mod routes;
 pub mod settings;

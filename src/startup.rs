@@ -10,22 +10,25 @@ use actix_web::{
     dev::{Server, ServerHandle},
     http::Method,
     middleware::{Condition, from_fn},
+    rt,
 };
 use policies::{Chain, Clock, Link, PolicyName, StoreName, SystemClock};
+use rustls::ClientConfig;
 use tracing_actix_web::TracingLogger;
 
 use crate::{
-    identity::{ClientAddress, CrossSite, Identities},
+    http_client::{HttpClient, tls_config},
+    identity::{ClientAddress, CrossSite, Identities, KeyRotation, Outbound},
     imgwire::Client,
     in_flight::InFlight,
     request_id::X_REQUEST_ID,
-    routes::{self, Gate, Route, Worker, envelope, management::Management},
+    routes::{self, Gate, Route, Worker, envelope, management::Management, session::rotate},
     settings::{
         Settings,
         server::{Bind, ServerSettings},
     },
     stores::{self, OpenError, Store},
-    telemetry::{Metrics, RootSpan},
+    telemetry::RootSpan,
 };
 
 /// How long an idle connection is kept: longer than proxies keep theirs, so that none of them sends a
@@ -65,6 +68,7 @@ pub struct Application {
     management: Server,
     address: Option<SocketAddr>,
     management_address: Option<SocketAddr>,
+    identities: Arc<Identities>,
     in_flight: InFlight,
     grace: Duration,
 }
@@ -97,7 +101,9 @@ impl Application {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let in_flight = InFlight::new(settings.server.max_in_flight.get());
-        let gate = Arc::new(gate(&settings, &stores, &in_flight, &clock));
+        let tls = tls_config(&settings.authorities);
+        let gate = Arc::new(gate(&settings, &stores, &in_flight, &tls, &clock));
+        let identities = gate.identities.clone();
         let grace = settings.server.shutdown_grace.get();
         let management_bind = settings.management.bind.clone();
         let (management, management_address) = serve_management(
@@ -112,13 +118,14 @@ impl Application {
             source,
         })?;
         let bind = settings.server.bind.clone();
-        let (public, address) = serve_public(settings, gate, &clock)
+        let (public, address) = serve_public(settings, gate, tls, &clock)
             .map_err(|source| StartError::Listen { bind, source })?;
         Ok(Self {
             public,
             management,
             address,
             management_address,
+            identities,
             in_flight,
             grace,
         })
@@ -145,10 +152,13 @@ impl Application {
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> io::Result<()> {
         let public = self.public.handle();
         let management = self.management.handle();
+        let identities = self.identities;
+        let keeping_keys = rt::spawn(async move { identities.keep_keys().await });
         let ending = async {
             stop.await;
             drain(&self.in_flight, &public, self.grace).await;
             management.stop(false).await;
+            keeping_keys.abort();
         };
         let (public, management, ()) =
             futures_util::future::join3(self.public, self.management, ending).await;
@@ -178,6 +188,7 @@ fn gate(
     settings: &Settings,
     stores: &[(StoreName, Arc<dyn Store>)],
     in_flight: &InFlight,
+    tls: &Arc<ClientConfig>,
     clock: &Arc<dyn Clock>,
 ) -> Gate {
     let links: Vec<Link> = settings
@@ -214,19 +225,26 @@ fn gate(
         .collect();
     let server = &settings.server;
     let session = settings.session.as_ref().map(|(session, _)| session);
+    let client_address = ClientAddress::new(&server.trusted_proxies);
+    let outbound = Outbound {
+        http: HttpClient::new(tls.clone()),
+        clock: clock.clone(),
+        metrics: Arc::default(),
+    };
     Gate {
         routes,
         identities: Arc::new(Identities::new(
             &settings.identities,
             session,
             CrossSite::new(&server.allowed_origins),
-            clock,
+            &client_address,
+            &outbound,
         )),
-        client_address: ClientAddress::new(&server.trusted_proxies),
+        client_address,
         body_limit: server.body_limit.bytes(),
         session_ttl: session.map(|session| session.ttl.get()),
         in_flight: in_flight.clone(),
-        metrics: Metrics::default(),
+        metrics: outbound.metrics,
         clock: clock.clone(),
     }
 }
@@ -234,6 +252,7 @@ fn gate(
 fn serve_public(
     settings: Settings,
     gate: Arc<Gate>,
+    tls: Arc<ClientConfig>,
     clock: &Arc<dyn Clock>,
 ) -> io::Result<(Server, Option<SocketAddr>)> {
     let bind = settings.server.bind.clone();
@@ -246,21 +265,33 @@ fn serve_public(
             client: Rc::new(Client::new(
                 &settings.imgwire,
                 &settings.api_key,
+                &tls,
                 clock.clone(),
             )),
         };
         let in_flight = gate.in_flight.clone();
         let (has_session, session) = match &settings.session {
-            Some((session, key)) => (true, routes::session::middleware(session, key)),
+            Some((session, keys)) => (true, routes::session::middleware(session, &keys.current)),
             // Never asked: the condition below is false.
             None => (
                 false,
                 SessionMiddleware::new(CookieSessionStore::default(), Key::generate()),
             ),
         };
+        let rotation = settings
+            .session
+            .as_ref()
+            .map(|(session, keys)| Rc::new(KeyRotation::new(&session.cookie.get_ref().name, keys)));
+        let rotates = rotation
+            .as_ref()
+            .is_some_and(|rotation| rotation.is_needed());
         App::new()
             .configure(|config| routes::mount(config, &worker))
             .wrap(Condition::new(has_session, session))
+            .wrap(Condition::new(
+                rotates,
+                from_fn(move |request, next| rotate(rotation.clone(), request, next)),
+            ))
             .wrap(Condition::new(
                 !settings.server.allowed_origins.is_empty(),
                 cors(&settings.server),

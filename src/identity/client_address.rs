@@ -29,12 +29,16 @@ impl ClientAddress {
         }
     }
 
-    /// The address that `request` comes from. The peer of a Unix socket counts as 127.0.0.1.
+    /// The address that `request` comes from.
     #[must_use]
     pub fn of(&self, request: &HttpRequest) -> IpAddr {
-        let peer = request.peer_addr();
-        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip());
-        self.behind(peer.to_canonical(), request.headers())
+        self.behind(peer(request), request.headers())
+    }
+
+    /// Whether a trusted proxy sent `request`.
+    #[must_use]
+    pub fn is_from_proxy(&self, request: &HttpRequest) -> bool {
+        self.trusts(peer(request))
     }
 
     fn behind(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
@@ -69,6 +73,13 @@ impl ClientAddress {
             .iter()
             .any(|network| network.contains(&address))
     }
+}
+
+/// Who sent `request`: the peer of a Unix socket counts as 127.0.0.1.
+fn peer(request: &HttpRequest) -> IpAddr {
+    let peer = request.peer_addr();
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip());
+    peer.to_canonical()
 }
 
 /// All hops of a header, whose lines are one list, the nearest last.

@@ -1,20 +1,23 @@
-//! JSON Web Tokens (RFC 7519), verified with a key that the config names.
+//! JSON Web Tokens (RFC 7519), verified with keys that the config names.
 
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
-use aws_lc_rs::digest;
-use jiff::Timestamp;
-use jsonwebtoken::{Validation, decode, decode_header};
-use policies::{Claims, Clock, Denial, IdentityName, Presented, Subject, SubjectId};
+use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
+use policies::{Claims, Clock, Denial, Fault, IdentityName, Presented, Subject};
 use quick_cache::sync::Cache;
-use serde_json::Value;
 
 use super::{
+    claims::{Accepted, ClaimRules},
     cross_site::CrossSite,
-    lookup::{self, Found},
+    digest::{Digest, digest},
+    fault, lookup,
+    published_keys::{KeysUnavailable, PublishedKeys},
 };
-use crate::settings::{JwtSettings, VerificationKey, identities::TokenSource};
+use crate::{
+    keys::{Key, KeySet},
+    settings::{JwtSettings, identities::TokenSource},
+};
 
 /// The longest token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -24,36 +27,80 @@ const REMEMBERED_TOKENS: usize = 10_000;
 
 /// Verifies tokens.
 ///
-/// The algorithm and the key come from the config, never from the token. A token whose signature was
-/// verified is remembered by its SHA-256, so that returning users cost no signature; its times are checked
-/// every time.
-pub struct Jwt {
-    name: IdentityName,
+/// The algorithms and the keys come from the config, never from the token. A token whose signature was
+/// verified is remembered by its SHA-256 for as long as its key stays in use, so that returning users cost no
+/// signature; its times are checked every time.
+pub(super) struct Jwt {
     from: Vec<TokenSource>,
-    subject_claim: String,
-    leeway: f64,
-    key: VerificationKey,
+    rules: ClaimRules,
+    keys: Keys,
     validation: Validation,
-    verified: Cache<[u8; 32], Verified>,
+    verified: Cache<Digest, Verified>,
     clock: Arc<dyn Clock>,
+}
+
+/// The keys of an identity.
+pub(super) enum Keys {
+    /// One that the config names, whatever a token's `kid` says: once for each algorithm.
+    Fixed(Vec<Arc<Key>>),
+    /// A set from a file.
+    Set(KeySet),
+    /// A set that the issuer publishes.
+    Published(Arc<PublishedKeys>),
+}
+
+impl Keys {
+    /// The key that `kid` names for an algorithm, which is a configured one.
+    async fn find(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Option<Arc<Key>>, KeysUnavailable> {
+        match self {
+            Self::Fixed(keys) => {
+                let key = keys.iter().find(|key| key.algorithm() == algorithm);
+                Ok(key.cloned())
+            }
+            Self::Set(set) => Ok(set.find(kid, algorithm).cloned()),
+            Self::Published(keys) => keys.find(kid, algorithm).await,
+        }
+    }
 }
 
 /// A token whose signature, issuer and audience are right.
 #[derive(Clone)]
 struct Verified {
-    subject: Arc<Subject>,
-    /// In seconds since 1970: NumericDate of RFC 7519 may have a fraction.
-    expires_at: f64,
-    not_before: f64,
+    accepted: Accepted,
+    key: Arc<Key>,
+}
+
+/// Why a token is not verified.
+enum Unverified {
+    /// It is no good.
+    Bad(String),
+    /// Nobody can tell.
+    Unknown(KeysUnavailable),
+}
+
+impl From<String> for Unverified {
+    fn from(reason: String) -> Self {
+        Self::Bad(reason)
+    }
+}
+
+impl From<KeysUnavailable> for Unverified {
+    fn from(error: KeysUnavailable) -> Self {
+        Self::Unknown(error)
+    }
 }
 
 impl Jwt {
     /// Builds the identity `name`.
     #[must_use]
-    pub fn new(
+    pub(super) fn new(
         name: IdentityName,
         settings: &JwtSettings,
-        key: VerificationKey,
+        keys: Keys,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let mut validation = Validation::default();
@@ -66,7 +113,7 @@ impl Jwt {
         validation.validate_aud = settings.audience.is_some();
         let mut required = vec!["exp"];
         if let Some(issuer) = &settings.issuer {
-            validation.set_issuer(&[issuer]);
+            validation.set_issuer(&[issuer.get_ref()]);
             required.push("iss");
         }
         if let Some(audience) = &settings.audience {
@@ -75,100 +122,86 @@ impl Jwt {
         }
         validation.set_required_spec_claims(&required);
         Self {
-            name,
             from: settings.from.get_ref().clone(),
-            subject_claim: settings.subject_claim.clone(),
-            leeway: settings.leeway.seconds() as f64,
-            key,
+            rules: ClaimRules {
+                identity: name,
+                subject_claim: settings.subject_claim.clone(),
+                required: settings.required_claims.clone(),
+                leeway: settings.leeway,
+            },
+            keys,
             validation,
             verified: Cache::new(REMEMBERED_TOKENS),
             clock,
         }
     }
 
-    /// Takes the token from the first place that has one, and judges it.
-    pub(super) fn present(&self, request: &HttpRequest, cross_site: &CrossSite) -> Presented {
-        for source in &self.from {
-            let (found, by_itself) = match source {
-                TokenSource::Bearer => (lookup::bearer(request), false),
-                TokenSource::Header(name) => (lookup::in_header(request, name), false),
-                TokenSource::Cookie(name) => (lookup::cookie(request, name.as_str()), true),
-            };
-            let judged = match found {
-                Found::Nothing => continue,
-                Found::Unusable(reason) => Err(Denial::InvalidCredentials(reason.to_owned())),
-                Found::One(token) if by_itself => {
-                    cross_site.check(request).and_then(|()| self.judge(token))
-                }
-                Found::One(token) => self.judge(token),
-            };
-            return judged.map_or_else(Presented::Refused, Presented::Subject);
-        }
-        Presented::Nothing
+    /// The keys that tokens are verified with.
+    #[must_use]
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
-    fn judge(&self, token: &str) -> Result<Arc<Subject>, Denial> {
-        let hash = digest::digest(&digest::SHA256, token.as_bytes());
-        let hash: [u8; 32] = hash.as_ref().try_into().unwrap_or_default();
-        let verified = match self.verified.get(&hash) {
-            Some(verified) => verified,
-            None => {
-                let verified = self.verify(token).map_err(Denial::InvalidCredentials)?;
-                self.verified.insert(hash, verified.clone());
-                verified
-            }
+    /// Takes the token from the first place that has one, and judges it.
+    pub(super) async fn present(
+        &self,
+        request: &HttpRequest,
+        cross_site: &CrossSite,
+    ) -> Result<Presented, Fault> {
+        let token = match lookup::credential(request, &self.from, cross_site) {
+            Ok(Some(token)) => token,
+            Ok(None) => return Ok(Presented::Nothing),
+            Err(denial) => return Ok(Presented::Refused(denial)),
         };
-        let now = self.clock.now().as_millisecond() as f64 / 1000.0;
-        if now >= verified.expires_at + self.leeway {
+        let judged = self.judge(token).await;
+        let judged = judged.map_err(|error| fault(&self.rules.identity, error))?;
+        Ok(judged.map_or_else(Presented::Refused, Presented::Subject))
+    }
+
+    async fn judge(&self, token: &str) -> Result<Result<Arc<Subject>, Denial>, KeysUnavailable> {
+        let hash = digest([token]);
+        let remembered = self.verified.get(&hash);
+        let verified = match remembered.filter(|verified| !verified.key.is_retired()) {
+            Some(verified) => verified,
+            None => match self.verify(token).await {
+                Ok(verified) => {
+                    self.verified.insert(hash, verified.clone());
+                    verified
+                }
+                Err(Unverified::Bad(reason)) => {
+                    return Ok(Err(Denial::InvalidCredentials(reason)));
+                }
+                Err(Unverified::Unknown(error)) => return Err(error),
+            },
+        };
+        let timely = self.rules.check_time(&verified.accepted, self.clock.now());
+        if matches!(timely, Err(Denial::CredentialsExpired)) {
             self.verified.remove(&hash);
-            Err(Denial::CredentialsExpired)
-        } else if now < verified.not_before - self.leeway {
-            Err(Denial::InvalidCredentials(
-                "`nbf` is in the future".to_owned(),
-            ))
-        } else {
-            Ok(verified.subject)
         }
+        Ok(timely.map(|()| verified.accepted.subject))
     }
 
     /// Verifies everything but the times.
-    fn verify(&self, token: &str) -> Result<Verified, String> {
+    async fn verify(&self, token: &str) -> Result<Verified, Unverified> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err("the token is too long".to_owned());
+            return Err("the token is too long".to_owned().into());
         }
         let header = decode_header(token).map_err(|error| error.to_string())?;
         if header.crit.is_some() {
-            return Err("the header has `crit`".to_owned());
+            return Err("the header has `crit`".to_owned().into());
         }
-        let claims = decode::<Claims>(token, &self.key.0, &self.validation)
+        if !self.validation.algorithms.contains(&header.alg) {
+            return Err("the algorithm is not a configured one".to_owned().into());
+        }
+        let kid = header.kid.as_deref();
+        let key = self.keys.find(kid, header.alg).await?;
+        let key = key.ok_or_else(|| "no key of the issuer has the token's `kid`".to_owned())?;
+        let mut validation = self.validation.clone();
+        validation.algorithms = vec![header.alg];
+        let claims = decode::<Claims>(token, key.decoding(), &validation)
             .map_err(|error| error.to_string())?
             .claims;
-        let time = |name: &str| match claims.get(name) {
-            None => Ok(None),
-            Some(value) => match value.as_f64() {
-                Some(seconds) if seconds.is_finite() => Ok(Some(seconds)),
-                _ => Err(format!("`{name}` is no time")),
-            },
-        };
-        let expires_at = time("exp")?.ok_or("`exp` is missing")?;
-        let not_before = time("nbf")?.unwrap_or(f64::NEG_INFINITY);
-        let id = match claims.get(&self.subject_claim) {
-            Some(Value::String(id)) => {
-                SubjectId::parse(id).map_err(|fault| format!("`{}` {fault}", self.subject_claim))?
-            }
-            Some(_) => return Err(format!("`{}` is no string", self.subject_claim)),
-            None => return Err(format!("`{}` is missing", self.subject_claim)),
-        };
-        let subject = Arc::new(Subject {
-            id,
-            identity: self.name.clone(),
-            claims,
-            expires_at: Some(Timestamp::from_second(expires_at as i64).unwrap_or(Timestamp::MAX)),
-        });
-        Ok(Verified {
-            subject,
-            expires_at,
-            not_before,
-        })
+        let accepted = self.rules.accept(claims)?;
+        Ok(Verified { accepted, key })
     }
 }

@@ -6,6 +6,45 @@ use actix_web::{
     cookie::Cookie,
     http::header::{self, HeaderName},
 };
+use policies::Denial;
+
+use super::cross_site::CrossSite;
+use crate::settings::identities::TokenSource;
+
+/// Finds the credential in the first of `sources` that has one. One that a browser sends by itself is taken
+/// from the gate's own pages and the allowed ones only.
+///
+/// # Errors
+///
+/// Why what stands there is no credential.
+pub(super) fn credential<'a>(
+    request: &'a HttpRequest,
+    sources: &[TokenSource],
+    cross_site: &CrossSite,
+) -> Result<Option<&'a str>, Denial> {
+    for source in sources {
+        match find(request, source) {
+            Found::Nothing => {}
+            Found::Unusable(reason) => return Err(Denial::InvalidCredentials(reason.to_owned())),
+            Found::One(credential) => {
+                if source.is_sent_by_itself() {
+                    cross_site.check(request)?;
+                }
+                return Ok(Some(credential));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Finds what stands in one place.
+pub(super) fn find<'a>(request: &'a HttpRequest, source: &TokenSource) -> Found<'a> {
+    match source {
+        TokenSource::Bearer => bearer(request),
+        TokenSource::Header(name) => in_header(request, name),
+        TokenSource::Cookie(name) => cookie(request, name.as_str()),
+    }
+}
 
 /// What was found under a name.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +58,7 @@ pub(super) enum Found<'a> {
 }
 
 /// Finds the one header of a name.
-pub(super) fn in_header<'a>(request: &'a HttpRequest, name: &HeaderName) -> Found<'a> {
+fn in_header<'a>(request: &'a HttpRequest, name: &HeaderName) -> Found<'a> {
     let mut values = request.headers().get_all(name);
     match (values.next(), values.next()) {
         (None, _) => Found::Nothing,
@@ -32,7 +71,7 @@ pub(super) fn in_header<'a>(request: &'a HttpRequest, name: &HeaderName) -> Foun
 }
 
 /// Finds the token of `Authorization: Bearer` (RFC 6750). Another scheme is nothing.
-pub(super) fn bearer(request: &HttpRequest) -> Found<'_> {
+fn bearer(request: &HttpRequest) -> Found<'_> {
     match in_header(request, &header::AUTHORIZATION) {
         Found::One(text) => {
             let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));

@@ -1,24 +1,55 @@
-//! Who a request comes from: one identity, one file.
+//! Who a request comes from: one kind of identity, one file.
 
+mod answers;
+mod claims;
 mod client_address;
 mod cross_site;
+mod digest;
+mod forwarded;
+mod introspection;
 mod jwt;
 mod lookup;
+mod published_keys;
+mod remote;
 mod session;
+mod session_keys;
 
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
-use futures_util::future::{LocalBoxFuture, ready};
+use futures_util::future::{LocalBoxFuture, join_all};
 use policies::{Clock, Credentials, Fault, IdentityName, Presented};
 
 pub use self::{
     client_address::ClientAddress,
     cross_site::CrossSite,
-    jwt::Jwt,
+    published_keys::KeysState,
     session::{SIGNED_IN, SessionIdentity, SignedIn},
+    session_keys::KeyRotation,
 };
-use crate::settings;
+use self::{
+    forwarded::Forwarded,
+    introspection::Introspection,
+    jwt::{Jwt, Keys},
+    published_keys::PublishedKeys,
+    remote::Remote,
+};
+use crate::{
+    http_client::HttpClient,
+    settings::{self, identities::jwt::KeyMaterial},
+    telemetry::Metrics,
+};
+
+/// What identities that ask other services share.
+#[derive(Clone)]
+pub struct Outbound {
+    /// The client that they ask with.
+    pub http: HttpClient,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
 
 /// The configured identities, in the order of the file.
 pub struct Identities {
@@ -28,7 +59,10 @@ pub struct Identities {
 
 enum Identity {
     Jwt(Box<Jwt>),
+    Introspection(Box<Introspection>),
     Session(SessionIdentity),
+    Forwarded(Box<Forwarded>),
+    Remote(Box<Remote>),
 }
 
 impl Identities {
@@ -37,22 +71,13 @@ impl Identities {
         identities: &[(IdentityName, settings::Identity)],
         session: Option<&settings::SessionSettings>,
         cross_site: CrossSite,
-        clock: &Arc<dyn Clock>,
+        proxies: &ClientAddress,
+        outbound: &Outbound,
     ) -> Self {
         let identities = identities
             .iter()
             .filter_map(|(name, settings)| {
-                let identity = match settings {
-                    settings::Identity::Jwt(jwt, key) => {
-                        let jwt = Jwt::new(name.clone(), jwt, key.clone(), clock.clone());
-                        Identity::Jwt(Box::new(jwt))
-                    }
-                    settings::Identity::Session => Identity::Session(SessionIdentity::new(
-                        name.clone(),
-                        session?.cookie.name.clone(),
-                        clock.clone(),
-                    )),
-                };
+                let identity = build(name, settings, session, proxies, outbound)?;
                 Some((name.clone(), identity))
             })
             .collect();
@@ -63,24 +88,43 @@ impl Identities {
     }
 
     /// Judges what `request` presents for the identity `name`.
-    fn present(&self, name: &IdentityName, request: &HttpRequest) -> Presented {
+    async fn present(
+        &self,
+        name: &IdentityName,
+        request: &HttpRequest,
+    ) -> Result<Presented, Fault> {
         let identity = self.identities.iter().find(|(other, _)| other == name);
+        let Some((_, identity)) = identity else {
+            return Ok(Presented::Nothing);
+        };
         match identity {
-            Some((_, Identity::Jwt(jwt))) => jwt.present(request, &self.cross_site),
-            Some((_, Identity::Session(session))) => session.present(request, &self.cross_site),
-            None => Presented::Nothing,
+            Identity::Jwt(jwt) => jwt.present(request, &self.cross_site).await,
+            // Boxed, so that requests which ask nobody do not carry room for it.
+            Identity::Introspection(introspection) => {
+                Box::pin(introspection.present(request, &self.cross_site)).await
+            }
+            Identity::Session(session) => Ok(session.present(request, &self.cross_site)),
+            Identity::Forwarded(forwarded) => Ok(forwarded.present(request, &self.cross_site)),
+            Identity::Remote(remote) => Box::pin(remote.present(request, &self.cross_site)).await,
         }
     }
 
     /// Judges what `request` presents for any identity but the session, in the order of the file.
-    #[must_use]
-    pub fn exchangeable(&self, request: &HttpRequest) -> Presented {
-        self.identities
-            .iter()
-            .filter(|(_, identity)| !matches!(identity, Identity::Session(_)))
-            .map(|(name, _)| self.present(name, request))
-            .find(|presented| !matches!(presented, Presented::Nothing))
-            .unwrap_or(Presented::Nothing)
+    ///
+    /// # Errors
+    ///
+    /// When an identity cannot tell.
+    pub async fn exchangeable(&self, request: &HttpRequest) -> Result<Presented, Fault> {
+        for (name, identity) in &self.identities {
+            if matches!(identity, Identity::Session(_)) {
+                continue;
+            }
+            match self.present(name, request).await? {
+                Presented::Nothing => {}
+                presented => return Ok(presented),
+            }
+        }
+        Ok(Presented::Nothing)
     }
 
     /// Judges the session of `request`, if there are sessions.
@@ -91,11 +135,80 @@ impl Identities {
             .iter()
             .find_map(|(_, identity)| match identity {
                 Identity::Session(session) => Some(session),
-                Identity::Jwt(_) => None,
+                _ => None,
             });
         session.map_or(Presented::Nothing, |session| {
             session.present(request, &self.cross_site)
         })
+    }
+
+    /// The key sets that issuers publish.
+    fn published_keys(&self) -> impl Iterator<Item = (&IdentityName, &Arc<PublishedKeys>)> {
+        self.identities
+            .iter()
+            .filter_map(|(name, identity)| match identity {
+                Identity::Jwt(jwt) => match jwt.keys() {
+                    Keys::Published(keys) => Some((name, keys)),
+                    Keys::Fixed(_) | Keys::Set(_) => None,
+                },
+                _ => None,
+            })
+    }
+
+    /// How each published key set stands.
+    pub fn keys(&self) -> impl Iterator<Item = (&IdentityName, KeysState)> {
+        self.published_keys()
+            .map(|(name, keys)| (name, keys.state()))
+    }
+
+    /// Keeps the published key sets up to date for as long as it is polled.
+    pub async fn keep_keys(&self) {
+        join_all(self.published_keys().map(|(_, keys)| keys.keep())).await;
+    }
+}
+
+fn build(
+    name: &IdentityName,
+    settings: &settings::Identity,
+    session: Option<&settings::SessionSettings>,
+    proxies: &ClientAddress,
+    outbound: &Outbound,
+) -> Option<Identity> {
+    let name = name.clone();
+    Some(match settings {
+        settings::Identity::Jwt(jwt, material) => {
+            let keys = match material {
+                KeyMaterial::Fixed(keys) => Keys::Fixed(keys.clone()),
+                KeyMaterial::Set(set) => Keys::Set(set.clone()),
+                KeyMaterial::Published(location) => Keys::Published(Arc::new(PublishedKeys::new(
+                    name.clone(),
+                    location.clone(),
+                    jwt.algorithms.get_ref().clone(),
+                    outbound,
+                ))),
+            };
+            Identity::Jwt(Box::new(Jwt::new(name, jwt, keys, outbound.clock.clone())))
+        }
+        settings::Identity::Introspection(introspection, secret) => Identity::Introspection(
+            Box::new(Introspection::new(name, introspection, secret, outbound)),
+        ),
+        settings::Identity::Session => {
+            Identity::Session(SessionIdentity::new(name, session?, outbound.clock.clone()))
+        }
+        settings::Identity::Forwarded(forwarded) => {
+            Identity::Forwarded(Box::new(Forwarded::new(name, forwarded, proxies.clone())))
+        }
+        settings::Identity::Remote(remote) => {
+            Identity::Remote(Box::new(Remote::new(name, remote, outbound)))
+        }
+    })
+}
+
+/// Why an identity could not tell.
+fn fault(identity: &IdentityName, error: impl std::error::Error + Send + Sync + 'static) -> Fault {
+    Fault::Identity {
+        identity: identity.clone(),
+        source: Box::new(error),
     }
 }
 
@@ -112,6 +225,6 @@ impl Credentials for HttpCredentials {
         &'a self,
         name: &'a IdentityName,
     ) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
-        Box::pin(ready(Ok(self.identities.present(name, &self.request))))
+        Box::pin(self.identities.present(name, &self.request))
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use actix_session::SessionExt as _;
+use actix_session::{Session, SessionExt as _};
 use actix_web::HttpRequest;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use policies::{Clock, Denial, IdentityName, Presented, Subject};
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use super::{
     cross_site::CrossSite,
     lookup::{self, Found},
 };
-use crate::settings::session::CookieName;
+use crate::settings::{SessionSettings, session::CookieName};
 
 /// Where a session keeps who is signed in.
 pub const SIGNED_IN: &str = "signed_in";
@@ -24,22 +24,28 @@ pub struct SignedIn {
     pub subject: Subject,
     /// Until when: never later than the credential that it was exchanged for.
     pub expires_at: Timestamp,
+    /// When it was used last, give or take a tenth of the time that it may be idle.
+    pub seen_at: Timestamp,
 }
 
 /// Believes the session cookie.
 pub struct SessionIdentity {
     name: IdentityName,
     cookie: CookieName,
+    idle_ttl: Option<SignedDuration>,
     clock: Arc<dyn Clock>,
 }
 
 impl SessionIdentity {
-    /// Looks for the session in `cookie`.
+    /// Looks for the session in the cookie of the settings.
     #[must_use]
-    pub fn new(name: IdentityName, cookie: CookieName, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(name: IdentityName, settings: &SessionSettings, clock: Arc<dyn Clock>) -> Self {
         Self {
             name,
-            cookie,
+            cookie: settings.cookie.get_ref().name.clone(),
+            idle_ttl: settings
+                .idle_ttl
+                .and_then(|idle_ttl| SignedDuration::try_from(idle_ttl.get()).ok()),
             clock,
         }
     }
@@ -55,17 +61,42 @@ impl SessionIdentity {
         if let Err(denial) = cross_site.check(request) {
             return Presented::Refused(denial);
         }
-        match request.get_session().get::<SignedIn>(SIGNED_IN) {
-            Ok(Some(session)) if self.clock.now() < session.expires_at => {
+        let session = request.get_session();
+        match session.get::<SignedIn>(SIGNED_IN) {
+            Ok(Some(signed_in)) if self.is_over(&signed_in) => {
+                Presented::Refused(Denial::CredentialsExpired)
+            }
+            Ok(Some(mut signed_in)) => {
+                self.note_use(&session, &mut signed_in);
                 Presented::Subject(Arc::new(Subject {
                     identity: self.name.clone(),
-                    expires_at: Some(session.expires_at),
-                    ..session.subject
+                    expires_at: Some(signed_in.expires_at),
+                    ..signed_in.subject
                 }))
             }
-            Ok(Some(_)) => Presented::Refused(Denial::CredentialsExpired),
             // A cookie that was changed, or encrypted with another key, is like none.
             Ok(None) | Err(_) => Presented::Refused(Denial::NotSignedIn),
+        }
+    }
+
+    fn is_over(&self, signed_in: &SignedIn) -> bool {
+        let now = self.clock.now();
+        let was_idle = now.duration_since(signed_in.seen_at);
+        now >= signed_in.expires_at || self.idle_ttl.is_some_and(|idle_ttl| was_idle >= idle_ttl)
+    }
+
+    /// Writes the use of a session into its cookie, ten times at most in the time that it may be idle.
+    fn note_use(&self, session: &Session, signed_in: &mut SignedIn) {
+        let now = self.clock.now();
+        let was_idle = now.duration_since(signed_in.seen_at);
+        if self
+            .idle_ttl
+            .is_some_and(|idle_ttl| was_idle >= idle_ttl / 10)
+        {
+            signed_in.seen_at = now;
+            if let Err(error) = session.insert(SIGNED_IN, &signed_in) {
+                tracing::error!(%error, "the session cannot be written");
+            }
         }
     }
 }

@@ -9,10 +9,11 @@ use actix_web::http::{
 use awc::Connector;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use policies::Clock;
+use rustls::ClientConfig;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Creation, ImgwireError, attempt, connector::NotingConnector};
-use crate::{request_id::RequestId, settings::ImgwireSettings};
+use crate::{http_client::USER_AGENT, request_id::RequestId, settings::ImgwireSettings};
 
 /// The path at which tokens are created.
 pub(super) const TOKEN_PATH: &str = "/api/v1/images/token";
@@ -59,7 +60,12 @@ pub struct Client {
 impl Client {
     /// Builds the client of the running worker.
     #[must_use]
-    pub fn new(settings: &ImgwireSettings, api_key: &SecretString, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        settings: &ImgwireSettings,
+        api_key: &SecretString,
+        tls: &Arc<ClientConfig>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let timeout = settings.timeout.get();
         let bearer = format!("Bearer {}", api_key.expose_secret());
         let mut authorization =
@@ -70,8 +76,8 @@ impl Client {
                 .expect("an environment's id is visible ASCII, as the settings check")
         });
         Self {
-            pooled: http_client(KEEP_ALIVE, timeout),
-            fresh: http_client(Duration::ZERO, timeout),
+            pooled: http_client(tls, KEEP_ALIVE, timeout),
+            fresh: http_client(tls, Duration::ZERO, timeout),
             url: format!("{}{TOKEN_PATH}", settings.base_url.as_str()),
             authorization,
             environment_id,
@@ -160,12 +166,17 @@ impl Client {
     }
 }
 
-fn http_client(keep_alive: Duration, connect_timeout: Duration) -> awc::Client {
-    let tcp = NotingConnector {
+fn http_client(
+    tls: &Arc<ClientConfig>,
+    keep_alive: Duration,
+    connect_timeout: Duration,
+) -> awc::Client {
+    let noting = NotingConnector {
         tcp: actix_tls::connect::Connector::default().service(),
     };
     let connector = Connector::new()
-        .connector(tcp)
+        .connector(noting)
+        .rustls_0_23(tls.clone())
         .timeout(connect_timeout)
         .max_http_version(Version::HTTP_11)
         .limit(MAX_CONNECTIONS)
@@ -175,9 +186,6 @@ fn http_client(keep_alive: Duration, connect_timeout: Duration) -> awc::Client {
         .disable_redirects()
         // Each attempt has its own.
         .disable_timeout()
-        .add_default_header((
-            header::USER_AGENT,
-            concat!("imgwire-gate/", env!("CARGO_PKG_VERSION")),
-        ))
+        .add_default_header((header::USER_AGENT, USER_AGENT))
         .finish()
 }

@@ -24,6 +24,9 @@ struct Readiness {
     /// The parts that are not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failing: Vec<String>,
+    /// The parts that serve what they have, for nothing newer can be had.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    degraded: Vec<String>,
 }
 
 /// Mounts the management endpoints.
@@ -46,12 +49,22 @@ async fn ready(management: web::Data<Management>) -> HttpResponse {
         .filter(|(_, store)| !store.is_healthy())
         .map(|(name, _)| format!("stores.{name}"))
         .collect();
+    let mut degraded = Vec::new();
+    for (name, keys) in management.gate.identities.keys() {
+        let part = format!("identities.{name}");
+        if keys.keys == 0 {
+            failing.push(part);
+        } else if keys.is_stale {
+            degraded.push(part);
+        }
+    }
     if management.gate.in_flight.is_draining() {
         failing.push("draining".to_owned());
     }
     let readiness = Readiness {
         ready: failing.is_empty(),
         failing,
+        degraded,
     };
     if readiness.ready {
         HttpResponse::Ok().json(readiness)
@@ -63,6 +76,9 @@ async fn ready(management: web::Data<Management>) -> HttpResponse {
 async fn metrics(management: web::Data<Management>) -> HttpResponse {
     const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let gate = &management.gate;
+    for (name, keys) in gate.identities.keys() {
+        gate.metrics.identity_keys(name, keys.keys, keys.is_stale);
+    }
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, TEXT))
         .body(gate.metrics.encode(gate.in_flight.count()))

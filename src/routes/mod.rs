@@ -48,7 +48,7 @@ pub struct Gate {
     /// The requests that run.
     pub in_flight: InFlight,
     /// What is counted.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
 }

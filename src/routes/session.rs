@@ -1,14 +1,19 @@
 //! `/api/imgwire/session`: exchanges a credential for the gate's own session cookie.
 
+use std::rc::Rc;
+
 use actix_session::{
     Session, SessionMiddleware,
     config::{CookieContentSecurity, PersistentSession, TtlExtensionPolicy},
     storage::CookieSessionStore,
 };
 use actix_web::{
-    HttpRequest, HttpResponse, Resource,
+    Error, HttpRequest, HttpResponse, Resource,
+    body::MessageBody,
     cookie::{self, Key},
-    http::Method,
+    dev::{ServiceRequest, ServiceResponse},
+    http::{Method, header},
+    middleware::Next,
     web,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -19,7 +24,7 @@ use serde::Serialize;
 use super::{SESSION_PATH, refuse, worker};
 use crate::{
     error::ApiError,
-    identity::{SIGNED_IN, SignedIn},
+    identity::{KeyRotation, SIGNED_IN, SignedIn},
     request_id::RequestId,
     settings::{SessionSettings, session::SameSite},
 };
@@ -33,7 +38,7 @@ pub fn middleware(
     settings: &SessionSettings,
     key: &SecretString,
 ) -> SessionMiddleware<CookieSessionStore> {
-    let cookie = &settings.cookie;
+    let cookie = settings.cookie.get_ref();
     let ttl = i64::try_from(settings.ttl.get().as_secs()).unwrap_or(i64::MAX);
     SessionMiddleware::builder(
         CookieSessionStore::default(),
@@ -56,6 +61,24 @@ pub fn middleware(
     .build()
 }
 
+/// Lets cookies in that were encrypted with an earlier key.
+///
+/// # Errors
+///
+/// Those of what it wraps.
+pub async fn rotate<B: MessageBody>(
+    rotation: Option<Rc<KeyRotation>>,
+    mut request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    if let Some(rotation) = rotation
+        && let Some(cookies) = rotation.cookies_by_current_key(request.headers())
+    {
+        request.headers_mut().insert(header::COOKIE, cookies);
+    }
+    next.call(request).await
+}
+
 pub(super) fn resource() -> Resource {
     web::resource(SESSION_PATH)
         .route(web::post().to(create))
@@ -69,16 +92,22 @@ pub(super) fn resource() -> Resource {
 
 async fn create(request: HttpRequest, session: Session) -> HttpResponse {
     let gate = &worker(&request).gate;
-    let subject = match gate.identities.exchangeable(&request) {
-        Presented::Subject(subject) => subject,
-        Presented::Refused(denial) => return refuse(&request, &ApiError::Denied(denial)),
-        Presented::Nothing => return refuse(&request, &ApiError::Denied(Denial::NotSignedIn)),
+    let id = RequestId::of(&request);
+    let subject = match gate.identities.exchangeable(&request).await {
+        Ok(Presented::Subject(subject)) => subject,
+        Ok(Presented::Refused(denial)) => return refuse(&request, &ApiError::Denied(denial)),
+        Ok(Presented::Nothing) => return refuse(&request, &ApiError::Denied(Denial::NotSignedIn)),
+        Err(fault) => {
+            tracing::error!(request_id = id.as_str(), error = %fault, "nobody can tell who asks");
+            return refuse(&request, &ApiError::Internal);
+        }
     };
+    let now = gate.clock.now();
     let signed_in = SignedIn {
-        expires_at: end_of_session(&subject, gate.clock.now(), gate.session_ttl),
+        expires_at: end_of_session(&subject, now, gate.session_ttl),
+        seen_at: now,
         subject: without_registered_claims(&subject),
     };
-    let id = RequestId::of(&request);
     session.renew();
     if let Err(error) = session.insert(SIGNED_IN, signed_in) {
         tracing::error!(request_id = id.as_str(), %error, "the session cannot be written");

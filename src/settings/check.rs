@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use jsonwebtoken::AlgorithmFamily;
 use policies::{
     IdentityName, PolicyName, StoreName,
     settings::{Common, Kind},
@@ -10,8 +9,8 @@ use policies::{
 use serde_spanned::Spanned;
 
 use super::{
-    IdentitySettings, JwtSettings, StoreSettings, document::Reader, load::Named,
-    routes::RouteSettings,
+    IdentitySettings, ServerSettings, StoreSettings, check_identities, document::Reader,
+    load::Named, routes::RouteSettings,
 };
 use crate::routes::{ALLOWANCE, SESSION_PATH};
 
@@ -22,24 +21,14 @@ type Policies = [Named<PolicyName, (Common, Kind)>];
 pub(super) fn references(
     reader: &mut Reader,
     has_session: bool,
+    server: Option<&ServerSettings>,
     stores: &Stores,
     identities: &Identities,
     policies: &Policies,
     routes: &[RouteSettings],
 ) {
     for identity in identities {
-        let path = format!("identities.{}", identity.name);
-        match &identity.entry {
-            // A key that could not be read is not a missing one.
-            Some(IdentitySettings::Jwt(_)) if reader.has_fault(&path) => {}
-            Some(IdentitySettings::Jwt(jwt)) => {
-                check_jwt(reader, &path, identity.place.clone(), jwt)
-            }
-            Some(IdentitySettings::Session(_)) if !has_session => {
-                reader.fault(identity.place.clone(), path, "needs the section [session]");
-            }
-            Some(IdentitySettings::Session(_)) | None => {}
-        }
+        check_identities::check(reader, has_session, server, identity);
     }
     for policy in policies {
         let path = format!("policies.{}", policy.name);
@@ -74,55 +63,6 @@ pub(super) fn references(
             route,
             policies,
         );
-    }
-}
-
-fn check_jwt(reader: &mut Reader, path: &str, place: std::ops::Range<usize>, jwt: &JwtSettings) {
-    let algorithms = jwt.algorithms.get_ref();
-    let key = format!("{path}.algorithms");
-    let Some(first) = algorithms.first() else {
-        reader.fault(jwt.algorithms.span(), key, "must name at least one");
-        return;
-    };
-    let shared = first.family() == AlgorithmFamily::Hmac;
-    if algorithms
-        .iter()
-        .any(|other| other.family() != first.family())
-    {
-        let message = "must all be of one family, for there is one key";
-        reader.fault(jwt.algorithms.span(), key, message);
-    }
-    match (&jwt.secret, &jwt.public_key) {
-        (Some(_), Some(key)) => {
-            let path = format!("{path}.public_key");
-            reader.fault(
-                key.span(),
-                path,
-                "stands beside `secret`: one of the two is needed",
-            );
-        }
-        (None, None) => {
-            reader.fault(place, path, "needs `secret` or `public_key`");
-        }
-        (Some(secret), None) if !shared => {
-            let message = format!("{first:?} is verified with a `public_key`");
-            reader.fault(secret.span(), format!("{path}.secret"), message);
-        }
-        (None, Some(key)) if shared => {
-            let message = format!("{first:?} is verified with a `secret`");
-            reader.fault(key.span(), format!("{path}.public_key"), message);
-        }
-        _ => {}
-    }
-    if jwt.from.get_ref().is_empty() {
-        let key = format!("{path}.from");
-        reader.fault(jwt.from.span(), key, "must name at least one place");
-    }
-    if let Some(audience) = &jwt.audience
-        && audience.get_ref().is_empty()
-    {
-        let key = format!("{path}.audience");
-        reader.fault(audience.span(), key, "must name at least one");
     }
 }
 

@@ -4,9 +4,9 @@ use policies::Interval;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_spanned::Spanned;
-use url::{Host, Url};
+use url::Url;
 
-use super::secret::SecretSource;
+use super::{secret::SecretSource, urls::is_loopback};
 
 /// `[imgwire]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -67,13 +67,7 @@ impl TryFrom<String> for BaseUrl {
         let url = Url::parse(&text).map_err(|_| {
             format!("`{text}` is no URL; write for example \"https://api.imgwire.dev\"")
         })?;
-        let loopback = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(Host::Ipv6(ip)) => ip.is_loopback(),
-            None => false,
-        };
-        if !(url.scheme() == "https" || url.scheme() == "http" && loopback) {
+        if !(url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url)) {
             Err("must be https, for it carries the key; http only on this machine".to_owned())
         } else if !url.username().is_empty() || url.password().is_some() {
             Err("must not carry a user or a password".to_owned())

@@ -1,6 +1,5 @@
 //! Reads a config file into [`Settings`].
 
-use jsonwebtoken::AlgorithmFamily;
 use policies::settings::{Common, Kind};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -10,19 +9,23 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Environment, Faults, Identity, IdentitySettings, ImgwireSettings, JwtSettings,
-    ManagementSettings, Route, SessionSettings, Settings, VerificationKey, check,
+    ManagementSettings, Route, SessionSettings, Settings, check,
     document::{Reader, Value, join},
-    fault::Fault,
+    identities::jwt::{KeyMaterial, KeySource, Location},
+    outbound::{ExtraAuthorities, OutboundSettings},
     routes::RouteSettings,
     secret::SecretSource,
+    session::SessionKeys,
 };
+use crate::keys::{self, Key, KeySet};
 
 const SESSION_KEY_BYTES: usize = 64;
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 10] = [
     "server",
     "management",
     "telemetry",
     "imgwire",
+    "outbound",
     "session",
     "stores",
     "identities",
@@ -82,6 +85,8 @@ fn read(
             reader.fault(0..0, "imgwire.api_key", "is required");
             None
         });
+    let outbound: Option<OutboundSettings> =
+        section(reader, document, "outbound").unwrap_or_else(|| Some(Default::default()));
     let session: Option<Option<SessionSettings>> = section(reader, document, "session");
     let stores = named(reader, document, "stores", |reader, path, value| {
         reader.table(path, value)
@@ -93,6 +98,7 @@ fn read(
     check::references(
         reader,
         session.is_some(),
+        server.as_ref(),
         &stores,
         &identities,
         &policies,
@@ -105,28 +111,16 @@ fn read(
     let session = match session {
         None => Some(None),
         Some(session) => session.and_then(|session| {
-            let key = secret(
-                reader,
-                "session.key",
-                &session.key,
-                environment,
-                SESSION_KEY_BYTES,
-            )?;
-            Some(Some((session, key)))
+            let keys = session_keys(reader, &session, environment)?;
+            Some(Some((session, keys)))
         }),
     };
+    let authorities = outbound.and_then(|outbound| authorities(reader, &outbound));
     let identities: Option<Vec<_>> = identities
         .into_iter()
         .map(|Named { name, entry, .. }| {
             let path = format!("identities.{name}");
-            let identity = match entry? {
-                IdentitySettings::Session(_) => Identity::Session,
-                IdentitySettings::Jwt(jwt) => {
-                    let key = jwt_key(reader, &path, &jwt, environment)?;
-                    Identity::Jwt(jwt, key)
-                }
-            };
-            Some((name, identity))
+            Some((name, ready(reader, &path, entry?, environment)?))
         })
         // Each is looked at, whatever is wrong with the others.
         .collect::<Vec<_>>()
@@ -139,6 +133,7 @@ fn read(
         telemetry: telemetry?,
         imgwire: imgwire?,
         api_key: api_key?,
+        authorities: authorities?,
         session: session?,
         stores: stores
             .into_iter()
@@ -257,9 +252,19 @@ fn identity(reader: &mut Reader, path: &str, mut value: Value<'_>) -> Option<Ide
             .table(path, value)
             .map(Box::new)
             .map(IdentitySettings::Jwt),
+        "introspection" => reader
+            .table(path, value)
+            .map(Box::new)
+            .map(IdentitySettings::Introspection),
         "session" => reader.table(path, value).map(IdentitySettings::Session),
+        "forwarded" => reader.table(path, value).map(IdentitySettings::Forwarded),
+        "remote" => reader
+            .table(path, value)
+            .map(Box::new)
+            .map(IdentitySettings::Remote),
         _ => {
-            unknown_kind(reader, path, &kind, "`jwt`, `session`");
+            let known = "`jwt`, `introspection`, `session`, `forwarded`, `remote`";
+            unknown_kind(reader, path, &kind, known);
             None
         }
     }
@@ -343,36 +348,109 @@ fn api_key(
     None
 }
 
-fn jwt_key(
+fn session_keys(
+    reader: &mut Reader,
+    session: &SessionSettings,
+    environment: Environment<'_>,
+) -> Option<SessionKeys> {
+    let current = secret(
+        reader,
+        "session.key",
+        &session.key,
+        environment,
+        SESSION_KEY_BYTES,
+    );
+    let previous: Vec<_> = session
+        .previous_keys
+        .iter()
+        .map(|source| {
+            let key = "session.previous_keys";
+            secret(reader, key, source, environment, SESSION_KEY_BYTES)
+        })
+        .collect();
+    if let Some(fault) = session.cookie.get_ref().fault() {
+        reader.fault(session.cookie.span(), "session.cookie", fault);
+    }
+    Some(SessionKeys {
+        current: current?,
+        previous: previous.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+fn authorities(reader: &mut Reader, outbound: &OutboundSettings) -> Option<ExtraAuthorities> {
+    let Some(path) = &outbound.ca else {
+        return Some(ExtraAuthorities::default());
+    };
+    ExtraAuthorities::read(path.get_ref())
+        .map_err(|message| reader.fault(path.span(), "outbound.ca", message))
+        .ok()
+}
+
+/// Makes an identity ready to be asked: loads its secrets and keys.
+fn ready(
+    reader: &mut Reader,
+    path: &str,
+    settings: IdentitySettings,
+    environment: Environment<'_>,
+) -> Option<Identity> {
+    Some(match settings {
+        IdentitySettings::Jwt(jwt) => {
+            let keys = jwt_keys(reader, path, &jwt, environment)?;
+            Identity::Jwt(jwt, keys)
+        }
+        IdentitySettings::Introspection(introspection) => {
+            let key = join(path, "client_secret");
+            let source = &introspection.client_secret;
+            let secret = secret(reader, &key, source, environment, 1)?;
+            Identity::Introspection(introspection, secret)
+        }
+        IdentitySettings::Session(_) => Identity::Session,
+        IdentitySettings::Forwarded(forwarded) => Identity::Forwarded(forwarded),
+        IdentitySettings::Remote(remote) => Identity::Remote(remote),
+    })
+}
+
+fn jwt_keys(
     reader: &mut Reader,
     path: &str,
     jwt: &JwtSettings,
     environment: Environment<'_>,
-) -> Option<VerificationKey> {
-    let algorithms = jwt.algorithms.get_ref();
-    match (&jwt.secret, &jwt.public_key) {
-        (Some(source), None) => {
-            let least = VerificationKey::least_secret(algorithms);
-            let secret = secret(reader, &join(path, "secret"), source, environment, least)?;
-            Some(VerificationKey::from_secret(&secret))
-        }
-        (None, Some(source)) if !matches!(algorithms.first(), Some(first) if first.family() == AlgorithmFamily::Hmac) =>
-        {
-            let key = join(path, "public_key");
-            let pem = secret(reader, &key, source, environment, 1)?;
-            VerificationKey::from_pem(&pem, algorithms)
-                .map_err(|message| {
-                    reader.faults.push(Fault {
-                        span: source.span(),
-                        key,
-                        message,
-                    })
-                })
-                .ok()
-        }
-        // Noted already.
-        _ => None,
+) -> Option<KeyMaterial> {
+    // What is wrong with them together is noted already; no key is read then.
+    if reader.has_fault(path) {
+        return None;
     }
+    let algorithms = jwt.algorithms.get_ref();
+    let found = *jwt.key_sources().first()?;
+    let key = join(path, found.key());
+    let material = match found {
+        KeySource::Secret(source) => {
+            let least = keys::least_secret(algorithms);
+            let secret = secret(reader, &key, source, environment, least)?;
+            Ok(KeyMaterial::Fixed(Key::from_secret(&secret, algorithms)))
+        }
+        KeySource::PublicKey(source) => {
+            let pem = secret(reader, &key, source, environment, 1)?;
+            Key::from_pem(&pem, algorithms).map(KeyMaterial::Fixed)
+        }
+        KeySource::Jwks(source) => {
+            let text = secret(reader, &key, source, environment, 1)?;
+            let text = text.expose_secret().as_bytes();
+            KeySet::parse(text, algorithms, None)
+                .map(|(set, _)| KeyMaterial::Set(set))
+                .map_err(str::to_owned)
+        }
+        KeySource::JwksUrl(url) => Ok(KeyMaterial::Published(Location::Jwks(
+            url.get_ref().clone(),
+        ))),
+        KeySource::Discovery(_) => Ok(KeyMaterial::Published(Location::Discovery {
+            issuer: jwt.issuer.as_ref()?.get_ref().clone(),
+            insecure_http: jwt.insecure_http,
+        })),
+    };
+    material
+        .map_err(|message| reader.fault(found.span(), key, message))
+        .ok()
 }
 
 /// Reads `[management]` alone: no secret is needed, and no other section looked at.

@@ -2,11 +2,13 @@
 //! in one go, and secrets are loaded as they are named.
 
 mod check;
+mod check_identities;
 mod document;
 mod fault;
 pub mod identities;
 pub mod imgwire;
 mod load;
+pub mod outbound;
 mod routes;
 mod schema;
 pub mod secret;
@@ -15,6 +17,7 @@ pub mod session;
 mod size;
 pub mod stores;
 pub mod telemetry;
+pub mod urls;
 
 use policies::{
     IdentityName, PolicyName, RoutePath, StoreName,
@@ -22,9 +25,13 @@ use policies::{
 };
 use secrecy::SecretString;
 
+use self::{identities::jwt::KeyMaterial, outbound::ExtraAuthorities, session::SessionKeys};
+
 pub use self::{
     fault::Faults,
-    identities::{IdentitySettings, JwtSettings, VerificationKey},
+    identities::{
+        ForwardedSettings, IdentitySettings, IntrospectionSettings, JwtSettings, RemoteSettings,
+    },
     imgwire::ImgwireSettings,
     load::{load, load_management},
     schema::schema,
@@ -48,8 +55,10 @@ pub struct Settings {
     pub imgwire: ImgwireSettings,
     /// The Server API Key.
     pub api_key: SecretString,
-    /// `[session]` with its key, if there are sessions.
-    pub session: Option<(SessionSettings, SecretString)>,
+    /// The authorities that are trusted besides the system's.
+    pub authorities: ExtraAuthorities,
+    /// `[session]` with its keys, if there are sessions.
+    pub session: Option<(SessionSettings, SessionKeys)>,
     /// `[stores.*]`
     pub stores: Vec<(StoreName, StoreSettings)>,
     /// `[identities.*]`, in the order of the file.
@@ -63,10 +72,16 @@ pub struct Settings {
 /// An identity that is ready to be asked.
 #[derive(Debug)]
 pub enum Identity {
-    /// JSON Web Tokens, with the key that they are verified with.
-    Jwt(Box<JwtSettings>, VerificationKey),
+    /// JSON Web Tokens, with the keys that they are verified with.
+    Jwt(Box<JwtSettings>, KeyMaterial),
+    /// Opaque tokens, with the client's secret.
+    Introspection(Box<IntrospectionSettings>, SecretString),
     /// The gate's own session.
     Session,
+    /// What a trusted proxy says.
+    Forwarded(ForwardedSettings),
+    /// The app's own session lookup.
+    Remote(Box<RemoteSettings>),
 }
 
 /// A route and its chain.

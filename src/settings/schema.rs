@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     IdentitySettings, ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings,
-    StoreSettings, TelemetrySettings, routes::RouteSettings,
+    StoreSettings, TelemetrySettings, outbound::OutboundSettings, routes::RouteSettings,
 };
 
 /// The whole file.
@@ -24,6 +24,8 @@ struct ConfigFile {
     telemetry: Option<TelemetrySettings>,
     /// The service on the other side.
     imgwire: ImgwireSettings,
+    /// How other services are reached.
+    outbound: Option<OutboundSettings>,
     /// The gate's own session cookie.
     session: Option<SessionSettings>,
     /// Where counters are kept.

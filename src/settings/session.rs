@@ -2,6 +2,7 @@
 
 use policies::Interval;
 use schemars::JsonSchema;
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 
@@ -17,12 +18,34 @@ pub struct SessionSettings {
     /// The key that the cookie is encrypted with, at least 64 bytes.
     #[schemars(with = "SecretSource")]
     pub key: Spanned<SecretSource>,
-    /// How long a session lasts.
+    /// Keys that cookies were encrypted with earlier: they are still read, so that a change of the key signs
+    /// nobody out.
+    #[serde(default)]
+    #[schemars(with = "Vec<SecretSource>")]
+    pub previous_keys: Vec<Spanned<SecretSource>>,
+    /// How long a session lasts, whatever is done with it.
     #[serde(default = "default_ttl")]
     pub ttl: Interval,
-    /// The cookie.
+    /// How long a session lasts without a request; left out: as long as `ttl`.
     #[serde(default)]
-    pub cookie: CookieSettings,
+    pub idle_ttl: Option<Interval>,
+    /// The cookie.
+    #[serde(default = "default_cookie")]
+    #[schemars(with = "CookieSettings")]
+    pub cookie: Spanned<CookieSettings>,
+}
+
+/// The keys of the session cookie.
+#[derive(Clone, Debug)]
+pub struct SessionKeys {
+    /// The one that cookies are encrypted with.
+    pub current: SecretString,
+    /// Those that cookies were encrypted with earlier.
+    pub previous: Vec<SecretString>,
+}
+
+fn default_cookie() -> Spanned<CookieSettings> {
+    Spanned::new(0..0, CookieSettings::default())
 }
 
 fn default_ttl() -> Interval {
@@ -48,6 +71,20 @@ pub struct CookieSettings {
     pub secure: bool,
     /// When other sites' requests carry it.
     pub same_site: SameSite,
+}
+
+impl CookieSettings {
+    /// Why browsers would not keep the cookie, if they would not (RFC 6265bis, 4.1.2.7 and 4.1.3).
+    #[must_use]
+    pub fn fault(&self) -> Option<&'static str> {
+        let name = self.name.as_str().to_ascii_lowercase();
+        let is_prefixed = name.starts_with("__host-") || name.starts_with("__secure-");
+        match (self.secure, self.same_site) {
+            (false, _) if is_prefixed => Some("a name with this prefix needs `secure = true`"),
+            (false, SameSite::None) => Some("`same_site = \"none\"` needs `secure = true`"),
+            _ => None,
+        }
+    }
 }
 
 impl Default for CookieSettings {

@@ -34,7 +34,10 @@ pub fn start_log(format: LogFormat) -> LogGuard {
         .buffered_lines_limit(BUFFERED_LINES)
         .lossy(true)
         .thread_name("log-writer")
-        .finish(GatheringWriter(BufWriter::with_capacity(BUFFER, io::stderr())));
+        .finish(GatheringWriter(BufWriter::with_capacity(
+            BUFFER,
+            io::stderr(),
+        )));
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .from_env_lossy()

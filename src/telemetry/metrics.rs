@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::atomic::AtomicU64, time::Duration};
 
-use policies::{PolicyName, RoutePath};
+use policies::{IdentityName, PolicyName, RoutePath};
 use prometheus_client::{
     encoding::{EncodeLabel as _, EncodeLabelSet, LabelSetEncoder, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -19,6 +19,9 @@ pub struct Metrics {
     attempts: Counter,
     upstream: Histogram,
     in_flight: Gauge,
+    identity_calls: Family<IdentityCallLabels, Counter>,
+    identity_keys: Family<IdentityLabels, Gauge>,
+    identity_keys_stale: Family<IdentityLabels, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +53,30 @@ impl EncodeLabelSet for CreationLabels {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct IdentityCallLabels {
+    identity: IdentityName,
+    result: &'static str,
+}
+
+impl EncodeLabelSet for IdentityCallLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        ("identity", self.identity.as_str()).encode(encoder.encode_label())?;
+        ("result", self.result).encode(encoder.encode_label())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct IdentityLabels {
+    identity: IdentityName,
+}
+
+impl EncodeLabelSet for IdentityLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        ("identity", self.identity.as_str()).encode(encoder.encode_label())
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("imgwire_gate");
@@ -61,6 +88,9 @@ impl Default for Metrics {
             0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
         ]);
         let in_flight = Gauge::default();
+        let identity_calls = Family::default();
+        let identity_keys = Family::default();
+        let identity_keys_stale = Family::default();
         registry.register(
             "decisions",
             "Decisions by route, outcome, deciding policy and code",
@@ -90,6 +120,21 @@ impl Default for Metrics {
         );
         registry.register("in_flight", "Requests that run now", in_flight.clone());
         registry.register(
+            "identity_calls",
+            "Calls of identities to other services: for keys, about tokens and sessions",
+            identity_calls.clone(),
+        );
+        registry.register(
+            "identity_keys",
+            "Published keys that tokens are verified with; none before the first fetch",
+            identity_keys.clone(),
+        );
+        registry.register(
+            "identity_keys_stale",
+            "1 while published keys cannot be fetched, and the last ones serve",
+            identity_keys_stale.clone(),
+        );
+        registry.register(
             "build",
             "The running program",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
@@ -102,6 +147,9 @@ impl Default for Metrics {
             attempts,
             upstream,
             in_flight,
+            identity_calls,
+            identity_keys,
+            identity_keys_stale,
         }
     }
 }
@@ -136,6 +184,26 @@ impl Metrics {
             .inc();
         self.attempts.inc_by(attempts.into());
         self.upstream.observe(took.as_secs_f64());
+    }
+
+    /// Counts a call of an identity to another service.
+    pub fn identity_called(&self, identity: &IdentityName, is_ok: bool) {
+        let labels = IdentityCallLabels {
+            identity: identity.clone(),
+            result: if is_ok { "ok" } else { "fault" },
+        };
+        self.identity_calls.get_or_create(&labels).inc();
+    }
+
+    /// Notes how an identity's published keys stand.
+    pub fn identity_keys(&self, identity: &IdentityName, keys: usize, is_stale: bool) {
+        let labels = IdentityLabels {
+            identity: identity.clone(),
+        };
+        let keys = i64::try_from(keys).unwrap_or(i64::MAX);
+        self.identity_keys.get_or_create(&labels).set(keys);
+        let stale = self.identity_keys_stale.get_or_create(&labels);
+        stale.set(i64::from(is_stale));
     }
 
     /// All of them as text; `in_flight` is how many requests run now.

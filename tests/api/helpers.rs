@@ -53,6 +53,8 @@ pub(crate) struct Recipe {
     pub(crate) imgwire: String,
     pub(crate) session: String,
     pub(crate) app: String,
+    /// More sections.
+    pub(crate) more: String,
     pub(crate) policies: String,
     pub(crate) chain: String,
     pub(crate) base_url: Option<String>,
@@ -76,6 +78,7 @@ impl Default for Recipe {
                 audience = ["imgwire-gate"]
                 from = ["bearer", "cookie:__session", "header:x-app-token"]"#
                 .to_owned(),
+            more: String::new(),
             policies: POLICIES.to_owned(),
             chain: r#"["signed-in", "member", "burst", "daily"]"#.to_owned(),
             base_url: None,
@@ -88,6 +91,22 @@ impl Default for Recipe {
 }
 
 impl Recipe {
+    /// A gate that lets in whoever `accept` (a list of names) signs in, by these `[identities]`.
+    pub(crate) fn accepting(accept: &str, identities: &str) -> Self {
+        Self {
+            more: identities.to_owned(),
+            policies: format!("[policies.signed-in]\nkind = \"signed_in\"\naccept = {accept}"),
+            chain: r#"["signed-in"]"#.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// The same with a secret of this name.
+    pub(crate) fn with_secret(mut self, name: &str, secret: &str) -> Self {
+        self.secrets.insert(name.to_owned(), secret.to_owned());
+        self
+    }
+
     /// The config file.
     pub(crate) fn config(&self, base_url: &str, folder: &std::path::Path) -> String {
         let Self {
@@ -95,6 +114,7 @@ impl Recipe {
             imgwire,
             session,
             app,
+            more,
             policies,
             chain,
             ..
@@ -122,6 +142,7 @@ impl Recipe {
             {app}
             [identities.browser]
             kind = "session"
+            {more}
             {policies}
             [[routes]]
             path = "{ROUTE}"

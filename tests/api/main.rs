@@ -7,15 +7,22 @@
     reason = "a test ends where it fails, and its world has the machine's clock"
 )]
 
+mod accept;
 mod addresses;
 mod answers;
 mod browsers;
 mod chains;
 mod config;
+mod forwarded;
 mod helpers;
+mod introspection;
+mod keys;
 mod limits;
 mod management;
 mod process;
+mod remote;
+mod service;
 mod sessions;
+mod signing;
 mod tokens;
 mod upstream;

@@ -232,3 +232,66 @@ async fn claims_that_no_cookie_can_hold_are_500_and_set_no_cookie() {
     answer.assert_error(500, "internal");
     assert_eq!(answer.header("set-cookie"), "");
 }
+
+#[actix_web::test]
+async fn a_change_of_the_key_signs_nobody_out_while_the_previous_one_is_named() {
+    let app = TestApp::start().await;
+    let cookie = sign_in(&app, &Token::of("user_1")).await;
+    let rotated = |previous: &str| {
+        let session = format!("previous_keys = {previous}\ncookie = {{ secure = false }}");
+        let recipe = Recipe {
+            session,
+            ..Recipe::default()
+        };
+        recipe
+            .with_secret("TEST_SESSION_KEY", &"the next key ".repeat(8))
+            .with_secret("TEST_FORMER_KEY", crate::helpers::SESSION_KEY)
+            .with_secret("TEST_OTHER_KEY", &"some other key ".repeat(8))
+    };
+    let with_both = r#"[{ env = "TEST_OTHER_KEY" }, { env = "TEST_FORMER_KEY" }]"#;
+    let next = rotated(with_both).start().await;
+    let ask = async |app: &TestApp, cookie: &str| {
+        let cookies = format!("first=1; {cookie}; last=2");
+        app.ask().header("cookie", &cookies).send().await
+    };
+    ask(&next, &cookie).await.assert_token();
+    let of_next = sign_in(&next, &Token::of("user_2")).await;
+    ask(&next, &of_next).await.assert_token();
+    ask(&app, &of_next).await.assert_error(401, "not_signed_in");
+    let changed = format!("{}A", &cookie[..cookie.len() - 2]);
+    ask(&next, &changed)
+        .await
+        .assert_error(401, "not_signed_in");
+
+    let without = rotated(r#"[{ env = "TEST_OTHER_KEY" }]"#).start().await;
+    ask(&without, &cookie)
+        .await
+        .assert_error(401, "not_signed_in");
+}
+
+#[actix_web::test]
+async fn a_session_ends_when_it_is_idle_and_lasts_while_it_is_used_but_not_past_its_time() {
+    let recipe = Recipe {
+        session: "ttl = \"30m\"\nidle_ttl = \"10m\"\ncookie = { secure = false }".into(),
+        ..Recipe::default()
+    };
+    let app = recipe.start().await;
+    let ask = async |cookie: &str| app.ask().header("cookie", cookie).send().await;
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let idle = sign_in(&app, &Token::of("user_1")).await;
+    let mut used = idle.clone();
+    for _ in 0..3 {
+        app.clock.advance(minutes(9));
+        let answer = ask(&used).await;
+        answer.assert_token();
+        used = answer.cookie().to_owned();
+        assert!(used.starts_with("imgwire_gate="), "{answer:?}");
+        // Just used: nothing new is written.
+        let again = ask(&used).await;
+        again.assert_token();
+        assert_eq!(again.header("set-cookie"), "");
+    }
+    ask(&idle).await.assert_error(401, "credentials_expired");
+    app.clock.advance(minutes(4));
+    ask(&used).await.assert_error(401, "credentials_expired");
+}

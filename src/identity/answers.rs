@@ -1,0 +1,93 @@
+//! The answers of other services about credentials: asked for once however many requests wait, and remembered
+//! for a while.
+
+use std::{sync::Arc, time::Duration};
+
+use policies::{Clock, Denial};
+use quick_cache::sync::{Cache, EntryAction, EntryResult};
+
+use super::digest::Digest;
+use crate::http_client::HttpError;
+
+/// How many answers are remembered.
+const REMEMBERED: usize = 10_000;
+
+/// The longest that a "no" is remembered: whoever signs in is not to wait for it to be forgotten.
+const NO_REMEMBERED: Duration = Duration::from_secs(1);
+
+/// What a service says of a credential, or why it does not.
+pub(super) type Answer<T> = Result<Result<T, Denial>, ServiceFault>;
+
+/// Why a service does not say who someone is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ServiceFault {
+    /// It gave no answer.
+    #[error(transparent)]
+    NoAnswer(#[from] HttpError),
+    /// It gave an answer of a status that says nothing.
+    #[error("the status of the answer is {0}")]
+    Status(u16),
+    /// It gave an answer that makes no sense.
+    #[error("the answer {0}")]
+    Nonsense(&'static str),
+}
+
+/// The answers of one service, by the digest of what it was asked about.
+pub(super) struct Answers<T> {
+    time_to_live: Duration,
+    cache: Cache<Digest, Remembered<T>>,
+    clock: Arc<dyn Clock>,
+}
+
+#[derive(Clone)]
+struct Remembered<T> {
+    answer: Answer<T>,
+    at: Duration,
+    until: Duration,
+}
+
+impl<T: Clone> Answers<T> {
+    /// Remembers answers for `time_to_live`.
+    pub(super) fn new(time_to_live: Option<Duration>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            time_to_live: time_to_live.unwrap_or_default(),
+            cache: Cache::new(REMEMBERED),
+            clock,
+        }
+    }
+
+    /// The answer about a credential: the one that is remembered, the one that another request waits for, or
+    /// else what `ask` brings.
+    pub(super) async fn get(&self, of: &Digest, ask: impl Future<Output = Answer<T>>) -> Answer<T> {
+        let asked_at = self.clock.elapsed();
+        let found = self.cache.entry_async(of, |_, remembered| {
+            // Whoever waited takes what came, however short it lives.
+            if remembered.until > asked_at || remembered.at >= asked_at {
+                EntryAction::Retain(remembered.answer.clone())
+            } else {
+                EntryAction::ReplaceWithGuard
+            }
+        });
+        let guard = match found.await {
+            EntryResult::Retained(answer) => return answer,
+            EntryResult::Vacant(guard) | EntryResult::Replaced(guard, _) => guard,
+            // Nothing is removed, and there is no time limit but that of `ask`.
+            EntryResult::Removed(..) | EntryResult::Timeout => return ask.await,
+        };
+        let answer = ask.await;
+        let at = self.clock.elapsed();
+        let remembered = Remembered {
+            answer: answer.clone(),
+            at,
+            until: at
+                + match &answer {
+                    Ok(Ok(_)) => self.time_to_live,
+                    Ok(Err(_)) => self.time_to_live.min(NO_REMEMBERED),
+                    Err(_) => Duration::ZERO,
+                },
+        };
+        // When it was dropped meanwhile, the next request asks anew.
+        let _ = guard.insert(remembered);
+        answer
+    }
+}

@@ -1,0 +1,18 @@
+//! What credentials are remembered by: never the credential itself.
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+/// A SHA-256.
+pub(super) type Digest = [u8; 32];
+
+/// The digest of some texts, each told from its neighbours.
+pub(super) fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> Digest {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}

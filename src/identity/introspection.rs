@@ -1,0 +1,215 @@
+//! Opaque tokens: their issuer is asked about each (OAuth 2.0 Token Introspection, RFC 7662).
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::{
+    HttpRequest,
+    http::{
+        Method, StatusCode,
+        header::{self, HeaderValue},
+    },
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use policies::{Claims, Clock, Denial, Fault, IdentityName, Presented};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use url::form_urlencoded;
+
+use super::{
+    Outbound,
+    answers::{Answer, Answers, ServiceFault},
+    claims::{Accepted, ClaimRules, names_one_of},
+    cross_site::CrossSite,
+    digest::digest,
+    fault, lookup,
+};
+use crate::{
+    http_client::{HttpClient, Outgoing},
+    settings::{
+        IntrospectionSettings,
+        identities::{TokenSource, introspection::AuthMethod},
+    },
+    telemetry::Metrics,
+};
+
+/// The longest token that is asked about, and the longest answer that is read, in bytes.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Asks the issuer of opaque tokens.
+pub(super) struct Introspection {
+    url: String,
+    from: Vec<TokenSource>,
+    client: ClientAuthentication,
+    timeout: Duration,
+    issuer: Option<String>,
+    audience: Option<Vec<String>>,
+    rules: ClaimRules,
+    answers: Answers<Accepted>,
+    http: HttpClient,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+/// How the gate says who it is (RFC 6749, 2.3.1).
+enum ClientAuthentication {
+    /// The value of `Authorization`.
+    Basic(HeaderValue),
+    /// What the form begins with.
+    Post(SecretString),
+}
+
+impl Introspection {
+    /// Builds the identity `name`.
+    #[must_use]
+    pub(super) fn new(
+        name: IdentityName,
+        settings: &IntrospectionSettings,
+        client_secret: &SecretString,
+        outbound: &Outbound,
+    ) -> Self {
+        let audience = settings.audience.as_ref();
+        Self {
+            url: settings.url.get_ref().as_str().to_owned(),
+            from: settings.from.get_ref().clone(),
+            client: ClientAuthentication::new(settings, client_secret),
+            timeout: settings.timeout.get(),
+            issuer: settings.issuer.clone(),
+            audience: audience.map(|audience| audience.get_ref().clone()),
+            rules: ClaimRules {
+                identity: name,
+                subject_claim: settings.subject_claim.clone(),
+                required: settings.required_claims.clone(),
+                leeway: settings.leeway,
+            },
+            answers: Answers::new(
+                settings.cache.map(policies::Interval::get),
+                outbound.clock.clone(),
+            ),
+            http: outbound.http.clone(),
+            clock: outbound.clock.clone(),
+            metrics: outbound.metrics.clone(),
+        }
+    }
+
+    /// Takes the token from the first place that has one, and asks about it.
+    pub(super) async fn present(
+        &self,
+        request: &HttpRequest,
+        cross_site: &CrossSite,
+    ) -> Result<Presented, Fault> {
+        let token = match lookup::credential(request, &self.from, cross_site) {
+            Ok(Some(token)) => token,
+            Ok(None) => return Ok(Presented::Nothing),
+            Err(denial) => return Ok(Presented::Refused(denial)),
+        };
+        if token.len() > MAX_TOKEN_BYTES {
+            let reason = "the token is too long".to_owned();
+            return Ok(Presented::Refused(Denial::InvalidCredentials(reason)));
+        }
+        let answer = self.answers.get(&digest([token]), self.ask(token)).await;
+        let answer = answer.map_err(|error| fault(&self.rules.identity, error))?;
+        let timely = answer.and_then(|accepted| {
+            self.rules.check_time(&accepted, self.clock.now())?;
+            Ok(accepted.subject)
+        });
+        Ok(timely.map_or_else(Presented::Refused, Presented::Subject))
+    }
+
+    async fn ask(&self, token: &str) -> Answer<Accepted> {
+        let answer = self.introspect(token).await;
+        self.metrics
+            .identity_called(&self.rules.identity, answer.is_ok());
+        let claims = answer?;
+        Ok(self.accept(claims).map_err(Denial::InvalidCredentials))
+    }
+
+    /// Asks the issuer: the members of its answer (RFC 7662, 2.2).
+    async fn introspect(&self, token: &str) -> Result<Claims, ServiceFault> {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("token", token)
+            .append_pair("token_type_hint", "access_token");
+        let mut form = form.finish();
+        let mut headers = vec![(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded"),
+        )];
+        match &self.client {
+            ClientAuthentication::Basic(value) => {
+                headers.push((header::AUTHORIZATION, value.clone()));
+            }
+            ClientAuthentication::Post(credentials) => {
+                form.push('&');
+                form.push_str(credentials.expose_secret());
+            }
+        }
+        let outgoing = Outgoing {
+            method: Method::POST,
+            url: &self.url,
+            headers,
+            body: Bytes::from(form),
+            timeout: self.timeout,
+            limit: MAX_ANSWER_BYTES,
+        };
+        let answer = self.http.send(outgoing).await?;
+        if answer.status != StatusCode::OK {
+            return Err(ServiceFault::Status(answer.status.as_u16()));
+        }
+        serde_json::from_slice(&answer.body)
+            .map_err(|_| ServiceFault::Nonsense("is no JSON object"))
+            .and_then(|claims: Claims| match claims.get("active") {
+                Some(Value::Bool(_)) => Ok(claims),
+                _ => Err(ServiceFault::Nonsense(
+                    "does not say whether the token is `active`",
+                )),
+            })
+    }
+
+    fn accept(&self, mut claims: Claims) -> Result<Accepted, String> {
+        if claims.remove("active") != Some(Value::Bool(true)) {
+            return Err("the token is not active".to_owned());
+        }
+        let names = |claim: &str, allowed: &[String]| {
+            let found = claims.get(claim);
+            found.is_some_and(|found| names_one_of(found, allowed))
+        };
+        if let Some(issuer) = &self.issuer
+            && !names("iss", std::slice::from_ref(issuer))
+        {
+            return Err("`iss` is another issuer".to_owned());
+        }
+        if let Some(audience) = &self.audience
+            && !names("aud", audience)
+        {
+            return Err("`aud` is another audience".to_owned());
+        }
+        self.rules.accept(claims)
+    }
+}
+
+impl ClientAuthentication {
+    fn new(settings: &IntrospectionSettings, secret: &SecretString) -> Self {
+        let id = &settings.client_id;
+        let secret = secret.expose_secret();
+        match settings.auth_method {
+            AuthMethod::ClientSecretBasic => {
+                // Both are form-encoded first (RFC 6749, 2.3.1).
+                let encode = |text: &str| -> String {
+                    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+                };
+                let pair = STANDARD.encode(format!("{}:{}", encode(id), encode(secret)));
+                let mut value = HeaderValue::from_str(&format!("Basic {pair}"))
+                    .expect("base64 is visible ASCII");
+                value.set_sensitive(true);
+                Self::Basic(value)
+            }
+            AuthMethod::ClientSecretPost => {
+                let mut form = form_urlencoded::Serializer::new(String::new());
+                form.append_pair("client_id", id)
+                    .append_pair("client_secret", secret);
+                Self::Post(form.finish().into())
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The key set that an issuer publishes: by its URL, or by OpenID Connect Discovery.
+//!
+//! One task fetches: at start, in the background before what it has grows old, and when a token names a key
+//! that nobody knows, which happens once in [`DEMAND_PAUSE`] however many such tokens come. Whoever asks for
+//! an unknown key waits for the fetch that is under way for it, and for no other. While the issuer is down the
+//! last good set serves.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use actix_web::http::{
+    Method, StatusCode,
+    header::{self, HeaderMap},
+};
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use bytes::Bytes;
+use jsonwebtoken::Algorithm;
+use policies::{Clock, IdentityName};
+use serde::Deserialize;
+use tokio::sync::{Notify, watch};
+
+use super::Outbound;
+use crate::{
+    http_client::{HttpClient, Outgoing},
+    keys::{Key, KeySet},
+    settings::{identities::jwt::Location, urls::ServiceUrl},
+    telemetry::Metrics,
+};
+
+/// How often a token with an unknown `kid` leads to a fetch.
+const DEMAND_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long a set serves before it is fetched again, where the issuer says nothing.
+const USUAL_AGE: Duration = Duration::from_secs(15 * 60);
+
+/// The bounds of what the issuer may say.
+const LEAST_AGE: Duration = Duration::from_secs(60);
+const GREATEST_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a fetch may take, and how long an answer may be.
+const TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+/// The longest that the task sleeps at once: time is what the injected clock says, which may jump.
+const STEP: Duration = Duration::from_millis(500);
+
+/// A key set that is kept up to date by [`PublishedKeys::keep`].
+pub(super) struct PublishedKeys {
+    identity: IdentityName,
+    location: Location,
+    algorithms: Vec<Algorithm>,
+    http: HttpClient,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    state: watch::Sender<State>,
+    /// Wakes the task when a fetch is demanded.
+    demand: Notify,
+    demanded_at: Mutex<Option<Duration>>,
+}
+
+/// What is known of the set.
+#[derive(Default)]
+struct State {
+    set: Option<Arc<KeySet>>,
+    /// Why the last fetch failed, if it did.
+    failure: Option<String>,
+    /// How many fetches somebody waits for, and how many of these are done.
+    demanded: u64,
+    served: u64,
+}
+
+/// How a published set stands, for readiness and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeysState {
+    /// How many keys there are; none before the first fetch went well.
+    pub keys: usize,
+    /// Whether the last fetch failed.
+    pub is_stale: bool,
+}
+
+/// The keys cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the issuer's keys cannot be fetched: {0}")]
+pub(super) struct KeysUnavailable(String);
+
+impl PublishedKeys {
+    /// Keys that are yet to be fetched: [`keep`](Self::keep) is to run.
+    #[must_use]
+    pub(super) fn new(
+        identity: IdentityName,
+        location: Location,
+        algorithms: Vec<Algorithm>,
+        outbound: &Outbound,
+    ) -> Self {
+        // The first fetch is demanded by the start.
+        let state = State {
+            demanded: 1,
+            ..State::default()
+        };
+        Self {
+            identity,
+            location,
+            algorithms,
+            http: outbound.http.clone(),
+            clock: outbound.clock.clone(),
+            metrics: outbound.metrics.clone(),
+            state: watch::Sender::new(state),
+            demand: Notify::new(),
+            demanded_at: Mutex::new(None),
+        }
+    }
+
+    /// How the set stands.
+    #[must_use]
+    pub(super) fn state(&self) -> KeysState {
+        let state = self.state.borrow();
+        KeysState {
+            keys: state.set.as_ref().map_or(0, |set| set.len()),
+            is_stale: state.failure.is_some(),
+        }
+    }
+
+    /// Finds a key, fetching the set anew if need be.
+    ///
+    /// # Errors
+    ///
+    /// When the key is unknown and the set that would have it cannot be fetched.
+    pub(super) async fn find(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Option<Arc<Key>>, KeysUnavailable> {
+        let known = |state: &State| Some(state.set.as_ref()?.find(kid, algorithm)?.clone());
+        if let Some(key) = known(&self.state.borrow()) {
+            return Ok(Some(key));
+        }
+        self.demand();
+        let mut states = self.state.subscribe();
+        let wanted = states.borrow().demanded;
+        // The task ends only with the process; whatever it has said by then stands.
+        let _ = states.wait_for(|state| state.served >= wanted).await;
+        let state = self.state.borrow();
+        match (known(&state), &state.failure) {
+            (Some(key), _) => Ok(Some(key)),
+            (None, Some(failure)) => Err(KeysUnavailable(failure.clone())),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Demands a fetch, unless one was demanded a short while ago.
+    fn demand(&self) {
+        let now = self.clock.elapsed();
+        let mut demanded_at = self
+            .demanded_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_due = demanded_at.is_none_or(|at| now.saturating_sub(at) >= DEMAND_PAUSE);
+        // The fetch of the start serves, too.
+        let is_starting = {
+            let state = self.state.borrow();
+            state.demanded == 1 && state.served == 0
+        };
+        if is_due && !is_starting {
+            *demanded_at = Some(now);
+            self.state.send_modify(|state| state.demanded += 1);
+            self.demand.notify_one();
+        }
+    }
+
+    /// Keeps the set up to date for as long as it is polled.
+    pub(super) async fn keep(&self) {
+        let retries = || {
+            ExponentialBuilder::new()
+                .with_min_delay(Duration::from_secs(1))
+                .with_max_delay(LEAST_AGE)
+                .without_max_times()
+                .with_jitter()
+                .build()
+        };
+        let mut waits: ExponentialBackoff = retries();
+        let mut jwks_url = None;
+        loop {
+            let demanded = self.state.borrow().demanded;
+            let fetched = self.fetch(&mut jwks_url).await;
+            let wait = match &fetched {
+                Ok((_, age)) => {
+                    waits = retries();
+                    // Some time before it is due, so that gates that started together do not come together.
+                    age.mul_f64(0.8 + 0.2 * fastrand::f64())
+                }
+                Err(_) => waits.next().unwrap_or(LEAST_AGE),
+            };
+            self.publish(fetched.map(|(text, _)| text), demanded);
+            self.wait(wait).await;
+        }
+    }
+
+    /// Takes what was fetched into use.
+    fn publish(&self, fetched: Result<Bytes, String>, demanded: u64) {
+        let before = self.state.borrow().set.clone();
+        let read = fetched.and_then(|text| {
+            KeySet::parse(&text, &self.algorithms, before.as_deref())
+                .map_err(|reason| format!("the answer {reason}"))
+        });
+        let identity = self.identity.as_str();
+        self.metrics.identity_called(&self.identity, read.is_ok());
+        let read = match read {
+            Ok((set, skipped)) => {
+                for key in skipped.iter().take(10) {
+                    tracing::warn!(
+                        identity,
+                        kid = key.kid,
+                        reason = key.reason,
+                        "a key is skipped"
+                    );
+                }
+                tracing::info!(
+                    identity,
+                    keys = set.len(),
+                    skipped = skipped.len(),
+                    "keys fetched"
+                );
+                Ok(Arc::new(set))
+            }
+            Err(error) => {
+                let serving = before.as_ref().map_or(0, |set| set.len());
+                tracing::error!(identity, error, serving, "keys cannot be fetched");
+                Err(error)
+            }
+        };
+        self.state.send_modify(|state| {
+            match read {
+                Ok(set) => {
+                    if let Some(before) = state.set.replace(set.clone()) {
+                        before.retire_all_but(&set);
+                    }
+                    state.failure = None;
+                }
+                Err(error) => state.failure = Some(error),
+            }
+            state.served = demanded;
+        });
+    }
+
+    /// Waits until `time` is over, or somebody demands a fetch.
+    async fn wait(&self, time: Duration) {
+        let until = self.clock.elapsed() + time;
+        loop {
+            let left = until.saturating_sub(self.clock.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            let demanded = tokio::time::timeout(left.min(STEP), self.demand.notified());
+            if demanded.await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Fetches the set's text, and says how long it is fresh. `jwks_url` remembers what discovery found, until
+    /// a fetch fails.
+    async fn fetch(&self, jwks_url: &mut Option<ServiceUrl>) -> Result<(Bytes, Duration), String> {
+        let url = match (jwks_url.take(), &self.location) {
+            (Some(url), _) => url,
+            (None, Location::Jwks(url)) => url.clone(),
+            (
+                None,
+                Location::Discovery {
+                    issuer,
+                    insecure_http,
+                },
+            ) => self.discover(issuer, *insecure_http).await?,
+        };
+        let (text, headers) = self.get(url.as_str()).await?;
+        *jwks_url = Some(url);
+        Ok((text, freshness(&headers)))
+    }
+
+    /// Reads the issuer's metadata (OpenID Connect Discovery 1.0, 4).
+    async fn discover(&self, issuer: &str, insecure_http: bool) -> Result<ServiceUrl, String> {
+        #[derive(Deserialize)]
+        struct Metadata {
+            issuer: String,
+            jwks_uri: String,
+        }
+
+        let base = issuer.strip_suffix('/').unwrap_or(issuer);
+        let url = format!("{base}/.well-known/openid-configuration");
+        let (text, _) = self.get(&url).await?;
+        let metadata: Metadata = serde_json::from_slice(&text)
+            .map_err(|_| "the discovery document cannot be read".to_owned())?;
+        if metadata.issuer != issuer {
+            return Err("the discovery document names another issuer".to_owned());
+        }
+        let url = ServiceUrl::try_from(metadata.jwks_uri)
+            .map_err(|fault| format!("the discovery document's `jwks_uri` {fault}"))?;
+        if url.is_private() || insecure_http {
+            Ok(url)
+        } else {
+            Err("the discovery document's `jwks_uri` is not https".to_owned())
+        }
+    }
+
+    async fn get(&self, url: &str) -> Result<(Bytes, HeaderMap), String> {
+        let answer = self
+            .http
+            .send(Outgoing {
+                method: Method::GET,
+                url,
+                headers: Vec::new(),
+                body: Bytes::new(),
+                timeout: TIMEOUT,
+                limit: MAX_ANSWER_BYTES,
+            })
+            .await
+            .map_err(|error| format!("{url}: {error}"))?;
+        if answer.status == StatusCode::OK {
+            Ok((answer.body, answer.headers))
+        } else {
+            Err(format!("{url}: the status is {}", answer.status.as_u16()))
+        }
+    }
+}
+
+/// How long an answer is fresh by its `Cache-Control` (RFC 9111), within bounds.
+fn freshness(headers: &HeaderMap) -> Duration {
+    let mut age = None;
+    let lines = headers.get_all(header::CACHE_CONTROL);
+    let directives = lines
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','));
+    for directive in directives {
+        let directive = directive.trim().to_ascii_lowercase();
+        if matches!(directive.as_str(), "no-store" | "no-cache") {
+            return LEAST_AGE;
+        }
+        if let Some(seconds) = directive.strip_prefix("max-age=") {
+            let seconds = seconds.trim_matches('"').parse().unwrap_or(0);
+            age = Some(Duration::from_secs(seconds));
+        }
+    }
+    age.unwrap_or(USUAL_AGE).clamp(LEAST_AGE, GREATEST_AGE)
+}

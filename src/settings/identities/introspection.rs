@@ -1,0 +1,69 @@
+//! `kind = "introspection"`: opaque tokens that their issuer is asked about (RFC 7662).
+
+use policies::Interval;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_spanned::Spanned;
+
+use super::{
+    Leeway, RequiredClaims, TokenSource, default_from, default_leeway, default_subject_claim,
+    default_timeout,
+};
+use crate::settings::{secret::SecretSource, urls::ServiceUrl};
+
+/// `kind = "introspection"`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IntrospectionSettings {
+    /// The introspection endpoint.
+    #[schemars(with = "ServiceUrl")]
+    pub url: Spanned<ServiceUrl>,
+    /// Who the gate is to the issuer.
+    pub client_id: String,
+    /// The secret that it says so with.
+    #[schemars(with = "SecretSource")]
+    pub client_secret: Spanned<SecretSource>,
+    /// How it says so.
+    #[serde(default)]
+    pub auth_method: AuthMethod,
+    /// Lets tokens and the client's secret travel over plain http to other machines.
+    #[serde(default)]
+    pub insecure_http: bool,
+    /// The issuer that `iss` must name.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// The audiences of which `aud` must name one.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>", length(min = 1))]
+    pub audience: Option<Spanned<Vec<String>>>,
+    /// Other members that the answer must have, for example `{ client_id = "spa" }`.
+    #[serde(default)]
+    pub required_claims: RequiredClaims,
+    /// Where the token is looked for; the first place that has one decides.
+    #[serde(default = "default_from")]
+    #[schemars(with = "Vec<String>", length(min = 1))]
+    pub from: Spanned<Vec<TokenSource>>,
+    /// The member of the answer that holds the subject's id.
+    #[serde(default = "default_subject_claim")]
+    pub subject_claim: String,
+    /// How far the clocks may be apart.
+    #[serde(default = "default_leeway")]
+    pub leeway: Leeway,
+    /// How long an answer is remembered, never past the token's `exp`; left out: not at all.
+    #[serde(default)]
+    pub cache: Option<Interval>,
+    /// How long the issuer may take.
+    #[serde(default = "default_timeout")]
+    pub timeout: Interval,
+}
+
+/// How a client says who it is (RFC 6749, 2.3.1), by the names of RFC 7591.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMethod {
+    /// By HTTP Basic authentication.
+    #[default]
+    ClientSecretBasic,
+    /// In the form.
+    ClientSecretPost,
+}

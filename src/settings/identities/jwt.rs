@@ -1,0 +1,154 @@
+//! `kind = "jwt"`: JSON Web Tokens (RFC 7519), and the keys that they are verified with.
+
+use std::sync::Arc;
+
+use jsonwebtoken::Algorithm;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_spanned::Spanned;
+
+use super::{
+    Leeway, RequiredClaims, TokenSource, default_from, default_leeway, default_subject_claim,
+};
+use crate::{
+    keys::{Key, KeySet},
+    settings::{secret::SecretSource, urls::ServiceUrl},
+};
+
+/// `kind = "jwt"`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JwtSettings {
+    /// The algorithms that are accepted, whatever a token says.
+    #[schemars(with = "Vec<String>", length(min = 1))]
+    pub algorithms: Spanned<Vec<Algorithm>>,
+    /// The shared secret of HS256, HS384 and HS512.
+    #[serde(default)]
+    #[schemars(with = "Option<SecretSource>")]
+    pub secret: Option<Spanned<SecretSource>>,
+    /// The public key in PEM of the other algorithms.
+    #[serde(default)]
+    #[schemars(with = "Option<SecretSource>")]
+    pub public_key: Option<Spanned<SecretSource>>,
+    /// A JSON Web Key Set (RFC 7517) in a file.
+    #[serde(default)]
+    #[schemars(with = "Option<SecretSource>")]
+    pub jwks: Option<Spanned<SecretSource>>,
+    /// Where the issuer publishes its JSON Web Key Set; fetched at start and again in the background.
+    #[serde(default)]
+    #[schemars(with = "Option<ServiceUrl>")]
+    pub jwks_url: Option<Spanned<ServiceUrl>>,
+    /// Finds the key set by OpenID Connect Discovery: `<issuer>/.well-known/openid-configuration`.
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    pub discovery: Option<Spanned<bool>>,
+    /// Lets keys be fetched over plain http from other machines: whoever is on the way can then sign in as
+    /// anyone.
+    #[serde(default)]
+    pub insecure_http: bool,
+    /// The issuer that `iss` must name.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub issuer: Option<Spanned<String>>,
+    /// The audiences of which `aud` must name one.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>", length(min = 1))]
+    pub audience: Option<Spanned<Vec<String>>>,
+    /// Other claims that the token must have, for example `{ token_use = "access" }`.
+    #[serde(default)]
+    pub required_claims: RequiredClaims,
+    /// Where the token is looked for; the first place that has one decides.
+    #[serde(default = "default_from")]
+    #[schemars(with = "Vec<String>", length(min = 1))]
+    pub from: Spanned<Vec<TokenSource>>,
+    /// The claim that holds the subject's id.
+    #[serde(default = "default_subject_claim")]
+    pub subject_claim: String,
+    /// How far the clocks may be apart.
+    #[serde(default = "default_leeway")]
+    pub leeway: Leeway,
+}
+
+/// Where the keys of an identity come from; exactly one of five.
+#[derive(Clone, Copy, Debug)]
+pub enum KeySource<'a> {
+    /// `secret`
+    Secret(&'a Spanned<SecretSource>),
+    /// `public_key`
+    PublicKey(&'a Spanned<SecretSource>),
+    /// `jwks`
+    Jwks(&'a Spanned<SecretSource>),
+    /// `jwks_url`
+    JwksUrl(&'a Spanned<ServiceUrl>),
+    /// `discovery`
+    Discovery(&'a Spanned<bool>),
+}
+
+impl KeySource<'_> {
+    /// Its key in the config.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Secret(_) => "secret",
+            Self::PublicKey(_) => "public_key",
+            Self::Jwks(_) => "jwks",
+            Self::JwksUrl(_) => "jwks_url",
+            Self::Discovery(_) => "discovery",
+        }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn span(&self) -> std::ops::Range<usize> {
+        match self {
+            Self::Secret(source) | Self::PublicKey(source) | Self::Jwks(source) => source.span(),
+            Self::JwksUrl(url) => url.span(),
+            Self::Discovery(discovery) => discovery.span(),
+        }
+    }
+}
+
+impl JwtSettings {
+    /// The sources of keys that the config names; it is to name one.
+    #[must_use]
+    pub fn key_sources(&self) -> Vec<KeySource<'_>> {
+        let discovery = self.discovery.as_ref();
+        [
+            self.secret.as_ref().map(KeySource::Secret),
+            self.public_key.as_ref().map(KeySource::PublicKey),
+            self.jwks.as_ref().map(KeySource::Jwks),
+            self.jwks_url.as_ref().map(KeySource::JwksUrl),
+            discovery
+                .filter(|discovery| *discovery.get_ref())
+                .map(KeySource::Discovery),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+/// The keys of an identity, or where they are.
+#[derive(Clone, Debug)]
+pub enum KeyMaterial {
+    /// One key, whatever a token's `kid` says: once for each algorithm.
+    Fixed(Vec<Arc<Key>>),
+    /// A key set from a file.
+    Set(KeySet),
+    /// A key set that the issuer publishes.
+    Published(Location),
+}
+
+/// Where an issuer publishes its key set.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// Under this URL.
+    Jwks(ServiceUrl),
+    /// Where the issuer's discovery document says.
+    Discovery {
+        /// The issuer, which the document must name, too.
+        issuer: String,
+        /// Whether plain http to other machines is allowed.
+        insecure_http: bool,
+    },
+}

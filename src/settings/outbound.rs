@@ -1,0 +1,51 @@
+//! `[outbound]`: how the gate reaches other services.
+
+use std::{fmt, path::PathBuf};
+
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_spanned::Spanned;
+
+/// `[outbound]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutboundSettings {
+    /// A file of certificates in PEM that are trusted besides the system's, for services with a private
+    /// authority.
+    #[schemars(with = "Option<PathBuf>")]
+    pub ca: Option<Spanned<PathBuf>>,
+}
+
+/// Certificates that are trusted besides the system's.
+#[derive(Clone, Default)]
+pub struct ExtraAuthorities(pub Vec<CertificateDer<'static>>);
+
+impl fmt::Debug for ExtraAuthorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExtraAuthorities({})", self.0.len())
+    }
+}
+
+impl ExtraAuthorities {
+    /// Reads the certificates of a file.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(super) fn read(path: &std::path::Path) -> Result<Self, String> {
+        let shown = path.display();
+        let pem = std::fs::read(path)
+            .map_err(|error| format!("the file `{shown}` cannot be read: {}", error.kind()))?;
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+            .collect::<Result<_, _>>()
+            .map_err(|_| format!("the file `{shown}` is not PEM"))?;
+        let mut roots = rustls::RootCertStore::empty();
+        let usable = roots.add_parsable_certificates(certificates.iter().cloned());
+        if certificates.is_empty() || usable != (certificates.len(), 0) {
+            Err(format!("the file `{shown}` must hold certificates in PEM"))
+        } else {
+            Ok(Self(certificates))
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Several identities: the first whose credential is present decides, and a bad one never falls through.
+
+use actix_web::http::Method;
+use jsonwebtoken::Algorithm;
+use serde_json::json;
+
+use crate::{
+    helpers::{Recipe, SESSION, TestApp, Token},
+    service::{Reply, Service},
+    signing::{SigningKey, set},
+};
+
+/// What a request carries for one identity: a header, good or bad.
+struct Credential {
+    identity: &'static str,
+    header: &'static str,
+    good: String,
+    bad: String,
+    bad_code: &'static str,
+}
+
+const IDENTITIES: [&str; 6] = ["static", "published", "opaque", "site", "edge", "browser"];
+
+async fn gate(service: &Service, accept: &str) -> TestApp {
+    let url = &service.url;
+    let identities = format!(
+        r#"
+        [identities.static]
+        kind = "jwt"
+        algorithms = ["HS256"]
+        secret = {{ env = "TEST_SECRET" }}
+        audience = ["imgwire-gate"]
+        from = ["header:x-static"]
+        [identities.published]
+        kind = "jwt"
+        algorithms = ["ES256"]
+        jwks_url = "{url}/jwks"
+        audience = ["imgwire-gate"]
+        from = ["header:x-published"]
+        [identities.opaque]
+        kind = "introspection"
+        url = "{url}/introspect"
+        client_id = "gate"
+        client_secret = {{ env = "TEST_SECRET" }}
+        from = ["header:x-opaque"]
+        [identities.site]
+        kind = "remote"
+        url = "{url}/session"
+        forward = ["header:x-site"]
+        subject = "/id"
+        [identities.edge]
+        kind = "forwarded"
+        subject = "X-User"
+        "#
+    );
+    let recipe = Recipe {
+        server: r#"trusted_proxies = ["127.0.0.1"]"#.into(),
+        ..Recipe::accepting(accept, &identities)
+    };
+    recipe.start().await
+}
+
+async fn credentials(service: &Service, key: &SigningKey) -> Vec<Credential> {
+    let token = Token::of("user_1");
+    let signing_in = gate(service, r#"["static"]"#).await;
+    let session = signing_in
+        .request(Method::POST, SESSION)
+        .header("x-static", &token.sign());
+    let cookie = session.send().await.cookie().to_owned();
+    let credential = |identity, header, good: &str, bad: &str, bad_code| Credential {
+        identity,
+        header,
+        good: good.to_owned(),
+        bad: bad.to_owned(),
+        bad_code,
+    };
+    let invalid = "invalid_credentials";
+    vec![
+        credential("static", "x-static", &token.sign(), "bad", invalid),
+        credential(
+            "published",
+            "x-published",
+            &key.sign(&token),
+            "bad",
+            invalid,
+        ),
+        credential("opaque", "x-opaque", "good", &"x".repeat(9000), invalid),
+        credential("site", "x-site", "good", "b\u{e4}d", invalid),
+        credential("edge", "x-user", "user_1", "a, b", invalid),
+        credential(
+            "browser",
+            "cookie",
+            &cookie,
+            "imgwire_gate=bad",
+            "not_signed_in",
+        ),
+    ]
+}
+
+#[actix_web::test]
+async fn every_pair_of_identities_is_asked_in_order() {
+    let service = Service::start();
+    let key = SigningKey::new("one", Algorithm::ES256);
+    service.answer("/jwks", Reply::json(&set(&[&key])));
+    service.answer(
+        "/introspect",
+        Reply::json(&json!({ "active": true, "sub": "user_1" })),
+    );
+    service.answer("/session", Reply::json(&json!({ "id": "user_1" })));
+    let credentials = credentials(&service, &key).await;
+    assert_eq!(
+        credentials.iter().map(|c| c.identity).collect::<Vec<_>>(),
+        IDENTITIES
+    );
+    for first in &credentials {
+        for second in &credentials {
+            if first.identity == second.identity {
+                continue;
+            }
+            let pair = format!("{:?}", [first.identity, second.identity]);
+            let app = gate(&service, &pair).await;
+            let ask = async |headers: &[(&str, &str)]| {
+                let request = app.ask();
+                let request = headers.iter().fold(request, |request, (name, value)| {
+                    request.header(name, value)
+                });
+                let answer = request.send().await;
+                (answer.status.as_u16(), answer.code().to_owned())
+            };
+            let issued = (200, String::new());
+            let refused = |credential: &Credential| (401, credential.bad_code.to_owned());
+            let (f, s) = (first, second);
+            assert_eq!(ask(&[]).await, (401, "not_signed_in".into()), "{pair}");
+            assert_eq!(
+                ask(&[(s.header, &s.good)]).await,
+                issued,
+                "{pair}: first absent"
+            );
+            assert_eq!(
+                ask(&[(s.header, &s.bad)]).await,
+                refused(s),
+                "{pair}: second bad"
+            );
+            assert_eq!(
+                ask(&[(f.header, &f.bad), (s.header, &s.good)]).await,
+                refused(f),
+                "{pair}: first bad"
+            );
+            assert_eq!(
+                ask(&[(f.header, &f.good), (s.header, &s.good)]).await,
+                issued,
+                "{pair}: both"
+            );
+            assert_eq!(
+                ask(&[(f.header, &f.good), (s.header, &s.bad)]).await,
+                issued,
+                "{pair}: the first decides"
+            );
+        }
+    }
+}
+
+#[actix_web::test]
+async fn every_identity_but_the_session_is_exchanged_for_a_session() {
+    let service = Service::start();
+    let key = SigningKey::new("one", Algorithm::ES256);
+    service.answer("/jwks", Reply::json(&set(&[&key])));
+    service.answer(
+        "/introspect",
+        Reply::json(&json!({ "active": true, "sub": "user_1" })),
+    );
+    service.answer("/session", Reply::json(&json!({ "id": "user_1" })));
+    let app = gate(&service, r#"["browser"]"#).await;
+    for credential in credentials(&service, &key).await {
+        if credential.identity == "browser" {
+            continue;
+        }
+        let exchange = async |value: &str| {
+            let request = app.request(Method::POST, SESSION);
+            request.header(credential.header, value).send().await
+        };
+        let answer = exchange(&credential.good).await;
+        assert_eq!(answer.status, 204, "{}", credential.identity);
+        let request = app.ask().header("cookie", answer.cookie());
+        request.send().await.assert_token();
+        let shown = app
+            .request(Method::GET, SESSION)
+            .header("cookie", answer.cookie());
+        assert_eq!(shown.send().await.json["subject"], "user_1");
+        exchange(&credential.bad)
+            .await
+            .assert_error(401, credential.bad_code);
+    }
+}

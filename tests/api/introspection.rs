@@ -1,0 +1,251 @@
+//! Opaque tokens, about which their issuer is asked.
+
+use std::time::Duration;
+
+use actix_web::http::Method;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::{
+    helpers::{Answer, Recipe, SESSION, TestApp, eventually},
+    service::{Reply, Service},
+};
+
+const PATH: &str = "/introspect";
+
+fn with(issuer: &Service, more: &str) -> Recipe {
+    let identities = format!(
+        r#"
+        [identities.opaque]
+        kind = "introspection"
+        url = "{}{PATH}"
+        client_id = "gate"
+        client_secret = {{ env = "TEST_CLIENT_SECRET" }}
+        {more}
+        "#,
+        issuer.url
+    );
+    let recipe = Recipe::accepting(r#"["opaque"]"#, &identities);
+    recipe.with_secret("TEST_CLIENT_SECRET", "s3cret: with / odd + characters")
+}
+
+fn active() -> Value {
+    json!({
+        "active": true,
+        "sub": "user_1",
+        "client_id": "spa",
+        "exp": jiff::Timestamp::now().as_second() + 3600,
+        "workspaces": ["ws_1"],
+    })
+}
+
+async fn ask(app: &TestApp, token: &str) -> Answer {
+    app.ask().bearer(token).send().await
+}
+
+#[actix_web::test]
+async fn an_active_token_is_believed_and_one_that_is_not_is_refused() {
+    let issuer = Service::start();
+    issuer.answer(PATH, Reply::json(&active()));
+    let app = with(&issuer, "").start().await;
+    ask(&app, "opaque").await.assert_token();
+    issuer.answer(PATH, Reply::json(&json!({ "active": false })));
+    let answer = ask(&app, "opaque").await;
+    answer.assert_error(401, "invalid_credentials");
+    assert_eq!(
+        answer.header("www-authenticate"),
+        "Bearer error=\"invalid_token\""
+    );
+    app.ask().send().await.assert_error(401, "not_signed_in");
+}
+
+#[actix_web::test]
+async fn the_gate_says_who_it_is_in_the_header_or_in_the_form() {
+    let issuer = Service::start();
+    issuer.answer(PATH, Reply::json(&active()));
+    let basic = with(&issuer, "").start().await;
+    ask(&basic, "a b&c").await.assert_token();
+    let seen = issuer.seen(PATH).pop().unwrap();
+    assert_eq!(seen.method, "POST");
+    assert_eq!(seen.body, "token=a+b%26c&token_type_hint=access_token");
+    // base64 of gate:s3cret%3A+with+%2F+odd+%2B+characters
+    assert_eq!(
+        seen.headers["authorization"],
+        "Basic Z2F0ZTpzM2NyZXQlM0Erd2l0aCslMkYrb2RkKyUyQitjaGFyYWN0ZXJz"
+    );
+    assert_eq!(
+        seen.headers["content-type"],
+        "application/x-www-form-urlencoded"
+    );
+
+    let post = with(&issuer, r#"auth_method = "client_secret_post""#)
+        .start()
+        .await;
+    ask(&post, "opaque").await.assert_token();
+    let seen = issuer.seen(PATH).pop().unwrap();
+    assert!(!seen.headers.contains_key("authorization"));
+    assert_eq!(
+        seen.body,
+        "token=opaque&token_type_hint=access_token&client_id=gate\
+         &client_secret=s3cret%3A+with+%2F+odd+%2B+characters"
+    );
+}
+
+#[actix_web::test]
+async fn what_the_answer_says_is_checked_as_the_claims_of_a_token_are() {
+    let now = jiff::Timestamp::now().as_second();
+    let issuer = Service::start();
+    let rules = r#"
+        issuer = "https://id.example.com"
+        audience = ["imgwire-gate"]
+        required_claims = { client_id = "spa" }
+    "#;
+    let app = with(&issuer, rules).start().await;
+    let mut good = active();
+    good["iss"] = json!("https://id.example.com");
+    good["aud"] = json!(["other", "imgwire-gate"]);
+    issuer.answer(PATH, Reply::json(&good));
+    ask(&app, "opaque").await.assert_token();
+    for (member, value, code) in [
+        ("iss", json!("https://evil.example"), "invalid_credentials"),
+        ("iss", json!(null), "invalid_credentials"),
+        ("aud", json!("other"), "invalid_credentials"),
+        ("aud", json!([]), "invalid_credentials"),
+        ("client_id", json!("other"), "invalid_credentials"),
+        ("sub", json!(null), "invalid_credentials"),
+        ("sub", json!(1), "invalid_credentials"),
+        ("sub", json!(""), "invalid_credentials"),
+        ("exp", json!(now - 60), "credentials_expired"),
+        ("exp", json!("tomorrow"), "invalid_credentials"),
+        ("nbf", json!(now + 3600), "invalid_credentials"),
+    ] {
+        let mut bad = good.clone();
+        bad[member] = value.clone();
+        issuer.answer(PATH, Reply::json(&bad));
+        let answer = ask(&app, "opaque").await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code()),
+            (401, code),
+            "{member} {value}"
+        );
+    }
+}
+
+#[actix_web::test]
+async fn an_issuer_that_cannot_be_asked_is_a_fault() {
+    let issuer = Service::start();
+    let app = with(
+        &issuer,
+        "timeout = \"300ms\"\nfrom = [\"bearer\", \"header:x-opaque\"]",
+    )
+    .start()
+    .await;
+    for reply in [
+        Reply::status(401),
+        Reply::status(500),
+        Reply::status(302).header("location", "/elsewhere"),
+        Reply::text("<html>"),
+        Reply::text("{}"),
+        Reply::json(&json!({ "active": "true" })),
+        Reply::json(&json!([true])),
+        Reply::text(&format!(
+            "{{\"active\":true,\"sub\":\"{}\"}}",
+            "x".repeat(100_000)
+        )),
+        Reply::json(&active()).after(Duration::from_secs(30)),
+    ] {
+        let shown: String = reply.body.chars().take(40).collect();
+        issuer.answer(PATH, reply);
+        let answer = ask(&app, "opaque").await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code()),
+            (500, "internal"),
+            "{shown}"
+        );
+    }
+    let faults = r#"imgwire_gate_decisions_total{route="/api/imgwire/upload-token",outcome="faulted",policy="signed-in",code="internal"}"#;
+    assert_eq!(app.metric(faults).await, 9.0);
+    issuer.go_down().await;
+    ask(&app, "opaque").await.assert_error(500, "internal");
+    let session = app
+        .request(Method::POST, SESSION)
+        .header("x-opaque", "opaque");
+    session.send().await.assert_error(500, "internal");
+}
+
+#[actix_web::test]
+async fn an_answer_is_remembered_for_a_while_but_never_past_the_tokens_end() {
+    let issuer = Service::start();
+    let mut answer = active();
+    answer["exp"] = json!(jiff::Timestamp::now().as_second() + 100);
+    issuer.answer(PATH, Reply::json(&answer));
+    let app = with(&issuer, "cache = \"1h\"\nleeway = \"0s\"")
+        .start()
+        .await;
+    for _ in 0..3 {
+        ask(&app, "opaque").await.assert_token();
+    }
+    assert_eq!(issuer.seen(PATH).len(), 1);
+    ask(&app, "another").await.assert_token();
+    assert_eq!(issuer.seen(PATH).len(), 2);
+    app.clock.advance(Duration::from_secs(101));
+    ask(&app, "opaque")
+        .await
+        .assert_error(401, "credentials_expired");
+
+    answer["exp"] = json!(jiff::Timestamp::now().as_second() + 10_000);
+    issuer.answer(PATH, Reply::json(&answer));
+    app.clock.advance(Duration::from_secs(3600));
+    ask(&app, "opaque").await.assert_token();
+    assert_eq!(issuer.seen(PATH).len(), 3);
+}
+
+#[actix_web::test]
+async fn without_a_cache_every_request_asks() {
+    let issuer = Service::start();
+    issuer.answer(PATH, Reply::json(&active()));
+    let app = with(&issuer, "").start().await;
+    for _ in 0..3 {
+        ask(&app, "opaque").await.assert_token();
+    }
+    assert_eq!(issuer.seen(PATH).len(), 3);
+}
+
+#[actix_web::test]
+async fn a_no_is_forgotten_soon_and_a_fault_at_once() {
+    let issuer = Service::start();
+    issuer.answer(PATH, Reply::json(&json!({ "active": false })));
+    let app = with(&issuer, r#"cache = "1h""#).start().await;
+    for _ in 0..3 {
+        ask(&app, "opaque")
+            .await
+            .assert_error(401, "invalid_credentials");
+    }
+    assert_eq!(issuer.seen(PATH).len(), 1);
+    issuer.answer(PATH, Reply::status(500));
+    app.clock.advance(Duration::from_secs(2));
+    ask(&app, "opaque").await.assert_error(500, "internal");
+    issuer.answer(PATH, Reply::json(&active()));
+    ask(&app, "opaque").await.assert_token();
+}
+
+#[actix_web::test]
+async fn many_requests_at_once_ask_once() {
+    let issuer = Service::start();
+    issuer.answer(
+        PATH,
+        Reply::json(&active()).after(Duration::from_millis(500)),
+    );
+    let app = with(&issuer, r#"cache = "1m""#).start().await;
+    for answer in join_all((0..50).map(|_| ask(&app, "opaque"))).await {
+        answer.assert_token();
+    }
+    assert_eq!(issuer.seen(PATH).len(), 1);
+    // A fault is shared by those who wait for it, so that a dead issuer is waited for once.
+    issuer.answer(PATH, Reply::status(500).after(Duration::from_millis(500)));
+    for answer in join_all((0..50).map(|_| ask(&app, "another"))).await {
+        answer.assert_error(500, "internal");
+    }
+    eventually("all of them", async || issuer.seen(PATH).len() >= 2).await;
+    assert!(issuer.seen(PATH).len() <= 4, "{}", issuer.seen(PATH).len());
+}
