@@ -10,7 +10,8 @@ use futures_util::{
     future::{LocalBoxFuture, ready},
 };
 use imgwire_gate::{
-    identity::{CrossSite, HttpCredentials, Identities},
+    http_client::{HttpClient, tls_config},
+    identity::{ClientAddress, CrossSite, HttpCredentials, Identities, Outbound},
     settings::{self, Settings},
 };
 use jsonwebtoken::{EncodingKey, Header};
@@ -119,11 +120,17 @@ fn chain(criterion: &mut Criterion) {
     let order = &settings.routes[0].policies;
     links.sort_by_key(|link| order.iter().position(|name| *name == link.name));
     let chain = Chain::new(links);
+    let outbound = Outbound {
+        http: HttpClient::new(tls_config(&settings.authorities)),
+        clock: clock.clone(),
+        metrics: Arc::default(),
+    };
     let identities = Arc::new(Identities::new(
         &settings.identities,
         None,
         CrossSite::new(&[]),
-        &clock,
+        &ClientAddress::new(&[]),
+        &outbound,
     ));
     let http = TestRequest::post()
         .insert_header(("authorization", format!("Bearer {}", token())))

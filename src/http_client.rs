@@ -148,8 +148,9 @@ impl HttpClient {
             }
             clients.retain(|(tls, _)| tls.strong_count() > 0);
             let connector = Connector::new()
-                .rustls_0_23(self.tls.clone())
                 .max_http_version(Version::HTTP_11)
+                // After the version, whose choice forgets it.
+                .rustls_0_23(self.tls.clone())
                 .limit(MAX_CONNECTIONS)
                 .conn_keep_alive(KEEP_ALIVE);
             let client = awc::Client::builder()

@@ -176,9 +176,10 @@ fn http_client(
     };
     let connector = Connector::new()
         .connector(noting)
-        .rustls_0_23(tls.clone())
         .timeout(connect_timeout)
         .max_http_version(Version::HTTP_11)
+        // After the version, whose choice forgets it.
+        .rustls_0_23(tls.clone())
         .limit(MAX_CONNECTIONS)
         .conn_keep_alive(keep_alive);
     awc::Client::builder()

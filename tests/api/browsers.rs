@@ -2,7 +2,12 @@
 
 use actix_web::http::Method;
 
-use crate::helpers::{Answer, ROUTE, Recipe, SESSION, TestApp, Token};
+use serde_json::json;
+
+use crate::{
+    helpers::{Answer, ROUTE, Recipe, SESSION, TestApp, Token},
+    service::{Reply, Service},
+};
 
 async fn app() -> TestApp {
     let server = r#"allowed_origins = ["https://app.example.com"]"#.into();
@@ -88,6 +93,72 @@ async fn a_cookie_is_taken_from_the_own_and_the_allowed_origins_only() {
             }
         }
     }
+}
+
+/// A gate whose users a proxy forwards, or the app knows by its cookie.
+async fn app_of_others(site: &Service) -> TestApp {
+    site.answer("/session", Reply::json(&json!({ "id": "user_1" })));
+    let identities = format!(
+        r#"
+        [identities.edge]
+        kind = "forwarded"
+        subject = "X-User"
+        [identities.site]
+        kind = "remote"
+        url = "{}/session"
+        forward = ["cookie:sid", "header:x-key"]
+        subject = "/id"
+        "#,
+        site.url
+    );
+    let recipe = Recipe {
+        server: r#"
+            allowed_origins = ["https://app.example.com"]
+            trusted_proxies = ["127.0.0.1"]
+        "#
+        .into(),
+        ..Recipe::accepting(r#"["edge", "site"]"#, &identities)
+    };
+    recipe.start().await
+}
+
+#[actix_web::test]
+async fn what_a_proxy_forwards_and_the_apps_cookie_are_taken_from_the_same_origins() {
+    let site = Service::start();
+    let app = app_of_others(&site).await;
+    let allowance = format!("{ROUTE}/allowance");
+    for credential in [("x-user", "user_1"), ("cookie", "sid=1"), ("x-key", "1")] {
+        for (from, origin, may) in table(&app.url) {
+            // A header that the page itself set is no credential that a browser sends by itself.
+            let may = may || credential.0 == "x-key";
+            for (method, path, status) in [
+                (Method::POST, ROUTE, 200),
+                (Method::GET, allowance.as_str(), 200),
+                (Method::POST, SESSION, 204),
+            ] {
+                let answer = send(&app, method, path, credential, from, origin.as_deref()).await;
+                if may {
+                    assert_eq!(answer.status, status, "{credential:?} {from:?} {origin:?}");
+                } else if path == allowance {
+                    assert_eq!(answer.json["allowed"], false, "{answer:?}");
+                    assert_eq!(answer.code(), "cross_site");
+                } else {
+                    answer.assert_error(403, "cross_site");
+                }
+            }
+        }
+    }
+    let foreign = ("cookie", "sid=foreign");
+    let origin = Some("https://evil.example");
+    let before = site.seen("/session").len();
+    send(&app, Method::POST, ROUTE, foreign, None, origin)
+        .await
+        .assert_error(403, "cross_site");
+    assert_eq!(
+        site.seen("/session").len(),
+        before,
+        "the app is not even asked"
+    );
 }
 
 #[actix_web::test]

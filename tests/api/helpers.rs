@@ -58,6 +58,8 @@ pub(crate) struct Recipe {
     pub(crate) policies: String,
     pub(crate) chain: String,
     pub(crate) base_url: Option<String>,
+    /// Where it listens; a free port where nothing is said.
+    pub(crate) bind: Option<String>,
     pub(crate) secrets: HashMap<String, String>,
     pub(crate) clock: Arc<TestClock>,
 }
@@ -82,6 +84,7 @@ impl Default for Recipe {
             policies: POLICIES.to_owned(),
             chain: r#"["signed-in", "member", "burst", "daily"]"#.to_owned(),
             base_url: None,
+            bind: None,
             secrets: secrets
                 .map(|(name, secret)| (name.to_owned(), secret.to_owned()))
                 .into(),
@@ -119,11 +122,12 @@ impl Recipe {
             chain,
             ..
         } = self;
+        let bind = self.bind.as_deref().unwrap_or("127.0.0.1:0");
         let database = folder.join("gate.db");
         format!(
             r#"
             [server]
-            bind = "127.0.0.1:0"
+            bind = "{bind}"
             workers = 2
             {server}
             [management]
@@ -203,7 +207,8 @@ impl TestApp {
             built = build();
         }
         let application = built.unwrap();
-        let url = format!("http://{}", application.address().unwrap());
+        let address = application.address().map(|address| address.to_string());
+        let url = format!("http://{}", address.unwrap_or_default());
         let management = format!("http://{}", application.management_address().unwrap());
         let (stop, stopped) = oneshot::channel();
         let running = actix_web::rt::spawn(application.run_until(async {

@@ -1,0 +1,189 @@
+//! The guides of `docs/identities.md`: every block of config in them, tried with tokens of the shape that they
+//! show.
+
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+
+use crate::{
+    helpers::{Recipe, SECRET, Token},
+    real_parts::blocks,
+    service::{Reply, Service},
+    signing::{SigningKey, set},
+};
+
+const GUIDES: &str = "docs/identities.md";
+
+/// The block of the guides that has this table.
+pub(crate) fn guide(table: &str) -> String {
+    let header = format!("[{table}]");
+    let mut blocks = blocks(GUIDES, "toml").into_iter();
+    blocks.find(|block| block.contains(&header)).unwrap()
+}
+
+fn value<'a>(block: &'a toml::Table, key: &str) -> &'a toml::Value {
+    let identities = block["identities"].as_table().unwrap();
+    let (_, identity) = identities.iter().next().unwrap();
+    identity.get(key).unwrap_or(&toml::Value::Boolean(false))
+}
+
+#[actix_web::test]
+async fn every_guide_with_a_token_believes_that_token_and_no_other() {
+    let texts = std::fs::read_to_string(format!("{}/{GUIDES}", env!("CARGO_MANIFEST_DIR")));
+    let texts = texts.unwrap();
+    let guides: Vec<(String, String)> = texts
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| {
+            let (config, rest) = rest.split_once("```")?;
+            let rest = rest.trim_start().strip_prefix("```json\n")?;
+            Some((config.to_owned(), rest.split("```").next()?.to_owned()))
+        })
+        .collect();
+    assert_eq!(
+        guides.len(),
+        7,
+        "one for each provider, and one more for Supabase"
+    );
+    for (config, payload) in guides {
+        // The provider's hosts become paths of one on this machine; nothing else changes.
+        let provider = Service::start();
+        let here = format!("{}/", provider.url);
+        let config = config.replace("https://", &here);
+        let payload: Value = serde_json::from_str(&payload.replace("https://", &here)).unwrap();
+        let table: toml::Table = config.parse().unwrap();
+        let name = table["identities"]
+            .as_table()
+            .unwrap()
+            .keys()
+            .next()
+            .unwrap();
+        let algorithm: Algorithm = value(&table, "algorithms")[0]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        let key = SigningKey::new("one", algorithm);
+        if algorithm != Algorithm::HS256 {
+            publish(&provider, &table, &key);
+        }
+        let recipe = Recipe::accepting(&format!("[{name:?}]"), &config);
+        let app = recipe
+            .with_secret("SUPABASE_JWT_SECRET", SECRET)
+            .start()
+            .await;
+        let mut token = Token::of("nobody").without("aud").without("workspaces");
+        for (claim, value) in payload.as_object().unwrap() {
+            token = token.with(claim, value.clone());
+        }
+        let sign = |token: &Token| match algorithm {
+            Algorithm::HS256 => token.sign(),
+            _ => key.sign(token),
+        };
+        let answer = app.ask().bearer(&sign(&token)).send().await;
+        assert_eq!(answer.status, 200, "{name}: {answer:?}");
+        let mut rules = vec!["iss"];
+        if value(&table, "audience").is_array() {
+            rules.push("aud");
+        }
+        let required = value(&table, "required_claims");
+        rules.extend(
+            required
+                .as_table()
+                .iter()
+                .flat_map(|claims| claims.keys().map(String::as_str)),
+        );
+        for rule in rules {
+            for other in [
+                token.clone().with(rule, json!("another")),
+                token.clone().without(rule),
+            ] {
+                let answer = app.ask().bearer(&sign(&other)).send().await;
+                assert_eq!(
+                    (answer.status.as_u16(), answer.code()),
+                    (401, "invalid_credentials"),
+                    "{name} {rule}"
+                );
+            }
+        }
+    }
+}
+
+/// Publishes a key where the guide says that the provider's are.
+fn publish(provider: &Service, table: &toml::Table, key: &SigningKey) {
+    let path = |url: &str| url.strip_prefix(&provider.url).unwrap().to_owned();
+    let issuer = value(table, "issuer").as_str().unwrap();
+    let keys = match value(table, "jwks_url").as_str() {
+        Some(url) => path(url),
+        None => {
+            assert_eq!(value(table, "discovery").as_bool(), Some(true));
+            let keys = "/published-keys";
+            let metadata =
+                json!({ "issuer": issuer, "jwks_uri": format!("{}{keys}", provider.url) });
+            let at = format!(
+                "{}/.well-known/openid-configuration",
+                path(issuer).trim_end_matches('/')
+            );
+            provider.answer(&at, Reply::json(&metadata));
+            keys.to_owned()
+        }
+    };
+    provider.answer(&keys, Reply::json(&set(&[key])));
+}
+
+#[actix_web::test]
+async fn every_other_block_of_the_guides_is_a_config_that_starts() {
+    let secrets = [
+        "GATE_CLIENT_SECRET",
+        "IMGWIRE_GATE_SESSION_KEY",
+        "FORMER_SESSION_KEY",
+    ];
+    for table in [
+        "identities.opaque",
+        "identities.edge",
+        "identities.site",
+        "identities.rails",
+        "session",
+    ] {
+        let block = guide(table);
+        let config = format!(
+            r#"
+            [server]
+            bind = "127.0.0.1:0"
+            trusted_proxies = ["127.0.0.1"]
+            [management]
+            bind = "127.0.0.1:0"
+            [imgwire]
+            api_key = {{ env = "KEY" }}
+            {block}
+            [policies.all]
+            kind = "rate_limit"
+            per = []
+            limit = 1
+            period = "1s"
+            [[routes]]
+            policies = ["all"]
+            "#
+        );
+        let environment = |name: &str| {
+            assert!(name == "KEY" || secrets.contains(&name), "{name}");
+            Some(
+                "a-secret-of-sixty-four-bytes-or-more,which-is-what-keys-of-sessions-need"
+                    .to_owned(),
+            )
+        };
+        let settings = imgwire_gate::settings::load(table, &config, &environment);
+        let settings = settings.unwrap_or_else(|faults| panic!("{table}: {faults}"));
+        imgwire_gate::startup::Application::build(settings).unwrap();
+    }
+}
+
+#[actix_web::test]
+async fn a_rails_app_may_answer_with_a_number() {
+    let app = Service::start();
+    let user = json!({ "user": { "id": 17, "workspaces": ["ws_1"], "plan": null } });
+    app.answer("/me.json", Reply::json(&user));
+    let block = guide("identities.rails").replace("http://app:3000", &app.url);
+    let gate = Recipe::accepting(r#"["rails"]"#, &block).start().await;
+    let request = gate.ask().header("cookie", "_app_session=abc");
+    request.send().await.assert_token();
+}
