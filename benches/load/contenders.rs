@@ -4,19 +4,16 @@ use std::{
     env,
     fs::{self, File},
     net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
 };
 
-use jsonwebtoken::{EncodingKey, Header};
-use serde_json::json;
-
-use crate::measure::Running;
-
-const SECRET: &str = "a secret of at least thirty-two bytes";
-const USERS: usize = 1000;
+use crate::{
+    measure::Running,
+    tokens::{self, SECRET, Tokens},
+};
 
 /// Something that stands between the load and the upstream.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,10 +26,18 @@ pub(crate) enum Contender {
     Gate,
     /// The gate with the full chain.
     GateWithQuota,
+    /// The gate with the chain that keeps no quota, and tokens that an issuer's published keys verify.
+    GateWithPublishedKeys,
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 4] = [Self::Bare, Self::Haproxy, Self::Gate, Self::GateWithQuota];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Bare,
+        Self::Haproxy,
+        Self::Gate,
+        Self::GateWithQuota,
+        Self::GateWithPublishedKeys,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -40,6 +45,7 @@ impl Contender {
             Self::Haproxy => "HAProxy, jwt_verify + stick table",
             Self::Gate => "gate: signed_in, workspace_member, rate_limit",
             Self::GateWithQuota => "gate: the same + durable quota",
+            Self::GateWithPublishedKeys => "gate: the same without quota, ES256 by JWKS",
         }
     }
 
@@ -68,12 +74,23 @@ impl Contender {
                 folder,
                 port,
                 upstream_port,
+                SHARED_SECRET,
+                "\"signed-in\", \"member\", \"burst\"",
+            ),
+            Self::GateWithPublishedKeys => gate(
+                folder,
+                port,
+                upstream_port,
+                &format!(
+                    "algorithms = [\"ES256\"]\njwks_url = \"http://127.0.0.1:{upstream_port}/jwks\""
+                ),
                 "\"signed-in\", \"member\", \"burst\"",
             ),
             Self::GateWithQuota => gate(
                 folder,
                 port,
                 upstream_port,
+                SHARED_SECRET,
                 "\"signed-in\", \"member\", \"burst\", \"daily\"",
             ),
         };
@@ -91,7 +108,11 @@ impl Contender {
             contender,
             upstream,
             url: format!("http://127.0.0.1:{port}/api/imgwire/upload-token"),
-            script: script(folder),
+            upstream_url: format!("http://127.0.0.1:{upstream_port}"),
+            script: match self {
+                Self::GateWithPublishedKeys => Tokens::Published.script(folder),
+                _ => Tokens::Shared.script(folder),
+            },
         }
     }
 }
@@ -101,6 +122,7 @@ fn spawn(mut command: Command, log: &Path) -> Child {
     command
         .env("BENCH_JWT_SECRET", SECRET)
         .env("BENCH_API_KEY", "sk_bench")
+        .env("BENCH_JWKS", tokens::published_keys())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
@@ -113,7 +135,10 @@ fn free_port() -> u16 {
     listener.local_addr().expect("it has an address").port()
 }
 
-fn gate(folder: &Path, port: u16, upstream: u16, policies: &str) -> Command {
+/// How the gate verifies tokens of a shared secret.
+const SHARED_SECRET: &str = "algorithms = [\"HS256\"]\nsecret = { env = \"BENCH_JWT_SECRET\" }";
+
+fn gate(folder: &Path, port: u16, upstream: u16, keys: &str, policies: &str) -> Command {
     let database = folder.join(format!("{port}.db"));
     let config = format!(
         r#"
@@ -129,8 +154,7 @@ fn gate(folder: &Path, port: u16, upstream: u16, policies: &str) -> Command {
         url = "sqlite:{}"
         [identities.app]
         kind = "jwt"
-        algorithms = ["HS256"]
-        secret = {{ env = "BENCH_JWT_SECRET" }}
+        {keys}
         audience = ["imgwire-gate"]
         [policies.signed-in]
         kind = "signed_in"
@@ -196,42 +220,4 @@ backend imgwire
     let mut command = Command::new("haproxy");
     command.arg("-db").arg("-f").arg(path);
     command
-}
-
-/// A script for wrk that sends the tokens of a thousand users in turn, of fifty workspaces.
-fn script(folder: &Path) -> PathBuf {
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    let tokens: Vec<String> = (0..USERS)
-        .map(|user| {
-            let claims = json!({
-                "sub": format!("user_{user}"),
-                "aud": "imgwire-gate",
-                "iss": "https://app.example.com",
-                "exp": 4_000_000_000_u64,
-                "workspaces": [format!("ws_{}", user % 50)],
-            });
-            let token = jsonwebtoken::encode(&Header::default(), &claims, &key);
-            format!("{:?}", token.expect("the claims can be encoded"))
-        })
-        .collect();
-    let script = format!(
-        r#"
-local tokens = {{ {} }}
-local requests = {{}}
-local i = 0
-function init(args)
-    for n, token in ipairs(tokens) do
-        requests[n] = wrk.format("POST", nil, {{ ["Authorization"] = "Bearer " .. token }})
-    end
-end
-function request()
-    i = i % #requests + 1
-    return requests[i]
-end
-"#,
-        tokens.join(",")
-    );
-    let path = folder.join("load.lua");
-    fs::write(&path, script).expect("the script can be written");
-    path
 }

@@ -10,11 +10,13 @@
 mod contenders;
 mod measure;
 mod servers;
+mod tokens;
 
 use std::{env, path::Path, thread, time::Duration};
 
 use contenders::Contender;
-use measure::{Load, Measurement, Running};
+use measure::{Flood, Load, Measurement, Running};
+use tokens::Tokens;
 
 /// How often each contender is measured, and for how long.
 const ROUNDS: usize = 5;
@@ -40,6 +42,9 @@ fn main() {
             let folder = tempfile::tempdir().expect("a temporary folder can be made");
             for load in Load::ALL {
                 compare(&contenders, &load, folder.path());
+            }
+            if contenders.contains(&Contender::GateWithPublishedKeys) {
+                flood(folder.path());
             }
         }
     }
@@ -94,6 +99,37 @@ fn compare(contenders: &[Contender], load: &Load, folder: &Path) {
             of_bare(|round| round.cpu_us),
             running.peak_mb(),
             running.drive(load, 1).failed,
+        );
+    }
+}
+
+/// Measures what a flood of tokens with unknown keys does to everyone else: beside what the same flood does
+/// when its tokens name the known key and are badly signed, which leads to no fetch.
+fn flood(folder: &Path) {
+    let load = Load {
+        delay_ms: 0,
+        connections: 64,
+    };
+    let running = Contender::GateWithPublishedKeys.start(folder, load.delay_ms);
+    running.drive(&load, SECONDS);
+    println!(
+        "\n## {ROUNDS} rounds of {SECONDS} s beside a flood of 10,000 tokens over 4 connections\n"
+    );
+    println!("| the flood's tokens | requests/s | p50 ms | p99 ms | fetches of the keys |");
+    println!("|---|---|---|---|---|");
+    for (name, tokens) in [
+        ("badly signed, of the known key", Tokens::Forged),
+        ("of ten thousand unknown keys", Tokens::UnknownKeys),
+    ] {
+        let _flood = Flood::start(&tokens.script(folder), &running.url);
+        let rounds: Vec<Measurement> = (0..ROUNDS).map(|_| running.drive(&load, SECONDS)).collect();
+        let median = |value: fn(&Measurement) -> f64| measure::median(rounds.iter().map(value));
+        println!(
+            "| {name} | {:.0} | {:.2} | {:.2} | {} |",
+            median(|round| round.per_second),
+            median(|round| round.p50_ms),
+            median(|round| round.p99_ms),
+            running.fetches(),
         );
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
 };
 
 /// A kernel tick, in microseconds: USER_HZ is 100 on Linux.
@@ -43,7 +43,31 @@ pub(crate) struct Running {
     pub(crate) contender: Child,
     pub(crate) upstream: Child,
     pub(crate) url: String,
+    pub(crate) upstream_url: String,
     pub(crate) script: PathBuf,
+}
+
+/// Requests beside the load, until it is dropped.
+pub(crate) struct Flood(Child);
+
+impl Flood {
+    /// Sends the tokens of `script` for as long as it lives, ten minutes at most.
+    pub(crate) fn start(script: &Path, url: &str) -> Self {
+        let flood = Command::new("wrk")
+            .args(["-t", "1", "-c", "4", "-d", "600s", "-s"])
+            .arg(script)
+            .arg(url)
+            .stdout(Stdio::null())
+            .spawn();
+        Self(flood.expect("wrk is installed: apt-get install wrk"))
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Running {
@@ -69,6 +93,14 @@ impl Running {
             cpu_us: cpu / requests,
             failed: failures(&text),
         }
+    }
+
+    /// How often the upstream's published keys were fetched.
+    pub(crate) fn fetches(&self) -> String {
+        let curl = Command::new("curl")
+            .args(["-sS", &format!("{}/fetches", self.upstream_url)])
+            .output();
+        String::from_utf8_lossy(&curl.expect("curl is installed").stdout).into_owned()
     }
 
     /// The most memory it has had.

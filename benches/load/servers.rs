@@ -1,25 +1,42 @@
 //! What stands around the contenders: an upstream that answers as Imgwire does, and a proxy without any
 //! policy.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use actix_web::{App, HttpResponse, HttpServer, http::header, rt, web};
 
 const ANSWER: &str = r#"{"id":"00000000-0000-4000-8000-000000000001","environment_id":"00000000-0000-4000-8000-000000000002","used_at":null,"expires_at":"2030-01-01T00:00:00Z","created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","token":"ut_0123456789abcdef0123456789abcdef"}"#;
 
-/// Answers every request with a token, after a delay.
+/// Answers every request with a token, after a delay; under `/jwks` it is the issuer of keys, and tells under
+/// `/fetches` how often these were fetched.
 pub(crate) fn upstream(arguments: &mut dyn Iterator<Item = String>) {
     let port = number(arguments) as u16;
     let delay = Duration::from_millis(number(arguments));
+    let keys = std::env::var("BENCH_JWKS").unwrap_or_default();
+    let fetches = web::Data::new(AtomicU32::new(0));
     let server = HttpServer::new(move || {
-        App::new().default_service(web::to(move || async move {
-            if !delay.is_zero() {
-                tokio::time::sleep(delay).await;
-            }
-            HttpResponse::Ok()
-                .insert_header((header::CONTENT_TYPE, "application/json"))
-                .body(ANSWER)
-        }))
+        let keys = keys.clone();
+        let jwks = web::get().to(move |fetches: web::Data<AtomicU32>| {
+            fetches.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(keys.clone())
+        });
+        let told = web::get()
+            .to(async |fetches: web::Data<AtomicU32>| fetches.load(Ordering::Relaxed).to_string());
+        App::new()
+            .app_data(fetches.clone())
+            .route("/jwks", jwks)
+            .route("/fetches", told)
+            .default_service(web::to(move || async move {
+                if !delay.is_zero() {
+                    tokio::time::sleep(delay).await;
+                }
+                HttpResponse::Ok()
+                    .insert_header((header::CONTENT_TYPE, "application/json"))
+                    .body(ANSWER)
+            }))
     })
     .workers(2)
     .keep_alive(Duration::from_secs(5))

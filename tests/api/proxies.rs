@@ -156,7 +156,12 @@ fn start_proxy(
     let block = block
         .replace("127.0.0.1:8080", &gate)
         .replace("127.0.0.1:4180", &host(&sign_in.url));
-    let path = folder.join(format!("{language}.conf"));
+    run(proxy, folder, port, &block)
+}
+
+/// Runs a proxy with the config `block`, on `port` instead of 80.
+fn run(proxy: Proxy, folder: &Path, port: u16, block: &str) -> Running {
+    let path = folder.join(format!("{}.conf", proxy.program()));
     let config = path.to_str().unwrap();
     let at = folder.display();
     match proxy {
@@ -369,6 +374,41 @@ async fn a_client_that_goes_around_the_proxy_is_nobody() {
         .header("x-auth-request-user", "ada");
     let answer = request.json(&json!({})).await;
     answer.assert_error(401, "not_signed_in");
+}
+
+#[actix_web::test]
+async fn the_configs_of_the_readme_work() {
+    for proxy in [Proxy::Nginx, Proxy::Caddy] {
+        if !here(proxy) {
+            return;
+        }
+        let recipe = Recipe {
+            server: r#"trusted_proxies = ["127.0.0.1"]"#.into(),
+            ..Recipe::default()
+        };
+        let gate = recipe.start().await;
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let language = proxy.program();
+        let block = blocks("README.md", language).remove(0);
+        let block = block
+            .replace("127.0.0.1:8080", &gate.url.replace("http://", ""))
+            .replace("server {\n", "server {\n    listen 80;\n")
+            .replace("app.example.com {", ":80 {");
+        let _proxy = run(proxy, folder.path(), port, &block);
+        let headers = format!(
+            "Content-Length: 0\r\nAuthorization: Bearer {}\r\n",
+            Token::of("user_1").sign()
+        );
+        eventually("the proxy's start", async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", port))
+                .await
+                .is_ok()
+        })
+        .await;
+        let mut client = RawClient::connect(IpAddr::from([127, 0, 0, 2]), port).await;
+        let answer = client.send("POST", ROUTE, &headers).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
 }
 
 #[actix_web::test]
