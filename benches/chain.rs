@@ -113,6 +113,7 @@ fn chain(criterion: &mut Criterion) {
         kind: kind.name(),
         mode: common.mode,
         on_failure: kind.on_failure(),
+        when: None,
         policy: kind.build(name, &clock, |_| Arc::new(Nowhere)),
     });
     let mut links: Vec<Link> = links.collect();

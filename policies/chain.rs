@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Decision, Denial, Evaluating, Facts, Fault, LimitState, Pass, Permit, Policy, PolicyName,
-    UploadRequest, Verdict,
+    Condition, Decision, Denial, Evaluating, Facts, Fault, LimitState, Pass, Permit, Policy,
+    PolicyName, UploadRequest, Verdict,
     hold::Held,
     settings::{Mode, OnFailure},
 };
@@ -20,6 +20,8 @@ pub struct Link {
     pub mode: Mode,
     /// Whether its faults stop the request.
     pub on_failure: OnFailure,
+    /// Where it is asked at all: everywhere, if nothing is said.
+    pub when: Option<Condition>,
     /// The policy itself, shared by all chains that name it.
     pub policy: Arc<dyn Policy>,
 }
@@ -103,12 +105,23 @@ impl Chain {
         for link in &self.links {
             let observed = link.mode == Mode::Observe;
             let lenient = observed || link.on_failure == OnFailure::Allow;
-            let evaluating = Evaluating {
-                request,
-                facts: &mut facts,
-                pass,
+            let asked = match &link.when {
+                Some(condition) => condition.holds(request, &facts),
+                None => Ok(true),
             };
-            let stop = match link.policy.decide(evaluating).await {
+            let decided = match asked {
+                Ok(true) => {
+                    let evaluating = Evaluating {
+                        request,
+                        facts: &mut facts,
+                        pass,
+                    };
+                    link.policy.decide(evaluating).await
+                }
+                Ok(false) => continue,
+                Err(error) => Err(error.into()),
+            };
+            let stop = match decided {
                 Ok(Decision { verdict, limit }) => {
                     if let Some(limit) = limit.filter(|_| !observed) {
                         limits.push(limit);

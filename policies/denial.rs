@@ -23,6 +23,26 @@ pub enum Denial {
     /// Unknown workspace, not a member, or role too low: they look alike from outside.
     #[error("{0}")]
     WorkspaceForbidden(String),
+    /// What the upload is for is not allowed here.
+    #[error("{0}")]
+    PurposeForbidden(String),
+    /// The client did not declare something of its file that a policy wants to know.
+    #[error("{0} was not declared")]
+    FileRequired(&'static str),
+    /// The declared type of the file is not allowed.
+    #[error("{0}")]
+    FileTypeForbidden(String),
+    /// The declared size of the file is not allowed.
+    #[error("the file has {declared} bytes, {most} are allowed")]
+    FileTooLarge {
+        /// The size, in bytes.
+        declared: u64,
+        /// The largest that is allowed.
+        most: u64,
+    },
+    /// A rule of the app's own says no.
+    #[error("{0}")]
+    RuleForbidden(String),
     /// A rate limit is hit.
     #[error("the rate limit is hit")]
     RateLimited {
@@ -71,6 +91,11 @@ impl Denial {
             Self::CrossSite(_) => ("cross_site", Class::Forbidden),
             Self::WorkspaceRequired => ("workspace_required", Class::Forbidden),
             Self::WorkspaceForbidden(_) => ("workspace_forbidden", Class::Forbidden),
+            Self::PurposeForbidden(_) => ("purpose_forbidden", Class::Forbidden),
+            Self::FileRequired(_) => ("file_required", Class::Forbidden),
+            Self::FileTypeForbidden(_) => ("file_type_forbidden", Class::Forbidden),
+            Self::FileTooLarge { .. } => ("file_too_large", Class::Forbidden),
+            Self::RuleForbidden(_) => ("rule_forbidden", Class::Forbidden),
             Self::RateLimited { retry_after } => ("rate_limited", Class::Limited { retry_after }),
             Self::QuotaExhausted { retry_after } => {
                 ("quota_exhausted", Class::Limited { retry_after })

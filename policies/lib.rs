@@ -39,6 +39,8 @@ mod chain;
 mod clock;
 mod counter;
 mod denial;
+mod expression;
+mod facts;
 mod hold;
 mod limit;
 mod policy;
@@ -49,6 +51,7 @@ mod request;
 pub mod settings;
 mod signed_in;
 mod units;
+mod upload_intent;
 mod window;
 mod workspace_member;
 
@@ -56,6 +59,10 @@ pub use chain::{Chain, Evaluation, Link, Outcome, Overlooked, Reason};
 pub use clock::{Clock, SystemClock};
 pub use counter::{Dimension, Per};
 pub use denial::{Class, Denial};
+pub use expression::{
+    Condition, EvaluationError, Expression, ExpressionPolicy, ExpressionSettings,
+};
+pub use facts::to_json as facts_to_json;
 pub use hold::{Hold, Permit, Settling};
 pub use limit::LimitState;
 pub use policy::{Deciding, Decision, Evaluating, Facts, Fault, Membership, Pass, Policy, Verdict};
@@ -66,6 +73,7 @@ pub use request::{
     Presented, Purpose, RoutePath, StoreName, Subject, SubjectId, UploadRequest, WorkspaceId,
 };
 pub use signed_in::{SignedIn, SignedInSettings};
-pub use units::Interval;
+pub use units::{ByteCount, Interval};
+pub use upload_intent::{FixedPurpose, UploadIntent, UploadIntentSettings};
 pub use window::{Unit, Window, Windows};
 pub use workspace_member::{WorkspaceMember, WorkspaceMemberSettings};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures_util::future::LocalBoxFuture;
 
 use crate::{
-    Denial, Hold, IdentityName, LimitState, StoreName, Subject, UploadRequest, WorkspaceId,
+    Denial, EvaluationError, Hold, IdentityName, LimitState, StoreName, Subject, UploadRequest,
+    WorkspaceId,
 };
 
 /// One rule of a chain.
@@ -99,6 +100,9 @@ pub enum Fault {
         /// What the backend said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// An expression has no value.
+    #[error(transparent)]
+    Expression(#[from] EvaluationError),
     /// An identity could not be asked who someone is.
     #[error("identity `{identity}`: {source}")]
     Identity {

@@ -6,9 +6,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    Clock, Dimension, Policy, PolicyName, Quota, QuotaSettings, QuotaStore, RateLimit,
-    RateLimitSettings, SignedIn, SignedInSettings, StoreName, WorkspaceMember,
-    WorkspaceMemberSettings, quota::QuotaLimit,
+    Clock, Dimension, Expression, ExpressionPolicy, ExpressionSettings, Policy, PolicyName, Quota,
+    QuotaSettings, QuotaStore, RateLimit, RateLimitSettings, SignedIn, SignedInSettings, StoreName,
+    UploadIntent, UploadIntentSettings, WorkspaceMember, WorkspaceMemberSettings,
+    quota::QuotaLimit,
 };
 
 /// Whether a policy's denials count.
@@ -34,12 +35,15 @@ pub enum OnFailure {
 }
 
 /// What every kind of policy takes.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Common {
     /// Whether its denials count.
     #[serde(default)]
     pub mode: Mode,
+    /// A CEL expression: the policy is skipped unless it is `true`.
+    #[serde(default)]
+    pub when: Option<Expression>,
 }
 
 /// The settings of one policy, by its kind.
@@ -54,6 +58,10 @@ pub enum Kind {
     RateLimit(RateLimitSettings),
     /// So many tokens in a window.
     Quota(QuotaSettings),
+    /// What the client says that it will upload.
+    UploadIntent(UploadIntentSettings),
+    /// A rule in CEL.
+    Expression(ExpressionSettings),
 }
 
 /// Something that a policy needs an earlier one to have found out.
@@ -85,6 +93,8 @@ impl Kind {
             Self::WorkspaceMember(_) => "workspace_member",
             Self::RateLimit(_) => "rate_limit",
             Self::Quota(_) => "quota",
+            Self::UploadIntent(_) => "upload_intent",
+            Self::Expression(_) => "expression",
         }
     }
 
@@ -92,7 +102,7 @@ impl Kind {
     #[must_use]
     pub fn needs(&self) -> Vec<Fact> {
         let (per, by_claim) = match self {
-            Self::SignedIn(_) => return Vec::new(),
+            Self::SignedIn(_) | Self::UploadIntent(_) | Self::Expression(_) => return Vec::new(),
             Self::WorkspaceMember(_) => return vec![Fact::Subject],
             Self::RateLimit(settings) => (settings.per(), false),
             Self::Quota(settings) => (
@@ -116,7 +126,9 @@ impl Kind {
         match self {
             Self::SignedIn(_) => Some(Fact::Subject),
             Self::WorkspaceMember(_) => Some(Fact::Membership),
-            Self::RateLimit(_) | Self::Quota(_) => None,
+            Self::RateLimit(_) | Self::Quota(_) | Self::UploadIntent(_) | Self::Expression(_) => {
+                None
+            }
         }
     }
 
@@ -125,7 +137,11 @@ impl Kind {
     pub fn on_failure(&self) -> OnFailure {
         match self {
             Self::Quota(settings) => settings.on_failure,
-            Self::SignedIn(_) | Self::WorkspaceMember(_) | Self::RateLimit(_) => OnFailure::Deny,
+            Self::Expression(settings) => settings.on_failure,
+            Self::SignedIn(_)
+            | Self::WorkspaceMember(_)
+            | Self::RateLimit(_)
+            | Self::UploadIntent(_) => OnFailure::Deny,
         }
     }
 
@@ -146,6 +162,8 @@ impl Kind {
                 let store = store(settings.store.get_ref());
                 Arc::new(Quota::new(name, settings, store, clock))
             }
+            Self::UploadIntent(settings) => Arc::new(UploadIntent::new(settings)),
+            Self::Expression(settings) => Arc::new(ExpressionPolicy::new(settings, clock)),
         }
     }
 }

@@ -44,6 +44,53 @@ impl<'de> Deserialize<'de> for Interval {
     }
 }
 
+/// A number of bytes as the config writes it, for example `"16KiB"` or `"10MB"`: at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteCount(u64);
+
+impl ByteCount {
+    /// So many bytes, for defaults.
+    #[must_use]
+    pub const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteCount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let size: bytesize::ByteSize = text.parse().map_err(|_| {
+            D::Error::custom(format!(
+                "`{text}` is no size; write for example \"16KiB\" or \"10MB\""
+            ))
+        })?;
+        if size.as_u64() == 0 {
+            Err(D::Error::custom("the size must be more than nothing"))
+        } else {
+            Ok(Self(size.as_u64()))
+        }
+    }
+}
+
+impl JsonSchema for ByteCount {
+    fn schema_name() -> Cow<'static, str> {
+        "ByteCount".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A number of bytes, for example \"16KiB\" or \"10MB\"",
+        })
+    }
+}
+
 impl JsonSchema for Interval {
     fn schema_name() -> Cow<'static, str> {
         "Interval".into()

@@ -4,6 +4,7 @@
 //! `main -> startup -> routes -> issue -> {policies, imgwire}`, `routes -> identity -> policies`,
 //! `stores -> policies`, `error -> policies`.
 
+mod assembly;
 pub mod error;
 pub mod http_client;
 pub mod identity;

@@ -12,22 +12,23 @@ use actix_web::{
     middleware::{Condition, from_fn},
     rt,
 };
-use policies::{Chain, Clock, Link, PolicyName, StoreName, SystemClock};
+use policies::{Clock, StoreName, SystemClock};
 use rustls::ClientConfig;
 use tracing_actix_web::TracingLogger;
 
 use crate::{
-    http_client::{HttpClient, tls_config},
-    identity::{ClientAddress, CrossSite, Identities, KeyRotation, Outbound},
+    assembly,
+    http_client::tls_config,
+    identity::{Identities, KeyRotation},
     imgwire::Client,
     in_flight::InFlight,
     request_id::X_REQUEST_ID,
-    routes::{self, Gate, Route, Worker, envelope, management::Management, session::rotate},
+    routes::{self, Gate, Worker, envelope, management::Management, session::rotate},
     settings::{
         Settings,
         server::{Bind, ServerSettings},
     },
-    stores::{self, OpenError, Store},
+    stores::{self, OpenError},
     telemetry::RootSpan,
 };
 
@@ -102,7 +103,7 @@ impl Application {
             .collect::<Result<Vec<_>, _>>()?;
         let in_flight = InFlight::new(settings.server.max_in_flight.get());
         let tls = tls_config(&settings.authorities);
-        let gate = Arc::new(gate(&settings, &stores, &in_flight, &tls, &clock));
+        let gate = Arc::new(assembly::gate(&settings, &stores, &in_flight, &tls, &clock));
         let identities = gate.identities.clone();
         let grace = settings.server.shutdown_grace.get();
         let management_bind = settings.management.bind.clone();
@@ -182,71 +183,6 @@ async fn drain(in_flight: &InFlight, server: &ServerHandle, grace: Duration) {
     }
     server.stop(false).await;
     tracing::info!("stopped");
-}
-
-fn gate(
-    settings: &Settings,
-    stores: &[(StoreName, Arc<dyn Store>)],
-    in_flight: &InFlight,
-    tls: &Arc<ClientConfig>,
-    clock: &Arc<dyn Clock>,
-) -> Gate {
-    let links: Vec<Link> = settings
-        .policies
-        .iter()
-        .map(|(name, common, kind)| Link {
-            name: name.clone(),
-            kind: kind.name(),
-            mode: common.mode,
-            on_failure: kind.on_failure(),
-            policy: kind.build(name, clock, |wanted| {
-                let store = stores.iter().find(|(name, _)| name == wanted);
-                store
-                    .expect("every store that is named exists, as the settings check")
-                    .1
-                    .clone()
-            }),
-        })
-        .collect();
-    let link = |name: &PolicyName| {
-        let link = links.iter().find(|link| link.name == *name);
-        link.expect("every policy that is named exists, as the settings check")
-            .clone()
-    };
-    let routes = settings
-        .routes
-        .iter()
-        .map(|route| {
-            Arc::new(Route {
-                path: route.path.clone(),
-                chain: Chain::new(route.policies.iter().map(link).collect()),
-            })
-        })
-        .collect();
-    let server = &settings.server;
-    let session = settings.session.as_ref().map(|(session, _)| session);
-    let client_address = ClientAddress::new(&server.trusted_proxies);
-    let outbound = Outbound {
-        http: HttpClient::new(tls.clone()),
-        clock: clock.clone(),
-        metrics: Arc::default(),
-    };
-    Gate {
-        routes,
-        identities: Arc::new(Identities::new(
-            &settings.identities,
-            session,
-            CrossSite::new(&server.allowed_origins),
-            &client_address,
-            &outbound,
-        )),
-        client_address,
-        body_limit: server.body_limit.bytes(),
-        session_ttl: session.map(|session| session.ttl.get()),
-        in_flight: in_flight.clone(),
-        metrics: outbound.metrics,
-        clock: clock.clone(),
-    }
 }
 
 fn serve_public(

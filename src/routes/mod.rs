@@ -15,7 +15,7 @@ use actix_web::{
     http::{Method, header},
     web,
 };
-use policies::{Chain, Clock, RoutePath, UploadRequest};
+use policies::{Chain, Clock, Purpose, RoutePath, UploadRequest};
 
 pub use self::envelope::envelope;
 use crate::{
@@ -57,6 +57,8 @@ pub struct Gate {
 pub struct Route {
     /// Where it is.
     pub path: RoutePath,
+    /// What uploads there are for, whatever a client says.
+    pub purpose: Option<Purpose>,
     /// Who may have a token there.
     pub chain: Chain,
 }
@@ -121,13 +123,14 @@ fn route(request: &HttpRequest) -> &Arc<Route> {
 /// Reads the facts of a request, whose body is `body`.
 fn facts(request: &HttpRequest, body: body::Body) -> Result<UploadRequest, ApiError> {
     let gate = &worker(request).gate;
+    let route = route(request);
     Ok(UploadRequest {
-        route: route(request).path.clone(),
+        route: route.path.clone(),
         workspace: match body.workspace {
             Some(workspace) => Some(workspace),
             None => body::workspace_header(request.headers())?,
         },
-        purpose: body.purpose,
+        purpose: body.purpose.or_else(|| route.purpose.clone()),
         file: body.file,
         ip: gate.client_address.of(request),
         credentials: Box::new(HttpCredentials {

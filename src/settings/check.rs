@@ -52,7 +52,14 @@ pub(super) fn references(
                     reader.fault(settings.store.span(), format!("{path}.store"), message);
                 }
             }
-            Some((_, Kind::WorkspaceMember(_) | Kind::RateLimit(_))) | None => {}
+            // What could not be read is not missing.
+            Some((_, Kind::UploadIntent(settings)))
+                if settings.is_empty() && !reader.has_fault(&path) =>
+            {
+                let message = "checks nothing: name `purposes`, `mime_types` or `max_size`";
+                reader.fault(policy.place.clone(), path, message);
+            }
+            Some(_) | None => {}
         }
     }
     check_paths(reader, routes);

@@ -153,6 +153,7 @@ fn read(
                 let policies = route.policies.into_inner().into_iter();
                 Route {
                     path: route.path.into_inner(),
+                    purpose: route.purpose,
                     policies: policies.map(Spanned::into_inner).collect(),
                 }
             })
@@ -278,8 +279,11 @@ fn policy(reader: &mut Reader, path: &str, mut value: Value<'_>) -> Option<(Comm
         "workspace_member" => reader.table(path, value).map(Kind::WorkspaceMember),
         "rate_limit" => reader.table(path, value).map(Kind::RateLimit),
         "quota" => reader.table(path, value).map(Kind::Quota),
+        "upload_intent" => reader.table(path, value).map(Kind::UploadIntent),
+        "expression" => reader.table(path, value).map(Kind::Expression),
         _ => {
-            let known = "`signed_in`, `workspace_member`, `rate_limit`, `quota`";
+            let known = "`signed_in`, `workspace_member`, `rate_limit`, `quota`, `upload_intent`, \
+                         `expression`";
             unknown_kind(reader, path, &kind, known);
             None
         }
@@ -291,10 +295,12 @@ fn policy(reader: &mut Reader, path: &str, mut value: Value<'_>) -> Option<(Comm
 fn common<'t>(reader: &mut Reader, path: &str, value: &mut Value<'t>) -> Option<Common> {
     let place = value.span();
     let mut shared = DeTable::new();
-    if let DeValue::Table(table) = value.get_mut()
-        && let Some((key, mode)) = table.remove_entry("mode")
-    {
-        shared.insert(key, mode);
+    if let DeValue::Table(table) = value.get_mut() {
+        for name in ["mode", "when"] {
+            if let Some((key, entry)) = table.remove_entry(name) {
+                shared.insert(key, entry);
+            }
+        }
     }
     reader.table(path, Spanned::new(place, DeValue::Table(shared)))
 }

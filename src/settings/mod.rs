@@ -20,7 +20,7 @@ pub mod telemetry;
 pub mod urls;
 
 use policies::{
-    IdentityName, PolicyName, RoutePath, StoreName,
+    IdentityName, PolicyName, Purpose, RoutePath, StoreName,
     settings::{Common, Kind},
 };
 use secrecy::SecretString;
@@ -89,6 +89,8 @@ pub enum Identity {
 pub struct Route {
     /// Where it is.
     pub path: RoutePath,
+    /// What uploads there are for, whatever a client says.
+    pub purpose: Option<Purpose>,
     /// Its policies, in order.
     pub policies: Vec<PolicyName>,
 }

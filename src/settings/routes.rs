@@ -1,6 +1,6 @@
 //! `[[routes]]`: which path has which chain.
 
-use policies::{PolicyName, RoutePath};
+use policies::{PolicyName, Purpose, RoutePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_spanned::Spanned;
@@ -13,6 +13,9 @@ pub(super) struct RouteSettings {
     #[serde(default = "default_path", deserialize_with = "path")]
     #[schemars(with = "Option<String>")]
     pub(super) path: Spanned<RoutePath>,
+    /// What uploads there are for: a body that says another purpose is refused.
+    #[serde(default)]
+    pub(super) purpose: Option<Purpose>,
     /// Names of policies, in the order in which they are asked.
     #[schemars(with = "Vec<PolicyName>", length(min = 1))]
     pub(super) policies: Spanned<Vec<Spanned<PolicyName>>>,

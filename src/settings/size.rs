@@ -1,12 +1,12 @@
-//! Sizes as the config writes them.
+//! Sizes of what is kept in memory.
 
-use std::borrow::Cow;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use policies::ByteCount;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-/// A number of bytes, for example `"16KiB"` or `"10MB"`: at least one, at most 64 MiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A number of bytes, for example `"16KiB"`: at least one, at most 64 MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "ByteCount")]
 pub struct Size(usize);
 
 const LARGEST: usize = 64 << 20;
@@ -27,29 +27,11 @@ impl Size {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        let size: bytesize::ByteSize = text.parse().map_err(|_| {
-            D::Error::custom(format!(
-                "`{text}` is no size; write for example \"16KiB\" or \"10MB\""
-            ))
-        })?;
-        usize::try_from(size.as_u64())
+        let count = ByteCount::deserialize(deserializer)?;
+        usize::try_from(count.bytes())
             .ok()
-            .filter(|bytes| (1..=LARGEST).contains(bytes))
+            .filter(|bytes| *bytes <= LARGEST)
             .map(Self)
-            .ok_or_else(|| D::Error::custom("the size must be between 1 byte and 64 MiB"))
-    }
-}
-
-impl JsonSchema for Size {
-    fn schema_name() -> Cow<'static, str> {
-        "Size".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "description": "A number of bytes, for example \"16KiB\" or \"10MB\"",
-        })
+            .ok_or_else(|| D::Error::custom("the size must be at most 64 MiB"))
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct Recipe {
     pub(crate) more: String,
     pub(crate) policies: String,
     pub(crate) chain: String,
+    /// More routes.
+    pub(crate) routes: String,
     pub(crate) base_url: Option<String>,
     /// Where it listens; a free port where nothing is said.
     pub(crate) bind: Option<String>,
@@ -83,6 +85,7 @@ impl Default for Recipe {
             more: String::new(),
             policies: POLICIES.to_owned(),
             chain: r#"["signed-in", "member", "burst", "daily"]"#.to_owned(),
+            routes: String::new(),
             base_url: None,
             bind: None,
             secrets: secrets
@@ -120,6 +123,7 @@ impl Recipe {
             more,
             policies,
             chain,
+            routes,
             ..
         } = self;
         let bind = self.bind.as_deref().unwrap_or("127.0.0.1:0");
@@ -151,6 +155,7 @@ impl Recipe {
             [[routes]]
             path = "{ROUTE}"
             policies = {chain}
+            {routes}
             "#,
             database.display()
         )

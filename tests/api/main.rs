@@ -25,6 +25,7 @@ mod providers;
 mod proxies;
 mod real_parts;
 mod remote;
+mod rules;
 mod service;
 mod sessions;
 mod signing;

@@ -9,8 +9,8 @@ use std::{
 use futures_util::future::{LocalBoxFuture, ready};
 use jiff::Timestamp;
 use policies::{
-    Clock, Credentials, Fault, IdentityName, Link, Policy, PolicyName, Presented, RoutePath,
-    UploadRequest,
+    Clock, Credentials, Deciding, Decision, Denial, Evaluating, Fault, IdentityName, Link, Policy,
+    PolicyName, Presented, RoutePath, UploadRequest, Verdict,
     settings::{Mode, OnFailure},
 };
 
@@ -41,6 +41,7 @@ pub(crate) fn link(name: &str, policy: Arc<dyn Policy>) -> Link {
         kind: "test",
         mode: Mode::Enforce,
         on_failure: OnFailure::Deny,
+        when: None,
         policy,
     }
 }
@@ -62,5 +63,16 @@ impl Clock for StoppedClock {
 
     fn elapsed(&self) -> Duration {
         *self.0.lock().unwrap()
+    }
+}
+
+/// Lets nobody in.
+pub(crate) struct Deny;
+
+impl Policy for Deny {
+    fn decide<'a>(&'a self, _: Evaluating<'a>) -> Deciding<'a> {
+        Box::pin(ready(Ok(Decision::from(Verdict::Deny(
+            Denial::NotSignedIn,
+        )))))
     }
 }

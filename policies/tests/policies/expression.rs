@@ -1,0 +1,264 @@
+//! Expressions: what they see, what they refuse to be, and that they end.
+
+use std::sync::Arc;
+
+use policies::{
+    Chain, Condition, DeclaredFile, Denial, Expression, Facts, IdentityName, Membership, Outcome,
+    Pass, Purpose, Reason, Subject, SubjectId, SystemClock, UploadRequest, WorkspaceId,
+    settings::{Mode, OnFailure},
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::helpers::{link, request_from};
+
+fn facts(claims: &Value) -> Facts {
+    Facts {
+        subject: Some(Arc::new(Subject {
+            id: SubjectId::parse("user_1").unwrap(),
+            identity: IdentityName::parse("app").unwrap(),
+            claims: claims.as_object().unwrap().clone(),
+            expires_at: None,
+        })),
+        membership: Some(Membership {
+            workspace: WorkspaceId::parse("ws_1").unwrap(),
+            role: Some("owner".to_owned()),
+        }),
+    }
+}
+
+fn request() -> UploadRequest {
+    let mut request = request_from(1);
+    request.purpose = Some(Purpose::parse("avatar").unwrap());
+    request.file = Some(DeclaredFile {
+        name: Some("me.png".to_owned()),
+        mime_type: None,
+        size: Some(48_213),
+    });
+    request
+}
+
+fn value(text: &str, claims: &Value) -> Result<bool, String> {
+    let expression = Expression::parse(text).unwrap_or_else(|fault| panic!("{text}: {fault}"));
+    let condition = Condition::new(expression, Arc::new(SystemClock::new()));
+    condition
+        .holds(&request(), &facts(claims))
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn expressions_see_the_facts() {
+    let claims = json!({
+        "plan": "pro", "age": 17, "score": 0.5, "suspended": false, "nothing": null,
+        "groups": ["a", "b"], "org": { "name": "acme" }, "https://app.example.com/role": "x",
+    });
+    for text in [
+        "true",
+        "subject.id == 'user_1' && subject.identity == 'app'",
+        "subject.claims.plan in ['pro', 'team'] || workspace.role == 'owner'",
+        "subject.claims.age >= 17 && subject.claims.score < 1.0",
+        "!subject.claims.suspended && subject.claims.nothing == null",
+        "'b' in subject.claims.groups && size(subject.claims.groups) == 2",
+        "subject.claims.org.name.startsWith('ac')",
+        "subject.claims['https://app.example.com/role'] == 'x'",
+        "workspace.id == 'ws_1'",
+        "request.purpose == 'avatar' && request.route == '/api/imgwire/upload-token'",
+        "request.file.name.endsWith('.png') && request.file.size < 50000",
+        "request.ip.matches('^[0-9.]+$')",
+        "request.time > timestamp('2020-01-01T00:00:00Z')",
+        "has(subject.claims.plan) && !has(subject.claims.absent)",
+        "!has(request.file.mime_type) && has(request.file.size)",
+        "subject.claims.groups.exists(group, group == 'a')",
+        "type(subject.claims.plan) == string",
+    ] {
+        assert_eq!(value(text, &claims), Ok(true), "{text}");
+    }
+    for text in [
+        "false",
+        "1 + 1",
+        "'true'",
+        "null",
+        "[true]",
+        "subject.claims",
+        "subject.claims.plan == 1",
+        "workspace.role in ['viewer']",
+    ] {
+        assert_eq!(value(text, &claims), Ok(false), "{text}");
+    }
+}
+
+#[test]
+fn what_is_missing_or_of_another_type_has_no_value() {
+    let claims = json!({ "plan": null, "age": "17", "groups": "a" });
+    for text in [
+        "subject.claims.absent == 'x'",
+        "subject.claims.age >= 17",
+        "subject.claims.plan.startsWith('p')",
+        "subject.claims.groups.exists(group, group == 'a')",
+        "request.file.mime_type == 'image/png'",
+        "1 / 0 == 1",
+        "int('x') == 1",
+        "subject.claims.age.matches('(')",
+    ] {
+        assert!(value(text, &claims).is_err(), "{text}");
+    }
+    // Where the rest decides, it does not matter (CEL's logical operators).
+    assert_eq!(
+        value("subject.claims.absent == 'x' || true", &claims),
+        Ok(true)
+    );
+    assert_eq!(
+        value("false && subject.claims.absent == 'x'", &claims),
+        Ok(false)
+    );
+}
+
+#[test]
+fn facts_that_nobody_found_out_are_missing() {
+    let text = "!has(subject.id) && !has(workspace.id) && !has(request.file)";
+    let condition = Condition::new(
+        Expression::parse(text).unwrap(),
+        Arc::new(SystemClock::new()),
+    );
+    assert_eq!(
+        condition.holds(&request_from(1), &Facts::default()),
+        Ok(true)
+    );
+}
+
+#[test]
+fn what_cannot_be_an_expression_is_refused_with_its_place() {
+    let nested = format!("{}1{}", "(".repeat(1000), ")".repeat(1000));
+    for (text, fault) in [
+        ("", "line"),
+        ("subject.claims.plan ==", "line 1, column"),
+        ("true &&\n  subject..id", "line 2, column"),
+        ("subjects.id == 'x'", "`subjects` is no fact"),
+        ("subject.id == id", "`id` is no fact"),
+        ("[1].all(x, y == x)", "`y` is no fact"),
+        ("Subject{id: 'x'}.id == 'x'", "is no type"),
+        (
+            "subject.claims.a.all(x, subject.claims.a.all(y, x == y))",
+            "walks a list for each entry",
+        ),
+        (&"true || ".repeat(1000), "longer than 4096 bytes"),
+        (nested.as_str(), "nested deeper"),
+        (&"!".repeat(200), "nested deeper"),
+        (&vec!["1"; 1000].join("+"), "nested deeper"),
+        (&format!("{}1", "true ? 1 : ".repeat(60)), "nested deeper"),
+    ] {
+        let found = Expression::parse(text).unwrap_err();
+        assert!(found.contains(fault), "{text}: {found}");
+    }
+}
+
+#[test]
+fn the_worst_that_fits_ends_soon() {
+    let many: Vec<_> = (0..4000).collect();
+    let long = "x".repeat(100_000);
+    let claims = json!({ "many": many, "long": long });
+    let doubled = format!("size({}) > 0", ["subject.claims.long"; 35].join(" + "));
+    for text in [
+        "subject.claims.many.all(x, x in subject.claims.many)",
+        "subject.claims.many.map(x, string(x) + subject.claims.long).size() > 0",
+        "subject.claims.long.matches('(x+x+)+y')",
+        "subject.claims.long.matches('^(x|x)*$')",
+        doubled.as_str(),
+    ] {
+        let started = std::time::Instant::now();
+        let _ = value(text, &claims);
+        assert!(
+            started.elapsed().as_secs() < 20,
+            "{text}: {:?}",
+            started.elapsed()
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_text_makes_the_parser_or_the_evaluation_panic(
+        text in prop_oneof![
+            "\\PC{0,120}",
+            "[a-z0-9.()\\[\\]{}'\"=<>!&|?:,+*/% -]{0,200}",
+            prop::collection::vec(prop::sample::select(vec![
+                "subject", "workspace", "request", ".claims", ".id", ".all(", "x, ", ")", "(", "[", "]",
+                "{", "}", " && ", " || ", "!", " in ", "==", "'a'", "1", "-", "?", ":", "has(", "size(",
+                ".matches(", "timestamp(", "duration(", "9223372036854775807", "b'\\xff'", "\\u0000",
+            ]), 0..40).prop_map(|parts| parts.concat()),
+        ]
+    ) {
+        if let Ok(expression) = Expression::parse(&text) {
+            let condition = Condition::new(expression, Arc::new(SystemClock::new()));
+            let _ = condition.holds(&request(), &facts(&json!({ "a": [1, "b", null] })));
+        }
+    }
+}
+
+/// A chain of one policy, which denies, with a condition.
+async fn with_condition(when: &str, on_failure: OnFailure, mode: Mode) -> (Outcome, usize) {
+    let clock = Arc::new(SystemClock::new());
+    let mut link = link("first", Arc::new(crate::helpers::Deny));
+    link.when = Some(Condition::new(Expression::parse(when).unwrap(), clock));
+    link.on_failure = on_failure;
+    link.mode = mode;
+    let evaluation = Chain::new(vec![link])
+        .evaluate(&request(), Pass::Issue)
+        .await;
+    let faults = evaluation.overlooked.iter();
+    let faults = faults.filter(|overlooked| matches!(overlooked.reason, Reason::Fault(_)));
+    (evaluation.outcome, faults.count())
+}
+
+#[test]
+fn a_policy_is_skipped_unless_its_condition_is_true() {
+    futures_util::FutureExt::now_or_never(async {
+        for (when, is_asked) in [
+            ("true", true),
+            ("request.purpose == 'avatar'", true),
+            ("request.purpose == 'banner'", false),
+            ("'yes'", false),
+        ] {
+            let (outcome, _) = with_condition(when, OnFailure::Deny, Mode::Enforce).await;
+            assert_eq!(
+                matches!(
+                    outcome,
+                    Outcome::Denied {
+                        denial: Denial::NotSignedIn,
+                        ..
+                    }
+                ),
+                is_asked,
+                "{when}"
+            );
+        }
+        let broken = "subject.id == 'x'";
+        let (outcome, _) = with_condition(broken, OnFailure::Deny, Mode::Enforce).await;
+        assert!(matches!(outcome, Outcome::Faulted { .. }));
+        let (outcome, faults) = with_condition(broken, OnFailure::Allow, Mode::Enforce).await;
+        assert!(matches!(outcome, Outcome::Allowed(_)) && faults == 1);
+        let (outcome, faults) = with_condition(broken, OnFailure::Deny, Mode::Observe).await;
+        assert!(matches!(outcome, Outcome::Allowed(_)) && faults == 1);
+    })
+    .expect("nothing waits");
+}
+
+#[test]
+fn the_deepest_that_is_taken_fits_on_the_stack_of_a_worker() {
+    let clauses = |count: usize| vec!["subject.id != 'x'"; count].join(" && ");
+    let deepest = (1..200)
+        .take_while(|count| Expression::parse(&clauses(*count)).is_ok())
+        .last()
+        .unwrap();
+    assert!(deepest >= 30, "{deepest}");
+    for text in [
+        clauses(deepest),
+        vec!["1"; 39].join("+") + " == 39",
+        format!("{}true{}", "(".repeat(39), ")".repeat(39)),
+        format!("{}true", "!".repeat(38)),
+    ] {
+        assert_eq!(value(&text, &json!({})), Ok(true), "{text}");
+    }
+}

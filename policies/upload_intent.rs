@@ -1,0 +1,181 @@
+//! `upload_intent`: what the client says that it will upload.
+//!
+//! It is the client's word: nobody has seen the bytes. What binds them are the limits of the Client Key at
+//! Imgwire; this policy gives the user an answer before the upload, and tells flows of an app apart.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::{
+    ByteCount, Deciding, Decision, Denial, Evaluating, Policy, Purpose, UploadRequest, Verdict,
+};
+
+/// The media types that Imgwire supports.
+const SUPPORTED: [&str; 10] = [
+    "image/avif",
+    "image/bmp",
+    "image/gif",
+    "image/heic",
+    "image/jpeg",
+    "image/jxl",
+    "image/png",
+    "image/tiff",
+    "image/vnd.microsoft.icon",
+    "image/webp",
+];
+
+/// Settings of `kind = "upload_intent"`: at least one of them.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UploadIntentSettings {
+    /// The purposes that are allowed; one must be named then.
+    #[serde(default)]
+    pub purposes: Option<NonEmpty<Purpose>>,
+    /// The media types that are allowed; the file's must be named then.
+    #[serde(default)]
+    pub mime_types: Option<NonEmpty<MimeType>>,
+    /// The largest file, for example `"5MB"`; its size must be named then.
+    #[serde(default)]
+    pub max_size: Option<ByteCount>,
+}
+
+impl UploadIntentSettings {
+    /// Whether anything is checked at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.purposes.is_none() && self.mime_types.is_none() && self.max_size.is_none()
+    }
+}
+
+/// A list with something in it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "Vec<T>")]
+#[schemars(with = "Vec<T>")]
+pub struct NonEmpty<T>(Vec<T>);
+
+impl<T> TryFrom<Vec<T>> for NonEmpty<T> {
+    type Error = &'static str;
+
+    fn try_from(list: Vec<T>) -> Result<Self, Self::Error> {
+        if list.is_empty() {
+            Err("must name at least one")
+        } else {
+            Ok(Self(list))
+        }
+    }
+}
+
+/// A media type that Imgwire supports, in lower case and without parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
+pub struct MimeType(&'static str);
+
+impl<'de> Deserialize<'de> for MimeType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::of(&text).ok_or_else(|| {
+            let known = SUPPORTED.join("`, `");
+            D::Error::custom(format!(
+                "`{text}` is no type that Imgwire supports; there are `{known}`"
+            ))
+        })
+    }
+}
+
+impl MimeType {
+    /// The type that a client means: case and parameters make no difference (RFC 9110, 8.3.1).
+    fn of(text: &str) -> Option<Self> {
+        let bare = text.split(';').next().unwrap_or_default().trim();
+        let supported = SUPPORTED.iter();
+        supported
+            .copied()
+            .find(|supported| supported.eq_ignore_ascii_case(bare))
+            .map(Self)
+    }
+}
+
+/// Checks the declared purpose and file.
+pub struct UploadIntent {
+    settings: UploadIntentSettings,
+}
+
+impl UploadIntent {
+    /// Builds the policy.
+    #[must_use]
+    pub fn new(settings: &UploadIntentSettings) -> Self {
+        Self {
+            settings: settings.clone(),
+        }
+    }
+
+    fn check(&self, request: &UploadRequest) -> Result<(), Denial> {
+        let UploadIntentSettings {
+            purposes,
+            mime_types,
+            max_size,
+        } = &self.settings;
+        if let Some(NonEmpty(purposes)) = purposes {
+            match &request.purpose {
+                Some(purpose) if purposes.contains(purpose) => {}
+                Some(purpose) => {
+                    let reason = format!("the purpose `{purpose}` is not allowed");
+                    return Err(Denial::PurposeForbidden(reason));
+                }
+                None => {
+                    let reason = "no purpose was named".to_owned();
+                    return Err(Denial::PurposeForbidden(reason));
+                }
+            }
+        }
+        let file = request.file.as_ref();
+        if let Some(NonEmpty(allowed)) = mime_types {
+            let declared = file.and_then(|file| file.mime_type.as_deref());
+            let declared = declared.ok_or(Denial::FileRequired("the file's type"))?;
+            let is_allowed = MimeType::of(declared).is_some_and(|found| allowed.contains(&found));
+            if !is_allowed {
+                return Err(Denial::FileTypeForbidden(format!(
+                    "files of type `{}` are not allowed",
+                    declared.escape_debug()
+                )));
+            }
+        }
+        if let Some(most) = max_size {
+            let declared = file.and_then(|file| file.size);
+            let declared = declared.ok_or(Denial::FileRequired("the file's size"))?;
+            if declared > most.bytes() {
+                let most = most.bytes();
+                return Err(Denial::FileTooLarge { declared, most });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Policy for UploadIntent {
+    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
+        Box::pin(async move {
+            let checked = self.check(evaluating.request);
+            Ok(Decision::from(match checked {
+                Ok(()) => Verdict::Allow,
+                Err(denial) => Verdict::Deny(denial),
+            }))
+        })
+    }
+}
+
+/// The purpose that a route has for all its requests: a body that says another is refused.
+pub struct FixedPurpose(pub Purpose);
+
+impl Policy for FixedPurpose {
+    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
+        Box::pin(async move {
+            let purpose = evaluating.request.purpose.as_ref();
+            Ok(Decision::from(match purpose {
+                Some(purpose) if *purpose != self.0 => Verdict::Deny(Denial::PurposeForbidden(
+                    format!("this route is for `{}`, the body says `{purpose}`", self.0),
+                )),
+                _ => Verdict::Allow,
+            }))
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! Puts policies, chains and identities together, as the settings say.
+
+use std::sync::Arc;
+
+use policies::{
+    Chain, Clock, Condition, FixedPurpose, Link, PolicyName, StoreName,
+    settings::{Mode, OnFailure},
+};
+use rustls::ClientConfig;
+
+use crate::{
+    http_client::HttpClient,
+    identity::{ClientAddress, CrossSite, Identities, Outbound},
+    in_flight::InFlight,
+    routes::{Gate, Route},
+    settings::{self, Settings},
+    stores::Store,
+};
+
+/// Builds the policies, the chains of the routes and the identities of `settings`, on stores that are open.
+pub(crate) fn gate(
+    settings: &Settings,
+    stores: &[(StoreName, Arc<dyn Store>)],
+    in_flight: &InFlight,
+    tls: &Arc<ClientConfig>,
+    clock: &Arc<dyn Clock>,
+) -> Gate {
+    let links: Vec<Link> = settings
+        .policies
+        .iter()
+        .map(|(name, common, kind)| Link {
+            name: name.clone(),
+            kind: kind.name(),
+            mode: common.mode,
+            on_failure: kind.on_failure(),
+            when: common
+                .when
+                .clone()
+                .map(|when| Condition::new(when, clock.clone())),
+            policy: kind.build(name, clock, |wanted| {
+                let store = stores.iter().find(|(name, _)| name == wanted);
+                store
+                    .expect("every store that is named exists, as the settings check")
+                    .1
+                    .clone()
+            }),
+        })
+        .collect();
+    let link = |name: &PolicyName| {
+        let link = links.iter().find(|link| link.name == *name);
+        link.expect("every policy that is named exists, as the settings check")
+            .clone()
+    };
+    let routes = settings
+        .routes
+        .iter()
+        .map(|route| {
+            Arc::new(Route {
+                path: route.path.clone(),
+                purpose: route.purpose.clone(),
+                chain: chain(route, route.policies.iter().map(link).collect()),
+            })
+        })
+        .collect();
+    let server = &settings.server;
+    let session = settings.session.as_ref().map(|(session, _)| session);
+    let client_address = ClientAddress::new(&server.trusted_proxies);
+    let outbound = Outbound {
+        http: HttpClient::new(tls.clone()),
+        clock: clock.clone(),
+        metrics: Arc::default(),
+    };
+    Gate {
+        routes,
+        identities: Arc::new(Identities::new(
+            &settings.identities,
+            session,
+            CrossSite::new(&server.allowed_origins),
+            &client_address,
+            &outbound,
+        )),
+        client_address,
+        body_limit: server.body_limit.bytes(),
+        session_ttl: session.map(|session| session.ttl.get()),
+        in_flight: in_flight.clone(),
+        metrics: outbound.metrics,
+        clock: clock.clone(),
+    }
+}
+
+/// The policies of a route in their order. Those of a route with a purpose refuse another one, as soon as it is
+/// known who asks.
+fn chain(route: &settings::Route, mut links: Vec<Link>) -> Chain {
+    if let Some(purpose) = &route.purpose {
+        let signed_in = links.iter().rposition(|link| link.kind == "signed_in");
+        let link = Link {
+            name: PolicyName::parse("purpose").expect("the text is a valid name"),
+            kind: "purpose",
+            mode: Mode::Enforce,
+            on_failure: OnFailure::Deny,
+            when: None,
+            policy: Arc::new(FixedPurpose(purpose.clone())),
+        };
+        links.insert(signed_in.map_or(0, |index| index + 1), link);
+    }
+    Chain::new(links)
+}

@@ -1,0 +1,232 @@
+//! Rules of an app's own: flows, declared files, expressions.
+
+use actix_web::http::Method;
+use serde_json::{Value, json};
+
+use crate::helpers::{Answer, ROUTE, Recipe, TestApp, Token};
+
+const AVATAR_ROUTE: &str = "/api/imgwire/avatar-token";
+
+/// A gate with these policies after `signed-in`.
+fn with(policies: &str, chain: &str) -> Recipe {
+    Recipe {
+        policies: format!(
+            "[policies.signed-in]\nkind = \"signed_in\"\naccept = [\"app\"]\n{policies}"
+        ),
+        chain: chain.to_owned(),
+        ..Recipe::default()
+    }
+}
+
+async fn send(app: &TestApp, route: &str, body: &Value) -> Answer {
+    let request = app.request(Method::POST, route);
+    request.bearer(&Token::of("user_1").sign()).json(body).await
+}
+
+#[actix_web::test]
+async fn a_declared_file_is_checked_by_purpose_type_and_size() {
+    let policies = r#"
+        [policies.avatars]
+        kind = "upload_intent"
+        purposes = ["avatar", "banner"]
+        mime_types = ["image/png", "IMAGE/JPEG"]
+        max_size = "5MB"
+    "#;
+    let app = with(policies, r#"["signed-in", "avatars"]"#).start().await;
+    let file = |mime_type: Value, size: Value| json!({ "purpose": "avatar", "file": { "mimeType": mime_type, "size": size } });
+    for (body, code) in [
+        (file(json!("image/png"), json!(48_213)), ""),
+        (file(json!("image/png"), json!(5_000_000)), ""),
+        (file(json!("Image/PNG"), json!(1)), ""),
+        (file(json!(" image/jpeg ; q=1"), json!(0)), ""),
+        (file(json!("image/png"), json!(5_000_001)), "file_too_large"),
+        (file(json!("image/png"), json!(u64::MAX)), "file_too_large"),
+        (file(json!("image/gif"), json!(1)), "file_type_forbidden"),
+        (file(json!("text/html"), json!(1)), "file_type_forbidden"),
+        (file(json!(""), json!(1)), "file_type_forbidden"),
+        (file(json!(null), json!(1)), "file_required"),
+        (file(json!("image/png"), json!(null)), "file_required"),
+        (json!({ "purpose": "avatar" }), "file_required"),
+        (json!({ "purpose": "avatar", "file": {} }), "file_required"),
+        (json!({ "purpose": "other" }), "purpose_forbidden"),
+        (json!({}), "purpose_forbidden"),
+    ] {
+        let answer = send(&app, ROUTE, &body).await;
+        assert_eq!(answer.code(), code, "{body}");
+        assert_eq!(
+            answer.status.as_u16(),
+            if code.is_empty() { 200 } else { 403 }
+        );
+    }
+    let empty = app.ask_as(&Token::of("user_1")).await;
+    empty.assert_error(403, "purpose_forbidden");
+}
+
+/// Two routes of one gate: the usual one, and one for avatars.
+fn two_routes(policies: &str, chain: &str) -> Recipe {
+    let recipe = with(policies, chain);
+    Recipe {
+        routes: format!(
+            "[[routes]]\npath = \"{AVATAR_ROUTE}\"\npurpose = \"avatar\"\npolicies = {chain}"
+        ),
+        ..recipe
+    }
+}
+
+#[actix_web::test]
+async fn a_route_has_its_purpose_and_refuses_another_one() {
+    let policies = r#"
+        [policies.avatars]
+        kind = "upload_intent"
+        purposes = ["avatar"]
+    "#;
+    let app = two_routes(policies, r#"["signed-in", "avatars"]"#)
+        .start()
+        .await;
+    send(&app, AVATAR_ROUTE, &json!({})).await.assert_token();
+    send(&app, AVATAR_ROUTE, &json!({ "purpose": "avatar" }))
+        .await
+        .assert_token();
+    send(&app, AVATAR_ROUTE, &json!({ "purpose": "banner" }))
+        .await
+        .assert_error(403, "purpose_forbidden");
+    send(&app, ROUTE, &json!({}))
+        .await
+        .assert_error(403, "purpose_forbidden");
+    // Who is not signed in is told so first.
+    let nobody = app.request(Method::POST, AVATAR_ROUTE);
+    let answer = nobody.json(&json!({ "purpose": "banner" })).await;
+    answer.assert_error(401, "not_signed_in");
+}
+
+#[actix_web::test]
+async fn routes_that_name_one_policy_share_its_counters() {
+    let policies = r#"
+        [policies.burst]
+        kind = "rate_limit"
+        per = ["user"]
+        limit = 3
+        period = "1h"
+        [policies.daily]
+        kind = "quota"
+        per = ["user"]
+        limit = 2
+        window = "day"
+        store = "main"
+    "#;
+    for (policy, limit, code) in [
+        ("burst", 3, "rate_limited"),
+        ("daily", 2, "quota_exhausted"),
+    ] {
+        let app = two_routes(policies, &format!("[\"signed-in\", \"{policy}\"]"))
+            .start()
+            .await;
+        for number in 0..limit {
+            let route = if number % 2 == 0 { ROUTE } else { AVATAR_ROUTE };
+            send(&app, route, &json!({})).await.assert_token();
+        }
+        send(&app, ROUTE, &json!({})).await.assert_error(429, code);
+        send(&app, AVATAR_ROUTE, &json!({}))
+            .await
+            .assert_error(429, code);
+    }
+}
+
+#[actix_web::test]
+async fn an_expression_decides_by_claims_and_says_no_more_than_its_code() {
+    let policies = r#"
+        [policies.member]
+        kind = "workspace_member"
+        claim = "workspaces"
+        [policies.paying]
+        kind = "expression"
+        allow = "subject.claims.plan in ['pro', 'team'] || workspace.role == 'owner'"
+    "#;
+    let app = with(policies, r#"["signed-in", "member", "paying"]"#)
+        .start()
+        .await;
+    let member = |plan: Value, role: &str| {
+        Token::of("user_1")
+            .with("plan", plan)
+            .with("workspaces", json!([{ "id": "ws_1", "role": role }]))
+    };
+    app.ask_as(&member(json!("pro"), "viewer"))
+        .await
+        .assert_token();
+    app.ask_as(&member(json!("free"), "owner"))
+        .await
+        .assert_token();
+    app.ask_as(&member(json!("free"), "viewer"))
+        .await
+        .assert_error(403, "rule_forbidden");
+    // A claim that is missing: the rest may decide, or nobody can tell.
+    app.ask_as(&member(json!("pro"), "owner").without("plan"))
+        .await
+        .assert_token();
+    let fault = r#"imgwire_gate_decisions_total{route="/api/imgwire/upload-token",outcome="faulted",policy="paying",code="internal"}"#;
+    assert_eq!(app.metric(fault).await, 0.0);
+    app.ask_as(&member(json!("pro"), "viewer").without("plan"))
+        .await
+        .assert_error(500, "internal");
+    assert_eq!(app.metric(fault).await, 1.0);
+}
+
+#[actix_web::test]
+async fn a_suspended_user_is_refused() {
+    let policies = r#"
+        [policies.not-suspended]
+        kind = "expression"
+        allow = "!has(subject.claims.suspended) || !subject.claims.suspended"
+    "#;
+    let app = with(policies, r#"["signed-in", "not-suspended"]"#)
+        .start()
+        .await;
+    app.ask_as(&Token::of("user_1")).await.assert_token();
+    let suspended = Token::of("user_1").with("suspended", json!(true));
+    app.ask_as(&suspended)
+        .await
+        .assert_error(403, "rule_forbidden");
+    let allowed = Token::of("user_1").with("suspended", json!(false));
+    app.ask_as(&allowed).await.assert_token();
+}
+
+#[actix_web::test]
+async fn a_policy_with_a_condition_is_skipped_unless_it_is_true() {
+    let policies = r#"
+        [policies.free-only]
+        kind = "rate_limit"
+        per = ["user"]
+        limit = 1
+        period = "1h"
+        when = "!has(subject.claims.plan) || subject.claims.plan == 'free'"
+    "#;
+    let app = with(policies, r#"["signed-in", "free-only"]"#)
+        .start()
+        .await;
+    let free = Token::of("user_1");
+    app.ask_as(&free).await.assert_token();
+    app.ask_as(&free).await.assert_error(429, "rate_limited");
+    let paying = Token::of("user_1").with("plan", json!("pro"));
+    for _ in 0..3 {
+        let answer = app.ask_as(&paying).await;
+        answer.assert_token();
+        assert_eq!(
+            answer.header("ratelimit"),
+            "",
+            "a limit that was not asked is not told"
+        );
+    }
+}
+
+#[actix_web::test]
+async fn on_failure_allow_and_observing_let_a_broken_expression_pass() {
+    for more in [r#"on_failure = "allow""#, r#"mode = "observe""#] {
+        let policies = format!(
+            "[policies.broken]\nkind = \"expression\"\nallow = \"subject.claims.absent\"\n{more}"
+        );
+        let app = with(&policies, r#"["signed-in", "broken"]"#).start().await;
+        app.ask_as(&Token::of("user_1")).await.assert_token();
+        let overlooked = r#"imgwire_gate_decisions_total{route="/api/imgwire/upload-token",outcome="fault_overlooked",policy="broken",code="internal"}"#;
+        assert_eq!(app.metric(overlooked).await, 1.0);
+    }
+}
