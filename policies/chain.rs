@@ -1,9 +1,9 @@
 //! The policies of a route, in order.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Condition, Decision, Denial, Evaluating, Facts, Fault, LimitState, Pass, Permit, Policy,
+    Clock, Condition, Decision, Denial, Evaluating, Facts, Fault, LimitState, Pass, Permit, Policy,
     PolicyName, UploadRequest, Verdict,
     hold::Held,
     settings::{Mode, OnFailure},
@@ -63,6 +63,57 @@ pub enum Outcome {
     },
 }
 
+/// What each policy said, for someone who asks why.
+pub struct Trace<'a> {
+    clock: &'a dyn Clock,
+    steps: Vec<Step>,
+}
+
+/// What one policy said.
+#[derive(Debug)]
+pub struct Step {
+    /// The policy.
+    pub policy: PolicyName,
+    /// Its kind.
+    pub kind: &'static str,
+    /// What it said.
+    pub said: Said,
+    /// Whether the request would have ended there, had the config not said otherwise.
+    pub overlooked: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What a policy said, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Yes.
+    Allow,
+    /// It was not asked: its condition is not true.
+    Skip,
+    /// No, and why.
+    Deny(String),
+    /// It cannot tell, and why not.
+    Fault(String),
+}
+
+impl<'a> Trace<'a> {
+    /// Begins a trace, timed by `clock`.
+    #[must_use]
+    pub fn new(clock: &'a dyn Clock) -> Self {
+        Self {
+            clock,
+            steps: Vec::new(),
+        }
+    }
+
+    /// What the policies said, in their order, up to the one that ended the request.
+    #[must_use]
+    pub fn into_steps(self) -> Vec<Step> {
+        self.steps
+    }
+}
+
 /// Something that would have stopped the request, had the config not said otherwise.
 #[derive(Debug)]
 pub struct Overlooked {
@@ -81,6 +132,34 @@ pub enum Reason {
     Fault(Fault),
 }
 
+impl Trace<'_> {
+    fn note(&mut self, link: &Link, said: Said, overlooked: bool, began: Duration) {
+        self.steps.push(Step {
+            policy: link.name.clone(),
+            kind: link.kind,
+            said,
+            overlooked,
+            took: self.clock.elapsed().saturating_sub(began),
+        });
+    }
+}
+
+impl Said {
+    fn of(decided: &Result<Decision, Fault>) -> Self {
+        match decided {
+            Ok(Decision {
+                verdict: Verdict::Allow | Verdict::Hold(_),
+                ..
+            }) => Self::Allow,
+            Ok(Decision {
+                verdict: Verdict::Deny(denial),
+                ..
+            }) => Self::Deny(denial.to_string()),
+            Err(fault) => Self::Fault(fault.to_string()),
+        }
+    }
+}
+
 impl Chain {
     /// Takes the policies in their order.
     #[must_use]
@@ -97,6 +176,21 @@ impl Chain {
     /// Asks each policy in turn and stops at the first that denies or faults, releasing in reverse what
     /// those before it held.
     pub async fn evaluate(&self, request: &UploadRequest, pass: Pass) -> Evaluation {
+        self.evaluate_and_tell(request, pass, None).await
+    }
+
+    /// The same, consuming nothing, and says of each policy what it said.
+    pub async fn explain(&self, request: &UploadRequest, trace: &mut Trace<'_>) -> Evaluation {
+        self.evaluate_and_tell(request, Pass::Preview, Some(trace))
+            .await
+    }
+
+    async fn evaluate_and_tell(
+        &self,
+        request: &UploadRequest,
+        pass: Pass,
+        mut trace: Option<&mut Trace<'_>>,
+    ) -> Evaluation {
         let mut facts = Facts::default();
         let mut limits = Vec::new();
         let mut overlooked = Vec::new();
@@ -105,6 +199,7 @@ impl Chain {
         for link in &self.links {
             let observed = link.mode == Mode::Observe;
             let lenient = observed || link.on_failure == OnFailure::Allow;
+            let began = trace.as_ref().map(|trace| trace.clock.elapsed());
             let asked = match &link.when {
                 Some(condition) => condition.holds(request, &facts),
                 None => Ok(true),
@@ -118,9 +213,23 @@ impl Chain {
                     };
                     link.policy.decide(evaluating).await
                 }
-                Ok(false) => continue,
+                Ok(false) => {
+                    if let (Some(trace), Some(began)) = (trace.as_deref_mut(), began) {
+                        trace.note(link, Said::Skip, false, began);
+                    }
+                    continue;
+                }
                 Err(error) => Err(error.into()),
             };
+            if let (Some(trace), Some(began)) = (trace.as_deref_mut(), began) {
+                let said = Said::of(&decided);
+                let overlooked = match said {
+                    Said::Deny(_) => observed,
+                    Said::Fault(_) => lenient,
+                    Said::Allow | Said::Skip => false,
+                };
+                trace.note(link, said, overlooked, began);
+            }
             let stop = match decided {
                 Ok(Decision { verdict, limit }) => {
                     if let Some(limit) = limit.filter(|_| !observed) {

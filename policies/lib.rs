@@ -55,7 +55,7 @@ mod upload_intent;
 mod window;
 mod workspace_member;
 
-pub use chain::{Chain, Evaluation, Link, Outcome, Overlooked, Reason};
+pub use chain::{Chain, Evaluation, Link, Outcome, Overlooked, Reason, Said, Step, Trace};
 pub use clock::{Clock, SystemClock};
 pub use counter::{Dimension, Per};
 pub use denial::{Class, Denial};
@@ -65,7 +65,9 @@ pub use expression::{
 pub use facts::to_json as facts_to_json;
 pub use hold::{Hold, Permit, Settling};
 pub use limit::LimitState;
-pub use policy::{Deciding, Decision, Evaluating, Facts, Fault, Membership, Pass, Policy, Verdict};
+pub use policy::{
+    Counted, Deciding, Decision, Evaluating, Facts, Fault, Membership, Pass, Policy, Verdict,
+};
 pub use quota::{Counter, Quota, QuotaSettings, QuotaStore, Reservation, Reserving};
 pub use rate_limit::{RateLimit, RateLimitSettings};
 pub use request::{

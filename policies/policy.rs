@@ -6,7 +6,7 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::{
     Denial, EvaluationError, Hold, IdentityName, LimitState, StoreName, Subject, UploadRequest,
-    WorkspaceId,
+    Window, WorkspaceId,
 };
 
 /// One rule of a chain.
@@ -19,6 +19,28 @@ pub trait Policy: Send + Sync {
     ///
     /// Resolves to a [`Fault`] when the policy cannot tell; a "no" is [`Verdict::Deny`].
     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a>;
+
+    /// The counters of a policy that keeps some for good.
+    fn counted(&self) -> Option<&dyn Counted> {
+        None
+    }
+}
+
+/// What a policy has counted, for its operator.
+pub trait Counted {
+    /// How many units are counted under `key`, and in which window.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`] when the store cannot tell.
+    fn used<'a>(&'a self, key: &str) -> LocalBoxFuture<'a, Result<(u64, Window), Fault>>;
+
+    /// Gives back all that is counted under `key`.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`] when the store cannot do it.
+    fn give_back<'a>(&'a self, key: &str) -> LocalBoxFuture<'a, Result<(), Fault>>;
 }
 
 /// The answer of [`Policy::decide`], in the making.

@@ -12,8 +12,8 @@ use serde::{
 use serde_spanned::Spanned;
 
 use crate::{
-    Clock, Deciding, Decision, Denial, Evaluating, Facts, Fault, Hold, LimitState, Pass, Per,
-    Policy, PolicyName, StoreName, Unit, Verdict, Window, Windows, settings::OnFailure,
+    Clock, Counted, Deciding, Decision, Denial, Evaluating, Facts, Fault, Hold, LimitState, Pass,
+    Per, Policy, PolicyName, StoreName, Unit, Verdict, Window, Windows, settings::OnFailure,
 };
 
 /// Settings of `kind = "quota"`.
@@ -127,6 +127,9 @@ pub trait QuotaStore: Send + Sync {
         counter: Counter,
         window: Window,
     ) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>>;
+
+    /// Gives back all units of a counter.
+    fn give_back(&self, counter: Counter, window: Window) -> LocalBoxFuture<'_, Result<(), Fault>>;
 }
 
 /// The answer of [`QuotaStore::reserve`], in the making.
@@ -180,6 +183,13 @@ impl Quota {
         }
     }
 
+    fn counter(&self, key: String) -> Counter {
+        Counter {
+            policy: self.name.clone(),
+            key,
+        }
+    }
+
     fn limit_of(&self, facts: &Facts) -> u64 {
         match &self.limit {
             QuotaLimit::Fixed(limit) => *limit,
@@ -194,16 +204,29 @@ impl Quota {
     }
 }
 
+impl Counted for Quota {
+    fn used<'a>(&'a self, key: &str) -> LocalBoxFuture<'a, Result<(u64, Window), Fault>> {
+        let window = self.windows.at(self.clock.now());
+        self.store.used(self.counter(key.to_owned()), window)
+    }
+
+    fn give_back<'a>(&'a self, key: &str) -> LocalBoxFuture<'a, Result<(), Fault>> {
+        let window = self.windows.at(self.clock.now());
+        self.store.give_back(self.counter(key.to_owned()), window)
+    }
+}
+
 impl Policy for Quota {
+    fn counted(&self) -> Option<&dyn Counted> {
+        Some(self)
+    }
+
     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
         Box::pin(async move {
             let now = self.clock.now();
             let limit = self.limit_of(evaluating.facts);
             let asked = self.windows.at(now);
-            let counter = Counter {
-                policy: self.name.clone(),
-                key: self.per.key(evaluating.request, evaluating.facts),
-            };
+            let counter = self.counter(self.per.key(evaluating.request, evaluating.facts));
             let (verdict, used, window) = match evaluating.pass {
                 Pass::Issue => match self.store.reserve(counter, asked, limit).await? {
                     Reservation::Granted { hold, used, window } => {

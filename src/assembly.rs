@@ -72,6 +72,10 @@ pub(crate) fn gate(
     };
     Gate {
         routes,
+        policies: links
+            .iter()
+            .map(|link| (link.name.clone(), link.policy.clone()))
+            .collect(),
         identities: Arc::new(Identities::new(
             &settings.identities,
             session,

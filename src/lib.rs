@@ -6,6 +6,7 @@
 
 mod assembly;
 pub mod error;
+pub mod explain;
 pub mod http_client;
 pub mod identity;
 pub mod imgwire;

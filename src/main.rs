@@ -33,6 +33,18 @@ enum Command {
     Health,
     /// Print the JSON Schema of the config file
     Schema,
+    /// Print what each policy says to a described request; nothing is consumed
+    Explain {
+        /// The request as JSON: route, subject {id, claims} or token, workspace, purpose, file, ip
+        #[arg(long, value_name = "FILE.json")]
+        request: PathBuf,
+    },
+    /// Run a table of described requests and expected outcomes; nothing is consumed
+    Test {
+        /// The table as TOML: [[cases]] with name, expect ("allow" or a code), and a request as in `explain`
+        #[arg(value_name = "CASES.toml")]
+        cases: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -43,6 +55,8 @@ fn main() -> ExitCode {
         Command::Sandbox => commands::sandbox(),
         Command::Health => commands::health(config),
         Command::Schema => commands::schema(),
+        Command::Explain { request } => commands::explain(config, &request),
+        Command::Test { cases } => commands::test(config, &cases),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -112,6 +112,7 @@ impl Application {
             &Management {
                 gate: gate.clone(),
                 stores,
+                token: settings.management_token.clone(),
             },
         )
         .map_err(|source| StartError::Listen {

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod check;
+mod explain;
 mod health;
 mod sandbox;
 mod serve;
@@ -14,7 +15,13 @@ use std::{
 
 use imgwire_gate::settings::{self, Settings};
 
-pub(crate) use self::{check::check, health::health, sandbox::sandbox, serve::serve};
+pub(crate) use self::{
+    check::check,
+    explain::{explain, test},
+    health::health,
+    sandbox::sandbox,
+    serve::serve,
+};
 
 /// Where the config file is looked for, when nobody says.
 const DEFAULT_CONFIGS: [&str; 2] = ["config/default.toml", "/etc/imgwire-gate/config.toml"];

@@ -49,7 +49,7 @@ fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DeclaredFil
 }
 
 /// A struct that is written as a JSON object; serde would take an array for it, too.
-struct Object<T>(T);
+pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -103,7 +103,7 @@ pub(super) async fn read(
 }
 
 /// Whether the body is JSON as it stands, by `Content-Type` and `Content-Encoding`.
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or(""));
     let media_type = text(header::CONTENT_TYPE).and_then(|text| text.split(';').next());
     let encoding = text(header::CONTENT_ENCODING).unwrap_or("identity");

@@ -1,13 +1,25 @@
-//! The management listener: whether the gate lives, whether it is ready, and what it counted.
+//! The management listener: whether the gate lives, whether it is ready, what it counted, and, for whoever may
+//! ask, why it decides as it does.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
-use actix_web::{HttpResponse, http::header, web};
-use policies::StoreName;
-use serde::Serialize;
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{self, HeaderMap},
+    web,
+};
+use aws_lc_rs::{constant_time, digest};
+use jiff::Timestamp;
+use policies::{Counted, Denial, Fault, StoreName};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
 
-use super::Gate;
-use crate::stores::Store;
+use super::{
+    Gate,
+    body::{Object, is_json},
+    refuse,
+};
+use crate::{error::ApiError, request_id::RequestId, stores::Store};
 
 /// What the management listener knows.
 #[derive(Clone)]
@@ -16,6 +28,8 @@ pub struct Management {
     pub gate: Arc<Gate>,
     /// The stores, by name.
     pub stores: Vec<(StoreName, Arc<dyn Store>)>,
+    /// What opens the endpoints that tell or change more, from other machines.
+    pub token: Option<SecretString>,
 }
 
 #[derive(Serialize)]
@@ -35,7 +49,150 @@ pub fn mount(config: &mut web::ServiceConfig, management: &Management) {
         .app_data(web::Data::new(management.clone()))
         .service(web::resource("/livez").route(web::get().to(live)))
         .service(web::resource("/readyz").route(web::get().to(ready)))
-        .service(web::resource("/metrics").route(web::get().to(metrics)));
+        .service(web::resource("/metrics").route(web::get().to(metrics)))
+        .service(web::resource("/explain").route(web::post().to(explain)))
+        .service(
+            web::resource("/quota/{policy}")
+                .route(web::get().to(quota))
+                .route(web::delete().to(give_back)),
+        );
+}
+
+/// Lets in who is on this machine, or has the token.
+fn admit(
+    peer: Option<SocketAddr>,
+    headers: &HeaderMap,
+    token: Option<&SecretString>,
+) -> Result<(), ApiError> {
+    // The peer of a Unix socket has no address, and is on this machine.
+    if peer.is_none_or(|peer| peer.ip().to_canonical().is_loopback()) {
+        return Ok(());
+    }
+    let header = headers.get(header::AUTHORIZATION);
+    let presented = header.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    match (token, presented) {
+        (Some(token), Some(presented)) if is_same(token.expose_secret(), presented) => Ok(()),
+        (_, Some(_)) => {
+            let reason = "it is not the management token".to_owned();
+            Err(ApiError::Denied(Denial::InvalidCredentials(reason)))
+        }
+        (_, None) => Err(ApiError::Denied(Denial::NotSignedIn)),
+    }
+}
+
+fn admitted(request: &HttpRequest, management: &Management) -> Result<(), ApiError> {
+    let token = management.token.as_ref();
+    admit(request.peer_addr(), request.headers(), token)
+}
+
+/// Compares in a time that tells nothing.
+fn is_same(one: &str, other: &str) -> bool {
+    let digest = |text: &str| digest::digest(&digest::SHA256, text.as_bytes());
+    let (one, other) = (digest(one), digest(other));
+    constant_time::verify_slices_are_equal(one.as_ref(), other.as_ref()).is_ok()
+}
+
+async fn explain(
+    request: HttpRequest,
+    body: web::Bytes,
+    management: web::Data<Management>,
+) -> HttpResponse {
+    if let Err(error) = admitted(&request, &management) {
+        return refuse(&request, &error);
+    }
+    // Only a page that may send JSON here may ask: others meet a preflight, which nobody answers.
+    if !is_json(request.headers()) {
+        return refuse(&request, &ApiError::UnsupportedMediaType);
+    }
+    let Ok(Object(described)) = serde_json::from_slice(&body) else {
+        return refuse(&request, &ApiError::BadRequest);
+    };
+    match crate::explain::explain(&management.gate, described).await {
+        Ok(explanation) => HttpResponse::Ok().json(explanation),
+        Err(_) => refuse(&request, &ApiError::NotFound),
+    }
+}
+
+#[derive(Deserialize)]
+struct Key {
+    key: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Used<'a> {
+    policy: &'a str,
+    key: &'a str,
+    used: u64,
+    window_start: Timestamp,
+    resets_at: Timestamp,
+}
+
+async fn quota(
+    request: HttpRequest,
+    policy: web::Path<String>,
+    key: web::Query<Key>,
+    management: web::Data<Management>,
+) -> HttpResponse {
+    let counted = match counted(&request, &management, &policy) {
+        Ok(counted) => counted,
+        Err(error) => return refuse(&request, &error),
+    };
+    match counted.used(&key.key).await {
+        Ok((used, window)) => HttpResponse::Ok().json(Used {
+            policy: &policy,
+            key: &key.key,
+            used,
+            window_start: window.start,
+            resets_at: window.end,
+        }),
+        Err(fault) => failed(&request, &policy, &fault),
+    }
+}
+
+async fn give_back(
+    request: HttpRequest,
+    policy: web::Path<String>,
+    key: web::Query<Key>,
+    management: web::Data<Management>,
+) -> HttpResponse {
+    let counted = match counted(&request, &management, &policy) {
+        Ok(counted) => counted,
+        Err(error) => return refuse(&request, &error),
+    };
+    match counted.give_back(&key.key).await {
+        Ok(()) => {
+            let id = RequestId::of(&request);
+            tracing::info!(
+                request_id = id.as_str(),
+                policy = policy.as_str(),
+                key = key.key,
+                "the operator gave a quota back"
+            );
+            HttpResponse::NoContent().finish()
+        }
+        Err(fault) => failed(&request, &policy, &fault),
+    }
+}
+
+/// The counters of a policy of this name, for one who may see them.
+fn counted<'a>(
+    request: &HttpRequest,
+    management: &'a Management,
+    name: &str,
+) -> Result<&'a dyn Counted, ApiError> {
+    admitted(request, management)?;
+    let policies = &management.gate.policies;
+    let policy = policies.iter().find(|(other, _)| other.as_str() == name);
+    policy
+        .and_then(|(_, policy)| policy.counted())
+        .ok_or(ApiError::NotFound)
+}
+
+fn failed(request: &HttpRequest, policy: &str, fault: &Fault) -> HttpResponse {
+    let id = RequestId::of(request);
+    tracing::error!(request_id = id.as_str(), policy, error = %fault, "a store cannot tell");
+    refuse(request, &ApiError::Internal)
 }
 
 async fn live() -> HttpResponse {
@@ -82,4 +239,54 @@ async fn metrics(management: web::Data<Management>) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, TEXT))
         .body(gate.metrics.encode(gate.in_flight.count()))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    fn status(peer: Option<&str>, authorization: Option<&str>, token: Option<&str>) -> u16 {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = authorization {
+            let value = HeaderValue::from_str(value).expect("the value is a header's");
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        let peer = peer.map(|peer| peer.parse().expect("the peer is an address"));
+        let token = token.map(SecretString::from);
+        match admit(peer, &headers, token.as_ref()) {
+            Ok(()) => 200,
+            Err(error) => error.describe().0.as_u16(),
+        }
+    }
+
+    #[test]
+    fn only_this_machine_or_the_token_opens_the_endpoints() {
+        let token = Some("a management token");
+        let bearer = Some("Bearer a management token");
+        for peer in [
+            None,
+            Some("127.0.0.1:1"),
+            Some("127.9.9.9:1"),
+            Some("[::1]:1"),
+            Some("[::ffff:127.0.0.1]:1"),
+        ] {
+            assert_eq!(status(peer, None, None), 200, "{peer:?}");
+        }
+        for peer in [Some("192.0.2.1:1"), Some("[2001:db8::1]:1")] {
+            assert_eq!(status(peer, bearer, token), 200);
+            assert_eq!(status(peer, None, token), 401);
+            assert_eq!(status(peer, None, None), 401);
+            assert_eq!(status(peer, bearer, None), 401);
+            for other in [
+                "Bearer ",
+                "Bearer a management toke",
+                "Basic a",
+                "a management token",
+            ] {
+                assert_eq!(status(peer, Some(other), token), 401, "{other}");
+            }
+        }
+    }
 }

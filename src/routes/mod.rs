@@ -15,7 +15,7 @@ use actix_web::{
     http::{Method, header},
     web,
 };
-use policies::{Chain, Clock, Purpose, RoutePath, UploadRequest};
+use policies::{Chain, Clock, Policy, PolicyName, Purpose, RoutePath, UploadRequest};
 
 pub use self::envelope::envelope;
 use crate::{
@@ -37,6 +37,8 @@ pub const ALLOWANCE: &str = "/allowance";
 pub struct Gate {
     /// The routes and their chains.
     pub routes: Vec<Arc<Route>>,
+    /// All policies, by name.
+    pub policies: Vec<(PolicyName, Arc<dyn Policy>)>,
     /// Who a request may come from.
     pub identities: Arc<Identities>,
     /// How the client's address is found.

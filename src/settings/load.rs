@@ -20,6 +20,7 @@ use super::{
 use crate::keys::{self, Key, KeySet};
 
 const SESSION_KEY_BYTES: usize = 64;
+const MANAGEMENT_TOKEN_BYTES: usize = 16;
 const SECTIONS: [&str; 10] = [
     "server",
     "management",
@@ -76,7 +77,7 @@ fn read(
     }
 
     let server = section(reader, document, "server").unwrap_or_else(|| Some(Default::default()));
-    let management =
+    let management: Option<ManagementSettings> =
         section(reader, document, "management").unwrap_or_else(|| Some(Default::default()));
     let telemetry =
         section(reader, document, "telemetry").unwrap_or_else(|| Some(Default::default()));
@@ -115,6 +116,15 @@ fn read(
             Some(Some((session, keys)))
         }),
     };
+    let management_token = management
+        .as_ref()
+        .and_then(|management| match &management.token {
+            None => Some(None),
+            Some(source) => {
+                let key = "management.token";
+                secret(reader, key, source, environment, MANAGEMENT_TOKEN_BYTES).map(Some)
+            }
+        });
     let authorities = outbound.and_then(|outbound| authorities(reader, &outbound));
     let identities: Option<Vec<_>> = identities
         .into_iter()
@@ -133,6 +143,7 @@ fn read(
         telemetry: telemetry?,
         imgwire: imgwire?,
         api_key: api_key?,
+        management_token: management_token?,
         authorities: authorities?,
         session: session?,
         stores: stores

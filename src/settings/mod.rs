@@ -55,6 +55,8 @@ pub struct Settings {
     pub imgwire: ImgwireSettings,
     /// The Server API Key.
     pub api_key: SecretString,
+    /// The token that opens all of the management listener, if there is one.
+    pub management_token: Option<SecretString>,
     /// The authorities that are trusted besides the system's.
     pub authorities: ExtraAuthorities,
     /// `[session]` with its keys, if there are sessions.

@@ -12,8 +12,9 @@ use ipnet::IpNet;
 use policies::Interval;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_spanned::Spanned;
 
-use super::size::Size;
+use super::{secret::SecretSource, size::Size};
 
 /// `[server]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -56,12 +57,16 @@ impl Default for ServerSettings {
 pub struct ManagementSettings {
     /// Where to listen for health checks and metrics.
     pub bind: Bind,
+    /// What opens the endpoints that tell or change more, at least 16 bytes; from this machine they are open.
+    #[schemars(with = "Option<SecretSource>")]
+    pub token: Option<Spanned<SecretSource>>,
 }
 
 impl Default for ManagementSettings {
     fn default() -> Self {
         Self {
             bind: Bind::Tcp((Ipv4Addr::LOCALHOST, 9090).into()),
+            token: None,
         }
     }
 }

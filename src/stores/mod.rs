@@ -1,5 +1,6 @@
 //! Where counters are kept: backends behind the ports that `policies` declares, chosen by URL.
 
+mod look;
 mod sqlite;
 
 use std::sync::Arc;
@@ -21,6 +22,17 @@ pub fn open(name: &StoreName, settings: &StoreSettings) -> Result<Arc<dyn Store>
             Ok(Arc::new(store))
         }
     }
+}
+
+/// A store that is only looked at: what it holds is seen if `counted`, or else it is as if empty. It may be open
+/// elsewhere.
+#[must_use]
+pub fn look_at(name: &StoreName, settings: &StoreSettings, counted: bool) -> Arc<dyn Store> {
+    let StoreUrl::Sqlite(path) = &settings.url;
+    Arc::new(look::Look {
+        name: name.clone(),
+        file: counted.then(|| path.clone()).filter(|path| path.exists()),
+    })
 }
 
 /// A store, whatever its backend.

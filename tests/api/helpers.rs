@@ -255,6 +255,12 @@ impl TestApp {
             .await
     }
 
+    /// A request to the management listener.
+    pub(crate) fn request_management(&self, method: Method, path: &str) -> Request {
+        let url = format!("{}{path}", self.management);
+        Request(self.client.request(method, url))
+    }
+
     /// One metric's value, by its whole line up to it.
     pub(crate) async fn metric(&self, line: &str) -> f64 {
         let text = self.manage("/metrics").await.text;

@@ -13,6 +13,7 @@ mod answers;
 mod browsers;
 mod chains;
 mod config;
+mod explain;
 mod forwarded;
 mod guides;
 mod helpers;

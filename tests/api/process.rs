@@ -479,3 +479,109 @@ async fn the_sandboxs_curl_line_gets_a_token() {
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(answer["uploadToken"].is_string(), "{answer}");
 }
+
+/// Runs the program to its end.
+fn output(arguments: &[&str]) -> Output {
+    program(&[]).args(arguments).output().unwrap()
+}
+
+/// A config with the usual rules, and files beside it.
+fn config_and(files: &[(&str, &str)]) -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gate.toml");
+    let config = Recipe::default().config("https://api.imgwire.dev", folder.path());
+    fs::write(&path, config).unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+#[test]
+fn explain_prints_what_each_policy_says_to_a_described_request() {
+    let request = r#"{
+        "route": "/api/imgwire/upload-token",
+        "subject": { "id": "user_1", "claims": { "workspaces": ["ws_1"] } },
+        "workspace": "ws_9"
+    }"#;
+    let (folder, config) = config_and(&[("request.json", request), ("odd.json", r#"{"who": 1}"#)]);
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let explained = output(&[
+        "explain",
+        "--config",
+        &config,
+        "--request",
+        &file("request.json"),
+    ]);
+    assert_eq!(explained.status.code(), Some(0), "{explained:?}");
+    let text = String::from_utf8(explained.stdout).unwrap();
+    assert!(
+        text.starts_with("POST /api/imgwire/upload-token: deny, 403 workspace_forbidden\n"),
+        "{text}"
+    );
+    assert!(text.contains("1. signed-in (signed_in): allow"), "{text}");
+    assert!(
+        text.contains("2. member (workspace_member): deny: the subject is no member"),
+        "{text}"
+    );
+    for name in ["odd.json", "absent.json"] {
+        let refused = output(&["explain", "--config", &config, "--request", &file(name)]);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(name));
+    }
+}
+
+#[test]
+fn test_names_the_cases_that_differ() {
+    let good = r#"
+        [[cases]]
+        name = "a member may"
+        subject = { id = "user_1", claims = { workspaces = ["ws_1"] } }
+        expect = "allow"
+        [[cases]]
+        name = "a stranger may not"
+        subject = { id = "user_1", claims = { workspaces = ["ws_1"] } }
+        workspace = "ws_9"
+        file = { name = "me.png", mimeType = "image/png", size = 1 }
+        expect = "workspace_forbidden"
+        [[cases]]
+        name = "nobody may not"
+        expect = "not_signed_in"
+    "#;
+    let bad = good.replace("expect = \"allow\"", "expect = \"quota_exhausted\"");
+    let odd = good.replace("workspace = \"ws_9\"", "workspce = \"ws_9\"");
+    let (folder, config) =
+        config_and(&[("good.toml", good), ("bad.toml", &bad), ("odd.toml", &odd)]);
+    let run = |name: &str| {
+        let path = folder.path().join(name);
+        let output = output(&["test", "--config", &config, path.to_str().unwrap()]);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    assert_eq!(
+        run("good.toml"),
+        (Some(0), "3 passed, 0 failed\n".into(), String::new())
+    );
+    let (code, out, err) = run("bad.toml");
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(1), "2 passed, 1 failed\n"),
+        "{err}"
+    );
+    assert!(
+        err.contains("a member may: expected quota_exhausted, found"),
+        "{err}"
+    );
+    let (code, _, err) = run("odd.toml");
+    assert_eq!(code, Some(2));
+    assert!(err.contains("workspce"), "{err}");
+    assert!(
+        !folder.path().join("gate.db").exists(),
+        "nothing is counted"
+    );
+}

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use jiff::Timestamp;
 use policies::{Counter, Window};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::ledger::Row;
 
@@ -33,6 +33,13 @@ impl Database {
                  PRIMARY KEY (policy, key)
              ) STRICT, WITHOUT ROWID",
         )?;
+        Ok(Self(connection))
+    }
+
+    /// Opens a file to look at it; nothing is changed.
+    pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Self> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(BUSY)?;
         Ok(Self(connection))
     }
 

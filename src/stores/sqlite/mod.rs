@@ -190,6 +190,23 @@ impl QuotaStore for SqliteStore {
             Ok((row.used, row.window))
         })
     }
+
+    fn give_back(&self, counter: Counter, window: Window) -> LocalBoxFuture<'_, Result<(), Fault>> {
+        Box::pin(self.clear(counter, window))
+    }
+}
+
+impl SqliteStore {
+    /// Sets a counter to nothing, and waits until that has reached the disk.
+    async fn clear(&self, counter: Counter, window: Window) -> Result<(), Fault> {
+        let clear = |ledger: &mut Ledger, counter: &Counter| {
+            ledger.row(counter, window).used = 0;
+            ledger.changed(counter)
+        };
+        let (change, _pin) = self.with_counter(counter, clear).await?;
+        let commit = self.shared.announce(change);
+        commit.wait(self.timeout).await.map_err(fault(&self.shared))
+    }
 }
 
 impl Drop for SqliteStore {
@@ -225,6 +242,24 @@ impl Hold for Unit {
             commit.wait(self.timeout).await.map_err(fault(shared))
         })
     }
+}
+
+/// What is counted in the file at `path`, which another process may have open.
+///
+/// # Errors
+///
+/// What SQLite says.
+pub(super) fn look_up(
+    path: &Path,
+    counter: &Counter,
+    window: Window,
+) -> rusqlite::Result<(u64, Window)> {
+    let row = Database::open_to_read(path)?.read(counter)?;
+    // What was counted in an earlier window is over.
+    Ok(match row.filter(|row| row.window.start >= window.start) {
+        Some(row) => (row.used, row.window),
+        None => (0, window),
+    })
 }
 
 /// Why this store could not tell.

@@ -1,0 +1,259 @@
+//! What the chain says to a described request, consuming nothing.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use actix_web::{http::header, test::TestRequest};
+use futures_util::future::{Either, LocalBoxFuture, ready, select};
+use policies::{
+    Claims, Clock, Credentials, DeclaredFile, Fault, IdentityName, Outcome, PolicyName, Presented,
+    Purpose, RoutePath, Said, Subject, SubjectId, Trace, UploadRequest, WorkspaceId,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    assembly,
+    error::ApiError,
+    http_client::tls_config,
+    identity::HttpCredentials,
+    in_flight::InFlight,
+    routes::{Gate, Route},
+    settings::Settings,
+    stores,
+};
+
+/// A request, as an operator describes it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DescribedRequest {
+    /// The path of a route; left out: the first one.
+    #[serde(default)]
+    pub route: Option<RoutePath>,
+    /// Who asks, believed as it stands; left out, as `token` is: nobody.
+    #[serde(default)]
+    pub subject: Option<DescribedSubject>,
+    /// A bearer token, which is verified.
+    #[serde(default)]
+    pub token: Option<String>,
+    /// The workspace that is named.
+    #[serde(default)]
+    pub workspace: Option<WorkspaceId>,
+    /// The purpose that is named.
+    #[serde(default)]
+    pub purpose: Option<Purpose>,
+    /// The file that is declared.
+    #[serde(default)]
+    pub file: Option<DescribedFile>,
+    /// The client's address; left out: 127.0.0.1.
+    #[serde(default)]
+    pub ip: Option<IpAddr>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DescribedSubject {
+    /// Its identifier.
+    pub id: SubjectId,
+    /// What else is known about it.
+    #[serde(default)]
+    pub claims: Claims,
+}
+
+/// A file that is declared, as in the body of a request.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct DescribedFile {
+    name: Option<String>,
+    #[serde(alias = "mime_type")]
+    mime_type: Option<String>,
+    size: Option<u64>,
+}
+
+/// What the chain says.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    /// The route that was asked.
+    pub route: RoutePath,
+    /// How it ends.
+    pub outcome: ExplainedOutcome,
+    /// The status that a client would get; 200 if Imgwire gave a token.
+    pub status: u16,
+    /// The code that a client would get.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
+    /// What each policy said, up to the one that ended it.
+    pub policies: Vec<ExplainedPolicy>,
+}
+
+/// How a described request ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExplainedOutcome {
+    /// Every policy agreed.
+    Allow,
+    /// A policy refused.
+    Deny,
+    /// A policy could not tell.
+    Fault,
+}
+
+/// What one policy said.
+#[derive(Debug, Serialize)]
+pub struct ExplainedPolicy {
+    /// Its name.
+    pub name: PolicyName,
+    /// Its kind.
+    pub kind: &'static str,
+    /// `allow`, `deny`, `fault`, or `skip` where its condition is not true.
+    pub verdict: &'static str,
+    /// Why; and whether it made no difference, for the policy is observed or may fail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How long it took, in microseconds.
+    pub micros: u64,
+}
+
+/// There is no such route.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no route `{0}`")]
+pub struct UnknownRoute(String);
+
+/// Asks the chain of a route.
+///
+/// # Errors
+///
+/// [`UnknownRoute`] when the described route does not exist.
+pub async fn explain(
+    gate: &Gate,
+    described: DescribedRequest,
+) -> Result<Explanation, UnknownRoute> {
+    let route = match &described.route {
+        None => gate.routes.first(),
+        Some(path) => gate.routes.iter().find(|route| route.path == *path),
+    };
+    let wanted = described.route.as_ref();
+    let route =
+        route.ok_or_else(|| UnknownRoute(wanted.map_or_else(String::new, ToString::to_string)))?;
+    let request = upload_request(gate, route, described);
+    let mut trace = Trace::new(&*gate.clock);
+    let evaluation = route.chain.explain(&request, &mut trace).await;
+    let (outcome, error) = match evaluation.outcome {
+        // Nothing is held in a preview.
+        Outcome::Allowed(_) => (ExplainedOutcome::Allow, None),
+        Outcome::Denied { denial, .. } => (ExplainedOutcome::Deny, Some(ApiError::Denied(denial))),
+        Outcome::Faulted { .. } => (ExplainedOutcome::Fault, Some(ApiError::Internal)),
+    };
+    let described = error.map(|error| error.describe());
+    Ok(Explanation {
+        route: route.path.clone(),
+        outcome,
+        status: described.map_or(200, |(status, _)| status.as_u16()),
+        code: described.map(|(_, code)| code),
+        policies: trace.into_steps().into_iter().map(explained).collect(),
+    })
+}
+
+fn explained(step: policies::Step) -> ExplainedPolicy {
+    let (verdict, reason) = match step.said {
+        Said::Allow => ("allow", None),
+        Said::Skip => ("skip", Some("its condition is not true".to_owned())),
+        Said::Deny(reason) => ("deny", Some(reason)),
+        Said::Fault(reason) => ("fault", Some(reason)),
+    };
+    ExplainedPolicy {
+        name: step.policy,
+        kind: step.kind,
+        verdict,
+        reason: if step.overlooked {
+            reason.map(|reason| format!("{reason} (overlooked)"))
+        } else {
+            reason
+        },
+        micros: u64::try_from(step.took.as_micros()).unwrap_or(u64::MAX),
+    }
+}
+
+fn upload_request(gate: &Gate, route: &Route, described: DescribedRequest) -> UploadRequest {
+    let credentials: Box<dyn Credentials> = match (described.subject, described.token) {
+        (Some(subject), _) => Box::new(Described(subject)),
+        (None, Some(token)) => Box::new(HttpCredentials {
+            request: TestRequest::post()
+                .uri(route.path.as_str())
+                .insert_header((header::AUTHORIZATION, format!("Bearer {token}")))
+                .to_http_request(),
+            identities: gate.identities.clone(),
+        }),
+        (None, None) => Box::new(Nobody),
+    };
+    UploadRequest {
+        route: route.path.clone(),
+        workspace: described.workspace,
+        purpose: described.purpose.or_else(|| route.purpose.clone()),
+        file: described.file.map(|file| DeclaredFile {
+            name: file.name,
+            mime_type: file.mime_type,
+            size: file.size,
+        }),
+        ip: described.ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        credentials,
+    }
+}
+
+/// A subject that every identity vouches for.
+struct Described(DescribedSubject);
+
+impl Credentials for Described {
+    fn present<'a>(
+        &'a self,
+        name: &'a IdentityName,
+    ) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
+        let subject = Subject {
+            id: self.0.id.clone(),
+            identity: name.clone(),
+            claims: self.0.claims.clone(),
+            expires_at: None,
+        };
+        Box::pin(ready(Ok(Presented::Subject(subject.into()))))
+    }
+}
+
+struct Nobody;
+
+impl Credentials for Nobody {
+    fn present<'a>(&'a self, _: &'a IdentityName) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
+        Box::pin(ready(Ok(Presented::Nothing)))
+    }
+}
+
+/// A gate without listeners, which is asked and issues nothing. Its stores are only looked at.
+pub struct Inspector(Gate);
+
+impl Inspector {
+    /// Builds the gate of `settings`. A quota has what its store holds, if `counted`; else nothing is used.
+    #[must_use]
+    pub fn new(settings: &Settings, counted: bool, clock: std::sync::Arc<dyn Clock>) -> Self {
+        let stores: Vec<_> = settings
+            .stores
+            .iter()
+            .map(|(name, store)| (name.clone(), stores::look_at(name, store, counted)))
+            .collect();
+        let in_flight = InFlight::new(1);
+        let tls = tls_config(&settings.authorities);
+        Self(assembly::gate(settings, &stores, &in_flight, &tls, &clock))
+    }
+
+    /// Asks the chain of a route; keys of issuers are fetched if need be.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownRoute`] when the described route does not exist.
+    pub async fn explain(&self, described: DescribedRequest) -> Result<Explanation, UnknownRoute> {
+        let explaining = std::pin::pin!(explain(&self.0, described));
+        let keeping_keys = std::pin::pin!(self.0.identities.keep_keys());
+        match select(explaining, keeping_keys).await {
+            Either::Left((explanation, _)) => explanation,
+            // There are no keys to keep.
+            Either::Right(((), explaining)) => explaining.await,
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A chain that explains itself, and counters that its operator may see and give back.
+
+use actix_web::http::Method;
+use serde_json::{Value, json};
+
+use crate::helpers::{Answer, ROUTE, Recipe, TestApp, Token};
+
+const RULES: &str = r#"
+    [policies.signed-in]
+    kind = "signed_in"
+    accept = ["app", "browser"]
+    [policies.member]
+    kind = "workspace_member"
+    claim = "workspaces"
+    [policies.burst]
+    kind = "rate_limit"
+    per = ["user"]
+    limit = 2
+    period = "1h"
+    when = "subject.id != 'user_free_of_limits'"
+    [policies.paying]
+    kind = "expression"
+    allow = "subject.claims.plan == 'pro'"
+    [policies.watched]
+    kind = "expression"
+    allow = "false"
+    mode = "observe"
+    [policies.daily]
+    kind = "quota"
+    per = ["workspace"]
+    limit = 3
+    window = "day"
+    store = "main"
+"#;
+
+async fn gate() -> TestApp {
+    let recipe = Recipe {
+        policies: RULES.into(),
+        chain: r#"["signed-in", "member", "burst", "paying", "watched", "daily"]"#.into(),
+        ..Recipe::default()
+    };
+    recipe.start().await
+}
+
+async fn explain(app: &TestApp, request: &Value) -> Answer {
+    app.request_management(Method::POST, "/explain")
+        .json(request)
+        .await
+}
+
+fn member(plan: &str) -> Value {
+    json!({ "subject": { "id": "user_1", "claims": { "workspaces": ["ws_1"], "plan": plan } } })
+}
+
+#[actix_web::test]
+async fn each_policy_says_what_it_decides_and_why() {
+    let app = gate().await;
+    let answer = explain(&app, &member("free")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(
+        (
+            &answer.json["outcome"],
+            &answer.json["status"],
+            &answer.json["code"]
+        ),
+        (&json!("deny"), &json!(403), &json!("rule_forbidden"))
+    );
+    let said: Vec<_> = answer.json["policies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|policy| {
+            assert!(policy["micros"].is_u64());
+            let text = |key: &str| policy[key].as_str().unwrap_or_default().to_owned();
+            (text("name"), text("kind"), text("verdict"), text("reason"))
+        })
+        .collect();
+    let expected = [
+        ("signed-in", "signed_in", "allow", ""),
+        ("member", "workspace_member", "allow", ""),
+        ("burst", "rate_limit", "allow", ""),
+        ("paying", "expression", "deny", "the expression is not true"),
+    ];
+    assert_eq!(said.len(), expected.len(), "{said:?}");
+    for (said, expected) in said.iter().zip(expected) {
+        let said = (
+            said.0.as_str(),
+            said.1.as_str(),
+            said.2.as_str(),
+            said.3.as_str(),
+        );
+        assert_eq!(said, expected);
+    }
+}
+
+#[actix_web::test]
+async fn explaining_consumes_nothing() {
+    let app = gate().await;
+    for _ in 0..10 {
+        let answer = explain(&app, &member("pro")).await;
+        assert_eq!(answer.json["outcome"], "allow", "{answer:?}");
+        assert!(answer.json.get("code").is_none());
+    }
+    assert_eq!(app.imgwire.asked(), 0);
+    let token = Token::of("user_1").with("plan", json!("pro"));
+    for _ in 0..2 {
+        app.ask_as(&token).await.assert_token();
+    }
+    let answer = explain(&app, &member("pro")).await;
+    assert_eq!(answer.json["code"], "rate_limited", "{answer:?}");
+}
+
+#[actix_web::test]
+async fn what_is_explained_is_what_happens() {
+    let app = gate().await;
+    let described = |token: &Token| json!({ "token": token.sign() });
+    let expired = Token::of("user_1").with("exp", json!(1_000_000));
+    for (token, workspace) in [
+        (Token::of("user_1").with("plan", json!("pro")), None),
+        (Token::of("user_2").with("plan", json!("free")), None),
+        (Token::of("user_3"), None),
+        (Token::of("user_4").with("plan", json!("pro")), Some("ws_9")),
+        (Token::of("user_5").with("workspaces", json!([])), None),
+        (
+            Token::of("user_free_of_limits").with("plan", json!("pro")),
+            None,
+        ),
+        (expired, None),
+        (Token::of("user_6").with("aud", json!("other")), None),
+    ] {
+        let mut request = described(&token);
+        if let Some(workspace) = workspace {
+            request["workspace"] = json!(workspace);
+        }
+        let explained = explain(&app, &request).await;
+        let body = workspace.map_or(json!({}), |workspace| json!({ "workspace": workspace }));
+        let real = app.ask().bearer(&token.sign()).json(&body).await;
+        assert_eq!(
+            explained.json["status"],
+            real.status.as_u16(),
+            "{explained:?}"
+        );
+        assert_eq!(explained.json["code"], real.json["code"], "{explained:?}");
+    }
+    let nobody = explain(&app, &json!({})).await;
+    assert_eq!(nobody.json["code"], "not_signed_in");
+}
+
+#[actix_web::test]
+async fn a_description_that_makes_no_sense_is_refused() {
+    let app = gate().await;
+    explain(&app, &json!({ "route": "/nowhere" }))
+        .await
+        .assert_error(404, "not_found");
+    explain(&app, &json!({ "subjct": {} }))
+        .await
+        .assert_error(400, "bad_request");
+    explain(&app, &json!([]))
+        .await
+        .assert_error(400, "bad_request");
+    let form = app
+        .request_management(Method::POST, "/explain")
+        .header("content-type", "text/plain")
+        .send_body("{}");
+    form.await.assert_error(415, "unsupported_media_type");
+}
+
+#[actix_web::test]
+async fn what_is_counted_can_be_seen_and_given_back() {
+    let app = gate().await;
+    let token = Token::of("user_free_of_limits").with("plan", json!("pro"));
+    let used = async |app: &TestApp| {
+        let answer = app
+            .request_management(Method::GET, "/quota/daily?key=ws_1")
+            .send()
+            .await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json["policy"], "daily");
+        assert!(answer.json["resetsAt"].is_string());
+        answer.json["used"].as_u64().unwrap()
+    };
+    assert_eq!(used(&app).await, 0);
+    for _ in 0..3 {
+        app.ask_as(&token).await.assert_token();
+    }
+    app.ask_as(&token)
+        .await
+        .assert_error(429, "quota_exhausted");
+    assert_eq!(used(&app).await, 3);
+    let given = app
+        .request_management(Method::DELETE, "/quota/daily?key=ws_1")
+        .send()
+        .await;
+    assert_eq!(given.status, 204);
+    assert_eq!(used(&app).await, 0);
+    app.ask_as(&token).await.assert_token();
+    for path in ["/quota/nothing?key=ws_1", "/quota/burst?key=user_1"] {
+        let answer = app.request_management(Method::GET, path).send().await;
+        answer.assert_error(404, "not_found");
+    }
+    let keyless = app
+        .request_management(Method::GET, "/quota/daily")
+        .send()
+        .await;
+    keyless.assert_error(400, "bad_request");
+}
+
+#[actix_web::test]
+async fn the_public_listener_neither_explains_nor_counts() {
+    let app = gate().await;
+    for (method, path) in [
+        (Method::POST, "/explain"),
+        (Method::GET, "/quota/daily?key=ws_1"),
+        (Method::DELETE, "/quota/daily?key=ws_1"),
+        (Method::GET, "/metrics"),
+    ] {
+        app.request(method, path)
+            .send()
+            .await
+            .assert_error(404, "not_found");
+    }
+    let untouched = app.ask().header("x-workspace-id", "ws_1");
+    let answer = untouched.bearer(&Token::of("user_1").sign()).send().await;
+    assert_eq!(answer.status, 500, "the plan is missing: {ROUTE}");
+}
