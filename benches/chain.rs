@@ -16,8 +16,9 @@ use imgwire_gate::{
 };
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{
-    Chain, Clock, Counter, Fault, Hold, Link, Outcome, Pass, QuotaStore, Reservation, Reserving,
-    RoutePath, Settling, SystemClock, UploadRequest, Window,
+    Chain, Clock, Counter, Decider, Fault, Hold, Link, Memberships, Outcome, Pass, PolicyName,
+    QuotaStore, RemoteSettings, Reservation, Reserving, RoutePath, Settling, StoreName,
+    SystemClock, UploadRequest, UrlTemplate, Window, WorkspaceMemberSettings, settings::Ports,
 };
 use serde_json::json;
 
@@ -40,6 +41,29 @@ impl QuotaStore for Nowhere {
 
     fn used(&self, _: Counter, window: Window) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>> {
         Box::pin(ready(Ok((0, window))))
+    }
+
+    fn give_back(&self, _: Counter, _: Window) -> LocalBoxFuture<'_, Result<(), Fault>> {
+        Box::pin(ready(Ok(())))
+    }
+}
+
+impl Ports for Nowhere {
+    fn store(&self, _: &StoreName) -> Arc<dyn QuotaStore> {
+        Arc::new(Self)
+    }
+
+    fn memberships(
+        &self,
+        _: &PolicyName,
+        _: &UrlTemplate,
+        _: &WorkspaceMemberSettings,
+    ) -> Arc<dyn Memberships> {
+        unreachable!("the claim tells")
+    }
+
+    fn decider(&self, _: &PolicyName, _: &RemoteSettings) -> Arc<dyn Decider> {
+        unreachable!("no service decides")
     }
 }
 
@@ -114,7 +138,7 @@ fn chain(criterion: &mut Criterion) {
         mode: common.mode,
         on_failure: kind.on_failure(),
         when: None,
-        policy: kind.build(name, &clock, |_| Arc::new(Nowhere)),
+        policy: kind.build(name, &clock, &Nowhere),
     });
     let mut links: Vec<Link> = links.collect();
     // The order of the route.

@@ -47,11 +47,14 @@ mod policy;
 mod quota;
 mod rate_limit;
 mod rate_limit_state;
+mod remote;
 mod request;
+mod secret_source;
 pub mod settings;
 mod signed_in;
 mod units;
 mod upload_intent;
+mod urls;
 mod window;
 mod workspace_member;
 
@@ -70,12 +73,17 @@ pub use policy::{
 };
 pub use quota::{Counter, Quota, QuotaSettings, QuotaStore, Reservation, Reserving};
 pub use rate_limit::{RateLimit, RateLimitSettings};
+pub use remote::{Decider, Protocol, Remote, RemoteSettings};
 pub use request::{
     Claims, Credentials, DeclaredFile, IdentityName, InvalidId, MAX_ID_BYTES, PolicyName,
     Presented, Purpose, RoutePath, StoreName, Subject, SubjectId, UploadRequest, WorkspaceId,
 };
+pub use secret_source::SecretSource;
 pub use signed_in::{SignedIn, SignedInSettings};
 pub use units::{ByteCount, Interval};
 pub use upload_intent::{FixedPurpose, UploadIntent, UploadIntentSettings};
+pub use urls::{ServiceUrl, UrlTemplate, is_loopback};
 pub use window::{Unit, Window, Windows};
-pub use workspace_member::{WorkspaceMember, WorkspaceMemberSettings};
+pub use workspace_member::{
+    Member, Members, Memberships, WorkspaceMember, WorkspaceMemberSettings,
+};

@@ -125,6 +125,9 @@ pub enum Fault {
     /// An expression has no value.
     #[error(transparent)]
     Expression(#[from] EvaluationError),
+    /// A service that was asked gave no answer of use.
+    #[error("the service cannot be asked: {0}")]
+    Service(Box<dyn std::error::Error + Send + Sync>),
     /// An identity could not be asked who someone is.
     #[error("identity `{identity}`: {source}")]
     Identity {

@@ -1,15 +1,16 @@
 //! The settings of a policy: `[policies.<name>]`.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_spanned::Spanned;
 
 use crate::{
-    Clock, Dimension, Expression, ExpressionPolicy, ExpressionSettings, Policy, PolicyName, Quota,
-    QuotaSettings, QuotaStore, RateLimit, RateLimitSettings, SignedIn, SignedInSettings, StoreName,
-    UploadIntent, UploadIntentSettings, WorkspaceMember, WorkspaceMemberSettings,
-    quota::QuotaLimit,
+    Clock, Decider, Dimension, Expression, ExpressionPolicy, ExpressionSettings, Memberships,
+    Policy, PolicyName, Quota, QuotaSettings, QuotaStore, RateLimit, RateLimitSettings, Remote,
+    RemoteSettings, SecretSource, SignedIn, SignedInSettings, StoreName, UploadIntent,
+    UploadIntentSettings, UrlTemplate, WorkspaceMember, WorkspaceMemberSettings, quota::QuotaLimit,
 };
 
 /// Whether a policy's denials count.
@@ -41,9 +42,54 @@ pub struct Common {
     /// Whether its denials count.
     #[serde(default)]
     pub mode: Mode,
+    /// What a user may be told when it denies, by language: `{ en = "...", de = "..." }`.
+    #[serde(default)]
+    pub message: Option<Messages>,
     /// A CEL expression: the policy is skipped unless it is `true`.
     #[serde(default)]
     pub when: Option<Expression>,
+}
+
+/// A text in several languages, by their tags (RFC 5646), for example `en` or `pt-BR`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "BTreeMap<String, String>")]
+#[schemars(with = "BTreeMap<String, String>")]
+pub struct Messages(BTreeMap<String, String>);
+
+impl Messages {
+    /// The text in the first of the wanted languages that there is, each also without its region
+    /// (RFC 4647, 3.4); else in English, or else in any.
+    pub fn choose<'a>(&self, wanted: impl IntoIterator<Item = &'a str>) -> &str {
+        let find = |tag: &str| {
+            let mut texts = self.0.iter();
+            texts
+                .find(|(language, _)| language.eq_ignore_ascii_case(tag))
+                .map(|(_, text)| text.as_str())
+        };
+        wanted
+            .into_iter()
+            .find_map(|tag| find(tag).or_else(|| find(tag.split('-').next()?)))
+            .or_else(|| find("en"))
+            .or_else(|| self.0.values().next().map(String::as_str))
+            .unwrap_or_default()
+    }
+}
+
+impl TryFrom<BTreeMap<String, String>> for Messages {
+    type Error = &'static str;
+
+    fn try_from(texts: BTreeMap<String, String>) -> Result<Self, Self::Error> {
+        let is_tag = |tag: &String| {
+            !tag.is_empty() && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        if texts.is_empty() {
+            Err("must have a text for at least one language")
+        } else if texts.keys().all(is_tag) {
+            Ok(Self(texts))
+        } else {
+            Err("must name languages by their tags, for example `en` or `pt-BR`")
+        }
+    }
 }
 
 /// The settings of one policy, by its kind.
@@ -62,6 +108,25 @@ pub enum Kind {
     UploadIntent(UploadIntentSettings),
     /// A rule in CEL.
     Expression(ExpressionSettings),
+    /// Another service decides.
+    Remote(RemoteSettings),
+}
+
+/// What policies need from outside.
+pub trait Ports {
+    /// The store of a name.
+    fn store(&self, name: &StoreName) -> Arc<dyn QuotaStore>;
+
+    /// What asks the app for the memberships of the policy `name`.
+    fn memberships(
+        &self,
+        name: &PolicyName,
+        url: &UrlTemplate,
+        settings: &WorkspaceMemberSettings,
+    ) -> Arc<dyn Memberships>;
+
+    /// What asks the service that decides for the policy `name`.
+    fn decider(&self, name: &PolicyName, settings: &RemoteSettings) -> Arc<dyn Decider>;
 }
 
 /// Something that a policy needs an earlier one to have found out.
@@ -95,6 +160,7 @@ impl Kind {
             Self::Quota(_) => "quota",
             Self::UploadIntent(_) => "upload_intent",
             Self::Expression(_) => "expression",
+            Self::Remote(_) => "remote",
         }
     }
 
@@ -102,7 +168,9 @@ impl Kind {
     #[must_use]
     pub fn needs(&self) -> Vec<Fact> {
         let (per, by_claim) = match self {
-            Self::SignedIn(_) | Self::UploadIntent(_) | Self::Expression(_) => return Vec::new(),
+            Self::SignedIn(_) | Self::UploadIntent(_) | Self::Expression(_) | Self::Remote(_) => {
+                return Vec::new();
+            }
             Self::WorkspaceMember(_) => return vec![Fact::Subject],
             Self::RateLimit(settings) => (settings.per(), false),
             Self::Quota(settings) => (
@@ -126,9 +194,11 @@ impl Kind {
         match self {
             Self::SignedIn(_) => Some(Fact::Subject),
             Self::WorkspaceMember(_) => Some(Fact::Membership),
-            Self::RateLimit(_) | Self::Quota(_) | Self::UploadIntent(_) | Self::Expression(_) => {
-                None
-            }
+            Self::RateLimit(_)
+            | Self::Quota(_)
+            | Self::UploadIntent(_)
+            | Self::Expression(_)
+            | Self::Remote(_) => None,
         }
     }
 
@@ -138,32 +208,44 @@ impl Kind {
         match self {
             Self::Quota(settings) => settings.on_failure,
             Self::Expression(settings) => settings.on_failure,
-            Self::SignedIn(_)
-            | Self::WorkspaceMember(_)
-            | Self::RateLimit(_)
-            | Self::UploadIntent(_) => OnFailure::Deny,
+            Self::Remote(settings) => settings.on_failure,
+            Self::WorkspaceMember(settings) => settings.on_failure,
+            Self::SignedIn(_) | Self::RateLimit(_) | Self::UploadIntent(_) => OnFailure::Deny,
         }
     }
 
-    /// Builds the policy. `store` gives the store of a name.
+    /// The token that the policy asks another service with, if it has one.
+    #[must_use]
+    pub fn token(&self) -> Option<&Spanned<SecretSource>> {
+        match self {
+            Self::WorkspaceMember(settings) => settings.token.as_ref(),
+            Self::Remote(settings) => settings.token.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Builds the policy `name`.
     pub fn build(
         &self,
         name: &PolicyName,
         clock: &Arc<dyn Clock>,
-        store: impl FnOnce(&StoreName) -> Arc<dyn QuotaStore>,
+        ports: &dyn Ports,
     ) -> Arc<dyn Policy> {
         let name = name.clone();
         let clock = clock.clone();
         match self {
             Self::SignedIn(settings) => Arc::new(SignedIn::new(settings)),
-            Self::WorkspaceMember(settings) => Arc::new(WorkspaceMember::new(settings)),
+            Self::WorkspaceMember(settings) => Arc::new(WorkspaceMember::new(settings, |url| {
+                ports.memberships(&name, url, settings)
+            })),
             Self::RateLimit(settings) => Arc::new(RateLimit::new(name, settings, clock)),
             Self::Quota(settings) => {
-                let store = store(settings.store.get_ref());
+                let store = ports.store(settings.store.get_ref());
                 Arc::new(Quota::new(name, settings, store, clock))
             }
             Self::UploadIntent(settings) => Arc::new(UploadIntent::new(settings)),
             Self::Expression(settings) => Arc::new(ExpressionPolicy::new(settings, clock)),
+            Self::Remote(settings) => Arc::new(Remote::new(ports.decider(&name, settings), clock)),
         }
     }
 }

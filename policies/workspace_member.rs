@@ -1,72 +1,167 @@
 //! `workspace_member`: the subject belongs to the workspace, in a role that may upload.
 
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::future::LocalBoxFuture;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_spanned::Spanned;
 
 use crate::{
-    Deciding, Decision, Denial, Evaluating, Membership, Policy, Subject, UploadRequest, Verdict,
-    WorkspaceId,
+    Deciding, Decision, Denial, Evaluating, Fault, Interval, Membership, Policy, SecretSource,
+    Subject, SubjectId, UploadRequest, UrlTemplate, Verdict, WorkspaceId, settings::OnFailure,
 };
 
-/// Settings of `kind = "workspace_member"`.
+/// Settings of `kind = "workspace_member"`: exactly one of `claim`, `members` and `url`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceMemberSettings {
     /// The claim that lists the subject's workspaces: `["ws_1"]`, `[{"id":"ws_1","role":"editor"}]` or
-    /// `{"ws_1":"editor"}`.
-    pub claim: String,
+    /// `{"ws_1":"editor"}`; a text is a list of one.
+    #[serde(default)]
+    pub claim: Option<String>,
+    /// The members themselves: `{ ws_1 = { user_1 = "owner" } }`.
+    #[serde(default)]
+    pub members: Option<Members>,
+    /// Where the app is asked, by GET: `{workspace}` and `{user}` are filled in. It answers 200
+    /// `{"role": "..."}`, or 404.
+    #[serde(default)]
+    pub url: Option<UrlTemplate>,
+    /// The bearer token that the app is asked with.
+    #[serde(default)]
+    #[schemars(with = "Option<SecretSource>")]
+    pub token: Option<Spanned<SecretSource>>,
     /// The roles that may upload; left out: any member.
     #[serde(default)]
     pub roles: Option<Vec<String>>,
+    /// How long the app's answer is remembered; left out: not at all.
+    #[serde(default)]
+    pub cache: Option<Interval>,
+    /// How long the app may take.
+    #[serde(default = "default_timeout")]
+    pub timeout: Interval,
+    /// What happens when the app cannot be asked.
+    #[serde(default)]
+    pub on_failure: OnFailure,
 }
 
-/// Checks membership by a claim.
+fn default_timeout() -> Interval {
+    Interval::from_secs(2)
+}
+
+/// The members of each workspace, with their roles.
+pub type Members = BTreeMap<WorkspaceId, BTreeMap<SubjectId, String>>;
+
+/// Where memberships are looked up: the port that the service implements.
+pub trait Memberships: Send + Sync {
+    /// Whether `user` is a member of `workspace`, and in which role.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`] when it cannot be found out.
+    fn find<'a>(
+        &'a self,
+        workspace: &'a WorkspaceId,
+        user: &'a SubjectId,
+    ) -> LocalBoxFuture<'a, Result<Option<Member>, Fault>>;
+}
+
+/// A member, with the role if it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The role.
+    pub role: Option<String>,
+}
+
+/// Where memberships come from.
+enum Source {
+    Claim(String),
+    Members(Members),
+    Lookup(Arc<dyn Memberships>),
+}
+
+/// Checks membership.
 pub struct WorkspaceMember {
-    claim: String,
+    source: Source,
     roles: Option<Vec<String>>,
 }
 
 impl WorkspaceMember {
-    /// Builds the policy.
-    #[must_use]
-    pub fn new(settings: &WorkspaceMemberSettings) -> Self {
+    /// Builds the policy; `lookup` makes what asks the app, if the settings want it.
+    pub fn new(
+        settings: &WorkspaceMemberSettings,
+        lookup: impl FnOnce(&UrlTemplate) -> Arc<dyn Memberships>,
+    ) -> Self {
+        let source = match (&settings.claim, &settings.members, &settings.url) {
+            (None, Some(members), _) => Source::Members(members.clone()),
+            (None, None, Some(url)) => Source::Lookup(lookup(url)),
+            (claim, ..) => Source::Claim(claim.clone().unwrap_or_default()),
+        };
         Self {
-            claim: settings.claim.clone(),
+            source,
             roles: settings.roles.clone(),
         }
     }
 
-    fn check(
+    async fn check(
         &self,
         request: &UploadRequest,
         subject: Option<&Subject>,
-    ) -> Result<Membership, Denial> {
-        let claim = subject.and_then(|subject| subject.claims.get(&self.claim));
-        let workspace = match &request.workspace {
-            Some(workspace) => workspace.clone(),
-            None => only_workspace(claim).ok_or(Denial::WorkspaceRequired)?,
+    ) -> Result<Result<Membership, Denial>, Fault> {
+        let only = || self.only_workspace(subject?);
+        let Some(workspace) = request.workspace.clone().or_else(only) else {
+            return Ok(Err(Denial::WorkspaceRequired));
         };
-        let mut member = false;
-        for (id, role) in memberships(claim) {
-            if id != workspace.as_str() {
-                continue;
+        let Some(subject) = subject else {
+            let reason = format!("nobody is known to be a member of workspace `{workspace}`");
+            return Ok(Err(Denial::WorkspaceForbidden(reason)));
+        };
+        let found: Vec<Option<String>> = match &self.source {
+            Source::Claim(claim) => memberships(subject.claims.get(claim))
+                .filter(|(id, _)| *id == workspace.as_str())
+                .map(|(_, role)| role.map(str::to_owned))
+                .collect(),
+            Source::Members(members) => {
+                let role = members.get(&workspace).and_then(|of| of.get(&subject.id));
+                role.map(|role| Some(role.clone())).into_iter().collect()
             }
-            member = true;
-            let suffices = match &self.roles {
-                None => true,
-                Some(roles) => role.is_some_and(|role| roles.iter().any(|r| r == role)),
-            };
-            if suffices {
-                let role = role.map(str::to_owned);
-                return Ok(Membership { workspace, role });
+            Source::Lookup(lookup) => {
+                let member = lookup.find(&workspace, &subject.id).await?;
+                member.map(|member| member.role).into_iter().collect()
             }
+        };
+        let is_member = !found.is_empty();
+        let suffices = |role: &Option<String>| match (&self.roles, role) {
+            (None, _) => true,
+            (Some(roles), Some(role)) => roles.contains(role),
+            (Some(_), None) => false,
+        };
+        Ok(match found.into_iter().find(suffices) {
+            Some(role) => Ok(Membership { workspace, role }),
+            None => Err(Denial::WorkspaceForbidden(if is_member {
+                format!("the subject's role in workspace `{workspace}` is not enough")
+            } else {
+                format!("the subject is no member of workspace `{workspace}`")
+            })),
+        })
+    }
+
+    /// The subject's only workspace, where the source tells all of them.
+    fn only_workspace(&self, subject: &Subject) -> Option<WorkspaceId> {
+        match &self.source {
+            Source::Claim(claim) => only_workspace(subject.claims.get(claim)),
+            Source::Members(members) => {
+                let mut of_subject = members
+                    .iter()
+                    .filter(|(_, members)| members.contains_key(&subject.id));
+                match (of_subject.next(), of_subject.next()) {
+                    (Some((only, _)), None) => Some(only.clone()),
+                    _ => None,
+                }
+            }
+            Source::Lookup(_) => None,
         }
-        Err(Denial::WorkspaceForbidden(if member {
-            format!("the subject's role in workspace `{workspace}` is not enough")
-        } else {
-            format!("the subject is no member of workspace `{workspace}`")
-        }))
     }
 }
 
@@ -74,15 +169,14 @@ impl Policy for WorkspaceMember {
     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
         Box::pin(async move {
             let Evaluating { request, facts, .. } = evaluating;
-            Ok(Decision::from(
-                match self.check(request, facts.subject.as_deref()) {
-                    Ok(membership) => {
-                        facts.membership = Some(membership);
-                        Verdict::Allow
-                    }
-                    Err(denial) => Verdict::Deny(denial),
-                },
-            ))
+            let checked = self.check(request, facts.subject.as_deref()).await?;
+            Ok(Decision::from(match checked {
+                Ok(membership) => {
+                    facts.membership = Some(membership);
+                    Verdict::Allow
+                }
+                Err(denial) => Verdict::Deny(denial),
+            }))
         })
     }
 }

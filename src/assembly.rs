@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use policies::{
-    Chain, Clock, Condition, FixedPurpose, Link, PolicyName, StoreName,
-    settings::{Mode, OnFailure},
+    Chain, Clock, Condition, Decider, FixedPurpose, Link, Memberships, PolicyName, QuotaStore,
+    RemoteSettings, StoreName, UrlTemplate, WorkspaceMemberSettings,
+    settings::{Mode, OnFailure, Ports},
 };
 use rustls::ClientConfig;
+use secrecy::SecretString;
 
 use crate::{
     http_client::HttpClient,
     identity::{ClientAddress, CrossSite, Identities, Outbound},
     in_flight::InFlight,
+    lookups::{HttpDecider, HttpMemberships},
     routes::{Gate, Route},
     settings::{self, Settings},
     stores::Store,
@@ -25,6 +28,16 @@ pub(crate) fn gate(
     tls: &Arc<ClientConfig>,
     clock: &Arc<dyn Clock>,
 ) -> Gate {
+    let outbound = Outbound {
+        http: HttpClient::new(tls.clone()),
+        clock: clock.clone(),
+        metrics: Arc::default(),
+    };
+    let surroundings = Surroundings {
+        settings,
+        stores,
+        outbound: &outbound,
+    };
     let links: Vec<Link> = settings
         .policies
         .iter()
@@ -37,13 +50,7 @@ pub(crate) fn gate(
                 .when
                 .clone()
                 .map(|when| Condition::new(when, clock.clone())),
-            policy: kind.build(name, clock, |wanted| {
-                let store = stores.iter().find(|(name, _)| name == wanted);
-                store
-                    .expect("every store that is named exists, as the settings check")
-                    .1
-                    .clone()
-            }),
+            policy: kind.build(name, clock, &surroundings),
         })
         .collect();
     let link = |name: &PolicyName| {
@@ -65,13 +72,13 @@ pub(crate) fn gate(
     let server = &settings.server;
     let session = settings.session.as_ref().map(|(session, _)| session);
     let client_address = ClientAddress::new(&server.trusted_proxies);
-    let outbound = Outbound {
-        http: HttpClient::new(tls.clone()),
-        clock: clock.clone(),
-        metrics: Arc::default(),
-    };
     Gate {
         routes,
+        messages: settings
+            .policies
+            .iter()
+            .filter_map(|(name, common, _)| Some((name.clone(), common.message.clone()?)))
+            .collect(),
         policies: links
             .iter()
             .map(|link| (link.name.clone(), link.policy.clone()))
@@ -89,6 +96,57 @@ pub(crate) fn gate(
         in_flight: in_flight.clone(),
         metrics: outbound.metrics,
         clock: clock.clone(),
+    }
+}
+
+/// What the policies get from outside.
+struct Surroundings<'a> {
+    settings: &'a Settings,
+    stores: &'a [(StoreName, Arc<dyn Store>)],
+    outbound: &'a Outbound,
+}
+
+impl Surroundings<'_> {
+    fn token(&self, policy: &PolicyName) -> Option<&SecretString> {
+        let tokens = &self.settings.policy_tokens;
+        let token = tokens.iter().find(|(name, _)| name == policy);
+        token.map(|(_, token)| token)
+    }
+}
+
+impl Ports for Surroundings<'_> {
+    fn store(&self, wanted: &StoreName) -> Arc<dyn QuotaStore> {
+        let store = self.stores.iter().find(|(name, _)| name == wanted);
+        store
+            .expect("every store that is named exists, as the settings check")
+            .1
+            .clone()
+    }
+
+    fn memberships(
+        &self,
+        name: &PolicyName,
+        url: &UrlTemplate,
+        settings: &WorkspaceMemberSettings,
+    ) -> Arc<dyn Memberships> {
+        let token = self.token(name);
+        Arc::new(HttpMemberships::new(
+            name.clone(),
+            url,
+            settings,
+            token,
+            self.outbound,
+        ))
+    }
+
+    fn decider(&self, name: &PolicyName, settings: &RemoteSettings) -> Arc<dyn Decider> {
+        let token = self.token(name);
+        Arc::new(HttpDecider::new(
+            name.clone(),
+            settings,
+            token,
+            self.outbound,
+        ))
     }
 }
 

@@ -41,6 +41,8 @@ struct Body<'a> {
     code: &'static str,
     #[serde(rename = "requestId")]
     request_id: &'a RequestId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
 }
 
 impl ApiError {
@@ -86,6 +88,12 @@ impl ApiError {
     /// The answer to the request `request_id`.
     #[must_use]
     pub fn response(&self, request_id: &RequestId) -> HttpResponse {
+        self.response_with(request_id, None)
+    }
+
+    /// The same with a text for the user.
+    #[must_use]
+    pub fn response_with(&self, request_id: &RequestId, message: Option<&str>) -> HttpResponse {
         let (status, code) = self.describe();
         let mut response = HttpResponse::build(status);
         match self {
@@ -116,6 +124,7 @@ impl ApiError {
             error: status.canonical_reason().unwrap_or("Error"),
             code,
             request_id,
+            message,
         })
     }
 }

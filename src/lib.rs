@@ -4,7 +4,9 @@
 //! `main -> startup -> routes -> issue -> {policies, imgwire}`, `routes -> identity -> policies`,
 //! `stores -> policies`, `error -> policies`.
 
+mod answers;
 mod assembly;
+mod digest;
 pub mod error;
 pub mod explain;
 pub mod http_client;
@@ -13,6 +15,7 @@ pub mod imgwire;
 pub mod in_flight;
 pub mod issue;
 pub mod keys;
+mod lookups;
 pub mod request_id;
 pub mod routes;
 pub mod settings;

@@ -18,13 +18,13 @@ use url::form_urlencoded;
 
 use super::{
     Outbound,
-    answers::{Answer, Answers, ServiceFault},
     claims::{Accepted, ClaimRules, names_one_of},
     cross_site::CrossSite,
-    digest::digest,
     fault, lookup,
 };
 use crate::{
+    answers::{Answer, Answers, ServiceFault},
+    digest::digest,
     http_client::{HttpClient, Outgoing},
     settings::{
         IntrospectionSettings,
@@ -46,7 +46,7 @@ pub(super) struct Introspection {
     issuer: Option<String>,
     audience: Option<Vec<String>>,
     rules: ClaimRules,
-    answers: Answers<Accepted>,
+    answers: Answers<Result<Accepted, Denial>>,
     http: HttpClient,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -85,6 +85,7 @@ impl Introspection {
             },
             answers: Answers::new(
                 settings.cache.map(policies::Interval::get),
+                Result::is_err,
                 outbound.clock.clone(),
             ),
             http: outbound.http.clone(),
@@ -117,7 +118,7 @@ impl Introspection {
         Ok(timely.map_or_else(Presented::Refused, Presented::Subject))
     }
 
-    async fn ask(&self, token: &str) -> Answer<Accepted> {
+    async fn ask(&self, token: &str) -> Answer<Result<Accepted, Denial>> {
         let answer = self.introspect(token).await;
         self.metrics
             .identity_called(&self.rules.identity, answer.is_ok());

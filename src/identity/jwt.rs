@@ -10,11 +10,11 @@ use quick_cache::sync::Cache;
 use super::{
     claims::{Accepted, ClaimRules},
     cross_site::CrossSite,
-    digest::{Digest, digest},
     fault, lookup,
     published_keys::{KeysUnavailable, PublishedKeys},
 };
 use crate::{
+    digest::{Digest, digest},
     keys::{Key, KeySet},
     settings::{JwtSettings, identities::TokenSource},
 };

@@ -1,10 +1,8 @@
 //! Who a request comes from: one kind of identity, one file.
 
-mod answers;
 mod claims;
 mod client_address;
 mod cross_site;
-mod digest;
 mod forwarded;
 mod introspection;
 mod jwt;

@@ -17,7 +17,7 @@ use actix_web::http::{
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use jsonwebtoken::Algorithm;
-use policies::{Clock, IdentityName};
+use policies::{Clock, IdentityName, ServiceUrl};
 use serde::Deserialize;
 use tokio::sync::{Notify, watch};
 
@@ -25,7 +25,7 @@ use super::Outbound;
 use crate::{
     http_client::{HttpClient, Outgoing},
     keys::{Key, KeySet},
-    settings::{identities::jwt::Location, urls::ServiceUrl},
+    settings::identities::jwt::Location,
     telemetry::Metrics,
 };
 

@@ -15,13 +15,13 @@ use serde_json::Value;
 
 use super::{
     Outbound,
-    answers::{Answer, Answers, ServiceFault},
     cross_site::CrossSite,
-    digest::digest,
     fault,
     lookup::{self, Found},
 };
 use crate::{
+    answers::{Answer, Answers, ServiceFault},
+    digest::{Digest, digest},
     http_client::{HttpClient, Outgoing},
     settings::{
         RemoteSettings,
@@ -41,7 +41,7 @@ pub(super) struct Remote {
     subject: Pointer,
     claims: BTreeMap<String, Pointer>,
     timeout: Duration,
-    answers: Answers<Arc<Subject>>,
+    answers: Answers<Result<Arc<Subject>, Denial>>,
     http: HttpClient,
     metrics: Arc<Metrics>,
 }
@@ -65,6 +65,7 @@ impl Remote {
             timeout: settings.timeout.get(),
             answers: Answers::new(
                 settings.cache.map(policies::Interval::get),
+                Result::is_err,
                 outbound.clock.clone(),
             ),
             http: outbound.http.clone(),
@@ -117,13 +118,13 @@ impl Remote {
         Ok(shown)
     }
 
-    async fn ask(&self, shown: &Shown<'_>) -> Answer<Arc<Subject>> {
+    async fn ask(&self, shown: &Shown<'_>) -> Answer<Result<Arc<Subject>, Denial>> {
         let answer = self.look_up(shown).await;
         self.metrics.identity_called(&self.name, answer.is_ok());
         answer
     }
 
-    async fn look_up(&self, shown: &Shown<'_>) -> Answer<Arc<Subject>> {
+    async fn look_up(&self, shown: &Shown<'_>) -> Answer<Result<Arc<Subject>, Denial>> {
         let outgoing = Outgoing {
             method: Method::GET,
             url: &self.url,
@@ -168,7 +169,7 @@ impl Shown<'_> {
         self.cookies.is_empty() && self.headers.is_empty()
     }
 
-    fn digest(&self) -> super::digest::Digest {
+    fn digest(&self) -> Digest {
         let cookies = self
             .cookies
             .iter()

@@ -15,7 +15,9 @@ use actix_web::{
     http::{Method, header},
     web,
 };
-use policies::{Chain, Clock, Policy, PolicyName, Purpose, RoutePath, UploadRequest};
+use policies::{
+    Chain, Clock, Policy, PolicyName, Purpose, RoutePath, UploadRequest, settings::Messages,
+};
 
 pub use self::envelope::envelope;
 use crate::{
@@ -37,6 +39,8 @@ pub const ALLOWANCE: &str = "/allowance";
 pub struct Gate {
     /// The routes and their chains.
     pub routes: Vec<Arc<Route>>,
+    /// What users may be told when a policy denies.
+    pub messages: Vec<(PolicyName, Messages)>,
     /// All policies, by name.
     pub policies: Vec<(PolicyName, Arc<dyn Policy>)>,
     /// Who a request may come from.

@@ -1,7 +1,12 @@
 //! `POST <route>`: a token, if every policy agrees.
 
-use actix_web::{HttpRequest, HttpResponse, rt, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{self, AcceptLanguage, Header as _, HeaderValue},
+    rt, web,
+};
 use jiff::Timestamp;
+use policies::{Denial, PolicyName};
 use serde::Serialize;
 use tracing::Instrument as _;
 
@@ -9,6 +14,7 @@ use super::{body, caller, facts, ratelimit_fields, refuse, route, worker};
 use crate::{
     error::ApiError,
     issue::{Ending, Report, issue},
+    request_id::RequestId,
     telemetry,
 };
 
@@ -57,13 +63,31 @@ pub(super) async fn post(request: HttpRequest, payload: web::Payload) -> HttpRes
     }
 }
 
+/// A denial, with what its policy's config says that the user may be told.
+fn denied(request: &HttpRequest, policy: &PolicyName, denial: &Denial) -> HttpResponse {
+    let messages = &worker(request).gate.messages;
+    let messages = messages.iter().find(|(name, _)| name == policy);
+    let error = ApiError::Denied(denial.clone());
+    let Some((_, messages)) = messages else {
+        return refuse(request, &error);
+    };
+    let wanted = AcceptLanguage::parse(request).map(|wanted| wanted.ranked());
+    let wanted = wanted.unwrap_or_default();
+    let wanted = wanted.iter().filter_map(|language| language.item());
+    let message = messages.choose(wanted.map(|language| language.as_str()));
+    let mut response = error.response_with(&RequestId::of(request), Some(message));
+    let vary = HeaderValue::from_static("accept-language");
+    response.headers_mut().append(header::VARY, vary);
+    response
+}
+
 fn answer(request: &HttpRequest, report: &Report) -> HttpResponse {
     let mut response = match &report.ending {
         Ending::Issued(token) => HttpResponse::Ok().json(Answer {
             upload_token: &token.token,
             expires_at: token.expires_at,
         }),
-        Ending::Denied(_, denial) => refuse(request, &ApiError::Denied(denial.clone())),
+        Ending::Denied(policy, denial) => denied(request, policy, denial),
         Ending::Faulted(..) => refuse(request, &ApiError::Internal),
         Ending::ImgwireFailed(_) => refuse(request, &ApiError::ImgwireFailed),
     };

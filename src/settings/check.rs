@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use policies::{
-    IdentityName, PolicyName, StoreName,
+    IdentityName, PolicyName, StoreName, WorkspaceMemberSettings,
     settings::{Common, Kind},
 };
 use serde_spanned::Spanned;
@@ -59,6 +59,9 @@ pub(super) fn references(
                 let message = "checks nothing: name `purposes`, `mime_types` or `max_size`";
                 reader.fault(policy.place.clone(), path, message);
             }
+            Some((_, Kind::WorkspaceMember(settings))) if !reader.has_fault(&path) => {
+                member(reader, &path, policy.place.clone(), settings);
+            }
             Some(_) | None => {}
         }
     }
@@ -70,6 +73,25 @@ pub(super) fn references(
             route,
             policies,
         );
+    }
+}
+
+/// A membership comes from one place, and only what is asked for takes long or wants a token.
+fn member(
+    reader: &mut Reader,
+    path: &str,
+    place: std::ops::Range<usize>,
+    settings: &WorkspaceMemberSettings,
+) {
+    let found = [
+        settings.claim.is_some(),
+        settings.members.is_some(),
+        settings.url.is_some(),
+    ];
+    if found.into_iter().filter(|found| *found).count() != 1 {
+        reader.fault(place, path, "needs one of `claim`, `members` and `url`");
+    } else if settings.url.is_none() && (settings.cache.is_some() || settings.token.is_some()) {
+        reader.fault(place, path, "`cache` and `token` go with `url` alone");
     }
 }
 

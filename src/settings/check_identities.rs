@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use jsonwebtoken::AlgorithmFamily;
-use policies::IdentityName;
+use policies::{IdentityName, ServiceUrl};
 use serde_spanned::Spanned;
 
 use super::{
@@ -11,7 +11,6 @@ use super::{
     document::{Reader, join},
     identities::{TokenSource, jwt::KeySource},
     load::Named,
-    urls::ServiceUrl,
 };
 
 pub(super) fn check(

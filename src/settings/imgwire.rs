@@ -1,12 +1,12 @@
 //! `[imgwire]`: the service on the other side.
 
-use policies::Interval;
+use policies::{Interval, is_loopback};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 use url::Url;
 
-use super::{secret::SecretSource, urls::is_loopback};
+use super::secret::SecretSource;
 
 /// `[imgwire]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

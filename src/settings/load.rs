@@ -137,6 +137,16 @@ fn read(
         .into_iter()
         .collect();
 
+    let policy_tokens: Vec<_> = policies
+        .iter()
+        .filter_map(|policy| {
+            let source = policy.entry.as_ref()?.1.token()?;
+            let key = format!("policies.{}.token", policy.name);
+            let token = secret(reader, &key, source, environment, 1);
+            Some(token.map(|token| (policy.name.clone(), token)))
+        })
+        .collect();
+
     Some(Settings {
         server: server?,
         management: management?,
@@ -158,6 +168,7 @@ fn read(
                 Some((policy.name, common, kind))
             })
             .collect::<Option<_>>()?,
+        policy_tokens: policy_tokens.into_iter().collect::<Option<_>>()?,
         routes: routes
             .into_iter()
             .map(|route| {
@@ -292,9 +303,10 @@ fn policy(reader: &mut Reader, path: &str, mut value: Value<'_>) -> Option<(Comm
         "quota" => reader.table(path, value).map(Kind::Quota),
         "upload_intent" => reader.table(path, value).map(Kind::UploadIntent),
         "expression" => reader.table(path, value).map(Kind::Expression),
+        "remote" => reader.table(path, value).map(Kind::Remote),
         _ => {
             let known = "`signed_in`, `workspace_member`, `rate_limit`, `quota`, `upload_intent`, \
-                         `expression`";
+                         `expression`, `remote`";
             unknown_kind(reader, path, &kind, known);
             None
         }
@@ -307,7 +319,7 @@ fn common<'t>(reader: &mut Reader, path: &str, value: &mut Value<'t>) -> Option<
     let place = value.span();
     let mut shared = DeTable::new();
     if let DeValue::Table(table) = value.get_mut() {
-        for name in ["mode", "when"] {
+        for name in ["mode", "message", "when"] {
             if let Some((key, entry)) = table.remove_entry(name) {
                 shared.insert(key, entry);
             }
@@ -341,7 +353,7 @@ fn secret(
     environment: Environment<'_>,
     least: usize,
 ) -> Option<SecretString> {
-    let loaded = source.get_ref().load(environment, least);
+    let loaded = super::secret::load(source.get_ref(), environment, least);
     loaded
         .map_err(|message| reader.fault(source.span(), key, message))
         .ok()

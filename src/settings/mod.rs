@@ -17,7 +17,6 @@ pub mod session;
 mod size;
 pub mod stores;
 pub mod telemetry;
-pub mod urls;
 
 use policies::{
     IdentityName, PolicyName, Purpose, RoutePath, StoreName,
@@ -67,6 +66,8 @@ pub struct Settings {
     pub identities: Vec<(IdentityName, Identity)>,
     /// `[policies.*]`
     pub policies: Vec<(PolicyName, Common, Kind)>,
+    /// The tokens that policies ask other services with.
+    pub policy_tokens: Vec<(PolicyName, SecretString)>,
     /// `[[routes]]`
     pub routes: Vec<Route>,
 }

@@ -19,6 +19,7 @@ pub struct Metrics {
     attempts: Counter,
     upstream: Histogram,
     in_flight: Gauge,
+    policy_calls: Family<PolicyCallLabels, Counter>,
     identity_calls: Family<IdentityCallLabels, Counter>,
     identity_keys: Family<IdentityLabels, Gauge>,
     identity_keys_stale: Family<IdentityLabels, Gauge>,
@@ -67,6 +68,19 @@ impl EncodeLabelSet for IdentityCallLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct PolicyCallLabels {
+    policy: PolicyName,
+    result: &'static str,
+}
+
+impl EncodeLabelSet for PolicyCallLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        ("policy", self.policy.as_str()).encode(encoder.encode_label())?;
+        ("result", self.result).encode(encoder.encode_label())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct IdentityLabels {
     identity: IdentityName,
 }
@@ -88,6 +102,7 @@ impl Default for Metrics {
             0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
         ]);
         let in_flight = Gauge::default();
+        let policy_calls = Family::default();
         let identity_calls = Family::default();
         let identity_keys = Family::default();
         let identity_keys_stale = Family::default();
@@ -120,6 +135,11 @@ impl Default for Metrics {
         );
         registry.register("in_flight", "Requests that run now", in_flight.clone());
         registry.register(
+            "policy_calls",
+            "Calls of policies to other services",
+            policy_calls.clone(),
+        );
+        registry.register(
             "identity_calls",
             "Calls of identities to other services: for keys, about tokens and sessions",
             identity_calls.clone(),
@@ -147,6 +167,7 @@ impl Default for Metrics {
             attempts,
             upstream,
             in_flight,
+            policy_calls,
             identity_calls,
             identity_keys,
             identity_keys_stale,
@@ -193,6 +214,15 @@ impl Metrics {
             result: if is_ok { "ok" } else { "fault" },
         };
         self.identity_calls.get_or_create(&labels).inc();
+    }
+
+    /// Counts a call of a policy to another service.
+    pub fn policy_called(&self, policy: &PolicyName, is_ok: bool) {
+        let labels = PolicyCallLabels {
+            policy: policy.clone(),
+            result: if is_ok { "ok" } else { "fault" },
+        };
+        self.policy_calls.get_or_create(&labels).inc();
     }
 
     /// Notes how an identity's published keys stand.

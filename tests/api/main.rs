@@ -26,6 +26,7 @@ mod providers;
 mod proxies;
 mod real_parts;
 mod remote;
+mod remote_rules;
 mod rules;
 mod service;
 mod sessions;

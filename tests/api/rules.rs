@@ -230,3 +230,42 @@ async fn on_failure_allow_and_observing_let_a_broken_expression_pass() {
         assert_eq!(app.metric(overlooked).await, 1.0);
     }
 }
+
+#[actix_web::test]
+async fn a_denial_may_carry_a_message_in_the_users_language() {
+    let policies = r#"
+        [policies.paying]
+        kind = "expression"
+        allow = "subject.claims.plan == 'pro'"
+        message = { en = "Uploads need the Pro plan.", de = "Hochladen braucht den Tarif Pro.", pt-BR = "Plano Pro." }
+    "#;
+    let app = with(policies, r#"["signed-in", "paying"]"#).start().await;
+    let token = Token::of("user_1").with("plan", json!("free")).sign();
+    for (accept, message) in [
+        (None, "Uploads need the Pro plan."),
+        (Some("de"), "Hochladen braucht den Tarif Pro."),
+        (Some("de-AT, en;q=0.5"), "Hochladen braucht den Tarif Pro."),
+        (
+            Some("fr, DE;q=0.3, en;q=0.2"),
+            "Hochladen braucht den Tarif Pro.",
+        ),
+        (Some("pt-br"), "Plano Pro."),
+        (Some("fr"), "Uploads need the Pro plan."),
+        (Some("*"), "Uploads need the Pro plan."),
+        (Some("nonsense;;;q=x"), "Uploads need the Pro plan."),
+    ] {
+        let mut request = app.ask().bearer(&token);
+        if let Some(accept) = accept {
+            request = request.header("accept-language", accept);
+        }
+        let answer = request.send().await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code()),
+            (403, "rule_forbidden")
+        );
+        assert_eq!(answer.json["message"], message, "{accept:?}");
+        assert!(answer.header("vary").contains("accept-language"));
+    }
+    // Other policies' denials have none.
+    app.ask().send().await.assert_error(401, "not_signed_in");
+}

@@ -1,6 +1,6 @@
 //! `kind = "introspection"`: opaque tokens that their issuer is asked about (RFC 7662).
 
-use policies::Interval;
+use policies::{Interval, SecretSource, ServiceUrl};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_spanned::Spanned;
@@ -9,7 +9,6 @@ use super::{
     Leeway, RequiredClaims, TokenSource, default_from, default_leeway, default_subject_claim,
     default_timeout,
 };
-use crate::settings::{secret::SecretSource, urls::ServiceUrl};
 
 /// `kind = "introspection"`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

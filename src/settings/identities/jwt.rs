@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
+use policies::{SecretSource, ServiceUrl};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_spanned::Spanned;
@@ -10,10 +11,7 @@ use serde_spanned::Spanned;
 use super::{
     Leeway, RequiredClaims, TokenSource, default_from, default_leeway, default_subject_claim,
 };
-use crate::{
-    keys::{Key, KeySet},
-    settings::{secret::SecretSource, urls::ServiceUrl},
-};
+use crate::keys::{Key, KeySet};
 
 /// `kind = "jwt"`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use policies::Interval;
+use policies::{Interval, ServiceUrl};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_spanned::Spanned;
 
 use super::{TokenSource, default_timeout};
-use crate::settings::urls::ServiceUrl;
 
 /// `kind = "remote"`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

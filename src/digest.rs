@@ -1,12 +1,12 @@
-//! What credentials are remembered by: never the credential itself.
+//! What answers and tokens are remembered by: never a credential itself.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 /// A SHA-256.
-pub(super) type Digest = [u8; 32];
+pub(crate) type Digest = [u8; 32];
 
 /// The digest of some texts, each told from its neighbours.
-pub(super) fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> Digest {
+pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> Digest {
     let mut context = Context::new(&SHA256);
     for part in parts {
         context.update(&(part.len() as u64).to_be_bytes());

@@ -1,13 +1,12 @@
-//! The answers of other services about credentials: asked for once however many requests wait, and remembered
+//! The answers of other services: asked for once however many requests wait, and remembered
 //! for a while.
 
 use std::{sync::Arc, time::Duration};
 
-use policies::{Clock, Denial};
+use policies::Clock;
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
 
-use super::digest::Digest;
-use crate::http_client::HttpError;
+use crate::{digest::Digest, http_client::HttpError};
 
 /// How many answers are remembered.
 const REMEMBERED: usize = 10_000;
@@ -15,12 +14,12 @@ const REMEMBERED: usize = 10_000;
 /// The longest that a "no" is remembered: whoever signs in is not to wait for it to be forgotten.
 const NO_REMEMBERED: Duration = Duration::from_secs(1);
 
-/// What a service says of a credential, or why it does not.
-pub(super) type Answer<T> = Result<Result<T, Denial>, ServiceFault>;
+/// What a service says, or why it does not.
+pub(crate) type Answer<T> = Result<T, ServiceFault>;
 
-/// Why a service does not say who someone is.
+/// Why a service does not say what it is asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ServiceFault {
+pub(crate) enum ServiceFault {
     /// It gave no answer.
     #[error(transparent)]
     NoAnswer(#[from] HttpError),
@@ -33,8 +32,10 @@ pub(super) enum ServiceFault {
 }
 
 /// The answers of one service, by the digest of what it was asked about.
-pub(super) struct Answers<T> {
+pub(crate) struct Answers<T> {
     time_to_live: Duration,
+    /// Whether an answer is a "no", which is forgotten sooner.
+    is_no: fn(&T) -> bool,
     cache: Cache<Digest, Remembered<T>>,
     clock: Arc<dyn Clock>,
 }
@@ -47,18 +48,23 @@ struct Remembered<T> {
 }
 
 impl<T: Clone> Answers<T> {
-    /// Remembers answers for `time_to_live`.
-    pub(super) fn new(time_to_live: Option<Duration>, clock: Arc<dyn Clock>) -> Self {
+    /// Remembers answers for `time_to_live`, and a "no" for a second at most.
+    pub(crate) fn new(
+        time_to_live: Option<Duration>,
+        is_no: fn(&T) -> bool,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             time_to_live: time_to_live.unwrap_or_default(),
+            is_no,
             cache: Cache::new(REMEMBERED),
             clock,
         }
     }
 
-    /// The answer about a credential: the one that is remembered, the one that another request waits for, or
+    /// The answer: the one that is remembered, the one that another request waits for, or
     /// else what `ask` brings.
-    pub(super) async fn get(&self, of: &Digest, ask: impl Future<Output = Answer<T>>) -> Answer<T> {
+    pub(crate) async fn get(&self, of: &Digest, ask: impl Future<Output = Answer<T>>) -> Answer<T> {
         let asked_at = self.clock.elapsed();
         let found = self.cache.entry_async(of, |_, remembered| {
             // Whoever waited takes what came, however short it lives.
@@ -81,8 +87,8 @@ impl<T: Clone> Answers<T> {
             at,
             until: at
                 + match &answer {
-                    Ok(Ok(_)) => self.time_to_live,
-                    Ok(Err(_)) => self.time_to_live.min(NO_REMEMBERED),
+                    Ok(answer) if (self.is_no)(answer) => self.time_to_live.min(NO_REMEMBERED),
+                    Ok(_) => self.time_to_live,
                     Err(_) => Duration::ZERO,
                 },
         };

@@ -1,0 +1,91 @@
+//! `remote`: another service decides, told the facts.
+
+use std::sync::Arc;
+
+use futures_util::future::LocalBoxFuture;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_spanned::Spanned;
+
+use crate::{
+    Clock, Deciding, Decision, Denial, Evaluating, Fault, Interval, Policy, SecretSource,
+    ServiceUrl, Verdict, facts, settings::OnFailure,
+};
+
+/// Settings of `kind = "remote"`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RemoteSettings {
+    /// What is asked, by POST, with the facts as JSON.
+    pub url: ServiceUrl,
+    /// How it is asked.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The bearer token that it is asked with.
+    #[serde(default)]
+    #[schemars(with = "Option<SecretSource>")]
+    pub token: Option<Spanned<SecretSource>>,
+    /// How long it may take.
+    #[serde(default = "default_timeout")]
+    pub timeout: Interval,
+    /// How long its answer is remembered; left out: not at all.
+    #[serde(default)]
+    pub cache: Option<Interval>,
+    /// What happens when it cannot be asked.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+fn default_timeout() -> Interval {
+    Interval::from_secs(2)
+}
+
+/// How a service is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// The facts; 2xx allows, 403 denies.
+    #[default]
+    Plain,
+    /// `{"input": facts}` as Open Policy Agent takes it; `{"result": true}` allows, `false` or none denies.
+    Opa,
+}
+
+/// A service that decides: the port that the service implements.
+pub trait Decider: Send + Sync {
+    /// Whether these facts are allowed.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`] when it cannot be asked.
+    fn allows(&self, facts: serde_json::Value) -> LocalBoxFuture<'_, Result<bool, Fault>>;
+}
+
+/// Lets another service decide.
+pub struct Remote {
+    decider: Arc<dyn Decider>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Remote {
+    /// Builds the policy.
+    #[must_use]
+    pub fn new(decider: Arc<dyn Decider>, clock: Arc<dyn Clock>) -> Self {
+        Self { decider, clock }
+    }
+}
+
+impl Policy for Remote {
+    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
+        let facts = facts::to_json(evaluating.request, evaluating.facts, &*self.clock);
+        Box::pin(async move {
+            let allows = self.decider.allows(facts).await?;
+            Ok(Decision::from(if allows {
+                Verdict::Allow
+            } else {
+                let reason = "the service that was asked says no".to_owned();
+                Verdict::Deny(Denial::RuleForbidden(reason))
+            }))
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! Decisions of another service.
+
+use std::time::Duration;
+
+use actix_web::http::{
+    Method, StatusCode,
+    header::{self, HeaderName, HeaderValue},
+};
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use policies::{Decider, Fault, PolicyName, Protocol, RemoteSettings};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use super::{MAX_ANSWER_BYTES, authorization, fault};
+use crate::{
+    answers::{Answer, Answers, ServiceFault},
+    digest::digest,
+    http_client::Outgoing,
+    identity::Outbound,
+};
+
+/// Asks a service by POST.
+pub(crate) struct HttpDecider {
+    policy: PolicyName,
+    url: String,
+    protocol: Protocol,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    timeout: Duration,
+    answers: Answers<bool>,
+    outbound: Outbound,
+}
+
+impl HttpDecider {
+    pub(crate) fn new(
+        policy: PolicyName,
+        settings: &RemoteSettings,
+        token: Option<&SecretString>,
+        outbound: &Outbound,
+    ) -> Self {
+        let mut headers = authorization(token);
+        let json = HeaderValue::from_static("application/json");
+        headers.push((header::CONTENT_TYPE, json));
+        Self {
+            policy,
+            url: settings.url.as_str().to_owned(),
+            protocol: settings.protocol,
+            headers,
+            timeout: settings.timeout.get(),
+            answers: Answers::new(
+                settings.cache.map(policies::Interval::get),
+                |allows| !allows,
+                outbound.clock.clone(),
+            ),
+            outbound: outbound.clone(),
+        }
+    }
+
+    async fn ask(&self, facts: Value) -> Answer<bool> {
+        let answer = self.decide(facts).await;
+        let metrics = &self.outbound.metrics;
+        metrics.policy_called(&self.policy, answer.is_ok());
+        answer
+    }
+
+    async fn decide(&self, facts: Value) -> Answer<bool> {
+        let body = match self.protocol {
+            Protocol::Plain => facts,
+            Protocol::Opa => json!({ "input": facts }),
+        };
+        let outgoing = Outgoing {
+            method: Method::POST,
+            url: &self.url,
+            headers: self.headers.clone(),
+            body: Bytes::from(body.to_string()),
+            timeout: self.timeout,
+            limit: MAX_ANSWER_BYTES,
+        };
+        let answer = self.outbound.http.send(outgoing).await?;
+        match self.protocol {
+            Protocol::Plain if answer.status.is_success() => Ok(true),
+            Protocol::Plain if answer.status == StatusCode::FORBIDDEN => Ok(false),
+            Protocol::Opa if answer.status == StatusCode::OK => {
+                let answer: Value = serde_json::from_slice(&answer.body)
+                    .map_err(|_| ServiceFault::Nonsense("is no JSON"))?;
+                match (answer.as_object(), answer.get("result")) {
+                    (Some(_), Some(Value::Bool(allows))) => Ok(*allows),
+                    // A rule that is undefined of these facts.
+                    (Some(_), None) => Ok(false),
+                    _ => Err(ServiceFault::Nonsense("has no boolean `result`")),
+                }
+            }
+            _ => Err(ServiceFault::Status(answer.status.as_u16())),
+        }
+    }
+
+    /// The facts without the time, which would make each request a question of its own.
+    fn question(facts: &Value) -> String {
+        let mut facts = facts.clone();
+        if let Some(request) = facts.get_mut("request").and_then(Value::as_object_mut) {
+            request.remove("time");
+        }
+        facts.to_string()
+    }
+}
+
+impl Decider for HttpDecider {
+    fn allows(&self, facts: Value) -> LocalBoxFuture<'_, Result<bool, Fault>> {
+        Box::pin(async move {
+            let asked = digest([Self::question(&facts).as_str()]);
+            let answer = self.answers.get(&asked, self.ask(facts)).await;
+            answer.map_err(fault)
+        })
+    }
+}

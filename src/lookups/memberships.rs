@@ -1,0 +1,112 @@
+//! Memberships that the app is asked about.
+
+use std::time::Duration;
+
+use actix_web::http::{
+    Method, StatusCode,
+    header::{HeaderName, HeaderValue},
+};
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use policies::{
+    Fault, Member, Memberships, PolicyName, SubjectId, UrlTemplate, WorkspaceId,
+    WorkspaceMemberSettings,
+};
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::{MAX_ANSWER_BYTES, authorization, fault};
+use crate::{
+    answers::{Answer, Answers, ServiceFault},
+    digest::digest,
+    http_client::Outgoing,
+    identity::Outbound,
+};
+
+/// Asks the app by GET.
+pub(crate) struct HttpMemberships {
+    policy: PolicyName,
+    url: UrlTemplate,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    timeout: Duration,
+    answers: Answers<Option<Member>>,
+    outbound: Outbound,
+}
+
+impl HttpMemberships {
+    pub(crate) fn new(
+        policy: PolicyName,
+        url: &UrlTemplate,
+        settings: &WorkspaceMemberSettings,
+        token: Option<&SecretString>,
+        outbound: &Outbound,
+    ) -> Self {
+        Self {
+            policy,
+            url: url.clone(),
+            headers: authorization(token),
+            timeout: settings.timeout.get(),
+            answers: Answers::new(
+                settings.cache.map(policies::Interval::get),
+                Option::is_none,
+                outbound.clock.clone(),
+            ),
+            outbound: outbound.clone(),
+        }
+    }
+
+    async fn ask(&self, workspace: &str, user: &str) -> Answer<Option<Member>> {
+        let answer = self.look_up(workspace, user).await;
+        let metrics = &self.outbound.metrics;
+        metrics.policy_called(&self.policy, answer.is_ok());
+        answer
+    }
+
+    async fn look_up(&self, workspace: &str, user: &str) -> Answer<Option<Member>> {
+        #[derive(Deserialize)]
+        struct Found {
+            #[serde(default)]
+            role: Option<String>,
+        }
+
+        let url = self.url.fill(workspace, user);
+        let outgoing = Outgoing {
+            method: Method::GET,
+            url: &url,
+            headers: self.headers.clone(),
+            body: Bytes::new(),
+            timeout: self.timeout,
+            limit: MAX_ANSWER_BYTES,
+        };
+        let answer = self.outbound.http.send(outgoing).await?;
+        match answer.status {
+            StatusCode::OK => serde_json::from_slice(&answer.body)
+                .map(|Found { role }| Some(Member { role }))
+                .map_err(|_| ServiceFault::Nonsense("is no JSON object with a role")),
+            StatusCode::NOT_FOUND => Ok(None),
+            status => Err(ServiceFault::Status(status.as_u16())),
+        }
+    }
+}
+
+impl Memberships for HttpMemberships {
+    fn find<'a>(
+        &'a self,
+        workspace: &'a WorkspaceId,
+        user: &'a SubjectId,
+    ) -> LocalBoxFuture<'a, Result<Option<Member>, Fault>> {
+        Box::pin(async move {
+            let (workspace, user) = (workspace.as_str(), user.as_str());
+            // Segments that would lead elsewhere are nobody's names.
+            if [workspace, user]
+                .iter()
+                .any(|text| matches!(*text, "." | ".."))
+            {
+                return Ok(None);
+            }
+            let asked = digest([workspace, user]);
+            let answer = self.answers.get(&asked, self.ask(workspace, user)).await;
+            answer.map_err(fault)
+        })
+    }
+}
