@@ -10,8 +10,8 @@ use futures_util::{
     future::{LocalBoxFuture, ready},
 };
 use imgwire_gate::{
-    http_client::{HttpClient, tls_config},
-    identity::{ClientAddress, CrossSite, HttpCredentials, Identities, Outbound},
+    http_client::{HttpClient, Outbound, tls_config},
+    identity::{ClientAddress, CrossSite, HttpCredentials, Identities},
     settings::{self, Settings},
 };
 use jsonwebtoken::{EncodingKey, Header};

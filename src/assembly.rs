@@ -11,8 +11,8 @@ use rustls::ClientConfig;
 use secrecy::SecretString;
 
 use crate::{
-    http_client::HttpClient,
-    identity::{ClientAddress, CrossSite, Identities, Outbound},
+    http_client::{HttpClient, Outbound},
+    identity::{ClientAddress, CrossSite, Identities},
     in_flight::InFlight,
     lookups::{HttpDecider, HttpMemberships},
     routes::{Gate, Route},

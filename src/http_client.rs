@@ -1,4 +1,4 @@
-//! The HTTP client that asks other services who someone is: bounded in time and size, follows no redirect,
+//! The HTTP client that asks other services who someone is and what they may: bounded in time and size, follows no redirect,
 //! and takes no proxy from the environment.
 
 use std::{
@@ -16,9 +16,10 @@ use awc::{
     error::{ConnectError, PayloadError, SendRequestError},
 };
 use bytes::Bytes;
+use policies::Clock;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 
-use crate::settings::outbound::ExtraAuthorities;
+use crate::{settings::outbound::ExtraAuthorities, telemetry::Metrics};
 
 /// What the gate calls itself.
 pub const USER_AGENT: &str = concat!("imgwire-gate/", env!("CARGO_PKG_VERSION"));
@@ -38,6 +39,17 @@ thread_local! {
 #[derive(Clone)]
 pub struct HttpClient {
     tls: Arc<ClientConfig>,
+}
+
+/// What all share that ask other services.
+#[derive(Clone)]
+pub struct Outbound {
+    /// The client that they ask with.
+    pub http: HttpClient,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A request to another service.

@@ -17,7 +17,6 @@ use serde_json::Value;
 use url::form_urlencoded;
 
 use super::{
-    Outbound,
     claims::{Accepted, ClaimRules, names_one_of},
     cross_site::CrossSite,
     fault, lookup,
@@ -25,7 +24,7 @@ use super::{
 use crate::{
     answers::{Answer, Answers, ServiceFault},
     digest::digest,
-    http_client::{HttpClient, Outgoing},
+    http_client::{HttpClient, Outbound, Outgoing},
     settings::{
         IntrospectionSettings,
         identities::{TokenSource, introspection::AuthMethod},

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use futures_util::future::{LocalBoxFuture, join_all};
-use policies::{Clock, Credentials, Fault, IdentityName, Presented};
+use policies::{Credentials, Fault, IdentityName, Presented};
 
 pub use self::{
     client_address::ClientAddress,
@@ -33,21 +33,9 @@ use self::{
     remote::Remote,
 };
 use crate::{
-    http_client::HttpClient,
+    http_client::Outbound,
     settings::{self, identities::jwt::KeyMaterial},
-    telemetry::Metrics,
 };
-
-/// What identities that ask other services share.
-#[derive(Clone)]
-pub struct Outbound {
-    /// The client that they ask with.
-    pub http: HttpClient,
-    /// What time it is.
-    pub clock: Arc<dyn Clock>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-}
 
 /// The configured identities, in the order of the file.
 pub struct Identities {

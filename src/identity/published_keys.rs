@@ -21,9 +21,8 @@ use policies::{Clock, IdentityName, ServiceUrl};
 use serde::Deserialize;
 use tokio::sync::{Notify, watch};
 
-use super::Outbound;
 use crate::{
-    http_client::{HttpClient, Outgoing},
+    http_client::{HttpClient, Outbound, Outgoing},
     keys::{Key, KeySet},
     settings::identities::jwt::Location,
     telemetry::Metrics,

@@ -14,7 +14,6 @@ use policies::{Denial, Fault, IdentityName, Presented, Subject, SubjectId};
 use serde_json::Value;
 
 use super::{
-    Outbound,
     cross_site::CrossSite,
     fault,
     lookup::{self, Found},
@@ -22,7 +21,7 @@ use super::{
 use crate::{
     answers::{Answer, Answers, ServiceFault},
     digest::{Digest, digest},
-    http_client::{HttpClient, Outgoing},
+    http_client::{HttpClient, Outbound, Outgoing},
     settings::{
         RemoteSettings,
         identities::{TokenSource, remote::Pointer},

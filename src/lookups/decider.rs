@@ -16,8 +16,7 @@ use super::{MAX_ANSWER_BYTES, authorization, fault};
 use crate::{
     answers::{Answer, Answers, ServiceFault},
     digest::digest,
-    http_client::Outgoing,
-    identity::Outbound,
+    http_client::{Outbound, Outgoing},
 };
 
 /// Asks a service by POST.

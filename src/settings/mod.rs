@@ -9,6 +9,7 @@ pub mod identities;
 pub mod imgwire;
 mod load;
 pub mod outbound;
+mod ready;
 mod routes;
 mod schema;
 pub mod secret;

@@ -50,6 +50,7 @@ fn the_configs_of_the_repository_are_valid() {
             "0123456789012345678901234567890123456789012345678901234567890123",
         ),
         ("idp_public_key.pem", public_key),
+        ("management_token", "0123456789abcdef"),
     ]);
     for (name, secret) in secrets {
         fs::write(folder.path().join(name), secret).unwrap();

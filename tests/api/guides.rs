@@ -187,3 +187,76 @@ async fn a_rails_app_may_answer_with_a_number() {
     let request = gate.ask().header("cookie", "_app_session=abc");
     request.send().await.assert_token();
 }
+
+/// All configs of `docs/policies.md` in one, with a route for its requests and cases.
+fn config_of_the_policies(folder: &std::path::Path) -> String {
+    let blocks = blocks("docs/policies.md", "toml");
+    let (cases, config): (Vec<_>, Vec<_>) = blocks
+        .into_iter()
+        .partition(|block| block.contains("[[cases]]"));
+    std::fs::write(folder.join("cases.toml"), cases.concat()).unwrap();
+    let config = config.concat();
+    format!(
+        r#"
+        [imgwire]
+        api_key = {{ env = "TEST_API_KEY" }}
+        [stores.main]
+        url = "sqlite:{}/gate.db"
+        [identities.app]
+        kind = "jwt"
+        algorithms = ["HS256"]
+        secret = {{ env = "TEST_SECRET" }}
+        [[routes]]
+        policies = ["signed-in", "member", "burst"]
+        {config}
+        [[routes]]
+        path = "/others"
+        policies = ["signed-in", "member-by-app", "paying", "not-suspended", "moderation"]
+        [[routes]]
+        path = "/table"
+        policies = ["signed-in", "member-by-table"]
+        "#,
+        folder.display()
+    )
+}
+
+#[test]
+fn the_policies_of_the_documents_are_valid_and_their_requests_and_cases_come_out_as_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config_of_the_policies(folder.path());
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let config = write("gate.toml", &config);
+    let request = write(
+        "request.json",
+        &blocks("docs/policies.md", "json").remove(0),
+    );
+    let cases = folder.path().join("cases.toml");
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_imgwire-gate"))
+            .args(arguments)
+            .args(["--config", &config])
+            .env("TEST_API_KEY", "sk_0123456789")
+            .env("TEST_SECRET", SECRET)
+            .env("APP_TOKEN", "a token")
+            .env("OPA_TOKEN", "a token")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        text
+    };
+    assert!(run(&["check"]).contains("POST /api/imgwire/avatar-token"));
+    let explained = run(&["explain", "--request", &request]);
+    assert!(
+        explained.contains("deny, 403 workspace_forbidden"),
+        "{explained}"
+    );
+    assert_eq!(
+        run(&["test", cases.to_str().unwrap()]),
+        "2 passed, 0 failed\n"
+    );
+}

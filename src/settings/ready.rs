@@ -1,0 +1,156 @@
+//! Loads what the config names: secrets, keys, certificates.
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_spanned::Spanned;
+
+use super::{
+    Environment, Identity, IdentitySettings, ImgwireSettings, JwtSettings, SessionSettings,
+    document::{Reader, join},
+    identities::jwt::{KeyMaterial, KeySource, Location},
+    outbound::{ExtraAuthorities, OutboundSettings},
+    secret::SecretSource,
+    session::SessionKeys,
+};
+use crate::keys::{self, Key, KeySet};
+
+const SESSION_KEY_BYTES: usize = 64;
+
+/// Loads a secret; what is wrong with it is noted.
+pub(super) fn secret(
+    reader: &mut Reader,
+    key: &str,
+    source: &Spanned<SecretSource>,
+    environment: Environment<'_>,
+    least: usize,
+) -> Option<SecretString> {
+    let loaded = super::secret::load(source.get_ref(), environment, least);
+    loaded
+        .map_err(|message| reader.fault(source.span(), key, message))
+        .ok()
+}
+
+pub(super) fn api_key(
+    reader: &mut Reader,
+    imgwire: &ImgwireSettings,
+    environment: Environment<'_>,
+) -> Option<SecretString> {
+    let key = secret(reader, "imgwire.api_key", &imgwire.api_key, environment, 1)?;
+    let text = key.expose_secret();
+    let fault = if text.starts_with("ck_") {
+        "is a Client Key; the Server API Key (sk_...) is needed"
+    } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        "has characters that no key has"
+    } else {
+        return Some(key);
+    };
+    reader.fault(imgwire.api_key.span(), "imgwire.api_key", fault);
+    None
+}
+
+pub(super) fn session_keys(
+    reader: &mut Reader,
+    session: &SessionSettings,
+    environment: Environment<'_>,
+) -> Option<SessionKeys> {
+    let current = secret(
+        reader,
+        "session.key",
+        &session.key,
+        environment,
+        SESSION_KEY_BYTES,
+    );
+    let previous: Vec<_> = session
+        .previous_keys
+        .iter()
+        .map(|source| {
+            let key = "session.previous_keys";
+            secret(reader, key, source, environment, SESSION_KEY_BYTES)
+        })
+        .collect();
+    if let Some(fault) = session.cookie.get_ref().fault() {
+        reader.fault(session.cookie.span(), "session.cookie", fault);
+    }
+    Some(SessionKeys {
+        current: current?,
+        previous: previous.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+pub(super) fn authorities(
+    reader: &mut Reader,
+    outbound: &OutboundSettings,
+) -> Option<ExtraAuthorities> {
+    let Some(path) = &outbound.ca else {
+        return Some(ExtraAuthorities::default());
+    };
+    ExtraAuthorities::read(path.get_ref())
+        .map_err(|message| reader.fault(path.span(), "outbound.ca", message))
+        .ok()
+}
+
+/// Makes an identity ready to be asked: loads its secrets and keys.
+pub(super) fn ready(
+    reader: &mut Reader,
+    path: &str,
+    settings: IdentitySettings,
+    environment: Environment<'_>,
+) -> Option<Identity> {
+    Some(match settings {
+        IdentitySettings::Jwt(jwt) => {
+            let keys = jwt_keys(reader, path, &jwt, environment)?;
+            Identity::Jwt(jwt, keys)
+        }
+        IdentitySettings::Introspection(introspection) => {
+            let key = join(path, "client_secret");
+            let source = &introspection.client_secret;
+            let secret = secret(reader, &key, source, environment, 1)?;
+            Identity::Introspection(introspection, secret)
+        }
+        IdentitySettings::Session(_) => Identity::Session,
+        IdentitySettings::Forwarded(forwarded) => Identity::Forwarded(forwarded),
+        IdentitySettings::Remote(remote) => Identity::Remote(remote),
+    })
+}
+
+fn jwt_keys(
+    reader: &mut Reader,
+    path: &str,
+    jwt: &JwtSettings,
+    environment: Environment<'_>,
+) -> Option<KeyMaterial> {
+    // What is wrong with them together is noted already; no key is read then.
+    if reader.has_fault(path) {
+        return None;
+    }
+    let algorithms = jwt.algorithms.get_ref();
+    let found = *jwt.key_sources().first()?;
+    let key = join(path, found.key());
+    let material = match found {
+        KeySource::Secret(source) => {
+            let least = keys::least_secret(algorithms);
+            let secret = secret(reader, &key, source, environment, least)?;
+            Ok(KeyMaterial::Fixed(Key::from_secret(&secret, algorithms)))
+        }
+        KeySource::PublicKey(source) => {
+            let pem = secret(reader, &key, source, environment, 1)?;
+            Key::from_pem(&pem, algorithms).map(KeyMaterial::Fixed)
+        }
+        KeySource::Jwks(source) => {
+            let text = secret(reader, &key, source, environment, 1)?;
+            let text = text.expose_secret().as_bytes();
+            KeySet::parse(text, algorithms, None)
+                .map(|(set, _)| KeyMaterial::Set(set))
+                .map_err(str::to_owned)
+        }
+        KeySource::JwksUrl(url) => Ok(KeyMaterial::Published(Location::Jwks(
+            url.get_ref().clone(),
+        ))),
+        KeySource::Discovery(_) => Ok(KeyMaterial::Published(Location::Discovery {
+            issuer: jwt.issuer.as_ref()?.get_ref().clone(),
+            insecure_http: jwt.insecure_http,
+        })),
+    };
+    material
+        .map_err(|message| reader.fault(found.span(), key, message))
+        .ok()
+}
