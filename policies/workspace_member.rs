@@ -117,34 +117,51 @@ impl WorkspaceMember {
             let reason = format!("nobody is known to be a member of workspace `{workspace}`");
             return Ok(Err(Denial::WorkspaceForbidden(reason)));
         };
-        let found: Vec<Option<String>> = match &self.source {
-            Source::Claim(claim) => memberships(subject.claims.get(claim))
-                .filter(|(id, _)| *id == workspace.as_str())
-                .map(|(_, role)| role.map(str::to_owned))
-                .collect(),
+        Ok(match &self.source {
+            Source::Claim(claim) => {
+                let all = memberships(subject.claims.get(claim));
+                let found = all.filter(|(id, _)| *id == workspace.as_str());
+                self.judge(&workspace, found.map(|(_, role)| role))
+            }
             Source::Members(members) => {
                 let role = members.get(&workspace).and_then(|of| of.get(&subject.id));
-                role.map(|role| Some(role.clone())).into_iter().collect()
+                self.judge(&workspace, role.map(|role| Some(role.as_str())))
             }
             Source::Lookup(lookup) => {
                 let member = lookup.find(&workspace, &subject.id).await?;
-                member.map(|member| member.role).into_iter().collect()
+                self.judge(
+                    &workspace,
+                    member.as_ref().map(|member| member.role.as_deref()),
+                )
             }
-        };
-        let is_member = !found.is_empty();
-        let suffices = |role: &Option<String>| match (&self.roles, role) {
-            (None, _) => true,
-            (Some(roles), Some(role)) => roles.contains(role),
-            (Some(_), None) => false,
-        };
-        Ok(match found.into_iter().find(suffices) {
-            Some(role) => Ok(Membership { workspace, role }),
-            None => Err(Denial::WorkspaceForbidden(if is_member {
-                format!("the subject's role in workspace `{workspace}` is not enough")
-            } else {
-                format!("the subject is no member of workspace `{workspace}`")
-            })),
         })
+    }
+
+    /// Judges by the roles that the subject has in the workspace: none, if it is no member.
+    fn judge<'r>(
+        &self,
+        workspace: &WorkspaceId,
+        roles: impl IntoIterator<Item = Option<&'r str>>,
+    ) -> Result<Membership, Denial> {
+        let mut is_member = false;
+        for role in roles {
+            is_member = true;
+            let suffices = match &self.roles {
+                None => true,
+                Some(roles) => role.is_some_and(|role| roles.iter().any(|r| r == role)),
+            };
+            if suffices {
+                return Ok(Membership {
+                    workspace: workspace.clone(),
+                    role: role.map(str::to_owned),
+                });
+            }
+        }
+        Err(Denial::WorkspaceForbidden(if is_member {
+            format!("the subject's role in workspace `{workspace}` is not enough")
+        } else {
+            format!("the subject is no member of workspace `{workspace}`")
+        }))
     }
 
     /// The subject's only workspace, where the source tells all of them.

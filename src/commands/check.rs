@@ -15,7 +15,9 @@ pub(crate) fn check(config: Option<PathBuf>) -> Result<(), Failure> {
 fn describe(settings: &Settings) -> String {
     let mut text = String::new();
     for route in &settings.routes {
-        text.push_str(&format!("POST {}\n", route.path));
+        let purpose = route.purpose.as_ref();
+        let purpose = purpose.map_or_else(String::new, |purpose| format!(" (purpose: {purpose})"));
+        text.push_str(&format!("POST {}{purpose}\n", route.path));
         for (index, name) in route.policies.iter().enumerate() {
             let policy = settings.policies.iter().find(|(other, ..)| other == name);
             let Some((_, common, kind)) = policy else {
@@ -25,8 +27,12 @@ fn describe(settings: &Settings) -> String {
                 Mode::Enforce => "",
                 Mode::Observe => ", observed only",
             };
+            let when = match &common.when {
+                None => String::new(),
+                Some(when) => format!(", when {when}"),
+            };
             text.push_str(&format!(
-                "  {}. {name} ({}{observed})\n",
+                "  {}. {name} ({}{observed}{when})\n",
                 index + 1,
                 kind.name()
             ));

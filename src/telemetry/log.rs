@@ -15,7 +15,7 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 use crate::{request_id::RequestId, settings::telemetry::LogFormat};
 
 /// How many lines may wait to be written; what comes then is dropped rather than waited for.
-const BUFFERED_LINES: usize = 16_384;
+const BUFFERED_LINES: usize = 4096;
 
 /// How long the writer lets lines gather once it has written all there were. A writer that waited for each
 /// line would cost every request a system call to wake it.

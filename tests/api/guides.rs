@@ -249,7 +249,13 @@ fn the_policies_of_the_documents_are_valid_and_their_requests_and_cases_come_out
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         text
     };
-    assert!(run(&["check"]).contains("POST /api/imgwire/avatar-token"));
+    let checked = run(&["check"]);
+    assert!(
+        checked.contains(
+            "POST /api/imgwire/avatar-token (purpose: avatar)\n  1. signed-in (signed_in)"
+        ),
+        "{checked}"
+    );
     let explained = run(&["explain", "--request", &request]);
     assert!(
         explained.contains("deny, 403 workspace_forbidden"),

@@ -335,6 +335,42 @@ async fn a_gate_that_starts_without_its_issuer_is_not_ready_and_recovers_by_itse
     assert!(is_ready(&app).await);
 }
 
+#[actix_web::test]
+async fn the_issuer_says_how_long_its_keys_are_fresh_within_bounds() {
+    // What `Cache-Control` says; a time after which nothing is fetched yet; and one after which it is.
+    for (cache_control, too_early, in_time) in [
+        (None, 11, 16),
+        (Some("public, max-age=3600"), 47, 61),
+        (Some("max-age=1000000000"), 19 * 60, 24 * 60 + 1),
+        (Some("MAX-AGE=0"), 0, 2),
+        (Some("no-store"), 0, 2),
+        (Some("max-age=nonsense"), 0, 2),
+    ] {
+        let issuer = Service::start();
+        let key = SigningKey::new("one", Algorithm::ES256);
+        let mut reply = Reply::json(&set(&[&key]));
+        if let Some(value) = cache_control {
+            reply = reply.header("cache-control", value);
+        }
+        issuer.answer(JWKS, reply);
+        let app = by_url(&issuer).start().await;
+        ask(&app, &key.sign(&Token::of("user_1")))
+            .await
+            .assert_token();
+        app.clock.advance(Duration::from_secs(60 * too_early));
+        // The task looks at the clock twice a second: a full second without a fetch is enough to tell.
+        let looked = Instant::now();
+        eventually("a second", async || {
+            looked.elapsed() > Duration::from_secs(1)
+        })
+        .await;
+        assert_eq!(issuer.seen(JWKS).len(), 1, "{cache_control:?}");
+        app.clock
+            .advance(Duration::from_secs(60 * (in_time - too_early)));
+        eventually("a fetch", async || issuer.seen(JWKS).len() == 2).await;
+    }
+}
+
 /// What an issuer may answer that is no key set.
 fn nonsense() -> Vec<Reply> {
     let many: Vec<Value> = (0..10_000)
