@@ -24,7 +24,7 @@ use crate::{settings::outbound::ExtraAuthorities, telemetry::Metrics};
 /// What the gate calls itself.
 pub const USER_AGENT: &str = concat!("imgwire-gate/", env!("CARGO_PKG_VERSION"));
 
-/// How many connections a worker has to all services at most, and to each.
+/// How many connections a worker has to one service at most.
 const MAX_CONNECTIONS: usize = 128;
 
 /// How long an idle connection is kept.

@@ -147,8 +147,7 @@ fn check_use(common: &CommonParameters) -> Result<(), &'static str> {
     }
 }
 
-/// The one algorithm that a key serves: a key must not be used with two (RFC 8725, 3.1). A key that does not
-/// name it serves the only configured one of its type.
+/// The one algorithm that a key serves: a key must not be used with two (RFC 8725, 3.1), so it is to name it.
 fn algorithm(jwk: &Jwk, configured: &[Algorithm]) -> Result<Algorithm, &'static str> {
     let fits = |algorithm: &Algorithm| match (&jwk.algorithm, algorithm.family()) {
         (AlgorithmParameters::RSA(_), AlgorithmFamily::Rsa) => true,
@@ -163,19 +162,13 @@ fn algorithm(jwk: &Jwk, configured: &[Algorithm]) -> Result<Algorithm, &'static 
         }
         _ => false,
     };
-    let mut fitting = configured.iter().filter(|algorithm| fits(algorithm));
-    if let Some(named) = jwk.common.key_algorithm {
-        let named = named.to_string().parse().ok();
-        return fitting
-            .find(|algorithm| Some(**algorithm) == named)
-            .copied()
-            .ok_or("its algorithm or type is not among the configured ones");
-    }
-    match (fitting.next(), fitting.next()) {
-        (Some(only), None) => Ok(*only),
-        (Some(_), Some(_)) => Err("it names no `alg`, and several would fit"),
-        (None, _) => Err("its type is not among the configured ones"),
-    }
+    let named = jwk.common.key_algorithm.ok_or("it names no `alg`")?;
+    let named: Option<Algorithm> = named.to_string().parse().ok();
+    configured
+        .iter()
+        .find(|algorithm| Some(**algorithm) == named && fits(algorithm))
+        .copied()
+        .ok_or("its algorithm or type is not among the configured ones")
 }
 
 fn check_strength(parameters: &AlgorithmParameters) -> Result<(), &'static str> {
