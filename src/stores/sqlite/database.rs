@@ -43,6 +43,12 @@ impl Database {
         Ok(Self(connection))
     }
 
+    /// Reads a little, to see whether that works.
+    pub(super) fn probe(&self) -> rusqlite::Result<()> {
+        self.0
+            .execute_batch("SELECT used FROM quota_counters LIMIT 1")
+    }
+
     /// What is counted under `counter`, if anything.
     pub(super) fn read(&self, counter: &Counter) -> rusqlite::Result<Option<Row>> {
         let mut statement = self.0.prepare_cached(

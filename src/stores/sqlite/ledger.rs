@@ -22,6 +22,9 @@ const MAX_IDLE_COUNTERS: usize = 65_536;
 /// and Imgwire takes longer than this anyway.
 const GATHERING: Duration = Duration::from_micros(300);
 
+/// How long a disk that fails is left alone before it is probed.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// What is counted under one key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
@@ -47,15 +50,15 @@ impl Commit {
 
     /// Waits until it has reached the disk, or failed, or `timeout` is over. All who wait on one thread share
     /// one wait and its timer: the writer wakes one task of a thread, and that one the others.
-    pub(super) fn wait(self: &Arc<Self>, timeout: Duration) -> Wait {
+    pub(super) fn wait(self: &Arc<Self>, shared: &Arc<Shared>, timeout: Duration) -> Wait {
         LATEST_WAIT.with_borrow_mut(|latest| {
             if let Some((commit, wait)) = latest
                 && std::ptr::eq(commit.as_ptr(), Arc::as_ptr(self))
             {
                 return wait.clone();
             }
-            let commit = self.clone();
-            let wait = async move { in_time(timeout, commit.0.wait()).await?.clone() };
+            let (commit, shared) = (self.clone(), shared.clone());
+            let wait = async move { shared.in_time(timeout, commit.0.wait()).await?.clone() };
             let wait = wait.boxed_local().shared();
             *latest = Some((Arc::downgrade(self), wait.clone()));
             wait
@@ -66,15 +69,6 @@ impl Commit {
         // Set once, by the writer alone.
         let _ = self.0.set(result);
     }
-}
-
-/// Gives the disk no more than `timeout`.
-pub(super) async fn in_time<T>(
-    timeout: Duration,
-    operation: impl Future<Output = T>,
-) -> Result<T, String> {
-    let result = tokio::time::timeout(timeout, operation).await;
-    result.map_err(|_| "the disk did not answer in time".to_owned())
 }
 
 /// A change of a counter, to be announced by [`Shared::announce`] when the ledger is free again.
@@ -165,6 +159,10 @@ impl Ledger {
         (changes, mem::replace(&mut self.next, Commit::new()))
     }
 
+    fn has_work(&self) -> bool {
+        !self.loads.is_empty() || !self.dirty.is_empty()
+    }
+
     fn unpin(&mut self, counter: &Counter) {
         if let Some(entry) = self.counters.get_mut(counter) {
             entry.pins -= 1;
@@ -222,6 +220,22 @@ impl Shared {
         self.healthy.store(healthy, Ordering::Relaxed);
     }
 
+    /// Gives the disk no more than `timeout`. One that takes longer is not waited for again until the writer
+    /// has found that it works.
+    pub(super) async fn in_time<T>(
+        &self,
+        timeout: Duration,
+        operation: impl Future<Output = T>,
+    ) -> Result<T, String> {
+        let result = tokio::time::timeout(timeout, operation).await;
+        result.map_err(|_| {
+            self.set_healthy(false);
+            let _ledger = self.lock();
+            self.work.notify_one();
+            "the disk did not answer in time".to_owned()
+        })
+    }
+
     /// Wakes the writer for a change if it waits; if it writes, it will look again anyway.
     pub(super) fn announce(&self, change: Change) -> Arc<Commit> {
         if change.wakes_writer {
@@ -237,10 +251,10 @@ impl Shared {
     }
 
     /// Waits for work, gives it [`GATHERING`] to become more, and takes it; `None` when there is none left
-    /// and the store is closed. Changes that failed once are left for `pause`, unless there is something
-    /// else to do.
-    pub(super) fn next_work(&self, pause: Option<Duration>) -> Option<Work> {
-        let is_closed = self.wait_for_work(pause);
+    /// and the store is closed. A disk that fails is left alone for [`PAUSE`]; then there may be no work but
+    /// to probe it.
+    pub(super) fn next_work(&self) -> Option<Work> {
+        let is_closed = self.wait_for_work();
         if !is_closed {
             std::thread::sleep(GATHERING);
         }
@@ -248,25 +262,17 @@ impl Shared {
     }
 
     /// Returns whether the store is closed.
-    fn wait_for_work(&self, pause: Option<Duration>) -> bool {
+    fn wait_for_work(&self) -> bool {
         let mut ledger = self.lock();
-        let mut pause = pause;
-        loop {
-            let idle = ledger.loads.is_empty() && (ledger.dirty.is_empty() || pause.is_some());
-            if !idle || ledger.closed {
-                break;
-            }
+        if !self.is_healthy() {
+            let wait = |ledger: &mut Ledger| !ledger.closed;
+            let waited = self.work.wait_timeout_while(ledger, PAUSE, wait);
+            return waited.unwrap_or_else(PoisonError::into_inner).0.closed;
+        }
+        while self.is_healthy() && !ledger.has_work() && !ledger.closed {
             ledger.writer_waits = true;
-            ledger = match pause.take() {
-                Some(pause) => {
-                    let waited = self.work.wait_timeout(ledger, pause);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self
-                    .work
-                    .wait(ledger)
-                    .unwrap_or_else(PoisonError::into_inner),
-            };
+            let waited = self.work.wait(ledger);
+            ledger = waited.unwrap_or_else(PoisonError::into_inner);
         }
         ledger.writer_waits = false;
         ledger.closed
@@ -274,7 +280,7 @@ impl Shared {
 
     fn take_work(&self) -> Option<Work> {
         let mut ledger = self.lock();
-        if ledger.closed && ledger.loads.is_empty() && ledger.dirty.is_empty() {
+        if ledger.closed && !ledger.has_work() {
             return None;
         }
         let loads = mem::take(&mut ledger.loads);
@@ -342,7 +348,7 @@ impl Pin {
         &self.counter
     }
 
-    pub(super) fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 }

@@ -28,7 +28,7 @@ use policies::{
 
 use self::{
     database::Database,
-    ledger::{Commit, Ledger, Pin, Shared, in_time},
+    ledger::{Commit, Ledger, Pin, Shared},
 };
 
 /// Why a store's file could not be opened.
@@ -121,11 +121,15 @@ impl SqliteStore {
         counter: Counter,
         then: impl Fn(&mut Ledger, &Counter) -> T,
     ) -> Result<(T, Pin), Fault> {
+        if !self.shared.is_healthy() {
+            let failing = "the file fails, and is probed".to_owned();
+            return Err(fault(&self.shared)(failing));
+        }
         let (pin, result) = Pin::with(&self.shared, counter, &then);
         let output = match result {
             Ok(output) => output,
             Err(loading) => {
-                let loaded = match in_time(self.timeout, loading).await {
+                let loaded = match self.shared.in_time(self.timeout, loading).await {
                     Ok(Ok(loaded)) => loaded,
                     Ok(Err(_)) => Err("the store is closed".to_owned()),
                     Err(late) => Err(late),
@@ -158,21 +162,14 @@ impl QuotaStore for SqliteStore {
             let Some(change) = change else {
                 return Ok(Reservation::Exhausted { window: row.window });
             };
-            let mut unit = Box::new(Unit {
+            let hold = Box::new(Unit {
                 pin,
                 window: row.window,
                 commit: self.shared.announce(change),
                 timeout: self.timeout,
             });
-            // While the disk fails, Imgwire is not asked for tokens that could not leave.
-            if !self.shared.is_healthy()
-                && let Err(fault) = unit.commit().await
-            {
-                unit.release().await?;
-                return Err(fault);
-            }
             Ok(Reservation::Granted {
-                hold: unit,
+                hold,
                 used: row.used,
                 window: row.window,
             })
@@ -205,7 +202,8 @@ impl SqliteStore {
         };
         let (change, _pin) = self.with_counter(counter, clear).await?;
         let commit = self.shared.announce(change);
-        commit.wait(self.timeout).await.map_err(fault(&self.shared))
+        let committed = commit.wait(&self.shared, self.timeout).await;
+        committed.map_err(fault(&self.shared))
     }
 }
 
@@ -229,7 +227,7 @@ struct Unit {
 
 impl Hold for Unit {
     fn commit(&mut self) -> Settling<'_> {
-        let committed = self.commit.wait(self.timeout);
+        let committed = self.commit.wait(self.pin.shared(), self.timeout);
         Box::pin(committed.map_err(fault(self.pin.shared())))
     }
 
@@ -239,7 +237,8 @@ impl Hold for Unit {
             let change = shared.lock().give_back(self.pin.counter(), self.window);
             let Some(change) = change else { return Ok(()) };
             let commit = shared.announce(change);
-            commit.wait(self.timeout).await.map_err(fault(shared))
+            let committed = commit.wait(shared, self.timeout).await;
+            committed.map_err(fault(shared))
         })
     }
 }

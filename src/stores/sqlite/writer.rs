@@ -1,21 +1,17 @@
 //! The thread that reads and writes the file.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use super::{
     database::Database,
     ledger::{Shared, Work},
 };
 
-/// How long changes that could not be written wait for another try.
-const PAUSE: Duration = Duration::from_millis(500);
-
 /// Works until the store is closed and everything is written. A file that fails is opened anew before the
 /// next try, so that a disk that was full or read-only for a while is no reason to restart.
 pub(super) fn run(shared: &Shared, path: &Path, database: Database) {
     let mut database = Some(database);
-    let mut pause = None;
-    while let Some(work) = shared.next_work(pause.take()) {
+    while let Some(work) = shared.next_work() {
         let Work {
             loads,
             changes,
@@ -39,10 +35,12 @@ pub(super) fn run(shared: &Shared, path: &Path, database: Database) {
             let written = attempt(&mut database, path, |database| database.write(&changes));
             let result = written.map_err(|error| failure.insert(error.to_string()).clone());
             if result.is_err() {
-                pause = Some(PAUSE);
                 closed = shared.put_back(changes);
             }
             commit.finish(result);
+        } else if !shared.is_healthy() {
+            let probed = attempt(&mut database, path, |database| database.probe());
+            failure = failure.or(probed.err().map(|error| error.to_string()));
         }
         if let Some(error) = &failure {
             tracing::error!(store = %shared.name, error, "the quota's file fails");
