@@ -16,9 +16,9 @@ use imgwire_gate::{
 };
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{
-    Chain, Clock, Counter, Decider, Fault, Hold, Link, Memberships, Outcome, Pass, PolicyName,
-    QuotaStore, RemoteSettings, Reservation, Reserving, RoutePath, Settling, StoreName,
-    SystemClock, UploadRequest, UrlTemplate, Window, WorkspaceMemberSettings, settings::Ports,
+    Chain, Clock, Counter, Decider, Fault, Hold, Link, Lookup, Memberships, Outcome, Pass,
+    PolicyName, QuotaStore, RemoteSettings, Reservation, Reserving, RoutePath, Settling, StoreName,
+    SystemClock, UploadRequest, Window, WorkspaceMemberSettings, settings::Ports,
 };
 use serde_json::json;
 
@@ -56,7 +56,7 @@ impl Ports for Nowhere {
     fn memberships(
         &self,
         _: &PolicyName,
-        _: &UrlTemplate,
+        _: Lookup<'_>,
         _: &WorkspaceMemberSettings,
     ) -> Arc<dyn Memberships> {
         unreachable!("the claim tells")
@@ -156,6 +156,7 @@ fn chain(criterion: &mut Criterion) {
         CrossSite::new(&[]),
         &ClientAddress::new(&[]),
         &outbound,
+        None,
     ));
     let http = TestRequest::post()
         .insert_header(("authorization", format!("Bearer {}", token())))

@@ -85,5 +85,5 @@ pub use upload_intent::{FixedPurpose, UploadIntent, UploadIntentSettings};
 pub use urls::{ServiceUrl, UrlTemplate, is_loopback};
 pub use window::{Unit, Window, Windows};
 pub use workspace_member::{
-    Member, Members, Memberships, WorkspaceMember, WorkspaceMemberSettings,
+    Lookup, Member, Members, Memberships, WorkspaceMember, WorkspaceMemberSettings,
 };

@@ -12,6 +12,7 @@ use governor::{
     NotUntil, Quota, RateLimiter,
     clock::Clock as _,
     middleware::{StateInformationMiddleware, StateSnapshot},
+    nanos::Nanos,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// Settings of `kind = "rate_limit"`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "Table")]
 pub struct RateLimitSettings {
     per: Per,
@@ -63,6 +64,11 @@ impl JsonSchema for RateLimitSettings {
 }
 
 impl RateLimitSettings {
+    fn cells(&self, clock: Arc<dyn Clock>) -> BoundedState {
+        let full_burst = self.quota.replenish_interval() * self.quota.burst_size().get();
+        BoundedState::new(clock, self.max_keys.get(), full_burst)
+    }
+
     /// What is counted by.
     #[must_use]
     pub fn per(&self) -> &Per {
@@ -110,7 +116,10 @@ pub struct RateLimit {
     period: Duration,
     quota: Quota,
     clock: GovernorClock,
+    /// What the cells' times are counted from.
+    start: Nanos,
     hasher: RandomState,
+    cells: BoundedState,
     limiter: RateLimiter<Probe, BoundedState, GovernorClock, StateInformationMiddleware>,
 }
 
@@ -118,19 +127,54 @@ impl RateLimit {
     /// Builds the policy.
     #[must_use]
     pub fn new(name: PolicyName, settings: &RateLimitSettings, clock: Arc<dyn Clock>) -> Self {
-        let quota = settings.quota;
-        let full_burst = quota.replenish_interval() * quota.burst_size().get();
-        let cells = BoundedState::new(clock.clone(), settings.max_keys.get(), full_burst);
+        let cells = settings.cells(clock.clone());
+        Self::with_cells(name, settings, clock, cells, RandomState::new())
+    }
+
+    /// Builds the policy with other settings: who has used up so many attempts has used up as many still,
+    /// or all that there are.
+    #[must_use]
+    pub fn changed(&self, settings: &RateLimitSettings) -> Self {
+        let clock = self.clock.0.clone();
+        let cells = settings.cells(clock.clone());
+        let now = self.clock.now();
+        let (before, after) = (
+            self.quota.replenish_interval().as_nanos(),
+            settings.quota.replenish_interval().as_nanos(),
+        );
+        let all = after * u128::from(settings.quota.burst_size().get());
+        cells.take_over(&self.cells, |arrival| {
+            // A cell says when it would be full again, and an interval more.
+            let full_at = u128::from((self.start + arrival).as_u64());
+            let used = full_at.checked_sub(u128::from(now.as_u64()) + before)?;
+            let used = (used * after).div_ceil(before).min(all);
+            (used > 0).then(|| u64::try_from(used + after).unwrap_or(u64::MAX).into())
+        });
+        let hasher = self.hasher.clone();
+        Self::with_cells(self.name.clone(), settings, clock, cells, hasher)
+    }
+
+    fn with_cells(
+        name: PolicyName,
+        settings: &RateLimitSettings,
+        clock: Arc<dyn Clock>,
+        cells: BoundedState,
+        hasher: RandomState,
+    ) -> Self {
         let clock = GovernorClock(clock);
+        let limiter = RateLimiter::new(settings.quota, cells.clone(), clock.clone());
         Self {
             name,
             per: settings.per.clone(),
             limit: settings.limit,
             period: settings.period,
-            quota,
-            limiter: RateLimiter::new(quota, cells, clock.clone()),
+            quota: settings.quota,
+            cells,
+            limiter,
+            // No earlier than the limiter's own start, so that nothing is won when it is changed.
+            start: clock.now(),
             clock,
-            hasher: RandomState::new(),
+            hasher,
         }
     }
 
@@ -153,7 +197,7 @@ impl RateLimit {
         }
     }
 
-    fn denied(&self, not_until: &NotUntil<governor::nanos::Nanos>) -> Decision {
+    fn denied(&self, not_until: &NotUntil<Nanos>) -> Decision {
         let retry_after = not_until.wait_time_from(self.clock.now());
         let others = self.quota.burst_size().get() - 1;
         Decision {

@@ -44,7 +44,10 @@ pub(crate) struct Probe {
 /// starts. So each shard keeps two generations: what is touched moves to the younger one, and when it is
 /// that old the elder is dropped as a whole. A live cell is never dropped. Keys that arrive when `max_keys`
 /// cells are alive share one cell: they are limited together, and nobody is set free.
-pub(crate) struct BoundedState {
+#[derive(Clone)]
+pub(crate) struct BoundedState(Arc<Cells>);
+
+struct Cells {
     clock: Arc<dyn Clock>,
     shards: [Mutex<Shard>; SHARDS],
     overflow: Mutex<Option<Nanos>>,
@@ -63,7 +66,7 @@ impl BoundedState {
     /// `generation` is how long a full burst takes to come back.
     pub(crate) fn new(clock: Arc<dyn Clock>, max_keys: u32, generation: Duration) -> Self {
         let rotated = clock.elapsed();
-        Self {
+        Self(Arc::new(Cells {
             clock,
             shards: std::array::from_fn(|_| {
                 Mutex::new(Shard {
@@ -76,9 +79,26 @@ impl BoundedState {
             cells: AtomicU32::new(0),
             max_keys,
             generation,
-        }
+        }))
     }
 
+    /// Takes over the cells of an earlier limiter, each as `convert` says; those without a value are full again.
+    pub(crate) fn take_over(&self, earlier: &Self, convert: impl Fn(Nanos) -> Option<Nanos>) {
+        let (cells, earlier) = (&*self.0, &*earlier.0);
+        for (shard, earlier) in cells.shards.iter().zip(&earlier.shards) {
+            let earlier = lock(earlier);
+            let used = earlier.old.iter().chain(&earlier.young);
+            let used = used.filter_map(|(cell, arrival)| Some((*cell, convert(*arrival)?)));
+            let mut shard = lock(shard);
+            shard.young.extend(used);
+            let count = shard.young.len() as u32;
+            cells.cells.fetch_add(count, Ordering::Relaxed);
+        }
+        *lock(&cells.overflow) = lock(&earlier.overflow).and_then(convert);
+    }
+}
+
+impl Cells {
     fn shard(&self, cell: u64) -> MutexGuard<'_, Shard> {
         // The high bits; the map inside uses others.
         let index = (cell >> 60) as usize % SHARDS;
@@ -130,7 +150,8 @@ impl StateStore for BoundedState {
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         let take = probe.pass == Pass::Issue;
-        let mut shard = self.shard(probe.cell);
+        let cells = &*self.0;
+        let mut shard = cells.shard(probe.cell);
         let young = shard.young.get(&probe.cell).copied();
         if let Some(arrival) = young.or_else(|| shard.old.get(&probe.cell).copied()) {
             let (answer, next) = measure(Some(arrival))?;
@@ -147,17 +168,17 @@ impl StateStore for BoundedState {
         }
         // Room is made with no shard locked, for it may rotate any of them.
         drop(shard);
-        if !self.admit() {
-            let mut overflow = lock(&self.overflow);
+        if !cells.admit() {
+            let mut overflow = lock(&cells.overflow);
             let (answer, next) = measure(*overflow)?;
             *overflow = Some(next);
             return Ok(answer);
         }
-        let mut shard = self.shard(probe.cell);
+        let mut shard = cells.shard(probe.cell);
         let meanwhile = shard.young.get(&probe.cell).copied();
         let measured = measure(meanwhile);
         if meanwhile.is_some() || measured.is_err() {
-            self.cells.fetch_sub(1, Ordering::Relaxed);
+            cells.cells.fetch_sub(1, Ordering::Relaxed);
         }
         let (answer, next) = measured?;
         shard.young.insert(probe.cell, next);

@@ -1,16 +1,17 @@
 //! The settings of a policy: `[policies.<name>]`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 
 use crate::{
-    Clock, Decider, Dimension, Expression, ExpressionPolicy, ExpressionSettings, Memberships,
-    Policy, PolicyName, Quota, QuotaSettings, QuotaStore, RateLimit, RateLimitSettings, Remote,
-    RemoteSettings, SecretSource, SignedIn, SignedInSettings, StoreName, UploadIntent,
-    UploadIntentSettings, UrlTemplate, WorkspaceMember, WorkspaceMemberSettings, quota::QuotaLimit,
+    Clock, Decider, Dimension, Expression, ExpressionPolicy, ExpressionSettings, Lookup,
+    Memberships, Policy, PolicyName, Quota, QuotaSettings, QuotaStore, RateLimit,
+    RateLimitSettings, Remote, RemoteSettings, SecretSource, SignedIn, SignedInSettings, StoreName,
+    UploadIntent, UploadIntentSettings, WorkspaceMember, WorkspaceMemberSettings,
+    quota::QuotaLimit,
 };
 
 /// Whether a policy's denials count.
@@ -110,6 +111,35 @@ pub enum Kind {
     Expression(ExpressionSettings),
     /// Another service decides.
     Remote(RemoteSettings),
+    /// A kind that the gate does not know by itself.
+    #[schemars(skip)]
+    Custom(CustomKind),
+}
+
+/// A policy of a kind that was registered beside the gate's own, with its settings.
+#[derive(Clone)]
+pub struct CustomKind {
+    /// The kind, as the config writes it.
+    pub name: &'static str,
+    /// What happens when it cannot tell.
+    pub on_failure: OnFailure,
+    /// Builds the policy of its settings.
+    pub build: Arc<dyn Fn(Context) -> Arc<dyn Policy> + Send + Sync>,
+}
+
+impl fmt::Debug for CustomKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CustomKind").field(&self.name).finish()
+    }
+}
+
+/// What a policy of a registered kind is given besides its settings.
+#[derive(Clone)]
+pub struct Context {
+    /// The policy's name in the config.
+    pub name: PolicyName,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// What policies need from outside.
@@ -117,16 +147,35 @@ pub trait Ports {
     /// The store of a name.
     fn store(&self, name: &StoreName) -> Arc<dyn QuotaStore>;
 
-    /// What asks the app for the memberships of the policy `name`.
+    /// What asks the app, or its database, for the memberships of the policy `name`.
     fn memberships(
         &self,
         name: &PolicyName,
-        url: &UrlTemplate,
+        lookup: Lookup<'_>,
         settings: &WorkspaceMemberSettings,
     ) -> Arc<dyn Memberships>;
 
+    /// The rate limit `name`, which goes on with what it has counted if it was there before.
+    fn rate_limit(
+        &self,
+        name: &PolicyName,
+        settings: &RateLimitSettings,
+        clock: &Arc<dyn Clock>,
+    ) -> Arc<RateLimit> {
+        Arc::new(RateLimit::new(name.clone(), settings, clock.clone()))
+    }
+
     /// What asks the service that decides for the policy `name`.
     fn decider(&self, name: &PolicyName, settings: &RemoteSettings) -> Arc<dyn Decider>;
+}
+
+/// What a store is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreUse {
+    /// Quotas are counted in it.
+    Quotas,
+    /// Memberships are looked up in it.
+    Memberships,
 }
 
 /// Something that a policy needs an earlier one to have found out.
@@ -161,6 +210,7 @@ impl Kind {
             Self::UploadIntent(_) => "upload_intent",
             Self::Expression(_) => "expression",
             Self::Remote(_) => "remote",
+            Self::Custom(kind) => kind.name,
         }
     }
 
@@ -168,9 +218,11 @@ impl Kind {
     #[must_use]
     pub fn needs(&self) -> Vec<Fact> {
         let (per, by_claim) = match self {
-            Self::SignedIn(_) | Self::UploadIntent(_) | Self::Expression(_) | Self::Remote(_) => {
-                return Vec::new();
-            }
+            Self::SignedIn(_)
+            | Self::UploadIntent(_)
+            | Self::Expression(_)
+            | Self::Remote(_)
+            | Self::Custom(_) => return Vec::new(),
             Self::WorkspaceMember(_) => return vec![Fact::Subject],
             Self::RateLimit(settings) => (settings.per(), false),
             Self::Quota(settings) => (
@@ -198,7 +250,8 @@ impl Kind {
             | Self::Quota(_)
             | Self::UploadIntent(_)
             | Self::Expression(_)
-            | Self::Remote(_) => None,
+            | Self::Remote(_)
+            | Self::Custom(_) => None,
         }
     }
 
@@ -210,6 +263,7 @@ impl Kind {
             Self::Expression(settings) => settings.on_failure,
             Self::Remote(settings) => settings.on_failure,
             Self::WorkspaceMember(settings) => settings.on_failure,
+            Self::Custom(kind) => kind.on_failure,
             Self::SignedIn(_) | Self::RateLimit(_) | Self::UploadIntent(_) => OnFailure::Deny,
         }
     }
@@ -220,6 +274,19 @@ impl Kind {
         match self {
             Self::WorkspaceMember(settings) => settings.token.as_ref(),
             Self::Remote(settings) => settings.token.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The store that the policy uses, and what for.
+    #[must_use]
+    pub fn store(&self) -> Option<(&Spanned<StoreName>, StoreUse)> {
+        match self {
+            Self::Quota(settings) => Some((&settings.store, StoreUse::Quotas)),
+            Self::WorkspaceMember(settings) => {
+                let store = settings.store.as_ref()?;
+                Some((store, StoreUse::Memberships))
+            }
             _ => None,
         }
     }
@@ -235,10 +302,10 @@ impl Kind {
         let clock = clock.clone();
         match self {
             Self::SignedIn(settings) => Arc::new(SignedIn::new(settings)),
-            Self::WorkspaceMember(settings) => Arc::new(WorkspaceMember::new(settings, |url| {
-                ports.memberships(&name, url, settings)
+            Self::WorkspaceMember(settings) => Arc::new(WorkspaceMember::new(settings, |lookup| {
+                ports.memberships(&name, lookup, settings)
             })),
-            Self::RateLimit(settings) => Arc::new(RateLimit::new(name, settings, clock)),
+            Self::RateLimit(settings) => ports.rate_limit(&name, settings, &clock),
             Self::Quota(settings) => {
                 let store = ports.store(settings.store.get_ref());
                 Arc::new(Quota::new(name, settings, store, clock))
@@ -246,6 +313,7 @@ impl Kind {
             Self::UploadIntent(settings) => Arc::new(UploadIntent::new(settings)),
             Self::Expression(settings) => Arc::new(ExpressionPolicy::new(settings, clock)),
             Self::Remote(settings) => Arc::new(Remote::new(ports.decider(&name, settings), clock)),
+            Self::Custom(kind) => (kind.build)(Context { name, clock }),
         }
     }
 }

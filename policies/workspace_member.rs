@@ -10,10 +10,11 @@ use serde_spanned::Spanned;
 
 use crate::{
     Deciding, Decision, Denial, Evaluating, Fault, Interval, Membership, Policy, SecretSource,
-    Subject, SubjectId, UploadRequest, UrlTemplate, Verdict, WorkspaceId, settings::OnFailure,
+    StoreName, Subject, SubjectId, UploadRequest, UrlTemplate, Verdict, WorkspaceId,
+    settings::OnFailure,
 };
 
-/// Settings of `kind = "workspace_member"`: exactly one of `claim`, `members` and `url`.
+/// Settings of `kind = "workspace_member"`: exactly one of `claim`, `members`, `url` and `query`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceMemberSettings {
@@ -28,6 +29,15 @@ pub struct WorkspaceMemberSettings {
     /// `{"role": "..."}`, or 404.
     #[serde(default)]
     pub url: Option<UrlTemplate>,
+    /// The database that is asked: a name of `[stores]`; with `query`.
+    #[serde(default)]
+    #[schemars(with = "Option<StoreName>")]
+    pub store: Option<Spanned<StoreName>>,
+    /// The question in SQL: the user's id is `$1` and the workspace's `$2`. No row says that it is no member; the
+    /// first column of a row is the role, or null.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub query: Option<Spanned<String>>,
     /// The bearer token that the app is asked with.
     #[serde(default)]
     #[schemars(with = "Option<SecretSource>")]
@@ -35,13 +45,13 @@ pub struct WorkspaceMemberSettings {
     /// The roles that may upload; left out: any member.
     #[serde(default)]
     pub roles: Option<Vec<String>>,
-    /// How long the app's answer is remembered; left out: not at all.
+    /// How long an answer of the app or of the database is remembered; left out: not at all.
     #[serde(default)]
     pub cache: Option<Interval>,
-    /// How long the app may take.
+    /// How long the app or the database may take.
     #[serde(default = "default_timeout")]
     pub timeout: Interval,
-    /// What happens when the app cannot be asked.
+    /// What happens when nobody can be asked.
     #[serde(default)]
     pub on_failure: OnFailure,
 }
@@ -50,12 +60,41 @@ fn default_timeout() -> Interval {
     Interval::from_secs(2)
 }
 
+/// Where memberships are looked up.
+#[derive(Clone, Copy, Debug)]
+pub enum Lookup<'a> {
+    /// The app is asked.
+    Url(&'a UrlTemplate),
+    /// A database is asked.
+    Query {
+        /// Which one.
+        store: &'a StoreName,
+        /// In which words.
+        query: &'a str,
+    },
+}
+
+impl WorkspaceMemberSettings {
+    /// Where memberships are looked up, if they are.
+    #[must_use]
+    pub fn lookup(&self) -> Option<Lookup<'_>> {
+        if let Some(url) = &self.url {
+            return Some(Lookup::Url(url));
+        }
+        let (store, query) = (self.store.as_ref()?, self.query.as_ref()?);
+        Some(Lookup::Query {
+            store: store.get_ref(),
+            query: query.get_ref(),
+        })
+    }
+}
+
 /// The members of each workspace, with their roles.
 pub type Members = BTreeMap<WorkspaceId, BTreeMap<SubjectId, String>>;
 
 /// Where memberships are looked up: the port that the service implements.
 pub trait Memberships: Send + Sync {
-    /// Whether `user` is a member of `workspace`, and in which role.
+    /// Whether `user` is a member of `workspace`, and in which roles.
     ///
     /// # Errors
     ///
@@ -67,11 +106,11 @@ pub trait Memberships: Send + Sync {
     ) -> LocalBoxFuture<'a, Result<Option<Member>, Fault>>;
 }
 
-/// A member, with the role if it has one.
+/// A member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// The role.
-    pub role: Option<String>,
+    /// Its roles: any number.
+    pub roles: Vec<String>,
 }
 
 /// Where memberships come from.
@@ -88,14 +127,14 @@ pub struct WorkspaceMember {
 }
 
 impl WorkspaceMember {
-    /// Builds the policy; `lookup` makes what asks the app, if the settings want it.
+    /// Builds the policy; `look_up` makes what asks, if the settings want it.
     pub fn new(
         settings: &WorkspaceMemberSettings,
-        lookup: impl FnOnce(&UrlTemplate) -> Arc<dyn Memberships>,
+        look_up: impl FnOnce(Lookup<'_>) -> Arc<dyn Memberships>,
     ) -> Self {
-        let source = match (&settings.claim, &settings.members, &settings.url) {
+        let source = match (&settings.claim, &settings.members, settings.lookup()) {
             (None, Some(members), _) => Source::Members(members.clone()),
-            (None, None, Some(url)) => Source::Lookup(lookup(url)),
+            (None, None, Some(lookup)) => Source::Lookup(look_up(lookup)),
             (claim, ..) => Source::Claim(claim.clone().unwrap_or_default()),
         };
         Self {
@@ -129,10 +168,12 @@ impl WorkspaceMember {
             }
             Source::Lookup(lookup) => {
                 let member = lookup.find(&workspace, &subject.id).await?;
-                self.judge(
-                    &workspace,
-                    member.as_ref().map(|member| member.role.as_deref()),
-                )
+                let roles = member.as_ref().map(|member| {
+                    let roles = member.roles.iter().map(|role| Some(role.as_str()));
+                    let without = member.roles.is_empty().then_some(None);
+                    roles.chain(without)
+                });
+                self.judge(&workspace, roles.into_iter().flatten())
             }
         })
     }

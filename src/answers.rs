@@ -32,22 +32,22 @@ pub(crate) enum ServiceFault {
 }
 
 /// The answers of one service, by the digest of what it was asked about.
-pub(crate) struct Answers<T> {
+pub(crate) struct Answers<T, E = ServiceFault> {
     time_to_live: Duration,
     /// Whether an answer is a "no", which is forgotten sooner.
     is_no: fn(&T) -> bool,
-    cache: Cache<Digest, Remembered<T>>,
+    cache: Cache<Digest, Remembered<T, E>>,
     clock: Arc<dyn Clock>,
 }
 
 #[derive(Clone)]
-struct Remembered<T> {
-    answer: Answer<T>,
+struct Remembered<T, E> {
+    answer: Result<T, E>,
     at: Duration,
     until: Duration,
 }
 
-impl<T: Clone> Answers<T> {
+impl<T: Clone, E: Clone> Answers<T, E> {
     /// Remembers answers for `time_to_live`, and a "no" for a second at most.
     pub(crate) fn new(
         time_to_live: Option<Duration>,
@@ -64,7 +64,11 @@ impl<T: Clone> Answers<T> {
 
     /// The answer: the one that is remembered, the one that another request waits for, or
     /// else what `ask` brings.
-    pub(crate) async fn get(&self, of: &Digest, ask: impl Future<Output = Answer<T>>) -> Answer<T> {
+    pub(crate) async fn get(
+        &self,
+        of: &Digest,
+        ask: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let asked_at = self.clock.elapsed();
         let found = self.cache.entry_async(of, |_, remembered| {
             // Whoever waited takes what came, however short it lives.

@@ -1,11 +1,12 @@
 //! Puts policies, chains and identities together, as the settings say.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
+use arc_swap::ArcSwap;
 use policies::{
-    Chain, Clock, Condition, Decider, FixedPurpose, Link, Memberships, PolicyName, QuotaStore,
-    RemoteSettings, StoreName, UrlTemplate, WorkspaceMemberSettings,
-    settings::{Mode, OnFailure, Ports},
+    Chain, Clock, Condition, Decider, FixedPurpose, Link, Lookup, Memberships, PolicyName,
+    QuotaStore, RateLimit, RateLimitSettings, RemoteSettings, StoreName, WorkspaceMemberSettings,
+    settings::{Messages, Mode, OnFailure, Ports},
 };
 use rustls::ClientConfig;
 use secrecy::SecretString;
@@ -14,96 +15,137 @@ use crate::{
     http_client::{HttpClient, Outbound},
     identity::{ClientAddress, CrossSite, Identities},
     in_flight::InFlight,
-    lookups::{HttpDecider, HttpMemberships},
-    routes::{Gate, Route},
-    settings::{self, Settings},
-    stores::Store,
+    lookups::{HttpDecider, HttpMemberships, SqlMemberships},
+    routes::Gate,
+    rules::{Route, Rules},
+    settings::{self, ServerSettings, SessionSettings, Settings},
+    stores::OpenStore,
 };
 
-/// Builds the policies, the chains of the routes and the identities of `settings`, on stores that are open.
-pub(crate) fn gate(
-    settings: &Settings,
-    stores: &[(StoreName, Arc<dyn Store>)],
-    in_flight: &InFlight,
-    tls: &Arc<ClientConfig>,
-    clock: &Arc<dyn Clock>,
-) -> Gate {
-    let outbound = Outbound {
-        http: HttpClient::new(tls.clone()),
-        clock: clock.clone(),
-        metrics: Arc::default(),
-    };
-    let surroundings = Surroundings {
-        settings,
-        stores,
-        outbound: &outbound,
-    };
-    let links: Vec<Link> = settings
-        .policies
-        .iter()
-        .map(|(name, common, kind)| Link {
-            name: name.clone(),
-            kind: kind.name(),
-            mode: common.mode,
-            on_failure: kind.on_failure(),
-            when: common
-                .when
+/// What rules are built on, and what stays the same from a gate's start to its end.
+pub(crate) struct Foundation {
+    server: ServerSettings,
+    session: Option<SessionSettings>,
+    client_address: ClientAddress,
+    outbound: Outbound,
+}
+
+impl Foundation {
+    pub(crate) fn new(
+        settings: &Settings,
+        tls: &Arc<ClientConfig>,
+        clock: &Arc<dyn Clock>,
+    ) -> Self {
+        let session = settings.session.as_ref();
+        Self {
+            server: settings.server.clone(),
+            session: session.map(|(session, _)| session.clone()),
+            client_address: ClientAddress::new(&settings.server.trusted_proxies),
+            outbound: Outbound {
+                http: HttpClient::new(tls.clone()),
+                clock: clock.clone(),
+                metrics: Arc::default(),
+            },
+        }
+    }
+
+    /// Whether sessions can be had.
+    pub(crate) fn has_session(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Puts `rules` in force.
+    pub(crate) fn gate(&self, rules: Rules, in_flight: &InFlight) -> Gate {
+        Gate {
+            rules: ArcSwap::from_pointee(rules),
+            client_address: self.client_address.clone(),
+            body_limit: self.server.body_limit.bytes(),
+            session_ttl: self.session.as_ref().map(|session| session.ttl.get()),
+            in_flight: in_flight.clone(),
+            metrics: self.outbound.metrics.clone(),
+            clock: self.outbound.clock.clone(),
+        }
+    }
+
+    /// Builds the policies, the chains of the routes and the identities of `settings`, on stores that are open.
+    /// What `earlier` rules have counted, fetched and learnt goes on where nothing was changed.
+    pub(crate) fn rules(
+        &self,
+        settings: &Settings,
+        stores: Vec<OpenStore>,
+        earlier: Option<&Rules>,
+    ) -> Rules {
+        let clock = &self.outbound.clock;
+        let surroundings = Surroundings {
+            settings,
+            stores: &stores,
+            outbound: &self.outbound,
+            earlier,
+            rate_limits: RefCell::default(),
+        };
+        let links: Vec<Link> = settings
+            .policies
+            .iter()
+            .map(|(name, common, kind)| Link {
+                name: name.clone(),
+                kind: kind.name(),
+                mode: common.mode,
+                on_failure: kind.on_failure(),
+                when: common
+                    .when
+                    .clone()
+                    .map(|when| Condition::new(when, clock.clone())),
+                policy: kind.build(name, clock, &surroundings),
+            })
+            .collect();
+        let link = |name: &PolicyName| {
+            let link = links.iter().find(|link| link.name == *name);
+            link.expect("every policy that is named exists, as the settings check")
                 .clone()
-                .map(|when| Condition::new(when, clock.clone())),
-            policy: kind.build(name, clock, &surroundings),
-        })
-        .collect();
-    let link = |name: &PolicyName| {
-        let link = links.iter().find(|link| link.name == *name);
-        link.expect("every policy that is named exists, as the settings check")
-            .clone()
-    };
-    let routes = settings
-        .routes
-        .iter()
-        .map(|route| {
+        };
+        let identities = Arc::new(Identities::new(
+            &settings.identities,
+            self.session.as_ref(),
+            CrossSite::new(&self.server.allowed_origins),
+            &self.client_address,
+            &self.outbound,
+            earlier.map(|earlier| &*earlier.identities),
+        ));
+        let messages: Arc<[(PolicyName, Messages)]> = settings
+            .policies
+            .iter()
+            .filter_map(|(name, common, _)| Some((name.clone(), common.message.clone()?)))
+            .collect();
+        let routes = settings.routes.iter().map(|route| {
             Arc::new(Route {
                 path: route.path.clone(),
                 purpose: route.purpose.clone(),
                 chain: chain(route, route.policies.iter().map(link).collect()),
+                messages: messages.clone(),
+                identities: identities.clone(),
             })
-        })
-        .collect();
-    let server = &settings.server;
-    let session = settings.session.as_ref().map(|(session, _)| session);
-    let client_address = ClientAddress::new(&server.trusted_proxies);
-    Gate {
-        routes,
-        messages: settings
-            .policies
-            .iter()
-            .filter_map(|(name, common, _)| Some((name.clone(), common.message.clone()?)))
-            .collect(),
-        policies: links
-            .iter()
-            .map(|link| (link.name.clone(), link.policy.clone()))
-            .collect(),
-        identities: Arc::new(Identities::new(
-            &settings.identities,
-            session,
-            CrossSite::new(&server.allowed_origins),
-            &client_address,
-            &outbound,
-        )),
-        client_address,
-        body_limit: server.body_limit.bytes(),
-        session_ttl: session.map(|session| session.ttl.get()),
-        in_flight: in_flight.clone(),
-        metrics: outbound.metrics,
-        clock: clock.clone(),
+        });
+        Rules {
+            routes: routes.collect(),
+            policies: links
+                .iter()
+                .map(|link| (link.name.clone(), link.policy.clone()))
+                .collect(),
+            rate_limits: surroundings.rate_limits.take(),
+            identities,
+            stores,
+        }
     }
 }
 
 /// What the policies get from outside.
 struct Surroundings<'a> {
     settings: &'a Settings,
-    stores: &'a [(StoreName, Arc<dyn Store>)],
+    stores: &'a [OpenStore],
     outbound: &'a Outbound,
+    earlier: Option<&'a Rules>,
+    /// Those that were asked for.
+    rate_limits: RefCell<Vec<(PolicyName, RateLimitSettings, Arc<RateLimit>)>>,
 }
 
 impl Surroundings<'_> {
@@ -112,31 +154,54 @@ impl Surroundings<'_> {
         let token = tokens.iter().find(|(name, _)| name == policy);
         token.map(|(_, token)| token)
     }
+
+    fn open(&self, wanted: &StoreName) -> &OpenStore {
+        let store = self.stores.iter().find(|store| store.name == *wanted);
+        store.expect("every store that is named exists, as the settings check")
+    }
 }
 
 impl Ports for Surroundings<'_> {
     fn store(&self, wanted: &StoreName) -> Arc<dyn QuotaStore> {
-        let store = self.stores.iter().find(|(name, _)| name == wanted);
-        store
-            .expect("every store that is named exists, as the settings check")
-            .1
-            .clone()
+        self.open(wanted)
+            .quotas()
+            .expect("a store that a quota names is opened for quotas")
     }
 
     fn memberships(
         &self,
         name: &PolicyName,
-        url: &UrlTemplate,
+        lookup: Lookup<'_>,
         settings: &WorkspaceMemberSettings,
     ) -> Arc<dyn Memberships> {
-        let token = self.token(name);
-        Arc::new(HttpMemberships::new(
-            name.clone(),
-            url,
-            settings,
-            token,
-            self.outbound,
-        ))
+        match lookup {
+            Lookup::Url(url) => {
+                let token = self.token(name);
+                let name = name.clone();
+                Arc::new(HttpMemberships::new(
+                    name,
+                    url,
+                    settings,
+                    token,
+                    self.outbound,
+                ))
+            }
+            Lookup::Query { store, query } => {
+                let database = self.open(store).memberships();
+                let database =
+                    database.expect("a store that a membership names is opened for memberships");
+                let store = store.clone();
+                let name = name.clone();
+                Arc::new(SqlMemberships::new(
+                    name,
+                    store,
+                    database,
+                    query,
+                    settings,
+                    self.outbound,
+                ))
+            }
+        }
     }
 
     fn decider(&self, name: &PolicyName, settings: &RemoteSettings) -> Arc<dyn Decider> {
@@ -147,6 +212,27 @@ impl Ports for Surroundings<'_> {
             token,
             self.outbound,
         ))
+    }
+
+    fn rate_limit(
+        &self,
+        name: &PolicyName,
+        settings: &RateLimitSettings,
+        clock: &Arc<dyn Clock>,
+    ) -> Arc<RateLimit> {
+        let earlier = self
+            .earlier
+            .into_iter()
+            .flat_map(|rules| &rules.rate_limits);
+        let earlier = earlier.into_iter().find(|(other, ..)| other == name);
+        let limit = match earlier {
+            Some((_, same, limit)) if same == settings => limit.clone(),
+            Some((_, _, limit)) => Arc::new(limit.changed(settings)),
+            None => Arc::new(RateLimit::new(name.clone(), settings, clock.clone())),
+        };
+        let entry = (name.clone(), settings.clone(), limit.clone());
+        self.rate_limits.borrow_mut().push(entry);
+        limit
     }
 }
 

@@ -11,14 +11,8 @@ use policies::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    assembly,
-    error::ApiError,
-    http_client::tls_config,
-    identity::HttpCredentials,
-    in_flight::InFlight,
-    routes::{Gate, Route},
-    settings::Settings,
-    stores,
+    assembly::Foundation, error::ApiError, http_client::tls_config, identity::HttpCredentials,
+    in_flight::InFlight, routes::Gate, rules::Route, settings::Settings, stores,
 };
 
 /// A request, as an operator describes it.
@@ -127,14 +121,15 @@ pub async fn explain(
     gate: &Gate,
     described: DescribedRequest,
 ) -> Result<Explanation, UnknownRoute> {
+    let rules = gate.rules.load_full();
     let route = match &described.route {
-        None => gate.routes.first(),
-        Some(path) => gate.routes.iter().find(|route| route.path == *path),
+        None => rules.routes.first(),
+        Some(path) => rules.route(path.as_str()),
     };
     let wanted = described.route.as_ref();
     let route =
         route.ok_or_else(|| UnknownRoute(wanted.map_or_else(String::new, ToString::to_string)))?;
-    let request = upload_request(gate, route, described);
+    let request = upload_request(route, described);
     let mut trace = Trace::new(&*gate.clock);
     let evaluation = route.chain.explain(&request, &mut trace).await;
     let (outcome, error) = match evaluation.outcome {
@@ -173,7 +168,7 @@ fn explained(step: policies::Step) -> ExplainedPolicy {
     }
 }
 
-fn upload_request(gate: &Gate, route: &Route, described: DescribedRequest) -> UploadRequest {
+fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
     let credentials: Box<dyn Credentials> = match (described.subject, described.token) {
         (Some(subject), _) => Box::new(Described(subject)),
         (None, Some(token)) => Box::new(HttpCredentials {
@@ -181,7 +176,7 @@ fn upload_request(gate: &Gate, route: &Route, described: DescribedRequest) -> Up
                 .uri(route.path.as_str())
                 .insert_header((header::AUTHORIZATION, format!("Bearer {token}")))
                 .to_http_request(),
-            identities: gate.identities.clone(),
+            identities: route.identities.clone(),
         }),
         (None, None) => Box::new(Nobody),
     };
@@ -232,14 +227,11 @@ impl Inspector {
     /// Builds the gate of `settings`. A quota has what its store holds, if `counted`; else nothing is used.
     #[must_use]
     pub fn new(settings: &Settings, counted: bool, clock: std::sync::Arc<dyn Clock>) -> Self {
-        let stores: Vec<_> = settings
-            .stores
-            .iter()
-            .map(|(name, store)| (name.clone(), stores::look_at(name, store, counted)))
-            .collect();
-        let in_flight = InFlight::new(1);
         let tls = tls_config(&settings.authorities);
-        Self(assembly::gate(settings, &stores, &in_flight, &tls, &clock))
+        let stores = stores::look_at(settings, &tls, counted);
+        let foundation = Foundation::new(settings, &tls, &clock);
+        let rules = foundation.rules(settings, stores, None);
+        Self(foundation.gate(rules, &InFlight::new(1)))
     }
 
     /// Asks the chain of a route; keys of issuers are fetched if need be.
@@ -249,7 +241,8 @@ impl Inspector {
     /// [`UnknownRoute`] when the described route does not exist.
     pub async fn explain(&self, described: DescribedRequest) -> Result<Explanation, UnknownRoute> {
         let explaining = std::pin::pin!(explain(&self.0, described));
-        let keeping_keys = std::pin::pin!(self.0.identities.keep_keys());
+        let identities = self.0.rules.load().identities.clone();
+        let keeping_keys = std::pin::pin!(identities.keep_keys());
         match select(explaining, keeping_keys).await {
             Either::Left((explanation, _)) => explanation,
             // There are no keys to keep.

@@ -1,11 +1,12 @@
 //! imgwire-gate issues Imgwire upload tokens to those whom a chain of policies lets upload.
 //!
 //! `docs/architecture.md` walks along one request. The arrows:
-//! `main -> startup -> routes -> issue -> {policies, imgwire}`, `routes -> identity -> policies`,
+//! `main -> commands -> startup -> routes -> issue -> {policies, imgwire}`, `routes -> identity -> policies`,
 //! `stores -> policies`, `error -> policies`.
 
 mod answers;
 mod assembly;
+pub mod commands;
 mod digest;
 pub mod error;
 pub mod explain;
@@ -16,8 +17,10 @@ pub mod in_flight;
 pub mod issue;
 pub mod keys;
 mod lookups;
+pub mod reload;
 pub mod request_id;
 pub mod routes;
+pub mod rules;
 pub mod settings;
 pub mod startup;
 pub mod stores;

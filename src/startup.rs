@@ -12,23 +12,26 @@ use actix_web::{
     middleware::{Condition, from_fn},
     rt,
 };
-use policies::{Clock, StoreName, SystemClock};
+use policies::{Clock, Policy, SystemClock, settings::Context};
 use rustls::ClientConfig;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use tracing_actix_web::TracingLogger;
 
 use crate::{
-    assembly,
+    assembly::Foundation,
     http_client::tls_config,
-    identity::{Identities, KeyRotation},
+    identity::KeyRotation,
     imgwire::Client,
     in_flight::InFlight,
+    reload::Reloader,
     request_id::X_REQUEST_ID,
     routes::{self, Gate, Worker, envelope, management::Management, session::rotate},
     settings::{
-        Settings,
+        self, Environment, Faults, PolicyKinds, Settings,
         server::{Bind, ServerSettings},
     },
-    stores::{self, OpenError},
+    stores::{self, StoreError},
     telemetry::RootSpan,
 };
 
@@ -54,13 +57,71 @@ pub enum StartError {
         source: io::Error,
     },
     /// A store cannot be opened.
-    #[error("store `{name}`: {source}")]
-    Store {
-        /// Which store.
-        name: StoreName,
-        /// Why not.
-        source: OpenError,
-    },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a gate is made with, besides its settings.
+pub struct Builder {
+    kinds: PolicyKinds,
+    clock: Arc<dyn Clock>,
+}
+
+impl Builder {
+    /// Adds a kind of policy of one's own: `kind = "<name>"` in the config then takes an `S` as its settings,
+    /// `when`, `mode`, `message` and `on_failure` as the gate's own kinds do, and `build` makes the policy of it.
+    ///
+    /// # Panics
+    ///
+    /// When there is a kind of this name already.
+    #[must_use]
+    pub fn policy_kind<S, P>(
+        mut self,
+        name: &'static str,
+        build: impl Fn(S, Context) -> P + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: DeserializeOwned + JsonSchema + Clone + Send + Sync + 'static,
+        P: Policy + 'static,
+    {
+        self.kinds.register(name, build);
+        self
+    }
+
+    /// Takes the time from another clock than the machine's.
+    #[must_use]
+    pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Reads a config file: `text` is what is in it, `file` its name for the faults.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn load(
+        &self,
+        file: &str,
+        text: &str,
+        environment: Environment<'_>,
+    ) -> Result<Settings, Faults> {
+        settings::load_with(&self.kinds, file, text, environment)
+    }
+
+    /// The JSON Schema of the config file.
+    #[must_use]
+    pub fn schema(&self) -> schemars::Schema {
+        settings::schema_with(&self.kinds)
+    }
+
+    /// Builds the gate.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from starting.
+    pub fn build(&self, settings: Settings) -> Result<Application, StartError> {
+        Application::start(settings, &self.clock)
+    }
 }
 
 /// A gate that listens, and does not answer yet.
@@ -69,49 +130,36 @@ pub struct Application {
     management: Server,
     address: Option<SocketAddr>,
     management_address: Option<SocketAddr>,
-    identities: Arc<Identities>,
+    reloader: Arc<Reloader>,
     in_flight: InFlight,
     grace: Duration,
 }
 
 impl Application {
-    /// Builds the gate on the machine's clock.
-    ///
-    /// # Errors
-    ///
-    /// What keeps it from starting.
-    pub fn build(settings: Settings) -> Result<Self, StartError> {
-        Self::build_with_clock(settings, Arc::new(SystemClock::new()))
+    /// Begins with the gate's own kinds of policy and the machine's clock.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder {
+            kinds: PolicyKinds::default(),
+            clock: Arc::new(SystemClock::new()),
+        }
     }
 
-    /// Builds the gate on a clock of the caller's.
-    ///
-    /// # Errors
-    ///
-    /// What keeps it from starting.
-    pub fn build_with_clock(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        let stores = settings
-            .stores
-            .iter()
-            .map(|(name, store)| match stores::open(name, store) {
-                Ok(store) => Ok((name.clone(), store)),
-                Err(source) => Err(StartError::Store {
-                    name: name.clone(),
-                    source,
-                }),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+    fn start(settings: Settings, clock: &Arc<dyn Clock>) -> Result<Self, StartError> {
         let in_flight = InFlight::new(settings.server.max_in_flight.get());
         let tls = tls_config(&settings.authorities);
-        let gate = Arc::new(assembly::gate(&settings, &stores, &in_flight, &tls, &clock));
-        let identities = gate.identities.clone();
+        let stores = stores::open(&settings, &tls, &[])?;
+        let foundation = Foundation::new(&settings, &tls, clock);
+        let rules = foundation.rules(&settings, stores, None);
+        let gate = Arc::new(foundation.gate(rules, &in_flight));
+        let fixed = settings.fixed.clone();
+        let reloader = Reloader::new(gate.clone(), foundation, tls.clone(), fixed);
         let grace = settings.server.shutdown_grace.get();
         let management_bind = settings.management.bind.clone();
         let (management, management_address) = serve_management(
             &management_bind,
             &Management {
                 gate: gate.clone(),
-                stores,
                 token: settings.management_token.clone(),
             },
         )
@@ -120,17 +168,23 @@ impl Application {
             source,
         })?;
         let bind = settings.server.bind.clone();
-        let (public, address) = serve_public(settings, gate, tls, &clock)
+        let (public, address) = serve_public(settings, gate, tls, clock)
             .map_err(|source| StartError::Listen { bind, source })?;
         Ok(Self {
             public,
             management,
             address,
             management_address,
-            identities,
+            reloader: Arc::new(reloader),
             in_flight,
             grace,
         })
+    }
+
+    /// What puts other rules in force while the gate runs.
+    #[must_use]
+    pub fn reloader(&self) -> Arc<Reloader> {
+        self.reloader.clone()
     }
 
     /// Where the gate listens, unless that is a Unix socket.
@@ -154,8 +208,8 @@ impl Application {
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> io::Result<()> {
         let public = self.public.handle();
         let management = self.management.handle();
-        let identities = self.identities;
-        let keeping_keys = rt::spawn(async move { identities.keep_keys().await });
+        let reloader = self.reloader;
+        let keeping_keys = rt::spawn(async move { reloader.keep_keys().await });
         let ending = async {
             stop.await;
             drain(&self.in_flight, &public, self.grace).await;

@@ -1,15 +1,13 @@
 //! `imgwire-gate check`
 
-use std::path::PathBuf;
-
-use imgwire_gate::settings::Settings;
+use crate::settings::Settings;
 use policies::settings::Mode;
 
-use super::{Failure, load, print};
+use super::{Config, Failure, print};
 
 /// Checks the config file and prints each route's chain.
-pub(crate) fn check(config: Option<PathBuf>) -> Result<(), Failure> {
-    print(describe(&load(config)?).trim_end())
+pub(super) fn check(config: &Config) -> Result<(), Failure> {
+    print(describe(&config.load()?).trim_end())
 }
 
 fn describe(settings: &Settings) -> String {

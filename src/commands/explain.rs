@@ -1,23 +1,19 @@
 //! `imgwire-gate explain` and `imgwire-gate test`
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
-use imgwire_gate::explain::{DescribedRequest, ExplainedOutcome, Explanation, Inspector};
+use crate::explain::{DescribedRequest, ExplainedOutcome, Explanation, Inspector};
 use policies::SystemClock;
 use serde::Deserialize;
 
-use super::{Failure, load, print};
+use super::{Config, Failure, print, read};
 
 /// Prints what each policy says to a described request. A gate that runs with the same config is not disturbed.
-pub(crate) fn explain(config: Option<PathBuf>, request: &Path) -> Result<(), Failure> {
+pub(super) fn explain(config: &Config, request: &Path) -> Result<(), Failure> {
     let text = read(request)?;
     let described: DescribedRequest = serde_json::from_str(&text)
         .map_err(|error| Failure::Config(format!("{}:{error}", request.display())))?;
-    let settings = load(config)?;
+    let settings = config.load()?;
     actix_web::rt::System::new().block_on(async {
         let inspector = Inspector::new(&settings, true, Arc::new(SystemClock::new()));
         let explanation = inspector.explain(described).await;
@@ -92,12 +88,12 @@ impl TryFrom<toml::Table> for Case {
 }
 
 /// Runs the cases of a file against the chains, with counters that are empty.
-pub(crate) fn test(config: Option<PathBuf>, cases: &Path) -> Result<(), Failure> {
+pub(super) fn test(config: &Config, cases: &Path) -> Result<(), Failure> {
     let text = read(cases)?;
     let file = cases.display();
     let Cases { cases } = toml::from_str(&text)
         .map_err(|error| Failure::Config(format!("{file}: {}", error.to_string().trim_end())))?;
-    let settings = load(config)?;
+    let settings = config.load()?;
     actix_web::rt::System::new().block_on(async {
         let inspector = Inspector::new(&settings, false, Arc::new(SystemClock::new()));
         let mut differing = Vec::new();
@@ -132,9 +128,4 @@ pub(crate) fn test(config: Option<PathBuf>, cases: &Path) -> Result<(), Failure>
             Err(Failure::Other(differing.join("\n")))
         }
     })
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path)
-        .map_err(|error| Failure::Config(format!("{}: {error}", path.display())))
 }

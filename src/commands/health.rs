@@ -4,19 +4,19 @@ use std::{
     io::{BufRead as _, BufReader, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     os::unix::net::UnixStream,
-    path::PathBuf,
     time::Duration,
 };
 
-use imgwire_gate::settings::{self, server::Bind};
+use crate::settings::{self, server::Bind};
 
-use super::{Failure, read};
+use super::{Config, Failure, read};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Asks the running gate's `/readyz`. Only `[management]` is read of the config file: no secret is needed.
-pub(crate) fn health(config: Option<PathBuf>) -> Result<(), Failure> {
-    let (path, text) = read(config)?;
+pub(super) fn health(config: &Config) -> Result<(), Failure> {
+    let path = config.path()?;
+    let text = read(&path)?;
     let management = settings::load_management(&path.display().to_string(), &text)
         .map_err(|faults| Failure::Config(faults.to_string()))?;
     let status = ask(&management.bind).map_err(|error| {

@@ -1,4 +1,4 @@
-//! What each command does.
+//! The command line: what each command does.
 
 mod check;
 mod explain;
@@ -13,21 +13,86 @@ use std::{
     process::ExitCode,
 };
 
-use imgwire_gate::settings::{self, Settings};
+use clap::{Parser, Subcommand};
 
-pub(crate) use self::{
-    check::check,
-    explain::{explain, test},
-    health::health,
-    sandbox::sandbox,
-    serve::serve,
+use crate::{
+    settings::{self, Settings},
+    startup::Builder,
 };
+
+/// Issues Imgwire upload tokens to those whom your policies let upload.
+#[derive(Parser)]
+#[command(name = "imgwire-gate", version)]
+struct Arguments {
+    /// The config file; default: config/default.toml, then /etc/imgwire-gate/config.toml
+    #[arg(long, global = true, env = "IMGWIRE_GATE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Load the config file again when it changes, as on SIGHUP
+    #[arg(long, global = true)]
+    watch: bool,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gate (this is what happens without a command)
+    Serve,
+    /// Check the config file: print each route's chain, or every fault
+    Check,
+    /// Run the gate with an emulated Imgwire and a demo user: no account, no network
+    Sandbox,
+    /// Ask the running gate whether it is ready
+    Health,
+    /// Print the JSON Schema of the config file
+    Schema,
+    /// Print what each policy says to a described request; nothing is consumed
+    Explain {
+        /// The request as JSON: route, subject {id, claims} or token, workspace, purpose, file, ip
+        #[arg(long, value_name = "FILE.json")]
+        request: PathBuf,
+    },
+    /// Run a table of described requests and expected outcomes; nothing is consumed
+    Test {
+        /// The table as TOML: [[cases]] with name, expect ("allow" or a code), and a request as in `explain`
+        #[arg(value_name = "CASES.toml")]
+        cases: PathBuf,
+    },
+}
+
+/// Does what the command line says, with a gate as `builder` makes it.
+pub fn run(builder: Builder) -> ExitCode {
+    let Arguments {
+        config,
+        watch,
+        command,
+    } = Arguments::parse();
+    let config = Config {
+        path: config,
+        builder,
+    };
+    let done = match command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::serve(&config, watch),
+        Command::Check => check::check(&config),
+        Command::Sandbox => sandbox::sandbox(&config.builder),
+        Command::Health => health::health(&config),
+        Command::Schema => schema(&config.builder),
+        Command::Explain { request } => explain::explain(&config, &request),
+        Command::Test { cases } => explain::test(&config, &cases),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
 
 /// Where the config file is looked for, when nobody says.
 const DEFAULT_CONFIGS: [&str; 2] = ["config/default.toml", "/etc/imgwire-gate/config.toml"];
 
 /// Why a command failed.
-pub(crate) enum Failure {
+enum Failure {
     /// The config file is faulty: exit code 2.
     Config(String),
     /// Anything else: exit code 1.
@@ -40,7 +105,7 @@ impl Failure {
     }
 
     /// Writes the failure to standard error, and says what to exit with.
-    pub(crate) fn report(self) -> ExitCode {
+    fn report(self) -> ExitCode {
         let (code, text) = match self {
             Self::Config(text) => (2, text),
             Self::Other(text) => (1, format!("imgwire-gate: {text}")),
@@ -52,8 +117,8 @@ impl Failure {
 }
 
 /// Prints the JSON Schema of the config file.
-pub(crate) fn schema() -> Result<(), Failure> {
-    let schema = serde_json::to_string_pretty(&settings::schema()).map_err(Failure::other)?;
+fn schema(builder: &Builder) -> Result<(), Failure> {
+    let schema = serde_json::to_string_pretty(&builder.schema()).map_err(Failure::other)?;
     print(&schema)
 }
 
@@ -65,35 +130,51 @@ fn print(line: &str) -> Result<(), Failure> {
         .map_err(Failure::other)
 }
 
-/// Reads the config file: the one that is named, or the first default that exists.
-fn read(config: Option<PathBuf>) -> Result<(PathBuf, String), Failure> {
-    let path = config
-        .or_else(|| {
-            let mut defaults = DEFAULT_CONFIGS.iter().map(PathBuf::from);
-            defaults.find(|path| path.exists())
-        })
-        .ok_or_else(|| {
+/// The config file that the command line names, and what reads it.
+struct Config {
+    path: Option<PathBuf>,
+    builder: Builder,
+}
+
+impl Config {
+    /// Which file it is: the one that is named, or the first default that exists.
+    fn path(&self) -> Result<PathBuf, Failure> {
+        if let Some(path) = &self.path {
+            return Ok(path.clone());
+        }
+        let mut defaults = DEFAULT_CONFIGS.iter().map(PathBuf::from);
+        defaults.find(|path| path.exists()).ok_or_else(|| {
             let [first, second] = DEFAULT_CONFIGS;
             Failure::Config(format!(
                 "there is no config file: neither {first} nor {second}; name one with --config"
             ))
-        })?;
-    let text = fs::read_to_string(&path)
-        .map_err(|error| Failure::Config(format!("{}: {error}", path.display())))?;
-    Ok((path, text))
+        })
+    }
+
+    /// Reads and checks it.
+    fn load(&self) -> Result<Settings, Failure> {
+        let path = self.path()?;
+        load_text(&self.builder, &path, &read(&path)?, &process_environment)
+    }
 }
 
-/// Reads and checks the config file.
-fn load(config: Option<PathBuf>) -> Result<Settings, Failure> {
-    let (path, text) = read(config)?;
-    load_text(&path, &text, &|name| std::env::var(name).ok())
+/// Reads a file that the command line names.
+fn read(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path)
+        .map_err(|error| Failure::Config(format!("{}: {error}", path.display())))
+}
+
+fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn load_text(
+    builder: &Builder,
     path: &Path,
     text: &str,
     environment: settings::Environment<'_>,
 ) -> Result<Settings, Failure> {
-    settings::load(&path.display().to_string(), text, environment)
+    builder
+        .load(&path.display().to_string(), text, environment)
         .map_err(|faults| Failure::Config(faults.to_string()))
 }

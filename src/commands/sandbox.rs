@@ -6,10 +6,10 @@ use std::{
     path::Path,
 };
 
-use imgwire_gate::{
+use crate::{
     imgwire::emulator::{Emulator, SERVER_API_KEY},
     settings::{Settings, imgwire::BaseUrl, server::Bind, stores::StoreUrl},
-    startup::Application,
+    startup::Builder,
     telemetry,
 };
 use jsonwebtoken::{EncodingKey, Header};
@@ -24,7 +24,7 @@ const CONFIG: &str = include_str!("../../config/sandbox.toml");
 const DEMO_TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
 /// Runs the gate of `config/sandbox.toml` against an emulated Imgwire, with counters in a temporary folder.
-pub(crate) fn sandbox() -> Result<(), Failure> {
+pub(super) fn sandbox(builder: &Builder) -> Result<(), Failure> {
     let secret = random_text(64);
     let session_key = random_text(64);
     let environment = |name: &str| match name {
@@ -33,7 +33,12 @@ pub(crate) fn sandbox() -> Result<(), Failure> {
         "SANDBOX_SESSION_KEY" => Some(session_key.clone()),
         _ => None,
     };
-    let mut settings = load_text(Path::new("config/sandbox.toml"), CONFIG, &environment)?;
+    let mut settings = load_text(
+        builder,
+        Path::new("config/sandbox.toml"),
+        CONFIG,
+        &environment,
+    )?;
     let folder = tempfile::tempdir().map_err(Failure::other)?;
     settings.server.bind = free(&settings.server.bind)?;
     settings.management.bind = free(&settings.management.bind)?;
@@ -46,7 +51,7 @@ pub(crate) fn sandbox() -> Result<(), Failure> {
         settings.imgwire.base_url =
             BaseUrl::try_from(emulator.url().to_owned()).map_err(Failure::other)?;
         let text = welcome(&settings, &secret, emulator.url())?;
-        let application = Application::build(settings).map_err(Failure::other)?;
+        let application = builder.build(settings).map_err(Failure::other)?;
         print(&text)?;
         application.run_until(stop()?).await.map_err(Failure::other)
     })

@@ -52,18 +52,19 @@ enum Identity {
 }
 
 impl Identities {
-    /// Builds the identities of a config.
+    /// Builds the identities of a config. Published keys that `earlier` identities fetched are kept.
     pub fn new(
         identities: &[(IdentityName, settings::Identity)],
         session: Option<&settings::SessionSettings>,
         cross_site: CrossSite,
         proxies: &ClientAddress,
         outbound: &Outbound,
+        earlier: Option<&Self>,
     ) -> Self {
         let identities = identities
             .iter()
             .filter_map(|(name, settings)| {
-                let identity = build(name, settings, session, proxies, outbound)?;
+                let identity = build(name, settings, session, proxies, outbound, earlier)?;
                 Some((name.clone(), identity))
             })
             .collect();
@@ -159,6 +160,7 @@ fn build(
     session: Option<&settings::SessionSettings>,
     proxies: &ClientAddress,
     outbound: &Outbound,
+    earlier: Option<&Identities>,
 ) -> Option<Identity> {
     let name = name.clone();
     Some(match settings {
@@ -166,12 +168,23 @@ fn build(
             let keys = match material {
                 KeyMaterial::Fixed(keys) => Keys::Fixed(keys.clone()),
                 KeyMaterial::Set(set) => Keys::Set(set.clone()),
-                KeyMaterial::Published(location) => Keys::Published(Arc::new(PublishedKeys::new(
-                    name.clone(),
-                    location.clone(),
-                    jwt.algorithms.get_ref().clone(),
-                    outbound,
-                ))),
+                KeyMaterial::Published(location) => {
+                    let algorithms = jwt.algorithms.get_ref();
+                    let earlier = earlier.and_then(|earlier| {
+                        let mut published = earlier.published_keys();
+                        let same = published.find(|(other, _)| **other == name);
+                        same.filter(|(_, keys)| keys.are_of(location, algorithms))
+                    });
+                    Keys::Published(match earlier {
+                        Some((_, keys)) => keys.clone(),
+                        None => Arc::new(PublishedKeys::new(
+                            name.clone(),
+                            location.clone(),
+                            algorithms.clone(),
+                            outbound,
+                        )),
+                    })
+                }
             };
             Identity::Jwt(Box::new(Jwt::new(name, jwt, keys, outbound.clock.clone())))
         }

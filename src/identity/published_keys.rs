@@ -42,6 +42,9 @@ const GREATEST_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
+/// How long somebody waits for a fetch: longer than one of two answers can take.
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
 /// The longest that the task sleeps at once: time is what the injected clock says, which may jump.
 const STEP: Duration = Duration::from_millis(500);
 
@@ -85,6 +88,11 @@ pub struct KeysState {
 pub(super) struct KeysUnavailable(String);
 
 impl PublishedKeys {
+    /// Whether these are the keys that are published at `location` for `algorithms`.
+    pub(super) fn are_of(&self, location: &Location, algorithms: &[Algorithm]) -> bool {
+        self.location == *location && self.algorithms == algorithms
+    }
+
     /// Keys that are yet to be fetched: [`keep`](Self::keep) is to run.
     #[must_use]
     pub(super) fn new(
@@ -138,8 +146,11 @@ impl PublishedKeys {
         self.demand();
         let mut states = self.state.subscribe();
         let wanted = states.borrow().demanded;
-        // The task ends only with the process; whatever it has said by then stands.
-        let _ = states.wait_for(|state| state.served >= wanted).await;
+        let served = states.wait_for(|state| state.served >= wanted);
+        if tokio::time::timeout(LONGEST_WAIT, served).await.is_err() {
+            // Nobody keeps a set whose identity left the config meanwhile.
+            return Err(KeysUnavailable("nobody fetches them".to_owned()));
+        }
         let state = self.state.borrow();
         match (known(&state), &state.failure) {
             (Some(key), _) => Ok(Some(key)),

@@ -1,13 +1,16 @@
-//! What policies ask other services: one port that `policies` declares, one file.
+//! What policies ask other services and databases: one port that `policies` declares, one way, one file.
 
 mod decider;
-mod memberships;
+mod http_memberships;
+mod sql_memberships;
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use policies::Fault;
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub(crate) use self::{decider::HttpDecider, memberships::HttpMemberships};
+pub(crate) use self::{
+    decider::HttpDecider, http_memberships::HttpMemberships, sql_memberships::SqlMemberships,
+};
 use crate::answers::ServiceFault;
 
 /// The longest answer that is read, in bytes.

@@ -1,12 +1,14 @@
 //! `GET <route>/allowance`: what a POST would meet now, consuming nothing.
 
+use std::sync::Arc;
+
 use actix_web::{HttpRequest, HttpResponse};
 use jiff::{SignedDuration, Timestamp};
 use policies::{Class, LimitState, Outcome, Pass, PolicyName};
 use serde::Serialize;
 
-use super::{body::Body, facts, refuse, route, worker};
-use crate::error::ApiError;
+use super::{body::Body, facts, refuse, worker};
+use crate::{error::ApiError, rules::Route};
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -25,12 +27,12 @@ struct Limit<'a> {
     resets_at: Timestamp,
 }
 
-pub(super) async fn get(request: HttpRequest) -> HttpResponse {
-    let upload = match facts(&request, Body::default()) {
+pub(super) async fn get(request: HttpRequest, route: Arc<Route>) -> HttpResponse {
+    let upload = match facts(&request, &route, Body::default()) {
         Ok(upload) => upload,
         Err(error) => return refuse(&request, &error),
     };
-    let evaluation = route(&request).chain.evaluate(&upload, Pass::Preview).await;
+    let evaluation = route.chain.evaluate(&upload, Pass::Preview).await;
     let denial = match evaluation.outcome {
         // Nothing is held in a preview.
         Outcome::Allowed(_) => None,

@@ -10,7 +10,7 @@ use actix_web::{
 };
 use aws_lc_rs::{constant_time, digest};
 use jiff::Timestamp;
-use policies::{Counted, Denial, Fault, StoreName};
+use policies::{Denial, Fault, Policy};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -19,15 +19,13 @@ use super::{
     body::{Object, is_json},
     refuse,
 };
-use crate::{error::ApiError, request_id::RequestId, stores::Store};
+use crate::{error::ApiError, request_id::RequestId};
 
 /// What the management listener knows.
 #[derive(Clone)]
 pub struct Management {
     /// What all workers share.
     pub gate: Arc<Gate>,
-    /// The stores, by name.
-    pub stores: Vec<(StoreName, Arc<dyn Store>)>,
     /// What opens the endpoints that tell or change more, from other machines.
     pub token: Option<SecretString>,
 }
@@ -134,9 +132,12 @@ async fn quota(
     key: web::Query<Key>,
     management: web::Data<Management>,
 ) -> HttpResponse {
-    let counted = match counted(&request, &management, &policy) {
-        Ok(counted) => counted,
+    let named = match named(&request, &management, &policy) {
+        Ok(named) => named,
         Err(error) => return refuse(&request, &error),
+    };
+    let Some(counted) = named.counted() else {
+        return refuse(&request, &ApiError::NotFound);
     };
     match counted.used(&key.key).await {
         Ok((used, window)) => HttpResponse::Ok().json(Used {
@@ -156,9 +157,12 @@ async fn give_back(
     key: web::Query<Key>,
     management: web::Data<Management>,
 ) -> HttpResponse {
-    let counted = match counted(&request, &management, &policy) {
-        Ok(counted) => counted,
+    let named = match named(&request, &management, &policy) {
+        Ok(named) => named,
         Err(error) => return refuse(&request, &error),
+    };
+    let Some(counted) = named.counted() else {
+        return refuse(&request, &ApiError::NotFound);
     };
     match counted.give_back(&key.key).await {
         Ok(()) => {
@@ -175,17 +179,18 @@ async fn give_back(
     }
 }
 
-/// The counters of a policy of this name, for one who may see them.
-fn counted<'a>(
+/// The policy of this name, for one who may see its counters.
+fn named(
     request: &HttpRequest,
-    management: &'a Management,
+    management: &Management,
     name: &str,
-) -> Result<&'a dyn Counted, ApiError> {
+) -> Result<Arc<dyn Policy>, ApiError> {
     admitted(request, management)?;
-    let policies = &management.gate.policies;
-    let policy = policies.iter().find(|(other, _)| other.as_str() == name);
+    let rules = management.gate.rules.load();
+    let mut policies = rules.policies.iter();
+    let policy = policies.find(|(other, _)| other.as_str() == name);
     policy
-        .and_then(|(_, policy)| policy.counted())
+        .map(|(_, policy)| policy.clone())
         .ok_or(ApiError::NotFound)
 }
 
@@ -200,14 +205,15 @@ async fn live() -> HttpResponse {
 }
 
 async fn ready(management: web::Data<Management>) -> HttpResponse {
-    let mut failing: Vec<_> = management
+    let rules = management.gate.rules.load();
+    let mut failing: Vec<_> = rules
         .stores
         .iter()
-        .filter(|(_, store)| !store.is_healthy())
-        .map(|(name, _)| format!("stores.{name}"))
+        .filter(|store| !store.is_healthy())
+        .map(|store| format!("stores.{}", store.name))
         .collect();
     let mut degraded = Vec::new();
-    for (name, keys) in management.gate.identities.keys() {
+    for (name, keys) in rules.identities.keys() {
         let part = format!("identities.{name}");
         if keys.keys == 0 {
             failing.push(part);
@@ -233,7 +239,7 @@ async fn ready(management: web::Data<Management>) -> HttpResponse {
 async fn metrics(management: web::Data<Management>) -> HttpResponse {
     const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let gate = &management.gate;
-    for (name, keys) in gate.identities.keys() {
+    for (name, keys) in gate.rules.load().identities.keys() {
         gate.metrics.identity_keys(name, keys.keys, keys.is_stale);
     }
     HttpResponse::Ok()

@@ -15,17 +15,17 @@ use actix_web::{
     http::{Method, header},
     web,
 };
-use policies::{
-    Chain, Clock, Policy, PolicyName, Purpose, RoutePath, UploadRequest, settings::Messages,
-};
+use arc_swap::ArcSwap;
+use policies::{Clock, UploadRequest};
 
 pub use self::envelope::envelope;
 use crate::{
     error::ApiError,
-    identity::{ClientAddress, HttpCredentials, Identities},
+    identity::{ClientAddress, HttpCredentials},
     imgwire::{Caller, Client},
     in_flight::InFlight,
     request_id::RequestId,
+    rules::{Route, Rules},
     telemetry::Metrics,
 };
 
@@ -37,14 +37,8 @@ pub const ALLOWANCE: &str = "/allowance";
 
 /// What all workers share.
 pub struct Gate {
-    /// The routes and their chains.
-    pub routes: Vec<Arc<Route>>,
-    /// What users may be told when a policy denies.
-    pub messages: Vec<(PolicyName, Messages)>,
-    /// All policies, by name.
-    pub policies: Vec<(PolicyName, Arc<dyn Policy>)>,
-    /// Who a request may come from.
-    pub identities: Arc<Identities>,
+    /// The rules that are in force.
+    pub rules: ArcSwap<Rules>,
     /// How the client's address is found.
     pub client_address: ClientAddress,
     /// The longest body that is read, in bytes.
@@ -59,16 +53,6 @@ pub struct Gate {
     pub clock: Arc<dyn Clock>,
 }
 
-/// A route and its chain.
-pub struct Route {
-    /// Where it is.
-    pub path: RoutePath,
-    /// What uploads there are for, whatever a client says.
-    pub purpose: Option<Purpose>,
-    /// Who may have a token there.
-    pub chain: Chain,
-}
-
 /// What one worker has for itself.
 #[derive(Clone)]
 pub struct Worker {
@@ -81,31 +65,33 @@ pub struct Worker {
 /// Mounts the routes of `worker`'s gate.
 pub fn mount(config: &mut web::ServiceConfig, worker: &Worker) {
     config.app_data(worker.clone());
-    for route in &worker.gate.routes {
-        let path = route.path.as_str();
-        config.service(
-            web::resource(path)
-                .app_data(route.clone())
-                .route(web::post().to(upload_token::post))
-                .default_service(web::to(async |request: HttpRequest| {
-                    refuse(&request, &ApiError::MethodNotAllowed(&[Method::POST]))
-                })),
-        );
-        config.service(
-            web::resource(format!("{path}{ALLOWANCE}"))
-                .app_data(route.clone())
-                .route(web::get().to(allowance::get))
-                .default_service(web::to(async |request: HttpRequest| {
-                    refuse(&request, &ApiError::MethodNotAllowed(&[Method::GET]))
-                })),
-        );
-    }
     if worker.gate.session_ttl.is_some() {
         config.service(session::resource());
     }
-    config.default_service(web::to(async |request: HttpRequest| {
-        refuse(&request, &ApiError::NotFound)
-    }));
+    // The routes change with the rules, and actix-web's are fixed.
+    config.default_service(web::to(dispatch));
+}
+
+/// Answers at the routes of the rules that are in force.
+async fn dispatch(request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let rules = worker(&request).gate.rules.load();
+    let path = request.path();
+    if let Some(route) = rules.route(path).cloned() {
+        // Nobody's rules are held on to while a request runs, but its own route.
+        drop(rules);
+        return match *request.method() {
+            Method::POST => upload_token::post(request, payload, route).await,
+            _ => refuse(&request, &ApiError::MethodNotAllowed(&[Method::POST])),
+        };
+    }
+    let route = path.strip_suffix(ALLOWANCE);
+    let route = route.and_then(|path| rules.route(path)).cloned();
+    drop(rules);
+    match (route, request.method()) {
+        (Some(route), &Method::GET) => allowance::get(request, route).await,
+        (Some(_), _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::GET])),
+        (None, _) => refuse(&request, &ApiError::NotFound),
+    }
 }
 
 fn refuse(request: &HttpRequest, error: &ApiError) -> HttpResponse {
@@ -119,17 +105,13 @@ fn worker(request: &HttpRequest) -> &Worker {
         .expect("every route is mounted with its worker")
 }
 
-/// The route that `request` was sent to.
-fn route(request: &HttpRequest) -> &Arc<Route> {
-    request
-        .app_data()
-        .expect("every resource is mounted with its route")
-}
-
 /// Reads the facts of a request, whose body is `body`.
-fn facts(request: &HttpRequest, body: body::Body) -> Result<UploadRequest, ApiError> {
+fn facts(
+    request: &HttpRequest,
+    route: &Route,
+    body: body::Body,
+) -> Result<UploadRequest, ApiError> {
     let gate = &worker(request).gate;
-    let route = route(request);
     Ok(UploadRequest {
         route: route.path.clone(),
         workspace: match body.workspace {
@@ -141,7 +123,7 @@ fn facts(request: &HttpRequest, body: body::Body) -> Result<UploadRequest, ApiEr
         ip: gate.client_address.of(request),
         credentials: Box::new(HttpCredentials {
             request: request.clone(),
-            identities: gate.identities.clone(),
+            identities: route.identities.clone(),
         }),
     })
 }

@@ -92,8 +92,9 @@ pub(super) fn resource() -> Resource {
 
 async fn create(request: HttpRequest, session: Session) -> HttpResponse {
     let gate = &worker(&request).gate;
+    let identities = gate.rules.load().identities.clone();
     let id = RequestId::of(&request);
-    let subject = match gate.identities.exchangeable(&request).await {
+    let subject = match identities.exchangeable(&request).await {
         Ok(Presented::Subject(subject)) => subject,
         Ok(Presented::Refused(denial)) => return refuse(&request, &ApiError::Denied(denial)),
         Ok(Presented::Nothing) => return refuse(&request, &ApiError::Denied(Denial::NotSignedIn)),
@@ -130,7 +131,8 @@ async fn show(request: HttpRequest) -> HttpResponse {
         expires_at: Option<Timestamp>,
     }
 
-    match worker(&request).gate.identities.session(&request) {
+    let rules = worker(&request).gate.rules.load();
+    match rules.identities.session(&request) {
         Presented::Subject(subject) => HttpResponse::Ok().json(Answer {
             subject: &subject.id,
             expires_at: subject.expires_at,
@@ -141,7 +143,8 @@ async fn show(request: HttpRequest) -> HttpResponse {
 }
 
 async fn end(request: HttpRequest, session: Session) -> HttpResponse {
-    let presented = worker(&request).gate.identities.session(&request);
+    let rules = worker(&request).gate.rules.load();
+    let presented = rules.identities.session(&request);
     if let Presented::Refused(denial @ Denial::CrossSite(_)) = presented {
         return refuse(&request, &ApiError::Denied(denial));
     }

@@ -1,5 +1,7 @@
 //! `POST <route>`: a token, if every policy agrees.
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{self, AcceptLanguage, Header as _, HeaderValue},
@@ -10,11 +12,12 @@ use policies::{Denial, PolicyName};
 use serde::Serialize;
 use tracing::Instrument as _;
 
-use super::{body, caller, facts, ratelimit_fields, refuse, route, worker};
+use super::{body, caller, facts, ratelimit_fields, refuse, worker};
 use crate::{
     error::ApiError,
     issue::{Ending, Report, issue},
     request_id::RequestId,
+    rules::Route,
     telemetry,
 };
 
@@ -26,7 +29,11 @@ struct Answer<'a> {
     expires_at: Option<Timestamp>,
 }
 
-pub(super) async fn post(request: HttpRequest, payload: web::Payload) -> HttpResponse {
+pub(super) async fn post(
+    request: HttpRequest,
+    payload: web::Payload,
+    route: Arc<Route>,
+) -> HttpResponse {
     let worker = worker(&request).clone();
     let gate = worker.gate.clone();
     let Some(running) = gate.in_flight.enter() else {
@@ -36,17 +43,17 @@ pub(super) async fn post(request: HttpRequest, payload: web::Payload) -> HttpRes
         Ok(body) => body,
         Err(error) => return refuse(&request, &error),
     };
-    let upload = match facts(&request, body) {
+    let upload = match facts(&request, &route, body) {
         Ok(upload) => upload,
         Err(error) => return refuse(&request, &error),
     };
-    let route = route(&request).clone();
+    let asked = route.clone();
     let caller = caller(&request);
     // In a task of its own: a client that goes away ends this handler, and what is held is settled all the
     // same.
     let task = async move {
         let report = issue(
-            &route.chain,
+            &asked.chain,
             &worker.client,
             &*worker.gate.clock,
             &upload,
@@ -58,15 +65,19 @@ pub(super) async fn post(request: HttpRequest, payload: web::Payload) -> HttpRes
         report
     };
     match rt::spawn(task.in_current_span()).await {
-        Ok(report) => answer(&request, &report),
+        Ok(report) => answer(&request, &route, &report),
         Err(_) => refuse(&request, &ApiError::Internal),
     }
 }
 
 /// A denial, with what its policy's config says that the user may be told.
-fn denied(request: &HttpRequest, policy: &PolicyName, denial: &Denial) -> HttpResponse {
-    let messages = &worker(request).gate.messages;
-    let messages = messages.iter().find(|(name, _)| name == policy);
+fn denied(
+    request: &HttpRequest,
+    route: &Route,
+    policy: &PolicyName,
+    denial: &Denial,
+) -> HttpResponse {
+    let messages = route.messages.iter().find(|(name, _)| name == policy);
     let error = ApiError::Denied(denial.clone());
     let Some((_, messages)) = messages else {
         return refuse(request, &error);
@@ -81,13 +92,13 @@ fn denied(request: &HttpRequest, policy: &PolicyName, denial: &Denial) -> HttpRe
     response
 }
 
-fn answer(request: &HttpRequest, report: &Report) -> HttpResponse {
+fn answer(request: &HttpRequest, route: &Route, report: &Report) -> HttpResponse {
     let mut response = match &report.ending {
         Ending::Issued(token) => HttpResponse::Ok().json(Answer {
             upload_token: &token.token,
             expires_at: token.expires_at,
         }),
-        Ending::Denied(policy, denial) => denied(request, policy, denial),
+        Ending::Denied(policy, denial) => denied(request, route, policy, denial),
         Ending::Faulted(..) => refuse(request, &ApiError::Internal),
         Ending::ImgwireFailed(_) => refuse(request, &ApiError::ImgwireFailed),
     };

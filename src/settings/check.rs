@@ -45,13 +45,7 @@ pub(super) fn references(
                     (!known).then(|| format!("there is no [identities.{name}]"))
                 });
             }
-            Some((_, Kind::Quota(settings))) => {
-                let name = settings.store.get_ref();
-                if !stores.iter().any(|store| store.name == *name) {
-                    let message = format!("there is no [stores.{name}]");
-                    reader.fault(settings.store.span(), format!("{path}.store"), message);
-                }
-            }
+            Some((_, kind @ Kind::Quota(_))) => store(reader, &path, kind, stores),
             // What could not be read is not missing.
             Some((_, Kind::UploadIntent(settings)))
                 if settings.is_empty() && !reader.has_fault(&path) =>
@@ -59,8 +53,9 @@ pub(super) fn references(
                 let message = "checks nothing: name `purposes`, `mime_types` or `max_size`";
                 reader.fault(policy.place.clone(), path, message);
             }
-            Some((_, Kind::WorkspaceMember(settings))) if !reader.has_fault(&path) => {
+            Some((_, kind @ Kind::WorkspaceMember(settings))) if !reader.has_fault(&path) => {
                 member(reader, &path, policy.place.clone(), settings);
+                store(reader, &path, kind, stores);
             }
             Some(_) | None => {}
         }
@@ -76,6 +71,24 @@ pub(super) fn references(
     }
 }
 
+/// A store that is named is there, and can do what it is named for.
+fn store(reader: &mut Reader, path: &str, kind: &Kind, stores: &Stores) {
+    let Some((name, wanted)) = kind.store() else {
+        return;
+    };
+    let key = format!("{path}.store");
+    let Some(store) = stores.iter().find(|store| store.name == *name.get_ref()) else {
+        let message = format!("there is no [stores.{}]", name.get_ref());
+        reader.fault(name.span(), key, message);
+        return;
+    };
+    if let Some(store) = &store.entry
+        && let Some(fault) = store.url.cannot(wanted)
+    {
+        reader.fault(name.span(), key, fault);
+    }
+}
+
 /// A membership comes from one place, and only what is asked for takes long or wants a token.
 fn member(
     reader: &mut Reader,
@@ -87,11 +100,36 @@ fn member(
         settings.claim.is_some(),
         settings.members.is_some(),
         settings.url.is_some(),
+        settings.query.is_some(),
     ];
     if found.into_iter().filter(|found| *found).count() != 1 {
-        reader.fault(place, path, "needs one of `claim`, `members` and `url`");
-    } else if settings.url.is_none() && (settings.cache.is_some() || settings.token.is_some()) {
-        reader.fault(place, path, "`cache` and `token` go with `url` alone");
+        reader.fault(
+            place,
+            path,
+            "needs one of `claim`, `members`, `url` and `query`",
+        );
+        return;
+    }
+    let is_asked_for = settings.url.is_some() || settings.query.is_some();
+    if settings.cache.is_some() && !is_asked_for {
+        reader.fault(
+            place.clone(),
+            path,
+            "`cache` goes with `url` and `query` alone",
+        );
+    }
+    if settings.token.is_some() && settings.url.is_none() {
+        reader.fault(place.clone(), path, "`token` goes with `url` alone");
+    }
+    if settings.store.is_some() != settings.query.is_some() {
+        reader.fault(place, path, "`store` and `query` go together");
+    }
+    if let Some(query) = &settings.query {
+        let missing = ["$1", "$2"].map(|parameter| !query.get_ref().contains(parameter));
+        if missing.contains(&true) {
+            let message = "must use `$1`, the user's id, and `$2`, the workspace's";
+            reader.fault(query.span(), format!("{path}.query"), message);
+        }
     }
 }
 

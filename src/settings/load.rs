@@ -1,17 +1,17 @@
 //! Reads a config file into [`Settings`].
 
-use policies::settings::{Common, Kind};
+use policies::settings::{Common, Kind, OnFailure};
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Environment, Faults, IdentitySettings, ImgwireSettings, ManagementSettings, Route,
-    SessionSettings, Settings, check,
+    Environment, Faults, Fixed, IdentitySettings, ImgwireSettings, ManagementSettings, PolicyKinds,
+    Route, SessionSettings, Settings, StoreSettings, check,
     document::{Reader, Value, join},
     outbound::OutboundSettings,
-    ready::{api_key, authorities, ready, secret, session_keys},
+    ready::{api_key, authorities, ready, secret, session_keys, with_password},
     routes::RouteSettings,
 };
 
@@ -42,10 +42,25 @@ pub(super) struct Named<N, T> {
 ///
 /// Everything that is wrong with it.
 pub fn load(file: &str, text: &str, environment: Environment<'_>) -> Result<Settings, Faults> {
+    load_with(&PolicyKinds::default(), file, text, environment)
+}
+
+/// The same, where policies may be of `kinds` besides the gate's own.
+///
+/// # Errors
+///
+/// Everything that is wrong with the file.
+pub fn load_with(
+    kinds: &PolicyKinds,
+    file: &str,
+    text: &str,
+    environment: Environment<'_>,
+) -> Result<Settings, Faults> {
     let mut reader = Reader::default();
     let mut document = reader.parse(text);
     let settings = if reader.faults.is_empty() {
-        read(&mut reader, &mut document, environment)
+        let fixed = toml::from_str(text).map(Fixed::new).unwrap_or_default();
+        read(&mut reader, &mut document, kinds, environment, fixed)
     } else {
         None
     };
@@ -58,7 +73,9 @@ pub fn load(file: &str, text: &str, environment: Environment<'_>) -> Result<Sett
 fn read(
     reader: &mut Reader,
     document: &mut DeTable<'_>,
+    kinds: &PolicyKinds,
     environment: Environment<'_>,
+    fixed: Fixed,
 ) -> Option<Settings> {
     for key in document.keys() {
         if !SECTIONS.contains(&key.get_ref().as_ref()) {
@@ -85,10 +102,13 @@ fn read(
         section(reader, document, "outbound").unwrap_or_else(|| Some(Default::default()));
     let session: Option<Option<SessionSettings>> = section(reader, document, "session");
     let stores = named(reader, document, "stores", |reader, path, value| {
-        reader.table(path, value)
+        let store: StoreSettings = reader.table(path, value)?;
+        with_password(reader, path, store, environment)
     });
     let identities = named(reader, document, "identities", identity);
-    let policies = named(reader, document, "policies", policy);
+    let policies = named(reader, document, "policies", |reader, path, value| {
+        policy(reader, kinds, path, value)
+    });
     let routes = routes(reader, document);
 
     check::references(
@@ -143,6 +163,7 @@ fn read(
         .collect();
 
     Some(Settings {
+        fixed,
         server: server?,
         management: management?,
         telemetry: telemetry?,
@@ -288,10 +309,16 @@ fn identity(reader: &mut Reader, path: &str, mut value: Value<'_>) -> Option<Ide
     }
 }
 
-fn policy(reader: &mut Reader, path: &str, mut value: Value<'_>) -> Option<(Common, Kind)> {
+fn policy(
+    reader: &mut Reader,
+    kinds: &PolicyKinds,
+    path: &str,
+    mut value: Value<'_>,
+) -> Option<(Common, Kind)> {
     let kind = kind(reader, path, &mut value)?;
-    let common = common(reader, path, &mut value);
-    let kind = match kind.get_ref().as_str() {
+    let name = kind.get_ref().as_str();
+    let common = shared(reader, path, &mut value, &["mode", "message", "when"]);
+    let kind = match name {
         "signed_in" => reader.table(path, value).map(Kind::SignedIn),
         "workspace_member" => reader.table(path, value).map(Kind::WorkspaceMember),
         "rate_limit" => reader.table(path, value).map(Kind::RateLimit),
@@ -299,23 +326,40 @@ fn policy(reader: &mut Reader, path: &str, mut value: Value<'_>) -> Option<(Comm
         "upload_intent" => reader.table(path, value).map(Kind::UploadIntent),
         "expression" => reader.table(path, value).map(Kind::Expression),
         "remote" => reader.table(path, value).map(Kind::Remote),
+        name if kinds.contains(name) => {
+            let failing: Option<Failing> = shared(reader, path, &mut value, &["on_failure"]);
+            let on_failure = failing.unwrap_or_default().on_failure;
+            let custom = kinds.read(name, reader, path, value, on_failure);
+            custom.map(Kind::Custom)
+        }
         _ => {
-            let known = "`signed_in`, `workspace_member`, `rate_limit`, `quota`, `upload_intent`, \
-                         `expression`, `remote`";
-            unknown_kind(reader, path, &kind, known);
+            let known: Vec<_> = kinds.names().map(|name| format!("`{name}`")).collect();
+            unknown_kind(reader, path, &kind, &known.join(", "));
             None
         }
     };
     Some((common?, kind?))
 }
 
-/// Takes what every kind of policy takes out of a table.
-fn common<'t>(reader: &mut Reader, path: &str, value: &mut Value<'t>) -> Option<Common> {
+/// What every registered kind of policy takes besides [`Common`].
+#[derive(Default, Deserialize, JsonSchema)]
+struct Failing {
+    #[serde(default)]
+    on_failure: OnFailure,
+}
+
+/// Takes what kinds of policy share out of a table.
+fn shared<'t, T: DeserializeOwned + JsonSchema>(
+    reader: &mut Reader,
+    path: &str,
+    value: &mut Value<'t>,
+    keys: &[&str],
+) -> Option<T> {
     let place = value.span();
     let mut shared = DeTable::new();
     if let DeValue::Table(table) = value.get_mut() {
-        for name in ["mode", "message", "when"] {
-            if let Some((key, entry)) = table.remove_entry(name) {
+        for name in keys {
+            if let Some((key, entry)) = table.remove_entry(*name) {
                 shared.insert(key, entry);
             }
         }

@@ -7,6 +7,7 @@ mod document;
 mod fault;
 pub mod identities;
 pub mod imgwire;
+mod kinds;
 mod load;
 pub mod outbound;
 mod ready;
@@ -21,7 +22,7 @@ pub mod telemetry;
 
 use policies::{
     IdentityName, PolicyName, Purpose, RoutePath, StoreName,
-    settings::{Common, Kind},
+    settings::{Common, Kind, StoreUse},
 };
 use secrecy::SecretString;
 
@@ -33,8 +34,9 @@ pub use self::{
         ForwardedSettings, IdentitySettings, IntrospectionSettings, JwtSettings, RemoteSettings,
     },
     imgwire::ImgwireSettings,
-    load::{load, load_management},
-    schema::schema,
+    kinds::PolicyKinds,
+    load::{load, load_management, load_with},
+    schema::{schema, schema_with},
     secret::Environment,
     server::{ManagementSettings, ServerSettings},
     session::SessionSettings,
@@ -45,6 +47,8 @@ pub use self::{
 /// A config file that is valid as a whole: every name leads somewhere, every secret is there.
 #[derive(Debug)]
 pub struct Settings {
+    /// What a reload leaves as it is.
+    pub fixed: Fixed,
     /// `[server]`
     pub server: ServerSettings,
     /// `[management]`
@@ -71,6 +75,32 @@ pub struct Settings {
     pub policy_tokens: Vec<(PolicyName, SecretString)>,
     /// `[[routes]]`
     pub routes: Vec<Route>,
+}
+
+/// The sections that take effect at a start alone, as they are written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fixed(toml::Table);
+
+impl Fixed {
+    const SECTIONS: [&str; 6] = [
+        "server",
+        "management",
+        "telemetry",
+        "imgwire",
+        "outbound",
+        "session",
+    ];
+
+    fn new(mut document: toml::Table) -> Self {
+        document.retain(|section, _| Self::SECTIONS.iter().any(|fixed| section == *fixed));
+        Self(document)
+    }
+
+    /// The sections that are written differently in `other`.
+    pub fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static str> + 'a {
+        let sections = Self::SECTIONS.into_iter();
+        sections.filter(|section| self.0.get(*section) != other.0.get(*section))
+    }
 }
 
 /// An identity that is ready to be asked.
@@ -100,6 +130,15 @@ pub struct Route {
 }
 
 impl Settings {
+    /// Whether any policy uses a store in this way.
+    #[must_use]
+    pub fn uses(&self, store: &StoreName, wanted: StoreUse) -> bool {
+        self.policies.iter().any(|(_, _, kind)| {
+            let used = kind.store();
+            used.is_some_and(|(name, how)| name.get_ref() == store && how == wanted)
+        })
+    }
+
     /// A policy by its name, which a route or another section gave.
     #[must_use]
     pub fn policy(&self, name: &PolicyName) -> Option<&Kind> {

@@ -5,6 +5,7 @@ use serde_spanned::Spanned;
 
 use super::{
     Environment, Identity, IdentitySettings, ImgwireSettings, JwtSettings, SessionSettings,
+    StoreSettings,
     document::{Reader, join},
     identities::jwt::{KeyMaterial, KeySource, Location},
     outbound::{ExtraAuthorities, OutboundSettings},
@@ -74,6 +75,23 @@ pub(super) fn session_keys(
         current: current?,
         previous: previous.into_iter().collect::<Option<_>>()?,
     })
+}
+
+/// Puts a store's password, if it has one, where its URL is.
+pub(super) fn with_password(
+    reader: &mut Reader,
+    path: &str,
+    mut store: StoreSettings,
+    environment: Environment<'_>,
+) -> Option<StoreSettings> {
+    if let Some(source) = &store.password {
+        let key = join(path, "password");
+        let password = secret(reader, &key, source, environment, 1)?;
+        if let Err(fault) = store.url.set_password(&password) {
+            reader.fault(source.span(), key, fault);
+        }
+    }
+    Some(store)
 }
 
 pub(super) fn authorities(

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use policies::settings::{Common, Kind};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    IdentitySettings, ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings,
-    StoreSettings, TelemetrySettings, outbound::OutboundSettings, routes::RouteSettings,
+    IdentitySettings, ImgwireSettings, ManagementSettings, PolicyKinds, ServerSettings,
+    SessionSettings, StoreSettings, TelemetrySettings, outbound::OutboundSettings,
+    routes::RouteSettings,
 };
 
 /// The whole file.
@@ -68,5 +69,53 @@ impl JsonSchema for PolicySettings {
 /// The JSON Schema (2020-12) of the config file.
 #[must_use]
 pub fn schema() -> Schema {
-    schemars::schema_for!(ConfigFile)
+    schema_with(&PolicyKinds::default())
+}
+
+/// The same, where policies may be of `kinds` besides the gate's own.
+#[must_use]
+pub fn schema_with(kinds: &PolicyKinds) -> Schema {
+    let mut generator = SchemaGenerator::default();
+    let registered: Vec<Value> = kinds
+        .schemas(&mut generator)
+        .into_iter()
+        .map(|(name, schema)| registered(name, schema))
+        .collect();
+    let mut root = generator.into_root_schema_for::<ConfigFile>();
+    let of_policies = root.pointer_mut("/$defs/PolicySettings/oneOf");
+    if let Some(Value::Array(of_policies)) = of_policies {
+        of_policies.extend(registered);
+    }
+    root
+}
+
+/// The schema of a registered kind of policy: its settings, and what every kind takes.
+fn registered(name: &str, schema: Schema) -> Value {
+    let shared = Common::json_schema(&mut SchemaGenerator::default());
+    let mut schema = schema.to_value();
+    let shared = shared.get("properties").and_then(Value::as_object);
+    if let Some(table) = schema.as_object_mut() {
+        let properties = table.entry("properties").or_insert_with(|| json!({}));
+        if let Value::Object(properties) = properties {
+            properties.extend(
+                shared
+                    .into_iter()
+                    .flatten()
+                    .map(|(k, v)| (k.clone(), v.clone())),
+            );
+            properties.insert(
+                "kind".to_owned(),
+                json!({ "type": "string", "const": name }),
+            );
+            properties.insert(
+                "on_failure".to_owned(),
+                json!({ "enum": ["deny", "allow"] }),
+            );
+        }
+        let required = table.entry("required").or_insert_with(|| json!([]));
+        if let Value::Array(required) = required {
+            required.push(json!("kind"));
+        }
+    }
+    schema
 }

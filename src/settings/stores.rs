@@ -1,17 +1,23 @@
-//! `[stores.<name>]`: where counters are kept.
+//! `[stores.<name>]`: where counters are kept, and memberships looked up.
 
 use std::path::PathBuf;
 
-use policies::Interval;
+use policies::{Interval, SecretSource, settings::StoreUse};
 use schemars::JsonSchema;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use serde_spanned::Spanned;
 
 /// `[stores.<name>]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSettings {
-    /// What it is: `sqlite:` and the path of a file.
+    /// What it is: `sqlite:` and the path of a file, or `postgres://user@host/database`.
     pub url: StoreUrl,
+    /// The password of a server.
+    #[serde(default)]
+    #[schemars(with = "Option<SecretSource>")]
+    pub password: Option<Spanned<SecretSource>>,
     /// How long one operation may take.
     #[serde(default = "default_timeout")]
     pub timeout: Interval,
@@ -28,6 +34,36 @@ fn default_timeout() -> Interval {
 pub enum StoreUrl {
     /// A file of SQLite's.
     Sqlite(PathBuf),
+    /// A server of PostgreSQL's. Its `Debug` shows no password.
+    Postgres(Box<tokio_postgres::Config>),
+}
+
+impl StoreUrl {
+    /// Why a store of this kind cannot be used for `wanted`, if so.
+    #[must_use]
+    pub fn cannot(&self, wanted: StoreUse) -> Option<&'static str> {
+        match (self, wanted) {
+            (Self::Postgres(_), StoreUse::Quotas) => Some(
+                "is a PostgreSQL store, where memberships are looked up; a quota needs `sqlite:`",
+            ),
+            (Self::Sqlite(_), _) | (Self::Postgres(_), StoreUse::Memberships) => None,
+        }
+    }
+
+    /// Adds a password.
+    ///
+    /// # Errors
+    ///
+    /// When the backend knows none.
+    pub(super) fn set_password(&mut self, password: &SecretString) -> Result<(), &'static str> {
+        match self {
+            Self::Sqlite(_) => Err("goes with `postgres://` alone"),
+            Self::Postgres(config) => {
+                config.password(password.expose_secret());
+                Ok(())
+            }
+        }
+    }
 }
 
 impl TryFrom<String> for StoreUrl {
@@ -35,6 +71,14 @@ impl TryFrom<String> for StoreUrl {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         // The text may hold a password, so no message shows it.
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            let config: Result<tokio_postgres::Config, _> = text.parse();
+            return config
+                .map(|config| Self::Postgres(Box::new(config)))
+                .map_err(
+                    |_| "is no URL of a database; write for example \"postgres://gate@db/app\"",
+                );
+        }
         match text.strip_prefix("sqlite:") {
             Some("" | ":memory:") => Err("`sqlite:` needs the path of a file"),
             Some(path) => {

@@ -21,6 +21,7 @@ pub struct Metrics {
     in_flight: Gauge,
     policy_calls: Family<PolicyCallLabels, Counter>,
     identity_calls: Family<IdentityCallLabels, Counter>,
+    config_reloads: Family<ReloadLabels, Counter>,
     identity_keys: Family<IdentityLabels, Gauge>,
     identity_keys_stale: Family<IdentityLabels, Gauge>,
 }
@@ -81,6 +82,17 @@ impl EncodeLabelSet for PolicyCallLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ReloadLabels {
+    result: &'static str,
+}
+
+impl EncodeLabelSet for ReloadLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        ("result", self.result).encode(encoder.encode_label())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct IdentityLabels {
     identity: IdentityName,
 }
@@ -104,6 +116,7 @@ impl Default for Metrics {
         let in_flight = Gauge::default();
         let policy_calls = Family::default();
         let identity_calls = Family::default();
+        let config_reloads = Family::default();
         let identity_keys = Family::default();
         let identity_keys_stale = Family::default();
         registry.register(
@@ -136,13 +149,18 @@ impl Default for Metrics {
         registry.register("in_flight", "Requests that run now", in_flight.clone());
         registry.register(
             "policy_calls",
-            "Calls of policies to other services",
+            "Calls of policies to other services and databases",
             policy_calls.clone(),
         );
         registry.register(
             "identity_calls",
             "Calls of identities to other services: for keys, about tokens and sessions",
             identity_calls.clone(),
+        );
+        registry.register(
+            "config_reloads",
+            "Times that the config was to be loaded again: `applied`, or `refused` and nothing changed",
+            config_reloads.clone(),
         );
         registry.register(
             "identity_keys",
@@ -169,6 +187,7 @@ impl Default for Metrics {
             in_flight,
             policy_calls,
             identity_calls,
+            config_reloads,
             identity_keys,
             identity_keys_stale,
         }
@@ -216,7 +235,15 @@ impl Metrics {
         self.identity_calls.get_or_create(&labels).inc();
     }
 
-    /// Counts a call of a policy to another service.
+    /// Counts a reload.
+    pub fn reloaded(&self, is_applied: bool) {
+        let result = if is_applied { "applied" } else { "refused" };
+        self.config_reloads
+            .get_or_create(&ReloadLabels { result })
+            .inc();
+    }
+
+    /// Counts a call of a policy to another service, or to a database.
     pub fn policy_called(&self, policy: &PolicyName, is_ok: bool) {
         let labels = PolicyCallLabels {
             policy: policy.clone(),

@@ -173,7 +173,8 @@ async fn every_other_block_of_the_guides_is_a_config_that_starts() {
         };
         let settings = imgwire_gate::settings::load(table, &config, &environment);
         let settings = settings.unwrap_or_else(|faults| panic!("{table}: {faults}"));
-        imgwire_gate::startup::Application::build(settings).unwrap();
+        let gate = imgwire_gate::startup::Application::builder();
+        gate.build(settings).unwrap();
     }
 }
 

@@ -9,9 +9,10 @@ use std::{
 use actix_web::http::{Method, StatusCode, header::HeaderMap};
 use imgwire_gate::{
     imgwire::emulator::{Emulator, SERVER_API_KEY},
-    settings,
-    startup::{Application, StartError},
-    stores::OpenError,
+    reload::{ReloadError, Reloader},
+    settings::{Faults, Settings},
+    startup::{Application, Builder, StartError},
+    stores::{OpenError, StoreError},
 };
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -64,6 +65,8 @@ pub(crate) struct Recipe {
     pub(crate) bind: Option<String>,
     pub(crate) secrets: HashMap<String, String>,
     pub(crate) clock: Arc<TestClock>,
+    /// Registers kinds of policy.
+    pub(crate) kinds: fn(Builder) -> Builder,
 }
 
 impl Default for Recipe {
@@ -92,6 +95,7 @@ impl Default for Recipe {
                 .map(|(name, secret)| (name.to_owned(), secret.to_owned()))
                 .into(),
             clock: Arc::default(),
+            kinds: |builder| builder,
         }
     }
 }
@@ -161,6 +165,17 @@ impl Recipe {
         )
     }
 
+    fn builder(&self) -> Builder {
+        (self.kinds)(Application::builder().clock(self.clock.clone()))
+    }
+
+    /// Reads the config file.
+    fn settings(&self, base_url: &str, folder: &std::path::Path) -> Result<Settings, Faults> {
+        let environment = |name: &str| self.secrets.get(name).cloned();
+        let config = self.config(self.base_url.as_deref().unwrap_or(base_url), folder);
+        self.builder().load("gate.toml", &config, &environment)
+    }
+
     pub(crate) async fn start(self) -> TestApp {
         TestApp::start_in(self, tempfile::tempdir().unwrap()).await
     }
@@ -173,6 +188,7 @@ pub(crate) struct TestApp {
     pub(crate) imgwire: Emulator,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) folder: TempDir,
+    reloader: Arc<Reloader>,
     client: awc::Client,
     stop: Option<oneshot::Sender<()>>,
     running: Option<actix_web::rt::task::JoinHandle<std::io::Result<()>>>,
@@ -187,24 +203,18 @@ impl TestApp {
     /// A gate whose counters are in `folder`.
     pub(crate) async fn start_in(recipe: Recipe, folder: TempDir) -> Self {
         let imgwire = Emulator::start().unwrap();
-        let base_url = recipe
-            .base_url
-            .clone()
-            .unwrap_or_else(|| imgwire.url().to_owned());
-        let config = recipe.config(&base_url, folder.path());
-        let environment = |name: &str| recipe.secrets.get(name).cloned();
         let build = || {
-            let settings = settings::load("gate.toml", &config, &environment)
-                .unwrap_or_else(|faults| panic!("{faults}"));
-            Application::build_with_clock(settings, recipe.clock.clone())
+            let settings = recipe.settings(imgwire.url(), folder.path());
+            let settings = settings.unwrap_or_else(|faults| panic!("{faults}"));
+            recipe.builder().build(settings)
         };
         let mut built = build();
         // A gate that has just stopped in this process may have a last thread that still ends.
         for _ in 0..500 {
-            let Err(StartError::Store {
+            let Err(StartError::Store(StoreError {
                 source: OpenError::InUse(_),
                 ..
-            }) = &built
+            })) = &built
             else {
                 break;
             };
@@ -215,6 +225,7 @@ impl TestApp {
         let address = application.address().map(|address| address.to_string());
         let url = format!("http://{}", address.unwrap_or_default());
         let management = format!("http://{}", application.management_address().unwrap());
+        let reloader = application.reloader();
         let (stop, stopped) = oneshot::channel();
         let running = actix_web::rt::spawn(application.run_until(async {
             let _ = stopped.await;
@@ -225,6 +236,7 @@ impl TestApp {
             imgwire,
             clock: recipe.clock,
             folder,
+            reloader,
             client: awc::Client::builder()
                 .disable_redirects()
                 .timeout(Duration::from_secs(30))
@@ -232,6 +244,12 @@ impl TestApp {
             stop: Some(stop),
             running: Some(running),
         }
+    }
+
+    /// Puts the rules of another recipe in force, while the gate runs.
+    pub(crate) fn reload(&self, recipe: &Recipe) -> Result<(), ReloadError> {
+        let settings = recipe.settings(self.imgwire.url(), self.folder.path());
+        self.reloader.reload(settings.map_err(ReloadError::from))
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> Request {

@@ -138,7 +138,7 @@ pub enum KeyMaterial {
 }
 
 /// Where an issuer publishes its key set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// Under this URL.
     Jwks(ServiceUrl),

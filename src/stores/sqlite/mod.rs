@@ -8,9 +8,11 @@
 //! - [`ledger`]: the counters in memory, and what is to be written.
 //! - [`writer`]: the thread that writes.
 //! - [`database`]: the SQL.
+//! - [`members`]: memberships, looked up in any file.
 
 mod database;
 mod ledger;
+mod members;
 mod writer;
 
 use std::{
@@ -26,6 +28,7 @@ use policies::{
     Counter, Fault, Hold, QuotaStore, Reservation, Reserving, Settling, StoreName, Window,
 };
 
+pub(super) use self::members::SqliteMembers;
 use self::{
     database::Database,
     ledger::{Commit, Ledger, Pin, Shared},

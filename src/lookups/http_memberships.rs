@@ -80,7 +80,10 @@ impl HttpMemberships {
         let answer = self.outbound.http.send(outgoing).await?;
         match answer.status {
             StatusCode::OK => serde_json::from_slice(&answer.body)
-                .map(|Found { role }| Some(Member { role }))
+                .map(|Found { role }| {
+                    let roles = role.into_iter().collect();
+                    Some(Member { roles })
+                })
                 .map_err(|_| ServiceFault::Nonsense("is no JSON object with a role")),
             StatusCode::NOT_FOUND => Ok(None),
             status => Err(ServiceFault::Status(status.as_u16())),

@@ -1,0 +1,184 @@
+//! Memberships in a database of PostgreSQL's, which is only read.
+
+use std::{sync::Arc, time::Duration};
+
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
+};
+use futures_util::{TryStreamExt as _, future::LocalBoxFuture};
+use rustls::ClientConfig;
+use tokio_postgres::{Config, error::SqlState};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::text::{Literal, Text};
+use crate::{
+    http_client::USER_AGENT,
+    stores::members::{Health, MAX_ROWS, MemberDatabase, QueryError},
+};
+
+/// How many connections there are at most.
+const MAX_CONNECTIONS: usize = 8;
+
+/// A database that is asked.
+pub(in crate::stores) struct PostgresMembers {
+    pool: Pool,
+    timeout: Duration,
+    health: Arc<Health>,
+}
+
+impl PostgresMembers {
+    /// Connects when it is asked.
+    pub(in crate::stores) fn new(
+        config: &Config,
+        timeout: Duration,
+        tls: &Arc<ClientConfig>,
+    ) -> Self {
+        let mut config = config.clone();
+        config.connect_timeout(timeout);
+        if config.get_application_name().is_none() {
+            config.application_name(USER_AGENT);
+        }
+        let manager = Manager::from_config(
+            config,
+            MakeRustlsConnect::new((**tls).clone()),
+            ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            },
+        );
+        // What every connection begins with: whatever a query says, nothing is written, and the server ends what
+        // takes too long.
+        let begin: Arc<str> = format!(
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; SET statement_timeout = {}",
+            timeout.as_millis().max(1)
+        )
+        .into();
+        let pool = Pool::builder(manager)
+            .max_size(MAX_CONNECTIONS)
+            .post_create(Hook::async_fn(move |client, _| {
+                let begin = begin.clone();
+                Box::pin(async move {
+                    client
+                        .batch_execute(&begin)
+                        .await
+                        .map_err(HookError::Backend)
+                })
+            }))
+            .build()
+            .expect("a pool without timeouts of its own needs no runtime");
+        Self {
+            pool,
+            timeout,
+            health: Health::new(),
+        }
+    }
+}
+
+impl MemberDatabase for PostgresMembers {
+    fn first_column<'a>(
+        &'a self,
+        query: &'a str,
+        user: &'a str,
+        workspace: &'a str,
+    ) -> LocalBoxFuture<'a, Result<Vec<Option<String>>, QueryError>> {
+        Box::pin(async move {
+            self.health.check()?;
+            let asking = select(&self.pool, query, user, workspace);
+            let answer = tokio::time::timeout(self.timeout, asking).await;
+            let answer = answer.unwrap_or(Err(QueryError::Timeout));
+            if let Err(QueryError::Down(_) | QueryError::Timeout) = answer {
+                let (pool, timeout) = (self.pool.clone(), self.timeout);
+                self.health.is_down(move || {
+                    let pool = pool.clone();
+                    async move {
+                        let probe = async { pool.get().await.ok()?.simple_query("").await.ok() };
+                        matches!(tokio::time::timeout(timeout, probe).await, Ok(Some(_)))
+                    }
+                });
+            }
+            answer
+        })
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.health.is_up()
+    }
+}
+
+async fn select(
+    pool: &Pool,
+    query: &str,
+    user: &str,
+    workspace: &str,
+) -> Result<Vec<Option<String>>, QueryError> {
+    let client = pool.get().await.map_err(|error| match error {
+        PoolError::Backend(error) => QueryError::Down(describe(&error)),
+        error => QueryError::Down(error.to_string()),
+    })?;
+    let found = async {
+        let statement = client.prepare_cached(query).await?;
+        let rows = client
+            .query_raw(&statement, [Literal(user), Literal(workspace)])
+            .await?;
+        let mut rows = std::pin::pin!(rows);
+        let mut found = Vec::new();
+        while found.len() < MAX_ROWS
+            && let Some(row) = rows.try_next().await?
+        {
+            found.push(row);
+        }
+        Ok(found)
+    };
+    let rows = match found.await {
+        Ok(rows) => rows,
+        // An identifier that the column cannot hold is nobody's.
+        Err(error) if is_no_value(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(fault(&error)),
+    };
+    rows.iter()
+        .map(|row| {
+            let role = row.try_get::<_, Option<Text>>(0);
+            let role = role.map_err(|_| {
+                let column = row.columns().first();
+                QueryError::no_text(column.map_or("missing", |column| column.type_().name()))
+            })?;
+            Ok(role.map(|Text(role)| role))
+        })
+        .collect()
+}
+
+fn is_no_value(error: &tokio_postgres::Error) -> bool {
+    let code = error.code();
+    code == Some(&SqlState::INVALID_TEXT_REPRESENTATION)
+        || code == Some(&SqlState::NUMERIC_VALUE_OUT_OF_RANGE)
+}
+
+/// A fault of the connection, of a server that ends or begins, or of the query.
+fn fault(error: &tokio_postgres::Error) -> QueryError {
+    let down = match error.as_db_error() {
+        // Classes 08 and 57: the connection, and an operator who stops the server.
+        Some(error) => ["08", "57P"]
+            .iter()
+            .any(|class| error.code().code().starts_with(class)),
+        None => {
+            error.is_closed()
+                || std::error::Error::source(error)
+                    .is_some_and(|source| source.is::<std::io::Error>())
+        }
+    };
+    if error.code() == Some(&SqlState::QUERY_CANCELED) {
+        QueryError::Timeout
+    } else if down {
+        QueryError::Down(describe(error))
+    } else {
+        QueryError::Query(describe(error))
+    }
+}
+
+/// What the server says, which the error alone does not show.
+fn describe(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), std::error::Error::source(error)) {
+        (Some(error), _) => error.message().to_owned(),
+        (None, Some(source)) => format!("{error}: {source}"),
+        (None, None) => error.to_string(),
+    }
+}

@@ -1,0 +1,6 @@
+//! PostgreSQL.
+
+mod members;
+mod text;
+
+pub(super) use self::members::PostgresMembers;

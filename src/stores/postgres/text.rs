@@ -1,0 +1,49 @@
+//! Values as text, whatever the type of the column that they are compared with.
+
+use std::error::Error;
+
+use bytes::BytesMut;
+use tokio_postgres::types::{Format, FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
+
+/// A parameter that the server reads as it reads a literal: an identifier may be a `text`, a `uuid` or a `bigint`.
+#[derive(Debug)]
+pub(super) struct Literal<'a>(pub(super) &'a str);
+
+impl ToSql for Literal<'_> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn encode_format(&self, _: &Type) -> Format {
+        Format::Text
+    }
+
+    to_sql_checked!();
+}
+
+/// A column of any type whose values are texts: `text`, `varchar`, an enum, a domain of one.
+pub(super) struct Text(pub(super) String);
+
+impl<'a> FromSql<'a> for Text {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(str::from_utf8(raw)?.to_owned()))
+    }
+
+    fn accepts(column: &Type) -> bool {
+        match column.kind() {
+            Kind::Enum(_) => true,
+            Kind::Domain(of) => Self::accepts(of),
+            _ => {
+                matches!(
+                    *column,
+                    Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN
+                ) || column.name() == "citext"
+            }
+        }
+    }
+}

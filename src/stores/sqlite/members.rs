@@ -1,0 +1,155 @@
+//! Memberships in a file of SQLite's: usually the app's own, which is only read.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use actix_web::web;
+use futures_util::future::LocalBoxFuture;
+use rusqlite::{Connection, OpenFlags, types::ValueRef};
+
+use crate::stores::members::{Health, MAX_ROWS, MemberDatabase, QueryError};
+
+/// How many connections are kept.
+const MAX_IDLE: usize = 8;
+
+/// A file that is asked.
+pub(in crate::stores) struct SqliteMembers {
+    file: Arc<File>,
+    health: Arc<Health>,
+}
+
+struct File {
+    path: PathBuf,
+    timeout: Duration,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl SqliteMembers {
+    pub(in crate::stores) fn new(path: PathBuf, timeout: Duration) -> Self {
+        let file = File {
+            path,
+            timeout,
+            idle: Mutex::default(),
+        };
+        Self {
+            file: Arc::new(file),
+            health: Health::new(),
+        }
+    }
+}
+
+impl MemberDatabase for SqliteMembers {
+    fn first_column<'a>(
+        &'a self,
+        query: &'a str,
+        user: &'a str,
+        workspace: &'a str,
+    ) -> LocalBoxFuture<'a, Result<Vec<Option<String>>, QueryError>> {
+        Box::pin(async move {
+            self.health.check()?;
+            let file = self.file.clone();
+            let question = [query, user, workspace].map(str::to_owned);
+            let asking = web::block(move || file.ask(&question));
+            let answer = match tokio::time::timeout(self.file.timeout, asking).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(error)) => Err(QueryError::Down(error.to_string())),
+                Err(_) => Err(QueryError::Timeout),
+            };
+            if let Err(QueryError::Down(_) | QueryError::Timeout) = answer {
+                let file = self.file.clone();
+                self.health.is_down(move || {
+                    let file = file.clone();
+                    async move { matches!(web::block(move || file.probe()).await, Ok(Ok(()))) }
+                });
+            }
+            answer
+        })
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.health.is_up()
+    }
+}
+
+impl File {
+    fn ask(
+        &self,
+        [query, user, workspace]: &[String; 3],
+    ) -> Result<Vec<Option<String>>, QueryError> {
+        let connection = self.connection()?;
+        let answer = select(&connection, query, user, workspace);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_IDLE {
+            idle.push(connection);
+        }
+        answer
+    }
+
+    fn connection(&self) -> Result<Connection, QueryError> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle.pop();
+        drop(idle);
+        kept.map_or_else(|| self.open(), Ok)
+    }
+
+    fn open(&self) -> Result<Connection, QueryError> {
+        let down = |error: rusqlite::Error| QueryError::Down(error.to_string());
+        let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .map_err(down)?;
+        connection.busy_timeout(self.timeout).map_err(down)?;
+        Ok(connection)
+    }
+
+    fn probe(&self) -> Result<(), QueryError> {
+        let connection = self.open()?;
+        let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
+        read.map_err(|error| QueryError::Down(error.to_string()))
+    }
+}
+
+fn select(
+    connection: &Connection,
+    query: &str,
+    user: &str,
+    workspace: &str,
+) -> Result<Vec<Option<String>>, QueryError> {
+    let fault = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(
+            rusqlite::ErrorCode::CannotOpen
+            | rusqlite::ErrorCode::DatabaseBusy
+            | rusqlite::ErrorCode::DatabaseCorrupt
+            | rusqlite::ErrorCode::DatabaseLocked
+            | rusqlite::ErrorCode::NotADatabase
+            | rusqlite::ErrorCode::SystemIoFailure,
+        ) => QueryError::Down(error.to_string()),
+        _ => QueryError::Query(error.to_string()),
+    };
+    let mut statement = connection.prepare_cached(query).map_err(fault)?;
+    // To SQLite `$1` is a name, and the first that it meets is the first parameter.
+    for (name, value) in [("$1", user), ("$2", workspace)] {
+        if let Some(index) = statement.parameter_index(name).map_err(fault)? {
+            statement.raw_bind_parameter(index, value).map_err(fault)?;
+        }
+    }
+    let mut rows = statement.raw_query();
+    let mut column = Vec::new();
+    while let Some(row) = rows.next().map_err(fault)? {
+        if column.len() == MAX_ROWS {
+            break;
+        }
+        let value = row.get_ref(0).map_err(fault)?;
+        column.push(match value {
+            ValueRef::Null => None,
+            ValueRef::Text(text) => Some(
+                str::from_utf8(text)
+                    .map_err(|_| QueryError::no_text("no UTF-8"))?
+                    .to_owned(),
+            ),
+            other => return Err(QueryError::no_text(other.data_type())),
+        });
+    }
+    Ok(column)
+}
