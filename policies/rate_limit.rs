@@ -144,11 +144,11 @@ impl RateLimit {
         );
         let all = after * u128::from(settings.quota.burst_size().get());
         cells.take_over(&self.cells, |arrival| {
-            // A cell says when it would be full again, and an interval more.
-            let full_at = u128::from((self.start + arrival).as_u64());
-            let used = full_at.checked_sub(u128::from(now.as_u64()) + before)?;
+            // A cell says when everything will have come back.
+            let back_at = (self.start + arrival).as_u64();
+            let used = u128::from(back_at.checked_sub(now.as_u64())?);
             let used = (used * after).div_ceil(before).min(all);
-            (used > 0).then(|| u64::try_from(used + after).unwrap_or(u64::MAX).into())
+            (used > 0).then(|| u64::try_from(used).unwrap_or(u64::MAX).into())
         });
         let hasher = self.hasher.clone();
         Self::with_cells(self.name.clone(), settings, clock, cells, hasher)

@@ -25,6 +25,7 @@ mod process;
 mod providers;
 mod proxies;
 mod real_parts;
+mod reload;
 mod remote;
 mod remote_rules;
 mod rules;

@@ -31,7 +31,7 @@ fn program(wrapper: &[&str]) -> Command {
 }
 
 /// A gate in a process of its own.
-struct GateProcess {
+pub(crate) struct GateProcess {
     child: Child,
     log: PathBuf,
     url: String,
@@ -40,10 +40,20 @@ struct GateProcess {
 
 impl GateProcess {
     async fn start(config: &Path, wrapper: &[&str], level: &str) -> Self {
+        Self::start_with(config, wrapper, level, &[]).await
+    }
+
+    pub(crate) async fn start_with(
+        config: &Path,
+        wrapper: &[&str],
+        level: &str,
+        options: &[&str],
+    ) -> Self {
         let log = config.with_extension(format!("{}.log", fastrand::u64(..)));
         let child = program(wrapper)
             .args(["serve", "--config"])
             .arg(config)
+            .args(options)
             .env("RUST_LOG", level)
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())
@@ -75,7 +85,7 @@ impl GateProcess {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    fn lines(&self) -> Vec<Value> {
+    pub(crate) fn lines(&self) -> Vec<Value> {
         self.log()
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok())
@@ -90,7 +100,7 @@ impl GateProcess {
     }
 
     /// Asks for a token; `None` when the gate is gone.
-    async fn ask(&self, token: &str) -> Option<u16> {
+    pub(crate) async fn ask(&self, token: &str) -> Option<u16> {
         let client = awc::Client::builder()
             .timeout(Duration::from_secs(20))
             .finish();
@@ -108,14 +118,14 @@ impl GateProcess {
         answer["limits"][0]["remaining"].as_u64().unwrap()
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .args([name, &self.child.id().to_string()])
             .status();
         assert!(status.unwrap().success());
     }
 
-    async fn end(&mut self) -> ExitStatus {
+    pub(crate) async fn end(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the gate's end", async || {
             status = self.child.try_wait().unwrap();

@@ -3,7 +3,9 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use policies::{Denial, Evaluating, Facts, Pass, Policy as _, PolicyName, RateLimit, Verdict};
+use policies::{
+    Denial, Evaluating, Facts, Pass, Policy as _, PolicyName, RateLimit, RateLimitSettings, Verdict,
+};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -16,15 +18,16 @@ fn limiter(
     max_keys: u32,
     clock: &Arc<StoppedClock>,
 ) -> RateLimit {
+    let name = PolicyName::parse("burst").unwrap();
+    let settings = settings(limit, period, burst, max_keys);
+    RateLimit::new(name, &settings, clock.clone())
+}
+
+fn settings(limit: u32, period: &str, burst: u32, max_keys: u32) -> RateLimitSettings {
     let settings = json!({
         "per": ["ip"], "limit": limit, "period": period, "burst": burst, "max_keys": max_keys,
     });
-    let name = PolicyName::parse("burst").unwrap();
-    RateLimit::new(
-        name,
-        &serde_json::from_value(settings).unwrap(),
-        clock.clone(),
-    )
+    serde_json::from_value(settings).unwrap()
 }
 
 /// How long to wait, if the attempt is refused.
@@ -48,6 +51,31 @@ fn attempt(limiter: &RateLimit, from: u32, pass: Pass) -> Option<Duration> {
 }
 
 proptest! {
+    #[test]
+    fn a_limit_that_is_changed_keeps_what_each_has_used_up(
+        before in 1..20_u32,
+        after in 1..20_u32,
+        asked in prop::collection::vec(0..25_u32, 1..5),
+        // Keys past `max_keys` share a counter, and go on sharing it.
+        shares in any::<bool>(),
+    ) {
+        let clock = Arc::new(StoppedClock::default());
+        let max_keys = if shares { 1 } else { 100 };
+        let earlier = limiter(before, "10s", before, max_keys, &clock);
+        attempt(&earlier, 1_000, Pass::Issue);
+        let mut used: HashMap<u32, u32> = HashMap::new();
+        let counter = |key: u32| if shares { 0 } else { key };
+        for (key, times) in (0..).zip(&asked) {
+            let passed = (0..*times).filter(|_| attempt(&earlier, key, Pass::Issue).is_none());
+            *used.entry(counter(key)).or_default() += passed.count() as u32;
+        }
+        let changed = earlier.changed(&settings(after, "1m", after, max_keys));
+        for (counter, used) in used {
+            let left = (0..30).filter(|_| attempt(&changed, counter, Pass::Issue).is_none()).count();
+            prop_assert_eq!(left as u32, after.saturating_sub(used));
+        }
+    }
+
     #[test]
     fn it_decides_as_a_plain_token_bucket_does(
         limit in 1..20_u32,
