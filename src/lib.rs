@@ -4,6 +4,8 @@
 //! `main -> commands -> startup -> routes -> issue -> {policies, imgwire}`, `routes -> identity -> policies`,
 //! `stores -> policies`, `error -> policies`.
 
+pub use policies;
+
 mod answers;
 mod assembly;
 pub mod commands;

@@ -11,6 +11,8 @@ mod accept;
 mod addresses;
 mod answers;
 mod browsers;
+#[path = "../../examples/business_hours/policy.rs"]
+mod business_hours;
 mod chains;
 mod config;
 mod explain;
@@ -21,6 +23,7 @@ mod introspection;
 mod keys;
 mod limits;
 mod management;
+mod own_policies;
 mod process;
 mod providers;
 mod proxies;

@@ -1,0 +1,159 @@
+//! Policies of one's own: the example, on a gate that runs.
+
+use std::{fs, path::Path};
+
+use imgwire_gate::startup::{Application, Builder};
+use serde_json::json;
+
+use crate::{
+    business_hours::BusinessHours,
+    helpers::{Recipe, TestApp, Token},
+};
+
+fn with_business_hours(builder: Builder) -> Builder {
+    builder.policy_kind("business_hours", BusinessHours::new)
+}
+
+fn example(file: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/business_hours");
+    fs::read_to_string(folder.join(file)).unwrap()
+}
+
+fn environment(_: &str) -> Option<String> {
+    Some("a-secret-of-at-least-thirty-two-bytes".to_owned())
+}
+
+/// A gate with the example's policy, and `settings` besides its own.
+async fn office(settings: &str) -> TestApp {
+    let config = example("gate.toml");
+    let policy = config.split("[policies.office]").nth(1).unwrap();
+    let policy = policy.split("[[routes]]").next().unwrap();
+    let recipe = Recipe::accepting("[\"app\"]", "");
+    Recipe {
+        policies: format!("{}\n[policies.office]{policy}{settings}", recipe.policies),
+        chain: "[\"signed-in\", \"office\"]".to_owned(),
+        kinds: with_business_hours,
+        ..recipe
+    }
+    .start()
+    .await
+}
+
+#[actix_web::test]
+async fn a_registered_kind_decides_as_the_gates_own_do() {
+    let app = office("").await;
+    let token = || Token::of("user_1").with("exp", json!(4_000_000_000_i64));
+    for (time, status) in [
+        ("2026-11-24T10:00:00Z", 200),
+        // In Berlin it is half past five.
+        ("2026-11-24T16:30:00Z", 403),
+        ("2026-11-24T16:29:59Z", 200),
+        // A Sunday.
+        ("2026-11-29T10:00:00Z", 403),
+    ] {
+        app.clock.set(time.parse().unwrap());
+        let answer = app.ask_as(&token()).await;
+        assert_eq!(answer.status, status, "{time}");
+        if status == 403 {
+            assert_eq!(answer.code(), "rule_forbidden");
+            let message = answer.json["message"].as_str().unwrap();
+            assert!(message.starts_with("We take pictures"), "{message}");
+        }
+    }
+    let described = json!({ "subject": { "id": "user_1" } });
+    let request = app.request_management(actix_web::http::Method::POST, "/explain");
+    let explained = request.json(&described).await;
+    assert_eq!(explained.json["policies"][1]["kind"], "business_hours");
+    assert_eq!(
+        explained.json["policies"][1]["reason"],
+        "the office is closed"
+    );
+}
+
+#[actix_web::test]
+async fn a_registered_kind_has_what_every_kind_has() {
+    let closed = |app: &TestApp| app.clock.set("2026-11-29T10:00:00Z".parse().unwrap());
+    let token = Token::of("user_1").with("exp", json!(4_000_000_000_i64));
+    for settings in ["mode = \"observe\"", "when = \"false\""] {
+        let app = office(settings).await;
+        closed(&app);
+        app.ask_as(&token).await.assert_token();
+    }
+    let app = office("on_failure = \"allow\"").await;
+    closed(&app);
+    assert_eq!(app.ask_as(&token).await.code(), "rule_forbidden");
+}
+
+#[test]
+fn its_faults_are_named_with_line_and_key() {
+    let gate = with_business_hours(Application::builder());
+    let config = example("gate.toml");
+    gate.load("gate.toml", &config, &environment).unwrap();
+    let faults = |from: &str, to: &str| {
+        let config = config.replace(from, to);
+        let faults = gate.load("gate.toml", &config, &environment).unwrap_err();
+        faults.to_string()
+    };
+    for (from, to, fault) in [
+        (
+            "\"09:00\"",
+            "\"nine\"",
+            "gate.toml:16:9: policies.office.opens: ",
+        ),
+        (
+            "\"09:00\"",
+            "\"18:00\"",
+            "gate.toml:14:1: policies.office: `opens` must be before",
+        ),
+        (
+            "opens = \"09:00\"",
+            "",
+            "policies.office.opens: is required",
+        ),
+        (
+            "Europe/Berlin",
+            "Europe/Nowhere",
+            "gate.toml:18:12: policies.office.timezone: ",
+        ),
+        ("opens", "starts", "policies.office.starts: "),
+        (
+            "[policies.office]\n",
+            "[policies.office]\non_failure = \"maybe\"\n",
+            "policies.office.on_failure: ",
+        ),
+        ("business_hours", "business_days", "there are `signed_in`, "),
+        ("business_hours", "business_days", ", `business_hours`"),
+    ] {
+        let found = faults(from, to);
+        assert!(found.contains(fault), "{fault}\n\n{found}");
+    }
+}
+
+#[test]
+fn its_settings_are_in_the_schema() {
+    let schema = with_business_hours(Application::builder()).schema();
+    let kinds = schema.pointer("/$defs/PolicySettings/oneOf").unwrap();
+    let kinds = kinds.as_array().unwrap();
+    let own = kinds
+        .iter()
+        .find(|kind| kind["properties"]["kind"]["const"] == "business_hours");
+    let properties = &own.unwrap()["properties"];
+    for key in [
+        "opens",
+        "closes",
+        "timezone",
+        "when",
+        "mode",
+        "message",
+        "on_failure",
+    ] {
+        assert!(properties.get(key).is_some(), "{key}");
+    }
+    assert_eq!(kinds.len(), 8);
+}
+
+#[test]
+#[should_panic(expected = "there is a kind `quota` already")]
+fn a_kind_of_the_gates_own_cannot_be_replaced() {
+    let _ = Application::builder().policy_kind("quota", BusinessHours::new);
+}
