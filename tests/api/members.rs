@@ -1,0 +1,273 @@
+//! Memberships that a database is asked about: SQLite and PostgreSQL, which both are real here.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::{
+    helpers::{Answer, Recipe, TestApp, Token, eventually},
+    postgres::Postgres,
+};
+
+const QUERY: &str = "select role from members where workspace_id = $2 and user_id = $1";
+
+const MEMBERS: &str = "
+    create table members (user_id text, workspace_id text, role text);
+    insert into members values
+        ('user_1', 'ws_1', 'owner'), ('user_1', 'ws_2', 'viewer'), ('user_1', 'ws_3', null),
+        ('user_1', 'ws_4', 'viewer'), ('user_1', 'ws_4', 'editor');
+";
+
+/// A gate that asks the database at `url`.
+fn asking(url: &str, query: &str, more: &str) -> Recipe {
+    let recipe = Recipe::accepting("[\"app\"]", "");
+    Recipe {
+        more: format!("[stores.app]\nurl = \"{url}\"\ntimeout = \"500ms\""),
+        policies: format!(
+            "{}\n[policies.member]\nkind = \"workspace_member\"\nstore = \"app\"\nquery = \"\"\"{query}\"\"\"\n{more}",
+            recipe.policies
+        ),
+        chain: "[\"signed-in\", \"member\"]".to_owned(),
+        ..recipe
+    }
+}
+
+async fn ask_for(gate: &TestApp, user: &str, workspace: &str) -> Answer {
+    let request = gate.ask().bearer(&Token::of(user).sign());
+    request.json(&json!({ "workspace": workspace })).await
+}
+
+async fn calls(gate: &TestApp, result: &str) -> f64 {
+    let line = format!("imgwire_gate_policy_calls_total{{policy=\"member\",result=\"{result}\"}}");
+    gate.metric(&line).await
+}
+
+/// Whoever the database says is a member may upload, in any of its roles that may.
+async fn knows_its_members(url: &str) {
+    let gate = asking(url, QUERY, "").start().await;
+    for (user, workspace, status) in [
+        ("user_1", "ws_1", 200),
+        ("user_1", "ws_3", 200),
+        ("user_1", "ws_5", 403),
+        ("user_2", "ws_1", 403),
+        ("ws_1", "user_1", 403),
+        ("user_1' or '1'='1", "ws_9", 403),
+    ] {
+        let answer = ask_for(&gate, user, workspace).await;
+        assert_eq!(answer.status, status, "{user} in {workspace}: {answer:?}");
+    }
+    let gate = asking(url, QUERY, "roles = [\"owner\", \"editor\"]")
+        .start()
+        .await;
+    for (workspace, status) in [("ws_1", 200), ("ws_2", 403), ("ws_3", 403), ("ws_4", 200)] {
+        let answer = ask_for(&gate, "user_1", workspace).await;
+        assert_eq!(answer.status, status, "{workspace}: {answer:?}");
+    }
+    assert_eq!(calls(&gate, "ok").await, 4.0);
+}
+
+/// A query that makes no sense, or would write, is a fault and changes nothing.
+async fn does_not_guess(url: &str) {
+    for query in [
+        "select role from nobody where $1 = $2",
+        "select 1 from members where user_id = $1 and workspace_id = $2",
+        "select count(*) from members where user_id = $1 and workspace_id = $2",
+        "insert into members values ($1, $2, 'owner') returning role",
+        "delete from members where user_id = $1 and workspace_id = $2 returning role",
+        "select role from members where user_id = $1 and workspace_id = $2; drop table members",
+    ] {
+        let gate = asking(url, query, "").start().await;
+        let answer = ask_for(&gate, "user_1", "ws_1").await;
+        answer.assert_error(500, "internal");
+        assert_eq!(calls(&gate, "fault").await, 1.0, "{query}");
+        // The query is wrong, the database is not.
+        assert_eq!(gate.manage("/readyz").await.status, 200, "{query}");
+    }
+    let gate = asking(url, QUERY, "").start().await;
+    ask_for(&gate, "user_1", "ws_1").await.assert_token();
+}
+
+/// Answers are remembered, a "no" for a second, and asked for once however many wait.
+async fn is_asked_once(url: &str) {
+    let gate = asking(url, QUERY, "cache = \"30s\"").start().await;
+    let answers = join_all((0..20).map(|_| ask_for(&gate, "user_1", "ws_1"))).await;
+    answers.iter().for_each(Answer::assert_token);
+    assert_eq!(calls(&gate, "ok").await, 1.0);
+    gate.clock.advance(Duration::from_secs(29));
+    ask_for(&gate, "user_1", "ws_1").await.assert_token();
+    assert_eq!(calls(&gate, "ok").await, 1.0);
+    gate.clock.advance(Duration::from_secs(2));
+    ask_for(&gate, "user_1", "ws_1").await.assert_token();
+    assert_eq!(calls(&gate, "ok").await, 2.0);
+    for expected in [3.0, 3.0, 4.0] {
+        assert_eq!(ask_for(&gate, "user_2", "ws_1").await.status, 403);
+        assert_eq!(calls(&gate, "ok").await, expected);
+        if expected == 3.0 {
+            gate.clock.advance(Duration::from_millis(600));
+        }
+    }
+}
+
+fn sqlite(folder: &Path, sql: &str) -> String {
+    let path = folder.join("app.db");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database.execute_batch(sql).unwrap();
+    format!("sqlite:{}", path.display())
+}
+
+#[actix_web::test]
+async fn a_file_of_sqlites_knows_its_members() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = sqlite(folder.path(), MEMBERS);
+    knows_its_members(&url).await;
+    does_not_guess(&url).await;
+    is_asked_once(&url).await;
+    // The app's file is read alone: nothing of the gate's is in it or beside it.
+    let database = rusqlite::Connection::open(folder.path().join("app.db")).unwrap();
+    let tables: i64 = database
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(tables, 1);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[actix_web::test]
+async fn a_number_is_compared_as_a_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let members = MEMBERS
+        .replace("user_id text", "user_id integer")
+        .replace("'user_1'", "17");
+    let url = sqlite(folder.path(), &members);
+    let gate = asking(&url, QUERY, "").start().await;
+    ask_for(&gate, "17", "ws_1").await.assert_token();
+    assert_eq!(ask_for(&gate, "seventeen", "ws_1").await.status, 403);
+}
+
+#[actix_web::test]
+async fn a_file_that_is_locked_or_gone_is_a_fault_until_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = sqlite(folder.path(), MEMBERS);
+    let path = folder.path().join("app.db");
+    let gate = asking(&url, QUERY, "").start().await;
+    ask_for(&gate, "user_1", "ws_1").await.assert_token();
+
+    let locker = rusqlite::Connection::open(&path).unwrap();
+    locker.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    ask_for(&gate, "user_1", "ws_1")
+        .await
+        .assert_error(500, "internal");
+    // It is known to be down now, and nobody waits for it.
+    let began = Instant::now();
+    for _ in 0..20 {
+        ask_for(&gate, "user_1", "ws_1")
+            .await
+            .assert_error(500, "internal");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    let readiness = gate.manage("/readyz").await;
+    assert_eq!(readiness.status, 503);
+    assert_eq!(readiness.json["failing"], json!(["stores.app"]));
+    locker.execute_batch("ROLLBACK").unwrap();
+    eventually("the file", async || {
+        ask_for(&gate, "user_1", "ws_1").await.status == 200
+    })
+    .await;
+
+    let nowhere = format!("sqlite:{}", folder.path().join("nowhere.db").display());
+    let gate = asking(&nowhere, QUERY, "on_failure = \"allow\"")
+        .start()
+        .await;
+    ask_for(&gate, "user_1", "ws_1").await.assert_token();
+    assert!(!folder.path().join("nowhere.db").exists());
+}
+
+#[actix_web::test]
+async fn a_postgresql_knows_its_members() {
+    let Some(postgres) = Postgres::here() else {
+        return;
+    };
+    let mut postgres = postgres.await;
+    let url = postgres.url();
+    postgres.run(MEMBERS).await;
+    knows_its_members(&url).await;
+    does_not_guess(&url).await;
+    is_asked_once(&url).await;
+    let left = postgres.number("select count(*) from members");
+    assert_eq!(left.await, 5);
+
+    // Identifiers and roles of the types that apps have.
+    postgres
+        .run(
+            "create type role as enum ('owner', 'viewer');
+             create table typed (user_id uuid, workspace_id bigint, role role, since varchar(10));
+             insert into typed values ('6f1c2a52-0a4e-4e0c-9d6c-3d3ea4c1f3ab', 7, 'owner', 'today');",
+        )
+        .await;
+    let user = "6f1c2a52-0a4e-4e0c-9d6c-3d3ea4c1f3ab";
+    for column in ["role", "since"] {
+        let query = format!("select {column} from typed where user_id = $1 and workspace_id = $2");
+        let gate = asking(&url, &query, "").start().await;
+        for (user, workspace, status) in [
+            (user, "7", 200),
+            (user, "8", 403),
+            // What the columns cannot hold is nobody's.
+            ("user_1", "7", 403),
+            (user, "ws_7", 403),
+            (user, "99999999999999999999", 403),
+        ] {
+            let answer = ask_for(&gate, user, workspace).await;
+            assert_eq!(answer.status, status, "{user} in {workspace}: {answer:?}");
+        }
+    }
+
+    // A query that takes too long is a fault after the timeout, and is not left running.
+    let slow = format!("{QUERY} and pg_sleep(30) is not null");
+    let gate = asking(&url, &slow, "").start().await;
+    let began = Instant::now();
+    ask_for(&gate, "user_1", "ws_1")
+        .await
+        .assert_error(500, "internal");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    eventually("the query's end", async || {
+        let running = "select count(*) from pg_stat_activity where query like '%pg_sleep(30)%' and state = 'active' and pid <> pg_backend_pid()";
+        postgres.number(running).await == 0
+    })
+    .await;
+
+    // The server dies and comes back.
+    let gate = asking(&url, QUERY, "").start().await;
+    ask_for(&gate, "user_1", "ws_1").await.assert_token();
+    postgres.go_down();
+    ask_for(&gate, "user_1", "ws_1")
+        .await
+        .assert_error(500, "internal");
+    let began = Instant::now();
+    for _ in 0..20 {
+        ask_for(&gate, "user_1", "ws_1")
+            .await
+            .assert_error(500, "internal");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(
+        gate.manage("/readyz").await.json["failing"],
+        json!(["stores.app"])
+    );
+    postgres.come_up().await;
+    eventually("the server", async || {
+        ask_for(&gate, "user_1", "ws_1").await.status == 200
+    })
+    .await;
+    assert_eq!(gate.manage("/readyz").await.status, 200);
+}

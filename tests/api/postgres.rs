@@ -1,0 +1,172 @@
+//! A real PostgreSQL, on a free port and in a temporary folder.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::{MetadataExt as _, chown},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    helpers::eventually,
+    real_parts::{are_here, free_port},
+};
+
+/// A server of its own, whose only user is `postgres`, who needs no password.
+pub(crate) struct Postgres {
+    server: Option<Child>,
+    folder: TempDir,
+    port: u16,
+}
+
+impl Postgres {
+    /// A server that runs; `None` where PostgreSQL is not installed and tests may be skipped.
+    #[track_caller]
+    pub(crate) fn here() -> Option<impl Future<Output = Self>> {
+        // Debian keeps the server's programs out of the path.
+        programs().or_else(|| {
+            are_here(&["postgres"]);
+            None
+        })?;
+        Some(Self::start())
+    }
+
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server = Self {
+            server: None,
+            port: free_port(),
+            folder,
+        };
+        // The server refuses to run as root.
+        if fs::metadata(server.folder.path()).unwrap().uid() == 0 {
+            let id = |flag: &str| {
+                let output = Command::new("id")
+                    .args([flag, "postgres"])
+                    .output()
+                    .unwrap();
+                String::from_utf8(output.stdout)
+                    .unwrap()
+                    .trim()
+                    .parse()
+                    .unwrap()
+            };
+            chown(server.folder.path(), Some(id("-u")), Some(id("-g"))).unwrap();
+        }
+        let made = server
+            .program("initdb")
+            .args([
+                "--auth=trust",
+                "--username=postgres",
+                "--no-sync",
+                "--encoding=UTF8",
+                "-D",
+            ])
+            .arg(server.data())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        server.come_up().await;
+        server
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let path = programs().unwrap().join(name);
+        let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+        let mut command = if is_root {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+            command.arg(path);
+            command
+        } else {
+            Command::new(path)
+        };
+        command.current_dir(self.folder.path());
+        command
+    }
+
+    /// Starts the server on its port.
+    pub(crate) async fn come_up(&mut self) {
+        let log = File::create(self.folder.path().join("log")).unwrap();
+        let server = self
+            .program("postgres")
+            .arg("-D")
+            .arg(self.data())
+            .args(["-p", &self.port.to_string()])
+            .arg("-k")
+            .arg(self.folder.path())
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.server = Some(server);
+        eventually("PostgreSQL", async || self.connect().await.is_ok()).await;
+    }
+
+    /// Ends the server at once, as a crash does.
+    pub(crate) fn go_down(&mut self) {
+        let mut server = self.server.take().unwrap();
+        // SIGQUIT: it takes its own processes with it.
+        let quit = Command::new("kill")
+            .args(["-QUIT", &server.id().to_string()])
+            .status();
+        assert!(quit.unwrap().success());
+        server.wait().unwrap();
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    async fn connect(&self) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+        let (client, connection) =
+            tokio_postgres::connect(&self.url(), tokio_postgres::NoTls).await?;
+        actix_web::rt::spawn(connection);
+        Ok(client)
+    }
+
+    /// Runs statements.
+    pub(crate) async fn run(&self, sql: &str) {
+        let client = self.connect().await.unwrap();
+        client.batch_execute(sql).await.unwrap();
+    }
+
+    /// The first column of the first row.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        let client = self.connect().await.unwrap();
+        client.query_one(sql, &[]).await.unwrap().get(0)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if self.server.is_some() {
+            self.go_down();
+        }
+    }
+}
+
+/// Where the server's programs are: of the newest version that is installed.
+fn programs() -> Option<PathBuf> {
+    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let debian = debian.filter_map(|version| Some(version.ok()?.path().join("bin")));
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let mut found: Vec<_> = std::env::split_paths(&folders)
+        .chain(debian)
+        .filter(|folder| folder.join("initdb").exists())
+        .collect();
+    found.sort_by_key(|folder: &PathBuf| version(folder));
+    found.pop()
+}
+
+fn version(folder: &Path) -> Option<u32> {
+    folder.parent()?.file_name()?.to_str()?.parse().ok()
+}
