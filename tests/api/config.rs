@@ -55,7 +55,12 @@ fn the_configs_of_the_repository_are_valid() {
     for (name, secret) in secrets {
         fs::write(folder.path().join(name), secret).unwrap();
     }
-    for name in ["default.toml", "sandbox.toml", "production.example.toml"] {
+    for name in [
+        "default.toml",
+        "sandbox.toml",
+        "production.example.toml",
+        "moderation.example.toml",
+    ] {
         let path = format!("{}/config/{name}", env!("CARGO_MANIFEST_DIR"));
         let config = fs::read_to_string(path).unwrap();
         let config = config.replace("/run/secrets", folder.path().to_str().unwrap());

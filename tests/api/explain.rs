@@ -1,6 +1,7 @@
 //! A chain that explains itself, and counters that its operator may see and give back.
 
 use actix_web::http::Method;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::helpers::{Answer, ROUTE, Recipe, TestApp, Token};
@@ -222,4 +223,107 @@ async fn the_public_listener_neither_explains_nor_counts() {
     let untouched = app.ask().header("x-workspace-id", "ws_1");
     let answer = untouched.bearer(&Token::of("user_1").sign()).send().await;
     assert_eq!(answer.status, 500, "the plan is missing: {ROUTE}");
+}
+
+/// A drawn policy of a chain: what it is, what its mode is, where it is asked.
+fn drawn_policy() -> impl Strategy<Value = String> {
+    let kind = prop::sample::select(vec![
+        "kind = \"rate_limit\"\nper = [\"user\"]\nlimit = 2\nperiod = \"1h\"",
+        "kind = \"rate_limit\"\nper = [\"purpose\"]\nlimit = 3\nperiod = \"1h\"",
+        "kind = \"quota\"\nper = [\"user\"]\nlimit = 2\nwindow = \"day\"\nstore = \"main\"",
+        "kind = \"quota\"\nper = []\nlimit = 4\nwindow = \"day\"\nstore = \"main\"",
+        "kind = \"upload_intent\"\npurposes = [\"avatar\"]",
+        "kind = \"upload_intent\"\nmime_types = [\"image/png\"]\nmax_size = \"1MB\"",
+        "kind = \"expression\"\nallow = \"subject.claims.plan == 'pro'\"",
+        "kind = \"expression\"\nallow = \"workspace.role == 'owner'\"\non_failure = \"allow\"",
+        "kind = \"expression\"\nallow = \"has(workspace.id) && request.file.size < 1000\"",
+        "kind = \"workspace_member\"\nclaim = \"workspaces\"",
+        "kind = \"workspace_member\"\nclaim = \"workspaces\"\nroles = [\"owner\"]",
+    ]);
+    let mode = prop::sample::select(vec!["", "", "", "mode = \"observe\""]);
+    let when = prop::sample::select(vec![
+        "",
+        "",
+        "when = \"has(request.purpose)\"",
+        "when = \"subject.claims.plan == 'free'\"",
+    ]);
+    (kind, mode, when).prop_map(|(kind, mode, when)| format!("{kind}\n{mode}\n{when}"))
+}
+
+/// A drawn request: claims of a user, and a body.
+fn drawn_request() -> impl Strategy<Value = (Value, Value)> {
+    let select = |values: Vec<Value>| prop::sample::select(values);
+    let claims = (
+        select(vec![json!("user_1"), json!("user_2")]),
+        select(vec![json!(null), json!("free"), json!("pro")]),
+        select(vec![
+            json!(null),
+            json!(["ws_1"]),
+            json!([{ "id": "ws_1", "role": "owner" }, "ws_2"]),
+        ]),
+    );
+    let body = (
+        select(vec![json!(null), json!("ws_1"), json!("ws_2")]),
+        select(vec![json!(null), json!("avatar"), json!("banner")]),
+        select(vec![
+            json!(null),
+            json!({ "mimeType": "image/png", "size": 999 }),
+            json!({ "mimeType": "image/gif", "size": 2_000_000 }),
+        ]),
+    );
+    let some = |pairs: [(&str, Value); 3]| {
+        let pairs = pairs.into_iter().filter(|(_, value)| !value.is_null());
+        Value::Object(pairs.map(|(key, value)| (key.to_owned(), value)).collect())
+    };
+    (claims, body).prop_map(
+        move |((sub, plan, workspaces), (workspace, purpose, file))| {
+            (
+                some([("sub", sub), ("plan", plan), ("workspaces", workspaces)]),
+                some([
+                    ("workspace", workspace),
+                    ("purpose", purpose),
+                    ("file", file),
+                ]),
+            )
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_the_config_and_the_request_what_is_explained_happens(
+        policies in prop::collection::vec(drawn_policy(), 1..5),
+        requests in prop::collection::vec(drawn_request(), 1..12),
+    ) {
+        let names: Vec<_> = (0..policies.len()).map(|index| format!("\"p{index}\"")).collect();
+        let recipe = Recipe::accepting("[\"app\"]", "");
+        let drawn = policies.iter().enumerate();
+        let drawn: String = drawn.map(|(index, policy)| format!("[policies.p{index}]\n{policy}\n")).collect();
+        let recipe = Recipe {
+            policies: format!("{}\n{drawn}", recipe.policies),
+            chain: format!("[\"signed-in\", {}]", names.join(", ")),
+            ..recipe
+        };
+        let compared: Result<(), TestCaseError> = actix_web::rt::System::new().block_on(async {
+            let app = recipe.start().await;
+            for (claims, body) in &requests {
+                let user = claims["sub"].as_str().unwrap();
+                let claims = claims.as_object().unwrap().iter();
+                let token = claims.fold(Token::of(user).without("workspaces"), |token, (claim, value)| {
+                    token.with(claim, value.clone())
+                });
+                let mut described = body.clone();
+                described["subject"] = json!({ "id": user, "claims": token.claims });
+                let explained = explain(&app, &described).await;
+                let happened = app.ask().bearer(&token.sign()).json(body).await;
+                let told = (&explained.json["status"], explained.json["code"].as_str());
+                let code = Some(happened.code()).filter(|code| !code.is_empty());
+                prop_assert_eq!(told, (&json!(happened.status.as_u16()), code), "{:?}", body);
+            }
+            Ok(())
+        });
+        compared?;
+    }
 }

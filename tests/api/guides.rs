@@ -216,6 +216,9 @@ fn config_of_the_policies(folder: &std::path::Path) -> String {
         [[routes]]
         path = "/table"
         policies = ["signed-in", "member-by-table"]
+        [[routes]]
+        path = "/database"
+        policies = ["signed-in", "member-by-database"]
         "#,
         folder.display()
     )
@@ -243,6 +246,7 @@ fn the_policies_of_the_documents_are_valid_and_their_requests_and_cases_come_out
             .env("TEST_API_KEY", "sk_0123456789")
             .env("TEST_SECRET", SECRET)
             .env("APP_TOKEN", "a token")
+            .env("DATABASE_PASSWORD", "a password")
             .env("OPA_TOKEN", "a token")
             .output()
             .unwrap();

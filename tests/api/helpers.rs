@@ -57,6 +57,7 @@ pub(crate) struct Recipe {
     /// More sections.
     pub(crate) more: String,
     pub(crate) policies: String,
+    /// The policies of the usual route; nothing where `policies` has routes itself.
     pub(crate) chain: String,
     /// More routes.
     pub(crate) routes: String,
@@ -130,6 +131,11 @@ impl Recipe {
             routes,
             ..
         } = self;
+        let route = if chain.is_empty() {
+            String::new()
+        } else {
+            format!("[[routes]]\npath = \"{ROUTE}\"\npolicies = {chain}")
+        };
         let bind = self.bind.as_deref().unwrap_or("127.0.0.1:0");
         let database = folder.join("gate.db");
         format!(
@@ -156,9 +162,7 @@ impl Recipe {
             kind = "session"
             {more}
             {policies}
-            [[routes]]
-            path = "{ROUTE}"
-            policies = {chain}
+            {route}
             {routes}
             "#,
             database.display()

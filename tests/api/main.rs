@@ -15,6 +15,8 @@ mod browsers;
 mod business_hours;
 mod chains;
 mod config;
+mod every_kind;
+mod examples;
 mod explain;
 mod forwarded;
 mod guides;

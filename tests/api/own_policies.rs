@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::{
     business_hours::BusinessHours,
     helpers::{Recipe, TestApp, Token},
+    real_parts::blocks,
 };
 
 fn with_business_hours(builder: Builder) -> Builder {
@@ -126,6 +127,23 @@ fn its_faults_are_named_with_line_and_key() {
     ] {
         let found = faults(from, to);
         assert!(found.contains(fault), "{fault}\n\n{found}");
+    }
+}
+
+#[test]
+fn the_page_shows_what_the_example_says() {
+    let (config, code) = (
+        example("gate.toml"),
+        example("policy.rs") + &example("main.rs"),
+    );
+    for block in blocks("docs/own-policies.md", "toml") {
+        assert!(config.contains(&block), "{block}");
+    }
+    for block in blocks("docs/own-policies.md", "rust") {
+        // The attributes of the example's own are left out there.
+        for line in block.lines().filter(|line| !line.starts_with("#[")) {
+            assert!(code.contains(line), "{line}");
+        }
     }
 }
 

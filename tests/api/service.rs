@@ -24,6 +24,7 @@ pub(crate) struct Service {
 #[derive(Default)]
 struct State {
     replies: Mutex<HashMap<String, Reply>>,
+    deciders: Mutex<HashMap<String, fn(&Value) -> Value>>,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -111,6 +112,12 @@ impl Service {
         replies.insert(path.to_owned(), reply);
     }
 
+    /// Answers under `path` with what `decide` says to a body.
+    pub(crate) fn decide(&self, path: &str, decide: fn(&Value) -> Value) {
+        let mut deciders = self.state.deciders.lock().unwrap();
+        deciders.insert(path.to_owned(), decide);
+    }
+
     /// What it was asked under `path`.
     pub(crate) fn seen(&self, path: &str) -> Vec<Seen> {
         let seen = self.state.seen.lock().unwrap();
@@ -146,8 +153,13 @@ async fn reply(request: HttpRequest, body: String, state: web::Data<State>) -> H
         headers: headers
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
             .collect(),
-        body,
+        body: body.clone(),
     });
+    let decide = state.deciders.lock().unwrap().get(&path).copied();
+    if let Some(decide) = decide {
+        let answer = decide(&serde_json::from_str(&body).unwrap());
+        return HttpResponse::Ok().json(answer);
+    }
     let reply = state.replies.lock().unwrap().get(&path).cloned();
     let Some(reply) = reply else {
         return HttpResponse::NotFound().finish();
