@@ -1,9 +1,9 @@
-//! The chain alone: four policies, warm keys, a verified HS256 token, and a store that answers at once.
+//! The chain alone, and policies alone, with warm keys, a verified HS256 token and services that answered before.
 //! `cargo bench --bench chain`
 
-use std::sync::Arc;
+use std::{net::TcpListener, sync::Arc};
 
-use actix_web::test::TestRequest;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt::System, test::TestRequest, web};
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures_util::{
     FutureExt as _,
@@ -12,13 +12,17 @@ use futures_util::{
 use imgwire_gate::{
     http_client::{HttpClient, Outbound, tls_config},
     identity::{ClientAddress, CrossSite, HttpCredentials, Identities},
+    lookups::{HttpDecider, SqlMemberships},
     settings::{self, Settings},
+    stores::{MemberDatabase, QueryError},
 };
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{
-    Chain, Clock, Counter, Decider, Fault, Hold, Link, Lookup, Memberships, Outcome, Pass,
-    PolicyName, QuotaStore, RemoteSettings, Reservation, Reserving, RoutePath, Settling, StoreName,
-    SystemClock, UploadRequest, Window, WorkspaceMemberSettings, settings::Ports,
+    Chain, Clock, Counter, Decider, Evaluating, Facts, Fault, Hold, Link, Lookup, Memberships,
+    Outcome, Pass, Policy, PolicyName, QuotaStore, Remote, RemoteSettings, Reservation, Reserving,
+    RoutePath, Settling, StoreName, SystemClock, UploadRequest, Verdict, Window, WorkspaceId,
+    WorkspaceMember, WorkspaceMemberSettings,
+    settings::{Kind, Ports},
 };
 use serde_json::json;
 
@@ -67,6 +71,21 @@ impl Ports for Nowhere {
     }
 }
 
+impl MemberDatabase for Nowhere {
+    fn first_column<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+        _: &'a str,
+    ) -> LocalBoxFuture<'a, Result<Vec<Option<String>>, QueryError>> {
+        Box::pin(ready(Ok(vec![Some("editor".to_owned())])))
+    }
+
+    fn is_healthy(&self) -> bool {
+        true
+    }
+}
+
 impl Hold for Nothing {
     fn commit(&mut self) -> Settling<'_> {
         Box::pin(ready(Ok(())))
@@ -107,6 +126,20 @@ fn settings() -> Settings {
         window = "day"
         timezone = "Europe/Berlin"
         store = "main"
+        [policies.by-sql]
+        kind = "workspace_member"
+        store = "main"
+        query = "select role from members where user_id = $1 and workspace_id = $2"
+        cache = "1h"
+        [policies.plan]
+        kind = "expression"
+        allow = "subject.claims.plan in ['pro', 'team']"
+        [policies.owner-or-editor]
+        kind = "expression"
+        allow = "workspace.role == 'owner' || workspace.role == 'editor'"
+        [policies.not-suspended]
+        kind = "expression"
+        allow = "!has(subject.claims.suspended) || subject.claims.suspended == false"
         [[routes]]
         policies = ["signed-in", "member", "burst", "daily"]
     "#;
@@ -129,22 +162,51 @@ fn token() -> String {
     jsonwebtoken::encode(&Header::default(), &claims, &key).expect("the claims can be encoded")
 }
 
+/// A request of the token's user, for the workspace that it is an editor of.
+fn request(http: &HttpRequest, identities: &Arc<Identities>) -> UploadRequest {
+    UploadRequest {
+        route: RoutePath::parse("/api/imgwire/upload-token").expect("the path is valid"),
+        workspace: Some(WorkspaceId::parse("ws_1").expect("the id is valid")),
+        purpose: None,
+        file: None,
+        ip: [192, 0, 2, 1].into(),
+        credentials: Box::new(HttpCredentials {
+            request: http.clone(),
+            identities: identities.clone(),
+        }),
+    }
+}
+
+fn decides(policy: &dyn Policy, request: &UploadRequest, facts: &mut Facts) -> bool {
+    let evaluating = Evaluating {
+        request,
+        facts,
+        pass: Pass::Issue,
+    };
+    let decision = policy.decide(evaluating).now_or_never();
+    let decision = decision.expect("nothing waits").expect("it can tell");
+    matches!(decision.verdict, Verdict::Allow)
+}
+
 fn chain(criterion: &mut Criterion) {
     let settings = settings();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let links = settings.policies.iter().map(|(name, common, kind)| Link {
-        name: name.clone(),
-        kind: kind.name(),
-        mode: common.mode,
-        on_failure: kind.on_failure(),
-        when: None,
-        policy: kind.build(name, &clock, &Nowhere),
-    });
-    let mut links: Vec<Link> = links.collect();
-    // The order of the route.
-    let order = &settings.routes[0].policies;
-    links.sort_by_key(|link| order.iter().position(|name| *name == link.name));
-    let chain = Chain::new(links);
+    let link = |name: &PolicyName| {
+        let (_, common, kind) = settings
+            .policies
+            .iter()
+            .find(|(other, ..)| other == name)
+            .expect("the policy exists");
+        Link {
+            name: name.clone(),
+            kind: kind.name(),
+            mode: common.mode,
+            on_failure: kind.on_failure(),
+            when: None,
+            policy: kind.build(name, &clock, &Nowhere),
+        }
+    };
+    let chain = Chain::new(settings.routes[0].policies.iter().map(link).collect());
     let outbound = Outbound {
         http: HttpClient::new(tls_config(&settings.authorities)),
         clock: clock.clone(),
@@ -161,26 +223,81 @@ fn chain(criterion: &mut Criterion) {
     let http = TestRequest::post()
         .insert_header(("authorization", format!("Bearer {}", token())))
         .to_http_request();
-    let route = RoutePath::parse("/api/imgwire/upload-token").expect("the path is valid");
 
     criterion.bench_function("four policies", |bencher| {
         bencher.iter(|| {
-            let request = UploadRequest {
-                route: route.clone(),
-                workspace: Some(policies::WorkspaceId::parse("ws_1").expect("the id is valid")),
-                purpose: None,
-                file: None,
-                ip: [192, 0, 2, 1].into(),
-                credentials: Box::new(HttpCredentials {
-                    request: http.clone(),
-                    identities: identities.clone(),
-                }),
-            };
+            let request = request(&http, &identities);
             let evaluation = chain.evaluate(&request, Pass::Issue).now_or_never();
             let outcome = evaluation.expect("nothing waits").outcome;
             assert!(matches!(outcome, Outcome::Allowed(_)));
         });
     });
+
+    let request = request(&http, &identities);
+    let evaluation = chain.evaluate(&request, Pass::Preview).now_or_never();
+    let mut facts = evaluation.expect("nothing waits").facts;
+    for name in ["plan", "owner-or-editor", "not-suspended"] {
+        let policy = link(&PolicyName::parse(name).expect("the name is valid")).policy;
+        criterion.bench_function(&format!("expression {name}"), |bencher| {
+            bencher.iter(|| assert!(decides(&*policy, &request, &mut facts)));
+        });
+    }
+
+    let name = PolicyName::parse("asked").expect("the name is valid");
+    let system = System::new();
+    let remote: RemoteSettings =
+        serde_json::from_value(json!({ "url": service(), "cache": "1h" })).expect("it is valid");
+    let decider = HttpDecider::new(name.clone(), &remote, None, &outbound);
+    let remote = Remote::new(Arc::new(decider), clock);
+    let ask = async |policy: &dyn Policy, facts: &mut Facts| {
+        let evaluating = Evaluating {
+            request: &request,
+            facts,
+            pass: Pass::Issue,
+        };
+        policy.decide(evaluating).await.expect("it can tell");
+    };
+    system.block_on(ask(&remote, &mut facts));
+    criterion.bench_function("remote, remembered", |bencher| {
+        bencher.iter(|| assert!(decides(&remote, &request, &mut facts)));
+    });
+
+    let member = settings
+        .policies
+        .iter()
+        .find_map(|(_, _, kind)| match kind {
+            Kind::WorkspaceMember(settings) => {
+                Some(settings).filter(|settings| settings.query.is_some())
+            }
+            _ => None,
+        });
+    let member = member.expect("the config has one");
+    let member = WorkspaceMember::new(member, |_| {
+        let store = StoreName::parse("app").expect("the name is valid");
+        let database = Arc::new(Nowhere);
+        Arc::new(SqlMemberships::new(
+            name, store, database, "", member, &outbound,
+        ))
+    });
+    system.block_on(ask(&member, &mut facts));
+    criterion.bench_function("membership by SQL, remembered", |bencher| {
+        bencher.iter(|| assert!(decides(&member, &request, &mut facts)));
+    });
+}
+
+/// The URL of a service that says yes.
+fn service() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!(
+        "http://{}",
+        listener.local_addr().expect("it has an address")
+    );
+    std::thread::spawn(move || {
+        let yes = || App::new().default_service(web::to(HttpResponse::NoContent));
+        let server = HttpServer::new(yes).workers(1).listen(listener);
+        System::new().block_on(server.expect("it listens").run())
+    });
+    url
 }
 
 criterion_group!(benches, chain);

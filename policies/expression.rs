@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeSet,
+    collections::BTreeMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, LazyLock},
@@ -55,7 +55,40 @@ pub struct Expression(Arc<Compiled>);
 struct Compiled {
     text: String,
     program: Program,
-    variables: BTreeSet<&'static str>,
+    variables: BTreeMap<&'static str, Reads>,
+}
+
+/// What an expression reads of a fact: all of it, or some of its fields. A token may have many claims, and an
+/// expression mostly wants one.
+#[derive(Debug)]
+pub(crate) enum Reads {
+    /// All of it.
+    All,
+    /// These fields.
+    Fields(BTreeMap<String, Self>),
+}
+
+impl Reads {
+    /// What is read of a field, if anything is.
+    pub(crate) fn field(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::All => Some(&Self::All),
+            Self::Fields(fields) => fields.get(name),
+        }
+    }
+
+    /// Adds the field at the end of `path`.
+    fn add(&mut self, path: &[&str]) {
+        match (&mut *self, path) {
+            (Self::All, _) => {}
+            (_, []) => *self = Self::All,
+            (Self::Fields(fields), [field, rest @ ..]) => {
+                let none = || Self::Fields(BTreeMap::new());
+                let field = fields.entry((*field).to_owned()).or_insert_with(none);
+                field.add(rest);
+            }
+        }
+    }
 }
 
 /// Why an expression has no value: a fact that is missing, a type that does not fit.
@@ -117,11 +150,11 @@ impl Expression {
         } = &*self.0;
         let evaluated = catch_unwind(AssertUnwindSafe(|| {
             let mut context = Context::with_env(ENVIRONMENT.clone());
-            for name in variables {
+            for (name, reads) in variables {
                 let value = match *name {
-                    "subject" => facts::subject(known),
-                    "workspace" => facts::workspace(known),
-                    _ => facts::request(request, clock),
+                    "subject" => facts::subject(known, reads),
+                    "workspace" => facts::workspace(known, reads),
+                    _ => facts::request(request, clock, reads),
                 };
                 context.add_variable_from_value(*name, value);
             }
@@ -171,7 +204,7 @@ impl JsonSchema for Expression {
 /// What an expression speaks of, and how much it walks.
 #[derive(Default)]
 struct Check {
-    variables: BTreeSet<&'static str>,
+    variables: BTreeMap<&'static str, Reads>,
     depth: usize,
 }
 
@@ -195,6 +228,25 @@ fn is_nested_too_deep(text: &str) -> bool {
         }
     }
     false
+}
+
+/// A variable and the fields of fields that are selected of it, as in `subject.claims.plan`.
+fn path(expression: &IdedExpr) -> Option<(&str, Vec<&str>)> {
+    let mut fields = Vec::new();
+    let mut expression = &expression.expr;
+    loop {
+        match expression {
+            Expr::Select(select) => {
+                fields.push(select.field.as_str());
+                expression = &select.operand.expr;
+            }
+            Expr::Ident(name) => {
+                fields.reverse();
+                return Some((name, fields));
+            }
+            _ => return None,
+        }
+    }
 }
 
 impl Check {
@@ -221,8 +273,16 @@ impl Check {
     ) -> Result<(), String> {
         match &expression.expr {
             Expr::Unspecified | Expr::Literal(_) => Ok(()),
-            Expr::Ident(name) => self.variable(name, bound),
-            Expr::Select(select) => self.visit(&select.operand, bound, walks),
+            Expr::Ident(name) => self.variable(name, &[], bound),
+            Expr::Select(select) => {
+                let Some((variable, path)) = path(expression) else {
+                    return self.visit(&select.operand, bound, walks);
+                };
+                if self.depth + path.len() > MAX_DEPTH {
+                    return Err(TOO_DEEP.to_owned());
+                }
+                self.variable(variable, &path, bound)
+            }
             Expr::Call(call) => {
                 let target = call.target.as_deref();
                 let mut parts = target.into_iter().chain(&call.args);
@@ -272,13 +332,17 @@ impl Check {
         Ok(())
     }
 
-    fn variable(&mut self, name: &str, bound: &[&str]) -> Result<(), String> {
+    /// Notes that a variable, or what is at the end of a path of its fields, is read.
+    fn variable(&mut self, name: &str, path: &[&str], bound: &[&str]) -> Result<(), String> {
         if bound.contains(&name) {
             return Ok(());
         }
         match VARIABLES.iter().find(|variable| **variable == name) {
             Some(variable) => {
-                self.variables.insert(variable);
+                let reads = self.variables.entry(variable);
+                reads
+                    .or_insert_with(|| Reads::Fields(BTreeMap::new()))
+                    .add(path);
                 Ok(())
             }
             // Names of types are values, too: `type(x) == string`.

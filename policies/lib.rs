@@ -65,7 +65,6 @@ pub use denial::{Class, Denial};
 pub use expression::{
     Condition, EvaluationError, Expression, ExpressionPolicy, ExpressionSettings,
 };
-pub use facts::to_json as facts_to_json;
 pub use hold::{Hold, Permit, Settling};
 pub use limit::LimitState;
 pub use policy::{
@@ -73,7 +72,7 @@ pub use policy::{
 };
 pub use quota::{Counter, Quota, QuotaSettings, QuotaStore, Reservation, Reserving};
 pub use rate_limit::{RateLimit, RateLimitSettings};
-pub use remote::{Decider, Protocol, Remote, RemoteSettings};
+pub use remote::{Decider, Protocol, Question, Remote, RemoteSettings};
 pub use request::{
     Claims, Credentials, DeclaredFile, IdentityName, InvalidId, MAX_ID_BYTES, PolicyName,
     Presented, Purpose, RoutePath, StoreName, Subject, SubjectId, UploadRequest, WorkspaceId,

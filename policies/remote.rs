@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_spanned::Spanned;
 
 use crate::{
-    Clock, Deciding, Decision, Denial, Evaluating, Fault, Interval, Policy, SecretSource,
-    ServiceUrl, Verdict, facts, settings::OnFailure,
+    Clock, Deciding, Decision, Denial, Evaluating, Facts, Fault, Interval, Policy, SecretSource,
+    ServiceUrl, UploadRequest, Verdict, facts, settings::OnFailure,
 };
 
 /// Settings of `kind = "remote"`.
@@ -58,7 +58,32 @@ pub trait Decider: Send + Sync {
     /// # Errors
     ///
     /// Resolves to a [`Fault`] when it cannot be asked.
-    fn allows(&self, facts: serde_json::Value) -> LocalBoxFuture<'_, Result<bool, Fault>>;
+    fn allows<'a>(&'a self, question: Question<'a>) -> LocalBoxFuture<'a, Result<bool, Fault>>;
+}
+
+/// What a service is asked: the facts of a request.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// What the client asks for.
+    pub request: &'a UploadRequest,
+    /// What the policies before found out.
+    pub facts: &'a Facts,
+    /// What time it is.
+    pub clock: &'a dyn Clock,
+}
+
+impl Question<'_> {
+    /// The facts as JSON. A fact that is missing has no key.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        facts::to_json(self.request, self.facts, self.clock)
+    }
+
+    /// What makes it the same question as another one: every fact but the time, in bytes.
+    #[must_use]
+    pub fn identity(&self) -> Vec<u8> {
+        facts::without_time(self.request, self.facts)
+    }
 }
 
 /// Lets another service decide.
@@ -77,9 +102,13 @@ impl Remote {
 
 impl Policy for Remote {
     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
-        let facts = facts::to_json(evaluating.request, evaluating.facts, &*self.clock);
         Box::pin(async move {
-            let allows = self.decider.allows(facts).await?;
+            let question = Question {
+                request: evaluating.request,
+                facts: evaluating.facts,
+                clock: &*self.clock,
+            };
+            let allows = self.decider.allows(question).await?;
             Ok(Decision::from(if allows {
                 Verdict::Allow
             } else {

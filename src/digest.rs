@@ -16,3 +16,10 @@ pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> Digest {
     digest.copy_from_slice(context.finish().as_ref());
     digest
 }
+
+/// The digest of one text.
+pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(aws_lc_rs::digest::digest(&SHA256, bytes).as_ref());
+    digest
+}

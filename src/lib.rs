@@ -18,7 +18,7 @@ pub mod imgwire;
 pub mod in_flight;
 pub mod issue;
 pub mod keys;
-mod lookups;
+pub mod lookups;
 pub mod reload;
 pub mod request_id;
 pub mod routes;

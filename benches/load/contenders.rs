@@ -26,16 +26,19 @@ pub(crate) enum Contender {
     Gate,
     /// The gate with the full chain.
     GateWithQuota,
+    /// The gate with ten policies, three of which are expressions.
+    GateWithTenPolicies,
     /// The gate with the chain that keeps no quota, and tokens that an issuer's published keys verify.
     GateWithPublishedKeys,
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Bare,
         Self::Haproxy,
         Self::Gate,
         Self::GateWithQuota,
+        Self::GateWithTenPolicies,
         Self::GateWithPublishedKeys,
     ];
 
@@ -45,6 +48,7 @@ impl Contender {
             Self::Haproxy => "HAProxy, jwt_verify + stick table",
             Self::Gate => "gate: signed_in, workspace_member, rate_limit",
             Self::GateWithQuota => "gate: the same + durable quota",
+            Self::GateWithTenPolicies => "gate: ten policies, three of them expressions",
             Self::GateWithPublishedKeys => "gate: the same without quota, ES256 by JWKS",
         }
     }
@@ -85,6 +89,14 @@ impl Contender {
                     "algorithms = [\"ES256\"]\njwks_url = \"http://127.0.0.1:{upstream_port}/jwks\""
                 ),
                 "\"signed-in\", \"member\", \"burst\"",
+            ),
+            Self::GateWithTenPolicies => gate(
+                folder,
+                port,
+                upstream_port,
+                SHARED_SECRET,
+                "\"by-address\", \"signed-in\", \"not-suspended\", \"member\", \"paying\", \"by-route\", \
+                 \"by-workspace\", \"burst\", \"not-a-bot\", \"daily\"",
             ),
             Self::GateWithQuota => gate(
                 folder,
@@ -165,6 +177,30 @@ fn gate(folder: &Path, port: u16, upstream: u16, keys: &str, policies: &str) -> 
         [policies.burst]
         kind = "rate_limit"
         per = ["user"]
+        limit = 1000000
+        period = "1s"
+        [policies.not-suspended]
+        kind = "expression"
+        allow = "!has(subject.claims.suspended) || subject.claims.suspended == false"
+        [policies.paying]
+        kind = "expression"
+        allow = "has(subject.claims.plan) || size(subject.claims.workspaces) > 0"
+        [policies.not-a-bot]
+        kind = "expression"
+        allow = "!subject.id.startsWith('bot_') && request.route != ''"
+        [policies.by-address]
+        kind = "rate_limit"
+        per = ["ip"]
+        limit = 1000000
+        period = "1s"
+        [policies.by-route]
+        kind = "rate_limit"
+        per = ["route"]
+        limit = 1000000
+        period = "1s"
+        [policies.by-workspace]
+        kind = "rate_limit"
+        per = ["workspace"]
         limit = 1000000
         period = "1s"
         [policies.daily]

@@ -8,19 +8,19 @@ use actix_web::http::{
 };
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use policies::{Decider, Fault, PolicyName, Protocol, RemoteSettings};
+use policies::{Decider, Fault, PolicyName, Protocol, Question, RemoteSettings};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::{MAX_ANSWER_BYTES, authorization, fault};
 use crate::{
     answers::{Answer, Answers, ServiceFault},
-    digest::digest,
+    digest::digest_of,
     http_client::{Outbound, Outgoing},
 };
 
 /// Asks a service by POST.
-pub(crate) struct HttpDecider {
+pub struct HttpDecider {
     policy: PolicyName,
     url: String,
     protocol: Protocol,
@@ -31,7 +31,9 @@ pub(crate) struct HttpDecider {
 }
 
 impl HttpDecider {
-    pub(crate) fn new(
+    /// Asks as the settings of the policy say.
+    #[must_use]
+    pub fn new(
         policy: PolicyName,
         settings: &RemoteSettings,
         token: Option<&SecretString>,
@@ -55,8 +57,8 @@ impl HttpDecider {
         }
     }
 
-    async fn ask(&self, facts: Value) -> Answer<bool> {
-        let answer = self.decide(facts).await;
+    async fn ask(&self, question: Question<'_>) -> Answer<bool> {
+        let answer = self.decide(question.to_json()).await;
         let metrics = &self.outbound.metrics;
         metrics.policy_called(&self.policy, answer.is_ok());
         answer
@@ -92,22 +94,14 @@ impl HttpDecider {
             _ => Err(ServiceFault::Status(answer.status.as_u16())),
         }
     }
-
-    /// The facts without the time, which would make each request a question of its own.
-    fn question(facts: &Value) -> String {
-        let mut facts = facts.clone();
-        if let Some(request) = facts.get_mut("request").and_then(Value::as_object_mut) {
-            request.remove("time");
-        }
-        facts.to_string()
-    }
 }
 
 impl Decider for HttpDecider {
-    fn allows(&self, facts: Value) -> LocalBoxFuture<'_, Result<bool, Fault>> {
+    fn allows<'a>(&'a self, question: Question<'a>) -> LocalBoxFuture<'a, Result<bool, Fault>> {
         Box::pin(async move {
-            let asked = digest([Self::question(&facts).as_str()]);
-            let answer = self.answers.get(&asked, self.ask(facts)).await;
+            // Without the time, which would make each request a question of its own.
+            let asked = digest_of(&question.identity());
+            let answer = self.answers.get(&asked, self.ask(question)).await;
             answer.map_err(fault)
         })
     }

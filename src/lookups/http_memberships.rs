@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Asks the app by GET.
-pub(crate) struct HttpMemberships {
+pub struct HttpMemberships {
     policy: PolicyName,
     url: UrlTemplate,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -33,7 +33,9 @@ pub(crate) struct HttpMemberships {
 }
 
 impl HttpMemberships {
-    pub(crate) fn new(
+    /// Asks as the settings of the policy say.
+    #[must_use]
+    pub fn new(
         policy: PolicyName,
         url: &UrlTemplate,
         settings: &WorkspaceMemberSettings,

@@ -8,7 +8,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use policies::Fault;
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub(crate) use self::{
+pub use self::{
     decider::HttpDecider, http_memberships::HttpMemberships, sql_memberships::SqlMemberships,
 };
 use crate::answers::ServiceFault;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Asks by a query.
-pub(crate) struct SqlMemberships {
+pub struct SqlMemberships {
     policy: PolicyName,
     store: StoreName,
     database: Arc<dyn MemberDatabase>,
@@ -28,7 +28,9 @@ pub(crate) struct SqlMemberships {
 }
 
 impl SqlMemberships {
-    pub(crate) fn new(
+    /// Asks a database as the settings of the policy say.
+    #[must_use]
+    pub fn new(
         policy: PolicyName,
         store: StoreName,
         database: Arc<dyn MemberDatabase>,

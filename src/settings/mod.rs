@@ -92,7 +92,7 @@ impl Fixed {
     ];
 
     fn new(mut document: toml::Table) -> Self {
-        document.retain(|section, _| Self::SECTIONS.iter().any(|fixed| section == *fixed));
+        document.retain(|section, _| Self::SECTIONS.contains(&section));
         Self(document)
     }
 

@@ -24,9 +24,12 @@ pub(crate) struct Service {
 #[derive(Default)]
 struct State {
     replies: Mutex<HashMap<String, Reply>>,
-    deciders: Mutex<HashMap<String, fn(&Value) -> Value>>,
+    deciders: Mutex<HashMap<String, Decide>>,
     seen: Mutex<Vec<Seen>>,
 }
+
+/// What it answers to a body.
+type Decide = fn(&Value) -> Value;
 
 /// What it answers under a path.
 #[derive(Clone)]
@@ -113,7 +116,7 @@ impl Service {
     }
 
     /// Answers under `path` with what `decide` says to a body.
-    pub(crate) fn decide(&self, path: &str, decide: fn(&Value) -> Value) {
+    pub(crate) fn decide(&self, path: &str, decide: Decide) {
         let mut deciders = self.state.deciders.lock().unwrap();
         deciders.insert(path.to_owned(), decide);
     }

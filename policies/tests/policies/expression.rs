@@ -71,6 +71,16 @@ fn expressions_see_the_facts() {
         "!has(request.file.mime_type) && has(request.file.size)",
         "subject.claims.groups.exists(group, group == 'a')",
         "type(subject.claims.plan) == string",
+        // A fact as a whole, beside some of its parts.
+        "size(subject.claims) == 8 && subject.claims.plan == 'pro'",
+        "subject.claims['plan'] == 'pro' && subject['id'] == 'user_1'",
+        "subject.claims.org == {'name': 'acme'} && subject.claims.org.name == 'acme'",
+        "subject.claims.exists(claim, claim == 'groups')",
+        "'role' in workspace && !('mime_type' in request.file) && 'time' in request",
+        "size(subject) == 3 && has(subject.claims)",
+        "[subject.claims].exists(claims, claims.plan == 'pro')",
+        "['x'].all(subject, subject == 'x')",
+        "[{'claims': {'plan': 'x'}}].all(subject, subject.claims.plan == 'x')",
     ] {
         assert_eq!(value(text, &claims), Ok(true), "{text}");
     }
