@@ -59,7 +59,7 @@ impl Per {
     /// part that the request lacks is empty, which no real one is.
     #[must_use]
     pub fn key(&self, request: &UploadRequest, facts: &Facts) -> String {
-        let mut key = String::new();
+        let mut key = String::with_capacity(32);
         for (index, dimension) in self.0.iter().enumerate() {
             if index > 0 {
                 key.push('/');
@@ -88,11 +88,17 @@ impl Per {
 }
 
 fn push_escaped(key: &mut String, part: Option<&str>) {
-    for character in part.unwrap_or_default().chars() {
-        match character {
-            '%' => key.push_str("%25"),
-            '/' => key.push_str("%2F"),
-            other => key.push(other),
+    for piece in part.unwrap_or_default().split_inclusive(['%', '/']) {
+        match piece.as_bytes() {
+            [.., b'%'] => {
+                key.push_str(piece);
+                key.push_str("25");
+            }
+            [plain @ .., b'/'] => {
+                key.push_str(&piece[..plain.len()]);
+                key.push_str("%2F");
+            }
+            _ => key.push_str(piece),
         }
     }
 }

@@ -149,15 +149,9 @@ impl Expression {
             program, variables, ..
         } = &*self.0;
         let evaluated = catch_unwind(AssertUnwindSafe(|| {
+            let facts = facts::Resolver::new(request, known, clock, variables);
             let mut context = Context::with_env(ENVIRONMENT.clone());
-            for (name, reads) in variables {
-                let value = match *name {
-                    "subject" => facts::subject(known, reads),
-                    "workspace" => facts::workspace(known, reads),
-                    _ => facts::request(request, clock, reads),
-                };
-                context.add_variable_from_value(*name, value);
-            }
+            context.set_variable_resolver(&facts);
             program.execute(&context)
         }));
         match evaluated {

@@ -1,11 +1,22 @@
 //! The facts of a request, as expressions and remote policies see them.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
-use cel::Value;
+use cel::{
+    Value,
+    common::{types::CelString, value::CowVal},
+    context::VariableResolver,
+};
 use serde_json::{Map, json};
 
-use crate::{Clock, Facts, UploadRequest, expression::Reads};
+use crate::{
+    Clock, DeclaredFile, Facts, Membership, Purpose, RoutePath, Subject, UploadRequest,
+    expression::Reads,
+};
 
 /// The facts as JSON: what a remote policy is told. A fact that is missing has no key.
 pub(crate) fn to_json(
@@ -89,79 +100,147 @@ pub(crate) fn without_time(request: &UploadRequest, known: &Facts) -> Vec<u8> {
     bytes
 }
 
-/// `subject` in CEL, as far as it is read.
-pub(crate) fn subject(known: &Facts, reads: &Reads) -> Value {
-    let Some(subject) = &known.subject else {
-        return map([]);
-    };
-    let mut fields = Vec::with_capacity(3);
-    if reads.field("id").is_some() {
-        fields.push(("id", text(subject.id.as_str())));
-    }
-    if reads.field("identity").is_some() {
-        fields.push(("identity", text(subject.identity.as_str())));
-    }
-    if let Some(reads) = reads.field("claims") {
-        fields.push(("claims", claims(&subject.claims, reads)));
-    }
-    map(fields)
+/// The facts in CEL, by name: each is made when an expression asks for it.
+pub(crate) struct Resolver<'a> {
+    subject: Option<&'a Subject>,
+    membership: Option<&'a Membership>,
+    route: &'a RoutePath,
+    ip: IpAddr,
+    purpose: Option<&'a Purpose>,
+    file: Option<&'a DeclaredFile>,
+    clock: &'a dyn Clock,
+    reads: &'a BTreeMap<&'static str, Reads>,
 }
 
-fn claims(all: &Map<String, serde_json::Value>, reads: &Reads) -> Value {
-    match reads {
-        Reads::All => object(all),
-        Reads::Fields(fields) => map(fields.keys().filter_map(|name| {
-            let claim = all.get(name)?;
-            Some((name.as_str(), from_json(claim)))
-        })),
+impl VariableResolver for Resolver<'_> {
+    /// `name` is a variable, or a variable with fields of fields, as in `subject.claims.plan`. What has no name of
+    /// its own is selected of what has.
+    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
+        match name {
+            "subject" => owned(self.subject()),
+            "workspace" => owned(self.workspace()),
+            "request" => owned(self.request()),
+            "subject.id" => Some(borrowed(self.subject?.id.as_str())),
+            "subject.identity" => Some(borrowed(self.subject?.identity.as_str())),
+            "subject.claims" => owned(self.claims(self.subject?)),
+            "workspace.id" => Some(borrowed(self.membership?.workspace.as_str())),
+            "workspace.role" => Some(borrowed(self.membership?.role.as_ref()?)),
+            "request.route" => Some(borrowed(self.route.as_str())),
+            "request.purpose" => Some(borrowed(self.purpose?.as_str())),
+            "request.time" => owned(self.time()?),
+            _ => match self
+                .subject?
+                .claims
+                .get(name.strip_prefix("subject.claims.")?)?
+            {
+                // A dot in it is a field of a field.
+                _ if name.matches('.').count() > 2 => None,
+                serde_json::Value::String(claim) => Some(borrowed(claim)),
+                claim => owned(from_json(claim)),
+            },
+        }
     }
 }
 
-/// `workspace` in CEL, as far as it is read.
-pub(crate) fn workspace(known: &Facts, reads: &Reads) -> Value {
-    let Some(membership) = &known.membership else {
-        return map([]);
-    };
-    let mut fields = Vec::with_capacity(2);
-    if reads.field("id").is_some() {
-        fields.push(("id", text(membership.workspace.as_str())));
-    }
-    let role = membership.role.as_ref();
-    let role = role.filter(|_| reads.field("role").is_some());
-    fields.extend(role.map(|role| ("role", text(role))));
-    map(fields)
+fn borrowed(text: &str) -> CowVal<'_, '_> {
+    CowVal::owned(CelString::from(text))
 }
 
-/// `request` in CEL, as far as it is read.
-pub(crate) fn request(request: &UploadRequest, clock: &dyn Clock, reads: &Reads) -> Value {
-    let mut fields = Vec::with_capacity(5);
-    if reads.field("route").is_some() {
-        fields.push(("route", text(request.route.as_str())));
+fn owned<'b>(value: Value) -> Option<CowVal<'b, 'b>> {
+    value.try_into().ok().map(CowVal::Owned)
+}
+
+impl<'a> Resolver<'a> {
+    pub(crate) fn new(
+        request: &'a UploadRequest,
+        known: &'a Facts,
+        clock: &'a dyn Clock,
+        reads: &'a BTreeMap<&'static str, Reads>,
+    ) -> Self {
+        Self {
+            subject: known.subject.as_deref(),
+            membership: known.membership.as_ref(),
+            route: &request.route,
+            ip: request.ip,
+            purpose: request.purpose.as_ref(),
+            file: request.file.as_ref(),
+            clock,
+            reads,
+        }
     }
-    if reads.field("ip").is_some() {
-        fields.push(("ip", text(&request.ip.to_string())));
+
+    fn subject(&self) -> Value {
+        let Some(subject) = self.subject else {
+            return map([]);
+        };
+        map([
+            ("id", text(subject.id.as_str())),
+            ("identity", text(subject.identity.as_str())),
+            ("claims", self.claims(subject)),
+        ])
     }
-    if reads.field("time").is_some() {
-        let now = clock.now();
-        let time = chrono::DateTime::from_timestamp(
-            now.as_second(),
-            now.subsec_nanosecond().try_into().unwrap_or_default(),
+
+    /// The claims that the expression reads.
+    fn claims(&self, subject: &Subject) -> Value {
+        let reads = self.reads.get("subject");
+        match reads.and_then(|reads| reads.field("claims")) {
+            Some(Reads::Fields(fields)) => map(fields.keys().filter_map(|name| {
+                let claim = subject.claims.get(name)?;
+                Some((name.as_str(), from_json(claim)))
+            })),
+            Some(Reads::All) => object(&subject.claims),
+            None => map([]),
+        }
+    }
+
+    fn workspace(&self) -> Value {
+        let Some(membership) = self.membership else {
+            return map([]);
+        };
+        let role = membership.role.as_ref();
+        let id = ("id", text(membership.workspace.as_str()));
+        map([id]
+            .into_iter()
+            .chain(role.map(|role| ("role", text(role)))))
+    }
+
+    fn request(&self) -> Value {
+        let reads = |field| {
+            let reads = self.reads.get("request");
+            reads.is_some_and(|reads| reads.field(field).is_some())
+        };
+        let mut fields = Vec::with_capacity(5);
+        if reads("route") {
+            fields.push(("route", text(self.route.as_str())));
+        }
+        if reads("ip") {
+            fields.push(("ip", text(&self.ip.to_string())));
+        }
+        if reads("time") {
+            fields.extend(self.time().map(|time| ("time", time)));
+        }
+        fields.extend(
+            self.purpose
+                .map(|purpose| ("purpose", text(purpose.as_str()))),
         );
-        fields.extend(time.map(|time| ("time", Value::Timestamp(time.fixed_offset()))));
+        if let Some(file) = self.file {
+            let mut declared = Vec::new();
+            declared.extend(file.name.as_ref().map(|name| ("name", text(name))));
+            let mime_type = file.mime_type.as_ref();
+            declared.extend(mime_type.map(|mime_type| ("mime_type", text(mime_type))));
+            let size = file.size.and_then(|size| i64::try_from(size).ok());
+            declared.extend(size.map(|size| ("size", Value::Int(size))));
+            fields.push(("file", map(declared)));
+        }
+        map(fields)
     }
-    if let Some(purpose) = &request.purpose {
-        fields.push(("purpose", text(purpose.as_str())));
+
+    fn time(&self) -> Option<Value> {
+        let now = self.clock.now();
+        let nanoseconds = now.subsec_nanosecond().try_into().unwrap_or_default();
+        let time = chrono::DateTime::from_timestamp(now.as_second(), nanoseconds)?;
+        Some(Value::Timestamp(time.fixed_offset()))
     }
-    if let Some(file) = &request.file {
-        let mut declared = Vec::with_capacity(3);
-        declared.extend(file.name.as_ref().map(|name| ("name", text(name))));
-        let mime_type = file.mime_type.as_ref();
-        declared.extend(mime_type.map(|mime_type| ("mime_type", text(mime_type))));
-        let size = file.size.and_then(|size| i64::try_from(size).ok());
-        declared.extend(size.map(|size| ("size", Value::Int(size))));
-        fields.push(("file", map(declared)));
-    }
-    map(fields)
 }
 
 fn text(text: &str) -> Value {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -47,6 +48,29 @@ pub(crate) struct Probe {
 #[derive(Clone)]
 pub(crate) struct BoundedState(Arc<Cells>);
 
+/// Cells by the hash of their key, which is not hashed again.
+type CellMap = HashMap<u64, Nanos, BuildHasherDefault<IsHash>>;
+
+/// Takes what is a hash already.
+#[derive(Default)]
+struct IsHash(u64);
+
+impl Hasher for IsHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
 struct Cells {
     clock: Arc<dyn Clock>,
     shards: [Mutex<Shard>; SHARDS],
@@ -57,8 +81,8 @@ struct Cells {
 }
 
 struct Shard {
-    young: HashMap<u64, Nanos>,
-    old: HashMap<u64, Nanos>,
+    young: CellMap,
+    old: CellMap,
     rotated: Duration,
 }
 
@@ -70,8 +94,8 @@ impl BoundedState {
             clock,
             shards: std::array::from_fn(|_| {
                 Mutex::new(Shard {
-                    young: HashMap::new(),
-                    old: HashMap::new(),
+                    young: CellMap::default(),
+                    old: CellMap::default(),
                     rotated,
                 })
             }),
@@ -100,8 +124,8 @@ impl BoundedState {
 
 impl Cells {
     fn shard(&self, cell: u64) -> MutexGuard<'_, Shard> {
-        // The high bits; the map inside uses others.
-        let index = (cell >> 60) as usize % SHARDS;
+        // Bits in the middle; the map inside uses the lowest and the highest.
+        let index = (cell >> 40) as usize % SHARDS;
         let mut shard = lock(&self.shards[index]);
         self.rotate(&mut shard);
         shard

@@ -1,6 +1,12 @@
 //! The facts of a request, parsed at the edge; no HTTP types.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::IpAddr,
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures_util::future::LocalBoxFuture;
 use jiff::Timestamp;
@@ -91,7 +97,7 @@ pub enum InvalidId {
 /// The longest identifier that a client may send, in bytes.
 pub const MAX_ID_BYTES: usize = 255;
 
-fn checked(text: &str) -> Result<Arc<str>, InvalidId> {
+fn check(text: &str) -> Result<(), InvalidId> {
     if text.is_empty() {
         Err(InvalidId::Empty)
     } else if text.len() > MAX_ID_BYTES {
@@ -99,16 +105,48 @@ fn checked(text: &str) -> Result<Arc<str>, InvalidId> {
     } else if text.chars().any(char::is_control) {
         Err(InvalidId::ControlCharacter)
     } else {
-        Ok(text.into())
+        Ok(())
+    }
+}
+
+/// The one copy of a name of the config, which lives as long as the process: workers that share a name then count no
+/// references to it. Names come from the config alone, so there are few.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+struct Interned(&'static str);
+
+impl From<&str> for Interned {
+    fn from(text: &str) -> Self {
+        static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = names.get(text) {
+            return Self(name);
+        }
+        let name: &'static str = Box::leak(text.into());
+        names.insert(name);
+        Self(name)
+    }
+}
+
+impl Deref for Interned {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.0
+    }
+}
+
+impl fmt::Debug for Interned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.0, f)
     }
 }
 
 macro_rules! text_newtype {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $text:ty) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String")]
-        pub struct $name(Arc<str>);
+        pub struct $name($text);
 
         impl $name {
             /// Takes a text of 1 to 255 bytes without control characters.
@@ -117,7 +155,8 @@ macro_rules! text_newtype {
             ///
             /// [`InvalidId`] says what is wrong with any other.
             pub fn parse(text: &str) -> Result<Self, InvalidId> {
-                checked(text).map(Self)
+                check(text)?;
+                Ok(Self(text.into()))
             }
 
             /// The text.
@@ -137,7 +176,7 @@ macro_rules! text_newtype {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
 
@@ -159,29 +198,29 @@ macro_rules! text_newtype {
 
 text_newtype!(
     /// Who someone is, unique within the app: `sub` of RFC 7519.
-    SubjectId
+    SubjectId, Arc<str>
 );
 text_newtype!(
     /// A workspace of the app.
-    WorkspaceId
+    WorkspaceId, Arc<str>
 );
 text_newtype!(
     /// What an upload is for, for example `avatar`.
-    Purpose
+    Purpose, Arc<str>
 );
 text_newtype!(
     /// The name of `[identities.<name>]`.
-    IdentityName
+    IdentityName, Arc<str>
 );
 text_newtype!(
     /// The name of `[policies.<name>]`; counters live per policy name.
-    PolicyName
+    PolicyName, Interned
 );
 text_newtype!(
     /// The name of `[stores.<name>]`.
-    StoreName
+    StoreName, Arc<str>
 );
 text_newtype!(
     /// The path of a `[[routes]]` entry.
-    RoutePath
+    RoutePath, Interned
 );

@@ -21,7 +21,7 @@ use crate::{
 pub struct DescribedRequest {
     /// The path of a route; left out: the first one.
     #[serde(default)]
-    pub route: Option<RoutePath>,
+    pub route: Option<String>,
     /// Who asks, believed as it stands; left out, as `token` is: nobody.
     #[serde(default)]
     pub subject: Option<DescribedSubject>,
@@ -124,11 +124,9 @@ pub async fn explain(
     let rules = gate.rules.load_full();
     let route = match &described.route {
         None => rules.routes.first(),
-        Some(path) => rules.route(path.as_str()),
+        Some(path) => rules.route(path),
     };
-    let wanted = described.route.as_ref();
-    let route =
-        route.ok_or_else(|| UnknownRoute(wanted.map_or_else(String::new, ToString::to_string)))?;
+    let route = route.ok_or_else(|| UnknownRoute(described.route.clone().unwrap_or_default()))?;
     let request = upload_request(route, described);
     let mut trace = Trace::new(&*gate.clock);
     let evaluation = route.chain.explain(&request, &mut trace).await;

@@ -95,7 +95,7 @@ impl Contender {
                 port,
                 upstream_port,
                 SHARED_SECRET,
-                "\"by-address\", \"signed-in\", \"not-suspended\", \"member\", \"paying\", \"by-route\", \
+                "\"by-address\", \"signed-in\", \"not-suspended\", \"member\", \"paying\", \"pictures\", \
                  \"by-workspace\", \"burst\", \"not-a-bot\", \"daily\"",
             ),
             Self::GateWithQuota => gate(
@@ -193,11 +193,10 @@ fn gate(folder: &Path, port: u16, upstream: u16, keys: &str, policies: &str) -> 
         per = ["ip"]
         limit = 1000000
         period = "1s"
-        [policies.by-route]
-        kind = "rate_limit"
-        per = ["route"]
-        limit = 1000000
-        period = "1s"
+        [policies.pictures]
+        kind = "upload_intent"
+        mime_types = ["image/png"]
+        when = "has(request.file)"
         [policies.by-workspace]
         kind = "rate_limit"
         per = ["workspace"]
