@@ -16,8 +16,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
-    Clock, Deciding, Decision, Denial, Evaluating, Facts, Policy, UploadRequest, Verdict, facts,
-    settings::OnFailure,
+    Clock, Deciding, Decision, Denial, Evaluating, Facts, Policy, UploadRequest, Verdict,
+    resolver::Resolver, settings::OnFailure,
 };
 
 /// The longest expression, in bytes.
@@ -149,7 +149,7 @@ impl Expression {
             program, variables, ..
         } = &*self.0;
         let evaluated = catch_unwind(AssertUnwindSafe(|| {
-            let facts = facts::Resolver::new(request, known, clock, variables);
+            let facts = Resolver::new(request, known, clock, variables);
             let mut context = Context::with_env(ENVIRONMENT.clone());
             context.set_variable_resolver(&facts);
             program.execute(&context)

@@ -49,6 +49,7 @@ mod rate_limit;
 mod rate_limit_state;
 mod remote;
 mod request;
+mod resolver;
 mod secret_source;
 pub mod settings;
 mod signed_in;
