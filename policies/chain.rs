@@ -192,7 +192,7 @@ impl Chain {
         mut trace: Option<&mut Trace<'_>>,
     ) -> Evaluation {
         let mut facts = Facts::default();
-        let mut limits = Vec::new();
+        let mut limits = Vec::with_capacity(self.links.len());
         let mut overlooked = Vec::new();
         let mut held = Vec::new();
 

@@ -37,6 +37,10 @@ const VARIABLES: [&str; 3] = ["request", "subject", "workspace"];
 
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
+/// What every evaluation is an inner scope of: nothing is made, and no reference counted, for each.
+static ROOT: LazyLock<Context<'static, 'static>> =
+    LazyLock::new(|| Context::with_env(ENVIRONMENT.clone()));
+
 /// Settings of `kind = "expression"`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -150,7 +154,8 @@ impl Expression {
         } = &*self.0;
         let evaluated = catch_unwind(AssertUnwindSafe(|| {
             let facts = Resolver::new(request, known, clock, variables);
-            let mut context = Context::with_env(ENVIRONMENT.clone());
+            let root: &Context<'_, '_> = &ROOT;
+            let mut context = root.new_inner_scope();
             context.set_variable_resolver(&facts);
             program.execute(&context)
         }));

@@ -101,6 +101,21 @@ fn compare(contenders: &[Contender], load: &Load, folder: &Path) {
             running.drive(load, 1).failed,
         );
     }
+    print_what_ten_keep(contenders, &rounds);
+}
+
+/// How much of the throughput with four policies is left with ten: the median of the rounds.
+fn print_what_ten_keep(contenders: &[Contender], rounds: &[Vec<Measurement>]) {
+    let place = |wanted| contenders.iter().position(|contender| *contender == wanted);
+    let (four, ten) = (
+        place(Contender::GateWithQuota),
+        place(Contender::GateWithTenPolicies),
+    );
+    if let (Some(four), Some(ten)) = (four, ten) {
+        let kept = |round: &Vec<Measurement>| round[ten].per_second / round[four].per_second;
+        let kept = measure::median(rounds.iter().map(kept));
+        println!("\nten policies keep {kept:.2} of the throughput of four");
+    }
 }
 
 /// Measures what a flood of tokens with unknown keys does to everyone else: beside what the same flood does

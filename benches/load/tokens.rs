@@ -67,6 +67,7 @@ end
             "iss": "https://app.example.com",
             "exp": 4_000_000_000_u64,
             "workspaces": [format!("ws_{}", number % 50)],
+            "plan": "pro",
         });
         let (header, key) = match self {
             Self::Shared => (
