@@ -17,7 +17,8 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
     Clock, Deciding, Decision, Denial, Evaluating, Facts, Policy, UploadRequest, Verdict,
-    resolver::Resolver, settings::OnFailure,
+    resolver::{self, Resolver},
+    settings::OnFailure,
 };
 
 /// The longest expression, in bytes.
@@ -338,6 +339,7 @@ impl Check {
         }
         match VARIABLES.iter().find(|variable| **variable == name) {
             Some(variable) => {
+                resolver::check_path(variable, path)?;
                 let reads = self.variables.entry(variable);
                 reads
                     .or_insert_with(|| Reads::Fields(BTreeMap::new()))

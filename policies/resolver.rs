@@ -51,17 +51,72 @@ enum Field<'a> {
     Value(CowVal<'a, 'a>),
 }
 
+impl Place {
+    /// What a variable holds.
+    fn of(variable: &str) -> Option<Self> {
+        match variable {
+            "subject" => Some(Self::Subject),
+            "workspace" => Some(Self::Workspace),
+            "request" => Some(Self::Request),
+            _ => None,
+        }
+    }
+
+    /// The fields that it may have, and the places among them; a token may have any claim.
+    fn fields(self) -> Option<&'static [(&'static str, Option<Self>)]> {
+        match self {
+            Self::Subject => Some(&[
+                ("id", None),
+                ("identity", None),
+                ("claims", Some(Self::Claims)),
+            ]),
+            Self::Claims => None,
+            Self::Workspace => Some(&[("id", None), ("role", None)]),
+            Self::Request => Some(&[
+                ("purpose", None),
+                ("route", None),
+                ("ip", None),
+                ("time", None),
+                ("file", Some(Self::File)),
+            ]),
+            Self::File => Some(&[("name", None), ("mime_type", None), ("size", None)]),
+        }
+    }
+}
+
+/// Whether there may be such fields of fields of a variable.
+///
+/// # Errors
+///
+/// Which one there never is.
+pub(crate) fn check_path(variable: &str, path: &[&str]) -> Result<(), String> {
+    let mut place = Place::of(variable);
+    let mut so_far = variable.to_owned();
+    for name in path {
+        let Some(fields) = place.map(Place::fields) else {
+            return Err(format!("`{so_far}` has no fields, and so no `{name}`"));
+        };
+        let Some(fields) = fields else {
+            return Ok(());
+        };
+        let Some((_, inner)) = fields.iter().find(|(field, _)| field == name) else {
+            let known: Vec<_> = fields.iter().map(|(field, _)| *field).collect();
+            let known = known.join("`, `");
+            return Err(format!("`{so_far}` has no `{name}`; it has `{known}`"));
+        };
+        so_far.push('.');
+        so_far.push_str(name);
+        place = *inner;
+    }
+    Ok(())
+}
+
 impl VariableResolver for Resolver<'_> {
     /// `name` is a variable, or a variable with fields of fields, as in `subject.claims.plan`. What has no name of
     /// its own is selected of what has.
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
         let mut names = name.split('.');
-        let mut place = match names.next()? {
-            "subject" => Place::Subject,
-            "workspace" => Place::Workspace,
-            "request" => Place::Request,
-            _ => return None,
-        };
+        let mut place = Place::of(names.next()?)?;
         while let Some(name) = names.next() {
             match self.field(place, name)? {
                 Field::Place(inner) => place = inner,

@@ -190,6 +190,25 @@ async fn a_file_that_is_locked_or_gone_is_a_fault_until_it_is_back() {
 }
 
 #[actix_web::test]
+async fn a_query_that_does_not_end_is_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = sqlite(folder.path(), MEMBERS);
+    let endless = format!(
+        "with recursive n(i) as (select 1 union all select i + 1 from n)
+         {QUERY} and (select count(*) from n) > 0"
+    );
+    let mut gate = asking(&url, &endless, "").start().await;
+    let began = Instant::now();
+    let answer = ask_for(&gate, "user_1", "ws_1").await;
+    answer.assert_error(500, "internal");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    // A worker ends when nothing of its own runs any more.
+    gate.begin_stop();
+    let stopped = tokio::time::timeout(Duration::from_secs(20), gate.stopped());
+    stopped.await.expect("the gate ends");
+}
+
+#[actix_web::test]
 async fn a_postgresql_knows_its_members() {
     let Some(postgres) = Postgres::here() else {
         return;

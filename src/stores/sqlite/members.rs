@@ -8,7 +8,8 @@ use std::{
 
 use actix_web::web;
 use futures_util::future::LocalBoxFuture;
-use rusqlite::{Connection, OpenFlags, types::ValueRef};
+use rusqlite::{Connection, InterruptHandle, OpenFlags, types::ValueRef};
+use tokio::sync::oneshot;
 
 use crate::stores::members::{Health, MAX_ROWS, MemberDatabase, QueryError};
 
@@ -52,11 +53,18 @@ impl MemberDatabase for SqliteMembers {
             self.health.check()?;
             let file = self.file.clone();
             let question = [query, user, workspace].map(str::to_owned);
-            let asking = web::block(move || file.ask(&question));
+            let (begun, mut running) = oneshot::channel();
+            let asking = web::block(move || file.ask(&question, begun));
             let answer = match tokio::time::timeout(self.file.timeout, asking).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(error)) => Err(QueryError::Down(error.to_string())),
-                Err(_) => Err(QueryError::Timeout),
+                Err(_) => {
+                    // Nobody waits for it any more, so its thread is set free.
+                    if let Ok(query) = running.try_recv() {
+                        query.interrupt();
+                    }
+                    Err(QueryError::Timeout)
+                }
             };
             if let Err(QueryError::Down(_) | QueryError::Timeout) = answer {
                 let file = self.file.clone();
@@ -75,11 +83,15 @@ impl MemberDatabase for SqliteMembers {
 }
 
 impl File {
+    /// Asks, and hands out what ends the query.
     fn ask(
         &self,
         [query, user, workspace]: &[String; 3],
+        begun: oneshot::Sender<InterruptHandle>,
     ) -> Result<Vec<Option<String>>, QueryError> {
         let connection = self.connection()?;
+        // Whoever asked may have given up.
+        let _ = begun.send(connection.get_interrupt_handle());
         let answer = select(&connection, query, user, workspace);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE {
