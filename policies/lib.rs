@@ -17,6 +17,8 @@
 //! 2. Give it a variant in [`settings::Kind`], which builds it from its settings.
 //! 3. If it refuses for a reason of its own, add the reason to [`Denial`].
 //!
+//! A kind that only one app wants needs none of this: `docs/own-policies.md` registers it beside these.
+//!
 //! ```
 //! use policies::{Decision, Deciding, Denial, Evaluating, Policy, Verdict};
 //!

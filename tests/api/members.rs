@@ -112,6 +112,20 @@ async fn is_asked_once(url: &str) {
     }
 }
 
+/// A database that is known to be down is named, and nobody waits for it.
+async fn is_down_without_a_wait(gate: &TestApp) {
+    let began = Instant::now();
+    for _ in 0..20 {
+        let answer = ask_for(gate, "user_1", "ws_1").await;
+        answer.assert_error(500, "internal");
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let readiness = gate.manage("/readyz").await;
+    assert_eq!(readiness.status, 503);
+    assert_eq!(readiness.json["failing"], json!(["stores.app"]));
+}
+
 fn sqlite(folder: &Path, sql: &str) -> String {
     let path = folder.join("app.db");
     let database = rusqlite::Connection::open(&path).unwrap();
@@ -160,21 +174,7 @@ async fn a_file_that_is_locked_or_gone_is_a_fault_until_it_is_back() {
     ask_for(&gate, "user_1", "ws_1")
         .await
         .assert_error(500, "internal");
-    // It is known to be down now, and nobody waits for it.
-    let began = Instant::now();
-    for _ in 0..20 {
-        ask_for(&gate, "user_1", "ws_1")
-            .await
-            .assert_error(500, "internal");
-    }
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
-    let readiness = gate.manage("/readyz").await;
-    assert_eq!(readiness.status, 503);
-    assert_eq!(readiness.json["failing"], json!(["stores.app"]));
+    is_down_without_a_wait(&gate).await;
     locker.execute_batch("ROLLBACK").unwrap();
     eventually("the file", async || {
         ask_for(&gate, "user_1", "ws_1").await.status == 200
@@ -268,21 +268,7 @@ async fn a_postgresql_knows_its_members() {
     ask_for(&gate, "user_1", "ws_1")
         .await
         .assert_error(500, "internal");
-    let began = Instant::now();
-    for _ in 0..20 {
-        ask_for(&gate, "user_1", "ws_1")
-            .await
-            .assert_error(500, "internal");
-    }
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
-    assert_eq!(
-        gate.manage("/readyz").await.json["failing"],
-        json!(["stores.app"])
-    );
+    is_down_without_a_wait(&gate).await;
     postgres.come_up().await;
     eventually("the server", async || {
         ask_for(&gate, "user_1", "ws_1").await.status == 200
