@@ -10,7 +10,7 @@ use actix_web::{
 };
 use aws_lc_rs::{constant_time, digest};
 use jiff::Timestamp;
-use policies::{Denial, Fault, Policy};
+use policies::{Counted, Denial, Fault};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -132,14 +132,10 @@ async fn quota(
     key: web::Query<Key>,
     management: web::Data<Management>,
 ) -> HttpResponse {
-    let named = match named(&request, &management, &policy) {
-        Ok(named) => named,
-        Err(error) => return refuse(&request, &error),
-    };
-    let Some(counted) = named.counted() else {
-        return refuse(&request, &ApiError::NotFound);
-    };
-    match counted.used(&key.key).await {
+    let used = with_counters(&request, &management, &policy, async |counted| {
+        counted.used(&key.key).await
+    });
+    match used.await {
         Ok((used, window)) => HttpResponse::Ok().json(Used {
             policy: &policy,
             key: &key.key,
@@ -147,7 +143,7 @@ async fn quota(
             window_start: window.start,
             resets_at: window.end,
         }),
-        Err(fault) => failed(&request, &policy, &fault),
+        Err(refusal) => refusal,
     }
 }
 
@@ -157,14 +153,10 @@ async fn give_back(
     key: web::Query<Key>,
     management: web::Data<Management>,
 ) -> HttpResponse {
-    let named = match named(&request, &management, &policy) {
-        Ok(named) => named,
-        Err(error) => return refuse(&request, &error),
-    };
-    let Some(counted) = named.counted() else {
-        return refuse(&request, &ApiError::NotFound);
-    };
-    match counted.give_back(&key.key).await {
+    let given_back = with_counters(&request, &management, &policy, async |counted| {
+        counted.give_back(&key.key).await
+    });
+    match given_back.await {
         Ok(()) => {
             let id = RequestId::of(&request);
             tracing::info!(
@@ -175,23 +167,25 @@ async fn give_back(
             );
             HttpResponse::NoContent().finish()
         }
-        Err(fault) => failed(&request, &policy, &fault),
+        Err(refusal) => refusal,
     }
 }
 
-/// The policy of this name, for one who may see its counters.
-fn named(
+/// Does something with the counters of a policy of this name, for one who may.
+async fn with_counters<T>(
     request: &HttpRequest,
     management: &Management,
     name: &str,
-) -> Result<Arc<dyn Policy>, ApiError> {
-    admitted(request, management)?;
-    let rules = management.gate.rules.load();
+    act: impl AsyncFnOnce(&dyn Counted) -> Result<T, Fault>,
+) -> Result<T, HttpResponse> {
+    admitted(request, management).map_err(|error| refuse(request, &error))?;
+    let rules = management.gate.rules.load_full();
     let mut policies = rules.policies.iter();
     let policy = policies.find(|(other, _)| other.as_str() == name);
-    policy
-        .map(|(_, policy)| policy.clone())
-        .ok_or(ApiError::NotFound)
+    let counted = policy.and_then(|(_, policy)| policy.counted());
+    let counted = counted.ok_or_else(|| refuse(request, &ApiError::NotFound))?;
+    let done = act(counted).await;
+    done.map_err(|fault| failed(request, name, &fault))
 }
 
 fn failed(request: &HttpRequest, policy: &str, fault: &Fault) -> HttpResponse {
