@@ -276,3 +276,37 @@ async fn a_postgresql_knows_its_members() {
     .await;
     assert_eq!(gate.manage("/readyz").await.status, 200);
 }
+
+#[actix_web::test]
+async fn a_postgresql_is_reached_by_tls_and_with_a_password() {
+    const PASSWORD: &str = "the password of the gate at the database";
+    let Some(postgres) = Postgres::here() else {
+        return;
+    };
+    let postgres = postgres.await;
+    postgres.run(MEMBERS).await;
+    let certificate = postgres.secure(PASSWORD).await;
+    postgres.run("grant select on members to gate").await;
+    let recipe = |password: &str, trusts: bool| {
+        let recipe = asking(&postgres.url_of("gate"), QUERY, "");
+        let outbound = if trusts {
+            format!("[outbound]\nca = \"{}\"", certificate.display())
+        } else {
+            String::new()
+        };
+        let secret = "password = { env = \"TEST_PASSWORD\" }";
+        let recipe = Recipe {
+            more: format!("{}\n{secret}\n{outbound}", recipe.more),
+            ..recipe
+        };
+        recipe.with_secret("TEST_PASSWORD", password)
+    };
+    let gate = recipe(PASSWORD, true).start().await;
+    ask_for(&gate, "user_1", "ws_1").await.assert_token();
+    // Another password, and a server whose certificate nobody trusts.
+    for (password, trusts) in [("another password", true), (PASSWORD, false)] {
+        let gate = recipe(password, trusts).start().await;
+        let answer = ask_for(&gate, "user_1", "ws_1").await;
+        answer.assert_error(500, "internal");
+    }
+}

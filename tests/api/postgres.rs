@@ -76,8 +76,37 @@ impl Postgres {
         self.folder.path().join("data")
     }
 
+    /// Has the user `gate` come by TLS and with a password; returns the file of the server's certificate.
+    pub(crate) async fn secure(&self, password: &str) -> PathBuf {
+        let made = self
+            .run_as_server("openssl".as_ref())
+            .args([
+                "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+            ])
+            .args(["-keyout", "data/server.key", "-out", "data/server.crt"])
+            .args(["-subj", "/CN=database"])
+            .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let rules = self.data().join("pg_hba.conf");
+        let others = fs::read_to_string(&rules).unwrap();
+        let gate = "hostssl all gate 127.0.0.1/32 scram-sha-256\nhost all gate all reject";
+        fs::write(&rules, format!("{gate}\n{others}")).unwrap();
+        self.run(&format!("create role gate login password '{password}'"))
+            .await;
+        self.run("alter system set ssl = on").await;
+        self.run("select pg_reload_conf()").await;
+        eventually("TLS", async || self.text("show ssl").await == "on").await;
+        self.data().join("server.crt")
+    }
+
     fn program(&self, name: &str) -> Command {
-        let path = programs().unwrap().join(name);
+        self.run_as_server(&programs().unwrap().join(name))
+    }
+
+    fn run_as_server(&self, path: &Path) -> Command {
         let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
         let mut command = if is_root {
             let mut command = Command::new("setpriv");
@@ -123,7 +152,11 @@ impl Postgres {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+        self.url_of("postgres")
+    }
+
+    pub(crate) fn url_of(&self, user: &str) -> String {
+        format!("postgres://{user}@127.0.0.1:{}/postgres", self.port)
     }
 
     async fn connect(&self) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
@@ -137,6 +170,11 @@ impl Postgres {
     pub(crate) async fn run(&self, sql: &str) {
         let client = self.connect().await.unwrap();
         client.batch_execute(sql).await.unwrap();
+    }
+
+    async fn text(&self, sql: &str) -> String {
+        let client = self.connect().await.unwrap();
+        client.query_one(sql, &[]).await.unwrap().get(0)
     }
 
     /// The first column of the first row.
