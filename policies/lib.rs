@@ -42,6 +42,7 @@ mod clock;
 mod counter;
 mod denial;
 mod expression;
+mod expression_check;
 mod facts;
 mod hold;
 mod limit;

@@ -20,7 +20,7 @@ use serde_json::Map;
 
 use crate::{
     Clock, DeclaredFile, Facts, Membership, Purpose, RoutePath, Subject, UploadRequest,
-    expression::Reads,
+    expression_check::Reads,
 };
 
 /// The facts in CEL, by name: each is made when an expression asks for it.
