@@ -1,10 +1,12 @@
 //! The policies of a route, in order.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
 
 use crate::{
     Clock, Condition, Decision, Denial, Evaluating, Facts, Fault, LimitState, Pass, Permit, Policy,
-    PolicyName, UploadRequest, Verdict,
+    PolicyName, StoreName, UploadRequest, Verdict,
     hold::Held,
     settings::{Mode, OnFailure},
 };
@@ -22,13 +24,27 @@ pub struct Link {
     pub on_failure: OnFailure,
     /// Where it is asked at all: everywhere, if nothing is said.
     pub when: Option<Condition>,
+    /// Where it counts, if that is outside of this process.
+    pub counting: Option<Counting>,
     /// The policy itself, shared by all chains that name it.
     pub policy: Arc<dyn Policy>,
+}
+
+/// Where a policy counts: the chain asks neighbours that share a store in one go, so that they cost one round trip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counting {
+    /// The store.
+    pub store: StoreName,
+    /// Whether what it counts can be given back: only then may it be asked before the policies in front of it have
+    /// decided.
+    pub gives_back: bool,
 }
 
 /// The policies of a route, asked in the written order.
 pub struct Chain {
     links: Vec<Link>,
+    /// For each link, how many after it are asked together with it.
+    followers: Vec<usize>,
 }
 
 /// What the chain said, and what it found out on the way.
@@ -164,7 +180,10 @@ impl Chain {
     /// Takes the policies in their order.
     #[must_use]
     pub fn new(links: Vec<Link>) -> Self {
-        Self { links }
+        let followers = (0..links.len())
+            .map(|index| followers(&links[index..]))
+            .collect();
+        Self { links, followers }
     }
 
     /// The policies, in order.
@@ -195,8 +214,10 @@ impl Chain {
         let mut limits = Vec::with_capacity(self.links.len());
         let mut overlooked = Vec::new();
         let mut held = Vec::new();
+        // What policies said that were asked together with one before them.
+        let mut said_already = VecDeque::new();
 
-        for link in &self.links {
+        for (index, link) in self.links.iter().enumerate() {
             let observed = link.mode == Mode::Observe;
             let lenient = observed || link.on_failure == OnFailure::Allow;
             let began = trace.as_ref().map(|trace| trace.clock.elapsed());
@@ -204,14 +225,25 @@ impl Chain {
                 Some(condition) => condition.holds(request, &facts),
                 None => Ok(true),
             };
+            let evaluating = Evaluating {
+                request,
+                facts: &facts,
+                pass,
+            };
             let decided = match asked {
                 Ok(true) => {
-                    let evaluating = Evaluating {
-                        request,
-                        facts: &mut facts,
-                        pass,
-                    };
-                    link.policy.decide(evaluating).await
+                    if let Some(decided) = said_already.pop_front() {
+                        decided
+                    } else if self.followers[index] == 0 || pass == Pass::Preview {
+                        link.policy.decide(evaluating).await
+                    } else {
+                        let together = &self.links[index..=index + self.followers[index]];
+                        let asked = together.iter().map(|link| link.policy.decide(evaluating));
+                        let mut said = join_all(asked).await.into_iter();
+                        let first = said.next().expect("the link itself was asked");
+                        said_already.extend(said);
+                        first
+                    }
                 }
                 Ok(false) => {
                     if let (Some(trace), Some(began)) = (trace.as_deref_mut(), began) {
@@ -231,9 +263,23 @@ impl Chain {
                 trace.note(link, said, overlooked, began);
             }
             let stop = match decided {
-                Ok(Decision { verdict, limit }) => {
+                Ok(Decision {
+                    verdict,
+                    limit,
+                    finding,
+                    despite,
+                }) => {
                     if let Some(limit) = limit.filter(|_| !observed) {
                         limits.push(limit);
+                    }
+                    if let Some(finding) = finding {
+                        facts.add(finding);
+                    }
+                    if let Some(fault) = despite {
+                        overlooked.push(Overlooked {
+                            policy: link.name.clone(),
+                            reason: Reason::Fault(*fault),
+                        });
                     }
                     match verdict {
                         Verdict::Allow => None,
@@ -260,6 +306,20 @@ impl Chain {
                     continue;
                 }
             };
+            // Those behind that were asked already hold what nobody will use.
+            for (link, decided) in self.links[index + 1..].iter().zip(said_already) {
+                if let Ok(Decision {
+                    verdict: Verdict::Hold(hold),
+                    ..
+                }) = decided
+                {
+                    held.push(Held {
+                        policy: link.name.clone(),
+                        lenient: true,
+                        hold,
+                    });
+                }
+            }
             overlooked.extend(Permit::new(held).not_issued().await);
             return Evaluation {
                 outcome,
@@ -276,4 +336,21 @@ impl Chain {
             overlooked,
         }
     }
+}
+
+/// How many links after the first of `links` are asked together with it: those that count in the same store right
+/// after it, whatever the request is, and can give back what they count.
+fn followers(links: &[Link]) -> usize {
+    let Some((first, others)) = links.split_first() else {
+        return 0;
+    };
+    let Some(counting) = &first.counting else {
+        return 0;
+    };
+    let follows = |link: &&Link| {
+        let also = link.counting.as_ref();
+        link.when.is_none()
+            && also.is_some_and(|also| also.gives_back && also.store == counting.store)
+    };
+    others.iter().take_while(follows).count()
 }

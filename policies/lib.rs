@@ -49,6 +49,7 @@ mod limit;
 mod policy;
 mod quota;
 mod rate_limit;
+mod rate_limit_memory;
 mod rate_limit_state;
 mod remote;
 mod request;
@@ -62,7 +63,7 @@ mod urls;
 mod window;
 mod workspace_member;
 
-pub use chain::{Chain, Evaluation, Link, Outcome, Overlooked, Reason, Said, Step, Trace};
+pub use chain::{Chain, Counting, Evaluation, Link, Outcome, Overlooked, Reason, Said, Step, Trace};
 pub use clock::{Clock, SystemClock};
 pub use counter::{Dimension, Per};
 pub use denial::{Class, Denial};
@@ -72,10 +73,12 @@ pub use expression::{
 pub use hold::{Hold, Permit, Settling};
 pub use limit::LimitState;
 pub use policy::{
-    Counted, Deciding, Decision, Evaluating, Facts, Fault, Membership, Pass, Policy, Verdict,
+    Counted, Deciding, Decision, Evaluating, Facts, Fault, Finding, Membership, Pass, Policy, Verdict,
 };
-pub use quota::{Counter, Quota, QuotaSettings, QuotaStore, Reservation, Reserving};
-pub use rate_limit::{RateLimit, RateLimitSettings};
+pub use quota::{Counter, Quota, QuotaSettings, QuotaStore, Reservation, Reserving, Telling};
+pub use rate_limit::{
+    LimitOnFailure, Rate, RateLimit, RateLimitSettings, RateLimitStore, Taken, Taking,
+};
 pub use remote::{Decider, Protocol, Question, Remote, RemoteSettings};
 pub use request::{
     Claims, Credentials, DeclaredFile, IdentityName, InvalidId, MAX_ID_BYTES, PolicyName,

@@ -47,11 +47,12 @@ pub trait Counted {
 pub type Deciding<'a> = LocalBoxFuture<'a, Result<Decision, Fault>>;
 
 /// What a policy sees of the request that it decides on.
+#[derive(Clone, Copy)]
 pub struct Evaluating<'a> {
     /// What the client asks for.
     pub request: &'a UploadRequest,
-    /// What the policies before this one found out; a policy adds what it finds out itself.
-    pub facts: &'a mut Facts,
+    /// What the policies before this one found out.
+    pub facts: &'a Facts,
     /// Whether to count.
     pub pass: Pass,
 }
@@ -74,6 +75,24 @@ pub struct Facts {
     pub membership: Option<Membership>,
 }
 
+/// What a policy found out for those after it.
+#[derive(Debug)]
+pub enum Finding {
+    /// Who asks.
+    Subject(Arc<Subject>),
+    /// The workspace that the subject is a member of.
+    Membership(Membership),
+}
+
+impl Facts {
+    pub(crate) fn add(&mut self, finding: Finding) {
+        match finding {
+            Finding::Subject(subject) => self.subject = Some(subject),
+            Finding::Membership(membership) => self.membership = Some(membership),
+        }
+    }
+}
+
 /// A workspace that the subject belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
@@ -89,6 +108,10 @@ pub struct Decision {
     pub verdict: Verdict,
     /// The state of the limit that decided, for the `RateLimit` fields of the answer.
     pub limit: Option<LimitState>,
+    /// What it found out on the way.
+    pub finding: Option<Finding>,
+    /// What went wrong, where the policy has an answer all the same.
+    pub despite: Option<Box<Fault>>,
 }
 
 impl From<Verdict> for Decision {
@@ -96,6 +119,28 @@ impl From<Verdict> for Decision {
         Self {
             verdict,
             limit: None,
+            finding: None,
+            despite: None,
+        }
+    }
+}
+
+impl Decision {
+    /// Adds the state of the limit that decided.
+    #[must_use]
+    pub fn with_limit(self, limit: LimitState) -> Self {
+        Self {
+            limit: Some(limit),
+            ..self
+        }
+    }
+
+    /// Adds what was found out.
+    #[must_use]
+    pub fn with_finding(self, finding: Finding) -> Self {
+        Self {
+            finding: Some(finding),
+            ..self
         }
     }
 }

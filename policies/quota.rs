@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use futures_util::future::LocalBoxFuture;
-use jiff::tz::TimeZone;
+use futures_util::future::{Either, LocalBoxFuture, Ready, ready};
+use jiff::{Timestamp, tz::TimeZone};
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer,
@@ -113,6 +113,16 @@ pub struct Counter {
 /// A store keeps one window per counter and never goes back to an earlier one: asked for a window that
 /// starts before the one it has, it counts on in the one it has. So a clock set back opens no window anew.
 pub trait QuotaStore: Send + Sync {
+    /// What time it is, for the windows to be found by. Gates that share a store take it from the store, for their
+    /// own clocks may differ.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`] when the store cannot be asked.
+    fn now<'a>(&'a self, clock: &'a dyn Clock) -> Telling<'a> {
+        Either::Left(ready(Ok(clock.now())))
+    }
+
     /// Counts one unit in `window`, unless `limit` are counted already.
     fn reserve(
         &self,
@@ -131,6 +141,12 @@ pub trait QuotaStore: Send + Sync {
     /// Gives back all units of a counter.
     fn give_back(&self, counter: Counter, window: Window) -> LocalBoxFuture<'_, Result<(), Fault>>;
 }
+
+/// The answer of [`QuotaStore::now`], in the making.
+pub type Telling<'a> = Either<
+    Ready<Result<Timestamp, Fault>>,
+    LocalBoxFuture<'a, Result<Timestamp, Fault>>,
+>;
 
 /// The answer of [`QuotaStore::reserve`], in the making.
 pub type Reserving<'a> = LocalBoxFuture<'a, Result<Reservation, Fault>>;
@@ -206,13 +222,19 @@ impl Quota {
 
 impl Counted for Quota {
     fn used<'a>(&'a self, key: &str) -> LocalBoxFuture<'a, Result<(u64, Window), Fault>> {
-        let window = self.windows.at(self.clock.now());
-        self.store.used(self.counter(key.to_owned()), window)
+        let counter = self.counter(key.to_owned());
+        Box::pin(async move {
+            let window = self.windows.at(self.store.now(&*self.clock).await?);
+            self.store.used(counter, window).await
+        })
     }
 
     fn give_back<'a>(&'a self, key: &str) -> LocalBoxFuture<'a, Result<(), Fault>> {
-        let window = self.windows.at(self.clock.now());
-        self.store.give_back(self.counter(key.to_owned()), window)
+        let counter = self.counter(key.to_owned());
+        Box::pin(async move {
+            let window = self.windows.at(self.store.now(&*self.clock).await?);
+            self.store.give_back(counter, window).await
+        })
     }
 }
 
@@ -223,7 +245,7 @@ impl Policy for Quota {
 
     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
         Box::pin(async move {
-            let now = self.clock.now();
+            let now = self.store.now(&*self.clock).await?;
             let limit = self.limit_of(evaluating.facts);
             let asked = self.windows.at(now);
             let counter = self.counter(self.per.key(evaluating.request, evaluating.facts));
@@ -240,18 +262,16 @@ impl Policy for Quota {
                 }
             };
             let resets_in = window.ends_in(now);
-            Ok(Decision {
-                verdict: verdict.unwrap_or(Verdict::Deny(Denial::QuotaExhausted {
-                    retry_after: resets_in,
-                })),
-                limit: Some(LimitState {
-                    policy: self.name.clone(),
-                    limit,
-                    window: Duration::from_secs(window.seconds()),
-                    remaining: limit.saturating_sub(used),
-                    resets_in,
-                }),
-            })
+            let verdict = verdict.unwrap_or(Verdict::Deny(Denial::QuotaExhausted {
+                retry_after: resets_in,
+            }));
+            Ok(Decision::from(verdict).with_limit(LimitState {
+                policy: self.name.clone(),
+                limit,
+                window: Duration::from_secs(window.seconds()),
+                remaining: limit.saturating_sub(used),
+                resets_in,
+            }))
         })
     }
 }

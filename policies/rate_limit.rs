@@ -1,26 +1,16 @@
 //! `rate_limit`: so many attempts in a period, by GCRA.
 
-use std::{
-    borrow::Cow,
-    hash::{BuildHasher, RandomState},
-    num::NonZeroU32,
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, num::NonZeroU32, sync::Arc, time::Duration};
 
-use governor::{
-    NotUntil, Quota, RateLimiter,
-    clock::Clock as _,
-    middleware::{StateInformationMiddleware, StateSnapshot},
-    nanos::Nanos,
-};
+use futures_util::future::LocalBoxFuture;
+use governor::Quota;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
+use serde_spanned::Spanned;
 
 use crate::{
-    Clock, Deciding, Decision, Denial, Evaluating, Interval, LimitState, Per, Policy, PolicyName,
-    Verdict,
-    rate_limit_state::{BoundedState, GovernorClock, Probe},
+    Clock, Counter, Deciding, Decision, Denial, Evaluating, Fault, Interval, LimitState, Pass, Per,
+    Policy, PolicyName, StoreName, Verdict, rate_limit_memory::MemoryLimit, settings::OnFailure,
 };
 
 /// Settings of `kind = "rate_limit"`.
@@ -30,8 +20,36 @@ pub struct RateLimitSettings {
     per: Per,
     limit: NonZeroU32,
     period: Duration,
-    max_keys: NonZeroU32,
-    quota: Quota,
+    pub(crate) max_keys: NonZeroU32,
+    pub(crate) quota: Quota,
+    /// Where it is counted; in memory, where nothing is said.
+    pub store: Option<Spanned<StoreName>>,
+    /// What happens while the store is down.
+    pub on_failure: LimitOnFailure,
+}
+
+/// What happens while the store of a rate limit is down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitOnFailure {
+    /// The request fails with 500.
+    #[default]
+    Deny,
+    /// The request goes on, and is not counted.
+    Allow,
+    /// This process counts for itself.
+    Local,
+}
+
+impl LimitOnFailure {
+    /// What the chain does with a fault that comes out of the policy.
+    #[must_use]
+    pub fn in_chain(self) -> OnFailure {
+        match self {
+            Self::Deny | Self::Local => OnFailure::Deny,
+            Self::Allow => OnFailure::Allow,
+        }
+    }
 }
 
 /// Settings of `kind = "rate_limit"`, as the config writes them.
@@ -51,6 +69,13 @@ struct Table {
     /// How many keys are counted apart; beyond it new keys share one counter.
     #[serde(default = "default_max_keys")]
     max_keys: NonZeroU32,
+    /// Where it is counted, exact across all gates: a name of `[stores]`; left out: in memory.
+    #[serde(default)]
+    #[schemars(with = "Option<StoreName>")]
+    store: Option<Spanned<StoreName>>,
+    /// What to do while the store is down; goes with `store`.
+    #[serde(default)]
+    on_failure: Option<LimitOnFailure>,
 }
 
 impl JsonSchema for RateLimitSettings {
@@ -64,11 +89,6 @@ impl JsonSchema for RateLimitSettings {
 }
 
 impl RateLimitSettings {
-    fn cells(&self, clock: Arc<dyn Clock>) -> BoundedState {
-        let full_burst = self.quota.replenish_interval() * self.quota.burst_size().get();
-        BoundedState::new(clock, self.max_keys.get(), full_burst)
-    }
-
     /// What is counted by.
     #[must_use]
     pub fn per(&self) -> &Per {
@@ -89,6 +109,9 @@ impl TryFrom<Table> for RateLimitSettings {
         if interval * u128::from(burst.get()) > LONGEST {
             return Err("a full burst would take more than ten years to come back");
         }
+        if table.store.is_none() && table.on_failure.is_some() {
+            return Err("`on_failure` goes with `store` alone: memory does not fail");
+        }
         let quota = u64::try_from(interval)
             .ok()
             .and_then(|interval| Quota::with_period(Duration::from_nanos(interval)))
@@ -100,6 +123,8 @@ impl TryFrom<Table> for RateLimitSettings {
             period,
             max_keys: table.max_keys,
             quota,
+            store: table.store,
+            on_failure: table.on_failure.unwrap_or_default(),
         })
     }
 }
@@ -108,78 +133,183 @@ fn default_max_keys() -> NonZeroU32 {
     const { NonZeroU32::new(1_000_000).expect("a million is not zero") }
 }
 
-/// Counts attempts in memory, exact within the process. An attempt counts whatever follows it.
+/// How fast attempts come back, and how many may come at once: the two parameters of GCRA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How long one attempt takes to come back: the emission interval, in whole microseconds.
+    interval: Duration,
+    /// How many may come at once.
+    burst: NonZeroU32,
+}
+
+impl Rate {
+    /// An attempt comes back after `interval`, rounded up to a microsecond, which is as fine as stores count.
+    #[must_use]
+    pub fn new(interval: Duration, burst: NonZeroU32) -> Self {
+        let micros = interval.as_nanos().div_ceil(1000).max(1);
+        Self {
+            interval: Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)),
+            burst,
+        }
+    }
+
+    /// How long one attempt takes to come back.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// How many may come at once.
+    #[must_use]
+    pub fn burst(&self) -> NonZeroU32 {
+        self.burst
+    }
+
+    /// The answer to an attempt that is let in, after which everything will have come back in `resets_in`.
+    #[must_use]
+    pub fn allowed(&self, resets_in: Duration) -> Taken {
+        let used = resets_in.as_micros().div_ceil(self.interval.as_micros());
+        let used = u32::try_from(used).unwrap_or(u32::MAX);
+        Taken::Allowed {
+            remaining: self.burst.get().saturating_sub(used),
+            resets_in,
+        }
+    }
+
+    /// The answer to an attempt that is not, where everything will have come back in `resets_in`.
+    #[must_use]
+    pub fn denied(&self, resets_in: Duration) -> Taken {
+        Taken::Denied {
+            retry_after: resets_in.saturating_sub(self.interval * (self.burst.get() - 1)),
+            resets_in,
+        }
+    }
+}
+
+/// What a rate limit says to an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is let in.
+    Allowed {
+        /// How many more would be, now.
+        remaining: u32,
+        /// When all will have come back.
+        resets_in: Duration,
+    },
+    /// It is not, and nothing was counted.
+    Denied {
+        /// When one will be let in.
+        retry_after: Duration,
+        /// When all will have come back.
+        resets_in: Duration,
+    },
+}
+
+/// The answer of [`RateLimitStore::take`], in the making.
+pub type Taking<'a> = LocalBoxFuture<'a, Result<Taken, Fault>>;
+
+/// Where rate limits are counted that several gates share: the port that a store implements, by its own clock.
+pub trait RateLimitStore: Send + Sync {
+    /// Counts an attempt, if `rate` lets it in; a [`Pass::Preview`] only looks.
+    fn take(&self, counter: Counter, rate: Rate, pass: Pass) -> Taking<'_>;
+}
+
+/// Counts attempts, in memory or in a store. An attempt counts whatever follows it.
 pub struct RateLimit {
     name: PolicyName,
     per: Per,
     limit: NonZeroU32,
     period: Duration,
-    quota: Quota,
-    clock: GovernorClock,
-    /// What the cells' times are counted from.
-    start: Nanos,
-    hasher: RandomState,
-    cells: BoundedState,
-    limiter: RateLimiter<Probe, BoundedState, GovernorClock, StateInformationMiddleware>,
+    cells: Cells,
+}
+
+/// Where attempts are counted.
+enum Cells {
+    /// Exact within the process.
+    Memory(MemoryLimit),
+    /// Exact across all gates.
+    Shared {
+        store: Arc<dyn RateLimitStore>,
+        rate: Rate,
+        /// Counts while the store is down.
+        local: Option<MemoryLimit>,
+    },
 }
 
 impl RateLimit {
-    /// Builds the policy.
+    /// Builds the policy, on `store` if the settings name one.
     #[must_use]
-    pub fn new(name: PolicyName, settings: &RateLimitSettings, clock: Arc<dyn Clock>) -> Self {
-        let cells = settings.cells(clock.clone());
-        Self::with_cells(name, settings, clock, cells, RandomState::new())
+    pub fn new(
+        name: PolicyName,
+        settings: &RateLimitSettings,
+        store: Option<Arc<dyn RateLimitStore>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let memory = || MemoryLimit::new(settings, clock);
+        Self::with_cells(name, settings, store, memory)
     }
 
     /// Builds the policy with other settings: who has used up so many attempts has used up as many still,
-    /// or all that there are.
+    /// or all that there are. What a store has counted is there anyway; so is what it was counted by.
     #[must_use]
-    pub fn changed(&self, settings: &RateLimitSettings) -> Self {
-        let clock = self.clock.0.clone();
-        let cells = settings.cells(clock.clone());
-        let now = self.clock.now();
-        let (before, after) = (
-            self.quota.replenish_interval().as_nanos(),
-            settings.quota.replenish_interval().as_nanos(),
-        );
-        let all = after * u128::from(settings.quota.burst_size().get());
-        cells.take_over(&self.cells, |arrival| {
-            // A cell says when everything will have come back.
-            let back_at = (self.start + arrival).as_u64();
-            let used = u128::from(back_at.checked_sub(now.as_u64())?);
-            let used = (used * after).div_ceil(before).min(all);
-            (used > 0).then(|| u64::try_from(used).unwrap_or(u64::MAX).into())
-        });
-        let hasher = self.hasher.clone();
-        Self::with_cells(self.name.clone(), settings, clock, cells, hasher)
+    pub fn changed(
+        &self,
+        settings: &RateLimitSettings,
+        store: Option<Arc<dyn RateLimitStore>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let memory = || match &self.cells {
+            Cells::Memory(memory)
+            | Cells::Shared {
+                local: Some(memory),
+                ..
+            } => memory.changed(settings),
+            Cells::Shared { local: None, .. } => MemoryLimit::new(settings, clock),
+        };
+        Self::with_cells(self.name.clone(), settings, store, memory)
     }
 
     fn with_cells(
         name: PolicyName,
         settings: &RateLimitSettings,
-        clock: Arc<dyn Clock>,
-        cells: BoundedState,
-        hasher: RandomState,
+        store: Option<Arc<dyn RateLimitStore>>,
+        memory: impl FnOnce() -> MemoryLimit,
     ) -> Self {
-        let clock = GovernorClock(clock);
-        let limiter = RateLimiter::new(settings.quota, cells.clone(), clock.clone());
+        let cells = match store {
+            None => Cells::Memory(memory()),
+            Some(store) => Cells::Shared {
+                store,
+                rate: Rate::new(
+                    settings.quota.replenish_interval(),
+                    settings.quota.burst_size(),
+                ),
+                local: (settings.on_failure == LimitOnFailure::Local).then(memory),
+            },
+        };
         Self {
             name,
             per: settings.per.clone(),
             limit: settings.limit,
             period: settings.period,
-            quota: settings.quota,
             cells,
-            limiter,
-            // No earlier than the limiter's own start, so that nothing is won when it is changed.
-            start: clock.now(),
-            clock,
-            hasher,
         }
     }
 
-    fn state(&self, remaining: u32, resets_in: Duration) -> Option<LimitState> {
-        Some(LimitState {
+    fn decision(&self, taken: Taken) -> Decision {
+        let (verdict, remaining, resets_in) = match taken {
+            Taken::Allowed {
+                remaining,
+                resets_in,
+            } => (Verdict::Allow, remaining, resets_in),
+            Taken::Denied {
+                retry_after,
+                resets_in,
+            } => {
+                let denial = Denial::RateLimited { retry_after };
+                (Verdict::Deny(denial), 0, resets_in)
+            }
+        };
+        Decision::from(verdict).with_limit(LimitState {
             policy: self.name.clone(),
             limit: self.limit.get().into(),
             window: self.period,
@@ -187,38 +317,30 @@ impl RateLimit {
             resets_in,
         })
     }
-
-    fn allowed(&self, snapshot: &StateSnapshot) -> Decision {
-        let remaining = snapshot.remaining_burst_capacity();
-        let spent = self.quota.burst_size().get() - remaining;
-        Decision {
-            verdict: Verdict::Allow,
-            limit: self.state(remaining, self.quota.replenish_interval() * spent),
-        }
-    }
-
-    fn denied(&self, not_until: &NotUntil<Nanos>) -> Decision {
-        let retry_after = not_until.wait_time_from(self.clock.now());
-        let others = self.quota.burst_size().get() - 1;
-        Decision {
-            verdict: Verdict::Deny(Denial::RateLimited { retry_after }),
-            limit: self.state(0, retry_after + self.quota.replenish_interval() * others),
-        }
-    }
 }
 
 impl Policy for RateLimit {
     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
         Box::pin(async move {
             let key = self.per.key(evaluating.request, evaluating.facts);
-            let probe = Probe {
-                cell: self.hasher.hash_one(&key),
-                pass: evaluating.pass,
+            let pass = evaluating.pass;
+            let (store, rate, local) = match &self.cells {
+                Cells::Memory(memory) => return Ok(self.decision(memory.take(&key, pass))),
+                Cells::Shared { store, rate, local } => (store, *rate, local),
             };
-            Ok(match self.limiter.check_key(&probe) {
-                Ok(snapshot) => self.allowed(&snapshot),
-                Err(not_until) => self.denied(&not_until),
-            })
+            let counter = Counter {
+                policy: self.name.clone(),
+                // Needed once more where this process counts for itself.
+                key: key.clone(),
+            };
+            match (store.take(counter, rate, pass).await, local) {
+                (Ok(taken), _) => Ok(self.decision(taken)),
+                (Err(fault), None) => Err(fault),
+                (Err(fault), Some(local)) => Ok(Decision {
+                    despite: Some(Box::new(fault)),
+                    ..self.decision(local.take(&key, pass))
+                }),
+            }
         })
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_spanned::Spanned;
 
 use crate::{
-    Clock, Decider, Dimension, Expression, ExpressionPolicy, ExpressionSettings, Lookup,
+    Clock, Counting, Decider, Dimension, Expression, ExpressionPolicy, ExpressionSettings, Lookup,
     Memberships, Policy, PolicyName, Quota, QuotaSettings, QuotaStore, RateLimit,
     RateLimitSettings, Remote, RemoteSettings, SecretSource, SignedIn, SignedInSettings, StoreName,
     UploadIntent, UploadIntentSettings, WorkspaceMember, WorkspaceMemberSettings,
@@ -161,9 +161,7 @@ pub trait Ports {
         name: &PolicyName,
         settings: &RateLimitSettings,
         clock: &Arc<dyn Clock>,
-    ) -> Arc<RateLimit> {
-        Arc::new(RateLimit::new(name.clone(), settings, clock.clone()))
-    }
+    ) -> Arc<RateLimit>;
 
     /// What asks the service that decides for the policy `name`.
     fn decider(&self, name: &PolicyName, settings: &RemoteSettings) -> Arc<dyn Decider>;
@@ -174,6 +172,10 @@ pub trait Ports {
 pub enum StoreUse {
     /// Quotas are counted in it.
     Quotas,
+    /// Rate limits are counted in it.
+    RateLimits,
+    /// Sessions are kept in it.
+    Sessions,
     /// Memberships are looked up in it.
     Memberships,
 }
@@ -264,7 +266,8 @@ impl Kind {
             Self::Remote(settings) => settings.on_failure,
             Self::WorkspaceMember(settings) => settings.on_failure,
             Self::Custom(kind) => kind.on_failure,
-            Self::SignedIn(_) | Self::RateLimit(_) | Self::UploadIntent(_) => OnFailure::Deny,
+            Self::RateLimit(settings) => settings.on_failure.in_chain(),
+            Self::SignedIn(_) | Self::UploadIntent(_) => OnFailure::Deny,
         }
     }
 
@@ -283,12 +286,27 @@ impl Kind {
     pub fn store(&self) -> Option<(&Spanned<StoreName>, StoreUse)> {
         match self {
             Self::Quota(settings) => Some((&settings.store, StoreUse::Quotas)),
+            Self::RateLimit(settings) => Some((settings.store.as_ref()?, StoreUse::RateLimits)),
             Self::WorkspaceMember(settings) => {
                 let store = settings.store.as_ref()?;
                 Some((store, StoreUse::Memberships))
             }
             _ => None,
         }
+    }
+
+    /// Where it counts, if that is outside of this process.
+    #[must_use]
+    pub fn counting(&self) -> Option<Counting> {
+        let (store, gives_back) = match self.store()? {
+            (store, StoreUse::Quotas) => (store, true),
+            (store, StoreUse::RateLimits) => (store, false),
+            (_, StoreUse::Memberships | StoreUse::Sessions) => return None,
+        };
+        Some(Counting {
+            store: store.get_ref().clone(),
+            gives_back,
+        })
     }
 
     /// Builds the policy `name`.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 
-use crate::{Deciding, Decision, Denial, Evaluating, IdentityName, Policy, Presented, Verdict};
+use crate::{Deciding, Decision, Denial, Evaluating, Finding, IdentityName, Policy, Presented, Verdict};
 
 /// Settings of `kind = "signed_in"`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -43,8 +43,8 @@ impl Policy for SignedIn {
                     Presented::Nothing => {}
                     Presented::Refused(denial) => return Ok(Decision::from(Verdict::Deny(denial))),
                     Presented::Subject(subject) => {
-                        evaluating.facts.subject = Some(subject);
-                        return Ok(Decision::from(Verdict::Allow));
+                        let finding = Finding::Subject(subject);
+                        return Ok(Decision::from(Verdict::Allow).with_finding(finding));
                     }
                 }
             }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_spanned::Spanned;
 
 use crate::{
-    Deciding, Decision, Denial, Evaluating, Fault, Interval, Membership, Policy, SecretSource,
+    Deciding, Decision, Denial, Evaluating, Fault, Finding, Interval, Membership, Policy, SecretSource,
     StoreName, Subject, SubjectId, UploadRequest, UrlTemplate, Verdict, WorkspaceId,
     settings::OnFailure,
 };
@@ -228,13 +228,11 @@ impl Policy for WorkspaceMember {
         Box::pin(async move {
             let Evaluating { request, facts, .. } = evaluating;
             let checked = self.check(request, facts.subject.as_deref()).await?;
-            Ok(Decision::from(match checked {
-                Ok(membership) => {
-                    facts.membership = Some(membership);
-                    Verdict::Allow
-                }
-                Err(denial) => Verdict::Deny(denial),
-            }))
+            Ok(match checked {
+                Ok(membership) => Decision::from(Verdict::Allow)
+                    .with_finding(Finding::Membership(membership)),
+                Err(denial) => Decision::from(Verdict::Deny(denial)),
+            })
         })
     }
 }

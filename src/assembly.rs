@@ -19,7 +19,8 @@ use crate::{
     routes::Gate,
     rules::{Route, Rules},
     settings::{self, ServerSettings, SessionSettings, Settings},
-    stores::OpenStore,
+    stores::{self, OpenStore},
+    telemetry::Metrics,
 };
 
 /// What rules are built on, and what stays the same from a gate's start to its end.
@@ -28,6 +29,7 @@ pub(crate) struct Foundation {
     session: Option<SessionSettings>,
     client_address: ClientAddress,
     outbound: Outbound,
+    stores: stores::Surroundings,
 }
 
 impl Foundation {
@@ -37,6 +39,7 @@ impl Foundation {
         clock: &Arc<dyn Clock>,
     ) -> Self {
         let session = settings.session.as_ref();
+        let metrics = Arc::<Metrics>::default();
         Self {
             server: settings.server.clone(),
             session: session.map(|(session, _)| session.clone()),
@@ -44,7 +47,13 @@ impl Foundation {
             outbound: Outbound {
                 http: HttpClient::new(tls.clone()),
                 clock: clock.clone(),
-                metrics: Arc::default(),
+                metrics: metrics.clone(),
+            },
+            stores: stores::Surroundings {
+                tls: tls.clone(),
+                authorities: settings.authorities.clone(),
+                clock: clock.clone(),
+                metrics,
             },
         }
     }
@@ -52,6 +61,11 @@ impl Foundation {
     /// Whether sessions can be had.
     pub(crate) fn has_session(&self) -> bool {
         self.session.is_some()
+    }
+
+    /// What stores are opened with.
+    pub(crate) fn stores(&self) -> &stores::Surroundings {
+        &self.stores
     }
 
     /// Puts `rules` in force.
@@ -95,6 +109,7 @@ impl Foundation {
                     .when
                     .clone()
                     .map(|when| Condition::new(when, clock.clone())),
+                counting: kind.counting(),
                 policy: kind.build(name, clock, &surroundings),
             })
             .collect();
@@ -225,10 +240,14 @@ impl Ports for Surroundings<'_> {
             .into_iter()
             .flat_map(|rules| &rules.rate_limits);
         let earlier = earlier.into_iter().find(|(other, ..)| other == name);
+        let store = settings.store.as_ref();
+        // Where nothing is to be counted, there is none.
+        let store = store.and_then(|name| self.open(name.get_ref()).rate_limits());
+        let clock = clock.clone();
         let limit = match earlier {
-            Some((_, same, limit)) if same == settings => limit.clone(),
-            Some((_, _, limit)) => Arc::new(limit.changed(settings)),
-            None => Arc::new(RateLimit::new(name.clone(), settings, clock.clone())),
+            Some((_, same, limit)) if same == settings && store.is_none() => limit.clone(),
+            Some((_, _, limit)) => Arc::new(limit.changed(settings, store, clock)),
+            None => Arc::new(RateLimit::new(name.clone(), settings, store, clock)),
         };
         let entry = (name.clone(), settings.clone(), limit.clone());
         self.rate_limits.borrow_mut().push(entry);
@@ -247,6 +266,7 @@ fn chain(route: &settings::Route, mut links: Vec<Link>) -> Chain {
             mode: Mode::Enforce,
             on_failure: OnFailure::Deny,
             when: None,
+            counting: None,
             policy: Arc::new(FixedPurpose(purpose.clone())),
         };
         links.insert(signed_in.map_or(0, |index| index + 1), link);

@@ -226,8 +226,8 @@ impl Inspector {
     #[must_use]
     pub fn new(settings: &Settings, counted: bool, clock: std::sync::Arc<dyn Clock>) -> Self {
         let tls = tls_config(&settings.authorities);
-        let stores = stores::look_at(settings, &tls, counted);
         let foundation = Foundation::new(settings, &tls, &clock);
+        let stores = stores::look_at(settings, foundation.stores(), counted);
         let rules = foundation.rules(settings, stores, None);
         Self(foundation.gate(rules, &InFlight::new(1)))
     }

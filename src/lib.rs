@@ -23,6 +23,7 @@ pub mod reload;
 pub mod request_id;
 pub mod routes;
 pub mod rules;
+mod session_store;
 pub mod settings;
 pub mod startup;
 pub mod stores;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use tokio::sync::Notify;
 
 use crate::{
@@ -16,7 +15,6 @@ use crate::{
 pub struct Reloader {
     gate: Arc<Gate>,
     foundation: Foundation,
-    tls: Arc<ClientConfig>,
     /// The sections that took effect at the start.
     fixed: Fixed,
     replaced: Notify,
@@ -43,13 +41,11 @@ impl Reloader {
     pub(crate) fn new(
         gate: Arc<Gate>,
         foundation: Foundation,
-        tls: Arc<ClientConfig>,
         fixed: Fixed,
     ) -> Self {
         Self {
             gate,
             foundation,
-            tls,
             fixed,
             replaced: Notify::new(),
         }
@@ -79,7 +75,7 @@ impl Reloader {
             return Err(ReloadError::NewSession);
         }
         let earlier = self.gate.rules.load_full();
-        let stores = stores::open(settings, &self.tls, &earlier.stores)?;
+        let stores = stores::open(settings, self.foundation.stores(), &earlier.stores)?;
         let rules = self.foundation.rules(settings, stores, Some(&earlier));
         self.gate.rules.store(Arc::new(rules));
         self.replaced.notify_one();

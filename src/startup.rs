@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, num::NonZeroUsize, rc::Rc, sync::Arc, time::Duration};
 
 use actix_cors::Cors;
-use actix_session::{SessionMiddleware, storage::CookieSessionStore};
+use actix_session::SessionMiddleware;
 use actix_web::{
     App, HttpServer,
     cookie::Key,
@@ -31,7 +31,8 @@ use crate::{
         self, Environment, Faults, PolicyKinds, Settings,
         server::{Bind, ServerSettings},
     },
-    stores::{self, StoreError},
+    session_store::Sessions,
+    stores::{self, OpenStore, StoreError},
     telemetry::RootSpan,
 };
 
@@ -148,12 +149,13 @@ impl Application {
     fn start(settings: Settings, clock: &Arc<dyn Clock>) -> Result<Self, StartError> {
         let in_flight = InFlight::new(settings.server.max_in_flight.get());
         let tls = tls_config(&settings.authorities);
-        let stores = stores::open(&settings, &tls, &[])?;
         let foundation = Foundation::new(&settings, &tls, clock);
+        let stores = stores::open(&settings, foundation.stores(), &[])?;
+        let sessions = session_store(&settings, &stores);
         let rules = foundation.rules(&settings, stores, None);
         let gate = Arc::new(foundation.gate(rules, &in_flight));
         let fixed = settings.fixed.clone();
-        let reloader = Reloader::new(gate.clone(), foundation, tls.clone(), fixed);
+        let reloader = Reloader::new(gate.clone(), foundation, fixed);
         let grace = settings.server.shutdown_grace.get();
         let management_bind = settings.management.bind.clone();
         let (management, management_address) = serve_management(
@@ -168,7 +170,7 @@ impl Application {
             source,
         })?;
         let bind = settings.server.bind.clone();
-        let (public, address) = serve_public(settings, gate, tls, clock)
+        let (public, address) = serve_public(settings, sessions, gate, tls, clock)
             .map_err(|source| StartError::Listen { bind, source })?;
         Ok(Self {
             public,
@@ -242,6 +244,7 @@ async fn drain(in_flight: &InFlight, server: &ServerHandle, grace: Duration) {
 
 fn serve_public(
     settings: Settings,
+    sessions: Sessions,
     gate: Arc<Gate>,
     tls: Arc<ClientConfig>,
     clock: &Arc<dyn Clock>,
@@ -262,11 +265,15 @@ fn serve_public(
         };
         let in_flight = gate.in_flight.clone();
         let (has_session, session) = match &settings.session {
-            Some((session, keys)) => (true, routes::session::middleware(session, &keys.current)),
+            Some((session, keys)) => {
+                let sessions = sessions.clone();
+                let middleware = routes::session::middleware(session, sessions, &keys.current);
+                (true, middleware)
+            }
             // Never asked: the condition below is false.
             None => (
                 false,
-                SessionMiddleware::new(CookieSessionStore::default(), Key::generate()),
+                SessionMiddleware::new(sessions.clone(), Key::generate()),
             ),
         };
         let rotation = settings
@@ -305,6 +312,17 @@ fn serve_public(
     };
     let address = tcp_address(&bind, &server.addrs());
     Ok((server.run(), address))
+}
+
+/// Where the settings say that sessions are kept.
+fn session_store(settings: &Settings, stores: &[OpenStore]) -> Sessions {
+    let session = settings.session.as_ref();
+    let name = session.and_then(|(session, _)| session.store.name());
+    name.map_or_else(Sessions::default, |name| {
+        let store = stores.iter().find(|store| store.name == *name);
+        let store = store.and_then(OpenStore::sessions);
+        Sessions::Redis(store.expect("a store that sessions name is a Redis, as the settings check"))
+    })
 }
 
 fn default_workers() -> usize {

@@ -236,6 +236,9 @@ async fn metrics(management: web::Data<Management>) -> HttpResponse {
     for (name, keys) in gate.rules.load().identities.keys() {
         gate.metrics.identity_keys(name, keys.keys, keys.is_stale);
     }
+    for store in &gate.rules.load().stores {
+        gate.metrics.store_up(&store.name, store.is_healthy());
+    }
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, TEXT))
         .body(gate.metrics.encode(gate.in_flight.count()))

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use actix_session::{
     Session, SessionMiddleware,
     config::{CookieContentSecurity, PersistentSession, TtlExtensionPolicy},
-    storage::CookieSessionStore,
 };
 use actix_web::{
     Error, HttpRequest, HttpResponse, Resource,
@@ -26,6 +25,7 @@ use crate::{
     error::ApiError,
     identity::{KeyRotation, SIGNED_IN, SignedIn},
     request_id::RequestId,
+    session_store::Sessions,
     settings::{SessionSettings, session::SameSite},
 };
 
@@ -36,12 +36,13 @@ const REGISTERED_CLAIMS: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", 
 #[must_use]
 pub fn middleware(
     settings: &SessionSettings,
+    sessions: Sessions,
     key: &SecretString,
-) -> SessionMiddleware<CookieSessionStore> {
+) -> SessionMiddleware<Sessions> {
     let cookie = settings.cookie.get_ref();
     let ttl = i64::try_from(settings.ttl.get().as_secs()).unwrap_or(i64::MAX);
     SessionMiddleware::builder(
-        CookieSessionStore::default(),
+        sessions,
         Key::from(key.expose_secret().as_bytes()),
     )
     .cookie_name(cookie.name.as_str().to_owned())

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use policies::{
     IdentityName, PolicyName, StoreName, WorkspaceMemberSettings,
-    settings::{Common, Kind},
+    settings::{Common, Kind, StoreUse},
 };
 use serde_spanned::Spanned;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::routes::{ALLOWANCE, SESSION_PATH};
 
-type Stores = [Named<StoreName, StoreSettings>];
+pub(super) type Stores = [Named<StoreName, StoreSettings>];
 type Identities = [Named<IdentityName, IdentitySettings>];
 type Policies = [Named<PolicyName, (Common, Kind)>];
 
@@ -45,7 +45,9 @@ pub(super) fn references(
                     (!known).then(|| format!("there is no [identities.{name}]"))
                 });
             }
-            Some((_, kind @ Kind::Quota(_))) => store(reader, &path, kind, stores),
+            Some((_, kind @ (Kind::Quota(_) | Kind::RateLimit(_)))) => {
+                policy_store(reader, &path, kind, stores);
+            }
             // What could not be read is not missing.
             Some((_, Kind::UploadIntent(settings)))
                 if settings.is_empty() && !reader.has_fault(&path) =>
@@ -55,7 +57,7 @@ pub(super) fn references(
             }
             Some((_, kind @ Kind::WorkspaceMember(settings))) if !reader.has_fault(&path) => {
                 member(reader, &path, policy.place.clone(), settings);
-                store(reader, &path, kind, stores);
+                policy_store(reader, &path, kind, stores);
             }
             Some(_) | None => {}
         }
@@ -71,12 +73,20 @@ pub(super) fn references(
     }
 }
 
+fn policy_store(reader: &mut Reader, path: &str, kind: &Kind, stores: &Stores) {
+    if let Some((name, wanted)) = kind.store() {
+        store(reader, format!("{path}.store"), name, wanted, stores);
+    }
+}
+
 /// A store that is named is there, and can do what it is named for.
-fn store(reader: &mut Reader, path: &str, kind: &Kind, stores: &Stores) {
-    let Some((name, wanted)) = kind.store() else {
-        return;
-    };
-    let key = format!("{path}.store");
+pub(super) fn store(
+    reader: &mut Reader,
+    key: String,
+    name: &Spanned<StoreName>,
+    wanted: StoreUse,
+    stores: &Stores,
+) {
     let Some(store) = stores.iter().find(|store| store.name == *name.get_ref()) else {
         let message = format!("there is no [stores.{}]", name.get_ref());
         reader.fault(name.span(), key, message);

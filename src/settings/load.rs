@@ -1,6 +1,6 @@
 //! Reads a config file into [`Settings`].
 
-use policies::settings::{Common, Kind, OnFailure};
+use policies::settings::{Common, Kind, OnFailure, StoreUse};
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_spanned::Spanned;
@@ -13,6 +13,7 @@ use super::{
     outbound::OutboundSettings,
     ready::{api_key, authorities, ready, secret, session_keys, with_password},
     routes::RouteSettings,
+    session::SessionPlace,
 };
 
 const MANAGEMENT_TOKEN_BYTES: usize = 16;
@@ -111,6 +112,14 @@ fn read(
     });
     let routes = routes(reader, document);
 
+    if let Some(Some(SessionSettings {
+        store: SessionPlace::Store(name),
+        ..
+    })) = &session
+    {
+        let key = "session.store".to_owned();
+        check::store(reader, key, name, StoreUse::Sessions, &stores);
+    }
     check::references(
         reader,
         session.is_some(),

@@ -11,6 +11,7 @@ mod kinds;
 mod load;
 pub mod outbound;
 mod ready;
+pub mod redis_url;
 mod routes;
 mod schema;
 pub mod secret;
@@ -130,9 +131,14 @@ pub struct Route {
 }
 
 impl Settings {
-    /// Whether any policy uses a store in this way.
+    /// Whether any policy, or the session, uses a store in this way.
     #[must_use]
     pub fn uses(&self, store: &StoreName, wanted: StoreUse) -> bool {
+        let session = self.session.as_ref();
+        let keeps_sessions = session.and_then(|(session, _)| session.store.name());
+        if wanted == StoreUse::Sessions {
+            return keeps_sessions.is_some_and(|name| name == store);
+        }
         self.policies.iter().any(|(_, _, kind)| {
             let used = kind.store();
             used.is_some_and(|(name, how)| name.get_ref() == store && how == wanted)

@@ -1,6 +1,6 @@
 //! `[session]`: the gate's own session cookie.
 
-use policies::Interval;
+use policies::{Interval, StoreName};
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -14,7 +14,8 @@ use super::secret::SecretSource;
 pub struct SessionSettings {
     /// Where sessions are kept.
     #[serde(default)]
-    pub store: SessionStoreName,
+    #[schemars(with = "String")]
+    pub store: SessionPlace,
     /// The key that the cookie is encrypted with, at least 64 bytes.
     #[schemars(with = "SecretSource")]
     pub key: Spanned<SecretSource>,
@@ -52,13 +53,36 @@ fn default_ttl() -> Interval {
     Interval::from_secs(12 * 60 * 60)
 }
 
-/// Where sessions are kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SessionStoreName {
+/// Where sessions are kept: `cookie`, or a name of `[stores]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "Spanned<StoreName>")]
+pub enum SessionPlace {
     /// In the cookie itself, encrypted.
     #[default]
     Cookie,
+    /// In a store; the cookie has the session's key.
+    Store(Spanned<StoreName>),
+}
+
+impl From<Spanned<StoreName>> for SessionPlace {
+    fn from(name: Spanned<StoreName>) -> Self {
+        if name.get_ref().as_str() == "cookie" {
+            Self::Cookie
+        } else {
+            Self::Store(name)
+        }
+    }
+}
+
+impl SessionPlace {
+    /// The store, if it is one.
+    #[must_use]
+    pub fn name(&self) -> Option<&StoreName> {
+        match self {
+            Self::Cookie => None,
+            Self::Store(name) => Some(name.get_ref()),
+        }
+    }
 }
 
 /// `[session] cookie`

@@ -8,11 +8,14 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_spanned::Spanned;
 
+use super::redis_url::RedisUrl;
+
 /// `[stores.<name>]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSettings {
-    /// What it is: `sqlite:` and the path of a file, or `postgres://user@host/database`.
+    /// What it is: `sqlite:` and the path of a file, `postgres://user@host/database`, or `redis://user@host/0`
+    /// (`rediss://` by TLS, `redis+sentinel://`, `redis+cluster://`).
     pub url: StoreUrl,
     /// The password of a server.
     #[serde(default)]
@@ -36,6 +39,8 @@ pub enum StoreUrl {
     Sqlite(PathBuf),
     /// A server of PostgreSQL's. Its `Debug` shows no password.
     Postgres(Box<tokio_postgres::Config>),
+    /// A server or a cluster of Redis. Its `Debug` shows no password.
+    Redis(RedisUrl),
 }
 
 impl StoreUrl {
@@ -43,10 +48,20 @@ impl StoreUrl {
     #[must_use]
     pub fn cannot(&self, wanted: StoreUse) -> Option<&'static str> {
         match (self, wanted) {
-            (Self::Postgres(_), StoreUse::Quotas) => Some(
-                "is a PostgreSQL store, where memberships are looked up; a quota needs `sqlite:`",
+            (Self::Sqlite(_) | Self::Postgres(_), StoreUse::RateLimits) => Some(
+                "is no Redis; a rate limit is counted there, or in memory where no store is named",
             ),
-            (Self::Sqlite(_), _) | (Self::Postgres(_), StoreUse::Memberships) => None,
+            (Self::Sqlite(_) | Self::Postgres(_), StoreUse::Sessions) => {
+                Some("is no Redis; sessions are kept there, or in the `cookie`")
+            }
+            (Self::Redis(_), StoreUse::Memberships) => {
+                Some("is a Redis; memberships are looked up in `sqlite:` or `postgres://`")
+            }
+            (Self::Sqlite(_) | Self::Postgres(_), StoreUse::Quotas | StoreUse::Memberships)
+            | (
+                Self::Redis(_),
+                StoreUse::Quotas | StoreUse::RateLimits | StoreUse::Sessions,
+            ) => None,
         }
     }
 
@@ -57,7 +72,11 @@ impl StoreUrl {
     /// When the backend knows none.
     pub(super) fn set_password(&mut self, password: &SecretString) -> Result<(), &'static str> {
         match self {
-            Self::Sqlite(_) => Err("goes with `postgres://` alone"),
+            Self::Sqlite(_) => Err("goes with a server alone, not with a file"),
+            Self::Redis(url) => {
+                url.set_password(password);
+                Ok(())
+            }
             Self::Postgres(config) => {
                 config.password(password.expose_secret());
                 Ok(())
@@ -78,6 +97,9 @@ impl TryFrom<String> for StoreUrl {
                 .map_err(
                     |_| "is no URL of a database; write for example \"postgres://gate@db/app\"",
                 );
+        }
+        if let Some(url) = RedisUrl::parse(&text) {
+            return url.map(Self::Redis);
         }
         match text.strip_prefix("sqlite:") {
             Some("" | ":memory:") => Err("`sqlite:` needs the path of a file"),

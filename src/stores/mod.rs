@@ -1,22 +1,30 @@
 //! Where counters are kept and memberships looked up: backends behind the ports that `policies` declares, chosen by
 //! URL.
 
+mod health;
 mod look;
 mod members;
 mod postgres;
+mod redis;
 mod sqlite;
+mod store_clock;
 
 use std::sync::Arc;
 
-use policies::{QuotaStore, StoreName, settings::StoreUse};
+use policies::{Clock, QuotaStore, RateLimitStore, StoreName, settings::StoreUse};
 use rustls::ClientConfig;
 
 pub use self::{
     members::{MemberDatabase, QueryError},
+    postgres::PostgresStore,
+    redis::RedisStore,
     sqlite::{OpenError, SqliteStore},
 };
 use self::{postgres::PostgresMembers, sqlite::SqliteMembers};
-use crate::settings::{Settings, StoreSettings, stores::StoreUrl};
+use crate::{
+    settings::{Settings, StoreSettings, outbound::ExtraAuthorities, stores::StoreUrl},
+    telemetry::Metrics,
+};
 
 /// A store, opened for what the policies use it for.
 #[derive(Clone)]
@@ -25,13 +33,29 @@ pub struct OpenStore {
     pub name: StoreName,
     settings: StoreSettings,
     quotas: Option<Arc<dyn Store>>,
+    redis: Option<RedisStore>,
     memberships: Option<Arc<dyn MemberDatabase>>,
 }
 
 /// A store that counts, whatever its backend.
 pub trait Store: QuotaStore {
-    /// Whether its last operation went well; a failed one is repeated until it does.
+    /// Whether it is known to work; one that does not is probed until it does.
     fn is_healthy(&self) -> bool;
+
+    /// Finds out beside everything else whether it works, where that is not known from opening it.
+    fn begin(&self) {}
+}
+
+/// What stores are opened with.
+pub struct Surroundings {
+    /// How servers are reached by TLS.
+    pub tls: Arc<ClientConfig>,
+    /// Whom they are trusted by, besides the system's authorities.
+    pub authorities: ExtraAuthorities,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Why a store is not opened.
@@ -52,6 +76,19 @@ impl OpenStore {
         Some(store)
     }
 
+    /// Where rate limits are counted, if it was opened for that.
+    #[must_use]
+    pub fn rate_limits(&self) -> Option<Arc<dyn RateLimitStore>> {
+        let store = self.redis.clone()?;
+        Some(Arc::new(store))
+    }
+
+    /// Where sessions are kept, if it was opened for that.
+    #[must_use]
+    pub fn sessions(&self) -> Option<RedisStore> {
+        self.redis.clone()
+    }
+
     /// Where memberships are looked up, if it was opened for that.
     #[must_use]
     pub fn memberships(&self) -> Option<Arc<dyn MemberDatabase>> {
@@ -63,20 +100,23 @@ impl OpenStore {
     pub fn is_healthy(&self) -> bool {
         let quotas = self.quotas.as_ref();
         let memberships = self.memberships.as_ref();
+        let redis = self.redis.as_ref();
         quotas.is_none_or(|store| store.is_healthy())
+            && redis.is_none_or(Store::is_healthy)
             && memberships.is_none_or(|database| database.is_healthy())
     }
 }
 
-/// Opens the stores that the policies use. Those of `earlier` which are where they were stay open, with the timeout
-/// that they were opened with.
+/// Opens the stores that the policies and the session use. Those of `earlier` which are where they were stay open,
+/// with the timeout that they were opened with. Servers are connected to beside everything else, so that a gate
+/// starts without them.
 ///
 /// # Errors
 ///
 /// What keeps the first that fails from being opened.
 pub fn open(
     settings: &Settings,
-    tls: &Arc<ClientConfig>,
+    surroundings: &Surroundings,
     earlier: &[OpenStore],
 ) -> Result<Vec<OpenStore>, StoreError> {
     let stores = settings.stores.iter();
@@ -84,58 +124,120 @@ pub fn open(
         .map(|(name, store)| {
             let same = |open: &&OpenStore| open.settings.url == store.url;
             let earlier = earlier.iter().find(|open| open.name == *name).filter(same);
-            let quotas = if !settings.uses(name, StoreUse::Quotas) {
-                None
-            } else if let Some(quotas) = earlier.and_then(|open| open.quotas.clone()) {
-                Some(quotas)
-            } else {
-                open_quotas(name, store).map_err(|source| StoreError {
-                    name: name.clone(),
-                    source,
-                })?
-            };
-            let memberships = settings.uses(name, StoreUse::Memberships).then(|| {
-                let open = earlier.and_then(|open| open.memberships.clone());
-                open.unwrap_or_else(|| members(store, tls))
-            });
-            Ok(OpenStore {
+            open_one(settings, name, store, surroundings, earlier).map_err(|source| StoreError {
                 name: name.clone(),
-                settings: earlier.map_or(store, |open| &open.settings).clone(),
-                quotas,
-                memberships,
+                source,
             })
         })
         .collect()
 }
 
-fn open_quotas(
+fn open_one(
+    settings: &Settings,
     name: &StoreName,
-    settings: &StoreSettings,
-) -> Result<Option<Arc<dyn Store>>, OpenError> {
-    match &settings.url {
-        StoreUrl::Sqlite(path) => {
-            let store = SqliteStore::open(name.clone(), path, settings.timeout.get())?;
-            Ok(Some(Arc::new(store)))
+    store: &StoreSettings,
+    surroundings: &Surroundings,
+    earlier: Option<&OpenStore>,
+) -> Result<OpenStore, OpenError> {
+    let timeout = store.timeout.get();
+    let counts = settings.uses(name, StoreUse::Quotas);
+    let shares = settings.uses(name, StoreUse::RateLimits)
+        || settings.uses(name, StoreUse::Sessions)
+        || counts;
+    let redis = match &store.url {
+        StoreUrl::Redis(url) if shares => {
+            let open = earlier.and_then(|open| open.redis.clone());
+            Some(open.unwrap_or_else(|| {
+                let redis = RedisStore::new(
+                    name.clone(),
+                    url,
+                    &surroundings.authorities,
+                    timeout,
+                    surroundings.clock.clone(),
+                    surroundings.metrics.store(name, &surroundings.clock),
+                );
+                redis.begin();
+                redis
+            }))
         }
-        StoreUrl::Postgres(_) => Ok(None),
-    }
+        _ => None,
+    };
+    let quotas = if !counts {
+        None
+    } else if let Some(quotas) = earlier.and_then(|open| open.quotas.clone()) {
+        Some(quotas)
+    } else {
+        let quotas: Arc<dyn Store> = match (&store.url, &redis) {
+            (StoreUrl::Sqlite(path), _) => {
+                Arc::new(SqliteStore::open(name.clone(), path, timeout)?)
+            }
+            (StoreUrl::Postgres(config), _) => Arc::new(PostgresStore::new(
+                name.clone(),
+                config,
+                &surroundings.tls,
+                timeout,
+                surroundings.clock.clone(),
+                surroundings.metrics.store(name, &surroundings.clock),
+            )),
+            (StoreUrl::Redis(_), redis) => {
+                let redis = redis.clone();
+                Arc::new(redis.expect("a Redis that counts was opened above"))
+            }
+        };
+        if redis.is_none() {
+            quotas.begin();
+        }
+        Some(quotas)
+    };
+    let memberships = if settings.uses(name, StoreUse::Memberships) {
+        let open = earlier.and_then(|open| open.memberships.clone());
+        open.or_else(|| {
+            let members = members(store, &surroundings.tls)?;
+            members.begin();
+            Some(members)
+        })
+    } else {
+        None
+    };
+    Ok(OpenStore {
+        name: name.clone(),
+        settings: earlier.map_or(store, |open| &open.settings).clone(),
+        quotas,
+        redis,
+        memberships,
+    })
 }
 
-fn members(settings: &StoreSettings, tls: &Arc<ClientConfig>) -> Arc<dyn MemberDatabase> {
+/// A database that is asked for memberships, where the backend can be.
+fn members(
+    settings: &StoreSettings,
+    tls: &Arc<ClientConfig>,
+) -> Option<Arc<dyn MemberDatabase>> {
     let timeout = settings.timeout.get();
     match &settings.url {
-        StoreUrl::Sqlite(path) => Arc::new(SqliteMembers::new(path.clone(), timeout)),
-        StoreUrl::Postgres(config) => Arc::new(PostgresMembers::new(config, timeout, tls)),
+        StoreUrl::Sqlite(path) => Some(Arc::new(SqliteMembers::new(path.clone(), timeout))),
+        StoreUrl::Postgres(config) => Some(Arc::new(PostgresMembers::new(config, timeout, tls))),
+        StoreUrl::Redis(_) => None,
     }
 }
 
 /// Stores that are only looked at: what they have counted is seen if `counted`, or else it is as if nothing were.
 /// They may be open elsewhere.
 #[must_use]
-pub fn look_at(settings: &Settings, tls: &Arc<ClientConfig>, counted: bool) -> Vec<OpenStore> {
+pub fn look_at(
+    settings: &Settings,
+    surroundings: &Surroundings,
+    counted: bool,
+) -> Vec<OpenStore> {
     let stores = settings.stores.iter();
     stores
         .map(|(name, store)| {
+            if counted
+                && !matches!(store.url, StoreUrl::Sqlite(_))
+                && let Ok(open) = open_one(settings, name, store, surroundings, None)
+            {
+                return open;
+            }
             let file = match &store.url {
                 StoreUrl::Sqlite(path) if counted => Some(path.clone()),
                 _ => None,
@@ -149,7 +251,10 @@ pub fn look_at(settings: &Settings, tls: &Arc<ClientConfig>, counted: bool) -> V
                 name: name.clone(),
                 settings: store.clone(),
                 quotas: Some(look),
-                memberships: looks_up.then(|| members(store, tls)),
+                redis: None,
+                memberships: looks_up
+                    .then(|| members(store, &surroundings.tls))
+                    .flatten(),
             }
         })
         .collect()

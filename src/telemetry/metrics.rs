@@ -1,9 +1,13 @@
 //! Metrics in Prometheus' text format. Every label takes its values from the config or from the code, never
 //! from a client.
 
-use std::{fmt, sync::atomic::AtomicU64, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
-use policies::{IdentityName, PolicyName, RoutePath};
+use policies::{Clock, IdentityName, PolicyName, RoutePath, StoreName};
 use prometheus_client::{
     encoding::{EncodeLabel as _, EncodeLabelSet, LabelSetEncoder, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -24,6 +28,9 @@ pub struct Metrics {
     config_reloads: Family<ReloadLabels, Counter>,
     identity_keys: Family<IdentityLabels, Gauge>,
     identity_keys_stale: Family<IdentityLabels, Gauge>,
+    store_up: Family<StoreLabels, Gauge>,
+    store_operations: Family<StoreResultLabels, Counter>,
+    store_seconds: Family<StoreLabels, Histogram, fn() -> Histogram>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -103,6 +110,87 @@ impl EncodeLabelSet for IdentityLabels {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct StoreLabels {
+    store: StoreName,
+}
+
+impl EncodeLabelSet for StoreLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        ("store", self.store.as_str()).encode(encoder.encode_label())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct StoreResultLabels {
+    store: StoreName,
+    operation: &'static str,
+    result: &'static str,
+}
+
+impl EncodeLabelSet for StoreResultLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        ("store", self.store.as_str()).encode(encoder.encode_label())?;
+        ("operation", self.operation).encode(encoder.encode_label())?;
+        ("result", self.result).encode(encoder.encode_label())
+    }
+}
+
+/// Counts what a store on another machine does.
+#[derive(Clone)]
+pub struct StoreMetrics {
+    store: StoreName,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+/// An operation that is under way.
+#[must_use = "it is counted when it ends"]
+pub struct StoreOperation<'a> {
+    of: &'a StoreMetrics,
+    operation: &'static str,
+    began: Duration,
+}
+
+impl StoreMetrics {
+    /// Notes that an operation begins.
+    pub fn begin(&self, operation: &'static str) -> StoreOperation<'_> {
+        StoreOperation {
+            of: self,
+            operation,
+            began: self.clock.elapsed(),
+        }
+    }
+}
+
+impl StoreOperation<'_> {
+    /// Notes that it is over.
+    pub fn end(self, is_ok: bool) {
+        let Self {
+            of,
+            operation,
+            began,
+        } = self;
+        let took = of.clock.elapsed().saturating_sub(began);
+        let store = of.store.clone();
+        let result = if is_ok { "ok" } else { "fault" };
+        let labels = StoreResultLabels {
+            store: store.clone(),
+            operation,
+            result,
+        };
+        of.metrics.store_operations.get_or_create(&labels).inc();
+        let seconds = of.metrics.store_seconds.get_or_create(&StoreLabels { store });
+        seconds.observe(took.as_secs_f64());
+    }
+}
+
+fn store_seconds() -> Histogram {
+    Histogram::new([
+        1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    ])
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("imgwire_gate");
@@ -119,6 +207,9 @@ impl Default for Metrics {
         let config_reloads = Family::default();
         let identity_keys = Family::default();
         let identity_keys_stale = Family::default();
+        let store_up = Family::default();
+        let store_operations = Family::default();
+        let store_seconds = Family::new_with_constructor(store_seconds as fn() -> Histogram);
         registry.register(
             "decisions",
             "Decisions by route, outcome, deciding policy and code",
@@ -173,6 +264,22 @@ impl Default for Metrics {
             identity_keys_stale.clone(),
         );
         registry.register(
+            "store_up",
+            "1 while a store is known to work, 0 while it is down and probed",
+            store_up.clone(),
+        );
+        registry.register(
+            "store_operations",
+            "Operations of stores on other machines, by result",
+            store_operations.clone(),
+        );
+        registry.register_with_unit(
+            "store_operation",
+            "Time that an operation of a store on another machine took",
+            Unit::Seconds,
+            store_seconds.clone(),
+        );
+        registry.register(
             "build",
             "The running program",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
@@ -190,6 +297,9 @@ impl Default for Metrics {
             config_reloads,
             identity_keys,
             identity_keys_stale,
+            store_up,
+            store_operations,
+            store_seconds,
         }
     }
 }
@@ -261,6 +371,24 @@ impl Metrics {
         self.identity_keys.get_or_create(&labels).set(keys);
         let stale = self.identity_keys_stale.get_or_create(&labels);
         stale.set(i64::from(is_stale));
+    }
+
+    /// What counts the operations of a store.
+    #[must_use]
+    pub fn store(self: &Arc<Self>, store: &StoreName, clock: &Arc<dyn Clock>) -> StoreMetrics {
+        StoreMetrics {
+            store: store.clone(),
+            clock: clock.clone(),
+            metrics: self.clone(),
+        }
+    }
+
+    /// Notes whether a store works.
+    pub fn store_up(&self, store: &StoreName, is_up: bool) {
+        let labels = StoreLabels {
+            store: store.clone(),
+        };
+        self.store_up.get_or_create(&labels).set(i64::from(is_up));
     }
 
     /// All of them as text; `in_flight` is how many requests run now.

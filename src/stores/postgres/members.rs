@@ -10,10 +10,16 @@ use rustls::ClientConfig;
 use tokio_postgres::{Config, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::text::{Literal, Text};
+use super::{
+    error::{describe, fault},
+    text::{Literal, Text},
+};
 use crate::{
     http_client::USER_AGENT,
-    stores::members::{Health, MAX_ROWS, MemberDatabase, QueryError},
+    stores::{
+        health::Health,
+        members::{MAX_ROWS, MemberDatabase, QueryError, check},
+    },
 };
 
 /// How many connections there are at most.
@@ -73,6 +79,20 @@ impl PostgresMembers {
     }
 }
 
+impl PostgresMembers {
+    /// Asks the server whether it answers.
+    fn probe(&self) -> impl Fn() -> LocalBoxFuture<'static, bool> + use<> {
+        let (pool, timeout) = (self.pool.clone(), self.timeout);
+        move || {
+            let pool = pool.clone();
+            Box::pin(async move {
+                let probe = async { pool.get().await.ok()?.simple_query("").await.ok() };
+                matches!(tokio::time::timeout(timeout, probe).await, Ok(Some(_)))
+            })
+        }
+    }
+}
+
 impl MemberDatabase for PostgresMembers {
     fn first_column<'a>(
         &'a self,
@@ -81,26 +101,23 @@ impl MemberDatabase for PostgresMembers {
         workspace: &'a str,
     ) -> LocalBoxFuture<'a, Result<Vec<Option<String>>, QueryError>> {
         Box::pin(async move {
-            self.health.check()?;
+            check(&self.health)?;
             let asking = select(&self.pool, query, user, workspace);
             let answer = tokio::time::timeout(self.timeout, asking).await;
             let answer = answer.unwrap_or(Err(QueryError::Timeout));
             if let Err(QueryError::Down(_) | QueryError::Timeout) = answer {
-                let (pool, timeout) = (self.pool.clone(), self.timeout);
-                self.health.is_down(move || {
-                    let pool = pool.clone();
-                    async move {
-                        let probe = async { pool.get().await.ok()?.simple_query("").await.ok() };
-                        matches!(tokio::time::timeout(timeout, probe).await, Ok(Some(_)))
-                    }
-                });
+                self.health.is_down(self.probe());
             }
             answer
         })
     }
 
     fn is_healthy(&self) -> bool {
-        self.health.is_up()
+        self.health.is_ready()
+    }
+
+    fn begin(&self) {
+        self.health.begin(self.probe());
     }
 }
 
@@ -150,35 +167,4 @@ fn is_no_value(error: &tokio_postgres::Error) -> bool {
     let code = error.code();
     code == Some(&SqlState::INVALID_TEXT_REPRESENTATION)
         || code == Some(&SqlState::NUMERIC_VALUE_OUT_OF_RANGE)
-}
-
-/// A fault of the connection, of a server that ends or begins, or of the query.
-fn fault(error: &tokio_postgres::Error) -> QueryError {
-    let down = match error.as_db_error() {
-        // Classes 08 and 57: the connection, and an operator who stops the server.
-        Some(error) => ["08", "57P"]
-            .iter()
-            .any(|class| error.code().code().starts_with(class)),
-        None => {
-            error.is_closed()
-                || std::error::Error::source(error)
-                    .is_some_and(|source| source.is::<std::io::Error>())
-        }
-    };
-    if error.code() == Some(&SqlState::QUERY_CANCELED) {
-        QueryError::Timeout
-    } else if down {
-        QueryError::Down(describe(error))
-    } else {
-        QueryError::Query(describe(error))
-    }
-}
-
-/// What the server says, which the error alone does not show.
-fn describe(error: &tokio_postgres::Error) -> String {
-    match (error.as_db_error(), std::error::Error::source(error)) {
-        (Some(error), _) => error.message().to_owned(),
-        (None, Some(source)) => format!("{error}: {source}"),
-        (None, None) => error.to_string(),
-    }
 }

@@ -11,7 +11,10 @@ use futures_util::future::LocalBoxFuture;
 use rusqlite::{Connection, InterruptHandle, OpenFlags, types::ValueRef};
 use tokio::sync::oneshot;
 
-use crate::stores::members::{Health, MAX_ROWS, MemberDatabase, QueryError};
+use crate::stores::{
+    health::Health,
+    members::{MAX_ROWS, MemberDatabase, QueryError, check},
+};
 
 /// How many connections are kept.
 const MAX_IDLE: usize = 8;
@@ -42,6 +45,17 @@ impl SqliteMembers {
     }
 }
 
+impl SqliteMembers {
+    /// Tries the file.
+    fn probe(&self) -> impl Fn() -> LocalBoxFuture<'static, bool> + use<> {
+        let file = self.file.clone();
+        move || {
+            let file = file.clone();
+            Box::pin(async move { matches!(web::block(move || file.probe()).await, Ok(Ok(()))) })
+        }
+    }
+}
+
 impl MemberDatabase for SqliteMembers {
     fn first_column<'a>(
         &'a self,
@@ -50,7 +64,7 @@ impl MemberDatabase for SqliteMembers {
         workspace: &'a str,
     ) -> LocalBoxFuture<'a, Result<Vec<Option<String>>, QueryError>> {
         Box::pin(async move {
-            self.health.check()?;
+            check(&self.health)?;
             let file = self.file.clone();
             let question = [query, user, workspace].map(str::to_owned);
             let (begun, mut running) = oneshot::channel();
@@ -67,18 +81,18 @@ impl MemberDatabase for SqliteMembers {
                 }
             };
             if let Err(QueryError::Down(_) | QueryError::Timeout) = answer {
-                let file = self.file.clone();
-                self.health.is_down(move || {
-                    let file = file.clone();
-                    async move { matches!(web::block(move || file.probe()).await, Ok(Ok(()))) }
-                });
+                self.health.is_down(self.probe());
             }
             answer
         })
     }
 
     fn is_healthy(&self) -> bool {
-        self.health.is_up()
+        self.health.is_ready()
+    }
+
+    fn begin(&self) {
+        self.health.begin(self.probe());
     }
 }
 

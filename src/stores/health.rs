@@ -1,0 +1,144 @@
+//! Whether a backend can be asked, and the connections to it.
+
+use std::{
+    any::Any,
+    cell::RefCell,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use actix_web::rt;
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use futures_util::future::{FutureExt as _, LocalBoxFuture, Shared};
+
+/// A connection that is open, or being opened.
+type Opening<T, E> = Shared<LocalBoxFuture<'static, Result<T, E>>>;
+
+thread_local! {
+    /// The connections of this thread: whose, how often that had come back when it was made, and an [`Opening`].
+    static OPEN: RefCell<Vec<(Weak<Health>, u32, Box<dyn Any>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The state of a backend: one that is down costs a request no wait, for it is probed beside the requests.
+pub(super) struct Health {
+    is_up: AtomicBool,
+    was_reached: AtomicBool,
+    /// How often it has come back.
+    returns: AtomicU32,
+}
+
+impl Health {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            is_up: AtomicBool::new(true),
+            was_reached: AtomicBool::new(false),
+            returns: AtomicU32::new(0),
+        })
+    }
+
+    /// Whether it may be asked: nobody knows that it is down.
+    pub(super) fn is_up(&self) -> bool {
+        self.is_up.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is known to answer.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_up() && self.was_reached.load(Ordering::Relaxed)
+    }
+
+    /// This thread's connection, which all its requests share; opened by `connect` if need be, and anew after the
+    /// backend was down. One type of connection a backend.
+    ///
+    /// # Errors
+    ///
+    /// Those of `connect`; whoever meets one is to [forget](Self::forget) the connection.
+    pub(super) async fn connection<T, E>(
+        self: &Arc<Self>,
+        connect: impl FnOnce() -> LocalBoxFuture<'static, Result<T, E>>,
+    ) -> Result<T, E>
+    where
+        T: Clone + 'static,
+        E: Clone + 'static,
+    {
+        let returns = self.returns.load(Ordering::Relaxed);
+        let opening = OPEN.with_borrow_mut(|open| {
+            let own = |(health, made, _): &&(Weak<Self>, u32, _)| {
+                health.as_ptr() == Arc::as_ptr(self) && *made == returns
+            };
+            let kept = open.iter().find(own).map(|(.., opening)| opening);
+            let kept = kept.and_then(|opening| opening.downcast_ref::<Opening<T, E>>());
+            if let Some(opening) = kept {
+                return opening.clone();
+            }
+            open.retain(|(health, ..)| {
+                health.strong_count() > 0 && health.as_ptr() != Arc::as_ptr(self)
+            });
+            let opening = connect().shared();
+            open.push((Arc::downgrade(self), returns, Box::new(opening.clone())));
+            opening
+        });
+        opening.await
+    }
+
+    /// Gives this thread's connection up.
+    pub(super) fn forget(&self) {
+        OPEN.with_borrow_mut(|open| {
+            open.retain(|(health, ..)| !std::ptr::eq(health.as_ptr(), self));
+        });
+    }
+
+    /// Probes it for the first time, so that it is known whether it answers before anybody asks.
+    pub(super) fn begin<P>(self: &Arc<Self>, probe: impl Fn() -> P + 'static)
+    where
+        P: Future<Output = bool> + 'static,
+    {
+        let health = self.clone();
+        rt::spawn(async move {
+            if probe().await {
+                health.was_reached.store(true, Ordering::Relaxed);
+            } else {
+                health.is_down(probe);
+            }
+        });
+    }
+
+    /// Notes that it is down, and has it probed beside the requests, ever less often, until it is up.
+    pub(super) fn is_down<P>(self: &Arc<Self>, probe: impl Fn() -> P + 'static)
+    where
+        P: Future<Output = bool> + 'static,
+    {
+        const FIRST_WAIT: Duration = Duration::from_millis(100);
+        const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+        if !self.is_up.swap(false, Ordering::Relaxed) {
+            // Somebody does.
+            return;
+        }
+        let health = Arc::downgrade(self);
+        rt::spawn(async move {
+            let waits = ExponentialBuilder::new()
+                .with_min_delay(FIRST_WAIT)
+                .with_max_delay(LONGEST_WAIT)
+                .without_max_times()
+                .with_jitter();
+            for wait in waits.build() {
+                tokio::time::sleep(wait).await;
+                // The backend was replaced meanwhile.
+                if health.strong_count() == 0 {
+                    return;
+                }
+                if probe().await {
+                    break;
+                }
+            }
+            if let Some(health) = health.upgrade() {
+                health.returns.fetch_add(1, Ordering::Relaxed);
+                health.was_reached.store(true, Ordering::Relaxed);
+                health.is_up.store(true, Ordering::Relaxed);
+            }
+        });
+    }
+}

@@ -1,0 +1,22 @@
+-- Counts units of quotas, unless their limits are reached: one upsert for all reservations of a batch, in the order
+-- of their keys, so that batches of several gates do not wait for each other in a circle.
+insert into imgwire_gate.quota as counter
+    (policy, key, window_start, window_end, used, granted, quota_limit)
+select policy, key, window_start, window_end, least(wanted, quota_limit), least(wanted, quota_limit), quota_limit
+from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::bigint[], $6::bigint[])
+    as asked (policy, key, window_start, window_end, wanted, quota_limit)
+order by policy, key
+on conflict (policy, key) do update set
+    -- A counter never goes back to an earlier window: what is asked for an earlier one counts in its own.
+    granted = case when excluded.window_start > counter.window_start
+        then excluded.granted
+        else least(excluded.granted, greatest(excluded.quota_limit - counter.used, 0)) end,
+    used = case when excluded.window_start > counter.window_start
+        then excluded.granted
+        else counter.used + least(excluded.granted, greatest(excluded.quota_limit - counter.used, 0)) end,
+    window_end = case when excluded.window_start > counter.window_start
+        then excluded.window_end
+        else counter.window_end end,
+    window_start = greatest(excluded.window_start, counter.window_start),
+    quota_limit = excluded.quota_limit
+returning policy, key, window_start, window_end, used, granted, clock_timestamp()

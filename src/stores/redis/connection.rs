@@ -1,0 +1,223 @@
+//! The connections to Redis: one a thread, which all its requests share.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::FutureExt as _;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, RedisResult, TlsMode, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cluster::ClusterClientBuilder,
+    cluster_async::ClusterConnection,
+    io::tcp::TcpSettings,
+    sentinel::{SentinelClientBuilder, SentinelServerType},
+};
+
+use super::{super::health::Health, RedisFault};
+use crate::{
+    http_client::pem_authorities,
+    settings::{
+        outbound::ExtraAuthorities,
+        redis_url::{RedisUrl, Topology},
+    },
+    telemetry::StoreMetrics,
+};
+
+/// What every key begins with.
+pub(super) const PREFIX: &str = "imgwire-gate";
+
+/// How often a cluster is asked again within one operation, when it says that a key has moved.
+const CLUSTER_RETRIES: u32 = 3;
+
+/// What all threads know of a server.
+pub(super) struct Connection {
+    url: RedisUrl,
+    /// In PEM; the library's own where there are none.
+    authorities: Option<Vec<u8>>,
+    timeout: Duration,
+    pub(super) health: Arc<Health>,
+    metrics: StoreMetrics,
+}
+
+/// One connection, whatever it leads to. Operations that are under way on one thread share it, and travel together.
+#[derive(Clone)]
+pub(super) enum Lane {
+    Server(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl ConnectionLike for Lane {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Server(server) => server.req_packed_command(command),
+            Self::Cluster(cluster) => cluster.req_packed_command(command),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Server(server) => server.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::Server(server) => server.get_db(),
+            Self::Cluster(cluster) => cluster.get_db(),
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn new(
+        url: &RedisUrl,
+        authorities: &ExtraAuthorities,
+        timeout: Duration,
+        metrics: StoreMetrics,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            url: url.clone(),
+            authorities: url.is_tls().then(|| pem_authorities(authorities)).flatten(),
+            timeout,
+            health: Health::new(),
+            metrics,
+        })
+    }
+
+    /// Finds out whether the server answers.
+    pub(super) fn begin(self: &Arc<Self>) {
+        let connection = self.clone();
+        self.health.begin(move || connection.clone().probe());
+    }
+
+    /// Does one operation, in time or not at all; `what` names it in the metrics. After a failure the server is
+    /// left alone until it has been probed.
+    pub(super) async fn run<T>(
+        self: &Arc<Self>,
+        what: &'static str,
+        operation: impl AsyncFnOnce(&mut Lane) -> RedisResult<T>,
+    ) -> Result<T, RedisFault> {
+        if !self.health.is_up() {
+            return Err(RedisFault::Down);
+        }
+        let timing = self.metrics.begin(what);
+        let attempt = async {
+            let connecting = || {
+                let connection = self.clone();
+                async move { connection.connect().await }.boxed_local()
+            };
+            let mut lane = self.health.connection(connecting).await?;
+            operation(&mut lane).await
+        };
+        let result = match tokio::time::timeout(self.timeout, attempt).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(RedisFault::Failed(error)),
+            Err(_) => Err(RedisFault::Timeout),
+        };
+        if result.is_err() {
+            self.health.forget();
+            let connection = self.clone();
+            self.health.is_down(move || connection.clone().probe());
+        }
+        timing.end(result.is_ok());
+        result
+    }
+
+    /// Whether the server takes what a gate writes, asked on a connection of its own.
+    async fn probe(self: Arc<Self>) -> bool {
+        let probe = async {
+            let mut lane = self.connect().await?;
+            redis::cmd("SET")
+                .arg(format!("{PREFIX}:probe"))
+                .arg(1)
+                .arg("PX")
+                .arg(1000)
+                .exec_async(&mut lane)
+                .await
+        };
+        matches!(tokio::time::timeout(self.timeout, probe).await, Ok(Ok(())))
+    }
+
+    async fn connect(&self) -> RedisResult<Lane> {
+        let nodes = self.url.nodes();
+        match self.url.topology() {
+            Topology::Server => {
+                let node = nodes.first().cloned().ok_or_else(no_node)?;
+                let node = node.set_tcp_settings(tcp());
+                let client = match self.certificates() {
+                    Some(certificates) => Client::build_with_tls(node, certificates)?,
+                    None => Client::open(node)?,
+                };
+                self.open(&client).await
+            }
+            Topology::Sentinel { primary } => {
+                let settings = nodes.first().ok_or_else(no_node)?.redis_settings();
+                let addresses = nodes.iter().map(|node| node.addr().clone());
+                let mut builder =
+                    SentinelClientBuilder::new(addresses, primary, SentinelServerType::Master)?
+                        .set_client_to_redis_db(settings.db())
+                        .set_client_to_redis_tcp_settings(tcp());
+                if let Some(user) = settings.username() {
+                    builder = builder.set_client_to_redis_username(user);
+                }
+                if let Some(password) = settings.password() {
+                    builder = builder.set_client_to_redis_password(password);
+                }
+                if self.url.is_tls() {
+                    builder = builder
+                        .set_client_to_redis_tls_mode(TlsMode::Secure)
+                        .set_client_to_sentinel_tls_mode(TlsMode::Secure);
+                }
+                if let Some(certificates) = self.certificates() {
+                    builder = builder
+                        .set_client_to_redis_certificates(certificates.clone())
+                        .set_client_to_sentinel_certificates(certificates);
+                }
+                let client = builder.build()?.async_get_client().await?;
+                self.open(&client).await
+            }
+            Topology::Cluster => {
+                let mut builder = ClusterClientBuilder::new(nodes.iter().cloned())
+                    .connection_timeout(self.timeout)
+                    .response_timeout(self.timeout)
+                    .retries(CLUSTER_RETRIES)
+                    .tcp_settings(tcp());
+                if let Some(certificates) = self.certificates() {
+                    builder = builder.certs(certificates);
+                }
+                let cluster = builder.build()?.get_async_connection().await?;
+                Ok(Lane::Cluster(cluster))
+            }
+        }
+    }
+
+    async fn open(&self, client: &Client) -> RedisResult<Lane> {
+        // Each operation has its own time.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(None);
+        let server = client.get_multiplexed_async_connection_with_config(&config);
+        Ok(Lane::Server(server.await?))
+    }
+
+    fn certificates(&self) -> Option<redis::TlsCertificates> {
+        let root_cert = self.authorities.clone()?;
+        Some(redis::TlsCertificates {
+            client_tls: None,
+            root_cert: Some(root_cert),
+        })
+    }
+}
+
+fn tcp() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
+}
+
+fn no_node() -> redis::RedisError {
+    (redis::ErrorKind::InvalidClientConfig, "the URL names no server").into()
+}

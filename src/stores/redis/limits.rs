@@ -1,0 +1,32 @@
+//! Rate limits.
+
+use std::time::Duration;
+
+use policies::{Counter, Pass, Rate, RateLimitStore, Taking};
+
+use super::{RedisStore, key};
+
+impl RateLimitStore for RedisStore {
+    fn take(&self, counter: Counter, rate: Rate, pass: Pass) -> Taking<'_> {
+        Box::pin(async move {
+            let mut script = self.scripts.limit.key(key("limit", &counter));
+            script
+                .arg(micros(rate.interval()))
+                .arg(rate.burst().get())
+                .arg(u8::from(pass == Pass::Issue));
+            let take = async |lane: &mut _| script.invoke_async::<i64>(lane).await;
+            let back_in = self.connection.run("limit", take).await;
+            let back_in = back_in.map_err(|fault| self.fault(fault))?;
+            let resets_in = Duration::from_micros(back_in.unsigned_abs());
+            Ok(if back_in < 0 {
+                rate.denied(resets_in)
+            } else {
+                rate.allowed(resets_in)
+            })
+        })
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

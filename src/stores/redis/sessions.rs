@@ -1,0 +1,94 @@
+//! Sessions of actix-session: what they hold is here, and the cookie has only their key.
+
+use std::{collections::HashMap, future::Future};
+
+use actix_session::storage::{
+    LoadError, SaveError, SessionKey, SessionStore, UpdateError, generate_session_key,
+};
+use actix_web::cookie::time::Duration;
+
+use super::{RedisStore, connection, hashed};
+
+type State = HashMap<String, String>;
+
+impl RedisStore {
+    /// Writes a session; only one that is there already, if `anew` is not said.
+    async fn write(
+        &self,
+        session: &SessionKey,
+        state: &State,
+        ttl: &Duration,
+        anew: bool,
+    ) -> Result<(), anyhow::Error> {
+        let state = serde_json::to_string(state)?;
+        let mut set = redis::cmd("SET");
+        set.arg(name(session)).arg(state).arg("PX").arg(millis(ttl));
+        if !anew {
+            set.arg("XX");
+        }
+        let write = async |lane: &mut _| set.exec_async(lane).await;
+        Ok(self.connection.run("session", write).await?)
+    }
+}
+
+impl SessionStore for RedisStore {
+    async fn load(&self, session: &SessionKey) -> Result<Option<State>, LoadError> {
+        let mut get = redis::cmd("GET");
+        get.arg(name(session));
+        let load = async |lane: &mut _| get.query_async::<Option<String>>(lane).await;
+        let state = self.connection.run("session", load).await;
+        let state = state.map_err(|fault| LoadError::Other(fault.into()))?;
+        state
+            .map(|state| serde_json::from_str(&state))
+            .transpose()
+            .map_err(|error| LoadError::Deserialization(error.into()))
+    }
+
+    async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
+        let session = generate_session_key();
+        let saved = self.write(&session, &state, ttl, true).await;
+        saved.map_err(SaveError::Other)?;
+        Ok(session)
+    }
+
+    /// A session that was ended meanwhile stays ended.
+    async fn update(
+        &self,
+        session: SessionKey,
+        state: State,
+        ttl: &Duration,
+    ) -> Result<SessionKey, UpdateError> {
+        let updated = self.write(&session, &state, ttl, false).await;
+        updated.map_err(UpdateError::Other)?;
+        Ok(session)
+    }
+
+    async fn update_ttl(&self, session: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
+        let mut expire = redis::cmd("PEXPIRE");
+        expire.arg(name(session)).arg(millis(ttl));
+        let update = async |lane: &mut _| expire.exec_async(lane).await;
+        Ok(self.connection.run("session", update).await?)
+    }
+
+    fn delete(&self, session: &SessionKey) -> impl Future<Output = Result<(), anyhow::Error>> {
+        let mut del = redis::cmd("DEL");
+        del.arg(name(session));
+        async move {
+            let delete = async |lane: &mut _| del.exec_async(lane).await;
+            Ok(self.connection.run("session", delete).await?)
+        }
+    }
+}
+
+/// The name of a session: whoever reads the names cannot come in with them.
+fn name(session: &SessionKey) -> String {
+    format!(
+        "{}:session:{}",
+        connection::PREFIX,
+        hashed(session.as_ref().as_bytes())
+    )
+}
+
+fn millis(ttl: &Duration) -> u64 {
+    u64::try_from(ttl.whole_milliseconds()).unwrap_or(1).max(1)
+}
