@@ -19,9 +19,9 @@ use imgwire_gate::{
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{
     Chain, Clock, Counter, Decider, Evaluating, Facts, Fault, Hold, Link, Lookup, Memberships,
-    Outcome, Pass, Policy, PolicyName, QuotaStore, Remote, RemoteSettings, Reservation, Reserving,
-    RoutePath, Settling, StoreName, SystemClock, UploadRequest, Verdict, Window, WorkspaceId,
-    WorkspaceMember, WorkspaceMemberSettings,
+    Outcome, Pass, Policy, PolicyName, QuotaStore, RateLimit, RateLimitSettings, Remote,
+    RemoteSettings, Reservation, Reserving, RoutePath, Settling, StoreName, SystemClock,
+    UploadRequest, Verdict, Window, WorkspaceId, WorkspaceMember, WorkspaceMemberSettings,
     settings::{Kind, Ports},
 };
 use serde_json::json;
@@ -69,6 +69,15 @@ impl Ports for Nowhere {
     fn decider(&self, _: &PolicyName, _: &RemoteSettings) -> Arc<dyn Decider> {
         unreachable!("no service decides")
     }
+
+    fn rate_limit(
+        &self,
+        name: &PolicyName,
+        settings: &RateLimitSettings,
+        clock: &Arc<dyn Clock>,
+    ) -> Arc<RateLimit> {
+        Arc::new(RateLimit::new(name.clone(), settings, None, clock.clone()))
+    }
 }
 
 impl MemberDatabase for Nowhere {
@@ -84,6 +93,8 @@ impl MemberDatabase for Nowhere {
     fn is_healthy(&self) -> bool {
         true
     }
+
+    fn begin(&self) {}
 }
 
 impl Hold for Nothing {
@@ -177,7 +188,7 @@ fn request(http: &HttpRequest, identities: &Arc<Identities>) -> UploadRequest {
     }
 }
 
-fn decides(policy: &dyn Policy, request: &UploadRequest, facts: &mut Facts) -> bool {
+fn decides(policy: &dyn Policy, request: &UploadRequest, facts: &Facts) -> bool {
     let evaluating = Evaluating {
         request,
         facts,
@@ -203,6 +214,7 @@ fn chain(criterion: &mut Criterion) {
             mode: common.mode,
             on_failure: kind.on_failure(),
             when: None,
+            counting: None,
             policy: kind.build(name, &clock, &Nowhere),
         }
     };
@@ -235,11 +247,11 @@ fn chain(criterion: &mut Criterion) {
 
     let request = request(&http, &identities);
     let evaluation = chain.evaluate(&request, Pass::Preview).now_or_never();
-    let mut facts = evaluation.expect("nothing waits").facts;
+    let facts = evaluation.expect("nothing waits").facts;
     for name in ["plan", "owner-or-editor", "not-suspended"] {
         let policy = link(&PolicyName::parse(name).expect("the name is valid")).policy;
         criterion.bench_function(&format!("expression {name}"), |bencher| {
-            bencher.iter(|| assert!(decides(&*policy, &request, &mut facts)));
+            bencher.iter(|| assert!(decides(&*policy, &request, &facts)));
         });
     }
 
@@ -249,7 +261,7 @@ fn chain(criterion: &mut Criterion) {
         serde_json::from_value(json!({ "url": service(), "cache": "1h" })).expect("it is valid");
     let decider = HttpDecider::new(name.clone(), &remote, None, &outbound);
     let remote = Remote::new(Arc::new(decider), clock);
-    let ask = async |policy: &dyn Policy, facts: &mut Facts| {
+    let ask = async |policy: &dyn Policy, facts: &Facts| {
         let evaluating = Evaluating {
             request: &request,
             facts,
@@ -257,9 +269,9 @@ fn chain(criterion: &mut Criterion) {
         };
         policy.decide(evaluating).await.expect("it can tell");
     };
-    system.block_on(ask(&remote, &mut facts));
+    system.block_on(ask(&remote, &facts));
     criterion.bench_function("remote, remembered", |bencher| {
-        bencher.iter(|| assert!(decides(&remote, &request, &mut facts)));
+        bencher.iter(|| assert!(decides(&remote, &request, &facts)));
     });
 
     let member = settings
@@ -279,9 +291,9 @@ fn chain(criterion: &mut Criterion) {
             name, store, database, "", member, &outbound,
         ))
     });
-    system.block_on(ask(&member, &mut facts));
+    system.block_on(ask(&member, &facts));
     criterion.bench_function("membership by SQL, remembered", |bencher| {
-        bencher.iter(|| assert!(decides(&member, &request, &mut facts)));
+        bencher.iter(|| assert!(decides(&member, &request, &facts)));
     });
 }
 

@@ -63,7 +63,9 @@ mod urls;
 mod window;
 mod workspace_member;
 
-pub use chain::{Chain, Counting, Evaluation, Link, Outcome, Overlooked, Reason, Said, Step, Trace};
+pub use chain::{
+    Chain, Counting, Evaluation, Link, Outcome, Overlooked, Reason, Said, Step, Trace,
+};
 pub use clock::{Clock, SystemClock};
 pub use counter::{Dimension, Per};
 pub use denial::{Class, Denial};
@@ -73,7 +75,8 @@ pub use expression::{
 pub use hold::{Hold, Permit, Settling};
 pub use limit::LimitState;
 pub use policy::{
-    Counted, Deciding, Decision, Evaluating, Facts, Fault, Finding, Membership, Pass, Policy, Verdict,
+    Counted, Deciding, Decision, Evaluating, Facts, Fault, Finding, Membership, Pass, Policy,
+    Verdict,
 };
 pub use quota::{Counter, Quota, QuotaSettings, QuotaStore, Reservation, Reserving, Telling};
 pub use rate_limit::{

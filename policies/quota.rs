@@ -143,10 +143,8 @@ pub trait QuotaStore: Send + Sync {
 }
 
 /// The answer of [`QuotaStore::now`], in the making.
-pub type Telling<'a> = Either<
-    Ready<Result<Timestamp, Fault>>,
-    LocalBoxFuture<'a, Result<Timestamp, Fault>>,
->;
+pub type Telling<'a> =
+    Either<Ready<Result<Timestamp, Fault>>, LocalBoxFuture<'a, Result<Timestamp, Fault>>>;
 
 /// The answer of [`QuotaStore::reserve`], in the making.
 pub type Reserving<'a> = LocalBoxFuture<'a, Result<Reservation, Fault>>;

@@ -4,7 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 
-use crate::{Deciding, Decision, Denial, Evaluating, Finding, IdentityName, Policy, Presented, Verdict};
+use crate::{
+    Deciding, Decision, Denial, Evaluating, Finding, IdentityName, Policy, Presented, Verdict,
+};
 
 /// Settings of `kind = "signed_in"`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -9,8 +9,8 @@ use serde_json::Value;
 use serde_spanned::Spanned;
 
 use crate::{
-    Deciding, Decision, Denial, Evaluating, Fault, Finding, Interval, Membership, Policy, SecretSource,
-    StoreName, Subject, SubjectId, UploadRequest, UrlTemplate, Verdict, WorkspaceId,
+    Deciding, Decision, Denial, Evaluating, Fault, Finding, Interval, Membership, Policy,
+    SecretSource, StoreName, Subject, SubjectId, UploadRequest, UrlTemplate, Verdict, WorkspaceId,
     settings::OnFailure,
 };
 
@@ -229,8 +229,9 @@ impl Policy for WorkspaceMember {
             let Evaluating { request, facts, .. } = evaluating;
             let checked = self.check(request, facts.subject.as_deref()).await?;
             Ok(match checked {
-                Ok(membership) => Decision::from(Verdict::Allow)
-                    .with_finding(Finding::Membership(membership)),
+                Ok(membership) => {
+                    Decision::from(Verdict::Allow).with_finding(Finding::Membership(membership))
+                }
                 Err(denial) => Decision::from(Verdict::Deny(denial)),
             })
         })

@@ -38,11 +38,7 @@ pub enum ReloadError {
 }
 
 impl Reloader {
-    pub(crate) fn new(
-        gate: Arc<Gate>,
-        foundation: Foundation,
-        fixed: Fixed,
-    ) -> Self {
+    pub(crate) fn new(gate: Arc<Gate>, foundation: Foundation, fixed: Fixed) -> Self {
         Self {
             gate,
             foundation,

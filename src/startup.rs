@@ -27,11 +27,11 @@ use crate::{
     reload::Reloader,
     request_id::X_REQUEST_ID,
     routes::{self, Gate, Worker, envelope, management::Management, session::rotate},
+    session_store::Sessions,
     settings::{
         self, Environment, Faults, PolicyKinds, Settings,
         server::{Bind, ServerSettings},
     },
-    session_store::Sessions,
     stores::{self, OpenStore, StoreError},
     telemetry::RootSpan,
 };
@@ -321,7 +321,9 @@ fn session_store(settings: &Settings, stores: &[OpenStore]) -> Sessions {
     name.map_or_else(Sessions::default, |name| {
         let store = stores.iter().find(|store| store.name == *name);
         let store = store.and_then(OpenStore::sessions);
-        Sessions::Redis(store.expect("a store that sessions name is a Redis, as the settings check"))
+        Sessions::Redis(
+            store.expect("a store that sessions name is a Redis, as the settings check"),
+        )
     })
 }
 

@@ -41,25 +41,22 @@ pub fn middleware(
 ) -> SessionMiddleware<Sessions> {
     let cookie = settings.cookie.get_ref();
     let ttl = i64::try_from(settings.ttl.get().as_secs()).unwrap_or(i64::MAX);
-    SessionMiddleware::builder(
-        sessions,
-        Key::from(key.expose_secret().as_bytes()),
-    )
-    .cookie_name(cookie.name.as_str().to_owned())
-    .cookie_secure(cookie.secure)
-    .cookie_http_only(true)
-    .cookie_same_site(match cookie.same_site {
-        SameSite::Strict => cookie::SameSite::Strict,
-        SameSite::Lax => cookie::SameSite::Lax,
-        SameSite::None => cookie::SameSite::None,
-    })
-    .cookie_content_security(CookieContentSecurity::Private)
-    .session_lifecycle(
-        PersistentSession::default()
-            .session_ttl(cookie::time::Duration::seconds(ttl))
-            .session_ttl_extension_policy(TtlExtensionPolicy::OnStateChanges),
-    )
-    .build()
+    SessionMiddleware::builder(sessions, Key::from(key.expose_secret().as_bytes()))
+        .cookie_name(cookie.name.as_str().to_owned())
+        .cookie_secure(cookie.secure)
+        .cookie_http_only(true)
+        .cookie_same_site(match cookie.same_site {
+            SameSite::Strict => cookie::SameSite::Strict,
+            SameSite::Lax => cookie::SameSite::Lax,
+            SameSite::None => cookie::SameSite::None,
+        })
+        .cookie_content_security(CookieContentSecurity::Private)
+        .session_lifecycle(
+            PersistentSession::default()
+                .session_ttl(cookie::time::Duration::seconds(ttl))
+                .session_ttl_extension_policy(TtlExtensionPolicy::OnStateChanges),
+        )
+        .build()
 }
 
 /// Lets cookies in that were encrypted with an earlier key.

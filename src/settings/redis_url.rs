@@ -46,8 +46,7 @@ impl RedisUrl {
 
     // No message shows the text, which may hold a password.
     fn read(text: &str, base: &str, kind: &str, rest: &str) -> Result<Self, &'static str> {
-        const WRONG: &str =
-            "is no URL of a Redis; write for example \"redis://gate@cache:6379/0\"";
+        const WRONG: &str = "is no URL of a Redis; write for example \"redis://gate@cache:6379/0\"";
 
         let (topology, database) = match kind {
             "" => (Topology::Server, None),
@@ -61,10 +60,8 @@ impl RedisUrl {
                 let path = rest.split_once('/').map_or("", |(_, path)| path);
                 let (primary, database) = path.split_once('/').unwrap_or((path, "0"));
                 if primary.is_empty() {
-                    return Err(
-                        "must say what the Sentinels call the primary: \
-                         \"redis+sentinel://sentinel:26379/primary\"",
-                    );
+                    return Err("must say what the Sentinels call the primary: \
+                         \"redis+sentinel://sentinel:26379/primary\"");
                 }
                 let primary = primary.to_owned();
                 (Topology::Sentinel { primary }, Some(database))

@@ -58,10 +58,9 @@ impl StoreUrl {
                 Some("is a Redis; memberships are looked up in `sqlite:` or `postgres://`")
             }
             (Self::Sqlite(_) | Self::Postgres(_), StoreUse::Quotas | StoreUse::Memberships)
-            | (
-                Self::Redis(_),
-                StoreUse::Quotas | StoreUse::RateLimits | StoreUse::Sessions,
-            ) => None,
+            | (Self::Redis(_), StoreUse::Quotas | StoreUse::RateLimits | StoreUse::Sessions) => {
+                None
+            }
         }
     }
 

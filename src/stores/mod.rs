@@ -209,10 +209,7 @@ fn open_one(
 }
 
 /// A database that is asked for memberships, where the backend can be.
-fn members(
-    settings: &StoreSettings,
-    tls: &Arc<ClientConfig>,
-) -> Option<Arc<dyn MemberDatabase>> {
+fn members(settings: &StoreSettings, tls: &Arc<ClientConfig>) -> Option<Arc<dyn MemberDatabase>> {
     let timeout = settings.timeout.get();
     match &settings.url {
         StoreUrl::Sqlite(path) => Some(Arc::new(SqliteMembers::new(path.clone(), timeout))),
@@ -224,11 +221,7 @@ fn members(
 /// Stores that are only looked at: what they have counted is seen if `counted`, or else it is as if nothing were.
 /// They may be open elsewhere.
 #[must_use]
-pub fn look_at(
-    settings: &Settings,
-    surroundings: &Surroundings,
-    counted: bool,
-) -> Vec<OpenStore> {
+pub fn look_at(settings: &Settings, surroundings: &Surroundings, counted: bool) -> Vec<OpenStore> {
     let stores = settings.stores.iter();
     stores
         .map(|(name, store)| {

@@ -180,7 +180,10 @@ impl StoreOperation<'_> {
             result,
         };
         of.metrics.store_operations.get_or_create(&labels).inc();
-        let seconds = of.metrics.store_seconds.get_or_create(&StoreLabels { store });
+        let seconds = of
+            .metrics
+            .store_seconds
+            .get_or_create(&StoreLabels { store });
         seconds.observe(took.as_secs_f64());
     }
 }

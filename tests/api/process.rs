@@ -99,12 +99,22 @@ impl GateProcess {
             .collect()
     }
 
+    /// Where it listens.
+    pub(crate) fn url(&self) -> String {
+        self.url.clone()
+    }
+
     /// Asks for a token; `None` when the gate is gone.
     pub(crate) async fn ask(&self, token: &str) -> Option<u16> {
+        Self::ask_at(&self.url, token).await
+    }
+
+    /// Asks the gate at `url` for a token; `None` when it is gone.
+    pub(crate) async fn ask_at(url: &str, token: &str) -> Option<u16> {
         let client = awc::Client::builder()
             .timeout(Duration::from_secs(20))
             .finish();
-        let request = client.post(format!("{}{ROUTE}", self.url));
+        let request = client.post(format!("{url}{ROUTE}"));
         let mut answer = request.bearer_auth(token).send().await.ok()?;
         answer.body().await.ok()?;
         Some(answer.status().as_u16())

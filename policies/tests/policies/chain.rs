@@ -8,8 +8,8 @@ use std::{
 
 use futures_util::{FutureExt as _, future::ready};
 use policies::{
-    Chain, Deciding, Decision, Denial, Evaluating, Fault, Hold, Outcome, Pass, Policy, Settling,
-    StoreName, Verdict,
+    Chain, Counting, Deciding, Decision, Denial, Evaluating, Fault, Hold, Link, Outcome, Pass,
+    Policy, Settling, StoreName, Verdict,
     settings::{Mode, OnFailure},
 };
 use proptest::prelude::*;
@@ -153,6 +153,114 @@ proptest! {
         };
         let log = LOG.with(|log| log.borrow().clone());
         prop_assert_eq!((end, log), expected(&scripts, issued));
+    }
+}
+
+/// A link that counts in a store.
+fn counting(index: usize, script: Script, store: &str, gives_back: bool) -> Link {
+    Link {
+        counting: Some(Counting {
+            store: StoreName::parse(store).unwrap(),
+            gives_back,
+        }),
+        ..link(
+            &format!("policy-{index}"),
+            Arc::new(Scripted(index, script)),
+        )
+    }
+}
+
+/// How a chain ends, and what was done on the way.
+fn run(links: Vec<Link>, pass: Pass) -> (&'static str, Vec<String>) {
+    LOG.with(|log| log.borrow_mut().clear());
+    let chain = Chain::new(links);
+    let request = request_from(1);
+    let evaluation = chain.evaluate(&request, pass).now_or_never().unwrap();
+    let end = match evaluation.outcome {
+        Outcome::Allowed(permit) => match permit.issued().now_or_never().unwrap() {
+            Ok(_) => "issued",
+            Err(_) => "faulted",
+        },
+        Outcome::Denied { .. } => "denied",
+        Outcome::Faulted { .. } => "faulted",
+    };
+    (end, LOG.with(|log| log.borrow().clone()))
+}
+
+#[test]
+fn neighbours_that_share_a_store_are_asked_together_if_they_can_give_back_what_they_count() {
+    use Script::{Allow, Deny, Fault, Hold};
+
+    // What the one in front does not let pass is given back.
+    for (first, end) in [(Deny, "denied"), (Fault, "faulted")] {
+        let links = vec![
+            counting(0, first, "shared", false),
+            counting(1, Hold, "shared", true),
+            counting(2, Hold, "shared", true),
+            counting(3, Hold, "other", true),
+        ];
+        let log = ["ask 0", "ask 1", "ask 2", "release 2", "release 1"];
+        assert_eq!(
+            run(links, Pass::Issue),
+            (end, log.map(str::to_owned).into())
+        );
+    }
+    // An attempt cannot be given back, so it is not counted before its turn; nor is anything in a preview.
+    let links = |first| {
+        vec![
+            counting(0, first, "shared", true),
+            counting(1, Allow, "shared", false),
+        ]
+    };
+    assert_eq!(
+        run(links(Deny), Pass::Issue),
+        ("denied", vec!["ask 0".to_owned()])
+    );
+    let links = vec![
+        counting(0, Deny, "shared", false),
+        counting(1, Allow, "shared", true),
+    ];
+    assert_eq!(
+        run(links, Pass::Preview),
+        ("denied", vec!["ask 0".to_owned()])
+    );
+}
+
+proptest! {
+    #[test]
+    fn policies_that_are_asked_together_come_to_the_same_end_as_one_by_one(
+        scripts in prop::collection::vec((script(), 0..3_usize, any::<bool>()), 0..7),
+    ) {
+        let links = |together: bool| {
+            let links = scripts.iter().enumerate().map(|(index, ((script, observe, allow), store, gives_back))| {
+                let mut link = counting(index, *script, ["a", "b", "c"][*store], *gives_back);
+                link.mode = if *observe { Mode::Observe } else { Mode::Enforce };
+                link.on_failure = if *allow { OnFailure::Allow } else { OnFailure::Deny };
+                if !together {
+                    link.counting = None;
+                }
+                link
+            });
+            links.collect::<Vec<_>>()
+        };
+        let (end, plain) = run(links(false), Pass::Issue);
+        let (same_end, log) = run(links(true), Pass::Issue);
+        prop_assert_eq!(end, same_end);
+        let of = |log: &[String], what: &str| {
+            let found = log.iter().filter_map(|line| line.strip_prefix(what)?.parse::<usize>().ok());
+            let mut found: Vec<_> = found.collect();
+            found.sort_unstable();
+            found
+        };
+        prop_assert_eq!(of(&plain, "commit "), of(&log, "commit "));
+        if end == "issued" {
+            prop_assert_eq!(plain, log);
+        } else {
+            // Whatever was held is released, once.
+            let asked = of(&log, "ask ");
+            let holds = |index: &usize| matches!(scripts[*index].0.0, Script::Hold | Script::HoldAndFail);
+            prop_assert_eq!(of(&log, "release "), asked.into_iter().filter(holds).collect::<Vec<_>>());
+        }
     }
 }
 

@@ -42,6 +42,7 @@ pub(crate) fn link(name: &str, policy: Arc<dyn Policy>) -> Link {
         mode: Mode::Enforce,
         on_failure: OnFailure::Deny,
         when: None,
+        counting: None,
         policy,
     }
 }

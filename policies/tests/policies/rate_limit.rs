@@ -20,7 +20,7 @@ fn limiter(
 ) -> RateLimit {
     let name = PolicyName::parse("burst").unwrap();
     let settings = settings(limit, period, burst, max_keys);
-    RateLimit::new(name, &settings, clock.clone())
+    RateLimit::new(name, &settings, None, clock.clone())
 }
 
 fn settings(limit: u32, period: &str, burst: u32, max_keys: u32) -> RateLimitSettings {
@@ -33,10 +33,9 @@ fn settings(limit: u32, period: &str, burst: u32, max_keys: u32) -> RateLimitSet
 /// How long to wait, if the attempt is refused.
 fn attempt(limiter: &RateLimit, from: u32, pass: Pass) -> Option<Duration> {
     let request = request_from(from);
-    let mut facts = Facts::default();
     let evaluating = Evaluating {
         request: &request,
-        facts: &mut facts,
+        facts: &Facts::default(),
         pass,
     };
     let decision = limiter
@@ -69,7 +68,7 @@ proptest! {
             let passed = (0..*times).filter(|_| attempt(&earlier, key, Pass::Issue).is_none());
             *used.entry(counter(key)).or_default() += passed.count() as u32;
         }
-        let changed = earlier.changed(&settings(after, "1m", after, max_keys));
+        let changed = earlier.changed(&settings(after, "1m", after, max_keys), None, clock.clone());
         for (counter, used) in used {
             let left = (0..30).filter(|_| attempt(&changed, counter, Pass::Issue).is_none()).count();
             prop_assert_eq!(left as u32, after.saturating_sub(used));

@@ -125,7 +125,10 @@ impl Batch {
                     if reply.is_closed() {
                         continue;
                     }
-                    match batch.wanted.entry((counter.policy.to_string(), key(&counter))) {
+                    match batch
+                        .wanted
+                        .entry((counter.policy.to_string(), key(&counter)))
+                    {
                         Entry::Vacant(entry) => {
                             let replies = vec![reply];
                             let wanted = Wanted {
@@ -205,9 +208,10 @@ impl Batch {
         for (name, (counter, wanted)) in self.wanted {
             let counted = match sent {
                 Err(error) => Err(error.clone()),
-                Ok(counts) => counts.rows.get(&name).ok_or_else(|| {
-                    QueryError::Query("the server left a counter out".to_owned())
-                }),
+                Ok(counts) => counts
+                    .rows
+                    .get(&name)
+                    .ok_or_else(|| QueryError::Query("the server left a counter out".to_owned())),
             };
             for (index, reply) in wanted.replies.into_iter().enumerate() {
                 let granted = counted.as_ref().map_err(Clone::clone).map(|counted| {

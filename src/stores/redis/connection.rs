@@ -219,5 +219,9 @@ fn tcp() -> TcpSettings {
 }
 
 fn no_node() -> redis::RedisError {
-    (redis::ErrorKind::InvalidClientConfig, "the URL names no server").into()
+    (
+        redis::ErrorKind::InvalidClientConfig,
+        "the URL names no server",
+    )
+        .into()
 }

@@ -59,11 +59,8 @@ impl QuotaStore for RedisStore {
             let kept = (end - now).max(0) + (end - start) + KEPT_MS;
             let mut script = self.scripts.reserve.key(key("quota", &counter));
             script.arg(start).arg(end).arg(limit).arg(kept);
-            let reserve = async |lane: &mut _| {
-                script
-                    .invoke_async::<(u8, String, i64, i64)>(lane)
-                    .await
-            };
+            let reserve =
+                async |lane: &mut _| script.invoke_async::<(u8, String, i64, i64)>(lane).await;
             let reserved = self.connection.run("reserve", reserve).await;
             let (granted, row, seconds, micros) = reserved.map_err(|fault| self.fault(fault))?;
             self.clock.heard(seconds * 1_000_000 + micros);

@@ -1,0 +1,140 @@
+//! The network between a gate and its store, which can be cut.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+/// What the network does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// It carries.
+    Works,
+    /// It takes longer.
+    Delays(Duration),
+    /// It loses what is sent, and nobody hears of it.
+    Drops,
+    /// It resets every connection, and every new one.
+    Resets,
+}
+
+/// A proxy before a port of this machine.
+pub(crate) struct TcpProxy {
+    address: SocketAddr,
+    network: watch::Sender<Network>,
+    sent: Arc<AtomicU64>,
+}
+
+impl TcpProxy {
+    pub(crate) fn before(port: u16) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (network, mode) = watch::channel(Network::Works);
+        let sent = Arc::new(AtomicU64::new(0));
+        let counter = sent.clone();
+        // On a thread of its own: it ends when the proxy is dropped.
+        std::thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async {
+                let listener = TcpListener::from_std(listener).unwrap();
+                let mut ended = mode.clone();
+                loop {
+                    tokio::select! {
+                        accepted = listener.accept() => {
+                            let (client, _) = accepted.unwrap();
+                            let (mode, counter) = (mode.clone(), counter.clone());
+                            actix_web::rt::spawn(carry(client, port, mode, counter));
+                        }
+                        ended = async { while ended.changed().await.is_ok() {} } => {
+                            let () = ended;
+                            break;
+                        }
+                    }
+                }
+            });
+        });
+        Self {
+            address,
+            network,
+            sent,
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    pub(crate) fn set(&self, network: Network) {
+        self.network.send(network).unwrap();
+    }
+
+    /// How many times something went to the server, each time all that was there to be sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+async fn carry(
+    mut client: TcpStream,
+    port: u16,
+    mut network: watch::Receiver<Network>,
+    sent: Arc<AtomicU64>,
+) {
+    client.set_nodelay(true).unwrap();
+    if *network.borrow() == Network::Resets {
+        reset(&client);
+        return;
+    }
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else {
+        reset(&client);
+        return;
+    };
+    server.set_nodelay(true).unwrap();
+    let (mut up, mut down) = ([0; 65_536], [0; 65_536]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut up) => {
+                let Ok(length @ 1..) = read else { return };
+                sent.fetch_add(1, Ordering::Relaxed);
+                if !pass(&network).await || server.write_all(&up[..length]).await.is_err() {
+                    continue;
+                }
+            }
+            read = server.read(&mut down) => {
+                let Ok(length @ 1..) = read else { return };
+                if !pass(&network).await || client.write_all(&down[..length]).await.is_err() {
+                    continue;
+                }
+            }
+            changed = network.changed() => {
+                if changed.is_err() || *network.borrow() == Network::Resets {
+                    reset(&client);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Takes the time that the network takes; says whether anything arrives.
+async fn pass(network: &watch::Receiver<Network>) -> bool {
+    let now = *network.borrow();
+    if let Network::Delays(delay) = now {
+        tokio::time::sleep(delay).await;
+    }
+    now != Network::Drops
+}
+
+fn reset(stream: &TcpStream) {
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
