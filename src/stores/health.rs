@@ -50,7 +50,7 @@ impl Health {
     }
 
     /// This thread's connection, which all its requests share; opened by `connect` if need be, and anew after the
-    /// backend was down. One type of connection a backend.
+    /// backend was down; and whether it was kept from before. One type of connection a backend.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl Health {
     pub(super) async fn connection<T, E>(
         self: &Arc<Self>,
         connect: impl FnOnce() -> LocalBoxFuture<'static, Result<T, E>>,
-    ) -> Result<T, E>
+    ) -> Result<(T, bool), E>
     where
         T: Clone + 'static,
         E: Clone + 'static,
@@ -80,7 +80,8 @@ impl Health {
             open.push((Arc::downgrade(self), returns, Box::new(opening.clone())));
             opening
         });
-        opening.await
+        let was_kept = opening.peek().is_some();
+        Ok((opening.await?, was_kept))
     }
 
     /// Gives this thread's connection up.

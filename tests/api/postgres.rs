@@ -34,27 +34,11 @@ impl Postgres {
     }
 
     async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let mut server = Self {
             server: None,
             port: free_port(),
-            folder,
+            folder: Self::folder(),
         };
-        // The server refuses to run as root.
-        if fs::metadata(server.folder.path()).unwrap().uid() == 0 {
-            let id = |flag: &str| {
-                let output = Command::new("id")
-                    .args([flag, "postgres"])
-                    .output()
-                    .unwrap();
-                String::from_utf8(output.stdout)
-                    .unwrap()
-                    .trim()
-                    .parse()
-                    .unwrap()
-            };
-            chown(server.folder.path(), Some(id("-u")), Some(id("-g"))).unwrap();
-        }
         let made = server
             .program("initdb")
             .args([
@@ -70,6 +54,55 @@ impl Postgres {
         assert!(made.status.success(), "{made:?}");
         server.come_up().await;
         server
+    }
+
+    /// A folder that is the server's own: it refuses to run as root.
+    fn folder() -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        if fs::metadata(folder.path()).unwrap().uid() == 0 {
+            let id = |flag: &str| {
+                let output = Command::new("id")
+                    .args([flag, "postgres"])
+                    .output()
+                    .unwrap();
+                String::from_utf8(output.stdout)
+                    .unwrap()
+                    .trim()
+                    .parse()
+                    .unwrap()
+            };
+            chown(folder.path(), Some(id("-u")), Some(id("-g"))).unwrap();
+        }
+        folder
+    }
+
+    /// Another server, that follows this one.
+    pub(crate) async fn replica(&self) -> Self {
+        let mut replica = Self {
+            server: None,
+            port: free_port(),
+            folder: Self::folder(),
+        };
+        let copied = replica
+            .program("pg_basebackup")
+            .args([
+                "-h",
+                "127.0.0.1",
+                "-U",
+                "postgres",
+                "-R",
+                "-c",
+                "fast",
+                "-X",
+                "stream",
+            ])
+            .args(["-p", &self.port.to_string(), "-D"])
+            .arg(replica.data())
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "{copied:?}");
+        replica.come_up().await;
+        replica
     }
 
     fn data(&self) -> PathBuf {
@@ -183,7 +216,7 @@ impl Postgres {
         client.batch_execute(sql).await.unwrap();
     }
 
-    async fn text(&self, sql: &str) -> String {
+    pub(crate) async fn text(&self, sql: &str) -> String {
         let client = self.connect().await.unwrap();
         client.query_one(sql, &[]).await.unwrap().get(0)
     }

@@ -112,7 +112,7 @@ impl Shared {
     async fn run<T>(
         self: &Arc<Self>,
         what: &'static str,
-        operation: impl AsyncFnOnce(Rc<Lane>) -> Result<T, QueryError>,
+        operation: impl AsyncFn(Rc<Lane>) -> Result<T, QueryError>,
     ) -> Result<T, Fault> {
         if !self.health.is_up() {
             return Err(self.fault(QueryError::Down("it is probed".to_owned())));
@@ -123,7 +123,16 @@ impl Shared {
                 let shared = self.clone();
                 async move { shared.connect().await.map(Rc::new) }.boxed_local()
             };
-            operation(self.health.connection(connecting).await?).await
+            let (lane, was_kept) = self.health.connection(connecting).await?;
+            match operation(lane.clone()).await {
+                // The server ended it while nobody used it. If what was sent has been counted all the same, it is
+                // counted twice, which lets nobody through.
+                Err(QueryError::Down(_)) if was_kept && lane.client.is_closed() => {
+                    self.health.forget();
+                    operation(self.health.connection(connecting).await?.0).await
+                }
+                done => done,
+            }
         };
         let result = tokio::time::timeout(self.timeout, attempt).await;
         let result = result.unwrap_or(Err(QueryError::Timeout));
@@ -204,10 +213,7 @@ impl Shared {
             let Some(batch) = batch else { return };
             let sent = tokio::time::timeout(self.timeout, self.send(lane, &batch)).await;
             let sent = sent.unwrap_or(Err(QueryError::Timeout));
-            if sent.is_err() {
-                self.failed();
-            }
-            // What was granted to those who gave up meanwhile goes back.
+            // Whoever asked judges what a failure means. What was granted to those who gave up meanwhile goes back.
             let unclaimed = batch.settle(&sent);
             lane.waiting.borrow_mut().asked.extend(unclaimed);
         }
@@ -257,14 +263,14 @@ impl QuotaStore for PostgresStore {
 
     fn reserve(&self, counter: Counter, window: Window, limit: u64) -> Reserving<'_> {
         Box::pin(async move {
-            let (reply, answer) = oneshot::channel();
-            let asked = Asked::Reserve {
-                counter: counter.clone(),
-                window,
-                limit,
-                reply,
-            };
             let reserve = async |lane: Rc<Lane>| {
+                let (reply, answer) = oneshot::channel();
+                let asked = Asked::Reserve {
+                    counter: counter.clone(),
+                    window,
+                    limit,
+                    reply,
+                };
                 self.0.carry(&lane, asked);
                 answer.await.unwrap_or(Err(gone()))
             };
@@ -345,13 +351,13 @@ impl Hold for Unit {
 
     fn release(self: Box<Self>) -> Settling<'static> {
         Box::pin(async move {
-            let (reply, answer) = oneshot::channel();
-            let asked = Asked::GiveBack {
-                counter: self.counter,
-                start: self.window.start,
-                reply: Some(reply),
-            };
             let give_back = async |lane: Rc<Lane>| {
+                let (reply, answer) = oneshot::channel();
+                let asked = Asked::GiveBack {
+                    counter: self.counter.clone(),
+                    start: self.window.start,
+                    reply: Some(reply),
+                };
                 self.shared.carry(&lane, asked);
                 answer.await.unwrap_or(Err(gone()))
             };

@@ -100,7 +100,7 @@ impl Connection {
     pub(super) async fn run<T>(
         self: &Arc<Self>,
         what: &'static str,
-        operation: impl AsyncFnOnce(&mut Lane) -> RedisResult<T>,
+        operation: impl AsyncFn(&mut Lane) -> RedisResult<T>,
     ) -> Result<T, RedisFault> {
         if !self.health.is_up() {
             return Err(RedisFault::Down);
@@ -111,8 +111,19 @@ impl Connection {
                 let connection = self.clone();
                 async move { connection.connect().await }.boxed_local()
             };
-            let mut lane = self.health.connection(connecting).await?;
-            operation(&mut lane).await
+            let (mut lane, was_kept) = self.health.connection(connecting).await?;
+            match operation(&mut lane).await {
+                // The server ended it while nobody used it. If what was sent has been counted all the same, it is
+                // counted twice, which lets nobody through.
+                Err(error)
+                    if was_kept && (error.is_io_error() || error.is_connection_dropped()) =>
+                {
+                    self.health.forget();
+                    let (mut lane, _) = self.health.connection(connecting).await?;
+                    operation(&mut lane).await
+                }
+                done => done,
+            }
         };
         let result = match tokio::time::timeout(self.timeout, attempt).await {
             Ok(Ok(value)) => Ok(value),

@@ -1,0 +1,343 @@
+//! The ways to a shared store: by TLS, as a user, through Sentinels, in a cluster; a failover; and sessions there.
+
+use std::process::{Command, Stdio};
+
+use actix_web::http::Method;
+use serde_json::json;
+
+use crate::{
+    helpers::{Recipe, SESSION, TestApp, Token, eventually},
+    postgres::Postgres,
+    real_parts::{Running, are_here, blocks, free_port},
+    redis_server::Redis,
+    scaling::{counting, patient, quota, ready},
+};
+
+async fn status(gate: &TestApp) -> u16 {
+    gate.ask_as(&Token::of("user_1")).await.status.as_u16()
+}
+
+/// A limit, a quota and the sessions, all in the store at `url`.
+fn everything(url: &str, more: &str) -> Recipe {
+    let policies = r#"
+        [policies.signed-in-anyhow]
+        kind = "signed_in"
+        accept = ["app", "browser"]
+        [policies.burst]
+        kind = "rate_limit"
+        per = ["user"]
+        limit = 100
+        period = "1h"
+        store = "shared"
+        [policies.daily]
+        kind = "quota"
+        per = ["user"]
+        limit = 3
+        window = "day"
+        store = "shared"
+    "#;
+    let chain = "[\"signed-in-anyhow\", \"burst\", \"daily\"]";
+    let recipe = patient(counting(url, policies, chain));
+    Recipe {
+        more: format!("{}\n{more}", recipe.more),
+        session: "store = \"shared\"\ncookie = { secure = false }".to_owned(),
+        ..recipe
+    }
+}
+
+/// Counts, and keeps a session, there.
+async fn works(gate: &TestApp) {
+    ready(gate).await;
+    let token = Token::of("user_1").sign();
+    let answer = gate.request(Method::POST, SESSION).bearer(&token);
+    let answer = answer.send().await;
+    assert_eq!(answer.status, 204, "{answer:?}");
+    let ask = || gate.ask().header("cookie", answer.cookie()).send();
+    for expected in [200, 200, 200, 429] {
+        assert_eq!(ask().await.status, expected);
+    }
+}
+
+#[actix_web::test]
+async fn a_redis_is_reached_by_tls_as_a_user_with_a_password_and_a_database() {
+    if !are_here(&["redis-server", "openssl"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let made = Command::new("openssl")
+        .args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+        ])
+        .args(["-keyout", &file("key.pem"), "-out", &file("cert.pem")])
+        .args([
+            "-subj",
+            "/CN=cache",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+        ])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let tls_port = free_port();
+    let server = Redis::start(
+        free_port(),
+        &[
+            "--tls-port",
+            &tls_port.to_string(),
+            "--tls-cert-file",
+            &file("cert.pem"),
+            "--tls-key-file",
+            &file("key.pem"),
+            "--tls-ca-cert-file",
+            &file("cert.pem"),
+            "--tls-auth-clients",
+            "no",
+        ],
+    );
+    // The user that the documentation names.
+    let [acl] = &blocks("docs/scaling.md", "text")[..] else {
+        panic!("one block")
+    };
+    let words: Vec<_> = acl.split_whitespace().collect();
+    assert_eq!(server.run(&words), "OK");
+    let url = format!("rediss://gate@127.0.0.1:{tls_port}/5");
+    let gate = |password: &str, authority: &str| {
+        let more = format!("password = {{ env = \"PASSWORD\" }}\n{authority}");
+        everything(&url, &more)
+            .with_secret("PASSWORD", password)
+            .start()
+    };
+    let trusted = format!("[outbound]\nca = \"{}\"", file("cert.pem"));
+    works(&gate("a-password", &trusted).await).await;
+    assert!(server.run(&["INFO", "keyspace"]).contains("db5:keys="));
+
+    // A certificate that nobody trusts, and a wrong password, are faults.
+    for gate in [
+        gate("a-password", "").await,
+        gate("another", &trusted).await,
+    ] {
+        assert_eq!(status(&gate).await, 500);
+        assert_eq!(gate.manage("/readyz").await.status, 503);
+    }
+}
+
+#[actix_web::test]
+async fn a_redis_is_reached_by_a_socket() {
+    let Some(server) = Redis::here_with(&["--unixsocket", "redis.sock"]) else {
+        return;
+    };
+    let socket = server.folder().join("redis.sock");
+    let url = format!("redis+unix://{}", socket.display());
+    works(&everything(&url, "").start().await).await;
+}
+
+#[actix_web::test]
+async fn a_primary_that_is_killed_is_replaced_by_the_one_that_the_sentinels_promote() {
+    let Some(mut primary) = Redis::here() else {
+        return;
+    };
+    let port = primary.port().to_string();
+    let replica = Redis::start(free_port(), &["--replicaof", "127.0.0.1", &port]);
+    let folder = tempfile::tempdir().unwrap();
+    let sentinels: Vec<_> = (0..3)
+        .map(|number| {
+            let port = free_port();
+            let config = folder.path().join(format!("sentinel-{number}.conf"));
+            let text = format!(
+                "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor counters 127.0.0.1 {} 2\n\
+                 sentinel down-after-milliseconds counters 500\nsentinel failover-timeout counters 3000\n",
+                folder.path().display(),
+                primary.port(),
+            );
+            std::fs::write(&config, text).unwrap();
+            let arguments = [config.to_str().unwrap(), "--sentinel"];
+            (Running::start("redis-server", &arguments, &config), port)
+        })
+        .collect();
+    let addresses: Vec<_> = sentinels
+        .iter()
+        .map(|(_, port)| format!("127.0.0.1:{port}"))
+        .collect();
+    let url = format!("redis+sentinel://{}/counters/2", addresses.join(","));
+    let gate = quota(&url, 5, "day").start().await;
+    ready(&gate).await;
+    assert_eq!(status(&gate).await, 200);
+    assert_eq!(status(&gate).await, 200);
+    eventually("the replica", async || {
+        let info = replica.run(&["INFO", "replication"]);
+        let offset = |text: &str, name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.map(|offset| offset.trim().to_owned())
+        };
+        let primary = primary.run(&["INFO", "replication"]);
+        offset(&info, "slave_repl_offset:")
+            .is_some_and(|have| Some(have) == offset(&primary, "master_repl_offset:"))
+    })
+    .await;
+    // The Sentinels know of the replica and of each other before they can do anything.
+    eventually("the Sentinels", async || {
+        sentinels.iter().all(|(_, port)| {
+            let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
+            let Ok(mut sentinel) = client.get_connection() else {
+                return false;
+            };
+            let info: String = redis::cmd("INFO").query(&mut sentinel).unwrap();
+            info.contains("slaves=1,sentinels=3")
+        })
+    })
+    .await;
+    primary.go_down();
+    // It goes on where it was, as soon as there is a primary.
+    let mut issued = 0;
+    eventually("the failover", async || {
+        match status(&gate).await {
+            200 => issued += 1,
+            429 => return true,
+            _ => {}
+        }
+        false
+    })
+    .await;
+    assert_eq!(issued, 3);
+    assert!(
+        replica
+            .run(&["INFO", "replication"])
+            .contains("role:master")
+    );
+}
+
+#[actix_web::test]
+async fn a_cluster_counts_whatever_node_a_key_is_on() {
+    if !are_here(&["redis-server", "redis-cli"]) {
+        return;
+    }
+    let nodes: Vec<_> = (0..3)
+        .map(|_| Redis::start(free_port(), &["--cluster-enabled", "yes"]))
+        .collect();
+    let addresses: Vec<_> = nodes
+        .iter()
+        .map(|node| format!("127.0.0.1:{}", node.port()))
+        .collect();
+    let made = Command::new("redis-cli")
+        .args(["--cluster", "create"])
+        .args(&addresses)
+        .args(["--cluster-replicas", "0", "--cluster-yes"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let url = format!("redis+cluster://{}", addresses[0]);
+    let gate = everything(&url, "").start().await;
+    works(&gate).await;
+    for number in 0..30 {
+        let answer = gate.ask_as(&Token::of(&format!("user_{number}"))).await;
+        assert_eq!(answer.status, if number == 1 { 429 } else { 200 });
+    }
+    for node in &nodes {
+        assert!(!node.keys().is_empty());
+    }
+}
+
+#[actix_web::test]
+async fn a_postgresql_that_is_killed_is_replaced_by_its_replica() {
+    let Some(primary) = Postgres::here() else {
+        return;
+    };
+    let mut primary = primary.await;
+    let replica = primary.replica().await;
+    let url = format!(
+        "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres",
+        primary.port(),
+        replica.port()
+    );
+    let gate = quota(&url, 5, "day").start().await;
+    ready(&gate).await;
+    assert_eq!(status(&gate).await, 200);
+    assert_eq!(status(&gate).await, 200);
+    let written = primary.text("select pg_current_wal_lsn()::text").await;
+    let has = format!("select (pg_last_wal_replay_lsn() >= '{written}')::int::bigint");
+    eventually("the replica", async || replica.number(&has).await == 1).await;
+    primary.go_down();
+    assert_eq!(status(&gate).await, 500);
+    replica.run("select pg_promote()").await;
+    let mut issued = 0;
+    eventually("the failover", async || {
+        match status(&gate).await {
+            200 => issued += 1,
+            429 => return true,
+            _ => {}
+        }
+        false
+    })
+    .await;
+    assert_eq!(issued, 3);
+}
+
+#[actix_web::test]
+async fn a_session_in_a_redis_holds_for_all_gates_until_it_is_ended() {
+    let Some(mut server) = Redis::here() else {
+        return;
+    };
+    let gates = [
+        everything(&server.url(), "").start().await,
+        everything(&server.url(), "").start().await,
+    ];
+    for gate in &gates {
+        ready(gate).await;
+    }
+    let token = Token::of("user_1").sign();
+    let sign_in = gates[0].request(Method::POST, SESSION).bearer(&token);
+    let signed_in = sign_in.send().await;
+    let cookie = signed_in.cookie();
+    assert!(signed_in.header("set-cookie").contains("HttpOnly"));
+    let show = async |gate: &TestApp| {
+        let shown = gate.request(Method::GET, SESSION).header("cookie", cookie);
+        shown.send().await
+    };
+    for gate in &gates {
+        assert_eq!(show(gate).await.json["subject"], json!("user_1"));
+    }
+    // Neither the subject nor the session's key is to be read in the names, and they end by themselves.
+    let keys = server.keys();
+    let [key] = &keys
+        .iter()
+        .filter(|key| key.contains(":session:"))
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("{keys:?}")
+    };
+    assert!(!key.contains("user_1"));
+    let left: i64 = server.run(&["PTTL", key]).parse().unwrap();
+    let hour = 3_600_000;
+    assert!((11 * hour..=12 * hour).contains(&left), "{left}");
+
+    // A sign-in with a session makes another one of it.
+    let again = gates[1].request(Method::POST, SESSION).bearer(&token);
+    let again = again.header("cookie", cookie).send().await;
+    assert_ne!(again.cookie(), cookie);
+    assert_eq!(show(&gates[0]).await.status, 401);
+
+    // A server that is down is a fault, and nobody is signed out by it.
+    let cookie = again.cookie();
+    let show = async |gate: &TestApp| {
+        let shown = gate.request(Method::GET, SESSION).header("cookie", cookie);
+        shown.send().await
+    };
+    server.go_down();
+    show(&gates[0]).await.assert_error(500, "internal");
+    server.come_up();
+    ready(&gates[0]).await;
+    assert_eq!(show(&gates[0]).await.status, 200);
+
+    // Ended at one gate, it is over at the other, for whoever has kept the cookie.
+    let end = gates[0]
+        .request(Method::DELETE, SESSION)
+        .header("cookie", cookie);
+    assert_eq!(end.send().await.status, 204);
+    for gate in &gates {
+        assert_eq!(show(gate).await.status, 401);
+    }
+    assert!(!server.keys().iter().any(|key| key.contains(":session:")));
+}

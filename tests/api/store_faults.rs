@@ -1,0 +1,375 @@
+//! A shared store that hangs, is down, or has forgotten everything: what requests, operators and counters see of it.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use crate::{
+    helpers::{Recipe, TestApp, Token, eventually},
+    postgres::Postgres,
+    redis_server::Redis,
+    scaling::{counting, limit, patient, quota, ready},
+    tcp_proxy::{Network, TcpProxy},
+};
+
+/// The timeout of the tests' stores, and some time for a busy machine.
+const TIMEOUT: Duration = Duration::from_millis(500);
+const SOON: Duration = Duration::from_millis(250);
+
+async fn ask(gate: &TestApp) -> (u16, Duration) {
+    let began = Instant::now();
+    let answer = gate.ask_as(&Token::of("user_1")).await;
+    if answer.status == 500 {
+        answer.assert_error(500, "internal");
+    }
+    (answer.status.as_u16(), began.elapsed())
+}
+
+/// A store that hangs costs each request that runs one timeout, the next ones nothing, and is used again when it
+/// is back.
+async fn costs_one_timeout(recipe: Recipe, hang: impl Fn(bool)) {
+    let gate = recipe.start().await;
+    ready(&gate).await;
+    assert_eq!(ask(&gate).await.0, 200);
+    hang(true);
+    let first = join_all((0..50).map(|_| ask(&gate))).await;
+    for (status, took) in first {
+        assert_eq!(status, 500);
+        assert!(took < TIMEOUT + SOON, "{took:?}");
+    }
+    for _ in 0..20 {
+        let (status, took) = ask(&gate).await;
+        assert_eq!(status, 500);
+        assert!(took < SOON, "{took:?}");
+    }
+    let readiness = gate.manage("/readyz").await;
+    assert_eq!(readiness.status, 503);
+    assert_eq!(readiness.json["failing"][0], "stores.shared");
+    let up = "imgwire_gate_store_up{store=\"shared\"}";
+    assert_eq!(gate.metric(up).await, 0.0);
+    hang(false);
+    eventually("its return", async || ask(&gate).await.0 == 200).await;
+    assert_eq!(gate.manage("/readyz").await.status, 200);
+    assert_eq!(gate.metric(up).await, 1.0);
+    assert!(operations(&gate, "fault").await >= 1.0);
+    assert!(operations(&gate, "ok").await >= 2.0);
+}
+
+async fn operations(gate: &TestApp, result: &str) -> f64 {
+    let line = format!(
+        "imgwire_gate_store_operations_total{{store=\"shared\",operation=\"reserve\",result=\"{result}\"}}"
+    );
+    gate.metric(&line).await
+}
+
+#[actix_web::test]
+async fn a_redis_that_hangs_costs_one_timeout_and_no_more() {
+    let Some(server) = Redis::here() else { return };
+    let hang = |hangs| server.signal(if hangs { "-STOP" } else { "-CONT" });
+    costs_one_timeout(quota(&server.url(), 1000, "month"), hang).await;
+}
+
+#[actix_web::test]
+async fn a_postgresql_that_is_not_heard_of_costs_one_timeout_and_no_more() {
+    let Some(server) = Postgres::here() else {
+        return;
+    };
+    let server = server.await;
+    let proxy = TcpProxy::before(server.port());
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port());
+    let hang = |hangs| {
+        proxy.set(if hangs {
+            Network::Drops
+        } else {
+            Network::Works
+        });
+    };
+    costs_one_timeout(quota(&url, 1000, "month"), hang).await;
+}
+
+/// A gate starts without its store, says so, and uses it as soon as it is there.
+async fn starts_without(recipe: Recipe, come_up: impl AsyncFnOnce()) {
+    let gate = recipe.start().await;
+    assert_eq!(ask(&gate).await.0, 500);
+    let readiness = gate.manage("/readyz").await;
+    assert_eq!(readiness.json["failing"][0], "stores.shared");
+    come_up().await;
+    ready(&gate).await;
+    assert_eq!(ask(&gate).await.0, 200);
+}
+
+#[actix_web::test]
+async fn a_gate_starts_without_its_redis() {
+    let Some(mut server) = Redis::here() else {
+        return;
+    };
+    server.go_down();
+    let recipe = quota(&server.url(), 10, "day");
+    starts_without(recipe, async || server.come_up()).await;
+}
+
+#[actix_web::test]
+async fn a_gate_starts_without_its_postgresql() {
+    let Some(server) = Postgres::here() else {
+        return;
+    };
+    let mut server = server.await;
+    server.go_down();
+    let recipe = quota(&server.url(), 10, "day");
+    starts_without(recipe, async || server.come_up().await).await;
+}
+
+/// A store that was started anew while nobody asked it costs no request anything.
+async fn is_used_at_once_after(recipe: Recipe, restart: impl AsyncFnOnce()) {
+    let gate = patient(recipe).start().await;
+    ready(&gate).await;
+    for answer in join_all((0..8).map(|_| ask(&gate))).await {
+        assert_eq!(answer.0, 200);
+    }
+    restart().await;
+    for answer in join_all((0..8).map(|_| ask(&gate))).await {
+        assert_eq!(answer.0, 200);
+    }
+}
+
+#[actix_web::test]
+async fn a_redis_that_was_started_anew_costs_no_request() {
+    let Some(mut server) = Redis::here() else {
+        return;
+    };
+    let recipe = quota(&server.url(), 100, "day");
+    let restart = async || {
+        server.go_down();
+        server.come_up();
+    };
+    is_used_at_once_after(recipe, restart).await;
+}
+
+#[actix_web::test]
+async fn a_postgresql_that_was_started_anew_costs_no_request() {
+    let Some(server) = Postgres::here() else {
+        return;
+    };
+    let mut server = server.await;
+    let recipe = quota(&server.url(), 100, "day");
+    let restart = async || {
+        server.go_down();
+        server.come_up().await;
+    };
+    is_used_at_once_after(recipe, restart).await;
+}
+
+async fn overlooked(gate: &TestApp, policy: &str) -> f64 {
+    let route = crate::helpers::ROUTE;
+    let line = format!(
+        "imgwire_gate_decisions_total{{route=\"{route}\",outcome=\"fault_overlooked\",policy=\"{policy}\",code=\"internal\"}}"
+    );
+    gate.metric(&line).await
+}
+
+#[actix_web::test]
+async fn while_its_store_is_down_a_limit_denies_allows_or_counts_for_itself_as_it_is_told() {
+    let Some(mut server) = Redis::here() else {
+        return;
+    };
+    let with = |on_failure: &str| {
+        let settings = format!("limit = 3\nperiod = \"1h\"\non_failure = \"{on_failure}\"");
+        limit(&server.url(), &settings).start()
+    };
+    let (deny, allow, local) = (with("deny").await, with("allow").await, with("local").await);
+    for gate in [&deny, &allow, &local] {
+        ready(gate).await;
+    }
+    // One counter for all of them while it is there.
+    assert_eq!(ask(&local).await.0, 200);
+    assert_eq!(ask(&allow).await.0, 200);
+    server.go_down();
+    let mut said = Vec::new();
+    for gate in [&deny, &allow, &local] {
+        let mut statuses = Vec::new();
+        for _ in 0..5 {
+            statuses.push(ask(gate).await.0);
+        }
+        said.push(statuses);
+    }
+    assert_eq!(said[0], [500; 5]);
+    assert_eq!(said[1], [200; 5]);
+    assert_eq!(said[2], [200, 200, 200, 429, 429]);
+    assert_eq!(overlooked(&allow, "shared-limit").await, 5.0);
+    assert_eq!(overlooked(&local, "shared-limit").await, 5.0);
+    server.come_up();
+    for gate in [&deny, &allow, &local] {
+        ready(gate).await;
+    }
+    // Together again, with what was counted there before: two of three.
+    assert_eq!(ask(&local).await.0, 200);
+    assert_eq!(ask(&deny).await.0, 429);
+    assert_eq!(ask(&allow).await.0, 429);
+}
+
+#[actix_web::test]
+async fn a_quota_whose_store_is_down_may_be_told_to_let_uploads_through() {
+    let Some(mut server) = Redis::here() else {
+        return;
+    };
+    let recipe = quota(&server.url(), 1, "day");
+    let policies = format!("{}\non_failure = \"allow\"", recipe.policies);
+    let gate = Recipe { policies, ..recipe }.start().await;
+    ready(&gate).await;
+    assert_eq!(ask(&gate).await.0, 200);
+    assert_eq!(ask(&gate).await.0, 429);
+    server.go_down();
+    assert_eq!(ask(&gate).await.0, 200);
+    assert_eq!(overlooked(&gate, "shared-quota").await, 1.0);
+}
+
+#[actix_web::test]
+async fn a_redis_that_has_forgotten_everything_begins_to_count_anew() {
+    let Some(server) = Redis::here() else { return };
+    let gate = quota(&server.url(), 1, "day").start().await;
+    ready(&gate).await;
+    assert_eq!(ask(&gate).await.0, 200);
+    assert_eq!(ask(&gate).await.0, 429);
+    server.run(&["FLUSHALL"]);
+    assert_eq!(ask(&gate).await.0, 200);
+    assert_eq!(ask(&gate).await.0, 429);
+    // Nor does a server mind that has lost the scripts.
+    server.run(&["SCRIPT", "FLUSH"]);
+    assert_eq!(ask(&gate).await.0, 429);
+}
+
+const LIMIT_AND_QUOTA: &str = r#"
+    [policies.burst]
+    kind = "rate_limit"
+    per = ["user"]
+    limit = 25
+    period = "1h"
+    store = "shared"
+    [policies.daily]
+    kind = "quota"
+    per = ["user"]
+    limit = 1000
+    window = "day"
+    store = "shared"
+"#;
+
+#[actix_web::test]
+async fn a_limit_and_a_quota_in_one_redis_are_two_commands_and_one_round_trip() {
+    let Some(server) = Redis::here() else { return };
+    let proxy = TcpProxy::before(server.port());
+    let url = format!("redis://127.0.0.1:{}", proxy.port());
+    let chain = "[\"signed-in\", \"burst\", \"daily\"]";
+    let recipe = counting(&url, LIMIT_AND_QUOTA, chain);
+    let gate = patient(recipe).start().await;
+    ready(&gate).await;
+    // Both workers have a connection, and the server has the scripts.
+    for answer in join_all((0..16).map(|_| ask(&gate))).await {
+        assert_eq!(answer.0, 200);
+    }
+    let (sent, calls) = (proxy.sent(), server.calls("evalsha"));
+    for _ in 0..9 {
+        assert_eq!(ask(&gate).await.0, 200);
+    }
+    assert_eq!(proxy.sent() - sent, 9, "round trips");
+    assert_eq!(server.calls("evalsha") - calls, 18, "commands");
+    assert_eq!(server.calls("eval"), 0);
+
+    // What the quota had reserved for a request that the limit refuses is given back.
+    let answer = gate.ask_as(&Token::of("user_1")).await;
+    answer.assert_error(429, "rate_limited");
+    let used = gate.manage("/quota/daily?key=user_1").await;
+    assert_eq!(used.json["used"], 25);
+}
+
+#[actix_web::test]
+async fn reservations_that_meet_share_a_commit_of_postgresqls() {
+    let Some(server) = Postgres::here() else {
+        return;
+    };
+    let server = server.await;
+    let policies = r#"
+        [policies.daily]
+        kind = "quota"
+        per = ["workspace"]
+        limit = { claim = "plan", values = { free = 5, pro = 50 }, default = 0 }
+        window = "day"
+        store = "shared"
+        [policies.member]
+        kind = "workspace_member"
+        claim = "workspaces"
+    "#;
+    let recipe = counting(
+        &server.url(),
+        policies,
+        "[\"signed-in\", \"member\", \"daily\"]",
+    );
+    let gate = patient(recipe).start().await;
+    ready(&gate).await;
+    assert_eq!(ask(&gate).await.0, 429, "no plan, no token");
+    let commits = "select xact_commit from pg_stat_database where datname = 'postgres'";
+    let before = server.number(commits).await;
+    // Two plans count on one counter: what one may take depends on what the other has taken.
+    let asked = (0..120).map(async |number| {
+        let plan = if number % 2 == 0 { "pro" } else { "free" };
+        let token = Token::of("user_1").with("plan", plan.into());
+        (plan, gate.ask_as(&token).await.status.as_u16())
+    });
+    let answers = join_all(asked).await;
+    let issued = |wanted| {
+        let issued = answers.iter().filter(|answer| **answer == (wanted, 200));
+        issued.count()
+    };
+    assert_eq!(issued("pro") + issued("free"), 50);
+    assert!(issued("free") <= 5);
+    let mut commits_took = 0;
+    eventually("the statistics", async || {
+        commits_took = server.number(commits).await - before;
+        commits_took > 0
+    })
+    .await;
+    assert!(
+        commits_took < 100,
+        "{commits_took} commits for 120 requests"
+    );
+}
+
+#[actix_web::test]
+async fn gates_that_start_together_make_the_tables_once_and_a_role_that_may_not_needs_them_made() {
+    let Some(server) = Postgres::here() else {
+        return;
+    };
+    let server = server.await;
+    // What the documentation says that an administrator runs.
+    for statement in crate::real_parts::blocks("docs/scaling.md", "sql") {
+        server.run(&statement).await;
+    }
+    let gates = join_all((0..4).map(|_| quota(&server.url_of("gate"), 3, "day").start())).await;
+    for gate in &gates {
+        ready(gate).await;
+    }
+    assert_eq!(
+        server
+            .number("select count(*) from imgwire_gate.migration")
+            .await,
+        1
+    );
+    assert_eq!(ask(&gates[0]).await.0, 200);
+
+    // A role that may only count.
+    server
+        .run(
+            "create role counter login;
+             grant usage on schema imgwire_gate to counter;
+             grant select on imgwire_gate.migration to counter;
+             grant select, insert, update on imgwire_gate.quota to counter;",
+        )
+        .await;
+    let gate = quota(&server.url_of("counter"), 3, "day").start().await;
+    ready(&gate).await;
+    assert_eq!(ask(&gate).await.0, 200);
+    // Nor may it do anything else with them.
+    server.run("drop schema imgwire_gate cascade").await;
+    let gate = quota(&server.url_of("counter"), 3, "day").start().await;
+    assert_eq!(ask(&gate).await.0, 500);
+    assert_eq!(gate.manage("/readyz").await.status, 503);
+}
