@@ -14,6 +14,7 @@ use secrecy::SecretString;
 use crate::{
     http_client::{HttpClient, Outbound},
     identity::{ClientAddress, CrossSite, Identities},
+    imgwire::Upstream,
     in_flight::InFlight,
     lookups::{HttpDecider, HttpMemberships, SqlMemberships},
     routes::Gate,
@@ -30,6 +31,7 @@ pub(crate) struct Foundation {
     client_address: ClientAddress,
     outbound: Outbound,
     stores: stores::Surroundings,
+    upstream: Arc<Upstream>,
 }
 
 impl Foundation {
@@ -53,8 +55,9 @@ impl Foundation {
                 tls: tls.clone(),
                 authorities: settings.authorities.clone(),
                 clock: clock.clone(),
-                metrics,
+                metrics: metrics.clone(),
             },
+            upstream: Upstream::new(&settings.imgwire, clock, &metrics),
         }
     }
 
@@ -76,6 +79,7 @@ impl Foundation {
             body_limit: self.server.body_limit.bytes(),
             session_ttl: self.session.as_ref().map(|session| session.ttl.get()),
             in_flight: in_flight.clone(),
+            upstream: self.upstream.clone(),
             metrics: self.outbound.metrics.clone(),
             clock: self.outbound.clock.clone(),
         }

@@ -11,6 +11,8 @@ pub struct InFlight(Arc<Counts>);
 
 struct Counts {
     running: AtomicU32,
+    /// How many have begun, all in all.
+    begun: AtomicU32,
     max: u32,
     draining: AtomicBool,
 }
@@ -25,6 +27,7 @@ impl InFlight {
     pub fn new(max: u32) -> Self {
         Self(Arc::new(Counts {
             running: AtomicU32::new(0),
+            begun: AtomicU32::new(0),
             max,
             draining: AtomicBool::new(false),
         }))
@@ -35,6 +38,7 @@ impl InFlight {
         let running = Running(self.clone());
         // Counted first and given back by the drop, so that no two see the last place free.
         let before = self.0.running.fetch_add(1, Ordering::AcqRel);
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
         (before < self.0.max).then_some(running)
     }
 
@@ -42,6 +46,12 @@ impl InFlight {
     #[must_use]
     pub fn count(&self) -> u32 {
         self.0.running.load(Ordering::Acquire)
+    }
+
+    /// A number that changes whenever a request begins.
+    #[must_use]
+    pub fn begun(&self) -> u32 {
+        self.0.begun.load(Ordering::Relaxed)
     }
 
     /// From here on connections end with their answers.

@@ -1,6 +1,6 @@
 //! The use case: evaluate the chain, create a token, settle what was held.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use policies::{
     Chain, Clock, Denial, Evaluation, Facts, Fault, LimitState, Outcome, Overlooked, Pass, Permit,
@@ -41,7 +41,7 @@ pub enum Ending {
 /// settled when this returns; so it is to run to its end, whether or not the client waits.
 pub async fn issue(
     chain: &Chain,
-    client: &Client,
+    client: &Rc<Client>,
     clock: &dyn Clock,
     request: &UploadRequest,
     caller: &Caller,
@@ -57,7 +57,7 @@ pub async fn issue(
     let mut upstream = None;
     let ending = match outcome {
         Outcome::Allowed(permit) => {
-            let creation = client.create_token(caller).await;
+            let creation = client.token(caller).await;
             upstream = Some((creation.attempts, creation.took));
             settle(permit, creation.result, &mut overlooked).await
         }

@@ -22,7 +22,7 @@ use crate::{
     assembly::Foundation,
     http_client::tls_config,
     identity::KeyRotation,
-    imgwire::Client,
+    imgwire::{Client, Upstream},
     in_flight::InFlight,
     reload::Reloader,
     request_id::X_REQUEST_ID,
@@ -133,7 +133,18 @@ pub struct Application {
     management_address: Option<SocketAddr>,
     reloader: Arc<Reloader>,
     in_flight: InFlight,
+    upstream: Arc<Upstream>,
+    delay: Duration,
     grace: Duration,
+}
+
+/// How a gate is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Others send it requests, and are to notice first: what comes meanwhile is answered.
+    Drain,
+    /// Nobody is to notice anything; what runs may finish.
+    AtOnce,
 }
 
 impl Application {
@@ -157,6 +168,8 @@ impl Application {
         let fixed = settings.fixed.clone();
         let reloader = Reloader::new(gate.clone(), foundation, fixed);
         let grace = settings.server.shutdown_grace.get();
+        let delay = settings.server.shutdown_delay.get();
+        let upstream = gate.upstream.clone();
         let management_bind = settings.management.bind.clone();
         let (management, management_address) = serve_management(
             &management_bind,
@@ -179,6 +192,8 @@ impl Application {
             management_address,
             reloader: Arc::new(reloader),
             in_flight,
+            upstream,
+            delay,
             grace,
         })
     }
@@ -207,14 +222,20 @@ impl Application {
     /// # Errors
     ///
     /// When a listener fails.
-    pub async fn run_until(self, stop: impl Future<Output = ()>) -> io::Result<()> {
+    pub async fn run_until(self, stop: impl Future<Output = Stop>) -> io::Result<()> {
         let public = self.public.handle();
         let management = self.management.handle();
         let reloader = self.reloader;
         let keeping_keys = rt::spawn(async move { reloader.keep_keys().await });
         let ending = async {
-            stop.await;
-            drain(&self.in_flight, &public, self.grace).await;
+            let delay = match stop.await {
+                Stop::Drain => self.delay,
+                Stop::AtOnce => Duration::ZERO,
+            };
+            if let Some(pool) = &self.upstream.pool {
+                pool.close();
+            }
+            drain(&self.in_flight, &public, delay, self.grace).await;
             management.stop(false).await;
             keeping_keys.abort();
         };
@@ -224,11 +245,23 @@ impl Application {
     }
 }
 
-/// Lets what runs finish.
-async fn drain(in_flight: &InFlight, server: &ServerHandle, grace: Duration) {
+/// Goes on until nothing new has come for `delay`, and lets what runs finish.
+async fn drain(in_flight: &InFlight, server: &ServerHandle, delay: Duration, grace: Duration) {
     tracing::info!(in_flight = in_flight.count(), "draining");
     in_flight.start_draining();
+    let quiet = async {
+        let mut begun = in_flight.begun();
+        while !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+            if in_flight.begun() == begun {
+                break;
+            }
+            begun = in_flight.begun();
+        }
+    };
     let idle = async {
+        // Somebody who never notices is not to take the time that the others need to finish.
+        let _ = tokio::time::timeout(grace / 2, quiet).await;
         while in_flight.count() > 0 {
             tokio::time::sleep(DRAIN_STEP).await;
         }
@@ -260,6 +293,7 @@ fn serve_public(
                 &settings.imgwire,
                 &settings.api_key,
                 &tls,
+                gate.upstream.clone(),
                 clock.clone(),
             )),
         };

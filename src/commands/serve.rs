@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Config, Failure, load_text, process_environment, read};
 use crate::{
     reload::{ReloadError, Reloader},
-    startup::Builder,
+    startup::{Builder, Stop},
     telemetry,
 };
 
@@ -99,13 +99,14 @@ impl Watched<'_> {
 }
 
 /// Resolves on SIGTERM or SIGINT.
-pub(super) fn stop() -> Result<impl Future<Output = ()>, Failure> {
+pub(super) fn stop() -> Result<impl Future<Output = Stop>, Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::other)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::other)?;
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => Stop::Drain,
+            // Somebody who sits before it and waits.
+            _ = interrupt.recv() => Stop::AtOnce,
         }
     })
 }

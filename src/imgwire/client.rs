@@ -1,10 +1,13 @@
 //! The client of Imgwire: one for each worker.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
-use actix_web::http::{
-    Version,
-    header::{self, HeaderName, HeaderValue},
+use actix_web::{
+    http::{
+        Version,
+        header::{self, HeaderName, HeaderValue},
+    },
+    rt,
 };
 use awc::Connector;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -12,7 +15,7 @@ use policies::Clock;
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Creation, ImgwireError, attempt, connector::NotingConnector};
+use super::{Creation, ImgwireError, UploadToken, Upstream, attempt, connector::NotingConnector};
 use crate::{http_client::USER_AGENT, request_id::RequestId, settings::ImgwireSettings};
 
 /// The path at which tokens are created.
@@ -54,6 +57,7 @@ pub struct Client {
     timeout: Duration,
     deadline: Duration,
     waits: ExponentialBuilder,
+    upstream: Arc<Upstream>,
     clock: Arc<dyn Clock>,
 }
 
@@ -64,6 +68,7 @@ impl Client {
         settings: &ImgwireSettings,
         api_key: &SecretString,
         tls: &Arc<ClientConfig>,
+        upstream: Arc<Upstream>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let timeout = settings.timeout.get();
@@ -87,15 +92,52 @@ impl Client {
                 .with_min_delay(FIRST_WAIT)
                 .with_max_times(settings.retries.get())
                 .with_jitter(),
+            upstream,
             clock,
         }
     }
 
-    /// Creates a token: as many attempts as the settings allow, all within the deadline. A kept connection
-    /// that Imgwire closed meanwhile costs no attempt: its request goes out again on a fresh one.
-    pub async fn create_token(&self, caller: &Caller) -> Creation {
+    /// A token: one that was made ahead, if there is one, or else one that is created now.
+    pub async fn token(self: &Rc<Self>, caller: &Caller) -> Creation {
+        let Some(pool) = &self.upstream.pool else {
+            return self.create(caller).await;
+        };
+        let creation = match pool.take() {
+            Some(token) => Creation {
+                result: Ok(token),
+                attempts: 0,
+                took: Duration::ZERO,
+            },
+            None => {
+                self.make_ahead();
+                return self.create(caller).await;
+            }
+        };
+        // One in its place, and one more as long as there are too few.
+        self.make_ahead();
+        self.make_ahead();
+        creation
+    }
+
+    /// Has one token made for the pool, beside the requests, if it wants one.
+    fn make_ahead(self: &Rc<Self>) {
+        let Some(making) = self.upstream.pool.as_ref().and_then(|pool| pool.make()) else {
+            return;
+        };
+        let client = self.clone();
+        rt::spawn(async move {
+            // One attempt: the next request has another one made.
+            if let Ok(token) = client.guarded_attempt(None, client.timeout).await {
+                making.made(token);
+            }
+        });
+    }
+
+    /// Creates a token: as many attempts as the settings and the budget allow, all within the deadline.
+    async fn create(self: &Rc<Self>, caller: &Caller) -> Creation {
         let started = self.clock.elapsed();
         let took = || self.clock.elapsed().saturating_sub(started);
+        self.upstream.budget.deposit();
         let mut waits = self.waits.build();
         let mut attempts = 0;
         let result = loop {
@@ -103,21 +145,16 @@ impl Client {
             if left.is_zero() {
                 break Err(ImgwireError::Timeout);
             }
-            attempts += 1;
             let timeout = left.min(self.timeout);
-            let mut attempt =
-                attempt::run(self.request(&self.pooled, caller), timeout, &*self.clock).await;
-            if attempt.was_stale {
-                tracing::debug!("a kept connection was closed; trying a fresh one");
-                let left = self.deadline.saturating_sub(took());
-                let timeout = left.min(self.timeout);
-                attempt =
-                    attempt::run(self.request(&self.fresh, caller), timeout, &*self.clock).await;
-            }
-            let error = match attempt.result {
-                Ok(token) => break Ok(token),
+            let error = match self.guarded_attempt(Some(caller), timeout).await {
+                Err(error @ ImgwireError::Down) => break Err(error),
                 Err(error) => error,
+                Ok(token) => {
+                    attempts += 1;
+                    break Ok(token);
+                }
             };
+            attempts += 1;
             tracing::warn!(
                 request_id = caller.request_id.as_str(),
                 attempt = attempts,
@@ -140,6 +177,10 @@ impl Client {
             if took() + wait >= self.deadline {
                 break Err(error);
             }
+            if !self.upstream.budget.withdraw() {
+                self.upstream.metrics.retry_refused();
+                break Err(error);
+            }
             tokio::time::sleep(wait).await;
         };
         Creation {
@@ -149,14 +190,80 @@ impl Client {
         }
     }
 
-    fn request(&self, client: &awc::Client, caller: &Caller) -> awc::ClientRequest {
+    /// Makes an attempt if the breaker lets it through, and tells the breaker what came of it.
+    async fn guarded_attempt(
+        self: &Rc<Self>,
+        caller: Option<&Caller>,
+        timeout: Duration,
+    ) -> Result<UploadToken, ImgwireError> {
+        let Some(breaker) = &self.upstream.breaker else {
+            return self.attempt(caller, timeout).await;
+        };
+        let pass = breaker.pass().ok_or(ImgwireError::Down)?;
+        let result = self.attempt(caller, timeout).await;
+        if breaker.note(pass, result.as_ref().err()) {
+            self.upstream.metrics.breaker_opened();
+            tracing::error!("Imgwire is down: requests fail at once until it is back");
+            let client = self.clone();
+            rt::spawn(async move { client.try_until_it_is_back().await });
+        }
+        result
+    }
+
+    /// Tries Imgwire again and again, beside the requests. A trial that hangs keeps no other one from being made.
+    async fn try_until_it_is_back(self: Rc<Self>) {
+        let Some(breaker) = &self.upstream.breaker else {
+            return;
+        };
+        loop {
+            tokio::time::sleep(breaker.pause()).await;
+            if !breaker.begin_trial() {
+                tracing::info!("Imgwire is back");
+                return;
+            }
+            let client = self.clone();
+            rt::spawn(async move {
+                let made = client.attempt(None, client.timeout).await;
+                if let Some(breaker) = &client.upstream.breaker {
+                    breaker.end_trial(made.is_ok());
+                }
+                // A token that nobody asked for ends by itself, if there is no use for it.
+                if let (Ok(token), Some(pool)) = (made, &client.upstream.pool) {
+                    pool.keep(token);
+                }
+            });
+        }
+    }
+
+    /// Makes one attempt. A kept connection that Imgwire closed meanwhile counts as none: the request goes out again
+    /// on a fresh one.
+    async fn attempt(
+        &self,
+        caller: Option<&Caller>,
+        timeout: Duration,
+    ) -> Result<UploadToken, ImgwireError> {
+        let started = self.clock.elapsed();
+        let attempt = attempt::run(self.request(&self.pooled, caller), timeout, &*self.clock).await;
+        if !attempt.was_stale {
+            return attempt.result;
+        }
+        tracing::debug!("a kept connection was closed; trying a fresh one");
+        let timeout = timeout.saturating_sub(self.clock.elapsed().saturating_sub(started));
+        attempt::run(self.request(&self.fresh, caller), timeout, &*self.clock)
+            .await
+            .result
+    }
+
+    fn request(&self, client: &awc::Client, caller: Option<&Caller>) -> awc::ClientRequest {
         let mut request = client
             .post(&self.url)
             .insert_header((header::AUTHORIZATION, self.authorization.clone()));
         if let Some(id) = &self.environment_id {
             request = request.insert_header((ENVIRONMENT_ID, id.clone()));
         }
-        if let Some(parent) = &caller.parent {
+        if let Some(caller) = caller
+            && let Some(parent) = &caller.parent
+        {
             request = request.insert_header((TRACEPARENT, parent.clone()));
             if let Some(state) = &caller.state {
                 request = request.insert_header((TRACESTATE, state.clone()));

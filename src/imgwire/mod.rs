@@ -1,15 +1,25 @@
 //! Imgwire, the service on the other side: its client, and an emulator of it.
 
 mod attempt;
+mod breaker;
+mod budget;
 mod client;
 mod connector;
 pub mod emulator;
+mod pool;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use policies::Clock;
 
-pub use self::client::{Caller, Client};
+pub use self::{
+    breaker::{Breaker, BreakerState},
+    budget::RetryBudget,
+    client::{Caller, Client},
+    pool::Pool,
+};
+use crate::{settings::ImgwireSettings, telemetry::Metrics};
 
 /// An upload token, as Imgwire made it.
 pub struct UploadToken {
@@ -47,6 +57,9 @@ pub enum ImgwireError {
         /// How long Imgwire asks to wait.
         retry_after: Option<Duration>,
     },
+    /// It is down, and is tried again before anybody else asks.
+    #[error("Imgwire is down, and is being tried")]
+    Down,
     /// An answer without a token in it.
     #[error("Imgwire's answer cannot be used: {0}")]
     Unreadable(&'static str),
@@ -59,7 +72,17 @@ impl ImgwireError {
         match self {
             Self::Unreachable(_) | Self::Broken(_) | Self::Timeout => true,
             Self::Refused { status, .. } => matches!(status, 408 | 429 | 500..=599),
-            Self::Unreadable(_) => false,
+            Self::Down | Self::Unreadable(_) => false,
+        }
+    }
+
+    /// Whether Imgwire seems to be down, rather than to refuse this gate.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Broken(_) | Self::Timeout | Self::Unreadable(_) => true,
+            Self::Refused { status, .. } => matches!(status, 408 | 500..=599),
+            Self::Down => false,
         }
     }
 
@@ -71,6 +94,7 @@ impl ImgwireError {
             Self::Broken(_) => "broken",
             Self::Timeout => "timeout",
             Self::Refused { .. } => "refused",
+            Self::Down => "down",
             Self::Unreadable(_) => "unreadable",
         }
     }
@@ -80,8 +104,45 @@ impl ImgwireError {
 pub struct Creation {
     /// The token, or why there is none.
     pub result: Result<UploadToken, ImgwireError>,
-    /// How many attempts were made.
+    /// How many attempts were made; none for a token that was made ahead.
     pub attempts: u32,
     /// How long they took together.
     pub took: Duration,
+}
+
+/// What all clients of a gate share.
+pub struct Upstream {
+    /// Keeps requests from waiting while Imgwire is down, if it is configured.
+    pub breaker: Option<Breaker>,
+    /// Tokens made ahead, if they are configured.
+    pub pool: Option<Arc<Pool>>,
+    budget: RetryBudget,
+    metrics: Arc<Metrics>,
+}
+
+impl Upstream {
+    /// What the settings say.
+    #[must_use]
+    pub fn new(
+        settings: &ImgwireSettings,
+        clock: &Arc<dyn Clock>,
+        metrics: &Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            breaker: settings
+                .breaker
+                .as_ref()
+                .map(|breaker| Breaker::new(breaker.failures, breaker.open.get())),
+            pool: settings.pool.as_ref().map(|pool| {
+                Pool::new(
+                    pool.size,
+                    pool.max_age.get(),
+                    clock.clone(),
+                    metrics.clone(),
+                )
+            }),
+            budget: RetryBudget::new(clock.clone()),
+            metrics: metrics.clone(),
+        })
+    }
 }

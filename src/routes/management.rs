@@ -19,7 +19,7 @@ use super::{
     body::{Object, is_json},
     refuse,
 };
-use crate::{error::ApiError, request_id::RequestId};
+use crate::{error::ApiError, imgwire::BreakerState, request_id::RequestId};
 
 /// What the management listener knows.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ struct Readiness {
     /// The parts that are not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failing: Vec<String>,
-    /// The parts that serve what they have, for nothing newer can be had.
+    /// The parts that serve what they have, for nothing newer can be had, and those that others may stand in for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     degraded: Vec<String>,
 }
@@ -215,6 +215,10 @@ async fn ready(management: web::Data<Management>) -> HttpResponse {
             degraded.push(part);
         }
     }
+    let breaker = management.gate.upstream.breaker.as_ref();
+    if breaker.is_some_and(|breaker| breaker.state() != BreakerState::Closed) {
+        degraded.push("imgwire".to_owned());
+    }
     if management.gate.in_flight.is_draining() {
         failing.push("draining".to_owned());
     }
@@ -236,6 +240,7 @@ async fn metrics(management: web::Data<Management>) -> HttpResponse {
     for (name, keys) in gate.rules.load().identities.keys() {
         gate.metrics.identity_keys(name, keys.keys, keys.is_stale);
     }
+    gate.metrics.upstream(&gate.upstream);
     for store in &gate.rules.load().stores {
         gate.metrics.store_up(&store.name, store.is_healthy());
     }

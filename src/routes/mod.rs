@@ -22,7 +22,7 @@ pub use self::envelope::envelope;
 use crate::{
     error::ApiError,
     identity::{ClientAddress, HttpCredentials},
-    imgwire::{Caller, Client},
+    imgwire::{Caller, Client, Upstream},
     in_flight::InFlight,
     request_id::RequestId,
     rules::{Route, Rules},
@@ -47,6 +47,8 @@ pub struct Gate {
     pub session_ttl: Option<std::time::Duration>,
     /// The requests that run.
     pub in_flight: InFlight,
+    /// What the clients of Imgwire share.
+    pub upstream: Arc<Upstream>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What time it is.

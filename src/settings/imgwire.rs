@@ -1,5 +1,7 @@
 //! `[imgwire]`: the service on the other side.
 
+use std::num::{NonZeroU32, NonZeroUsize};
+
 use policies::{Interval, is_loopback};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -30,6 +32,32 @@ pub struct ImgwireSettings {
     /// How many times a failed attempt is repeated, 10 at most.
     #[serde(default)]
     pub retries: Retries,
+    /// Fails at once while Imgwire is down; left out: every request tries.
+    #[serde(default)]
+    pub breaker: Option<BreakerSettings>,
+    /// Makes tokens ahead; left out: each is made when it is asked for.
+    #[serde(default)]
+    pub pool: Option<PoolSettings>,
+}
+
+/// `[imgwire] breaker`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerSettings {
+    /// How many attempts in a row must fail until Imgwire counts as down.
+    pub failures: NonZeroU32,
+    /// How long it is left alone then before it is tried, beside the requests; half a second at most.
+    pub open: Interval,
+}
+
+/// `[imgwire] pool`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PoolSettings {
+    /// How many tokens are kept at most.
+    pub size: NonZeroUsize,
+    /// How old one may be when it is handed out.
+    pub max_age: Interval,
 }
 
 fn default_timeout() -> Interval {

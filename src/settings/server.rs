@@ -33,6 +33,9 @@ pub struct ServerSettings {
     pub body_limit: Size,
     /// How long running requests may take to end after SIGTERM.
     pub shutdown_grace: Interval,
+    /// How long after SIGTERM, and after the last request since, requests are still taken, so that whoever balances
+    /// the load has noticed; half of `shutdown_grace` at most.
+    pub shutdown_delay: Interval,
     /// How many requests may run at once; past it the answer is 500 `overloaded`.
     pub max_in_flight: NonZeroU32,
 }
@@ -46,6 +49,7 @@ impl Default for ServerSettings {
             allowed_origins: Vec::new(),
             body_limit: Size::from_kib(16),
             shutdown_grace: Interval::from_secs(30),
+            shutdown_delay: Interval::from_secs(1),
             max_in_flight: const { NonZeroU32::new(10_000).expect("ten thousand is not zero") },
         }
     }

@@ -61,6 +61,7 @@ pub fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest, report
     if let Some((attempts, took)) = upstream {
         let result = match &report.ending {
             Ending::ImgwireFailed(error) => error.name(),
+            _ if attempts == 0 => "pooled",
             _ => "created",
         };
         metrics.created(result, attempts, took);

@@ -14,6 +14,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::imgwire::{Breaker, BreakerState, Upstream};
+
 /// Counts what the gate does.
 pub struct Metrics {
     registry: Registry,
@@ -28,6 +30,12 @@ pub struct Metrics {
     config_reloads: Family<ReloadLabels, Counter>,
     identity_keys: Family<IdentityLabels, Gauge>,
     identity_keys_stale: Family<IdentityLabels, Gauge>,
+    breaker_state: Gauge,
+    breaker_opened: Counter,
+    retries_refused: Counter,
+    pool_tokens: Gauge,
+    pool_making: Gauge,
+    pool_events: Family<PoolLabels, Counter>,
     store_up: Family<StoreLabels, Gauge>,
     store_operations: Family<StoreResultLabels, Counter>,
     store_seconds: Family<StoreLabels, Histogram, fn() -> Histogram>,
@@ -136,6 +144,33 @@ impl EncodeLabelSet for StoreResultLabels {
     }
 }
 
+/// What becomes of a token that is made ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PoolEvent {
+    /// It waits.
+    Made,
+    /// A client has it.
+    HandedOut,
+    /// It grew too old, or was one too many.
+    Discarded,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct PoolLabels {
+    event: PoolEvent,
+}
+
+impl EncodeLabelSet for PoolLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        let event = match self.event {
+            PoolEvent::Made => "made",
+            PoolEvent::HandedOut => "handed_out",
+            PoolEvent::Discarded => "discarded",
+        };
+        ("event", event).encode(encoder.encode_label())
+    }
+}
+
 /// Counts what a store on another machine does.
 #[derive(Clone)]
 pub struct StoreMetrics {
@@ -210,6 +245,12 @@ impl Default for Metrics {
         let config_reloads = Family::default();
         let identity_keys = Family::default();
         let identity_keys_stale = Family::default();
+        let breaker_state = Gauge::default();
+        let breaker_opened = Counter::default();
+        let retries_refused = Counter::default();
+        let pool_tokens = Gauge::default();
+        let pool_making = Gauge::default();
+        let pool_events = Family::default();
         let store_up = Family::default();
         let store_operations = Family::default();
         let store_seconds = Family::new_with_constructor(store_seconds as fn() -> Histogram);
@@ -267,6 +308,36 @@ impl Default for Metrics {
             identity_keys_stale.clone(),
         );
         registry.register(
+            "breaker_state",
+            "Whether requests go through to Imgwire: 0 closed, 1 half-open, 2 open",
+            breaker_state.clone(),
+        );
+        registry.register(
+            "breaker_opened",
+            "Times that Imgwire was found to be down",
+            breaker_opened.clone(),
+        );
+        registry.register(
+            "retries_refused",
+            "Retries that were not made, for they would have more than doubled the load",
+            retries_refused.clone(),
+        );
+        registry.register(
+            "pool_tokens",
+            "Tokens that were made ahead and wait",
+            pool_tokens.clone(),
+        );
+        registry.register(
+            "pool_making",
+            "Tokens that are being made ahead",
+            pool_making.clone(),
+        );
+        registry.register(
+            "pool_events",
+            "What became of tokens made ahead: made, handed_out, discarded",
+            pool_events.clone(),
+        );
+        registry.register(
             "store_up",
             "1 while a store is known to work, 0 while it is down and probed",
             store_up.clone(),
@@ -300,6 +371,12 @@ impl Default for Metrics {
             config_reloads,
             identity_keys,
             identity_keys_stale,
+            breaker_state,
+            breaker_opened,
+            retries_refused,
+            pool_tokens,
+            pool_making,
+            pool_events,
             store_up,
             store_operations,
             store_seconds,
@@ -336,7 +413,10 @@ impl Metrics {
             .get_or_create(&CreationLabels { result })
             .inc();
         self.attempts.inc_by(attempts.into());
-        self.upstream.observe(took.as_secs_f64());
+        // Nobody waited for what was made ahead, or for one that is known to be down.
+        if attempts > 0 {
+            self.upstream.observe(took.as_secs_f64());
+        }
     }
 
     /// Counts a call of an identity to another service.
@@ -384,6 +464,37 @@ impl Metrics {
             clock: clock.clone(),
             metrics: self.clone(),
         }
+    }
+
+    /// Counts what becomes of a token that is made ahead.
+    pub fn pool(&self, event: PoolEvent) {
+        self.pool_events.get_or_create(&PoolLabels { event }).inc();
+    }
+
+    /// Counts that Imgwire was found to be down.
+    pub fn breaker_opened(&self) {
+        self.breaker_opened.inc();
+    }
+
+    /// Counts a retry that was not made.
+    pub fn retry_refused(&self) {
+        self.retries_refused.inc();
+    }
+
+    /// Notes how breaker and pool stand.
+    pub fn upstream(&self, upstream: &Upstream) {
+        let state = upstream.breaker.as_ref().map(Breaker::state);
+        self.breaker_state.set(match state {
+            None | Some(BreakerState::Closed) => 0,
+            Some(BreakerState::HalfOpen) => 1,
+            Some(BreakerState::Open) => 2,
+        });
+        let pool = upstream.pool.as_ref();
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.pool_tokens
+            .set(pool.map_or(0, |pool| count(pool.len())));
+        self.pool_making
+            .set(pool.map_or(0, |pool| count(pool.making())));
     }
 
     /// Notes whether a store works.

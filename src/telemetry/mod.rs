@@ -7,5 +7,5 @@ mod metrics;
 pub use self::{
     decision::record,
     log::{LogGuard, RootSpan, start_log},
-    metrics::{Metrics, StoreMetrics},
+    metrics::{Metrics, PoolEvent, StoreMetrics},
 };

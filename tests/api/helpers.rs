@@ -11,7 +11,7 @@ use imgwire_gate::{
     imgwire::emulator::{Emulator, SERVER_API_KEY},
     reload::{ReloadError, Reloader},
     settings::{Faults, Settings},
-    startup::{Application, Builder, StartError},
+    startup::{Application, Builder, StartError, Stop},
     stores::{OpenError, StoreError},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -138,11 +138,17 @@ impl Recipe {
         };
         let bind = self.bind.as_deref().unwrap_or("127.0.0.1:0");
         let database = folder.join("gate.db");
+        let delay = if server.contains("shutdown_delay") {
+            ""
+        } else {
+            "shutdown_delay = \"10ms\""
+        };
         format!(
             r#"
             [server]
             bind = "{bind}"
             workers = 2
+            {delay}
             {server}
             [management]
             bind = "127.0.0.1:0"
@@ -233,6 +239,7 @@ impl TestApp {
         let (stop, stopped) = oneshot::channel();
         let running = actix_web::rt::spawn(application.run_until(async {
             let _ = stopped.await;
+            Stop::Drain
         }));
         Self {
             url,

@@ -10,6 +10,7 @@
 mod accept;
 mod addresses;
 mod answers;
+mod bad_days;
 mod browsers;
 #[path = "../../examples/business_hours/policy.rs"]
 mod business_hours;

@@ -1,0 +1,55 @@
+//! The retry budget: an outage is not to be met with a multiple of the load.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use policies::Clock;
+
+/// How many retries are there for a gate that has done nothing yet, and come back to one that does little.
+const RESERVE: u32 = 10;
+
+/// How many retries can be saved up.
+const MOST: u32 = 100;
+
+/// How long one of the reserve takes to come back.
+const TRICKLE: Duration = Duration::from_secs(1);
+
+/// One budget a gate: each request brings one retry, so that retries double the load at most.
+pub struct RetryBudget {
+    clock: Arc<dyn Clock>,
+    left: Mutex<(u32, Duration)>,
+}
+
+impl RetryBudget {
+    /// A budget with its reserve.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let now = clock.elapsed();
+        Self {
+            clock,
+            left: Mutex::new((RESERVE, now)),
+        }
+    }
+
+    /// Notes a request.
+    pub(super) fn deposit(&self) {
+        let mut balance = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        balance.0 = (balance.0 + 1).min(MOST);
+    }
+
+    /// Whether there is a retry left; it is taken then.
+    pub(super) fn withdraw(&self) -> bool {
+        let now = self.clock.elapsed();
+        let mut balance = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let (left, since) = *balance;
+        let came_back = now.saturating_sub(since).as_secs() / TRICKLE.as_secs();
+        let came_back = u32::try_from(came_back).unwrap_or(u32::MAX);
+        // What comes back by itself fills the reserve and no more.
+        let left = left.max(left.saturating_add(came_back).min(RESERVE));
+        let since = if came_back > 0 { now } else { since };
+        *balance = (left.saturating_sub(1), since);
+        left > 0
+    }
+}

@@ -1,0 +1,173 @@
+//! Tokens made ahead, so that nobody waits for Imgwire.
+
+use std::{
+    collections::VecDeque,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::SignedDuration;
+use policies::Clock;
+
+use super::UploadToken;
+use crate::telemetry::{Metrics, PoolEvent};
+
+/// How long a token must still live when it is handed out: a client needs some time to use it.
+const LEAST_LIFE: SignedDuration = SignedDuration::from_secs(10);
+
+/// One pool a gate, for all its workers.
+///
+/// Each request has up to two tokens created, its own included, as long as the pool holds less than what half of its
+/// `max_age` uses up. So Imgwire is never asked for more than twice what is used, the pool is filled again after an
+/// outage without a burst, and what it holds is young.
+pub struct Pool {
+    size: usize,
+    max_age: Duration,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The oldest first.
+    tokens: VecDeque<(UploadToken, Duration)>,
+    /// How many are being made.
+    making: usize,
+    is_closed: bool,
+    /// How many were asked for since then, and in the `max_age` before.
+    asked: usize,
+    asked_before: usize,
+    since: Duration,
+}
+
+/// The right to make one token for the pool.
+#[must_use = "it is to be made, or given up"]
+pub(super) struct Making(Arc<Pool>);
+
+impl Pool {
+    /// Holds up to `size` tokens, none longer than `max_age`.
+    #[must_use]
+    pub fn new(
+        size: NonZeroUsize,
+        max_age: Duration,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let state = State {
+            since: clock.elapsed(),
+            ..State::default()
+        };
+        Arc::new(Self {
+            size: size.get(),
+            max_age,
+            clock,
+            metrics,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// How many tokens it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().tokens.len()
+    }
+
+    /// How many are being made for it.
+    #[must_use]
+    pub fn making(&self) -> usize {
+        self.lock().making
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Hands a token out, if there is one.
+    pub(super) fn take(&self) -> Option<UploadToken> {
+        let mut state = self.lock();
+        self.note_request(&mut state);
+        self.drop_old(&mut state);
+        let (token, _) = state.tokens.pop_front()?;
+        self.metrics.pool(PoolEvent::HandedOut);
+        Some(token)
+    }
+
+    /// Lets one token be made, if there are too few.
+    pub(super) fn make(self: &Arc<Self>) -> Option<Making> {
+        let mut state = self.lock();
+        self.drop_old(&mut state);
+        let used = state.asked.max(state.asked_before);
+        let wanted = self.size.min(used.div_ceil(2));
+        let is_wanted = !state.is_closed && state.tokens.len() + state.making < wanted;
+        is_wanted.then(|| {
+            state.making += 1;
+            Making(self.clone())
+        })
+    }
+
+    /// Keeps a token that was made for nobody.
+    pub(super) fn keep(&self, token: UploadToken) {
+        let mut state = self.lock();
+        if state.is_closed || state.tokens.len() >= self.size {
+            self.metrics.pool(PoolEvent::Discarded);
+        } else {
+            state.tokens.push_back((token, self.clock.elapsed()));
+            self.metrics.pool(PoolEvent::Made);
+        }
+    }
+
+    /// Makes no more; what is there is handed out to those who still ask.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+    }
+
+    fn note_request(&self, state: &mut State) {
+        let now = self.clock.elapsed();
+        let age = now.saturating_sub(state.since);
+        if age >= self.max_age {
+            let before = if age < 2 * self.max_age {
+                state.asked
+            } else {
+                0
+            };
+            (state.asked_before, state.asked, state.since) = (before, 0, now);
+        }
+        state.asked = state.asked.saturating_add(1);
+    }
+
+    /// Drops the oldest as long as they are too old to be handed out.
+    fn drop_old(&self, state: &mut State) {
+        let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
+        while let Some((token, made)) = state.tokens.front() {
+            let lives = token
+                .expires_at
+                .is_none_or(|expires_at| expires_at.duration_since(now) >= LEAST_LIFE);
+            if lives && elapsed.saturating_sub(*made) < self.max_age {
+                break;
+            }
+            state.tokens.pop_front();
+            self.metrics.pool(PoolEvent::Discarded);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Making {
+    /// The token was made.
+    pub(super) fn made(self, token: UploadToken) {
+        self.0.keep(token);
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        self.0.lock().making -= 1;
+    }
+}
