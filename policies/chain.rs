@@ -96,7 +96,9 @@ pub struct Step {
     pub said: Said,
     /// Whether the request would have ended there, had the config not said otherwise.
     pub overlooked: bool,
-    /// How long it took.
+    /// When it was asked, by the clock's [`Clock::elapsed`].
+    pub began: Duration,
+    /// How long it took; those that are asked together take as long as all of them.
     pub took: Duration,
 }
 
@@ -155,6 +157,7 @@ impl Trace<'_> {
             kind: link.kind,
             said,
             overlooked,
+            began,
             took: self.clock.elapsed().saturating_sub(began),
         });
     }
@@ -198,6 +201,16 @@ impl Chain {
         self.evaluate_and_tell(request, pass, None).await
     }
 
+    /// The same, and says of each policy what it said.
+    pub async fn evaluate_and_trace(
+        &self,
+        request: &UploadRequest,
+        pass: Pass,
+        trace: &mut Trace<'_>,
+    ) -> Evaluation {
+        self.evaluate_and_tell(request, pass, Some(trace)).await
+    }
+
     /// The same, consuming nothing, and says of each policy what it said.
     pub async fn explain(&self, request: &UploadRequest, trace: &mut Trace<'_>) -> Evaluation {
         self.evaluate_and_tell(request, Pass::Preview, Some(trace))
@@ -216,11 +229,15 @@ impl Chain {
         let mut held = Vec::new();
         // What policies said that were asked together with one before them.
         let mut said_already = VecDeque::new();
+        let mut began_together = None;
 
         for (index, link) in self.links.iter().enumerate() {
             let observed = link.mode == Mode::Observe;
             let lenient = observed || link.on_failure == OnFailure::Allow;
-            let began = trace.as_ref().map(|trace| trace.clock.elapsed());
+            let began = match began_together {
+                Some(began) if !said_already.is_empty() => Some(began),
+                _ => trace.as_ref().map(|trace| trace.clock.elapsed()),
+            };
             let asked = match &link.when {
                 Some(condition) => condition.holds(request, &facts),
                 None => Ok(true),
@@ -237,6 +254,7 @@ impl Chain {
                     } else if self.followers[index] == 0 || pass == Pass::Preview {
                         link.policy.decide(evaluating).await
                     } else {
+                        began_together = began;
                         let together = &self.links[index..=index + self.followers[index]];
                         let asked = together.iter().map(|link| link.policy.decide(evaluating));
                         let mut said = join_all(asked).await.into_iter();

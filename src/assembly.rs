@@ -21,7 +21,7 @@ use crate::{
     rules::{Route, Rules},
     settings::{self, ServerSettings, SessionSettings, Settings},
     stores::{self, OpenStore},
-    telemetry::Metrics,
+    telemetry::{Metrics, Traces},
 };
 
 /// What rules are built on, and what stays the same from a gate's start to its end.
@@ -66,13 +66,20 @@ impl Foundation {
         self.session.is_some()
     }
 
+    /// Begins to send traces, if the settings say where to.
+    pub(crate) fn traces(&self, settings: &Settings) -> Result<Option<Traces>, String> {
+        let otlp = settings.telemetry.otlp.as_ref();
+        otlp.map(|otlp| Traces::start(otlp.as_str(), &self.outbound))
+            .transpose()
+    }
+
     /// What stores are opened with.
     pub(crate) fn stores(&self) -> &stores::Surroundings {
         &self.stores
     }
 
     /// Puts `rules` in force.
-    pub(crate) fn gate(&self, rules: Rules, in_flight: &InFlight) -> Gate {
+    pub(crate) fn gate(&self, rules: Rules, traces: Option<Traces>, in_flight: &InFlight) -> Gate {
         Gate {
             rules: ArcSwap::from_pointee(rules),
             client_address: self.client_address.clone(),
@@ -81,6 +88,7 @@ impl Foundation {
             in_flight: in_flight.clone(),
             upstream: self.upstream.clone(),
             metrics: self.outbound.metrics.clone(),
+            traces,
             clock: self.outbound.clock.clone(),
         }
     }

@@ -229,7 +229,7 @@ impl Inspector {
         let foundation = Foundation::new(settings, &tls, &clock);
         let stores = stores::look_at(settings, foundation.stores(), counted);
         let rules = foundation.rules(settings, stores, None);
-        Self(foundation.gate(rules, &InFlight::new(1)))
+        Self(foundation.gate(rules, None, &InFlight::new(1)))
     }
 
     /// Asks the chain of a route; keys of issuers are fetched if need be.

@@ -4,10 +4,13 @@ use std::{rc::Rc, time::Duration};
 
 use policies::{
     Chain, Clock, Denial, Evaluation, Facts, Fault, LimitState, Outcome, Overlooked, Pass, Permit,
-    PolicyName, UploadRequest,
+    PolicyName, Trace, UploadRequest,
 };
 
-use crate::imgwire::{Caller, Client, ImgwireError, UploadToken};
+use crate::{
+    imgwire::{Caller, Client, ImgwireError, UploadToken},
+    telemetry::RequestTrace,
+};
 
 /// What a request came to, with everything that the log and the metrics tell of it.
 pub struct Report {
@@ -38,13 +41,15 @@ pub enum Ending {
 }
 
 /// Issues a token to `request`, if every policy of `chain` agrees. Whatever happens, what the chain held is
-/// settled when this returns; so it is to run to its end, whether or not the client waits.
+/// settled when this returns; so it is to run to its end, whether or not the client waits. `spans` notes what happens,
+/// where traces are wanted.
 pub async fn issue(
     chain: &Chain,
     client: &Rc<Client>,
     clock: &dyn Clock,
     request: &UploadRequest,
-    caller: &Caller,
+    caller: &mut Caller,
+    mut spans: Option<&mut RequestTrace>,
 ) -> Report {
     let started = clock.elapsed();
     let Evaluation {
@@ -52,12 +57,27 @@ pub async fn issue(
         facts,
         limits,
         mut overlooked,
-    } = chain.evaluate(request, Pass::Issue).await;
+    } = match spans.as_mut() {
+        None => chain.evaluate(request, Pass::Issue).await,
+        Some(spans) => {
+            let mut trace = Trace::new(clock);
+            let evaluation = chain.evaluate_and_trace(request, Pass::Issue, &mut trace);
+            let evaluation = evaluation.await;
+            spans.note_policies(trace.into_steps());
+            evaluation
+        }
+    };
     let chain_took = clock.elapsed().saturating_sub(started);
     let mut upstream = None;
     let ending = match outcome {
         Outcome::Allowed(permit) => {
+            if let Some(spans) = spans.as_mut() {
+                spans.begin_upstream(caller);
+            }
             let creation = client.token(caller).await;
+            if let Some(spans) = spans.as_mut() {
+                spans.end_upstream(&creation);
+            }
             upstream = Some((creation.attempts, creation.took));
             settle(permit, creation.result, &mut overlooked).await
         }

@@ -22,7 +22,7 @@ use crate::{
     assembly::Foundation,
     http_client::tls_config,
     identity::KeyRotation,
-    imgwire::{Client, Upstream},
+    imgwire::Client,
     in_flight::InFlight,
     reload::Reloader,
     request_id::X_REQUEST_ID,
@@ -57,6 +57,9 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// Traces cannot be sent.
+    #[error("[telemetry] otlp: {0}")]
+    Traces(String),
     /// A store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -133,7 +136,7 @@ pub struct Application {
     management_address: Option<SocketAddr>,
     reloader: Arc<Reloader>,
     in_flight: InFlight,
-    upstream: Arc<Upstream>,
+    gate: Arc<Gate>,
     delay: Duration,
     grace: Duration,
 }
@@ -164,12 +167,13 @@ impl Application {
         let stores = stores::open(&settings, foundation.stores(), &[])?;
         let sessions = session_store(&settings, &stores);
         let rules = foundation.rules(&settings, stores, None);
-        let gate = Arc::new(foundation.gate(rules, &in_flight));
+        let traces = foundation.traces(&settings).map_err(StartError::Traces)?;
+        let gate = Arc::new(foundation.gate(rules, traces, &in_flight));
         let fixed = settings.fixed.clone();
         let reloader = Reloader::new(gate.clone(), foundation, fixed);
         let grace = settings.server.shutdown_grace.get();
         let delay = settings.server.shutdown_delay.get();
-        let upstream = gate.upstream.clone();
+        let running = gate.clone();
         let management_bind = settings.management.bind.clone();
         let (management, management_address) = serve_management(
             &management_bind,
@@ -192,7 +196,7 @@ impl Application {
             management_address,
             reloader: Arc::new(reloader),
             in_flight,
-            upstream,
+            gate: running,
             delay,
             grace,
         })
@@ -232,7 +236,7 @@ impl Application {
                 Stop::Drain => self.delay,
                 Stop::AtOnce => Duration::ZERO,
             };
-            if let Some(pool) = &self.upstream.pool {
+            if let Some(pool) = &self.gate.upstream.pool {
                 pool.close();
             }
             drain(&self.in_flight, &public, delay, self.grace).await;
@@ -241,6 +245,9 @@ impl Application {
         };
         let (public, management, ()) =
             futures_util::future::join3(self.public, self.management, ending).await;
+        if let Some(traces) = &self.gate.traces {
+            traces.end();
+        }
         public.and(management)
     }
 }

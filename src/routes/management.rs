@@ -19,7 +19,7 @@ use super::{
     body::{Object, is_json},
     refuse,
 };
-use crate::{error::ApiError, imgwire::BreakerState, request_id::RequestId};
+use crate::{error::ApiError, imgwire::BreakerState, request_id::RequestId, telemetry};
 
 /// What the management listener knows.
 #[derive(Clone)]
@@ -48,6 +48,11 @@ pub fn mount(config: &mut web::ServiceConfig, management: &Management) {
         .service(web::resource("/livez").route(web::get().to(live)))
         .service(web::resource("/readyz").route(web::get().to(ready)))
         .service(web::resource("/metrics").route(web::get().to(metrics)))
+        .service(
+            web::resource("/log")
+                .route(web::get().to(log))
+                .route(web::put().to(set_log)),
+        )
         .service(web::resource("/explain").route(web::post().to(explain)))
         .service(
             web::resource("/quota/{policy}")
@@ -108,6 +113,57 @@ async fn explain(
     match crate::explain::explain(&management.gate, described).await {
         Ok(explanation) => HttpResponse::Ok().json(explanation),
         Err(_) => refuse(&request, &ApiError::NotFound),
+    }
+}
+
+/// Which lines are written, by level and target.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogFilter {
+    filter: String,
+}
+
+async fn log(request: HttpRequest, management: web::Data<Management>) -> HttpResponse {
+    if let Err(error) = admitted(&request, &management) {
+        return refuse(&request, &error);
+    }
+    let filter = telemetry::log_filter();
+    HttpResponse::Ok().json(LogFilter { filter })
+}
+
+async fn set_log(
+    request: HttpRequest,
+    body: web::Bytes,
+    management: web::Data<Management>,
+) -> HttpResponse {
+    if let Err(error) = admitted(&request, &management) {
+        return refuse(&request, &error);
+    }
+    if !is_json(request.headers()) {
+        return refuse(&request, &ApiError::UnsupportedMediaType);
+    }
+    let Ok(Object(LogFilter { filter })) = serde_json::from_slice(&body) else {
+        return refuse(&request, &ApiError::BadRequest);
+    };
+    let id = RequestId::of(&request);
+    match telemetry::set_log_filter(&filter) {
+        Ok(()) => {
+            tracing::warn!(
+                request_id = id.as_str(),
+                filter,
+                "the log writes other lines now"
+            );
+            HttpResponse::NoContent().finish()
+        }
+        Err(error) => {
+            tracing::warn!(
+                request_id = id.as_str(),
+                filter,
+                error,
+                "the log's filter is wrong"
+            );
+            refuse(&request, &ApiError::BadRequest)
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     in_flight::InFlight,
     request_id::RequestId,
     rules::{Route, Rules},
-    telemetry::Metrics,
+    telemetry::{Metrics, Traces},
 };
 
 /// Where sessions are exchanged.
@@ -51,6 +51,8 @@ pub struct Gate {
     pub upstream: Arc<Upstream>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Where traces go, if anywhere.
+    pub traces: Option<Traces>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
 }

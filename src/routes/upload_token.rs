@@ -18,7 +18,7 @@ use crate::{
     issue::{Ending, Report, issue},
     request_id::RequestId,
     rules::Route,
-    telemetry,
+    telemetry::{self, RequestTrace},
 };
 
 #[derive(Serialize)]
@@ -48,7 +48,9 @@ pub(super) async fn post(
         Err(error) => return refuse(&request, &error),
     };
     let asked = route.clone();
-    let caller = caller(&request);
+    let mut caller = caller(&request);
+    let traces = gate.traces.as_ref();
+    let mut spans = traces.map(|traces| traces.begin(request.headers(), &route.path));
     // In a task of its own: a client that goes away ends this handler, and what is held is settled all the
     // same.
     let task = async move {
@@ -57,10 +59,16 @@ pub(super) async fn post(
             &worker.client,
             &*worker.gate.clock,
             &upload,
-            &caller,
+            &mut caller,
+            spans.as_mut(),
         )
         .await;
-        telemetry::record(&worker.gate.metrics, &caller.request_id, &upload, &report);
+        let trace = spans.as_ref().map(RequestTrace::id);
+        let metrics = &worker.gate.metrics;
+        telemetry::record(metrics, &caller.request_id, trace, &upload, &report);
+        if let Some(spans) = spans {
+            spans.end(&caller, &report);
+        }
         drop(running);
         report
     };

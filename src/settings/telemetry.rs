@@ -1,14 +1,18 @@
 //! `[telemetry]`: what the gate tells its operator.
 
+use policies::ServiceUrl;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// `[telemetry]`
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetrySettings {
     /// How log lines are written.
     pub log: LogFormat,
+    /// Where traces are sent to: the base URL of an OpenTelemetry collector that takes OTLP over HTTP, for example
+    /// `http://collector:4318`; left out: nowhere.
+    pub otlp: Option<ServiceUrl>,
 }
 
 /// How log lines are written.

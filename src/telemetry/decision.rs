@@ -1,5 +1,6 @@
 //! One line a decision, and what it counts.
 
+use opentelemetry::trace::TraceId;
 use policies::{Overlooked, Reason, UploadRequest};
 
 use super::Metrics;
@@ -9,8 +10,14 @@ use crate::{
     request_id::RequestId,
 };
 
-/// Logs and counts what a request came to.
-pub fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest, report: &Report) {
+/// Logs and counts what a request came to, and says which trace it belongs to.
+pub fn record(
+    metrics: &Metrics,
+    id: &RequestId,
+    trace: Option<TraceId>,
+    request: &UploadRequest,
+    report: &Report,
+) {
     let (outcome, policy, error, reason) = match &report.ending {
         Ending::Issued(_) => ("issued", None, None, None),
         Ending::Denied(policy, denial) => (
@@ -40,9 +47,11 @@ pub fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest, report
     let membership = report.facts.membership.as_ref();
     let workspace = membership.map(|membership| &membership.workspace);
     let upstream = report.upstream;
+    let trace_id = trace.map(|id| id.to_string());
     tracing::info!(
         target: "decision",
         request_id = id.as_str(),
+        trace_id,
         outcome,
         status,
         code,

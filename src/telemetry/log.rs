@@ -1,7 +1,9 @@
 //! The log: written to standard error by a thread of its own, so that no request waits for it.
 
 use std::{
+    env,
     io::{self, BufWriter, Stderr, Write},
+    sync::OnceLock,
     thread,
     time::Duration,
 };
@@ -10,7 +12,7 @@ use actix_web::{Error, body::MessageBody, dev::ServiceRequest, dev::ServiceRespo
 use tracing::{Span, level_filters::LevelFilter};
 use tracing_actix_web::RootSpanBuilder;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use tracing_subscriber::{EnvFilter, Registry, filter::ParseError, fmt, prelude::*, reload};
 
 use crate::{request_id::RequestId, settings::telemetry::LogFormat};
 
@@ -38,19 +40,16 @@ pub fn start_log(format: LogFormat) -> LogGuard {
             BUFFER,
             io::stderr(),
         )));
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .from_env_lossy()
-        .add_directive("actix_server=warn".parse().expect("the directive is valid"))
-        // It warns of every cookie that does not decrypt, and clients send what they like.
-        .add_directive(
-            "actix_session=error"
-                .parse()
-                .expect("the directive is valid"),
-        );
+    let wanted = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let filter = filter(&wanted).unwrap_or_else(|_| {
+        let wanted = EnvFilter::builder().parse_lossy(&wanted);
+        quieter(wanted)
+    });
+    let (filter, handle) = reload::Layer::new(filter);
+    // A second start, in a test, keeps the first one's log.
+    let _ = FILTER.set(handle);
     let layer = fmt::layer().with_writer(writer);
     let registry = tracing_subscriber::registry().with(filter);
-    // A second start, in a test, keeps the first one's log.
     let _ = match format {
         LogFormat::Json => registry
             .with(
@@ -64,6 +63,46 @@ pub fn start_log(format: LogFormat) -> LogGuard {
         LogFormat::Text => registry.with(layer.with_ansi(false)).try_init(),
     };
     LogGuard(guard)
+}
+
+/// The filter that is in force.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Which lines are written: `info`, or what `directives` say, as `RUST_LOG` does.
+fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
+    let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    builder.parse(directives).map(quieter)
+}
+
+fn quieter(filter: EnvFilter) -> EnvFilter {
+    filter
+        .add_directive("actix_server=warn".parse().expect("the directive is valid"))
+        // It warns of every cookie that does not decrypt, and clients send what they like.
+        .add_directive(
+            "actix_session=error"
+                .parse()
+                .expect("the directive is valid"),
+        )
+}
+
+/// Which lines are written, while the log runs.
+#[must_use]
+pub fn log_filter() -> String {
+    let filter = FILTER.get();
+    let text = filter.and_then(|filter| filter.with_current(ToString::to_string).ok());
+    text.unwrap_or_default()
+}
+
+/// Writes other lines from here on: a level (`debug`), levels by target (`info,decision=off`), or nothing for the
+/// default.
+///
+/// # Errors
+///
+/// What is wrong with the directives; the log stays as it is then.
+pub fn set_log_filter(directives: &str) -> Result<(), String> {
+    let filter = filter(directives).map_err(|error| error.to_string())?;
+    let handle = FILTER.get().ok_or("this process has no log")?;
+    handle.reload(filter).map_err(|error| error.to_string())
 }
 
 /// Writes lines that come together in one go. The thread that writes flushes whenever no line waits.

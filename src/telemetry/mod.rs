@@ -3,9 +3,11 @@
 mod decision;
 mod log;
 mod metrics;
+mod traces;
 
 pub use self::{
     decision::record,
-    log::{LogGuard, RootSpan, start_log},
+    log::{LogGuard, RootSpan, log_filter, set_log_filter, start_log},
     metrics::{Metrics, PoolEvent, StoreMetrics},
+    traces::{RequestTrace, Traces},
 };
