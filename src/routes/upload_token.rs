@@ -37,6 +37,7 @@ pub(super) async fn post(
     let worker = worker(&request).clone();
     let gate = worker.gate.clone();
     let Some(running) = gate.in_flight.enter() else {
+        gate.metrics.overloaded();
         return refuse(&request, &ApiError::Overloaded);
     };
     let body = match body::read(&request, payload, gate.body_limit).await {

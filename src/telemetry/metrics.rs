@@ -25,6 +25,7 @@ pub struct Metrics {
     attempts: Counter,
     upstream: Histogram,
     in_flight: Gauge,
+    overloaded: Counter,
     policy_calls: Family<PolicyCallLabels, Counter>,
     identity_calls: Family<IdentityCallLabels, Counter>,
     config_reloads: Family<ReloadLabels, Counter>,
@@ -240,6 +241,7 @@ impl Default for Metrics {
             0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
         ]);
         let in_flight = Gauge::default();
+        let overloaded = Counter::default();
         let policy_calls = Family::default();
         let identity_calls = Family::default();
         let config_reloads = Family::default();
@@ -282,6 +284,11 @@ impl Default for Metrics {
             upstream.clone(),
         );
         registry.register("in_flight", "Requests that run now", in_flight.clone());
+        registry.register(
+            "overloaded",
+            "Requests that were refused at once, for too many ran",
+            overloaded.clone(),
+        );
         registry.register(
             "policy_calls",
             "Calls of policies to other services and databases",
@@ -366,6 +373,7 @@ impl Default for Metrics {
             attempts,
             upstream,
             in_flight,
+            overloaded,
             policy_calls,
             identity_calls,
             config_reloads,
@@ -464,6 +472,11 @@ impl Metrics {
             clock: clock.clone(),
             metrics: self.clone(),
         }
+    }
+
+    /// Counts a request that was refused, for too many ran.
+    pub fn overloaded(&self) {
+        self.overloaded.inc();
     }
 
     /// Counts what becomes of a token that is made ahead.

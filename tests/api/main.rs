@@ -27,6 +27,7 @@ mod keys;
 mod limits;
 mod management;
 mod members;
+mod operations;
 mod own_policies;
 mod postgres;
 mod process;

@@ -99,6 +99,11 @@ impl GateProcess {
             .collect()
     }
 
+    /// Where its management listener is.
+    pub(crate) fn management(&self) -> &str {
+        &self.management
+    }
+
     /// Where it listens.
     pub(crate) fn url(&self) -> String {
         self.url.clone()
