@@ -9,6 +9,7 @@ pub use policies;
 mod answers;
 mod assembly;
 pub mod commands;
+pub mod connections;
 mod digest;
 pub mod error;
 pub mod explain;

@@ -1,13 +1,37 @@
 //! `imgwire-gate check`
 
-use crate::settings::Settings;
-use policies::settings::Mode;
+use std::sync::Arc;
+
+use policies::{Clock, SystemClock, settings::Mode};
+
+use crate::{
+    connections::{self, Tried},
+    settings::Settings,
+};
 
 use super::{Config, Failure, print};
 
-/// Checks the config file and prints each route's chain.
-pub(super) fn check(config: &Config) -> Result<(), Failure> {
-    print(describe(&config.load()?).trim_end())
+/// Checks the config file and prints each route's chain; tries what it leads to, if `connect`.
+pub(super) fn check(config: &Config, connect: bool) -> Result<(), Failure> {
+    let settings = config.load()?;
+    print(describe(&settings).trim_end())?;
+    if !connect {
+        return Ok(());
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let trying = connections::try_all(&settings, &clock);
+    let tried = actix_web::rt::System::new().block_on(trying);
+    let failed = tried.iter().filter(|tried| tried.result.is_err()).count();
+    for Tried { part, result } in tried {
+        print(&match result {
+            Ok(what) => format!("{part}: {what}"),
+            Err(why) => format!("{part}: FAILED: {why}"),
+        })?;
+    }
+    match failed {
+        0 => Ok(()),
+        _ => Err(Failure::other(format!("{failed} of them cannot be used"))),
+    }
 }
 
 fn describe(settings: &Settings) -> String {

@@ -41,7 +41,11 @@ enum Command {
     /// Run the gate (this is what happens without a command)
     Serve,
     /// Check the config file: print each route's chain, or every fault
-    Check,
+    Check {
+        /// Also try what it leads to: stores, issuers' keys, Imgwire's health; nothing is consumed
+        #[arg(long)]
+        connect: bool,
+    },
     /// Run the gate with an emulated Imgwire and a demo user: no account, no network
     Sandbox,
     /// Ask the running gate whether it is ready
@@ -75,7 +79,7 @@ pub fn run(builder: Builder) -> ExitCode {
     };
     let done = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(&config, watch),
-        Command::Check => check::check(&config),
+        Command::Check { connect } => check::check(&config, connect),
         Command::Sandbox => sandbox::sandbox(&config.builder),
         Command::Health => health::health(&config),
         Command::Schema => schema(&config.builder),

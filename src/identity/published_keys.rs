@@ -74,12 +74,12 @@ struct State {
 }
 
 /// How a published set stands, for readiness and metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeysState {
     /// How many keys there are; none before the first fetch went well.
     pub keys: usize,
-    /// Whether the last fetch failed.
-    pub is_stale: bool,
+    /// Why the last fetch failed, if it did.
+    pub failure: Option<String>,
 }
 
 /// The keys cannot be had.
@@ -125,7 +125,7 @@ impl PublishedKeys {
         let state = self.state.borrow();
         KeysState {
             keys: state.set.as_ref().map_or(0, |set| set.len()),
-            is_stale: state.failure.is_some(),
+            failure: state.failure.clone(),
         }
     }
 

@@ -267,7 +267,7 @@ async fn ready(management: web::Data<Management>) -> HttpResponse {
         let part = format!("identities.{name}");
         if keys.keys == 0 {
             failing.push(part);
-        } else if keys.is_stale {
+        } else if keys.failure.is_some() {
             degraded.push(part);
         }
     }
@@ -294,7 +294,8 @@ async fn metrics(management: web::Data<Management>) -> HttpResponse {
     const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let gate = &management.gate;
     for (name, keys) in gate.rules.load().identities.keys() {
-        gate.metrics.identity_keys(name, keys.keys, keys.is_stale);
+        let is_stale = keys.failure.is_some();
+        gate.metrics.identity_keys(name, keys.keys, is_stale);
     }
     gate.metrics.upstream(&gate.upstream);
     for store in &gate.rules.load().stores {

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     cell::RefCell,
+    rc::Rc,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -13,6 +14,7 @@ use std::{
 use actix_web::rt;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures_util::future::{FutureExt as _, LocalBoxFuture, Shared};
+use policies::StoreName;
 
 /// A connection that is open, or being opened.
 type Opening<T, E> = Shared<LocalBoxFuture<'static, Result<T, E>>>;
@@ -22,8 +24,13 @@ thread_local! {
     static OPEN: RefCell<Vec<(Weak<Health>, u32, Box<dyn Any>)>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Asks a backend whether it does what it is needed for; says why not.
+pub(super) type Probe = Rc<dyn Fn() -> LocalBoxFuture<'static, Result<(), String>>>;
+
 /// The state of a backend: one that is down costs a request no wait, for it is probed beside the requests.
 pub(super) struct Health {
+    /// What it is called in the log.
+    name: StoreName,
     is_up: AtomicBool,
     was_reached: AtomicBool,
     /// How often it has come back.
@@ -31,8 +38,9 @@ pub(super) struct Health {
 }
 
 impl Health {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(name: StoreName) -> Arc<Self> {
         Arc::new(Self {
+            name,
             is_up: AtomicBool::new(true),
             was_reached: AtomicBool::new(false),
             returns: AtomicU32::new(0),
@@ -92,25 +100,18 @@ impl Health {
     }
 
     /// Probes it for the first time, so that it is known whether it answers before anybody asks.
-    pub(super) fn begin<P>(self: &Arc<Self>, probe: impl Fn() -> P + 'static)
-    where
-        P: Future<Output = bool> + 'static,
-    {
+    pub(super) fn begin(self: &Arc<Self>, probe: Probe) {
         let health = self.clone();
         rt::spawn(async move {
-            if probe().await {
-                health.was_reached.store(true, Ordering::Relaxed);
-            } else {
-                health.is_down(probe);
+            match probe().await {
+                Ok(()) => health.was_reached.store(true, Ordering::Relaxed),
+                Err(reason) => health.is_down(&reason, probe),
             }
         });
     }
 
     /// Notes that it is down, and has it probed beside the requests, ever less often, until it is up.
-    pub(super) fn is_down<P>(self: &Arc<Self>, probe: impl Fn() -> P + 'static)
-    where
-        P: Future<Output = bool> + 'static,
-    {
+    pub(super) fn is_down(self: &Arc<Self>, reason: &str, probe: Probe) {
         const FIRST_WAIT: Duration = Duration::from_millis(100);
         const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
@@ -118,6 +119,7 @@ impl Health {
             // Somebody does.
             return;
         }
+        tracing::error!(store = %self.name, reason, "the store is down");
         let health = Arc::downgrade(self);
         rt::spawn(async move {
             let waits = ExponentialBuilder::new()
@@ -131,14 +133,16 @@ impl Health {
                 if health.strong_count() == 0 {
                     return;
                 }
-                if probe().await {
-                    break;
+                match probe().await {
+                    Ok(()) => break,
+                    Err(reason) => tracing::debug!(reason, "the store is still down"),
                 }
             }
             if let Some(health) = health.upgrade() {
                 health.returns.fetch_add(1, Ordering::Relaxed);
                 health.was_reached.store(true, Ordering::Relaxed);
                 health.is_up.store(true, Ordering::Relaxed);
+                tracing::info!(store = %health.name, "the store is back");
             }
         });
     }

@@ -11,6 +11,7 @@ mod store_clock;
 
 use std::sync::Arc;
 
+use futures_util::future::LocalBoxFuture;
 use policies::{Clock, QuotaStore, RateLimitStore, StoreName, settings::StoreUse};
 use rustls::ClientConfig;
 
@@ -44,7 +45,13 @@ pub trait Store: QuotaStore {
 
     /// Finds out beside everything else whether it works, where that is not known from opening it.
     fn begin(&self) {}
+
+    /// Finds out whether it can be used; says why not.
+    fn try_it(&self) -> Trying<'_>;
 }
+
+/// The answer of [`Store::try_it`], in the making.
+pub type Trying<'a> = LocalBoxFuture<'a, Result<(), String>>;
 
 /// What stores are opened with.
 pub struct Surroundings {
@@ -93,6 +100,21 @@ impl OpenStore {
     #[must_use]
     pub fn memberships(&self) -> Option<Arc<dyn MemberDatabase>> {
         self.memberships.clone()
+    }
+
+    /// Finds out whether it can be used for what it is opened for; says why not.
+    ///
+    /// # Errors
+    ///
+    /// What its backend says.
+    pub async fn try_it(&self) -> Result<(), String> {
+        if let Some(store) = &self.quotas {
+            store.try_it().await?;
+        }
+        match &self.redis {
+            Some(redis) => redis.try_it().await,
+            None => Ok(()),
+        }
     }
 
     /// Whether everything that it is used for works.
@@ -192,7 +214,7 @@ fn open_one(
     let memberships = if settings.uses(name, StoreUse::Memberships) {
         let open = earlier.and_then(|open| open.memberships.clone());
         open.or_else(|| {
-            let members = members(store, &surroundings.tls)?;
+            let members = members(name, store, &surroundings.tls)?;
             members.begin();
             Some(members)
         })
@@ -209,11 +231,17 @@ fn open_one(
 }
 
 /// A database that is asked for memberships, where the backend can be.
-fn members(settings: &StoreSettings, tls: &Arc<ClientConfig>) -> Option<Arc<dyn MemberDatabase>> {
+fn members(
+    name: &StoreName,
+    settings: &StoreSettings,
+    tls: &Arc<ClientConfig>,
+) -> Option<Arc<dyn MemberDatabase>> {
     let timeout = settings.timeout.get();
     match &settings.url {
-        StoreUrl::Sqlite(path) => Some(Arc::new(SqliteMembers::new(path.clone(), timeout))),
-        StoreUrl::Postgres(config) => Some(Arc::new(PostgresMembers::new(config, timeout, tls))),
+        StoreUrl::Sqlite(path) => Some(Arc::new(SqliteMembers::new(name, path.clone(), timeout))),
+        StoreUrl::Postgres(config) => {
+            Some(Arc::new(PostgresMembers::new(name, config, timeout, tls)))
+        }
         StoreUrl::Redis(_) => None,
     }
 }
@@ -237,7 +265,7 @@ pub fn look_at(settings: &Settings, surroundings: &Surroundings, counted: bool) 
             };
             let look: Arc<dyn Store> = Arc::new(look::Look {
                 name: name.clone(),
-                file: file.filter(|path| path.exists()),
+                file,
             });
             let looks_up = settings.uses(name, StoreUse::Memberships);
             OpenStore {
@@ -246,7 +274,7 @@ pub fn look_at(settings: &Settings, surroundings: &Surroundings, counted: bool) 
                 quotas: Some(look),
                 redis: None,
                 memberships: looks_up
-                    .then(|| members(store, &surroundings.tls))
+                    .then(|| members(name, store, &surroundings.tls))
                     .flatten(),
             }
         })

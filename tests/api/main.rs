@@ -15,6 +15,7 @@ mod browsers;
 #[path = "../../examples/business_hours/policy.rs"]
 mod business_hours;
 mod chains;
+mod check_connect;
 mod config;
 mod every_kind;
 mod examples;

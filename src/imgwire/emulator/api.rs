@@ -16,6 +16,7 @@ const MAX_UPLOAD_BYTES: usize = 100 << 20;
 pub(super) fn mount(config: &mut web::ServiceConfig) {
     config
         .app_data(web::PayloadConfig::new(MAX_UPLOAD_BYTES))
+        .route("/health", web::get().to(health))
         .route(TOKEN_PATH, web::post().to(create_token))
         .route(
             "/api/v1/images/standard_upload",
@@ -114,4 +115,8 @@ async fn list(
     }
     let (page, limit) = (paging.page.unwrap_or(1), paging.limit.unwrap_or(25));
     HttpResponse::Ok().json(state.images(page, limit))
+}
+
+async fn health() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "status": "ok" }))
 }

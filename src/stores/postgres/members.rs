@@ -1,11 +1,12 @@
 //! Memberships in a database of PostgreSQL's, which is only read.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
 };
 use futures_util::{TryStreamExt as _, future::LocalBoxFuture};
+use policies::StoreName;
 use rustls::ClientConfig;
 use tokio_postgres::{Config, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     http_client::USER_AGENT,
     stores::{
-        health::Health,
+        health::{Health, Probe},
         members::{MAX_ROWS, MemberDatabase, QueryError, check},
     },
 };
@@ -35,6 +36,7 @@ pub(in crate::stores) struct PostgresMembers {
 impl PostgresMembers {
     /// Connects when it is asked.
     pub(in crate::stores) fn new(
+        name: &StoreName,
         config: &Config,
         timeout: Duration,
         tls: &Arc<ClientConfig>,
@@ -74,22 +76,27 @@ impl PostgresMembers {
         Self {
             pool,
             timeout,
-            health: Health::new(),
+            health: Health::new(name.clone()),
         }
     }
 }
 
 impl PostgresMembers {
     /// Asks the server whether it answers.
-    fn probe(&self) -> impl Fn() -> LocalBoxFuture<'static, bool> + use<> {
+    fn probe(&self) -> Probe {
         let (pool, timeout) = (self.pool.clone(), self.timeout);
-        move || {
+        Rc::new(move || {
             let pool = pool.clone();
             Box::pin(async move {
-                let probe = async { pool.get().await.ok()?.simple_query("").await.ok() };
-                matches!(tokio::time::timeout(timeout, probe).await, Ok(Some(_)))
+                let probe = async {
+                    let client = pool.get().await.map_err(|error| error.to_string())?;
+                    let asked = client.simple_query("").await;
+                    asked.map(drop).map_err(|error| describe(&error))
+                };
+                let probed = tokio::time::timeout(timeout, probe).await;
+                probed.unwrap_or_else(|_| Err(QueryError::Timeout.to_string()))
             })
-        }
+        })
     }
 }
 
@@ -105,8 +112,8 @@ impl MemberDatabase for PostgresMembers {
             let asking = select(&self.pool, query, user, workspace);
             let answer = tokio::time::timeout(self.timeout, asking).await;
             let answer = answer.unwrap_or(Err(QueryError::Timeout));
-            if let Err(QueryError::Down(_) | QueryError::Timeout) = answer {
-                self.health.is_down(self.probe());
+            if let Err(error @ (QueryError::Down(_) | QueryError::Timeout)) = &answer {
+                self.health.is_down(&error.to_string(), self.probe());
             }
             answer
         })

@@ -22,7 +22,11 @@ use super::{
 };
 use crate::{
     http_client::USER_AGENT,
-    stores::{QueryError, Store, health::Health, store_clock::StoreClock},
+    stores::{
+        QueryError, Store, Trying,
+        health::{Health, Probe},
+        store_clock::StoreClock,
+    },
     telemetry::StoreMetrics,
 };
 
@@ -77,11 +81,11 @@ impl PostgresStore {
             config.application_name(USER_AGENT);
         }
         Self(Arc::new(Shared {
-            name,
+            name: name.clone(),
             config,
             tls: tls.clone(),
             timeout,
-            health: Health::new(),
+            health: Health::new(name),
             clock: StoreClock::new(clock),
             metrics,
         }))
@@ -94,8 +98,11 @@ impl Store for PostgresStore {
     }
 
     fn begin(&self) {
-        let shared = self.0.clone();
-        self.0.health.begin(move || shared.clone().probe());
+        self.0.health.begin(self.0.probe());
+    }
+
+    fn try_it(&self) -> Trying<'_> {
+        Box::pin(self.0.try_it())
     }
 }
 
@@ -138,28 +145,25 @@ impl Shared {
         let result = result.unwrap_or(Err(QueryError::Timeout));
         timing.end(result.is_ok());
         result.map_err(|error| {
-            self.failed();
+            self.health.forget();
+            self.health.is_down(&error.to_string(), self.probe());
             self.fault(error)
         })
     }
 
-    fn failed(self: &Arc<Self>) {
-        self.health.forget();
+    fn probe(self: &Arc<Self>) -> Probe {
         let shared = self.clone();
-        self.health.is_down(move || shared.clone().probe());
+        Rc::new(move || {
+            let shared = shared.clone();
+            async move { shared.try_it().await }.boxed_local()
+        })
     }
 
-    /// Whether the server takes what a gate writes.
-    async fn probe(self: Arc<Self>) -> bool {
+    /// Finds out whether the server takes what a gate writes; says why not.
+    async fn try_it(self: &Arc<Self>) -> Result<(), String> {
         let connecting = tokio::time::timeout(self.timeout, self.connect());
-        match connecting.await {
-            Ok(Ok(_)) => true,
-            Ok(Err(error)) => {
-                tracing::warn!(store = %self.name, %error, "the store cannot be reached");
-                false
-            }
-            Err(_) => false,
-        }
+        let connected = connecting.await.unwrap_or(Err(QueryError::Timeout));
+        connected.map(drop).map_err(|error| error.to_string())
     }
 
     async fn connect(self: &Arc<Self>) -> Result<Lane, QueryError> {

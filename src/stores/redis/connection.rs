@@ -1,8 +1,9 @@
 //! The connections to Redis: one a thread, which all its requests share.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use futures_util::future::FutureExt as _;
+use policies::StoreName;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, RedisResult, TlsMode, Value,
     aio::{ConnectionLike, MultiplexedConnection},
@@ -12,7 +13,10 @@ use redis::{
     sentinel::{SentinelClientBuilder, SentinelServerType},
 };
 
-use super::{super::health::Health, RedisFault};
+use super::{
+    super::health::{Health, Probe},
+    RedisFault,
+};
 use crate::{
     http_client::pem_authorities,
     settings::{
@@ -75,6 +79,7 @@ impl ConnectionLike for Lane {
 
 impl Connection {
     pub(super) fn new(
+        name: StoreName,
         url: &RedisUrl,
         authorities: &ExtraAuthorities,
         timeout: Duration,
@@ -84,15 +89,14 @@ impl Connection {
             url: url.clone(),
             authorities: url.is_tls().then(|| pem_authorities(authorities)).flatten(),
             timeout,
-            health: Health::new(),
+            health: Health::new(name),
             metrics,
         })
     }
 
     /// Finds out whether the server answers.
     pub(super) fn begin(self: &Arc<Self>) {
-        let connection = self.clone();
-        self.health.begin(move || connection.clone().probe());
+        self.health.begin(self.probe());
     }
 
     /// Does one operation, in time or not at all; `what` names it in the metrics. After a failure the server is
@@ -132,15 +136,24 @@ impl Connection {
         };
         if result.is_err() {
             self.health.forget();
-            let connection = self.clone();
-            self.health.is_down(move || connection.clone().probe());
         }
         timing.end(result.is_ok());
+        if let Err(fault) = &result {
+            self.health.is_down(&fault.to_string(), self.probe());
+        }
         result
     }
 
-    /// Whether the server takes what a gate writes, asked on a connection of its own.
-    async fn probe(self: Arc<Self>) -> bool {
+    fn probe(self: &Arc<Self>) -> Probe {
+        let connection = self.clone();
+        Rc::new(move || {
+            let connection = connection.clone();
+            async move { connection.try_it().await }.boxed_local()
+        })
+    }
+
+    /// Finds out whether the server takes what a gate writes, on a connection of its own; says why not.
+    pub(super) async fn try_it(&self) -> Result<(), String> {
         let probe = async {
             let mut lane = self.connect().await?;
             redis::cmd("SET")
@@ -151,7 +164,10 @@ impl Connection {
                 .exec_async(&mut lane)
                 .await
         };
-        matches!(tokio::time::timeout(self.timeout, probe).await, Ok(Ok(())))
+        let probed = tokio::time::timeout(self.timeout, probe).await;
+        probed
+            .map_err(|_| RedisFault::Timeout.to_string())?
+            .map_err(|error| error.to_string())
     }
 
     async fn connect(&self) -> RedisResult<Lane> {

@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 use policies::{Clock, Counter, Fault, StoreName};
 
 use self::connection::Connection;
-use super::{Store, store_clock::StoreClock};
+use super::{Store, Trying, store_clock::StoreClock};
 use crate::{
     digest::digest_of, settings::outbound::ExtraAuthorities, settings::redis_url::RedisUrl,
     telemetry::StoreMetrics,
@@ -64,8 +64,8 @@ impl RedisStore {
         metrics: StoreMetrics,
     ) -> Self {
         Self {
-            name,
-            connection: Connection::new(url, authorities, timeout, metrics),
+            name: name.clone(),
+            connection: Connection::new(name, url, authorities, timeout, metrics),
             clock: StoreClock::new(clock),
             scripts: Arc::new(Scripts {
                 limit: redis::Script::new(include_str!("limit.lua")),
@@ -90,6 +90,10 @@ impl Store for RedisStore {
 
     fn begin(&self) {
         self.connection.begin();
+    }
+
+    fn try_it(&self) -> Trying<'_> {
+        Box::pin(self.connection.try_it())
     }
 }
 

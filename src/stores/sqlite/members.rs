@@ -2,17 +2,19 @@
 
 use std::{
     path::PathBuf,
+    rc::Rc,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use actix_web::web;
 use futures_util::future::LocalBoxFuture;
+use policies::StoreName;
 use rusqlite::{Connection, InterruptHandle, OpenFlags, types::ValueRef};
 use tokio::sync::oneshot;
 
 use crate::stores::{
-    health::Health,
+    health::{Health, Probe},
     members::{MAX_ROWS, MemberDatabase, QueryError, check},
 };
 
@@ -32,7 +34,7 @@ struct File {
 }
 
 impl SqliteMembers {
-    pub(in crate::stores) fn new(path: PathBuf, timeout: Duration) -> Self {
+    pub(in crate::stores) fn new(name: &StoreName, path: PathBuf, timeout: Duration) -> Self {
         let file = File {
             path,
             timeout,
@@ -40,19 +42,23 @@ impl SqliteMembers {
         };
         Self {
             file: Arc::new(file),
-            health: Health::new(),
+            health: Health::new(name.clone()),
         }
     }
 }
 
 impl SqliteMembers {
     /// Tries the file.
-    fn probe(&self) -> impl Fn() -> LocalBoxFuture<'static, bool> + use<> {
+    fn probe(&self) -> Probe {
         let file = self.file.clone();
-        move || {
+        Rc::new(move || {
             let file = file.clone();
-            Box::pin(async move { matches!(web::block(move || file.probe()).await, Ok(Ok(()))) })
-        }
+            Box::pin(async move {
+                let probed = web::block(move || file.probe()).await;
+                let probed = probed.map_err(|error| error.to_string())?;
+                probed.map_err(|error| error.to_string())
+            })
+        })
     }
 }
 
@@ -80,8 +86,8 @@ impl MemberDatabase for SqliteMembers {
                     Err(QueryError::Timeout)
                 }
             };
-            if let Err(QueryError::Down(_) | QueryError::Timeout) = answer {
-                self.health.is_down(self.probe());
+            if let Err(error @ (QueryError::Down(_) | QueryError::Timeout)) = &answer {
+                self.health.is_down(&error.to_string(), self.probe());
             }
             answer
         })

@@ -149,6 +149,14 @@ impl super::Store for SqliteStore {
     fn is_healthy(&self) -> bool {
         self.shared.is_healthy()
     }
+
+    fn try_it(&self) -> super::Trying<'_> {
+        let is_healthy = self.shared.is_healthy();
+        let tried = is_healthy
+            .then_some(())
+            .ok_or_else(|| "the file fails".to_owned());
+        Box::pin(std::future::ready(tried))
+    }
 }
 
 impl QuotaStore for SqliteStore {
@@ -262,6 +270,15 @@ pub(super) fn look_up(
         Some(row) => (row.used, row.window),
         None => (0, window),
     })
+}
+
+/// Whether the file at `path`, which another process may have open, is one of counters.
+///
+/// # Errors
+///
+/// What SQLite says.
+pub(super) fn try_to_read(path: &Path) -> rusqlite::Result<()> {
+    Database::open_to_read(path)?.probe()
 }
 
 /// Why this store could not tell.
