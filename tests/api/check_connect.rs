@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use actix_web::web;
 use imgwire_gate::imgwire::emulator::Emulator;
 use jsonwebtoken::Algorithm;
 
@@ -16,10 +17,12 @@ use crate::{
 };
 
 /// What it exits with and says of each part.
-fn connect(recipe: &Recipe, base_url: &str, folder: &Path) -> (i32, Vec<String>) {
+async fn connect(recipe: &Recipe, base_url: &str, folder: &Path) -> (i32, Vec<String>) {
     let path = folder.join("gate.toml");
     fs::write(&path, recipe.config(base_url, folder)).unwrap();
-    let output = run(&["check", "--connect", "--config", path.to_str().unwrap()]);
+    // The services that it asks are on this thread.
+    let checking = move || run(&["check", "--connect", "--config", path.to_str().unwrap()]);
+    let output = web::block(checking).await.unwrap();
     let lines = text(&output.stdout);
     let lines = lines.lines().filter(|line| line.contains(": "));
     let lines: Vec<_> = lines.map(str::to_owned).collect();
@@ -98,7 +101,7 @@ async fn everything_that_a_config_leads_to_is_tried() {
     let folder = tempfile::tempdir().unwrap();
     let jwks = format!("{}/jwks", issuer.url);
     let recipe = using(&redis.url(), &postgres.url(), query, &jwks);
-    let (code, lines) = connect(&recipe, imgwire.url(), folder.path());
+    let (code, lines) = connect(&recipe, imgwire.url(), folder.path()).await;
     assert_eq!(
         lines,
         [
@@ -125,7 +128,7 @@ async fn everything_that_a_config_leads_to_is_tried() {
         "no database, but some text that is long enough",
     )
     .unwrap();
-    let (code, lines) = connect(&recipe, &base_url, folder.path());
+    let (code, lines) = connect(&recipe, &base_url, folder.path()).await;
     assert_eq!(code, 1);
     for (line, expected) in lines.iter().zip([
         "stores.main: FAILED: file is not a database",
@@ -143,7 +146,7 @@ async fn everything_that_a_config_leads_to_is_tried() {
 async fn a_file_of_counters_may_be_in_use_by_the_gate_that_runs() {
     let gate = Recipe::default().start().await;
     let recipe = Recipe::default();
-    let (code, lines) = connect(&recipe, gate.imgwire.url(), gate.folder.path());
+    let (code, lines) = connect(&recipe, gate.imgwire.url(), gate.folder.path()).await;
     assert_eq!(
         (code, lines),
         (

@@ -343,7 +343,7 @@ async fn gates_that_start_together_make_the_tables_once_and_a_role_that_may_not_
     for statement in crate::real_parts::blocks("docs/scaling.md", "sql") {
         server.run(&statement).await;
     }
-    let gates = join_all((0..4).map(|_| quota(&server.url_of("gate"), 3, "day").start())).await;
+    let gates = join_all((0..8).map(|_| quota(&server.url_of("gate"), 3, "day").start())).await;
     for gate in &gates {
         ready(gate).await;
     }

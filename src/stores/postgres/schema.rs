@@ -34,7 +34,9 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), Error> {
 
 /// How many migrations were applied.
 async fn version(client: &impl GenericClient) -> Result<usize, Error> {
-    let there = "select to_regclass('imgwire_gate.migration') is not null";
+    // By a scan: what was looked up by name may be remembered from before another gate made it.
+    let there = "select exists (select from pg_catalog.pg_tables \
+                 where schemaname = 'imgwire_gate' and tablename = 'migration')";
     if !client.query_one(there, &[]).await?.get::<_, bool>(0) {
         return Ok(0);
     }

@@ -2,7 +2,7 @@
 -- reserves has no other place to hand them on.
 do $$
 begin
-    if to_regnamespace('imgwire_gate') is null then
+    if not exists (select from pg_catalog.pg_namespace where nspname = 'imgwire_gate') then
         create schema imgwire_gate;
     end if;
 end
