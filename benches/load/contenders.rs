@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    engines::Engine,
     measure::Running,
     tokens::{self, SECRET, Tokens},
 };
@@ -30,16 +31,25 @@ pub(crate) enum Contender {
     GateWithTenPolicies,
     /// The gate with the chain that keeps no quota, and tokens that an issuer's published keys verify.
     GateWithPublishedKeys,
+    /// The gate with the full chain, whose limit and quota are in one Redis.
+    GateOnRedis,
+    /// The gate with the full chain, whose quota is in PostgreSQL.
+    GateOnPostgres,
+    /// The gate with the chain that keeps no quota, and tokens made ahead.
+    GateWithPool,
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Bare,
         Self::Haproxy,
         Self::Gate,
         Self::GateWithQuota,
         Self::GateWithTenPolicies,
         Self::GateWithPublishedKeys,
+        Self::GateOnRedis,
+        Self::GateOnPostgres,
+        Self::GateWithPool,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -50,6 +60,9 @@ impl Contender {
             Self::GateWithQuota => "gate: the same + durable quota",
             Self::GateWithTenPolicies => "gate: ten policies, three of them expressions",
             Self::GateWithPublishedKeys => "gate: the same without quota, ES256 by JWKS",
+            Self::GateOnRedis => "gate: limit and quota in Redis",
+            Self::GateOnPostgres => "gate: limit in memory, quota in PostgreSQL",
+            Self::GateWithPool => "gate: without quota, a pool of 512 tokens",
         }
     }
 
@@ -71,40 +84,47 @@ impl Contender {
             own("upstream", delay_ms),
             &folder.join(format!("{upstream_port}.log")),
         );
+        let engine = match self {
+            Self::GateOnRedis => Some(Engine::redis(folder)),
+            Self::GateOnPostgres => Some(Engine::postgres(folder)),
+            _ => None,
+        };
+        let mut recipe = Recipe::of(port, upstream_port, folder);
         let contender = match self {
             Self::Bare => own("bare", upstream_port.into()),
             Self::Haproxy => haproxy(folder, port, upstream_port),
-            Self::Gate => gate(
-                folder,
-                port,
-                upstream_port,
-                SHARED_SECRET,
-                "\"signed-in\", \"member\", \"burst\"",
-            ),
-            Self::GateWithPublishedKeys => gate(
-                folder,
-                port,
-                upstream_port,
-                &format!(
+            Self::Gate => recipe.gate(folder),
+            Self::GateWithPublishedKeys => {
+                recipe.keys = format!(
                     "algorithms = [\"ES256\"]\njwks_url = \"http://127.0.0.1:{upstream_port}/jwks\""
-                ),
-                "\"signed-in\", \"member\", \"burst\"",
-            ),
-            Self::GateWithTenPolicies => gate(
-                folder,
-                port,
-                upstream_port,
-                SHARED_SECRET,
-                "\"by-address\", \"signed-in\", \"not-suspended\", \"member\", \"paying\", \"pictures\", \
-                 \"by-workspace\", \"burst\", \"not-a-bot\", \"daily\"",
-            ),
-            Self::GateWithQuota => gate(
-                folder,
-                port,
-                upstream_port,
-                SHARED_SECRET,
-                "\"signed-in\", \"member\", \"burst\", \"daily\"",
-            ),
+                );
+                recipe.gate(folder)
+            }
+            Self::GateWithTenPolicies => {
+                recipe.chain = "\"by-address\", \"signed-in\", \"not-suspended\", \"member\", \
+                                \"paying\", \"pictures\", \"by-workspace\", \"burst\", \
+                                \"not-a-bot\", \"daily\"";
+                recipe.more = SIX_MORE;
+                recipe.gate(folder)
+            }
+            Self::GateWithQuota => {
+                recipe.chain = FULL_CHAIN;
+                recipe.gate(folder)
+            }
+            Self::GateOnRedis | Self::GateOnPostgres => {
+                recipe.chain = FULL_CHAIN;
+                if self == Self::GateOnRedis {
+                    recipe.limit_store = "store = \"main\"";
+                }
+                if let Some(engine) = &engine {
+                    recipe.store.clone_from(&engine.url);
+                }
+                recipe.gate(folder)
+            }
+            Self::GateWithPool => {
+                recipe.imgwire = "pool = { size = 512, max_age = \"2m\" }";
+                recipe.gate(folder)
+            }
         };
         let log = folder.join(format!("{port}.log"));
         let contender = spawn(contender, &log);
@@ -119,6 +139,7 @@ impl Contender {
         Running {
             contender,
             upstream,
+            engine,
             url: format!("http://127.0.0.1:{port}/api/imgwire/upload-token"),
             upstream_url: format!("http://127.0.0.1:{upstream_port}"),
             script: match self {
@@ -142,13 +163,16 @@ fn spawn(mut command: Command, log: &Path) -> Child {
         .expect("the contender starts")
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     listener.local_addr().expect("it has an address").port()
 }
 
 /// How the gate verifies tokens of a shared secret.
 const SHARED_SECRET: &str = "algorithms = [\"HS256\"]\nsecret = { env = \"BENCH_JWT_SECRET\" }";
+
+/// The chain of an app that keeps a quota.
+const FULL_CHAIN: &str = "\"signed-in\", \"member\", \"burst\", \"daily\"";
 
 /// What the chain of ten has besides the four.
 const SIX_MORE: &str = r#"
@@ -177,58 +201,92 @@ limit = 1000000
 period = "1s"
 "#;
 
-fn gate(folder: &Path, port: u16, upstream: u16, keys: &str, policies: &str) -> Command {
-    // Where no expression is configured, none is to cost memory.
-    let more = if policies.contains("pictures") {
-        SIX_MORE
-    } else {
-        ""
-    };
-    let database = folder.join(format!("{port}.db"));
-    let config = format!(
-        r#"
-        [server]
-        bind = "127.0.0.1:{port}"
-        workers = 2
-        [management]
-        bind = "127.0.0.1:0"
-        [imgwire]
-        base_url = "http://127.0.0.1:{upstream}"
-        api_key = {{ env = "BENCH_API_KEY" }}
-        [stores.main]
-        url = "sqlite:{}"
-        [identities.app]
-        kind = "jwt"
-        {keys}
-        audience = ["imgwire-gate"]
-        [policies.signed-in]
-        kind = "signed_in"
-        accept = ["app"]
-        [policies.member]
-        kind = "workspace_member"
-        claim = "workspaces"
-        [policies.burst]
-        kind = "rate_limit"
-        per = ["user"]
-        limit = 1000000
-        period = "1s"
-        [policies.daily]
-        kind = "quota"
-        per = ["workspace"]
-        limit = 1000000000
-        window = "day"
-        store = "main"
-        {more}
-        [[routes]]
-        policies = [{policies}]
-        "#,
-        database.display()
-    );
-    let path = folder.join(format!("{port}.toml"));
-    fs::write(&path, config).expect("the config can be written");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_imgwire-gate"));
-    command.arg("--config").arg(path);
-    command
+/// What a gate is made of.
+struct Recipe {
+    port: u16,
+    upstream: u16,
+    keys: String,
+    chain: &'static str,
+    imgwire: &'static str,
+    /// Where the quota is counted.
+    store: String,
+    /// Where the limit is counted, if not in memory.
+    limit_store: &'static str,
+    more: &'static str,
+}
+
+impl Recipe {
+    fn of(port: u16, upstream: u16, folder: &Path) -> Self {
+        let database = folder.join(format!("{port}.db"));
+        Self {
+            port,
+            upstream,
+            keys: SHARED_SECRET.to_owned(),
+            chain: "\"signed-in\", \"member\", \"burst\"",
+            imgwire: "",
+            store: format!("sqlite:{}", database.display()),
+            limit_store: "",
+            more: "",
+        }
+    }
+
+    fn gate(&self, folder: &Path) -> Command {
+        let Self {
+            port,
+            upstream,
+            keys,
+            chain,
+            imgwire,
+            store,
+            limit_store,
+            more,
+        } = self;
+        let config = format!(
+            r#"
+            [server]
+            bind = "127.0.0.1:{port}"
+            workers = 2
+            [management]
+            bind = "127.0.0.1:0"
+            [imgwire]
+            base_url = "http://127.0.0.1:{upstream}"
+            api_key = {{ env = "BENCH_API_KEY" }}
+            {imgwire}
+            [stores.main]
+            url = "{store}"
+            [identities.app]
+            kind = "jwt"
+            {keys}
+            audience = ["imgwire-gate"]
+            [policies.signed-in]
+            kind = "signed_in"
+            accept = ["app"]
+            [policies.member]
+            kind = "workspace_member"
+            claim = "workspaces"
+            [policies.burst]
+            kind = "rate_limit"
+            per = ["user"]
+            limit = 1000000
+            period = "1s"
+            {limit_store}
+            [policies.daily]
+            kind = "quota"
+            per = ["workspace"]
+            limit = 1000000000
+            window = "day"
+            store = "main"
+            {more}
+            [[routes]]
+            policies = [{chain}]
+            "#
+        );
+        let path = folder.join(format!("{port}.toml"));
+        fs::write(&path, config).expect("the config can be written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imgwire-gate"));
+        command.arg("--config").arg(path);
+        command
+    }
 }
 
 fn haproxy(folder: &Path, port: u16, upstream: u16) -> Command {

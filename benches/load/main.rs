@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
 mod contenders;
+mod engines;
 mod measure;
 mod servers;
 mod tokens;
@@ -31,17 +32,35 @@ fn main() {
         // The bench runs itself as the upstream and as the bare proxy.
         Some("upstream") => servers::upstream(&mut arguments),
         Some("bare") => servers::bare(&mut arguments),
-        only => {
+        first => {
+            let only: Vec<String> = first
+                .map(str::to_owned)
+                .into_iter()
+                .chain(arguments)
+                .collect();
             let contenders: Vec<Contender> = Contender::ALL
                 .into_iter()
                 .filter(|contender| {
                     *contender == Contender::Bare
-                        || only.is_none_or(|only| contender.name().contains(only))
+                        || only.is_empty()
+                        || only
+                            .iter()
+                            .any(|only| contender.name().contains(only.as_str()))
                 })
                 .collect();
             let folder = tempfile::tempdir().expect("a temporary folder can be made");
             for load in Load::ALL {
                 compare(&contenders, &load, folder.path());
+            }
+            if contenders.contains(&Contender::GateWithPool) {
+                compare(
+                    &[Contender::Gate, Contender::GateWithPool],
+                    &Load::FAR,
+                    folder.path(),
+                );
+            }
+            if contenders.contains(&Contender::GateOnRedis) {
+                ask_redis(folder.path());
             }
             if contenders.contains(&Contender::GateWithPublishedKeys) {
                 flood(folder.path());
@@ -102,6 +121,7 @@ fn compare(contenders: &[Contender], load: &Load, folder: &Path) {
         );
     }
     print_what_ten_keep(contenders, &rounds);
+    print_what_stores_keep(contenders, &rounds);
 }
 
 /// How much of the throughput with four policies is left with ten: the median of the rounds.
@@ -116,6 +136,48 @@ fn print_what_ten_keep(contenders: &[Contender], rounds: &[Vec<Measurement>]) {
         let kept = measure::median(rounds.iter().map(kept));
         println!("\nten policies keep {kept:.2} of the throughput of four");
     }
+}
+
+/// How much of the throughput with memory and SQLite is left with stores that gates share.
+fn print_what_stores_keep(contenders: &[Contender], rounds: &[Vec<Measurement>]) {
+    let place = |wanted| contenders.iter().position(|contender| *contender == wanted);
+    let Some(alone) = place(Contender::GateWithQuota) else {
+        return;
+    };
+    for shared in [Contender::GateOnRedis, Contender::GateOnPostgres] {
+        if let Some(index) = place(shared) {
+            let kept = |round: &Vec<Measurement>| round[index].per_second / round[alone].per_second;
+            let kept = measure::median(rounds.iter().map(kept));
+            println!(
+                "\n`{}` keeps {kept:.2} of the throughput of memory and SQLite",
+                shared.name()
+            );
+        }
+    }
+}
+
+/// Measures how many requests one Redis carries: what it does itself for a request, with the load that a gate brings.
+fn ask_redis(folder: &Path) {
+    let load = Load {
+        delay_ms: 0,
+        connections: 64,
+    };
+    let running = Contender::GateOnRedis.start(folder, load.delay_ms);
+    running.drive(&load, SECONDS);
+    let Some(engine) = &running.engine else {
+        return;
+    };
+    let before = engine.cpu_us();
+    let rounds: Vec<f64> = (0..ROUNDS)
+        .map(|_| running.drive(&load, SECONDS).per_second * SECONDS as f64)
+        .collect();
+    let requests: f64 = rounds.iter().sum();
+    let cpu = (engine.cpu_us() - before) / requests;
+    println!(
+        "\none Redis takes {cpu:.1} us of CPU a request (a limit and a quota, two commands, one round trip): \
+         {:.0} requests/s on a core of its own",
+        1e6 / cpu
+    );
 }
 
 /// Measures what a flood of tokens with unknown keys does to everyone else: beside what the same flood does

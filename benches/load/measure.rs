@@ -6,6 +6,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use crate::engines::Engine;
+
 /// A kernel tick, in microseconds: USER_HZ is 100 on Linux.
 const TICK_US: f64 = 10_000.0;
 
@@ -16,6 +18,12 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    /// An upstream that is far away, and few who ask: what one of them waits for.
+    pub(crate) const FAR: Self = Self {
+        delay_ms: 50,
+        connections: 16,
+    };
+
     /// What is measured: how much it can do, and how much it adds to a real upstream.
     pub(crate) const ALL: [Self; 2] = [
         Self {
@@ -42,6 +50,7 @@ pub(crate) struct Measurement {
 pub(crate) struct Running {
     pub(crate) contender: Child,
     pub(crate) upstream: Child,
+    pub(crate) engine: Option<Engine>,
     pub(crate) url: String,
     pub(crate) upstream_url: String,
     pub(crate) script: PathBuf,
@@ -111,18 +120,23 @@ impl Running {
 
     /// User and system time so far, of the contender and its threads.
     fn cpu_us(&self) -> f64 {
-        let stat = read(format!("/proc/{}/stat", self.contender.id()));
-        // Fields 14 and 15; the second, in parentheses, may have blanks.
-        let after_name = stat.rsplit(')').next().unwrap_or_default();
-        let fields: Vec<&str> = after_name.split_whitespace().collect();
-        let ticks = |index: usize| {
-            fields
-                .get(index)
-                .and_then(|text| text.parse::<f64>().ok())
-                .unwrap_or(0.0)
-        };
-        (ticks(11) + ticks(12)) * TICK_US
+        cpu_us(&self.contender)
     }
+}
+
+/// User and system time so far, of a process and its threads.
+pub(crate) fn cpu_us(process: &Child) -> f64 {
+    let stat = read(format!("/proc/{}/stat", process.id()));
+    // Fields 14 and 15; the second, in parentheses, may have blanks.
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let ticks = |index: usize| {
+        fields
+            .get(index)
+            .and_then(|text| text.parse::<f64>().ok())
+            .unwrap_or(0.0)
+    };
+    (ticks(11) + ticks(12)) * TICK_US
 }
 
 impl Drop for Running {

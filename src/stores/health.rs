@@ -19,9 +19,19 @@ use policies::StoreName;
 /// A connection that is open, or being opened.
 type Opening<T, E> = Shared<LocalBoxFuture<'static, Result<T, E>>>;
 
+/// A connection that a thread keeps.
+struct Kept {
+    /// Whose it is.
+    of: Weak<Health>,
+    /// How often that had come back when it was made.
+    made: u32,
+    /// An [`Opening`].
+    opening: Box<dyn Any>,
+}
+
 thread_local! {
-    /// The connections of this thread: whose, how often that had come back when it was made, and an [`Opening`].
-    static OPEN: RefCell<Vec<(Weak<Health>, u32, Box<dyn Any>)>> = const { RefCell::new(Vec::new()) };
+    /// The connections of this thread.
+    static OPEN: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Asks a backend whether it does what it is needed for; says why not.
@@ -73,19 +83,20 @@ impl Health {
     {
         let returns = self.returns.load(Ordering::Relaxed);
         let opening = OPEN.with_borrow_mut(|open| {
-            let own = |(health, made, _): &&(Weak<Self>, u32, _)| {
-                health.as_ptr() == Arc::as_ptr(self) && *made == returns
-            };
-            let kept = open.iter().find(own).map(|(.., opening)| opening);
-            let kept = kept.and_then(|opening| opening.downcast_ref::<Opening<T, E>>());
+            let is_own =
+                |kept: &&Kept| kept.of.as_ptr() == Arc::as_ptr(self) && kept.made == returns;
+            let kept = open.iter().find(is_own);
+            let kept = kept.and_then(|kept| kept.opening.downcast_ref::<Opening<T, E>>());
             if let Some(opening) = kept {
                 return opening.clone();
             }
-            open.retain(|(health, ..)| {
-                health.strong_count() > 0 && health.as_ptr() != Arc::as_ptr(self)
-            });
+            open.retain(|kept| kept.of.strong_count() > 0 && kept.of.as_ptr() != Arc::as_ptr(self));
             let opening = connect().shared();
-            open.push((Arc::downgrade(self), returns, Box::new(opening.clone())));
+            open.push(Kept {
+                of: Arc::downgrade(self),
+                made: returns,
+                opening: Box::new(opening.clone()),
+            });
             opening
         });
         let was_kept = opening.peek().is_some();
@@ -95,7 +106,7 @@ impl Health {
     /// Gives this thread's connection up.
     pub(super) fn forget(&self) {
         OPEN.with_borrow_mut(|open| {
-            open.retain(|(health, ..)| !std::ptr::eq(health.as_ptr(), self));
+            open.retain(|kept| !std::ptr::eq(kept.of.as_ptr(), self));
         });
     }
 

@@ -15,7 +15,12 @@ pub(super) struct StoreClock {
     clock: Arc<dyn Clock>,
     /// The store's time less what has elapsed here, in microseconds.
     offset: Arc<AtomicI64>,
+    /// What had elapsed here when it was heard last.
+    heard_at: Arc<AtomicI64>,
 }
+
+/// How long what was heard is good for, in microseconds.
+const GOOD_FOR: i64 = 1_000_000;
 
 const UNKNOWN: i64 = i64::MIN;
 
@@ -24,13 +29,21 @@ impl StoreClock {
         Self {
             clock,
             offset: Arc::new(AtomicI64::new(UNKNOWN)),
+            heard_at: Arc::default(),
         }
     }
 
     /// Notes what the store says, in microseconds since 1970.
     pub(super) fn heard(&self, micros: i64) {
-        let offset = micros.saturating_sub(self.elapsed());
+        let elapsed = self.elapsed();
+        let offset = micros.saturating_sub(elapsed);
         self.offset.store(offset, Ordering::Relaxed);
+        self.heard_at.store(elapsed, Ordering::Relaxed);
+    }
+
+    /// Whether it is time to ask the store again.
+    pub(super) fn is_due(&self) -> bool {
+        self.elapsed() - self.heard_at.load(Ordering::Relaxed) >= GOOD_FOR
     }
 
     /// The store's time, once it was heard.

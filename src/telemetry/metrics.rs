@@ -172,25 +172,65 @@ impl EncodeLabelSet for PoolLabels {
     }
 }
 
-/// Counts what a store on another machine does.
+/// What a store on another machine is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// To count an attempt.
+    Limit,
+    /// To count a unit of a quota.
+    Reserve,
+    /// To give units back.
+    GiveBack,
+    /// To say what is counted.
+    Look,
+    /// To say what time it is.
+    Time,
+    /// To read or write a session.
+    Session,
+}
+
+impl Operation {
+    const ALL: [Self; 6] = [
+        Self::Limit,
+        Self::Reserve,
+        Self::GiveBack,
+        Self::Look,
+        Self::Time,
+        Self::Session,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::Reserve => "reserve",
+            Self::GiveBack => "give_back",
+            Self::Look => "look",
+            Self::Time => "time",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// Counts what a store on another machine does, without looking its counters up each time.
 #[derive(Clone)]
 pub struct StoreMetrics {
-    store: StoreName,
     clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
+    /// For each of [`Operation::ALL`]: how many went well, and how many did not.
+    operations: [(Counter, Counter); Operation::ALL.len()],
+    seconds: Histogram,
 }
 
 /// An operation that is under way.
 #[must_use = "it is counted when it ends"]
 pub struct StoreOperation<'a> {
     of: &'a StoreMetrics,
-    operation: &'static str,
+    operation: Operation,
     began: Duration,
 }
 
 impl StoreMetrics {
     /// Notes that an operation begins.
-    pub fn begin(&self, operation: &'static str) -> StoreOperation<'_> {
+    pub fn begin(&self, operation: Operation) -> StoreOperation<'_> {
         StoreOperation {
             of: self,
             operation,
@@ -202,25 +242,11 @@ impl StoreMetrics {
 impl StoreOperation<'_> {
     /// Notes that it is over.
     pub fn end(self, is_ok: bool) {
-        let Self {
-            of,
-            operation,
-            began,
-        } = self;
-        let took = of.clock.elapsed().saturating_sub(began);
-        let store = of.store.clone();
-        let result = if is_ok { "ok" } else { "fault" };
-        let labels = StoreResultLabels {
-            store: store.clone(),
-            operation,
-            result,
-        };
-        of.metrics.store_operations.get_or_create(&labels).inc();
-        let seconds = of
-            .metrics
-            .store_seconds
-            .get_or_create(&StoreLabels { store });
-        seconds.observe(took.as_secs_f64());
+        let took = self.of.clock.elapsed().saturating_sub(self.began);
+        // The order of the variants is that of `ALL`.
+        let (ok, fault) = &self.of.operations[self.operation as usize];
+        if is_ok { ok } else { fault }.inc();
+        self.of.seconds.observe(took.as_secs_f64());
     }
 }
 
@@ -466,11 +492,26 @@ impl Metrics {
 
     /// What counts the operations of a store.
     #[must_use]
-    pub fn store(self: &Arc<Self>, store: &StoreName, clock: &Arc<dyn Clock>) -> StoreMetrics {
+    pub fn store(&self, store: &StoreName, clock: &Arc<dyn Clock>) -> StoreMetrics {
+        let counter = |operation: Operation, result| {
+            let labels = StoreResultLabels {
+                store: store.clone(),
+                operation: operation.name(),
+                result,
+            };
+            self.store_operations.get_or_create(&labels).clone()
+        };
+        let store = store.clone();
         StoreMetrics {
-            store: store.clone(),
             clock: clock.clone(),
-            metrics: self.clone(),
+            operations: Operation::ALL
+                .map(|operation| (counter(operation, "ok"), counter(operation, "fault"))),
+            seconds: self
+                .store_seconds
+                .get_or_create(&StoreLabels {
+                    store: store.clone(),
+                })
+                .clone(),
         }
     }
 

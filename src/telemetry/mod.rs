@@ -8,6 +8,6 @@ mod traces;
 pub use self::{
     decision::record,
     log::{LogGuard, RootSpan, log_filter, set_log_filter, start_log},
-    metrics::{Metrics, PoolEvent, StoreMetrics},
+    metrics::{Metrics, Operation, PoolEvent, StoreMetrics},
     traces::{RequestTrace, Traces},
 };

@@ -203,6 +203,8 @@ fn config_of_the_policies(folder: &std::path::Path) -> String {
         api_key = {{ env = "TEST_API_KEY" }}
         [stores.main]
         url = "sqlite:{}/gate.db"
+        [stores.shared]
+        url = "redis://cache:6379"
         [identities.app]
         kind = "jwt"
         algorithms = ["HS256"]
@@ -214,6 +216,9 @@ fn config_of_the_policies(folder: &std::path::Path) -> String {
         path = "/others"
         policies = ["signed-in", "member-by-app", "paying", "not-suspended", "moderation"]
         [[routes]]
+        path = "/shared"
+        policies = ["signed-in", "shared-burst"]
+        [[routes]]
         path = "/table"
         policies = ["signed-in", "member-by-table"]
         [[routes]]
@@ -222,6 +227,36 @@ fn config_of_the_policies(folder: &std::path::Path) -> String {
         "#,
         folder.display()
     )
+}
+
+#[test]
+fn the_stores_and_the_bad_days_of_the_documents_are_valid() {
+    for file in ["docs/scaling.md", "docs/operations.md"] {
+        for block in blocks(file, "toml") {
+            let mut config =
+                block.replace("[imgwire]", "[imgwire]\napi_key = { env = \"SECRET\" }");
+            if !config.contains("[imgwire]") {
+                config.push_str("\n[imgwire]\napi_key = { env = \"SECRET\" }");
+            }
+            config.push_str(
+                r#"
+                [identities.app]
+                kind = "jwt"
+                algorithms = ["HS256"]
+                secret = { env = "SECRET" }
+                audience = ["imgwire-gate"]
+                [policies.signed-in]
+                kind = "signed_in"
+                accept = ["app"]
+                [[routes]]
+                policies = ["signed-in"]
+                "#,
+            );
+            let environment = |_: &str| Some(SECRET.to_owned());
+            let loaded = imgwire_gate::settings::load(file, &config, &environment);
+            loaded.unwrap_or_else(|faults| panic!("{block}\n{faults}"));
+        }
+    }
 }
 
 #[test]

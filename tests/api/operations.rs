@@ -13,7 +13,7 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use futures_util::future::join_all;
 use imgwire_gate::{
     imgwire::emulator::Emulator,
-    telemetry::{Metrics, PoolEvent},
+    telemetry::{Metrics, Operation, PoolEvent},
 };
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest, trace::v1::Span,
@@ -443,7 +443,10 @@ fn metrics() -> BTreeSet<String> {
     metrics.pool(PoolEvent::Made);
     metrics.store_up(&store, true);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    metrics.store(&store, &clock).begin("reserve").end(true);
+    metrics
+        .store(&store, &clock)
+        .begin(Operation::Reserve)
+        .end(true);
     let text = metrics.encode(1);
     text.lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())

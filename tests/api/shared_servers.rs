@@ -214,7 +214,13 @@ async fn a_cluster_counts_whatever_node_a_key_is_on() {
         return;
     }
     let nodes: Vec<_> = (0..3)
-        .map(|_| Redis::start(free_port(), &["--cluster-enabled", "yes"]))
+        .map(|_| {
+            let bus = free_port().to_string();
+            Redis::start(
+                free_port(),
+                &["--cluster-enabled", "yes", "--cluster-port", &bus],
+            )
+        })
         .collect();
     let addresses: Vec<_> = nodes
         .iter()

@@ -247,34 +247,18 @@ async fn it_counts_as_a_plain_table_does(open: Open, steps: &[Step]) -> Result<(
 }
 
 /// Every promise of a quota.
-const QUOTA: [(&str, Promise); 6] = [
-    (
-        "never more than the limit, however many ask at once",
-        |open| Box::pin(never_more_than_the_limit_however_many_ask_at_once(open)),
-    ),
-    ("what is released is there again", |open| {
-        Box::pin(what_is_released_is_there_again(open))
-    }),
-    ("what was committed is counted after a restart", |open| {
-        Box::pin(what_was_committed_is_counted_after_a_restart(open))
-    }),
-    (
-        "a unit of a window that is over is not given back to the next",
-        |open| Box::pin(a_unit_of_a_window_that_is_over_is_not_given_back_to_the_next(open)),
-    ),
-    ("policies count apart", |open| {
-        Box::pin(policies_count_apart(open))
-    }),
-    (
-        "more counters than fit in memory are all remembered",
-        |open| Box::pin(more_counters_than_fit_in_memory_are_all_remembered(open)),
-    ),
+const QUOTA: [Promise; 6] = [
+    |open| Box::pin(never_more_than_the_limit_however_many_ask_at_once(open)),
+    |open| Box::pin(what_is_released_is_there_again(open)),
+    |open| Box::pin(what_was_committed_is_counted_after_a_restart(open)),
+    |open| Box::pin(a_unit_of_a_window_that_is_over_is_not_given_back_to_the_next(open)),
+    |open| Box::pin(policies_count_apart(open)),
+    |open| Box::pin(more_counters_than_fit_in_memory_are_all_remembered(open)),
 ];
 
 #[actix_web::test]
 async fn a_file_of_sqlites_keeps_every_promise_of_a_quota() {
-    for (promise, keep) in QUOTA {
-        println!("{promise}");
+    for keep in QUOTA {
         keep(sqlite()).await;
     }
 }
@@ -282,8 +266,7 @@ async fn a_file_of_sqlites_keeps_every_promise_of_a_quota() {
 #[actix_web::test]
 async fn a_redis_keeps_every_promise_of_a_quota() {
     let Some(server) = Redis::here() else { return };
-    for (promise, keep) in QUOTA {
-        println!("{promise}");
+    for keep in QUOTA {
         keep(redis(&server)).await;
     }
 }
@@ -294,8 +277,7 @@ async fn a_postgresql_keeps_every_promise_of_a_quota() {
         return;
     };
     let server = server.await;
-    for (promise, keep) in QUOTA {
-        println!("{promise}");
+    for keep in QUOTA {
         keep(postgres(&server).await).await;
     }
 }

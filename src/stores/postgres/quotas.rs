@@ -27,7 +27,7 @@ use crate::{
         health::{Health, Probe},
         store_clock::StoreClock,
     },
-    telemetry::StoreMetrics,
+    telemetry::{Operation, StoreMetrics},
 };
 
 /// A database that quotas are counted in.
@@ -118,7 +118,7 @@ impl Shared {
     /// alone until it has been probed.
     async fn run<T>(
         self: &Arc<Self>,
-        what: &'static str,
+        what: Operation,
         operation: impl AsyncFn(Rc<Lane>) -> Result<T, QueryError>,
     ) -> Result<T, Fault> {
         if !self.health.is_up() {
@@ -259,7 +259,7 @@ impl QuotaStore for PostgresStore {
             Some(now) => Either::Left(ready(Ok(now))),
             // Whoever connects hears it.
             None => Either::Right(Box::pin(async move {
-                self.0.run("time", async |_| Ok(())).await?;
+                self.0.run(Operation::Time, async |_| Ok(())).await?;
                 Ok(self.0.clock.now().unwrap_or_default())
             })),
         }
@@ -278,7 +278,7 @@ impl QuotaStore for PostgresStore {
                 self.0.carry(&lane, asked);
                 answer.await.unwrap_or(Err(gone()))
             };
-            let granted = self.0.run("reserve", reserve).await?;
+            let granted = self.0.run(Operation::Reserve, reserve).await?;
             let Some(used) = granted.used else {
                 return Ok(Reservation::Exhausted {
                     window: granted.window,
@@ -312,7 +312,7 @@ impl QuotaStore for PostgresStore {
                 row.map_err(|error| fault(&error))
             };
             // What was counted in an earlier window is over.
-            Ok(match self.0.run("look", look).await? {
+            Ok(match self.0.run(Operation::Look, look).await? {
                 Some(row) => {
                     let used: i64 = row.get(2);
                     let window = Window {
@@ -335,7 +335,7 @@ impl QuotaStore for PostgresStore {
                 let cleared = lane.client.execute(CLEAR, &[&policy, &key]).await;
                 cleared.map(drop).map_err(|error| fault(&error))
             };
-            self.0.run("give_back", clear).await
+            self.0.run(Operation::GiveBack, clear).await
         })
     }
 }
@@ -365,7 +365,7 @@ impl Hold for Unit {
                 self.shared.carry(&lane, asked);
                 answer.await.unwrap_or(Err(gone()))
             };
-            self.shared.run("give_back", give_back).await
+            self.shared.run(Operation::GiveBack, give_back).await
         })
     }
 }

@@ -23,7 +23,7 @@ use crate::{
         outbound::ExtraAuthorities,
         redis_url::{RedisUrl, Topology},
     },
-    telemetry::StoreMetrics,
+    telemetry::{Operation, StoreMetrics},
 };
 
 /// What every key begins with.
@@ -103,7 +103,7 @@ impl Connection {
     /// left alone until it has been probed.
     pub(super) async fn run<T>(
         self: &Arc<Self>,
-        what: &'static str,
+        what: Operation,
         operation: impl AsyncFn(&mut Lane) -> RedisResult<T>,
     ) -> Result<T, RedisFault> {
         if !self.health.is_up() {

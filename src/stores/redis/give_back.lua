@@ -6,14 +6,14 @@ local counter = redis.call('GET', KEYS[1])
 if not counter then
   return 0
 end
-local start, finish, used = string.match(counter, '^(%S+) (%S+) (%d+)$')
+local start, finish, used = struct.unpack('<ddd', counter)
 if ARGV[2] == 'all' then
   used = 0
-elseif tonumber(start) == tonumber(ARGV[1]) then
+elseif start == tonumber(ARGV[1]) then
   used = math.max(used - ARGV[2], 0)
 else
   -- That window is over.
   return 0
 end
-redis.call('SET', KEYS[1], string.format('%s %s %.0f', start, finish, used), 'KEEPTTL')
+redis.call('SET', KEYS[1], struct.pack('<ddd', start, finish, used), 'KEEPTTL')
 return 1

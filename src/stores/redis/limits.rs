@@ -5,6 +5,7 @@ use std::time::Duration;
 use policies::{Counter, Pass, Rate, RateLimitStore, Taking};
 
 use super::{RedisStore, key};
+use crate::telemetry::Operation;
 
 impl RateLimitStore for RedisStore {
     fn take(&self, counter: Counter, rate: Rate, pass: Pass) -> Taking<'_> {
@@ -15,7 +16,7 @@ impl RateLimitStore for RedisStore {
                 .arg(rate.burst().get())
                 .arg(u8::from(pass == Pass::Issue));
             let take = async |lane: &mut _| script.invoke_async::<i64>(lane).await;
-            let back_in = self.connection.run("limit", take).await;
+            let back_in = self.connection.run(Operation::Limit, take).await;
             let back_in = back_in.map_err(|fault| self.fault(fault))?;
             let resets_in = Duration::from_micros(back_in.unsigned_abs());
             Ok(if back_in < 0 {

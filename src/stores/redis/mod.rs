@@ -15,6 +15,7 @@ mod sessions;
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use policies::{Clock, Counter, Fault, StoreName};
 
 use self::connection::Connection;
@@ -107,9 +108,9 @@ fn key(what: &str, counter: &Counter) -> String {
     )
 }
 
-/// Half of a SHA-256, in hexadecimal.
+/// Half of a SHA-256, in base64url.
 fn hashed(bytes: &[u8]) -> String {
     let digest = digest_of(bytes);
     let (half, _) = digest.split_at(16);
-    half.iter().map(|byte| format!("{byte:02x}")).collect()
+    URL_SAFE_NO_PAD.encode(half)
 }

@@ -5,35 +5,80 @@ use jiff::Timestamp;
 use policies::{
     Clock, Counter, Fault, Hold, QuotaStore, Reservation, Reserving, Settling, Telling, Window,
 };
+use redis::Value;
 
 use super::{RedisFault, RedisStore, key};
+use crate::telemetry::Operation;
 
 /// How long a counter is kept after its window, besides the window's own length: so long its clock may be set back
 /// without opening a window anew.
 const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// A counter as it is kept.
+/// A counter as it is kept: three doubles.
 struct Row {
     window: Window,
     used: u64,
 }
 
 impl Row {
-    fn parse(text: &str) -> Result<Self, RedisFault> {
-        let nonsense = || RedisFault::Nonsense(format!("`{text}` is no counter"));
-        let mut parts = text.split(' ');
-        let mut next = || parts.next()?.parse::<i64>().ok();
+    fn parse(bytes: &[u8]) -> Result<Self, RedisFault> {
+        let mut doubles = bytes.chunks_exact(8).map(|double| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(double);
+            // Whole numbers, which a double holds exactly.
+            f64::from_le_bytes(bytes) as i64
+        });
+        let mut next = || doubles.next();
         let (start, end, used) = (next(), next(), next());
-        let time = |millis: Option<i64>| Timestamp::from_millisecond(millis?).ok();
+        let (Some(start), Some(end), Some(used)) = (start, end, used) else {
+            return Err(RedisFault::Nonsense(
+                "a counter has another form".to_owned(),
+            ));
+        };
         Ok(Self {
-            window: Window {
-                start: time(start).ok_or_else(nonsense)?,
-                end: time(end).ok_or_else(nonsense)?,
-            },
-            used: used
-                .and_then(|used| u64::try_from(used).ok())
-                .ok_or_else(nonsense)?,
+            window: window(start, end)?,
+            used: u64::try_from(used).unwrap_or_default(),
         })
+    }
+}
+
+/// A window by its start and end in milliseconds.
+fn window(start: i64, end: i64) -> Result<Window, RedisFault> {
+    let time = |millis| {
+        let time = Timestamp::from_millisecond(millis);
+        time.map_err(|_| RedisFault::Nonsense(format!("{millis} is no time")))
+    };
+    Ok(Window {
+        start: time(start)?,
+        end: time(end)?,
+    })
+}
+
+/// What the script that reserves says.
+struct Reserved {
+    /// The units that are counted now; 0 if the limit is reached.
+    used: u64,
+    /// The window, if it is another one or the time was wanted; and the server's time, in microseconds.
+    more: Option<(Window, i64)>,
+}
+
+impl Reserved {
+    fn parse(value: Value) -> Result<Self, RedisFault> {
+        match value {
+            Value::Int(used) => Ok(Self {
+                used: u64::try_from(used).unwrap_or_default(),
+                more: None,
+            }),
+            value => {
+                let (used, start, end, seconds, micros) =
+                    redis::from_redis_value::<(u64, i64, i64, i64, i64)>(value)
+                        .map_err(|error| RedisFault::Nonsense(error.to_string()))?;
+                Ok(Self {
+                    used,
+                    more: Some((window(start, end)?, seconds * 1_000_000 + micros)),
+                })
+            }
+        }
     }
 }
 
@@ -44,7 +89,7 @@ impl QuotaStore for RedisStore {
             None => Either::Right(Box::pin(async move {
                 let asked = redis::cmd("TIME");
                 let time = async |lane: &mut _| asked.query_async::<(i64, i64)>(lane).await;
-                let time = self.connection.run("time", time).await;
+                let time = self.connection.run(Operation::Time, time).await;
                 let (seconds, micros) = time.map_err(|fault| self.fault(fault))?;
                 self.clock.heard(seconds * 1_000_000 + micros);
                 Ok(self.clock.now().unwrap_or_default())
@@ -57,26 +102,37 @@ impl QuotaStore for RedisStore {
             let (start, end) = (window.start.as_millisecond(), window.end.as_millisecond());
             let now = self.clock.now().unwrap_or(window.start).as_millisecond();
             let kept = (end - now).max(0) + (end - start) + KEPT_MS;
+            let wants_time = u8::from(self.clock.is_due());
             let mut script = self.scripts.reserve.key(key("quota", &counter));
-            script.arg(start).arg(end).arg(limit).arg(kept);
-            let reserve =
-                async |lane: &mut _| script.invoke_async::<(u8, String, i64, i64)>(lane).await;
-            let reserved = self.connection.run("reserve", reserve).await;
-            let (granted, row, seconds, micros) = reserved.map_err(|fault| self.fault(fault))?;
-            self.clock.heard(seconds * 1_000_000 + micros);
-            let row = Row::parse(&row).map_err(|fault| self.fault(fault))?;
-            if granted == 0 {
-                return Ok(Reservation::Exhausted { window: row.window });
+            script
+                .arg(start)
+                .arg(end)
+                .arg(limit)
+                .arg(kept)
+                .arg(wants_time);
+            let reserve = async |lane: &mut _| script.invoke_async::<Value>(lane).await;
+            let reserved = self.connection.run(Operation::Reserve, reserve).await;
+            let reserved = reserved.and_then(Reserved::parse);
+            let reserved = reserved.map_err(|fault| self.fault(fault))?;
+            let window = match reserved.more {
+                Some((window, now)) => {
+                    self.clock.heard(now);
+                    window
+                }
+                None => window,
+            };
+            if reserved.used == 0 {
+                return Ok(Reservation::Exhausted { window });
             }
             let unit = Unit {
                 store: self.clone(),
                 counter,
-                window: row.window,
+                window,
             };
             Ok(Reservation::Granted {
                 hold: Box::new(unit),
-                used: row.used,
-                window: row.window,
+                used: reserved.used,
+                window,
             })
         })
     }
@@ -89,8 +145,8 @@ impl QuotaStore for RedisStore {
         Box::pin(async move {
             let mut get = redis::cmd("GET");
             get.arg(key("quota", &counter));
-            let look = async |lane: &mut _| get.query_async::<Option<String>>(lane).await;
-            let row = self.connection.run("look", look).await;
+            let look = async |lane: &mut _| get.query_async::<Option<Vec<u8>>>(lane).await;
+            let row = self.connection.run(Operation::Look, look).await;
             let row = row.map_err(|fault| self.fault(fault))?;
             let row = row.map(|row| Row::parse(&row)).transpose();
             let row = row.map_err(|fault| self.fault(fault))?;
@@ -112,7 +168,7 @@ impl RedisStore {
         let mut script = self.scripts.give_back.key(key("quota", counter));
         script.arg(start).arg(units);
         let settle = async |lane: &mut _| script.invoke_async::<()>(lane).await;
-        let settled = self.connection.run("give_back", settle).await;
+        let settled = self.connection.run(Operation::GiveBack, settle).await;
         settled.map_err(|fault| self.fault(fault))
     }
 }

@@ -8,6 +8,7 @@ use actix_session::storage::{
 use actix_web::cookie::time::Duration;
 
 use super::{RedisStore, connection, hashed};
+use crate::telemetry::Operation;
 
 type State = HashMap<String, String>;
 
@@ -27,7 +28,7 @@ impl RedisStore {
             set.arg("XX");
         }
         let write = async |lane: &mut _| set.exec_async(lane).await;
-        Ok(self.connection.run("session", write).await?)
+        Ok(self.connection.run(Operation::Session, write).await?)
     }
 }
 
@@ -36,7 +37,7 @@ impl SessionStore for RedisStore {
         let mut get = redis::cmd("GET");
         get.arg(name(session));
         let load = async |lane: &mut _| get.query_async::<Option<String>>(lane).await;
-        let state = self.connection.run("session", load).await;
+        let state = self.connection.run(Operation::Session, load).await;
         let state = state.map_err(|fault| LoadError::Other(fault.into()))?;
         state
             .map(|state| serde_json::from_str(&state))
@@ -67,7 +68,7 @@ impl SessionStore for RedisStore {
         let mut expire = redis::cmd("PEXPIRE");
         expire.arg(name(session)).arg(millis(ttl));
         let update = async |lane: &mut _| expire.exec_async(lane).await;
-        Ok(self.connection.run("session", update).await?)
+        Ok(self.connection.run(Operation::Session, update).await?)
     }
 
     fn delete(&self, session: &SessionKey) -> impl Future<Output = Result<(), anyhow::Error>> {
@@ -75,7 +76,7 @@ impl SessionStore for RedisStore {
         del.arg(name(session));
         async move {
             let delete = async |lane: &mut _| del.exec_async(lane).await;
-            Ok(self.connection.run("session", delete).await?)
+            Ok(self.connection.run(Operation::Session, delete).await?)
         }
     }
 }
