@@ -233,10 +233,9 @@ fn config_of_the_policies(folder: &std::path::Path) -> String {
 fn the_stores_and_the_bad_days_of_the_documents_are_valid() {
     for file in ["docs/scaling.md", "docs/operations.md"] {
         for block in blocks(file, "toml") {
-            let mut config =
-                block.replace("[imgwire]", "[imgwire]\napi_key = { env = \"SECRET\" }");
+            let mut config = block.replace("[imgwire]", "[imgwire]\napi_key = { env = \"KEY\" }");
             if !config.contains("[imgwire]") {
-                config.push_str("\n[imgwire]\napi_key = { env = \"SECRET\" }");
+                config.push_str("\n[imgwire]\napi_key = { env = \"KEY\" }");
             }
             config.push_str(
                 r#"
@@ -252,7 +251,14 @@ fn the_stores_and_the_bad_days_of_the_documents_are_valid() {
                 policies = ["signed-in"]
                 "#,
             );
-            let environment = |_: &str| Some(SECRET.to_owned());
+            let environment = |name: &str| {
+                let secret = if name == "KEY" {
+                    "sk_0123456789"
+                } else {
+                    SECRET
+                };
+                Some(secret.to_owned())
+            };
             let loaded = imgwire_gate::settings::load(file, &config, &environment);
             loaded.unwrap_or_else(|faults| panic!("{block}\n{faults}"));
         }

@@ -148,8 +148,8 @@ impl Recipe {
             [server]
             bind = "{bind}"
             workers = 2
-            {delay}
             {server}
+            {delay}
             [management]
             bind = "127.0.0.1:0"
             [imgwire]
