@@ -6,7 +6,7 @@ RUN apt-get update \
 
 # The dependencies in a layer of their own: it stays until Cargo.toml or Cargo.lock change.
 COPY .cargo .cargo
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 COPY policies/Cargo.toml policies/
 RUN mkdir -p src benches/load \
     && touch benches/chain.rs benches/load/main.rs \
@@ -15,6 +15,9 @@ RUN mkdir -p src benches/load \
     && cargo build --release --locked
 
 COPY config config
+# `docker build --build-arg COMMIT=$(git rev-parse --short HEAD) .` has `--version` name it.
+ARG COMMIT
+ENV IMGWIRE_GATE_COMMIT=$COMMIT
 COPY policies policies
 COPY src src
 RUN touch src/lib.rs src/main.rs policies/lib.rs \

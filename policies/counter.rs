@@ -1,7 +1,7 @@
 //! What a limit counts by.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     net::{IpAddr, Ipv6Addr},
 };
 
@@ -31,6 +31,31 @@ pub enum Dimension {
 #[serde(try_from = "Vec<Dimension>")]
 #[schemars(with = "Vec<Dimension>")]
 pub struct Per(Vec<Dimension>);
+
+impl fmt::Display for Per {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((last, others)) = self.0.split_last() else {
+            return f.write_str("for all together");
+        };
+        f.write_str("per ")?;
+        for dimension in others {
+            write!(f, "{} and ", dimension.name())?;
+        }
+        f.write_str(last.name())
+    }
+}
+
+impl Dimension {
+    fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Workspace => "workspace",
+            Self::Ip => "address",
+            Self::Purpose => "purpose",
+            Self::Route => "route",
+        }
+    }
+}
 
 impl TryFrom<Vec<Dimension>> for Per {
     type Error = &'static str;

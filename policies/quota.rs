@@ -38,6 +38,16 @@ pub struct QuotaSettings {
     pub on_failure: OnFailure,
 }
 
+impl fmt::Display for QuotaSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.limit {
+            QuotaLimit::Fixed(limit) => write!(f, "{limit}")?,
+            QuotaLimit::ByClaim(by) => write!(f, "as many as the claim {} says", by.claim)?,
+        }
+        write!(f, " a {} {}", self.window.name(), self.per)
+    }
+}
+
 /// How many tokens in a window: for all the same, or by what a claim says.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(untagged)]

@@ -1,6 +1,6 @@
 //! `rate_limit`: so many attempts in a period, by GCRA.
 
-use std::{borrow::Cow, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
 use governor::Quota;
@@ -93,6 +93,17 @@ impl RateLimitSettings {
     #[must_use]
     pub fn per(&self) -> &Per {
         &self.per
+    }
+}
+
+impl fmt::Display for RateLimitSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let burst = self.quota.burst_size();
+        write!(f, "{} in {:?} {}", self.limit, self.period, self.per)?;
+        if burst != self.limit {
+            write!(f, ", {burst} at once")?;
+        }
+        Ok(())
     }
 }
 

@@ -216,6 +216,63 @@ impl Kind {
         }
     }
 
+    /// What it asks for, in a few words.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let list = |names: &mut dyn Iterator<Item = String>| {
+            let names: Vec<_> = names.collect();
+            names.join(", ")
+        };
+        match self {
+            Self::SignedIn(settings) => {
+                let accepted = list(
+                    &mut settings
+                        .accept
+                        .iter()
+                        .map(|name| name.get_ref().to_string()),
+                );
+                format!("someone is signed in by {accepted}")
+            }
+            Self::WorkspaceMember(settings) => {
+                let source = match (&settings.claim, &settings.url, &settings.store) {
+                    (Some(claim), ..) => format!("the claim {claim}"),
+                    (_, Some(_), _) => "the app".to_owned(),
+                    (_, _, Some(store)) => format!("the database {}", store.get_ref()),
+                    _ => "a table".to_owned(),
+                };
+                let roles = settings.roles.as_ref();
+                let roles = roles.map_or_else(String::new, |roles| {
+                    format!(" as {}", list(&mut roles.iter().cloned()))
+                });
+                format!("a member of the workspace{roles}, by {source}")
+            }
+            Self::RateLimit(settings) => {
+                let store = settings.store.as_ref();
+                let store = store.map_or("memory", |store| store.get_ref().as_str());
+                format!("{settings}, counted in {store}")
+            }
+            Self::Quota(settings) => format!("{settings}, counted in {}", settings.store.get_ref()),
+            Self::UploadIntent(_) => "what is declared may be uploaded".to_owned(),
+            Self::Expression(settings) => format!("{}", settings.allow),
+            Self::Remote(settings) => format!("{} agrees", settings.url.as_str()),
+            Self::Custom(_) => "a rule of your own".to_owned(),
+        }
+    }
+
+    /// The status of its denials.
+    #[must_use]
+    pub fn refuses_with(&self) -> u16 {
+        match self {
+            Self::SignedIn(_) => 401,
+            Self::RateLimit(_) | Self::Quota(_) => 429,
+            Self::WorkspaceMember(_)
+            | Self::UploadIntent(_)
+            | Self::Expression(_)
+            | Self::Remote(_)
+            | Self::Custom(_) => 403,
+        }
+    }
+
     /// What an earlier policy of the chain must have found out.
     #[must_use]
     pub fn needs(&self) -> Vec<Fact> {

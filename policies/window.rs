@@ -20,6 +20,19 @@ pub enum Unit {
     Month,
 }
 
+impl Unit {
+    /// The unit as the config writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+        }
+    }
+}
+
 /// A stretch of time: from `start` to before `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {

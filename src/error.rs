@@ -8,6 +8,7 @@ use actix_web::{
 };
 use policies::{Class, Denial};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::request_id::RequestId;
 
@@ -35,12 +36,18 @@ pub enum ApiError {
 }
 
 /// The body of an error.
-#[derive(Serialize)]
-struct Body<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(crate) struct Body<'a> {
+    /// The status in words.
     error: &'static str,
+    /// What it is about: stable, and documented.
     code: &'static str,
+    /// The request's id, as in `X-Request-Id` and the log.
     #[serde(rename = "requestId")]
+    #[schema(value_type = String)]
     request_id: &'a RequestId,
+    /// What the user may be told, where the policy's config has a text.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
 }

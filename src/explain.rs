@@ -9,6 +9,7 @@ use policies::{
     Purpose, RoutePath, Said, Subject, SubjectId, Trace, UploadRequest, WorkspaceId,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     assembly::Foundation, error::ApiError, http_client::tls_config, identity::HttpCredentials,
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// A request, as an operator describes it.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribedRequest {
     /// The path of a route; left out: the first one.
@@ -30,43 +31,50 @@ pub struct DescribedRequest {
     pub token: Option<String>,
     /// The workspace that is named.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub workspace: Option<WorkspaceId>,
     /// The purpose that is named.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub purpose: Option<Purpose>,
     /// The file that is declared.
     #[serde(default)]
     pub file: Option<DescribedFile>,
     /// The client's address; left out: 127.0.0.1.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub ip: Option<IpAddr>,
 }
 
 /// Who asks.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribedSubject {
     /// Its identifier.
+    #[schema(value_type = String)]
     pub id: SubjectId,
     /// What else is known about it.
     #[serde(default)]
+    #[schema(value_type = Object)]
     pub claims: Claims,
 }
 
 /// A file that is declared, as in the body of a request.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct DescribedFile {
     name: Option<String>,
     #[serde(alias = "mime_type")]
     mime_type: Option<String>,
+    #[schema(format = "uint64")]
     size: Option<u64>,
 }
 
 /// What the chain says.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Explanation {
     /// The route that was asked.
+    #[schema(value_type = String)]
     pub route: RoutePath,
     /// How it ends.
     pub outcome: ExplainedOutcome,
@@ -80,7 +88,7 @@ pub struct Explanation {
 }
 
 /// How a described request ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExplainedOutcome {
     /// Every policy agreed.
@@ -92,9 +100,10 @@ pub enum ExplainedOutcome {
 }
 
 /// What one policy said.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct ExplainedPolicy {
     /// Its name.
+    #[schema(value_type = String)]
     pub name: PolicyName,
     /// Its kind.
     pub kind: &'static str,

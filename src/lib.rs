@@ -20,6 +20,7 @@ pub mod in_flight;
 pub mod issue;
 pub mod keys;
 pub mod lookups;
+pub mod openapi;
 pub mod reload;
 pub mod request_id;
 pub mod routes;

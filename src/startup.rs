@@ -32,7 +32,7 @@ use crate::{
         self, Environment, Faults, PolicyKinds, Settings,
         server::{Bind, ServerSettings},
     },
-    stores::{self, OpenStore, StoreError},
+    stores::{self, OpenError, OpenStore, StoreError},
     telemetry::RootSpan,
 };
 
@@ -63,6 +63,38 @@ pub enum StartError {
     /// A store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl StartError {
+    /// What to do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Listen { source, .. } => match source.kind() {
+                io::ErrorKind::AddrInUse => Some(
+                    "another gate, or something else, listens there: end it, or change `bind` in [server] or \
+                     [management]",
+                ),
+                io::ErrorKind::AddrNotAvailable => {
+                    Some("this machine has no such address; `0.0.0.0` listens on all that it has")
+                }
+                io::ErrorKind::PermissionDenied => {
+                    Some("ports below 1024 need a privilege: take another one, behind your proxy")
+                }
+                _ => None,
+            },
+            Self::Store(StoreError { source, .. }) => match source {
+                OpenError::InUse(_) => Some(
+                    "end the other gate; several share a `postgres://` or a `redis://` store instead of a file",
+                ),
+                OpenError::Io { .. } => {
+                    Some("the folder of the store's file must be there, and be the gate's to write")
+                }
+                OpenError::Database { .. } => None,
+            },
+            Self::Traces(_) => None,
+        }
+    }
 }
 
 /// What a gate is made with, besides its settings.

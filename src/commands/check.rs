@@ -34,6 +34,7 @@ pub(super) fn check(config: &Config, connect: bool) -> Result<(), Failure> {
     }
 }
 
+/// Draws the chain of each route: its policies in order, what each does, and how it refuses.
 fn describe(settings: &Settings) -> String {
     let mut text = String::new();
     for route in &settings.routes {
@@ -53,12 +54,18 @@ fn describe(settings: &Settings) -> String {
                 None => String::new(),
                 Some(when) => format!(", when {when}"),
             };
+            let refuses = match common.mode {
+                Mode::Enforce => format!("; else {}", kind.refuses_with()),
+                Mode::Observe => String::new(),
+            };
             text.push_str(&format!(
-                "  {}. {name} ({}{observed}{when})\n",
+                "  │ {}. {name} ({}{observed}{when}): {}{refuses}\n",
                 index + 1,
-                kind.name()
+                kind.name(),
+                kind.summary(),
             ));
         }
+        text.push_str("  ╰ 200, and a token of Imgwire's\n");
     }
     text
 }

@@ -125,7 +125,7 @@ pub(super) fn test(config: &Config, cases: &Path) -> Result<(), Failure> {
         if differing.is_empty() {
             Ok(())
         } else {
-            Err(Failure::Other(differing.join("\n")))
+            Err(Failure::other(differing.join("\n")))
         }
     })
 }

@@ -13,16 +13,42 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use anstyle::{AnsiColor, Style};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::{
+    openapi,
     settings::{self, Settings},
-    startup::Builder,
+    startup::{Builder, StartError},
 };
+
+/// The version, and the commit that it was built from.
+pub const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("IMGWIRE_GATE_COMMIT"),
+    ")"
+);
+
+const EXAMPLES: &str = "\
+Begin here:
+  imgwire-gate sandbox                          a gate, an emulated Imgwire and a demo user; nothing else is needed
+  imgwire-gate check --config gate.toml         what is wrong with a config, or the chain of each route
+  imgwire-gate --config gate.toml               runs it
+
+Then:
+  imgwire-gate check --connect                  tries its stores, keys and Imgwire's health, too
+  imgwire-gate explain --request request.json   what each policy says to a request that you describe
+  imgwire-gate test cases.toml                  a table of such requests, with what you expect
+  imgwire-gate --watch                          takes over changes of the file while it runs; so does SIGHUP
+
+It exits with 0 when all is well, with 2 when the config is faulty, and with 1 otherwise.
+RUST_LOG chooses the lines of the log, which goes to standard error.";
 
 /// Issues Imgwire upload tokens to those whom your policies let upload.
 #[derive(Parser)]
-#[command(name = "imgwire-gate", version)]
+#[command(name = "imgwire-gate", version = VERSION, after_help = EXAMPLES)]
 struct Arguments {
     /// The config file; default: config/default.toml, then /etc/imgwire-gate/config.toml
     #[arg(long, global = true, env = "IMGWIRE_GATE_CONFIG", value_name = "FILE")]
@@ -50,8 +76,17 @@ enum Command {
     Sandbox,
     /// Ask the running gate whether it is ready
     Health,
-    /// Print the JSON Schema of the config file
+    /// Print the JSON Schema of the config file, for an editor to complete it by
     Schema,
+    /// Print the API as OpenAPI 3.1; a running gate has it, with its own routes, at /openapi.json of its management listener
+    Openapi,
+    /// Print a script that completes this command line in a shell
+    ///
+    /// For example: imgwire-gate completions bash > /etc/bash_completion.d/imgwire-gate
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
     /// Print what each policy says to a described request; nothing is consumed
     Explain {
         /// The request as JSON: route, subject {id, claims} or token, workspace, purpose, file, ip
@@ -83,6 +118,13 @@ pub fn run(builder: Builder) -> ExitCode {
         Command::Sandbox => sandbox::sandbox(&config.builder),
         Command::Health => health::health(&config),
         Command::Schema => schema(&config.builder),
+        Command::Openapi => openapi(),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "imgwire-gate", &mut script);
+            print(String::from_utf8_lossy(&script).trim_end())
+        }
         Command::Explain { request } => explain::explain(&config, &request),
         Command::Test { cases } => explain::test(&config, &cases),
     };
@@ -100,22 +142,53 @@ enum Failure {
     /// The config file is faulty: exit code 2.
     Config(String),
     /// Anything else: exit code 1.
-    Other(String),
+    Other {
+        /// What went wrong.
+        text: String,
+        /// What to do about it, where that is known.
+        hint: Option<&'static str>,
+    },
 }
 
 impl Failure {
     fn other(error: impl fmt::Display) -> Self {
-        Self::Other(error.to_string())
+        Self::Other {
+            text: error.to_string(),
+            hint: None,
+        }
     }
 
-    /// Writes the failure to standard error, and says what to exit with.
+    /// Why a gate does not start.
+    fn start(error: StartError) -> Self {
+        Self::Other {
+            hint: error.hint(),
+            text: error.to_string(),
+        }
+    }
+
+    /// Writes the failure to standard error, and says what to exit with. There are colours on a terminal alone.
     fn report(self) -> ExitCode {
+        const LOUD: Style = AnsiColor::Red.on_default().bold();
+        const QUIET: Style = AnsiColor::Cyan.on_default();
+
         let (code, text) = match self {
-            Self::Config(text) => (2, text),
-            Self::Other(text) => (1, format!("imgwire-gate: {text}")),
+            Self::Config(text) => {
+                let lines = text.lines().map(|line| match line.split_once(": ") {
+                    Some((place, message)) => format!("{LOUD}{place}{LOUD:#}: {message}\n"),
+                    None => format!("{line}\n"),
+                });
+                (2, lines.collect())
+            }
+            Self::Other { text, hint } => {
+                let mut lines = format!("{LOUD}imgwire-gate{LOUD:#}: {text}\n");
+                if let Some(hint) = hint {
+                    lines.push_str(&format!("{QUIET}what to do{QUIET:#}: {hint}\n"));
+                }
+                (1, lines)
+            }
         };
         // There is nobody to tell when standard error is closed.
-        let _ = writeln!(io::stderr(), "{text}");
+        let _ = write!(anstream::stderr(), "{text}");
         ExitCode::from(code)
     }
 }
@@ -124,6 +197,13 @@ impl Failure {
 fn schema(builder: &Builder) -> Result<(), Failure> {
     let schema = serde_json::to_string_pretty(&builder.schema()).map_err(Failure::other)?;
     print(&schema)
+}
+
+/// Prints the API as OpenAPI 3.1.
+fn openapi() -> Result<(), Failure> {
+    let document = openapi::default_document();
+    let document = document.to_pretty_json().map_err(Failure::other)?;
+    print(&document)
 }
 
 /// Writes a line to standard output.
@@ -150,7 +230,8 @@ impl Config {
         defaults.find(|path| path.exists()).ok_or_else(|| {
             let [first, second] = DEFAULT_CONFIGS;
             Failure::Config(format!(
-                "there is no config file: neither {first} nor {second}; name one with --config"
+                "there is no config file: neither {first} nor {second}; name one with --config, or try \
+                 `imgwire-gate sandbox`, which needs none"
             ))
         })
     }

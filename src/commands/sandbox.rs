@@ -51,7 +51,7 @@ pub(super) fn sandbox(builder: &Builder) -> Result<(), Failure> {
         settings.imgwire.base_url =
             BaseUrl::try_from(emulator.url().to_owned()).map_err(Failure::other)?;
         let text = welcome(&settings, &secret, emulator.url())?;
-        let application = builder.build(settings).map_err(Failure::other)?;
+        let application = builder.build(settings).map_err(Failure::start)?;
         print(&text)?;
         application.run_until(stop()?).await.map_err(Failure::other)
     })

@@ -4,7 +4,7 @@ use std::{convert::Infallible, fs, path::Path, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Config, Failure, load_text, process_environment, read};
+use super::{Config, Failure, VERSION, load_text, process_environment, read};
 use crate::{
     reload::{ReloadError, Reloader},
     startup::{Builder, Stop},
@@ -24,14 +24,14 @@ pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
     actix_web::rt::System::new().block_on(async {
         let bind = settings.server.bind.to_string();
         let management = settings.management.bind.to_string();
-        let application = config.builder.build(settings).map_err(Failure::other)?;
+        let application = config.builder.build(settings).map_err(Failure::start)?;
         let address = application
             .address()
             .map_or(bind, |address| address.to_string());
         let management = application
             .management_address()
             .map_or(management, |address| address.to_string());
-        let version = env!("CARGO_PKG_VERSION");
+        let version = VERSION;
         tracing::info!(address, management, version, "listening");
         let watched = Watched {
             path: &path,

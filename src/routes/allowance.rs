@@ -6,28 +6,62 @@ use actix_web::{HttpRequest, HttpResponse};
 use jiff::{SignedDuration, Timestamp};
 use policies::{Class, LimitState, Outcome, Pass, PolicyName};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{body::Body, facts, refuse, worker};
-use crate::{error::ApiError, rules::Route};
+use crate::{
+    error::{ApiError, Body as Error},
+    rules::Route,
+};
 
-#[derive(Serialize)]
-struct Answer<'a> {
+/// What a POST would meet now.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Allowance)]
+pub(crate) struct Answer<'a> {
+    /// Whether it would get a token, if Imgwire gave one.
     allowed: bool,
+    /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
     limits: Vec<Limit<'a>>,
 }
 
-#[derive(Serialize)]
+/// How a limit stands.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Limit<'a> {
+pub(crate) struct Limit<'a> {
+    /// Its policy.
+    #[schema(value_type = String)]
     policy: &'a PolicyName,
+    /// How many there are.
     limit: u64,
+    /// How many are left.
     remaining: u64,
+    /// When all are there again.
+    #[schema(value_type = String, format = DateTime)]
     resets_at: Timestamp,
 }
 
-pub(super) async fn get(request: HttpRequest, route: Arc<Route>) -> HttpResponse {
+/// Says what a POST would meet now, and consumes nothing.
+#[utoipa::path(
+    get,
+    path = "/api/imgwire/upload-token/allowance",
+    tag = "public",
+    operation_id = "show_allowance",
+    params(("X-Workspace-Id" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "The workspace")),
+    security(("bearer" = []), ("session" = []), ()),
+    responses(
+        (status = 200, description = "What it would meet", body = Answer),
+        (status = 400, description = "The request makes no sense", body = Error),
+        (status = 401, description = "Nobody is signed in, or the credential is no good", body = Error,
+            headers(("WWW-Authenticate" = String))),
+        (status = 403, description = "Whoever asks may not upload", body = Error),
+        (status = 404, description = "There is no such route", body = Error),
+        (status = 405, description = "The route takes another method", body = Error),
+        (status = 500, description = "Imgwire failed, or the gate did", body = Error)
+    )
+)]
+pub(crate) async fn get(request: HttpRequest, route: Arc<Route>) -> HttpResponse {
     let upload = match facts(&request, &route, Body::default()) {
         Ok(upload) => upload,
         Err(error) => return refuse(&request, &error),

@@ -12,6 +12,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
+use utoipa::ToSchema;
 
 use super::has_body;
 use crate::error::ApiError;
@@ -22,20 +23,32 @@ const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a body says.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Body {
+#[schema(as = TokenRequest)]
+pub(crate) struct Body {
+    /// The workspace that the upload is for; left out: `X-Workspace-Id`, or the user's only one.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
     pub(super) workspace: Option<WorkspaceId>,
+    /// What the upload is for.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
     pub(super) purpose: Option<Purpose>,
+    /// The file that is to be uploaded.
     #[serde(default, deserialize_with = "file")]
+    #[schema(value_type = Option<File>)]
     pub(super) file: Option<DeclaredFile>,
 }
 
-#[derive(Deserialize)]
+/// A file, as the client declares it.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct File {
+pub(crate) struct File {
+    /// Its name.
     name: Option<String>,
+    /// Its type, for example `image/png`.
     mime_type: Option<String>,
+    /// Its size in bytes.
+    #[schema(format = "uint64")]
     size: Option<u64>,
 }
 

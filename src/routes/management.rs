@@ -13,13 +13,21 @@ use jiff::Timestamp;
 use policies::{Counted, Denial, Fault};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     Gate,
     body::{Object, is_json},
     refuse,
 };
-use crate::{error::ApiError, imgwire::BreakerState, request_id::RequestId, telemetry};
+use crate::{
+    error::{ApiError, Body as Error},
+    explain::{DescribedRequest, Explanation},
+    imgwire::BreakerState,
+    openapi,
+    request_id::RequestId,
+    telemetry,
+};
 
 /// What the management listener knows.
 #[derive(Clone)]
@@ -30,8 +38,10 @@ pub struct Management {
     pub token: Option<SecretString>,
 }
 
-#[derive(Serialize)]
-struct Readiness {
+/// Whether the gate is ready.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    /// Whether requests may come.
     ready: bool,
     /// The parts that are not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -48,6 +58,7 @@ pub fn mount(config: &mut web::ServiceConfig, management: &Management) {
         .service(web::resource("/livez").route(web::get().to(live)))
         .service(web::resource("/readyz").route(web::get().to(ready)))
         .service(web::resource("/metrics").route(web::get().to(metrics)))
+        .service(web::resource("/openapi.json").route(web::get().to(document)))
         .service(
             web::resource("/log")
                 .route(web::get().to(log))
@@ -95,7 +106,22 @@ fn is_same(one: &str, other: &str) -> bool {
     constant_time::verify_slices_are_equal(one.as_ref(), other.as_ref()).is_ok()
 }
 
-async fn explain(
+/// Says what each policy decides on a described request, and consumes nothing.
+#[utoipa::path(
+    post,
+    path = "/explain",
+    tag = "management",
+    operation_id = "explain",
+    request_body = DescribedRequest,
+    security(("bearer" = []), ()),
+    responses((status = 200, description = "What each says", body = Explanation),
+        (status = 400, description = "The request makes no sense", body = Error),
+        (status = 401, description = "Neither this machine nor the token", body = Error),
+        (status = 404, description = "There is no such thing", body = Error),
+        (status = 415, description = "The body is not JSON", body = Error),
+        (status = 500, description = "A store cannot tell", body = Error))
+)]
+pub(crate) async fn explain(
     request: HttpRequest,
     body: web::Bytes,
     management: web::Data<Management>,
@@ -117,13 +143,28 @@ async fn explain(
 }
 
 /// Which lines are written, by level and target.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct LogFilter {
+pub(crate) struct LogFilter {
+    /// Directives as of `RUST_LOG`, for example `info,decision=off`.
     filter: String,
 }
 
-async fn log(request: HttpRequest, management: web::Data<Management>) -> HttpResponse {
+/// Says which lines the log has.
+#[utoipa::path(
+    get,
+    path = "/log",
+    tag = "management",
+    operation_id = "show_log_filter",
+    security(("bearer" = []), ()),
+    responses((status = 200, description = "By level and target", body = LogFilter),
+        (status = 400, description = "The request makes no sense", body = Error),
+        (status = 401, description = "Neither this machine nor the token", body = Error),
+        (status = 404, description = "There is no such thing", body = Error),
+        (status = 415, description = "The body is not JSON", body = Error),
+        (status = 500, description = "A store cannot tell", body = Error))
+)]
+pub(crate) async fn log(request: HttpRequest, management: web::Data<Management>) -> HttpResponse {
     if let Err(error) = admitted(&request, &management) {
         return refuse(&request, &error);
     }
@@ -131,7 +172,22 @@ async fn log(request: HttpRequest, management: web::Data<Management>) -> HttpRes
     HttpResponse::Ok().json(LogFilter { filter })
 }
 
-async fn set_log(
+/// Has the log write other lines.
+#[utoipa::path(
+    put,
+    path = "/log",
+    tag = "management",
+    operation_id = "set_log_filter",
+    request_body = LogFilter,
+    security(("bearer" = []), ()),
+    responses((status = 204, description = "It does"),
+        (status = 400, description = "The request makes no sense", body = Error),
+        (status = 401, description = "Neither this machine nor the token", body = Error),
+        (status = 404, description = "There is no such thing", body = Error),
+        (status = 415, description = "The body is not JSON", body = Error),
+        (status = 500, description = "A store cannot tell", body = Error))
+)]
+pub(crate) async fn set_log(
     request: HttpRequest,
     body: web::Bytes,
     management: web::Data<Management>,
@@ -168,21 +224,44 @@ async fn set_log(
 }
 
 #[derive(Deserialize)]
-struct Key {
+pub(crate) struct Key {
     key: String,
 }
 
-#[derive(Serialize)]
+/// What is counted under a key.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Used<'a> {
+pub(crate) struct Used<'a> {
+    /// The policy.
     policy: &'a str,
+    /// The key.
     key: &'a str,
+    /// The units that are used.
     used: u64,
+    /// When their window began.
+    #[schema(value_type = String, format = DateTime)]
     window_start: Timestamp,
+    /// When it ends.
+    #[schema(value_type = String, format = DateTime)]
     resets_at: Timestamp,
 }
 
-async fn quota(
+/// Says what is counted under a key.
+#[utoipa::path(
+    get,
+    path = "/quota/{policy}",
+    tag = "management",
+    operation_id = "show_quota",
+    params(("policy" = String, Path, description = "A policy that counts"), ("key" = String, Query, description = "The parts of `per`, joined by `/`")),
+    security(("bearer" = []), ()),
+    responses((status = 200, description = "What is used", body = Used),
+        (status = 400, description = "The request makes no sense", body = Error),
+        (status = 401, description = "Neither this machine nor the token", body = Error),
+        (status = 404, description = "There is no such thing", body = Error),
+        (status = 415, description = "The body is not JSON", body = Error),
+        (status = 500, description = "A store cannot tell", body = Error))
+)]
+pub(crate) async fn quota(
     request: HttpRequest,
     policy: web::Path<String>,
     key: web::Query<Key>,
@@ -203,7 +282,22 @@ async fn quota(
     }
 }
 
-async fn give_back(
+/// Gives back what is counted under a key.
+#[utoipa::path(
+    delete,
+    path = "/quota/{policy}",
+    tag = "management",
+    operation_id = "give_quota_back",
+    params(("policy" = String, Path, description = "A policy that counts"), ("key" = String, Query, description = "The parts of `per`, joined by `/`")),
+    security(("bearer" = []), ()),
+    responses((status = 204, description = "Nothing is used"),
+        (status = 400, description = "The request makes no sense", body = Error),
+        (status = 401, description = "Neither this machine nor the token", body = Error),
+        (status = 404, description = "There is no such thing", body = Error),
+        (status = 415, description = "The body is not JSON", body = Error),
+        (status = 500, description = "A store cannot tell", body = Error))
+)]
+pub(crate) async fn give_back(
     request: HttpRequest,
     policy: web::Path<String>,
     key: web::Query<Key>,
@@ -250,11 +344,31 @@ fn failed(request: &HttpRequest, policy: &str, fault: &Fault) -> HttpResponse {
     refuse(request, &ApiError::Internal)
 }
 
-async fn live() -> HttpResponse {
+/// Says that the process answers.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "management",
+    operation_id = "show_liveness",
+
+    responses((status = 200, description = "It lives"))
+)]
+pub(crate) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({ "live": true }))
 }
 
-async fn ready(management: web::Data<Management>) -> HttpResponse {
+/// Says whether the gate is ready, and which parts are not.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "management",
+    operation_id = "show_readiness",
+
+    responses(
+        (status = 200, description = "It is ready", body = Readiness),
+        (status = 503, description = "It is not", body = Readiness))
+)]
+pub(crate) async fn ready(management: web::Data<Management>) -> HttpResponse {
     let rules = management.gate.rules.load();
     let mut failing: Vec<_> = rules
         .stores
@@ -290,7 +404,16 @@ async fn ready(management: web::Data<Management>) -> HttpResponse {
     }
 }
 
-async fn metrics(management: web::Data<Management>) -> HttpResponse {
+/// Gives what is counted to Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "management",
+    operation_id = "show_metrics",
+
+    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"))
+)]
+pub(crate) async fn metrics(management: web::Data<Management>) -> HttpResponse {
     const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let gate = &management.gate;
     for (name, keys) in gate.rules.load().identities.keys() {
@@ -304,6 +427,13 @@ async fn metrics(management: web::Data<Management>) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, TEXT))
         .body(gate.metrics.encode(gate.in_flight.count()))
+}
+
+/// This API, with the routes that are in force.
+async fn document(management: web::Data<Management>) -> HttpResponse {
+    let rules = management.gate.rules.load();
+    let routes = rules.routes.iter().map(|route| route.path.as_str());
+    HttpResponse::Ok().json(openapi::document(routes))
 }
 
 #[cfg(test)]

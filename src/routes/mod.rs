@@ -1,12 +1,12 @@
 //! The HTTP surface: thin handlers, one file each.
 
-mod allowance;
-mod body;
+pub(crate) mod allowance;
+pub(crate) mod body;
 mod envelope;
 pub mod management;
 mod ratelimit_fields;
 pub mod session;
-mod upload_token;
+pub(crate) mod upload_token;
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use actix_session::{
     config::{CookieContentSecurity, PersistentSession, TtlExtensionPolicy},
 };
 use actix_web::{
-    Error, HttpRequest, HttpResponse, Resource,
+    Error as ActixError, HttpRequest, HttpResponse, Resource,
     body::MessageBody,
     cookie::{self, Key},
     dev::{ServiceRequest, ServiceResponse},
@@ -19,10 +19,11 @@ use jiff::{SignedDuration, Timestamp};
 use policies::{Denial, Presented, Subject, SubjectId};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{SESSION_PATH, refuse, worker};
 use crate::{
-    error::ApiError,
+    error::{ApiError, Body as Error},
     identity::{KeyRotation, SIGNED_IN, SignedIn},
     request_id::RequestId,
     session_store::Sessions,
@@ -31,6 +32,19 @@ use crate::{
 
 /// Claims that are about the token rather than about its subject (RFC 7519, 4.1).
 const REGISTERED_CLAIMS: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
+
+/// Whose session it is.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Session)]
+pub(crate) struct Answer<'a> {
+    /// Who is signed in.
+    #[schema(value_type = String)]
+    subject: &'a SubjectId,
+    /// When it ends at the latest.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Timestamp>,
+}
 
 /// The middleware that reads and writes the cookie.
 #[must_use]
@@ -68,7 +82,7 @@ pub async fn rotate<B: MessageBody>(
     rotation: Option<Rc<KeyRotation>>,
     mut request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<B>, Error> {
+) -> Result<ServiceResponse<B>, ActixError> {
     if let Some(rotation) = rotation
         && let Some(cookies) = rotation.cookies_by_current_key(request.headers())
     {
@@ -88,7 +102,25 @@ pub(super) fn resource() -> Resource {
         }))
 }
 
-async fn create(request: HttpRequest, session: Session) -> HttpResponse {
+/// Exchanges a credential for a session.
+#[utoipa::path(
+    post,
+    path = "/api/imgwire/session",
+    tag = "public",
+    operation_id = "begin_session",
+    security(("bearer" = []), ("session" = []), ()),
+    responses(
+        (status = 204, description = "The session's cookie", headers(("Set-Cookie" = String))),
+        (status = 400, description = "The request makes no sense", body = Error),
+        (status = 401, description = "Nobody is signed in, or the credential is no good", body = Error,
+            headers(("WWW-Authenticate" = String))),
+        (status = 403, description = "Whoever asks may not upload", body = Error),
+        (status = 404, description = "There is no such route", body = Error),
+        (status = 405, description = "The route takes another method", body = Error),
+        (status = 500, description = "Imgwire failed, or the gate did", body = Error)
+    )
+)]
+pub(crate) async fn create(request: HttpRequest, session: Session) -> HttpResponse {
     let gate = &worker(&request).gate;
     let identities = gate.rules.load().identities.clone();
     let id = RequestId::of(&request);
@@ -121,14 +153,25 @@ async fn create(request: HttpRequest, session: Session) -> HttpResponse {
     HttpResponse::NoContent().finish()
 }
 
-async fn show(request: HttpRequest) -> HttpResponse {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Answer<'a> {
-        subject: &'a SubjectId,
-        expires_at: Option<Timestamp>,
-    }
-
+/// Says whose session it is.
+#[utoipa::path(
+    get,
+    path = "/api/imgwire/session",
+    tag = "public",
+    operation_id = "show_session",
+    security(("bearer" = []), ("session" = []), ()),
+    responses(
+        (status = 200, description = "Whose it is", body = Answer),
+        (status = 400, description = "The request makes no sense", body = Error),
+        (status = 401, description = "Nobody is signed in, or the credential is no good", body = Error,
+            headers(("WWW-Authenticate" = String))),
+        (status = 403, description = "Whoever asks may not upload", body = Error),
+        (status = 404, description = "There is no such route", body = Error),
+        (status = 405, description = "The route takes another method", body = Error),
+        (status = 500, description = "Imgwire failed, or the gate did", body = Error)
+    )
+)]
+pub(crate) async fn show(request: HttpRequest) -> HttpResponse {
     let rules = worker(&request).gate.rules.load();
     match rules.identities.session(&request) {
         Presented::Subject(subject) => HttpResponse::Ok().json(Answer {
@@ -140,7 +183,25 @@ async fn show(request: HttpRequest) -> HttpResponse {
     }
 }
 
-async fn end(request: HttpRequest, session: Session) -> HttpResponse {
+/// Ends the session.
+#[utoipa::path(
+    delete,
+    path = "/api/imgwire/session",
+    tag = "public",
+    operation_id = "end_session",
+    security(("bearer" = []), ("session" = []), ()),
+    responses(
+        (status = 204, description = "It is over"),
+        (status = 400, description = "The request makes no sense", body = Error),
+        (status = 401, description = "Nobody is signed in, or the credential is no good", body = Error,
+            headers(("WWW-Authenticate" = String))),
+        (status = 403, description = "Whoever asks may not upload", body = Error),
+        (status = 404, description = "There is no such route", body = Error),
+        (status = 405, description = "The route takes another method", body = Error),
+        (status = 500, description = "Imgwire failed, or the gate did", body = Error)
+    )
+)]
+pub(crate) async fn end(request: HttpRequest, session: Session) -> HttpResponse {
     let rules = worker(&request).gate.rules.load();
     let presented = rules.identities.session(&request);
     if let Presented::Refused(denial @ Denial::CrossSite(_)) = presented {

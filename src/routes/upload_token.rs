@@ -11,25 +11,59 @@ use jiff::Timestamp;
 use policies::{Denial, PolicyName};
 use serde::Serialize;
 use tracing::Instrument as _;
+use utoipa::ToSchema;
 
 use super::{body, caller, facts, ratelimit_fields, refuse, worker};
 use crate::{
-    error::ApiError,
+    error::{ApiError, Body as Error},
     issue::{Ending, Report, issue},
     request_id::RequestId,
     rules::Route,
     telemetry::{self, RequestTrace},
 };
 
-#[derive(Serialize)]
+/// A token, as Imgwire made it.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Answer<'a> {
+#[schema(as = UploadToken)]
+pub(crate) struct Answer<'a> {
+    /// The token, for one upload.
     upload_token: &'a str,
+    /// When it ends, if Imgwire said so.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
 }
 
-pub(super) async fn post(
+/// Gives a token to whom every policy of the route lets upload.
+#[utoipa::path(
+    post,
+    path = "/api/imgwire/upload-token",
+    tag = "public",
+    operation_id = "create_token",
+    request_body(
+        content = body::Body,
+        description = "Nothing, or what the upload is for",
+        content_type = "application/json"
+    ),
+    params(("X-Workspace-Id" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "The workspace, if the body names none")),
+    security(("bearer" = []), ("session" = []), ()),
+    responses(
+        (status = 200, description = "A token", body = Answer,
+            headers(("RateLimit" = String), ("RateLimit-Policy" = String), ("X-Request-Id" = String))),
+        (status = 413, description = "The body is too large", body = Error),
+        (status = 415, description = "The body is not JSON", body = Error),
+        (status = 429, description = "A limit is reached", body = Error, headers(("Retry-After" = u64))),
+        (status = 400, description = "The request makes no sense", body = Error),
+        (status = 401, description = "Nobody is signed in, or the credential is no good", body = Error,
+            headers(("WWW-Authenticate" = String))),
+        (status = 403, description = "Whoever asks may not upload", body = Error),
+        (status = 404, description = "There is no such route", body = Error),
+        (status = 405, description = "The route takes another method", body = Error),
+        (status = 500, description = "Imgwire failed, or the gate did", body = Error)
+    )
+)]
+pub(crate) async fn post(
     request: HttpRequest,
     payload: web::Payload,
     route: Arc<Route>,

@@ -389,7 +389,10 @@ impl Default for Metrics {
         registry.register(
             "build",
             "The running program",
-            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+            Info::new([
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("commit", env!("IMGWIRE_GATE_COMMIT")),
+            ]),
         );
         Self {
             registry,

@@ -298,7 +298,7 @@ fn the_policies_of_the_documents_are_valid_and_their_requests_and_cases_come_out
     let checked = run(&["check"]);
     assert!(
         checked.contains(
-            "POST /api/imgwire/avatar-token (purpose: avatar)\n  1. signed-in (signed_in)"
+            "POST /api/imgwire/avatar-token (purpose: avatar)\n  │ 1. signed-in (signed_in)"
         ),
         "{checked}"
     );

@@ -10,12 +10,14 @@
 mod accept;
 mod addresses;
 mod answers;
+mod api_description;
 mod bad_days;
 mod browsers;
 #[path = "../../examples/business_hours/policy.rs"]
 mod business_hours;
 mod chains;
 mod check_connect;
+mod command_line;
 mod config;
 mod every_kind;
 mod examples;

@@ -415,19 +415,6 @@ async fn health_says_whether_the_gate_is_ready() {
 }
 
 #[test]
-fn check_prints_each_routes_chain_in_order() {
-    let recipe = Recipe::default();
-    let (_folder, config) = write_config(&recipe, "https://api.imgwire.dev");
-    let output = run(&["check", "--config", config.to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert_eq!(
-        text(&output.stdout),
-        "POST /api/imgwire/upload-token\n  1. signed-in (signed_in)\n  2. member (workspace_member)\n  \
-         3. burst (rate_limit)\n  4. daily (quota)\n"
-    );
-}
-
-#[test]
 fn faults_of_the_config_are_exit_code_2_for_check_and_for_serve() {
     let recipe = Recipe {
         server: "unknown = 1".into(),

@@ -1,0 +1,180 @@
+//! The API's description: OpenAPI 3.1, made of the code's types, and a fuzzer that finds no answer outside of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use actix_web::web;
+use serde_json::Value;
+
+use crate::{
+    helpers::{Recipe, TestApp, Token},
+    process::{run, text},
+    real_parts::are_here,
+};
+
+fn docs(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("docs")
+        .join(file)
+}
+
+#[test]
+fn what_is_committed_is_what_the_code_says() {
+    for (command, file) in [
+        ("openapi", "openapi.json"),
+        ("schema", "config.schema.json"),
+    ] {
+        let committed = fs::read_to_string(docs(file)).unwrap();
+        assert!(
+            committed == text(&run(&[command]).stdout),
+            "docs/{file} is not current: imgwire-gate {command} > docs/{file}"
+        );
+    }
+}
+
+#[actix_web::test]
+async fn a_gate_describes_the_routes_that_it_has() {
+    let recipe = Recipe {
+        routes: "[[routes]]\npath = \"/avatar\"\npolicies = [\"signed-in\"]".to_owned(),
+        ..Recipe::default()
+    };
+    let gate = recipe.start().await;
+    let document = gate.manage("/openapi.json").await;
+    assert_eq!(document.status, 200);
+    assert!(
+        document.json["openapi"]
+            .as_str()
+            .unwrap()
+            .starts_with("3.1")
+    );
+    let paths = document.json["paths"].as_object().unwrap();
+    for path in [
+        "/api/imgwire/upload-token",
+        "/api/imgwire/upload-token/allowance",
+        "/avatar",
+        "/avatar/allowance",
+        "/api/imgwire/session",
+        "/readyz",
+        "/quota/{policy}",
+    ] {
+        assert!(paths.contains_key(path), "{path}");
+    }
+    let answers = paths["/avatar"]["post"]["responses"].as_object().unwrap();
+    for status in [
+        "200", "400", "401", "403", "404", "405", "413", "415", "429", "500",
+    ] {
+        assert!(answers.contains_key(status), "{status}");
+    }
+    // No two operations have one name.
+    let operations = paths
+        .values()
+        .flat_map(|path| path.as_object().unwrap().values());
+    let mut names: Vec<_> = operations
+        .filter_map(|operation| operation["operationId"].as_str())
+        .collect();
+    let all = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), all);
+}
+
+#[test]
+fn the_descriptions_are_valid() {
+    if are_here(&["openapi-spec-validator"]) {
+        let valid = Command::new("openapi-spec-validator")
+            .arg(docs("openapi.json"))
+            .output()
+            .unwrap();
+        assert!(valid.status.success(), "{valid:?}");
+    }
+    // Editors complete the config by it, so everything that can be written is described.
+    let schema: Value =
+        serde_json::from_str(&fs::read_to_string(docs("config.schema.json")).unwrap()).unwrap();
+    let mut undescribed = Vec::new();
+    find_undescribed(&schema, "", &mut undescribed);
+    assert!(undescribed.is_empty(), "{undescribed:#?}");
+}
+
+/// Properties without a description, of their own or of what they refer to.
+fn find_undescribed(schema: &Value, at: &str, found: &mut Vec<String>) {
+    // The one property of a variant is described with it.
+    let is_variant = |properties: &serde_json::Map<_, _>| {
+        properties.len() == 1 && schema["description"].is_string()
+    };
+    let properties = schema["properties"].as_object();
+    if let Some(properties) = properties.filter(|properties| !is_variant(properties)) {
+        for (name, property) in properties {
+            let is_described = ["description", "$ref", "const"]
+                .iter()
+                .any(|key| property.get(key).is_some());
+            if !is_described {
+                found.push(format!("{at}/{name}"));
+            }
+        }
+    }
+    match schema {
+        Value::Object(object) => {
+            for (key, value) in object {
+                find_undescribed(value, &format!("{at}/{key}"), found);
+            }
+        }
+        Value::Array(array) => {
+            for value in array {
+                find_undescribed(value, at, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What a schema-driven fuzzer says of the operations with this tag.
+async fn fuzz(gate: &TestApp, url: &str, tag: &'static str, checks: &'static str) {
+    let document = format!("{}/openapi.json", gate.management);
+    let url = url.to_owned();
+    let token = format!("Authorization: Bearer {}", Token::of("user_1").sign());
+    let folder = gate.folder.path().to_owned();
+    let fuzzing = move || {
+        Command::new("schemathesis")
+            .current_dir(folder)
+            .args([
+                "run",
+                &document,
+                "--url",
+                &url,
+                "--include-tag",
+                tag,
+                "-H",
+                &token,
+            ])
+            .args([
+                "--checks",
+                checks,
+                "--max-examples",
+                "60",
+                "--seed",
+                "1",
+                "--no-color",
+            ])
+            .output()
+            .unwrap()
+    };
+    let output = web::block(fuzzing).await.unwrap();
+    assert!(output.status.success(), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("generated"));
+}
+
+#[actix_web::test]
+async fn a_fuzzer_finds_no_answer_outside_of_the_description() {
+    const ANSWERS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
+                           response_headers_conformance,response_schema_conformance,unsupported_method";
+
+    if !are_here(&["schemathesis"]) {
+        return;
+    }
+    let gate = TestApp::start().await;
+    fuzz(&gate, &gate.url, "public", ANSWERS).await;
+    fuzz(&gate, &gate.management, "management", ANSWERS).await;
+}

@@ -1,0 +1,162 @@
+//! The manners of the command line: help that teaches, a version with its commit, completions, colours where they are seen,
+//! faults that say what to do.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::{
+    helpers::Recipe,
+    process::{run, text},
+    real_parts::are_here,
+};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_imgwire-gate");
+
+/// The config of a recipe, in a folder of its own.
+fn config(recipe: &Recipe) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gate.toml");
+    fs::write(
+        &path,
+        recipe.config("https://api.imgwire.dev", folder.path()),
+    )
+    .unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+#[test]
+fn help_begins_with_what_a_newcomer_runs_first() {
+    let help = text(&run(&["--help"]).stdout);
+    for line in [
+        "Begin here:",
+        "imgwire-gate sandbox",
+        "check --connect",
+        "exits with 0",
+    ] {
+        assert!(help.contains(line), "{line}");
+    }
+    for command in [
+        "check",
+        "explain",
+        "test",
+        "completions",
+        "health",
+        "schema",
+        "openapi",
+    ] {
+        let output = run(&[command, "--help"]);
+        assert_eq!(output.status.code(), Some(0), "{command}");
+        assert!(text(&output.stdout).contains("Usage: imgwire-gate"));
+    }
+}
+
+#[test]
+fn the_version_names_the_commit_it_was_built_from() {
+    let version = text(&run(&["--version"]).stdout);
+    let version = version.trim();
+    let commit = version
+        .strip_prefix(concat!("imgwire-gate ", env!("CARGO_PKG_VERSION"), " ("))
+        .and_then(|rest| rest.strip_suffix(')'));
+    let commit = commit.unwrap_or_else(|| panic!("{version}"));
+    let is_commit = commit.len() >= 7 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    // A tarball has no commit.
+    let has_git = Path::new(env!("CARGO_MANIFEST_DIR")).join(".git").exists();
+    assert!(is_commit || !has_git && commit == "unknown", "{version}");
+}
+
+#[test]
+fn shells_complete_it() {
+    for (shell, expected) in [
+        ("bash", "_imgwire__gate"),
+        ("zsh", "#compdef imgwire-gate"),
+        ("fish", "complete -c imgwire-gate"),
+    ] {
+        let script = text(&run(&["completions", shell]).stdout);
+        assert!(script.contains(expected), "{shell}");
+        assert!(script.contains("sandbox"), "{shell}");
+    }
+    if are_here(&["bash"]) {
+        let complete = format!(
+            "source <({PROGRAM} completions bash); COMP_WORDS=(imgwire-gate che); COMP_CWORD=1; \
+             _imgwire__gate imgwire-gate che imgwire-gate; echo ${{COMPREPLY[@]}}"
+        );
+        let output = Command::new("bash")
+            .args(["-c", &complete])
+            .output()
+            .unwrap();
+        assert_eq!(text(&output.stdout).trim(), "check", "{output:?}");
+    }
+    assert_eq!(run(&["completions", "nothing"]).status.code(), Some(2));
+}
+
+#[test]
+fn check_draws_what_each_route_asks_and_how_it_refuses() {
+    let (_folder, path) = config(&Recipe::default());
+    let output = run(&["check", "--config", &path]);
+    assert_eq!(
+        text(&output.stdout),
+        "POST /api/imgwire/upload-token\n  \
+         │ 1. signed-in (signed_in): someone is signed in by app, browser; else 401\n  \
+         │ 2. member (workspace_member): a member of the workspace, by the claim workspaces; else 403\n  \
+         │ 3. burst (rate_limit): 30 in 60s per user, counted in memory; else 429\n  \
+         │ 4. daily (quota): 500 a day per workspace, counted in main; else 429\n  \
+         ╰ 200, and a token of Imgwire's\n"
+    );
+}
+
+#[test]
+fn there_are_colours_on_a_terminal_and_nowhere_else() {
+    let recipe = Recipe {
+        server: "unknown = 1".to_owned(),
+        ..Recipe::default()
+    };
+    let (_folder, path) = config(&recipe);
+    let plain = text(&run(&["check", "--config", &path]).stderr);
+    assert!(!plain.contains('\u{1b}'), "{plain}");
+    if are_here(&["script"]) {
+        let command = format!("{PROGRAM} check --config {path}");
+        let on_a_terminal = |variable: &str, value: &str| {
+            let output = Command::new("script")
+                .args(["-qec", &command, "/dev/null"])
+                .env("TERM", "xterm")
+                .env(variable, value)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            text(&output.stdout)
+        };
+        assert!(on_a_terminal("LANG", "C").contains('\u{1b}'));
+        assert!(!on_a_terminal("NO_COLOR", "1").contains('\u{1b}'));
+    }
+}
+
+#[test]
+fn a_gate_that_cannot_start_says_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let recipe = Recipe {
+        bind: Some(taken.local_addr().unwrap().to_string()),
+        ..Recipe::default()
+    };
+    let (_folder, path) = config(&recipe);
+    let output = run(&["--config", &path]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(error.contains("cannot listen on 127.0.0.1:"), "{error}");
+    assert!(
+        error.contains("what to do: another gate, or something else, listens there"),
+        "{error}"
+    );
+
+    let elsewhere = Command::new(PROGRAM)
+        .env_clear()
+        .current_dir(std::env::temp_dir())
+        .output()
+        .unwrap();
+    let error = text(&elsewhere.stderr);
+    assert!(error.contains("imgwire-gate sandbox"), "{error}");
+}
