@@ -15,6 +15,7 @@ RUN mkdir -p src benches/load \
     && cargo build --release --locked
 
 COPY config config
+COPY docs/frontend.md docs/
 # `docker build --build-arg COMMIT=$(git rev-parse --short HEAD) .` has `--version` name it.
 ARG COMMIT
 ENV IMGWIRE_GATE_COMMIT=$COMMIT

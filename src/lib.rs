@@ -21,6 +21,7 @@ pub mod issue;
 pub mod keys;
 pub mod lookups;
 pub mod openapi;
+mod playground;
 pub mod reload;
 pub mod request_id;
 pub mod routes;

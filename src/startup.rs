@@ -24,6 +24,7 @@ use crate::{
     identity::KeyRotation,
     imgwire::Client,
     in_flight::InFlight,
+    playground::Playground,
     reload::Reloader,
     request_id::X_REQUEST_ID,
     routes::{self, Gate, Worker, envelope, management::Management, session::rotate},
@@ -156,7 +157,16 @@ impl Builder {
     ///
     /// What keeps it from starting.
     pub fn build(&self, settings: Settings) -> Result<Application, StartError> {
-        Application::start(settings, &self.clock)
+        Application::start(settings, &self.clock, None)
+    }
+
+    /// Builds the gate, and serves a page besides.
+    pub(crate) fn build_with(
+        &self,
+        settings: Settings,
+        playground: Arc<Playground>,
+    ) -> Result<Application, StartError> {
+        Application::start(settings, &self.clock, Some(playground))
     }
 }
 
@@ -192,7 +202,11 @@ impl Application {
         }
     }
 
-    fn start(settings: Settings, clock: &Arc<dyn Clock>) -> Result<Self, StartError> {
+    fn start(
+        settings: Settings,
+        clock: &Arc<dyn Clock>,
+        playground: Option<Arc<Playground>>,
+    ) -> Result<Self, StartError> {
         let in_flight = InFlight::new(settings.server.max_in_flight.get());
         let tls = tls_config(&settings.authorities);
         let foundation = Foundation::new(&settings, &tls, clock);
@@ -219,14 +233,18 @@ impl Application {
             source,
         })?;
         let bind = settings.server.bind.clone();
-        let (public, address) = serve_public(settings, sessions, gate, tls, clock)
+        let reloader = Arc::new(reloader);
+        if let Some(playground) = &playground {
+            playground.set_reloader(reloader.clone());
+        }
+        let (public, address) = serve_public(settings, sessions, gate, tls, clock, playground)
             .map_err(|source| StartError::Listen { bind, source })?;
         Ok(Self {
             public,
             management,
             address,
             management_address,
-            reloader: Arc::new(reloader),
+            reloader,
             in_flight,
             gate: running,
             delay,
@@ -320,6 +338,7 @@ fn serve_public(
     gate: Arc<Gate>,
     tls: Arc<ClientConfig>,
     clock: &Arc<dyn Clock>,
+    playground: Option<Arc<Playground>>,
 ) -> io::Result<(Server, Option<SocketAddr>)> {
     let bind = settings.server.bind.clone();
     let workers = settings.server.workers;
@@ -357,7 +376,12 @@ fn serve_public(
             .as_ref()
             .is_some_and(|rotation| rotation.is_needed());
         App::new()
-            .configure(|config| routes::mount(config, &worker))
+            .configure(|config| {
+                if let Some(playground) = &playground {
+                    playground.mount(config);
+                }
+                routes::mount(config, &worker);
+            })
             .wrap(Condition::new(has_session, session))
             .wrap(Condition::new(
                 rotates,

@@ -11,6 +11,7 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anstyle::{AnsiColor, Style};
@@ -110,7 +111,7 @@ pub fn run(builder: Builder) -> ExitCode {
     } = Arguments::parse();
     let config = Config {
         path: config,
-        builder,
+        builder: Arc::new(builder),
     };
     let done = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(&config, watch),
@@ -217,7 +218,7 @@ fn print(line: &str) -> Result<(), Failure> {
 /// The config file that the command line names, and what reads it.
 struct Config {
     path: Option<PathBuf>,
-    builder: Builder,
+    builder: Arc<Builder>,
 }
 
 impl Config {

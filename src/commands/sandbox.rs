@@ -3,12 +3,14 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
+    path::PathBuf,
+    sync::Arc,
 };
 
 use crate::{
     imgwire::emulator::{Emulator, SERVER_API_KEY},
-    settings::{Settings, imgwire::BaseUrl, server::Bind, stores::StoreUrl},
+    playground::Playground,
+    settings::{Faults, Settings, imgwire::BaseUrl, server::Bind, stores::StoreUrl},
     startup::Builder,
     telemetry,
 };
@@ -16,42 +18,74 @@ use jsonwebtoken::{EncodingKey, Header};
 use policies::{Clock as _, SystemClock};
 use serde_json::json;
 
-use super::{Failure, load_text, print, serve::stop};
+use super::{Failure, print, serve::stop};
 
+const FILE: &str = "config/sandbox.toml";
 const CONFIG: &str = include_str!("../../config/sandbox.toml");
 
 /// How long the demo user's token lasts, in seconds.
 const DEMO_TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
-/// Runs the gate of `config/sandbox.toml` against an emulated Imgwire, with counters in a temporary folder.
-pub(super) fn sandbox(builder: &Builder) -> Result<(), Failure> {
-    let secret = random_text(64);
-    let session_key = random_text(64);
-    let environment = |name: &str| match name {
-        "SANDBOX_IMGWIRE_API_KEY" => Some(SERVER_API_KEY.to_owned()),
-        "SANDBOX_JWT_SECRET" => Some(secret.clone()),
-        "SANDBOX_SESSION_KEY" => Some(session_key.clone()),
-        _ => None,
-    };
-    let mut settings = load_text(
-        builder,
-        Path::new("config/sandbox.toml"),
-        CONFIG,
-        &environment,
-    )?;
-    let folder = tempfile::tempdir().map_err(Failure::other)?;
-    settings.server.bind = free(&settings.server.bind)?;
-    settings.management.bind = free(&settings.management.bind)?;
-    for (name, store) in &mut settings.stores {
-        store.url = StoreUrl::Sqlite(folder.path().join(format!("{name}.db")));
+/// What the sandbox adds to its config.
+struct Additions {
+    secret: String,
+    session_key: String,
+    /// Where the counters are.
+    folder: PathBuf,
+    base_url: BaseUrl,
+}
+
+impl Additions {
+    /// Reads a config as the sandbox's own.
+    fn load(&self, builder: &Builder, text: &str) -> Result<Settings, Faults> {
+        let environment = |name: &str| match name {
+            "SANDBOX_IMGWIRE_API_KEY" => Some(SERVER_API_KEY.to_owned()),
+            "SANDBOX_JWT_SECRET" => Some(self.secret.clone()),
+            "SANDBOX_SESSION_KEY" => Some(self.session_key.clone()),
+            _ => None,
+        };
+        let mut settings = builder.load(FILE, text, &environment)?;
+        for (name, store) in &mut settings.stores {
+            store.url = StoreUrl::Sqlite(self.folder.join(format!("{name}.db")));
+        }
+        settings.imgwire.base_url = self.base_url.clone();
+        Ok(settings)
     }
-    let _log = telemetry::start_log(settings.telemetry.log);
+}
+
+/// Runs the gate of `config/sandbox.toml` against an emulated Imgwire, with counters in a temporary folder and a page
+/// to play with it.
+pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
+    let folder = tempfile::tempdir().map_err(Failure::other)?;
     actix_web::rt::System::new().block_on(async {
-        let emulator = Emulator::start().map_err(Failure::other)?;
-        settings.imgwire.base_url =
-            BaseUrl::try_from(emulator.url().to_owned()).map_err(Failure::other)?;
-        let text = welcome(&settings, &secret, emulator.url())?;
-        let application = builder.build(settings).map_err(Failure::start)?;
+        let emulator = Arc::new(Emulator::start().map_err(Failure::other)?);
+        let additions = Arc::new(Additions {
+            secret: random_text(64),
+            session_key: random_text(64),
+            folder: folder.path().to_owned(),
+            base_url: BaseUrl::try_from(emulator.url().to_owned()).map_err(Failure::other)?,
+        });
+        let faulty = |faults: Faults| Failure::Config(faults.to_string());
+        let mut settings = additions.load(builder, CONFIG).map_err(faulty)?;
+        let _log = telemetry::start_log(settings.telemetry.log);
+        settings.server.bind = free(&settings.server.bind)?;
+        settings.management.bind = free(&settings.management.bind)?;
+        let text = welcome(&settings, &additions.secret, emulator.url())?;
+        let route = settings.routes.first().map(|route| route.path.to_string());
+        let load = {
+            let (builder, additions) = (builder.clone(), additions.clone());
+            Box::new(move |text: &str| additions.load(&builder, text))
+        };
+        let playground = Playground::new(
+            &additions.secret,
+            SystemClock::new().now().as_second(),
+            route.unwrap_or_default(),
+            CONFIG,
+            load,
+            emulator.clone(),
+        );
+        let application = builder.build_with(settings, Arc::new(playground));
+        let application = application.map_err(Failure::start)?;
         print(&text)?;
         application.run_until(stop()?).await.map_err(Failure::other)
     })
@@ -97,6 +131,7 @@ fn welcome(settings: &Settings, secret: &str, emulator: &str) -> Result<String, 
     Ok(format!(
         "imgwire-gate sandbox (ctrl-c ends it)\n\
          \n\
+         the playground {gate}/\n\
          the gate       {gate}\n\
          its health     {management}/readyz\n\
          its metrics    {management}/metrics\n\

@@ -9,6 +9,7 @@ mod state;
 
 use std::{io, net::Ipv4Addr, sync::Arc};
 
+use actix_cors::Cors;
 use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, rt, web};
 
 pub use self::misbehave::Misbehaviour;
@@ -44,6 +45,8 @@ impl Emulator {
                 .wrap(from_fn(move |request, next| {
                     misbehave(state.clone(), request, next)
                 }))
+                // Pages of any origin upload, as far as a Client Key lets them.
+                .wrap(Cors::permissive())
         })
         .workers(1)
         .disable_signals()

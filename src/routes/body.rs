@@ -116,7 +116,7 @@ pub(super) async fn read(
 }
 
 /// Whether the body is JSON as it stands, by `Content-Type` and `Content-Encoding`.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or(""));
     let media_type = text(header::CONTENT_TYPE).and_then(|text| text.split(';').next());
     let encoding = text(header::CONTENT_ENCODING).unwrap_or("identity");

@@ -18,6 +18,7 @@ use actix_web::{
 use arc_swap::ArcSwap;
 use policies::{Clock, UploadRequest};
 
+pub(crate) use self::body::is_json;
 pub use self::envelope::envelope;
 use crate::{
     error::ApiError,
@@ -98,12 +99,12 @@ async fn dispatch(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     }
 }
 
-fn refuse(request: &HttpRequest, error: &ApiError) -> HttpResponse {
+pub(crate) fn refuse(request: &HttpRequest, error: &ApiError) -> HttpResponse {
     error.response(&RequestId::of(request))
 }
 
 /// The worker that runs `request`.
-fn worker(request: &HttpRequest) -> &Worker {
+pub(crate) fn worker(request: &HttpRequest) -> &Worker {
     request
         .app_data()
         .expect("every route is mounted with its worker")

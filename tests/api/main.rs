@@ -32,6 +32,7 @@ mod management;
 mod members;
 mod operations;
 mod own_policies;
+mod playground;
 mod postgres;
 mod process;
 mod providers;

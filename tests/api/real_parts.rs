@@ -23,7 +23,9 @@ pub(crate) fn are_here(programs: &[&str]) -> bool {
         .chain(["/usr/sbin".into()])
         .collect();
     let is_here = |program: &str| match program.strip_prefix("npm:") {
-        Some(package) => providers().join("node_modules").join(package).exists(),
+        Some(package) => [providers(), browser()]
+            .iter()
+            .any(|folder| folder.join("node_modules").join(package).exists()),
         None => folders.iter().any(|folder| folder.join(program).exists()),
     };
     let missing: Vec<_> = programs
@@ -45,6 +47,11 @@ pub(crate) fn are_here(programs: &[&str]) -> bool {
         at.file()
     );
     false
+}
+
+/// Where the browser's tests are.
+pub(crate) fn browser() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser")
 }
 
 fn providers() -> PathBuf {

@@ -25,6 +25,7 @@ pub(super) fn mount(config: &mut web::ServiceConfig) {
         .route("/api/v1/images/", web::get().to(list))
         .route("/api/v1/images/{id}", web::get().to(show))
         .route("/upload/{id}", web::put().to(put))
+        .route("/cdn/{id}", web::get().to(deliver))
         .default_service(web::to(async || detail(404, "Not Found")));
 }
 
@@ -83,8 +84,16 @@ async fn standard_upload(
     }
 }
 
+/// Delivers the picture as it came.
+async fn deliver(path: web::Path<String>, state: web::Data<State>) -> HttpResponse {
+    match state.picture(&path) {
+        Some((kind, bytes)) => HttpResponse::Ok().content_type(kind).body(bytes),
+        None => detail(404, "Not Found"),
+    }
+}
+
 async fn put(path: web::Path<String>, body: web::Bytes, state: web::Data<State>) -> HttpResponse {
-    if state.put(&path, body.len()) {
+    if state.put(&path, body) {
         HttpResponse::Ok().finish()
     } else {
         detail(404, "Not Found")

@@ -6,10 +6,14 @@ use std::{
 };
 
 use actix_web::http::header::HeaderMap;
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::misbehave::Misbehaviour;
+
+/// How many pictures are kept.
+const KEPT_PICTURES: usize = 20;
 
 /// How long a token lives.
 const LIFETIME: SignedDuration = SignedDuration::from_mins(15);
@@ -42,7 +46,9 @@ struct Token {
 struct Image {
     id: String,
     facts: Value,
-    bytes: Option<usize>,
+    /// What was uploaded; the oldest ones are forgotten.
+    bytes: Option<Bytes>,
+    was_put: bool,
 }
 
 /// Why an upload is refused.
@@ -191,22 +197,39 @@ impl State {
             id: image_id,
             facts: facts.clone(),
             bytes: None,
+            was_put: false,
         });
         Ok(json!({ "image": facts, "upload_url": upload_url }))
     }
 
     /// Takes an image's bytes; `false` if no image waits for them.
-    pub(super) fn put(&self, id: &str, bytes: usize) -> bool {
+    pub(super) fn put(&self, id: &str, bytes: Bytes) -> bool {
         let mut memory = self.lock();
         let image = memory.images.iter_mut().find(|image| image.id == id);
-        let Some(image) = image.filter(|image| image.bytes.is_none()) else {
+        let Some(image) = image.filter(|image| !image.was_put) else {
             return false;
         };
-        image.bytes = Some(bytes);
         image.facts["status"] = json!("READY");
-        image.facts["size_bytes"] = json!(bytes);
+        image.facts["size_bytes"] = json!(bytes.len());
         image.facts["can_upload"] = json!(false);
+        image.was_put = true;
+        image.bytes = Some(bytes);
+        let kept = memory.images.iter_mut().rev();
+        let mut kept = kept
+            .filter(|image| image.bytes.is_some())
+            .skip(KEPT_PICTURES);
+        if let Some(oldest) = kept.next() {
+            oldest.bytes = None;
+        }
         true
+    }
+
+    /// A picture's type and bytes.
+    pub(super) fn picture(&self, id: &str) -> Option<(String, Bytes)> {
+        let memory = self.lock();
+        let image = memory.images.iter().find(|image| image.id == id)?;
+        let kind = image.facts["mime_type"].as_str().unwrap_or("image/png");
+        Some((kind.to_owned(), image.bytes.clone()?))
     }
 
     pub(super) fn image(&self, id: &str) -> Option<Value> {

@@ -1,0 +1,216 @@
+import { UploadRefused, getUploadToken } from "/get-upload-token.js";
+
+const byId = (id) => document.getElementById(id);
+
+/** An element with a text and classes; whatever the text is, it stays text. */
+function element(name, text = "", className = "") {
+  const made = document.createElement(name);
+  made.textContent = text;
+  made.className = className;
+  return made;
+}
+
+async function ask(path, body) {
+  const response = await fetch(path, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  return response.json();
+}
+
+const state = await (await fetch("/playground/state")).json();
+let person = state.people[0];
+
+function showPeople() {
+  for (const [index, one] of state.people.entries()) {
+    const label = element("label");
+    const input = element("input");
+    input.type = "radio";
+    input.name = "person";
+    input.value = one.id;
+    input.checked = index === 0;
+    input.addEventListener("change", () => {
+      person = one;
+      showWorkspaces();
+    });
+    label.append(input, ` ${one.label}`);
+    byId("people").append(label);
+  }
+  showWorkspaces();
+}
+
+function showWorkspaces() {
+  const choices = ["", ...state.workspaces].map((workspace) => {
+    const option = element("option", workspace || "(not named)");
+    option.value = workspace;
+    return option;
+  });
+  byId("workspace").replaceChildren(...choices);
+  byId("workspace").value = person.workspace ?? "";
+}
+
+/** The chosen file, or a small picture. */
+async function picture() {
+  const [chosen] = byId("file").files;
+  if (chosen) return chosen;
+  const canvas = element("canvas");
+  canvas.width = canvas.height = 96;
+  const context = canvas.getContext("2d");
+  context.fillStyle = `hsl(${Math.floor(Math.random() * 360)} 70% 50%)`;
+  context.fillRect(0, 0, 96, 96);
+  context.fillStyle = "white";
+  context.fillRect(24, 24, 48, 48);
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  return new File([blob], "sample.png", { type: "image/png" });
+}
+
+/** What was sent to the gate last, and what came back. */
+let wire;
+const plainFetch = window.fetch;
+window.fetch = async (url, options) => {
+  const response = await plainFetch(url, options);
+  if (url === state.route) {
+    wire = { url: new URL(url, location.href).href, options, response: response.clone() };
+  }
+  return response;
+};
+
+async function showWire() {
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const headers = Object.entries(wire.options.headers).map(([name, value]) => ` -H ${quoted(`${name}: ${value}`)}`);
+  byId("curl").textContent = `curl -sS -i -X POST ${wire.url}${headers.join("")} -d ${quoted(wire.options.body)}`;
+  const fields = [...wire.response.headers].map(([name, value]) => `${name}: ${value}\n`);
+  const line = `HTTP ${wire.response.status} ${wire.response.statusText}\n`;
+  byId("response").textContent = `${line}${fields.join("")}\n${await wire.response.text()}`;
+}
+
+const VERDICTS = { allow: ["✓ allows", "good"], deny: ["✗ denies", "bad"], fault: ["! cannot tell", "warn"], skip: ["– is skipped", ""] };
+
+function showChain(explanation) {
+  const items = (explanation.policies ?? []).map((policy) => {
+    const [text, className] = VERDICTS[policy.verdict];
+    const item = element("li");
+    item.append(element("strong", policy.name), " ", element("span", `(${policy.kind}) `, "kind"));
+    item.append(element("span", text, className));
+    if (policy.reason) item.append(element("span", `: ${policy.reason}`, "reason"));
+    return item;
+  });
+  byId("chain").replaceChildren(...items);
+}
+
+async function showLimits(headers) {
+  const response = await fetch(`${state.route}/allowance`, { headers });
+  const answer = await response.json();
+  const items = (answer.limits ?? []).map((limit) => {
+    const item = element("li");
+    const label = element("label", `${limit.policy}: ${limit.remaining} of ${limit.limit} left`);
+    const meter = element("meter");
+    meter.max = limit.limit;
+    meter.low = limit.limit / 4;
+    meter.value = limit.remaining;
+    label.append(meter);
+    item.append(label);
+    return item;
+  });
+  byId("limits").replaceChildren(...items);
+}
+
+function say(text, className) {
+  byId("status").textContent = text;
+  byId("status").className = className;
+}
+
+/** The two steps of the upload, as the SDK does them. */
+async function upload(file, token) {
+  const start = await fetch(`${state.imgwire}/api/v1/images/standard_upload?upload_token=${encodeURIComponent(token)}`, {
+    method: "POST",
+    headers: { Authorization: `Bearer ${state.clientKey}`, "Content-Type": "application/json" },
+    body: JSON.stringify({ file_name: file.name, mime_type: file.type, content_length: file.size }),
+  });
+  const { image, upload_url: url } = await start.json();
+  await fetch(url, { method: "PUT", headers: { "Content-Type": file.type }, body: file });
+  return (await fetch(`${state.imgwire}/api/v1/images/${image.id}`)).json();
+}
+
+byId("ask").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const button = byId("upload");
+  button.disabled = true;
+  byId("picture").hidden = true;
+  say("Asking …", "");
+  const file = await picture();
+  const workspace = byId("workspace").value || undefined;
+  const described = {
+    route: state.route,
+    token: person.token ?? undefined,
+    workspace,
+    file: { name: file.name, mimeType: file.type, size: file.size },
+  };
+  showChain(await ask("/playground/explain", described));
+  try {
+    const token = await getUploadToken({ url: state.route, token: person.token, workspace, file });
+    const image = await upload(file, token);
+    say("200: a token, and the picture is uploaded.", "good");
+    byId("image").src = image.cdn_url;
+    byId("caption").textContent = `${image.original_filename}, ${image.size_bytes} bytes, ${image.status}`;
+    byId("picture").hidden = false;
+  } catch (refused) {
+    if (!(refused instanceof UploadRefused)) throw refused;
+    const wait = refused.retryAfter ? ` Try again in ${refused.retryAfter} s.` : "";
+    const told = refused.userMessage ? ` ${refused.userMessage}` : "";
+    say(`${refused.status}: ${refused.code}.${told}${wait}`, "bad");
+  } finally {
+    await showWire();
+    const headers = person.token ? { Authorization: `Bearer ${person.token}` } : {};
+    if (workspace) headers["X-Workspace-Id"] = workspace;
+    await showLimits(headers);
+    button.disabled = false;
+  }
+});
+
+byId("copy").addEventListener("click", () => navigator.clipboard.writeText(byId("curl").textContent));
+
+for (const button of byId("imgwire").querySelectorAll("button")) {
+  button.addEventListener("click", async () => {
+    await ask("/playground/imgwire", { how: button.dataset.how });
+    for (const other of byId("imgwire").querySelectorAll("button")) {
+      other.setAttribute("aria-pressed", String(other === button));
+    }
+  });
+}
+
+function goTo(line) {
+  const config = byId("config");
+  const lines = config.value.split("\n");
+  const start = lines.slice(0, line - 1).join("\n").length + (line > 1 ? 1 : 0);
+  config.focus();
+  config.setSelectionRange(start, start + (lines[line - 1] ?? "").length);
+}
+
+async function config(apply) {
+  const { faults, applied } = await ask("/playground/config", { text: byId("config").value, apply });
+  const good = applied ? "It is in force." : "It is valid.";
+  byId("checked").textContent = faults.length === 0 ? good : `${faults.length === 1 ? "One fault" : `${faults.length} faults`}; nothing is changed.`;
+  byId("checked").className = faults.length === 0 ? "good" : "bad";
+  const items = faults.map((fault) => {
+    const item = element("li");
+    const button = element("button", fault.text);
+    button.type = "button";
+    button.addEventListener("click", () => goTo(fault.line));
+    item.append(button);
+    return item;
+  });
+  byId("faults").replaceChildren(...items);
+}
+
+byId("check").addEventListener("click", () => config(false));
+byId("apply").addEventListener("click", () => config(true));
+byId("reset").addEventListener("click", () => {
+  byId("config").value = state.config;
+  config(true);
+});
+
+showPeople();
+byId("config").value = state.config;
+document.body.dataset.ready = "true";

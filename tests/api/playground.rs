@@ -1,0 +1,232 @@
+//! The sandbox's page in a real browser, and the front end's functions that it runs.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use actix_web::web;
+use serde_json::Value;
+
+use crate::{
+    helpers::{ROUTE, TestApp, Token},
+    process::text,
+    real_parts::{are_here, blocks, browser},
+};
+
+/// A sandbox that runs; it ends when it is dropped.
+struct Sandbox {
+    process: Child,
+    /// The page's address.
+    url: String,
+}
+
+impl Sandbox {
+    fn start() -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_imgwire-gate"))
+            .arg("sandbox")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let url = lines.find_map(|line| {
+            let line = line.ok()?;
+            line.strip_prefix("the playground ").map(str::to_owned)
+        });
+        Self {
+            process,
+            url: url.expect("the sandbox says where its page is"),
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_real_browser_goes_through_the_playground() {
+    if !are_here(&["chromium", "node", "npm:playwright-core", "npm:axe-core"]) {
+        return;
+    }
+    let sandbox = Sandbox::start();
+    let screenshots = tempfile::tempdir().unwrap();
+    let output = Command::new("node")
+        .current_dir(browser())
+        .args(["playground.mjs", &sandbox.url])
+        .arg(screenshots.path())
+        .output()
+        .unwrap();
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    assert_eq!(said.matches("ok: ").count(), 6, "{said}");
+    for name in ["light.png", "dark.png", "narrow.png"] {
+        assert!(screenshots.path().join(name).exists());
+    }
+}
+
+#[actix_web::test]
+async fn the_page_asks_nobody_else_and_only_the_sandbox_has_it() {
+    let sandbox = Sandbox::start();
+    let get = async |path: &str| {
+        let client = awc::Client::builder().disable_redirects().finish();
+        let url = format!("{}{path}", sandbox.url.trim_end_matches('/'));
+        let mut answer = client.get(url).send().await.unwrap();
+        let body = answer.body().await.unwrap();
+        (answer, String::from_utf8(body.to_vec()).unwrap())
+    };
+    let (page, html) = get("/").await;
+    assert_eq!(page.status(), 200);
+    let policy = page.headers().get("content-security-policy").unwrap();
+    let policy = policy.to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"));
+    assert!(!policy.contains("unsafe"));
+    for file in ["/playground.css", "/playground.js", "/get-upload-token.js"] {
+        let (answer, text) = get(file).await;
+        assert_eq!(answer.status(), 200, "{file}");
+        assert!(
+            !text.contains("https://") && !text.contains("//cdn"),
+            "{file}"
+        );
+    }
+    assert!(!html.contains("https://") && !html.contains(" style=") && !html.contains("onclick"));
+    // What the page runs is what the guide says.
+    let (_, function) = get("/get-upload-token.js").await;
+    assert_eq!(function, blocks("docs/frontend.md", "js")[0]);
+
+    // Only a page that may send JSON may change anything.
+    let client = awc::Client::default();
+    for path in [
+        "playground/config",
+        "playground/imgwire",
+        "playground/explain",
+    ] {
+        let form = client.post(format!("{}{path}", sandbox.url));
+        let answer = form.send_body("how=broken").await.unwrap();
+        assert_eq!(answer.status(), 415, "{path}");
+    }
+
+    let gate = TestApp::start().await;
+    for path in [
+        "/",
+        "/playground.js",
+        "/playground/state",
+        "/get-upload-token.js",
+    ] {
+        let answer = gate
+            .request(actix_web::http::Method::GET, path)
+            .send()
+            .await;
+        answer.assert_error(404, "not_found");
+    }
+}
+
+/// Runs a module that has the guide's functions beside it; gives back what it prints as JSON.
+async fn run_js(main: String) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let blocks = blocks("docs/frontend.md", "js");
+    fs::write(folder.path().join("get-upload-token.js"), &blocks[0]).unwrap();
+    fs::write(folder.path().join("package.json"), r#"{"type":"module"}"#).unwrap();
+    fs::write(folder.path().join("main.js"), main).unwrap();
+    let run = move || {
+        Command::new("node")
+            .current_dir(folder.path())
+            .arg("main.js")
+            .output()
+            .unwrap()
+    };
+    let output = web::block(run).await.unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[actix_web::test]
+async fn the_functions_of_the_guide_get_a_token_and_say_why_there_is_none() {
+    if !are_here(&["node"]) {
+        return;
+    }
+    let gate = TestApp::start().await;
+    let blocks = blocks("docs/frontend.md", "js");
+    let patient = &blocks[2];
+    let token = Token::of("user_1").sign();
+    let main = format!(
+        r#"{patient}
+        const url = "{}{ROUTE}";
+        const file = {{ name: "me.png", type: "image/png", size: 7 }};
+        const said = {{ token: await getUploadToken({{ url, token: "{token}", file, purpose: "avatar" }}) }};
+        try {{ await getUploadToken({{ url }}); }} catch (refused) {{
+          said.refused = {{ status: refused.status, code: refused.code, id: refused.requestId, is: refused instanceof UploadRefused }};
+        }}
+        said.again = await patientUploadToken({{ url }}, {{ signIn: async () => "{token}" }});
+        console.log(JSON.stringify(said));
+        "#,
+        gate.url
+    );
+    let said = run_js(main).await;
+    assert!(said["token"].as_str().unwrap().starts_with("ut_"));
+    assert!(said["again"].as_str().unwrap().starts_with("ut_"));
+    assert_eq!(said["refused"]["status"], 401);
+    assert_eq!(said["refused"]["code"], "not_signed_in");
+    assert_eq!(said["refused"]["is"], true);
+    assert!(!said["refused"]["id"].as_str().unwrap().is_empty());
+}
+
+#[actix_web::test]
+async fn the_upload_of_the_guide_declares_what_it_uploads() {
+    if !are_here(&["node"]) {
+        return;
+    }
+    let gate = TestApp::start().await;
+    let upload = &blocks("docs/frontend.md", "js")[1];
+    let token = Token::of("user_1").sign();
+    // The SDK, as far as the guide needs it; and a page, whose fetch knows where the gate is.
+    let main = format!(
+        r#"{upload}
+        const plain = fetch;
+        let sent;
+        globalThis.fetch = (url, options) => {{
+          sent = JSON.parse(options.body);
+          options.headers.Authorization = "Bearer {token}";
+          return plain("{}" + url, options);
+        }};
+        const imgwire = {{ images: {{ upload: async (file, {{ getUploadToken }}) => ({{ token: await getUploadToken() }}) }} }};
+        const file = {{ name: "me.png", type: "image/png", size: 7 }};
+        const {{ token }} = await uploadAvatar(imgwire, file, "ws_1");
+        console.log(JSON.stringify({{ token, sent }}));
+        "#,
+        gate.url
+    );
+    let said = run_js(main).await;
+    assert!(said["token"].as_str().unwrap().starts_with("ut_"));
+    assert_eq!(
+        said["sent"],
+        serde_json::json!({
+            "workspace": "ws_1",
+            "purpose": "avatar",
+            "file": { "name": "me.png", "mimeType": "image/png", "size": 7 },
+        })
+    );
+}
+
+#[test]
+fn the_hooks_for_react_and_vue_are_modules_that_node_reads() {
+    if !are_here(&["node"]) {
+        return;
+    }
+    let blocks = blocks("docs/frontend.md", "js");
+    assert_eq!(blocks.len(), 5);
+    for block in blocks {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("block.mjs");
+        fs::write(&file, block).unwrap();
+        let checked = Command::new("node").arg("--check").arg(&file).output();
+        let checked = checked.unwrap();
+        assert!(checked.status.success(), "{}", text(&checked.stderr));
+    }
+}
