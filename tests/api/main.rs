@@ -12,6 +12,7 @@ mod addresses;
 mod answers;
 mod api_description;
 mod bad_days;
+mod book;
 mod browsers;
 #[path = "../../examples/business_hours/policy.rs"]
 mod business_hours;

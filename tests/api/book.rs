@@ -1,0 +1,266 @@
+//! The book under `docs`: it builds, its links lead somewhere, its configs load, and its commands do what it says.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use actix_web::web;
+
+use crate::{
+    helpers::{Recipe, SECRET},
+    process::{GateProcess, run, text},
+    real_parts::{are_here, blocks, free_port},
+};
+
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")
+}
+
+fn pages() -> Vec<PathBuf> {
+    let files = fs::read_dir(docs())
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    let pages = files.filter(|path| path.extension().is_some_and(|kind| kind == "md"));
+    let mut pages: Vec<_> = pages.collect();
+    pages.sort();
+    pages
+}
+
+/// Where the links of a text lead to, code left out.
+fn links(text: &str) -> Vec<String> {
+    let prose = text.split("```").step_by(2).collect::<String>();
+    let after = prose.split("](").skip(1);
+    after
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(target, _)| target.to_owned())
+        .filter(|target| !target.contains("://"))
+        .collect()
+}
+
+/// The anchors of a page's headings, as mdBook and GitHub make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let prose = text.split("```").step_by(2).collect::<String>();
+    let headings = prose.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|heading| {
+            let heading = heading.trim_start_matches('#').trim().to_lowercase();
+            let kept = heading.chars().filter_map(|char| match char {
+                ' ' => Some('-'),
+                char if char.is_alphanumeric() || "-_".contains(char) => Some(char),
+                _ => None,
+            });
+            kept.collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_page_is_in_the_book_and_every_link_leads_somewhere() {
+    let summary = fs::read_to_string(docs().join("SUMMARY.md")).unwrap();
+    let linked: BTreeSet<_> = links(&summary).into_iter().collect();
+    for page in pages() {
+        let name = page.file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(name == "SUMMARY.md" || linked.contains(&name), "{name}");
+    }
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    for page in pages().into_iter().chain([readme]) {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in links(&text) {
+            let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let target = match file {
+                "" => page.clone(),
+                file => page.parent().unwrap().join(file),
+            };
+            assert!(target.exists(), "{}: {link}", page.display());
+            if !anchor.is_empty() {
+                let anchors = anchors(&fs::read_to_string(&target).unwrap());
+                assert!(anchors.contains(anchor), "{}: {link}", page.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn it_builds() {
+    if !are_here(&["mdbook"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let built = Command::new("mdbook")
+        .arg("build")
+        .arg("--dest-dir")
+        .arg(folder.path())
+        .arg(docs())
+        .output()
+        .unwrap();
+    let said = text(&built.stderr);
+    assert!(built.status.success(), "{said}");
+    assert!(!said.contains("WARN") && !said.contains("ERROR"), "{said}");
+    for page in ["start.html", "security.html", "concepts.svg"] {
+        assert!(folder.path().join(page).exists(), "{page}");
+    }
+}
+
+/// A secret that does wherever one is named.
+fn any_secret(name: &str) -> Option<String> {
+    let is_key = name == "IMGWIRE_API_KEY";
+    Some(if is_key { "sk_a_key" } else { SECRET }.to_owned())
+}
+
+#[test]
+fn its_whole_configs_are_valid_as_they_stand() {
+    let load = |file: &str, config: &str| {
+        let loaded = imgwire_gate::settings::load(file, config, &any_secret);
+        loaded.unwrap_or_else(|faults| panic!("{faults}"));
+    };
+    load("start.md", &blocks("docs/start.md", "toml")[0]);
+    load("migrating.md", &blocks("docs/migrating.md", "toml")[0]);
+    let start = blocks("docs/start.md", "toml").remove(0);
+    for block in blocks("docs/deployment.md", "toml") {
+        load("deployment.md", &format!("{block}\n{start}"));
+    }
+}
+
+/// Runs the commands of a page, each block in one shell, beside its config and its cases.
+async fn run_commands(page: &str, folder: &Path, config: &str, port: u16) -> Vec<String> {
+    let mut said = Vec::new();
+    fs::write(folder.join("gate.toml"), config).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_imgwire-gate"))
+        .parent()
+        .unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let mut exports = String::new();
+    for block in blocks(page, "sh") {
+        let block = block.replace(":8080/", &format!(":{port}/"));
+        let script = format!("set -e\n{exports}\n{block}");
+        let exported = block.lines().filter(|line| line.starts_with("export "));
+        exports.push_str(&exported.map(|line| format!("{line}\n")).collect::<String>());
+        let (path, folder) = (path.clone(), folder.to_owned());
+        let running = move || {
+            Command::new("bash")
+                .args(["-c", &script])
+                .current_dir(folder)
+                .env("PATH", path)
+                .output()
+                .unwrap()
+        };
+        let output = web::block(running).await.unwrap();
+        assert!(
+            output.status.success(),
+            "{page}: {block}\n{}",
+            text(&output.stderr)
+        );
+        said.push(text(&output.stdout));
+    }
+    said
+}
+
+#[actix_web::test]
+async fn the_first_steps_go_as_they_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let config = format!(
+        "[server]\nbind = \"127.0.0.1:{port}\"\n[management]\nbind = \"127.0.0.1:0\"\n{}",
+        blocks("docs/start.md", "toml")[0]
+    );
+    let said = run_commands("docs/start.md", folder.path(), &config, port).await;
+    assert!(said[0].contains("2. daily (quota)"), "{}", said[0]);
+    assert!(said[0].contains("allow"), "{}", said[0]);
+    assert!(said[1].starts_with("401"), "{}", said[1]);
+    assert!(said[1].contains("not_signed_in"), "{}", said[1]);
+}
+
+#[actix_web::test]
+async fn the_move_from_a_route_is_tried_before_it_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let [config, cases] = &blocks("docs/migrating.md", "toml")[..] else {
+        panic!("a config and its cases")
+    };
+    fs::write(folder.path().join("cases.toml"), cases).unwrap();
+    let said = run_commands("docs/migrating.md", folder.path(), config, 0).await;
+    assert!(said[0].contains("4. daily (quota)"), "{}", said[0]);
+    assert!(said[0].contains('3'), "{}", said[0]);
+}
+
+#[actix_web::test]
+async fn the_commands_of_operations_turn_the_log_up_and_make_secrets_that_do() {
+    let imgwire = imgwire_gate::imgwire::emulator::Emulator::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("running.toml");
+    let recipe = Recipe::accepting("[\"app\"]", "");
+    fs::write(&config, recipe.config(imgwire.url(), folder.path())).unwrap();
+    let gate = GateProcess::start_with(&config, &[], "info", &[]).await;
+    let [log, secrets] = &blocks("docs/operations.md", "sh")[..] else {
+        panic!("two blocks")
+    };
+    let here = folder.path().to_owned();
+    let script = log.replace("http://127.0.0.1:9090", gate.management());
+    let bash = move |script: String| {
+        Command::new("bash")
+            .args(["-ec", &script])
+            .current_dir(&here)
+            .env("IMGWIRE_API_KEY", "sk_a_key")
+            .output()
+            .unwrap()
+    };
+    let secrets = secrets.clone();
+    let outputs = web::block(move || [bash(script), bash(secrets)])
+        .await
+        .unwrap();
+    assert!(
+        outputs.iter().all(|output| output.status.success()),
+        "{outputs:?}"
+    );
+    assert!(text(&outputs[0].stdout).contains("imgwire_gate=debug"));
+
+    let deployment = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/gate.toml");
+    let deployment = fs::read_to_string(deployment).unwrap();
+    let secrets = folder.path().join("deploy/secrets");
+    let deployment = deployment.replace("/run/secrets", secrets.to_str().unwrap());
+    let loaded = imgwire_gate::settings::load("gate.toml", &deployment, &|_| None);
+    loaded.unwrap_or_else(|faults| panic!("{faults}"));
+}
+
+#[test]
+fn systemd_takes_the_unit() {
+    if !are_here(&["systemd-analyze"]) {
+        return;
+    }
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/imgwire-gate.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    // Where the program is here.
+    let unit = unit.replace(
+        "/usr/local/bin/imgwire-gate",
+        env!("CARGO_BIN_EXE_imgwire-gate"),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("imgwire-gate.service");
+    fs::write(&file, unit).unwrap();
+    let verified = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = text(&verified.stderr);
+    let about_it: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains("imgwire-gate"))
+        .collect();
+    assert!(verified.status.success() && about_it.is_empty(), "{said}");
+}
+
+#[test]
+fn the_commands_that_the_book_names_exist() {
+    let help = text(&run(&["--help"]).stdout);
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for rest in text.split("`imgwire-gate ").skip(1) {
+            let word = rest.split([' ', '`', '\n']).next().unwrap();
+            let is_known = word.starts_with('-') || help.contains(&format!("\n  {word} "));
+            assert!(is_known, "{}: {word}", page.display());
+        }
+    }
+}
