@@ -9,10 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{body::Body, facts, refuse, worker};
-use crate::{
-    error::{ApiError, Body as Error},
-    rules::Route,
-};
+use crate::{error::ApiError, openapi::Refusals, rules::Route};
 
 /// What a POST would meet now.
 #[derive(Serialize, ToSchema)]
@@ -52,13 +49,7 @@ pub(crate) struct Limit<'a> {
     security(("bearer" = []), ("session" = []), ()),
     responses(
         (status = 200, description = "What it would meet", body = Answer),
-        (status = 400, description = "The request makes no sense", body = Error),
-        (status = 401, description = "Nobody is signed in, or the credential is no good", body = Error,
-            headers(("WWW-Authenticate" = String))),
-        (status = 403, description = "Whoever asks may not upload", body = Error),
-        (status = 404, description = "There is no such route", body = Error),
-        (status = 405, description = "The route takes another method", body = Error),
-        (status = 500, description = "Imgwire failed, or the gate did", body = Error)
+        Refusals
     )
 )]
 pub(crate) async fn get(request: HttpRequest, route: Arc<Route>) -> HttpResponse {

@@ -21,10 +21,10 @@ use super::{
     refuse,
 };
 use crate::{
-    error::{ApiError, Body as Error},
+    error::ApiError,
     explain::{DescribedRequest, Explanation},
     imgwire::BreakerState,
-    openapi,
+    openapi::{self, ManagementRefusals},
     request_id::RequestId,
     telemetry,
 };
@@ -115,11 +115,7 @@ fn is_same(one: &str, other: &str) -> bool {
     request_body = DescribedRequest,
     security(("bearer" = []), ()),
     responses((status = 200, description = "What each says", body = Explanation),
-        (status = 400, description = "The request makes no sense", body = Error),
-        (status = 401, description = "Neither this machine nor the token", body = Error),
-        (status = 404, description = "There is no such thing", body = Error),
-        (status = 415, description = "The body is not JSON", body = Error),
-        (status = 500, description = "A store cannot tell", body = Error))
+        ManagementRefusals)
 )]
 pub(crate) async fn explain(
     request: HttpRequest,
@@ -158,11 +154,7 @@ pub(crate) struct LogFilter {
     operation_id = "show_log_filter",
     security(("bearer" = []), ()),
     responses((status = 200, description = "By level and target", body = LogFilter),
-        (status = 400, description = "The request makes no sense", body = Error),
-        (status = 401, description = "Neither this machine nor the token", body = Error),
-        (status = 404, description = "There is no such thing", body = Error),
-        (status = 415, description = "The body is not JSON", body = Error),
-        (status = 500, description = "A store cannot tell", body = Error))
+        ManagementRefusals)
 )]
 pub(crate) async fn log(request: HttpRequest, management: web::Data<Management>) -> HttpResponse {
     if let Err(error) = admitted(&request, &management) {
@@ -181,11 +173,7 @@ pub(crate) async fn log(request: HttpRequest, management: web::Data<Management>)
     request_body = LogFilter,
     security(("bearer" = []), ()),
     responses((status = 204, description = "It does"),
-        (status = 400, description = "The request makes no sense", body = Error),
-        (status = 401, description = "Neither this machine nor the token", body = Error),
-        (status = 404, description = "There is no such thing", body = Error),
-        (status = 415, description = "The body is not JSON", body = Error),
-        (status = 500, description = "A store cannot tell", body = Error))
+        ManagementRefusals)
 )]
 pub(crate) async fn set_log(
     request: HttpRequest,
@@ -255,11 +243,7 @@ pub(crate) struct Used<'a> {
     params(("policy" = String, Path, description = "A policy that counts"), ("key" = String, Query, description = "The parts of `per`, joined by `/`")),
     security(("bearer" = []), ()),
     responses((status = 200, description = "What is used", body = Used),
-        (status = 400, description = "The request makes no sense", body = Error),
-        (status = 401, description = "Neither this machine nor the token", body = Error),
-        (status = 404, description = "There is no such thing", body = Error),
-        (status = 415, description = "The body is not JSON", body = Error),
-        (status = 500, description = "A store cannot tell", body = Error))
+        ManagementRefusals)
 )]
 pub(crate) async fn quota(
     request: HttpRequest,
@@ -291,11 +275,7 @@ pub(crate) async fn quota(
     params(("policy" = String, Path, description = "A policy that counts"), ("key" = String, Query, description = "The parts of `per`, joined by `/`")),
     security(("bearer" = []), ()),
     responses((status = 204, description = "Nothing is used"),
-        (status = 400, description = "The request makes no sense", body = Error),
-        (status = 401, description = "Neither this machine nor the token", body = Error),
-        (status = 404, description = "There is no such thing", body = Error),
-        (status = 415, description = "The body is not JSON", body = Error),
-        (status = 500, description = "A store cannot tell", body = Error))
+        ManagementRefusals)
 )]
 pub(crate) async fn give_back(
     request: HttpRequest,

@@ -23,8 +23,9 @@ use utoipa::ToSchema;
 
 use super::{SESSION_PATH, refuse, worker};
 use crate::{
-    error::{ApiError, Body as Error},
+    error::ApiError,
     identity::{KeyRotation, SIGNED_IN, SignedIn},
+    openapi::Refusals,
     request_id::RequestId,
     session_store::Sessions,
     settings::{SessionSettings, session::SameSite},
@@ -111,13 +112,7 @@ pub(super) fn resource() -> Resource {
     security(("bearer" = []), ("session" = []), ()),
     responses(
         (status = 204, description = "The session's cookie", headers(("Set-Cookie" = String))),
-        (status = 400, description = "The request makes no sense", body = Error),
-        (status = 401, description = "Nobody is signed in, or the credential is no good", body = Error,
-            headers(("WWW-Authenticate" = String))),
-        (status = 403, description = "Whoever asks may not upload", body = Error),
-        (status = 404, description = "There is no such route", body = Error),
-        (status = 405, description = "The route takes another method", body = Error),
-        (status = 500, description = "Imgwire failed, or the gate did", body = Error)
+        Refusals
     )
 )]
 pub(crate) async fn create(request: HttpRequest, session: Session) -> HttpResponse {
@@ -162,13 +157,7 @@ pub(crate) async fn create(request: HttpRequest, session: Session) -> HttpRespon
     security(("bearer" = []), ("session" = []), ()),
     responses(
         (status = 200, description = "Whose it is", body = Answer),
-        (status = 400, description = "The request makes no sense", body = Error),
-        (status = 401, description = "Nobody is signed in, or the credential is no good", body = Error,
-            headers(("WWW-Authenticate" = String))),
-        (status = 403, description = "Whoever asks may not upload", body = Error),
-        (status = 404, description = "There is no such route", body = Error),
-        (status = 405, description = "The route takes another method", body = Error),
-        (status = 500, description = "Imgwire failed, or the gate did", body = Error)
+        Refusals
     )
 )]
 pub(crate) async fn show(request: HttpRequest) -> HttpResponse {
@@ -192,13 +181,7 @@ pub(crate) async fn show(request: HttpRequest) -> HttpResponse {
     security(("bearer" = []), ("session" = []), ()),
     responses(
         (status = 204, description = "It is over"),
-        (status = 400, description = "The request makes no sense", body = Error),
-        (status = 401, description = "Nobody is signed in, or the credential is no good", body = Error,
-            headers(("WWW-Authenticate" = String))),
-        (status = 403, description = "Whoever asks may not upload", body = Error),
-        (status = 404, description = "There is no such route", body = Error),
-        (status = 405, description = "The route takes another method", body = Error),
-        (status = 500, description = "Imgwire failed, or the gate did", body = Error)
+        Refusals
     )
 )]
 pub(crate) async fn end(request: HttpRequest, session: Session) -> HttpResponse {

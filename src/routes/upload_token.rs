@@ -17,6 +17,7 @@ use super::{body, caller, facts, ratelimit_fields, refuse, worker};
 use crate::{
     error::{ApiError, Body as Error},
     issue::{Ending, Report, issue},
+    openapi::Refusals,
     request_id::RequestId,
     rules::Route,
     telemetry::{self, RequestTrace},
@@ -54,13 +55,7 @@ pub(crate) struct Answer<'a> {
         (status = 413, description = "The body is too large", body = Error),
         (status = 415, description = "The body is not JSON", body = Error),
         (status = 429, description = "A limit is reached", body = Error, headers(("Retry-After" = u64))),
-        (status = 400, description = "The request makes no sense", body = Error),
-        (status = 401, description = "Nobody is signed in, or the credential is no good", body = Error,
-            headers(("WWW-Authenticate" = String))),
-        (status = 403, description = "Whoever asks may not upload", body = Error),
-        (status = 404, description = "There is no such route", body = Error),
-        (status = 405, description = "The route takes another method", body = Error),
-        (status = 500, description = "Imgwire failed, or the gate did", body = Error)
+        Refusals
     )
 )]
 pub(crate) async fn post(

@@ -1,19 +1,32 @@
 //! Metrics in Prometheus' text format. Every label takes its values from the config or from the code, never
 //! from a client.
 
+mod labels;
+mod stores;
+
 use std::{
-    fmt,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use policies::{Clock, IdentityName, PolicyName, RoutePath, StoreName};
 use prometheus_client::{
-    encoding::{EncodeLabel as _, EncodeLabelSet, LabelSetEncoder, text},
+    encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Registry, Unit},
 };
 
+pub use self::{
+    labels::PoolEvent,
+    stores::{Operation, StoreMetrics},
+};
+use self::{
+    labels::{
+        CreationLabels, DecisionLabels, IdentityCallLabels, IdentityLabels, PolicyCallLabels,
+        PoolLabels, ReloadLabels, StoreLabels, StoreResultLabels,
+    },
+    stores::store_seconds,
+};
 use crate::imgwire::{Breaker, BreakerState, Upstream};
 
 /// Counts what the gate does.
@@ -40,220 +53,6 @@ pub struct Metrics {
     store_up: Family<StoreLabels, Gauge>,
     store_operations: Family<StoreResultLabels, Counter>,
     store_seconds: Family<StoreLabels, Histogram, fn() -> Histogram>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct DecisionLabels {
-    route: RoutePath,
-    outcome: &'static str,
-    policy: Option<PolicyName>,
-    code: &'static str,
-}
-
-impl EncodeLabelSet for DecisionLabels {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
-        let policy = self.policy.as_ref().map_or("", |policy| policy.as_str());
-        ("route", self.route.as_str()).encode(encoder.encode_label())?;
-        ("outcome", self.outcome).encode(encoder.encode_label())?;
-        ("policy", policy).encode(encoder.encode_label())?;
-        ("code", self.code).encode(encoder.encode_label())
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct CreationLabels {
-    result: &'static str,
-}
-
-impl EncodeLabelSet for CreationLabels {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
-        ("result", self.result).encode(encoder.encode_label())
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct IdentityCallLabels {
-    identity: IdentityName,
-    result: &'static str,
-}
-
-impl EncodeLabelSet for IdentityCallLabels {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
-        ("identity", self.identity.as_str()).encode(encoder.encode_label())?;
-        ("result", self.result).encode(encoder.encode_label())
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct PolicyCallLabels {
-    policy: PolicyName,
-    result: &'static str,
-}
-
-impl EncodeLabelSet for PolicyCallLabels {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
-        ("policy", self.policy.as_str()).encode(encoder.encode_label())?;
-        ("result", self.result).encode(encoder.encode_label())
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct ReloadLabels {
-    result: &'static str,
-}
-
-impl EncodeLabelSet for ReloadLabels {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
-        ("result", self.result).encode(encoder.encode_label())
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct IdentityLabels {
-    identity: IdentityName,
-}
-
-impl EncodeLabelSet for IdentityLabels {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
-        ("identity", self.identity.as_str()).encode(encoder.encode_label())
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct StoreLabels {
-    store: StoreName,
-}
-
-impl EncodeLabelSet for StoreLabels {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
-        ("store", self.store.as_str()).encode(encoder.encode_label())
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct StoreResultLabels {
-    store: StoreName,
-    operation: &'static str,
-    result: &'static str,
-}
-
-impl EncodeLabelSet for StoreResultLabels {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
-        ("store", self.store.as_str()).encode(encoder.encode_label())?;
-        ("operation", self.operation).encode(encoder.encode_label())?;
-        ("result", self.result).encode(encoder.encode_label())
-    }
-}
-
-/// What becomes of a token that is made ahead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PoolEvent {
-    /// It waits.
-    Made,
-    /// A client has it.
-    HandedOut,
-    /// It grew too old, or was one too many.
-    Discarded,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct PoolLabels {
-    event: PoolEvent,
-}
-
-impl EncodeLabelSet for PoolLabels {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
-        let event = match self.event {
-            PoolEvent::Made => "made",
-            PoolEvent::HandedOut => "handed_out",
-            PoolEvent::Discarded => "discarded",
-        };
-        ("event", event).encode(encoder.encode_label())
-    }
-}
-
-/// What a store on another machine is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// To count an attempt.
-    Limit,
-    /// To count a unit of a quota.
-    Reserve,
-    /// To give units back.
-    GiveBack,
-    /// To say what is counted.
-    Look,
-    /// To say what time it is.
-    Time,
-    /// To read or write a session.
-    Session,
-}
-
-impl Operation {
-    const ALL: [Self; 6] = [
-        Self::Limit,
-        Self::Reserve,
-        Self::GiveBack,
-        Self::Look,
-        Self::Time,
-        Self::Session,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Limit => "limit",
-            Self::Reserve => "reserve",
-            Self::GiveBack => "give_back",
-            Self::Look => "look",
-            Self::Time => "time",
-            Self::Session => "session",
-        }
-    }
-}
-
-/// Counts what a store on another machine does, without looking its counters up each time.
-#[derive(Clone)]
-pub struct StoreMetrics {
-    clock: Arc<dyn Clock>,
-    /// For each of [`Operation::ALL`]: how many went well, and how many did not.
-    operations: [(Counter, Counter); Operation::ALL.len()],
-    seconds: Histogram,
-}
-
-/// An operation that is under way.
-#[must_use = "it is counted when it ends"]
-pub struct StoreOperation<'a> {
-    of: &'a StoreMetrics,
-    operation: Operation,
-    began: Duration,
-}
-
-impl StoreMetrics {
-    /// Notes that an operation begins.
-    pub fn begin(&self, operation: Operation) -> StoreOperation<'_> {
-        StoreOperation {
-            of: self,
-            operation,
-            began: self.clock.elapsed(),
-        }
-    }
-}
-
-impl StoreOperation<'_> {
-    /// Notes that it is over.
-    pub fn end(self, is_ok: bool) {
-        let took = self.of.clock.elapsed().saturating_sub(self.began);
-        // The order of the variants is that of `ALL`.
-        let (ok, fault) = &self.of.operations[self.operation as usize];
-        if is_ok { ok } else { fault }.inc();
-        self.of.seconds.observe(took.as_secs_f64());
-    }
-}
-
-fn store_seconds() -> Histogram {
-    Histogram::new([
-        1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    ])
 }
 
 impl Default for Metrics {
