@@ -225,6 +225,34 @@ async fn the_commands_of_operations_turn_the_log_up_and_make_secrets_that_do() {
 }
 
 #[test]
+fn traefik_is_told_where_the_gates_are_and_how_they_are() {
+    // The package of docker-compose brings what reads YAML; Traefik itself is in no registry.
+    if !are_here(&["docker-compose"]) {
+        return;
+    }
+    let [block] = &blocks("docs/deployment.md", "yaml")[..] else {
+        panic!("one block")
+    };
+    let read = "import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.argv[1])))";
+    let output = Command::new("/usr/bin/python3")
+        .args(["-c", read, block])
+        .output();
+    let config: serde_json::Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    let router = &config["http"]["routers"]["imgwire-gate"];
+    assert!(
+        router["rule"]
+            .as_str()
+            .unwrap()
+            .contains("PathPrefix(`/api/imgwire/`)")
+    );
+    let service = router["service"].as_str().unwrap();
+    let balancer = &config["http"]["services"][service]["loadBalancer"];
+    assert_eq!(balancer["servers"].as_array().unwrap().len(), 2);
+    assert_eq!(balancer["healthCheck"]["path"], "/readyz");
+    assert_eq!(balancer["healthCheck"]["port"], 9090);
+}
+
+#[test]
 fn systemd_takes_the_unit() {
     if !are_here(&["systemd-analyze"]) {
         return;

@@ -29,6 +29,10 @@ async function open(options = {}) {
     if (/Content Security Policy|Uncaught/.test(message.text())) complaints.push(message.text());
   });
   page.on("pageerror", (error) => complaints.push(String(error)));
+  page.on("request", (request) => {
+    const { protocol, hostname } = new URL(request.url());
+    if (protocol !== "data:" && hostname !== "127.0.0.1") complaints.push(`a request to ${hostname}`);
+  });
   await page.goto(url);
   await page.waitForSelector("body[data-ready=true]");
   return { context, page, complaints };
