@@ -24,7 +24,10 @@ async fn connect(recipe: &Recipe, base_url: &str, folder: &Path) -> (i32, Vec<St
     let checking = move || run(&["check", "--connect", "--config", path.to_str().unwrap()]);
     let output = web::block(checking).await.unwrap();
     let lines = text(&output.stdout);
-    let lines = lines.lines().filter(|line| line.contains(": "));
+    // Those that draw the chain are indented.
+    let lines = lines
+        .lines()
+        .filter(|line| line.contains(": ") && !line.starts_with(' '));
     let lines: Vec<_> = lines.map(str::to_owned).collect();
     assert!(!lines.is_empty(), "{}", text(&output.stderr));
     (output.status.code().unwrap(), lines)

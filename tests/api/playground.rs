@@ -36,6 +36,8 @@ impl Sandbox {
             let line = line.ok()?;
             line.strip_prefix("the playground ").map(str::to_owned)
         });
+        // It goes on writing, and nobody is to wait for it.
+        std::thread::spawn(move || lines.count());
         Self {
             process,
             url: url.expect("the sandbox says where its page is"),
