@@ -201,17 +201,17 @@ async fn state(playground: web::Data<Playground>) -> HttpResponse {
 
 /// Reads what the page asks. Only a page that may send JSON here may ask: others meet a preflight, which nobody
 /// answers.
-fn read<'a, T: Deserialize<'a>>(request: &HttpRequest, body: &'a [u8]) -> Result<T, HttpResponse> {
+fn read<'a, T: Deserialize<'a>>(request: &HttpRequest, body: &'a [u8]) -> Result<T, ApiError> {
     if !is_json(request.headers()) {
-        return Err(refuse(request, &ApiError::UnsupportedMediaType));
+        return Err(ApiError::UnsupportedMediaType);
     }
-    serde_json::from_slice(body).map_err(|_| refuse(request, &ApiError::BadRequest))
+    serde_json::from_slice(body).map_err(|_| ApiError::BadRequest)
 }
 
 async fn explain(request: HttpRequest, body: web::Bytes) -> HttpResponse {
     let described: DescribedRequest = match read(&request, &body) {
         Ok(described) => described,
-        Err(refusal) => return refusal,
+        Err(error) => return refuse(&request, &error),
     };
     match explain::explain(&worker(&request).gate, described).await {
         Ok(explanation) => HttpResponse::Ok().json(explanation),
@@ -242,7 +242,7 @@ async fn imgwire(
 ) -> HttpResponse {
     let Behaviour { how } = match read(&request, &body) {
         Ok(behaviour) => behaviour,
-        Err(refusal) => return refusal,
+        Err(error) => return refuse(&request, &error),
     };
     playground.emulator.misbehave(match how {
         How::Fine => None,
@@ -267,7 +267,7 @@ async fn config_text(
 ) -> HttpResponse {
     let Edited { text, apply } = match read(&request, &body) {
         Ok(edited) => edited,
-        Err(refusal) => return refusal,
+        Err(error) => return refuse(&request, &error),
     };
     let (faults, applied) = match ((playground.load)(&text), playground.reloader.get()) {
         (Err(faults), _) => (faults.to_string().lines().map(fault).collect(), false),
