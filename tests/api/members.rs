@@ -85,7 +85,10 @@ async fn does_not_guess(url: &str) {
         answer.assert_error(500, "internal");
         assert_eq!(calls(&gate, "fault").await, 1.0, "{query}");
         // The query is wrong, the database is not.
-        assert_eq!(gate.manage("/readyz").await.status, 200, "{query}");
+        eventually("readiness", async || {
+            gate.manage("/readyz").await.status == 200
+        })
+        .await;
     }
     let gate = asking(url, QUERY, "").start().await;
     ask_for(&gate, "user_1", "ws_1").await.assert_token();
@@ -274,7 +277,10 @@ async fn a_postgresql_knows_its_members() {
         ask_for(&gate, "user_1", "ws_1").await.status == 200
     })
     .await;
-    assert_eq!(gate.manage("/readyz").await.status, 200);
+    eventually("readiness", async || {
+        gate.manage("/readyz").await.status == 200
+    })
+    .await;
 }
 
 #[actix_web::test]
