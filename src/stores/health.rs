@@ -121,6 +121,13 @@ impl Health {
         });
     }
 
+    /// Notes that it has answered, whatever it said: that is as good as a probe.
+    pub(super) fn answered(&self) {
+        if !self.was_reached.load(Ordering::Relaxed) {
+            self.was_reached.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Notes that it is down, and has it probed beside the requests, ever less often, until it is up.
     pub(super) fn is_down(self: &Arc<Self>, reason: &str, probe: Probe) {
         const FIRST_WAIT: Duration = Duration::from_millis(100);

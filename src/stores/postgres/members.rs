@@ -114,6 +114,8 @@ impl MemberDatabase for PostgresMembers {
             let answer = answer.unwrap_or(Err(QueryError::Timeout));
             if let Err(error @ (QueryError::Down(_) | QueryError::Timeout)) = &answer {
                 self.health.is_down(&error.to_string(), self.probe());
+            } else {
+                self.health.answered();
             }
             answer
         })

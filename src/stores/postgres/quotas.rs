@@ -144,6 +144,9 @@ impl Shared {
         let result = tokio::time::timeout(self.timeout, attempt).await;
         let result = result.unwrap_or(Err(QueryError::Timeout));
         timing.end(result.is_ok());
+        if result.is_ok() {
+            self.health.answered();
+        }
         result.map_err(|error| {
             self.health.forget();
             self.health.is_down(&error.to_string(), self.probe());

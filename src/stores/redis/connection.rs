@@ -138,8 +138,9 @@ impl Connection {
             self.health.forget();
         }
         timing.end(result.is_ok());
-        if let Err(fault) = &result {
-            self.health.is_down(&fault.to_string(), self.probe());
+        match &result {
+            Ok(_) => self.health.answered(),
+            Err(fault) => self.health.is_down(&fault.to_string(), self.probe()),
         }
         result
     }

@@ -88,6 +88,8 @@ impl MemberDatabase for SqliteMembers {
             };
             if let Err(error @ (QueryError::Down(_) | QueryError::Timeout)) = &answer {
                 self.health.is_down(&error.to_string(), self.probe());
+            } else {
+                self.health.answered();
             }
             answer
         })
