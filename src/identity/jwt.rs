@@ -163,7 +163,8 @@ impl Jwt {
         let remembered = self.verified.get(&hash);
         let verified = match remembered.filter(|verified| !verified.key.is_retired()) {
             Some(verified) => verified,
-            None => match self.verify(token).await {
+            // Boxed, so that returning users' requests do not carry room for it.
+            None => match Box::pin(self.verify(token)).await {
                 Ok(verified) => {
                     self.verified.insert(hash, verified.clone());
                     verified

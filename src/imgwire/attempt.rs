@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use actix_web::http::{StatusCode, header};
 use awc::{
-    ClientResponse,
+    ClientResponse, SendClientRequest,
     error::{ConnectError, SendRequestError},
 };
 use bytes::Bytes;
@@ -25,14 +25,14 @@ pub(super) struct Attempt {
     pub(super) was_stale: bool,
 }
 
-/// Sends `request`, reads the answer, and gives up after `timeout`.
+/// Waits for the answer to what is `sending`, reads it, and gives up after `timeout`.
 pub(super) async fn run(
-    request: awc::ClientRequest,
+    sending: SendClientRequest,
     timeout: Duration,
     clock: &dyn Clock,
 ) -> Attempt {
     let exchange = async {
-        let (sent, opened) = noting_connection(request.send()).await;
+        let (sent, opened) = noting_connection(sending).await;
         match sent {
             Ok(response) => Attempt {
                 result: read(response, clock).await,

@@ -9,7 +9,7 @@ use actix_web::{
     },
     rt,
 };
-use awc::Connector;
+use awc::{Connector, FrozenClientRequest, SendClientRequest};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use policies::Clock;
 use rustls::ClientConfig;
@@ -48,12 +48,10 @@ pub struct Caller {
 
 /// Asks Imgwire for upload tokens.
 pub struct Client {
-    pooled: awc::Client,
-    /// Opens a connection for every request.
-    fresh: awc::Client,
-    url: String,
-    authorization: HeaderValue,
-    environment_id: Option<HeaderValue>,
+    /// What is asked, made once: all requests are the same but for their traces.
+    pooled: FrozenClientRequest,
+    /// The same, over a connection of its own.
+    fresh: FrozenClientRequest,
     timeout: Duration,
     deadline: Duration,
     waits: ExponentialBuilder,
@@ -72,20 +70,12 @@ impl Client {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let timeout = settings.timeout.get();
-        let bearer = format!("Bearer {}", api_key.expose_secret());
-        let mut authorization =
-            HeaderValue::from_str(&bearer).expect("a key is visible ASCII, as the settings check");
-        authorization.set_sensitive(true);
-        let environment_id = settings.environment_id.as_ref().map(|id| {
-            HeaderValue::from_str(id.as_str())
-                .expect("an environment's id is visible ASCII, as the settings check")
-        });
+        let creation = |keep_alive| {
+            creation_request(&http_client(tls, keep_alive, timeout), settings, api_key)
+        };
         Self {
-            pooled: http_client(tls, KEEP_ALIVE, timeout),
-            fresh: http_client(tls, Duration::ZERO, timeout),
-            url: format!("{}{TOKEN_PATH}", settings.base_url.as_str()),
-            authorization,
-            environment_id,
+            pooled: creation(KEEP_ALIVE),
+            fresh: creation(Duration::ZERO),
             timeout,
             deadline: settings.deadline.get(),
             waits: ExponentialBuilder::new()
@@ -243,33 +233,59 @@ impl Client {
         timeout: Duration,
     ) -> Result<UploadToken, ImgwireError> {
         let started = self.clock.elapsed();
-        let attempt = attempt::run(self.request(&self.pooled, caller), timeout, &*self.clock).await;
+        let attempt = attempt::run(send(&self.pooled, caller), timeout, &*self.clock).await;
         if !attempt.was_stale {
             return attempt.result;
         }
         tracing::debug!("a kept connection was closed; trying a fresh one");
         let timeout = timeout.saturating_sub(self.clock.elapsed().saturating_sub(started));
-        attempt::run(self.request(&self.fresh, caller), timeout, &*self.clock)
+        attempt::run(send(&self.fresh, caller), timeout, &*self.clock)
             .await
             .result
     }
+}
 
-    fn request(&self, client: &awc::Client, caller: Option<&Caller>) -> awc::ClientRequest {
-        let mut request = client
-            .post(&self.url)
-            .insert_header((header::AUTHORIZATION, self.authorization.clone()));
-        if let Some(id) = &self.environment_id {
-            request = request.insert_header((ENVIRONMENT_ID, id.clone()));
-        }
-        if let Some(caller) = caller
-            && let Some(parent) = &caller.parent
-        {
-            request = request.insert_header((TRACEPARENT, parent.clone()));
-            if let Some(state) = &caller.state {
-                request = request.insert_header((TRACESTATE, state.clone()));
-            }
-        }
-        request
+/// The request that creates a token.
+fn creation_request(
+    client: &awc::Client,
+    settings: &ImgwireSettings,
+    api_key: &SecretString,
+) -> FrozenClientRequest {
+    let bearer = format!("Bearer {}", api_key.expose_secret());
+    let mut authorization =
+        HeaderValue::from_str(&bearer).expect("a key is visible ASCII, as the settings check");
+    authorization.set_sensitive(true);
+    let mut request = client
+        .post(format!("{}{TOKEN_PATH}", settings.base_url.as_str()))
+        .insert_header((header::AUTHORIZATION, authorization));
+    // Without it, each request gets a map of headers of its own for it.
+    if let Some(authority) = request.get_uri().authority().cloned() {
+        request = request.insert_header((header::HOST, authority.as_str()));
+    }
+    if let Some(id) = &settings.environment_id {
+        let id = HeaderValue::from_str(id.as_str())
+            .expect("an environment's id is visible ASCII, as the settings check");
+        request = request.insert_header((ENVIRONMENT_ID, id));
+    }
+    request
+        .freeze()
+        .expect("a base URL has a scheme and a host, as the settings check")
+}
+
+/// Sends `request`, as a part of the caller's trace.
+fn send(request: &FrozenClientRequest, caller: Option<&Caller>) -> SendClientRequest {
+    let Some(caller) = caller else {
+        return request.send();
+    };
+    match (&caller.parent, &caller.state) {
+        (None, _) => request.send(),
+        (Some(parent), None) => request
+            .extra_header((TRACEPARENT, parent.clone()))
+            .send(),
+        (Some(parent), Some(state)) => request
+            .extra_header((TRACEPARENT, parent.clone()))
+            .extra_header((TRACESTATE, state.clone()))
+            .send(),
     }
 }
 
