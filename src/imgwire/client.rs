@@ -279,9 +279,7 @@ fn send(request: &FrozenClientRequest, caller: Option<&Caller>) -> SendClientReq
     };
     match (&caller.parent, &caller.state) {
         (None, _) => request.send(),
-        (Some(parent), None) => request
-            .extra_header((TRACEPARENT, parent.clone()))
-            .send(),
+        (Some(parent), None) => request.extra_header((TRACEPARENT, parent.clone())).send(),
         (Some(parent), Some(state)) => request
             .extra_header((TRACEPARENT, parent.clone()))
             .extra_header((TRACESTATE, state.clone()))

@@ -80,7 +80,8 @@ pub(crate) async fn post(
     let asked = route.clone();
     let mut caller = caller(&request);
     let traces = gate.traces.as_ref();
-    let mut spans = traces.map(|traces| traces.begin(request.headers(), &route.path));
+    // Boxed, so that requests without a trace do not carry room for one.
+    let mut spans = traces.map(|traces| Box::new(traces.begin(request.headers(), &route.path)));
     // In a task of its own: a client that goes away ends this handler, and what is held is settled all the
     // same.
     let task = async move {
@@ -90,10 +91,10 @@ pub(crate) async fn post(
             &*worker.gate.clock,
             &upload,
             &mut caller,
-            spans.as_mut(),
+            spans.as_deref_mut(),
         )
         .await;
-        let trace = spans.as_ref().map(RequestTrace::id);
+        let trace = spans.as_deref().map(RequestTrace::id);
         let metrics = &worker.gate.metrics;
         telemetry::record(metrics, &caller.request_id, trace, &upload, &report);
         if let Some(spans) = spans {

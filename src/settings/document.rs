@@ -1,6 +1,6 @@
 //! A TOML document that is read table by table, so that every fault is found and each has its place.
 
-use std::ops::Range;
+use std::{mem, ops::Range};
 
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -60,22 +60,21 @@ impl Reader {
     ) -> Option<T> {
         let place = value.span();
         let faults_before = self.faults.len();
-        let DeValue::Table(table) = value.get_ref() else {
+        let DeValue::Table(_) = value.get_ref() else {
             self.fault(place, path, "must be a table");
             return None;
         };
-        let missing: Vec<String> = required_keys::<T>()
-            .into_iter()
-            .filter(|key| !table.contains_key(key.as_str()))
-            .collect();
-        for key in &missing {
-            self.fault(place.clone(), join(path, key), "is required");
-        }
+        let mut is_first = true;
         loop {
             let error = match T::deserialize(ValueDeserializer::from(value.clone())) {
                 Ok(read) => return Some(read),
                 Err(error) => error,
             };
+            if mem::take(&mut is_first) {
+                for key in missing_keys::<T>(&value) {
+                    self.fault(place.clone(), join(path, &key), "is required");
+                }
+            }
             let at = error.span().unwrap_or_else(|| place.clone());
             let DeValue::Table(table) = value.get_mut() else {
                 return None;
@@ -102,13 +101,19 @@ pub(super) fn join(path: &str, key: &str) -> String {
     }
 }
 
-fn required_keys<T: JsonSchema>() -> Vec<String> {
+/// The keys that a table is to have and has not.
+fn missing_keys<T: JsonSchema>(value: &Value<'_>) -> Vec<String> {
     let schema = T::json_schema(&mut SchemaGenerator::default());
     let required = schema.get("required").and_then(|keys| keys.as_array());
+    let required = required.into_iter().flatten();
+    let required = required.filter_map(|key| key.as_str());
+    let is_there = |key: &str| {
+        let table = value.get_ref().as_table();
+        table.is_some_and(|table| table.contains_key(key))
+    };
     required
-        .into_iter()
-        .flatten()
-        .filter_map(|key| key.as_str().map(str::to_owned))
+        .filter(|key| !is_there(key))
+        .map(str::to_owned)
         .collect()
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use policies::{Counter, Window};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
-use super::ledger::Row;
+use super::ledger::{Changed, Row};
 
 /// How long another process, for example an operator's shell, may keep the file locked.
 const BUSY: Duration = Duration::from_secs(1);
@@ -67,26 +67,30 @@ impl Database {
             .optional()
     }
 
-    /// Writes all of `rows` in one commit, which has reached the disk when this returns.
-    pub(super) fn write(&mut self, rows: &[(Counter, Row)]) -> rusqlite::Result<()> {
+    /// Writes all of `changes` in one commit, which has reached the disk when this returns.
+    pub(super) fn write(&mut self, changes: &[Changed]) -> rusqlite::Result<()> {
         let transaction = self.0.transaction()?;
         {
-            let mut statement = transaction.prepare_cached(
-                "INSERT INTO quota_counters (policy, key, window_start, window_end, used)
-                 VALUES (?, ?, ?, ?, ?)
-                 ON CONFLICT (policy, key) DO UPDATE SET
-                     window_start = excluded.window_start,
-                     window_end = excluded.window_end,
-                     used = excluded.used",
+            // Most counters are there already, and an update is half of an upsert's work.
+            let mut update = transaction.prepare_cached(
+                "UPDATE quota_counters SET window_start = ?3, window_end = ?4, used = ?5
+                 WHERE policy = ?1 AND key = ?2",
             )?;
-            for (counter, row) in rows {
-                statement.execute(params![
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO quota_counters (policy, key, window_start, window_end, used)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?;
+            for Changed { counter, row, .. } in changes {
+                let values = params![
                     counter.policy.as_str(),
                     counter.key,
                     row.window.start.as_second(),
                     row.window.end.as_second(),
                     i64::try_from(row.used).unwrap_or(i64::MAX),
-                ])?;
+                ];
+                if update.execute(values)? == 0 {
+                    insert.execute(values)?;
+                }
             }
         }
         transaction.commit()

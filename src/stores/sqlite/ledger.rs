@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     mem,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
@@ -13,6 +13,7 @@ use std::{
 
 use futures_util::future::{self, FutureExt as _, LocalBoxFuture};
 use policies::{Counter, StoreName, Window};
+use slab::Slab;
 use tokio::sync::{SetOnce, oneshot};
 
 /// How many counters stay in memory when nobody uses them.
@@ -20,7 +21,7 @@ const MAX_IDLE_COUNTERS: usize = 65_536;
 
 /// How long the writer waits for more before it commits: a commit costs the same for one count as for many,
 /// and Imgwire takes longer than this anyway.
-const GATHERING: Duration = Duration::from_micros(300);
+const GATHERING: Duration = Duration::from_micros(500);
 
 /// How long a disk that fails is left alone before it is probed.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -83,15 +84,27 @@ pub(super) type Loading = oneshot::Receiver<Result<(), String>>;
 
 /// A counter that somebody wants in memory.
 pub(super) struct Load {
-    pub(super) counter: Counter,
+    pub(super) counter: Arc<Counter>,
     pub(super) reply: oneshot::Sender<Result<(), String>>,
+}
+
+/// Where in the ledger a counter is. It is valid as long as the counter is pinned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot(usize);
+
+/// A counter that is to be written.
+pub(super) struct Changed {
+    slot: Slot,
+    pub(super) counter: Arc<Counter>,
+    pub(super) row: Row,
 }
 
 /// The counters, under one lock.
 pub(super) struct Ledger {
-    counters: HashMap<Counter, Entry>,
-    /// Counters that differ from what is on the disk.
-    dirty: HashSet<Counter>,
+    slots: HashMap<Arc<Counter>, Slot>,
+    entries: Slab<Entry>,
+    /// Counters that differ from what is on the disk; pinned.
+    dirty: Vec<Slot>,
     loads: Vec<Load>,
     next: Arc<Commit>,
     writer_waits: bool,
@@ -99,19 +112,20 @@ pub(super) struct Ledger {
 }
 
 /// A counter in memory.
-#[derive(Default)]
 struct Entry {
+    counter: Arc<Counter>,
     /// What is counted; `None` until it is loaded.
     row: Option<Row>,
-    /// How many requests use it; it stays as long as any does.
+    /// How many use it, the writer included; it stays as long as any does.
     pins: usize,
+    is_dirty: bool,
 }
 
 impl Ledger {
-    /// The row of a counter that is pinned and loaded, in `window` or in the later one that it is in already.
-    pub(super) fn row(&mut self, counter: &Counter, window: Window) -> &mut Row {
-        let entry = self.counters.entry(counter.clone()).or_default();
-        let row = entry.row.get_or_insert(Row { window, used: 0 });
+    /// The row of a counter that is loaded, in `window` or in the later one that it is in already.
+    pub(super) fn row(&mut self, slot: Slot, window: Window) -> &mut Row {
+        let row = &mut self.entries[slot.0].row;
+        let row = row.get_or_insert(Row { window, used: 0 });
         if row.window.start < window.start {
             *row = Row { window, used: 0 };
         }
@@ -119,9 +133,11 @@ impl Ledger {
     }
 
     /// Notes that a counter is to be written; returns the commit that will do it.
-    pub(super) fn changed(&mut self, counter: &Counter) -> Change {
-        if !self.dirty.contains(counter) {
-            self.dirty.insert(counter.clone());
+    pub(super) fn changed(&mut self, slot: Slot) -> Change {
+        let entry = &mut self.entries[slot.0];
+        if !mem::replace(&mut entry.is_dirty, true) {
+            entry.pins += 1;
+            self.dirty.push(slot);
         }
         Change {
             commit: self.next.clone(),
@@ -130,47 +146,70 @@ impl Ledger {
     }
 
     /// Gives one unit back, unless its window is over.
-    pub(super) fn give_back(&mut self, counter: &Counter, window: Window) -> Option<Change> {
-        let row = self.counters.get_mut(counter)?.row.as_mut()?;
+    pub(super) fn give_back(&mut self, slot: Slot, window: Window) -> Option<Change> {
+        let row = self.entries[slot.0].row.as_mut()?;
         if row.window.start != window.start {
             return None;
         }
         row.used = row.used.saturating_sub(1);
-        Some(self.changed(counter))
+        Some(self.changed(slot))
     }
 
-    /// Puts a counter that was read into memory, unless it is there already.
-    pub(super) fn loaded(&mut self, counter: Counter, row: Option<Row>) {
-        if let Some(row) = row {
-            let entry = self.counters.entry(counter).or_default();
-            entry.row.get_or_insert(row);
+    /// Puts what was read into memory, unless nobody wants it any more or it is there already.
+    pub(super) fn loaded(&mut self, counter: &Counter, row: Option<Row>) {
+        if let (Some(slot), Some(row)) = (self.slots.get(counter), row) {
+            self.entries[slot.0].row.get_or_insert(row);
         }
     }
 
     /// Takes what is to be written out of the ledger, and the commit that it makes.
-    fn take_changes(&mut self) -> (Vec<(Counter, Row)>, Arc<Commit>) {
-        let changes = mem::take(&mut self.dirty)
-            .into_iter()
-            .filter_map(|counter| {
-                let row = self.counters.get(&counter)?.row?;
-                Some((counter, row))
-            })
-            .collect();
-        (changes, mem::replace(&mut self.next, Commit::new()))
+    fn take_changes(&mut self) -> (Vec<Changed>, Arc<Commit>) {
+        let dirty = mem::take(&mut self.dirty).into_iter();
+        let changes = dirty.filter_map(|slot| {
+            let entry = &mut self.entries[slot.0];
+            entry.is_dirty = false;
+            let counter = entry.counter.clone();
+            entry.row.map(|row| Changed { slot, counter, row })
+        });
+        (
+            changes.collect(),
+            mem::replace(&mut self.next, Commit::new()),
+        )
     }
 
     fn has_work(&self) -> bool {
         !self.loads.is_empty() || !self.dirty.is_empty()
     }
 
-    fn unpin(&mut self, counter: &Counter) {
-        if let Some(entry) = self.counters.get_mut(counter) {
-            entry.pins -= 1;
+    /// Pins a counter, and says whether it is loaded.
+    fn pin(&mut self, counter: Counter) -> (Slot, bool) {
+        if let Some(&slot) = self.slots.get(&counter) {
+            let entry = &mut self.entries[slot.0];
+            entry.pins += 1;
+            return (slot, entry.row.is_some());
         }
-        if self.counters.len() > MAX_IDLE_COUNTERS {
-            let dirty = &self.dirty;
-            self.counters
-                .retain(|counter, entry| entry.pins > 0 || dirty.contains(counter));
+        let counter = Arc::new(counter);
+        let slot = Slot(self.entries.insert(Entry {
+            counter: counter.clone(),
+            row: None,
+            pins: 1,
+            is_dirty: false,
+        }));
+        self.slots.insert(counter, slot);
+        (slot, false)
+    }
+
+    fn unpin(&mut self, slot: Slot) {
+        self.entries[slot.0].pins -= 1;
+        if self.entries.len() > MAX_IDLE_COUNTERS {
+            let slots = &mut self.slots;
+            self.entries.retain(|_, entry| {
+                let stays = entry.pins > 0;
+                if !stays {
+                    slots.remove(&entry.counter);
+                }
+                stays
+            });
         }
     }
 }
@@ -186,7 +225,7 @@ pub(super) struct Shared {
 /// What the writer is to do next.
 pub(super) struct Work {
     pub(super) loads: Vec<Load>,
-    pub(super) changes: Vec<(Counter, Row)>,
+    pub(super) changes: Vec<Changed>,
     pub(super) commit: Arc<Commit>,
 }
 
@@ -195,8 +234,9 @@ impl Shared {
         Self {
             name,
             ledger: Mutex::new(Ledger {
-                counters: HashMap::new(),
-                dirty: HashSet::new(),
+                slots: HashMap::new(),
+                entries: Slab::new(),
+                dirty: Vec::new(),
                 loads: Vec::new(),
                 next: Commit::new(),
                 writer_waits: false,
@@ -292,12 +332,22 @@ impl Shared {
         })
     }
 
-    /// Puts changes that could not be written back, to be tried again.
-    pub(super) fn put_back(&self, changes: Vec<(Counter, Row)>) -> bool {
+    /// Has changes that were written no longer keep their counters.
+    pub(super) fn written(&self, changes: Vec<Changed>) {
         let mut ledger = self.lock();
-        ledger
-            .dirty
-            .extend(changes.into_iter().map(|(counter, _)| counter));
+        for change in changes {
+            ledger.unpin(change.slot);
+        }
+    }
+
+    /// Puts changes that could not be written back, to be tried again; returns whether the store is closed.
+    pub(super) fn put_back(&self, changes: Vec<Changed>) -> bool {
+        let mut ledger = self.lock();
+        for change in changes {
+            // It is the writer that puts back, so nobody is to be woken.
+            let _ = ledger.changed(change.slot);
+            ledger.unpin(change.slot);
+        }
         ledger.closed
     }
 }
@@ -305,7 +355,7 @@ impl Shared {
 /// Keeps a counter in memory as long as a request uses it.
 pub(super) struct Pin {
     shared: Arc<Shared>,
-    counter: Counter,
+    slot: Slot,
 }
 
 impl Pin {
@@ -313,23 +363,15 @@ impl Pin {
     pub(super) fn with<T>(
         shared: &Arc<Shared>,
         counter: Counter,
-        then: impl Fn(&mut Ledger, &Counter) -> T,
+        then: impl Fn(&mut Ledger, Slot) -> T,
     ) -> (Self, Result<T, Loading>) {
         let mut ledger = shared.lock();
-        let entry = ledger.counters.get_mut(&counter);
-        let found = if let Some(entry) = entry {
-            entry.pins += 1;
-            entry.row.is_some()
-        } else {
-            let entry = Entry { row: None, pins: 1 };
-            ledger.counters.insert(counter.clone(), entry);
-            false
-        };
-        let result = if found {
-            Ok(then(&mut ledger, &counter))
+        let (slot, is_loaded) = ledger.pin(counter);
+        let result = if is_loaded {
+            Ok(then(&mut ledger, slot))
         } else {
             let (reply, loaded) = oneshot::channel();
-            let counter = counter.clone();
+            let counter = ledger.entries[slot.0].counter.clone();
             ledger.loads.push(Load { counter, reply });
             if mem::take(&mut ledger.writer_waits) {
                 shared.work.notify_one();
@@ -337,15 +379,12 @@ impl Pin {
             Err(loaded)
         };
         drop(ledger);
-        let pin = Self {
-            shared: shared.clone(),
-            counter,
-        };
-        (pin, result)
+        let shared = shared.clone();
+        (Self { shared, slot }, result)
     }
 
-    pub(super) fn counter(&self) -> &Counter {
-        &self.counter
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -355,6 +394,6 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        self.shared.lock().unpin(&self.counter);
+        self.shared.lock().unpin(self.slot);
     }
 }

@@ -31,7 +31,7 @@ use policies::{
 pub(super) use self::members::SqliteMembers;
 use self::{
     database::Database,
-    ledger::{Commit, Ledger, Pin, Shared},
+    ledger::{Commit, Ledger, Pin, Shared, Slot},
 };
 
 /// Why a store's file could not be opened.
@@ -122,7 +122,7 @@ impl SqliteStore {
     async fn with_counter<T>(
         &self,
         counter: Counter,
-        then: impl Fn(&mut Ledger, &Counter) -> T,
+        then: impl Fn(&mut Ledger, Slot) -> T,
     ) -> Result<(T, Pin), Fault> {
         if !self.shared.is_healthy() {
             let failing = "the file fails, and is probed".to_owned();
@@ -138,7 +138,7 @@ impl SqliteStore {
                     Err(late) => Err(late),
                 };
                 loaded.map_err(fault(&self.shared))?;
-                then(&mut self.shared.lock(), pin.counter())
+                then(&mut self.shared.lock(), pin.slot())
             }
         };
         Ok((output, pin))
@@ -162,12 +162,12 @@ impl super::Store for SqliteStore {
 impl QuotaStore for SqliteStore {
     fn reserve(&self, counter: Counter, window: Window, limit: u64) -> Reserving<'_> {
         Box::pin(async move {
-            let reserve = |ledger: &mut Ledger, counter: &Counter| {
-                let row = ledger.row(counter, window);
+            let reserve = |ledger: &mut Ledger, slot: Slot| {
+                let row = ledger.row(slot, window);
                 let granted = row.used < limit;
                 row.used += u64::from(granted);
                 let row = *row;
-                (row, granted.then(|| ledger.changed(counter)))
+                (row, granted.then(|| ledger.changed(slot)))
             };
             let ((row, change), pin) = self.with_counter(counter, reserve).await?;
             let Some(change) = change else {
@@ -193,7 +193,7 @@ impl QuotaStore for SqliteStore {
         window: Window,
     ) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>> {
         Box::pin(async move {
-            let look = |ledger: &mut Ledger, counter: &Counter| *ledger.row(counter, window);
+            let look = |ledger: &mut Ledger, slot: Slot| *ledger.row(slot, window);
             let (row, _) = self.with_counter(counter, look).await?;
             Ok((row.used, row.window))
         })
@@ -207,9 +207,9 @@ impl QuotaStore for SqliteStore {
 impl SqliteStore {
     /// Sets a counter to nothing, and waits until that has reached the disk.
     async fn clear(&self, counter: Counter, window: Window) -> Result<(), Fault> {
-        let clear = |ledger: &mut Ledger, counter: &Counter| {
-            ledger.row(counter, window).used = 0;
-            ledger.changed(counter)
+        let clear = |ledger: &mut Ledger, slot: Slot| {
+            ledger.row(slot, window).used = 0;
+            ledger.changed(slot)
         };
         let (change, _pin) = self.with_counter(counter, clear).await?;
         let commit = self.shared.announce(change);
@@ -245,7 +245,7 @@ impl Hold for Unit {
     fn release(self: Box<Self>) -> Settling<'static> {
         Box::pin(async move {
             let shared = self.pin.shared();
-            let change = shared.lock().give_back(self.pin.counter(), self.window);
+            let change = shared.lock().give_back(self.pin.slot(), self.window);
             let Some(change) = change else { return Ok(()) };
             let commit = shared.announce(change);
             let committed = commit.wait(shared, self.timeout).await;

@@ -22,7 +22,7 @@ pub(super) fn run(shared: &Shared, path: &Path, database: Database) {
             let read = attempt(&mut database, path, |database| database.read(&load.counter));
             let reply = match read {
                 Ok(row) => {
-                    shared.lock().loaded(load.counter, row);
+                    shared.lock().loaded(&load.counter, row);
                     Ok(())
                 }
                 Err(error) => Err(failure.insert(error.to_string()).clone()),
@@ -34,7 +34,9 @@ pub(super) fn run(shared: &Shared, path: &Path, database: Database) {
         if !changes.is_empty() {
             let written = attempt(&mut database, path, |database| database.write(&changes));
             let result = written.map_err(|error| failure.insert(error.to_string()).clone());
-            if result.is_err() {
+            if result.is_ok() {
+                shared.written(changes);
+            } else {
                 closed = shared.put_back(changes);
             }
             commit.finish(result);
