@@ -1,7 +1,7 @@
 //! imgwire-gate issues Imgwire upload tokens to those whom a chain of policies lets upload.
 //!
 //! `docs/architecture.md` walks along one request. The arrows:
-//! `main -> commands -> startup -> routes -> issue -> {policies, imgwire}`, `routes -> identity -> policies`,
+//! `main -> commands -> startup -> listeners -> routes -> issue -> {policies, imgwire}`, `routes -> identity -> policies`,
 //! `stores -> policies`, `error -> policies`.
 
 pub use policies;
@@ -19,6 +19,7 @@ pub mod imgwire;
 pub mod in_flight;
 pub mod issue;
 pub mod keys;
+mod listeners;
 pub mod lookups;
 pub mod openapi;
 mod playground;

@@ -1,48 +1,27 @@
 //! Builds the gate from its settings and runs it; alone sees everything.
 
-use std::{io, net::SocketAddr, num::NonZeroUsize, rc::Rc, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use actix_cors::Cors;
-use actix_session::SessionMiddleware;
 use actix_web::{
-    App, HttpServer,
-    cookie::Key,
     dev::{Server, ServerHandle},
-    http::Method,
-    middleware::{Condition, from_fn},
     rt,
 };
 use policies::{Clock, Policy, SystemClock, settings::Context};
-use rustls::ClientConfig;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use tracing_actix_web::TracingLogger;
 
 use crate::{
     assembly::Foundation,
     http_client::tls_config,
-    identity::KeyRotation,
-    imgwire::Client,
     in_flight::InFlight,
+    listeners::{serve_management, serve_public},
     playground::Playground,
     reload::Reloader,
-    request_id::X_REQUEST_ID,
-    routes::{self, Gate, Worker, envelope, management::Management, session::rotate},
+    routes::{Gate, management::Management},
     session_store::Sessions,
-    settings::{
-        self, Environment, Faults, PolicyKinds, Settings,
-        server::{Bind, ServerSettings},
-    },
+    settings::{self, Environment, Faults, PolicyKinds, Settings, server::Bind},
     stores::{self, OpenError, OpenStore, StoreError},
-    telemetry::RootSpan,
 };
-
-/// How long an idle connection is kept: longer than proxies keep theirs, so that none of them sends a
-/// request into a connection that closes.
-const KEEP_ALIVE: Duration = Duration::from_secs(125);
-
-/// How long a client may take to send the head of its request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a gate that ends looks whether it may.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
@@ -332,85 +311,6 @@ async fn drain(in_flight: &InFlight, server: &ServerHandle, delay: Duration, gra
     tracing::info!("stopped");
 }
 
-fn serve_public(
-    settings: Settings,
-    sessions: Sessions,
-    gate: Arc<Gate>,
-    tls: Arc<ClientConfig>,
-    clock: &Arc<dyn Clock>,
-    playground: Option<Arc<Playground>>,
-) -> io::Result<(Server, Option<SocketAddr>)> {
-    let bind = settings.server.bind.clone();
-    let workers = settings.server.workers;
-    let clock = clock.clone();
-    let settings = Arc::new(settings);
-    let server = HttpServer::new(move || {
-        let worker = Worker {
-            gate: gate.clone(),
-            client: Rc::new(Client::new(
-                &settings.imgwire,
-                &settings.api_key,
-                &tls,
-                gate.upstream.clone(),
-                clock.clone(),
-            )),
-        };
-        let in_flight = gate.in_flight.clone();
-        let (has_session, session) = match &settings.session {
-            Some((session, keys)) => {
-                let sessions = sessions.clone();
-                let middleware = routes::session::middleware(session, sessions, &keys.current);
-                (true, middleware)
-            }
-            // Never asked: the condition below is false.
-            None => (
-                false,
-                SessionMiddleware::new(sessions.clone(), Key::generate()),
-            ),
-        };
-        let rotation = settings
-            .session
-            .as_ref()
-            .map(|(session, keys)| Rc::new(KeyRotation::new(&session.cookie.get_ref().name, keys)));
-        let rotates = rotation
-            .as_ref()
-            .is_some_and(|rotation| rotation.is_needed());
-        App::new()
-            .configure(|config| {
-                if let Some(playground) = &playground {
-                    playground.mount(config);
-                }
-                routes::mount(config, &worker);
-            })
-            .wrap(Condition::new(has_session, session))
-            .wrap(Condition::new(
-                rotates,
-                from_fn(move |request, next| rotate(rotation.clone(), request, next)),
-            ))
-            .wrap(Condition::new(
-                !settings.server.allowed_origins.is_empty(),
-                cors(&settings.server),
-            ))
-            .wrap(from_fn(move |request, next| {
-                envelope(in_flight.clone(), request, next)
-            }))
-            .wrap(Condition::new(
-                RootSpan::is_enabled(),
-                TracingLogger::<RootSpan>::new(),
-            ))
-    })
-    .workers(workers.map_or_else(default_workers, NonZeroUsize::get))
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(HEAD_TIMEOUT)
-    .disable_signals();
-    let server = match &bind {
-        Bind::Tcp(address) => server.bind(address)?,
-        Bind::Unix(path) => server.bind_uds(path)?,
-    };
-    let address = tcp_address(&bind, &server.addrs());
-    Ok((server.run(), address))
-}
-
 /// Where the settings say that sessions are kept.
 fn session_store(settings: &Settings, stores: &[OpenStore]) -> Sessions {
     let session = settings.session.as_ref();
@@ -422,63 +322,4 @@ fn session_store(settings: &Settings, stores: &[OpenStore]) -> Sessions {
             store.expect("a store that sessions name is a Redis, as the settings check"),
         )
     })
-}
-
-fn default_workers() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
-}
-
-fn serve_management(
-    bind: &Bind,
-    management: &Management,
-) -> io::Result<(Server, Option<SocketAddr>)> {
-    let management = management.clone();
-    let in_flight = management.gate.in_flight.clone();
-    let server = HttpServer::new(move || {
-        let in_flight = in_flight.clone();
-        App::new()
-            .configure(|config| routes::management::mount(config, &management))
-            .wrap(from_fn(move |request, next| {
-                envelope(in_flight.clone(), request, next)
-            }))
-            .wrap(Condition::new(
-                RootSpan::is_enabled(),
-                TracingLogger::<RootSpan>::new(),
-            ))
-    })
-    .workers(1)
-    .disable_signals();
-    let server = match bind {
-        Bind::Tcp(address) => server.bind(address)?,
-        Bind::Unix(path) => server.bind_uds(path)?,
-    };
-    let address = tcp_address(bind, &server.addrs());
-    Ok((server.run(), address))
-}
-
-/// Pages of the allowed origins may call, with credentials, and read why they were refused.
-fn cors(server: &ServerSettings) -> Cors {
-    let cors = Cors::default()
-        .allowed_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_any_header()
-        .expose_headers([
-            X_REQUEST_ID.as_str(),
-            "ratelimit",
-            "ratelimit-policy",
-            "retry-after",
-            "www-authenticate",
-        ])
-        .supports_credentials()
-        .max_age(3600);
-    server
-        .allowed_origins
-        .iter()
-        .fold(cors, |cors, origin| cors.allowed_origin(origin.as_str()))
-}
-
-fn tcp_address(bind: &Bind, addresses: &[SocketAddr]) -> Option<SocketAddr> {
-    match bind {
-        Bind::Tcp(_) => addresses.first().copied(),
-        Bind::Unix(_) => None,
-    }
 }
