@@ -19,9 +19,15 @@ use tokio::sync::{SetOnce, oneshot};
 /// How many counters stay in memory when nobody uses them.
 const MAX_IDLE_COUNTERS: usize = 65_536;
 
-/// How long the writer waits for more before it commits: a commit costs the same for one count as for many,
-/// and Imgwire takes longer than this anyway.
+/// How long the writer waits for more before it commits: a commit costs the same for one count as for many, and
+/// Imgwire takes longer than this anyway. Who has a token already and waits for fewer than [`COMPANY`] is spared it.
 const GATHERING: Duration = Duration::from_micros(500);
+
+/// How long it waits for still more as long as nobody waits for the commit, because Imgwire takes longer.
+const GATHERING_MORE: Duration = Duration::from_micros(1500);
+
+/// From how many changes on more are likely to come at once.
+const COMPANY: usize = 8;
 
 /// How long a disk that fails is left alone before it is probed.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -58,6 +64,7 @@ impl Commit {
             {
                 return wait.clone();
             }
+            shared.hasten(self);
             let (commit, shared) = (self.clone(), shared.clone());
             let wait = async move { shared.in_time(timeout, commit.0.wait()).await?.clone() };
             let wait = wait.boxed_local().shared();
@@ -107,8 +114,25 @@ pub(super) struct Ledger {
     dirty: Vec<Slot>,
     loads: Vec<Load>,
     next: Arc<Commit>,
-    writer_waits: bool,
+    /// How many changes the next commit has.
+    changes: usize,
+    /// Whether somebody waits for it.
+    is_awaited: bool,
+    writer: Writer,
     closed: bool,
+}
+
+/// What the writer is at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    /// It reads, writes, or is about to look whether it is to.
+    Works,
+    /// It waits for the first change.
+    Waits,
+    /// It waits for more of them.
+    Gathers,
+    /// It waits for still more, and for anybody who wants them written.
+    GathersMore,
 }
 
 /// A counter in memory.
@@ -134,6 +158,8 @@ impl Ledger {
 
     /// Notes that a counter is to be written; returns the commit that will do it.
     pub(super) fn changed(&mut self, slot: Slot) -> Change {
+        let wakes_writer = self.writer == Writer::Waits && self.begins_to_work();
+        self.changes += 1;
         let entry = &mut self.entries[slot.0];
         if !mem::replace(&mut entry.is_dirty, true) {
             entry.pins += 1;
@@ -141,7 +167,7 @@ impl Ledger {
         }
         Change {
             commit: self.next.clone(),
-            wakes_writer: mem::take(&mut self.writer_waits),
+            wakes_writer,
         }
     }
 
@@ -162,8 +188,13 @@ impl Ledger {
         }
     }
 
-    /// Takes what is to be written out of the ledger, and the commit that it makes.
-    fn take_changes(&mut self) -> (Vec<Changed>, Arc<Commit>) {
+    /// Takes what is to be written out of the ledger.
+    fn take_batch(&mut self) -> Option<Batch> {
+        self.changes = 0;
+        self.is_awaited = false;
+        if self.dirty.is_empty() {
+            return None;
+        }
         let dirty = mem::take(&mut self.dirty).into_iter();
         let changes = dirty.filter_map(|slot| {
             let entry = &mut self.entries[slot.0];
@@ -171,14 +202,15 @@ impl Ledger {
             let counter = entry.counter.clone();
             entry.row.map(|row| Changed { slot, counter, row })
         });
-        (
-            changes.collect(),
-            mem::replace(&mut self.next, Commit::new()),
-        )
+        Some(Batch {
+            changes: changes.collect(),
+            commit: mem::replace(&mut self.next, Commit::new()),
+        })
     }
 
-    fn has_work(&self) -> bool {
-        !self.loads.is_empty() || !self.dirty.is_empty()
+    /// Notes that the writer is woken. Returns whether it has to be: while it works it will look again anyway.
+    fn begins_to_work(&mut self) -> bool {
+        mem::replace(&mut self.writer, Writer::Works) != Writer::Works
     }
 
     /// Pins a counter, and says whether it is loaded.
@@ -225,6 +257,11 @@ pub(super) struct Shared {
 /// What the writer is to do next.
 pub(super) struct Work {
     pub(super) loads: Vec<Load>,
+    pub(super) batch: Option<Batch>,
+}
+
+/// What is written at once.
+pub(super) struct Batch {
     pub(super) changes: Vec<Changed>,
     pub(super) commit: Arc<Commit>,
 }
@@ -239,7 +276,9 @@ impl Shared {
                 dirty: Vec::new(),
                 loads: Vec::new(),
                 next: Commit::new(),
-                writer_waits: false,
+                changes: 0,
+                is_awaited: false,
+                writer: Writer::Works,
                 closed: false,
             }),
             work: Condvar::new(),
@@ -276,7 +315,20 @@ impl Shared {
         })
     }
 
-    /// Wakes the writer for a change if it waits; if it writes, it will look again anyway.
+    /// Has `commit` made soon, if it is still to come.
+    fn hasten(&self, commit: &Arc<Commit>) {
+        let mut ledger = self.lock();
+        if !Arc::ptr_eq(&ledger.next, commit) {
+            return;
+        }
+        ledger.is_awaited = true;
+        let gathers_on = ledger.writer == Writer::Gathers && ledger.changes >= COMPANY;
+        if !gathers_on && ledger.begins_to_work() {
+            self.work.notify_one();
+        }
+    }
+
+    /// Wakes the writer for a change if it waits for one.
     pub(super) fn announce(&self, change: Change) -> Arc<Commit> {
         if change.wakes_writer {
             self.work.notify_one();
@@ -290,45 +342,50 @@ impl Shared {
         self.work.notify_one();
     }
 
-    /// Waits for work, gives it [`GATHERING`] to become more, and takes it; `None` when there is none left
-    /// and the store is closed. A disk that fails is left alone for [`PAUSE`]; then there may be no work but
-    /// to probe it.
+    /// Waits for work, and takes it; `None` when there is none left and the store is closed. What is read is read
+    /// at once; what is written is given some time to become more. A disk that fails is left alone for [`PAUSE`];
+    /// then there may be no work but to probe it.
     pub(super) fn next_work(&self) -> Option<Work> {
-        let is_closed = self.wait_for_work();
-        if !is_closed {
-            std::thread::sleep(GATHERING);
-        }
-        self.take_work()
-    }
-
-    /// Returns whether the store is closed.
-    fn wait_for_work(&self) -> bool {
         let mut ledger = self.lock();
+        let mut is_due = false;
         if !self.is_healthy() {
             let wait = |ledger: &mut Ledger| !ledger.closed;
             let waited = self.work.wait_timeout_while(ledger, PAUSE, wait);
-            return waited.unwrap_or_else(PoisonError::into_inner).0.closed;
+            ledger = waited.unwrap_or_else(PoisonError::into_inner).0;
+            is_due = true;
         }
-        while self.is_healthy() && !ledger.has_work() && !ledger.closed {
-            ledger.writer_waits = true;
-            let waited = self.work.wait(ledger);
-            ledger = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut has_gathered = false;
+        while !is_due && ledger.loads.is_empty() {
+            let is_wanted = ledger.is_awaited && (has_gathered || ledger.changes < COMPANY);
+            is_due = is_wanted || ledger.closed || !self.is_healthy();
+            if is_due {
+                break;
+            }
+            ledger = if ledger.dirty.is_empty() {
+                ledger.writer = Writer::Waits;
+                let waited = self.work.wait(ledger);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            } else {
+                let (writer, time) = if has_gathered {
+                    (Writer::GathersMore, GATHERING_MORE)
+                } else {
+                    (Writer::Gathers, GATHERING)
+                };
+                ledger.writer = writer;
+                let waited = self.work.wait_timeout(ledger, time);
+                let (ledger, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                is_due = has_gathered && timeout.timed_out();
+                has_gathered |= timeout.timed_out();
+                ledger
+            };
         }
-        ledger.writer_waits = false;
-        ledger.closed
-    }
-
-    fn take_work(&self) -> Option<Work> {
-        let mut ledger = self.lock();
-        if ledger.closed && !ledger.has_work() {
+        ledger.writer = Writer::Works;
+        if ledger.closed && ledger.loads.is_empty() && ledger.dirty.is_empty() {
             return None;
         }
-        let loads = mem::take(&mut ledger.loads);
-        let (changes, commit) = ledger.take_changes();
         Some(Work {
-            loads,
-            changes,
-            commit,
+            loads: mem::take(&mut ledger.loads),
+            batch: is_due.then(|| ledger.take_batch()).flatten(),
         })
     }
 
@@ -373,7 +430,7 @@ impl Pin {
             let (reply, loaded) = oneshot::channel();
             let counter = ledger.entries[slot.0].counter.clone();
             ledger.loads.push(Load { counter, reply });
-            if mem::take(&mut ledger.writer_waits) {
+            if ledger.begins_to_work() {
                 shared.work.notify_one();
             }
             Err(loaded)
@@ -395,5 +452,80 @@ impl Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         self.shared.lock().unpin(self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policies::PolicyName;
+
+    use super::*;
+
+    const WINDOW: Window = Window {
+        start: jiff::Timestamp::UNIX_EPOCH,
+        end: jiff::Timestamp::MAX,
+    };
+
+    fn shared() -> Arc<Shared> {
+        Arc::new(Shared::new(StoreName::parse("main").expect("it is a name")))
+    }
+
+    fn counter() -> Counter {
+        Counter {
+            policy: PolicyName::parse("daily").expect("it is a name"),
+            key: "somebody".to_owned(),
+        }
+    }
+
+    /// Counts one unit under a counter that is in memory.
+    fn count(shared: &Arc<Shared>) -> Arc<Commit> {
+        let (_pin, change) = Pin::with(shared, counter(), |ledger, slot| {
+            ledger.row(slot, WINDOW).used += 1;
+            ledger.changed(slot)
+        });
+        shared.announce(change.ok().expect("it is in memory"))
+    }
+
+    fn work(shared: &Shared) -> (usize, Option<u64>) {
+        let work = shared.next_work().expect("there is work");
+        let used = work.batch.map(|batch| batch.changes[0].row.used);
+        (work.loads.len(), used)
+    }
+
+    #[test]
+    fn what_is_read_is_read_at_once_and_what_is_counted_is_written_when_it_is_wanted() {
+        let shared = shared();
+        let (pin, loading) = Pin::with(&shared, counter(), |_, _| ());
+        assert!(loading.is_err(), "it is not in memory");
+        assert_eq!(work(&shared), (1, None));
+        shared.lock().row(pin.slot(), WINDOW);
+        let commit = count(&shared);
+        assert!(Arc::ptr_eq(&commit, &count(&shared)));
+        // Somebody else's counter is read before.
+        let other = Counter {
+            key: "else".to_owned(),
+            ..counter()
+        };
+        let _other = Pin::with(&shared, other, |_, _| ());
+        assert_eq!(work(&shared), (1, None));
+        let _waiting = commit.wait(&shared, PAUSE);
+        assert_eq!(work(&shared), (0, Some(2)));
+        assert!(!Arc::ptr_eq(&commit, &count(&shared)));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_written_too_and_a_store_that_closes_writes_all() {
+        let shared = shared();
+        let (pin, _) = Pin::with(&shared, counter(), |_, _| ());
+        assert_eq!(work(&shared), (1, None));
+        shared.lock().row(pin.slot(), WINDOW);
+        for _ in 0..2 * COMPANY {
+            count(&shared);
+        }
+        assert_eq!(work(&shared), (0, Some(16)));
+        count(&shared);
+        shared.close();
+        assert_eq!(work(&shared), (0, Some(17)));
+        assert!(shared.next_work().is_none());
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     database::Database,
-    ledger::{Shared, Work},
+    ledger::{Batch, Shared, Work},
 };
 
 /// Works until the store is closed and everything is written. A file that fails is opened anew before the
@@ -12,11 +12,7 @@ use super::{
 pub(super) fn run(shared: &Shared, path: &Path, database: Database) {
     let mut database = Some(database);
     while let Some(work) = shared.next_work() {
-        let Work {
-            loads,
-            changes,
-            commit,
-        } = work;
+        let Work { loads, batch } = work;
         let mut failure = None;
         for load in loads {
             let read = attempt(&mut database, path, |database| database.read(&load.counter));
@@ -31,7 +27,7 @@ pub(super) fn run(shared: &Shared, path: &Path, database: Database) {
             let _ = load.reply.send(reply);
         }
         let mut closed = false;
-        if !changes.is_empty() {
+        if let Some(Batch { changes, commit }) = batch {
             let written = attempt(&mut database, path, |database| database.write(&changes));
             let result = written.map_err(|error| failure.insert(error.to_string()).clone());
             if result.is_ok() {
