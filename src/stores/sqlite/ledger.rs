@@ -23,8 +23,10 @@ const MAX_IDLE_COUNTERS: usize = 65_536;
 /// Imgwire takes longer than this anyway. Who has a token already and waits for fewer than [`COMPANY`] is spared it.
 const GATHERING: Duration = Duration::from_micros(500);
 
-/// How long it waits for still more as long as nobody waits for the commit, because Imgwire takes longer.
+/// How long it waits for still more if Imgwire takes longer than a commit: if nobody waits for this one, or has waited
+/// for any of the last [`UNAWAITED`].
 const GATHERING_MORE: Duration = Duration::from_micros(1500);
+const UNAWAITED: u32 = 16;
 
 /// From how many changes on more are likely to come at once.
 const COMPANY: usize = 8;
@@ -64,7 +66,9 @@ impl Commit {
             {
                 return wait.clone();
             }
-            shared.hasten(self);
+            if !self.0.initialized() {
+                shared.hasten(self);
+            }
             let (commit, shared) = (self.clone(), shared.clone());
             let wait = async move { shared.in_time(timeout, commit.0.wait()).await?.clone() };
             let wait = wait.boxed_local().shared();
@@ -118,6 +122,8 @@ pub(super) struct Ledger {
     changes: usize,
     /// Whether somebody waits for it.
     is_awaited: bool,
+    /// How many commits nobody has waited for, since one that somebody did.
+    unawaited: u32,
     writer: Writer,
     closed: bool,
 }
@@ -192,6 +198,7 @@ impl Ledger {
     fn take_batch(&mut self) -> Option<Batch> {
         self.changes = 0;
         self.is_awaited = false;
+        self.unawaited = self.unawaited.saturating_add(1);
         if self.dirty.is_empty() {
             return None;
         }
@@ -278,6 +285,7 @@ impl Shared {
                 next: Commit::new(),
                 changes: 0,
                 is_awaited: false,
+                unawaited: 0,
                 writer: Writer::Works,
                 closed: false,
             }),
@@ -315,9 +323,10 @@ impl Shared {
         })
     }
 
-    /// Has `commit` made soon, if it is still to come.
+    /// Has `commit`, which somebody waits for, made soon, if it is still to come.
     fn hasten(&self, commit: &Arc<Commit>) {
         let mut ledger = self.lock();
+        ledger.unawaited = 0;
         if !Arc::ptr_eq(&ledger.next, commit) {
             return;
         }
@@ -374,7 +383,8 @@ impl Shared {
                 ledger.writer = writer;
                 let waited = self.work.wait_timeout(ledger, time);
                 let (ledger, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-                is_due = has_gathered && timeout.timed_out();
+                let gathers_more = !has_gathered && ledger.unawaited >= UNAWAITED;
+                is_due = timeout.timed_out() && !gathers_more;
                 has_gathered |= timeout.timed_out();
                 ledger
             };
