@@ -493,7 +493,7 @@ mod tests {
             ledger.row(slot, WINDOW).used += 1;
             ledger.changed(slot)
         });
-        shared.announce(change.ok().expect("it is in memory"))
+        shared.announce(change.expect("it is in memory"))
     }
 
     fn work(shared: &Shared) -> (usize, Option<u64>) {
