@@ -2,15 +2,12 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::{Management, admitted};
+use super::{Management, read};
 use crate::{
     error::ApiError,
     explain::{DescribedRequest, Explanation},
     openapi::ManagementRefusals,
-    routes::{
-        body::{Object, is_json},
-        refuse,
-    },
+    routes::refuse,
 };
 
 /// Says what each policy decides on a described request, and consumes nothing.
@@ -29,15 +26,9 @@ pub(crate) async fn explain(
     body: web::Bytes,
     management: web::Data<Management>,
 ) -> HttpResponse {
-    if let Err(error) = admitted(&request, &management) {
-        return refuse(&request, &error);
-    }
-    // Only a page that may send JSON here may ask: others meet a preflight, which nobody answers.
-    if !is_json(request.headers()) {
-        return refuse(&request, &ApiError::UnsupportedMediaType);
-    }
-    let Ok(Object(described)) = serde_json::from_slice(&body) else {
-        return refuse(&request, &ApiError::BadRequest);
+    let described: DescribedRequest = match read(&request, &body, &management) {
+        Ok(described) => described,
+        Err(error) => return refuse(&request, &error),
     };
     match crate::explain::explain(&management.gate, described).await {
         Ok(explanation) => HttpResponse::Ok().json(explanation),

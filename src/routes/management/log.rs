@@ -4,16 +4,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Management, admitted};
+use super::{Management, admitted, read};
 use crate::{
-    error::ApiError,
-    openapi::ManagementRefusals,
-    request_id::RequestId,
-    routes::{
-        body::{Object, is_json},
-        refuse,
-    },
-    telemetry,
+    error::ApiError, openapi::ManagementRefusals, request_id::RequestId, routes::refuse, telemetry,
 };
 
 /// Which lines are written, by level and target.
@@ -58,14 +51,9 @@ pub(crate) async fn set(
     body: web::Bytes,
     management: web::Data<Management>,
 ) -> HttpResponse {
-    if let Err(error) = admitted(&request, &management) {
-        return refuse(&request, &error);
-    }
-    if !is_json(request.headers()) {
-        return refuse(&request, &ApiError::UnsupportedMediaType);
-    }
-    let Ok(Object(LogFilter { filter })) = serde_json::from_slice(&body) else {
-        return refuse(&request, &ApiError::BadRequest);
+    let LogFilter { filter } = match read(&request, &body, &management) {
+        Ok(wanted) => wanted,
+        Err(error) => return refuse(&request, &error),
     };
     let id = RequestId::of(&request);
     match telemetry::set_log_filter(&filter) {

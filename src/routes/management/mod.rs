@@ -16,8 +16,12 @@ use actix_web::{
 use aws_lc_rs::{constant_time, digest};
 use policies::Denial;
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::de::DeserializeOwned;
 
-use super::Gate;
+use super::{
+    Gate,
+    body::{Object, is_json},
+};
 use crate::error::ApiError;
 
 /// What the management listener knows.
@@ -75,6 +79,21 @@ fn admit(
 fn admitted(request: &HttpRequest, management: &Management) -> Result<(), ApiError> {
     let token = management.token.as_ref();
     admit(request.peer_addr(), request.headers(), token)
+}
+
+/// Reads the JSON object that one who may ask has sent.
+fn read<T: DeserializeOwned>(
+    request: &HttpRequest,
+    body: &[u8],
+    management: &Management,
+) -> Result<T, ApiError> {
+    admitted(request, management)?;
+    // Only a page that may send JSON here may ask: others meet a preflight, which nobody answers.
+    if !is_json(request.headers()) {
+        return Err(ApiError::UnsupportedMediaType);
+    }
+    let Object(sent) = serde_json::from_slice(body).map_err(|_| ApiError::BadRequest)?;
+    Ok(sent)
 }
 
 /// Compares in a time that tells nothing.

@@ -198,10 +198,10 @@ impl Ledger {
     fn take_batch(&mut self) -> Option<Batch> {
         self.changes = 0;
         self.is_awaited = false;
-        self.unawaited = self.unawaited.saturating_add(1);
         if self.dirty.is_empty() {
             return None;
         }
+        self.unawaited = self.unawaited.saturating_add(1);
         let dirty = mem::take(&mut self.dirty).into_iter();
         let changes = dirty.filter_map(|slot| {
             let entry = &mut self.entries[slot.0];
@@ -518,7 +518,9 @@ mod tests {
         };
         let _other = Pin::with(&shared, other, |_, _| ());
         assert_eq!(work(&shared), (1, None));
+        assert!(!shared.lock().is_awaited);
         let _waiting = commit.wait(&shared, PAUSE);
+        assert!(shared.lock().is_awaited);
         assert_eq!(work(&shared), (0, Some(2)));
         assert!(!Arc::ptr_eq(&commit, &count(&shared)));
     }
@@ -533,7 +535,11 @@ mod tests {
             count(&shared);
         }
         assert_eq!(work(&shared), (0, Some(16)));
-        count(&shared);
+        let commit = count(&shared);
+        // It counts how often nobody waits, and begins anew when somebody does who must.
+        assert_eq!(shared.lock().unawaited, 1);
+        let _waiting = commit.wait(&shared, PAUSE);
+        assert_eq!(shared.lock().unawaited, 0);
         shared.close();
         assert_eq!(work(&shared), (0, Some(17)));
         assert!(shared.next_work().is_none());
