@@ -1,6 +1,6 @@
 //! What is held while Imgwire is asked, and how it is settled.
 
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{self, LocalBoxFuture};
 
 use crate::{
     Fault, PolicyName,
@@ -56,26 +56,20 @@ impl Permit {
     ///
     /// The first policy that could not; everything has been released then, and the token must not leave.
     pub async fn issued(self) -> Result<Vec<Overlooked>, (PolicyName, Fault)> {
-        let mut overlooked = Vec::new();
         let mut held = self.held;
-        for index in 0..held.len() {
-            let Held {
-                policy,
-                lenient,
-                hold,
-            } = &mut held[index];
-            match hold.commit().await {
-                Ok(()) => {}
-                Err(fault) if *lenient => overlooked.push(Overlooked {
-                    policy: policy.clone(),
-                    reason: Reason::Fault(fault),
-                }),
-                Err(fault) => {
-                    let policy = policy.clone();
-                    Self { held }.not_issued().await;
-                    return Err((policy, fault));
-                }
+        // All at once: what one store makes durable for several of them is made durable once.
+        let committing = held.iter_mut().map(|held| held.hold.commit());
+        let committed = future::join_all(committing).await;
+        let mut overlooked = Vec::new();
+        for (index, result) in committed.into_iter().enumerate() {
+            let Err(fault) = result else { continue };
+            let policy = held[index].policy.clone();
+            if !held[index].lenient {
+                Self { held }.not_issued().await;
+                return Err((policy, fault));
             }
+            let reason = Reason::Fault(fault);
+            overlooked.push(Overlooked { policy, reason });
         }
         Ok(overlooked)
     }

@@ -191,7 +191,8 @@ fn open_one(
     } else {
         let quotas: Arc<dyn Store> = match (&store.url, &redis) {
             (StoreUrl::Sqlite(path), _) => {
-                Arc::new(SqliteStore::open(name.clone(), path, timeout)?)
+                let clock = surroundings.clock.clone();
+                Arc::new(SqliteStore::open(name.clone(), path, timeout, clock)?)
             }
             (StoreUrl::Postgres(config), _) => Arc::new(PostgresStore::new(
                 name.clone(),

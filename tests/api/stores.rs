@@ -82,7 +82,8 @@ fn sqlite() -> Open {
     let folder = tempfile::tempdir().unwrap();
     Rc::new(move || {
         let path = folder.path().join("gate.db");
-        Arc::new(SqliteStore::open(main_store(), &path, Duration::from_secs(5)).unwrap())
+        let timeout = Duration::from_secs(5);
+        Arc::new(SqliteStore::open(main_store(), &path, timeout, system_clock()).unwrap())
     })
 }
 

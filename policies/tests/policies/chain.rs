@@ -113,12 +113,12 @@ fn expected(scripts: &[(Script, bool, bool)], issued: bool) -> (&'static str, Ve
         release(&held, &mut log);
         return ("not issued", log);
     }
-    for (index, script, lenient) in held.clone() {
-        log.push(format!("commit {index}"));
-        if script == Script::HoldAndFail && !lenient {
-            release(&held, &mut log);
-            return ("faulted", log);
-        }
+    log.extend(held.iter().map(|(index, ..)| format!("commit {index}")));
+    let fails =
+        |(_, script, lenient): &(usize, Script, bool)| *script == Script::HoldAndFail && !lenient;
+    if held.iter().any(fails) {
+        release(&held, &mut log);
+        return ("faulted", log);
     }
     ("issued", log)
 }

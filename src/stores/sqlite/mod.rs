@@ -6,13 +6,17 @@
 //! the commit that counts it has reached the disk.
 //!
 //! - [`ledger`]: the counters in memory, and what is to be written.
+//! - [`commit`]: the commits to come, and the wait for them.
+//! - [`shared`]: the ledger's lock, and how the requests and the writer wake each other.
 //! - [`writer`]: the thread that writes.
 //! - [`database`]: the SQL.
 //! - [`members`]: memberships, looked up in any file.
 
+mod commit;
 mod database;
 mod ledger;
 mod members;
+mod shared;
 mod writer;
 
 use std::{
@@ -25,13 +29,15 @@ use std::{
 
 use futures_util::{TryFutureExt as _, future::LocalBoxFuture};
 use policies::{
-    Counter, Fault, Hold, QuotaStore, Reservation, Reserving, Settling, StoreName, Window,
+    Clock, Counter, Fault, Hold, QuotaStore, Reservation, Reserving, Settling, StoreName, Window,
 };
 
 pub(super) use self::members::SqliteMembers;
 use self::{
+    commit::Commit,
     database::Database,
-    ledger::{Commit, Ledger, Pin, Shared, Slot},
+    ledger::{Ledger, Slot},
+    shared::{Pin, Shared},
 };
 
 /// Why a store's file could not be opened.
@@ -69,12 +75,17 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens the file at `path`, which is made if it is not there. `timeout` bounds how long a request waits
-    /// for the disk.
+    /// for the disk; `clock` tells how long counts have been gathered for a commit.
     ///
     /// # Errors
     ///
     /// What keeps it from being opened.
-    pub fn open(name: StoreName, path: &Path, timeout: Duration) -> Result<Self, OpenError> {
+    pub fn open(
+        name: StoreName,
+        path: &Path,
+        timeout: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
         let io = |path: &Path, source| OpenError::Io {
             path: path.display().to_string(),
             source,
@@ -102,7 +113,7 @@ impl SqliteStore {
             path: path.display().to_string(),
             source,
         })?;
-        let shared = Arc::new(Shared::new(name));
+        let shared = Arc::new(Shared::new(name, clock));
         let writer = std::thread::Builder::new()
             .name("quota-writer".to_owned())
             .spawn({

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::{
     database::Database,
-    ledger::{Batch, Shared, Work},
+    ledger::Batch,
+    shared::{Shared, Work},
 };
 
 /// Works until the store is closed and everything is written. A file that fails is opened anew before the

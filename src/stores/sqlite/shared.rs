@@ -1,0 +1,346 @@
+//! What the requests and the writer share, and how they wake each other.
+
+use std::{
+    mem,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use policies::{Clock, Counter, StoreName};
+
+use super::{
+    commit::Commit,
+    ledger::{Batch, Change, Changed, Ledger, Load, Loading, Slot, Writer},
+};
+
+/// How long the writer waits for more before it commits: a commit costs the same for one count as for many, and
+/// Imgwire takes longer than this anyway. It does not wait that long if the commit [is due](Commit::is_due) before.
+const GATHERING: Duration = Duration::from_millis(2);
+
+/// How long a disk that fails is left alone before it is probed.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What the requests and the writer share.
+pub(super) struct Shared {
+    pub(super) name: StoreName,
+    clock: Arc<dyn Clock>,
+    ledger: Mutex<Ledger>,
+    work: Condvar,
+    healthy: AtomicBool,
+}
+
+/// What the writer is to do next.
+pub(super) struct Work {
+    pub(super) loads: Vec<Load>,
+    pub(super) batch: Option<Batch>,
+}
+
+impl Shared {
+    pub(super) fn new(name: StoreName, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            name,
+            clock,
+            ledger: Mutex::new(Ledger::new()),
+            work: Condvar::new(),
+            healthy: AtomicBool::new(true),
+        }
+    }
+
+    /// The ledger; every change to it leaves it whole, so a panic elsewhere does no harm.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_healthy(&self, healthy: bool) {
+        self.healthy.store(healthy, Ordering::Relaxed);
+    }
+
+    /// Gives the disk no more than `timeout`. One that takes longer is not waited for again until the writer
+    /// has found that it works.
+    pub(super) async fn in_time<T>(
+        &self,
+        timeout: Duration,
+        operation: impl Future<Output = T>,
+    ) -> Result<T, String> {
+        let result = tokio::time::timeout(timeout, operation).await;
+        result.map_err(|_| {
+            self.set_healthy(false);
+            let _ledger = self.lock();
+            self.work.notify_one();
+            "the disk did not answer in time".to_owned()
+        })
+    }
+
+    /// Has the writer look whether `commit` is due, if it gathers for it.
+    pub(super) fn hasten(&self, commit: &Arc<Commit>) {
+        let mut ledger = self.lock();
+        if Arc::ptr_eq(&ledger.next, commit) && ledger.begins_to_work() {
+            self.work.notify_one();
+        }
+    }
+
+    /// Wakes the writer for a change if it waits for one.
+    pub(super) fn announce(&self, change: Change) -> Arc<Commit> {
+        if change.wakes_writer {
+            self.work.notify_one();
+        }
+        change.commit
+    }
+
+    /// Tells the writer to finish.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.work.notify_one();
+    }
+
+    /// Waits for work, and takes it; `None` when there is none left and the store is closed. What is read is read
+    /// at once; what is written is given some time to become more. A disk that fails is left alone for [`PAUSE`];
+    /// then there may be no work but to probe it.
+    pub(super) fn next_work(&self) -> Option<Work> {
+        let mut ledger = self.lock();
+        let mut is_due = false;
+        if !self.is_healthy() {
+            let wait = |ledger: &mut Ledger| !ledger.closed;
+            let waited = self.work.wait_timeout_while(ledger, PAUSE, wait);
+            ledger = waited.unwrap_or_else(PoisonError::into_inner).0;
+            is_due = true;
+        }
+        loop {
+            let left = ledger.is_dirty().then(|| {
+                let now = self.clock.elapsed();
+                let since = *ledger.gathers_since.get_or_insert(now);
+                GATHERING.saturating_sub(now.saturating_sub(since))
+            });
+            is_due |= ledger.closed || !self.is_healthy();
+            is_due |= left.is_some_and(|left| left.is_zero()) || ledger.next.is_due();
+            if is_due || !ledger.loads.is_empty() {
+                break;
+            }
+            ledger = if let Some(left) = left {
+                ledger.writer = Writer::Gathers;
+                let waited = self.work.wait_timeout(ledger, left);
+                let (ledger, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                is_due = waited.timed_out();
+                ledger
+            } else {
+                ledger.writer = Writer::Waits;
+                let waited = self.work.wait(ledger);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            };
+        }
+        ledger.writer = Writer::Works;
+        if ledger.closed && ledger.loads.is_empty() && !ledger.is_dirty() {
+            return None;
+        }
+        Some(Work {
+            loads: mem::take(&mut ledger.loads),
+            batch: is_due.then(|| ledger.take_batch()).flatten(),
+        })
+    }
+
+    /// Has changes that were written no longer keep their counters.
+    pub(super) fn written(&self, changes: Vec<Changed>) {
+        let mut ledger = self.lock();
+        for change in changes {
+            ledger.unpin(change.slot);
+        }
+    }
+
+    /// Puts changes that could not be written back, to be tried again; returns whether the store is closed.
+    pub(super) fn put_back(&self, changes: Vec<Changed>) -> bool {
+        let mut ledger = self.lock();
+        for change in changes {
+            // It is the writer that puts back, so nobody is to be woken.
+            let _ = ledger.changed(change.slot);
+            ledger.unpin(change.slot);
+        }
+        ledger.closed
+    }
+}
+
+/// Keeps a counter in memory as long as a request uses it.
+pub(super) struct Pin {
+    shared: Arc<Shared>,
+    slot: Slot,
+}
+
+impl Pin {
+    /// Pins a counter and hands it to `then`, if it is in memory; or else says what to wait for.
+    pub(super) fn with<T>(
+        shared: &Arc<Shared>,
+        counter: Counter,
+        then: impl Fn(&mut Ledger, Slot) -> T,
+    ) -> (Self, Result<T, Loading>) {
+        let mut ledger = shared.lock();
+        let (slot, is_loaded) = ledger.pin(counter);
+        let result = if is_loaded {
+            Ok(then(&mut ledger, slot))
+        } else {
+            let loading = ledger.load(slot);
+            if ledger.begins_to_work() {
+                shared.work.notify_one();
+            }
+            Err(loading)
+        };
+        drop(ledger);
+        let shared = shared.clone();
+        (Self { shared, slot }, result)
+    }
+
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.shared.lock().unpin(self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use jiff::Timestamp;
+    use policies::{PolicyName, Window};
+
+    use super::*;
+
+    const WINDOW: Window = Window {
+        start: Timestamp::UNIX_EPOCH,
+        end: Timestamp::MAX,
+    };
+
+    /// A clock that stands still until it is told to go on.
+    #[derive(Default)]
+    struct StandingClock {
+        elapsed_ms: AtomicU64,
+    }
+
+    impl StandingClock {
+        fn advance(&self, by: Duration) {
+            let by = u64::try_from(by.as_millis()).expect("it is short");
+            self.elapsed_ms.fetch_add(by, Ordering::Relaxed);
+        }
+    }
+
+    impl Clock for StandingClock {
+        fn now(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::from_millis(self.elapsed_ms.load(Ordering::Relaxed))
+        }
+    }
+
+    /// A ledger with one counter in memory, which stays as long as the pin.
+    fn shared() -> (Arc<Shared>, Pin, Arc<StandingClock>) {
+        let clock = Arc::<StandingClock>::default();
+        let name = StoreName::parse("main").expect("it is a name");
+        let shared = Arc::new(Shared::new(name, clock.clone()));
+        let pin = want(&shared, "somebody");
+        assert_eq!(work(&shared), (1, None));
+        shared.lock().row(pin.slot(), WINDOW);
+        (shared, pin, clock)
+    }
+
+    fn counter(key: &str) -> Counter {
+        Counter {
+            policy: PolicyName::parse("daily").expect("it is a name"),
+            key: key.to_owned(),
+        }
+    }
+
+    /// Wants a counter that is not in memory.
+    fn want(shared: &Arc<Shared>, key: &str) -> Pin {
+        let (pin, loading) = Pin::with(shared, counter(key), |_, _| ());
+        assert!(loading.is_err(), "it is not in memory");
+        pin
+    }
+
+    /// Counts one unit under the counter that is in memory.
+    fn count(shared: &Arc<Shared>) -> Arc<Commit> {
+        let (_pin, change) = Pin::with(shared, counter("somebody"), |ledger, slot| {
+            ledger.row(slot, WINDOW).used += 1;
+            ledger.changed(slot)
+        });
+        shared.announce(change.expect("it is in memory"))
+    }
+
+    /// What the writer does next: how many counters it reads, and what it writes of the one that is in memory.
+    fn work(shared: &Shared) -> (usize, Option<u64>) {
+        let work = shared.next_work().expect("there is work");
+        let used = work.batch.map(|batch| batch.changes[0].row.used);
+        (work.loads.len(), used)
+    }
+
+    #[test]
+    fn what_is_counted_is_written_as_soon_as_half_of_it_is_waited_for() {
+        let (shared, _pin, _clock) = shared();
+        let commit = count(&shared);
+        for _ in 0..3 {
+            assert!(Arc::ptr_eq(&commit, &count(&shared)));
+        }
+        shared.lock().writer = Writer::Gathers;
+        let _first = commit.wait(&shared, PAUSE);
+        assert!(!commit.is_due());
+        assert!(shared.lock().writer == Writer::Gathers, "it is not woken");
+        let _second = commit.wait(&shared, PAUSE);
+        assert!(commit.is_due());
+        assert!(shared.lock().writer == Writer::Works, "it is woken");
+        assert_eq!(work(&shared), (0, Some(4)));
+        // What is counted from now on is in the next one, whose turn it is not.
+        let next = count(&shared);
+        assert!(!Arc::ptr_eq(&commit, &next));
+        assert!(!next.is_due());
+    }
+
+    #[test]
+    fn who_asks_alone_has_it_written_at_once() {
+        let (shared, _pin, _clock) = shared();
+        let commit = count(&shared);
+        let _waiting = commit.wait(&shared, PAUSE);
+        assert!(commit.is_due());
+        assert_eq!(work(&shared), (0, Some(1)));
+    }
+
+    #[test]
+    fn what_is_read_is_read_at_once_and_puts_no_commit_off() {
+        let (shared, _pin, clock) = shared();
+        count(&shared);
+        let _first = want(&shared, "else");
+        assert_eq!(work(&shared), (1, None));
+        clock.advance(GATHERING / 2);
+        let _second = want(&shared, "still else");
+        assert_eq!(work(&shared), (1, None));
+        clock.advance(GATHERING / 2);
+        let _third = want(&shared, "again else");
+        assert_eq!(work(&shared), (1, Some(1)));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_written_too_and_a_store_that_closes_writes_all() {
+        let (shared, _pin, _clock) = shared();
+        for _ in 0..16 {
+            count(&shared);
+        }
+        assert_eq!(work(&shared), (0, Some(16)));
+        count(&shared);
+        shared.close();
+        assert_eq!(work(&shared), (0, Some(17)));
+        assert!(shared.next_work().is_none());
+    }
+}
