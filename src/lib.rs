@@ -29,6 +29,7 @@ pub mod routes;
 pub mod rules;
 mod session_store;
 pub mod settings;
+mod shield;
 pub mod startup;
 pub mod stores;
 pub mod telemetry;

@@ -13,7 +13,7 @@ use policies::Clock;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ImgwireError, UploadToken, connector::noting_connection};
+use super::{ImgwireError, UploadToken, aside::without_tasks, connector::noting_connection};
 
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -32,7 +32,7 @@ pub(super) async fn run(
     clock: &dyn Clock,
 ) -> Attempt {
     let exchange = async {
-        let (sent, opened) = noting_connection(sending).await;
+        let (sent, opened) = noting_connection(without_tasks(sending)).await;
         match sent {
             Ok(response) => Attempt {
                 result: read(response, clock).await,

@@ -1,5 +1,6 @@
 //! Imgwire, the service on the other side: its client, and an emulator of it.
 
+mod aside;
 mod attempt;
 mod breaker;
 mod budget;

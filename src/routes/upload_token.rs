@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{self, AcceptLanguage, Header as _, HeaderValue},
-    rt, web,
+    web,
 };
 use jiff::Timestamp;
 use policies::{Denial, PolicyName};
@@ -20,6 +20,7 @@ use crate::{
     openapi::Refusals,
     request_id::RequestId,
     rules::Route,
+    shield::shield,
     telemetry::{self, RequestTrace},
 };
 
@@ -82,9 +83,8 @@ pub(crate) async fn post(
     let traces = gate.traces.as_ref();
     // Boxed, so that requests without a trace do not carry room for one.
     let mut spans = traces.map(|traces| Box::new(traces.begin(request.headers(), &route.path)));
-    // In a task of its own: a client that goes away ends this handler, and what is held is settled all the
-    // same.
-    let task = async move {
+    // Shielded: a client that goes away ends this handler, and what is held is settled all the same.
+    let work = async move {
         let report = issue(
             &asked.chain,
             &worker.client,
@@ -103,7 +103,7 @@ pub(crate) async fn post(
         drop(running);
         report
     };
-    match rt::spawn(task.in_current_span()).await {
+    match shield(work.in_current_span()).await {
         Ok(report) => answer(&request, &route, &report),
         Err(_) => refuse(&request, &ApiError::Internal),
     }
