@@ -2,7 +2,12 @@
 
 use std::{fs, path::Path};
 
-use imgwire_gate::startup::{Application, Builder};
+use imgwire_gate::{
+    policies::{Deciding, Evaluating, Policy, settings::Context},
+    startup::{Application, Builder},
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
@@ -83,6 +88,44 @@ async fn a_registered_kind_has_what_every_kind_has() {
     let app = office("on_failure = \"allow\"").await;
     closed(&app);
     assert_eq!(app.ask_as(&token).await.code(), "rule_forbidden");
+}
+
+/// A policy with a bug.
+struct Buggy;
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NoSettings {}
+
+impl Policy for Buggy {
+    fn decide<'a>(&'a self, _: Evaluating<'a>) -> Deciding<'a> {
+        Box::pin(async { panic!("a bug") })
+    }
+}
+
+fn with_bug(builder: Builder) -> Builder {
+    builder.policy_kind("buggy", |_: NoSettings, _: Context| Buggy)
+}
+
+#[actix_web::test]
+async fn a_policy_that_panics_costs_its_own_request_and_nothing_else() {
+    let recipe = Recipe::accepting("[\"app\"]", "");
+    let app = Recipe {
+        policies: format!(
+            "{}\n[policies.bug]\nkind = \"buggy\"\nwhen = \"subject.id == 'user_1'\"",
+            recipe.policies
+        ),
+        chain: "[\"signed-in\", \"bug\"]".to_owned(),
+        kinds: with_bug,
+        ..recipe
+    }
+    .start()
+    .await;
+    for _ in 0..3 {
+        let answer = app.ask_as(&Token::of("user_1")).await;
+        answer.assert_error(500, "internal");
+        app.ask_as(&Token::of("user_2")).await.assert_token();
+    }
 }
 
 #[test]
