@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_reaches_who_waits_and_nobody_else() {
+    async fn a_panic_reaches_who_waits() {
         let result = shield(async { panic!("on purpose") }).await;
         let panicked = result.expect_err("it panics");
         assert_eq!(panicked.downcast_ref(), Some(&"on purpose"));
