@@ -10,9 +10,9 @@ use futures_util::{
     future::{LocalBoxFuture, ready},
 };
 use imgwire_gate::{
-    http_client::{HttpClient, Outbound, tls_config},
     identity::{ClientAddress, CrossSite, HttpCredentials, Identities},
     lookups::{HttpDecider, SqlMemberships},
+    outbound::{HttpClient, Outbound, tls_config},
     settings::{self, Settings},
     stores::{MemberDatabase, QueryError},
 };
@@ -220,7 +220,7 @@ fn chain(criterion: &mut Criterion) {
     };
     let chain = Chain::new(settings.routes[0].policies.iter().map(link).collect());
     let outbound = Outbound {
-        http: HttpClient::new(tls_config(&settings.authorities)),
+        http: HttpClient::new(tls_config(&settings.authorities), clock.clone()),
         clock: clock.clone(),
         metrics: Arc::default(),
     };

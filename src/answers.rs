@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use policies::Clock;
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
 
-use crate::{digest::Digest, http_client::HttpError};
+use crate::{
+    digest::Digest,
+    outbound::{HttpError, InvalidResponse},
+};
 
 /// How many answers are remembered.
 const REMEMBERED: usize = 10_000;
@@ -23,12 +26,15 @@ pub(crate) enum ServiceFault {
     /// It gave no answer.
     #[error(transparent)]
     NoAnswer(#[from] HttpError),
-    /// It gave an answer of a status that says nothing.
-    #[error("the status of the answer is {0}")]
+    /// It responded with a status that says nothing.
+    #[error("the status of the response is {0}")]
     Status(u16),
-    /// It gave an answer that makes no sense.
-    #[error("the answer {0}")]
-    Nonsense(&'static str),
+    /// Its response cannot be used.
+    #[error(transparent)]
+    Invalid(#[from] InvalidResponse),
+    /// It cannot be asked.
+    #[error("it cannot be asked: {0}")]
+    Unaskable(&'static str),
 }
 
 /// The answers of one service, by the digest of what it was asked about.

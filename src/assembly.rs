@@ -12,11 +12,11 @@ use rustls::ClientConfig;
 use secrecy::SecretString;
 
 use crate::{
-    http_client::{HttpClient, Outbound},
     identity::{ClientAddress, CrossSite, Identities},
     imgwire::Upstream,
     in_flight::InFlight,
     lookups::{HttpDecider, HttpMemberships, SqlMemberships},
+    outbound::{HttpClient, Outbound},
     routes::Gate,
     rules::{Route, Rules},
     settings::{self, ServerSettings, SessionSettings, Settings},
@@ -47,7 +47,7 @@ impl Foundation {
             session: session.map(|(session, _)| session.clone()),
             client_address: ClientAddress::new(&settings.server.trusted_proxies),
             outbound: Outbound {
-                http: HttpClient::new(tls.clone()),
+                http: HttpClient::new(tls.clone(), clock.clone()),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
             },

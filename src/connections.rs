@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use crate::{
     assembly::Foundation,
-    http_client::{HttpClient, Outgoing, tls_config},
     identity::Identities,
+    outbound::{HttpClient, Outgoing, Repeat, tls_config},
     settings::Settings,
     stores::{self, OpenStore},
 };
@@ -61,7 +61,7 @@ pub async fn try_all(settings: &Settings, clock: &Arc<dyn Clock>) -> Vec<Tried> 
     tried.extend(try_keys(&rules.identities).await);
     tried.push(Tried {
         part: "imgwire".to_owned(),
-        result: try_imgwire(settings, &HttpClient::new(tls)).await,
+        result: try_imgwire(settings, &HttpClient::new(tls, clock.clone())).await,
     });
     tried
 }
@@ -128,6 +128,7 @@ async fn try_imgwire(settings: &Settings, http: &HttpClient) -> Result<String, S
         body: Bytes::new(),
         timeout: settings.imgwire.timeout.get(),
         limit: LONGEST,
+        repeat: Repeat::Harmless,
     };
     let answer = http
         .send(outgoing)

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    assembly::Foundation, error::ApiError, http_client::tls_config, identity::HttpCredentials,
-    in_flight::InFlight, routes::Gate, rules::Route, settings::Settings, stores,
+    assembly::Foundation, error::ApiError, identity::HttpCredentials, in_flight::InFlight,
+    outbound::tls_config, routes::Gate, rules::Route, settings::Settings, stores,
 };
 
 /// A request, as an operator describes it.

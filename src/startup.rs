@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     assembly::Foundation,
-    http_client::tls_config,
     in_flight::InFlight,
     listeners::{serve_management, serve_public},
+    outbound::tls_config,
     playground::Playground,
     reload::Reloader,
     routes::{Gate, management::Management},

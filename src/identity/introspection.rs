@@ -13,7 +13,6 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use policies::{Claims, Clock, Denial, Fault, IdentityName, Presented};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::Value;
 use url::form_urlencoded;
 
 use super::{
@@ -24,7 +23,7 @@ use super::{
 use crate::{
     answers::{Answer, Answers, ServiceFault},
     digest::digest,
-    http_client::{HttpClient, Outbound, Outgoing},
+    outbound::{HttpClient, Object, Outbound, Outgoing, Repeat},
     settings::{
         IntrospectionSettings,
         identities::{TokenSource, introspection::AuthMethod},
@@ -125,8 +124,8 @@ impl Introspection {
         Ok(self.accept(claims).map_err(Denial::InvalidCredentials))
     }
 
-    /// Asks the issuer: the members of its answer (RFC 7662, 2.2).
-    async fn introspect(&self, token: &str) -> Result<Claims, ServiceFault> {
+    /// Asks the issuer: the members of its response (RFC 7662, 2.2), if the token is active.
+    async fn introspect(&self, token: &str) -> Result<Option<Claims>, ServiceFault> {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("token", token)
             .append_pair("token_type_hint", "access_token");
@@ -151,25 +150,19 @@ impl Introspection {
             body: Bytes::from(form),
             timeout: self.timeout,
             limit: MAX_ANSWER_BYTES,
+            repeat: Repeat::Harmless,
         };
         let answer = self.http.send(outgoing).await?;
         if answer.status != StatusCode::OK {
             return Err(ServiceFault::Status(answer.status.as_u16()));
         }
-        serde_json::from_slice(&answer.body)
-            .map_err(|_| ServiceFault::Nonsense("is no JSON object"))
-            .and_then(|claims: Claims| match claims.get("active") {
-                Some(Value::Bool(_)) => Ok(claims),
-                _ => Err(ServiceFault::Nonsense(
-                    "does not say whether the token is `active`",
-                )),
-            })
+        let mut response = Object::parse(&answer.body)?;
+        let is_active = response.take_bool("active")?;
+        Ok(is_active.then(|| response.into_members()))
     }
 
-    fn accept(&self, mut claims: Claims) -> Result<Accepted, String> {
-        if claims.remove("active") != Some(Value::Bool(true)) {
-            return Err("the token is not active".to_owned());
-        }
+    fn accept(&self, claims: Option<Claims>) -> Result<Accepted, String> {
+        let claims = claims.ok_or_else(|| "the token is not active".to_owned())?;
         let names = |claim: &str, allowed: &[String]| {
             let found = claims.get(claim);
             found.is_some_and(|found| names_one_of(found, allowed))

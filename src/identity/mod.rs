@@ -33,7 +33,7 @@ use self::{
     remote::Remote,
 };
 use crate::{
-    http_client::Outbound,
+    outbound::Outbound,
     settings::{self, identities::jwt::KeyMaterial},
 };
 

@@ -18,12 +18,11 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use jsonwebtoken::Algorithm;
 use policies::{Clock, IdentityName, ServiceUrl};
-use serde::Deserialize;
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    http_client::{HttpClient, Outbound, Outgoing},
     keys::{Key, KeySet},
+    outbound::{HttpClient, InvalidResponse, Object, Outbound, Outgoing, Repeat},
     settings::identities::jwt::Location,
     telemetry::Metrics,
 };
@@ -290,21 +289,15 @@ impl PublishedKeys {
 
     /// Reads the issuer's metadata (OpenID Connect Discovery 1.0, 4).
     async fn discover(&self, issuer: &str, insecure_http: bool) -> Result<ServiceUrl, String> {
-        #[derive(Deserialize)]
-        struct Metadata {
-            issuer: String,
-            jwks_uri: String,
-        }
-
         let base = issuer.strip_suffix('/').unwrap_or(issuer);
         let url = format!("{base}/.well-known/openid-configuration");
         let (text, _) = self.get(&url).await?;
-        let metadata: Metadata = serde_json::from_slice(&text)
-            .map_err(|_| "the discovery document cannot be read".to_owned())?;
-        if metadata.issuer != issuer {
+        let unusable = |error: InvalidResponse| format!("{url}: {error}");
+        let mut metadata = Object::parse(&text).map_err(unusable)?;
+        if metadata.take_text("issuer").map_err(unusable)? != issuer {
             return Err("the discovery document names another issuer".to_owned());
         }
-        let url = ServiceUrl::try_from(metadata.jwks_uri)
+        let url = ServiceUrl::try_from(metadata.take_text("jwks_uri").map_err(unusable)?)
             .map_err(|fault| format!("the discovery document's `jwks_uri` {fault}"))?;
         if url.is_private() || insecure_http {
             Ok(url)
@@ -323,6 +316,7 @@ impl PublishedKeys {
                 body: Bytes::new(),
                 timeout: TIMEOUT,
                 limit: MAX_ANSWER_BYTES,
+                repeat: Repeat::Harmless,
             })
             .await
             .map_err(|error| format!("{url}: {error}"))?;

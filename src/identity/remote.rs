@@ -21,7 +21,7 @@ use super::{
 use crate::{
     answers::{Answer, Answers, ServiceFault},
     digest::{Digest, digest},
-    http_client::{HttpClient, Outbound, Outgoing},
+    outbound::{HttpClient, Outbound, Outgoing, Repeat, parse_json, wrong_type},
     settings::{
         RemoteSettings,
         identities::{TokenSource, remote::Pointer},
@@ -129,10 +129,11 @@ impl Remote {
             url: &self.url,
             headers: shown
                 .headers()
-                .map_err(|_| ServiceFault::Nonsense("cannot be asked for: a value is no header"))?,
+                .map_err(|_| ServiceFault::Unaskable("a value cannot be sent in a header"))?,
             body: Bytes::new(),
             timeout: self.timeout,
             limit: MAX_ANSWER_BYTES,
+            repeat: Repeat::Harmless,
         };
         let answer = self.http.send(outgoing).await?;
         match answer.status {
@@ -142,13 +143,13 @@ impl Remote {
             }
             status => return Err(ServiceFault::Status(status.as_u16())),
         }
-        let answer: Value = serde_json::from_slice(&answer.body)
-            .map_err(|_| ServiceFault::Nonsense("is no JSON"))?;
+        let answer = parse_json(&answer.body)?;
+        if !matches!(answer, Value::Object(_) | Value::Null) {
+            return Err(wrong_type("/", "an object or null", &answer).into());
+        }
         let id = match self.subject.of(&answer) {
             None | Some(Value::Null) => return Ok(Err(Denial::NotSignedIn)),
-            Some(id) => {
-                subject_id(id).ok_or(ServiceFault::Nonsense("has no id where the subject is"))?
-            }
+            Some(id) => subject_id(id).ok_or_else(|| wrong_type("subject", "an id", id))?,
         };
         let claims = self.claims.iter().filter_map(|(name, pointer)| {
             let value = pointer.of(&answer)?;

@@ -3,79 +3,22 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use actix_web::http::{StatusCode, header};
-use awc::{
-    ClientResponse, SendClientRequest,
-    error::{ConnectError, SendRequestError},
-};
-use bytes::Bytes;
+use awc::SendClientRequest;
 use jiff::Timestamp;
 use policies::Clock;
-use serde::Deserialize;
-use serde_json::Value;
 
-use super::{ImgwireError, UploadToken, aside::without_tasks, connector::noting_connection};
+use super::{ImgwireError, UploadToken};
+use crate::outbound::{HttpError, Object};
 
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// What an attempt came to.
-pub(super) struct Attempt {
-    pub(super) result: Result<UploadToken, ImgwireError>,
-    /// Whether a kept connection turned out to be closed: the attempt did not reach Imgwire.
-    pub(super) was_stale: bool,
-}
-
-/// Waits for the answer to what is `sending`, reads it, and gives up after `timeout`.
+/// Waits for the response to what is `sending`, and reads it: the token, or why Imgwire gave none.
 pub(super) async fn run(
     sending: SendClientRequest,
-    timeout: Duration,
     clock: &dyn Clock,
-) -> Attempt {
-    let exchange = async {
-        let (sent, opened) = noting_connection(without_tasks(sending)).await;
-        match sent {
-            Ok(response) => Attempt {
-                result: read(response, clock).await,
-                was_stale: false,
-            },
-            Err(error) => {
-                let error = from_awc(&error);
-                Attempt {
-                    was_stale: !opened && matches!(error, ImgwireError::Broken(_)),
-                    result: Err(error),
-                }
-            }
-        }
-    };
-    tokio::time::timeout(timeout, exchange)
-        .await
-        .unwrap_or(Attempt {
-            result: Err(ImgwireError::Timeout),
-            was_stale: false,
-        })
-}
-
-fn from_awc(error: &SendRequestError) -> ImgwireError {
-    match error {
-        SendRequestError::Timeout | SendRequestError::Connect(ConnectError::Timeout) => {
-            ImgwireError::Timeout
-        }
-        // awc's word for a connection that ends where an answer was to begin.
-        SendRequestError::Connect(ConnectError::Disconnected) => {
-            ImgwireError::Broken("closed before an answer".to_owned())
-        }
-        SendRequestError::Connect(error) => ImgwireError::Unreachable(error.to_string()),
-        error => ImgwireError::Broken(format!("{error:?}")),
-    }
-}
-
-async fn read<S>(
-    mut response: ClientResponse<S>,
-    clock: &dyn Clock,
-) -> Result<UploadToken, ImgwireError>
-where
-    S: futures_util::Stream<Item = Result<Bytes, awc::error::PayloadError>> + 'static,
-{
+) -> Result<Result<UploadToken, ImgwireError>, HttpError> {
+    let mut response = sending.await.map_err(|error| HttpError::from(&error))?;
     let status = response.status();
     let retry_after = response
         .headers()
@@ -84,16 +27,12 @@ where
     // Read whatever the status is, so that the connection can be kept.
     let body = response.body().limit(MAX_ANSWER_BYTES).await;
     if status != StatusCode::OK {
-        return Err(ImgwireError::Refused {
+        return Ok(Err(ImgwireError::Refused {
             status: status.as_u16(),
             retry_after,
-        });
+        }));
     }
-    match body {
-        Ok(body) => token(&body),
-        Err(awc::error::PayloadError::Overflow) => Err(ImgwireError::Unreadable("it is too long")),
-        Err(error) => Err(ImgwireError::Broken(error.to_string())),
-    }
+    Ok(token(&body?))
 }
 
 /// Reads `Retry-After` (RFC 9110, 10.2.3): seconds, or a date.
@@ -107,23 +46,14 @@ fn wait(text: &str, clock: &dyn Clock) -> Option<Duration> {
     Some(date.saturating_sub(Duration::from_secs(now)))
 }
 
-/// Reads an answer leniently: only the token is needed.
+/// Reads a response leniently: only the token is required.
 fn token(body: &[u8]) -> Result<UploadToken, ImgwireError> {
-    #[derive(Deserialize)]
-    struct Answer {
-        token: Option<Value>,
-        expires_at: Option<Value>,
-    }
-
-    let answer: Answer = serde_json::from_slice(body)
-        .map_err(|_| ImgwireError::Unreadable("it is no JSON object"))?;
-    let Some(Value::String(token)) = answer.token else {
-        return Err(ImgwireError::Unreadable("it has no token"));
-    };
+    let mut response = Object::parse(body)?;
+    let token = response.take_text("token")?;
     if token.is_empty() {
-        return Err(ImgwireError::Unreadable("its token is empty"));
+        return Err(ImgwireError::Unreadable("its `token` is empty".to_owned()));
     }
-    let expires_at = answer.expires_at.as_ref().and_then(Value::as_str);
+    let expires_at = response.take_text("expires_at").ok();
     Ok(UploadToken {
         token,
         expires_at: expires_at.and_then(|text| text.parse::<Timestamp>().ok()),

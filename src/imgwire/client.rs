@@ -4,19 +4,23 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use actix_web::{
     http::{
-        Version,
+        Uri,
         header::{self, HeaderName, HeaderValue},
     },
     rt,
 };
-use awc::{Connector, FrozenClientRequest, SendClientRequest};
+use awc::{FrozenClientRequest, SendClientRequest};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use policies::Clock;
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Creation, ImgwireError, UploadToken, Upstream, attempt, connector::NotingConnector};
-use crate::{http_client::USER_AGENT, request_id::RequestId, settings::ImgwireSettings};
+use super::{Creation, ImgwireError, UploadToken, Upstream, attempt};
+use crate::{
+    outbound::{Peer, PoolSettings, Repeat, call, client, is_tls, plain},
+    request_id::RequestId,
+    settings::ImgwireSettings,
+};
 
 /// The path at which tokens are created.
 pub(super) const TOKEN_PATH: &str = "/api/v1/images/token";
@@ -49,9 +53,7 @@ pub struct Caller {
 /// Asks Imgwire for upload tokens.
 pub struct Client {
     /// What is asked, made once: all requests are the same but for their traces.
-    pooled: FrozenClientRequest,
-    /// The same, over a connection of its own.
-    fresh: FrozenClientRequest,
+    creation: FrozenClientRequest,
     timeout: Duration,
     deadline: Duration,
     waits: ExponentialBuilder,
@@ -70,12 +72,8 @@ impl Client {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let timeout = settings.timeout.get();
-        let creation = |keep_alive| {
-            creation_request(&http_client(tls, keep_alive, timeout), settings, api_key)
-        };
         Self {
-            pooled: creation(KEEP_ALIVE),
-            fresh: creation(Duration::ZERO),
+            creation: creation_request(&upstream.peer, tls, settings, api_key),
             timeout,
             deadline: settings.deadline.get(),
             waits: ExponentialBuilder::new()
@@ -127,7 +125,7 @@ impl Client {
     async fn create(self: &Rc<Self>, caller: &Caller) -> Creation {
         let started = self.clock.elapsed();
         let took = || self.clock.elapsed().saturating_sub(started);
-        self.upstream.budget.deposit();
+        self.upstream.peer.budget.deposit();
         let mut waits = self.waits.build();
         let mut attempts = 0;
         let result = loop {
@@ -167,7 +165,7 @@ impl Client {
             if took() + wait >= self.deadline {
                 break Err(error);
             }
-            if !self.upstream.budget.withdraw() {
+            if !self.upstream.peer.budget.withdraw() {
                 self.upstream.metrics.retry_refused();
                 break Err(error);
             }
@@ -225,43 +223,41 @@ impl Client {
         }
     }
 
-    /// Makes one attempt. A kept connection that Imgwire closed meanwhile counts as none: the request goes out again
-    /// on a fresh one.
+    /// Makes one attempt: a token that nobody uses does no harm, so the request may reach Imgwire twice.
     async fn attempt(
         &self,
         caller: Option<&Caller>,
         timeout: Duration,
     ) -> Result<UploadToken, ImgwireError> {
-        let started = self.clock.elapsed();
-        let attempt = attempt::run(send(&self.pooled, caller), timeout, &*self.clock).await;
-        if !attempt.was_stale {
-            return attempt.result;
-        }
-        tracing::debug!("a kept connection was closed; trying a fresh one");
-        let timeout = timeout.saturating_sub(self.clock.elapsed().saturating_sub(started));
-        attempt::run(send(&self.fresh, caller), timeout, &*self.clock)
-            .await
-            .result
+        let attempt = async || attempt::run(send(&self.creation, caller), &*self.clock).await;
+        call(&self.upstream.peer, Repeat::Harmless, timeout, attempt).await?
     }
 }
 
 /// The request that creates a token.
 fn creation_request(
-    client: &awc::Client,
+    peer: &Arc<Peer>,
+    tls: &Arc<ClientConfig>,
     settings: &ImgwireSettings,
     api_key: &SecretString,
 ) -> FrozenClientRequest {
+    let url = format!("{}{TOKEN_PATH}", settings.base_url.as_str());
+    let url = Uri::try_from(url).expect("a base URL is a URL, as the settings check");
+    let pool = PoolSettings {
+        limit: MAX_CONNECTIONS,
+        keep_alive: KEEP_ALIVE,
+        connect_timeout: settings.timeout.get(),
+    };
+    let client = client(peer, is_tls(&url).then_some(tls), &pool);
+    let (url, host) = plain(&url).expect("a base URL has a host, as the settings check");
     let bearer = format!("Bearer {}", api_key.expose_secret());
     let mut authorization =
         HeaderValue::from_str(&bearer).expect("a key is visible ASCII, as the settings check");
     authorization.set_sensitive(true);
     let mut request = client
-        .post(format!("{}{TOKEN_PATH}", settings.base_url.as_str()))
+        .post(url)
+        .insert_header((header::HOST, host))
         .insert_header((header::AUTHORIZATION, authorization));
-    // Without it, each request gets a map of headers of its own for it.
-    if let Some(authority) = request.get_uri().authority().cloned() {
-        request = request.insert_header((header::HOST, authority.as_str()));
-    }
     if let Some(id) = &settings.environment_id {
         let id = HeaderValue::from_str(id.as_str())
             .expect("an environment's id is visible ASCII, as the settings check");
@@ -285,29 +281,4 @@ fn send(request: &FrozenClientRequest, caller: Option<&Caller>) -> SendClientReq
             .extra_header((TRACESTATE, state.clone()))
             .send(),
     }
-}
-
-fn http_client(
-    tls: &Arc<ClientConfig>,
-    keep_alive: Duration,
-    connect_timeout: Duration,
-) -> awc::Client {
-    let noting = NotingConnector {
-        tcp: actix_tls::connect::Connector::default().service(),
-    };
-    let connector = Connector::new()
-        .connector(noting)
-        .timeout(connect_timeout)
-        .max_http_version(Version::HTTP_11)
-        // After the version, whose choice forgets it.
-        .rustls_0_23(tls.clone())
-        .limit(MAX_CONNECTIONS)
-        .conn_keep_alive(keep_alive);
-    awc::Client::builder()
-        .connector(connector)
-        .disable_redirects()
-        // Each attempt has its own.
-        .disable_timeout()
-        .add_default_header((header::USER_AGENT, USER_AGENT))
-        .finish()
 }

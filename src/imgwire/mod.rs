@@ -1,11 +1,8 @@
 //! Imgwire, the service on the other side: its client, and an emulator of it.
 
-mod aside;
 mod attempt;
 mod breaker;
-mod budget;
 mod client;
-mod connector;
 pub mod emulator;
 mod pool;
 
@@ -16,11 +13,14 @@ use policies::Clock;
 
 pub use self::{
     breaker::{Breaker, BreakerState},
-    budget::RetryBudget,
     client::{Caller, Client},
     pool::Pool,
 };
-use crate::{settings::ImgwireSettings, telemetry::Metrics};
+use crate::{
+    outbound::{HttpError, InvalidResponse, Peer},
+    settings::ImgwireSettings,
+    telemetry::Metrics,
+};
 
 /// An upload token, as Imgwire made it.
 pub struct UploadToken {
@@ -63,7 +63,24 @@ pub enum ImgwireError {
     Down,
     /// An answer without a token in it.
     #[error("Imgwire's answer cannot be used: {0}")]
-    Unreadable(&'static str),
+    Unreadable(String),
+}
+
+impl From<HttpError> for ImgwireError {
+    fn from(error: HttpError) -> Self {
+        match error {
+            HttpError::Unreachable(reason) => Self::Unreachable(reason),
+            HttpError::Broken(reason) => Self::Broken(reason),
+            HttpError::Timeout => Self::Timeout,
+            HttpError::TooLong => Self::Unreadable("it is too long".to_owned()),
+        }
+    }
+}
+
+impl From<InvalidResponse> for ImgwireError {
+    fn from(error: InvalidResponse) -> Self {
+        Self::Unreadable(error.to_string())
+    }
 }
 
 impl ImgwireError {
@@ -117,7 +134,8 @@ pub struct Upstream {
     pub breaker: Option<Breaker>,
     /// Tokens made ahead, if they are configured.
     pub pool: Option<Arc<Pool>>,
-    budget: RetryBudget,
+    /// Imgwire, as all workers know it.
+    peer: Arc<Peer>,
     metrics: Arc<Metrics>,
 }
 
@@ -142,7 +160,7 @@ impl Upstream {
                     metrics.clone(),
                 )
             }),
-            budget: RetryBudget::new(clock.clone()),
+            peer: Peer::new(clock.clone()),
             metrics: metrics.clone(),
         })
     }

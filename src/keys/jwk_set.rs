@@ -11,6 +11,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::Key;
+use crate::outbound::parse_json;
 
 /// The most keys that a set may have.
 const MAX_KEYS: usize = 1000;
@@ -45,7 +46,7 @@ impl KeySet {
         algorithms: &[Algorithm],
         before: Option<&Self>,
     ) -> Result<(Self, Vec<Skipped>), &'static str> {
-        let document: Value = serde_json::from_slice(text).map_err(|_| "is no JSON")?;
+        let document = parse_json(text).map_err(|_| "is not unambiguous JSON")?;
         let entries = document
             .get("keys")
             .and_then(Value::as_array)

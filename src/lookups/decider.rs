@@ -16,7 +16,7 @@ use super::{MAX_ANSWER_BYTES, authorization, fault};
 use crate::{
     answers::{Answer, Answers, ServiceFault},
     digest::digest_of,
-    http_client::{Outbound, Outgoing},
+    outbound::{InvalidResponse, Object, Outbound, Outgoing, Repeat},
 };
 
 /// Asks a service by POST.
@@ -76,19 +76,18 @@ impl HttpDecider {
             body: Bytes::from(body.to_string()),
             timeout: self.timeout,
             limit: MAX_ANSWER_BYTES,
+            // What a service does when it decides is its own affair.
+            repeat: Repeat::Harmful,
         };
         let answer = self.outbound.http.send(outgoing).await?;
         match self.protocol {
             Protocol::Plain if answer.status.is_success() => Ok(true),
             Protocol::Plain if answer.status == StatusCode::FORBIDDEN => Ok(false),
             Protocol::Opa if answer.status == StatusCode::OK => {
-                let answer: Value = serde_json::from_slice(&answer.body)
-                    .map_err(|_| ServiceFault::Nonsense("is no JSON"))?;
-                match (answer.as_object(), answer.get("result")) {
-                    (Some(_), Some(Value::Bool(allows))) => Ok(*allows),
-                    // A rule that is undefined of these facts.
-                    (Some(_), None) => Ok(false),
-                    _ => Err(ServiceFault::Nonsense("has no boolean `result`")),
+                match Object::parse(&answer.body)?.take_bool("result") {
+                    // A rule that is undefined for these facts.
+                    Err(InvalidResponse::Missing(_)) => Ok(false),
+                    result => Ok(result?),
                 }
             }
             _ => Err(ServiceFault::Status(answer.status.as_u16())),

@@ -13,13 +13,12 @@ use policies::{
     WorkspaceMemberSettings,
 };
 use secrecy::SecretString;
-use serde::Deserialize;
 
 use super::{MAX_ANSWER_BYTES, authorization, fault};
 use crate::{
     answers::{Answer, Answers, ServiceFault},
     digest::digest,
-    http_client::{Outbound, Outgoing},
+    outbound::{Object, Outbound, Outgoing, Repeat},
 };
 
 /// Asks the app by GET.
@@ -64,12 +63,6 @@ impl HttpMemberships {
     }
 
     async fn look_up(&self, workspace: &str, user: &str) -> Answer<Option<Member>> {
-        #[derive(Deserialize)]
-        struct Found {
-            #[serde(default)]
-            role: Option<String>,
-        }
-
         let url = self.url.fill(workspace, user);
         let outgoing = Outgoing {
             method: Method::GET,
@@ -78,15 +71,14 @@ impl HttpMemberships {
             body: Bytes::new(),
             timeout: self.timeout,
             limit: MAX_ANSWER_BYTES,
+            repeat: Repeat::Harmless,
         };
         let answer = self.outbound.http.send(outgoing).await?;
         match answer.status {
-            StatusCode::OK => serde_json::from_slice(&answer.body)
-                .map(|Found { role }| {
-                    let roles = role.into_iter().collect();
-                    Some(Member { roles })
-                })
-                .map_err(|_| ServiceFault::Nonsense("is no JSON object with a role")),
+            StatusCode::OK => {
+                let roles = Object::parse(&answer.body)?.take_texts("role")?;
+                Ok(Some(Member { roles }))
+            }
             StatusCode::NOT_FOUND => Ok(None),
             status => Err(ServiceFault::Status(status.as_u16())),
         }

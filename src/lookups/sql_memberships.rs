@@ -11,7 +11,7 @@ use policies::{
 use crate::{
     answers::Answers,
     digest::digest,
-    http_client::Outbound,
+    outbound::Outbound,
     stores::{MemberDatabase, QueryError},
     telemetry::Metrics,
 };

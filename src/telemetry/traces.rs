@@ -32,9 +32,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     error::ApiError,
-    http_client::{HttpClient, Outbound, Outgoing},
     imgwire::{Caller, Creation},
     issue::{Ending, Report},
+    outbound::{HttpClient, Outbound, Outgoing, Repeat},
 };
 
 /// How long an export may take.
@@ -308,6 +308,7 @@ async fn carry(
         body,
         timeout: TIMEOUT,
         limit: MAX_ANSWER,
+        repeat: Repeat::Harmful,
     };
     let answer = client
         .send(outgoing)

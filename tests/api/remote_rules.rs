@@ -54,7 +54,7 @@ async fn the_app_is_asked_who_is_a_member() {
             403,
             "workspace_forbidden",
         ),
-        (Reply::json(&json!({})), 403, "workspace_forbidden"),
+        (Reply::json(&json!({})), 500, "internal"),
         (Reply::status(404), 403, "workspace_forbidden"),
         (Reply::status(401), 500, "internal"),
         (Reply::status(500), 500, "internal"),

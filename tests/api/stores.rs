@@ -65,7 +65,7 @@ fn open_postgres(text: &str) -> PostgresStore {
         unreachable!("it is one")
     };
     let metrics = Arc::<Metrics>::default().store(&main_store(), &system_clock());
-    let tls = imgwire_gate::http_client::tls_config(&ExtraAuthorities::default());
+    let tls = imgwire_gate::outbound::tls_config(&ExtraAuthorities::default());
     let timeout = Duration::from_secs(5);
     PostgresStore::new(
         main_store(),

@@ -16,7 +16,7 @@ use super::{
     text::{Literal, Text},
 };
 use crate::{
-    http_client::USER_AGENT,
+    outbound::USER_AGENT,
     stores::{
         health::{Health, Probe},
         members::{MAX_ROWS, MemberDatabase, QueryError, check},

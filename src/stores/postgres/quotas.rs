@@ -21,7 +21,7 @@ use super::{
     schema::migrate,
 };
 use crate::{
-    http_client::USER_AGENT,
+    outbound::USER_AGENT,
     stores::{
         QueryError, Store, Trying,
         health::{Health, Probe},

@@ -18,7 +18,7 @@ use super::{
     RedisFault,
 };
 use crate::{
-    http_client::pem_authorities,
+    outbound::pem_authorities,
     settings::{
         outbound::ExtraAuthorities,
         redis_url::{RedisUrl, Topology},

@@ -1,4 +1,4 @@
-//! The retry budget: an outage is not to be met with a multiple of the load.
+//! The retry budget: an outage must not multiply the load.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,8 +16,8 @@ const MOST: u32 = 100;
 /// How long one of the reserve takes to come back.
 const TRICKLE: Duration = Duration::from_secs(1);
 
-/// One budget a gate: each request brings one retry, so that retries double the load at most.
-pub struct RetryBudget {
+/// One budget per service: each request brings one retry, so that retries double the load at most.
+pub(crate) struct RetryBudget {
     clock: Arc<dyn Clock>,
     left: Mutex<(u32, Duration)>,
 }
@@ -25,7 +25,7 @@ pub struct RetryBudget {
 impl RetryBudget {
     /// A budget with its reserve.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let now = clock.elapsed();
         Self {
             clock,
@@ -34,13 +34,13 @@ impl RetryBudget {
     }
 
     /// Notes a request.
-    pub(super) fn deposit(&self) {
+    pub(crate) fn deposit(&self) {
         let mut balance = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         balance.0 = (balance.0 + 1).min(MOST);
     }
 
     /// Whether there is a retry left; it is taken then.
-    pub(super) fn withdraw(&self) -> bool {
+    pub(crate) fn withdraw(&self) -> bool {
         let now = self.clock.elapsed();
         let mut balance = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let (left, since) = *balance;

@@ -1,15 +1,15 @@
-//! Keeps what awc starts beside a request from running.
+//! Keeps the tasks that awc starts beside a request from running.
 
 use std::{future::poll_fn, pin::pin};
 
 use tokio::task::LocalSet;
 
-/// Awaits `sending` with a set of tasks of its own for what it spawns: they never run, and are dropped with the set.
+/// Awaits `sending` with a task set of its own. The tasks that it spawns never run, and are dropped with the set.
 ///
-/// For each request awc makes the clock that servers of actix's write `Date` by, which a client has no use for: a task
-/// that ticks a millisecond later, then twice a second, and wakes the worker when it begins. That costs 5 % of
-/// a request. What else awc spawns is the orderly end of connections that were kept for too long; they just end.
-pub(super) async fn without_tasks<F: Future>(sending: F) -> F::Output {
+/// For each request awc makes the clock by which actix's servers write `Date`. A client has no use for it: its task ticks
+/// after a millisecond, then twice per second, and wakes the worker when it begins. That costs 5 % of a request. awc
+/// also spawns the orderly end of connections that were kept for too long; they end at once instead.
+pub(super) async fn suppress_awc_tasks<F: Future>(sending: F) -> F::Output {
     let tasks = LocalSet::new();
     let mut sending = pin!(sending);
     poll_fn(|context| {
@@ -35,7 +35,7 @@ mod tests {
         let test = async {
             let ran = Rc::new(Cell::new(false));
             let (held_by_the_task, is_dropped) = oneshot::channel::<()>();
-            let output = without_tasks(async {
+            let output = suppress_awc_tasks(async {
                 let ran = ran.clone();
                 spawn_local(async move {
                     ran.set(true);
@@ -57,7 +57,7 @@ mod tests {
         let test = async {
             let (tell, told) = oneshot::channel();
             let waiting = spawn_local(told);
-            without_tasks(async { tell.send(7) })
+            suppress_awc_tasks(async { tell.send(7) })
                 .await
                 .expect("somebody waits");
             let heard = waiting.await.expect("it ends");

@@ -1,0 +1,345 @@
+//! Where the response to a request ends (RFC 9112, 6).
+//!
+//! awc decides by itself when a response is complete and its connection is free again. It takes the first head as the
+//! response, although a server may send any number of interim responses (1xx) before it, and it does not look at what
+//! follows a response. So the gate reads the framing a second time below awc: what awc gets is exactly one final
+//! response, and a connection whose bytes did not end with it is not used again.
+
+use std::mem::MaybeUninit;
+
+/// The longest head that is read, in bytes.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// As many headers as awc reads.
+const MAX_HEADERS: usize = 96;
+
+/// The longest chunk extension or trailer line, in bytes.
+const MAX_LINE_BYTES: usize = 4096;
+
+/// What is known of the response that is being read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// No request is under way.
+    Idle,
+    /// A request was sent; its final head has not been read.
+    Head,
+    /// So many bytes of the body are to come.
+    Sized(u64),
+    /// The body comes in chunks.
+    Chunked(Chunk),
+    /// The body ends with the connection.
+    UntilClose,
+}
+
+/// A position in a chunked body (RFC 9112, 7.1).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Chunk {
+    Size {
+        digits: u8,
+        size: u64,
+    },
+    Extension {
+        length: usize,
+        size: u64,
+    },
+    SizeEnd(u64),
+    Data(u64),
+    DataCr,
+    DataLf,
+    /// A trailer line of so many bytes; an empty one ends the body.
+    Trailer(usize),
+    TrailerEnd(usize),
+}
+
+/// A head at the start of some bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    /// It is not complete.
+    Partial,
+    /// An interim response of so many bytes, which nobody waits for.
+    Interim(usize),
+    /// The head of the response, of so many bytes.
+    Final(usize, Framing),
+}
+
+/// Why a response cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FramingError {
+    #[error("the response's head is malformed")]
+    MalformedHead,
+    #[error("the response's head is longer than {MAX_HEAD_BYTES} bytes")]
+    LongHead,
+    #[error("the response switches protocols")]
+    SwitchesProtocols,
+    #[error("the response's length is ambiguous")]
+    AmbiguousLength,
+    #[error("a chunk of the response is malformed")]
+    MalformedChunk,
+}
+
+impl Head {
+    /// Reads the head at the start of `bytes`.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, FramingError> {
+        let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut []);
+        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut response,
+            bytes,
+            &mut headers,
+        );
+        let length = match parsed {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if bytes.len() > MAX_HEAD_BYTES => {
+                return Err(FramingError::LongHead);
+            }
+            Ok(httparse::Status::Partial) => return Ok(Self::Partial),
+            Err(_) => return Err(FramingError::MalformedHead),
+        };
+        match response.code {
+            Some(101) => Err(FramingError::SwitchesProtocols),
+            Some(100..=199) => Ok(Self::Interim(length)),
+            Some(status) => Ok(Self::Final(length, body(status, response.headers)?)),
+            None => Err(FramingError::MalformedHead),
+        }
+    }
+}
+
+/// The framing of the body (RFC 9112, 6.3). Whatever two readers could read in two ways is an error.
+fn body(status: u16, headers: &[httparse::Header<'_>]) -> Result<Framing, FramingError> {
+    let mut length = None;
+    let mut codings = 0;
+    for header in headers {
+        if header.name.eq_ignore_ascii_case("content-length") {
+            let value = decimal(header.value).ok_or(FramingError::AmbiguousLength)?;
+            if length.replace(value).is_some_and(|before| before != value) {
+                return Err(FramingError::AmbiguousLength);
+            }
+        } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+            if !header.value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                return Err(FramingError::AmbiguousLength);
+            }
+            codings += 1;
+        }
+    }
+    let has_no_body = matches!(status, 204 | 304);
+    match (length, codings) {
+        (None | Some(0), 0) if has_no_body => Ok(Framing::Idle),
+        (Some(length), 0) if !has_no_body => Ok(Framing::sized(length)),
+        (None, 1) if !has_no_body => Ok(Framing::Chunked(Chunk::START)),
+        (None, 0) => Ok(Framing::UntilClose),
+        _ => Err(FramingError::AmbiguousLength),
+    }
+}
+
+/// A number in decimal digits, and nothing else.
+fn decimal(text: &[u8]) -> Option<u64> {
+    let text = text.trim_ascii();
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    str::from_utf8(text).ok()?.parse().ok()
+}
+
+impl Framing {
+    fn sized(length: u64) -> Self {
+        if length == 0 {
+            Self::Idle
+        } else {
+            Self::Sized(length)
+        }
+    }
+
+    /// Reads on in the body: how many of `bytes` belong to it. The rest, if there is any, follows the response.
+    pub(super) fn read_body(&mut self, bytes: &[u8]) -> Result<usize, FramingError> {
+        match self {
+            Self::Idle | Self::Head => Ok(0),
+            Self::UntilClose => Ok(bytes.len()),
+            Self::Sized(left) => {
+                let available = bytes.len() as u64;
+                if available < *left {
+                    *left -= available;
+                    return Ok(bytes.len());
+                }
+                let taken = usize::try_from(*left).unwrap_or(bytes.len());
+                *self = Self::Idle;
+                Ok(taken)
+            }
+            Self::Chunked(chunk) => match chunk.read(bytes)? {
+                Some(taken) => {
+                    *self = Self::Idle;
+                    Ok(taken)
+                }
+                None => Ok(bytes.len()),
+            },
+        }
+    }
+}
+
+impl Chunk {
+    const START: Self = Self::Size { digits: 0, size: 0 };
+
+    /// Reads on; where the last chunk and its trailer end, if they do.
+    fn read(&mut self, bytes: &[u8]) -> Result<Option<usize>, FramingError> {
+        let mut at = 0;
+        while at < bytes.len() {
+            if let Self::Data(left) = self {
+                let available = (bytes.len() - at) as u64;
+                if available < *left {
+                    *left -= available;
+                    return Ok(None);
+                }
+                at += usize::try_from(*left).unwrap_or_default();
+                *self = Self::DataCr;
+                continue;
+            }
+            let byte = bytes[at];
+            at += 1;
+            if matches!((&*self, byte), (Self::TrailerEnd(0), b'\n')) {
+                return Ok(Some(at));
+            }
+            *self = self.after(byte).ok_or(FramingError::MalformedChunk)?;
+        }
+        Ok(None)
+    }
+
+    /// The position after a byte that is not data.
+    fn after(&self, byte: u8) -> Option<Self> {
+        Some(match (self, byte) {
+            (Self::Size { digits, size }, digit) if digit.is_ascii_hexdigit() && *digits < 16 => {
+                let value = char::from(digit).to_digit(16)?;
+                Self::Size {
+                    digits: digits + 1,
+                    size: size << 4 | u64::from(value),
+                }
+            }
+            (Self::Size { digits: 0, .. }, _) => return None,
+            (Self::Size { size, .. }, b'\r') => Self::SizeEnd(*size),
+            (Self::Size { size, .. }, b';' | b' ' | b'\t') => Self::Extension {
+                length: 1,
+                size: *size,
+            },
+            (Self::Extension { size, .. }, b'\r') => Self::SizeEnd(*size),
+            (Self::Extension { length, size }, byte)
+                if byte != b'\n' && *length < MAX_LINE_BYTES =>
+            {
+                Self::Extension {
+                    length: length + 1,
+                    size: *size,
+                }
+            }
+            (Self::SizeEnd(0), b'\n') => Self::Trailer(0),
+            (Self::SizeEnd(size), b'\n') => Self::Data(*size),
+            (Self::DataCr, b'\r') => Self::DataLf,
+            (Self::DataLf, b'\n') => Self::START,
+            (Self::Trailer(length), b'\r') => Self::TrailerEnd(*length),
+            (Self::Trailer(length), byte) if byte != b'\n' && *length < MAX_LINE_BYTES => {
+                Self::Trailer(length + 1)
+            }
+            (Self::TrailerEnd(_), b'\n') => Self::Trailer(0),
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `bytes`, given in pieces of `size`; how many of them belong to the response once it is complete.
+    fn end(bytes: &[u8], size: usize) -> Result<Option<usize>, FramingError> {
+        let mut before = 0;
+        let (mut at, mut framing) = loop {
+            match Head::parse(&bytes[before..])? {
+                Head::Partial => return Ok(None),
+                Head::Interim(length) => before += length,
+                Head::Final(length, framing) => break (before + length, framing),
+            }
+        };
+        for piece in bytes[at..].chunks(size) {
+            if framing == Framing::Idle {
+                break;
+            }
+            at += framing.read_body(piece)?;
+        }
+        Ok((framing == Framing::Idle).then_some(at))
+    }
+
+    #[test]
+    fn a_response_ends_where_its_framing_says_in_any_segmentation() {
+        for response in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 204 No Content\r\n\r\n",
+            "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\nA;x=y\r\n0123456789\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\nexpires: never\r\n\r\n",
+        ] {
+            for size in 1..8 {
+                let expected = Ok(Some(response.len()));
+                assert_eq!(end(response.as_bytes(), size), expected, "{response:?}");
+                let followed = format!("{response}HTTP/1.1 200 OK\r\n\r\n");
+                assert_eq!(end(followed.as_bytes(), size), expected, "{followed:?}");
+            }
+            for cut in 0..response.len() {
+                assert_eq!(end(&response.as_bytes()[..cut], 3), Ok(None), "{cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_without_a_length_ends_with_the_connection() {
+        let head = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+        let parsed = Head::parse(head);
+        assert_eq!(parsed, Ok(Head::Final(head.len(), Framing::UntilClose)));
+        assert_eq!(Framing::UntilClose.read_body(b"all of it"), Ok(9));
+    }
+
+    #[test]
+    fn what_two_readers_could_read_in_two_ways_is_an_error() {
+        for (head, error) in [
+            (
+                "content-length: 5\r\ncontent-length: 6",
+                FramingError::AmbiguousLength,
+            ),
+            ("content-length: +5", FramingError::AmbiguousLength),
+            ("content-length: 5, 5", FramingError::AmbiguousLength),
+            (
+                "content-length: 5\r\ntransfer-encoding: chunked",
+                FramingError::AmbiguousLength,
+            ),
+            (
+                "transfer-encoding: gzip, chunked",
+                FramingError::AmbiguousLength,
+            ),
+            (
+                "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
+                FramingError::AmbiguousLength,
+            ),
+            ("no header at all", FramingError::MalformedHead),
+        ] {
+            let head = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n");
+            assert_eq!(Head::parse(head.as_bytes()), Err(error), "{head:?}");
+        }
+        let upgrade = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\n\r\n";
+        assert_eq!(Head::parse(upgrade), Err(FramingError::SwitchesProtocols));
+        let endless = [b"HTTP/1.1 200 OK\r\nx: ".to_vec(), vec![b'x'; 70_000]].concat();
+        assert_eq!(Head::parse(&endless), Err(FramingError::LongHead));
+    }
+
+    #[test]
+    fn a_malformed_chunk_is_an_error() {
+        for body in [
+            "x\r\n",
+            "\r\n",
+            "5\nhello",
+            "5\r\nhelloX",
+            "11112222333344445\r\n",
+            "-1\r\n",
+        ] {
+            let response = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{body}");
+            let expected = Err(FramingError::MalformedChunk);
+            assert_eq!(end(response.as_bytes(), 2), expected, "{body:?}");
+        }
+    }
+}

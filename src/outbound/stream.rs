@@ -1,0 +1,248 @@
+//! A connection to another service, as awc sees it.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use actix_web::rt::net::{ActixStream, Ready, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::client::TlsStream;
+
+use super::{
+    call::{self, Peer},
+    framing::{Framing, FramingError, Head},
+};
+
+/// The bytes of a connection.
+pub(super) enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A connection that hands out the final response to each request and nothing else, and that cannot be used again after
+/// anything else arrived.
+pub(super) struct Stream {
+    transport: Transport,
+    peer: Arc<Peer>,
+    /// The peer's epoch when the connection was made.
+    epoch: u64,
+    framing: Framing,
+    /// What was read while the final head was not complete, and is to be handed out.
+    held: Vec<u8>,
+    /// How many requests it has carried.
+    requests: u64,
+    /// Whether bytes came that belong to no response.
+    is_spoiled: bool,
+}
+
+impl Stream {
+    pub(super) fn new(transport: Transport, peer: Arc<Peer>) -> Self {
+        Self {
+            transport,
+            epoch: peer.epoch(),
+            peer,
+            framing: Framing::Idle,
+            held: Vec::new(),
+            requests: 0,
+            is_spoiled: false,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.framing == Framing::Idle && self.held.is_empty()
+    }
+
+    /// Whether the next request must not use it.
+    fn is_stale(&self) -> bool {
+        self.is_spoiled || self.epoch != self.peer.epoch()
+    }
+
+    /// Takes note of what was just read into `out`, behind its first `before` bytes.
+    fn took(&mut self, out: &mut ReadBuf<'_>, before: usize) -> Result<(), FramingError> {
+        if self.framing != Framing::Head {
+            let read = &out.filled()[before..];
+            let taken = self.framing.read_body(read)?;
+            self.is_spoiled |= taken < read.len();
+            out.set_filled(before + taken);
+            return Ok(());
+        }
+        if self.held.is_empty() {
+            // The usual case: the whole head at once, which stays where it is.
+            let read = &out.filled()[before..];
+            if let Head::Final(length, framing) = Head::parse(read)? {
+                self.framing = framing;
+                let taken = length + self.framing.read_body(&read[length..])?;
+                self.is_spoiled |= taken < read.len();
+                out.set_filled(before + taken);
+                let head = &mut out.filled_mut()[before..before + length];
+                close_delimited(&self.framing, head);
+                return Ok(());
+            }
+        }
+        self.held.extend_from_slice(&out.filled()[before..]);
+        out.set_filled(before);
+        self.read_held()
+    }
+
+    /// Looks for the final head in what is held, and drops interim responses.
+    fn read_held(&mut self) -> Result<(), FramingError> {
+        loop {
+            match Head::parse(&self.held)? {
+                Head::Partial => return Ok(()),
+                Head::Interim(length) => {
+                    self.held.drain(..length);
+                }
+                Head::Final(length, framing) => {
+                    self.framing = framing;
+                    let taken = length + self.framing.read_body(&self.held[length..])?;
+                    self.is_spoiled |= taken < self.held.len();
+                    self.held.truncate(taken);
+                    close_delimited(&self.framing, &mut self.held[..length]);
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// awc takes a response of HTTP/1.1 without a length for one without a body; one of HTTP/1.0 it reads to the end.
+fn close_delimited(framing: &Framing, head: &mut [u8]) {
+    const VERSION: &[u8] = b"HTTP/1.1";
+
+    if *framing == Framing::UntilClose
+        && let Some(at) = head.windows(VERSION.len()).position(|part| part == VERSION)
+    {
+        head[at + VERSION.len() - 1] = b'0';
+    }
+}
+
+impl From<FramingError> for io::Error {
+    fn from(error: FramingError) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.is_idle() && this.is_stale() {
+            // The end of the stream: the pool drops it.
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            if this.framing != Framing::Head && !this.held.is_empty() {
+                let length = this.held.len().min(out.remaining());
+                out.put_slice(&this.held[..length]);
+                this.held.drain(..length);
+                return Poll::Ready(Ok(()));
+            }
+            let before = out.filled().len();
+            ready!(this.transport.poll_read(context, out))?;
+            let length = out.filled().len() - before;
+            match &this.framing {
+                // Between requests a server has nothing to say but goodbye: either way the pool drops it.
+                Framing::Idle => return Poll::Ready(Ok(())),
+                Framing::UntilClose if length == 0 => {
+                    this.framing = Framing::Idle;
+                    this.is_spoiled = true;
+                    return Poll::Ready(Ok(()));
+                }
+                Framing::Head if length == 0 && this.held.is_empty() => return Poll::Ready(Ok(())),
+                _ if length == 0 => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                _ => {}
+            }
+            this.took(out, before)?;
+            if out.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.framing != Framing::Head {
+            // The first bytes of a request.
+            call::note_connection(this.requests > 0);
+            if !this.is_idle() || this.is_stale() {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            }
+            this.framing = Framing::Head;
+            this.requests += 1;
+        }
+        let written = ready!(this.transport.poll_write(context, bytes))?;
+        if written > 0 {
+            call::note_written();
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+impl Transport {
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, out),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, out),
+        }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+impl ActixStream for Stream {
+    fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        ActixStream::poll_read_ready(self.transport.tcp(), context)
+    }
+
+    fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        ActixStream::poll_write_ready(self.transport.tcp(), context)
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").finish_non_exhaustive()
+    }
+}
