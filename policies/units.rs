@@ -13,6 +13,12 @@ pub struct Interval(Duration);
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 impl Interval {
+    /// An interval of milliseconds, at least one, for defaults.
+    #[must_use]
+    pub const fn from_millis(millis: u32) -> Self {
+        Self(Duration::from_millis(millis as u64))
+    }
+
     /// An interval of whole seconds, for defaults.
     #[must_use]
     pub const fn from_secs(seconds: u32) -> Self {

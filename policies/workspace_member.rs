@@ -25,8 +25,8 @@ pub struct WorkspaceMemberSettings {
     /// The members themselves: `{ ws_1 = { user_1 = "owner" } }`.
     #[serde(default)]
     pub members: Option<Members>,
-    /// Where the app is asked, by GET: `{workspace}` and `{user}` are filled in. It answers 200
-    /// `{"role": "..."}`, or 404.
+    /// The URL at which the gate asks the app, by GET; `{workspace}` and `{user}` are filled in. The app answers 200
+    /// with `{"role": ...}` (a text, a list of texts or null), or 404.
     #[serde(default)]
     pub url: Option<UrlTemplate>,
     /// The database that is asked: a name of `[stores]`; with `query`.

@@ -8,9 +8,6 @@ use std::{
 
 use super::ImgwireError;
 
-/// How long Imgwire is left alone at most: so soon after its return tokens flow again.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-
 /// One breaker a gate, for all its workers.
 pub struct Breaker {
     failures: NonZeroU32,
@@ -43,13 +40,12 @@ struct Circuit {
 pub(super) struct Pass(u32);
 
 impl Breaker {
-    /// Opens after so many failures in a row. Then Imgwire is tried again whenever `open` is over, or half a second
-    /// if that is less.
+    /// Opens after so many failures in a row. Then Imgwire is tried every `probe`.
     #[must_use]
-    pub fn new(failures: NonZeroU32, open: Duration) -> Self {
+    pub fn new(failures: NonZeroU32, probe: Duration) -> Self {
         Self {
             failures,
-            pause: open.min(LONGEST_PAUSE),
+            pause: probe,
             circuit: Mutex::new(Circuit {
                 state: BreakerState::Closed,
                 failed: 0,

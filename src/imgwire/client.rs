@@ -184,9 +184,7 @@ impl Client {
         caller: Option<&Caller>,
         timeout: Duration,
     ) -> Result<UploadToken, ImgwireError> {
-        let Some(breaker) = &self.upstream.breaker else {
-            return self.attempt(caller, timeout).await;
-        };
+        let breaker = &self.upstream.breaker;
         let pass = breaker.pass().ok_or(ImgwireError::Down)?;
         let result = self.attempt(caller, timeout).await;
         if breaker.note(pass, result.as_ref().err()) {
@@ -200,9 +198,7 @@ impl Client {
 
     /// Tries Imgwire again and again, beside the requests. A trial that hangs keeps no other one from being made.
     async fn try_until_it_is_back(self: Rc<Self>) {
-        let Some(breaker) = &self.upstream.breaker else {
-            return;
-        };
+        let breaker = &self.upstream.breaker;
         loop {
             tokio::time::sleep(breaker.pause()).await;
             if !breaker.begin_trial() {
@@ -212,9 +208,7 @@ impl Client {
             let client = self.clone();
             rt::spawn(async move {
                 let made = client.attempt(None, client.timeout).await;
-                if let Some(breaker) = &client.upstream.breaker {
-                    breaker.end_trial(made.is_ok());
-                }
+                client.upstream.breaker.end_trial(made.is_ok());
                 // A token that nobody asked for ends by itself, if there is no use for it.
                 if let (Ok(token), Some(pool)) = (made, &client.upstream.pool) {
                     pool.keep(token);

@@ -130,8 +130,8 @@ pub struct Creation {
 
 /// What all clients of a gate share.
 pub struct Upstream {
-    /// Keeps requests from waiting while Imgwire is down, if it is configured.
-    pub breaker: Option<Breaker>,
+    /// Keeps requests from waiting while Imgwire is down.
+    pub breaker: Breaker,
     /// Tokens made ahead, if they are configured.
     pub pool: Option<Arc<Pool>>,
     /// Imgwire, as all workers know it.
@@ -148,10 +148,7 @@ impl Upstream {
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            breaker: settings
-                .breaker
-                .as_ref()
-                .map(|breaker| Breaker::new(breaker.failures, breaker.open.get())),
+            breaker: Breaker::new(settings.breaker.failures, settings.breaker.probe.get()),
             pool: settings.pool.as_ref().map(|pool| {
                 Pool::new(
                     pool.size,

@@ -11,7 +11,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::Key;
-use crate::outbound::parse_json;
+use crate::outbound::{InvalidResponse, parse_json};
 
 /// The most keys that a set may have.
 const MAX_KEYS: usize = 1000;
@@ -46,7 +46,10 @@ impl KeySet {
         algorithms: &[Algorithm],
         before: Option<&Self>,
     ) -> Result<(Self, Vec<Skipped>), &'static str> {
-        let document = parse_json(text).map_err(|_| "is not unambiguous JSON")?;
+        let document = parse_json(text).map_err(|error| match error {
+            InvalidResponse::DuplicateMember => "names a member twice",
+            _ => "is no JSON",
+        })?;
         let entries = document
             .get("keys")
             .and_then(Value::as_array)

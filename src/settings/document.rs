@@ -12,6 +12,9 @@ use super::fault::Fault;
 /// A value of the document with its place.
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 
+/// Keys of earlier versions, with those that took their place.
+const RENAMED: [(&str, &str); 1] = [("imgwire.breaker.open", "probe")];
+
 /// Reads tables and collects what is wrong with them.
 #[derive(Default)]
 pub(super) struct Reader {
@@ -80,7 +83,12 @@ impl Reader {
                 return None;
             };
             if let Some(key) = take_out(table, at.start) {
-                self.fault(at, join(path, &key), error.message());
+                let key = join(path, &key);
+                let message = match RENAMED.iter().find(|(before, _)| *before == key) {
+                    Some((_, successor)) => format!("was renamed; write `{successor}`"),
+                    None => error.message().to_owned(),
+                };
+                self.fault(at, key, message);
             } else {
                 // No key's own fault: what a `missing` or an earlier key leads to, or the keys together.
                 if self.faults.len() == faults_before {

@@ -32,9 +32,9 @@ pub struct ImgwireSettings {
     /// How many times a failed attempt is repeated, 10 at most.
     #[serde(default)]
     pub retries: Retries,
-    /// Fails at once while Imgwire is down; left out: every request tries.
+    /// The circuit breaker: while Imgwire is down, requests fail at once.
     #[serde(default)]
-    pub breaker: Option<BreakerSettings>,
+    pub breaker: BreakerSettings,
     /// Makes tokens ahead; left out: each is made when it is asked for.
     #[serde(default)]
     pub pool: Option<PoolSettings>,
@@ -42,12 +42,21 @@ pub struct ImgwireSettings {
 
 /// `[imgwire] breaker`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct BreakerSettings {
     /// How many attempts in a row must fail until Imgwire counts as down.
     pub failures: NonZeroU32,
-    /// How long it is left alone then before it is tried, beside the requests; half a second at most.
-    pub open: Interval,
+    /// How often the gate then tries Imgwire, beside the requests.
+    pub probe: Interval,
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self {
+            failures: const { NonZeroU32::new(20).expect("20 is not zero") },
+            probe: Interval::from_millis(500),
+        }
+    }
 }
 
 /// `[imgwire] pool`

@@ -75,7 +75,8 @@ async fn opens_and_closes(gate: &TestApp, how: Misbehaviour) {
 
 #[actix_web::test]
 async fn while_imgwire_is_down_everybody_is_told_at_once_and_soon_after_its_return_tokens_flow() {
-    let settings = "retries = 0\ntimeout = \"400ms\"\nbreaker = { failures = 5, open = \"5s\" }";
+    let settings =
+        "retries = 0\ntimeout = \"400ms\"\nbreaker = { failures = 5, probe = \"500ms\" }";
     for how in [
         Misbehaviour::Hang,
         Misbehaviour::Reset,
@@ -88,7 +89,7 @@ async fn while_imgwire_is_down_everybody_is_told_at_once_and_soon_after_its_retu
 
 #[actix_web::test]
 async fn an_imgwire_that_refuses_is_not_down() {
-    let gate = gate("retries = 0\nbreaker = { failures = 3, open = \"5s\" }").await;
+    let gate = gate("retries = 0\nbreaker = { failures = 3, probe = \"500ms\" }").await;
     for status in [401, 403, 422, 429] {
         gate.imgwire
             .misbehave(Some(Misbehaviour::Status(status, None)));
@@ -109,7 +110,7 @@ async fn an_imgwire_that_refuses_is_not_down() {
 
 #[actix_web::test]
 async fn retries_double_the_load_at_most() {
-    let gate = gate("retries = 3\ndeadline = \"5s\"").await;
+    let gate = gate("retries = 3\ndeadline = \"5s\"\nbreaker = { failures = 1000000 }").await;
     gate.imgwire
         .misbehave(Some(Misbehaviour::Status(500, None)));
     let began = Instant::now();
@@ -124,7 +125,8 @@ async fn retries_double_the_load_at_most() {
     assert!(gate.metric("imgwire_gate_retries_refused_total").await > 100.0);
 }
 
-const POOL: &str = "retries = 0\npool = { size = 64, max_age = \"2m\" }";
+const POOL: &str =
+    "retries = 0\npool = { size = 64, max_age = \"2m\" }\nbreaker = { failures = 1000000 }";
 
 async fn pooled(gate: &TestApp) -> f64 {
     gate.metric("imgwire_gate_pool_tokens").await

@@ -61,8 +61,7 @@ pub(crate) async fn ready(management: web::Data<Management>) -> HttpResponse {
             degraded.push(part);
         }
     }
-    let breaker = management.gate.upstream.breaker.as_ref();
-    if breaker.is_some_and(|breaker| breaker.state() != BreakerState::Closed) {
+    if management.gate.upstream.breaker.state() != BreakerState::Closed {
         degraded.push("imgwire".to_owned());
     }
     if management.gate.in_flight.is_draining() {

@@ -27,7 +27,7 @@ use self::{
     },
     stores::store_seconds,
 };
-use crate::imgwire::{Breaker, BreakerState, Upstream};
+use crate::imgwire::{BreakerState, Upstream};
 
 /// Counts what the gate does.
 pub struct Metrics {
@@ -339,11 +339,10 @@ impl Metrics {
 
     /// Notes how breaker and pool stand.
     pub fn upstream(&self, upstream: &Upstream) {
-        let state = upstream.breaker.as_ref().map(Breaker::state);
-        self.breaker_state.set(match state {
-            None | Some(BreakerState::Closed) => 0,
-            Some(BreakerState::HalfOpen) => 1,
-            Some(BreakerState::Open) => 2,
+        self.breaker_state.set(match upstream.breaker.state() {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
         });
         let pool = upstream.pool.as_ref();
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
