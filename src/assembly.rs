@@ -17,7 +17,7 @@ use crate::{
     in_flight::InFlight,
     lookups::{HttpDecider, HttpMemberships, SqlMemberships},
     outbound::{HttpClient, Outbound},
-    routes::Gate,
+    routes::{BodyLimits, Gate},
     rules::{Route, Rules},
     settings::{self, ServerSettings, SessionSettings, Settings},
     stores::{self, OpenStore},
@@ -83,7 +83,10 @@ impl Foundation {
         Gate {
             rules: ArcSwap::from_pointee(rules),
             client_address: self.client_address.clone(),
-            body_limit: self.server.body_limit.bytes(),
+            body_limits: BodyLimits {
+                bytes: self.server.body_limit.bytes(),
+                time: self.server.request_timeout.get(),
+            },
             session_ttl: self.session.as_ref().map(|session| session.ttl.get()),
             in_flight: in_flight.clone(),
             upstream: self.upstream.clone(),

@@ -5,47 +5,67 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-/// Counts the requests that run.
+/// Counts the requests of the public listener.
 #[derive(Clone)]
 pub struct InFlight(Arc<Counts>);
 
 struct Counts {
-    running: AtomicU32,
+    /// Requests that have not been answered, whether or not they have a place.
+    present: AtomicU32,
     /// How many have begun, all in all.
     begun: AtomicU32,
+    /// Requests that have a place.
+    running: AtomicU32,
     max: u32,
     draining: AtomicBool,
 }
 
-/// One request that runs, until it is dropped.
+/// A request that has not been answered, until it is dropped.
+#[must_use]
+pub struct Present(InFlight);
+
+/// A request that has a place, until it is dropped.
 #[must_use]
 pub struct Running(InFlight);
 
 impl InFlight {
-    /// Lets `max` requests run at once.
+    /// Has `max` places.
     #[must_use]
     pub fn new(max: u32) -> Self {
         Self(Arc::new(Counts {
-            running: AtomicU32::new(0),
+            present: AtomicU32::new(0),
             begun: AtomicU32::new(0),
+            running: AtomicU32::new(0),
             max,
             draining: AtomicBool::new(false),
         }))
     }
 
-    /// Counts one more, unless there are too many.
+    /// Notes a request whose head has arrived.
+    pub fn arrive(&self) -> Present {
+        self.0.present.fetch_add(1, Ordering::AcqRel);
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+        Present(self.clone())
+    }
+
+    /// Gives a place to a request that has arrived completely, unless all are taken.
     pub fn enter(&self) -> Option<Running> {
         let running = Running(self.clone());
         // Counted first and given back by the drop, so that no two see the last place free.
         let before = self.0.running.fetch_add(1, Ordering::AcqRel);
-        self.0.begun.fetch_add(1, Ordering::Relaxed);
         (before < self.0.max).then_some(running)
     }
 
-    /// How many run now.
+    /// How many places are taken.
     #[must_use]
-    pub fn count(&self) -> u32 {
+    pub fn running(&self) -> u32 {
         self.0.running.load(Ordering::Acquire)
+    }
+
+    /// How many requests a gate that ends has to wait for: a request may run on after its client has gone away.
+    #[must_use]
+    pub fn unfinished(&self) -> u32 {
+        self.0.present.load(Ordering::Acquire).max(self.running())
     }
 
     /// A number that changes whenever a request begins.
@@ -63,6 +83,12 @@ impl InFlight {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.0.present.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -201,7 +201,7 @@ impl Application {
         let running = gate.clone();
         let management_bind = settings.management.bind.clone();
         let (management, management_address) = serve_management(
-            &management_bind,
+            &settings,
             &Management {
                 gate: gate.clone(),
                 token: settings.management_token.clone(),
@@ -283,7 +283,7 @@ impl Application {
 
 /// Goes on until nothing new has come for `delay`, and lets what runs finish.
 async fn drain(in_flight: &InFlight, server: &ServerHandle, delay: Duration, grace: Duration) {
-    tracing::info!(in_flight = in_flight.count(), "draining");
+    tracing::info!(in_flight = in_flight.unfinished(), "draining");
     in_flight.start_draining();
     let quiet = async {
         let mut begun = in_flight.begun();
@@ -298,14 +298,14 @@ async fn drain(in_flight: &InFlight, server: &ServerHandle, delay: Duration, gra
     let idle = async {
         // Somebody who never notices is not to take the time that the others need to finish.
         let _ = tokio::time::timeout(grace / 2, quiet).await;
-        while in_flight.count() > 0 {
+        while in_flight.unfinished() > 0 {
             tokio::time::sleep(DRAIN_STEP).await;
         }
         // The last answer is still to be written.
         tokio::time::sleep(DRAIN_STEP).await;
     };
     if tokio::time::timeout(grace, idle).await.is_err() {
-        tracing::warn!(in_flight = in_flight.count(), "the grace time is over");
+        tracing::warn!(in_flight = in_flight.unfinished(), "the grace time is over");
     }
     server.stop(false).await;
     tracing::info!("stopped");

@@ -1,4 +1,4 @@
-//! Where the response to a request ends (RFC 9112, 6).
+//! Where a message of HTTP ends (RFC 9112, 6).
 //!
 //! awc decides by itself when a response is complete and its connection is free again. It takes the first head as the
 //! response, although a server may send any number of interim responses (1xx) before it, and it does not look at what
@@ -18,7 +18,7 @@ const MAX_LINE_BYTES: usize = 4096;
 
 /// What is known of the response that is being read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     /// No request is under way.
     Idle,
     /// A request was sent; its final head has not been read.
@@ -33,7 +33,7 @@ pub(super) enum Framing {
 
 /// A position in a chunked body (RFC 9112, 7.1).
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Chunk {
+pub(crate) enum Chunk {
     Size {
         digits: u8,
         size: u64,
@@ -64,7 +64,7 @@ pub(super) enum Head {
 
 /// Why a response cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FramingError {
+pub(crate) enum FramingError {
     #[error("the response's head is malformed")]
     MalformedHead,
     #[error("the response's head is longer than {MAX_HEAD_BYTES} bytes")]
@@ -125,7 +125,7 @@ fn body(status: u16, headers: &[httparse::Header<'_>]) -> Result<Framing, Framin
     match (length, codings) {
         (None | Some(0), 0) if has_no_body => Ok(Framing::Idle),
         (Some(length), 0) if !has_no_body => Ok(Framing::sized(length)),
-        (None, 1) if !has_no_body => Ok(Framing::Chunked(Chunk::START)),
+        (None, 1) if !has_no_body => Ok(Framing::chunked()),
         (None, 0) => Ok(Framing::UntilClose),
         _ => Err(FramingError::AmbiguousLength),
     }
@@ -141,7 +141,13 @@ fn decimal(text: &[u8]) -> Option<u64> {
 }
 
 impl Framing {
-    fn sized(length: u64) -> Self {
+    /// A body in chunks, before its first.
+    pub(crate) fn chunked() -> Self {
+        Self::Chunked(Chunk::START)
+    }
+
+    /// A body of `length` bytes; none is no body.
+    pub(crate) fn sized(length: u64) -> Self {
         if length == 0 {
             Self::Idle
         } else {
@@ -150,7 +156,7 @@ impl Framing {
     }
 
     /// Reads on in the body: how many of `bytes` belong to it. The rest, if there is any, follows the response.
-    pub(super) fn read_body(&mut self, bytes: &[u8]) -> Result<usize, FramingError> {
+    pub(crate) fn read_body(&mut self, bytes: &[u8]) -> Result<usize, FramingError> {
         match self {
             Self::Idle | Self::Head => Ok(0),
             Self::UntilClose => Ok(bytes.len()),

@@ -36,6 +36,7 @@ pub use self::tls::tls_config;
 pub(crate) use self::{
     call::{Peer, Repeat, call},
     connector::{PoolSettings, client, is_tls, plain},
+    framing::Framing,
     json::{InvalidResponse, Object, parse as parse_json, wrong_type},
     tls::pem_authorities,
 };

@@ -8,7 +8,7 @@ use policies::{Class, LimitState, Outcome, Pass, PolicyName};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{body::Body, facts, refuse, worker};
+use super::{body::Body, enter, facts, refuse, worker};
 use crate::{error::ApiError, openapi::Refusals, rules::Route};
 
 /// What a POST would meet now.
@@ -53,6 +53,9 @@ pub(crate) struct Limit<'a> {
     )
 )]
 pub(crate) async fn get(request: HttpRequest, route: Arc<Route>) -> HttpResponse {
+    let Some(_running) = enter(&worker(&request).gate) else {
+        return refuse(&request, &ApiError::Overloaded);
+    };
     let upload = match facts(&request, &route, Body::default()) {
         Ok(upload) => upload,
         Err(error) => return refuse(&request, &error),

@@ -19,8 +19,14 @@ use crate::error::ApiError;
 
 const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 
-/// How long a client may take to send its body.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// What a client may take for its body.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// The longest body that is read, in bytes.
+    pub bytes: usize,
+    /// How long it may take to arrive.
+    pub time: Duration,
+}
 
 /// What a body says.
 #[derive(Default, Deserialize, ToSchema)]
@@ -84,11 +90,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Reads the body of `request`, of at most `limit` bytes.
+/// Reads the body of `request`, within `limits`.
 pub(super) async fn read(
     request: &HttpRequest,
     payload: web::Payload,
-    limit: usize,
+    limits: BodyLimits,
 ) -> Result<Body, ApiError> {
     if !has_body(request) {
         return Ok(Body::default());
@@ -97,10 +103,11 @@ pub(super) async fn read(
     let announced = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit as u64) {
+    if announced.is_some_and(|length| length > limits.bytes as u64) {
         return Err(ApiError::BodyTooLarge);
     }
-    let bytes = match tokio::time::timeout(PATIENCE, payload.to_bytes_limited(limit)).await {
+    let reading = payload.to_bytes_limited(limits.bytes);
+    let bytes = match tokio::time::timeout(limits.time, reading).await {
         Ok(Ok(Ok(bytes))) => bytes,
         Ok(Err(_)) => return Err(ApiError::BodyTooLarge),
         Ok(Ok(Err(_))) | Err(_) => return Err(ApiError::BadRequest),

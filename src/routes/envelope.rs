@@ -19,6 +19,15 @@ use crate::{
     request_id::{RequestId, X_REQUEST_ID},
 };
 
+/// Where a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// From pages: a gate that ends waits for its answer.
+    Public,
+    /// From operators.
+    Management,
+}
+
 /// Wraps everything that answers.
 ///
 /// # Errors
@@ -26,9 +35,11 @@ use crate::{
 /// What the framework could not turn into an answer, in the API's shape.
 pub async fn envelope<B: MessageBody + 'static>(
     in_flight: InFlight,
+    listener: Listener,
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let _present = (listener == Listener::Public).then(|| in_flight.arrive());
     fit_headers(request.head_mut().headers_mut());
     let id = RequestId::assign(&request);
     let mut response = match next.call(request).await {

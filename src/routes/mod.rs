@@ -18,13 +18,14 @@ use actix_web::{
 use arc_swap::ArcSwap;
 use policies::{Clock, UploadRequest};
 
+pub use self::body::BodyLimits;
 pub(crate) use self::body::is_json;
-pub use self::envelope::envelope;
+pub use self::envelope::{Listener, envelope};
 use crate::{
     error::ApiError,
     identity::{ClientAddress, HttpCredentials},
     imgwire::{Caller, Client, Upstream},
-    in_flight::InFlight,
+    in_flight::{InFlight, Running},
     request_id::RequestId,
     rules::{Route, Rules},
     telemetry::{Metrics, Traces},
@@ -42,8 +43,8 @@ pub struct Gate {
     pub rules: ArcSwap<Rules>,
     /// How the client's address is found.
     pub client_address: ClientAddress,
-    /// The longest body that is read, in bytes.
-    pub body_limit: usize,
+    /// What a client may take for its body.
+    pub body_limits: BodyLimits,
     /// How long a session lasts, if there are sessions.
     pub session_ttl: Option<std::time::Duration>,
     /// The requests that run.
@@ -97,6 +98,15 @@ async fn dispatch(request: HttpRequest, payload: web::Payload) -> HttpResponse {
         (Some(_), _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::GET])),
         (None, _) => refuse(&request, &ApiError::NotFound),
     }
+}
+
+/// Gives a request a place among those that run.
+fn enter(gate: &Gate) -> Option<Running> {
+    let running = gate.in_flight.enter();
+    if running.is_none() {
+        gate.metrics.overloaded();
+    }
+    running
 }
 
 pub(crate) fn refuse(request: &HttpRequest, error: &ApiError) -> HttpResponse {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use tracing::Instrument as _;
 use utoipa::ToSchema;
 
-use super::{body, caller, facts, ratelimit_fields, refuse, worker};
+use super::{body, caller, enter, facts, ratelimit_fields, refuse, worker};
 use crate::{
     error::{ApiError, Body as Error},
     issue::{Ending, Report, issue},
@@ -65,14 +65,14 @@ pub(crate) async fn post(
     route: Arc<Route>,
 ) -> HttpResponse {
     let worker = worker(&request).clone();
-    let gate = worker.gate.clone();
-    let Some(running) = gate.in_flight.enter() else {
-        gate.metrics.overloaded();
-        return refuse(&request, &ApiError::Overloaded);
-    };
-    let body = match body::read(&request, payload, gate.body_limit).await {
+    let gate = &worker.gate;
+    let body = match body::read(&request, payload, gate.body_limits).await {
         Ok(body) => body,
         Err(error) => return refuse(&request, &error),
+    };
+    // A place is taken only now: a client that sends its body slowly keeps none from others.
+    let Some(running) = enter(gate) else {
+        return refuse(&request, &ApiError::Overloaded);
     };
     let upload = match facts(&request, &route, body) {
         Ok(upload) => upload,

@@ -36,8 +36,12 @@ pub struct ServerSettings {
     /// How long after SIGTERM, and after the last request since, requests are still taken, so that whoever balances
     /// the load has noticed; half of `shutdown_grace` at most.
     pub shutdown_delay: Interval,
-    /// How many requests may run at once; past it the answer is 500 `overloaded`.
+    /// How many requests may run at once; beyond it the answer is 500 `overloaded`.
     pub max_in_flight: NonZeroU32,
+    /// How many connections each listener has at most; further ones wait to be accepted.
+    pub max_connections: NonZeroUsize,
+    /// How long a request may take to arrive, from the first byte of its head to the end of its body.
+    pub request_timeout: Interval,
 }
 
 impl Default for ServerSettings {
@@ -51,6 +55,8 @@ impl Default for ServerSettings {
             shutdown_grace: Interval::from_secs(30),
             shutdown_delay: Interval::from_secs(1),
             max_in_flight: const { NonZeroU32::new(10_000).expect("ten thousand is not zero") },
+            max_connections: const { NonZeroUsize::new(10_000).expect("ten thousand is not zero") },
+            request_timeout: Interval::from_secs(10),
         }
     }
 }

@@ -51,6 +51,7 @@ mod service;
 mod sessions;
 mod shared_servers;
 mod signing;
+mod slow_clients;
 mod store_faults;
 mod stores;
 mod tcp_proxy;

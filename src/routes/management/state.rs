@@ -101,7 +101,7 @@ pub(crate) async fn metrics(management: web::Data<Management>) -> HttpResponse {
     }
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, TEXT))
-        .body(gate.metrics.encode(gate.in_flight.count()))
+        .body(gate.metrics.encode(gate.in_flight.running()))
 }
 
 /// This API, with the routes that are in force.

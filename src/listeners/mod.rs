@@ -1,11 +1,15 @@
 //! The two listeners: for pages, and for operators. What every request of theirs goes through is put together here.
 
-use std::{io, net::SocketAddr, num::NonZeroUsize, rc::Rc, sync::Arc, time::Duration};
+mod request_framing;
+mod server;
+mod timed_stream;
+
+use std::{io, net::SocketAddr, num::NonZeroUsize, rc::Rc, sync::Arc};
 
 use actix_cors::Cors;
 use actix_session::SessionMiddleware;
 use actix_web::{
-    App, HttpServer,
+    App,
     cookie::Key,
     dev::Server,
     http::Method,
@@ -15,26 +19,17 @@ use policies::Clock;
 use rustls::ClientConfig;
 use tracing_actix_web::TracingLogger;
 
+use self::server::Limits;
 use crate::{
     identity::KeyRotation,
     imgwire::Client,
     playground::Playground,
     request_id::X_REQUEST_ID,
-    routes::{self, Gate, Worker, envelope, management::Management, session::rotate},
+    routes::{self, Gate, Listener, Worker, envelope, management::Management, session::rotate},
     session_store::Sessions,
-    settings::{
-        Settings,
-        server::{Bind, ServerSettings},
-    },
+    settings::{Settings, server::ServerSettings},
     telemetry::RootSpan,
 };
-
-/// How long an idle connection is kept: longer than proxies keep theirs, so that none of them sends a
-/// request into a connection that closes.
-const KEEP_ALIVE: Duration = Duration::from_secs(125);
-
-/// How long a client may take to send the head of its request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens the listener for pages. Returns its address too, unless it is a Unix socket.
 pub(crate) fn serve_public(
@@ -48,8 +43,12 @@ pub(crate) fn serve_public(
     let bind = settings.server.bind.clone();
     let workers = settings.server.workers;
     let clock = clock.clone();
+    let limits = Limits::of(
+        &settings.server,
+        workers.map_or_else(default_workers, NonZeroUsize::get),
+    );
     let settings = Arc::new(settings);
-    let server = HttpServer::new(move || {
+    let app = move || {
         let worker = Worker {
             gate: gate.clone(),
             client: Rc::new(Client::new(
@@ -97,52 +96,40 @@ pub(crate) fn serve_public(
                 cors(&settings.server),
             ))
             .wrap(from_fn(move |request, next| {
-                envelope(in_flight.clone(), request, next)
+                envelope(in_flight.clone(), Listener::Public, request, next)
             }))
             .wrap(Condition::new(
                 RootSpan::is_enabled(),
                 TracingLogger::<RootSpan>::new(),
             ))
-    })
-    .workers(workers.map_or_else(default_workers, NonZeroUsize::get))
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(HEAD_TIMEOUT)
-    .disable_signals();
-    let server = match &bind {
-        Bind::Tcp(address) => server.bind(address)?,
-        Bind::Unix(path) => server.bind_uds(path)?,
     };
-    let address = tcp_address(&bind, &server.addrs());
-    Ok((server.run(), address))
+    server::serve(&bind, limits, app)
 }
 
 /// Opens the listener for operators. Returns its address too, unless it is a Unix socket.
 pub(crate) fn serve_management(
-    bind: &Bind,
+    settings: &Settings,
     management: &Management,
 ) -> io::Result<(Server, Option<SocketAddr>)> {
     let management = management.clone();
     let in_flight = management.gate.in_flight.clone();
-    let server = HttpServer::new(move || {
+    let app = move || {
         let in_flight = in_flight.clone();
         App::new()
             .configure(|config| routes::management::mount(config, &management))
             .wrap(from_fn(move |request, next| {
-                envelope(in_flight.clone(), request, next)
+                envelope(in_flight.clone(), Listener::Management, request, next)
             }))
             .wrap(Condition::new(
                 RootSpan::is_enabled(),
                 TracingLogger::<RootSpan>::new(),
             ))
-    })
-    .workers(1)
-    .disable_signals();
-    let server = match bind {
-        Bind::Tcp(address) => server.bind(address)?,
-        Bind::Unix(path) => server.bind_uds(path)?,
     };
-    let address = tcp_address(bind, &server.addrs());
-    Ok((server.run(), address))
+    server::serve(
+        &settings.management.bind,
+        Limits::of(&settings.server, 1),
+        app,
+    )
 }
 
 /// Pages of the allowed origins may call, with credentials, and read why they were refused.
@@ -163,13 +150,6 @@ fn cors(server: &ServerSettings) -> Cors {
         .allowed_origins
         .iter()
         .fold(cors, |cors, origin| cors.allowed_origin(origin.as_str()))
-}
-
-fn tcp_address(bind: &Bind, addresses: &[SocketAddr]) -> Option<SocketAddr> {
-    match bind {
-        Bind::Tcp(_) => addresses.first().copied(),
-        Bind::Unix(_) => None,
-    }
 }
 
 fn default_workers() -> usize {
