@@ -67,6 +67,13 @@ impl Keys {
     }
 }
 
+fn is_bad_signature(error: &jsonwebtoken::errors::Error) -> bool {
+    matches!(
+        error.kind(),
+        jsonwebtoken::errors::ErrorKind::InvalidSignature
+    )
+}
+
 /// A token whose signature, issuer and audience are right.
 #[derive(Clone)]
 struct Verified {
@@ -196,12 +203,18 @@ impl Jwt {
         }
         let kid = header.kid.as_deref();
         let key = self.keys.find(kid, header.alg).await?;
-        let key = key.ok_or_else(|| "no key of the issuer has the token's `kid`".to_owned())?;
+        let mut key = key.ok_or_else(|| "no key of the issuer has the token's `kid`".to_owned())?;
         let mut validation = self.validation.clone();
         validation.algorithms = vec![header.alg];
-        let claims = decode::<Claims>(token, key.decoding(), &validation)
-            .map_err(|error| error.to_string())?
-            .claims;
+        let mut decoded = decode::<Claims>(token, key.decoding(), &validation);
+        if decoded.as_ref().is_err_and(is_bad_signature)
+            && let Keys::Published(keys) = &self.keys
+            && let Some(another) = keys.find_another(kid, &key).await
+        {
+            decoded = decode::<Claims>(token, another.decoding(), &validation);
+            key = another;
+        }
+        let claims = decoded.map_err(|error| error.to_string())?.claims;
         let accepted = self.rules.accept(claims)?;
         Ok(Verified { accepted, key })
     }

@@ -1,12 +1,16 @@
 //! The key set that an issuer publishes: by its URL, or by OpenID Connect Discovery.
 //!
-//! One task fetches: at start, in the background before what it has grows old, and when a token names a key
-//! that nobody knows, which happens once in [`DEMAND_PAUSE`] however many such tokens come. Whoever asks for
-//! an unknown key waits for the fetch that is under way for it, and for no other. While the issuer is down the
-//! last good set serves.
+//! One task fetches: at start, in the background before the set grows old, and when a token needs it. A token needs it
+//! if it names a key that the set lacks, or if the key that it names does not verify it. Such tokens lead to one fetch in
+//! [`DEMAND_PAUSE`], however many there are, and a `kid` that fetch after fetch lacks leads to one ever more rarely. A
+//! request waits for the fetch that is under way for its token, and for no other. While the issuer is down, the last
+//! good set serves.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,17 +22,28 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use jsonwebtoken::Algorithm;
 use policies::{Clock, IdentityName, ServiceUrl};
+use quick_cache::sync::Cache;
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    digest::{Digest, digest},
     keys::{Key, KeySet},
     outbound::{HttpClient, InvalidResponse, Object, Outbound, Outgoing, Repeat},
     settings::identities::jwt::Location,
     telemetry::Metrics,
 };
 
-/// How often a token with an unknown `kid` leads to a fetch.
-const DEMAND_PAUSE: Duration = Duration::from_secs(30);
+/// How often tokens lead to a fetch.
+const DEMAND_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often a token leads to a fetch whose `kid` every fetch has lacked.
+const LONGEST_KID_PAUSE: Duration = Duration::from_secs(10 * 60);
+
+/// How many `kid`s that fetches lacked are remembered.
+const MISSED_KIDS: usize = 1000;
+
+/// How many requests wait for a fetch at most.
+const MAX_WAITING: usize = 1000;
 
 /// How long a set serves before it is fetched again, where the issuer says nothing.
 const USUAL_AGE: Duration = Duration::from_secs(15 * 60);
@@ -41,7 +56,7 @@ const GREATEST_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// How long somebody waits for a fetch: longer than one of two answers can take.
+/// How long a request waits for a fetch: longer than one of two responses can take.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
 /// The longest that the task sleeps at once: time is what the injected clock says, which may jump.
@@ -58,7 +73,22 @@ pub(super) struct PublishedKeys {
     state: watch::Sender<State>,
     /// Wakes the task when a fetch is demanded.
     demand: Notify,
+    /// When the last fetch was demanded, or when it was done.
     demanded_at: Mutex<Option<Duration>>,
+    waiting: AtomicUsize,
+    /// By digests of `kid`s.
+    missed: Cache<Digest, Missed>,
+}
+
+/// A `kid` that successful fetches lacked.
+#[derive(Clone, Copy)]
+struct Missed {
+    /// How many of them.
+    fetches: u32,
+    /// The latest of them.
+    latest: u64,
+    /// Until when it leads to no fetch.
+    until: Duration,
 }
 
 /// What is known of the set.
@@ -115,6 +145,8 @@ impl PublishedKeys {
             state: watch::Sender::new(state),
             demand: Notify::new(),
             demanded_at: Mutex::new(None),
+            waiting: AtomicUsize::new(0),
+            missed: Cache::new(MISSED_KIDS),
         }
     }
 
@@ -128,54 +160,117 @@ impl PublishedKeys {
         }
     }
 
-    /// Finds a key, fetching the set anew if need be.
+    /// Finds a key, fetching the set again if it lacks the key.
     ///
     /// # Errors
     ///
-    /// When the key is unknown and the set that would have it cannot be fetched.
+    /// When no set has ever been fetched. While one serves, a key that it lacks is unknown.
     pub(super) async fn find(
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Option<Arc<Key>>, KeysUnavailable> {
-        let known = |state: &State| Some(state.set.as_ref()?.find(kid, algorithm)?.clone());
-        if let Some(key) = known(&self.state.borrow()) {
+        if let Some(key) = self.known(kid, algorithm) {
             return Ok(Some(key));
         }
+        let missed = digest([kid.unwrap_or_default()]);
+        let pauses = self.missed.get(&missed);
+        if pauses.is_some_and(|missed| self.clock.elapsed() < missed.until) {
+            return Ok(None);
+        }
+        self.refetch().await?;
+        let key = self.known(kid, algorithm);
+        if key.is_none() {
+            self.note_missing(missed);
+        }
+        Ok(key)
+    }
+
+    /// Looks for another key under the same `kid`, after `failed` has not verified a token: issuers replace keys.
+    pub(super) async fn find_another(
+        &self,
+        kid: Option<&str>,
+        failed: &Arc<Key>,
+    ) -> Option<Arc<Key>> {
+        self.refetch().await.ok()?;
+        let key = self.known(kid, failed.algorithm());
+        key.filter(|key| !Arc::ptr_eq(key, failed))
+    }
+
+    fn known(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<Arc<Key>> {
+        let state = self.state.borrow();
+        state.set.as_ref()?.find(kid, algorithm).cloned()
+    }
+
+    /// Demands a fetch, if one is due, and waits for the one that is under way.
+    ///
+    /// # Errors
+    ///
+    /// When no set has ever been fetched.
+    async fn refetch(&self) -> Result<(), KeysUnavailable> {
         self.demand();
         let mut states = self.state.subscribe();
         let wanted = states.borrow().demanded;
-        let served = states.wait_for(|state| state.served >= wanted);
-        if tokio::time::timeout(LONGEST_WAIT, served).await.is_err() {
-            // Nobody keeps a set whose identity left the config meanwhile.
-            return Err(KeysUnavailable("nobody fetches them".to_owned()));
+        let place = self.waiting.fetch_add(1, Ordering::Relaxed);
+        if place < MAX_WAITING {
+            let served = states.wait_for(|state| state.served >= wanted);
+            // Nobody keeps a set whose identity has left the config.
+            let _ = tokio::time::timeout(LONGEST_WAIT, served).await;
         }
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         let state = self.state.borrow();
-        match (known(&state), &state.failure) {
-            (Some(key), _) => Ok(Some(key)),
+        match (&state.set, &state.failure) {
+            (Some(_), _) => Ok(()),
             (None, Some(failure)) => Err(KeysUnavailable(failure.clone())),
-            (None, None) => Ok(None),
+            (None, None) => Err(KeysUnavailable("they were not fetched in time".to_owned())),
         }
     }
 
     /// Demands a fetch, unless one was demanded a short while ago.
     fn demand(&self) {
         let now = self.clock.elapsed();
-        let mut demanded_at = self
-            .demanded_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut demanded_at = self.demanded_at();
         let is_due = demanded_at.is_none_or(|at| now.saturating_sub(at) >= DEMAND_PAUSE);
-        // The fetch of the start serves, too.
-        let is_starting = {
+        // A fetch that is under way serves, too, the one at start among them.
+        let is_fetching = {
             let state = self.state.borrow();
-            state.demanded == 1 && state.served == 0
+            state.demanded > state.served
         };
-        if is_due && !is_starting {
+        if is_due && !is_fetching {
             *demanded_at = Some(now);
             self.state.send_modify(|state| state.demanded += 1);
             self.demand.notify_one();
         }
+    }
+
+    fn demanded_at(&self) -> MutexGuard<'_, Option<Duration>> {
+        self.demanded_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the latest set lacks a `kid`. If it was fetched without a failure, and the one before it lacked the
+    /// `kid`, too, that `kid` pauses.
+    fn note_missing(&self, kid: Digest) {
+        let (latest, has_failed) = {
+            let state = self.state.borrow();
+            (state.served, state.failure.is_some())
+        };
+        let before = self.missed.get(&kid);
+        if has_failed || before.is_some_and(|before| before.latest == latest) {
+            return;
+        }
+        let fetches = before.map_or(1, |before| before.fetches.saturating_add(1));
+        let pause = match fetches {
+            0 | 1 => Duration::ZERO,
+            fetches => (DEMAND_PAUSE * 2_u32.saturating_pow(fetches - 1)).min(LONGEST_KID_PAUSE),
+        };
+        let missed = Missed {
+            fetches,
+            latest,
+            until: self.clock.elapsed() + pause,
+        };
+        self.missed.insert(kid, missed);
     }
 
     /// Keeps the set up to date for as long as it is polled.
@@ -217,28 +312,42 @@ impl PublishedKeys {
         self.metrics.identity_called(&self.identity, read.is_ok());
         let read = match read {
             Ok((set, skipped)) => {
-                for key in skipped.iter().take(10) {
-                    tracing::warn!(
+                let is_news = self.state.borrow().failure.is_some()
+                    || before.is_none_or(|before| !before.has_the_keys_of(&set));
+                if is_news {
+                    for key in skipped.iter().take(10) {
+                        tracing::warn!(
+                            identity,
+                            kid = key.kid,
+                            reason = key.reason,
+                            "a key is skipped"
+                        );
+                    }
+                    tracing::info!(
                         identity,
-                        kid = key.kid,
-                        reason = key.reason,
-                        "a key is skipped"
+                        keys = set.len(),
+                        skipped = skipped.len(),
+                        "keys fetched"
                     );
                 }
-                tracing::info!(
-                    identity,
-                    keys = set.len(),
-                    skipped = skipped.len(),
-                    "keys fetched"
-                );
                 Ok(Arc::new(set))
             }
             Err(error) => {
                 let serving = before.as_ref().map_or(0, |set| set.len());
-                tracing::error!(identity, error, serving, "keys cannot be fetched");
+                // Said once: how often it is tried while the issuer is down, strangers' tokens decide, too.
+                if self.state.borrow().failure.is_none() {
+                    tracing::error!(identity, error, serving, "keys cannot be fetched");
+                } else {
+                    tracing::debug!(identity, error, serving, "keys still cannot be fetched");
+                }
                 Err(error)
             }
         };
+        if demanded > self.state.borrow().served
+            && let Some(demanded_at) = &mut *self.demanded_at()
+        {
+            *demanded_at = self.clock.elapsed();
+        }
         self.state.send_modify(|state| {
             match read {
                 Ok(set) => {

@@ -40,7 +40,7 @@ impl KeySet {
     ///
     /// # Errors
     ///
-    /// Why the text is no key set, or has no key of use.
+    /// Why the text is no key set. A set without a key of use is one.
     pub fn parse(
         text: &[u8],
         algorithms: &[Algorithm],
@@ -69,11 +69,7 @@ impl KeySet {
                 Err(reason) => skipped.push(Skipped { kid, reason }),
             }
         }
-        if set.keys.is_empty() {
-            Err("has no key of use")
-        } else {
-            Ok((set, skipped))
-        }
+        Ok((set, skipped))
     }
 
     /// The key that `kid` names for an algorithm. A token without a `kid` needs a set that has only one key
@@ -103,6 +99,16 @@ impl KeySet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// Whether another set has the same keys, those of which it kept.
+    #[must_use]
+    pub(crate) fn has_the_keys_of(&self, next: &Self) -> bool {
+        let pairs = self.keys.iter().zip(&next.keys);
+        self.keys.len() == next.keys.len()
+            && pairs
+                .into_iter()
+                .all(|((_, key), (_, kept))| Arc::ptr_eq(key, kept))
     }
 
     /// Retires the keys that are not in `next`: what they signed is not believed any more.

@@ -156,9 +156,11 @@ fn jwt_keys(
         KeySource::Jwks(source) => {
             let text = secret(reader, &key, source, environment, 1)?;
             let text = text.expose_secret().as_bytes();
-            KeySet::parse(text, algorithms, None)
-                .map(|(set, _)| KeyMaterial::Set(set))
-                .map_err(str::to_owned)
+            match KeySet::parse(text, algorithms, None) {
+                Ok((set, _)) if set.is_empty() => Err("has no key of use".to_owned()),
+                Ok((set, _)) => Ok(KeyMaterial::Set(set)),
+                Err(reason) => Err(reason.to_owned()),
+            }
         }
         KeySource::JwksUrl(url) => Ok(KeyMaterial::Published(Location::Jwks(
             url.get_ref().clone(),
