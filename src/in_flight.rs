@@ -1,9 +1,17 @@
 //! How many requests run, and how many may.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
 };
+
+tokio::task_local! {
+    /// Where the running request holds a place.
+    static HELD: InFlight;
+}
 
 /// Counts the requests of the public listener.
 #[derive(Clone)]
@@ -84,6 +92,33 @@ impl InFlight {
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Acquire)
     }
+}
+
+/// Does `work` for a request that holds a place until it is done.
+pub(crate) async fn hold<F: Future>(running: Running, work: F) -> F::Output {
+    let in_flight = running.0.clone();
+    let output = HELD.scope(in_flight, work).await;
+    drop(running);
+    output
+}
+
+/// Waits without the place that the running request holds, and takes it again, whether or not others have taken all:
+/// what many may wait for keeps no place from those that can go on.
+pub(crate) async fn wait_without_place<F: Future>(waiting: F) -> F::Output {
+    /// Gives the place back until it is dropped.
+    struct Away(InFlight);
+
+    impl Drop for Away {
+        fn drop(&mut self) {
+            self.0.0.running.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    let _away = HELD.try_with(|in_flight| {
+        in_flight.0.running.fetch_sub(1, Ordering::AcqRel);
+        Away(in_flight.clone())
+    });
+    waiting.await
 }
 
 impl Drop for Present {

@@ -27,6 +27,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     digest::{Digest, digest},
+    in_flight::wait_without_place,
     keys::{Key, KeySet},
     outbound::{HttpClient, InvalidResponse, Object, Outbound, Outgoing, Repeat},
     settings::identities::jwt::Location,
@@ -215,7 +216,8 @@ impl PublishedKeys {
         if place < MAX_WAITING {
             let served = states.wait_for(|state| state.served >= wanted);
             // Nobody keeps a set whose identity has left the config.
-            let _ = tokio::time::timeout(LONGEST_WAIT, served).await;
+            let served = tokio::time::timeout(LONGEST_WAIT, served);
+            let _ = wait_without_place(served).await;
         }
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         let state = self.state.borrow();

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use super::{body, caller, enter, facts, ratelimit_fields, refuse, worker};
 use crate::{
     error::{ApiError, Body as Error},
+    in_flight::hold,
     issue::{Ending, Report, issue},
     openapi::Refusals,
     request_id::RequestId,
@@ -100,10 +101,9 @@ pub(crate) async fn post(
         if let Some(spans) = spans {
             spans.end(&caller, &report);
         }
-        drop(running);
         report
     };
-    match shield(work.in_current_span()).await {
+    match shield(hold(running, work).in_current_span()).await {
         Ok(report) => answer(&request, &route, &report),
         Err(_) => refuse(&request, &ApiError::Internal),
     }

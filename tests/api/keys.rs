@@ -351,6 +351,37 @@ async fn nobody_else_waits_for_the_fetch_that_an_unknown_key_causes() {
 }
 
 #[actix_web::test]
+async fn requests_that_wait_for_keys_take_no_place_from_others() {
+    let issuer = Service::start();
+    let key = SigningKey::new("known", Algorithm::ES256);
+    issuer.answer(JWKS, Reply::json(&set(&[&key])));
+    let recipe = Recipe {
+        server: "max_in_flight = 2".to_owned(),
+        ..by_url(&issuer)
+    };
+    let app = recipe.start().await;
+    let token = key.sign(&Token::of("user_1"));
+    ask(&app, &token).await.assert_token();
+    let slow = Duration::from_secs(3);
+    issuer.answer(JWKS, Reply::json(&set(&[&key])).after(slow));
+    let stranger = SigningKey::new("unknown", Algorithm::ES256).sign(&Token::of("user_1"));
+    let waiting = join_all((0..20).map(|_| ask(&app, &stranger)));
+    let others = async {
+        eventually("the fetch", async || issuer.seen(JWKS).len() == 2).await;
+        let began = Instant::now();
+        for _ in 0..10 {
+            ask(&app, &token).await.assert_token();
+        }
+        assert!(began.elapsed() < slow, "{:?}", began.elapsed());
+    };
+    let (waited, ()) = futures_util::future::join(waiting, others).await;
+    for answer in waited {
+        answer.assert_error(401, "invalid_credentials");
+    }
+    assert_eq!(app.metric("imgwire_gate_in_flight").await, 0.0);
+}
+
+#[actix_web::test]
 async fn the_last_good_keys_serve_while_the_issuer_is_down() {
     let issuer = Service::start();
     let (key, new) = (
