@@ -46,7 +46,7 @@ pub struct Common {
     /// What a user may be told when it denies, by language: `{ en = "...", de = "..." }`.
     #[serde(default)]
     pub message: Option<Messages>,
-    /// A CEL expression: the policy is skipped unless it is `true`.
+    /// A CEL expression: the policy is skipped if it is `false`, and runs otherwise.
     #[serde(default)]
     pub when: Option<Expression>,
 }
@@ -319,12 +319,11 @@ impl Kind {
     pub fn on_failure(&self) -> OnFailure {
         match self {
             Self::Quota(settings) => settings.on_failure,
-            Self::Expression(settings) => settings.on_failure,
             Self::Remote(settings) => settings.on_failure,
             Self::WorkspaceMember(settings) => settings.on_failure,
             Self::Custom(kind) => kind.on_failure,
             Self::RateLimit(settings) => settings.on_failure.in_chain(),
-            Self::SignedIn(_) | Self::UploadIntent(_) => OnFailure::Deny,
+            Self::SignedIn(_) | Self::UploadIntent(_) | Self::Expression(_) => OnFailure::Deny,
         }
     }
 
