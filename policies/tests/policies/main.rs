@@ -7,6 +7,7 @@
 )]
 
 mod chain;
+mod counter;
 mod expression;
 mod helpers;
 mod rate_limit;
