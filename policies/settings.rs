@@ -105,7 +105,7 @@ pub enum Kind {
     RateLimit(RateLimitSettings),
     /// So many tokens in a window.
     Quota(QuotaSettings),
-    /// What the client says that it will upload.
+    /// What the client declares about its upload, which a token does not bind it to.
     UploadIntent(UploadIntentSettings),
     /// A rule in CEL.
     Expression(ExpressionSettings),
@@ -252,7 +252,7 @@ impl Kind {
                 format!("{settings}, counted in {store}")
             }
             Self::Quota(settings) => format!("{settings}, counted in {}", settings.store.get_ref()),
-            Self::UploadIntent(_) => "what is declared may be uploaded".to_owned(),
+            Self::UploadIntent(_) => "the declared purpose and file are allowed".to_owned(),
             Self::Expression(settings) => format!("{}", settings.allow),
             Self::Remote(settings) => format!("{} agrees", settings.url.as_str()),
             Self::Custom(_) => "a rule of your own".to_owned(),

@@ -1,4 +1,4 @@
-//! `workspace_member`: the subject belongs to the workspace, in a role that may upload.
+//! `workspace_member`: the subject belongs to the workspace, in a role that is allowed.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -42,7 +42,7 @@ pub struct WorkspaceMemberSettings {
     #[serde(default)]
     #[schemars(with = "Option<SecretSource>")]
     pub token: Option<Spanned<SecretSource>>,
-    /// The roles that may upload; left out: any member.
+    /// The roles that are allowed; left out: any member.
     #[serde(default)]
     pub roles: Option<Vec<String>>,
     /// How long an answer of the app or of the database is remembered; left out: not at all.
