@@ -38,6 +38,8 @@
 //! ```
 
 mod chain;
+mod claim_path;
+mod claimed_memberships;
 mod clock;
 mod counter;
 mod denial;
@@ -66,6 +68,7 @@ mod workspace_member;
 pub use chain::{
     Chain, Counting, Evaluation, Link, Outcome, Overlooked, Reason, Said, Step, Trace,
 };
+pub use claim_path::ClaimPath;
 pub use clock::{Clock, SystemClock};
 pub use counter::{Dimension, Per};
 pub use denial::{Class, Denial};

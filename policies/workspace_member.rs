@@ -5,23 +5,32 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures_util::future::LocalBoxFuture;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
 use serde_spanned::Spanned;
 
 use crate::{
-    Deciding, Decision, Denial, Evaluating, Fault, Finding, Interval, Membership, Policy,
-    SecretSource, StoreName, Subject, SubjectId, UploadRequest, UrlTemplate, Verdict, WorkspaceId,
-    settings::OnFailure,
+    ClaimPath, Deciding, Decision, Denial, Evaluating, Fault, Finding, Interval, Membership,
+    Policy, SecretSource, StoreName, Subject, SubjectId, UploadRequest, UrlTemplate, Verdict,
+    WorkspaceId, claimed_memberships::ClaimedMemberships, settings::OnFailure,
 };
 
 /// Settings of `kind = "workspace_member"`: exactly one of `claim`, `members`, `url` and `query`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceMemberSettings {
-    /// The claim that lists the subject's workspaces: `["ws_1"]`, `[{"id":"ws_1","role":"editor"}]` or
-    /// `{"ws_1":"editor"}`; a text is a list of one.
+    /// The claim that lists the subject's workspaces: `"ws_1"`, `["ws_1", 7]`, `[{"id":"ws_1","role":"editor"}]`,
+    /// `{"id":"ws_1","role":"editor"}` or `{"ws_1":"editor"}`. A role may be a list of roles.
     #[serde(default)]
-    pub claim: Option<String>,
+    pub claim: Option<ClaimPath>,
+    /// The member of an object that is the workspace's id; left out: `id`. Goes with `claim`.
+    #[serde(default)]
+    pub id_key: Option<String>,
+    /// The member of an object that is the role; left out: `role`. Goes with `claim`.
+    #[serde(default)]
+    pub role_key: Option<String>,
+    /// Another claim, which is the role in the subject's only workspace; a subject with several workspaces has no role
+    /// then. Goes with `claim`.
+    #[serde(default)]
+    pub role_claim: Option<ClaimPath>,
     /// The members themselves: `{ ws_1 = { user_1 = "owner" } }`.
     #[serde(default)]
     pub members: Option<Members>,
@@ -75,6 +84,18 @@ pub enum Lookup<'a> {
 }
 
 impl WorkspaceMemberSettings {
+    /// The member of an object that is the workspace's id.
+    #[must_use]
+    pub fn id_key(&self) -> &str {
+        self.id_key.as_deref().unwrap_or("id")
+    }
+
+    /// The member of an object that is the role.
+    #[must_use]
+    pub fn role_key(&self) -> &str {
+        self.role_key.as_deref().unwrap_or("role")
+    }
+
     /// Where memberships are looked up, if they are.
     #[must_use]
     pub fn lookup(&self) -> Option<Lookup<'_>> {
@@ -115,7 +136,7 @@ pub struct Member {
 
 /// Where memberships come from.
 enum Source {
-    Claim(String),
+    Claim(ClaimedMemberships),
     Members(Members),
     Lookup(Arc<dyn Memberships>),
 }
@@ -132,10 +153,15 @@ impl WorkspaceMember {
         settings: &WorkspaceMemberSettings,
         look_up: impl FnOnce(Lookup<'_>) -> Arc<dyn Memberships>,
     ) -> Self {
-        let source = match (&settings.claim, &settings.members, settings.lookup()) {
-            (None, Some(members), _) => Source::Members(members.clone()),
-            (None, None, Some(lookup)) => Source::Lookup(look_up(lookup)),
-            (claim, ..) => Source::Claim(claim.clone().unwrap_or_default()),
+        let source = match (&settings.claim, settings.lookup()) {
+            (Some(claim), _) => Source::Claim(ClaimedMemberships {
+                claim: claim.clone(),
+                id_key: settings.id_key().to_owned(),
+                role_key: settings.role_key().to_owned(),
+                role_claim: settings.role_claim.clone(),
+            }),
+            (None, Some(lookup)) => Source::Lookup(look_up(lookup)),
+            (None, None) => Source::Members(settings.members.clone().unwrap_or_default()),
         };
         Self {
             source,
@@ -157,58 +183,59 @@ impl WorkspaceMember {
             return Ok(Err(Denial::WorkspaceForbidden(reason)));
         };
         Ok(match &self.source {
-            Source::Claim(claim) => {
-                let all = memberships(subject.claims.get(claim));
-                let found = all.filter(|(id, _)| *id == workspace.as_str());
-                self.judge(&workspace, found.map(|(_, role)| role))
+            Source::Claim(claimed) => {
+                let roles = claimed.roles_in(&subject.claims, &workspace);
+                self.judge(&workspace, roles)
             }
             Source::Members(members) => {
                 let role = members.get(&workspace).and_then(|of| of.get(&subject.id));
-                self.judge(&workspace, role.map(|role| Some(role.as_str())))
+                self.judge(&workspace, role.map(|role| vec![role.as_str()]))
             }
             Source::Lookup(lookup) => {
                 let member = lookup.find(&workspace, &subject.id).await?;
                 let roles = member.as_ref().map(|member| {
-                    let roles = member.roles.iter().map(|role| Some(role.as_str()));
-                    let without = member.roles.is_empty().then_some(None);
-                    roles.chain(without)
+                    let roles = member.roles.iter().map(String::as_str);
+                    roles.collect()
                 });
-                self.judge(&workspace, roles.into_iter().flatten())
+                self.judge(&workspace, roles)
             }
         })
     }
 
-    /// Judges by the roles that the subject has in the workspace: none, if it is no member.
-    fn judge<'r>(
+    /// Judges by the roles that the subject has in the workspace; `None` if it is not a member.
+    fn judge(
         &self,
         workspace: &WorkspaceId,
-        roles: impl IntoIterator<Item = Option<&'r str>>,
+        roles: Option<Vec<&str>>,
     ) -> Result<Membership, Denial> {
-        let mut is_member = false;
-        for role in roles {
-            is_member = true;
-            let suffices = match &self.roles {
-                None => true,
-                Some(roles) => role.is_some_and(|role| roles.iter().any(|r| r == role)),
-            };
-            if suffices {
-                return Ok(Membership {
-                    workspace: workspace.clone(),
-                    role: role.map(str::to_owned),
-                });
+        let Some(roles) = roles else {
+            return Err(Denial::WorkspaceForbidden(format!(
+                "the subject is no member of workspace `{workspace}`"
+            )));
+        };
+        let mut roles = roles.into_iter();
+        let role = match &self.roles {
+            None => roles.next(),
+            Some(allowed) => {
+                let role = roles.find(|role| allowed.iter().any(|allowed| allowed == role));
+                let too_low = || {
+                    let reason =
+                        format!("the subject's role in workspace `{workspace}` is not enough");
+                    Denial::WorkspaceForbidden(reason)
+                };
+                Some(role.ok_or_else(too_low)?)
             }
-        }
-        Err(Denial::WorkspaceForbidden(if is_member {
-            format!("the subject's role in workspace `{workspace}` is not enough")
-        } else {
-            format!("the subject is no member of workspace `{workspace}`")
-        }))
+        };
+        Ok(Membership {
+            workspace: workspace.clone(),
+            role: role.map(str::to_owned),
+        })
     }
 
     /// The subject's only workspace, where the source tells all of them.
     fn only_workspace(&self, subject: &Subject) -> Option<WorkspaceId> {
         match &self.source {
-            Source::Claim(claim) => only_workspace(subject.claims.get(claim)),
+            Source::Claim(claimed) => claimed.only_workspace(&subject.claims),
             Source::Members(members) => {
                 let mut of_subject = members
                     .iter()
@@ -236,35 +263,4 @@ impl Policy for WorkspaceMember {
             })
         })
     }
-}
-
-/// The workspaces of a claim in any of its three shapes, each with the role if it tells one. Entries of
-/// another shape are no memberships.
-fn memberships(claim: Option<&Value>) -> impl Iterator<Item = (&str, Option<&str>)> {
-    let list = claim.and_then(Value::as_array).into_iter().flatten();
-    let map = claim.and_then(Value::as_object).into_iter().flatten();
-    // A list of one, as a proxy writes it in a header.
-    let only = claim.and_then(Value::as_str).map(|id| (id, None));
-    list.filter_map(|entry| match entry {
-        Value::String(id) => Some((id.as_str(), None)),
-        Value::Object(entry) => Some((
-            entry.get("id")?.as_str()?,
-            entry.get("role").and_then(Value::as_str),
-        )),
-        _ => None,
-    })
-    .chain(map.filter_map(|(id, role)| match role {
-        Value::String(role) => Some((id.as_str(), Some(role.as_str()))),
-        Value::Null => Some((id.as_str(), None)),
-        _ => None,
-    }))
-    .chain(only)
-}
-
-fn only_workspace(claim: Option<&Value>) -> Option<WorkspaceId> {
-    let mut ids = memberships(claim).map(|(id, _)| id);
-    let first = ids.next()?;
-    ids.all(|id| id == first)
-        .then(|| WorkspaceId::parse(first).ok())
-        .flatten()
 }

@@ -12,8 +12,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    assembly::Foundation, error::ApiError, http_client::tls_config, identity::HttpCredentials,
-    in_flight::InFlight, routes::Gate, rules::Route, settings::Settings, stores,
+    assembly::Foundation,
+    error::ApiError,
+    http_client::tls_config,
+    identity::HttpCredentials,
+    in_flight::InFlight,
+    routes::{Gate, body::Id},
+    rules::Route,
+    settings::Settings,
+    stores,
 };
 
 /// A request, as an operator describes it.
@@ -31,7 +38,7 @@ pub struct DescribedRequest {
     pub token: Option<String>,
     /// The workspace that is named.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Id>)]
     pub workspace: Option<WorkspaceId>,
     /// The purpose that is named.
     #[serde(default)]

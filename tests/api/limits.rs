@@ -165,6 +165,29 @@ async fn a_limit_may_depend_on_a_claim() {
 }
 
 #[actix_web::test]
+async fn a_limit_may_depend_on_a_claim_within_another() {
+    let recipe = quota(
+        "{ claim = \"/app_metadata/plan\", values = { free = 0, pro = 1 }, default = 0 }",
+        "",
+    );
+    let app = recipe.start().await;
+    let of = |metadata: serde_json::Value| Token::of("user_1").with("app_metadata", metadata);
+    for odd in [
+        json!({ "plan": "free" }),
+        json!("pro"),
+        json!(["pro"]),
+        json!({}),
+    ] {
+        app.ask_as(&of(odd))
+            .await
+            .assert_error(429, "quota_exhausted");
+    }
+    app.ask_as(&of(json!({ "plan": "pro" })))
+        .await
+        .assert_token();
+}
+
+#[actix_web::test]
 async fn counters_survive_a_restart_and_a_new_limit() {
     let app = quota("3", "").start().await;
     app.ask_as(&Token::of("user_1")).await.assert_token();

@@ -12,3 +12,4 @@ mod expression;
 mod helpers;
 mod rate_limit;
 mod windows;
+mod workspace_member;
