@@ -71,6 +71,14 @@ pub struct LimitByClaim {
     pub default: u64,
 }
 
+impl QuotaLimit {
+    /// Whether it is another one for other subjects.
+    #[must_use]
+    pub fn is_by_claim(&self) -> bool {
+        matches!(self, Self::ByClaim(_))
+    }
+}
+
 impl<'de> Deserialize<'de> for QuotaLimit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct LimitVisitor;

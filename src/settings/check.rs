@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use policies::{
-    IdentityName, PolicyName, StoreName, WorkspaceMemberSettings,
+    Dimension, IdentityName, PolicyName, StoreName, WorkspaceMemberSettings,
     settings::{Common, Kind, StoreUse},
 };
 use serde_spanned::Spanned;
@@ -230,14 +230,27 @@ fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: 
             .then(|| format!("there is no [policies.{name}]"))
     });
     let mut found_out = Vec::new();
+    let mut bounds_purposes = route.purpose.is_some();
     for name in chain {
         // One that could not be read might find out anything.
         let Some(policy) = find(name.get_ref()) else {
             return;
         };
-        let Some((_, kind)) = &policy.entry else {
+        let Some((common, kind)) = &policy.entry else {
             return;
         };
+        bounds_purposes |= kind.bounds_purposes() && common.always_enforces();
+        let per_purpose = kind
+            .per()
+            .is_some_and(|per| per.contains(Dimension::Purpose));
+        if per_purpose && !bounds_purposes {
+            let name = name.get_ref();
+            let message = format!(
+                "`{name}` counts per purpose, which the client chooses: give the route a `purpose`, or put an \
+                 `upload_intent` with `purposes` before it, without `mode` and `when`"
+            );
+            reader.fault(chain_place(chain, name), key, message);
+        }
         for fact in kind.needs() {
             if !found_out.contains(&fact) {
                 let (name, first) = (name.get_ref(), fact.found_out_by());

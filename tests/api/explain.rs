@@ -230,7 +230,7 @@ async fn the_public_listener_neither_explains_nor_counts() {
 fn drawn_policy() -> impl Strategy<Value = String> {
     let kind = prop::sample::select(vec![
         "kind = \"rate_limit\"\nper = [\"user\"]\nlimit = 2\nperiod = \"1h\"",
-        "kind = \"rate_limit\"\nper = [\"purpose\"]\nlimit = 3\nperiod = \"1h\"",
+        "kind = \"rate_limit\"\nper = [\"ip\"]\nlimit = 3\nperiod = \"1h\"",
         "kind = \"quota\"\nper = [\"user\"]\nlimit = 2\nwindow = \"day\"\nstore = \"main\"",
         "kind = \"quota\"\nper = []\nlimit = 4\nwindow = \"day\"\nstore = \"main\"",
         "kind = \"upload_intent\"\npurposes = [\"avatar\"]",
