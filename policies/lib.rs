@@ -94,8 +94,8 @@ pub use secret_source::SecretSource;
 pub use signed_in::{SignedIn, SignedInSettings};
 pub use units::{ByteCount, Interval};
 pub use upload_intent::{FixedPurpose, UploadIntent, UploadIntentSettings};
-pub use urls::{ServiceUrl, UrlTemplate, is_loopback};
+pub use urls::{PathSegment, ServiceUrl, UrlTemplate, is_loopback};
 pub use window::{Unit, Window, Windows};
 pub use workspace_member::{
-    Lookup, Member, Members, Memberships, WorkspaceMember, WorkspaceMemberSettings,
+    Lookup, Member, MemberAnswer, Members, Memberships, WorkspaceMember, WorkspaceMemberSettings,
 };

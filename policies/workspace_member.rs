@@ -35,15 +35,16 @@ pub struct WorkspaceMemberSettings {
     #[serde(default)]
     pub members: Option<Members>,
     /// Where the app is asked, by GET: `{workspace}` and `{user}` are filled in. It answers 200
-    /// `{"role": "..."}`, or 404.
+    /// `{"role": "...", "workspace": "..."}`, or 404. `workspace` is the id that the app means, however the client spelled
+    /// it.
     #[serde(default)]
     pub url: Option<UrlTemplate>,
     /// The database that is asked: a name of `[stores]`; with `query`.
     #[serde(default)]
     #[schemars(with = "Option<StoreName>")]
     pub store: Option<Spanned<StoreName>>,
-    /// The question in SQL: the user's id is `$1` and the workspace's `$2`. No row says that it is no member; the
-    /// first column of a row is the role, or null.
+    /// The question in SQL: the user's id is `$1` and the workspace's `$2`. No row says that it is no member. The first
+    /// column of a row is the role, or null. The second is the workspace's id, however the client spelled it.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub query: Option<Spanned<String>>,
@@ -115,7 +116,7 @@ pub type Members = BTreeMap<WorkspaceId, BTreeMap<SubjectId, String>>;
 
 /// Where memberships are looked up: the port that the service implements.
 pub trait Memberships: Send + Sync {
-    /// Whether `user` is a member of `workspace`, and in which roles.
+    /// Whether `user` is a member of `workspace`, as which workspace and in which roles.
     ///
     /// # Errors
     ///
@@ -124,7 +125,7 @@ pub trait Memberships: Send + Sync {
         &'a self,
         workspace: &'a WorkspaceId,
         user: &'a SubjectId,
-    ) -> LocalBoxFuture<'a, Result<Option<Member>, Fault>>;
+    ) -> LocalBoxFuture<'a, Result<MemberAnswer, Fault>>;
 }
 
 /// A member.
@@ -132,6 +133,26 @@ pub trait Memberships: Send + Sync {
 pub struct Member {
     /// Its roles: any number.
     pub roles: Vec<String>,
+    /// The workspace in the spelling of the source, if it tells that. Sources compare more loosely than by bytes, so what
+    /// the client wrote may be one of many spellings of an id.
+    pub workspace: Option<WorkspaceId>,
+}
+
+/// What a source says of a subject and a workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberAnswer {
+    /// The subject is a member.
+    Member(Member),
+    /// It is not.
+    NoMember,
+    /// The source was not asked, because an id is no [`PathSegment`](crate::PathSegment).
+    NotAsked,
+}
+
+impl From<Option<Member>> for MemberAnswer {
+    fn from(member: Option<Member>) -> Self {
+        member.map_or(Self::NoMember, Self::Member)
+    }
 }
 
 /// Where memberships come from.
@@ -191,14 +212,21 @@ impl WorkspaceMember {
                 let role = members.get(&workspace).and_then(|of| of.get(&subject.id));
                 self.judge(&workspace, role.map(|role| vec![role.as_str()]))
             }
-            Source::Lookup(lookup) => {
-                let member = lookup.find(&workspace, &subject.id).await?;
-                let roles = member.as_ref().map(|member| {
-                    let roles = member.roles.iter().map(String::as_str);
-                    roles.collect()
-                });
-                self.judge(&workspace, roles)
-            }
+            Source::Lookup(lookup) => match lookup.find(&workspace, &subject.id).await? {
+                MemberAnswer::Member(member) => {
+                    let roles = member.roles.iter().map(String::as_str).collect();
+                    // Whatever the client wrote, from now on it is the workspace that the source means.
+                    self.judge(member.workspace.as_ref().unwrap_or(&workspace), Some(roles))
+                }
+                MemberAnswer::NoMember => self.judge(&workspace, None),
+                MemberAnswer::NotAsked => {
+                    let subject = &subject.id;
+                    let reason = format!(
+                        "a URL cannot have workspace `{workspace}` and user `{subject}` in it"
+                    );
+                    Err(Denial::WorkspaceForbidden(reason))
+                }
+            },
         })
     }
 

@@ -9,13 +9,13 @@ use actix_web::http::{
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use policies::{
-    Fault, Member, Memberships, PolicyName, SubjectId, UrlTemplate, WorkspaceId,
-    WorkspaceMemberSettings,
+    Fault, Member, MemberAnswer, Memberships, PathSegment, PolicyName, SubjectId, UrlTemplate,
+    WorkspaceId, WorkspaceMemberSettings,
 };
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-use super::{MAX_ANSWER_BYTES, authorization, fault};
+use super::{MAX_ANSWER_BYTES, SpellingWarning, authorization, fault};
 use crate::{
     answers::{Answer, Answers, ServiceFault},
     digest::digest,
@@ -29,6 +29,7 @@ pub struct HttpMemberships {
     headers: Vec<(HeaderName, HeaderValue)>,
     timeout: Duration,
     answers: Answers<Option<Member>>,
+    spelling: SpellingWarning,
     outbound: Outbound,
 }
 
@@ -52,28 +53,37 @@ impl HttpMemberships {
                 Option::is_none,
                 outbound.clock.clone(),
             ),
+            spelling: SpellingWarning::default(),
             outbound: outbound.clone(),
         }
     }
 
-    async fn ask(&self, workspace: &str, user: &str) -> Answer<Option<Member>> {
-        let answer = self.look_up(workspace, user).await;
+    async fn ask(
+        &self,
+        workspace: PathSegment<'_>,
+        user: PathSegment<'_>,
+    ) -> Answer<Option<Member>> {
+        let answer = self.look_up(&self.url.fill(workspace, user)).await;
         let metrics = &self.outbound.metrics;
         metrics.policy_called(&self.policy, answer.is_ok());
+        if let Ok(Some(member)) = &answer {
+            self.spelling.check(&self.policy, member);
+        }
         answer
     }
 
-    async fn look_up(&self, workspace: &str, user: &str) -> Answer<Option<Member>> {
+    async fn look_up(&self, url: &str) -> Answer<Option<Member>> {
         #[derive(Deserialize)]
         struct Found {
             #[serde(default)]
             role: Option<String>,
+            #[serde(default, deserialize_with = "workspace")]
+            workspace: Option<WorkspaceId>,
         }
 
-        let url = self.url.fill(workspace, user);
         let outgoing = Outgoing {
             method: Method::GET,
-            url: &url,
+            url,
             headers: self.headers.clone(),
             body: Bytes::new(),
             timeout: self.timeout,
@@ -82,11 +92,13 @@ impl HttpMemberships {
         let answer = self.outbound.http.send(outgoing).await?;
         match answer.status {
             StatusCode::OK => serde_json::from_slice(&answer.body)
-                .map(|Found { role }| {
+                .map(|Found { role, workspace }| {
                     let roles = role.into_iter().collect();
-                    Some(Member { roles })
+                    Some(Member { roles, workspace })
                 })
-                .map_err(|_| ServiceFault::Nonsense("is no JSON object with a role")),
+                .map_err(|_| {
+                    ServiceFault::Nonsense("is no JSON object with a role and a workspace's id")
+                }),
             StatusCode::NOT_FOUND => Ok(None),
             status => Err(ServiceFault::Status(status.as_u16())),
         }
@@ -98,19 +110,22 @@ impl Memberships for HttpMemberships {
         &'a self,
         workspace: &'a WorkspaceId,
         user: &'a SubjectId,
-    ) -> LocalBoxFuture<'a, Result<Option<Member>, Fault>> {
+    ) -> LocalBoxFuture<'a, Result<MemberAnswer, Fault>> {
         Box::pin(async move {
             let (workspace, user) = (workspace.as_str(), user.as_str());
-            // Segments that would lead elsewhere are nobody's names.
-            if [workspace, user]
-                .iter()
-                .any(|text| matches!(*text, "." | ".."))
-            {
-                return Ok(None);
-            }
+            // By what was asked: each spelling of a workspace has an answer, which names the one that is meant.
             let asked = digest([workspace, user]);
+            let segments = PathSegment::parse(workspace).zip(PathSegment::parse(user));
+            let Some((workspace, user)) = segments else {
+                return Ok(MemberAnswer::NotAsked);
+            };
             let answer = self.answers.get(&asked, self.ask(workspace, user)).await;
-            answer.map_err(fault)
+            answer.map(MemberAnswer::from).map_err(fault)
         })
     }
+}
+
+/// The id of a workspace: a key that is there has one.
+fn workspace<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<WorkspaceId>, D::Error> {
+    WorkspaceId::deserialize(deserializer).map(Some)
 }

@@ -409,6 +409,56 @@ async fn the_log_names_the_workspace_of_a_found_membership_and_the_reason_of_a_r
 }
 
 #[actix_web::test]
+async fn a_source_that_names_no_workspace_is_warned_of_once() {
+    let imgwire = Emulator::start().unwrap();
+    for (columns, warnings) in [("role", 1), ("role, workspace_id", 0)] {
+        let app = tempfile::tempdir().unwrap();
+        let app = app.path().join("app.db");
+
+        let database = rusqlite::Connection::open(&app).unwrap();
+        let table = "create table members (user_id text, workspace_id text, role text);
+                     insert into members values ('user_1', 'ws_1', 'owner')";
+        database.execute_batch(table).unwrap();
+        let recipe = Recipe {
+            more: format!("[stores.app]\nurl = \"sqlite:{}\"", app.display()),
+            policies: format!(
+                "[policies.signed-in]\nkind = \"signed_in\"\naccept = [\"app\"]\n[policies.member]\n\
+                 kind = \"workspace_member\"\nstore = \"app\"\n\
+                 query = \"select {columns} from members where user_id = $1 and workspace_id = $2\""
+            ),
+            chain: r#"["signed-in", "member"]"#.to_owned(),
+            ..Recipe::default()
+        };
+        let (_folder, config) = write_config(&recipe, imgwire.url());
+        let gate = GateProcess::start(&config, &[], "info").await;
+        for user in ["user_1", "user_1", "user_2"] {
+            let client = awc::Client::default();
+            let request = client.post(format!("{}{ROUTE}", gate.url));
+            let request = request.bearer_auth(Token::of(user).sign());
+            request
+                .insert_header(("x-workspace-id", "ws_1"))
+                .send()
+                .await
+                .unwrap();
+        }
+        eventually("the lines", async || gate.decisions().len() == 3).await;
+        let mut lines = gate.lines();
+        lines.retain(|line| line["level"] == "WARN");
+        assert_eq!(lines.len(), warnings, "{columns}: {lines:?}");
+        if let Some(line) = lines.first() {
+            assert_eq!(line["policy"], "member");
+            assert!(
+                line["message"]
+                    .as_str()
+                    .unwrap()
+                    .contains("names no workspace"),
+                "{line}"
+            );
+        }
+    }
+}
+
+#[actix_web::test]
 async fn no_secret_is_in_any_output_even_at_trace() {
     let imgwire = Emulator::start().unwrap();
     let (_folder, config) = config_with_quota(&imgwire, 3);

@@ -11,5 +11,6 @@ mod counter;
 mod expression;
 mod helpers;
 mod rate_limit;
+mod urls;
 mod windows;
 mod workspace_member;

@@ -1,16 +1,30 @@
-//! `workspace_member` by a claim, against a plain model of what each shape says.
+//! `workspace_member`: by a claim, against a plain model of what each shape says; by a source that knows several
+//! spellings of an id.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use futures_util::FutureExt as _;
+use futures_util::{
+    FutureExt as _,
+    future::{LocalBoxFuture, ready},
+};
 use policies::{
-    Evaluating, Facts, Finding, IdentityName, Pass, Policy as _, Subject, SubjectId, Verdict,
-    WorkspaceId, WorkspaceMember, WorkspaceMemberSettings,
+    Evaluating, Facts, Fault, Finding, IdentityName, Member, MemberAnswer, Memberships, Pass, Per,
+    Policy as _, Subject, SubjectId, Verdict, WorkspaceId, WorkspaceMember,
+    WorkspaceMemberSettings,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::helpers::request_from;
+
+fn subject(claims: &Value) -> Subject {
+    Subject {
+        id: SubjectId::parse("user_1").unwrap(),
+        identity: IdentityName::parse("app").unwrap(),
+        claims: claims.as_object().unwrap().clone(),
+        expires_at: None,
+    }
+}
 
 /// The workspace and the role that the policy finds, if it lets the subject pass.
 fn found(
@@ -22,14 +36,8 @@ fn found(
     let policy = WorkspaceMember::new(&settings, |_| panic!("the claim tells"));
     let mut request = request_from(1);
     request.workspace = named.map(|id| WorkspaceId::parse(id).unwrap());
-    let subject = Subject {
-        id: SubjectId::parse("user_1").unwrap(),
-        identity: IdentityName::parse("app").unwrap(),
-        claims: claims.as_object().unwrap().clone(),
-        expires_at: None,
-    };
     let facts = Facts {
-        subject: Some(Arc::new(subject)),
+        subject: Some(Arc::new(subject(claims))),
         membership: None,
     };
     let evaluating = Evaluating {
@@ -123,5 +131,57 @@ proptest! {
             prop_assert_eq!(is_member, named == id, "{} {}", claims, named);
         }
         prop_assert!(found(&settings, &claims, Some(&id)).is_some());
+    }
+}
+
+/// A source that holds ids for equal that differ in case and in leading zeros, and names the one that it has.
+struct Loose;
+
+fn meant(id: &str) -> Option<String> {
+    let id = id.trim_start_matches('0').to_lowercase();
+    (!id.is_empty()).then_some(id)
+}
+
+impl Memberships for Loose {
+    fn find<'a>(
+        &'a self,
+        workspace: &'a WorkspaceId,
+        _: &'a SubjectId,
+    ) -> LocalBoxFuture<'a, Result<MemberAnswer, Fault>> {
+        let member = meant(workspace.as_str()).map(|id| Member {
+            roles: Vec::new(),
+            workspace: Some(WorkspaceId::parse(&id).unwrap()),
+        });
+        Box::pin(ready(Ok(MemberAnswer::from(member))))
+    }
+}
+
+proptest! {
+    #[test]
+    fn two_spellings_of_a_workspace_never_have_two_counters(
+        one in "[0aAbB]{1,4}",
+        other in "[0aAbB]{1,4}",
+        per in prop::sample::select(vec![json!(["workspace"]), json!(["user", "workspace"])]),
+    ) {
+        let settings = json!({ "url": "http://app/{workspace}/{user}" });
+        let settings: WorkspaceMemberSettings = serde_json::from_value(settings).unwrap();
+        let policy = WorkspaceMember::new(&settings, |_| Arc::new(Loose));
+        let per: Per = serde_json::from_value(per).unwrap();
+        let key = |named: &str| {
+            let mut request = request_from(1);
+            request.workspace = WorkspaceId::parse(named).ok();
+            let mut facts = Facts { subject: Some(Arc::new(subject(&json!({})))), membership: None };
+            let evaluating = Evaluating { request: &request, facts: &facts, pass: Pass::Issue };
+            let decision = policy.decide(evaluating).now_or_never().unwrap().unwrap();
+            match decision.finding {
+                Some(Finding::Membership(membership)) => facts.membership = Some(membership),
+                _ => return None,
+            }
+            Some(per.key(&request, &facts))
+        };
+        prop_assert_eq!(key(&one).is_some(), meant(&one).is_some());
+        if let (Some(first), Some(second)) = (key(&one), key(&other)) {
+            prop_assert_eq!(first == second, meant(&one) == meant(&other), "{} {}", one, other);
+        }
     }
 }
