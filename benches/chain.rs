@@ -14,7 +14,7 @@ use imgwire_gate::{
     lookups::{HttpDecider, SqlMemberships},
     outbound::{HttpClient, Outbound, tls_config},
     settings::{self, Settings},
-    stores::{MemberDatabase, QueryError},
+    stores::{MemberDatabase, MemberRow, QueryError},
 };
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{
@@ -81,13 +81,16 @@ impl Ports for Nowhere {
 }
 
 impl MemberDatabase for Nowhere {
-    fn first_column<'a>(
+    fn members<'a>(
         &'a self,
         _: &'a str,
         _: &'a str,
         _: &'a str,
-    ) -> LocalBoxFuture<'a, Result<Vec<Option<String>>, QueryError>> {
-        Box::pin(ready(Ok(vec![Some("editor".to_owned())])))
+    ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, QueryError>> {
+        Box::pin(ready(Ok(vec![MemberRow {
+            role: Some("editor".to_owned()),
+            workspace: WorkspaceId::parse("ws_1").ok(),
+        }])))
     }
 
     fn is_healthy(&self) -> bool {
@@ -140,7 +143,7 @@ fn settings() -> Settings {
         [policies.by-sql]
         kind = "workspace_member"
         store = "main"
-        query = "select role from members where user_id = $1 and workspace_id = $2"
+        query = "select role, workspace_id from members where user_id = $1 and workspace_id = $2"
         cache = "1h"
         [policies.plan]
         kind = "expression"

@@ -5,8 +5,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use futures_util::future::join_all;
 
 use crate::{
-    Clock, Condition, Decision, Denial, Evaluating, Facts, Fault, LimitState, Pass, Permit, Policy,
-    PolicyName, StoreName, UploadRequest, Verdict,
+    Clock, Condition, Decision, Denial, Evaluating, EvaluationError, Facts, Fault, LimitState,
+    Pass, Permit, Policy, PolicyName, StoreName, UploadRequest, Verdict,
     hold::Held,
     settings::{Mode, OnFailure},
 };
@@ -22,7 +22,7 @@ pub struct Link {
     pub mode: Mode,
     /// Whether its faults stop the request.
     pub on_failure: OnFailure,
-    /// Where it is asked at all: everywhere, if nothing is said.
+    /// When it is asked: unless this is false, or always, if nothing is said.
     pub when: Option<Condition>,
     /// Where it counts, if that is outside of this process.
     pub counting: Option<Counting>,
@@ -94,6 +94,8 @@ pub struct Step {
     pub kind: &'static str,
     /// What it said.
     pub said: Said,
+    /// Why its condition is neither true nor false, where it is not: it was asked all the same.
+    pub no_value: Option<EvaluationError>,
     /// Whether the request would have ended there, had the config not said otherwise.
     pub overlooked: bool,
     /// When it was asked, by the clock's [`Clock::elapsed`].
@@ -107,7 +109,7 @@ pub struct Step {
 pub enum Said {
     /// Yes.
     Allow,
-    /// It was not asked: its condition is not true.
+    /// It was not asked: its condition is false.
     Skip,
     /// No, and why.
     Deny(String),
@@ -151,11 +153,19 @@ pub enum Reason {
 }
 
 impl Trace<'_> {
-    fn note(&mut self, link: &Link, said: Said, overlooked: bool, began: Duration) {
+    fn note(
+        &mut self,
+        link: &Link,
+        said: Said,
+        no_value: Option<EvaluationError>,
+        overlooked: bool,
+        began: Duration,
+    ) {
         self.steps.push(Step {
             policy: link.name.clone(),
             kind: link.kind,
             said,
+            no_value,
             overlooked,
             began,
             took: self.clock.elapsed().saturating_sub(began),
@@ -238,38 +248,31 @@ impl Chain {
                 Some(began) if !said_already.is_empty() => Some(began),
                 _ => trace.as_ref().map(|trace| trace.clock.elapsed()),
             };
-            let asked = match &link.when {
-                Some(condition) => condition.holds(request, &facts),
-                None => Ok(true),
-            };
+            let condition = link.when.as_ref();
+            let condition = condition.map(|when| when.evaluate(request, &facts));
+            if condition == Some(Ok(false)) {
+                if let (Some(trace), Some(began)) = (trace.as_deref_mut(), began) {
+                    trace.note(link, Said::Skip, None, false, began);
+                }
+                continue;
+            }
             let evaluating = Evaluating {
                 request,
                 facts: &facts,
                 pass,
             };
-            let decided = match asked {
-                Ok(true) => {
-                    if let Some(decided) = said_already.pop_front() {
-                        decided
-                    } else if self.followers[index] == 0 || pass == Pass::Preview {
-                        link.policy.decide(evaluating).await
-                    } else {
-                        began_together = began;
-                        let together = &self.links[index..=index + self.followers[index]];
-                        let asked = together.iter().map(|link| link.policy.decide(evaluating));
-                        let mut said = join_all(asked).await.into_iter();
-                        let first = said.next().expect("the link itself was asked");
-                        said_already.extend(said);
-                        first
-                    }
-                }
-                Ok(false) => {
-                    if let (Some(trace), Some(began)) = (trace.as_deref_mut(), began) {
-                        trace.note(link, Said::Skip, false, began);
-                    }
-                    continue;
-                }
-                Err(error) => Err(error.into()),
+            let decided = if let Some(decided) = said_already.pop_front() {
+                decided
+            } else if self.followers[index] == 0 || pass == Pass::Preview {
+                link.policy.decide(evaluating).await
+            } else {
+                began_together = began;
+                let together = &self.links[index..=index + self.followers[index]];
+                let asked = together.iter().map(|link| link.policy.decide(evaluating));
+                let mut said = join_all(asked).await.into_iter();
+                let first = said.next().expect("the link itself was asked");
+                said_already.extend(said);
+                first
             };
             if let (Some(trace), Some(began)) = (trace.as_deref_mut(), began) {
                 let said = Said::of(&decided);
@@ -278,7 +281,8 @@ impl Chain {
                     Said::Fault(_) => lenient,
                     Said::Allow | Said::Skip => false,
                 };
-                trace.note(link, said, overlooked, began);
+                let no_value = condition.and_then(Result::err);
+                trace.note(link, said, no_value, overlooked, began);
             }
             let stop = match decided {
                 Ok(Decision {

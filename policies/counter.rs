@@ -16,7 +16,7 @@ use crate::{Facts, UploadRequest};
 pub enum Dimension {
     /// The subject's id.
     User,
-    /// The workspace.
+    /// The workspace, if a membership was found; otherwise the user.
     Workspace,
     /// The client's address; an IPv6 address counts as its /64.
     Ip,
@@ -82,6 +82,9 @@ impl Per {
 
     /// The key of the counter that a request falls on: its parts, `%` and `/` escaped, joined by `/`. A
     /// part that the request lacks is empty, which no real one is.
+    ///
+    /// A workspace counts only if a membership was found. Otherwise the client could use up the limit of any workspace
+    /// that it names, so the request counts under its user, or under its address if nobody is signed in.
     #[must_use]
     pub fn key(&self, request: &UploadRequest, facts: &Facts) -> String {
         let mut key = String::with_capacity(32);
@@ -89,31 +92,35 @@ impl Per {
             if index > 0 {
                 key.push('/');
             }
+            let subject = facts.subject.as_ref().map(|subject| subject.id.as_str());
             match dimension {
-                Dimension::User => {
-                    push_escaped(&mut key, facts.subject.as_ref().map(|s| s.id.as_str()));
-                }
-                Dimension::Workspace => {
-                    let member_of = facts.membership.as_ref().map(|m| &m.workspace);
-                    let workspace = member_of.or(request.workspace.as_ref());
-                    push_escaped(&mut key, workspace.map(|w| w.as_str()));
-                }
-                Dimension::Ip => {
-                    // Writing to a String cannot fail.
-                    let _ = write!(key, "{}", network(request.ip));
-                }
+                Dimension::User => push_escaped(&mut key, subject.unwrap_or_default()),
+                Dimension::Workspace => match (&facts.membership, subject) {
+                    (Some(membership), _) => push_escaped(&mut key, membership.workspace.as_str()),
+                    // No escaped text has such a `%`, so these are the keys of no workspace.
+                    (None, Some(subject)) => {
+                        key.push_str("%user:");
+                        push_escaped(&mut key, subject);
+                    }
+                    (None, None) => {
+                        key.push_str("%ip:");
+                        push_network(&mut key, request.ip);
+                    }
+                },
+                Dimension::Ip => push_network(&mut key, request.ip),
                 Dimension::Purpose => {
-                    push_escaped(&mut key, request.purpose.as_ref().map(|p| p.as_str()));
+                    let purpose = request.purpose.as_ref().map(|purpose| purpose.as_str());
+                    push_escaped(&mut key, purpose.unwrap_or_default());
                 }
-                Dimension::Route => push_escaped(&mut key, Some(request.route.as_str())),
+                Dimension::Route => push_escaped(&mut key, request.route.as_str()),
             }
         }
         key
     }
 }
 
-fn push_escaped(key: &mut String, part: Option<&str>) {
-    for piece in part.unwrap_or_default().split_inclusive(['%', '/']) {
+fn push_escaped(key: &mut String, part: &str) {
+    for piece in part.split_inclusive(['%', '/']) {
         match piece.as_bytes() {
             [.., b'%'] => {
                 key.push_str(piece);
@@ -126,6 +133,11 @@ fn push_escaped(key: &mut String, part: Option<&str>) {
             _ => key.push_str(piece),
         }
     }
+}
+
+fn push_network(key: &mut String, ip: IpAddr) {
+    // Writing to a String cannot fail.
+    let _ = write!(key, "{}", network(ip));
 }
 
 /// The address that is counted: one IPv4 address, or the /64 that one IPv6 customer has.

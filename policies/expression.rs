@@ -8,7 +8,8 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use cel::{Context, Env, Program, Value};
+use cel::{Context, Env, ExecutionError, Program, Value};
+use futures_util::future::ready;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -16,7 +17,6 @@ use crate::{
     Clock, Deciding, Decision, Denial, Evaluating, Facts, Policy, UploadRequest, Verdict,
     expression_check::{Check, Reads, TOO_DEEP, is_nested_too_deep},
     resolver::Resolver,
-    settings::OnFailure,
 };
 
 /// The longest expression, in bytes.
@@ -36,9 +36,6 @@ static ROOT: LazyLock<Context<'static, 'static>> =
 pub struct ExpressionSettings {
     /// A CEL expression; anything but `true` denies.
     pub allow: Expression,
-    /// What happens when it cannot be evaluated.
-    #[serde(default)]
-    pub on_failure: OnFailure,
 }
 
 /// A CEL expression that was compiled and checked.
@@ -51,10 +48,45 @@ struct Compiled {
     variables: BTreeMap<&'static str, Reads>,
 }
 
-/// Why an expression has no value: a fact that is missing, a type that does not fit.
+/// Why an expression is neither true nor false. `Display` is for the log: it names facts and types, never the value
+/// of a claim.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the expression cannot be evaluated: {0}")]
-pub struct EvaluationError(String);
+pub enum EvaluationError {
+    /// A fact is missing, or a type does not fit.
+    #[error("the expression cannot be evaluated: {0}")]
+    NoValue(String),
+    /// The value is no boolean.
+    #[error("the expression must be true or false, and is a value of type {0}")]
+    NotBoolean(String),
+}
+
+/// The longest part of a reason that comes from a request, in characters.
+const MAX_REASON: usize = 100;
+
+impl From<&ExecutionError> for EvaluationError {
+    fn from(error: &ExecutionError) -> Self {
+        let name = |name: &str| name.chars().take(MAX_REASON).collect::<String>();
+        let reason = match error {
+            ExecutionError::NoSuchKey(key) => format!("there is no `{}`", name(key)),
+            ExecutionError::UndeclaredReference(fact) => format!("there is no `{}`", name(fact)),
+            ExecutionError::NoSuchOverload(call) => {
+                let types = call.argument_types().join("` and `");
+                format!("`{}` does not take `{types}`", call.function())
+            }
+            ExecutionError::FunctionError { function, .. } => {
+                format!("`{function}` does not take this value")
+            }
+            ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
+                "it divides by zero".to_owned()
+            }
+            ExecutionError::Overflow(..) => "a number is too large".to_owned(),
+            ExecutionError::IndexOutOfBounds(_) => "a list has no such entry".to_owned(),
+            // The rest would show values.
+            _ => "a value is of the wrong type".to_owned(),
+        };
+        Self::NoValue(reason)
+    }
+}
 
 impl Expression {
     /// Compiles an expression.
@@ -92,6 +124,9 @@ impl Expression {
         })?;
         let mut check = Check::default();
         check.visit(program.expression(), &mut Vec::new(), 0)?;
+        if let Some(name) = unknown_function(&program) {
+            return Err(format!("unknown function `{name}`"));
+        }
         Ok(Self(Arc::new(Compiled {
             text,
             variables: check.variables,
@@ -99,7 +134,7 @@ impl Expression {
         })))
     }
 
-    fn is_true(
+    fn evaluate(
         &self,
         request: &UploadRequest,
         known: &Facts,
@@ -116,11 +151,31 @@ impl Expression {
             program.execute(&context)
         }));
         match evaluated {
-            Ok(Ok(value)) => Ok(value == Value::Bool(true)),
-            Ok(Err(error)) => Err(EvaluationError(error.to_string())),
-            Err(_) => Err(EvaluationError("it panicked".to_owned())),
+            Ok(Ok(Value::Bool(value))) => Ok(value),
+            Ok(Ok(value)) => Err(EvaluationError::NotBoolean(value.type_of().to_string())),
+            Ok(Err(error)) => Err(EvaluationError::from(&error)),
+            Err(_) => Err(EvaluationError::NoValue(
+                "the evaluation panicked".to_owned(),
+            )),
         }
     }
+}
+
+/// A function that the expression calls and that does not exist: with it, the expression never has a value.
+fn unknown_function(program: &Program) -> Option<String> {
+    let references = program.references();
+    // Operators are functions, too, with names that no text can call.
+    let is_name = |name: &&str| name.starts_with(|first: char| first.is_ascii_alphabetic());
+    let mut names = references.functions().into_iter().filter(is_name);
+    names
+        .find(|name| {
+            // A function that exists objects to its arguments.
+            [format!("{name}()"), format!("''.{name}()")].iter().all(|call| {
+                let called = ENVIRONMENT.compile(call).map(|call| call.execute(&ROOT));
+                matches!(called, Ok(Err(ExecutionError::UndeclaredReference(unknown))) if *unknown == **name)
+            })
+        })
+        .map(str::to_owned)
 }
 
 impl fmt::Debug for Expression {
@@ -170,13 +225,17 @@ impl Condition {
         Self { expression, clock }
     }
 
-    /// Whether it is `true` of these facts.
+    /// Whether it is `true` or `false` of these facts.
     ///
     /// # Errors
     ///
-    /// Why it has no value.
-    pub fn holds(&self, request: &UploadRequest, known: &Facts) -> Result<bool, EvaluationError> {
-        self.expression.is_true(request, known, &*self.clock)
+    /// Why it is neither.
+    pub fn evaluate(
+        &self,
+        request: &UploadRequest,
+        known: &Facts,
+    ) -> Result<bool, EvaluationError> {
+        self.expression.evaluate(request, known, &*self.clock)
     }
 }
 
@@ -194,14 +253,15 @@ impl ExpressionPolicy {
 impl Policy for ExpressionPolicy {
     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
         let Evaluating { request, facts, .. } = evaluating;
-        let value = self.0.holds(request, facts);
-        Box::pin(async move {
-            Ok(Decision::from(if value? {
-                Verdict::Allow
-            } else {
-                let reason = "the expression is not true".to_owned();
-                Verdict::Deny(Denial::RuleForbidden(reason))
-            }))
-        })
+        let reason = match self.0.evaluate(request, facts) {
+            Ok(true) => None,
+            Ok(false) => Some("the expression is false".to_owned()),
+            // A rule that does not apply to these facts does not allow them: that is a denial, and nothing is down.
+            Err(error) => Some(error.to_string()),
+        };
+        let verdict = reason.map_or(Verdict::Allow, |reason| {
+            Verdict::Deny(Denial::RuleForbidden(reason))
+        });
+        Box::pin(ready(Ok(Decision::from(verdict))))
     }
 }

@@ -38,6 +38,8 @@
 //! ```
 
 mod chain;
+mod claim_path;
+mod claimed_memberships;
 mod clock;
 mod counter;
 mod denial;
@@ -66,6 +68,7 @@ mod workspace_member;
 pub use chain::{
     Chain, Counting, Evaluation, Link, Outcome, Overlooked, Reason, Said, Step, Trace,
 };
+pub use claim_path::ClaimPath;
 pub use clock::{Clock, SystemClock};
 pub use counter::{Dimension, Per};
 pub use denial::{Class, Denial};
@@ -91,8 +94,8 @@ pub use secret_source::SecretSource;
 pub use signed_in::{SignedIn, SignedInSettings};
 pub use units::{ByteCount, Interval};
 pub use upload_intent::{FixedPurpose, UploadIntent, UploadIntentSettings};
-pub use urls::{ServiceUrl, UrlTemplate, is_loopback};
+pub use urls::{PathSegment, ServiceUrl, UrlTemplate, is_loopback};
 pub use window::{Unit, Window, Windows};
 pub use workspace_member::{
-    Lookup, Member, Members, Memberships, WorkspaceMember, WorkspaceMemberSettings,
+    Lookup, Member, MemberAnswer, Members, Memberships, WorkspaceMember, WorkspaceMemberSettings,
 };

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use futures_util::future::LocalBoxFuture;
 
 use crate::{
-    Denial, EvaluationError, Hold, IdentityName, LimitState, StoreName, Subject, UploadRequest,
-    Window, WorkspaceId,
+    Denial, Hold, IdentityName, LimitState, StoreName, Subject, UploadRequest, Window, WorkspaceId,
 };
 
 /// One rule of a chain.
@@ -167,9 +166,6 @@ pub enum Fault {
         /// What the backend said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// An expression has no value.
-    #[error(transparent)]
-    Expression(#[from] EvaluationError),
     /// A service that was asked gave no answer of use.
     #[error("the service cannot be asked: {0}")]
     Service(Box<dyn std::error::Error + Send + Sync>),

@@ -12,8 +12,9 @@ use serde::{
 use serde_spanned::Spanned;
 
 use crate::{
-    Clock, Counted, Deciding, Decision, Denial, Evaluating, Facts, Fault, Hold, LimitState, Pass,
-    Per, Policy, PolicyName, StoreName, Unit, Verdict, Window, Windows, settings::OnFailure,
+    ClaimPath, Clock, Counted, Deciding, Decision, Denial, Evaluating, Facts, Fault, Hold,
+    LimitState, Pass, Per, Policy, PolicyName, StoreName, Unit, Verdict, Window, Windows,
+    settings::OnFailure,
 };
 
 /// Settings of `kind = "quota"`.
@@ -63,11 +64,19 @@ pub enum QuotaLimit {
 #[serde(deny_unknown_fields)]
 pub struct LimitByClaim {
     /// The claim.
-    pub claim: String,
+    pub claim: ClaimPath,
     /// The limit for each value.
     pub values: BTreeMap<String, u64>,
     /// The limit for any other value, and when there is no such claim.
     pub default: u64,
+}
+
+impl QuotaLimit {
+    /// Whether it is another one for other subjects.
+    #[must_use]
+    pub fn is_by_claim(&self) -> bool {
+        matches!(self, Self::ByClaim(_))
+    }
 }
 
 impl<'de> Deserialize<'de> for QuotaLimit {
@@ -220,7 +229,7 @@ impl Quota {
             QuotaLimit::ByClaim(by) => facts
                 .subject
                 .as_ref()
-                .and_then(|subject| subject.claims.get(&by.claim)?.as_str())
+                .and_then(|subject| by.claim.get(&subject.claims)?.as_str())
                 .and_then(|value| by.values.get(value))
                 .copied()
                 .unwrap_or(by.default),

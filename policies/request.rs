@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::future::LocalBoxFuture;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
 
 use crate::{Denial, Fault};
 
@@ -141,11 +141,53 @@ impl fmt::Debug for Interned {
     }
 }
 
+/// An identifier as JSON and TOML write it: a text, or an integer, which is its decimal digits.
+struct TextOrInteger(String);
+
+impl<'de> Deserialize<'de> for TextOrInteger {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct IdVisitor;
+
+        impl Visitor<'_> for IdVisitor {
+            type Value = TextOrInteger;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an integer")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<TextOrInteger, E> {
+                Ok(TextOrInteger(text.to_owned()))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<TextOrInteger, E> {
+                Ok(TextOrInteger(number.to_string()))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<TextOrInteger, E> {
+                Ok(TextOrInteger(number.to_string()))
+            }
+        }
+
+        deserializer.deserialize_any(IdVisitor)
+    }
+}
+
+impl TryFrom<TextOrInteger> for WorkspaceId {
+    type Error = InvalidId;
+
+    fn try_from(TextOrInteger(id): TextOrInteger) -> Result<Self, InvalidId> {
+        Self::parse(&id)
+    }
+}
+
 macro_rules! text_newtype {
     ($(#[$doc:meta])* $name:ident, $text:ty) => {
+        text_newtype!($(#[$doc])* $name, $text, "String");
+    };
+    ($(#[$doc:meta])* $name:ident, $text:ty, $written_as:literal) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String")]
+        #[serde(try_from = $written_as)]
         pub struct $name($text);
 
         impl $name {
@@ -202,7 +244,7 @@ text_newtype!(
 );
 text_newtype!(
     /// A workspace of the app.
-    WorkspaceId, Arc<str>
+    WorkspaceId, Arc<str>, "TextOrInteger"
 );
 text_newtype!(
     /// What an upload is for, for example `avatar`.

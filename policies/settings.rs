@@ -8,10 +8,9 @@ use serde_spanned::Spanned;
 
 use crate::{
     Clock, Counting, Decider, Dimension, Expression, ExpressionPolicy, ExpressionSettings, Lookup,
-    Memberships, Policy, PolicyName, Quota, QuotaSettings, QuotaStore, RateLimit,
+    Memberships, Per, Policy, PolicyName, Quota, QuotaSettings, QuotaStore, RateLimit,
     RateLimitSettings, Remote, RemoteSettings, SecretSource, SignedIn, SignedInSettings, StoreName,
     UploadIntent, UploadIntentSettings, WorkspaceMember, WorkspaceMemberSettings,
-    quota::QuotaLimit,
 };
 
 /// Whether a policy's denials count.
@@ -46,9 +45,17 @@ pub struct Common {
     /// What a user may be told when it denies, by language: `{ en = "...", de = "..." }`.
     #[serde(default)]
     pub message: Option<Messages>,
-    /// A CEL expression: the policy is skipped unless it is `true`.
+    /// A CEL expression: the policy is skipped if it is `false`, and runs otherwise.
     #[serde(default)]
     pub when: Option<Expression>,
+}
+
+impl Common {
+    /// Whether no request passes without an answer of the policy that counts.
+    #[must_use]
+    pub fn always_enforces(&self) -> bool {
+        self.mode == Mode::Enforce && self.when.is_none()
+    }
 }
 
 /// A text in several languages, by their tags (RFC 5646), for example `en` or `pt-BR`.
@@ -100,12 +107,12 @@ pub enum Kind {
     /// Someone is signed in.
     SignedIn(SignedInSettings),
     /// The subject belongs to the workspace.
-    WorkspaceMember(WorkspaceMemberSettings),
+    WorkspaceMember(Box<WorkspaceMemberSettings>),
     /// So many attempts in a period (GCRA).
     RateLimit(RateLimitSettings),
     /// So many tokens in a window.
     Quota(QuotaSettings),
-    /// What the client says that it will upload.
+    /// What the client declares about its upload, which a token does not bind it to.
     UploadIntent(UploadIntentSettings),
     /// A rule in CEL.
     Expression(ExpressionSettings),
@@ -219,10 +226,7 @@ impl Kind {
     /// What it asks for, in a few words.
     #[must_use]
     pub fn summary(&self) -> String {
-        let list = |names: &mut dyn Iterator<Item = String>| {
-            let names: Vec<_> = names.collect();
-            names.join(", ")
-        };
+        let list = |names: &mut dyn Iterator<Item = String>| names.collect::<Vec<_>>().join(", ");
         match self {
             Self::SignedIn(settings) => {
                 let accepted = list(
@@ -252,7 +256,7 @@ impl Kind {
                 format!("{settings}, counted in {store}")
             }
             Self::Quota(settings) => format!("{settings}, counted in {}", settings.store.get_ref()),
-            Self::UploadIntent(_) => "what is declared may be uploaded".to_owned(),
+            Self::UploadIntent(_) => "the declared purpose and file are allowed".to_owned(),
             Self::Expression(settings) => format!("{}", settings.allow),
             Self::Remote(settings) => format!("{} agrees", settings.url.as_str()),
             Self::Custom(_) => "a rule of your own".to_owned(),
@@ -265,30 +269,36 @@ impl Kind {
         match self {
             Self::SignedIn(_) => 401,
             Self::RateLimit(_) | Self::Quota(_) => 429,
-            Self::WorkspaceMember(_)
-            | Self::UploadIntent(_)
-            | Self::Expression(_)
-            | Self::Remote(_)
-            | Self::Custom(_) => 403,
+            _ => 403,
         }
+    }
+
+    /// What it counts by, if it counts.
+    #[must_use]
+    pub fn per(&self) -> Option<&Per> {
+        match self {
+            Self::RateLimit(settings) => Some(settings.per()),
+            Self::Quota(settings) => Some(&settings.per),
+            _ => None,
+        }
+    }
+
+    /// Whether what passes it has one of the purposes that the operator listed.
+    #[must_use]
+    pub fn bounds_purposes(&self) -> bool {
+        matches!(self, Self::UploadIntent(settings) if settings.purposes.is_some())
     }
 
     /// What an earlier policy of the chain must have found out.
     #[must_use]
     pub fn needs(&self) -> Vec<Fact> {
-        let (per, by_claim) = match self {
-            Self::SignedIn(_)
-            | Self::UploadIntent(_)
-            | Self::Expression(_)
-            | Self::Remote(_)
-            | Self::Custom(_) => return Vec::new(),
-            Self::WorkspaceMember(_) => return vec![Fact::Subject],
-            Self::RateLimit(settings) => (settings.per(), false),
-            Self::Quota(settings) => (
-                &settings.per,
-                matches!(settings.limit, QuotaLimit::ByClaim(_)),
-            ),
+        if matches!(self, Self::WorkspaceMember(_)) {
+            return vec![Fact::Subject];
+        }
+        let Some(per) = self.per() else {
+            return Vec::new();
         };
+        let by_claim = matches!(self, Self::Quota(settings) if settings.limit.is_by_claim());
         let mut needs = Vec::new();
         if by_claim || per.contains(Dimension::User) {
             needs.push(Fact::Subject);
@@ -305,12 +315,7 @@ impl Kind {
         match self {
             Self::SignedIn(_) => Some(Fact::Subject),
             Self::WorkspaceMember(_) => Some(Fact::Membership),
-            Self::RateLimit(_)
-            | Self::Quota(_)
-            | Self::UploadIntent(_)
-            | Self::Expression(_)
-            | Self::Remote(_)
-            | Self::Custom(_) => None,
+            _ => None,
         }
     }
 
@@ -319,12 +324,11 @@ impl Kind {
     pub fn on_failure(&self) -> OnFailure {
         match self {
             Self::Quota(settings) => settings.on_failure,
-            Self::Expression(settings) => settings.on_failure,
             Self::Remote(settings) => settings.on_failure,
             Self::WorkspaceMember(settings) => settings.on_failure,
             Self::Custom(kind) => kind.on_failure,
             Self::RateLimit(settings) => settings.on_failure.in_chain(),
-            Self::SignedIn(_) | Self::UploadIntent(_) => OnFailure::Deny,
+            Self::SignedIn(_) | Self::UploadIntent(_) | Self::Expression(_) => OnFailure::Deny,
         }
     }
 

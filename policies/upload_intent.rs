@@ -1,7 +1,7 @@
-//! `upload_intent`: what the client says that it will upload.
+//! `upload_intent`: what the client declares about its upload.
 //!
-//! It is the client's word: nobody has seen the bytes. What binds them are the limits of the Client Key at
-//! Imgwire; this policy gives the user an answer before the upload, and tells flows of an app apart.
+//! It gives an honest client an answer before the upload, and keeps the flows of an app apart. It does not bind the
+//! upload: a token carries no constraints, and Imgwire compares the limits of a Client Key with the declared length.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -24,7 +24,8 @@ const SUPPORTED: [&str; 10] = [
     "image/webp",
 ];
 
-/// Settings of `kind = "upload_intent"`: at least one of them.
+/// Settings of `kind = "upload_intent"`: at least one of them. They are compared with what the client declares, which a
+/// token does not bind it to.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UploadIntentSettings {

@@ -1,9 +1,9 @@
 //! Where other services are.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 /// The URL of a service that the gate asks: http or https, without a user, a password or a
 /// fragment.
@@ -62,21 +62,20 @@ pub fn is_loopback(url: &Url) -> bool {
 pub struct UrlTemplate(String);
 
 impl UrlTemplate {
-    /// The URL for these two, each escaped as one segment of the path.
+    /// The URL for these two.
     #[must_use]
-    pub fn fill(&self, workspace: &str, user: &str) -> String {
-        let escape = |text: &str| utf8_percent_encode(text, SEGMENT).to_string();
-        // One after the other in one pass: what is filled in is not looked at again.
-        let mut url = String::with_capacity(self.0.len() + workspace.len() + user.len());
+    pub fn fill(&self, workspace: PathSegment<'_>, user: PathSegment<'_>) -> String {
+        // In one pass: what is filled in is not looked at again.
+        let mut url = String::with_capacity(self.0.len() + workspace.0.len() + user.0.len());
         let mut rest = self.0.as_str();
         while let Some(at) = rest.find('{') {
             url.push_str(&rest[..at]);
             rest = &rest[at..];
             if let Some(after) = rest.strip_prefix("{workspace}") {
-                url.push_str(&escape(workspace));
+                url.extend(workspace.escaped());
                 rest = after;
             } else if let Some(after) = rest.strip_prefix("{user}") {
-                url.push_str(&escape(user));
+                url.extend(user.escaped());
                 rest = after;
             } else {
                 url.push('{');
@@ -88,13 +87,43 @@ impl UrlTemplate {
     }
 }
 
+/// A text that is one plain segment of a path, also to a proxy or a server that decodes and normalises paths.
+///
+/// It consists of ASCII letters, digits and `-._~@:|+=`, which UUIDs, e-mail addresses and the usual ids consist of, and
+/// is not `.`, `..` or more dots. Anything else could lead to another place once it is decoded: `/`, `\`, `;`, `?`, `#`, `%`,
+/// or a character that is normalised to one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathSegment<'a>(&'a str);
+
+impl<'a> PathSegment<'a> {
+    /// Takes a text that is a plain segment.
+    #[must_use]
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~@:|+=".contains(&byte);
+        let is_segment = text.bytes().all(is_plain) && text.bytes().any(|byte| byte != b'.');
+        is_segment.then_some(Self(text))
+    }
+
+    /// Percent-encoded where it is to be.
+    fn escaped(self) -> PercentEncode<'a> {
+        utf8_percent_encode(self.0, SEGMENT)
+    }
+}
+
 impl TryFrom<String> for UrlTemplate {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let template = Self(text);
-        ServiceUrl::try_from(template.fill("w", "u"))?;
-        if template.0.contains("{workspace}") && template.0.contains("{user}") {
+        let filled = |text| {
+            let segment = PathSegment(text);
+            ServiceUrl::try_from(template.fill(segment, segment))
+        };
+        let (one, other) = (filled("x")?.0, filled("y")?.0);
+        if one[..Position::BeforePath] != other[..Position::BeforePath] {
+            // Otherwise a client could choose who is asked.
+            Err("must have `{workspace}` and `{user}` in its path, not in its host")
+        } else if template.0.contains("{workspace}") && template.0.contains("{user}") {
             Ok(template)
         } else {
             Err("must have `{workspace}` and `{user}` in it")

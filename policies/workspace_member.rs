@@ -1,40 +1,50 @@
-//! `workspace_member`: the subject belongs to the workspace, in a role that may upload.
+//! `workspace_member`: the subject belongs to the workspace, in a role that is allowed.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::LocalBoxFuture;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
 use serde_spanned::Spanned;
 
 use crate::{
-    Deciding, Decision, Denial, Evaluating, Fault, Finding, Interval, Membership, Policy,
-    SecretSource, StoreName, Subject, SubjectId, UploadRequest, UrlTemplate, Verdict, WorkspaceId,
-    settings::OnFailure,
+    ClaimPath, Deciding, Decision, Denial, Evaluating, Fault, Finding, Interval, Membership,
+    Policy, SecretSource, StoreName, Subject, SubjectId, UploadRequest, UrlTemplate, Verdict,
+    WorkspaceId, claimed_memberships::ClaimedMemberships, settings::OnFailure,
 };
 
 /// Settings of `kind = "workspace_member"`: exactly one of `claim`, `members`, `url` and `query`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceMemberSettings {
-    /// The claim that lists the subject's workspaces: `["ws_1"]`, `[{"id":"ws_1","role":"editor"}]` or
-    /// `{"ws_1":"editor"}`; a text is a list of one.
+    /// The claim that lists the subject's workspaces: `"ws_1"`, `["ws_1", 7]`, `[{"id":"ws_1","role":"editor"}]`,
+    /// `{"id":"ws_1","role":"editor"}` or `{"ws_1":"editor"}`. A role may be a list of roles.
     #[serde(default)]
-    pub claim: Option<String>,
+    pub claim: Option<ClaimPath>,
+    /// The member of an object that is the workspace's id; left out: `id`. Goes with `claim`.
+    #[serde(default)]
+    pub id_key: Option<String>,
+    /// The member of an object that is the role; left out: `role`. Goes with `claim`.
+    #[serde(default)]
+    pub role_key: Option<String>,
+    /// Another claim, which is the role in the subject's only workspace; a subject with several workspaces has no role
+    /// then. Goes with `claim`.
+    #[serde(default)]
+    pub role_claim: Option<ClaimPath>,
     /// The members themselves: `{ ws_1 = { user_1 = "owner" } }`.
     #[serde(default)]
     pub members: Option<Members>,
     /// The URL at which the gate asks the app, by GET; `{workspace}` and `{user}` are filled in. The app answers 200
-    /// with `{"role": ...}` (a text, a list of texts or null), or 404.
+    /// with `{"role": ..., "workspace": ...}`, or 404. `role` is a text, a list of texts or null; `workspace` is the id that
+    /// the app means, however the client spelled it.
     #[serde(default)]
     pub url: Option<UrlTemplate>,
     /// The database that is asked: a name of `[stores]`; with `query`.
     #[serde(default)]
     #[schemars(with = "Option<StoreName>")]
     pub store: Option<Spanned<StoreName>>,
-    /// The question in SQL: the user's id is `$1` and the workspace's `$2`. No row says that it is no member; the
-    /// first column of a row is the role, or null.
+    /// The question in SQL: the user's id is `$1` and the workspace's `$2`. No row says that it is no member. The first
+    /// column of a row is the role, or null. The second is the workspace's id, however the client spelled it.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub query: Option<Spanned<String>>,
@@ -42,7 +52,7 @@ pub struct WorkspaceMemberSettings {
     #[serde(default)]
     #[schemars(with = "Option<SecretSource>")]
     pub token: Option<Spanned<SecretSource>>,
-    /// The roles that may upload; left out: any member.
+    /// The roles that are allowed; left out: any member.
     #[serde(default)]
     pub roles: Option<Vec<String>>,
     /// How long an answer of the app or of the database is remembered; left out: not at all.
@@ -75,6 +85,18 @@ pub enum Lookup<'a> {
 }
 
 impl WorkspaceMemberSettings {
+    /// The member of an object that is the workspace's id.
+    #[must_use]
+    pub fn id_key(&self) -> &str {
+        self.id_key.as_deref().unwrap_or("id")
+    }
+
+    /// The member of an object that is the role.
+    #[must_use]
+    pub fn role_key(&self) -> &str {
+        self.role_key.as_deref().unwrap_or("role")
+    }
+
     /// Where memberships are looked up, if they are.
     #[must_use]
     pub fn lookup(&self) -> Option<Lookup<'_>> {
@@ -94,7 +116,7 @@ pub type Members = BTreeMap<WorkspaceId, BTreeMap<SubjectId, String>>;
 
 /// Where memberships are looked up: the port that the service implements.
 pub trait Memberships: Send + Sync {
-    /// Whether `user` is a member of `workspace`, and in which roles.
+    /// Whether `user` is a member of `workspace`, as which workspace and in which roles.
     ///
     /// # Errors
     ///
@@ -103,7 +125,7 @@ pub trait Memberships: Send + Sync {
         &'a self,
         workspace: &'a WorkspaceId,
         user: &'a SubjectId,
-    ) -> LocalBoxFuture<'a, Result<Option<Member>, Fault>>;
+    ) -> LocalBoxFuture<'a, Result<MemberAnswer, Fault>>;
 }
 
 /// A member.
@@ -111,11 +133,31 @@ pub trait Memberships: Send + Sync {
 pub struct Member {
     /// Its roles: any number.
     pub roles: Vec<String>,
+    /// The workspace in the spelling of the source, if it tells that. Sources compare more loosely than by bytes, so what
+    /// the client wrote may be one of many spellings of an id.
+    pub workspace: Option<WorkspaceId>,
+}
+
+/// What a source says of a subject and a workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberAnswer {
+    /// The subject is a member.
+    Member(Member),
+    /// It is not.
+    NoMember,
+    /// The source was not asked, because an id is no [`PathSegment`](crate::PathSegment).
+    NotAsked,
+}
+
+impl From<Option<Member>> for MemberAnswer {
+    fn from(member: Option<Member>) -> Self {
+        member.map_or(Self::NoMember, Self::Member)
+    }
 }
 
 /// Where memberships come from.
 enum Source {
-    Claim(String),
+    Claim(ClaimedMemberships),
     Members(Members),
     Lookup(Arc<dyn Memberships>),
 }
@@ -132,10 +174,15 @@ impl WorkspaceMember {
         settings: &WorkspaceMemberSettings,
         look_up: impl FnOnce(Lookup<'_>) -> Arc<dyn Memberships>,
     ) -> Self {
-        let source = match (&settings.claim, &settings.members, settings.lookup()) {
-            (None, Some(members), _) => Source::Members(members.clone()),
-            (None, None, Some(lookup)) => Source::Lookup(look_up(lookup)),
-            (claim, ..) => Source::Claim(claim.clone().unwrap_or_default()),
+        let source = match (&settings.claim, settings.lookup()) {
+            (Some(claim), _) => Source::Claim(ClaimedMemberships {
+                claim: claim.clone(),
+                id_key: settings.id_key().to_owned(),
+                role_key: settings.role_key().to_owned(),
+                role_claim: settings.role_claim.clone(),
+            }),
+            (None, Some(lookup)) => Source::Lookup(look_up(lookup)),
+            (None, None) => Source::Members(settings.members.clone().unwrap_or_default()),
         };
         Self {
             source,
@@ -157,58 +204,66 @@ impl WorkspaceMember {
             return Ok(Err(Denial::WorkspaceForbidden(reason)));
         };
         Ok(match &self.source {
-            Source::Claim(claim) => {
-                let all = memberships(subject.claims.get(claim));
-                let found = all.filter(|(id, _)| *id == workspace.as_str());
-                self.judge(&workspace, found.map(|(_, role)| role))
+            Source::Claim(claimed) => {
+                let roles = claimed.roles_in(&subject.claims, &workspace);
+                self.judge(&workspace, roles)
             }
             Source::Members(members) => {
                 let role = members.get(&workspace).and_then(|of| of.get(&subject.id));
-                self.judge(&workspace, role.map(|role| Some(role.as_str())))
+                self.judge(&workspace, role.map(|role| vec![role.as_str()]))
             }
-            Source::Lookup(lookup) => {
-                let member = lookup.find(&workspace, &subject.id).await?;
-                let roles = member.as_ref().map(|member| {
-                    let roles = member.roles.iter().map(|role| Some(role.as_str()));
-                    let without = member.roles.is_empty().then_some(None);
-                    roles.chain(without)
-                });
-                self.judge(&workspace, roles.into_iter().flatten())
-            }
+            Source::Lookup(lookup) => match lookup.find(&workspace, &subject.id).await? {
+                MemberAnswer::Member(member) => {
+                    let roles = member.roles.iter().map(String::as_str).collect();
+                    // Whatever the client wrote, from now on it is the workspace that the source means.
+                    self.judge(member.workspace.as_ref().unwrap_or(&workspace), Some(roles))
+                }
+                MemberAnswer::NoMember => self.judge(&workspace, None),
+                MemberAnswer::NotAsked => {
+                    let subject = &subject.id;
+                    let reason = format!(
+                        "a URL cannot have workspace `{workspace}` and user `{subject}` in it"
+                    );
+                    Err(Denial::WorkspaceForbidden(reason))
+                }
+            },
         })
     }
 
-    /// Judges by the roles that the subject has in the workspace: none, if it is no member.
-    fn judge<'r>(
+    /// Judges by the roles that the subject has in the workspace; `None` if it is not a member.
+    fn judge(
         &self,
         workspace: &WorkspaceId,
-        roles: impl IntoIterator<Item = Option<&'r str>>,
+        roles: Option<Vec<&str>>,
     ) -> Result<Membership, Denial> {
-        let mut is_member = false;
-        for role in roles {
-            is_member = true;
-            let suffices = match &self.roles {
-                None => true,
-                Some(roles) => role.is_some_and(|role| roles.iter().any(|r| r == role)),
-            };
-            if suffices {
-                return Ok(Membership {
-                    workspace: workspace.clone(),
-                    role: role.map(str::to_owned),
-                });
+        let Some(roles) = roles else {
+            return Err(Denial::WorkspaceForbidden(format!(
+                "the subject is no member of workspace `{workspace}`"
+            )));
+        };
+        let mut roles = roles.into_iter();
+        let role = match &self.roles {
+            None => roles.next(),
+            Some(allowed) => {
+                let role = roles.find(|role| allowed.iter().any(|allowed| allowed == role));
+                let too_low = || {
+                    let reason =
+                        format!("the subject's role in workspace `{workspace}` is not enough");
+                    Denial::WorkspaceForbidden(reason)
+                };
+                Some(role.ok_or_else(too_low)?)
             }
-        }
-        Err(Denial::WorkspaceForbidden(if is_member {
-            format!("the subject's role in workspace `{workspace}` is not enough")
-        } else {
-            format!("the subject is no member of workspace `{workspace}`")
-        }))
+        };
+        Ok(Membership {
+            workspace: workspace.clone(),
+            role: role.map(str::to_owned),
+        })
     }
 
     /// The subject's only workspace, where the source tells all of them.
     fn only_workspace(&self, subject: &Subject) -> Option<WorkspaceId> {
         match &self.source {
-            Source::Claim(claim) => only_workspace(subject.claims.get(claim)),
+            Source::Claim(claimed) => claimed.only_workspace(&subject.claims),
             Source::Members(members) => {
                 let mut of_subject = members
                     .iter()
@@ -236,35 +291,4 @@ impl Policy for WorkspaceMember {
             })
         })
     }
-}
-
-/// The workspaces of a claim in any of its three shapes, each with the role if it tells one. Entries of
-/// another shape are no memberships.
-fn memberships(claim: Option<&Value>) -> impl Iterator<Item = (&str, Option<&str>)> {
-    let list = claim.and_then(Value::as_array).into_iter().flatten();
-    let map = claim.and_then(Value::as_object).into_iter().flatten();
-    // A list of one, as a proxy writes it in a header.
-    let only = claim.and_then(Value::as_str).map(|id| (id, None));
-    list.filter_map(|entry| match entry {
-        Value::String(id) => Some((id.as_str(), None)),
-        Value::Object(entry) => Some((
-            entry.get("id")?.as_str()?,
-            entry.get("role").and_then(Value::as_str),
-        )),
-        _ => None,
-    })
-    .chain(map.filter_map(|(id, role)| match role {
-        Value::String(role) => Some((id.as_str(), Some(role.as_str()))),
-        Value::Null => Some((id.as_str(), None)),
-        _ => None,
-    }))
-    .chain(only)
-}
-
-fn only_workspace(claim: Option<&Value>) -> Option<WorkspaceId> {
-    let mut ids = memberships(claim).map(|(id, _)| id);
-    let first = ids.next()?;
-    ids.all(|id| id == first)
-        .then(|| WorkspaceId::parse(first).ok())
-        .flatten()
 }

@@ -78,7 +78,7 @@ async fn try_store(settings: &Settings, store: &OpenStore) -> Result<(), String>
             .as_ref()
             .is_some_and(|name| *name.get_ref() == store.name);
         if let (true, Some(query), Some(database)) = (is_here, &member.query, store.memberships()) {
-            let asked = database.first_column(query.get_ref(), NOBODY, NOBODY).await;
+            let asked = database.members(query.get_ref(), NOBODY, NOBODY).await;
             asked.map_err(|error| format!("policies.{name}.query: {error}"))?;
         }
     }

@@ -12,8 +12,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    assembly::Foundation, error::ApiError, identity::HttpCredentials, in_flight::InFlight,
-    outbound::tls_config, routes::Gate, rules::Route, settings::Settings, stores,
+    assembly::Foundation,
+    error::ApiError,
+    identity::HttpCredentials,
+    in_flight::InFlight,
+    outbound::tls_config,
+    routes::{Gate, body::Id},
+    rules::Route,
+    settings::Settings,
+    stores,
 };
 
 /// A request, as an operator describes it.
@@ -31,7 +38,7 @@ pub struct DescribedRequest {
     pub token: Option<String>,
     /// The workspace that is named.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Id>)]
     pub workspace: Option<WorkspaceId>,
     /// The purpose that is named.
     #[serde(default)]
@@ -107,9 +114,9 @@ pub struct ExplainedPolicy {
     pub name: PolicyName,
     /// Its kind.
     pub kind: &'static str,
-    /// `allow`, `deny`, `fault`, or `skip` where its condition is not true.
+    /// `allow`, `deny`, `fault`, or `skip` where its condition is false.
     pub verdict: &'static str,
-    /// Why; and whether it made no difference, for the policy is observed or may fail.
+    /// Why; and whether it made no difference, because the policy is observed or may fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// How long it took, in microseconds.
@@ -158,19 +165,23 @@ pub async fn explain(
 fn explained(step: policies::Step) -> ExplainedPolicy {
     let (verdict, reason) = match step.said {
         Said::Allow => ("allow", None),
-        Said::Skip => ("skip", Some("its condition is not true".to_owned())),
+        Said::Skip => ("skip", Some("its condition is false".to_owned())),
         Said::Deny(reason) => ("deny", Some(reason)),
         Said::Fault(reason) => ("fault", Some(reason)),
     };
+    let mut reasons = Vec::new();
+    if let Some(reason) = reason {
+        let overlooked = if step.overlooked { " (overlooked)" } else { "" };
+        reasons.push(format!("{reason}{overlooked}"));
+    }
+    if let Some(error) = step.no_value {
+        reasons.push(format!("its condition is not false: {error}"));
+    }
     ExplainedPolicy {
         name: step.policy,
         kind: step.kind,
         verdict,
-        reason: if step.overlooked {
-            reason.map(|reason| format!("{reason} (overlooked)"))
-        } else {
-            reason
-        },
+        reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
         micros: u64::try_from(step.took.as_micros()).unwrap_or(u64::MAX),
     }
 }

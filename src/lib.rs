@@ -1,4 +1,4 @@
-//! imgwire-gate issues Imgwire upload tokens to those whom a chain of policies lets upload.
+//! imgwire-gate issues Imgwire upload tokens to the users that a chain of policies allows.
 //!
 //! `docs/architecture.md` walks along one request. The arrows:
 //! `main -> commands -> startup -> listeners -> routes -> issue -> {policies, imgwire}`, `routes -> identity -> policies`,

@@ -22,7 +22,7 @@ const DEFAULT_ROUTE: &str = "/api/imgwire/upload-token";
 #[openapi(
     info(
         title = "imgwire-gate",
-        description = "Issues Imgwire upload tokens to those whom the operator's policies let upload. \
+        description = "Issues Imgwire upload tokens to the users that the operator's policies allow. \
                        Paths tagged `management` are on the management listener."
     ),
     paths(

@@ -47,7 +47,7 @@ Then:
 It exits with 0 when all is well, with 2 when the config is faulty, and with 1 otherwise.
 RUST_LOG chooses the lines of the log, which goes to standard error.";
 
-/// Issues Imgwire upload tokens to those whom your policies let upload.
+/// Issues Imgwire upload tokens to the users that your policies allow.
 #[derive(Parser)]
 #[command(name = "imgwire-gate", version = VERSION, after_help = EXAMPLES)]
 struct Arguments {

@@ -9,12 +9,12 @@ use actix_web::http::{
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use policies::{
-    Fault, Member, Memberships, PolicyName, SubjectId, UrlTemplate, WorkspaceId,
-    WorkspaceMemberSettings,
+    Fault, Member, MemberAnswer, Memberships, PathSegment, PolicyName, SubjectId, UrlTemplate,
+    WorkspaceId, WorkspaceMemberSettings,
 };
 use secrecy::SecretString;
 
-use super::{MAX_ANSWER_BYTES, authorization, fault};
+use super::{MAX_ANSWER_BYTES, SpellingWarning, authorization, fault};
 use crate::{
     answers::{Answer, Answers, ServiceFault},
     digest::digest,
@@ -28,6 +28,7 @@ pub struct HttpMemberships {
     headers: Vec<(HeaderName, HeaderValue)>,
     timeout: Duration,
     answers: Answers<Option<Member>>,
+    spelling: SpellingWarning,
     outbound: Outbound,
 }
 
@@ -51,22 +52,29 @@ impl HttpMemberships {
                 Option::is_none,
                 outbound.clock.clone(),
             ),
+            spelling: SpellingWarning::default(),
             outbound: outbound.clone(),
         }
     }
 
-    async fn ask(&self, workspace: &str, user: &str) -> Answer<Option<Member>> {
-        let answer = self.look_up(workspace, user).await;
+    async fn ask(
+        &self,
+        workspace: PathSegment<'_>,
+        user: PathSegment<'_>,
+    ) -> Answer<Option<Member>> {
+        let answer = self.look_up(&self.url.fill(workspace, user)).await;
         let metrics = &self.outbound.metrics;
         metrics.policy_called(&self.policy, answer.is_ok());
+        if let Ok(Some(member)) = &answer {
+            self.spelling.check(&self.policy, member);
+        }
         answer
     }
 
-    async fn look_up(&self, workspace: &str, user: &str) -> Answer<Option<Member>> {
-        let url = self.url.fill(workspace, user);
+    async fn look_up(&self, url: &str) -> Answer<Option<Member>> {
         let outgoing = Outgoing {
             method: Method::GET,
-            url: &url,
+            url,
             headers: self.headers.clone(),
             body: Bytes::new(),
             timeout: self.timeout,
@@ -76,8 +84,12 @@ impl HttpMemberships {
         let answer = self.outbound.http.send(outgoing).await?;
         match answer.status {
             StatusCode::OK => {
-                let roles = Object::parse(&answer.body)?.take_texts("role")?;
-                Ok(Some(Member { roles }))
+                let mut found = Object::parse(&answer.body)?;
+                let member = Member {
+                    roles: found.take_texts("role")?,
+                    workspace: found.take_id("workspace")?,
+                };
+                Ok(Some(member))
             }
             StatusCode::NOT_FOUND => Ok(None),
             status => Err(ServiceFault::Status(status.as_u16())),
@@ -90,19 +102,17 @@ impl Memberships for HttpMemberships {
         &'a self,
         workspace: &'a WorkspaceId,
         user: &'a SubjectId,
-    ) -> LocalBoxFuture<'a, Result<Option<Member>, Fault>> {
+    ) -> LocalBoxFuture<'a, Result<MemberAnswer, Fault>> {
         Box::pin(async move {
             let (workspace, user) = (workspace.as_str(), user.as_str());
-            // Segments that would lead elsewhere are nobody's names.
-            if [workspace, user]
-                .iter()
-                .any(|text| matches!(*text, "." | ".."))
-            {
-                return Ok(None);
-            }
+            // By what was asked: each spelling of a workspace has an answer, which names the one that is meant.
             let asked = digest([workspace, user]);
+            let segments = PathSegment::parse(workspace).zip(PathSegment::parse(user));
+            let Some((workspace, user)) = segments else {
+                return Ok(MemberAnswer::NotAsked);
+            };
             let answer = self.answers.get(&asked, self.ask(workspace, user)).await;
-            answer.map_err(fault)
+            answer.map(MemberAnswer::from).map_err(fault)
         })
     }
 }

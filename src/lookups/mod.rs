@@ -4,8 +4,10 @@ mod decider;
 mod http_memberships;
 mod sql_memberships;
 
+use std::sync::OnceLock;
+
 use actix_web::http::header::{self, HeaderName, HeaderValue};
-use policies::Fault;
+use policies::{Fault, Member, PolicyName};
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use self::{
@@ -15,6 +17,23 @@ use crate::answers::ServiceFault;
 
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Says in the log, once, that a source of memberships does not name the workspace that it means.
+#[derive(Default)]
+struct SpellingWarning(OnceLock<()>);
+
+impl SpellingWarning {
+    fn check(&self, policy: &PolicyName, member: &Member) {
+        if member.workspace.is_none() {
+            self.0.get_or_init(|| {
+                tracing::warn!(
+                    policy = policy.as_str(),
+                    "the source of memberships names no workspace: each spelling of an id has limits of its own"
+                );
+            });
+        }
+    }
+}
 
 /// `Authorization` with a bearer token, if there is one.
 fn authorization(token: Option<&SecretString>) -> Vec<(HeaderName, HeaderValue)> {

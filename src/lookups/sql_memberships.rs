@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
 use policies::{
-    Fault, Member, Memberships, PolicyName, StoreName, SubjectId, WorkspaceId,
+    Fault, Member, MemberAnswer, Memberships, PolicyName, StoreName, SubjectId, WorkspaceId,
     WorkspaceMemberSettings,
 };
 
+use super::SpellingWarning;
 use crate::{
     answers::Answers,
     digest::digest,
@@ -24,6 +25,7 @@ pub struct SqlMemberships {
     query: String,
     timeout: Duration,
     answers: Answers<Option<Member>, QueryError>,
+    spelling: SpellingWarning,
     metrics: Arc<Metrics>,
 }
 
@@ -49,19 +51,39 @@ impl SqlMemberships {
                 Option::is_none,
                 outbound.clock.clone(),
             ),
+            spelling: SpellingWarning::default(),
             metrics: outbound.metrics.clone(),
         }
     }
 
     async fn ask(&self, workspace: &str, user: &str) -> Result<Option<Member>, QueryError> {
-        let asking = self.database.first_column(&self.query, user, workspace);
-        let answer = tokio::time::timeout(self.timeout, asking).await;
-        let answer = answer.unwrap_or(Err(QueryError::Timeout));
+        let answer = self.look_up(workspace, user).await;
         self.metrics.policy_called(&self.policy, answer.is_ok());
-        let roles = answer?;
-        Ok((!roles.is_empty()).then(|| Member {
-            roles: roles.into_iter().flatten().collect(),
-        }))
+        if let Ok(Some(member)) = &answer {
+            self.spelling.check(&self.policy, member);
+        }
+        answer
+    }
+
+    async fn look_up(&self, workspace: &str, user: &str) -> Result<Option<Member>, QueryError> {
+        let asking = self.database.members(&self.query, user, workspace);
+        let rows = tokio::time::timeout(self.timeout, asking).await;
+        let mut rows = rows.unwrap_or(Err(QueryError::Timeout))?.into_iter();
+        let Some(first) = rows.next() else {
+            return Ok(None);
+        };
+        let mut member = Member {
+            roles: first.role.into_iter().collect(),
+            workspace: first.workspace,
+        };
+        for row in rows {
+            if row.workspace != member.workspace {
+                let message = "its rows name different workspaces".to_owned();
+                return Err(QueryError::Query(message));
+            }
+            member.roles.extend(row.role);
+        }
+        Ok(Some(member))
     }
 }
 
@@ -70,15 +92,18 @@ impl Memberships for SqlMemberships {
         &'a self,
         workspace: &'a WorkspaceId,
         user: &'a SubjectId,
-    ) -> LocalBoxFuture<'a, Result<Option<Member>, Fault>> {
+    ) -> LocalBoxFuture<'a, Result<MemberAnswer, Fault>> {
         Box::pin(async move {
             let (workspace, user) = (workspace.as_str(), user.as_str());
+            // By what was asked: each spelling of a workspace has an answer, which names the one that is meant.
             let asked = digest([workspace, user]);
             let answer = self.answers.get(&asked, self.ask(workspace, user)).await;
-            answer.map_err(|error| Fault::Store {
-                store: self.store.clone(),
-                source: Box::new(error),
-            })
+            answer
+                .map(MemberAnswer::from)
+                .map_err(|error| Fault::Store {
+                    store: self.store.clone(),
+                    source: Box::new(error),
+                })
         })
     }
 }

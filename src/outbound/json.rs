@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use policies::WorkspaceId;
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, SeqAccess, Visitor},
@@ -107,6 +108,29 @@ impl Object {
             Value::Bool(value) => Ok(value),
             other => Err(wrong_type(member, "true or false", &other)),
         }
+    }
+
+    /// The id in a member, a text or a whole number, if the member is there.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidResponse::WrongType`].
+    pub(crate) fn take_id(
+        &mut self,
+        member: &'static str,
+    ) -> Result<Option<WorkspaceId>, InvalidResponse> {
+        let Some(value) = self.0.remove(member) else {
+            return Ok(None);
+        };
+        let id = match &value {
+            Value::String(id) => WorkspaceId::parse(id).ok(),
+            Value::Number(id) if id.is_u64() || id.is_i64() => {
+                WorkspaceId::parse(&id.to_string()).ok()
+            }
+            _ => None,
+        };
+        id.map(Some)
+            .ok_or_else(|| wrong_type(member, "an id of 1 to 255 bytes", &value))
     }
 
     /// A member that must be there as a text, a list of texts, or null, which is an empty list.

@@ -34,7 +34,7 @@ pub struct BodyLimits {
 #[schema(as = TokenRequest)]
 pub(crate) struct Body {
     /// The workspace that the upload is for; left out: `X-Workspace-Id`, or the user's only one.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
+    #[schema(value_type = Option<Id>)]
     pub(super) workspace: Option<WorkspaceId>,
     /// What the upload is for.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
@@ -56,6 +56,21 @@ pub(crate) struct File {
     /// Its size in bytes.
     #[schema(format = "uint64")]
     size: Option<u64>,
+}
+
+/// The id of a workspace: 1 to 255 bytes without control characters.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(as = WorkspaceId)]
+#[expect(
+    dead_code,
+    reason = "it describes what a request says, and is none of it"
+)]
+pub(crate) enum Id {
+    /// As a text.
+    Text(String),
+    /// As an integer, which is the text of its digits.
+    Integer(i64),
 }
 
 fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DeclaredFile>, D::Error> {

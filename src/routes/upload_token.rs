@@ -38,7 +38,7 @@ pub(crate) struct Answer<'a> {
     expires_at: Option<Timestamp>,
 }
 
-/// Gives a token to whom every policy of the route lets upload.
+/// Gives a token to a user that every policy of the route allows.
 #[utoipa::path(
     post,
     path = "/api/imgwire/upload-token",

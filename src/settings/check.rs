@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use policies::{
-    IdentityName, PolicyName, StoreName, WorkspaceMemberSettings,
+    Dimension, IdentityName, PolicyName, StoreName, WorkspaceMemberSettings,
     settings::{Common, Kind, StoreUse},
 };
 use serde_spanned::Spanned;
@@ -132,14 +132,54 @@ fn member(
         reader.fault(place.clone(), path, "`token` goes with `url` alone");
     }
     if settings.store.is_some() != settings.query.is_some() {
-        reader.fault(place, path, "`store` and `query` go together");
+        reader.fault(place.clone(), path, "`store` and `query` go together");
     }
+    claimed(reader, path, &place, settings);
     if let Some(query) = &settings.query {
         let missing = ["$1", "$2"].map(|parameter| !query.get_ref().contains(parameter));
         if missing.contains(&true) {
             let message = "must use `$1`, the user's id, and `$2`, the workspace's";
             reader.fault(query.span(), format!("{path}.query"), message);
         }
+    }
+}
+
+/// How a claim is read: only with a claim, and each role from one place.
+fn claimed(
+    reader: &mut Reader,
+    path: &str,
+    place: &std::ops::Range<usize>,
+    settings: &WorkspaceMemberSettings,
+) {
+    let WorkspaceMemberSettings {
+        claim,
+        id_key,
+        role_key,
+        role_claim,
+        ..
+    } = settings;
+    let mut fault = |message: &str| reader.fault(place.clone(), path, message);
+    if claim.is_none() {
+        let keys = [
+            (id_key.is_some(), "`id_key` goes with `claim` only"),
+            (role_key.is_some(), "`role_key` goes with `claim` only"),
+            (role_claim.is_some(), "`role_claim` goes with `claim` only"),
+        ];
+        for (_, message) in keys.into_iter().filter(|(is_set, _)| *is_set) {
+            fault(message);
+        }
+        return;
+    }
+    if settings.id_key().is_empty() || settings.role_key().is_empty() {
+        fault("`id_key` and `role_key` must not be empty");
+    } else if role_claim.is_none() && settings.id_key() == settings.role_key() {
+        fault("`id_key` and `role_key` must differ: one member is not both the id and the role");
+    }
+    if role_key.is_some() && role_claim.is_some() {
+        fault("`role_key` and `role_claim` exclude each other: a role comes from one place");
+    }
+    if role_claim.is_some() && role_claim == claim {
+        fault("`role_claim` must be another claim than `claim`");
     }
 }
 
@@ -190,14 +230,27 @@ fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: 
             .then(|| format!("there is no [policies.{name}]"))
     });
     let mut found_out = Vec::new();
+    let mut bounds_purposes = route.purpose.is_some();
     for name in chain {
         // One that could not be read might find out anything.
         let Some(policy) = find(name.get_ref()) else {
             return;
         };
-        let Some((_, kind)) = &policy.entry else {
+        let Some((common, kind)) = &policy.entry else {
             return;
         };
+        bounds_purposes |= kind.bounds_purposes() && common.always_enforces();
+        let per_purpose = kind
+            .per()
+            .is_some_and(|per| per.contains(Dimension::Purpose));
+        if per_purpose && !bounds_purposes {
+            let name = name.get_ref();
+            let message = format!(
+                "`{name}` counts per purpose, which the client chooses: give the route a `purpose`, or put an \
+                 `upload_intent` with `purposes` before it, without `mode` and `when`"
+            );
+            reader.fault(chain_place(chain, name), key, message);
+        }
         for fact in kind.needs() {
             if !found_out.contains(&fact) {
                 let (name, first) = (name.get_ref(), fact.found_out_by());

@@ -329,7 +329,10 @@ fn policy(
     let common = shared(reader, path, &mut value, &["mode", "message", "when"]);
     let kind = match name {
         "signed_in" => reader.table(path, value).map(Kind::SignedIn),
-        "workspace_member" => reader.table(path, value).map(Kind::WorkspaceMember),
+        "workspace_member" => reader
+            .table(path, value)
+            .map(Box::new)
+            .map(Kind::WorkspaceMember),
         "rate_limit" => reader.table(path, value).map(Kind::RateLimit),
         "quota" => reader.table(path, value).map(Kind::Quota),
         "upload_intent" => reader.table(path, value).map(Kind::UploadIntent),

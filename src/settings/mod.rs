@@ -20,6 +20,7 @@ pub mod session;
 mod size;
 pub mod stores;
 pub mod telemetry;
+mod warnings;
 
 use policies::{
     IdentityName, PolicyName, Purpose, RoutePath, StoreName,

@@ -1,25 +1,35 @@
 //! The port through which a database is asked for memberships, and what its backends share.
 
 use futures_util::future::LocalBoxFuture;
+use policies::WorkspaceId;
 
 use super::health::Health;
 
 /// The most rows of an answer that are read: more roles has nobody.
 pub(super) const MAX_ROWS: usize = 100;
 
+/// A row that a query finds: a membership in one role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberRow {
+    /// The first column.
+    pub role: Option<String>,
+    /// The second column, if the query has one: the workspace's id in the spelling of the database.
+    pub workspace: Option<WorkspaceId>,
+}
+
 /// A database that memberships are looked up in; nothing is written to it.
 pub trait MemberDatabase: Send + Sync {
-    /// The first column of each row that `query` finds, where `$1` is the user and `$2` the workspace.
+    /// The rows that `query` finds, where `$1` is the user and `$2` the workspace.
     ///
     /// # Errors
     ///
     /// Resolves to a [`QueryError`] when there is no answer of use.
-    fn first_column<'a>(
+    fn members<'a>(
         &'a self,
         query: &'a str,
         user: &'a str,
         workspace: &'a str,
-    ) -> LocalBoxFuture<'a, Result<Vec<Option<String>>, QueryError>>;
+    ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, QueryError>>;
 
     /// Whether it can be asked. One that cannot is probed until it can, and nobody waits for that.
     fn is_healthy(&self) -> bool;
@@ -49,6 +59,22 @@ impl QueryError {
             "the first column must be the role, a text or null, and is {found}"
         ))
     }
+
+    /// The fault of a query whose second column holds something else.
+    pub(super) fn no_id(found: impl std::fmt::Display) -> Self {
+        Self::Query(format!(
+            "the second column must be the workspace's id, a text, a uuid or an integer, and is {found}"
+        ))
+    }
+}
+
+/// The workspace's id that the second column has.
+pub(super) fn workspace_id(text: &str) -> Result<WorkspaceId, QueryError> {
+    WorkspaceId::parse(text).map_err(|error| {
+        QueryError::Query(format!(
+            "the second column must be the workspace's id, and {error}"
+        ))
+    })
 }
 
 /// Fails at once while the database is down.

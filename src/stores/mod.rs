@@ -16,7 +16,7 @@ use policies::{Clock, QuotaStore, RateLimitStore, StoreName, settings::StoreUse}
 use rustls::ClientConfig;
 
 pub use self::{
-    members::{MemberDatabase, QueryError},
+    members::{MemberDatabase, MemberRow, QueryError},
     postgres::PostgresStore,
     redis::RedisStore,
     sqlite::{OpenError, SqliteStore},

@@ -44,8 +44,13 @@ pub fn record(
         (status.as_u16(), Some(code))
     });
     let subject = report.facts.subject.as_deref();
-    let membership = report.facts.membership.as_ref();
-    let workspace = membership.map(|membership| &membership.workspace);
+    let found = report.facts.membership.as_ref();
+    // A token is never said to be for a workspace that the client only named.
+    let workspace = match (&report.ending, found) {
+        (_, Some(membership)) => Some(&membership.workspace),
+        (Ending::Denied(..) | Ending::Faulted(..), None) => request.workspace.as_ref(),
+        (Ending::Issued(_) | Ending::ImgwireFailed(_), None) => None,
+    };
     let upstream = report.upstream;
     let trace_id = trace.map(|id| id.to_string());
     tracing::info!(
@@ -58,7 +63,7 @@ pub fn record(
         route = request.route.as_str(),
         identity = subject.map(|subject| subject.identity.as_str()),
         subject = subject.map(|subject| subject.id.as_str()),
-        workspace = workspace.or(request.workspace.as_ref()).map(|workspace| workspace.as_str()),
+        workspace = workspace.map(|workspace| workspace.as_str()),
         policy = policy.map(|policy| policy.as_str()),
         reason,
         chain_us = report.chain_took.as_micros() as u64,

@@ -36,6 +36,48 @@ async fn a_body_may_name_workspace_purpose_and_file() {
 }
 
 #[actix_web::test]
+async fn a_workspace_is_a_text_or_an_integer() {
+    let app = TestApp::start().await;
+    let token = Token::of("user_1").with("workspaces", json!([7, "ws_1", "-1", u64::MAX]));
+    let token = token.sign();
+    let ask = async |workspace: &str| {
+        let request = app
+            .ask()
+            .bearer(&token)
+            .header("content-type", "application/json");
+        request
+            .send_body(format!("{{\"workspace\":{workspace}}}"))
+            .await
+    };
+    for workspace in [
+        "7",
+        "\"7\"",
+        "-1",
+        "18446744073709551615",
+        "\"18446744073709551615\"",
+    ] {
+        ask(workspace).await.assert_token();
+    }
+    for workspace in ["8", "\"07\"", "\"7.0\"", "\" 7\""] {
+        ask(workspace)
+            .await
+            .assert_error(403, "workspace_forbidden");
+    }
+    for workspace in [
+        "7.0",
+        "7e0",
+        "07",
+        "true",
+        "[7]",
+        "{\"id\":7}",
+        "18446744073709551616",
+        "\"\"",
+    ] {
+        ask(workspace).await.assert_error(400, "bad_request");
+    }
+}
+
+#[actix_web::test]
 async fn expires_at_is_left_out_when_imgwire_gives_none() {
     let app = TestApp::start().await;
     for body in [
@@ -171,7 +213,7 @@ async fn a_body_that_makes_no_sense_is_400() {
         br#"["ws_1"]"#,
         b"null",
         b"7",
-        br#"{"workspace":7}"#,
+        br#"{"workspace":7.5}"#,
         br#"{"workspace":""}"#,
         br#"{"workspace":"a\nb"}"#,
         br#"{"unknown":1}"#,

@@ -100,7 +100,7 @@ async fn everything_that_a_config_leads_to_is_tried() {
     let key = SigningKey::new("key-1", Algorithm::ES256);
     issuer.answer("/jwks", Reply::json(&set(&[&key])));
     let imgwire = Emulator::start().unwrap();
-    let query = "select role from members where user_id = $1 and workspace_id = $2";
+    let query = "select role, workspace_id from members where user_id = $1 and workspace_id = $2";
     let folder = tempfile::tempdir().unwrap();
     let jwks = format!("{}/jwks", issuer.url);
     let recipe = using(&redis.url(), &postgres.url(), query, &jwks);
@@ -123,7 +123,7 @@ async fn everything_that_a_config_leads_to_is_tried() {
     // What does not work is named, with the reason, and all of it in one go.
     let base_url = format!("http://127.0.0.1:{}", free_port());
     let nowhere = format!("redis://127.0.0.1:{}", free_port());
-    let query = "select role from nobody where user_id = $1 and workspace_id = $2";
+    let query = "select role, workspace_id from nobody where user_id = $1 and workspace_id = $2";
     let jwks = format!("{}/nothing", issuer.url);
     let recipe = using(&nowhere, &postgres.url(), query, &jwks);
     fs::write(

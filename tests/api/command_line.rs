@@ -110,6 +110,29 @@ fn check_draws_what_each_route_asks_and_how_it_refuses() {
 }
 
 #[test]
+fn check_prints_warnings_and_exits_with_0() {
+    let recipe = Recipe {
+        policies: Recipe::default().policies.replace(
+            "claim = \"workspaces\"",
+            "store = \"main\"\nquery = \"select role from members where user_id = $1 and workspace_id = $2\"",
+        ),
+        ..Recipe::default()
+    };
+    let (_folder, path) = config(&recipe);
+    let output = run(&["check", "--config", &path]);
+    assert_eq!(output.status.code(), Some(0));
+    let printed = text(&output.stdout);
+    assert!(
+        printed.starts_with("POST /api/imgwire/upload-token\n"),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("\nwarning: policies.member.query: the query selects one column"),
+        "{printed}"
+    );
+}
+
+#[test]
 fn there_are_colours_on_a_terminal_and_nowhere_else() {
     let recipe = Recipe {
         server: "unknown = 1".to_owned(),

@@ -69,6 +69,102 @@ fn the_configs_of_the_repository_are_valid() {
     }
 }
 
+/// What `check` warns of in a config with this membership, which these policies follow.
+fn warnings(member: &str, chain: &str) -> Vec<String> {
+    let config = format!(
+        r#"
+        [imgwire]
+        api_key = {{ env = "LONG" }}
+        [stores.main]
+        url = "sqlite:data/gate.db"
+        [identities.app]
+        kind = "jwt"
+        algorithms = ["HS256"]
+        secret = {{ env = "LONG" }}
+        [policies.signed-in]
+        kind = "signed_in"
+        accept = ["app"]
+        [policies.member]
+        kind = "workspace_member"
+        {member}
+        [policies.per-workspace]
+        kind = "rate_limit"
+        per = ["user", "workspace"]
+        limit = 1
+        period = "1s"
+        [policies.per-user]
+        kind = "rate_limit"
+        per = ["user"]
+        limit = 1
+        period = "1s"
+        [[routes]]
+        policies = ["signed-in", "member", {chain}]
+        "#
+    );
+    let settings = settings::load("gate.toml", &config, &environment);
+    settings
+        .unwrap_or_else(|faults| panic!("{faults}"))
+        .warnings()
+}
+
+#[test]
+fn a_membership_query_that_selects_one_column_is_warned_of() {
+    let of = |query: &str| {
+        let member = format!("store = \"main\"\nquery = '''{query}'''");
+        warnings(&member, "\"per-user\"")
+    };
+    let rest = "from members where user_id = $1 and workspace_id = $2";
+    for query in [
+        format!("select role {rest}"),
+        format!("SELECT\n  role -- , the role\n{rest}"),
+        format!("select coalesce(role, 'a, b') /* , */ {rest}"),
+        format!("select case when admin then 'owner' else role end as \"a, b\" {rest}"),
+        format!("select distinct role {rest}"),
+        format!("select role is distinct from 'viewer' {rest}"),
+        format!("with m as (select role, workspace_id from all_members) select role {rest}"),
+        format!("select (array[role, 'viewer'])[1] {rest}"),
+        "select 'owner' where $1 = $2".to_owned(),
+        "select 'owner, ' || $1 || $2".to_owned(),
+    ] {
+        let found = of(&query);
+        assert_eq!(found.len(), 1, "{query}: {found:?}");
+        assert!(
+            found[0].starts_with("policies.member.query: the query selects one column"),
+            "{found:?}"
+        );
+    }
+    // Two columns, or nobody knows how many: then the log tells.
+    for query in [
+        format!("select role, workspace_id {rest}"),
+        format!("select role\n, workspace_id {rest}"),
+        format!("select case when admin then 'owner' else role end, workspace_id {rest}"),
+        format!("with m as (select role from all_members) select role, workspace_id {rest}"),
+        format!("select * {rest}"),
+        format!("select members.* {rest}"),
+        "values ($1, $2)".to_owned(),
+        format!("(select role {rest})"),
+    ] {
+        let found = of(&query);
+        assert!(found.is_empty(), "{query}: {found:?}");
+    }
+}
+
+#[test]
+fn a_membership_url_is_warned_of_where_limits_per_workspace_follow() {
+    let url = "url = \"http://127.0.0.1:3000/{workspace}/{user}\"";
+    let found = warnings(url, "\"per-workspace\"");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("policies.member.url: "), "{found:?}");
+    assert!(warnings(url, "\"per-user\"").is_empty());
+    // The gate compares these by bytes.
+    for exact in [
+        "claim = \"workspaces\"",
+        "members = { ws_1 = { user_1 = \"owner\" } }",
+    ] {
+        assert!(warnings(exact, "\"per-workspace\"").is_empty(), "{exact}");
+    }
+}
+
 #[test]
 fn the_settings_show_no_secret_when_they_are_debugged() {
     let config = fs::read_to_string(format!(

@@ -89,15 +89,13 @@ fn rows(app: &Service) -> Vec<Row> {
             403,
             "file_type_forbidden",
         ),
-        failing(
-            row(
-                "expression",
-                "allow = \"true\"",
-                "allow = \"false\"",
-                403,
-                "rule_forbidden",
-            ),
+        // Without a value it denies: it does not depend on anything that can be down.
+        row(
+            "expression",
+            "allow = \"true\"",
             "allow = \"subject.claims.nothing > 1\"",
+            403,
+            "rule_forbidden",
         ),
         failing(
             row(

@@ -165,6 +165,29 @@ async fn a_limit_may_depend_on_a_claim() {
 }
 
 #[actix_web::test]
+async fn a_limit_may_depend_on_a_claim_within_another() {
+    let recipe = quota(
+        "{ claim = \"/app_metadata/plan\", values = { free = 0, pro = 1 }, default = 0 }",
+        "",
+    );
+    let app = recipe.start().await;
+    let of = |metadata: serde_json::Value| Token::of("user_1").with("app_metadata", metadata);
+    for odd in [
+        json!({ "plan": "free" }),
+        json!("pro"),
+        json!(["pro"]),
+        json!({}),
+    ] {
+        app.ask_as(&of(odd))
+            .await
+            .assert_error(429, "quota_exhausted");
+    }
+    app.ask_as(&of(json!({ "plan": "pro" })))
+        .await
+        .assert_token();
+}
+
+#[actix_web::test]
 async fn counters_survive_a_restart_and_a_new_limit() {
     let app = quota("3", "").start().await;
     app.ask_as(&Token::of("user_1")).await.assert_token();
@@ -179,9 +202,16 @@ async fn counters_survive_a_restart_and_a_new_limit() {
 #[actix_web::test]
 async fn each_combination_of_what_a_limit_is_per_has_a_counter_of_its_own() {
     let alike = |per: &str| {
-        with_limit(&format!(
+        let recipe = with_limit(&format!(
             "kind = \"rate_limit\"\nper = {per}\nlimit = 1\nperiod = \"1h\"\n"
-        ))
+        ));
+        let purposes =
+            "[policies.purposes]\nkind = \"upload_intent\"\npurposes = [\"avatar\", \"banner\"]";
+        Recipe {
+            policies: format!("{}{purposes}", recipe.policies),
+            chain: r#"["signed-in", "member", "purposes", "limit"]"#.into(),
+            ..recipe
+        }
     };
     let one = (Token::of("user_1"), "ws_1", "avatar");
     let others = [
@@ -214,6 +244,107 @@ async fn each_combination_of_what_a_limit_is_per_has_a_counter_of_its_own() {
             }
         }
     }
+}
+
+/// A chain in which a stranger passes `workspace_member` in this way, with a limit of two for each workspace.
+fn with_lenient_membership(member: &str, limit: &str) -> Recipe {
+    Recipe {
+        policies: format!(
+            r#"
+            [policies.signed-in]
+            kind = "signed_in"
+            accept = ["app"]
+            [policies.member]
+            kind = "workspace_member"
+            {member}
+            [policies.limit]
+            per = ["workspace"]
+            limit = 2
+            {limit}
+            "#
+        ),
+        chain: r#"["signed-in", "member", "limit"]"#.into(),
+        ..Recipe::default()
+    }
+}
+
+const LENIENT: [&str; 5] = [
+    "claim = \"workspaces\"\nmode = \"observe\"",
+    "claim = \"workspaces\"\nroles = [\"owner\"]\nmode = \"observe\"",
+    "members = { ws_1 = { user_1 = \"owner\" } }\nmode = \"observe\"",
+    // Nothing listens there.
+    "url = \"http://127.0.0.1:9/{workspace}/{user}\"\non_failure = \"allow\"",
+    "claim = \"workspaces\"\nwhen = \"subject.id == 'user_1'\"",
+];
+
+#[actix_web::test]
+async fn a_stranger_uses_up_no_quota_of_a_workspace_that_it_names() {
+    for member in LENIENT {
+        let limit = "kind = \"quota\"\nwindow = \"day\"\nstore = \"main\"";
+        let app = with_lenient_membership(member, limit).start().await;
+        let used = async |key: &str| {
+            let path = format!("/quota/limit?key={key}");
+            app.manage(&path).await.json["used"].as_u64().unwrap()
+        };
+        for user in ["stranger_1", "stranger_2"] {
+            let token = Token::of(user).without("workspaces").sign();
+            for status in [200, 200, 429] {
+                let body = json!({ "workspace": "ws_1" });
+                let answer = app.ask().bearer(&token).json(&body).await;
+                assert_eq!(answer.status, status, "{member}: {answer:?}");
+            }
+            // Naming another workspace is no way around it.
+            let elsewhere = app.ask().bearer(&token).header("x-workspace-id", "ws_2");
+            elsewhere.send().await.assert_error(429, "quota_exhausted");
+        }
+        assert_eq!((used("ws_1").await, used("ws_2").await), (0, 0), "{member}");
+        assert_eq!(used("%25user:stranger_1").await, 2, "{member}");
+        let path = "/quota/limit?key=%25user:stranger_1";
+        let given = app.request_management(actix_web::http::Method::DELETE, path);
+        assert_eq!(given.send().await.status, 204);
+        let token = Token::of("stranger_1").without("workspaces").sign();
+        let body = json!({ "workspace": "ws_1" });
+        app.ask().bearer(&token).json(&body).await.assert_token();
+    }
+}
+
+#[actix_web::test]
+async fn a_stranger_uses_up_no_rate_limit_of_a_workspace_that_it_names() {
+    // The first two in which a member is found.
+    for member in [LENIENT[0], LENIENT[2]] {
+        let limit = "kind = \"rate_limit\"\nperiod = \"1h\"";
+        let app = with_lenient_membership(member, limit).start().await;
+        let stranger = Token::of("stranger").without("workspaces").sign();
+        let before = remaining(&app).await;
+        let body = json!({ "workspace": "ws_1" });
+        for status in [200, 200, 429] {
+            let answer = app.ask().bearer(&stranger).json(&body).await;
+            assert_eq!(answer.status, status, "{member}: {answer:?}");
+        }
+        assert_eq!(remaining(&app).await, before, "{member}");
+        for status in [200, 200, 429] {
+            let answer = app.ask_as(&Token::of("user_1")).await;
+            assert_eq!(answer.status, status, "{member}: {answer:?}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn who_is_not_signed_in_counts_under_the_address() {
+    let limit = "kind = \"quota\"\nwindow = \"day\"\nstore = \"main\"";
+    let recipe = with_lenient_membership(LENIENT[0], limit);
+    let policies = recipe.policies.replace(
+        "accept = [\"app\"]",
+        "accept = [\"app\"]\nmode = \"observe\"",
+    );
+    let app = Recipe { policies, ..recipe }.start().await;
+    for status in [200, 200, 429] {
+        let answer = app.ask().json(&json!({ "workspace": "ws_1" })).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+    let used = app.manage("/quota/limit?key=%25ip:127.0.0.1").await;
+    assert_eq!(used.json["used"], 2);
+    assert_eq!(app.manage("/quota/limit?key=ws_1").await.json["used"], 0);
 }
 
 #[actix_web::test]

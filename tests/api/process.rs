@@ -352,6 +352,113 @@ async fn one_line_a_decision_tells_the_operator_everything() {
 }
 
 #[actix_web::test]
+async fn the_log_names_the_workspace_of_a_found_membership_and_the_reason_of_a_rule() {
+    let imgwire = Emulator::start().unwrap();
+    let recipe = Recipe {
+        policies: r#"
+            [policies.signed-in]
+            kind = "signed_in"
+            accept = ["app"]
+            [policies.member]
+            kind = "workspace_member"
+            claim = "workspaces"
+            mode = "observe"
+            [policies.rule]
+            kind = "expression"
+            allow = "subject.claims.plan == 'pro'"
+        "#
+        .to_owned(),
+        chain: r#"["signed-in", "member", "rule"]"#.to_owned(),
+        ..Recipe::default()
+    };
+    let (_folder, config) = write_config(&recipe, imgwire.url());
+    let gate = GateProcess::start(&config, &[], "info").await;
+    let paying = Token::of("user_1").with("plan", "pro".into());
+    let cases = [
+        ("ws_1", &paying, "ws_1".into(), Value::Null),
+        // It is observed not to be a member, and gets a token that is for no workspace.
+        ("ws_9", &paying, Value::Null, Value::Null),
+        (
+            "ws_9",
+            &Token::of("user_1"),
+            "ws_9".into(),
+            "the expression cannot be evaluated: there is no `plan`".into(),
+        ),
+    ];
+    for (workspace, token, ..) in &cases {
+        let client = awc::Client::default();
+        let request = client.post(format!("{}{ROUTE}", gate.url));
+        let request = request.bearer_auth(token.sign());
+        let request = request.insert_header(("x-workspace-id", *workspace));
+        request.send().await.unwrap().body().await.unwrap();
+    }
+    // Lines without a status tell what was overlooked.
+    let decisions = || {
+        let mut lines = gate.decisions();
+        lines.retain(|line| line["status"].is_u64());
+        lines
+    };
+    eventually("the lines", async || decisions().len() == cases.len()).await;
+    for (line, (_, _, workspace, reason)) in decisions().iter().zip(&cases) {
+        assert_eq!(
+            (&line["workspace"], &line["reason"]),
+            (workspace, reason),
+            "{line}"
+        );
+    }
+}
+
+#[actix_web::test]
+async fn a_source_that_names_no_workspace_is_warned_of_once() {
+    let imgwire = Emulator::start().unwrap();
+    for (columns, warnings) in [("role", 1), ("role, workspace_id", 0)] {
+        let app = tempfile::tempdir().unwrap();
+        let app = app.path().join("app.db");
+
+        let database = rusqlite::Connection::open(&app).unwrap();
+        let table = "create table members (user_id text, workspace_id text, role text);
+                     insert into members values ('user_1', 'ws_1', 'owner')";
+        database.execute_batch(table).unwrap();
+        let recipe = Recipe {
+            more: format!("[stores.app]\nurl = \"sqlite:{}\"", app.display()),
+            policies: format!(
+                "[policies.signed-in]\nkind = \"signed_in\"\naccept = [\"app\"]\n[policies.member]\n\
+                 kind = \"workspace_member\"\nstore = \"app\"\n\
+                 query = \"select {columns} from members where user_id = $1 and workspace_id = $2\""
+            ),
+            chain: r#"["signed-in", "member"]"#.to_owned(),
+            ..Recipe::default()
+        };
+        let (_folder, config) = write_config(&recipe, imgwire.url());
+        let gate = GateProcess::start(&config, &[], "info").await;
+        for user in ["user_1", "user_1", "user_2"] {
+            let client = awc::Client::default();
+            let request = client.post(format!("{}{ROUTE}", gate.url));
+            let request = request.bearer_auth(Token::of(user).sign());
+            request
+                .insert_header(("x-workspace-id", "ws_1"))
+                .send()
+                .await
+                .unwrap();
+        }
+        eventually("the lines", async || gate.decisions().len() == 3).await;
+        let mut lines = gate.lines();
+        lines.retain(|line| line["level"] == "WARN");
+        assert_eq!(lines.len(), warnings, "{columns}: {lines:?}");
+        if let Some(line) = lines.first() {
+            assert_eq!(line["policy"], "member");
+            assert!(
+                line["message"]
+                    .as_str()
+                    .unwrap()
+                    .contains("names no workspace"),
+                "{line}"
+            );
+        }
+    }
+}
+
+#[actix_web::test]
 async fn no_secret_is_in_any_output_even_at_trace() {
     let imgwire = Emulator::start().unwrap();
     let (_folder, config) = config_with_quota(&imgwire, 3);

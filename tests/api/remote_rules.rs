@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actix_web::http::Method;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -92,24 +93,142 @@ async fn the_app_is_asked_who_is_a_member() {
 }
 
 #[actix_web::test]
-async fn names_are_escaped_and_lead_nowhere_else() {
+async fn an_id_that_is_no_plain_segment_is_forbidden_and_asks_nobody() {
     let app = Service::start();
     app.answer(MEMBER, Reply::json(&json!({ "role": "owner" })));
     let gate = member(&app, "").start().await;
-    for (user, workspace) in [
-        ("user_1", "ws_1/members/user_1?"),
-        ("user_1?x=", "ws_1"),
-        ("..", "ws_1"),
-        ("user_1", ".."),
-        ("user_1", "x/../ws_1"),
-        ("user_1#", "ws_1"),
-        ("{workspace}", "ws_1"),
-    ] {
-        let answer = ask_for(&gate, user, workspace).await;
-        answer.assert_error(403, "workspace_forbidden");
+    let ids = [
+        "ws_1/members/user_1?",
+        "../public/x",
+        "..",
+        ".",
+        "...",
+        "x/../ws_1",
+        "..\\public",
+        "..;",
+        "ws_1;x=1",
+        "ws_1?x=",
+        "ws_1#",
+        "ws_1%2Fx",
+        "%2e%2e",
+        "%252e%252e",
+        "{workspace}",
+        "ws 1",
+        "ws_1&x",
+        "\u{ff0e}\u{ff0e}",
+        "\u{2025}",
+        "ws_\u{661}",
+    ];
+    for id in ids {
+        for (user, workspace) in [("user_1", id), (id, "ws_1")] {
+            let answer = ask_for(&gate, user, workspace).await;
+            answer.assert_error(403, "workspace_forbidden");
+        }
     }
-    assert!(app.seen(MEMBER).is_empty());
+    assert_eq!(app.all_seen(), Vec::<String>::new());
     ask_for(&gate, "user_1", "ws_1").await.assert_token();
+    let described = json!({ "subject": { "id": "a/b" }, "workspace": "ws_1" });
+    let explained = gate
+        .request_management(Method::POST, "/explain")
+        .json(&described)
+        .await;
+    let reason = explained.json["policies"][1]["reason"].as_str().unwrap();
+    assert_eq!(
+        reason,
+        "a URL cannot have workspace `ws_1` and user `a/b` in it"
+    );
+}
+
+#[actix_web::test]
+async fn ids_of_the_usual_issuers_are_asked_about() {
+    let app = Service::start();
+    let gate = member(&app, "").start().await;
+    for (id, in_path) in [
+        ("6f1c2a52-0a4e-4e0c-9d6c-3d3ea4c1f3ab", None),
+        (
+            "auth0|5f7c8ec7c33c6c004bbafe82",
+            Some("auth0%7C5f7c8ec7c33c6c004bbafe82"),
+        ),
+        ("ada+photos@example.com", Some("ada%2Bphotos%40example.com")),
+        ("us-east-1:4e0c9d6c", Some("us-east-1%3A4e0c9d6c")),
+        ("R2F0ZQ==", Some("R2F0ZQ%3D%3D")),
+        ("42", None),
+        ("v1.2~x", None),
+    ] {
+        let in_path = in_path.unwrap_or(id);
+        let path = format!("/api/workspaces/{in_path}/members/{in_path}");
+        app.answer(
+            &path,
+            Reply::json(&json!({ "role": "owner", "workspace": id })),
+        );
+        let answer = ask_for(&gate, id, id).await;
+        assert_eq!(answer.status, 200, "{id}: {:?}", app.all_seen().last());
+    }
+}
+
+#[actix_web::test]
+async fn the_workspace_is_the_one_that_the_app_names_however_the_client_spells_it() {
+    let app = Service::start();
+    let spellings = ["acme", "ACME", "AcMe", "acme.", "7", "07"];
+    for (canonical, name) in [("acme", json!("acme")), ("7", json!(7))] {
+        for more in ["", r#"cache = "30s""#] {
+            let recipe = member(&app, more);
+            let recipe = Recipe {
+                policies: format!(
+                    "{}\n[policies.limit]\nkind = \"quota\"\nper = [\"workspace\"]\nlimit = 2\nwindow = \"day\"\nstore = \"main\"",
+                    recipe.policies
+                ),
+                chain: r#"["signed-in", "asked", "limit"]"#.into(),
+                ..recipe
+            };
+            let gate = recipe.start().await;
+            let mut issued = 0;
+            for spelling in spellings.iter().chain(&spellings) {
+                let path = format!("/api/workspaces/{spelling}/members/user_1");
+                app.answer(
+                    &path,
+                    Reply::json(&json!({ "role": "owner", "workspace": name })),
+                );
+                let answer = ask_for(&gate, "user_1", spelling).await;
+                match answer.status.as_u16() {
+                    200 => issued += 1,
+                    _ => assert_eq!(answer.code(), "quota_exhausted", "{answer:?}"),
+                }
+            }
+            assert_eq!(issued, 2);
+            for spelling in spellings {
+                let used = gate.manage(&format!("/quota/limit?key={spelling}")).await;
+                let expected = if spelling == canonical { 2 } else { 0 };
+                assert_eq!(used.json["used"], expected, "{spelling}");
+            }
+        }
+    }
+}
+
+#[actix_web::test]
+async fn an_answer_that_names_no_id_as_the_workspace_is_a_fault() {
+    let app = Service::start();
+    let gate = member(&app, "").start().await;
+    for workspace in [
+        json!(null),
+        json!(""),
+        json!(7.5),
+        json!(true),
+        json!(["ws_1"]),
+        json!({ "id": "ws_1" }),
+        json!("a\nb"),
+    ] {
+        app.answer(
+            MEMBER,
+            Reply::json(&json!({ "role": "owner", "workspace": workspace })),
+        );
+        let answer = ask_for(&gate, "user_1", "ws_1").await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.code()),
+            (500, "internal"),
+            "{workspace}"
+        );
+    }
 }
 
 #[actix_web::test]

@@ -130,6 +130,12 @@ impl Service {
             .collect()
     }
 
+    /// All paths that it was asked for.
+    pub(crate) fn all_seen(&self) -> Vec<String> {
+        let seen = self.state.seen.lock().unwrap();
+        seen.iter().map(|seen| seen.path.clone()).collect()
+    }
+
     /// Goes away: nobody listens any more.
     pub(crate) async fn go_down(&self) {
         self.server.stop(false).await;

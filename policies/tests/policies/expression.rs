@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use policies::{
-    Chain, Clock as _, Condition, DeclaredFile, Denial, Expression, Facts, IdentityName,
-    Membership, Outcome, Pass, Purpose, Reason, Subject, SubjectId, SystemClock, UploadRequest,
-    WorkspaceId,
+    Chain, Clock, Condition, DeclaredFile, Expression, ExpressionPolicy, Facts, IdentityName,
+    Membership, Outcome, Pass, Purpose, Reason, Subject, SubjectId, SystemClock, Trace,
+    UploadRequest, WorkspaceId,
     settings::{Mode, OnFailure},
 };
 use proptest::prelude::*;
@@ -43,7 +44,7 @@ fn value(text: &str, claims: &Value) -> Result<bool, String> {
     let expression = Expression::parse(text).unwrap_or_else(|fault| panic!("{text}: {fault}"));
     let condition = Condition::new(expression, Arc::new(SystemClock::new()));
     condition
-        .holds(&request(), &facts(claims))
+        .evaluate(&request(), &facts(claims))
         .map_err(|error| error.to_string())
 }
 
@@ -86,15 +87,24 @@ fn expressions_see_the_facts() {
     }
     for text in [
         "false",
-        "1 + 1",
-        "'true'",
-        "null",
-        "[true]",
-        "subject.claims",
         "subject.claims.plan == 1",
         "workspace.role in ['viewer']",
     ] {
         assert_eq!(value(text, &claims), Ok(false), "{text}");
+    }
+    for (text, found) in [
+        ("1 + 1", "int"),
+        ("'true'", "string"),
+        ("null", "null"),
+        ("[true]", "list"),
+        ("subject.claims", "map"),
+        ("subject.claims.plan", "string"),
+        ("request.time", "timestamp"),
+    ] {
+        let reason = value(text, &claims).unwrap_err();
+        let expected =
+            format!("the expression must be true or false, and is a value of type {found}");
+        assert_eq!(reason, expected, "{text}");
     }
 }
 
@@ -125,6 +135,80 @@ fn what_is_missing_or_of_another_type_has_no_value() {
 }
 
 #[test]
+fn a_reason_names_what_is_missing_and_shows_no_value_of_a_claim() {
+    let secret = "s3cret\nof a claim";
+    let claims = json!({ "plan": secret, "list": [secret], "map": { secret: 1 }, "big": i64::MAX });
+    for (text, reason) in [
+        ("subject.claims.absent == 'x'", "there is no `absent`"),
+        ("request.file.mime_type == 'x'", "there is no `mime_type`"),
+        ("subject.claims.plan >= 17", "`string` and `int`"),
+        (
+            "subject.claims.plan.all(x, x == 'a')",
+            "cannot be evaluated: ",
+        ),
+        (
+            "int(subject.claims.plan) == 1",
+            "`int` does not take this value",
+        ),
+        (
+            "timestamp(subject.claims.plan) < request.time",
+            "`timestamp` does not take this value",
+        ),
+        ("subject.claims.big + 1 > 0", "a number is too large"),
+        ("subject.claims.list[7] == 'x'", "a list has no such entry"),
+        (
+            "1 / (size(subject.claims.list) - 1) == 1",
+            "it divides by zero",
+        ),
+        (
+            "subject.claims.list < subject.claims.map",
+            "cannot be evaluated: ",
+        ),
+        (
+            "subject.claims.list[subject.claims.plan] == 1",
+            "cannot be evaluated: ",
+        ),
+        ("{1: 2}[subject.claims.list] == 1", "cannot be evaluated: "),
+    ] {
+        let found = value(text, &claims).unwrap_err();
+        assert!(found.contains(reason), "{text}: {found}");
+        assert!(
+            !found.contains("s3cret") && !found.contains('\n'),
+            "{text}: {found}"
+        );
+    }
+}
+
+/// A clock that cannot be read.
+struct NoClock;
+
+impl Clock for NoClock {
+    fn now(&self) -> jiff::Timestamp {
+        panic!("the clock panics, as an evaluator might")
+    }
+
+    fn elapsed(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+}
+
+#[test]
+fn an_evaluation_that_panics_denies() {
+    let settings = json!({ "allow": "request.time > timestamp('2020-01-01T00:00:00Z')" });
+    let policy = ExpressionPolicy::new(
+        &serde_json::from_value(settings).unwrap(),
+        Arc::new(NoClock),
+    );
+    let chain = Chain::new(vec![link("rule", Arc::new(policy))]);
+    let evaluation = chain.evaluate(&request(), Pass::Issue).now_or_never();
+    let Outcome::Denied { denial, .. } = evaluation.unwrap().outcome else {
+        panic!("it does not deny");
+    };
+    assert_eq!(denial.code(), "rule_forbidden");
+    assert!(denial.to_string().contains("panicked"), "{denial}");
+}
+
+#[test]
 fn facts_that_nobody_found_out_are_missing() {
     let text = "!has(subject.id) && !has(workspace.id) && !has(request.file)";
     let condition = Condition::new(
@@ -132,7 +216,7 @@ fn facts_that_nobody_found_out_are_missing() {
         Arc::new(SystemClock::new()),
     );
     assert_eq!(
-        condition.holds(&request_from(1), &Facts::default()),
+        condition.evaluate(&request_from(1), &Facts::default()),
         Ok(true)
     );
 }
@@ -152,6 +236,12 @@ fn what_cannot_be_an_expression_is_refused_with_its_place() {
             "subject.claims.a.all(x, subject.claims.a.all(y, x == y))",
             "walks a list for each entry",
         ),
+        ("subject.id.matchs('x')", "unknown function `matchs`"),
+        (
+            "false && length(subject.id) > 1",
+            "unknown function `length`",
+        ),
+        ("[1].all(x, upper(x) == 'X')", "unknown function `upper`"),
         (&"true || ".repeat(1000), "longer than 4096 bytes"),
         (nested.as_str(), "nested deeper"),
         (&"!".repeat(200), "nested deeper"),
@@ -203,57 +293,64 @@ proptest! {
     ) {
         if let Ok(expression) = Expression::parse(&text) {
             let condition = Condition::new(expression, Arc::new(SystemClock::new()));
-            let _ = condition.holds(&request(), &facts(&json!({ "a": [1, "b", null] })));
+            let _ = condition.evaluate(&request(), &facts(&json!({ "a": [1, "b", null] })));
         }
     }
 }
 
-/// A chain of one policy, which denies, with a condition.
-async fn with_condition(when: &str, on_failure: OnFailure, mode: Mode) -> (Outcome, usize) {
+/// Whether a policy with this condition is asked, and why its condition has no value.
+fn is_asked(when: &str, on_failure: OnFailure, mode: Mode) -> (bool, Option<String>) {
     let clock = Arc::new(SystemClock::new());
     let mut link = link("first", Arc::new(crate::helpers::Deny));
-    link.when = Some(Condition::new(Expression::parse(when).unwrap(), clock));
+    link.when = Some(Condition::new(
+        Expression::parse(when).unwrap(),
+        clock.clone(),
+    ));
     link.on_failure = on_failure;
     link.mode = mode;
-    let evaluation = Chain::new(vec![link])
-        .evaluate(&request(), Pass::Issue)
-        .await;
-    let faults = evaluation.overlooked.iter();
-    let faults = faults.filter(|overlooked| matches!(overlooked.reason, Reason::Fault(_)));
-    (evaluation.outcome, faults.count())
+    let mut trace = Trace::new(&*clock);
+    let chain = Chain::new(vec![link]);
+    let request = request();
+    let evaluating = chain.evaluate_and_trace(&request, Pass::Issue, &mut trace);
+    let evaluation = evaluating.now_or_never().expect("nothing waits");
+    let overlooked = evaluation.overlooked.iter();
+    let observed = overlooked
+        .filter(|one| matches!(one.reason, Reason::Denial(_)))
+        .count()
+        == 1;
+    let denied = matches!(evaluation.outcome, Outcome::Denied { .. });
+    let step = trace.into_steps().pop().unwrap();
+    (
+        denied || observed,
+        step.no_value.map(|error| error.to_string()),
+    )
 }
 
 #[test]
-fn a_policy_is_skipped_unless_its_condition_is_true() {
-    futures_util::FutureExt::now_or_never(async {
-        for (when, is_asked) in [
-            ("true", true),
-            ("request.purpose == 'avatar'", true),
-            ("request.purpose == 'banner'", false),
-            ("'yes'", false),
-        ] {
-            let (outcome, _) = with_condition(when, OnFailure::Deny, Mode::Enforce).await;
-            assert_eq!(
-                matches!(
-                    outcome,
-                    Outcome::Denied {
-                        denial: Denial::NotSignedIn,
-                        ..
-                    }
-                ),
-                is_asked,
-                "{when}"
-            );
+fn a_policy_is_skipped_only_if_its_condition_is_false() {
+    for on_failure in [OnFailure::Deny, OnFailure::Allow] {
+        for mode in [Mode::Enforce, Mode::Observe] {
+            for (when, expected) in [
+                ("true", true),
+                ("request.purpose == 'avatar'", true),
+                ("request.purpose == 'banner'", false),
+                ("has(subject.id)", false),
+            ] {
+                assert_eq!(is_asked(when, on_failure, mode), (expected, None), "{when}");
+            }
+            for when in [
+                "'no'",
+                "null",
+                "0",
+                "subject.id == 'x'",
+                "!workspace.role",
+                "1 / 0 == 1",
+            ] {
+                let (asked, no_value) = is_asked(when, on_failure, mode);
+                assert!(asked && no_value.is_some(), "{when}");
+            }
         }
-        let broken = "subject.id == 'x'";
-        let (outcome, _) = with_condition(broken, OnFailure::Deny, Mode::Enforce).await;
-        assert!(matches!(outcome, Outcome::Faulted { .. }));
-        let (outcome, faults) = with_condition(broken, OnFailure::Allow, Mode::Enforce).await;
-        assert!(matches!(outcome, Outcome::Allowed(_)) && faults == 1);
-        let (outcome, faults) = with_condition(broken, OnFailure::Deny, Mode::Observe).await;
-        assert!(matches!(outcome, Outcome::Allowed(_)) && faults == 1);
-    })
-    .expect("nothing waits");
+    }
 }
 
 #[test]

@@ -7,7 +7,10 @@
 )]
 
 mod chain;
+mod counter;
 mod expression;
 mod helpers;
 mod rate_limit;
+mod urls;
 mod windows;
+mod workspace_member;

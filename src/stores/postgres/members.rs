@@ -8,18 +8,18 @@ use deadpool_postgres::{
 use futures_util::{TryStreamExt as _, future::LocalBoxFuture};
 use policies::StoreName;
 use rustls::ClientConfig;
-use tokio_postgres::{Config, error::SqlState};
+use tokio_postgres::{Config, Row, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     error::{describe, fault},
-    text::{Literal, Text},
+    text::{Id, Literal, Text},
 };
 use crate::{
     outbound::USER_AGENT,
     stores::{
         health::{Health, Probe},
-        members::{MAX_ROWS, MemberDatabase, QueryError, check},
+        members::{MAX_ROWS, MemberDatabase, MemberRow, QueryError, check, workspace_id},
     },
 };
 
@@ -101,12 +101,12 @@ impl PostgresMembers {
 }
 
 impl MemberDatabase for PostgresMembers {
-    fn first_column<'a>(
+    fn members<'a>(
         &'a self,
         query: &'a str,
         user: &'a str,
         workspace: &'a str,
-    ) -> LocalBoxFuture<'a, Result<Vec<Option<String>>, QueryError>> {
+    ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, QueryError>> {
         Box::pin(async move {
             check(&self.health)?;
             let asking = select(&self.pool, query, user, workspace);
@@ -135,7 +135,7 @@ async fn select(
     query: &str,
     user: &str,
     workspace: &str,
-) -> Result<Vec<Option<String>>, QueryError> {
+) -> Result<Vec<MemberRow>, QueryError> {
     let client = pool.get().await.map_err(|error| match error {
         PoolError::Backend(error) => QueryError::Down(describe(&error)),
         error => QueryError::Down(error.to_string()),
@@ -160,16 +160,27 @@ async fn select(
         Err(error) if is_no_value(&error) => return Ok(Vec::new()),
         Err(error) => return Err(fault(&error)),
     };
-    rows.iter()
-        .map(|row| {
-            let role = row.try_get::<_, Option<Text>>(0);
-            let role = role.map_err(|_| {
-                let column = row.columns().first();
-                QueryError::no_text(column.map_or("missing", |column| column.type_().name()))
-            })?;
-            Ok(role.map(|Text(role)| role))
-        })
-        .collect()
+    rows.iter().map(member).collect()
+}
+
+fn member(row: &Row) -> Result<MemberRow, QueryError> {
+    let column = |index: usize| row.columns().get(index).map(|column| column.type_().name());
+    let role = row.try_get::<_, Option<Text>>(0);
+    let role = role.map_err(|_| QueryError::no_text(column(0).unwrap_or("missing")))?;
+    let workspace = match column(1) {
+        None => None,
+        Some(name) => {
+            let id = row.try_get::<_, Option<Id>>(1);
+            let Id(id) = id
+                .map_err(|_| QueryError::no_id(name))?
+                .ok_or_else(|| QueryError::no_id("null"))?;
+            Some(workspace_id(&id)?)
+        }
+    };
+    Ok(MemberRow {
+        role: role.map(|Text(role)| role),
+        workspace,
+    })
 }
 
 fn is_no_value(error: &tokio_postgres::Error) -> bool {

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use bytes::BytesMut;
 use tokio_postgres::types::{Format, FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
+use uuid::Uuid;
 
 /// A parameter that the server reads as it reads a literal: an identifier may be a `text`, a `uuid` or a `bigint`.
 #[derive(Debug)]
@@ -43,6 +44,32 @@ impl<'a> FromSql<'a> for Text {
                     *column,
                     Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN
                 ) || column.name() == "citext"
+            }
+        }
+    }
+}
+
+/// A column whose values are identifiers: texts, `uuid` in its canonical form, or integers in their digits.
+pub(super) struct Id(pub(super) String);
+
+impl<'a> FromSql<'a> for Id {
+    fn from_sql(column: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(match (column.kind(), column) {
+            (Kind::Domain(of), _) => return Self::from_sql(of, raw),
+            (_, &Type::UUID) => Uuid::from_slice(raw)?.to_string(),
+            (_, &Type::INT2) => i16::from_sql(column, raw)?.to_string(),
+            (_, &Type::INT4) => i32::from_sql(column, raw)?.to_string(),
+            (_, &Type::INT8) => i64::from_sql(column, raw)?.to_string(),
+            _ => Text::from_sql(column, raw)?.0,
+        }))
+    }
+
+    fn accepts(column: &Type) -> bool {
+        match column.kind() {
+            Kind::Domain(of) => Self::accepts(of),
+            _ => {
+                matches!(*column, Type::UUID | Type::INT2 | Type::INT4 | Type::INT8)
+                    || Text::accepts(column)
             }
         }
     }

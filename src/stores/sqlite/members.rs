@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::stores::{
     health::{Health, Probe},
-    members::{MAX_ROWS, MemberDatabase, QueryError, check},
+    members::{MAX_ROWS, MemberDatabase, MemberRow, QueryError, check, workspace_id},
 };
 
 /// How many connections are kept.
@@ -63,12 +63,12 @@ impl SqliteMembers {
 }
 
 impl MemberDatabase for SqliteMembers {
-    fn first_column<'a>(
+    fn members<'a>(
         &'a self,
         query: &'a str,
         user: &'a str,
         workspace: &'a str,
-    ) -> LocalBoxFuture<'a, Result<Vec<Option<String>>, QueryError>> {
+    ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, QueryError>> {
         Box::pin(async move {
             check(&self.health)?;
             let file = self.file.clone();
@@ -110,7 +110,7 @@ impl File {
         &self,
         [query, user, workspace]: &[String; 3],
         begun: oneshot::Sender<InterruptHandle>,
-    ) -> Result<Vec<Option<String>>, QueryError> {
+    ) -> Result<Vec<MemberRow>, QueryError> {
         let connection = self.connection()?;
         // Whoever asked may have given up.
         let _ = begun.send(connection.get_interrupt_handle());
@@ -149,7 +149,7 @@ fn select(
     query: &str,
     user: &str,
     workspace: &str,
-) -> Result<Vec<Option<String>>, QueryError> {
+) -> Result<Vec<MemberRow>, QueryError> {
     let fault = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(
             rusqlite::ErrorCode::CannotOpen
@@ -168,22 +168,36 @@ fn select(
             statement.raw_bind_parameter(index, value).map_err(fault)?;
         }
     }
+    let has_workspace = statement.column_count() > 1;
     let mut rows = statement.raw_query();
-    let mut column = Vec::new();
+    let mut found = Vec::new();
     while let Some(row) = rows.next().map_err(fault)? {
-        if column.len() == MAX_ROWS {
+        if found.len() == MAX_ROWS {
             break;
         }
-        let value = row.get_ref(0).map_err(fault)?;
-        column.push(match value {
+        let role = match row.get_ref(0).map_err(fault)? {
             ValueRef::Null => None,
-            ValueRef::Text(text) => Some(
-                str::from_utf8(text)
-                    .map_err(|_| QueryError::no_text("no UTF-8"))?
-                    .to_owned(),
-            ),
+            ValueRef::Text(role) => {
+                Some(utf8(role).ok_or_else(|| QueryError::no_text("no UTF-8"))?)
+            }
             other => return Err(QueryError::no_text(other.data_type())),
-        });
+        };
+        let workspace = if has_workspace {
+            Some(match row.get_ref(1).map_err(fault)? {
+                ValueRef::Text(id) => {
+                    workspace_id(&utf8(id).ok_or_else(|| QueryError::no_id("no UTF-8"))?)?
+                }
+                ValueRef::Integer(id) => workspace_id(&id.to_string())?,
+                other => return Err(QueryError::no_id(other.data_type())),
+            })
+        } else {
+            None
+        };
+        found.push(MemberRow { role, workspace });
     }
-    Ok(column)
+    Ok(found)
+}
+
+fn utf8(text: &[u8]) -> Option<String> {
+    str::from_utf8(text).map(str::to_owned).ok()
 }
