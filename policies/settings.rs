@@ -10,7 +10,7 @@ use crate::{
     Clock, Counting, Decider, Dimension, Expression, ExpressionPolicy, ExpressionSettings, Lookup,
     Memberships, Policy, PolicyName, Quota, QuotaSettings, QuotaStore, RateLimit,
     RateLimitSettings, Remote, RemoteSettings, SecretSource, SignedIn, SignedInSettings, StoreName,
-    UploadIntent, UploadIntentSettings, WorkspaceMember, WorkspaceMemberSettings,
+    UploadIntent, UploadIntentSettings, UrlTemplate, WorkspaceMember, WorkspaceMemberSettings,
     quota::QuotaLimit,
 };
 
@@ -336,6 +336,20 @@ impl Kind {
             Self::Remote(settings) => settings.token.as_ref(),
             _ => None,
         }
+    }
+
+    /// Whether the token would travel over plain http to another machine, and the config does not allow it.
+    #[must_use]
+    pub fn exposes_token(&self) -> bool {
+        let (is_private, insecure_http) = match self {
+            Self::WorkspaceMember(settings) => (
+                settings.url.as_ref().is_none_or(UrlTemplate::is_private),
+                settings.insecure_http,
+            ),
+            Self::Remote(settings) => (settings.url.is_private(), settings.insecure_http),
+            _ => return false,
+        };
+        self.token().is_some() && !is_private && !insecure_http
     }
 
     /// The store that the policy uses, and what for.

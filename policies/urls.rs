@@ -86,6 +86,12 @@ impl UrlTemplate {
         url.push_str(rest);
         url
     }
+
+    /// Whether nobody on the way can read or change what travels: https, or this machine.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        ServiceUrl::try_from(self.fill("w", "u")).is_ok_and(|url| url.is_private())
+    }
 }
 
 impl TryFrom<String> for UrlTemplate {

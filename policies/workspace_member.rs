@@ -42,6 +42,9 @@ pub struct WorkspaceMemberSettings {
     #[serde(default)]
     #[schemars(with = "Option<SecretSource>")]
     pub token: Option<Spanned<SecretSource>>,
+    /// Lets the token travel over plain http to another machine.
+    #[serde(default)]
+    pub insecure_http: bool,
     /// The roles that may upload; left out: any member.
     #[serde(default)]
     pub roles: Option<Vec<String>>,

@@ -57,7 +57,7 @@ impl Remote {
     pub(super) fn new(name: IdentityName, settings: &RemoteSettings, outbound: &Outbound) -> Self {
         Self {
             name,
-            url: settings.url.as_str().to_owned(),
+            url: settings.url.get_ref().as_str().to_owned(),
             forward: settings.forward.get_ref().clone(),
             subject: settings.subject.clone(),
             claims: settings.claims.clone(),

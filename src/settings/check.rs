@@ -32,6 +32,13 @@ pub(super) fn references(
     }
     for policy in policies {
         let path = format!("policies.{}", policy.name);
+        if let Some((_, kind)) = &policy.entry
+            && let Some(token) = kind.token()
+            && kind.exposes_token()
+        {
+            let message = "would travel over plain http to another machine; write https in `url`, or allow it with `insecure_http = true`";
+            reader.fault(token.span(), format!("{path}.token"), message);
+        }
         match &policy.entry {
             Some((_, Kind::SignedIn(settings))) => {
                 let key = format!("{path}.accept");

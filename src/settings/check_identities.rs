@@ -116,6 +116,7 @@ fn introspection(reader: &mut Reader, path: &str, settings: &IntrospectionSettin
 }
 
 fn remote(reader: &mut Reader, path: &str, settings: &RemoteSettings) {
+    private(reader, path, "url", &settings.url, settings.insecure_http);
     let forward = &settings.forward;
     let fault = if forward.get_ref().is_empty() {
         "must name at least one cookie or header"
@@ -146,7 +147,7 @@ fn audience(reader: &mut Reader, path: &str, audience: Option<&Spanned<Vec<Strin
     }
 }
 
-/// What secrets or keys travel to or from must be https, loopback aside.
+/// What credentials or keys travel to or from must be https, except for loopback.
 fn private(
     reader: &mut Reader,
     path: &str,
@@ -155,7 +156,7 @@ fn private(
     insecure_http: bool,
 ) {
     if !insecure_http && !url.get_ref().is_private() {
-        let message = "must be https, or http on this machine; `insecure_http = true` allows it";
+        let message = "would carry credentials or keys over plain http to another machine; write https, or allow it with `insecure_http = true`";
         reader.fault(url.span(), join(path, key), message);
     }
 }

@@ -15,7 +15,11 @@ use super::{TokenSource, default_timeout};
 #[serde(deny_unknown_fields)]
 pub struct RemoteSettings {
     /// What is asked, by GET.
-    pub url: ServiceUrl,
+    #[schemars(with = "ServiceUrl")]
+    pub url: Spanned<ServiceUrl>,
+    /// Lets the cookies and headers travel over plain http to other machines.
+    #[serde(default)]
+    pub insecure_http: bool,
     /// What of the request is passed on, `"cookie:NAME"` or `"header:NAME"`; nothing else is. A request with
     /// none of them is not signed in.
     #[schemars(with = "Vec<String>", length(min = 1))]
