@@ -24,7 +24,7 @@ use crate::{
     http_client::{HttpClient, Outbound, Outgoing},
     settings::{
         RemoteSettings,
-        identities::{TokenSource, remote::Pointer},
+        identities::{TokenSource, issuer::SubjectPrefix, remote::Pointer},
     },
     telemetry::Metrics,
 };
@@ -38,6 +38,7 @@ pub(super) struct Remote {
     url: String,
     forward: Vec<TokenSource>,
     subject: Pointer,
+    subject_prefix: SubjectPrefix,
     claims: BTreeMap<String, Pointer>,
     timeout: Duration,
     answers: Answers<Result<Arc<Subject>, Denial>>,
@@ -60,6 +61,7 @@ impl Remote {
             url: settings.url.get_ref().as_str().to_owned(),
             forward: settings.forward.get_ref().clone(),
             subject: settings.subject.clone(),
+            subject_prefix: settings.subject_prefix.get_ref().clone(),
             claims: settings.claims.clone(),
             timeout: settings.timeout.get(),
             answers: Answers::new(
@@ -150,6 +152,8 @@ impl Remote {
                 subject_id(id).ok_or(ServiceFault::Nonsense("has no id where the subject is"))?
             }
         };
+        let id = self.subject_prefix.apply(id.as_str(), None);
+        let id = id.map_err(|_| ServiceFault::Nonsense("has an id that is too long"))?;
         let claims = self.claims.iter().filter_map(|(name, pointer)| {
             let value = pointer.of(&answer)?;
             Some((name.clone(), value.clone()))

@@ -9,14 +9,14 @@ use policies::{
 use serde_spanned::Spanned;
 
 use super::{
-    IdentitySettings, ServerSettings, StoreSettings, check_identities, document::Reader,
-    load::Named, routes::RouteSettings,
+    IdentitySettings, ServerSettings, StoreSettings, check_accept, check_identities,
+    document::Reader, load::Named, routes::RouteSettings,
 };
 use crate::routes::{ALLOWANCE, SESSION_PATH};
 
 pub(super) type Stores = [Named<StoreName, StoreSettings>];
-type Identities = [Named<IdentityName, IdentitySettings>];
-type Policies = [Named<PolicyName, (Common, Kind)>];
+pub(super) type Identities = [Named<IdentityName, IdentitySettings>];
+pub(super) type Policies = [Named<PolicyName, (Common, Kind)>];
 
 pub(super) fn references(
     reader: &mut Reader,
@@ -51,6 +51,7 @@ pub(super) fn references(
                     let known = identities.iter().any(|identity| identity.name == *name);
                     (!known).then(|| format!("there is no [identities.{name}]"))
                 });
+                check_accept::shadowing(reader, &key, &settings.accept, identities);
             }
             Some((_, kind @ (Kind::Quota(_) | Kind::RateLimit(_)))) => {
                 policy_store(reader, &path, kind, stores);
@@ -78,6 +79,7 @@ pub(super) fn references(
             policies,
         );
     }
+    check_accept::equal_subjects(reader, routes, policies, identities);
 }
 
 fn policy_store(reader: &mut Reader, path: &str, kind: &Kind, stores: &Stores) {

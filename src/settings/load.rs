@@ -66,7 +66,10 @@ pub fn load_with(
         None
     };
     match settings {
-        Some(settings) if reader.faults.is_empty() => Ok(settings),
+        Some(settings) if reader.faults.is_empty() => Ok(Settings {
+            warnings: Faults::new(file, text, reader.warnings),
+            ..settings
+        }),
         _ => Err(Faults::new(file, text, reader.faults)),
     }
 }
@@ -205,6 +208,7 @@ fn read(
                 }
             })
             .collect(),
+        warnings: Faults::default(),
     })
 }
 

@@ -44,6 +44,12 @@ pub fn record(
         (status.as_u16(), Some(code))
     });
     let subject = report.facts.subject.as_deref();
+    let identity = subject
+        .map(|subject| &subject.identity)
+        .or_else(|| match &report.ending {
+            Ending::Denied(_, denial) => denial.identity(),
+            _ => None,
+        });
     let membership = report.facts.membership.as_ref();
     let workspace = membership.map(|membership| &membership.workspace);
     let upstream = report.upstream;
@@ -56,7 +62,7 @@ pub fn record(
         status,
         code,
         route = request.route.as_str(),
-        identity = subject.map(|subject| subject.identity.as_str()),
+        identity = identity.map(|identity| identity.as_str()),
         subject = subject.map(|subject| subject.id.as_str()),
         workspace = workspace.or(request.workspace.as_ref()).map(|workspace| workspace.as_str()),
         policy = policy.map(|policy| policy.as_str()),

@@ -65,7 +65,8 @@ fn the_configs_of_the_repository_are_valid() {
         let config = fs::read_to_string(path).unwrap();
         let config = config.replace("/run/secrets", folder.path().to_str().unwrap());
         let settings = settings::load(name, &config, &environment);
-        settings.unwrap_or_else(|faults| panic!("{faults}"));
+        let settings = settings.unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(settings.warnings.to_string(), "");
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod accept;
 mod addresses;
+mod addressing;
 mod answers;
 mod api_description;
 mod bad_days;
@@ -27,12 +28,15 @@ mod forwarded;
 mod guides;
 mod helpers;
 mod introspection;
+mod issuers;
+mod judges;
 mod keys;
 mod limits;
 mod management;
 mod members;
 mod operations;
 mod own_policies;
+mod places;
 mod playground;
 mod postgres;
 mod process;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_spanned::Spanned;
 
-use super::{TokenSource, default_timeout};
+use super::{TokenSource, default_timeout, issuer::SubjectPrefix, no_prefix};
 
 /// `kind = "remote"`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -26,6 +26,10 @@ pub struct RemoteSettings {
     pub forward: Spanned<Vec<TokenSource>>,
     /// Where the answer has the subject's id (RFC 6901); absent or null: not signed in.
     pub subject: Pointer,
+    /// What the subject's id begins with, so that it differs from equal ids of another identity.
+    #[serde(default = "no_prefix")]
+    #[schemars(with = "SubjectPrefix")]
+    pub subject_prefix: Spanned<SubjectPrefix>,
     /// Where it has claims, by the claim's name.
     #[serde(default)]
     pub claims: BTreeMap<String, Pointer>,
