@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use crate::IdentityName;
+
 /// A policy's "no". `Display` is the reason for the log; only the [code](Denial::code) reaches the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// No credential at all.
     #[error("no credential was presented")]
     NotSignedIn,
-    /// A credential that is no good.
-    #[error("the credential is invalid: {0}")]
+    /// A bad credential, or one that addresses no accepted identity.
+    #[error("{0}")]
     InvalidCredentials(String),
     /// A credential that was good once.
     #[error("the credential has expired")]
@@ -17,6 +19,14 @@ pub enum Denial {
     /// A credential that a browser sent by itself, from a foreign page.
     #[error("the request comes from a foreign site: {0}")]
     CrossSite(String),
+    /// The refusal of the identity that judged the credential.
+    #[error("identity `{identity}`: {}", in_words(denial))]
+    Judged {
+        /// The identity.
+        identity: IdentityName,
+        /// Why it refuses.
+        denial: Box<Denial>,
+    },
     /// Nobody said which workspace, and the subject does not have exactly one.
     #[error("no workspace was named, and the subject does not have exactly one")]
     WorkspaceRequired,
@@ -57,6 +67,14 @@ pub enum Denial {
     },
 }
 
+/// What an identity says of a credential.
+fn in_words(denial: &Denial) -> String {
+    match denial {
+        Denial::NotSignedIn => "it knows no user with this credential".to_owned(),
+        denial => denial.to_string(),
+    }
+}
+
 /// What kind of "no" it is, which decides the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -79,6 +97,12 @@ impl Denial {
     #[must_use]
     pub fn describe(&self) -> (&'static str, Class) {
         match *self {
+            Self::Judged { ref denial, .. } => match denial.describe() {
+                (code, Class::Unauthenticated { .. }) => {
+                    (code, Class::Unauthenticated { presented: true })
+                }
+                other => other,
+            },
             Self::NotSignedIn => ("not_signed_in", Class::Unauthenticated { presented: false }),
             Self::InvalidCredentials(_) => (
                 "invalid_credentials",
@@ -100,6 +124,15 @@ impl Denial {
             Self::QuotaExhausted { retry_after } => {
                 ("quota_exhausted", Class::Limited { retry_after })
             }
+        }
+    }
+
+    /// The identity that judged the credential, if one did.
+    #[must_use]
+    pub fn identity(&self) -> Option<&IdentityName> {
+        match self {
+            Self::Judged { identity, .. } => Some(identity),
+            _ => None,
         }
     }
 

@@ -25,6 +25,9 @@ pub struct RemoteSettings {
     #[serde(default)]
     #[schemars(with = "Option<SecretSource>")]
     pub token: Option<Spanned<SecretSource>>,
+    /// Lets the token travel over plain http to another machine.
+    #[serde(default)]
+    pub insecure_http: bool,
     /// How long it may take.
     #[serde(default = "default_timeout")]
     pub timeout: Interval,

@@ -30,26 +30,27 @@ pub struct UploadRequest {
     pub credentials: Box<dyn Credentials>,
 }
 
-/// What a request presents to say who it comes from, asked one identity at a time.
+/// What a request presents to say who it comes from.
 pub trait Credentials {
-    /// Looks for a credential of the identity `name` and judges it.
+    /// Finds the first identity of `accept` that a credential of the request addresses. That identity judges the
+    /// credential; no other one is asked.
     ///
     /// # Errors
     ///
-    /// Resolves to a [`Fault`] when the identity cannot tell, not when the credential is bad.
-    fn present<'a>(
+    /// Resolves to a [`Fault`] if that identity cannot decide, not if the credential is bad.
+    fn judge<'a>(
         &'a self,
-        name: &'a IdentityName,
+        accept: &'a [IdentityName],
     ) -> LocalBoxFuture<'a, Result<Presented, Fault>>;
 }
 
-/// What was presented for one identity.
+/// What a request presents for some identities.
 pub enum Presented {
-    /// No credential of this identity.
+    /// No credential.
     Nothing,
-    /// A credential that is good.
+    /// A good credential.
     Subject(Arc<Subject>),
-    /// A credential that is not.
+    /// A bad credential, or one that addresses none of the identities.
     Refused(Denial),
 }
 

@@ -342,6 +342,23 @@ impl Kind {
         }
     }
 
+    /// Whether the token would travel over plain http to another machine, and the config does not allow it.
+    #[must_use]
+    pub fn exposes_token(&self) -> bool {
+        let (is_private, insecure_http) = match self {
+            Self::WorkspaceMember(settings) => (
+                settings
+                    .url
+                    .as_ref()
+                    .is_none_or(|url| url.get_ref().is_private()),
+                settings.insecure_http,
+            ),
+            Self::Remote(settings) => (settings.url.is_private(), settings.insecure_http),
+            _ => return false,
+        };
+        self.token().is_some() && !is_private && !insecure_http
+    }
+
     /// The store that the policy uses, and what for.
     #[must_use]
     pub fn store(&self) -> Option<(&Spanned<StoreName>, StoreUse)> {

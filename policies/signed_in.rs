@@ -1,4 +1,4 @@
-//! `signed_in`: someone is there, and an identity vouches for them.
+//! `signed_in`: an identity vouches for the user.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -12,13 +12,13 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignedInSettings {
-    /// Names of identities; the first whose credential is present decides.
+    /// Names of identities. The first one that a credential of the request addresses judges that credential.
     #[schemars(with = "Vec<IdentityName>", length(min = 1))]
     pub accept: Vec<Spanned<IdentityName>>,
 }
 
-/// Asks the accepted identities in turn. The first whose credential is present decides: a bad one is
-/// refused and never falls through to the next.
+/// Lets the accepted identities judge the request's credential. A bad credential is refused and never falls through
+/// to another identity.
 pub struct SignedIn {
     accept: Vec<IdentityName>,
 }
@@ -40,17 +40,14 @@ impl SignedIn {
 impl Policy for SignedIn {
     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
         Box::pin(async move {
-            for name in &self.accept {
-                match evaluating.request.credentials.present(name).await? {
-                    Presented::Nothing => {}
-                    Presented::Refused(denial) => return Ok(Decision::from(Verdict::Deny(denial))),
-                    Presented::Subject(subject) => {
-                        let finding = Finding::Subject(subject);
-                        return Ok(Decision::from(Verdict::Allow).with_finding(finding));
-                    }
+            let presented = evaluating.request.credentials.judge(&self.accept).await?;
+            Ok(match presented {
+                Presented::Nothing => Decision::from(Verdict::Deny(Denial::NotSignedIn)),
+                Presented::Refused(denial) => Decision::from(Verdict::Deny(denial)),
+                Presented::Subject(subject) => {
+                    Decision::from(Verdict::Allow).with_finding(Finding::Subject(subject))
                 }
-            }
-            Ok(Decision::from(Verdict::Deny(Denial::NotSignedIn)))
+            })
         })
     }
 }

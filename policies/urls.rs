@@ -85,6 +85,13 @@ impl UrlTemplate {
         url.push_str(rest);
         url
     }
+
+    /// Whether nobody on the way can read or change what travels: https, or this machine.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        let url = self.fill(PathSegment("w"), PathSegment("u"));
+        ServiceUrl::try_from(url).is_ok_and(|url| url.is_private())
+    }
 }
 
 /// A text that is one plain segment of a path, also to a proxy or a server that decodes and normalises paths.

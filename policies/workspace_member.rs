@@ -38,7 +38,8 @@ pub struct WorkspaceMemberSettings {
     /// with `{"role": ..., "workspace": ...}`, or 404. `role` is a text, a list of texts or null; `workspace` is the id that
     /// the app means, however the client spelled it.
     #[serde(default)]
-    pub url: Option<UrlTemplate>,
+    #[schemars(with = "Option<UrlTemplate>")]
+    pub url: Option<Spanned<UrlTemplate>>,
     /// The database that is asked: a name of `[stores]`; with `query`.
     #[serde(default)]
     #[schemars(with = "Option<StoreName>")]
@@ -52,6 +53,9 @@ pub struct WorkspaceMemberSettings {
     #[serde(default)]
     #[schemars(with = "Option<SecretSource>")]
     pub token: Option<Spanned<SecretSource>>,
+    /// Lets the token travel over plain http to another machine.
+    #[serde(default)]
+    pub insecure_http: bool,
     /// The roles that are allowed; left out: any member.
     #[serde(default)]
     pub roles: Option<Vec<String>>,
@@ -100,7 +104,7 @@ impl WorkspaceMemberSettings {
     /// Where memberships are looked up, if they are.
     #[must_use]
     pub fn lookup(&self) -> Option<Lookup<'_>> {
-        if let Some(url) = &self.url {
+        if let Some(url) = self.url.as_ref().map(Spanned::get_ref) {
             return Some(Lookup::Url(url));
         }
         let (store, query) = (self.store.as_ref()?, self.query.as_ref()?);

@@ -212,28 +212,31 @@ fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
     }
 }
 
-/// A subject that every identity vouches for.
+/// A subject that the first accepted identity vouches for.
 struct Described(DescribedSubject);
 
 impl Credentials for Described {
-    fn present<'a>(
+    fn judge<'a>(
         &'a self,
-        name: &'a IdentityName,
+        accept: &'a [IdentityName],
     ) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
-        let subject = Subject {
-            id: self.0.id.clone(),
-            identity: name.clone(),
-            claims: self.0.claims.clone(),
-            expires_at: None,
-        };
-        Box::pin(ready(Ok(Presented::Subject(subject.into()))))
+        let presented = accept.first().map_or(Presented::Nothing, |identity| {
+            let subject = Subject {
+                id: self.0.id.clone(),
+                identity: identity.clone(),
+                claims: self.0.claims.clone(),
+                expires_at: None,
+            };
+            Presented::Subject(subject.into())
+        });
+        Box::pin(ready(Ok(presented)))
     }
 }
 
 struct Nobody;
 
 impl Credentials for Nobody {
-    fn present<'a>(&'a self, _: &'a IdentityName) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
+    fn judge<'a>(&'a self, _: &'a [IdentityName]) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
         Box::pin(ready(Ok(Presented::Nothing)))
     }
 }

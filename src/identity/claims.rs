@@ -1,23 +1,34 @@
-//! What the claims of a token must say, whoever vouches for them: its issuer's signature or its issuer's
-//! answer.
+//! What the claims of a token must say, whether its issuer signed them or answered with them.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use policies::{Claims, Denial, IdentityName, Subject, SubjectId};
+use policies::{Claims, Denial, IdentityName, Subject};
 use serde_json::Value;
 
-use crate::settings::identities::{Leeway, RequiredClaims};
+use crate::settings::identities::{
+    ClaimValues, Leeway,
+    issuer::{Issuers, SubjectPrefix},
+};
+
+/// The longest part of a claim that the log shows, in characters.
+const SHOWN: usize = 100;
 
 /// The rules of an identity.
 pub(super) struct ClaimRules {
     pub(super) identity: IdentityName,
+    pub(super) issuers: Option<Issuers>,
+    pub(super) audience: Option<Vec<String>>,
+    pub(super) required: ClaimValues,
+    pub(super) allowed: ClaimValues,
+    /// Whether `exp` must be there.
+    pub(super) must_expire: bool,
     pub(super) subject_claim: String,
-    pub(super) required: RequiredClaims,
+    pub(super) subject_prefix: SubjectPrefix,
     pub(super) leeway: Leeway,
 }
 
-/// Claims that keep the rules, but for the time.
+/// Claims that keep the rules, except for the time.
 #[derive(Clone)]
 pub(super) struct Accepted {
     pub(super) subject: Arc<Subject>,
@@ -33,21 +44,37 @@ impl ClaimRules {
     ///
     /// Which claim is at fault, for the log.
     pub(super) fn accept(&self, claims: Claims) -> Result<Accepted, String> {
-        for (name, allowed) in &self.required.0 {
-            let found = claims.get(name);
-            if !found.is_some_and(|found| names_one_of(found, allowed.as_slice())) {
-                return Err(format!("`{name}` is not what the config requires"));
+        let issuer = claims.get("iss").and_then(Value::as_str);
+        if let Some(issuers) = &self.issuers {
+            let tid = claims.get("tid").and_then(Value::as_str);
+            if !issuer.is_some_and(|issuer| issuers.include(issuer, tid)) {
+                return Err(mismatch("iss", claims.get("iss"), issuers.iter()));
+            }
+        }
+        if let Some(audience) = &self.audience {
+            check(&claims, "aud", audience)?;
+        }
+        for (name, values) in &self.required.0 {
+            check(&claims, name, values.as_slice())?;
+        }
+        for (name, values) in &self.allowed.0 {
+            if claims.contains_key(name) {
+                check(&claims, name, values.as_slice())?;
             }
         }
         let expires_at = numeric_date(&claims, "exp")?;
+        if self.must_expire && expires_at.is_none() {
+            return Err("the token has no `exp`".to_owned());
+        }
         let not_before = numeric_date(&claims, "nbf")?;
-        let subject_claim = &self.subject_claim;
-        let id = match claims.get(subject_claim) {
+        let claim = &self.subject_claim;
+        let id = match claims.get(claim) {
             Some(Value::String(id)) => {
-                SubjectId::parse(id).map_err(|fault| format!("`{subject_claim}` {fault}"))?
+                let id = self.subject_prefix.apply(id, issuer);
+                id.map_err(|fault| format!("the token's `{claim}` {fault}"))?
             }
-            Some(_) => return Err(format!("`{subject_claim}` is no string")),
-            None => return Err(format!("`{subject_claim}` is missing")),
+            Some(_) => return Err(format!("the token's `{claim}` is not a string")),
+            None => return Err(format!("the token has no `{claim}`")),
         };
         let subject = Arc::new(Subject {
             id,
@@ -78,7 +105,7 @@ impl ClaimRules {
             .not_before
             .is_some_and(|begin| now < begin - leeway)
         {
-            let reason = "`nbf` is in the future".to_owned();
+            let reason = "the token's `nbf` is in the future".to_owned();
             Err(Denial::InvalidCredentials(reason))
         } else {
             Ok(())
@@ -86,16 +113,47 @@ impl ClaimRules {
     }
 }
 
-/// Whether a claim, a text or a list of them, is or has one of `allowed`.
-pub(super) fn names_one_of(claim: &Value, allowed: &[String]) -> bool {
-    let is_allowed = |value: &Value| {
+/// Checks that a claim, a text or a list, is or contains one of `expected`.
+fn check(claims: &Claims, name: &str, expected: &[String]) -> Result<(), String> {
+    let is_expected = |value: &Value| {
         let text = value.as_str();
-        text.is_some_and(|text| allowed.iter().any(|allowed| allowed == text))
+        text.is_some_and(|text| expected.iter().any(|expected| expected == text))
     };
-    match claim {
-        Value::Array(values) => values.iter().any(is_allowed),
-        value => is_allowed(value),
+    let found = claims.get(name);
+    let holds = match found {
+        Some(Value::Array(values)) => values.iter().any(is_expected),
+        Some(value) => is_expected(value),
+        None => false,
+    };
+    if holds {
+        Ok(())
+    } else {
+        let expected = expected.iter().map(String::as_str);
+        Err(mismatch(name, found, expected))
     }
+}
+
+/// What is wrong with a claim, in words for the log.
+pub(super) fn mismatch<'a>(
+    name: &str,
+    found: Option<&Value>,
+    expected: impl Iterator<Item = &'a str>,
+) -> String {
+    let found = match found {
+        None => format!("the token has no `{name}`"),
+        Some(Value::String(text)) => format!("the token's `{name}` is `{}`", shown(text)),
+        Some(value) => format!("the token's `{name}` is `{}`", shown(&value.to_string())),
+    };
+    let expected: Vec<_> = expected.map(|text| format!("`{text}`")).collect();
+    format!("{found}, expected {}", expected.join(" or "))
+}
+
+/// The beginning of a text that a client wrote.
+fn shown(text: &str) -> String {
+    text.chars()
+        .take(SHOWN)
+        .flat_map(char::escape_debug)
+        .collect()
 }
 
 fn numeric_date(claims: &Claims, name: &str) -> Result<Option<f64>, String> {
@@ -103,7 +161,7 @@ fn numeric_date(claims: &Claims, name: &str) -> Result<Option<f64>, String> {
         None => Ok(None),
         Some(value) => match value.as_f64() {
             Some(seconds) if seconds.is_finite() => Ok(Some(seconds)),
-            _ => Err(format!("`{name}` is no time")),
+            _ => Err(format!("the token's `{name}` is not a time")),
         },
     }
 }

@@ -3,16 +3,17 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use actix_web::{HttpRequest, http::header::HeaderName};
-use policies::{Claims, Denial, IdentityName, Presented, Subject, SubjectId};
+use policies::{Claims, Denial, IdentityName, Presented, Subject};
 use serde_json::Value;
 
 use super::{client_address::ClientAddress, cross_site::CrossSite};
-use crate::settings::ForwardedSettings;
+use crate::settings::{ForwardedSettings, identities::issuer::SubjectPrefix};
 
 /// Believes headers of trusted proxies, and of nobody else.
 pub(super) struct Forwarded {
     name: IdentityName,
     subject: HeaderName,
+    subject_prefix: SubjectPrefix,
     claims: BTreeMap<String, HeaderName>,
     proxies: ClientAddress,
 }
@@ -29,6 +30,7 @@ impl Forwarded {
         Self {
             name,
             subject: settings.subject.0.clone(),
+            subject_prefix: settings.subject_prefix.get_ref().clone(),
             claims: claims
                 .map(|(claim, header)| (claim.clone(), header.0.clone()))
                 .collect(),
@@ -53,20 +55,22 @@ impl Forwarded {
     }
 
     fn read(&self, request: &HttpRequest) -> Result<Option<Subject>, String> {
+        // Without a subject nothing else of it matters.
+        let Some(id) = only(request, &self.subject)? else {
+            return Ok(None);
+        };
         let mut values = Vec::new();
         for (claim, header) in &self.claims {
             if let Some(value) = only(request, header)? {
                 values.push((claim.clone(), listed(value)));
             }
         }
-        let Some(id) = only(request, &self.subject)? else {
-            return Ok(None);
-        };
         if id.contains(',') {
             // Two values that a proxy has joined: one of them may be a client's.
             return Err(format!("`{}` is a list", self.subject));
         }
-        let id = SubjectId::parse(id).map_err(|fault| format!("`{}` {fault}", self.subject))?;
+        let id = self.subject_prefix.apply(id, None);
+        let id = id.map_err(|fault| format!("`{}` {fault}", self.subject))?;
         Ok(Some(Subject {
             id,
             identity: self.name.clone(),

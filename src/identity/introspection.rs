@@ -2,12 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{
-    HttpRequest,
-    http::{
-        Method, StatusCode,
-        header::{self, HeaderValue},
-    },
+use actix_web::http::{
+    Method, StatusCode,
+    header::{self, HeaderValue},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -16,13 +13,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::form_urlencoded;
 
 use super::{
-    claims::{Accepted, ClaimRules, names_one_of},
-    cross_site::CrossSite,
-    fault, lookup,
+    claims::{Accepted, ClaimRules},
+    fault,
+    token::Token,
 };
 use crate::{
     answers::{Answer, Answers, ServiceFault},
-    digest::digest,
     outbound::{HttpClient, Object, Outbound, Outgoing, Repeat},
     settings::{
         IntrospectionSettings,
@@ -41,8 +37,6 @@ pub(super) struct Introspection {
     from: Vec<TokenSource>,
     client: ClientAuthentication,
     timeout: Duration,
-    issuer: Option<String>,
-    audience: Option<Vec<String>>,
     rules: ClaimRules,
     answers: Answers<Result<Accepted, Denial>>,
     http: HttpClient,
@@ -68,17 +62,21 @@ impl Introspection {
         outbound: &Outbound,
     ) -> Self {
         let audience = settings.audience.as_ref();
+        let issuers = settings.issuer.as_ref();
         Self {
             url: settings.url.get_ref().as_str().to_owned(),
             from: settings.from.get_ref().clone(),
             client: ClientAuthentication::new(settings, client_secret),
             timeout: settings.timeout.get(),
-            issuer: settings.issuer.clone(),
-            audience: audience.map(|audience| audience.get_ref().clone()),
             rules: ClaimRules {
                 identity: name,
-                subject_claim: settings.subject_claim.clone(),
+                issuers: issuers.map(|issuers| issuers.get_ref().clone()),
+                audience: audience.map(|audience| audience.get_ref().clone()),
                 required: settings.required_claims.clone(),
+                allowed: settings.allowed_claims.clone(),
+                must_expire: false,
+                subject_claim: settings.subject_claim.clone(),
+                subject_prefix: settings.subject_prefix.get_ref().clone(),
                 leeway: settings.leeway,
             },
             answers: Answers::new(
@@ -92,22 +90,20 @@ impl Introspection {
         }
     }
 
-    /// Takes the token from the first place that has one, and asks about it.
-    pub(super) async fn present(
-        &self,
-        request: &HttpRequest,
-        cross_site: &CrossSite,
-    ) -> Result<Presented, Fault> {
-        let token = match lookup::credential(request, &self.from, cross_site) {
-            Ok(Some(token)) => token,
-            Ok(None) => return Ok(Presented::Nothing),
-            Err(denial) => return Ok(Presented::Refused(denial)),
-        };
-        if token.len() > MAX_TOKEN_BYTES {
+    /// Where tokens are looked for.
+    #[must_use]
+    pub(super) fn from(&self) -> &[TokenSource] {
+        &self.from
+    }
+
+    /// Asks the issuer about a token.
+    pub(super) async fn judge(&self, token: &Token<'_>) -> Result<Presented, Fault> {
+        let text = token.text();
+        if text.len() > MAX_TOKEN_BYTES {
             let reason = "the token is too long".to_owned();
             return Ok(Presented::Refused(Denial::InvalidCredentials(reason)));
         }
-        let answer = self.answers.get(&digest([token]), self.ask(token)).await;
+        let answer = self.answers.get(token.digest(), self.ask(text)).await;
         let answer = answer.map_err(|error| fault(&self.rules.identity, error))?;
         let timely = answer.and_then(|accepted| {
             self.rules.check_time(&accepted, self.clock.now())?;
@@ -163,20 +159,6 @@ impl Introspection {
 
     fn accept(&self, claims: Option<Claims>) -> Result<Accepted, String> {
         let claims = claims.ok_or_else(|| "the token is not active".to_owned())?;
-        let names = |claim: &str, allowed: &[String]| {
-            let found = claims.get(claim);
-            found.is_some_and(|found| names_one_of(found, allowed))
-        };
-        if let Some(issuer) = &self.issuer
-            && !names("iss", std::slice::from_ref(issuer))
-        {
-            return Err("`iss` is another issuer".to_owned());
-        }
-        if let Some(audience) = &self.audience
-            && !names("aud", audience)
-        {
-            return Err("`aud` is another audience".to_owned());
-        }
         self.rules.accept(claims)
     }
 }

@@ -2,24 +2,23 @@
 
 use std::sync::Arc;
 
-use actix_web::HttpRequest;
-use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
-use policies::{Claims, Clock, Denial, Fault, IdentityName, Presented, Subject};
+use jsonwebtoken::Algorithm;
+use policies::{Clock, Denial, Fault, IdentityName, Presented};
 use quick_cache::sync::Cache;
 
 use super::{
-    claims::{Accepted, ClaimRules},
-    cross_site::CrossSite,
-    fault, lookup,
+    claims::{Accepted, ClaimRules, mismatch},
+    fault,
     published_keys::{KeysUnavailable, PublishedKeys},
+    token::{Token, UnverifiedJwt},
 };
 use crate::{
-    digest::{Digest, digest},
+    digest::Digest,
     keys::{Key, KeySet},
     settings::{JwtSettings, identities::TokenSource},
 };
 
-/// The longest token that is looked at, in bytes.
+/// The longest token that is verified, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// How many verified tokens are remembered.
@@ -32,16 +31,16 @@ const REMEMBERED_TOKENS: usize = 10_000;
 /// signature; its times are checked every time.
 pub(super) struct Jwt {
     from: Vec<TokenSource>,
+    algorithms: Vec<Algorithm>,
     rules: ClaimRules,
     keys: Keys,
-    validation: Validation,
     verified: Cache<Digest, Verified>,
     clock: Arc<dyn Clock>,
 }
 
 /// The keys of an identity.
 pub(super) enum Keys {
-    /// One that the config names, whatever a token's `kid` says: once for each algorithm.
+    /// Keys that the config names, whatever a token's `kid` says: each once for each algorithm.
     Fixed(Vec<Arc<Key>>),
     /// A set from a file.
     Set(KeySet),
@@ -50,48 +49,53 @@ pub(super) enum Keys {
 }
 
 impl Keys {
-    /// The key that `kid` names for an algorithm, which is a configured one.
+    /// The keys that can have signed a token with this `kid` and this algorithm, which is a configured one.
     async fn find(
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Option<Arc<Key>>, KeysUnavailable> {
-        match self {
-            Self::Fixed(keys) => {
-                let key = keys.iter().find(|key| key.algorithm() == algorithm);
-                Ok(key.cloned())
-            }
-            Self::Set(set) => Ok(set.find(kid, algorithm).cloned()),
-            Self::Published(keys) => keys.find(kid, algorithm).await,
-        }
+    ) -> Result<Vec<Arc<Key>>, KeysUnavailable> {
+        let fitting = |key: &&Arc<Key>| key.algorithm() == algorithm;
+        Ok(match self {
+            Self::Fixed(keys) => keys.iter().filter(fitting).cloned().collect(),
+            Self::Set(set) => set.find(kid, algorithm).cloned().into_iter().collect(),
+            Self::Published(keys) => keys.find(kid, algorithm).await?.into_iter().collect(),
+        })
     }
 }
 
-fn is_bad_signature(error: &jsonwebtoken::errors::Error) -> bool {
-    matches!(
-        error.kind(),
-        jsonwebtoken::errors::ErrorKind::InvalidSignature
-    )
-}
-
-/// A token whose signature, issuer and audience are right.
+/// A token whose signature and claims are right.
 #[derive(Clone)]
-struct Verified {
+pub(super) struct Verified {
     accepted: Accepted,
     key: Arc<Key>,
 }
 
+/// A token that addresses the identity.
+pub(super) enum Addressed {
+    /// It was verified earlier, and so it did then.
+    Remembered(Verified),
+    /// It is yet to be verified.
+    New,
+}
+
 /// Why a token is not verified.
 enum Unverified {
-    /// It is no good.
+    /// It is bad.
     Bad(String),
-    /// Nobody can tell.
+    /// The keys that would tell are missing.
     Unknown(KeysUnavailable),
 }
 
 impl From<String> for Unverified {
     fn from(reason: String) -> Self {
         Self::Bad(reason)
+    }
+}
+
+impl From<&str> for Unverified {
+    fn from(reason: &str) -> Self {
+        Self::Bad(reason.to_owned())
     }
 }
 
@@ -110,37 +114,32 @@ impl Jwt {
         keys: Keys,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let mut validation = Validation::default();
-        validation
-            .algorithms
-            .clone_from(settings.algorithms.get_ref());
-        // Times are checked here, by the injected clock.
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.validate_aud = settings.audience.is_some();
-        let mut required = vec!["exp"];
-        if let Some(issuer) = &settings.issuer {
-            validation.set_issuer(&[issuer.get_ref()]);
-            required.push("iss");
-        }
-        if let Some(audience) = &settings.audience {
-            validation.set_audience(audience.get_ref());
-            required.push("aud");
-        }
-        validation.set_required_spec_claims(&required);
+        let audience = settings.audience.as_ref();
+        let issuers = settings.issuer.as_ref();
         Self {
             from: settings.from.get_ref().clone(),
+            algorithms: settings.algorithms.get_ref().clone(),
             rules: ClaimRules {
                 identity: name,
-                subject_claim: settings.subject_claim.clone(),
+                issuers: issuers.map(|issuers| issuers.get_ref().clone()),
+                audience: audience.map(|audience| audience.get_ref().clone()),
                 required: settings.required_claims.clone(),
+                allowed: settings.allowed_claims.clone(),
+                must_expire: true,
+                subject_claim: settings.subject_claim.clone(),
+                subject_prefix: settings.subject_prefix.get_ref().clone(),
                 leeway: settings.leeway,
             },
             keys,
-            validation,
             verified: Cache::new(REMEMBERED_TOKENS),
             clock,
         }
+    }
+
+    /// Where tokens are looked for.
+    #[must_use]
+    pub(super) fn from(&self) -> &[TokenSource] {
+        &self.from
     }
 
     /// The keys that tokens are verified with.
@@ -149,73 +148,100 @@ impl Jwt {
         &self.keys
     }
 
-    /// Takes the token from the first place that has one, and judges it.
-    pub(super) async fn present(
-        &self,
-        request: &HttpRequest,
-        cross_site: &CrossSite,
-    ) -> Result<Presented, Fault> {
-        let token = match lookup::credential(request, &self.from, cross_site) {
-            Ok(Some(token)) => token,
-            Ok(None) => return Ok(Presented::Nothing),
-            Err(denial) => return Ok(Presented::Refused(denial)),
-        };
-        let judged = self.judge(token).await;
-        let judged = judged.map_err(|error| fault(&self.rules.identity, error))?;
-        Ok(judged.map_or_else(Presented::Refused, Presented::Subject))
+    /// Whether a token addresses this identity: by its algorithm, and by its issuer if the config names issuers.
+    pub(super) fn addressed_by(&self, token: &Token<'_>) -> Option<Addressed> {
+        if let Some(verified) = self.verified.get(token.digest()) {
+            return Some(Addressed::Remembered(verified));
+        }
+        let jwt = token.jwt()?;
+        let issuers = self.rules.issuers.as_ref();
+        let is_addressed = self.algorithms.contains(&jwt.algorithm())
+            && issuers.is_none_or(|issuers| jwt.is_of(issuers));
+        is_addressed.then_some(Addressed::New)
     }
 
-    async fn judge(&self, token: &str) -> Result<Result<Arc<Subject>, Denial>, KeysUnavailable> {
-        let hash = digest([token]);
-        let remembered = self.verified.get(&hash);
-        let verified = match remembered.filter(|verified| !verified.key.is_retired()) {
-            Some(verified) => verified,
+    /// Why a token does not address this identity.
+    pub(super) fn why_not(&self, token: &Token<'_>) -> String {
+        let reason = match token.jwt() {
+            None => "the token is not a JWT of a known `alg`".to_owned(),
+            Some(jwt) if !self.algorithms.contains(&jwt.algorithm()) => {
+                let name = |algorithm: &Algorithm| format!("{algorithm:?}");
+                let expected: Vec<_> = self.algorithms.iter().map(name).collect();
+                let found = name(&jwt.algorithm()).into();
+                mismatch("alg", Some(&found), expected.iter().map(String::as_str))
+            }
+            Some(jwt) => {
+                let issuers = self.rules.issuers.iter();
+                let issuers = issuers.flat_map(|issuers| issuers.iter());
+                mismatch("iss", jwt.issuer(), issuers)
+            }
+        };
+        format!("identity `{}`: {reason}", self.rules.identity)
+    }
+
+    /// Judges a token that addresses this identity.
+    pub(super) async fn judge(
+        &self,
+        token: &Token<'_>,
+        addressed: Addressed,
+    ) -> Result<Presented, Fault> {
+        let verified = match addressed {
+            Addressed::Remembered(verified) if !verified.key.is_retired() => verified,
             // Boxed, so that returning users' requests do not carry room for it.
-            None => match Box::pin(self.verify(token)).await {
+            Addressed::Remembered(_) | Addressed::New => match Box::pin(self.verify(token)).await {
                 Ok(verified) => {
-                    self.verified.insert(hash, verified.clone());
+                    self.verified.insert(*token.digest(), verified.clone());
                     verified
                 }
                 Err(Unverified::Bad(reason)) => {
-                    return Ok(Err(Denial::InvalidCredentials(reason)));
+                    return Ok(Presented::Refused(Denial::InvalidCredentials(reason)));
                 }
-                Err(Unverified::Unknown(error)) => return Err(error),
+                Err(Unverified::Unknown(error)) => {
+                    return Err(fault(&self.rules.identity, error));
+                }
             },
         };
         let timely = self.rules.check_time(&verified.accepted, self.clock.now());
         if matches!(timely, Err(Denial::CredentialsExpired)) {
-            self.verified.remove(&hash);
+            self.verified.remove(token.digest());
         }
-        Ok(timely.map(|()| verified.accepted.subject))
+        Ok(match timely {
+            Ok(()) => Presented::Subject(verified.accepted.subject),
+            Err(denial) => Presented::Refused(denial),
+        })
     }
 
     /// Verifies everything but the times.
-    async fn verify(&self, token: &str) -> Result<Verified, Unverified> {
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err("the token is too long".to_owned().into());
+    async fn verify(&self, token: &Token<'_>) -> Result<Verified, Unverified> {
+        if token.text().len() > MAX_TOKEN_BYTES {
+            return Err("the token is too long".into());
         }
-        let header = decode_header(token).map_err(|error| error.to_string())?;
-        if header.crit.is_some() {
-            return Err("the header has `crit`".to_owned().into());
+        let jwt = token.jwt().ok_or("the token is not a JWT")?;
+        if jwt.demands_extension() {
+            return Err("the token's header has `crit`".into());
         }
-        if !self.validation.algorithms.contains(&header.alg) {
-            return Err("the algorithm is not a configured one".to_owned().into());
-        }
-        let kid = header.kid.as_deref();
-        let key = self.keys.find(kid, header.alg).await?;
-        let mut key = key.ok_or_else(|| "no key of the issuer has the token's `kid`".to_owned())?;
-        let mut validation = self.validation.clone();
-        validation.algorithms = vec![header.alg];
-        let mut decoded = decode::<Claims>(token, key.decoding(), &validation);
-        if decoded.as_ref().is_err_and(is_bad_signature)
-            && let Keys::Published(keys) = &self.keys
-            && let Some(another) = keys.find_another(kid, &key).await
-        {
-            decoded = decode::<Claims>(token, another.decoding(), &validation);
-            key = another;
-        }
-        let claims = decoded.map_err(|error| error.to_string())?.claims;
+        let key = self.signer(jwt).await?;
+        let claims = jwt.claims().ok_or("the token's claims cannot be read")?;
         let accepted = self.rules.accept(claims)?;
         Ok(Verified { accepted, key })
+    }
+
+    /// The key that signed a token.
+    async fn signer(&self, jwt: &UnverifiedJwt<'_>) -> Result<Arc<Key>, Unverified> {
+        let keys = self.keys.find(jwt.kid(), jwt.algorithm()).await?;
+        let Some(first) = keys.first().cloned() else {
+            return Err("no key of the identity has the token's `kid` and `alg`".into());
+        };
+        if let Some(signer) = keys.into_iter().find(|key| jwt.is_signed_by(key)) {
+            return Ok(signer);
+        }
+        // An issuer may have replaced the key under its `kid`.
+        let another = match &self.keys {
+            Keys::Published(keys) => keys.find_another(jwt.kid(), &first).await,
+            Keys::Fixed(_) | Keys::Set(_) => None,
+        };
+        another
+            .filter(|key| jwt.is_signed_by(key))
+            .ok_or_else(|| "no key of the identity made the token's signature".into())
     }
 }

@@ -1,50 +1,12 @@
-//! Finds a credential in a request. What stands there twice, or cannot be read, is no credential at all:
-//! two readers could take two different ones.
+//! Finds a credential in a request. An empty one is nothing: apps sign out by it. One that is there twice, or cannot be
+//! read, is unusable: two readers could take two different ones.
 
 use actix_web::{
     HttpRequest,
-    cookie::Cookie,
     http::header::{self, HeaderName},
 };
-use policies::Denial;
 
-use super::cross_site::CrossSite;
 use crate::settings::identities::TokenSource;
-
-/// Finds the credential in the first of `sources` that has one. One that a browser sends by itself is taken
-/// from the gate's own pages and the allowed ones only.
-///
-/// # Errors
-///
-/// Why what stands there is no credential.
-pub(super) fn credential<'a>(
-    request: &'a HttpRequest,
-    sources: &[TokenSource],
-    cross_site: &CrossSite,
-) -> Result<Option<&'a str>, Denial> {
-    for source in sources {
-        match find(request, source) {
-            Found::Nothing => {}
-            Found::Unusable(reason) => return Err(Denial::InvalidCredentials(reason.to_owned())),
-            Found::One(credential) => {
-                if source.is_sent_by_itself() {
-                    cross_site.check(request)?;
-                }
-                return Ok(Some(credential));
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// Finds what stands in one place.
-pub(super) fn find<'a>(request: &'a HttpRequest, source: &TokenSource) -> Found<'a> {
-    match source {
-        TokenSource::Bearer => bearer(request),
-        TokenSource::Header(name) => in_header(request, name),
-        TokenSource::Cookie(name) => cookie(request, name.as_str()),
-    }
-}
 
 /// What was found under a name.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,54 +19,66 @@ pub(super) enum Found<'a> {
     Unusable(&'static str),
 }
 
-/// Finds the one header of a name.
-fn in_header<'a>(request: &'a HttpRequest, name: &HeaderName) -> Found<'a> {
-    let mut values = request.headers().get_all(name);
+/// Finds the token in one place. In a header of its own, `Bearer ` may stand before it.
+pub(super) fn token<'a>(request: &'a HttpRequest, source: &TokenSource) -> Found<'a> {
+    match source {
+        TokenSource::Header(name) => {
+            in_header(values(request, name).map(|value| after_bearer(value).unwrap_or(value)))
+        }
+        TokenSource::Bearer | TokenSource::Cookie(_) => find(request, source),
+    }
+}
+
+/// Finds the credential in one place, as it was sent.
+pub(super) fn find<'a>(request: &'a HttpRequest, source: &TokenSource) -> Found<'a> {
+    match source {
+        // Another scheme is nothing.
+        TokenSource::Bearer => {
+            in_header(values(request, &header::AUTHORIZATION).filter_map(after_bearer))
+        }
+        TokenSource::Header(name) => in_header(values(request, name)),
+        TokenSource::Cookie(name) => cookie(request, name.as_str()),
+    }
+}
+
+/// Finds the one cookie of a name. Other cookies do not matter, whatever their bytes are.
+pub(super) fn cookie<'a>(request: &'a HttpRequest, name: &str) -> Found<'a> {
+    let pairs = values(request, &header::COOKIE).flat_map(|line| line.split(|byte| *byte == b';'));
+    only(pairs.filter_map(|pair| {
+        let at = pair.iter().position(|byte| *byte == b'=')?;
+        let is_named = pair[..at].trim_ascii() == name.as_bytes();
+        is_named.then(|| pair[at + 1..].trim_ascii())
+    }))
+}
+
+fn values<'a>(request: &'a HttpRequest, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let values = request.headers().get_all(name);
+    values.map(|value| value.as_bytes().trim_ascii())
+}
+
+/// What follows the scheme `Bearer` (RFC 6750).
+fn after_bearer(value: &[u8]) -> Option<&[u8]> {
+    let scheme = value.split(|byte| *byte == b' ').next()?;
+    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer");
+    is_bearer.then(|| value[scheme.len()..].trim_ascii())
+}
+
+fn in_header<'a>(values: impl Iterator<Item = &'a [u8]>) -> Found<'a> {
+    match only(values) {
+        Found::One(text) if !text.is_ascii() => Found::Unusable("the credential is not ASCII"),
+        found => found,
+    }
+}
+
+/// The one value that is not empty.
+fn only<'a>(values: impl Iterator<Item = &'a [u8]>) -> Found<'a> {
+    let mut values = values.filter(|value| !value.is_empty());
     match (values.next(), values.next()) {
         (None, _) => Found::Nothing,
-        (Some(_), Some(_)) => Found::Unusable("the header stands there twice"),
-        (Some(value), None) => match value.to_str() {
-            Ok(text) => Found::One(text.trim()),
-            Err(_) => Found::Unusable("the header is not ASCII"),
+        (Some(_), Some(_)) => Found::Unusable("the credential is there twice"),
+        (Some(value), None) => match std::str::from_utf8(value) {
+            Ok(text) => Found::One(text),
+            Err(_) => Found::Unusable("the credential is not UTF-8"),
         },
     }
-}
-
-/// Finds the token of `Authorization: Bearer` (RFC 6750). Another scheme is nothing.
-fn bearer(request: &HttpRequest) -> Found<'_> {
-    match in_header(request, &header::AUTHORIZATION) {
-        Found::One(text) => {
-            let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
-            if scheme.eq_ignore_ascii_case("bearer") {
-                Found::One(token.trim_start())
-            } else {
-                Found::Nothing
-            }
-        }
-        other => other,
-    }
-}
-
-/// Finds the one cookie of a name. An empty one is nothing: that is how apps sign out.
-pub(super) fn cookie<'a>(request: &'a HttpRequest, name: &str) -> Found<'a> {
-    let mut found = Found::Nothing;
-    for header in request.headers().get_all(header::COOKIE) {
-        let Ok(text) = std::str::from_utf8(header.as_bytes()) else {
-            return Found::Unusable("the cookies are not UTF-8");
-        };
-        let pairs = text.split(';').map(str::trim_start);
-        for cookie in pairs.filter_map(|pair| Cookie::parse(pair).ok()) {
-            if cookie.name() != name {
-                continue;
-            }
-            match (cookie.value_raw(), &found) {
-                (Some(value), Found::Nothing) if !value.is_empty() => found = Found::One(value),
-                (Some(_), Found::One(_)) => {
-                    return Found::Unusable("the cookie stands there twice");
-                }
-                _ => {}
-            }
-        }
-    }
-    found
 }

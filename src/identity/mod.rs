@@ -11,12 +11,13 @@ mod published_keys;
 mod remote;
 mod session;
 mod session_keys;
+mod token;
 
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use futures_util::future::{LocalBoxFuture, join_all};
-use policies::{Credentials, Fault, IdentityName, Presented};
+use policies::{Credentials, Denial, Fault, IdentityName, Presented};
 
 pub use self::{
     client_address::ClientAddress,
@@ -31,10 +32,14 @@ use self::{
     jwt::{Jwt, Keys},
     published_keys::PublishedKeys,
     remote::Remote,
+    token::{Token, Tokens},
 };
 use crate::{
     outbound::Outbound,
-    settings::{self, identities::jwt::KeyMaterial},
+    settings::{
+        self,
+        identities::{TokenSource, jwt::KeyMaterial},
+    },
 };
 
 /// The configured identities, in the order of the file.
@@ -74,44 +79,85 @@ impl Identities {
         }
     }
 
-    /// Judges what `request` presents for the identity `name`.
-    async fn present(
+    /// Has the first identity of `accept` that a credential of `request` addresses judge that credential.
+    ///
+    /// # Errors
+    ///
+    /// If that identity cannot decide.
+    pub async fn judge(
         &self,
-        name: &IdentityName,
+        accept: &[IdentityName],
         request: &HttpRequest,
     ) -> Result<Presented, Fault> {
-        let identity = self.identities.iter().find(|(other, _)| other == name);
-        let Some((_, identity)) = identity else {
-            return Ok(Presented::Nothing);
-        };
-        match identity {
-            Identity::Jwt(jwt) => jwt.present(request, &self.cross_site).await,
-            // Boxed, so that requests which ask nobody do not carry room for it.
-            Identity::Introspection(introspection) => {
-                Box::pin(introspection.present(request, &self.cross_site)).await
+        let named = |name| self.identities.iter().find(|(other, _)| other == name);
+        let accepted = accept.iter().filter_map(named);
+        let identities = accepted.clone().map(|(_, identity)| identity);
+        let tokens = Tokens::new(
+            request,
+            &self.cross_site,
+            identities.clone().flat_map(Identity::token_sources),
+        );
+        for (name, identity) in accepted {
+            match self.present(identity, &tokens, identities.clone()).await? {
+                // Nothing addresses it.
+                Presented::Nothing => {}
+                Presented::Subject(subject) => return Ok(Presented::Subject(subject)),
+                Presented::Refused(denial) => {
+                    return Ok(Presented::Refused(Denial::Judged {
+                        identity: name.clone(),
+                        denial: Box::new(denial),
+                    }));
+                }
             }
-            Identity::Session(session) => Ok(session.present(request, &self.cross_site)),
-            Identity::Forwarded(forwarded) => Ok(forwarded.present(request, &self.cross_site)),
-            Identity::Remote(remote) => Box::pin(remote.present(request, &self.cross_site)).await,
         }
+        Ok(unaddressed(&tokens, identities))
+    }
+
+    /// Has `identity`, which is one of `accepted`, judge what addresses it, if anything does.
+    async fn present<'a>(
+        &self,
+        identity: &Identity,
+        tokens: &Tokens<'_>,
+        accepted: impl Iterator<Item = &'a Identity> + Clone,
+    ) -> Result<Presented, Fault> {
+        let (request, cross_site) = (tokens.request(), &self.cross_site);
+        Ok(match identity {
+            Identity::Jwt(jwt) => {
+                match tokens.find(jwt.from(), |_, token| jwt.addressed_by(token)) {
+                    Ok(None) => Presented::Nothing,
+                    Ok(Some((token, addressed))) => jwt.judge(token, addressed).await?,
+                    Err(denial) => Presented::Refused(denial),
+                }
+            }
+            Identity::Introspection(introspection) => {
+                let is_opaque = |source: &TokenSource, token: &Token<'_>| {
+                    let mut accepted = accepted.clone();
+                    let is_taken = accepted.any(|other| other.takes_jwt(source, token));
+                    (!is_taken).then_some(())
+                };
+                match tokens.find(introspection.from(), is_opaque) {
+                    Ok(None) => Presented::Nothing,
+                    // Boxed, so that requests which ask no other service do not carry room for it.
+                    Ok(Some((token, ()))) => Box::pin(introspection.judge(token)).await?,
+                    Err(denial) => Presented::Refused(denial),
+                }
+            }
+            Identity::Session(session) => session.present(request, cross_site),
+            Identity::Forwarded(forwarded) => forwarded.present(request, cross_site),
+            Identity::Remote(remote) => Box::pin(remote.present(request, cross_site)).await?,
+        })
     }
 
     /// Judges what `request` presents for any identity but the session, in the order of the file.
     ///
     /// # Errors
     ///
-    /// When an identity cannot tell.
+    /// If the identity that judges cannot decide.
     pub async fn exchangeable(&self, request: &HttpRequest) -> Result<Presented, Fault> {
-        for (name, identity) in &self.identities {
-            if matches!(identity, Identity::Session(_)) {
-                continue;
-            }
-            match self.present(name, request).await? {
-                Presented::Nothing => {}
-                presented => return Ok(presented),
-            }
-        }
-        Ok(Presented::Nothing)
+        let identities = self.identities.iter();
+        let others = identities.filter(|(_, identity)| !matches!(identity, Identity::Session(_)));
+        let names: Vec<_> = others.map(|(name, _)| name.clone()).collect();
+        self.judge(&names, request).await
     }
 
     /// Judges the session of `request`, if there are sessions.
@@ -151,6 +197,44 @@ impl Identities {
     /// Keeps the published key sets up to date for as long as it is polled.
     pub async fn keep_keys(&self) {
         join_all(self.published_keys().map(|(_, keys)| keys.keep())).await;
+    }
+}
+
+impl Identity {
+    /// Where it looks for tokens.
+    fn token_sources(&self) -> &[TokenSource] {
+        match self {
+            Self::Jwt(jwt) => jwt.from(),
+            Self::Introspection(introspection) => introspection.from(),
+            Self::Session(_) | Self::Forwarded(_) | Self::Remote(_) => &[],
+        }
+    }
+
+    /// Whether it is a `jwt` identity that a token in this place addresses.
+    fn takes_jwt(&self, source: &TokenSource, token: &Token<'_>) -> bool {
+        let Self::Jwt(jwt) = self else { return false };
+        let mut from = jwt.from().iter();
+        from.any(|own| own.is_same_place(source)) && jwt.addressed_by(token).is_some()
+    }
+}
+
+/// What to answer if nothing addresses any of `identities`. Only a `jwt` identity can find a token that does not address
+/// it.
+fn unaddressed<'a>(
+    tokens: &Tokens<'_>,
+    identities: impl Iterator<Item = &'a Identity>,
+) -> Presented {
+    let reasons: Vec<_> = identities
+        .filter_map(|identity| match identity {
+            Identity::Jwt(jwt) => Some(jwt),
+            _ => None,
+        })
+        .flat_map(|jwt| tokens.at(jwt.from()).map(|token| jwt.why_not(token)))
+        .collect();
+    if reasons.is_empty() {
+        Presented::Nothing
+    } else {
+        Presented::Refused(Denial::InvalidCredentials(reasons.join("; ")))
     }
 }
 
@@ -220,10 +304,10 @@ pub struct HttpCredentials {
 }
 
 impl Credentials for HttpCredentials {
-    fn present<'a>(
+    fn judge<'a>(
         &'a self,
-        name: &'a IdentityName,
+        accept: &'a [IdentityName],
     ) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
-        Box::pin(self.identities.present(name, &self.request))
+        Box::pin(self.identities.judge(accept, &self.request))
     }
 }

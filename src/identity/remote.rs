@@ -21,10 +21,10 @@ use super::{
 use crate::{
     answers::{Answer, Answers, ServiceFault},
     digest::{Digest, digest},
-    outbound::{HttpClient, Outbound, Outgoing, Repeat, parse_json, wrong_type},
+    outbound::{HttpClient, InvalidResponse, Outbound, Outgoing, Repeat, parse_json, wrong_type},
     settings::{
         RemoteSettings,
-        identities::{TokenSource, remote::Pointer},
+        identities::{TokenSource, issuer::SubjectPrefix, remote::Pointer},
     },
     telemetry::Metrics,
 };
@@ -38,6 +38,7 @@ pub(super) struct Remote {
     url: String,
     forward: Vec<TokenSource>,
     subject: Pointer,
+    subject_prefix: SubjectPrefix,
     claims: BTreeMap<String, Pointer>,
     timeout: Duration,
     answers: Answers<Result<Arc<Subject>, Denial>>,
@@ -57,9 +58,10 @@ impl Remote {
     pub(super) fn new(name: IdentityName, settings: &RemoteSettings, outbound: &Outbound) -> Self {
         Self {
             name,
-            url: settings.url.as_str().to_owned(),
+            url: settings.url.get_ref().as_str().to_owned(),
             forward: settings.forward.get_ref().clone(),
             subject: settings.subject.clone(),
+            subject_prefix: settings.subject_prefix.get_ref().clone(),
             claims: settings.claims.clone(),
             timeout: settings.timeout.get(),
             answers: Answers::new(
@@ -151,6 +153,8 @@ impl Remote {
             None | Some(Value::Null) => return Ok(Err(Denial::NotSignedIn)),
             Some(id) => subject_id(id).ok_or_else(|| wrong_type("subject", "an id", id))?,
         };
+        let id = self.subject_prefix.apply(id.as_str(), None);
+        let id = id.map_err(|_| InvalidResponse::LongId)?;
         let claims = self.claims.iter().filter_map(|(name, pointer)| {
             let value = pointer.of(&answer)?;
             Some((name.clone(), value.clone()))

@@ -28,6 +28,9 @@ pub(crate) enum InvalidResponse {
     /// A member is not there.
     #[error("the response has no `{0}`")]
     Missing(&'static str),
+    /// An id is too long, once the config's prefix is before it.
+    #[error("the response's id is too long")]
+    LongId,
     /// A member has another type.
     #[error("`{member}` in the response is {found}, expected {expected}")]
     WrongType {

@@ -9,14 +9,14 @@ use policies::{
 use serde_spanned::Spanned;
 
 use super::{
-    IdentitySettings, ServerSettings, StoreSettings, check_identities, document::Reader,
-    load::Named, routes::RouteSettings,
+    IdentitySettings, ServerSettings, StoreSettings, check_accept, check_identities,
+    document::Reader, load::Named, routes::RouteSettings,
 };
 use crate::routes::{ALLOWANCE, SESSION_PATH};
 
 pub(super) type Stores = [Named<StoreName, StoreSettings>];
-type Identities = [Named<IdentityName, IdentitySettings>];
-type Policies = [Named<PolicyName, (Common, Kind)>];
+pub(super) type Identities = [Named<IdentityName, IdentitySettings>];
+pub(super) type Policies = [Named<PolicyName, (Common, Kind)>];
 
 pub(super) fn references(
     reader: &mut Reader,
@@ -32,6 +32,13 @@ pub(super) fn references(
     }
     for policy in policies {
         let path = format!("policies.{}", policy.name);
+        if let Some((_, kind)) = &policy.entry
+            && let Some(token) = kind.token()
+            && kind.exposes_token()
+        {
+            let message = "would travel over plain http to another machine; write https in `url`, or allow it with `insecure_http = true`";
+            reader.fault(token.span(), format!("{path}.token"), message);
+        }
         match &policy.entry {
             Some((_, Kind::SignedIn(settings))) => {
                 let key = format!("{path}.accept");
@@ -44,6 +51,7 @@ pub(super) fn references(
                     let known = identities.iter().any(|identity| identity.name == *name);
                     (!known).then(|| format!("there is no [identities.{name}]"))
                 });
+                check_accept::shadowing(reader, &key, &settings.accept, identities);
             }
             Some((_, kind @ (Kind::Quota(_) | Kind::RateLimit(_)))) => {
                 policy_store(reader, &path, kind, stores);
@@ -71,6 +79,7 @@ pub(super) fn references(
             policies,
         );
     }
+    check_accept::equal_subjects(reader, routes, policies, identities);
 }
 
 fn policy_store(reader: &mut Reader, path: &str, kind: &Kind, stores: &Stores) {

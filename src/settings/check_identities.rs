@@ -9,7 +9,11 @@ use serde_spanned::Spanned;
 use super::{
     IdentitySettings, IntrospectionSettings, JwtSettings, RemoteSettings, ServerSettings,
     document::{Reader, join},
-    identities::{TokenSource, jwt::KeySource},
+    identities::{
+        ClaimValues, TokenSource,
+        issuer::{Issuers, SubjectPrefix},
+        jwt::KeySource,
+    },
     load::Named,
 };
 
@@ -31,11 +35,14 @@ pub(super) fn check(
         Some(IdentitySettings::Session(_)) if !has_session => {
             reader.fault(place, path, "needs the section [session]");
         }
-        Some(IdentitySettings::Forwarded(_)) if server.is_some_and(believes_nobody) => {
-            let message = "needs `trusted_proxies` in [server]: nobody else is believed";
-            reader.fault(place, path, message);
+        Some(IdentitySettings::Forwarded(settings)) => {
+            literal_prefix(reader, &path, &settings.subject_prefix);
+            if server.is_some_and(believes_nobody) {
+                let message = "needs `trusted_proxies` in [server]: nobody else is believed";
+                reader.fault(place, path, message);
+            }
         }
-        Some(IdentitySettings::Session(_) | IdentitySettings::Forwarded(_)) | None => {}
+        Some(IdentitySettings::Session(_)) | None => {}
     }
 }
 
@@ -46,6 +53,9 @@ fn believes_nobody(server: &ServerSettings) -> bool {
 fn jwt(reader: &mut Reader, path: &str, place: Range<usize>, jwt: &JwtSettings) {
     sources(reader, path, &jwt.from);
     audience(reader, path, jwt.audience.as_ref());
+    let restrictions = [&jwt.required_claims, &jwt.allowed_claims];
+    issuer(reader, path, jwt.issuer.as_ref(), restrictions);
+    subject_prefix(reader, path, &jwt.subject_prefix, jwt.issuer.as_ref());
     let algorithms = jwt.algorithms.get_ref();
     let key = join(path, "algorithms");
     let Some(first) = algorithms.first() else {
@@ -97,25 +107,83 @@ fn jwt(reader: &mut Reader, path: &str, place: Range<usize>, jwt: &JwtSettings) 
                 let message = "needs `issuer`, under which the document is found";
                 reader.fault(discovery.span(), join(path, "discovery"), message);
             }
-            Some(issuer) => match ServiceUrl::try_from(issuer.get_ref().clone()) {
-                Err(fault) => reader.fault(issuer.span(), join(path, "issuer"), fault),
-                Ok(url) => {
-                    let url = Spanned::new(issuer.span(), url);
-                    private(reader, path, "issuer", &url, jwt.insecure_http);
-                }
-            },
+            Some(issuer) => discovery_issuer(reader, path, issuer, jwt.insecure_http),
         },
         KeySource::Secret(_) | KeySource::PublicKey(_) | KeySource::Jwks(_) => {}
+    }
+}
+
+/// The discovery document is found under the one literal issuer.
+fn discovery_issuer(
+    reader: &mut Reader,
+    path: &str,
+    issuer: &Spanned<Issuers>,
+    insecure_http: bool,
+) {
+    let Some(literal) = issuer.get_ref().literal() else {
+        let message = "must be one issuer without `{tid}`, because `discovery` finds the keys under it; write `jwks_url` instead of `discovery`";
+        reader.fault(issuer.span(), join(path, "issuer"), message);
+        return;
+    };
+    match ServiceUrl::try_from(literal.to_owned()) {
+        Err(fault) => reader.fault(issuer.span(), join(path, "issuer"), fault),
+        Ok(url) => {
+            let url = Spanned::new(issuer.span(), url);
+            private(reader, path, "issuer", &url, insecure_http);
+        }
+    }
+}
+
+/// An issuer that takes a claim takes the tokens of everyone who can choose that claim.
+fn issuer(
+    reader: &mut Reader,
+    path: &str,
+    issuer: Option<&Spanned<Issuers>>,
+    restrictions: [&ClaimValues; 2],
+) {
+    let Some(issuer) = issuer.filter(|issuer| issuer.get_ref().take_tid()) else {
+        return;
+    };
+    let is_restricted = |claims: &ClaimValues| claims.0.contains_key("tid");
+    if !restrictions.into_iter().any(is_restricted) {
+        let message = "takes every tenant: name yours, for example `allowed_claims = { tid = [\"8a7f...\"] }`";
+        reader.fault(issuer.span(), join(path, "issuer"), message);
+    }
+}
+
+fn subject_prefix(
+    reader: &mut Reader,
+    path: &str,
+    prefix: &Spanned<SubjectPrefix>,
+    issuer: Option<&Spanned<Issuers>>,
+) {
+    if prefix.get_ref().takes_issuer() && issuer.is_none() {
+        let message = "`{iss}` needs `issuer`, which says whose tokens are taken";
+        reader.fault(prefix.span(), join(path, "subject_prefix"), message);
+    }
+}
+
+/// The prefix of an identity without tokens, which have an `iss`.
+fn literal_prefix(reader: &mut Reader, path: &str, prefix: &Spanned<SubjectPrefix>) {
+    if prefix.get_ref().takes_issuer() {
+        let message = "`{iss}` is for tokens; write a literal prefix";
+        reader.fault(prefix.span(), join(path, "subject_prefix"), message);
     }
 }
 
 fn introspection(reader: &mut Reader, path: &str, settings: &IntrospectionSettings) {
     sources(reader, path, &settings.from);
     audience(reader, path, settings.audience.as_ref());
+    let restrictions = [&settings.required_claims, &settings.allowed_claims];
+    issuer(reader, path, settings.issuer.as_ref(), restrictions);
+    let prefix = &settings.subject_prefix;
+    subject_prefix(reader, path, prefix, settings.issuer.as_ref());
     private(reader, path, "url", &settings.url, settings.insecure_http);
 }
 
 fn remote(reader: &mut Reader, path: &str, settings: &RemoteSettings) {
+    literal_prefix(reader, path, &settings.subject_prefix);
+    private(reader, path, "url", &settings.url, settings.insecure_http);
     let forward = &settings.forward;
     let fault = if forward.get_ref().is_empty() {
         "must name at least one cookie or header"
@@ -146,8 +214,8 @@ fn audience(reader: &mut Reader, path: &str, audience: Option<&Spanned<Vec<Strin
     }
 }
 
-/// What secrets or keys travel to or from must be https, loopback aside.
-fn private(
+/// What credentials or keys travel to or from must be https, except for loopback.
+pub(super) fn private(
     reader: &mut Reader,
     path: &str,
     key: &str,
@@ -155,7 +223,7 @@ fn private(
     insecure_http: bool,
 ) {
     if !insecure_http && !url.get_ref().is_private() {
-        let message = "must be https, or http on this machine; `insecure_http = true` allows it";
+        let message = "would carry credentials or keys over plain http to another machine; write https, or allow it with `insecure_http = true`";
         reader.fault(url.span(), join(path, key), message);
     }
 }

@@ -19,6 +19,7 @@ const RENAMED: [(&str, &str); 1] = [("imgwire.breaker.open", "probe")];
 #[derive(Default)]
 pub(super) struct Reader {
     pub(super) faults: Vec<Fault>,
+    pub(super) warnings: Vec<Fault>,
 }
 
 impl Reader {
@@ -30,6 +31,20 @@ impl Reader {
         message: impl Into<String>,
     ) {
         self.faults.push(Fault {
+            span,
+            key: key.into(),
+            message: message.into(),
+        });
+    }
+
+    /// Notes what is possible, and rarely meant.
+    pub(super) fn warning(
+        &mut self,
+        span: Range<usize>,
+        key: impl Into<String>,
+        message: impl Into<String>,
+    ) {
+        self.warnings.push(Fault {
             span,
             key: key.into(),
             message: message.into(),

@@ -14,6 +14,7 @@ use super::{
     ready::{api_key, authorities, ready, secret, session_keys, with_password},
     routes::RouteSettings,
     session::SessionPlace,
+    warnings,
 };
 
 const MANAGEMENT_TOKEN_BYTES: usize = 16;
@@ -66,7 +67,13 @@ pub fn load_with(
         None
     };
     match settings {
-        Some(settings) if reader.faults.is_empty() => Ok(settings),
+        Some(settings) if reader.faults.is_empty() => {
+            reader.warnings.extend(warnings::of_memberships(&settings));
+            Ok(Settings {
+                warnings: Faults::new(file, text, reader.warnings),
+                ..settings
+            })
+        }
         _ => Err(Faults::new(file, text, reader.faults)),
     }
 }
@@ -205,6 +212,7 @@ fn read(
                 }
             })
             .collect(),
+        warnings: Faults::default(),
     })
 }
 

@@ -2,6 +2,7 @@
 //! in one go, and secrets are loaded as they are named.
 
 mod check;
+mod check_accept;
 mod check_identities;
 mod document;
 mod fault;
@@ -77,6 +78,8 @@ pub struct Settings {
     pub policy_tokens: Vec<(PolicyName, SecretString)>,
     /// `[[routes]]`
     pub routes: Vec<Route>,
+    /// What is possible, and rarely meant.
+    pub warnings: Faults,
 }
 
 /// The sections that take effect at a start alone, as they are written.

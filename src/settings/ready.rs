@@ -144,10 +144,24 @@ fn jwt_keys(
     let found = *jwt.key_sources().first()?;
     let key = join(path, found.key());
     let material = match found {
-        KeySource::Secret(source) => {
+        KeySource::Secret(sources) => {
             let least = keys::least_secret(algorithms);
-            let secret = secret(reader, &key, source, environment, least)?;
-            Ok(KeyMaterial::Fixed(Key::from_secret(&secret, algorithms)))
+            // Every secret is loaded, so that every fault is found.
+            let secrets: Vec<_> = sources
+                .get_ref()
+                .as_slice()
+                .iter()
+                .map(|source| {
+                    let source = Spanned::new(sources.span(), source.clone());
+                    secret(reader, &key, &source, environment, least)
+                })
+                .collect();
+            let secrets = secrets.into_iter().collect::<Option<Vec<_>>>()?;
+            let keys = secrets.iter();
+            Ok(KeyMaterial::Fixed(
+                keys.flat_map(|secret| Key::from_secret(secret, algorithms))
+                    .collect(),
+            ))
         }
         KeySource::PublicKey(source) => {
             let pem = secret(reader, &key, source, environment, 1)?;
@@ -166,7 +180,7 @@ fn jwt_keys(
             url.get_ref().clone(),
         ))),
         KeySource::Discovery(_) => Ok(KeyMaterial::Published(Location::Discovery {
-            issuer: jwt.issuer.as_ref()?.get_ref().clone(),
+            issuer: jwt.issuer.as_ref()?.get_ref().literal()?.to_owned(),
             insecure_http: jwt.insecure_http,
         })),
     };

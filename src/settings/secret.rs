@@ -1,12 +1,72 @@
 //! Secrets: named in the config file, kept elsewhere.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 pub use policies::SecretSource;
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, SeqAccess, Visitor, value},
+};
 
 /// Looks up an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Where a secret is, or where each of several secrets is that are valid at once.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum SecretSources {
+    /// One secret.
+    One(SecretSource),
+    /// Several secrets, at least one.
+    Many(#[schemars(length(min = 1))] Vec<SecretSource>),
+}
+
+impl SecretSources {
+    /// All of them.
+    #[must_use]
+    pub fn as_slice(&self) -> &[SecretSource] {
+        match self {
+            Self::One(source) => std::slice::from_ref(source),
+            Self::Many(sources) => sources,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretSources {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SourcesVisitor;
+
+        impl<'de> Visitor<'de> for SourcesVisitor {
+            type Value = SecretSources;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("{ env = \"NAME\" }, { file = \"PATH\" } or a list of these")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<SecretSources, E> {
+                SecretSource::deserialize(value::StrDeserializer::new(text)).map(SecretSources::One)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretSources, A::Error> {
+                let map = value::MapAccessDeserializer::new(map);
+                SecretSource::deserialize(map).map(SecretSources::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<SecretSources, A::Error> {
+                let sources = Vec::deserialize(value::SeqAccessDeserializer::new(seq))?;
+                if sources.is_empty() {
+                    Err(A::Error::custom("must name at least one secret"))
+                } else {
+                    Ok(SecretSources::Many(sources))
+                }
+            }
+        }
+
+        deserializer.deserialize_any(SourcesVisitor)
+    }
+}
 
 /// Fetches a secret, which must have at least `least` bytes.
 ///

@@ -2,7 +2,7 @@
 
 use policies::{Dimension, PolicyName, settings::Kind};
 
-use super::Settings;
+use super::{Settings, fault::Fault};
 
 const NO_SECOND_COLUMN: &str = "the query selects one column, so the database cannot say which workspace it means: \
     if it accepts several spellings of an id, each has limits of its own; \
@@ -11,26 +11,35 @@ const NO_SECOND_COLUMN: &str = "the query selects one column, so the database ca
 const UNSEEN_ANSWERS: &str = "limits per workspace follow, and only the answers show whether they name the workspace: \
     without `workspace` in them, each spelling of an id that the app accepts has limits of its own";
 
-impl Settings {
-    /// What is odd, each with its key.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        for (name, _, kind) in &self.policies {
-            let Kind::WorkspaceMember(member) = kind else {
-                continue;
-            };
-            let query = member.query.as_ref();
-            if query.is_some_and(|query| selects_one_column(query.get_ref())) {
-                warnings.push(format!("policies.{name}.query: {NO_SECOND_COLUMN}"));
-            }
-            if member.url.is_some() && self.is_counted_after(name) {
-                warnings.push(format!("policies.{name}.url: {UNSEEN_ANSWERS}"));
-            }
+/// What is odd about the memberships of `settings`.
+pub(super) fn of_memberships(settings: &Settings) -> Vec<Fault> {
+    let mut warnings = Vec::new();
+    for (name, _, kind) in &settings.policies {
+        let Kind::WorkspaceMember(member) = kind else {
+            continue;
+        };
+        let mut warn = |span, key: &str, message: &str| {
+            warnings.push(Fault {
+                span,
+                key: format!("policies.{name}.{key}"),
+                message: message.to_owned(),
+            });
+        };
+        if let Some(query) = &member.query
+            && selects_one_column(query.get_ref())
+        {
+            warn(query.span(), "query", NO_SECOND_COLUMN);
         }
-        warnings
+        if let Some(url) = &member.url
+            && settings.is_counted_after(name)
+        {
+            warn(url.span(), "url", UNSEEN_ANSWERS);
+        }
     }
+    warnings
+}
 
+impl Settings {
     /// Whether some route counts per workspace, by what the membership `name` finds.
     fn is_counted_after(&self, name: &PolicyName) -> bool {
         self.routes.iter().any(|route| {

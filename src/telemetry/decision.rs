@@ -44,6 +44,12 @@ pub fn record(
         (status.as_u16(), Some(code))
     });
     let subject = report.facts.subject.as_deref();
+    let identity = subject
+        .map(|subject| &subject.identity)
+        .or_else(|| match &report.ending {
+            Ending::Denied(_, denial) => denial.identity(),
+            _ => None,
+        });
     let found = report.facts.membership.as_ref();
     // A token is never said to be for a workspace that the client only named.
     let workspace = match (&report.ending, found) {
@@ -61,7 +67,7 @@ pub fn record(
         status,
         code,
         route = request.route.as_str(),
-        identity = subject.map(|subject| subject.identity.as_str()),
+        identity = identity.map(|identity| identity.as_str()),
         subject = subject.map(|subject| subject.id.as_str()),
         workspace = workspace.map(|workspace| workspace.as_str()),
         policy = policy.map(|policy| policy.as_str()),

@@ -1,7 +1,7 @@
-//! Several identities: the first whose credential is present decides, and a bad one never falls through.
+//! Several identities: the first one that a credential addresses judges it, and a bad credential never falls through.
 
 use actix_web::http::Method;
-use jsonwebtoken::Algorithm;
+use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::json;
 
 use crate::{
@@ -75,13 +75,21 @@ async fn credentials(service: &Service, key: &SigningKey) -> Vec<Credential> {
         bad_code,
     };
     let invalid = "invalid_credentials";
+    let other_secret = EncodingKey::from_secret(&[7; 32]);
+    let stranger = SigningKey::new("one", Algorithm::ES256);
     vec![
-        credential("static", "x-static", &token.sign(), "bad", invalid),
+        credential(
+            "static",
+            "x-static",
+            &token.sign(),
+            &token.sign_with(&other_secret),
+            invalid,
+        ),
         credential(
             "published",
             "x-published",
             &key.sign(&token),
-            "bad",
+            &stranger.sign(&token),
             invalid,
         ),
         credential("opaque", "x-opaque", "good", &"x".repeat(9000), invalid),
@@ -98,7 +106,7 @@ async fn credentials(service: &Service, key: &SigningKey) -> Vec<Credential> {
 }
 
 #[actix_web::test]
-async fn every_pair_of_identities_is_asked_in_order() {
+async fn of_every_pair_of_identities_the_first_that_is_addressed_judges() {
     let service = Service::start();
     let key = SigningKey::new("one", Algorithm::ES256);
     service.answer("/jwks", Reply::json(&set(&[&key])));

@@ -138,6 +138,7 @@ async fn every_other_block_of_the_guides_is_a_config_that_starts() {
         "FORMER_SESSION_KEY",
     ];
     for table in [
+        "identities.entra",
         "identities.opaque",
         "identities.edge",
         "identities.site",

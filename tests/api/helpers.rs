@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use actix_web::http::{Method, StatusCode, header::HeaderMap};
+use actix_web::http::{
+    Method, StatusCode,
+    header::{HeaderMap, HeaderValue},
+};
 use imgwire_gate::{
     imgwire::emulator::{Emulator, SERVER_API_KEY},
     reload::{ReloadError, Reloader},
@@ -316,6 +319,11 @@ pub(crate) struct Request(awc::ClientRequest);
 
 impl Request {
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
+        Self(self.0.append_header((name, value)))
+    }
+
+    /// The same with a value that may be any bytes.
+    pub(crate) fn header_value(self, name: &str, value: HeaderValue) -> Self {
         Self(self.0.append_header((name, value)))
     }
 

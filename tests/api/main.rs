@@ -9,6 +9,7 @@
 
 mod accept;
 mod addresses;
+mod addressing;
 mod answers;
 mod api_description;
 mod bad_days;
@@ -28,6 +29,8 @@ mod guides;
 mod helpers;
 mod hostile_peer;
 mod introspection;
+mod issuers;
+mod judges;
 mod keys;
 mod limits;
 mod management;
@@ -35,6 +38,7 @@ mod members;
 mod operations;
 mod outbound;
 mod own_policies;
+mod places;
 mod playground;
 mod postgres;
 mod process;

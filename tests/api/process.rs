@@ -92,7 +92,7 @@ impl GateProcess {
             .collect()
     }
 
-    fn decisions(&self) -> Vec<Value> {
+    pub(crate) fn decisions(&self) -> Vec<Value> {
         self.lines()
             .into_iter()
             .filter(|line| line["target"] == "decision")
@@ -182,7 +182,7 @@ fn config_with_quota(imgwire: &Emulator, limit: u64) -> (TempDir, PathBuf) {
     write_config(&recipe, imgwire.url())
 }
 
-fn write_config(recipe: &Recipe, base_url: &str) -> (TempDir, PathBuf) {
+pub(crate) fn write_config(recipe: &Recipe, base_url: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gate.toml");
     fs::write(&path, recipe.config(base_url, folder.path())).unwrap();

@@ -325,7 +325,7 @@ fn limit_settings(text: &str) -> RateLimitSettings {
 struct Nobody;
 
 impl Credentials for Nobody {
-    fn present<'a>(&'a self, _: &'a IdentityName) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
+    fn judge<'a>(&'a self, _: &'a [IdentityName]) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
         Box::pin(std::future::ready(Ok(Presented::Nothing)))
     }
 }

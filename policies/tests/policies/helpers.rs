@@ -18,7 +18,7 @@ use policies::{
 pub(crate) struct Nobody;
 
 impl Credentials for Nobody {
-    fn present<'a>(&'a self, _: &'a IdentityName) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
+    fn judge<'a>(&'a self, _: &'a [IdentityName]) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
         Box::pin(ready(Ok(Presented::Nothing)))
     }
 }

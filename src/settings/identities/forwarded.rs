@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use actix_web::http::header;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_spanned::Spanned;
+
+use super::{issuer::SubjectPrefix, no_prefix};
 
 /// `kind = "forwarded"`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -12,6 +15,10 @@ use serde::Deserialize;
 pub struct ForwardedSettings {
     /// The header that holds the subject's id.
     pub subject: HeaderName,
+    /// What the subject's id begins with, so that it differs from equal ids of another identity.
+    #[serde(default = "no_prefix")]
+    #[schemars(with = "SubjectPrefix")]
+    pub subject_prefix: Spanned<SubjectPrefix>,
     /// Headers that hold claims, by the claim's name. A value with commas is a list.
     #[serde(default)]
     pub claims: BTreeMap<String, HeaderName>,

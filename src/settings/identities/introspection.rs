@@ -6,8 +6,10 @@ use serde::Deserialize;
 use serde_spanned::Spanned;
 
 use super::{
-    Leeway, RequiredClaims, TokenSource, default_from, default_leeway, default_subject_claim,
+    ClaimValues, Leeway, TokenSource, default_from, default_leeway, default_subject_claim,
     default_timeout,
+    issuer::{Issuers, SubjectPrefix},
+    no_prefix,
 };
 
 /// `kind = "introspection"`
@@ -28,23 +30,35 @@ pub struct IntrospectionSettings {
     /// Lets tokens and the client's secret travel over plain http to other machines.
     #[serde(default)]
     pub insecure_http: bool,
-    /// The issuer that `iss` must name.
+    /// The issuer that `iss` must name, or a list of issuers. `{tid}` in one stands for the claim `tid`, which
+    /// `required_claims` or `allowed_claims` must restrict.
     #[serde(default)]
-    pub issuer: Option<String>,
+    #[schemars(with = "Option<Issuers>")]
+    pub issuer: Option<Spanned<Issuers>>,
     /// The audiences of which `aud` must name one.
     #[serde(default)]
     #[schemars(with = "Option<Vec<String>>", length(min = 1))]
     pub audience: Option<Spanned<Vec<String>>>,
     /// Other members that the answer must have, for example `{ client_id = "spa" }`.
     #[serde(default)]
-    pub required_claims: RequiredClaims,
-    /// Where the token is looked for; the first place that has one decides.
+    pub required_claims: ClaimValues,
+    /// Claims that must have one of these values if the token has them, for example
+    /// `{ azp = ["https://app.example.com"] }`.
+    #[serde(default)]
+    pub allowed_claims: ClaimValues,
+    /// Where the token is looked for: `"bearer"`, `"cookie:NAME"`, or `"header:NAME"`, with or without `Bearer ` before
+    /// the token.
     #[serde(default = "default_from")]
     #[schemars(with = "Vec<String>", length(min = 1))]
     pub from: Spanned<Vec<TokenSource>>,
     /// The member of the answer that holds the subject's id.
     #[serde(default = "default_subject_claim")]
     pub subject_claim: String,
+    /// What the subject's id begins with, so that equal ids of two issuers are two users; `{iss}` is the token's
+    /// issuer.
+    #[serde(default = "no_prefix")]
+    #[schemars(with = "SubjectPrefix")]
+    pub subject_prefix: Spanned<SubjectPrefix>,
     /// How far the clocks may be apart.
     #[serde(default = "default_leeway")]
     pub leeway: Leeway,

@@ -9,9 +9,14 @@ use serde::Deserialize;
 use serde_spanned::Spanned;
 
 use super::{
-    Leeway, RequiredClaims, TokenSource, default_from, default_leeway, default_subject_claim,
+    ClaimValues, Leeway, TokenSource, default_from, default_leeway, default_subject_claim,
+    issuer::{Issuers, SubjectPrefix},
+    no_prefix,
 };
-use crate::keys::{Key, KeySet};
+use crate::{
+    keys::{Key, KeySet},
+    settings::secret::SecretSources,
+};
 
 /// `kind = "jwt"`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -20,10 +25,10 @@ pub struct JwtSettings {
     /// The algorithms that are accepted, whatever a token says.
     #[schemars(with = "Vec<String>", length(min = 1))]
     pub algorithms: Spanned<Vec<Algorithm>>,
-    /// The shared secret of HS256, HS384 and HS512.
+    /// The shared secret of HS256, HS384 and HS512, or a list of secrets that are all valid while one replaces another.
     #[serde(default)]
-    #[schemars(with = "Option<SecretSource>")]
-    pub secret: Option<Spanned<SecretSource>>,
+    #[schemars(with = "Option<SecretSources>")]
+    pub secret: Option<Spanned<SecretSources>>,
     /// The public key in PEM of the other algorithms.
     #[serde(default)]
     #[schemars(with = "Option<SecretSource>")]
@@ -44,24 +49,35 @@ pub struct JwtSettings {
     /// anyone.
     #[serde(default)]
     pub insecure_http: bool,
-    /// The issuer that `iss` must name.
+    /// The issuer that `iss` must name, or a list of issuers. `{tid}` in one stands for the claim `tid`, which
+    /// `required_claims` or `allowed_claims` must restrict.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
-    pub issuer: Option<Spanned<String>>,
+    #[schemars(with = "Option<Issuers>")]
+    pub issuer: Option<Spanned<Issuers>>,
     /// The audiences of which `aud` must name one.
     #[serde(default)]
     #[schemars(with = "Option<Vec<String>>", length(min = 1))]
     pub audience: Option<Spanned<Vec<String>>>,
     /// Other claims that the token must have, for example `{ token_use = "access" }`.
     #[serde(default)]
-    pub required_claims: RequiredClaims,
-    /// Where the token is looked for; the first place that has one decides.
+    pub required_claims: ClaimValues,
+    /// Claims that must have one of these values if the token has them, for example
+    /// `{ azp = ["https://app.example.com"] }`.
+    #[serde(default)]
+    pub allowed_claims: ClaimValues,
+    /// Where the token is looked for: `"bearer"`, `"cookie:NAME"`, or `"header:NAME"`, with or without `Bearer ` before
+    /// the token.
     #[serde(default = "default_from")]
     #[schemars(with = "Vec<String>", length(min = 1))]
     pub from: Spanned<Vec<TokenSource>>,
     /// The claim that holds the subject's id.
     #[serde(default = "default_subject_claim")]
     pub subject_claim: String,
+    /// What the subject's id begins with, so that equal ids of two issuers are two users; `{iss}` is the token's
+    /// issuer.
+    #[serde(default = "no_prefix")]
+    #[schemars(with = "SubjectPrefix")]
+    pub subject_prefix: Spanned<SubjectPrefix>,
     /// How far the clocks may be apart.
     #[serde(default = "default_leeway")]
     pub leeway: Leeway,
@@ -71,7 +87,7 @@ pub struct JwtSettings {
 #[derive(Clone, Copy, Debug)]
 pub enum KeySource<'a> {
     /// `secret`
-    Secret(&'a Spanned<SecretSource>),
+    Secret(&'a Spanned<SecretSources>),
     /// `public_key`
     PublicKey(&'a Spanned<SecretSource>),
     /// `jwks`
@@ -99,7 +115,8 @@ impl KeySource<'_> {
     #[must_use]
     pub fn span(&self) -> std::ops::Range<usize> {
         match self {
-            Self::Secret(source) | Self::PublicKey(source) | Self::Jwks(source) => source.span(),
+            Self::Secret(sources) => sources.span(),
+            Self::PublicKey(source) | Self::Jwks(source) => source.span(),
             Self::JwksUrl(url) => url.span(),
             Self::Discovery(discovery) => discovery.span(),
         }
@@ -129,7 +146,7 @@ impl JwtSettings {
 /// The keys of an identity, or where they are.
 #[derive(Clone, Debug)]
 pub enum KeyMaterial {
-    /// One key, whatever a token's `kid` says: once for each algorithm.
+    /// Keys of the config, whatever a token's `kid` says: each once for each algorithm.
     Fixed(Vec<Arc<Key>>),
     /// A key set from a file.
     Set(KeySet),

@@ -2,16 +2,19 @@
 
 pub mod forwarded;
 pub mod introspection;
+pub mod issuer;
 pub mod jwt;
 pub mod remote;
 
 use std::collections::BTreeMap;
 
+use actix_web::http::header::{AUTHORIZATION, HeaderName};
 use policies::Interval;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_spanned::Spanned;
 
+use self::issuer::SubjectPrefix;
 pub use self::{
     forwarded::ForwardedSettings, introspection::IntrospectionSettings, jwt::JwtSettings,
     remote::RemoteSettings,
@@ -39,11 +42,11 @@ pub enum IdentitySettings {
 #[serde(deny_unknown_fields)]
 pub struct SessionIdentitySettings {}
 
-/// Claims that a token must have, besides those that every token must: each with the value, or one of the
-/// values, that it may have. A claim that is a list needs one of them in it.
+/// Values of claims: for each claim the value, or the values, that it may have. A claim that is a list must contain one
+/// of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct RequiredClaims(pub BTreeMap<String, OneOrMany>);
+pub struct ClaimValues(pub BTreeMap<String, OneOrMany>);
 
 /// A text, or several.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
@@ -82,6 +85,10 @@ impl<'de> Deserialize<'de> for OneOrMany {
 
 fn default_from() -> Spanned<Vec<TokenSource>> {
     Spanned::new(0..0, vec![TokenSource::Bearer])
+}
+
+fn no_prefix() -> Spanned<SubjectPrefix> {
+    Spanned::new(0..0, SubjectPrefix::default())
 }
 
 fn default_subject_claim() -> String {
@@ -133,10 +140,21 @@ pub enum TokenSource {
     /// A cookie, which a browser sends by itself.
     Cookie(CookieName),
     /// A header of its own.
-    Header(actix_web::http::header::HeaderName),
+    Header(HeaderName),
 }
 
 impl TokenSource {
+    /// Whether both are the same header or cookie.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Bearer, Self::Header(name)) | (Self::Header(name), Self::Bearer) => {
+                *name == AUTHORIZATION
+            }
+            _ => self == other,
+        }
+    }
+
     /// Whether a browser sends it by itself, whatever page asks.
     #[must_use]
     pub fn is_sent_by_itself(&self) -> bool {

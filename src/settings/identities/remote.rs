@@ -8,20 +8,28 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_spanned::Spanned;
 
-use super::{TokenSource, default_timeout};
+use super::{TokenSource, default_timeout, issuer::SubjectPrefix, no_prefix};
 
 /// `kind = "remote"`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteSettings {
     /// What is asked, by GET.
-    pub url: ServiceUrl,
+    #[schemars(with = "ServiceUrl")]
+    pub url: Spanned<ServiceUrl>,
+    /// Lets the cookies and headers travel over plain http to other machines.
+    #[serde(default)]
+    pub insecure_http: bool,
     /// What of the request is passed on, `"cookie:NAME"` or `"header:NAME"`; nothing else is. A request with
     /// none of them is not signed in.
     #[schemars(with = "Vec<String>", length(min = 1))]
     pub forward: Spanned<Vec<TokenSource>>,
     /// Where the answer has the subject's id (RFC 6901); absent or null: not signed in.
     pub subject: Pointer,
+    /// What the subject's id begins with, so that it differs from equal ids of another identity.
+    #[serde(default = "no_prefix")]
+    #[schemars(with = "SubjectPrefix")]
+    pub subject_prefix: Spanned<SubjectPrefix>,
     /// Where it has claims, by the claim's name.
     #[serde(default)]
     pub claims: BTreeMap<String, Pointer>,
