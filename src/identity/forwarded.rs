@@ -70,6 +70,7 @@ impl Forwarded {
         Ok(Some(Subject {
             id,
             identity: self.name.clone(),
+            session: false,
             claims: Claims::from_iter(values),
             expires_at: None,
         }))

@@ -157,6 +157,7 @@ impl Remote {
         Ok(Ok(Arc::new(Subject {
             id,
             identity: self.name.clone(),
+            session: false,
             claims: claims.collect(),
             expires_at: None,
         })))

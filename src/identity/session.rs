@@ -70,6 +70,7 @@ impl SessionIdentity {
                 self.note_use(&session, &mut signed_in);
                 Presented::Subject(Arc::new(Subject {
                     identity: self.name.clone(),
+                    session: true,
                     expires_at: Some(signed_in.expires_at),
                     ..signed_in.subject
                 }))
