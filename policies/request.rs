@@ -54,7 +54,7 @@ pub enum Presented {
 }
 
 /// Whoever is signed in.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Subject {
     /// Its identifier, unique within the app.
     pub id: SubjectId,

@@ -15,6 +15,9 @@ use super::{Config, Failure, print};
 pub(super) fn check(config: &Config, connect: bool) -> Result<(), Failure> {
     let settings = config.load()?;
     print(describe(&settings).trim_end())?;
+    for warning in settings.warnings.lines() {
+        print(&format!("warning: {warning}"))?;
+    }
     if !connect {
         return Ok(());
     }

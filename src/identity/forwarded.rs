@@ -14,6 +14,7 @@ pub(super) struct Forwarded {
     name: IdentityName,
     subject: HeaderName,
     claims: BTreeMap<String, HeaderName>,
+    ambient: bool,
     proxies: ClientAddress,
 }
 
@@ -32,6 +33,7 @@ impl Forwarded {
             claims: claims
                 .map(|(claim, header)| (claim.clone(), header.0.clone()))
                 .collect(),
+            ambient: *settings.ambient.get_ref(),
             proxies,
         }
     }
@@ -44,10 +46,10 @@ impl Forwarded {
         match self.read(request) {
             Ok(None) => Presented::Nothing,
             Err(reason) => Presented::Refused(Denial::InvalidCredentials(reason)),
-            // The browser sent by itself what the proxy knows the subject by.
+            // The browser may have sent by itself what the proxy knows the subject by.
             Ok(Some(subject)) => match cross_site.check(request) {
-                Ok(()) => Presented::Subject(Arc::new(subject)),
-                Err(denial) => Presented::Refused(denial),
+                Err(denial) if self.ambient => Presented::Refused(denial),
+                _ => Presented::Subject(Arc::new(subject)),
             },
         }
     }

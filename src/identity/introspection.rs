@@ -40,6 +40,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 pub(super) struct Introspection {
     url: String,
     from: Vec<TokenSource>,
+    ambient: bool,
     client: ClientAuthentication,
     timeout: Duration,
     issuer: Option<String>,
@@ -72,6 +73,7 @@ impl Introspection {
         Self {
             url: settings.url.get_ref().as_str().to_owned(),
             from: settings.from.get_ref().clone(),
+            ambient: *settings.ambient.get_ref(),
             client: ClientAuthentication::new(settings, client_secret),
             timeout: settings.timeout.get(),
             issuer: settings.issuer.clone(),
@@ -99,7 +101,7 @@ impl Introspection {
         request: &HttpRequest,
         cross_site: &CrossSite,
     ) -> Result<Presented, Fault> {
-        let token = match lookup::credential(request, &self.from, cross_site) {
+        let token = match lookup::credential(request, &self.from, self.ambient, cross_site) {
             Ok(Some(token)) => token,
             Ok(None) => return Ok(Presented::Nothing),
             Err(denial) => return Ok(Presented::Refused(denial)),

@@ -32,6 +32,7 @@ const REMEMBERED_TOKENS: usize = 10_000;
 /// signature; its times are checked every time.
 pub(super) struct Jwt {
     from: Vec<TokenSource>,
+    ambient: bool,
     rules: ClaimRules,
     keys: Keys,
     validation: Validation,
@@ -123,6 +124,7 @@ impl Jwt {
         validation.set_required_spec_claims(&required);
         Self {
             from: settings.from.get_ref().clone(),
+            ambient: *settings.ambient.get_ref(),
             rules: ClaimRules {
                 identity: name,
                 subject_claim: settings.subject_claim.clone(),
@@ -148,7 +150,7 @@ impl Jwt {
         request: &HttpRequest,
         cross_site: &CrossSite,
     ) -> Result<Presented, Fault> {
-        let token = match lookup::credential(request, &self.from, cross_site) {
+        let token = match lookup::credential(request, &self.from, self.ambient, cross_site) {
             Ok(Some(token)) => token,
             Ok(None) => return Ok(Presented::Nothing),
             Err(denial) => return Ok(Presented::Refused(denial)),

@@ -3,16 +3,18 @@
 
 use actix_web::{
     HttpRequest,
-    cookie::Cookie,
     http::header::{self, HeaderName},
 };
 use policies::Denial;
 
-use super::cross_site::CrossSite;
+use super::{
+    cookies::Cookie,
+    cross_site::{CrossSite, is_sent_by_itself},
+};
 use crate::settings::identities::TokenSource;
 
 /// Finds the credential in the first of `sources` that has one. One that a browser sends by itself is taken
-/// from the gate's own pages and the allowed ones only.
+/// from the gate's own pages and the allowed ones only; `ambient` says whether headers may be such credentials.
 ///
 /// # Errors
 ///
@@ -20,6 +22,7 @@ use crate::settings::identities::TokenSource;
 pub(super) fn credential<'a>(
     request: &'a HttpRequest,
     sources: &[TokenSource],
+    ambient: bool,
     cross_site: &CrossSite,
 ) -> Result<Option<&'a str>, Denial> {
     for source in sources {
@@ -27,7 +30,7 @@ pub(super) fn credential<'a>(
             Found::Nothing => {}
             Found::Unusable(reason) => return Err(Denial::InvalidCredentials(reason.to_owned())),
             Found::One(credential) => {
-                if source.is_sent_by_itself() {
+                if is_sent_by_itself(source, credential, ambient) {
                     cross_site.check(request)?;
                 }
                 return Ok(Some(credential));
@@ -85,26 +88,14 @@ fn bearer(request: &HttpRequest) -> Found<'_> {
     }
 }
 
-/// Finds the one cookie of a name. An empty one is nothing: that is how apps sign out.
+/// Finds the one cookie of a name.
 pub(super) fn cookie<'a>(request: &'a HttpRequest, name: &str) -> Found<'a> {
-    let mut found = Found::Nothing;
-    for header in request.headers().get_all(header::COOKIE) {
-        let Ok(text) = std::str::from_utf8(header.as_bytes()) else {
-            return Found::Unusable("the cookies are not UTF-8");
-        };
-        let pairs = text.split(';').map(str::trim_start);
-        for cookie in pairs.filter_map(|pair| Cookie::parse(pair).ok()) {
-            if cookie.name() != name {
-                continue;
-            }
-            match (cookie.value_raw(), &found) {
-                (Some(value), Found::Nothing) if !value.is_empty() => found = Found::One(value),
-                (Some(_), Found::One(_)) => {
-                    return Found::Unusable("the cookie stands there twice");
-                }
-                _ => {}
-            }
-        }
+    match Cookie::find(request.headers(), name) {
+        Cookie::Absent => Found::Nothing,
+        Cookie::Several => Found::Unusable("the cookie stands there twice"),
+        Cookie::One(value) => match std::str::from_utf8(value) {
+            Ok(value) => Found::One(value),
+            Err(_) => Found::Unusable("the cookie is not UTF-8"),
+        },
     }
-    found
 }

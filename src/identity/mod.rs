@@ -2,6 +2,7 @@
 
 mod claims;
 mod client_address;
+mod cookies;
 mod cross_site;
 mod forwarded;
 mod introspection;
@@ -10,7 +11,6 @@ mod lookup;
 mod published_keys;
 mod remote;
 mod session;
-mod session_keys;
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use policies::{Credentials, Fault, IdentityName, Presented};
 
 pub use self::{
     client_address::ClientAddress,
+    cookies::Cookie as RequestCookie,
     cross_site::CrossSite,
     published_keys::KeysState,
-    session::{SIGNED_IN, SessionIdentity, SignedIn},
-    session_keys::KeyRotation,
+    session::{SIGNED_IN, SessionIdentity, SignedIn, UNAVAILABLE},
 };
 use self::{
     forwarded::Forwarded,
@@ -90,20 +90,30 @@ impl Identities {
             Identity::Introspection(introspection) => {
                 Box::pin(introspection.present(request, &self.cross_site)).await
             }
-            Identity::Session(session) => Ok(session.present(request, &self.cross_site)),
+            Identity::Session(session) => session.present(request, &self.cross_site),
             Identity::Forwarded(forwarded) => Ok(forwarded.present(request, &self.cross_site)),
             Identity::Remote(remote) => Box::pin(remote.present(request, &self.cross_site)).await,
         }
     }
 
-    /// Judges what `request` presents for any identity but the session, in the order of the file.
+    fn sessions(&self) -> impl Iterator<Item = &SessionIdentity> {
+        self.identities
+            .iter()
+            .filter_map(|(_, identity)| match identity {
+                Identity::Session(session) => Some(session),
+                _ => None,
+            })
+    }
+
+    /// Judges what `request` presents for the identities whose credentials may be exchanged for a session, in the order
+    /// of the file.
     ///
     /// # Errors
     ///
     /// When an identity cannot tell.
     pub async fn exchangeable(&self, request: &HttpRequest) -> Result<Presented, Fault> {
-        for (name, identity) in &self.identities {
-            if matches!(identity, Identity::Session(_)) {
+        for (name, _) in &self.identities {
+            if !self.sessions().any(|session| session.exchanges(name)) {
                 continue;
             }
             match self.present(name, request).await? {
@@ -114,19 +124,20 @@ impl Identities {
         Ok(Presented::Nothing)
     }
 
-    /// Judges the session of `request`, if there are sessions.
-    #[must_use]
-    pub fn session(&self, request: &HttpRequest) -> Presented {
-        let session = self
-            .identities
-            .iter()
-            .find_map(|(_, identity)| match identity {
-                Identity::Session(session) => Some(session),
-                _ => None,
-            });
-        session.map_or(Presented::Nothing, |session| {
-            session.present(request, &self.cross_site)
-        })
+    /// Judges the session of `request`: it is good if any identity accepts it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be loaded.
+    pub fn session(&self, request: &HttpRequest) -> Result<Presented, Fault> {
+        let mut presented = Presented::Nothing;
+        for session in self.sessions() {
+            presented = session.present(request, &self.cross_site)?;
+            if matches!(presented, Presented::Subject(_)) {
+                break;
+            }
+        }
+        Ok(presented)
     }
 
     /// The key sets that issuers publish.
@@ -191,9 +202,12 @@ fn build(
         settings::Identity::Introspection(introspection, secret) => Identity::Introspection(
             Box::new(Introspection::new(name, introspection, secret, outbound)),
         ),
-        settings::Identity::Session => {
-            Identity::Session(SessionIdentity::new(name, session?, outbound.clock.clone()))
-        }
+        settings::Identity::Session(identity) => Identity::Session(SessionIdentity::new(
+            name,
+            identity,
+            session?,
+            outbound.clock.clone(),
+        )),
         settings::Identity::Forwarded(forwarded) => {
             Identity::Forwarded(Box::new(Forwarded::new(name, forwarded, proxies.clone())))
         }

@@ -9,7 +9,7 @@ use serde_spanned::Spanned;
 use super::{
     IdentitySettings, IntrospectionSettings, JwtSettings, RemoteSettings, ServerSettings,
     document::{Reader, join},
-    identities::{TokenSource, jwt::KeySource},
+    identities::{SessionIdentitySettings, TokenSource, jwt::KeySource},
     load::Named,
 };
 
@@ -17,6 +17,7 @@ pub(super) fn check(
     reader: &mut Reader,
     has_session: bool,
     server: Option<&ServerSettings>,
+    identities: &[Named<IdentityName, IdentitySettings>],
     identity: &Named<IdentityName, IdentitySettings>,
 ) {
     let path = format!("identities.{}", identity.name);
@@ -31,20 +32,73 @@ pub(super) fn check(
         Some(IdentitySettings::Session(_)) if !has_session => {
             reader.fault(place, path, "needs the section [session]");
         }
-        Some(IdentitySettings::Forwarded(_)) if server.is_some_and(believes_nobody) => {
-            let message = "needs `trusted_proxies` in [server]: nobody else is believed";
-            reader.fault(place, path, message);
-        }
-        Some(IdentitySettings::Session(_) | IdentitySettings::Forwarded(_)) | None => {}
+        Some(IdentitySettings::Session(settings)) => session(reader, &path, settings, identities),
+        Some(IdentitySettings::Forwarded(_)) => forwarded(reader, path, place, server),
+        None => {}
     }
 }
 
-fn believes_nobody(server: &ServerSettings) -> bool {
-    server.trusted_proxies.is_empty()
+/// A forwarded identity is believed from trusted proxies only, so there must be some, and not everyone.
+fn forwarded(
+    reader: &mut Reader,
+    path: String,
+    place: Range<usize>,
+    server: Option<&ServerSettings>,
+) {
+    let Some(server) = server else { return };
+    let proxies = server.trusted_proxies.get_ref();
+    if proxies.is_empty() {
+        let message = "needs `trusted_proxies` in [server]: nobody else is believed";
+        reader.fault(place, path, message);
+    } else if let Some(network) = proxies.iter().find(|network| network.is_everyone()) {
+        reader.warning(
+            place,
+            path,
+            format!(
+                "any client can claim to be anyone, because `trusted_proxies` has {}; name the addresses of your proxies only",
+                network.0
+            ),
+        );
+    }
+}
+
+/// Sessions come from identities that exist and are no sessions themselves.
+fn session(
+    reader: &mut Reader,
+    path: &str,
+    settings: &SessionIdentitySettings,
+    identities: &[Named<IdentityName, IdentitySettings>],
+) {
+    let key = join(path, "exchange");
+    let exchange = &settings.exchange;
+    if exchange.get_ref().is_empty() {
+        reader.fault(exchange.span(), &key, "must name at least one identity");
+    }
+    reader.names(&key, exchange.get_ref(), |name| {
+        let identity = identities.iter().find(|identity| identity.name == *name);
+        match identity.map(|identity| &identity.entry) {
+            None => Some(format!("there is no [identities.{name}]")),
+            Some(Some(IdentitySettings::Session(_))) => Some(format!(
+                "`{name}` is a session itself, which cannot start another one"
+            )),
+            Some(_) => None,
+        }
+    });
+}
+
+/// No identity can say that a browser does not send cookies by itself.
+fn ambient(reader: &mut Reader, path: &str, ambient: &Spanned<bool>, sources: &[TokenSource]) {
+    let is_cookie = |source: &TokenSource| matches!(source, TokenSource::Cookie(_));
+    if !ambient.get_ref() && sources.iter().any(is_cookie) {
+        let message = "browsers send cookies by themselves; leave `ambient` out, or read the cookie in an identity of \
+                       its own";
+        reader.fault(ambient.span(), join(path, "ambient"), message);
+    }
 }
 
 fn jwt(reader: &mut Reader, path: &str, place: Range<usize>, jwt: &JwtSettings) {
     sources(reader, path, &jwt.from);
+    ambient(reader, path, &jwt.ambient, jwt.from.get_ref());
     audience(reader, path, jwt.audience.as_ref());
     let algorithms = jwt.algorithms.get_ref();
     let key = join(path, "algorithms");
@@ -111,12 +165,14 @@ fn jwt(reader: &mut Reader, path: &str, place: Range<usize>, jwt: &JwtSettings) 
 
 fn introspection(reader: &mut Reader, path: &str, settings: &IntrospectionSettings) {
     sources(reader, path, &settings.from);
+    ambient(reader, path, &settings.ambient, settings.from.get_ref());
     audience(reader, path, settings.audience.as_ref());
     private(reader, path, "url", &settings.url, settings.insecure_http);
 }
 
 fn remote(reader: &mut Reader, path: &str, settings: &RemoteSettings) {
     let forward = &settings.forward;
+    ambient(reader, path, &settings.ambient, forward.get_ref());
     let fault = if forward.get_ref().is_empty() {
         "must name at least one cookie or header"
     } else if forward.get_ref().contains(&TokenSource::Bearer) {

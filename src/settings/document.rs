@@ -1,6 +1,6 @@
 //! A TOML document that is read table by table, so that every fault is found and each has its place.
 
-use std::{mem, ops::Range};
+use std::{collections::HashSet, fmt, hash::Hash, mem, ops::Range};
 
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -16,6 +16,7 @@ pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 #[derive(Default)]
 pub(super) struct Reader {
     pub(super) faults: Vec<Fault>,
+    pub(super) warnings: Vec<Fault>,
 }
 
 impl Reader {
@@ -31,6 +32,37 @@ impl Reader {
             key: key.into(),
             message: message.into(),
         });
+    }
+
+    /// Notes what is possible, and rarely meant.
+    pub(super) fn warning(
+        &mut self,
+        span: Range<usize>,
+        key: impl Into<String>,
+        message: impl Into<String>,
+    ) {
+        self.warnings.push(Fault {
+            span,
+            key: key.into(),
+            message: message.into(),
+        });
+    }
+
+    /// Checks a list of names: none twice, and none that `fault` objects to.
+    pub(super) fn names<N: Eq + Hash + fmt::Display>(
+        &mut self,
+        key: &str,
+        names: &[Spanned<N>],
+        fault: impl Fn(&N) -> Option<String>,
+    ) {
+        let mut seen = HashSet::new();
+        for name in names {
+            let twice = || format!("`{}` stands here twice", name.get_ref());
+            let is_new = seen.insert(name.get_ref());
+            if let Some(message) = fault(name.get_ref()).or_else(|| (!is_new).then(twice)) {
+                self.fault(name.span(), key, message);
+            }
+        }
     }
 
     /// Whether a fault of `path`, or of a key in it, was noted.

@@ -15,7 +15,7 @@ pub(super) struct Fault {
 
 /// Everything that is wrong with a config file. `Display` writes a line for each:
 /// `gate.toml:12:9: policies.daily.limit: what is wrong`.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Default, thiserror::Error)]
 pub struct Faults {
     file: String,
     lines: Vec<(usize, usize, String, String)>,
@@ -38,19 +38,24 @@ impl Faults {
     }
 }
 
+impl Faults {
+    /// Each on a line of its own.
+    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        self.lines.iter().map(|(line, column, key, message)| {
+            let file = &self.file;
+            if key.is_empty() {
+                format!("{file}:{line}:{column}: {message}")
+            } else {
+                format!("{file}:{line}:{column}: {key}: {message}")
+            }
+        })
+    }
+}
+
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (line, column, key, message)) in self.lines.iter().enumerate() {
-            if index > 0 {
-                writeln!(f)?;
-            }
-            write!(f, "{}:{line}:{column}: ", self.file)?;
-            if !key.is_empty() {
-                write!(f, "{key}: ")?;
-            }
-            f.write_str(message)?;
-        }
-        Ok(())
+        let lines: Vec<_> = self.lines().collect();
+        f.write_str(&lines.join("\n"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reads a config file into [`Settings`].
 
-use policies::settings::{Common, Kind, OnFailure, StoreUse};
+use policies::settings::{Common, Kind, OnFailure};
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_spanned::Spanned;
@@ -13,7 +13,6 @@ use super::{
     outbound::OutboundSettings,
     ready::{api_key, authorities, ready, secret, session_keys, with_password},
     routes::RouteSettings,
-    session::SessionPlace,
 };
 
 const MANAGEMENT_TOKEN_BYTES: usize = 16;
@@ -66,7 +65,10 @@ pub fn load_with(
         None
     };
     match settings {
-        Some(settings) if reader.faults.is_empty() => Ok(settings),
+        Some(settings) if reader.faults.is_empty() => Ok(Settings {
+            warnings: Faults::new(file, text, reader.warnings),
+            ..settings
+        }),
         _ => Err(Faults::new(file, text, reader.faults)),
     }
 }
@@ -112,13 +114,8 @@ fn read(
     });
     let routes = routes(reader, document);
 
-    if let Some(Some(SessionSettings {
-        store: SessionPlace::Store(name),
-        ..
-    })) = &session
-    {
-        let key = "session.store".to_owned();
-        check::store(reader, key, name, StoreUse::Sessions, &stores);
+    if let Some(Some(session)) = &session {
+        check::session(reader, session, &stores, &identities);
     }
     check::references(
         reader,
@@ -205,6 +202,7 @@ fn read(
                 }
             })
             .collect(),
+        warnings: Faults::default(),
     })
 }
 

@@ -55,6 +55,7 @@ async fn gate(service: &Service, accept: &str) -> TestApp {
     );
     let recipe = Recipe {
         server: r#"trusted_proxies = ["127.0.0.1"]"#.into(),
+        exchange: r#"["static", "published", "opaque", "site", "edge"]"#.into(),
         ..Recipe::accepting(accept, &identities)
     };
     recipe.start().await
@@ -91,7 +92,7 @@ async fn credentials(service: &Service, key: &SigningKey) -> Vec<Credential> {
             "browser",
             "cookie",
             &cookie,
-            "imgwire_gate=bad",
+            "__Host-imgwire_gate=bad",
             "not_signed_in",
         ),
     ]
@@ -161,7 +162,7 @@ async fn every_pair_of_identities_is_asked_in_order() {
 }
 
 #[actix_web::test]
-async fn every_identity_but_the_session_is_exchanged_for_a_session() {
+async fn every_identity_that_exchange_names_is_exchanged_for_a_session() {
     let service = Service::start();
     let key = SigningKey::new("one", Algorithm::ES256);
     service.answer("/jwks", Reply::json(&set(&[&key])));

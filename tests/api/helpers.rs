@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use actix_web::http::{Method, StatusCode, header::HeaderMap};
+use actix_web::http::{
+    Method, StatusCode,
+    header::{HeaderMap, HeaderValue},
+};
 use imgwire_gate::{
     imgwire::emulator::{Emulator, SERVER_API_KEY},
     reload::{ReloadError, Reloader},
@@ -53,6 +56,8 @@ pub(crate) struct Recipe {
     pub(crate) server: String,
     pub(crate) imgwire: String,
     pub(crate) session: String,
+    /// Whose credentials may be exchanged for a session.
+    pub(crate) exchange: String,
     pub(crate) app: String,
     /// More sections.
     pub(crate) more: String,
@@ -80,7 +85,8 @@ impl Default for Recipe {
         Self {
             server: String::new(),
             imgwire: String::new(),
-            session: "cookie = { secure = false }".to_owned(),
+            session: String::new(),
+            exchange: r#"["app"]"#.to_owned(),
             app: r#"algorithms = ["HS256"]
                 secret = { env = "TEST_SECRET" }
                 audience = ["imgwire-gate"]
@@ -124,6 +130,7 @@ impl Recipe {
             server,
             imgwire,
             session,
+            exchange,
             app,
             more,
             policies,
@@ -166,6 +173,7 @@ impl Recipe {
             {app}
             [identities.browser]
             kind = "session"
+            exchange = {exchange}
             {more}
             {policies}
             {route}
@@ -316,6 +324,17 @@ pub(crate) struct Request(awc::ClientRequest);
 
 impl Request {
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
+        Self(self.0.append_header((name, value)))
+    }
+
+    /// A header that replaces the one that the client sends by itself.
+    pub(crate) fn instead(self, name: &str, value: &str) -> Self {
+        Self(self.0.insert_header((name, value)))
+    }
+
+    /// A header of bytes that need not be text.
+    pub(crate) fn bytes(self, name: &str, value: &[u8]) -> Self {
+        let value = HeaderValue::from_bytes(value).unwrap();
         Self(self.0.append_header((name, value)))
     }
 
