@@ -23,8 +23,8 @@ pub enum Sessions {
 }
 
 impl SessionStore for Sessions {
-    /// A store that fails is no reason to refuse a request that brings another credential. So the failure is kept
-    /// for whoever reads the session.
+    /// A failure becomes the session's state, so that only requests that are judged by the session fail: the others may
+    /// bring another credential.
     async fn load(&self, session: &SessionKey) -> Result<Option<State>, LoadError> {
         let state = match self {
             Self::Cookie => {

@@ -40,7 +40,7 @@ pub struct SignedIn {
     pub seen_at: Timestamp,
 }
 
-/// The store of sessions failed, so nobody knows whether there is one.
+/// The store of sessions failed, so it is unknown whether there is one.
 #[derive(Debug, thiserror::Error)]
 #[error("the session cannot be loaded: {0}")]
 struct SessionUnavailable(String);

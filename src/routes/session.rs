@@ -161,7 +161,7 @@ fn subject(
         Ok(Presented::Nothing) => Err(ApiError::Denied(Denial::NotSignedIn)),
         Err(fault) => {
             let id = RequestId::of(request);
-            tracing::error!(request_id = id.as_str(), error = %fault, "nobody can tell who asks");
+            tracing::error!(request_id = id.as_str(), error = %fault, "the credential cannot be judged");
             Err(ApiError::Internal)
         }
     }

@@ -1,6 +1,9 @@
 //! The client's address, as limits count it.
 
-use crate::helpers::{Recipe, TestApp};
+use crate::{
+    helpers::{ROUTE, Recipe, TestApp, eventually},
+    process::GateProcess,
+};
 
 const PER_IP: &str = r#"
     [policies.per-address]
@@ -179,4 +182,46 @@ async fn x_real_ip_is_one_address() {
             "{unreadable:?}"
         );
     }
+}
+
+#[actix_web::test]
+async fn the_log_warns_at_start_of_the_config_and_once_of_two_headers() {
+    let recipe = Recipe {
+        server: r#"trusted_proxies = ["0.0.0.0/0"]"#.into(),
+        policies: format!("{}{PER_IP}", Recipe::default().policies),
+        chain: r#"["per-address"]"#.into(),
+        ..Recipe::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gate.toml");
+    let config = recipe.config("https://api.imgwire.dev", folder.path());
+    std::fs::write(&path, config).unwrap();
+    let gate = GateProcess::start_with(&path, &[], "info", &[]).await;
+    let lines = |text: &str| {
+        let lines = gate.lines().into_iter();
+        let warnings = lines.filter(|line| line["level"] == "WARN");
+        warnings
+            .filter(|line| line.to_string().contains(text))
+            .count()
+    };
+    assert_eq!(lines("server.trusted_proxies"), 1);
+    let ask = async |headers: &[(&str, &str)]| {
+        let request = awc::Client::default().post(format!("{}{ROUTE}", gate.url()));
+        let request = headers
+            .iter()
+            .fold(request, |request, header| request.insert_header(*header));
+        request.send().await.unwrap();
+    };
+    ask(&[("x-forwarded-for", "192.0.2.1")]).await;
+    ask(&[("forwarded", "for=192.0.2.2")]).await;
+    assert_eq!(lines("client_address"), 0);
+    for _ in 0..3 {
+        ask(&[
+            ("x-forwarded-for", "192.0.2.3"),
+            ("forwarded", "for=192.0.2.4"),
+        ])
+        .await;
+    }
+    eventually("the warning", async || lines("client_address") > 0).await;
+    assert_eq!(lines("client_address"), 1);
 }

@@ -33,7 +33,7 @@ async fn the_own_origin_is_the_host_with_https_or_http_on_this_machine() {
             "https://app.example.com.evil.example",
             false,
         ),
-        // Plain http is somebody on the way, who can write any page.
+        // Anyone on the way can write a page that comes over plain http.
         ("app.example.com", "http://app.example.com", false),
         ("app.example.com:80", "http://app.example.com", false),
         ("localhost:8080", "http://localhost:8080", true),
@@ -45,7 +45,7 @@ async fn the_own_origin_is_the_host_with_https_or_http_on_this_machine() {
         ("localhost", "capacitor://localhost", false),
         ("null", "null", false),
     ] {
-        // Without a trusted proxy nobody is believed about the scheme.
+        // Only trusted proxies are believed about the scheme.
         for more in [None, Some(("x-forwarded-proto", "http"))] {
             let mut headers = vec![("host", host), ("origin", origin)];
             headers.extend(more);
