@@ -227,11 +227,12 @@ fn chain(criterion: &mut Criterion) {
         clock: clock.clone(),
         metrics: Arc::default(),
     };
+    let proxies = ClientAddress::new(&settings.server);
     let identities = Arc::new(Identities::new(
         &settings.identities,
         None,
-        CrossSite::new(&[]),
-        &ClientAddress::new(&[]),
+        CrossSite::new(&settings.server, &proxies),
+        &proxies,
         &outbound,
         None,
     ));

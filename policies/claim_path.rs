@@ -54,6 +54,13 @@ impl ClaimPath {
         })
     }
 
+    /// The names of the claim and of the members within it that lead to it.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = String> {
+        let rest = self.rest.split('/').skip(1);
+        let rest = rest.map(|key| key.replace("~1", "/").replace("~0", "~"));
+        std::iter::once(self.name.clone()).chain(rest)
+    }
+
     /// The claim, if there is one.
     #[must_use]
     pub fn get<'a>(&self, claims: &'a Claims) -> Option<&'a Value> {

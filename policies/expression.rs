@@ -14,8 +14,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
-    Clock, Deciding, Decision, Denial, Evaluating, Facts, Policy, UploadRequest, Verdict,
-    expression_check::{Check, Reads, TOO_DEEP, is_nested_too_deep},
+    Clock, Deciding, Decision, Denial, Evaluating, Facts, Policy, Reads, UploadRequest, Verdict,
+    expression_check::{Check, TOO_DEEP, is_nested_too_deep},
     resolver::Resolver,
 };
 
@@ -132,6 +132,14 @@ impl Expression {
             variables: check.variables,
             program,
         })))
+    }
+
+    /// What it reads of the subject's claims.
+    #[must_use]
+    pub fn claims(&self) -> Reads {
+        let subject = self.0.variables.get("subject");
+        let claims = subject.and_then(|reads| reads.field("claims"));
+        claims.cloned().unwrap_or_default()
     }
 
     fn evaluate(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 
-use crate::resolver;
+use crate::{Reads, resolver};
 
 /// How many macros that walk a list (`all`, `exists`, `map`, `filter`) may stand within each other: a token's
 /// claims may hold some thousand entries, and each level multiplies.
@@ -16,39 +16,6 @@ pub(crate) const TOO_DEEP: &str = "is nested deeper than 40 levels";
 
 /// What an expression may speak of.
 const VARIABLES: [&str; 3] = ["request", "subject", "workspace"];
-
-/// What an expression reads of a fact: all of it, or some of its fields. A token may have many claims, and an
-/// expression mostly wants one.
-#[derive(Debug)]
-pub(crate) enum Reads {
-    /// All of it.
-    All,
-    /// These fields.
-    Fields(BTreeMap<String, Self>),
-}
-
-impl Reads {
-    /// What is read of a field, if anything is.
-    pub(crate) fn field(&self, name: &str) -> Option<&Self> {
-        match self {
-            Self::All => Some(&Self::All),
-            Self::Fields(fields) => fields.get(name),
-        }
-    }
-
-    /// Adds the field at the end of `path`.
-    fn add(&mut self, path: &[&str]) {
-        match (&mut *self, path) {
-            (Self::All, _) => {}
-            (_, []) => *self = Self::All,
-            (Self::Fields(fields), [field, rest @ ..]) => {
-                let none = || Self::Fields(BTreeMap::new());
-                let field = fields.entry((*field).to_owned()).or_insert_with(none);
-                field.add(rest);
-            }
-        }
-    }
-}
 
 /// What an expression speaks of, and how much it walks.
 #[derive(Default)]
@@ -189,10 +156,7 @@ impl Check {
         match VARIABLES.iter().find(|variable| **variable == name) {
             Some(variable) => {
                 resolver::check_path(variable, path)?;
-                let reads = self.variables.entry(variable);
-                reads
-                    .or_insert_with(|| Reads::Fields(BTreeMap::new()))
-                    .add(path);
+                self.variables.entry(variable).or_default().add(path);
                 Ok(())
             }
             // Names of types are values, too: `type(x) == string`.

@@ -17,6 +17,7 @@ pub(crate) fn to_json(
         let subject = json!({
             "id": subject.id,
             "identity": subject.identity,
+            "session": subject.session,
             "claims": subject.claims,
         });
         document.insert("subject".to_owned(), subject);
@@ -63,6 +64,10 @@ pub(crate) fn without_time(request: &UploadRequest, known: &Facts) -> Vec<u8> {
     let subject = known.subject.as_deref();
     put(subject.map(|subject| subject.id.as_str().as_bytes()));
     put(subject.map(|subject| subject.identity.as_str().as_bytes()));
+    put(subject
+        .map(|subject| [u8::from(subject.session)])
+        .as_ref()
+        .map(|session| session.as_slice()));
     let membership = known.membership.as_ref();
     put(membership.map(|membership| membership.workspace.as_str().as_bytes()));
     put(membership.and_then(|membership| Some(membership.role.as_ref()?.as_bytes())));

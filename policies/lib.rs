@@ -53,6 +53,7 @@ mod quota;
 mod rate_limit;
 mod rate_limit_memory;
 mod rate_limit_state;
+mod reads;
 mod remote;
 mod request;
 mod resolver;
@@ -85,6 +86,7 @@ pub use quota::{Counter, Quota, QuotaSettings, QuotaStore, Reservation, Reservin
 pub use rate_limit::{
     LimitOnFailure, Rate, RateLimit, RateLimitSettings, RateLimitStore, Taken, Taking,
 };
+pub use reads::Reads;
 pub use remote::{Decider, Protocol, Question, Remote, RemoteSettings};
 pub use request::{
     Claims, Credentials, DeclaredFile, IdentityName, InvalidId, MAX_ID_BYTES, PolicyName,

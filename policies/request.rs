@@ -55,12 +55,14 @@ pub enum Presented {
 }
 
 /// Whoever is signed in.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Subject {
     /// Its identifier, unique within the app.
     pub id: SubjectId,
-    /// The identity that vouched for it.
+    /// The identity that vouched for it. For a session: the identity that the session came from.
     pub identity: IdentityName,
+    /// Whether it is known by a session.
+    pub session: bool,
     /// What else is known about it.
     pub claims: Claims,
     /// When the credential ends, where it does.

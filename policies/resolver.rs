@@ -19,8 +19,7 @@ use cel::{
 use serde_json::Map;
 
 use crate::{
-    Clock, DeclaredFile, Facts, Membership, Purpose, RoutePath, Subject, UploadRequest,
-    expression_check::Reads,
+    Clock, DeclaredFile, Facts, Membership, Purpose, Reads, RoutePath, Subject, UploadRequest,
 };
 
 /// The facts in CEL, by name: each is made when an expression asks for it.
@@ -68,6 +67,7 @@ impl Place {
             Self::Subject => Some(&[
                 ("id", None),
                 ("identity", None),
+                ("session", None),
                 ("claims", Some(Self::Claims)),
             ]),
             Self::Claims => None,
@@ -235,6 +235,7 @@ impl<'a> Resolver<'a> {
             }
             (Place::Subject, "id") => borrowed(self.subject?.id.as_str()),
             (Place::Subject, "identity") => borrowed(self.subject?.identity.as_str()),
+            (Place::Subject, "session") => owned(Value::Bool(self.subject?.session))?,
             (Place::Claims, name) => match self.subject?.claims.get(name)? {
                 serde_json::Value::String(claim) => borrowed(claim),
                 claim => owned(from_json(claim))?,
@@ -277,6 +278,7 @@ impl<'a> Resolver<'a> {
                 if let Some(subject) = self.subject {
                     fields.push(("id", text(subject.id.as_str())));
                     fields.push(("identity", text(subject.identity.as_str())));
+                    fields.push(("session", Value::Bool(subject.session)));
                     fields.push(("claims", self.whole(Place::Claims)));
                 }
             }

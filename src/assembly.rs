@@ -5,7 +5,8 @@ use std::{cell::RefCell, sync::Arc};
 use arc_swap::ArcSwap;
 use policies::{
     Chain, Clock, Condition, Decider, FixedPurpose, Link, Lookup, Memberships, PolicyName,
-    QuotaStore, RateLimit, RateLimitSettings, RemoteSettings, StoreName, WorkspaceMemberSettings,
+    QuotaStore, RateLimit, RateLimitSettings, Reads, RemoteSettings, StoreName,
+    WorkspaceMemberSettings,
     settings::{Messages, Mode, OnFailure, Ports},
 };
 use rustls::ClientConfig;
@@ -19,6 +20,7 @@ use crate::{
     outbound::{HttpClient, Outbound},
     routes::{BodyLimits, Gate},
     rules::{Route, Rules},
+    session_cookie::SessionCookie,
     settings::{self, ServerSettings, SessionSettings, Settings},
     stores::{self, OpenStore},
     telemetry::{Metrics, Traces},
@@ -27,7 +29,7 @@ use crate::{
 /// What rules are built on, and what stays the same from a gate's start to its end.
 pub(crate) struct Foundation {
     server: ServerSettings,
-    session: Option<SessionSettings>,
+    session: Option<(SessionSettings, Arc<SessionCookie>)>,
     client_address: ClientAddress,
     outbound: Outbound,
     stores: stores::Surroundings,
@@ -40,12 +42,15 @@ impl Foundation {
         tls: &Arc<ClientConfig>,
         clock: &Arc<dyn Clock>,
     ) -> Self {
-        let session = settings.session.as_ref();
+        let session = settings.session.as_ref().map(|(session, keys)| {
+            let cookie = SessionCookie::new(session, keys);
+            (session.clone(), Arc::new(cookie))
+        });
         let metrics = Arc::<Metrics>::default();
         Self {
             server: settings.server.clone(),
-            session: session.map(|(session, _)| session.clone()),
-            client_address: ClientAddress::new(&settings.server.trusted_proxies),
+            session,
+            client_address: ClientAddress::new(&settings.server),
             outbound: Outbound {
                 http: HttpClient::new(tls.clone(), clock.clone()),
                 clock: clock.clone(),
@@ -87,7 +92,7 @@ impl Foundation {
                 bytes: self.server.body_limit.bytes(),
                 time: self.server.request_timeout.get(),
             },
-            session_ttl: self.session.as_ref().map(|session| session.ttl.get()),
+            session: self.session.as_ref().map(|(_, cookie)| cookie.clone()),
             in_flight: in_flight.clone(),
             upstream: self.upstream.clone(),
             metrics: self.outbound.metrics.clone(),
@@ -135,8 +140,8 @@ impl Foundation {
         };
         let identities = Arc::new(Identities::new(
             &settings.identities,
-            self.session.as_ref(),
-            CrossSite::new(&self.server.allowed_origins),
+            self.session.as_ref().map(|(session, _)| session),
+            CrossSite::new(&self.server, &self.client_address),
             &self.client_address,
             &self.outbound,
             earlier.map(|earlier| &*earlier.identities),
@@ -163,8 +168,19 @@ impl Foundation {
                 .collect(),
             rate_limits: surroundings.rate_limits.take(),
             identities,
+            session_claims: self.session_claims(settings),
             stores,
         }
+    }
+
+    /// What of a subject's claims a session keeps: all that policies read, and what `[session] claims` names.
+    fn session_claims(&self, settings: &Settings) -> Reads {
+        let mut reads = settings.claims();
+        let named = self.session.iter().flat_map(|(session, _)| &session.claims);
+        for claim in named {
+            reads.merge(Reads::claim(claim));
+        }
+        reads
     }
 }
 

@@ -224,6 +224,7 @@ impl Credentials for Described {
             let subject = Subject {
                 id: self.0.id.clone(),
                 identity: identity.clone(),
+                session: false,
                 claims: self.0.claims.clone(),
                 expires_at: None,
             };

@@ -27,6 +27,7 @@ pub mod reload;
 pub mod request_id;
 pub mod routes;
 pub mod rules;
+mod session_cookie;
 mod session_store;
 pub mod settings;
 mod shield;

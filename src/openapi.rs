@@ -101,7 +101,7 @@ impl Modify for Security {
     fn modify(&self, api: &mut openapi::OpenApi) {
         let components = api.components.get_or_insert_default();
         let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).build();
-        let cookie = ApiKey::Cookie(ApiKeyValue::new("imgwire_gate"));
+        let cookie = ApiKey::Cookie(ApiKeyValue::new("__Host-imgwire_gate"));
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
         components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
     }

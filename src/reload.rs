@@ -70,6 +70,7 @@ impl Reloader {
         if settings.session.is_some() && !self.foundation.has_session() {
             return Err(ReloadError::NewSession);
         }
+        settings.log_warnings();
         let earlier = self.gate.rules.load_full();
         let stores = stores::open(settings, self.foundation.stores(), &earlier.stores)?;
         let rules = self.foundation.rules(settings, stores, Some(&earlier));

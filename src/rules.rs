@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use policies::{
-    Chain, Policy, PolicyName, Purpose, RateLimit, RateLimitSettings, RoutePath, settings::Messages,
+    Chain, Policy, PolicyName, Purpose, RateLimit, RateLimitSettings, Reads, RoutePath,
+    settings::Messages,
 };
 
 use crate::{identity::Identities, stores::OpenStore};
@@ -18,6 +19,8 @@ pub struct Rules {
     pub rate_limits: Vec<(PolicyName, RateLimitSettings, Arc<RateLimit>)>,
     /// Who a request may come from.
     pub identities: Arc<Identities>,
+    /// What of a subject's claims a session keeps.
+    pub session_claims: Reads,
     /// Where is counted and looked up.
     pub stores: Vec<OpenStore>,
 }

@@ -186,6 +186,7 @@ impl Application {
         clock: &Arc<dyn Clock>,
         playground: Option<Arc<Playground>>,
     ) -> Result<Self, StartError> {
+        settings.log_warnings();
         let in_flight = InFlight::new(settings.server.max_in_flight.get());
         let tls = tls_config(&settings.authorities);
         let foundation = Foundation::new(&settings, &tls, clock);

@@ -79,6 +79,7 @@ impl ClaimRules {
         let subject = Arc::new(Subject {
             id,
             identity: self.identity.clone(),
+            session: false,
             claims,
             expires_at: expires_at.map(|expires_at| {
                 Timestamp::from_second(expires_at as i64).unwrap_or(Timestamp::MAX)

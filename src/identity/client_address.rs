@@ -1,6 +1,9 @@
-//! The client's address, as the trusted proxies tell it.
+//! What trusted proxies report about a client: its address, and the scheme that it used.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Once},
+};
 
 use actix_web::{
     HttpRequest,
@@ -9,23 +12,31 @@ use actix_web::{
 use ipnet::IpNet;
 use rfc7239::{NodeIdentifier, NodeName};
 
-use crate::settings::server::Network;
+use crate::settings::{ServerSettings, server::AddressHeader};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Finds the client's address. `X-Forwarded-For`, or `Forwarded` (RFC 7239) where there is none, is believed
-/// from trusted proxies alone, and of it the rightmost address that is not a trusted proxy's.
+/// Finds the client's address in the header that the config names. Only trusted proxies are believed: the address is
+/// the rightmost one that is no trusted proxy's.
 #[derive(Clone)]
 pub struct ClientAddress {
     trusted: Vec<IpNet>,
+    header: Option<AddressHeader>,
+    /// Whether the log says that the config should name the header.
+    ambiguous: Arc<Once>,
 }
 
 impl ClientAddress {
-    /// Trusts the proxies of these networks.
+    /// Trusts the proxies that the config names.
     #[must_use]
-    pub fn new(trusted_proxies: &[Network]) -> Self {
+    pub fn new(server: &ServerSettings) -> Self {
+        let trusted = server.trusted_proxies.get_ref().iter();
         Self {
-            trusted: trusted_proxies.iter().map(|network| network.0).collect(),
+            trusted: trusted.map(|network| network.0).collect(),
+            header: server.client_address,
+            ambiguous: Arc::new(Once::new()),
         }
     }
 
@@ -41,23 +52,33 @@ impl ClientAddress {
         self.trusts(peer(request))
     }
 
+    /// Whether the client used `scheme`, if a trusted proxy reports which one: in `X-Forwarded-Proto` or `Forwarded`,
+    /// the leftmost of each.
+    #[must_use]
+    pub fn reports_scheme(&self, request: &HttpRequest, scheme: &str) -> Option<bool> {
+        if !self.is_from_proxy(request) {
+            return None;
+        }
+        let headers = request.headers();
+        let reported = headers.get(X_FORWARDED_PROTO).map(|line| {
+            let text = line.to_str().unwrap_or_default();
+            text.split(',').next().unwrap_or_default().trim().to_owned()
+        });
+        let forwarded = headers.get(header::FORWARDED).and_then(|line| {
+            let mut nodes = rfc7239::parse(line.to_str().ok()?);
+            nodes.find_map(|node| Some(node.ok()?.protocol?.trim_matches('"').to_owned()))
+        });
+        let mut reports = reported.into_iter().chain(forwarded).peekable();
+        reports.peek()?;
+        Some(reports.all(|report| report.eq_ignore_ascii_case(scheme)))
+    }
+
     fn behind(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if !self.trusts(peer) {
             return peer;
         }
-        let mut hops = hops(headers, &X_FORWARDED_FOR, |text| {
-            text.split(',').map(|hop| parse(hop.trim())).collect()
-        });
-        if hops.is_empty() {
-            hops = self::hops(headers, &header::FORWARDED, |text| {
-                let nodes = rfc7239::parse(text);
-                nodes
-                    .map(|node| address(node.ok()?.forwarded_for?))
-                    .collect()
-            });
-        }
         let mut nearest = peer;
-        for hop in hops.into_iter().rev() {
+        for hop in self.hops(headers).into_iter().rev() {
             // Beyond a hop that cannot be read nobody knows who wrote what.
             let Some(hop) = hop else { break };
             nearest = hop;
@@ -66,6 +87,30 @@ impl ClientAddress {
             }
         }
         nearest
+    }
+
+    /// The addresses in the header that counts, the nearest last.
+    fn hops(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+        match self.header {
+            Some(AddressHeader::XForwardedFor) => x_forwarded_for(headers),
+            Some(AddressHeader::Forwarded) => forwarded(headers),
+            Some(AddressHeader::XRealIp) => x_real_ip(headers),
+            None => {
+                let hops = x_forwarded_for(headers);
+                if hops.is_empty() {
+                    return forwarded(headers);
+                }
+                if headers.contains_key(header::FORWARDED) {
+                    self.ambiguous.call_once(|| {
+                        tracing::warn!(
+                            "a trusted proxy sent both X-Forwarded-For and Forwarded, and the client may have written \
+                             one of them; name the header that the proxy writes in [server] client_address"
+                        );
+                    });
+                }
+                hops
+            }
+        }
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -80,6 +125,27 @@ fn peer(request: &HttpRequest) -> IpAddr {
     let peer = request.peer_addr();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip());
     peer.to_canonical()
+}
+
+fn x_forwarded_for(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    hops(headers, &X_FORWARDED_FOR, |text| {
+        text.split(',').map(|hop| parse(hop.trim())).collect()
+    })
+}
+
+fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    hops(headers, &header::FORWARDED, |text| {
+        let nodes = rfc7239::parse(text);
+        nodes
+            .map(|node| address(node.ok()?.forwarded_for?))
+            .collect()
+    })
+}
+
+/// The header is no list: if there are two, one of them may be the client's.
+fn x_real_ip(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    let hops = hops(headers, &X_REAL_IP, |text| vec![parse(text.trim())]);
+    if hops.len() > 1 { vec![None] } else { hops }
 }
 
 /// All hops of a header, whose lines are one list, the nearest last.

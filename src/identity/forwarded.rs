@@ -15,6 +15,7 @@ pub(super) struct Forwarded {
     subject: HeaderName,
     subject_prefix: SubjectPrefix,
     claims: BTreeMap<String, HeaderName>,
+    ambient: bool,
     proxies: ClientAddress,
 }
 
@@ -34,6 +35,7 @@ impl Forwarded {
             claims: claims
                 .map(|(claim, header)| (claim.clone(), header.0.clone()))
                 .collect(),
+            ambient: *settings.ambient.get_ref(),
             proxies,
         }
     }
@@ -46,10 +48,10 @@ impl Forwarded {
         match self.read(request) {
             Ok(None) => Presented::Nothing,
             Err(reason) => Presented::Refused(Denial::InvalidCredentials(reason)),
-            // The browser sent by itself what the proxy knows the subject by.
+            // The browser may have sent by itself what the proxy knows the subject by.
             Ok(Some(subject)) => match cross_site.check(request) {
-                Ok(()) => Presented::Subject(Arc::new(subject)),
-                Err(denial) => Presented::Refused(denial),
+                Err(denial) if self.ambient => Presented::Refused(denial),
+                _ => Presented::Subject(Arc::new(subject)),
             },
         }
     }
@@ -74,6 +76,7 @@ impl Forwarded {
         Ok(Some(Subject {
             id,
             identity: self.name.clone(),
+            session: false,
             claims: Claims::from_iter(values),
             expires_at: None,
         }))

@@ -35,6 +35,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 pub(super) struct Introspection {
     url: String,
     from: Vec<TokenSource>,
+    ambient: bool,
     client: ClientAuthentication,
     timeout: Duration,
     rules: ClaimRules,
@@ -66,6 +67,7 @@ impl Introspection {
         Self {
             url: settings.url.get_ref().as_str().to_owned(),
             from: settings.from.get_ref().clone(),
+            ambient: *settings.ambient.get_ref(),
             client: ClientAuthentication::new(settings, client_secret),
             timeout: settings.timeout.get(),
             rules: ClaimRules {
@@ -94,6 +96,12 @@ impl Introspection {
     #[must_use]
     pub(super) fn from(&self) -> &[TokenSource] {
         &self.from
+    }
+
+    /// Whether headers may hold tokens that a browser or a proxy adds by itself.
+    #[must_use]
+    pub(super) fn is_ambient(&self) -> bool {
+        self.ambient
     }
 
     /// Asks the issuer about a token.

@@ -32,6 +32,7 @@ const REMEMBERED_TOKENS: usize = 10_000;
 pub(super) struct Jwt {
     from: Vec<TokenSource>,
     algorithms: Vec<Algorithm>,
+    ambient: bool,
     rules: ClaimRules,
     keys: Keys,
     verified: Cache<Digest, Verified>,
@@ -119,6 +120,7 @@ impl Jwt {
         Self {
             from: settings.from.get_ref().clone(),
             algorithms: settings.algorithms.get_ref().clone(),
+            ambient: *settings.ambient.get_ref(),
             rules: ClaimRules {
                 identity: name,
                 issuers: issuers.map(|issuers| issuers.get_ref().clone()),
@@ -140,6 +142,12 @@ impl Jwt {
     #[must_use]
     pub(super) fn from(&self) -> &[TokenSource] {
         &self.from
+    }
+
+    /// Whether headers may hold tokens that a browser or a proxy adds by itself.
+    #[must_use]
+    pub(super) fn is_ambient(&self) -> bool {
+        self.ambient
     }
 
     /// The keys that tokens are verified with.

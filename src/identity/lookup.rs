@@ -6,6 +6,7 @@ use actix_web::{
     http::header::{self, HeaderName},
 };
 
+use super::cookies::Cookie;
 use crate::settings::identities::TokenSource;
 
 /// What was found under a name.
@@ -43,12 +44,14 @@ pub(super) fn find<'a>(request: &'a HttpRequest, source: &TokenSource) -> Found<
 
 /// Finds the one cookie of a name. Other cookies do not matter, whatever their bytes are.
 pub(super) fn cookie<'a>(request: &'a HttpRequest, name: &str) -> Found<'a> {
-    let pairs = values(request, &header::COOKIE).flat_map(|line| line.split(|byte| *byte == b';'));
-    only(pairs.filter_map(|pair| {
-        let at = pair.iter().position(|byte| *byte == b'=')?;
-        let is_named = pair[..at].trim_ascii() == name.as_bytes();
-        is_named.then(|| pair[at + 1..].trim_ascii())
-    }))
+    match Cookie::find(request.headers(), name) {
+        Cookie::Absent => Found::Nothing,
+        Cookie::Several => Found::Unusable("the credential is there twice"),
+        Cookie::One(value) => match std::str::from_utf8(value) {
+            Ok(value) => Found::One(value),
+            Err(_) => Found::Unusable("the credential is not UTF-8"),
+        },
+    }
 }
 
 fn values<'a>(request: &'a HttpRequest, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {

@@ -2,6 +2,7 @@
 
 mod claims;
 mod client_address;
+mod cookies;
 mod cross_site;
 mod forwarded;
 mod introspection;
@@ -10,7 +11,6 @@ mod lookup;
 mod published_keys;
 mod remote;
 mod session;
-mod session_keys;
 mod token;
 
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use policies::{Credentials, Denial, Fault, IdentityName, Presented};
 
 pub use self::{
     client_address::ClientAddress,
+    cookies::Cookie as RequestCookie,
     cross_site::CrossSite,
     published_keys::KeysState,
-    session::{SIGNED_IN, SessionIdentity, SignedIn},
-    session_keys::KeyRotation,
+    session::{SIGNED_IN, SessionIdentity, SignedIn, UNAVAILABLE},
 };
 use self::{
     forwarded::Forwarded,
@@ -123,7 +123,9 @@ impl Identities {
         let (request, cross_site) = (tokens.request(), &self.cross_site);
         Ok(match identity {
             Identity::Jwt(jwt) => {
-                match tokens.find(jwt.from(), |_, token| jwt.addressed_by(token)) {
+                match tokens.find(jwt.from(), jwt.is_ambient(), |_, token| {
+                    jwt.addressed_by(token)
+                }) {
                     Ok(None) => Presented::Nothing,
                     Ok(Some((token, addressed))) => jwt.judge(token, addressed).await?,
                     Err(denial) => Presented::Refused(denial),
@@ -135,44 +137,58 @@ impl Identities {
                     let is_taken = accepted.any(|other| other.takes_jwt(source, token));
                     (!is_taken).then_some(())
                 };
-                match tokens.find(introspection.from(), is_opaque) {
+                match tokens.find(introspection.from(), introspection.is_ambient(), is_opaque) {
                     Ok(None) => Presented::Nothing,
                     // Boxed, so that requests which ask no other service do not carry room for it.
                     Ok(Some((token, ()))) => Box::pin(introspection.judge(token)).await?,
                     Err(denial) => Presented::Refused(denial),
                 }
             }
-            Identity::Session(session) => session.present(request, cross_site),
+            Identity::Session(session) => session.present(request, cross_site)?,
             Identity::Forwarded(forwarded) => forwarded.present(request, cross_site),
             Identity::Remote(remote) => Box::pin(remote.present(request, cross_site)).await?,
         })
     }
 
-    /// Judges what `request` presents for any identity but the session, in the order of the file.
+    fn sessions(&self) -> impl Iterator<Item = &SessionIdentity> {
+        self.identities
+            .iter()
+            .filter_map(|(_, identity)| match identity {
+                Identity::Session(session) => Some(session),
+                _ => None,
+            })
+    }
+
+    /// Judges what `request` presents for the identities whose credentials may be exchanged for a session, in the order
+    /// of the `exchange` lists.
     ///
     /// # Errors
     ///
     /// If the identity that judges cannot decide.
     pub async fn exchangeable(&self, request: &HttpRequest) -> Result<Presented, Fault> {
-        let identities = self.identities.iter();
-        let others = identities.filter(|(_, identity)| !matches!(identity, Identity::Session(_)));
-        let names: Vec<_> = others.map(|(name, _)| name.clone()).collect();
+        let mut names: Vec<IdentityName> = Vec::new();
+        for name in self.sessions().flat_map(SessionIdentity::exchange) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
         self.judge(&names, request).await
     }
 
-    /// Judges the session of `request`, if there are sessions.
-    #[must_use]
-    pub fn session(&self, request: &HttpRequest) -> Presented {
-        let session = self
-            .identities
-            .iter()
-            .find_map(|(_, identity)| match identity {
-                Identity::Session(session) => Some(session),
-                _ => None,
-            });
-        session.map_or(Presented::Nothing, |session| {
-            session.present(request, &self.cross_site)
-        })
+    /// Judges the session of `request`: it is good if any identity accepts it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be loaded.
+    pub fn session(&self, request: &HttpRequest) -> Result<Presented, Fault> {
+        let mut presented = Presented::Nothing;
+        for session in self.sessions() {
+            presented = session.present(request, &self.cross_site)?;
+            if matches!(presented, Presented::Subject(_)) {
+                break;
+            }
+        }
+        Ok(presented)
     }
 
     /// The key sets that issuers publish.
@@ -275,9 +291,12 @@ fn build(
         settings::Identity::Introspection(introspection, secret) => Identity::Introspection(
             Box::new(Introspection::new(name, introspection, secret, outbound)),
         ),
-        settings::Identity::Session => {
-            Identity::Session(SessionIdentity::new(name, session?, outbound.clock.clone()))
-        }
+        settings::Identity::Session(identity) => Identity::Session(SessionIdentity::new(
+            name,
+            identity,
+            session?,
+            outbound.clock.clone(),
+        )),
         settings::Identity::Forwarded(forwarded) => {
             Identity::Forwarded(Box::new(Forwarded::new(name, forwarded, proxies.clone())))
         }

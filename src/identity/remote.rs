@@ -14,7 +14,7 @@ use policies::{Denial, Fault, IdentityName, Presented, Subject, SubjectId};
 use serde_json::Value;
 
 use super::{
-    cross_site::CrossSite,
+    cross_site::{CrossSite, is_sent_by_itself},
     fault,
     lookup::{self, Found},
 };
@@ -37,6 +37,7 @@ pub(super) struct Remote {
     name: IdentityName,
     url: String,
     forward: Vec<TokenSource>,
+    ambient: bool,
     subject: Pointer,
     subject_prefix: SubjectPrefix,
     claims: BTreeMap<String, Pointer>,
@@ -50,6 +51,8 @@ pub(super) struct Remote {
 struct Shown<'a> {
     cookies: Vec<(&'a str, &'a str)>,
     headers: Vec<(&'a HeaderName, &'a str)>,
+    /// Whether a browser may have sent any of it by itself.
+    is_ambient: bool,
 }
 
 impl Remote {
@@ -60,6 +63,7 @@ impl Remote {
             name,
             url: settings.url.get_ref().as_str().to_owned(),
             forward: settings.forward.get_ref().clone(),
+            ambient: *settings.ambient.get_ref(),
             subject: settings.subject.clone(),
             subject_prefix: settings.subject_prefix.get_ref().clone(),
             claims: settings.claims.clone(),
@@ -88,7 +92,7 @@ impl Remote {
                 return Ok(Presented::Refused(denial));
             }
         };
-        if !shown.cookies.is_empty()
+        if shown.is_ambient
             && let Err(denial) = cross_site.check(request)
         {
             return Ok(Presented::Refused(denial));
@@ -102,6 +106,7 @@ impl Remote {
         let mut shown = Shown {
             cookies: Vec::new(),
             headers: Vec::new(),
+            is_ambient: false,
         };
         for source in &self.forward {
             let value = match lookup::find(request, source) {
@@ -109,6 +114,7 @@ impl Remote {
                 Found::Unusable(reason) => return Err(reason),
                 Found::One(value) => value,
             };
+            shown.is_ambient |= is_sent_by_itself(source, value, self.ambient);
             match source {
                 TokenSource::Cookie(name) => shown.cookies.push((name.as_str(), value)),
                 TokenSource::Header(name) => shown.headers.push((name, value)),
@@ -162,6 +168,7 @@ impl Remote {
         Ok(Ok(Arc::new(Subject {
             id,
             identity: self.name.clone(),
+            session: false,
             claims: claims.collect(),
             expires_at: None,
         })))

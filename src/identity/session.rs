@@ -4,33 +4,51 @@ use std::sync::Arc;
 
 use actix_session::{Session, SessionExt as _};
 use actix_web::HttpRequest;
-use jiff::{SignedDuration, Timestamp};
-use policies::{Clock, Denial, IdentityName, Presented, Subject};
+use jiff::{SignedDuration, Timestamp, fmt::serde::timestamp::millisecond};
+use policies::{Claims, Clock, Denial, Fault, IdentityName, Presented, Subject, SubjectId};
 use serde::{Deserialize, Serialize};
 
 use super::{
     cross_site::CrossSite,
+    fault,
     lookup::{self, Found},
 };
-use crate::settings::{SessionSettings, session::CookieName};
+use crate::settings::{SessionIdentitySettings, SessionSettings, session::CookieName};
 
 /// Where a session keeps who is signed in.
 pub const SIGNED_IN: &str = "signed_in";
+
+/// Where a session that could not be loaded has the reason; such a session is never saved.
+pub const UNAVAILABLE: &str = "unavailable";
 
 /// Who is signed in, as the session keeps it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SignedIn {
     /// Who.
-    pub subject: Subject,
+    #[serde(rename = "sub")]
+    pub subject: SubjectId,
+    /// The identity whose credential the session was exchanged for.
+    #[serde(rename = "idn")]
+    pub identity: IdentityName,
+    /// What policies may read about the subject.
+    pub claims: Claims,
     /// Until when: never later than the credential that it was exchanged for.
+    #[serde(rename = "exp", with = "millisecond::required")]
     pub expires_at: Timestamp,
     /// When it was used last, give or take a tenth of the time that it may be idle.
+    #[serde(rename = "use", with = "millisecond::required")]
     pub seen_at: Timestamp,
 }
+
+/// The store of sessions failed, so it is unknown whether there is one.
+#[derive(Debug, thiserror::Error)]
+#[error("the session cannot be loaded: {0}")]
+struct SessionUnavailable(String);
 
 /// Believes the session cookie.
 pub struct SessionIdentity {
     name: IdentityName,
+    exchange: Vec<IdentityName>,
     cookie: CookieName,
     idle_ttl: Option<SignedDuration>,
     clock: Arc<dyn Clock>,
@@ -39,44 +57,78 @@ pub struct SessionIdentity {
 impl SessionIdentity {
     /// Looks for the session in the cookie of the settings.
     #[must_use]
-    pub fn new(name: IdentityName, settings: &SessionSettings, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        name: IdentityName,
+        identity: &SessionIdentitySettings,
+        session: &SessionSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let exchange = identity.exchange.get_ref().iter();
         Self {
             name,
-            cookie: settings.cookie.get_ref().name.clone(),
-            idle_ttl: settings
+            exchange: exchange.map(|name| name.get_ref().clone()).collect(),
+            cookie: session.cookie.get_ref().name.clone(),
+            idle_ttl: session
                 .idle_ttl
                 .and_then(|idle_ttl| SignedDuration::try_from(idle_ttl.get()).ok()),
             clock,
         }
     }
 
-    pub(super) fn present(&self, request: &HttpRequest, cross_site: &CrossSite) -> Presented {
+    /// The identities whose credentials may be exchanged for a session.
+    pub(super) fn exchange(&self) -> &[IdentityName] {
+        &self.exchange
+    }
+
+    fn exchanges(&self, identity: &IdentityName) -> bool {
+        self.exchange.contains(identity)
+    }
+
+    /// # Errors
+    ///
+    /// If the session cannot be loaded.
+    pub(super) fn present(
+        &self,
+        request: &HttpRequest,
+        cross_site: &CrossSite,
+    ) -> Result<Presented, Fault> {
         match lookup::cookie(request, self.cookie.as_str()) {
-            Found::Nothing => return Presented::Nothing,
+            Found::Nothing => return Ok(Presented::Nothing),
             Found::Unusable(reason) => {
-                return Presented::Refused(Denial::InvalidCredentials(reason.to_owned()));
+                let denial = Denial::InvalidCredentials(reason.to_owned());
+                return Ok(Presented::Refused(denial));
             }
             Found::One(_) => {}
         }
         if let Err(denial) = cross_site.check(request) {
-            return Presented::Refused(denial);
+            return Ok(Presented::Refused(denial));
         }
         let session = request.get_session();
-        match session.get::<SignedIn>(SIGNED_IN) {
-            Ok(Some(signed_in)) if self.is_over(&signed_in) => {
-                Presented::Refused(Denial::CredentialsExpired)
-            }
-            Ok(Some(mut signed_in)) => {
-                self.note_use(&session, &mut signed_in);
-                Presented::Subject(Arc::new(Subject {
-                    identity: self.name.clone(),
-                    expires_at: Some(signed_in.expires_at),
-                    ..signed_in.subject
-                }))
-            }
-            // A cookie that was changed, or encrypted with another key, is like none.
-            Ok(None) | Err(_) => Presented::Refused(Denial::NotSignedIn),
+        if let Ok(Some(reason)) = session.get::<String>(UNAVAILABLE) {
+            return Err(fault(&self.name, SessionUnavailable(reason)));
         }
+        // A cookie that was changed, or encrypted with another key, is like none.
+        let Ok(Some(mut signed_in)) = session.get::<SignedIn>(SIGNED_IN) else {
+            return Ok(Presented::Refused(Denial::NotSignedIn));
+        };
+        if !self.exchanges(&signed_in.identity) {
+            let reason = format!(
+                "the session came from the identity `{}`, which `exchange` does not name",
+                signed_in.identity
+            );
+            return Ok(Presented::Refused(Denial::InvalidCredentials(reason)));
+        }
+        if self.is_over(&signed_in) {
+            return Ok(Presented::Refused(Denial::CredentialsExpired));
+        }
+        self.note_use(&session, &mut signed_in);
+        Ok(Presented::Subject(Arc::new(Subject {
+            id: signed_in.subject,
+            identity: signed_in.identity,
+            session: true,
+            claims: signed_in.claims,
+            expires_at: Some(signed_in.expires_at),
+        })))
     }
 
     fn is_over(&self, signed_in: &SignedIn) -> bool {

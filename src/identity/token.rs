@@ -13,7 +13,7 @@ use serde::{
 use serde_json::Value;
 
 use super::{
-    cross_site::CrossSite,
+    cross_site::{CrossSite, is_sent_by_itself},
     lookup::{self, Found},
 };
 use crate::{
@@ -66,7 +66,8 @@ impl<'a> Tokens<'a> {
     }
 
     /// The token in the first place of `from` whose token addresses an identity, with what `addressed` says of it. A
-    /// token that a browser sends by itself is taken from the gate's own pages and the allowed ones only.
+    /// token that a browser sends by itself is taken from the gate's own pages and the allowed ones only; `ambient` says
+    /// whether headers may hold such tokens.
     ///
     /// # Errors
     ///
@@ -74,6 +75,7 @@ impl<'a> Tokens<'a> {
     pub(super) fn find<T>(
         &self,
         from: &[TokenSource],
+        ambient: bool,
         addressed: impl Fn(&TokenSource, &Token<'a>) -> Option<T>,
     ) -> Result<Option<(&Token<'a>, T)>, Denial> {
         for (source, place) in self.places_of(from) {
@@ -85,7 +87,9 @@ impl<'a> Tokens<'a> {
                 }
             };
             if found.is_some() {
-                if source.is_sent_by_itself() {
+                let by_itself =
+                    |(token, _): &(&Token<'_>, T)| is_sent_by_itself(source, token.text(), ambient);
+                if found.as_ref().is_some_and(by_itself) {
                     self.cross_site.check(self.request)?;
                 }
                 return Ok(found);

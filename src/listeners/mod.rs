@@ -6,13 +6,11 @@ mod timed_stream;
 
 use std::{io, net::SocketAddr, num::NonZeroUsize, rc::Rc, sync::Arc};
 
-use actix_cors::Cors;
 use actix_session::SessionMiddleware;
 use actix_web::{
     App,
     cookie::Key,
     dev::Server,
-    http::Method,
     middleware::{Condition, from_fn},
 };
 use policies::Clock;
@@ -21,13 +19,12 @@ use tracing_actix_web::TracingLogger;
 
 use self::server::Limits;
 use crate::{
-    identity::KeyRotation,
     imgwire::Client,
     playground::Playground,
-    request_id::X_REQUEST_ID,
-    routes::{self, Gate, Listener, Worker, envelope, management::Management, session::rotate},
+    routes::{self, Cors, Gate, Listener, Worker, envelope, management::Management},
+    session_cookie,
     session_store::Sessions,
-    settings::{Settings, server::ServerSettings},
+    settings::Settings,
     telemetry::RootSpan,
 };
 
@@ -48,6 +45,7 @@ pub(crate) fn serve_public(
         workers.map_or_else(default_workers, NonZeroUsize::get),
     );
     let settings = Arc::new(settings);
+    let cors = Cors::new(&settings.server.allowed_origins);
     let app = move || {
         let worker = Worker {
             gate: gate.clone(),
@@ -60,25 +58,14 @@ pub(crate) fn serve_public(
             )),
         };
         let in_flight = gate.in_flight.clone();
-        let (has_session, session) = match &settings.session {
-            Some((session, keys)) => {
-                let sessions = sessions.clone();
-                let middleware = routes::session::middleware(session, sessions, &keys.current);
-                (true, middleware)
-            }
+        let cors = cors.clone();
+        let session = gate.session.clone();
+        let has_session = session.is_some();
+        let middleware = match &session {
+            Some(cookie) => cookie.middleware(sessions.clone()),
             // Never asked: the condition below is false.
-            None => (
-                false,
-                SessionMiddleware::new(sessions.clone(), Key::generate()),
-            ),
+            None => SessionMiddleware::new(sessions.clone(), Key::generate()),
         };
-        let rotation = settings
-            .session
-            .as_ref()
-            .map(|(session, keys)| Rc::new(KeyRotation::new(&session.cookie.get_ref().name, keys)));
-        let rotates = rotation
-            .as_ref()
-            .is_some_and(|rotation| rotation.is_needed());
         App::new()
             .configure(|config| {
                 if let Some(playground) = &playground {
@@ -86,17 +73,22 @@ pub(crate) fn serve_public(
                 }
                 routes::mount(config, &worker);
             })
-            .wrap(Condition::new(has_session, session))
+            .wrap(Condition::new(has_session, from_fn(session_cookie::within)))
+            .wrap(Condition::new(has_session, middleware))
             .wrap(Condition::new(
-                rotates,
-                from_fn(move |request, next| rotate(rotation.clone(), request, next)),
-            ))
-            .wrap(Condition::new(
-                !settings.server.allowed_origins.is_empty(),
-                cors(&settings.server),
+                has_session,
+                from_fn(move |request, next| {
+                    session_cookie::around(session.clone(), request, next)
+                }),
             ))
             .wrap(from_fn(move |request, next| {
-                envelope(in_flight.clone(), Listener::Public, request, next)
+                envelope(
+                    in_flight.clone(),
+                    Listener::Public,
+                    cors.clone(),
+                    request,
+                    next,
+                )
             }))
             .wrap(Condition::new(
                 RootSpan::is_enabled(),
@@ -118,7 +110,13 @@ pub(crate) fn serve_management(
         App::new()
             .configure(|config| routes::management::mount(config, &management))
             .wrap(from_fn(move |request, next| {
-                envelope(in_flight.clone(), Listener::Management, request, next)
+                envelope(
+                    in_flight.clone(),
+                    Listener::Management,
+                    Cors::default(),
+                    request,
+                    next,
+                )
             }))
             .wrap(Condition::new(
                 RootSpan::is_enabled(),
@@ -130,26 +128,6 @@ pub(crate) fn serve_management(
         Limits::of(&settings.server, 1),
         app,
     )
-}
-
-/// Pages of the allowed origins may call, with credentials, and read why they were refused.
-fn cors(server: &ServerSettings) -> Cors {
-    let cors = Cors::default()
-        .allowed_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_any_header()
-        .expose_headers([
-            X_REQUEST_ID.as_str(),
-            "ratelimit",
-            "ratelimit-policy",
-            "retry-after",
-            "www-authenticate",
-        ])
-        .supports_credentials()
-        .max_age(3600);
-    server
-        .allowed_origins
-        .iter()
-        .fold(cors, |cors, origin| cors.allowed_origin(origin.as_str()))
 }
 
 fn default_workers() -> usize {

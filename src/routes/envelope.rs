@@ -1,4 +1,5 @@
-//! What every answer has: its request's id, `no-store`, and the API's shape even for the framework's errors.
+//! What every answer has: its request's id, `no-store`, the CORS headers of an allowed origin, and the API's shape even
+//! for the framework's errors.
 
 use std::mem;
 
@@ -13,6 +14,7 @@ use actix_web::{
     middleware::Next,
 };
 
+use super::cors::{Cors, Grant};
 use crate::{
     error::ApiError,
     in_flight::InFlight,
@@ -28,7 +30,7 @@ pub enum Listener {
     Management,
 }
 
-/// Wraps everything that answers.
+/// Wraps everything that answers, also where a middleware fails.
 ///
 /// # Errors
 ///
@@ -36,31 +38,47 @@ pub enum Listener {
 pub async fn envelope<B: MessageBody + 'static>(
     in_flight: InFlight,
     listener: Listener,
+    cors: Cors,
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let _present = (listener == Listener::Public).then(|| in_flight.arrive());
     fit_headers(request.head_mut().headers_mut());
     let id = RequestId::assign(&request);
-    let mut response = match next.call(request).await {
-        Ok(response) => shape(response, &id),
+    let grant = cors.grant(request.headers());
+    let answered = if grant.is_preflight(&request) {
+        let response = grant.preflight(request.headers());
+        let response = response.unwrap_or_else(|| ApiError::BadRequest.response(&id));
+        Ok(request.into_response(response).map_into_right_body())
+    } else {
+        next.call(request)
+            .await
+            .map(|response| shape(response, &id))
+    };
+    let mut response = match answered {
+        Ok(response) => response,
         Err(error) => {
             let status = error.as_response_error().status_code();
             tracing::error!(request_id = id.as_str(), %error, "the framework failed");
-            return Err(Failure { status, id }.into());
+            return Err(Failure { status, id, grant }.into());
         }
     };
     if in_flight.is_draining() {
         let head = response.response_mut().head_mut();
         head.set_connection_type(ConnectionType::Close);
     }
-    let headers = response.headers_mut();
+    complete(response.headers_mut(), &id, &grant);
+    Ok(response)
+}
+
+/// Adds what every answer has.
+fn complete(headers: &mut HeaderMap, id: &RequestId, grant: &Grant) {
     headers.insert(X_REQUEST_ID, id.header_value());
     headers.insert(
         header::CACHE_CONTROL,
         header::HeaderValue::from_static("no-store"),
     );
-    Ok(response)
+    grant.apply(headers);
 }
 
 /// Gives headers that are few a map of their size, which the request's head keeps for later ones. The framework's has
@@ -104,6 +122,7 @@ fn shape<B: MessageBody>(
 struct Failure {
     status: StatusCode,
     id: RequestId,
+    grant: Grant,
 }
 
 impl ResponseError for Failure {
@@ -113,12 +132,7 @@ impl ResponseError for Failure {
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
         let mut response = ApiError::from_status(self.status).response(&self.id);
-        let headers = response.headers_mut();
-        headers.insert(X_REQUEST_ID, self.id.header_value());
-        headers.insert(
-            header::CACHE_CONTROL,
-            header::HeaderValue::from_static("no-store"),
-        );
+        complete(response.headers_mut(), &self.id, &self.grant);
         response
     }
 }

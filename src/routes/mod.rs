@@ -2,6 +2,7 @@
 
 pub(crate) mod allowance;
 pub(crate) mod body;
+mod cors;
 mod envelope;
 pub mod management;
 mod ratelimit_fields;
@@ -20,7 +21,10 @@ use policies::{Clock, UploadRequest};
 
 pub use self::body::BodyLimits;
 pub(crate) use self::body::is_json;
-pub use self::envelope::{Listener, envelope};
+pub use self::{
+    cors::Cors,
+    envelope::{Listener, envelope},
+};
 use crate::{
     error::ApiError,
     identity::{ClientAddress, HttpCredentials},
@@ -28,6 +32,7 @@ use crate::{
     in_flight::{InFlight, Running},
     request_id::RequestId,
     rules::{Route, Rules},
+    session_cookie::SessionCookie,
     telemetry::{Metrics, Traces},
 };
 
@@ -45,8 +50,8 @@ pub struct Gate {
     pub client_address: ClientAddress,
     /// What a client may take for its body.
     pub body_limits: BodyLimits,
-    /// How long a session lasts, if there are sessions.
-    pub session_ttl: Option<std::time::Duration>,
+    /// The session cookie, if there are sessions.
+    pub session: Option<Arc<SessionCookie>>,
     /// The requests that run.
     pub in_flight: InFlight,
     /// What the clients of Imgwire share.
@@ -71,7 +76,7 @@ pub struct Worker {
 /// Mounts the routes of `worker`'s gate.
 pub fn mount(config: &mut web::ServiceConfig, worker: &Worker) {
     config.app_data(worker.clone());
-    if worker.gate.session_ttl.is_some() {
+    if worker.gate.session.is_some() {
         config.service(session::resource());
     }
     // The routes change with the rules, and actix-web's are fixed.

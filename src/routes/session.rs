@@ -1,38 +1,22 @@
 //! `/api/imgwire/session`: exchanges a credential for the gate's own session cookie.
 
-use std::rc::Rc;
+use std::{sync::Arc, time::Duration};
 
-use actix_session::{
-    Session, SessionMiddleware,
-    config::{CookieContentSecurity, PersistentSession, TtlExtensionPolicy},
-};
-use actix_web::{
-    Error as ActixError, HttpRequest, HttpResponse, Resource,
-    body::MessageBody,
-    cookie::{self, Key},
-    dev::{ServiceRequest, ServiceResponse},
-    http::{Method, header},
-    middleware::Next,
-    web,
-};
+use actix_session::Session;
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, Resource, http::Method, web};
 use jiff::{SignedDuration, Timestamp};
-use policies::{Denial, Presented, Subject, SubjectId};
-use secrecy::{ExposeSecret as _, SecretString};
+use policies::{Denial, Fault, Presented, Subject, SubjectId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{SESSION_PATH, refuse, worker};
 use crate::{
     error::ApiError,
-    identity::{KeyRotation, SIGNED_IN, SignedIn},
+    identity::{SIGNED_IN, SignedIn},
     openapi::Refusals,
     request_id::RequestId,
-    session_store::Sessions,
-    settings::{SessionSettings, session::SameSite},
+    session_cookie::Begun,
 };
-
-/// Claims that are about the token rather than about its subject (RFC 7519, 4.1).
-const REGISTERED_CLAIMS: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
 
 /// Whose session it is.
 #[derive(Serialize, ToSchema)]
@@ -45,51 +29,6 @@ pub(crate) struct Answer<'a> {
     /// When it ends at the latest.
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
-}
-
-/// The middleware that reads and writes the cookie.
-#[must_use]
-pub fn middleware(
-    settings: &SessionSettings,
-    sessions: Sessions,
-    key: &SecretString,
-) -> SessionMiddleware<Sessions> {
-    let cookie = settings.cookie.get_ref();
-    let ttl = i64::try_from(settings.ttl.get().as_secs()).unwrap_or(i64::MAX);
-    SessionMiddleware::builder(sessions, Key::from(key.expose_secret().as_bytes()))
-        .cookie_name(cookie.name.as_str().to_owned())
-        .cookie_secure(cookie.secure)
-        .cookie_http_only(true)
-        .cookie_same_site(match cookie.same_site {
-            SameSite::Strict => cookie::SameSite::Strict,
-            SameSite::Lax => cookie::SameSite::Lax,
-            SameSite::None => cookie::SameSite::None,
-        })
-        .cookie_content_security(CookieContentSecurity::Private)
-        .session_lifecycle(
-            PersistentSession::default()
-                .session_ttl(cookie::time::Duration::seconds(ttl))
-                .session_ttl_extension_policy(TtlExtensionPolicy::OnStateChanges),
-        )
-        .build()
-}
-
-/// Lets cookies in that were encrypted with an earlier key.
-///
-/// # Errors
-///
-/// Those of what it wraps.
-pub async fn rotate<B: MessageBody>(
-    rotation: Option<Rc<KeyRotation>>,
-    mut request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<B>, ActixError> {
-    if let Some(rotation) = rotation
-        && let Some(cookies) = rotation.cookies_by_current_key(request.headers())
-    {
-        request.headers_mut().insert(header::COOKIE, cookies);
-    }
-    next.call(request).await
 }
 
 pub(super) fn resource() -> Resource {
@@ -117,34 +56,44 @@ pub(super) fn resource() -> Resource {
 )]
 pub(crate) async fn create(request: HttpRequest, session: Session) -> HttpResponse {
     let gate = &worker(&request).gate;
-    let identities = gate.rules.load().identities.clone();
-    let id = RequestId::of(&request);
-    let subject = match identities.exchangeable(&request).await {
-        Ok(Presented::Subject(subject)) => subject,
-        Ok(Presented::Refused(denial)) => return refuse(&request, &ApiError::Denied(denial)),
-        Ok(Presented::Nothing) => return refuse(&request, &ApiError::Denied(Denial::NotSignedIn)),
-        Err(fault) => {
-            tracing::error!(request_id = id.as_str(), error = %fault, "nobody can tell who asks");
-            return refuse(&request, &ApiError::Internal);
-        }
+    let Some(cookie) = &gate.session else {
+        return refuse(&request, &ApiError::NotFound);
     };
+    let rules = gate.rules.load_full();
+    let subject = match subject(&request, rules.identities.exchangeable(&request).await) {
+        Ok(subject) => subject,
+        Err(error) => return refuse(&request, &error),
+    };
+    let id = RequestId::of(&request);
     let now = gate.clock.now();
     let signed_in = SignedIn {
-        expires_at: end_of_session(&subject, now, gate.session_ttl),
+        subject: subject.id.clone(),
+        identity: subject.identity.clone(),
+        claims: rules.session_claims.of(&subject.claims),
+        expires_at: end_of_session(&subject, now, cookie.ttl()),
         seen_at: now,
-        subject: without_registered_claims(&subject),
     };
-    session.renew();
-    if let Err(error) = session.insert(SIGNED_IN, signed_in) {
-        tracing::error!(request_id = id.as_str(), %error, "the session cannot be written");
+    // What browsers would not keep is not begun.
+    if let Err(error) = cookie.check(&signed_in) {
+        tracing::error!(
+            request_id = id.as_str(),
+            subject = subject.id.as_str(),
+            identity = subject.identity.as_str(),
+            %error,
+            "session refused"
+        );
         return refuse(&request, &ApiError::Internal);
     }
-    tracing::info!(
-        request_id = id.as_str(),
-        subject = subject.id.as_str(),
-        identity = subject.identity.as_str(),
-        "session begins"
-    );
+    session.renew();
+    // Nothing of an earlier session goes on.
+    session.clear();
+    if let Err(error) = session.insert(SIGNED_IN, signed_in) {
+        tracing::error!(request_id = id.as_str(), %error, "session refused");
+        return refuse(&request, &ApiError::Internal);
+    }
+    request
+        .extensions_mut()
+        .insert(Begun(subject.id.clone(), subject.identity.clone()));
     HttpResponse::NoContent().finish()
 }
 
@@ -162,13 +111,12 @@ pub(crate) async fn create(request: HttpRequest, session: Session) -> HttpRespon
 )]
 pub(crate) async fn show(request: HttpRequest) -> HttpResponse {
     let rules = worker(&request).gate.rules.load();
-    match rules.identities.session(&request) {
-        Presented::Subject(subject) => HttpResponse::Ok().json(Answer {
+    match subject(&request, rules.identities.session(&request)) {
+        Ok(subject) => HttpResponse::Ok().json(Answer {
             subject: &subject.id,
             expires_at: subject.expires_at,
         }),
-        Presented::Refused(denial) => refuse(&request, &ApiError::Denied(denial)),
-        Presented::Nothing => refuse(&request, &ApiError::Denied(Denial::NotSignedIn)),
+        Err(error) => refuse(&request, &error),
     }
 }
 
@@ -186,31 +134,44 @@ pub(crate) async fn show(request: HttpRequest) -> HttpResponse {
 )]
 pub(crate) async fn end(request: HttpRequest, session: Session) -> HttpResponse {
     let rules = worker(&request).gate.rules.load();
-    let presented = rules.identities.session(&request);
-    if let Presented::Refused(denial @ Denial::CrossSite(_)) = presented {
-        return refuse(&request, &ApiError::Denied(denial));
+    match subject(&request, rules.identities.session(&request)) {
+        // Of two cookies neither is the session, so none would end.
+        Err(error @ ApiError::Denied(Denial::InvalidCredentials(_)))
+            if !session.contains_key(SIGNED_IN) =>
+        {
+            return refuse(&request, &error);
+        }
+        Err(error @ (ApiError::Denied(Denial::CrossSite(_)) | ApiError::Internal)) => {
+            return refuse(&request, &error);
+        }
+        // A session that is no longer accepted can be ended, too.
+        Ok(_) | Err(_) => session.purge(),
     }
-    session.purge();
     HttpResponse::NoContent().finish()
 }
 
+/// Who presented a good credential.
+fn subject(
+    request: &HttpRequest,
+    presented: Result<Presented, Fault>,
+) -> Result<Arc<Subject>, ApiError> {
+    match presented {
+        Ok(Presented::Subject(subject)) => Ok(subject),
+        Ok(Presented::Refused(denial)) => Err(ApiError::Denied(denial)),
+        Ok(Presented::Nothing) => Err(ApiError::Denied(Denial::NotSignedIn)),
+        Err(fault) => {
+            let id = RequestId::of(request);
+            tracing::error!(request_id = id.as_str(), error = %fault, "the credential cannot be judged");
+            Err(ApiError::Internal)
+        }
+    }
+}
+
 /// A session lasts as long as the config says, but no longer than the credential that it is exchanged for.
-fn end_of_session(
-    subject: &Subject,
-    now: Timestamp,
-    ttl: Option<std::time::Duration>,
-) -> Timestamp {
-    let ttl = SignedDuration::try_from(ttl.unwrap_or_default()).unwrap_or(SignedDuration::MAX);
+fn end_of_session(subject: &Subject, now: Timestamp, ttl: Duration) -> Timestamp {
+    let ttl = SignedDuration::try_from(ttl).unwrap_or(SignedDuration::MAX);
     let end = now.saturating_add(ttl).unwrap_or(Timestamp::MAX);
     subject
         .expires_at
         .map_or(end, |expires_at| end.min(expires_at))
-}
-
-fn without_registered_claims(subject: &Subject) -> Subject {
-    let mut subject = subject.clone();
-    for claim in REGISTERED_CLAIMS {
-        subject.claims.remove(claim);
-    }
-    subject
 }

@@ -9,8 +9,8 @@ use policies::{
 use serde_spanned::Spanned;
 
 use super::{
-    IdentitySettings, ServerSettings, StoreSettings, check_accept, check_identities,
-    document::Reader, load::Named, routes::RouteSettings,
+    IdentitySettings, ServerSettings, SessionSettings, StoreSettings, check_accept,
+    check_identities, document::Reader, load::Named, routes::RouteSettings, session::SessionPlace,
 };
 use crate::routes::{ALLOWANCE, SESSION_PATH};
 
@@ -27,8 +27,11 @@ pub(super) fn references(
     policies: &Policies,
     routes: &[RouteSettings],
 ) {
+    if let Some(server) = server {
+        proxies(reader, server);
+    }
     for identity in identities {
-        check_identities::check(reader, has_session, server, identity);
+        check_identities::check(reader, has_session, server, identities, identity);
     }
     for policy in policies {
         let path = format!("policies.{}", policy.name);
@@ -47,7 +50,7 @@ pub(super) fn references(
                     reader.fault(place, key, "must name at least one identity");
                     continue;
                 }
-                names(reader, &key, &settings.accept, |name| {
+                reader.names(&key, &settings.accept, |name| {
                     let known = identities.iter().any(|identity| identity.name == *name);
                     (!known).then(|| format!("there is no [identities.{name}]"))
                 });
@@ -82,6 +85,42 @@ pub(super) fn references(
     check_accept::equal_subjects(reader, routes, policies, identities);
 }
 
+/// Warns of proxies that are everyone: then the clients themselves say which address they have.
+fn proxies(reader: &mut Reader, server: &ServerSettings) {
+    let proxies = &server.trusted_proxies;
+    let everyone = proxies.get_ref().iter().find(|proxy| proxy.is_everyone());
+    if let Some(network) = everyone {
+        let message = format!(
+            "{} is not a list of proxies: any client can claim any address; name the addresses of your proxies only",
+            network.0
+        );
+        reader.warning(proxies.span(), "server.trusted_proxies", message);
+    }
+}
+
+/// Sessions have a place to be kept, and something accepts them.
+pub(super) fn session(
+    reader: &mut Reader,
+    session: &SessionSettings,
+    stores: &Stores,
+    identities: &Identities,
+) {
+    if let SessionPlace::Store(name) = &session.store {
+        let key = "session.store".to_owned();
+        store(reader, key, name, StoreUse::Sessions, stores);
+    }
+    let is_session = |identity: &Named<_, _>| match &identity.entry {
+        Some(IdentitySettings::Session(_)) => true,
+        Some(_) => false,
+        // What could not be read may be one.
+        None => true,
+    };
+    if !identities.iter().any(is_session) {
+        let message = "no identity is of kind \"session\", so no session can begin; add one, or leave [session] out";
+        reader.warning(session.key.span(), "session", message);
+    }
+}
+
 fn policy_store(reader: &mut Reader, path: &str, kind: &Kind, stores: &Stores) {
     if let Some((name, wanted)) = kind.store() {
         store(reader, format!("{path}.store"), name, wanted, stores);
@@ -89,7 +128,7 @@ fn policy_store(reader: &mut Reader, path: &str, kind: &Kind, stores: &Stores) {
 }
 
 /// A store that is named is there, and can do what it is named for.
-pub(super) fn store(
+fn store(
     reader: &mut Reader,
     key: String,
     name: &Spanned<StoreName>,
@@ -192,23 +231,6 @@ fn claimed(
     }
 }
 
-/// Checks a list of names: none twice, and none that `fault` objects to.
-fn names<N: Eq + std::hash::Hash + std::fmt::Display>(
-    reader: &mut Reader,
-    key: &str,
-    names: &[Spanned<N>],
-    fault: impl Fn(&N) -> Option<String>,
-) {
-    let mut seen = HashSet::new();
-    for name in names {
-        let twice = || format!("`{}` stands here twice", name.get_ref());
-        let is_new = seen.insert(name.get_ref());
-        if let Some(message) = fault(name.get_ref()).or_else(|| (!is_new).then(twice)) {
-            reader.fault(name.span(), key, message);
-        }
-    }
-}
-
 fn check_paths(reader: &mut Reader, routes: &[RouteSettings]) {
     let mut taken = HashSet::from([SESSION_PATH.to_owned()]);
     for (index, route) in routes.iter().enumerate() {
@@ -233,7 +255,7 @@ fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: 
         reader.fault(route.policies.span(), key, message);
     }
     let find = |name: &PolicyName| policies.iter().find(|policy| policy.name == *name);
-    names(reader, key, chain, |name| {
+    reader.names(key, chain, |name| {
         find(name)
             .is_none()
             .then(|| format!("there is no [policies.{name}]"))

@@ -8,9 +8,10 @@ use serde_spanned::Spanned;
 
 use super::{
     IdentitySettings, IntrospectionSettings, JwtSettings, RemoteSettings, ServerSettings,
+    check_accept,
     document::{Reader, join},
     identities::{
-        ClaimValues, TokenSource,
+        ClaimValues, SessionIdentitySettings, TokenSource,
         issuer::{Issuers, SubjectPrefix},
         jwt::KeySource,
     },
@@ -21,6 +22,7 @@ pub(super) fn check(
     reader: &mut Reader,
     has_session: bool,
     server: Option<&ServerSettings>,
+    identities: &[Named<IdentityName, IdentitySettings>],
     identity: &Named<IdentityName, IdentitySettings>,
 ) {
     let path = format!("identities.{}", identity.name);
@@ -35,23 +37,77 @@ pub(super) fn check(
         Some(IdentitySettings::Session(_)) if !has_session => {
             reader.fault(place, path, "needs the section [session]");
         }
+        Some(IdentitySettings::Session(settings)) => session(reader, &path, settings, identities),
         Some(IdentitySettings::Forwarded(settings)) => {
             literal_prefix(reader, &path, &settings.subject_prefix);
-            if server.is_some_and(believes_nobody) {
-                let message = "needs `trusted_proxies` in [server]: nobody else is believed";
-                reader.fault(place, path, message);
-            }
+            forwarded(reader, path, place, server);
         }
-        Some(IdentitySettings::Session(_)) | None => {}
+        None => {}
     }
 }
 
-fn believes_nobody(server: &ServerSettings) -> bool {
-    server.trusted_proxies.is_empty()
+/// A forwarded identity is believed from trusted proxies only, so there must be some, and not everyone.
+fn forwarded(
+    reader: &mut Reader,
+    path: String,
+    place: Range<usize>,
+    server: Option<&ServerSettings>,
+) {
+    let Some(server) = server else { return };
+    let proxies = server.trusted_proxies.get_ref();
+    if proxies.is_empty() {
+        let message = "needs `trusted_proxies` in [server]: nobody else is believed";
+        reader.fault(place, path, message);
+    } else if let Some(network) = proxies.iter().find(|network| network.is_everyone()) {
+        reader.warning(
+            place,
+            path,
+            format!(
+                "any client can claim to be anyone, because `trusted_proxies` has {}; name the addresses of your proxies only",
+                network.0
+            ),
+        );
+    }
+}
+
+/// Sessions come from identities that exist and are no sessions themselves.
+fn session(
+    reader: &mut Reader,
+    path: &str,
+    settings: &SessionIdentitySettings,
+    identities: &[Named<IdentityName, IdentitySettings>],
+) {
+    let key = join(path, "exchange");
+    let exchange = &settings.exchange;
+    if exchange.get_ref().is_empty() {
+        reader.fault(exchange.span(), &key, "must name at least one identity");
+    }
+    reader.names(&key, exchange.get_ref(), |name| {
+        let identity = identities.iter().find(|identity| identity.name == *name);
+        match identity.map(|identity| &identity.entry) {
+            None => Some(format!("there is no [identities.{name}]")),
+            Some(Some(IdentitySettings::Session(_))) => Some(format!(
+                "`{name}` is a session itself, which cannot start another one"
+            )),
+            Some(_) => None,
+        }
+    });
+    check_accept::shadowing(reader, &key, exchange.get_ref(), identities);
+}
+
+/// No identity can say that a browser does not send cookies by itself.
+fn ambient(reader: &mut Reader, path: &str, ambient: &Spanned<bool>, sources: &[TokenSource]) {
+    let is_cookie = |source: &TokenSource| matches!(source, TokenSource::Cookie(_));
+    if !ambient.get_ref() && sources.iter().any(is_cookie) {
+        let message = "browsers send cookies by themselves; leave `ambient` out, or read the cookie in an identity of \
+                       its own";
+        reader.fault(ambient.span(), join(path, "ambient"), message);
+    }
 }
 
 fn jwt(reader: &mut Reader, path: &str, place: Range<usize>, jwt: &JwtSettings) {
     sources(reader, path, &jwt.from);
+    ambient(reader, path, &jwt.ambient, jwt.from.get_ref());
     audience(reader, path, jwt.audience.as_ref());
     let restrictions = [&jwt.required_claims, &jwt.allowed_claims];
     issuer(reader, path, jwt.issuer.as_ref(), restrictions);
@@ -173,6 +229,7 @@ fn literal_prefix(reader: &mut Reader, path: &str, prefix: &Spanned<SubjectPrefi
 
 fn introspection(reader: &mut Reader, path: &str, settings: &IntrospectionSettings) {
     sources(reader, path, &settings.from);
+    ambient(reader, path, &settings.ambient, settings.from.get_ref());
     audience(reader, path, settings.audience.as_ref());
     let restrictions = [&settings.required_claims, &settings.allowed_claims];
     issuer(reader, path, settings.issuer.as_ref(), restrictions);
@@ -185,6 +242,7 @@ fn remote(reader: &mut Reader, path: &str, settings: &RemoteSettings) {
     literal_prefix(reader, path, &settings.subject_prefix);
     private(reader, path, "url", &settings.url, settings.insecure_http);
     let forward = &settings.forward;
+    ambient(reader, path, &settings.ambient, forward.get_ref());
     let fault = if forward.get_ref().is_empty() {
         "must name at least one cookie or header"
     } else if forward.get_ref().contains(&TokenSource::Bearer) {

@@ -1,6 +1,6 @@
 //! A TOML document that is read table by table, so that every fault is found and each has its place.
 
-use std::{mem, ops::Range};
+use std::{collections::HashSet, fmt, hash::Hash, mem, ops::Range};
 
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -49,6 +49,23 @@ impl Reader {
             key: key.into(),
             message: message.into(),
         });
+    }
+
+    /// Checks a list of names: none twice, and none that `fault` objects to.
+    pub(super) fn names<N: Eq + Hash + fmt::Display>(
+        &mut self,
+        key: &str,
+        names: &[Spanned<N>],
+        fault: impl Fn(&N) -> Option<String>,
+    ) {
+        let mut seen = HashSet::new();
+        for name in names {
+            let twice = || format!("`{}` stands here twice", name.get_ref());
+            let is_new = seen.insert(name.get_ref());
+            if let Some(message) = fault(name.get_ref()).or_else(|| (!is_new).then(twice)) {
+                self.fault(name.span(), key, message);
+            }
+        }
     }
 
     /// Whether a fault of `path`, or of a key in it, was noted.

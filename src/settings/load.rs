@@ -1,6 +1,6 @@
 //! Reads a config file into [`Settings`].
 
-use policies::settings::{Common, Kind, OnFailure, StoreUse};
+use policies::settings::{Common, Kind, OnFailure};
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_spanned::Spanned;
@@ -13,7 +13,6 @@ use super::{
     outbound::OutboundSettings,
     ready::{api_key, authorities, ready, secret, session_keys, with_password},
     routes::RouteSettings,
-    session::SessionPlace,
     warnings,
 };
 
@@ -119,13 +118,8 @@ fn read(
     });
     let routes = routes(reader, document);
 
-    if let Some(Some(SessionSettings {
-        store: SessionPlace::Store(name),
-        ..
-    })) = &session
-    {
-        let key = "session.store".to_owned();
-        check::store(reader, key, name, StoreUse::Sessions, &stores);
+    if let Some(Some(session)) = &session {
+        check::session(reader, session, &stores, &identities);
     }
     check::references(
         reader,

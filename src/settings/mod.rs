@@ -6,10 +6,12 @@ mod check_accept;
 mod check_identities;
 mod document;
 mod fault;
+mod host_pattern;
 pub mod identities;
 pub mod imgwire;
 mod kinds;
 mod load;
+pub mod origin;
 pub mod outbound;
 mod ready;
 pub mod redis_url;
@@ -18,13 +20,14 @@ mod schema;
 pub mod secret;
 pub mod server;
 pub mod session;
+mod session_cookie;
 mod size;
 pub mod stores;
 pub mod telemetry;
 mod warnings;
 
 use policies::{
-    IdentityName, PolicyName, Purpose, RoutePath, StoreName,
+    IdentityName, PolicyName, Purpose, Reads, RoutePath, StoreName,
     settings::{Common, Kind, StoreUse},
 };
 use secrecy::SecretString;
@@ -35,6 +38,7 @@ pub use self::{
     fault::Faults,
     identities::{
         ForwardedSettings, IdentitySettings, IntrospectionSettings, JwtSettings, RemoteSettings,
+        SessionIdentitySettings,
     },
     imgwire::ImgwireSettings,
     kinds::PolicyKinds,
@@ -116,7 +120,7 @@ pub enum Identity {
     /// Opaque tokens, with the client's secret.
     Introspection(Box<IntrospectionSettings>, SecretString),
     /// The gate's own session.
-    Session,
+    Session(SessionIdentitySettings),
     /// What a trusted proxy says.
     Forwarded(ForwardedSettings),
     /// The app's own session lookup.
@@ -147,6 +151,30 @@ impl Settings {
             let used = kind.store();
             used.is_some_and(|(name, how)| name.get_ref() == store && how == wanted)
         })
+    }
+
+    /// Writes the warnings to the log.
+    pub(crate) fn log_warnings(&self) {
+        for warning in self.warnings.lines() {
+            tracing::warn!(warning, "the config is valid, but rarely meant");
+        }
+    }
+
+    /// What the routes' policies read of a subject's claims.
+    #[must_use]
+    pub fn claims(&self) -> Reads {
+        let mut reads = Reads::default();
+        let is_used = |name| {
+            let mut routes = self.routes.iter();
+            routes.any(|route| route.policies.contains(name))
+        };
+        for (_, common, kind) in self.policies.iter().filter(|(name, ..)| is_used(name)) {
+            reads.merge(kind.claims());
+            if let Some(when) = &common.when {
+                reads.merge(when.claims());
+            }
+        }
+        reads
     }
 
     /// A policy by its name, which a route or another section gave.

@@ -10,9 +10,12 @@ use super::{
     identities::jwt::{KeyMaterial, KeySource, Location},
     outbound::{ExtraAuthorities, OutboundSettings},
     secret::SecretSource,
-    session::SessionKeys,
+    session::{CookieSettings, SessionKeys},
 };
-use crate::keys::{self, Key, KeySet};
+use crate::{
+    keys::{self, Key, KeySet},
+    routes::SESSION_PATH,
+};
 
 const SESSION_KEY_BYTES: usize = 64;
 
@@ -68,13 +71,27 @@ pub(super) fn session_keys(
             secret(reader, key, source, environment, SESSION_KEY_BYTES)
         })
         .collect();
-    if let Some(fault) = session.cookie.get_ref().fault() {
-        reader.fault(session.cookie.span(), "session.cookie", fault);
-    }
+    cookie(reader, &session.cookie);
     Some(SessionKeys {
         current: current?,
         previous: previous.into_iter().collect::<Option<_>>()?,
     })
+}
+
+/// Notes what browsers would do with the session cookie that its settings do not say.
+fn cookie(reader: &mut Reader, cookie: &Spanned<CookieSettings>) {
+    const KEY: &str = "session.cookie";
+    // A key that could not be read has its default, which may not go with the others.
+    if reader.has_fault(KEY) {
+        return;
+    }
+    let (place, cookie) = (cookie.span(), cookie.get_ref());
+    for contradiction in cookie.contradictions(SESSION_PATH) {
+        reader.fault(place.clone(), KEY, contradiction);
+    }
+    for warning in cookie.warnings() {
+        reader.warning(place.clone(), KEY, warning);
+    }
 }
 
 /// Puts a store's password, if it has one, where its URL is.
@@ -124,7 +141,7 @@ pub(super) fn ready(
             let secret = secret(reader, &key, source, environment, 1)?;
             Identity::Introspection(introspection, secret)
         }
-        IdentitySettings::Session(_) => Identity::Session,
+        IdentitySettings::Session(session) => Identity::Session(session),
         IdentitySettings::Forwarded(forwarded) => Identity::Forwarded(forwarded),
         IdentitySettings::Remote(remote) => Identity::Remote(remote),
     })

@@ -14,7 +14,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 
-use super::{secret::SecretSource, size::Size};
+use super::{
+    origin::{OriginPattern, PublicOrigin},
+    secret::SecretSource,
+    size::Size,
+};
 
 /// `[server]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -24,11 +28,19 @@ pub struct ServerSettings {
     pub bind: Bind,
     /// How many workers; left out: one per core.
     pub workers: Option<NonZeroUsize>,
-    /// Networks of the proxies that may speak for a client's address. The peer of a Unix socket counts as
+    /// Networks of the proxies that may report a client's address and identity. The peer of a Unix socket counts as
     /// 127.0.0.1.
-    pub trusted_proxies: Vec<Network>,
-    /// Origins of other hosts whose pages may use the gate.
-    pub allowed_origins: Vec<Origin>,
+    #[schemars(with = "Vec<Network>")]
+    pub trusted_proxies: Spanned<Vec<Network>>,
+    /// The one header in which these proxies report a client's address. Without this key it is `X-Forwarded-For`, or
+    /// `Forwarded` in a request that has no `X-Forwarded-For`.
+    pub client_address: Option<AddressHeader>,
+    /// The gate's own origin, if `Host` cannot be trusted to name it, for example "https://app.example.com".
+    pub public_origin: Option<PublicOrigin>,
+    /// Origins of other hosts whose pages may use the gate, for example "https://*.example.com". `*` is one or more
+    /// of `[a-z0-9-]` within one label. Under a public suffix (`https://*.vercel.app`) pages may send bearer tokens, and
+    /// no cookies.
+    pub allowed_origins: Vec<OriginPattern>,
     /// The largest body that is read.
     pub body_limit: Size,
     /// How long running requests may take to end after SIGTERM.
@@ -49,7 +61,9 @@ impl Default for ServerSettings {
         Self {
             bind: Bind::Tcp((Ipv4Addr::LOCALHOST, 8080).into()),
             workers: None,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: Spanned::new(0..0, Vec::new()),
+            client_address: None,
+            public_origin: None,
             allowed_origins: Vec::new(),
             body_limit: Size::from_kib(16),
             shutdown_grace: Interval::from_secs(30),
@@ -59,6 +73,18 @@ impl Default for ServerSettings {
             request_timeout: Interval::from_secs(10),
         }
     }
+}
+
+/// A header in which proxies report a client's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddressHeader {
+    /// `X-Forwarded-For`: a list, to which each proxy appends the address that it sees.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239): the same with more about each.
+    Forwarded,
+    /// `X-Real-IP`: one address.
+    XRealIp,
 }
 
 /// `[management]`
@@ -117,11 +143,28 @@ impl fmt::Display for Bind {
     }
 }
 
+/// The widest network of an address family that a list of proxies plausibly names, as a prefix.
+const WIDEST: (u8, u8) = (8, 16);
+
 /// A network in CIDR notation, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
 pub struct Network(pub IpNet);
+
+impl Network {
+    /// Whether it spans so much of the public Internet that it cannot be a list of proxies.
+    #[must_use]
+    pub fn is_everyone(&self) -> bool {
+        match self.0 {
+            IpNet::V4(network) => network.prefix_len() < WIDEST.0,
+            IpNet::V6(network) => {
+                let is_local = network.network().is_unique_local();
+                network.prefix_len() < WIDEST.1 && !(is_local && network.prefix_len() >= 7)
+            }
+        }
+    }
+}
 
 impl TryFrom<String> for Network {
     type Error = String;
@@ -131,40 +174,5 @@ impl TryFrom<String> for Network {
             .or_else(|_| IpAddr::from_str(&text).map(IpNet::from))
             .map(Self)
             .map_err(|_| format!("`{text}` is no network; write for example \"10.0.0.0/8\""))
-    }
-}
-
-/// A web origin (RFC 6454): scheme, host and port, as a browser writes it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(try_from = "String")]
-#[schemars(with = "String")]
-pub struct Origin(String);
-
-impl Origin {
-    /// The origin as a browser writes it.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Origin {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let fault = || {
-            format!(
-                "`{text}` is no origin; write scheme, host and port only, for example \"https://app.example.com\""
-            )
-        };
-        let url = url::Url::parse(&text).map_err(|_| fault())?;
-        let origin = url.origin().ascii_serialization();
-        let is_web = matches!(url.scheme(), "http" | "https");
-        let bare = text.strip_suffix('/').unwrap_or(&text);
-        if is_web && bare.eq_ignore_ascii_case(&origin) {
-            Ok(Self(origin))
-        } else {
-            Err(fault())
-        }
     }
 }

@@ -55,6 +55,7 @@ async fn gate(service: &Service, accept: &str) -> TestApp {
     );
     let recipe = Recipe {
         server: r#"trusted_proxies = ["127.0.0.1"]"#.into(),
+        exchange: r#"["static", "published", "opaque", "site", "edge"]"#.into(),
         ..Recipe::accepting(accept, &identities)
     };
     recipe.start().await
@@ -99,7 +100,7 @@ async fn credentials(service: &Service, key: &SigningKey) -> Vec<Credential> {
             "browser",
             "cookie",
             &cookie,
-            "imgwire_gate=bad",
+            "__Host-imgwire_gate=bad",
             "not_signed_in",
         ),
     ]
@@ -169,7 +170,7 @@ async fn of_every_pair_of_identities_the_first_that_is_addressed_judges() {
 }
 
 #[actix_web::test]
-async fn every_identity_but_the_session_is_exchanged_for_a_session() {
+async fn every_identity_that_exchange_names_is_exchanged_for_a_session() {
     let service = Service::start();
     let key = SigningKey::new("one", Algorithm::ES256);
     service.answer("/jwks", Reply::json(&set(&[&key])));

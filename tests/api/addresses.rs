@@ -1,6 +1,9 @@
 //! The client's address, as limits count it.
 
-use crate::helpers::{Recipe, TestApp};
+use crate::{
+    helpers::{ROUTE, Recipe, TestApp, eventually},
+    process::GateProcess,
+};
 
 const PER_IP: &str = r#"
     [policies.per-address]
@@ -10,9 +13,9 @@ const PER_IP: &str = r#"
     period = "1h"
 "#;
 
-async fn behind(trusted_proxies: &str) -> TestApp {
+async fn behind(server: &str) -> TestApp {
     let recipe = Recipe {
-        server: format!("trusted_proxies = {trusted_proxies}"),
+        server: server.to_owned(),
         policies: format!("{}{PER_IP}", Recipe::default().policies),
         chain: r#"["per-address"]"#.into(),
         ..Recipe::default()
@@ -22,7 +25,11 @@ async fn behind(trusted_proxies: &str) -> TestApp {
 
 /// Whether two requests with these headers count as one client's.
 async fn are_one(trusted_proxies: &str, one: &[(&str, &str)], other: &[(&str, &str)]) -> bool {
-    let app = behind(trusted_proxies).await;
+    are_one_with(&format!("trusted_proxies = {trusted_proxies}"), one, other).await
+}
+
+async fn are_one_with(server: &str, one: &[(&str, &str)], other: &[(&str, &str)]) -> bool {
+    let app = behind(server).await;
     let send = async |headers: &[(&str, &str)]| {
         let request = app.ask();
         headers
@@ -116,4 +123,105 @@ async fn an_ipv6_client_is_its_64_bit_network() {
         .await
     );
     assert!(!are_one(TRUSTED, &one, &[("x-forwarded-for", "2001:db8:1:3::1")]).await);
+}
+
+/// A proxy writes one header, and passes on what the client wrote into the others.
+#[actix_web::test]
+async fn the_header_that_the_config_names_is_the_only_one_that_counts() {
+    let written = [
+        ("x-forwarded-for", "192.0.2.1"),
+        ("forwarded", "for=192.0.2.1"),
+        ("x-real-ip", "192.0.2.1"),
+    ];
+    let of_another = [
+        ("x-forwarded-for", "192.0.2.2"),
+        ("forwarded", "for=192.0.2.2"),
+        ("x-real-ip", "192.0.2.2"),
+    ];
+    for (index, (name, _)) in written.iter().enumerate() {
+        let server = format!("trusted_proxies = {TRUSTED}\nclient_address = {name:?}");
+        let by_proxy = written[index];
+        for by_client in of_another {
+            if by_client.0 == *name {
+                continue;
+            }
+            let both = [by_proxy, by_client];
+            assert!(are_one_with(&server, &[by_proxy], &both).await, "{both:?}");
+            // Without its header the proxy itself is all that is known.
+            assert!(
+                are_one_with(&server, &[], &[by_client]).await,
+                "{by_client:?}"
+            );
+        }
+        let other = of_another[index];
+        assert!(
+            !are_one_with(&server, &[by_proxy], &[other]).await,
+            "{name}"
+        );
+        let untrusted = format!("client_address = {name:?}");
+        assert!(
+            are_one_with(&untrusted, &[by_proxy], &[other]).await,
+            "{name}"
+        );
+    }
+}
+
+#[actix_web::test]
+async fn x_real_ip_is_one_address() {
+    let server = format!("trusted_proxies = {TRUSTED}\nclient_address = \"x-real-ip\"");
+    let one = [("x-real-ip", "192.0.2.1")];
+    assert!(are_one_with(&server, &one, &[("x-real-ip", " 192.0.2.1:4711 ")]).await);
+    for unreadable in [
+        vec![("x-real-ip", "192.0.2.1, 192.0.2.2")],
+        vec![("x-real-ip", "192.0.2.1"), ("x-real-ip", "192.0.2.2")],
+        vec![("x-real-ip", "nonsense")],
+    ] {
+        // So the proxy is all that is known, as when it says nothing.
+        assert!(
+            are_one_with(&server, &[], &unreadable).await,
+            "{unreadable:?}"
+        );
+    }
+}
+
+#[actix_web::test]
+async fn the_log_warns_at_start_of_the_config_and_once_of_two_headers() {
+    let recipe = Recipe {
+        server: r#"trusted_proxies = ["0.0.0.0/0"]"#.into(),
+        policies: format!("{}{PER_IP}", Recipe::default().policies),
+        chain: r#"["per-address"]"#.into(),
+        ..Recipe::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gate.toml");
+    let config = recipe.config("https://api.imgwire.dev", folder.path());
+    std::fs::write(&path, config).unwrap();
+    let gate = GateProcess::start_with(&path, &[], "info", &[]).await;
+    let lines = |text: &str| {
+        let lines = gate.lines().into_iter();
+        let warnings = lines.filter(|line| line["level"] == "WARN");
+        warnings
+            .filter(|line| line.to_string().contains(text))
+            .count()
+    };
+    assert_eq!(lines("server.trusted_proxies"), 1);
+    let ask = async |headers: &[(&str, &str)]| {
+        let request = awc::Client::default().post(format!("{}{ROUTE}", gate.url()));
+        let request = headers
+            .iter()
+            .fold(request, |request, header| request.insert_header(*header));
+        request.send().await.unwrap();
+    };
+    ask(&[("x-forwarded-for", "192.0.2.1")]).await;
+    ask(&[("forwarded", "for=192.0.2.2")]).await;
+    assert_eq!(lines("client_address"), 0);
+    for _ in 0..3 {
+        ask(&[
+            ("x-forwarded-for", "192.0.2.3"),
+            ("forwarded", "for=192.0.2.4"),
+        ])
+        .await;
+    }
+    eventually("the warning", async || lines("client_address") > 0).await;
+    assert_eq!(lines("client_address"), 1);
 }

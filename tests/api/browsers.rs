@@ -95,19 +95,22 @@ async fn a_cookie_is_taken_from_the_own_and_the_allowed_origins_only() {
     }
 }
 
-/// A gate whose users a proxy forwards, or the app knows by its cookie.
-async fn app_of_others(site: &Service) -> TestApp {
+/// A gate whose users a proxy forwards, or the app knows by its cookie or a header; `more` is said of each of the two
+/// identities.
+async fn app_of_others(site: &Service, forward: &str, more: &str) -> TestApp {
     site.answer("/session", Reply::json(&json!({ "id": "user_1" })));
     let identities = format!(
         r#"
         [identities.edge]
         kind = "forwarded"
         subject = "X-User"
+        {more}
         [identities.site]
         kind = "remote"
         url = "{}/session"
-        forward = ["cookie:sid", "header:x-key"]
+        forward = {forward}
         subject = "/id"
+        {more}
         "#,
         site.url
     );
@@ -117,20 +120,30 @@ async fn app_of_others(site: &Service) -> TestApp {
             trusted_proxies = ["127.0.0.1"]
         "#
         .into(),
+        exchange: r#"["edge", "site"]"#.into(),
         ..Recipe::accepting(r#"["edge", "site"]"#, &identities)
     };
     recipe.start().await
 }
 
 #[actix_web::test]
-async fn what_a_proxy_forwards_and_the_apps_cookie_are_taken_from_the_same_origins() {
+async fn cookies_and_headers_that_a_proxy_may_derive_from_them_are_taken_from_the_same_origins() {
     let site = Service::start();
-    let app = app_of_others(&site).await;
+    let forward = r#"["cookie:sid", "header:x-key", "header:authorization"]"#;
+    let app = app_of_others(&site, forward, "").await;
     let allowance = format!("{ROUTE}/allowance");
-    for credential in [("x-user", "user_1"), ("cookie", "sid=1"), ("x-key", "1")] {
+    for credential in [
+        ("x-user", "user_1"),
+        ("cookie", "sid=1"),
+        ("x-key", "1"),
+        // Schemes that browsers have a dialog for, and then send by themselves.
+        ("authorization", "Basic YWRhOnNlc2FtZQ=="),
+        ("authorization", "negotiate YWRhOnNlc2FtZQ=="),
+        ("authorization", "Bearer 1"),
+    ] {
         for (from, origin, may) in table(&app.url) {
-            // A header that the page itself set is no credential that a browser sends by itself.
-            let may = may || credential.0 == "x-key";
+            // Only the page's script can set a bearer token.
+            let may = may || credential.1.starts_with("Bearer");
             for (method, path, status) in [
                 (Method::POST, ROUTE, 200),
                 (Method::GET, allowance.as_str(), 200),
@@ -148,7 +161,7 @@ async fn what_a_proxy_forwards_and_the_apps_cookie_are_taken_from_the_same_origi
             }
         }
     }
-    let foreign = ("cookie", "sid=foreign");
+    let foreign = ("x-key", "foreign");
     let origin = Some("https://evil.example");
     let before = site.seen("/session").len();
     send(&app, Method::POST, ROUTE, foreign, None, origin)
@@ -159,6 +172,78 @@ async fn what_a_proxy_forwards_and_the_apps_cookie_are_taken_from_the_same_origi
         before,
         "the app is not even asked"
     );
+}
+
+#[actix_web::test]
+async fn headers_that_nothing_adds_by_itself_are_taken_from_everywhere() {
+    let site = Service::start();
+    let app = app_of_others(&site, r#"["header:x-key"]"#, "ambient = false").await;
+    for credential in [("x-user", "user_1"), ("x-key", "1")] {
+        for (from, origin, _) in table(&app.url) {
+            let answer = send(
+                &app,
+                Method::POST,
+                ROUTE,
+                credential,
+                from,
+                origin.as_deref(),
+            );
+            answer.await.assert_token();
+        }
+    }
+}
+
+/// As Cloudflare Access sends it, for the cookie of a browser that it has signed in.
+#[actix_web::test]
+async fn a_token_in_a_header_of_its_own_is_taken_from_the_same_origins_unless_it_is_not_ambient() {
+    for (more, is_ambient) in [
+        ("", true),
+        ("ambient = true", true),
+        ("ambient = false", false),
+    ] {
+        let identities = format!(
+            r#"
+            [identities.access]
+            kind = "jwt"
+            algorithms = ["HS256"]
+            secret = {{ env = "TEST_SECRET" }}
+            audience = ["imgwire-gate"]
+            from = ["bearer", "header:cf-access-jwt-assertion"]
+            {more}
+            "#
+        );
+        let recipe = Recipe {
+            server: r#"allowed_origins = ["https://app.example.com"]"#.into(),
+            exchange: r#"["access"]"#.into(),
+            ..Recipe::accepting(r#"["access"]"#, &identities)
+        };
+        let app = recipe.start().await;
+        let token = Token::of("user_1").sign();
+        for (site, origin, may) in table(&app.url) {
+            for (method, path, status) in [(Method::POST, ROUTE, 200), (Method::POST, SESSION, 204)]
+            {
+                let credential = ("cf-access-jwt-assertion", token.as_str());
+                let origin = origin.as_deref();
+                let answer = send(&app, method, path, credential, site, origin).await;
+                if may || !is_ambient {
+                    assert_eq!(answer.status, status, "{more} {site:?} {origin:?}");
+                } else {
+                    answer.assert_error(403, "cross_site");
+                }
+            }
+            let bearer = format!("Bearer {token}");
+            let credential = ("authorization", bearer.as_str());
+            let answer = send(
+                &app,
+                Method::POST,
+                ROUTE,
+                credential,
+                site,
+                origin.as_deref(),
+            );
+            answer.await.assert_token();
+        }
+    }
 }
 
 #[actix_web::test]

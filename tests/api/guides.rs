@@ -136,6 +136,7 @@ async fn every_other_block_of_the_guides_is_a_config_that_starts() {
         "GATE_CLIENT_SECRET",
         "IMGWIRE_GATE_SESSION_KEY",
         "FORMER_SESSION_KEY",
+        "APP_JWT_SECRET",
     ];
     for table in [
         "identities.entra",
@@ -144,6 +145,7 @@ async fn every_other_block_of_the_guides_is_a_config_that_starts() {
         "identities.site",
         "identities.rails",
         "session",
+        "identities.customers",
     ] {
         let block = guide(table);
         let config = format!(

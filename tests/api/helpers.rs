@@ -56,6 +56,8 @@ pub(crate) struct Recipe {
     pub(crate) server: String,
     pub(crate) imgwire: String,
     pub(crate) session: String,
+    /// Whose credentials may be exchanged for a session.
+    pub(crate) exchange: String,
     pub(crate) app: String,
     /// More sections.
     pub(crate) more: String,
@@ -83,7 +85,8 @@ impl Default for Recipe {
         Self {
             server: String::new(),
             imgwire: String::new(),
-            session: "cookie = { secure = false }".to_owned(),
+            session: String::new(),
+            exchange: r#"["app"]"#.to_owned(),
             app: r#"algorithms = ["HS256"]
                 secret = { env = "TEST_SECRET" }
                 audience = ["imgwire-gate"]
@@ -127,6 +130,7 @@ impl Recipe {
             server,
             imgwire,
             session,
+            exchange,
             app,
             more,
             policies,
@@ -169,6 +173,7 @@ impl Recipe {
             {app}
             [identities.browser]
             kind = "session"
+            exchange = {exchange}
             {more}
             {policies}
             {route}
@@ -320,6 +325,16 @@ pub(crate) struct Request(awc::ClientRequest);
 impl Request {
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
         Self(self.0.append_header((name, value)))
+    }
+
+    /// A header that replaces the one that the client sends by itself.
+    pub(crate) fn instead(self, name: &str, value: &str) -> Self {
+        Self(self.0.insert_header((name, value)))
+    }
+
+    /// A header of bytes that need not be text.
+    pub(crate) fn bytes(self, name: &str, value: &[u8]) -> Self {
+        self.header_value(name, HeaderValue::from_bytes(value).unwrap())
     }
 
     /// The same with a value that may be any bytes.

@@ -25,7 +25,10 @@ fn with(issuer: &Service, more: &str) -> Recipe {
         "#,
         issuer.url
     );
-    let recipe = Recipe::accepting(r#"["opaque"]"#, &identities);
+    let recipe = Recipe {
+        exchange: r#"["opaque"]"#.into(),
+        ..Recipe::accepting(r#"["opaque"]"#, &identities)
+    };
     recipe.with_secret("TEST_CLIENT_SECRET", "s3cret: with / odd + characters")
 }
 

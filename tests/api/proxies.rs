@@ -78,6 +78,7 @@ impl Deployment {
                 "#
             ),
             chain: r#"["per-address", "signed-in"]"#.into(),
+            exchange: r#"["edge"]"#.into(),
             bind: by_socket.then(|| format!("unix:{}", socket.display())),
             ..Recipe::default()
         };

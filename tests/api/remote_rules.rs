@@ -361,7 +361,7 @@ async fn a_service_is_told_the_facts() {
     assert!(facts["request"]["time"].is_string());
     facts["request"]["time"] = json!("now");
     let expected = json!({
-        "subject": { "id": "user_1", "identity": "app", "claims": {} },
+        "subject": { "id": "user_1", "identity": "app", "session": false, "claims": {} },
         "request": {
             "route": "/api/imgwire/upload-token", "ip": "127.0.0.1", "time": "now", "purpose": "avatar",
             "file": { "name": "me.png", "mime_type": "image/png", "size": 48213 },

@@ -40,7 +40,7 @@ fn everything(url: &str, more: &str) -> Recipe {
     let recipe = patient(counting(url, policies, chain));
     Recipe {
         more: format!("{}\n{more}", recipe.more),
-        session: "store = \"shared\"\ncookie = { secure = false }".to_owned(),
+        session: "store = \"shared\"".to_owned(),
         ..recipe
     }
 }

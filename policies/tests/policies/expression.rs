@@ -19,6 +19,7 @@ fn facts(claims: &Value) -> Facts {
         subject: Some(Arc::new(Subject {
             id: SubjectId::parse("user_1").unwrap(),
             identity: IdentityName::parse("app").unwrap(),
+            session: false,
             claims: claims.as_object().unwrap().clone(),
             expires_at: None,
         })),
@@ -57,6 +58,8 @@ fn expressions_see_the_facts() {
     for text in [
         "true",
         "subject.id == 'user_1' && subject.identity == 'app'",
+        "subject.session == false && !subject.session && has(subject.session)",
+        "type(subject) == map && subject['session'] == false",
         "subject.claims.plan in ['pro', 'team'] || workspace.role == 'owner'",
         "subject.claims.age >= 17 && subject.claims.score < 1.0",
         "!subject.claims.suspended && subject.claims.nothing == null",
@@ -78,7 +81,7 @@ fn expressions_see_the_facts() {
         "subject.claims.org == {'name': 'acme'} && subject.claims.org.name == 'acme'",
         "subject.claims.exists(claim, claim == 'groups')",
         "'role' in workspace && !('mime_type' in request.file) && 'time' in request",
-        "size(subject) == 3 && has(subject.claims)",
+        "size(subject) == 4 && has(subject.claims)",
         "[subject.claims].exists(claims, claims.plan == 'pro')",
         "['x'].all(subject, subject == 'x')",
         "[{'claims': {'plan': 'x'}}].all(subject, subject.claims.plan == 'x')",
@@ -368,5 +371,41 @@ fn the_deepest_that_is_taken_fits_on_the_stack_of_a_worker() {
         format!("{}true", "!".repeat(38)),
     ] {
         assert_eq!(value(&text, &json!({})), Ok(true), "{text}");
+    }
+}
+
+#[test]
+fn an_expression_says_which_claims_it_reads() {
+    let claims = json!({
+        "plan": "pro", "org": { "name": "acme", "size": 7 }, "groups": ["a"], "other": 1,
+    });
+    let all = claims.clone();
+    for (text, read) in [
+        ("request.purpose == 'avatar'", json!({})),
+        ("subject.id == 'user_1' && subject.session", json!({})),
+        ("subject.claims.plan == 'pro'", json!({ "plan": "pro" })),
+        ("has(subject.claims.plan)", json!({ "plan": "pro" })),
+        (
+            "subject.claims.org.name == 'acme'",
+            json!({ "org": { "name": "acme" } }),
+        ),
+        (
+            "subject.claims.org['name'] == 'acme'",
+            json!({ "org": { "name": "acme", "size": 7 } }),
+        ),
+        (
+            "subject.claims.groups.exists(group, group == subject.claims.plan)",
+            json!({ "plan": "pro", "groups": ["a"] }),
+        ),
+        ("subject.claims['plan'] == 'pro'", all.clone()),
+        (
+            "size(subject.claims) > 1 && subject.claims.plan == 'pro'",
+            all.clone(),
+        ),
+        ("subject['claims'].plan == 'pro'", all.clone()),
+    ] {
+        let reads = Expression::parse(text).unwrap().claims();
+        let read_claims = reads.of(claims.as_object().unwrap());
+        assert_eq!(Value::from(read_claims), read, "{text}");
     }
 }

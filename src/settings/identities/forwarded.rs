@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_spanned::Spanned;
 
-use super::{issuer::SubjectPrefix, no_prefix};
+use super::{default_ambient, issuer::SubjectPrefix, no_prefix};
 
 /// `kind = "forwarded"`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -22,6 +22,11 @@ pub struct ForwardedSettings {
     /// Headers that hold claims, by the claim's name. A value with commas is a list.
     #[serde(default)]
     pub claims: BTreeMap<String, HeaderName>,
+    /// Whether a browser may send by itself what the proxy derives these headers from: then they are accepted from the
+    /// gate's own pages and the allowed origins only.
+    #[serde(default = "default_ambient")]
+    #[schemars(with = "bool")]
+    pub ambient: Spanned<bool>,
 }
 
 /// The name of a header, which a proxy sets.

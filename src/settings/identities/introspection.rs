@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_spanned::Spanned;
 
 use super::{
-    ClaimValues, Leeway, TokenSource, default_from, default_leeway, default_subject_claim,
-    default_timeout,
+    ClaimValues, Leeway, TokenSource, default_ambient, default_from, default_leeway,
+    default_subject_claim, default_timeout,
     issuer::{Issuers, SubjectPrefix},
     no_prefix,
 };
@@ -51,6 +51,12 @@ pub struct IntrospectionSettings {
     #[serde(default = "default_from")]
     #[schemars(with = "Vec<String>", length(min = 1))]
     pub from: Spanned<Vec<TokenSource>>,
+    /// Whether a browser may send its headers by itself, or a proxy may derive them from what a browser sends: then
+    /// they are accepted from the gate's own pages and the allowed origins only. `Authorization` is never checked for
+    /// this, and cookies always are.
+    #[serde(default = "default_ambient")]
+    #[schemars(with = "bool")]
+    pub ambient: Spanned<bool>,
     /// The member of the answer that holds the subject's id.
     #[serde(default = "default_subject_claim")]
     pub subject_claim: String,

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_spanned::Spanned;
 
 use super::{
-    ClaimValues, Leeway, TokenSource, default_from, default_leeway, default_subject_claim,
+    ClaimValues, Leeway, TokenSource, default_ambient, default_from, default_leeway,
+    default_subject_claim,
     issuer::{Issuers, SubjectPrefix},
     no_prefix,
 };
@@ -70,6 +71,12 @@ pub struct JwtSettings {
     #[serde(default = "default_from")]
     #[schemars(with = "Vec<String>", length(min = 1))]
     pub from: Spanned<Vec<TokenSource>>,
+    /// Whether a browser may send its headers by itself, or a proxy may derive them from what a browser sends: then
+    /// they are accepted from the gate's own pages and the allowed origins only. `Authorization` is never checked for
+    /// this, and cookies always are.
+    #[serde(default = "default_ambient")]
+    #[schemars(with = "bool")]
+    pub ambient: Spanned<bool>,
     /// The claim that holds the subject's id.
     #[serde(default = "default_subject_claim")]
     pub subject_claim: String,

@@ -8,8 +8,8 @@ pub mod remote;
 
 use std::collections::BTreeMap;
 
-use actix_web::http::header::{AUTHORIZATION, HeaderName};
-use policies::Interval;
+use actix_web::http::header::{self, AUTHORIZATION, HeaderName};
+use policies::{IdentityName, Interval};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_spanned::Spanned;
@@ -38,9 +38,14 @@ pub enum IdentitySettings {
 }
 
 /// `kind = "session"`
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct SessionIdentitySettings {}
+pub struct SessionIdentitySettings {
+    /// The identities whose credentials may be exchanged for a session. A session that came from any other identity is
+    /// not accepted.
+    #[schemars(with = "Vec<IdentityName>", length(min = 1))]
+    pub exchange: Spanned<Vec<Spanned<IdentityName>>>,
+}
 
 /// Values of claims: for each claim the value, or the values, that it may have. A claim that is a list must contain one
 /// of them.
@@ -89,6 +94,10 @@ fn default_from() -> Spanned<Vec<TokenSource>> {
 
 fn no_prefix() -> Spanned<SubjectPrefix> {
     Spanned::new(0..0, SubjectPrefix::default())
+}
+
+fn default_ambient() -> Spanned<bool> {
+    Spanned::new(0..0, true)
 }
 
 fn default_subject_claim() -> String {
@@ -154,12 +163,6 @@ impl TokenSource {
             _ => self == other,
         }
     }
-
-    /// Whether a browser sends it by itself, whatever page asks.
-    #[must_use]
-    pub fn is_sent_by_itself(&self) -> bool {
-        matches!(self, Self::Cookie(_))
-    }
 }
 
 impl TryFrom<String> for TokenSource {
@@ -173,7 +176,11 @@ impl TryFrom<String> for TokenSource {
             let name = CookieName::try_from(name.to_owned()).map_err(|_| fault())?;
             Ok(Self::Cookie(name))
         } else if let Some(name) = text.strip_prefix("header:") {
-            let name = name.parse().map_err(|_| fault())?;
+            let name: HeaderName = name.parse().map_err(|_| fault())?;
+            if name == header::COOKIE {
+                // Read as a header it would pass the cross-site check, and hold every other cookie, too.
+                return Err("write \"cookie:NAME\" for a cookie, not \"header:cookie\"".to_owned());
+            }
             Ok(Self::Header(name))
         } else {
             Err(fault())

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_spanned::Spanned;
 
-use super::{TokenSource, default_timeout, issuer::SubjectPrefix, no_prefix};
+use super::{TokenSource, default_ambient, default_timeout, issuer::SubjectPrefix, no_prefix};
 
 /// `kind = "remote"`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -24,6 +24,12 @@ pub struct RemoteSettings {
     /// none of them is not signed in.
     #[schemars(with = "Vec<String>", length(min = 1))]
     pub forward: Spanned<Vec<TokenSource>>,
+    /// Whether a browser may send its headers by itself, or a proxy may derive them from what a browser sends: then
+    /// they are accepted from the gate's own pages and the allowed origins only. `Authorization` is never checked for
+    /// this, and cookies always are.
+    #[serde(default = "default_ambient")]
+    #[schemars(with = "bool")]
+    pub ambient: Spanned<bool>,
     /// Where the answer has the subject's id (RFC 6901); absent or null: not signed in.
     pub subject: Pointer,
     /// What the subject's id begins with, so that it differs from equal ids of another identity.

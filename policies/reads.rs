@@ -1,0 +1,173 @@
+//! Which parts of a fact something reads, and how much of a subject's claims that is.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::{ClaimPath, Claims, quota::QuotaLimit, settings::Kind};
+
+/// What is read of a fact: all of it, or some of its fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// All of it.
+    All,
+    /// These fields.
+    Fields(BTreeMap<String, Self>),
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self::Fields(BTreeMap::new())
+    }
+}
+
+impl Reads {
+    /// What reading one claim reads of all claims.
+    #[must_use]
+    pub fn claim(path: &ClaimPath) -> Self {
+        let mut reads = Self::default();
+        let keys: Vec<_> = path.keys().collect();
+        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+        reads.add(&keys);
+        reads
+    }
+
+    /// What is read of a field, if anything is.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::All => Some(&Self::All),
+            Self::Fields(fields) => fields.get(name),
+        }
+    }
+
+    /// Adds the field at the end of `path`.
+    pub(crate) fn add(&mut self, path: &[&str]) {
+        match (&mut *self, path) {
+            (Self::All, _) => {}
+            (_, []) => *self = Self::All,
+            (Self::Fields(fields), [field, rest @ ..]) => {
+                fields.entry((*field).to_owned()).or_default().add(rest);
+            }
+        }
+    }
+
+    /// Adds everything that `other` reads.
+    pub fn merge(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::All, _) => {}
+            (_, Self::All) => *self = Self::All,
+            (Self::Fields(fields), Self::Fields(others)) => {
+                for (name, reads) in others {
+                    fields.entry(name).or_default().merge(reads);
+                }
+            }
+        }
+    }
+
+    /// The part of `claims` that is read.
+    #[must_use]
+    pub fn of(&self, claims: &Claims) -> Claims {
+        let Self::Fields(fields) = self else {
+            return claims.clone();
+        };
+        let read = fields.iter().filter_map(|(name, reads)| {
+            let value = match (claims.get(name)?, reads) {
+                (Value::Object(object), Self::Fields(_)) => reads.of(object).into(),
+                // Whoever expects fields here finds the same value as in the whole claims.
+                (value, _) => value.clone(),
+            };
+            Some((name.clone(), value))
+        });
+        read.collect::<Map<_, _>>()
+    }
+}
+
+impl Kind {
+    /// What it reads of the subject's claims.
+    #[must_use]
+    pub fn claims(&self) -> Reads {
+        match self {
+            Self::WorkspaceMember(settings) => {
+                let mut reads = Reads::default();
+                let claims = [&settings.claim, &settings.role_claim];
+                for claim in claims.into_iter().flatten() {
+                    reads.merge(Reads::claim(claim));
+                }
+                reads
+            }
+            Self::Quota(settings) => match &settings.limit {
+                QuotaLimit::Fixed(_) => Reads::default(),
+                QuotaLimit::ByClaim(by) => Reads::claim(&by.claim),
+            },
+            Self::Expression(settings) => settings.allow.claims(),
+            // A service is told all facts, and what a policy of one's own reads is not known.
+            Self::Remote(_) | Self::Custom(_) => Reads::All,
+            Self::SignedIn(_) | Self::RateLimit(_) | Self::UploadIntent(_) => Reads::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn kept(names: &[&str]) -> Value {
+        let Value::Object(claims) = json!({
+            "plan": "pro",
+            "a/b": 1,
+            "realm_access": { "roles": ["editor"], "other": "x", "m~n": true },
+            "list": [{ "role": "a" }, { "role": "b" }],
+            "https://app.example.com/workspaces": ["ws_1"],
+        }) else {
+            unreachable!()
+        };
+        let mut reads = Reads::default();
+        for name in names {
+            let path = ClaimPath::parse(name).expect("it is a claim's name or a pointer");
+            reads.merge(Reads::claim(&path));
+        }
+        reads.of(&claims).into()
+    }
+
+    #[test]
+    fn a_claim_is_named_by_its_literal_name_or_by_a_pointer() {
+        assert_eq!(kept(&[]), json!({}));
+        assert_eq!(kept(&["plan", "absent"]), json!({ "plan": "pro" }));
+        assert_eq!(kept(&["a/b"]), json!({ "a/b": 1 }));
+        assert_eq!(kept(&["/a~1b"]), json!({ "a/b": 1 }));
+        assert_eq!(
+            kept(&["https://app.example.com/workspaces"]),
+            json!({ "https://app.example.com/workspaces": ["ws_1"] })
+        );
+        assert_eq!(
+            kept(&["/realm_access/roles"]),
+            json!({ "realm_access": { "roles": ["editor"] } })
+        );
+        assert_eq!(
+            kept(&["/realm_access/m~0n", "/realm_access/roles"]),
+            json!({ "realm_access": { "roles": ["editor"], "m~n": true } })
+        );
+    }
+
+    #[test]
+    fn a_pointer_finds_the_same_in_what_is_kept_as_in_the_whole() {
+        // An index points into the list as it was.
+        let list = json!({ "list": [{ "role": "a" }, { "role": "b" }] });
+        assert_eq!(kept(&["/list/1/role"]), list);
+        assert_eq!(kept(&["/plan/field"]), json!({ "plan": "pro" }));
+        assert_eq!(
+            kept(&["/realm_access/absent/deeper"]),
+            json!({ "realm_access": {} })
+        );
+    }
+
+    #[test]
+    fn the_whole_wins_over_its_parts() {
+        let whole = kept(&["realm_access"]);
+        assert_eq!(kept(&["/realm_access/roles", "realm_access"]), whole);
+        assert_eq!(kept(&["realm_access", "/realm_access/roles"]), whole);
+    }
+}

@@ -1,0 +1,210 @@
+//! Web origins (RFC 6454): the gate's own, those that the config allows, and the one that a request names.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use url::Url;
+
+use super::host_pattern::{can_exist, host_fits, is_open_to_all};
+
+/// One origin: scheme, host and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    scheme: String,
+    host: String,
+    /// `None`: the scheme's default.
+    port: Option<u16>,
+}
+
+impl Origin {
+    /// Reads the value of an `Origin` header. `null` is the origin of no page in particular.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (scheme, authority) = text.split_once("://")?;
+        let (host, port) = split_authority(authority)?;
+        let origin = Self {
+            scheme: scheme.to_owned(),
+            host: host.to_owned(),
+            port: None,
+        };
+        Some(Self {
+            port: port.filter(|port| Some(*port) != origin.default_port()),
+            ..origin
+        })
+    }
+
+    /// The scheme.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// Whether the host is this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        let url = Url::parse(&format!("http://{}", self.host));
+        self.host.ends_with(".localhost") || url.is_ok_and(|url| policies::is_loopback(&url))
+    }
+
+    /// Whether a `Host` header names this origin's host and port; a port that is left out is the default one.
+    #[must_use]
+    pub fn is_at(&self, host: &str) -> bool {
+        split_authority(host).is_some_and(|(host, port)| {
+            let port = port.filter(|port| Some(*port) != self.default_port());
+            host.eq_ignore_ascii_case(&self.host) && port == self.port
+        })
+    }
+
+    fn default_port(&self) -> Option<u16> {
+        match self.scheme.as_str() {
+            "http" => Some(80),
+            "https" => Some(443),
+            _ => None,
+        }
+    }
+}
+
+/// Splits `host`, `host:port` or `[address]:port`.
+fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
+    let end_of_host = text.rfind(']').map_or(0, |bracket| bracket + 1);
+    let (host, port) = match text[end_of_host..].find(':') {
+        None => (text, None),
+        Some(colon) => {
+            let (host, port) = text.split_at(end_of_host + colon);
+            let digits = &port[1..];
+            let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+            (host, Some(digits.parse().ok().filter(|_| is_number)?))
+        }
+    };
+    (!host.is_empty()).then_some((host, port))
+}
+
+/// The gate's own origin, where `Host` cannot be trusted to name it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct PublicOrigin(pub Origin);
+
+impl TryFrom<String> for PublicOrigin {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let origin = written(&text)?;
+        if !matches!(origin.scheme(), "http" | "https") {
+            Err(format!("`{text}` must be an http or https origin"))
+        } else if origin.host.contains('*') {
+            Err(format!("`{text}` must name one origin, without `*`"))
+        } else {
+            Ok(Self(origin))
+        }
+    }
+}
+
+/// What pages of an allowed origin may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trust {
+    /// Tokens that their script knows. Anyone can register a host there, so cookies are not accepted.
+    BearerOnly,
+    /// Cookies, too.
+    Credentials,
+}
+
+/// An entry of `allowed_origins`: one origin, or all those whose host fits a pattern with `*`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct OriginPattern {
+    origin: Origin,
+    trust: Trust,
+}
+
+impl OriginPattern {
+    /// What pages of `origin` may send, if the pattern fits it.
+    #[must_use]
+    pub fn trust(&self, origin: &Origin) -> Option<Trust> {
+        let fits = self.origin.scheme == origin.scheme
+            && self.origin.port == origin.port
+            && host_fits(&self.origin.host, &origin.host);
+        fits.then_some(self.trust)
+    }
+}
+
+impl TryFrom<String> for OriginPattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let origin = written(&text)?;
+        let trust = if is_open_to_all(&origin.host) {
+            Trust::BearerOnly
+        } else {
+            Trust::Credentials
+        };
+        Ok(Self { origin, trust })
+    }
+}
+
+/// Reads an origin of the config, whose host may have `*`.
+///
+/// # Errors
+///
+/// Why no request will ever name it.
+fn written(text: &str) -> Result<Origin, String> {
+    let no_origin = || {
+        format!(
+            "`{text}` is not an origin; write scheme, host and port only, for example \"https://app.example.com\""
+        )
+    };
+    if text == "null" {
+        return Err(
+            "`null` cannot be allowed: sandboxed frames and local files of any site send it"
+                .to_owned(),
+        );
+    }
+    if text == "*" {
+        return Err(
+            "`*` would allow every site; write for example \"https://*.example.com\"".to_owned(),
+        );
+    }
+    let (scheme, authority) = text.split_once("://").ok_or_else(no_origin)?;
+    let scheme = scheme.to_ascii_lowercase();
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    if !is_scheme || authority.contains(['/', '\\', '?', '#', '@', '%', ' ']) {
+        return Err(no_origin());
+    }
+    match scheme.as_str() {
+        "file" | "data" | "blob" | "about" | "javascript" => {
+            return Err(format!(
+                "`{text}` can match nothing: browsers send `null` for such pages"
+            ));
+        }
+        "ws" | "wss" => {
+            return Err(format!(
+                "`{text}` can match nothing: pages come by http or https"
+            ));
+        }
+        _ => {}
+    }
+    if authority.ends_with(":*") {
+        return Err(format!(
+            "`{text}`: `*` stands for a part of a host's label; write the port"
+        ));
+    }
+    let (host, _) = split_authority(authority).ok_or_else(no_origin)?;
+    let host = host.to_ascii_lowercase();
+    let lowercase = format!("{scheme}://{}", authority.to_ascii_lowercase());
+    let origin = Origin::parse(&lowercase).ok_or_else(no_origin)?;
+    if matches!(scheme.as_str(), "http" | "https") {
+        let url = Url::parse(&format!("{scheme}://{host}")).map_err(|_| no_origin())?;
+        let spelling = url.host_str().unwrap_or_default();
+        if spelling != host {
+            return Err(format!(
+                "`{text}` can match nothing: browsers write the host as `{spelling}`"
+            ));
+        }
+    }
+    can_exist(&host).map_err(|why| format!("`{text}` can match nothing: {why}"))?;
+    Ok(origin)
+}

@@ -1,0 +1,315 @@
+//! What a session keeps of a credential's claims, and what it does when they do not fit.
+
+use actix_web::http::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    helpers::{Answer, ROUTE, Recipe, SESSION, TestApp, Token, eventually},
+    process::GateProcess,
+    redis_server::Redis,
+    service::{Reply, Service},
+};
+
+/// What every browser keeps: name, value and attributes together.
+const MAX_COOKIE: usize = 4096;
+
+const SIGNED_IN: &str = r#"
+    [policies.signed-in]
+    kind = "signed_in"
+    accept = ["app", "browser"]
+"#;
+
+/// A gate whose second policy is `policy`.
+fn with_policy(policy: &str) -> Recipe {
+    Recipe {
+        policies: format!("{SIGNED_IN}\n[policies.second]\n{policy}"),
+        chain: r#"["signed-in", "second"]"#.into(),
+        ..Recipe::default()
+    }
+}
+
+fn allowing(expression: &str) -> Recipe {
+    with_policy(&format!("kind = \"expression\"\nallow = {expression:?}"))
+}
+
+async fn exchange(app: &TestApp, token: &Token) -> Answer {
+    // An app's cookies hold more than an Authorization header may.
+    let request = app.request(Method::POST, SESSION).bearer(&token.sign());
+    request.send().await
+}
+
+async fn session(app: &TestApp, token: &Token) -> String {
+    let answer = exchange(app, token).await;
+    assert_eq!(answer.status, 204, "{answer:?}");
+    answer.cookie().to_owned()
+}
+
+async fn ask(app: &TestApp, cookie: &str) -> Answer {
+    app.ask().header("cookie", cookie).send().await
+}
+
+/// As an identity provider writes a group: 36 characters each.
+fn groups(count: usize) -> Value {
+    let group = |number| format!("{number:08x}-5e6f-4a7b-8c9d-0e1f2a3b4c5d");
+    (0..count).map(group).collect::<Vec<_>>().into()
+}
+
+#[actix_web::test]
+async fn a_session_keeps_what_the_policies_read_and_nothing_else() {
+    let token = Token::of("user_1")
+        .with("plan", json!("pro"))
+        .with("org", json!({ "name": "acme", "size": 7 }))
+        .with("secret", json!("x".repeat(3000)));
+    let reading = allowing("subject.claims.plan == 'pro' && subject.claims.org.name == 'acme'");
+    let app = reading.start().await;
+    let cookie = session(&app, &token).await;
+    ask(&app, &cookie).await.assert_token();
+    for (expression, status) in [
+        ("subject.claims.plan == 'pro'", 200),
+        ("subject.claims.org.name == 'acme'", 200),
+        ("has(subject.claims.org.size)", 403),
+        ("has(subject.claims.secret)", 403),
+        ("has(subject.claims.workspaces)", 403),
+    ] {
+        app.reload(&allowing(expression)).unwrap();
+        let answer = ask(&app, &cookie).await;
+        assert_eq!(answer.status, status, "{expression}");
+        // The token has them all.
+        app.ask_as(&token).await.assert_token();
+    }
+}
+
+#[actix_web::test]
+async fn each_kind_of_policy_finds_its_claims_in_a_session() {
+    let token = Token::of("user_1")
+        .with("plan", json!("free"))
+        .with("teams", json!({ "ws_1": "editor" }));
+    for (policy, expected) in [
+        (
+            "kind = \"workspace_member\"\nclaim = \"teams\"\nroles = [\"editor\"]",
+            [200, 200],
+        ),
+        (
+            "kind = \"quota\"\nper = [\"user\"]\nwindow = \"day\"\nstore = \"main\"\n\
+             limit = { claim = \"plan\", values = { free = 1 }, default = 0 }",
+            [200, 429],
+        ),
+        (
+            "kind = \"expression\"\nallow = \"subject.claims.plan == 'free'\"",
+            [200, 200],
+        ),
+        (
+            "kind = \"expression\"\nallow = \"size(subject.claims) >= 5\"",
+            [200, 200],
+        ),
+        (
+            "kind = \"expression\"\nallow = \"false\"\nwhen = \"subject.claims.plan != 'free'\"",
+            [200, 200],
+        ),
+    ] {
+        let app = with_policy(policy).start().await;
+        let cookie = session(&app, &token).await;
+        for status in expected {
+            let answer = ask(&app, &cookie).await;
+            assert_eq!(answer.status, status, "{policy}: {answer:?}");
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_service_that_decides_is_told_all_claims_of_a_session() {
+    let service = Service::start();
+    service.answer("/may", Reply::status(200));
+    let policy = format!("kind = \"remote\"\nurl = \"{}/may\"", service.url);
+    let app = with_policy(&policy).start().await;
+    let token = Token::of("user_1")
+        .with("iss", json!("https://app.example.com"))
+        .with("org", json!({ "name": "acme" }));
+    let cookie = session(&app, &token).await;
+    ask(&app, &cookie).await.assert_token();
+    let seen = service.seen("/may");
+    let facts: Value = serde_json::from_str(&seen[0].body).unwrap();
+    assert_eq!(facts["subject"]["claims"], Value::from(token.claims));
+}
+
+#[actix_web::test]
+async fn the_config_names_further_claims_by_name_or_pointer() {
+    let keeping = |claims: &str, expression: &str| Recipe {
+        session: format!("claims = {claims}"),
+        ..allowing(expression)
+    };
+    let token = Token::of("user_1")
+        .with("plan", json!("pro"))
+        .with("/odd", json!(1))
+        .with("realm_access", json!({ "roles": ["editor"], "other": 1 }));
+    let kept = r#"["plan", "/realm_access/roles", "/~1odd"]"#;
+    let app = keeping(kept, "true").start().await;
+    let cookie = session(&app, &token).await;
+    for (expression, status) in [
+        ("subject.claims.plan == 'pro'", 200),
+        ("'editor' in subject.claims.realm_access.roles", 200),
+        ("subject.claims['/odd'] == 1", 200),
+        ("has(subject.claims.realm_access.other)", 403),
+        ("has(subject.claims.workspaces)", 403),
+    ] {
+        app.reload(&keeping(kept, expression)).unwrap();
+        let answer = ask(&app, &cookie).await;
+        assert_eq!(answer.status, status, "{expression}");
+    }
+}
+
+#[actix_web::test]
+async fn every_session_that_begins_is_one_that_browsers_keep() {
+    let app = allowing("'x' in subject.claims.groups || true")
+        .start()
+        .await;
+    let with_padding = |length: usize| {
+        let padding = json!(["x", "y".repeat(length)]);
+        Token::of("user_1").with("groups", padding)
+    };
+    let mut longest = 0;
+    let mut refused = 0;
+    for length in 2500..2900 {
+        let answer = exchange(&app, &with_padding(length)).await;
+        if answer.status == 204 {
+            assert_eq!(refused, 0, "{length}: shorter ones were refused");
+            longest = answer.header("set-cookie").len();
+            assert!(longest <= MAX_COOKIE, "{length}: {longest}");
+            let works = ask(&app, answer.cookie()).await;
+            assert_eq!(works.status, 200, "{length}: {works:?}");
+        } else {
+            answer.assert_error(500, "internal");
+            assert_eq!(answer.header("set-cookie"), "");
+            refused += 1;
+        }
+    }
+    assert!(refused > 0);
+    // Base64 grows by four.
+    assert!(longest > MAX_COOKIE - 4, "{longest}");
+}
+
+#[actix_web::test]
+async fn groups_that_no_policy_reads_do_not_matter_however_many() {
+    let app = TestApp::start().await;
+    for count in [75, 100] {
+        let token = Token::of("user_1").with("groups", groups(count));
+        let cookie = session(&app, &token).await;
+        ask(&app, &cookie).await.assert_token();
+    }
+}
+
+#[actix_web::test]
+async fn a_session_that_does_not_fit_is_refused_with_the_reason_in_the_log() {
+    let recipe = Recipe {
+        server: r#"allowed_origins = ["https://app.example.com"]"#.into(),
+        ..allowing("subject.claims.groups.exists(group, group == 'x') || true")
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gate.toml");
+    let config = recipe.config("https://api.imgwire.dev", folder.path());
+    std::fs::write(&path, config).unwrap();
+    let gate = GateProcess::start_with(&path, &[], "info", &[]).await;
+    let url = format!("{}{SESSION}", gate.url());
+    let exchange = async |count| {
+        let token = Token::of("user_1").with("groups", groups(count)).sign();
+        let request = awc::Client::default().post(&url).bearer_auth(token);
+        let request = request.insert_header(("origin", "https://app.example.com"));
+        request.send().await.unwrap()
+    };
+    let mut answer = exchange(100).await;
+    assert_eq!(answer.status(), 500);
+    let header = |name| {
+        answer
+            .headers()
+            .get(name)
+            .map(|value| value.to_str().unwrap())
+    };
+    assert_eq!(header("set-cookie"), None);
+    assert_eq!(
+        header("access-control-allow-origin"),
+        Some("https://app.example.com")
+    );
+    let body: Value = serde_json::from_slice(&answer.body().await.unwrap()).unwrap();
+    assert_eq!(body["code"], "internal");
+    let line = |message: &str| {
+        let lines = gate.lines();
+        lines.into_iter().find(|line| line["message"] == message)
+    };
+    eventually("the line of the log", async || {
+        line("session refused").is_some()
+    })
+    .await;
+    let refused = line("session refused").unwrap();
+    assert_eq!(refused["level"], "ERROR");
+    assert_eq!(refused["subject"], "user_1");
+    assert_eq!(refused["request_id"], body["requestId"]);
+    let error = refused["error"].as_str().unwrap();
+    assert!(error.contains("bytes as a cookie") && error.contains("[session] store"));
+
+    // The next one fits. It is the only one that is reported as begun.
+    assert_eq!(exchange(10).await.status(), 204);
+    eventually("the line of the log", async || {
+        line("session begins").is_some()
+    })
+    .await;
+    let begun: Vec<_> = gate
+        .lines()
+        .into_iter()
+        .filter(|line| line["message"] == "session begins")
+        .collect();
+    assert_eq!(begun.len(), 1);
+    assert_eq!(begun[0]["identity"], "app");
+    assert_ne!(begun[0]["request_id"], body["requestId"]);
+}
+
+#[actix_web::test]
+async fn a_session_in_a_redis_holds_what_no_cookie_can_and_none_begins_while_it_is_down() {
+    let Some(mut server) = Redis::here() else {
+        return;
+    };
+    let shared = format!("[stores.shared]\nurl = \"{}\"", server.url());
+    let recipe = Recipe {
+        session: r#"store = "shared""#.into(),
+        server: r#"allowed_origins = ["https://app.example.com"]"#.into(),
+        more: shared,
+        ..allowing("subject.claims.groups.exists(group, group == 'x') || true")
+    };
+    let app = recipe.start().await;
+    let token = Token::of("user_1").with("groups", groups(100));
+    eventually("the store's start", async || {
+        exchange(&app, &token).await.status == 204
+    })
+    .await;
+    let cookie = session(&app, &token).await;
+    assert!(cookie.len() < 300);
+    ask(&app, &cookie).await.assert_token();
+
+    server.go_down();
+    let origin = "https://app.example.com";
+    for method in [Method::POST, Method::GET, Method::DELETE] {
+        for cookie in [cookie.as_str(), ""] {
+            let request = app
+                .request(method.clone(), SESSION)
+                .bearer(&token.sign())
+                .header("cookie", cookie)
+                .header("origin", origin);
+            let answer = request.send().await;
+            match (&method, cookie) {
+                (&Method::GET, "") => answer.assert_error(401, "not_signed_in"),
+                (&Method::DELETE, "") => assert_eq!(answer.status, 204),
+                _ => answer.assert_error(500, "internal"),
+            }
+            // Whatever failed, the page may read it.
+            let allowed = answer.header("access-control-allow-origin");
+            assert_eq!(allowed, origin, "{method} {answer:?}");
+        }
+    }
+    // A session that nobody can look up is a fault only for requests that use it.
+    ask(&app, &cookie).await.assert_error(500, "internal");
+    let with_token = app.ask().header("cookie", &cookie).bearer(&token.sign());
+    with_token.send().await.assert_token();
+    let faulted = format!(
+        "imgwire_gate_decisions_total{{route=\"{ROUTE}\",outcome=\"faulted\",policy=\"signed-in\",code=\"internal\"}}"
+    );
+    assert_eq!(app.metric(&faulted).await, 1.0);
+}
