@@ -41,7 +41,7 @@ impl ClaimedMemberships {
             }
         }
         if let Some(role_claim) = &self.role_claim {
-            // In which of several workspaces the subject has this role, nobody can tell.
+            // With several workspaces, it is unknown in which of them the subject has this role.
             let is_only = self.only(claims).is_some();
             let role = role_claim.get(claims).filter(|_| is_only);
             roles = each_role(role).collect();

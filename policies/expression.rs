@@ -48,8 +48,7 @@ struct Compiled {
     variables: BTreeMap<&'static str, Reads>,
 }
 
-/// Why an expression is neither true nor false. `Display` is for the log: it names facts and types, never the value
-/// of a claim.
+/// Why an expression is neither true nor false. `Display` is one line for the log, which names facts, keys and types.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EvaluationError {
     /// A fact is missing, or a type does not fit.
@@ -60,15 +59,16 @@ pub enum EvaluationError {
     NotBoolean(String),
 }
 
-/// The longest part of a reason that comes from a request, in characters.
-const MAX_REASON: usize = 100;
+/// How much of a key that is missing is shown, in characters: it may come from a request.
+const MAX_KEY: usize = 100;
 
 impl From<&ExecutionError> for EvaluationError {
     fn from(error: &ExecutionError) -> Self {
-        let name = |name: &str| name.chars().take(MAX_REASON).collect::<String>();
         let reason = match error {
-            ExecutionError::NoSuchKey(key) => format!("there is no `{}`", name(key)),
-            ExecutionError::UndeclaredReference(fact) => format!("there is no `{}`", name(fact)),
+            ExecutionError::NoSuchKey(key) | ExecutionError::UndeclaredReference(key) => {
+                let key = key.chars().take(MAX_KEY).flat_map(char::escape_debug);
+                format!("there is no `{}`", key.collect::<String>())
+            }
             ExecutionError::NoSuchOverload(call) => {
                 let types = call.argument_types().join("` and `");
                 format!("`{}` does not take `{types}`", call.function())

@@ -182,6 +182,10 @@ fn member(
     if settings.store.is_some() != settings.query.is_some() {
         reader.fault(place.clone(), path, "`store` and `query` go together");
     }
+    if settings.roles.as_ref().is_some_and(Vec::is_empty) {
+        let message = "`roles` must name at least one role; leave it out to let in any member";
+        reader.fault(place.clone(), path, message);
+    }
     claimed(reader, path, &place, settings);
     if let Some(query) = &settings.query {
         let missing = ["$1", "$2"].map(|parameter| !query.get_ref().contains(parameter));

@@ -15,7 +15,7 @@ use crate::{
 
 const QUERY: &str = "select role from members where workspace_id = $2 and user_id = $1";
 
-const MEMBERS: &str = "
+pub(crate) const MEMBERS: &str = "
     create table members (user_id text, workspace_id text, role text);
     insert into members values
         ('user_1', 'ws_1', 'owner'), ('user_1', 'ws_2', 'viewer'), ('user_1', 'ws_3', null),
@@ -23,7 +23,7 @@ const MEMBERS: &str = "
 ";
 
 /// A gate that asks the database at `url`.
-fn asking(url: &str, query: &str, more: &str) -> Recipe {
+pub(crate) fn asking(url: &str, query: &str, more: &str) -> Recipe {
     let recipe = Recipe::accepting("[\"app\"]", "");
     Recipe {
         more: format!("[stores.app]\nurl = \"{url}\"\ntimeout = \"500ms\""),
@@ -36,12 +36,12 @@ fn asking(url: &str, query: &str, more: &str) -> Recipe {
     }
 }
 
-async fn ask_for(gate: &TestApp, user: &str, workspace: &str) -> Answer {
+pub(crate) async fn ask_for(gate: &TestApp, user: &str, workspace: &str) -> Answer {
     let request = gate.ask().bearer(&Token::of(user).sign());
     request.json(&json!({ "workspace": workspace })).await
 }
 
-async fn calls(gate: &TestApp, result: &str) -> f64 {
+pub(crate) async fn calls(gate: &TestApp, result: &str) -> f64 {
     let line = format!("imgwire_gate_policy_calls_total{{policy=\"member\",result=\"{result}\"}}");
     gate.metric(&line).await
 }
@@ -126,149 +126,7 @@ async fn is_down_without_a_wait(gate: &TestApp) {
     assert_eq!(readiness.json["failing"], json!(["stores.app"]));
 }
 
-/// A gate that counts two tokens for each workspace, whatever the database calls it.
-fn counting(url: &str, query: &str, more: &str) -> Recipe {
-    let recipe = asking(url, query, more);
-    Recipe {
-        policies: format!(
-            "{}\n[policies.limit]\nkind = \"quota\"\nper = [\"workspace\"]\nlimit = 2\nwindow = \"day\"\nstore = \"main\"",
-            recipe.policies
-        ),
-        chain: "[\"signed-in\", \"member\", \"limit\"]".to_owned(),
-        ..recipe
-    }
-}
-
-async fn used(gate: &TestApp, workspace: &str) -> u64 {
-    let answer = gate.manage(&format!("/quota/limit?key={workspace}")).await;
-    answer.json["used"].as_u64().unwrap()
-}
-
-/// However a client spells a workspace that the database accepts, it counts as the one that the database has.
-async fn counts_as_one(url: &str, query: &str, canonical: &str, spellings: &[&str]) {
-    for more in ["", "cache = \"30s\""] {
-        let gate = counting(url, query, more).start().await;
-        let mut issued = 0;
-        for spelling in spellings.iter().chain(spellings) {
-            let answer = ask_for(&gate, "17", spelling).await;
-            match answer.status.as_u16() {
-                200 => issued += 1,
-                _ => assert_eq!(answer.code(), "quota_exhausted", "{spelling}: {answer:?}"),
-            }
-            for other in spellings.iter().filter(|other| **other != canonical) {
-                let key = other.replace(['%', '/', '{', '}', '+', ' '], "");
-                assert_eq!(
-                    used(&gate, &key).await,
-                    if key == canonical { issued } else { 0 },
-                    "{other}"
-                );
-            }
-        }
-        assert_eq!((issued, used(&gate, canonical).await), (2, 2), "{query}");
-    }
-}
-
-/// A second column that is no id, and rows that disagree, are faults.
-async fn names_one_workspace(url: &str, columns: &[&str]) {
-    for column in columns {
-        let query =
-            format!("select role, {column} from members where workspace_id = $2 and user_id = $1");
-        let gate = asking(url, &query, "").start().await;
-        let answer = ask_for(&gate, "user_1", "ws_1").await;
-        answer.assert_error(500, "internal");
-        assert_eq!(calls(&gate, "fault").await, 1.0, "{column}");
-    }
-    let query = "select role, workspace_id from members where user_id = $1 and $2 <> ''";
-    let gate = asking(url, query, "").start().await;
-    let answer = ask_for(&gate, "user_1", "ws_1").await;
-    answer.assert_error(500, "internal");
-}
-
-#[actix_web::test]
-async fn a_file_of_sqlites_names_the_workspace_that_it_means() {
-    let folder = tempfile::tempdir().unwrap();
-    let url = sqlite(
-        folder.path(),
-        &format!(
-            "{MEMBERS}
-             create table loose (user_id integer, workspace_id text collate nocase, role text);
-             insert into loose values (17, 'Acme', 'owner'), (17, 'Acme', 'viewer');
-             create table numbers (user_id integer, workspace_id integer, role text);
-             insert into numbers values (17, 7, 'owner');"
-        ),
-    );
-    let query = |table: &str| {
-        format!("select role, workspace_id from {table} where user_id = $1 and workspace_id = $2")
-    };
-    let spellings = ["Acme", "acme", "ACME", "aCmE"];
-    counts_as_one(&url, &query("loose"), "Acme", &spellings).await;
-    let spellings = ["7", "07", "007", "7.0", "+7", " 7", "7e0"];
-    counts_as_one(&url, &query("numbers"), "7", &spellings).await;
-    names_one_workspace(&url, &["null", "7.5", "x'00ff'", "''", "char(10)"]).await;
-    // The other policies of the chain see the workspace that the database means.
-    let recipe = asking(&url, &query("loose"), "");
-    let recipe = Recipe {
-        policies: format!(
-            "{}\n[policies.rule]\nkind = \"expression\"\nallow = \"workspace.id == 'Acme' && workspace.role == 'owner'\"",
-            recipe.policies
-        ),
-        chain: "[\"signed-in\", \"member\", \"rule\"]".to_owned(),
-        ..recipe
-    };
-    let gate = recipe.start().await;
-    ask_for(&gate, "17", "aCMe").await.assert_token();
-}
-
-#[actix_web::test]
-async fn a_postgresql_names_the_workspace_that_it_means() {
-    let Some(postgres) = Postgres::here() else {
-        return;
-    };
-    let postgres = postgres.await;
-    let url = postgres.url();
-    let id = "6f1c2a52-0a4e-4e0c-9d6c-3d3ea4c1f3ab";
-    postgres.run(MEMBERS).await;
-    postgres
-        .run(&format!(
-            "create domain place as bigint;
-             create table workspaces (user_id int, by_uuid uuid, by_int bigint, by_place place, by_small smallint,
-                 by_text varchar(40), role text);
-             insert into workspaces values (17, '{id}', 7, 7, 7, 'Acme', 'owner');"
-        ))
-        .await;
-    let upper = id.to_uppercase();
-    let bare = id.replace('-', "");
-    let braced = format!("{{{id}}}");
-    let odd = format!("{}-{}", &bare[..4], &bare[4..]);
-    let uuids = [id, &upper, &bare, &braced, &odd];
-    let numbers = ["7", "07", "0000007", "+7", " 7 "];
-    for (column, canonical, spellings) in [
-        ("by_uuid", id, &uuids[..]),
-        ("by_int", "7", &numbers),
-        ("by_place", "7", &numbers),
-        ("by_small", "7", &numbers),
-    ] {
-        let query =
-            format!("select role, {column} from workspaces where user_id = $1 and {column} = $2");
-        counts_as_one(&url, &query, canonical, spellings).await;
-    }
-    let query =
-        "select role, by_text from workspaces where user_id = $1 and lower(by_text) = lower($2)";
-    counts_as_one(&url, query, "Acme", &["Acme", "acme", "ACME"]).await;
-    let columns = [
-        "null",
-        "null::text",
-        "7.5",
-        "now()",
-        "true",
-        "array['ws_1']",
-        "''",
-        "E'a\\nb'",
-    ];
-    names_one_workspace(&url, &columns).await;
-}
-
-fn sqlite(folder: &Path, sql: &str) -> String {
+pub(crate) fn sqlite(folder: &Path, sql: &str) -> String {
     let path = folder.join("app.db");
     let database = rusqlite::Connection::open(&path).unwrap();
     database.execute_batch(sql).unwrap();

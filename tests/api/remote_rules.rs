@@ -11,7 +11,7 @@ use crate::{
     service::{Reply, Service},
 };
 
-const MEMBER: &str = "/api/workspaces/ws_1/members/user_1";
+pub(crate) const MEMBER: &str = "/api/workspaces/ws_1/members/user_1";
 
 fn with(policy: &str) -> Recipe {
     let policies = format!(
@@ -25,7 +25,7 @@ fn with(policy: &str) -> Recipe {
     recipe.with_secret("TEST_TOKEN", "a token of the gate's")
 }
 
-fn member(app: &Service, more: &str) -> Recipe {
+pub(crate) fn member(app: &Service, more: &str) -> Recipe {
     with(&format!(
         r#"
         kind = "workspace_member"
@@ -163,71 +163,6 @@ async fn ids_of_the_usual_issuers_are_asked_about() {
         );
         let answer = ask_for(&gate, id, id).await;
         assert_eq!(answer.status, 200, "{id}: {:?}", app.all_seen().last());
-    }
-}
-
-#[actix_web::test]
-async fn the_workspace_is_the_one_that_the_app_names_however_the_client_spells_it() {
-    let app = Service::start();
-    let spellings = ["acme", "ACME", "AcMe", "acme.", "7", "07"];
-    for (canonical, name) in [("acme", json!("acme")), ("7", json!(7))] {
-        for more in ["", r#"cache = "30s""#] {
-            let recipe = member(&app, more);
-            let recipe = Recipe {
-                policies: format!(
-                    "{}\n[policies.limit]\nkind = \"quota\"\nper = [\"workspace\"]\nlimit = 2\nwindow = \"day\"\nstore = \"main\"",
-                    recipe.policies
-                ),
-                chain: r#"["signed-in", "asked", "limit"]"#.into(),
-                ..recipe
-            };
-            let gate = recipe.start().await;
-            let mut issued = 0;
-            for spelling in spellings.iter().chain(&spellings) {
-                let path = format!("/api/workspaces/{spelling}/members/user_1");
-                app.answer(
-                    &path,
-                    Reply::json(&json!({ "role": "owner", "workspace": name })),
-                );
-                let answer = ask_for(&gate, "user_1", spelling).await;
-                match answer.status.as_u16() {
-                    200 => issued += 1,
-                    _ => assert_eq!(answer.code(), "quota_exhausted", "{answer:?}"),
-                }
-            }
-            assert_eq!(issued, 2);
-            for spelling in spellings {
-                let used = gate.manage(&format!("/quota/limit?key={spelling}")).await;
-                let expected = if spelling == canonical { 2 } else { 0 };
-                assert_eq!(used.json["used"], expected, "{spelling}");
-            }
-        }
-    }
-}
-
-#[actix_web::test]
-async fn an_answer_that_names_no_id_as_the_workspace_is_a_fault() {
-    let app = Service::start();
-    let gate = member(&app, "").start().await;
-    for workspace in [
-        json!(null),
-        json!(""),
-        json!(7.5),
-        json!(true),
-        json!(["ws_1"]),
-        json!({ "id": "ws_1" }),
-        json!("a\nb"),
-    ] {
-        app.answer(
-            MEMBER,
-            Reply::json(&json!({ "role": "owner", "workspace": workspace })),
-        );
-        let answer = ask_for(&gate, "user_1", "ws_1").await;
-        assert_eq!(
-            (answer.status.as_u16(), answer.code()),
-            (500, "internal"),
-            "{workspace}"
-        );
     }
 }
 

@@ -182,6 +182,14 @@ fn a_reason_names_what_is_missing_and_shows_no_value_of_a_claim() {
     }
 }
 
+#[test]
+fn a_key_from_a_request_keeps_a_reason_to_one_short_line() {
+    let claims = json!({ "plan": format!("a\nb{}", "x".repeat(10_000)) });
+    let reason = value("{'pro': 1}[subject.claims.plan] == 1", &claims).unwrap_err();
+    assert!(reason.contains("there is no `a\\nbxxx"), "{reason}");
+    assert!(reason.len() < 200 && !reason.contains('\n'), "{reason}");
+}
+
 /// A clock that cannot be read.
 struct NoClock;
 
