@@ -80,6 +80,7 @@ impl Drawn {
             Arc::new(Subject {
                 id: SubjectId::parse(id).unwrap(),
                 identity: IdentityName::parse("app").unwrap(),
+                session: false,
                 claims: Default::default(),
                 expires_at: None,
             })

@@ -21,6 +21,7 @@ fn subject(claims: &Value) -> Subject {
     Subject {
         id: SubjectId::parse("user_1").unwrap(),
         identity: IdentityName::parse("app").unwrap(),
+        session: false,
         claims: claims.as_object().unwrap().clone(),
         expires_at: None,
     }
