@@ -92,7 +92,9 @@ fn session(
             Some(_) => None,
         }
     });
-    check_accept::shadowing(reader, &key, exchange.get_ref(), identities);
+    if !reader.has_fault(&key) {
+        check_accept::shadowing(reader, &key, exchange.get_ref(), identities);
+    }
 }
 
 /// No identity can say that a browser does not send cookies by itself.

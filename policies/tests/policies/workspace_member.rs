@@ -164,8 +164,8 @@ proptest! {
         other in "[0aAbB]{1,4}",
         per in prop::sample::select(vec![json!(["workspace"]), json!(["user", "workspace"])]),
     ) {
-        let settings = json!({ "url": "http://app/{workspace}/{user}" });
-        let settings: WorkspaceMemberSettings = serde_json::from_value(settings).unwrap();
+        let settings: WorkspaceMemberSettings =
+            toml::from_str("url = \"http://app/{workspace}/{user}\"").unwrap();
         let policy = WorkspaceMember::new(&settings, |_| Arc::new(Loose));
         let per: Per = serde_json::from_value(per).unwrap();
         let key = |named: &str| {
