@@ -26,6 +26,7 @@ mod cookies;
 mod every_kind;
 mod examples;
 mod explain;
+mod floods;
 mod forwarded;
 mod guides;
 mod helpers;
