@@ -2,13 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use actix_web::{
-    HttpRequest,
-    http::header::{self, HeaderMap, HeaderName},
-};
+use actix_web::http::header::{self, HeaderMap, HeaderName};
 use ipnet::IpNet;
 use rfc7239::{NodeIdentifier, NodeName};
 
+use super::request_view::RequestView;
 use crate::settings::server::Network;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -31,13 +29,13 @@ impl ClientAddress {
 
     /// The address that `request` comes from.
     #[must_use]
-    pub fn of(&self, request: &HttpRequest) -> IpAddr {
+    pub fn of(&self, request: &dyn RequestView) -> IpAddr {
         self.behind(peer(request), request.headers())
     }
 
     /// Whether a trusted proxy sent `request`.
     #[must_use]
-    pub fn is_from_proxy(&self, request: &HttpRequest) -> bool {
+    pub fn is_from_proxy(&self, request: &dyn RequestView) -> bool {
         self.trusts(peer(request))
     }
 
@@ -76,7 +74,7 @@ impl ClientAddress {
 }
 
 /// Who sent `request`: the peer of a Unix socket counts as 127.0.0.1.
-fn peer(request: &HttpRequest) -> IpAddr {
+fn peer(request: &dyn RequestView) -> IpAddr {
     let peer = request.peer_addr();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip());
     peer.to_canonical()

@@ -1,11 +1,9 @@
 //! Whether a request may use a credential that the browser sent by itself.
 
-use actix_web::{
-    HttpRequest,
-    http::header::{self, HeaderMap},
-};
+use actix_web::http::header::{self, HeaderMap};
 use policies::Denial;
 
+use super::request_view::RequestView;
 use crate::settings::server::Origin;
 
 /// Tells pages of the gate's own origin, and of the allowed ones, from all others, by what browsers say of a
@@ -32,7 +30,7 @@ impl CrossSite {
     /// # Errors
     ///
     /// [`Denial::CrossSite`] when it is a foreign page.
-    pub fn check(&self, request: &HttpRequest) -> Result<(), Denial> {
+    pub fn check(&self, request: &dyn RequestView) -> Result<(), Denial> {
         let headers = request.headers();
         let text = |name| only(headers, name);
         let origin = text(header::ORIGIN.as_str())?;

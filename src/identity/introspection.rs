@@ -2,12 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{
-    HttpRequest,
-    http::{
-        Method, StatusCode,
-        header::{self, HeaderValue},
-    },
+use actix_web::http::{
+    Method, StatusCode,
+    header::{self, HeaderValue},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -19,6 +16,7 @@ use super::{
     claims::{Accepted, ClaimRules, names_one_of},
     cross_site::CrossSite,
     fault, lookup,
+    request_view::RequestView,
 };
 use crate::{
     answers::{Answer, Answers, ServiceFault},
@@ -95,7 +93,7 @@ impl Introspection {
     /// Takes the token from the first place that has one, and asks about it.
     pub(super) async fn present(
         &self,
-        request: &HttpRequest,
+        request: &dyn RequestView,
         cross_site: &CrossSite,
     ) -> Result<Presented, Fault> {
         let token = match lookup::credential(request, &self.from, cross_site) {

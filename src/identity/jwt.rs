@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use actix_web::HttpRequest;
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use policies::{Claims, Clock, Denial, Fault, IdentityName, Presented, Subject};
 use quick_cache::sync::Cache;
@@ -12,6 +11,7 @@ use super::{
     cross_site::CrossSite,
     fault, lookup,
     published_keys::{KeysUnavailable, PublishedKeys},
+    request_view::RequestView,
 };
 use crate::{
     digest::{Digest, digest},
@@ -145,7 +145,7 @@ impl Jwt {
     /// Takes the token from the first place that has one, and judges it.
     pub(super) async fn present(
         &self,
-        request: &HttpRequest,
+        request: &dyn RequestView,
         cross_site: &CrossSite,
     ) -> Result<Presented, Fault> {
         let token = match lookup::credential(request, &self.from, cross_site) {

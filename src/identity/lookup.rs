@@ -2,13 +2,12 @@
 //! two readers could take two different ones.
 
 use actix_web::{
-    HttpRequest,
     cookie::Cookie,
     http::header::{self, HeaderName},
 };
 use policies::Denial;
 
-use super::cross_site::CrossSite;
+use super::{cross_site::CrossSite, request_view::RequestView};
 use crate::settings::identities::TokenSource;
 
 /// Finds the credential in the first of `sources` that has one. One that a browser sends by itself is taken
@@ -18,7 +17,7 @@ use crate::settings::identities::TokenSource;
 ///
 /// Why what stands there is no credential.
 pub(super) fn credential<'a>(
-    request: &'a HttpRequest,
+    request: &'a dyn RequestView,
     sources: &[TokenSource],
     cross_site: &CrossSite,
 ) -> Result<Option<&'a str>, Denial> {
@@ -38,7 +37,7 @@ pub(super) fn credential<'a>(
 }
 
 /// Finds what stands in one place.
-pub(super) fn find<'a>(request: &'a HttpRequest, source: &TokenSource) -> Found<'a> {
+pub(super) fn find<'a>(request: &'a dyn RequestView, source: &TokenSource) -> Found<'a> {
     match source {
         TokenSource::Bearer => bearer(request),
         TokenSource::Header(name) => in_header(request, name),
@@ -58,7 +57,7 @@ pub(super) enum Found<'a> {
 }
 
 /// Finds the one header of a name.
-fn in_header<'a>(request: &'a HttpRequest, name: &HeaderName) -> Found<'a> {
+fn in_header<'a>(request: &'a dyn RequestView, name: &HeaderName) -> Found<'a> {
     let mut values = request.headers().get_all(name);
     match (values.next(), values.next()) {
         (None, _) => Found::Nothing,
@@ -71,7 +70,7 @@ fn in_header<'a>(request: &'a HttpRequest, name: &HeaderName) -> Found<'a> {
 }
 
 /// Finds the token of `Authorization: Bearer` (RFC 6750). Another scheme is nothing.
-fn bearer(request: &HttpRequest) -> Found<'_> {
+fn bearer(request: &dyn RequestView) -> Found<'_> {
     match in_header(request, &header::AUTHORIZATION) {
         Found::One(text) => {
             let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
@@ -86,7 +85,7 @@ fn bearer(request: &HttpRequest) -> Found<'_> {
 }
 
 /// Finds the one cookie of a name. An empty one is nothing: that is how apps sign out.
-pub(super) fn cookie<'a>(request: &'a HttpRequest, name: &str) -> Found<'a> {
+pub(super) fn cookie<'a>(request: &'a dyn RequestView, name: &str) -> Found<'a> {
     let mut found = Found::Nothing;
     for header in request.headers().get_all(header::COOKIE) {
         let Ok(text) = std::str::from_utf8(header.as_bytes()) else {

@@ -9,12 +9,12 @@ mod jwt;
 mod lookup;
 mod published_keys;
 mod remote;
+mod request_view;
 mod session;
 mod session_keys;
 
 use std::sync::Arc;
 
-use actix_web::HttpRequest;
 use futures_util::future::{LocalBoxFuture, join_all};
 use policies::{Credentials, Fault, IdentityName, Presented};
 
@@ -22,6 +22,7 @@ pub use self::{
     client_address::ClientAddress,
     cross_site::CrossSite,
     published_keys::KeysState,
+    request_view::RequestView,
     session::{SIGNED_IN, SessionIdentity, SignedIn},
     session_keys::KeyRotation,
 };
@@ -78,7 +79,7 @@ impl Identities {
     async fn present(
         &self,
         name: &IdentityName,
-        request: &HttpRequest,
+        request: &dyn RequestView,
     ) -> Result<Presented, Fault> {
         let identity = self.identities.iter().find(|(other, _)| other == name);
         let Some((_, identity)) = identity else {
@@ -101,7 +102,7 @@ impl Identities {
     /// # Errors
     ///
     /// When an identity cannot tell.
-    pub async fn exchangeable(&self, request: &HttpRequest) -> Result<Presented, Fault> {
+    pub async fn exchangeable(&self, request: &dyn RequestView) -> Result<Presented, Fault> {
         for (name, identity) in &self.identities {
             if matches!(identity, Identity::Session(_)) {
                 continue;
@@ -116,7 +117,7 @@ impl Identities {
 
     /// Judges the session of `request`, if there are sessions.
     #[must_use]
-    pub fn session(&self, request: &HttpRequest) -> Presented {
+    pub fn session(&self, request: &dyn RequestView) -> Presented {
         let session = self
             .identities
             .iter()
@@ -212,14 +213,14 @@ fn fault(identity: &IdentityName, error: impl std::error::Error + Send + Sync + 
 }
 
 /// What an HTTP request presents.
-pub struct HttpCredentials {
+pub struct HttpCredentials<R> {
     /// The request.
-    pub request: HttpRequest,
+    pub request: R,
     /// The identities that know what to look for in it.
     pub identities: Arc<Identities>,
 }
 
-impl Credentials for HttpCredentials {
+impl<R: RequestView> Credentials for HttpCredentials<R> {
     fn present<'a>(
         &'a self,
         name: &'a IdentityName,

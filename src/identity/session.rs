@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use actix_session::{Session, SessionExt as _};
-use actix_web::HttpRequest;
+use actix_session::Session;
 use jiff::{SignedDuration, Timestamp};
 use policies::{Clock, Denial, IdentityName, Presented, Subject};
 use serde::{Deserialize, Serialize};
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     cross_site::CrossSite,
     lookup::{self, Found},
+    request_view::RequestView,
 };
 use crate::settings::{SessionSettings, session::CookieName};
 
@@ -50,7 +50,7 @@ impl SessionIdentity {
         }
     }
 
-    pub(super) fn present(&self, request: &HttpRequest, cross_site: &CrossSite) -> Presented {
+    pub(super) fn present(&self, request: &dyn RequestView, cross_site: &CrossSite) -> Presented {
         match lookup::cookie(request, self.cookie.as_str()) {
             Found::Nothing => return Presented::Nothing,
             Found::Unusable(reason) => {
@@ -61,7 +61,9 @@ impl SessionIdentity {
         if let Err(denial) = cross_site.check(request) {
             return Presented::Refused(denial);
         }
-        let session = request.get_session();
+        let Some(session) = request.session() else {
+            return Presented::Refused(Denial::NotSignedIn);
+        };
         match session.get::<SignedIn>(SIGNED_IN) {
             Ok(Some(signed_in)) if self.is_over(&signed_in) => {
                 Presented::Refused(Denial::CredentialsExpired)
