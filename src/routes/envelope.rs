@@ -17,6 +17,7 @@ use crate::{
     error::ApiError,
     in_flight::InFlight,
     request_id::{RequestId, X_REQUEST_ID},
+    routes::refused,
 };
 
 /// Wraps everything that answers.
@@ -32,7 +33,13 @@ pub async fn envelope<B: MessageBody + 'static>(
     fit_headers(request.head_mut().headers_mut());
     let id = RequestId::assign(&request);
     let mut response = match next.call(request).await {
-        Ok(response) => shape(response, &id),
+        Ok(response) => {
+            let status = response.status();
+            if refused::is_malformed(status) {
+                refused::log(response.request(), status, &ApiError::from_status(status));
+            }
+            shape(response, &id)
+        }
         Err(error) => {
             let status = error.as_response_error().status_code();
             tracing::error!(request_id = id.as_str(), %error, "the framework failed");

@@ -3,8 +3,10 @@
 pub(crate) mod allowance;
 pub(crate) mod body;
 mod envelope;
+pub(crate) mod host;
 pub mod management;
 mod ratelimit_fields;
+pub(crate) mod refused;
 pub mod session;
 pub(crate) mod upload_token;
 
@@ -27,7 +29,7 @@ use crate::{
     in_flight::InFlight,
     request_id::RequestId,
     rules::{Route, Rules},
-    telemetry::{Metrics, Traces},
+    telemetry::{Metrics, Traces, trace_state},
 };
 
 /// Where sessions are exchanged.
@@ -147,7 +149,7 @@ fn caller(request: &HttpRequest) -> Caller {
     Caller {
         request_id: RequestId::of(request),
         parent: parent.cloned(),
-        state: parent.and(headers.get("tracestate")).cloned(),
+        state: parent.and_then(|_| trace_state(headers)),
     }
 }
 
