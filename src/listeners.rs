@@ -1,6 +1,9 @@
 //! The two listeners: for pages, and for operators. What every request of theirs goes through is put together here.
 
-use std::{io, net::SocketAddr, num::NonZeroUsize, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    io, net::SocketAddr, num::NonZeroUsize, rc::Rc, sync::Arc, thread::available_parallelism,
+    time::Duration,
+};
 
 use actix_cors::Cors;
 use actix_session::SessionMiddleware;
@@ -20,13 +23,18 @@ use crate::{
     imgwire::Client,
     playground::Playground,
     request_id::X_REQUEST_ID,
-    routes::{self, Gate, Worker, envelope, management::Management, session::rotate},
+    routes::{
+        self, Gate, Worker, envelope,
+        management::{self, Management},
+        session::rotate,
+    },
     session_store::Sessions,
     settings::{
         Settings,
-        server::{Bind, ServerSettings},
+        server::{Bind, ServerSettings, SocketMode},
     },
     telemetry::RootSpan,
+    unix_socket,
 };
 
 /// How long an idle connection is kept: longer than proxies keep theirs, so that none of them sends a
@@ -44,9 +52,11 @@ pub(crate) fn serve_public(
     tls: Arc<ClientConfig>,
     clock: &Arc<dyn Clock>,
     playground: Option<Arc<Playground>>,
+    max_connections: usize,
 ) -> io::Result<(Server, Option<SocketAddr>)> {
     let bind = settings.server.bind.clone();
-    let workers = settings.server.workers;
+    let socket_mode = settings.server.socket_mode;
+    let workers = workers(&settings.server);
     let clock = clock.clone();
     let settings = Arc::new(settings);
     let server = HttpServer::new(move || {
@@ -104,13 +114,14 @@ pub(crate) fn serve_public(
                 TracingLogger::<RootSpan>::new(),
             ))
     })
-    .workers(workers.map_or_else(default_workers, NonZeroUsize::get))
+    .workers(workers)
+    .max_connections((max_connections / workers).max(1))
     .keep_alive(KEEP_ALIVE)
     .client_request_timeout(HEAD_TIMEOUT)
     .disable_signals();
     let server = match &bind {
         Bind::Tcp(address) => server.bind(address)?,
-        Bind::Unix(path) => server.bind_uds(path)?,
+        Bind::Unix(path) => server.listen_uds(unix_socket::listen(path, socket_mode)?)?,
     };
     let address = tcp_address(&bind, &server.addrs());
     Ok((server.run(), address))
@@ -125,8 +136,12 @@ pub(crate) fn serve_management(
     let in_flight = management.gate.in_flight.clone();
     let server = HttpServer::new(move || {
         let in_flight = in_flight.clone();
+        let guarded = management.clone();
         App::new()
             .configure(|config| routes::management::mount(config, &management))
+            .wrap(from_fn(move |request, next| {
+                management::guard(guarded.clone(), request, next)
+            }))
             .wrap(from_fn(move |request, next| {
                 envelope(in_flight.clone(), request, next)
             }))
@@ -139,7 +154,8 @@ pub(crate) fn serve_management(
     .disable_signals();
     let server = match bind {
         Bind::Tcp(address) => server.bind(address)?,
-        Bind::Unix(path) => server.bind_uds(path)?,
+        // Every peer of a Unix socket counts as this machine, so this one is never open to all users of it.
+        Bind::Unix(path) => server.listen_uds(unix_socket::listen(path, SocketMode::default())?)?,
     };
     let address = tcp_address(bind, &server.addrs());
     Ok((server.run(), address))
@@ -172,6 +188,8 @@ fn tcp_address(bind: &Bind, addresses: &[SocketAddr]) -> Option<SocketAddr> {
     }
 }
 
-fn default_workers() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+/// How many workers there are: one per core, unless the config says otherwise.
+pub(crate) fn workers(server: &ServerSettings) -> usize {
+    let workers = server.workers.or_else(|| available_parallelism().ok());
+    workers.map_or(1, NonZeroUsize::get)
 }

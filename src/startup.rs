@@ -12,19 +12,23 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     assembly::Foundation,
+    descriptors::{self, Capacity},
     in_flight::InFlight,
-    listeners::{serve_management, serve_public},
+    listeners::{serve_management, serve_public, workers},
     outbound::tls_config,
     playground::Playground,
     reload::Reloader,
     routes::{Gate, management::Management},
     session_store::Sessions,
-    settings::{self, Environment, Faults, PolicyKinds, Settings, server::Bind},
+    settings::{self, Environment, Faults, PolicyKinds, ServerSettings, Settings, server::Bind},
     stores::{self, OpenError, OpenStore, StoreError},
 };
 
 /// How often a gate that ends looks whether it may.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
+
+/// How many connections the public listener has at most.
+const MAX_CONNECTIONS: usize = 10_000;
 
 /// Why a gate does not start.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,22 @@ impl StartError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Listen {
+                source,
+                bind: Bind::Unix(_),
+            } => match source.kind() {
+                io::ErrorKind::AddrInUse => Some(
+                    "another gate, or something else, listens there: end it, or change `bind` in [server] or \
+                     [management]",
+                ),
+                io::ErrorKind::AlreadyExists => {
+                    Some("move the file away, or change `bind` in [server] or [management]")
+                }
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                    Some("the socket's folder must be there, and be the gate's to write")
+                }
+                _ => None,
+            },
             Self::Listen { source, .. } => match source.kind() {
                 io::ErrorKind::AddrInUse => Some(
                     "another gate, or something else, listens there: end it, or change `bind` in [server] or \
@@ -186,7 +206,8 @@ impl Application {
         clock: &Arc<dyn Clock>,
         playground: Option<Arc<Playground>>,
     ) -> Result<Self, StartError> {
-        let in_flight = InFlight::new(settings.server.max_in_flight.get());
+        let capacity = capacity(&settings.server, MAX_CONNECTIONS);
+        let in_flight = InFlight::new(capacity.in_flight);
         let tls = tls_config(&settings.authorities);
         let foundation = Foundation::new(&settings, &tls, clock);
         let stores = stores::open(&settings, foundation.stores(), &[])?;
@@ -205,6 +226,7 @@ impl Application {
             &Management {
                 gate: gate.clone(),
                 token: settings.management_token.clone(),
+                hosts: settings.management.hosts.clone(),
             },
         )
         .map_err(|source| StartError::Listen {
@@ -216,8 +238,16 @@ impl Application {
         if let Some(playground) = &playground {
             playground.set_reloader(reloader.clone());
         }
-        let (public, address) = serve_public(settings, sessions, gate, tls, clock, playground)
-            .map_err(|source| StartError::Listen { bind, source })?;
+        let public = serve_public(
+            settings,
+            sessions,
+            gate,
+            tls,
+            clock,
+            playground,
+            capacity.connections,
+        );
+        let (public, address) = public.map_err(|source| StartError::Listen { bind, source })?;
         Ok(Self {
             public,
             management,
@@ -279,6 +309,27 @@ impl Application {
         }
         public.and(management)
     }
+}
+
+/// How much the gate takes on at once: what the config says, within the limit on open files.
+fn capacity(server: &ServerSettings, max_connections: usize) -> Capacity {
+    let limit = descriptors::raise_limit();
+    let wanted = Capacity {
+        connections: max_connections,
+        in_flight: server.max_in_flight.get(),
+    };
+    let capacity = Capacity::within(limit, wanted, workers(server));
+    if capacity.connections < max_connections {
+        tracing::warn!(
+            limit,
+            max_connections,
+            connections = capacity.connections,
+            in_flight = capacity.in_flight,
+            "the limit on open files is too low for max_connections: raise it (`ulimit -n`, `LimitNOFILE=`), or lower \
+             max_connections"
+        );
+    }
+    capacity
 }
 
 /// Goes on until nothing new has come for `delay`, and lets what runs finish.
