@@ -3,6 +3,7 @@
 
 mod check;
 mod check_identities;
+mod confine;
 mod document;
 mod fault;
 pub mod identities;
@@ -29,6 +30,7 @@ use secrecy::SecretString;
 
 use self::{identities::jwt::KeyMaterial, outbound::ExtraAuthorities, session::SessionKeys};
 
+pub(crate) use self::confine::{Confines, check as check_confines};
 pub use self::{
     fault::Faults,
     identities::{
