@@ -1,8 +1,9 @@
 //! What the chain says to a described request, consuming nothing.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use actix_web::{http::header, test::TestRequest};
+use actix_session::Session;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use futures_util::future::{Either, LocalBoxFuture, ready, select};
 use policies::{
     Claims, Clock, Credentials, DeclaredFile, Fault, IdentityName, Outcome, PolicyName, Presented,
@@ -14,7 +15,7 @@ use utoipa::ToSchema;
 use crate::{
     assembly::Foundation,
     error::ApiError,
-    identity::HttpCredentials,
+    identity::{HttpCredentials, RequestView},
     in_flight::InFlight,
     outbound::tls_config,
     routes::{Gate, body::Id},
@@ -35,7 +36,8 @@ pub struct DescribedRequest {
     pub subject: Option<DescribedSubject>,
     /// A bearer token, which is verified.
     #[serde(default)]
-    pub token: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub token: Option<BearerToken>,
     /// The workspace that is named.
     #[serde(default)]
     #[schema(value_type = Option<Id>)]
@@ -64,6 +66,23 @@ pub struct DescribedSubject {
     #[serde(default)]
     #[schema(value_type = Object)]
     pub claims: Claims,
+}
+
+/// A bearer token, as a request can carry it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct BearerToken(HeaderValue);
+
+impl TryFrom<String> for BearerToken {
+    type Error = &'static str;
+
+    // The message does not show the token.
+    fn try_from(token: String) -> Result<Self, Self::Error> {
+        let value = HeaderValue::try_from(format!("Bearer {token}"));
+        let mut value = value.map_err(|_| "`token` has a character that no header can carry")?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
 }
 
 /// A file that is declared, as in the body of a request.
@@ -190,10 +209,7 @@ fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
     let credentials: Box<dyn Credentials> = match (described.subject, described.token) {
         (Some(subject), _) => Box::new(Described(subject)),
         (None, Some(token)) => Box::new(HttpCredentials {
-            request: TestRequest::post()
-                .uri(route.path.as_str())
-                .insert_header((header::AUTHORIZATION, format!("Bearer {token}")))
-                .to_http_request(),
+            request: DescribedHeaders::new(token),
             identities: route.identities.clone(),
         }),
         (None, None) => Box::new(Nobody),
@@ -209,6 +225,31 @@ fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
         }),
         ip: described.ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         credentials,
+    }
+}
+
+/// The headers of a request that is described by its token.
+struct DescribedHeaders(HeaderMap);
+
+impl DescribedHeaders {
+    fn new(BearerToken(token): BearerToken) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, token);
+        Self(headers)
+    }
+}
+
+impl RequestView for DescribedHeaders {
+    fn headers(&self) -> &HeaderMap {
+        &self.0
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    fn session(&self) -> Option<Session> {
+        None
     }
 }
 

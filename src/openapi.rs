@@ -80,9 +80,12 @@ pub(crate) enum ManagementRefusals {
     /// The request makes no sense.
     #[response(status = 400)]
     BadRequest(#[to_schema] error::Body<'static>),
-    /// It comes neither from this machine nor with the token.
+    /// It has not the token or, if there is none, does not come from this machine.
     #[response(status = 401, headers(("WWW-Authenticate" = String)))]
     Unauthenticated(#[to_schema] error::Body<'static>),
+    /// `Host` names another host.
+    #[response(status = 403)]
+    Forbidden(#[to_schema] error::Body<'static>),
     /// There is no such thing.
     #[response(status = 404)]
     NotFound(#[to_schema] error::Body<'static>),

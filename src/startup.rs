@@ -12,14 +12,15 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     assembly::Foundation,
+    descriptors::{self, Capacity},
     in_flight::InFlight,
-    listeners::{serve_management, serve_public},
+    listeners::{serve_management, serve_public, workers},
     outbound::tls_config,
     playground::Playground,
     reload::Reloader,
     routes::{Gate, management::Management},
     session_store::Sessions,
-    settings::{self, Environment, Faults, PolicyKinds, Settings, server::Bind},
+    settings::{self, Environment, Faults, PolicyKinds, ServerSettings, Settings, server::Bind},
     stores::{self, OpenError, OpenStore, StoreError},
 };
 
@@ -50,6 +51,22 @@ impl StartError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Listen {
+                source,
+                bind: Bind::Unix(_),
+            } => match source.kind() {
+                io::ErrorKind::AddrInUse => Some(
+                    "another gate, or something else, listens there: end it, or change `bind` in [server] or \
+                     [management]",
+                ),
+                io::ErrorKind::AlreadyExists => {
+                    Some("move the file away, or change `bind` in [server] or [management]")
+                }
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                    Some("the socket's folder must be there, and be the gate's to write")
+                }
+                _ => None,
+            },
             Self::Listen { source, .. } => match source.kind() {
                 io::ErrorKind::AddrInUse => Some(
                     "another gate, or something else, listens there: end it, or change `bind` in [server] or \
@@ -187,7 +204,8 @@ impl Application {
         playground: Option<Arc<Playground>>,
     ) -> Result<Self, StartError> {
         settings.log_warnings();
-        let in_flight = InFlight::new(settings.server.max_in_flight.get());
+        let capacity = capacity(&settings.server, settings.server.max_connections.get());
+        let in_flight = InFlight::new(capacity.in_flight);
         let tls = tls_config(&settings.authorities);
         let foundation = Foundation::new(&settings, &tls, clock);
         let stores = stores::open(&settings, foundation.stores(), &[])?;
@@ -206,6 +224,7 @@ impl Application {
             &Management {
                 gate: gate.clone(),
                 token: settings.management_token.clone(),
+                hosts: settings.management.hosts.clone(),
             },
         )
         .map_err(|source| StartError::Listen {
@@ -217,8 +236,16 @@ impl Application {
         if let Some(playground) = &playground {
             playground.set_reloader(reloader.clone());
         }
-        let (public, address) = serve_public(settings, sessions, gate, tls, clock, playground)
-            .map_err(|source| StartError::Listen { bind, source })?;
+        let public = serve_public(
+            settings,
+            sessions,
+            gate,
+            tls,
+            clock,
+            playground,
+            capacity.connections,
+        );
+        let (public, address) = public.map_err(|source| StartError::Listen { bind, source })?;
         Ok(Self {
             public,
             management,
@@ -280,6 +307,27 @@ impl Application {
         }
         public.and(management)
     }
+}
+
+/// How much the gate takes on at once: what the config says, within the limit on open files.
+fn capacity(server: &ServerSettings, max_connections: usize) -> Capacity {
+    let limit = descriptors::raise_limit();
+    let wanted = Capacity {
+        connections: max_connections,
+        in_flight: server.max_in_flight.get(),
+    };
+    let capacity = Capacity::within(limit, wanted, workers(server));
+    if capacity.connections < max_connections {
+        tracing::warn!(
+            limit,
+            max_connections,
+            connections = capacity.connections,
+            in_flight = capacity.in_flight,
+            "the limit on open files is too low for max_connections: raise it (`ulimit -n`, `LimitNOFILE=`), or lower \
+             max_connections"
+        );
+    }
+    capacity
 }
 
 /// Goes on until nothing new has come for `delay`, and lets what runs finish.

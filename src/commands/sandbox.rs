@@ -10,13 +10,18 @@ use std::{
 use crate::{
     imgwire::emulator::{Emulator, SERVER_API_KEY},
     playground::Playground,
-    settings::{Faults, Settings, imgwire::BaseUrl, server::Bind, stores::StoreUrl},
+    settings::{
+        Confines, Faults, Settings, check_confines, imgwire::BaseUrl, server::Bind,
+        stores::StoreUrl,
+    },
     startup::Builder,
     telemetry,
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{Clock as _, SystemClock};
 use serde_json::json;
+use url::Url;
 
 use super::{Failure, print, serve::stop};
 
@@ -32,17 +37,28 @@ struct Additions {
     session_key: String,
     /// Where the counters are.
     folder: PathBuf,
+    emulator: Url,
     base_url: BaseUrl,
 }
 
 impl Additions {
-    /// Reads a config as the sandbox's own.
+    /// Reads a config as the sandbox's own. A page may have sent it, so it resolves nothing of this machine and names no
+    /// host but the emulator.
     fn load(&self, builder: &Builder, text: &str) -> Result<Settings, Faults> {
-        let environment = |name: &str| match name {
-            "SANDBOX_IMGWIRE_API_KEY" => Some(SERVER_API_KEY.to_owned()),
-            "SANDBOX_JWT_SECRET" => Some(self.secret.clone()),
-            "SANDBOX_SESSION_KEY" => Some(self.session_key.clone()),
-            _ => None,
+        let variables = [
+            ("SANDBOX_IMGWIRE_API_KEY", SERVER_API_KEY),
+            ("SANDBOX_JWT_SECRET", &self.secret),
+            ("SANDBOX_SESSION_KEY", &self.session_key),
+        ];
+        let confines = Confines {
+            variables: &variables.map(|(name, _)| name),
+            host: &self.emulator,
+            own: CONFIG,
+        };
+        check_confines(FILE, text, &confines)?;
+        let environment = |wanted: &str| {
+            let variable = variables.iter().find(|(name, _)| *name == wanted);
+            variable.map(|(_, value)| (*value).to_owned())
         };
         let mut settings = builder.load(FILE, text, &environment)?;
         for (name, store) in &mut settings.stores {
@@ -60,9 +76,10 @@ pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
     actix_web::rt::System::new().block_on(async {
         let emulator = Arc::new(Emulator::start().map_err(Failure::other)?);
         let additions = Arc::new(Additions {
-            secret: random_text(64),
-            session_key: random_text(64),
+            secret: random_text()?,
+            session_key: random_text()?,
             folder: folder.path().to_owned(),
+            emulator: Url::parse(emulator.url()).map_err(Failure::other)?,
             base_url: BaseUrl::try_from(emulator.url().to_owned()).map_err(Failure::other)?,
         });
         let faulty = |faults: Faults| Failure::Config(faults.to_string());
@@ -70,13 +87,15 @@ pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
         let _log = telemetry::start_log(settings.telemetry.log);
         settings.server.bind = free(&settings.server.bind)?;
         settings.management.bind = free(&settings.management.bind)?;
-        let text = welcome(&settings, &additions.secret, emulator.url())?;
+        let page_key = random_text()?;
+        let text = welcome(&settings, &additions.secret, &page_key, emulator.url())?;
         let route = settings.routes.first().map(|route| route.path.to_string());
         let load = {
             let (builder, additions) = (builder.clone(), additions.clone());
             Box::new(move |text: &str| additions.load(&builder, text))
         };
         let playground = Playground::new(
+            page_key,
             &additions.secret,
             SystemClock::new().now().as_second(),
             route.unwrap_or_default(),
@@ -105,13 +124,19 @@ fn free(bind: &Bind) -> Result<Bind, Failure> {
     address.map(Bind::Tcp).map_err(Failure::other)
 }
 
-fn random_text(length: usize) -> String {
-    std::iter::repeat_with(fastrand::alphanumeric)
-        .take(length)
-        .collect()
+/// A secret of 64 characters.
+fn random_text() -> Result<String, Failure> {
+    let mut bytes = [0; 48];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(Failure::other)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-fn welcome(settings: &Settings, secret: &str, emulator: &str) -> Result<String, Failure> {
+fn welcome(
+    settings: &Settings,
+    secret: &str,
+    page_key: &str,
+    emulator: &str,
+) -> Result<String, Failure> {
     let gate = format!("http://{}", settings.server.bind);
     let management = format!("http://{}", settings.management.bind);
     let claims = json!({
@@ -131,7 +156,7 @@ fn welcome(settings: &Settings, secret: &str, emulator: &str) -> Result<String, 
     Ok(format!(
         "imgwire-gate sandbox (ctrl-c ends it)\n\
          \n\
-         the playground {gate}/\n\
+         the playground {gate}/?key={page_key}\n\
          the gate       {gate}\n\
          its health     {management}/readyz\n\
          its metrics    {management}/metrics\n\

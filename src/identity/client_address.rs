@@ -5,13 +5,11 @@ use std::{
     sync::{Arc, Once},
 };
 
-use actix_web::{
-    HttpRequest,
-    http::header::{self, HeaderMap, HeaderName},
-};
+use actix_web::http::header::{self, HeaderMap, HeaderName};
 use ipnet::IpNet;
 use rfc7239::{NodeIdentifier, NodeName};
 
+use super::request_view::RequestView;
 use crate::settings::{ServerSettings, server::AddressHeader};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -42,20 +40,20 @@ impl ClientAddress {
 
     /// The address that `request` comes from.
     #[must_use]
-    pub fn of(&self, request: &HttpRequest) -> IpAddr {
+    pub fn of(&self, request: &dyn RequestView) -> IpAddr {
         self.behind(peer(request), request.headers())
     }
 
     /// Whether a trusted proxy sent `request`.
     #[must_use]
-    pub fn is_from_proxy(&self, request: &HttpRequest) -> bool {
+    pub fn is_from_proxy(&self, request: &dyn RequestView) -> bool {
         self.trusts(peer(request))
     }
 
     /// Whether the client used `scheme`, if a trusted proxy reports which one: in `X-Forwarded-Proto` or `Forwarded`,
     /// the leftmost of each.
     #[must_use]
-    pub fn reports_scheme(&self, request: &HttpRequest, scheme: &str) -> Option<bool> {
+    pub fn reports_scheme(&self, request: &dyn RequestView, scheme: &str) -> Option<bool> {
         if !self.is_from_proxy(request) {
             return None;
         }
@@ -121,7 +119,7 @@ impl ClientAddress {
 }
 
 /// Who sent `request`: the peer of a Unix socket counts as 127.0.0.1.
-fn peer(request: &HttpRequest) -> IpAddr {
+fn peer(request: &dyn RequestView) -> IpAddr {
     let peer = request.peer_addr();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip());
     peer.to_canonical()

@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use actix_web::{
-    HttpRequest,
-    http::header::{self, HeaderMap},
-};
+use actix_web::http::header::{self, HeaderMap};
 use policies::Denial;
 
-use super::client_address::ClientAddress;
+use super::{client_address::ClientAddress, request_view::RequestView};
 use crate::settings::{
     ServerSettings,
     identities::TokenSource,
@@ -43,7 +40,7 @@ impl CrossSite {
     /// # Errors
     ///
     /// [`Denial::CrossSite`] if it is a page of another site.
-    pub fn check(&self, request: &HttpRequest) -> Result<(), Denial> {
+    pub fn check(&self, request: &dyn RequestView) -> Result<(), Denial> {
         let headers = request.headers();
         let site = only(headers, "sec-fetch-site")?;
         let origin = only(headers, header::ORIGIN.as_str())?;
@@ -65,7 +62,7 @@ impl CrossSite {
     /// Whether a page of `origin`, `None` if it is none in particular, may use cookies.
     fn is_ours(
         &self,
-        request: &HttpRequest,
+        request: &dyn RequestView,
         origin: &Option<Origin>,
         site: Option<&str>,
     ) -> Result<bool, Denial> {
@@ -85,7 +82,7 @@ impl CrossSite {
 
     /// Whether `origin` is the one that `Host` names. The scheme is the one that a trusted proxy reports. Without such
     /// a report it must be https, or http on this machine.
-    fn is_host(&self, request: &HttpRequest, origin: &Origin) -> Result<bool, Denial> {
+    fn is_host(&self, request: &dyn RequestView, origin: &Origin) -> Result<bool, Denial> {
         let Some(host) = only(request.headers(), header::HOST.as_str())? else {
             return Ok(false);
         };

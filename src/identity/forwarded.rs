@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use actix_web::{HttpRequest, http::header::HeaderName};
+use actix_web::http::header::HeaderName;
 use policies::{Claims, Denial, IdentityName, Presented, Subject};
 use serde_json::Value;
 
-use super::{client_address::ClientAddress, cross_site::CrossSite};
+use super::{client_address::ClientAddress, cross_site::CrossSite, request_view::RequestView};
 use crate::settings::{ForwardedSettings, identities::issuer::SubjectPrefix};
 
 /// Believes headers of trusted proxies, and of nobody else.
@@ -41,7 +41,7 @@ impl Forwarded {
     }
 
     /// Takes what the proxy says. From anyone else it is as if nothing were said.
-    pub(super) fn present(&self, request: &HttpRequest, cross_site: &CrossSite) -> Presented {
+    pub(super) fn present(&self, request: &dyn RequestView, cross_site: &CrossSite) -> Presented {
         if !self.proxies.is_from_proxy(request) {
             return Presented::Nothing;
         }
@@ -56,7 +56,7 @@ impl Forwarded {
         }
     }
 
-    fn read(&self, request: &HttpRequest) -> Result<Option<Subject>, String> {
+    fn read(&self, request: &dyn RequestView) -> Result<Option<Subject>, String> {
         // Without a subject nothing else of it matters.
         let Some(id) = only(request, &self.subject)? else {
             return Ok(None);
@@ -85,7 +85,7 @@ impl Forwarded {
 
 /// The one value of a header; nothing where it is empty. A header that stands there twice, or beside a twin
 /// that differs in `_` for `-`, may be a client's that slipped past the proxy.
-fn only<'a>(request: &'a HttpRequest, name: &HeaderName) -> Result<Option<&'a str>, String> {
+fn only<'a>(request: &'a dyn RequestView, name: &HeaderName) -> Result<Option<&'a str>, String> {
     let headers = request.headers();
     let is_twin = |other: &HeaderName| {
         other != name

@@ -1,12 +1,9 @@
 //! Finds a credential in a request. An empty one is nothing: apps sign out by it. One that is there twice, or cannot be
 //! read, is unusable: two readers could take two different ones.
 
-use actix_web::{
-    HttpRequest,
-    http::header::{self, HeaderName},
-};
+use actix_web::http::header::{self, HeaderName};
 
-use super::cookies::Cookie;
+use super::{cookies::Cookie, request_view::RequestView};
 use crate::settings::identities::TokenSource;
 
 /// What was found under a name.
@@ -21,7 +18,7 @@ pub(super) enum Found<'a> {
 }
 
 /// Finds the token in one place. In a header of its own, `Bearer ` may stand before it.
-pub(super) fn token<'a>(request: &'a HttpRequest, source: &TokenSource) -> Found<'a> {
+pub(super) fn token<'a>(request: &'a dyn RequestView, source: &TokenSource) -> Found<'a> {
     match source {
         TokenSource::Header(name) => {
             in_header(values(request, name).map(|value| after_bearer(value).unwrap_or(value)))
@@ -31,7 +28,7 @@ pub(super) fn token<'a>(request: &'a HttpRequest, source: &TokenSource) -> Found
 }
 
 /// Finds the credential in one place, as it was sent.
-pub(super) fn find<'a>(request: &'a HttpRequest, source: &TokenSource) -> Found<'a> {
+pub(super) fn find<'a>(request: &'a dyn RequestView, source: &TokenSource) -> Found<'a> {
     match source {
         // Another scheme is nothing.
         TokenSource::Bearer => {
@@ -43,7 +40,7 @@ pub(super) fn find<'a>(request: &'a HttpRequest, source: &TokenSource) -> Found<
 }
 
 /// Finds the one cookie of a name. Other cookies do not matter, whatever their bytes are.
-pub(super) fn cookie<'a>(request: &'a HttpRequest, name: &str) -> Found<'a> {
+pub(super) fn cookie<'a>(request: &'a dyn RequestView, name: &str) -> Found<'a> {
     match Cookie::find(request.headers(), name) {
         Cookie::Absent => Found::Nothing,
         Cookie::Several => Found::Unusable("the credential is there twice"),
@@ -54,7 +51,7 @@ pub(super) fn cookie<'a>(request: &'a HttpRequest, name: &str) -> Found<'a> {
     }
 }
 
-fn values<'a>(request: &'a HttpRequest, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+fn values<'a>(request: &'a dyn RequestView, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let values = request.headers().get_all(name);
     values.map(|value| value.as_bytes().trim_ascii())
 }

@@ -10,12 +10,12 @@ mod jwt;
 mod lookup;
 mod published_keys;
 mod remote;
+mod request_view;
 mod session;
 mod token;
 
 use std::sync::Arc;
 
-use actix_web::HttpRequest;
 use futures_util::future::{LocalBoxFuture, join_all};
 use policies::{Credentials, Denial, Fault, IdentityName, Presented};
 
@@ -24,6 +24,7 @@ pub use self::{
     cookies::Cookie as RequestCookie,
     cross_site::CrossSite,
     published_keys::KeysState,
+    request_view::RequestView,
     session::{SIGNED_IN, SessionIdentity, SignedIn, UNAVAILABLE},
 };
 use self::{
@@ -87,7 +88,7 @@ impl Identities {
     pub async fn judge(
         &self,
         accept: &[IdentityName],
-        request: &HttpRequest,
+        request: &dyn RequestView,
     ) -> Result<Presented, Fault> {
         let named = |name| self.identities.iter().find(|(other, _)| other == name);
         let accepted = accept.iter().filter_map(named);
@@ -165,7 +166,7 @@ impl Identities {
     /// # Errors
     ///
     /// If the identity that judges cannot decide.
-    pub async fn exchangeable(&self, request: &HttpRequest) -> Result<Presented, Fault> {
+    pub async fn exchangeable(&self, request: &dyn RequestView) -> Result<Presented, Fault> {
         let mut names: Vec<IdentityName> = Vec::new();
         for name in self.sessions().flat_map(SessionIdentity::exchange) {
             if !names.contains(name) {
@@ -180,7 +181,7 @@ impl Identities {
     /// # Errors
     ///
     /// When it cannot be loaded.
-    pub fn session(&self, request: &HttpRequest) -> Result<Presented, Fault> {
+    pub fn session(&self, request: &dyn RequestView) -> Result<Presented, Fault> {
         let mut presented = Presented::Nothing;
         for session in self.sessions() {
             presented = session.present(request, &self.cross_site)?;
@@ -315,14 +316,14 @@ fn fault(identity: &IdentityName, error: impl std::error::Error + Send + Sync + 
 }
 
 /// What an HTTP request presents.
-pub struct HttpCredentials {
+pub struct HttpCredentials<R> {
     /// The request.
-    pub request: HttpRequest,
+    pub request: R,
     /// The identities that know what to look for in it.
     pub identities: Arc<Identities>,
 }
 
-impl Credentials for HttpCredentials {
+impl<R: RequestView> Credentials for HttpCredentials<R> {
     fn judge<'a>(
         &'a self,
         accept: &'a [IdentityName],

@@ -2,12 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use actix_web::{
-    HttpRequest,
-    http::{
-        Method, StatusCode,
-        header::{self, HeaderName, HeaderValue},
-    },
+use actix_web::http::{
+    Method, StatusCode,
+    header::{self, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
 use policies::{Denial, Fault, IdentityName, Presented, Subject, SubjectId};
@@ -17,6 +14,7 @@ use super::{
     cross_site::{CrossSite, is_sent_by_itself},
     fault,
     lookup::{self, Found},
+    request_view::RequestView,
 };
 use crate::{
     answers::{Answer, Answers, ServiceFault},
@@ -81,7 +79,7 @@ impl Remote {
     /// Shows the app what the config names of the request. A request that has nothing of it is nobody's.
     pub(super) async fn present(
         &self,
-        request: &HttpRequest,
+        request: &dyn RequestView,
         cross_site: &CrossSite,
     ) -> Result<Presented, Fault> {
         let shown = match self.shown(request) {
@@ -102,7 +100,7 @@ impl Remote {
         Ok(answer.map_or_else(Presented::Refused, Presented::Subject))
     }
 
-    fn shown<'a>(&'a self, request: &'a HttpRequest) -> Result<Shown<'a>, &'static str> {
+    fn shown<'a>(&'a self, request: &'a dyn RequestView) -> Result<Shown<'a>, &'static str> {
         let mut shown = Shown {
             cookies: Vec::new(),
             headers: Vec::new(),

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use actix_session::{Session, SessionExt as _};
-use actix_web::HttpRequest;
+use actix_session::Session;
 use jiff::{SignedDuration, Timestamp, fmt::serde::timestamp::millisecond};
 use policies::{Claims, Clock, Denial, Fault, IdentityName, Presented, Subject, SubjectId};
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,7 @@ use super::{
     cross_site::CrossSite,
     fault,
     lookup::{self, Found},
+    request_view::RequestView,
 };
 use crate::settings::{SessionIdentitySettings, SessionSettings, session::CookieName};
 
@@ -89,7 +89,7 @@ impl SessionIdentity {
     /// If the session cannot be loaded.
     pub(super) fn present(
         &self,
-        request: &HttpRequest,
+        request: &dyn RequestView,
         cross_site: &CrossSite,
     ) -> Result<Presented, Fault> {
         match lookup::cookie(request, self.cookie.as_str()) {
@@ -103,7 +103,9 @@ impl SessionIdentity {
         if let Err(denial) = cross_site.check(request) {
             return Ok(Presented::Refused(denial));
         }
-        let session = request.get_session();
+        let Some(session) = request.session() else {
+            return Ok(Presented::Refused(Denial::NotSignedIn));
+        };
         if let Ok(Some(reason)) = session.get::<String>(UNAVAILABLE) {
             return Err(fault(&self.name, SessionUnavailable(reason)));
         }

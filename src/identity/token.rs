@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 
-use actix_web::HttpRequest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, crypto};
 use policies::{Claims, Denial};
@@ -15,6 +14,7 @@ use serde_json::Value;
 use super::{
     cross_site::{CrossSite, is_sent_by_itself},
     lookup::{self, Found},
+    request_view::RequestView,
 };
 use crate::{
     digest::{Digest, digest},
@@ -24,7 +24,7 @@ use crate::{
 
 /// What a request has in the places where the accepted identities look for tokens, each place read once.
 pub(super) struct Tokens<'a> {
-    request: &'a HttpRequest,
+    request: &'a dyn RequestView,
     cross_site: &'a CrossSite,
     places: Vec<(&'a TokenSource, Place<'a>)>,
 }
@@ -39,7 +39,7 @@ enum Place<'a> {
 impl<'a> Tokens<'a> {
     /// Reads the places that `sources` name.
     pub(super) fn new(
-        request: &'a HttpRequest,
+        request: &'a dyn RequestView,
         cross_site: &'a CrossSite,
         sources: impl Iterator<Item = &'a TokenSource>,
     ) -> Self {
@@ -61,7 +61,7 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    pub(super) fn request(&self) -> &'a HttpRequest {
+    pub(super) fn request(&self) -> &'a dyn RequestView {
         self.request
     }
 

@@ -4,7 +4,9 @@ mod request_framing;
 mod server;
 mod timed_stream;
 
-use std::{io, net::SocketAddr, num::NonZeroUsize, rc::Rc, sync::Arc};
+use std::{
+    io, net::SocketAddr, num::NonZeroUsize, rc::Rc, sync::Arc, thread::available_parallelism,
+};
 
 use actix_session::SessionMiddleware;
 use actix_web::{
@@ -21,10 +23,16 @@ use self::server::Limits;
 use crate::{
     imgwire::Client,
     playground::Playground,
-    routes::{self, Cors, Gate, Listener, Worker, envelope, management::Management},
+    routes::{
+        self, Cors, Gate, Listener, Worker, envelope,
+        management::{self, Management},
+    },
     session_cookie,
     session_store::Sessions,
-    settings::Settings,
+    settings::{
+        Settings,
+        server::{ServerSettings, SocketMode},
+    },
     telemetry::RootSpan,
 };
 
@@ -36,14 +44,12 @@ pub(crate) fn serve_public(
     tls: Arc<ClientConfig>,
     clock: &Arc<dyn Clock>,
     playground: Option<Arc<Playground>>,
+    max_connections: usize,
 ) -> io::Result<(Server, Option<SocketAddr>)> {
     let bind = settings.server.bind.clone();
-    let workers = settings.server.workers;
+    let limits = Limits::of(&settings.server, workers(&settings.server), max_connections);
+    let socket_mode = settings.server.socket_mode;
     let clock = clock.clone();
-    let limits = Limits::of(
-        &settings.server,
-        workers.map_or_else(default_workers, NonZeroUsize::get),
-    );
     let settings = Arc::new(settings);
     let cors = Cors::new(&settings.server.allowed_origins);
     let app = move || {
@@ -95,7 +101,7 @@ pub(crate) fn serve_public(
                 TracingLogger::<RootSpan>::new(),
             ))
     };
-    server::serve(&bind, limits, app)
+    server::serve(&bind, socket_mode, limits, app)
 }
 
 /// Opens the listener for operators. Returns its address too, unless it is a Unix socket.
@@ -107,8 +113,12 @@ pub(crate) fn serve_management(
     let in_flight = management.gate.in_flight.clone();
     let app = move || {
         let in_flight = in_flight.clone();
+        let guarded = management.clone();
         App::new()
             .configure(|config| routes::management::mount(config, &management))
+            .wrap(from_fn(move |request, next| {
+                management::guard(guarded.clone(), request, next)
+            }))
             .wrap(from_fn(move |request, next| {
                 envelope(
                     in_flight.clone(),
@@ -123,13 +133,19 @@ pub(crate) fn serve_management(
                 TracingLogger::<RootSpan>::new(),
             ))
     };
+    let max_connections = settings.server.max_connections.get();
+    let limits = Limits::of(&settings.server, 1, max_connections);
+    // Every peer of a Unix socket counts as this machine, so this one is never open to all users of it.
     server::serve(
         &settings.management.bind,
-        Limits::of(&settings.server, 1),
+        SocketMode::default(),
+        limits,
         app,
     )
 }
 
-fn default_workers() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+/// How many workers there are: one per core, unless the config says otherwise.
+pub(crate) fn workers(server: &ServerSettings) -> usize {
+    let workers = server.workers.or_else(|| available_parallelism().ok());
+    workers.map_or(1, NonZeroUsize::get)
 }

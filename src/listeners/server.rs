@@ -25,7 +25,10 @@ use actix_web::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::timed_stream::TimedStream;
-use crate::settings::server::{Bind, ServerSettings};
+use crate::{
+    settings::server::{Bind, ServerSettings, SocketMode},
+    unix_socket,
+};
 
 /// How long an idle connection is kept: longer than proxies keep theirs, so that none of them sends a request into a
 /// connection that closes.
@@ -47,10 +50,10 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn of(settings: &ServerSettings, workers: usize) -> Self {
+    pub(super) fn of(settings: &ServerSettings, workers: usize, connections: usize) -> Self {
         Self {
             workers,
-            connections: (settings.max_connections.get() / workers).max(1),
+            connections: (connections / workers).max(1),
             request_timeout: settings.request_timeout.get(),
         }
     }
@@ -59,6 +62,7 @@ impl Limits {
 /// Opens a listener. Returns its address too, unless it is a Unix socket.
 pub(super) fn serve<F, I, S, B>(
     bind: &Bind,
+    socket_mode: SocketMode,
     limits: Limits,
     app: F,
 ) -> io::Result<(Server, Option<SocketAddr>)>
@@ -109,7 +113,8 @@ where
         }
         Bind::Unix(path) => {
             let peer = |_: &UnixStream| None;
-            let builder = builder.bind_uds("unix", path, http!(UnixStream, peer))?;
+            let listener = unix_socket::listen(path, socket_mode)?;
+            let builder = builder.listen_uds("unix", listener, http!(UnixStream, peer))?;
             Ok((builder.run(), None))
         }
     }

@@ -1,5 +1,7 @@
 //! The sandbox's page: demo people ask for tokens, and see which rule decided what. It is served by the sandbox alone.
 
+mod admission;
+
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -14,6 +16,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use self::admission::{HasKey, HasKeyInUrl, SameOrigin};
 use crate::{
     error::ApiError,
     explain::{self, DescribedRequest},
@@ -37,6 +40,8 @@ pub(crate) type Load = Box<dyn Fn(&str) -> Result<Settings, Faults> + Send + Syn
 
 /// What the page is served from.
 pub(crate) struct Playground {
+    /// The key in the page's URL, which the page sends with every call.
+    key: String,
     people: Vec<Person>,
     route: String,
     config: &'static str,
@@ -60,8 +65,9 @@ struct Person {
 const WORKSPACES: [&str; 2] = ["ws_1", "ws_2"];
 
 impl Playground {
-    /// Makes the demo people, whose tokens are signed with `secret` at `now`.
+    /// Makes the demo people, whose tokens are signed with `secret` at `now`. The page needs `key`.
     pub(crate) fn new(
+        key: String,
         secret: &str,
         now: i64,
         route: String,
@@ -90,6 +96,7 @@ impl Playground {
         };
         let lasts = TOKEN_SECONDS;
         Self {
+            key,
             people: vec![
                 person(
                     "editor",
@@ -152,7 +159,7 @@ impl Playground {
     }
 }
 
-async fn page(playground: web::Data<Playground>) -> HttpResponse {
+async fn page(_: HasKeyInUrl, playground: web::Data<Playground>) -> HttpResponse {
     let imgwire = playground.emulator.url();
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' {imgwire}; \
@@ -166,17 +173,17 @@ async fn page(playground: web::Data<Playground>) -> HttpResponse {
         .body(include_str!("page.html"))
 }
 
-async fn style() -> HttpResponse {
+async fn style(_: SameOrigin) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/css; charset=utf-8")
         .body(include_str!("page.css"))
 }
 
-async fn script() -> HttpResponse {
+async fn script(_: SameOrigin) -> HttpResponse {
     javascript(include_str!("page.js"))
 }
 
-async fn token_function() -> HttpResponse {
+async fn token_function(_: SameOrigin) -> HttpResponse {
     let (_, rest) = FRONTEND_GUIDE.split_once("```js\n").unwrap_or_default();
     let (function, _) = rest.split_once("```").unwrap_or_default();
     javascript(function)
@@ -188,7 +195,7 @@ fn javascript(text: &'static str) -> HttpResponse {
         .body(text)
 }
 
-async fn state(playground: web::Data<Playground>) -> HttpResponse {
+async fn state(_: HasKey, playground: web::Data<Playground>) -> HttpResponse {
     HttpResponse::Ok().json(json!({
         "people": playground.people,
         "workspaces": WORKSPACES,
@@ -199,8 +206,7 @@ async fn state(playground: web::Data<Playground>) -> HttpResponse {
     }))
 }
 
-/// Reads what the page asks. Only a page that may send JSON here may ask: others meet a preflight, which nobody
-/// answers.
+/// Reads the JSON that the page sends.
 fn read<'a, T: Deserialize<'a>>(request: &HttpRequest, body: &'a [u8]) -> Result<T, ApiError> {
     if !is_json(request.headers()) {
         return Err(ApiError::UnsupportedMediaType);
@@ -208,7 +214,7 @@ fn read<'a, T: Deserialize<'a>>(request: &HttpRequest, body: &'a [u8]) -> Result
     serde_json::from_slice(body).map_err(|_| ApiError::BadRequest)
 }
 
-async fn explain(request: HttpRequest, body: web::Bytes) -> HttpResponse {
+async fn explain(_: HasKey, request: HttpRequest, body: web::Bytes) -> HttpResponse {
     let described: DescribedRequest = match read(&request, &body) {
         Ok(described) => described,
         Err(error) => return refuse(&request, &error),
@@ -236,6 +242,7 @@ struct Behaviour {
 }
 
 async fn imgwire(
+    _: HasKey,
     request: HttpRequest,
     body: web::Bytes,
     playground: web::Data<Playground>,
@@ -261,6 +268,7 @@ struct Edited {
 }
 
 async fn config_text(
+    _: HasKey,
     request: HttpRequest,
     body: web::Bytes,
     playground: web::Data<Playground>,

@@ -10,16 +10,19 @@ function element(name, text = "", className = "") {
   return made;
 }
 
+/** What shows the sandbox that its own page asks. */
+const KEY = { "X-Playground-Key": new URLSearchParams(location.search).get("key") };
+
 async function ask(path, body) {
   const response = await fetch(path, {
     method: "POST",
-    headers: { "Content-Type": "application/json" },
+    headers: { "Content-Type": "application/json", ...KEY },
     body: JSON.stringify(body),
   });
   return response.json();
 }
 
-const state = await (await fetch("/playground/state")).json();
+const state = await (await fetch("/playground/state", { headers: KEY })).json();
 let person = state.people[0];
 
 function showPeople() {

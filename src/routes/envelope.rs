@@ -19,6 +19,7 @@ use crate::{
     error::ApiError,
     in_flight::InFlight,
     request_id::{RequestId, X_REQUEST_ID},
+    routes::refused,
 };
 
 /// Where a request came in.
@@ -51,9 +52,13 @@ pub async fn envelope<B: MessageBody + 'static>(
         let response = response.unwrap_or_else(|| ApiError::BadRequest.response(&id));
         Ok(request.into_response(response).map_into_right_body())
     } else {
-        next.call(request)
-            .await
-            .map(|response| shape(response, &id))
+        next.call(request).await.map(|response| {
+            let status = response.status();
+            if refused::is_malformed(status) {
+                refused::log(response.request(), status, &ApiError::from_status(status));
+            }
+            shape(response, &id)
+        })
     };
     let mut response = match answered {
         Ok(response) => response,

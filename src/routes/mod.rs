@@ -4,8 +4,10 @@ pub(crate) mod allowance;
 pub(crate) mod body;
 mod cors;
 mod envelope;
+pub(crate) mod host;
 pub mod management;
 mod ratelimit_fields;
+pub(crate) mod refused;
 pub mod session;
 pub(crate) mod upload_token;
 
@@ -33,7 +35,7 @@ use crate::{
     request_id::RequestId,
     rules::{Route, Rules},
     session_cookie::SessionCookie,
-    telemetry::{Metrics, Traces},
+    telemetry::{Metrics, Traces, trace_state},
 };
 
 /// Where sessions are exchanged.
@@ -162,7 +164,7 @@ fn caller(request: &HttpRequest) -> Caller {
     Caller {
         request_id: RequestId::of(request),
         parent: parent.cloned(),
-        state: parent.and(headers.get("tracestate")).cloned(),
+        state: parent.and_then(|_| trace_state(headers)),
     }
 }
 

@@ -4,6 +4,7 @@
 mod check;
 mod check_accept;
 mod check_identities;
+mod confine;
 mod document;
 mod fault;
 mod host_pattern;
@@ -34,6 +35,7 @@ use secrecy::SecretString;
 
 use self::{identities::jwt::KeyMaterial, outbound::ExtraAuthorities, session::SessionKeys};
 
+pub(crate) use self::confine::{Confines, check as check_confines};
 pub use self::{
     fault::Faults,
     identities::{

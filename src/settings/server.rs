@@ -26,6 +26,8 @@ use super::{
 pub struct ServerSettings {
     /// Where to listen: an address with its port, or `unix:` and the path of a socket.
     pub bind: Bind,
+    /// The mode of the file, if `bind` is a Unix socket: octal digits, for example "0660".
+    pub socket_mode: SocketMode,
     /// How many workers; left out: one per core.
     pub workers: Option<NonZeroUsize>,
     /// Networks of the proxies that may report a client's address and identity. The peer of a Unix socket counts as
@@ -60,6 +62,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             bind: Bind::Tcp((Ipv4Addr::LOCALHOST, 8080).into()),
+            socket_mode: SocketMode::default(),
             workers: None,
             trusted_proxies: Spanned::new(0..0, Vec::new()),
             client_address: None,
@@ -93,9 +96,12 @@ pub enum AddressHeader {
 pub struct ManagementSettings {
     /// Where to listen for health checks and metrics.
     pub bind: Bind,
-    /// What opens the endpoints that tell or change more, at least 16 bytes; from this machine they are open.
+    /// The bearer token of all endpoints but `/livez`, `/readyz` and `/metrics`, at least 16 bytes; left out: those
+    /// endpoints are open to this machine only.
     #[schemars(with = "Option<SecretSource>")]
     pub token: Option<Spanned<SecretSource>>,
+    /// Names that requests may have in `Host`, besides IP addresses and `localhost`.
+    pub hosts: Vec<HostName>,
 }
 
 impl Default for ManagementSettings {
@@ -103,6 +109,7 @@ impl Default for ManagementSettings {
         Self {
             bind: Bind::Tcp((Ipv4Addr::LOCALHOST, 9090).into()),
             token: None,
+            hosts: Vec::new(),
         }
     }
 }
@@ -145,6 +152,75 @@ impl fmt::Display for Bind {
 
 /// The widest network of an address family that a list of proxies plausibly names, as a prefix.
 const WIDEST: (u8, u8) = (8, 16);
+/// The mode of a Unix socket's file: who may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct SocketMode(u32);
+
+impl SocketMode {
+    /// The bits of the mode.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for SocketMode {
+    /// The owner and the group.
+    fn default() -> Self {
+        Self(0o660)
+    }
+}
+
+impl TryFrom<String> for SocketMode {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let is_octal = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+        let mode = u32::from_str_radix(&text, 8).ok();
+        mode.filter(|mode| is_octal && *mode <= 0o777)
+            .map(Self)
+            .ok_or_else(|| {
+                format!("`{text}` is not the mode of a socket; write for example \"0660\"")
+            })
+    }
+}
+
+/// A host's name as DNS knows it, in lower case and without a final dot.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct HostName(String);
+
+impl HostName {
+    /// Whether `name` is this name; case and a final dot make no difference.
+    #[must_use]
+    pub fn is(&self, name: &str) -> bool {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        self.0.eq_ignore_ascii_case(name)
+    }
+}
+
+impl TryFrom<String> for HostName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let name = text.strip_suffix('.').unwrap_or(&text);
+        let is_label = |label: &str| {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            (1..=63).contains(&label.len()) && label.bytes().all(allowed)
+        };
+        if name.len() <= 253 && name.split('.').all(is_label) {
+            Ok(Self(name.to_ascii_lowercase()))
+        } else {
+            Err(format!(
+                "`{text}` is not a host's name; write the name without scheme and port, for example \
+                 \"gate-admin.internal\""
+            ))
+        }
+    }
+}
 
 /// A network in CIDR notation, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

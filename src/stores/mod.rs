@@ -6,6 +6,7 @@ mod look;
 mod members;
 mod postgres;
 mod redis;
+mod retention;
 mod sqlite;
 mod store_clock;
 

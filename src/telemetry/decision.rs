@@ -10,6 +10,9 @@ use crate::{
     request_id::RequestId,
 };
 
+/// The target of the lines.
+pub(super) const TARGET: &str = "decision";
+
 /// Logs and counts what a request came to, and says which trace it belongs to.
 pub fn record(
     metrics: &Metrics,
@@ -60,7 +63,7 @@ pub fn record(
     let upstream = report.upstream;
     let trace_id = trace.map(|id| id.to_string());
     tracing::info!(
-        target: "decision",
+        target: TARGET,
         request_id = id.as_str(),
         trace_id,
         outcome,
@@ -103,7 +106,7 @@ fn record_overlooked(
         Reason::Fault(fault) => ("fault_overlooked", "internal", fault.to_string()),
     };
     tracing::info!(
-        target: "decision",
+        target: TARGET,
         request_id = id.as_str(),
         outcome,
         code,

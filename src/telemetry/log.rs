@@ -14,6 +14,7 @@ use tracing_actix_web::RootSpanBuilder;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, Registry, filter::ParseError, fmt, prelude::*, reload};
 
+use super::{line_filter::LineFilter, line_limit::LineLimit};
 use crate::{request_id::RequestId, settings::telemetry::LogFormat};
 
 /// How many lines may wait to be written; what comes then is dropped rather than waited for.
@@ -45,11 +46,18 @@ pub fn start_log(format: LogFormat) -> LogGuard {
         let wanted = EnvFilter::builder().parse_lossy(&wanted);
         quieter(wanted)
     });
+    let filter = LineFilter {
+        wanted: filter,
+        keeps_decisions: false,
+    };
     let (filter, handle) = reload::Layer::new(filter);
     // A second start, in a test, keeps the first one's log.
     let _ = FILTER.set(handle);
     let layer = fmt::layer().with_writer(writer);
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry()
+        .with(filter)
+        // Without its thread there is no limit, and every line is written.
+        .with(LineLimit::start().ok());
     let _ = match format {
         LogFormat::Json => registry
             .with(
@@ -66,7 +74,7 @@ pub fn start_log(format: LogFormat) -> LogGuard {
 }
 
 /// The filter that is in force.
-static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+static FILTER: OnceLock<reload::Handle<LineFilter, Registry>> = OnceLock::new();
 
 /// Which lines are written: `info`, or what `directives` say, as `RUST_LOG` does.
 fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
@@ -89,12 +97,13 @@ fn quieter(filter: EnvFilter) -> EnvFilter {
 #[must_use]
 pub fn log_filter() -> String {
     let filter = FILTER.get();
-    let text = filter.and_then(|filter| filter.with_current(ToString::to_string).ok());
+    let text =
+        filter.and_then(|filter| filter.with_current(|filter| filter.wanted.to_string()).ok());
     text.unwrap_or_default()
 }
 
-/// Writes other lines from here on: a level (`debug`), levels by target (`info,decision=off`), or nothing for the
-/// default.
+/// Writes other lines from here on: a level (`debug`), levels by target (`info,imgwire_gate=debug`), or nothing for the
+/// default. The lines that tell of decisions are always written.
 ///
 /// # Errors
 ///
@@ -102,6 +111,10 @@ pub fn log_filter() -> String {
 pub fn set_log_filter(directives: &str) -> Result<(), String> {
     let filter = filter(directives).map_err(|error| error.to_string())?;
     let handle = FILTER.get().ok_or("this process has no log")?;
+    let filter = LineFilter {
+        wanted: filter,
+        keeps_decisions: true,
+    };
     handle.reload(filter).map_err(|error| error.to_string())
 }
 

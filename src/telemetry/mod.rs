@@ -1,13 +1,19 @@
 //! What the gate tells its operator: a line a decision, and metrics.
 
 mod decision;
+mod line_filter;
+mod line_limit;
 mod log;
 mod metrics;
+mod refused;
+mod trace_state;
 mod traces;
 
+pub(crate) use self::refused::{Refused, refused};
 pub use self::{
     decision::record,
     log::{LogGuard, RootSpan, log_filter, set_log_filter, start_log},
     metrics::{Metrics, Operation, PoolEvent, StoreMetrics},
+    trace_state::trace_state,
     traces::{RequestTrace, Traces},
 };

@@ -30,6 +30,7 @@ use opentelemetry_sdk::{
 use policies::{RoutePath, Said, Step};
 use tokio::sync::{mpsc, oneshot};
 
+use super::trace_state::trace_state;
 use crate::{
     error::ApiError,
     imgwire::{Caller, Creation},
@@ -108,7 +109,7 @@ impl Traces {
         let now = system_time(clock.now().as_microsecond());
         let parent = self
             .propagator
-            .extract_with_context(&Context::new(), &Headers(headers));
+            .extract_with_context(&Context::new(), &Headers::new(headers));
         let builder = self
             .tracer
             .span_builder(format!("POST {route}"))
@@ -255,15 +256,29 @@ fn system_time(micros: i64) -> SystemTime {
 }
 
 /// A request's headers, as OpenTelemetry reads them.
-struct Headers<'a>(&'a HeaderMap);
+struct Headers<'a> {
+    headers: &'a HeaderMap,
+    state: Option<HeaderValue>,
+}
+
+impl<'a> Headers<'a> {
+    fn new(headers: &'a HeaderMap) -> Self {
+        let state = trace_state(headers);
+        Self { headers, state }
+    }
+}
 
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
+        let value = match key {
+            "tracestate" => self.state.as_ref(),
+            _ => self.headers.get(key),
+        };
+        value?.to_str().ok()
     }
 
     fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(HeaderName::as_str).collect()
+        self.headers.keys().map(HeaderName::as_str).collect()
     }
 }
 

@@ -167,6 +167,26 @@ async fn a_description_that_makes_no_sense_is_refused() {
 }
 
 #[actix_web::test]
+async fn a_token_that_no_header_can_carry_is_refused_and_every_other_is_judged() {
+    let app = gate().await;
+    for token in ["a\nb", "a\rb", "\0", "\u{7f}", "\r\nX-Injected: 1"] {
+        explain(&app, &json!({ "token": token }))
+            .await
+            .assert_error(400, "bad_request");
+    }
+    for token in ["", " ", "a b", "\u{e9}", "\u{1f600}", &"x".repeat(100_000)] {
+        let explained = explain(&app, &json!({ "token": token })).await;
+        assert_eq!(
+            explained.json["code"], "invalid_credentials",
+            "{explained:?}"
+        );
+    }
+    explain(&app, &json!({ "token": 1 }))
+        .await
+        .assert_error(400, "bad_request");
+}
+
+#[actix_web::test]
 async fn what_is_counted_can_be_seen_and_given_back() {
     let app = gate().await;
     let token = Token::of("user_free_of_limits").with("plan", json!("pro"));

@@ -54,6 +54,7 @@ const POLICIES: &str = r#"
 /// What a gate is made of; every part has a default that works.
 pub(crate) struct Recipe {
     pub(crate) server: String,
+    pub(crate) management: String,
     pub(crate) imgwire: String,
     pub(crate) session: String,
     /// Whose credentials may be exchanged for a session.
@@ -84,6 +85,7 @@ impl Default for Recipe {
         ];
         Self {
             server: String::new(),
+            management: String::new(),
             imgwire: String::new(),
             session: String::new(),
             exchange: r#"["app"]"#.to_owned(),
@@ -128,6 +130,7 @@ impl Recipe {
     pub(crate) fn config(&self, base_url: &str, folder: &std::path::Path) -> String {
         let Self {
             server,
+            management,
             imgwire,
             session,
             exchange,
@@ -159,6 +162,7 @@ impl Recipe {
             {delay}
             [management]
             bind = "127.0.0.1:0"
+            {management}
             [imgwire]
             base_url = "{base_url}"
             api_key = {{ env = "TEST_API_KEY" }}
@@ -320,7 +324,7 @@ impl TestApp {
 }
 
 /// A request under construction.
-pub(crate) struct Request(awc::ClientRequest);
+pub(crate) struct Request(pub(crate) awc::ClientRequest);
 
 impl Request {
     pub(crate) fn header(self, name: &str, value: &str) -> Self {

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use actix_web::http::Method;
 use imgwire_gate::imgwire::emulator::Misbehaviour;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::helpers::{ROUTE, Recipe, TestApp, Token, eventually};
+use crate::helpers::{ROUTE, Recipe, Request, TestApp, Token, eventually};
 
 #[actix_web::test]
 async fn a_gate_lives_and_is_ready() {
@@ -95,4 +98,121 @@ async fn a_gate_that_stops_waits_no_longer_than_its_grace() {
     app.stopped().await;
     assert!(started.elapsed() < Duration::from_secs(3));
     running.abort();
+}
+
+/// A request to each management endpoint: whether it is open to everyone, and the request.
+fn endpoints(app: &TestApp) -> Vec<(bool, Request)> {
+    let request = |method, path| app.request_management(method, path);
+    vec![
+        (true, request(Method::GET, "/livez")),
+        (true, request(Method::GET, "/readyz")),
+        (true, request(Method::GET, "/metrics")),
+        (false, request(Method::GET, "/openapi.json")),
+        (false, request(Method::GET, "/log")),
+        (false, request(Method::PUT, "/log")),
+        (false, request(Method::POST, "/explain")),
+        (false, request(Method::GET, "/quota/daily?key=ws_1")),
+        (false, request(Method::DELETE, "/quota/daily?key=ws_1")),
+        (false, request(Method::GET, "/nowhere")),
+        (false, request(Method::GET, "/livez/")),
+        (false, request(Method::GET, "//readyz")),
+    ]
+}
+
+#[actix_web::test]
+async fn a_configured_token_is_required_from_this_machine_too() {
+    let recipe = Recipe {
+        management: "token = { env = \"TEST_MANAGEMENT_TOKEN\" }".to_owned(),
+        ..Recipe::default()
+    };
+    let token = "a management token";
+    let app = recipe
+        .with_secret("TEST_MANAGEMENT_TOKEN", token)
+        .start()
+        .await;
+    for (is_open, request) in endpoints(&app) {
+        let answer = request.send().await;
+        if is_open {
+            assert_eq!(answer.status, 200, "{answer:?}");
+        } else {
+            answer.assert_error(401, "not_signed_in");
+            assert_eq!(answer.header("www-authenticate"), "Bearer");
+        }
+    }
+    for (is_open, request) in endpoints(&app) {
+        let answer = request.bearer("another token").send().await;
+        if !is_open {
+            answer.assert_error(401, "invalid_credentials");
+        }
+    }
+    let log = app.request_management(Method::GET, "/log").bearer(token);
+    assert_eq!(log.send().await.status, 200);
+    let explain = app
+        .request_management(Method::POST, "/explain")
+        .bearer(token);
+    assert_eq!(explain.json(&json!({})).await.status, 200);
+}
+
+#[actix_web::test]
+async fn a_name_that_an_attacker_points_here_reaches_only_what_is_open() {
+    let recipe = Recipe {
+        management: "hosts = [\"gate-admin.internal\"]".to_owned(),
+        ..Recipe::default()
+    };
+    let app = recipe.start().await;
+    for host in [
+        "evil.example",
+        "evil.example:9090",
+        "localhost.evil.example",
+    ] {
+        for (is_open, request) in endpoints(&app) {
+            let answer = request.header("host", host).send().await;
+            if is_open {
+                assert_eq!(answer.status, 200, "{answer:?}");
+            } else {
+                answer.assert_error(403, "cross_site");
+            }
+        }
+    }
+    for host in [
+        "127.0.0.1",
+        "192.0.2.7:9090",
+        "[::1]:9090",
+        "localhost:9090",
+        "gate-admin.internal",
+        "Gate-Admin.internal:9090",
+    ] {
+        let log = app.request_management(Method::GET, "/log");
+        let answer = log.header("host", host).send().await;
+        assert_eq!(answer.status, 200, "{host}: {answer:?}");
+    }
+}
+
+/// The status of a raw request to the management listener.
+async fn raw_status(app: &TestApp, request: &str) -> u16 {
+    let address = app.management.strip_prefix("http://").unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[actix_web::test]
+async fn a_request_without_host_reaches_the_management_listener_and_its_target_is_a_host_too() {
+    let app = TestApp::start().await;
+    let status = async |request: &str| raw_status(&app, request).await;
+    let close = "Connection: close\r\n\r\n";
+    assert_eq!(status(&format!("GET /log HTTP/1.0\r\n{close}")).await, 200);
+    for (target, host, expected) in [
+        ("/log", "localhost", 200),
+        ("http://localhost/log", "localhost", 200),
+        ("http://evil.example/log", "localhost", 403),
+        ("http://localhost/log", "evil.example", 403),
+        ("/log", "", 403),
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{close}");
+        assert_eq!(status(&request).await, expected, "{request}");
+    }
 }

@@ -310,3 +310,20 @@ async fn a_postgresql_is_reached_by_tls_and_with_a_password() {
         answer.assert_error(500, "internal");
     }
 }
+
+#[actix_web::test]
+async fn a_query_neither_attaches_another_file_nor_writes_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = sqlite(folder.path(), MEMBERS);
+    let other = tempfile::tempdir().unwrap();
+    let copy = other.path().join("copy.db");
+    for query in [
+        format!("attach database '{}' as other -- $1 $2", copy.display()),
+        format!("vacuum into '{}' -- $1 $2", copy.display()),
+    ] {
+        let gate = asking(&url, &query, "").start().await;
+        let answer = ask_for(&gate, "user_1", "ws_1").await;
+        answer.assert_error(500, "internal");
+        assert!(!copy.exists(), "{query}");
+    }
+}

@@ -138,6 +138,34 @@ async fn a_request_its_policies_and_the_call_to_imgwire_are_spans_of_one_trace()
 }
 
 #[actix_web::test]
+async fn a_trace_goes_on_without_a_tracestate_that_is_too_long() {
+    let collector = Collector::start();
+    let recipe = Recipe {
+        more: format!("[telemetry]\notlp = \"{}\"", collector.url),
+        ..Recipe::default()
+    };
+    let gate = recipe.start().await;
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let pair = format!("vendor={}", "1".repeat(200));
+    for (pairs, is_passed_on) in [(2, true), (3, false)] {
+        let request = gate
+            .ask()
+            .header("traceparent", &format!("00-{trace}-b7ad6b7169203331-01"));
+        // On lines of its own, each is short enough.
+        let request = (0..pairs).fold(request, |request, number| {
+            request.header("tracestate", &format!("{number}{pair}"))
+        });
+        let request = request.bearer(&Token::of("user_1").sign());
+        request.send().await.assert_token();
+        let sent = gate.imgwire.last_headers();
+        let parent = sent.iter().find(|(name, _)| name == "traceparent").unwrap();
+        assert!(parent.1.contains(trace), "{parent:?}");
+        let states = sent.iter().filter(|(name, _)| name == "tracestate").count();
+        assert_eq!(states, usize::from(is_passed_on), "{sent:?}");
+    }
+}
+
+#[actix_web::test]
 async fn a_span_says_why_and_a_trace_that_is_not_sampled_has_none() {
     let collector = Collector::start();
     let recipe = Recipe {
@@ -217,7 +245,7 @@ async fn the_log_is_turned_up_and_down_while_the_gate_runs() {
     eventually("a decision", async || decisions() == 1).await;
     assert!(!levels().contains("DEBUG"));
 
-    // By level and target.
+    // By level and target; decisions are written whatever the filter says of them.
     assert_eq!(
         set("info,imgwire_gate=debug,awc=debug,actix_http=debug,decision=off").await,
         204
@@ -233,9 +261,24 @@ async fn the_log_is_turned_up_and_down_while_the_gate_runs() {
         "{shown}"
     );
     gate.ask(&token).await;
-    assert_eq!(set("").await, 204);
-    gate.ask(&token).await;
     eventually("the second decision", async || decisions() == 2).await;
+    let mut expected = 2;
+    for filter in [
+        "trace",
+        "off",
+        "error",
+        "decision=error",
+        "decision[{outcome}]=off",
+        "off,decision[{outcome}]=off,decision[{status}]=off",
+        "[request]=off,decision=warn",
+        "",
+    ] {
+        assert_eq!(set(filter).await, 204, "{filter}");
+        gate.ask(&token).await;
+        expected += 1;
+        eventually(filter, async || decisions() == expected).await;
+    }
+    assert!(levels().contains("TRACE"));
 
     // What is wrong changes nothing, and only JSON may ask.
     assert_eq!(set("imgwire_gate=loud").await, 400);
@@ -244,7 +287,79 @@ async fn the_log_is_turned_up_and_down_while_the_gate_runs() {
         .send_body("filter=off");
     assert_eq!(form.await.unwrap().status(), 415);
     gate.ask(&token).await;
-    eventually("the third decision", async || decisions() == 3).await;
+    eventually("the last decision", async || decisions() == expected + 1).await;
+}
+
+#[actix_web::test]
+async fn malformed_requests_fill_no_log_and_all_are_counted() {
+    let imgwire = Emulator::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("gate.toml");
+    let recipe = Recipe::accepting("[\"app\"]", "");
+    fs::write(&config, recipe.config(imgwire.url(), folder.path())).unwrap();
+    let gate = GateProcess::start_with(&config, &[], "info", &[]).await;
+    let lines = |target: &str| {
+        let lines = gate.lines().into_iter();
+        lines
+            .filter(|line| {
+                line["target"]
+                    .as_str()
+                    .is_some_and(|found| found.starts_with(target))
+            })
+            .collect::<Vec<_>>()
+    };
+    let client = awc::Client::default();
+    let mut answer = client
+        .post(format!("{}/nowhere?secret=1", gate.url()))
+        .insert_header(("x-request-id", "request-1"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 404);
+    answer.body().await.unwrap();
+    eventually("the line", async || lines("refused").len() == 1).await;
+    let line = &lines("refused")[0];
+    assert_eq!(line["level"], "INFO");
+    assert_eq!(line["request_id"], "request-1");
+    assert_eq!(line["client"], "127.0.0.1");
+    assert_eq!(
+        (&line["method"], &line["path"]),
+        (&json!("POST"), &json!("/nowhere"))
+    );
+    assert_eq!(
+        (&line["status"], &line["code"]),
+        (&json!(404), &json!("not_found"))
+    );
+
+    // As many that reach a handler as that the HTTP parser refuses.
+    const EACH: u64 = 150;
+    let port: u16 = gate.url().rsplit(':').next().unwrap().parse().unwrap();
+    for number in 0..EACH {
+        let url = format!("{}{ROUTE}/{number}", gate.url());
+        client.get(url).send().await.unwrap().body().await.unwrap();
+        let mut parser = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        std::io::Write::write_all(&mut parser, b"\0\0\0 HTTP\r\n\r\n").unwrap();
+        let mut refusal = Vec::new();
+        std::io::Read::read_to_end(&mut parser, &mut refusal).unwrap();
+        assert!(refusal.starts_with(b"HTTP/1.1 400"), "{refusal:?}");
+    }
+    let left_out = || {
+        let lines = gate.lines().into_iter();
+        let left_out = lines.filter_map(|line| line["left_out"].as_u64());
+        left_out.collect::<Vec<_>>()
+    };
+    let written = || (lines("refused").len() + lines("actix_http").len()) as u64;
+    eventually("the count", async || {
+        written() + left_out().iter().sum::<u64>() == 2 * EACH + 1
+    })
+    .await;
+    assert!(!lines("actix_http").is_empty());
+    let seconds = left_out().len() as u64 + 2;
+    assert!(written() <= 20 * seconds + 1, "{} in {seconds}", written());
+    assert!(left_out().iter().sum::<u64>() > EACH, "{:?}", left_out());
+    // Decisions are not affected.
+    gate.ask(&Token::of("user_1").sign()).await;
+    eventually("the decision", async || lines("decision").len() == 1).await;
 }
 
 /// Three gates on addresses of their own, with the same two ports.

@@ -1,56 +1,16 @@
 //! The sandbox's page in a real browser, and the front end's functions that it runs.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
-};
+use std::{fs, process::Command};
 
-use actix_web::web;
+use actix_web::{http::Method, web};
 use serde_json::Value;
 
 use crate::{
     helpers::{ROUTE, TestApp, Token},
     process::text,
     real_parts::{are_here, blocks, browser},
+    sandbox::Sandbox,
 };
-
-/// A sandbox that runs; it ends when it is dropped.
-struct Sandbox {
-    process: Child,
-    /// The page's address.
-    url: String,
-}
-
-impl Sandbox {
-    fn start() -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_imgwire-gate"))
-            .arg("sandbox")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let url = lines.find_map(|line| {
-            let line = line.ok()?;
-            line.strip_prefix("the playground ").map(str::to_owned)
-        });
-        // It goes on writing, and nobody is to wait for it.
-        std::thread::spawn(move || lines.count());
-        Self {
-            process,
-            url: url.expect("the sandbox says where its page is"),
-        }
-    }
-}
-
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 #[test]
 fn a_real_browser_goes_through_the_playground() {
@@ -78,13 +38,17 @@ async fn the_page_asks_nobody_else_and_only_the_sandbox_has_it() {
     let sandbox = Sandbox::start();
     let get = async |path: &str| {
         let client = awc::Client::builder().disable_redirects().finish();
-        let url = format!("{}{path}", sandbox.url.trim_end_matches('/'));
+        let url = format!("{}{path}", sandbox.parts().0);
         let mut answer = client.get(url).send().await.unwrap();
         let body = answer.body().await.unwrap();
         (answer, String::from_utf8(body.to_vec()).unwrap())
     };
-    let (page, html) = get("/").await;
+    let (page, html) = get(&format!("/?key={}", sandbox.parts().1)).await;
     assert_eq!(page.status(), 200);
+    assert_eq!(
+        page.headers().get("referrer-policy").unwrap(),
+        "no-referrer"
+    );
     let policy = page.headers().get("content-security-policy").unwrap();
     let policy = policy.to_str().unwrap();
     assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"));
@@ -102,16 +66,15 @@ async fn the_page_asks_nobody_else_and_only_the_sandbox_has_it() {
     let (_, function) = get("/get-upload-token.js").await;
     assert_eq!(function, blocks("docs/frontend.md", "js")[0]);
 
-    // Only a page that may send JSON may change anything.
-    let client = awc::Client::default();
+    // Only JSON changes anything.
     for path in [
-        "playground/config",
-        "playground/imgwire",
-        "playground/explain",
+        "/playground/config",
+        "/playground/imgwire",
+        "/playground/explain",
     ] {
-        let form = client.post(format!("{}{path}", sandbox.url));
-        let answer = form.send_body("how=broken").await.unwrap();
-        assert_eq!(answer.status(), 415, "{path}");
+        let form = sandbox.request(Method::POST, path);
+        let answer = form.send_body("how=broken").await;
+        assert_eq!(answer.status, 415, "{path}");
     }
 
     let gate = TestApp::start().await;

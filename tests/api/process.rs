@@ -32,7 +32,7 @@ fn program(wrapper: &[&str]) -> Command {
 
 /// A gate in a process of its own.
 pub(crate) struct GateProcess {
-    child: Child,
+    pub(crate) child: Child,
     log: PathBuf,
     url: String,
     management: String,
@@ -49,22 +49,7 @@ impl GateProcess {
         level: &str,
         options: &[&str],
     ) -> Self {
-        let log = config.with_extension(format!("{}.log", fastrand::u64(..)));
-        let child = program(wrapper)
-            .args(["serve", "--config"])
-            .arg(config)
-            .args(options)
-            .env("RUST_LOG", level)
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let mut gate = Self {
-            child,
-            log,
-            url: String::new(),
-            management: String::new(),
-        };
+        let mut gate = Self::spawn(config, wrapper, level, options);
         eventually("the gate's start", async || {
             assert!(gate.child.try_wait().unwrap().is_none(), "{}", gate.log());
             let listening = gate
@@ -81,7 +66,27 @@ impl GateProcess {
         gate
     }
 
-    fn log(&self) -> String {
+    /// Starts the program, and does not wait for the gate.
+    pub(crate) fn spawn(config: &Path, wrapper: &[&str], level: &str, options: &[&str]) -> Self {
+        let log = config.with_extension(format!("{}.log", fastrand::u64(..)));
+        let child = program(wrapper)
+            .args(["serve", "--config"])
+            .arg(config)
+            .args(options)
+            .env("RUST_LOG", level)
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            log,
+            url: String::new(),
+            management: String::new(),
+        }
+    }
+
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
@@ -624,7 +629,11 @@ fn explain_prints_what_each_policy_says_to_a_described_request() {
         "subject": { "id": "user_1", "claims": { "workspaces": ["ws_1"] } },
         "workspace": "ws_9"
     }"#;
-    let (folder, config) = config_and(&[("request.json", request), ("odd.json", r#"{"who": 1}"#)]);
+    let (folder, config) = config_and(&[
+        ("request.json", request),
+        ("odd.json", r#"{"who": 1}"#),
+        ("line.json", r#"{"token": "a\nb"}"#),
+    ]);
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let explained = output(&[
         "explain",
@@ -644,7 +653,7 @@ fn explain_prints_what_each_policy_says_to_a_described_request() {
         text.contains("2. member (workspace_member): deny: the subject is no member"),
         "{text}"
     );
-    for name in ["odd.json", "absent.json"] {
+    for name in ["odd.json", "line.json", "absent.json"] {
         let refused = output(&["explain", "--config", &config, "--request", &file(name)]);
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");
         assert!(String::from_utf8_lossy(&refused.stderr).contains(name));

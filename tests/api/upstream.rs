@@ -46,6 +46,18 @@ async fn imgwire_is_asked_with_the_key_and_the_gates_name_and_the_trace() {
     assert_eq!(header("traceparent"), trace);
     assert_eq!(header("tracestate"), "vendor=1");
     assert_eq!(header("x-secret"), "");
+    for (length, is_passed_on) in [(512, true), (513, false), (4000, false)] {
+        let state = format!("vendor={}", "1".repeat(length - "vendor=".len()));
+        let request = app.ask().bearer(&Token::of("user_1").sign());
+        let request = request
+            .header("traceparent", trace)
+            .header("tracestate", &state);
+        request.send().await.assert_token();
+        let headers = app.imgwire.last_headers();
+        let passed_on = headers.iter().any(|(name, _)| name == "tracestate");
+        assert_eq!(passed_on, is_passed_on, "{length}");
+        assert!(headers.contains(&("traceparent".to_owned(), trace.to_owned())));
+    }
     let request = app.ask().bearer(&Token::of("user_1").sign());
     request
         .header("traceparent", "nonsense")

@@ -154,7 +154,8 @@ const checks = {
   async "the session's cookie is the browser's alone, and pages of other origins cannot use it"() {
     const { page, context } = await open();
     const signedIn = await page.evaluate(async () => {
-      const { people } = await (await fetch("/playground/state")).json();
+      const key = new URLSearchParams(location.search).get("key");
+      const { people } = await (await fetch("/playground/state", { headers: { "X-Playground-Key": key } })).json();
       const headers = { Authorization: `Bearer ${people[1].token}` };
       return (await fetch("/api/imgwire/session", { method: "POST", headers })).status;
     });

@@ -26,7 +26,7 @@ pub(crate) async fn explain(
     body: web::Bytes,
     management: web::Data<Management>,
 ) -> HttpResponse {
-    let described: DescribedRequest = match read(&request, &body, &management) {
+    let described: DescribedRequest = match read(&request, &body) {
         Ok(described) => described,
         Err(error) => return refuse(&request, &error),
     };

@@ -9,8 +9,11 @@ pub(crate) mod state;
 use std::{net::SocketAddr, sync::Arc};
 
 use actix_web::{
-    HttpRequest,
+    Error, HttpRequest,
+    body::{EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
     http::header::{self, HeaderMap},
+    middleware::Next,
     web,
 };
 use aws_lc_rs::{constant_time, digest};
@@ -21,16 +24,22 @@ use serde::de::DeserializeOwned;
 use super::{
     Gate,
     body::{Object, is_json},
+    host, refuse, refused,
 };
-use crate::error::ApiError;
+use crate::{error::ApiError, settings::server::HostName};
+
+/// What answers everyone: health checks and Prometheus name the host as they like, and may have no token.
+const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// What the management listener knows.
 #[derive(Clone)]
 pub struct Management {
     /// What all workers share.
     pub gate: Arc<Gate>,
-    /// What opens the endpoints that tell or change more, from other machines.
+    /// The token of the endpoints that are not open, if there is one.
     pub token: Option<SecretString>,
+    /// Names that requests may have in `Host`.
+    pub hosts: Vec<HostName>,
 }
 
 /// Mounts the management endpoints.
@@ -54,41 +63,58 @@ pub fn mount(config: &mut web::ServiceConfig, management: &Management) {
         );
 }
 
-/// Lets in who is on this machine, or has the token.
+/// Wraps everything on the management listener: what is not open is for the operator only.
+///
+/// # Errors
+///
+/// Those of what it wraps.
+pub async fn guard<B: MessageBody + 'static>(
+    management: Management,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    if !OPEN.contains(&request.path()) {
+        let headers = request.headers();
+        let admitted = host::check(headers, request.uri(), &management.hosts)
+            .and_then(|()| admit(request.peer_addr(), headers, management.token.as_ref()));
+        if let Err(denial) = admitted {
+            let error = ApiError::Denied(denial);
+            refused::log(request.request(), error.describe().0, &error);
+            let response = refuse(request.request(), &error);
+            return Ok(request.into_response(response).map_into_right_body());
+        }
+    }
+    next.call(request)
+        .await
+        .map(ServiceResponse::map_into_left_body)
+}
+
+/// Admits the bearer of the token or, if there is none, this machine.
 fn admit(
     peer: Option<SocketAddr>,
     headers: &HeaderMap,
     token: Option<&SecretString>,
-) -> Result<(), ApiError> {
-    // The peer of a Unix socket has no address, and is on this machine.
-    if peer.is_none_or(|peer| peer.ip().to_canonical().is_loopback()) {
-        return Ok(());
-    }
+) -> Result<(), Denial> {
+    let Some(token) = token else {
+        // The peer of a Unix socket has no address, and is on this machine.
+        let is_here = peer.is_none_or(|peer| peer.ip().to_canonical().is_loopback());
+        return is_here.then_some(()).ok_or(Denial::NotSignedIn);
+    };
     let header = headers.get(header::AUTHORIZATION);
     let presented = header.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    match (token, presented) {
-        (Some(token), Some(presented)) if is_same(token.expose_secret(), presented) => Ok(()),
-        (_, Some(_)) => {
+    match presented {
+        Some(presented) if is_same(token.expose_secret(), presented) => Ok(()),
+        Some(_) => {
             let reason = "it is not the management token".to_owned();
-            Err(ApiError::Denied(Denial::InvalidCredentials(reason)))
+            Err(Denial::InvalidCredentials(reason))
         }
-        (_, None) => Err(ApiError::Denied(Denial::NotSignedIn)),
+        None => Err(Denial::NotSignedIn),
     }
 }
 
-fn admitted(request: &HttpRequest, management: &Management) -> Result<(), ApiError> {
-    let token = management.token.as_ref();
-    admit(request.peer_addr(), request.headers(), token)
-}
-
-/// Reads the JSON object that one who may ask has sent.
-fn read<T: DeserializeOwned>(
-    request: &HttpRequest,
-    body: &[u8],
-    management: &Management,
-) -> Result<T, ApiError> {
-    admitted(request, management)?;
-    // Only a page that may send JSON here may ask: others meet a preflight, which nobody answers.
+/// Reads the JSON object in a body.
+fn read<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, ApiError> {
+    // A page of another site can send other types without a preflight, which the gate does not answer here.
     if !is_json(request.headers()) {
         return Err(ApiError::UnsupportedMediaType);
     }
@@ -97,7 +123,7 @@ fn read<T: DeserializeOwned>(
 }
 
 /// Compares in a time that tells nothing.
-fn is_same(one: &str, other: &str) -> bool {
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
     let digest = |text: &str| digest::digest(&digest::SHA256, text.as_bytes());
     let (one, other) = (digest(one), digest(other));
     constant_time::verify_slices_are_equal(one.as_ref(), other.as_ref()).is_ok()
@@ -119,31 +145,40 @@ mod tests {
         let token = token.map(SecretString::from);
         match admit(peer, &headers, token.as_ref()) {
             Ok(()) => 200,
-            Err(error) => error.describe().0.as_u16(),
+            Err(denial) => ApiError::Denied(denial).describe().0.as_u16(),
+        }
+    }
+
+    const HERE: [Option<&str>; 5] = [
+        None,
+        Some("127.0.0.1:1"),
+        Some("127.9.9.9:1"),
+        Some("[::1]:1"),
+        Some("[::ffff:127.0.0.1]:1"),
+    ];
+    const ELSEWHERE: [Option<&str>; 2] = [Some("192.0.2.1:1"), Some("[2001:db8::1]:1")];
+
+    #[test]
+    fn without_a_token_only_this_machine_is_admitted() {
+        for peer in HERE {
+            assert_eq!(status(peer, None, None), 200, "{peer:?}");
+        }
+        for peer in ELSEWHERE {
+            assert_eq!(status(peer, None, None), 401, "{peer:?}");
+            assert_eq!(status(peer, Some("Bearer a token"), None), 401, "{peer:?}");
         }
     }
 
     #[test]
-    fn only_this_machine_or_the_token_opens_the_endpoints() {
+    fn a_configured_token_is_required_of_everyone() {
         let token = Some("a management token");
-        let bearer = Some("Bearer a management token");
-        for peer in [
-            None,
-            Some("127.0.0.1:1"),
-            Some("127.9.9.9:1"),
-            Some("[::1]:1"),
-            Some("[::ffff:127.0.0.1]:1"),
-        ] {
-            assert_eq!(status(peer, None, None), 200, "{peer:?}");
-        }
-        for peer in [Some("192.0.2.1:1"), Some("[2001:db8::1]:1")] {
-            assert_eq!(status(peer, bearer, token), 200);
-            assert_eq!(status(peer, None, token), 401);
-            assert_eq!(status(peer, None, None), 401);
-            assert_eq!(status(peer, bearer, None), 401);
+        for peer in HERE.into_iter().chain(ELSEWHERE) {
+            assert_eq!(status(peer, Some("Bearer a management token"), token), 200);
+            assert_eq!(status(peer, None, token), 401, "{peer:?}");
             for other in [
                 "Bearer ",
                 "Bearer a management toke",
+                "Bearer a management token ",
                 "Basic a",
                 "a management token",
             ] {

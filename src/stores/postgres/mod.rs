@@ -2,10 +2,12 @@
 //!
 //! - [`quotas`]: counters, shared by any number of gates.
 //! - [`batch`]: reservations of many requests in one statement.
+//! - [`cleanup`]: the end of counters whose windows are long over.
 //! - [`schema`]: the tables of counters.
 //! - [`members`]: memberships, looked up in any database.
 
 mod batch;
+mod cleanup;
 mod error;
 mod members;
 mod quotas;

@@ -17,6 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     batch::{Asked, Batch, Counts, micros, system_time, timestamp},
+    cleanup::keep_clean,
     error::{describe, fault},
     schema::migrate,
 };
@@ -25,6 +26,7 @@ use crate::{
     stores::{
         QueryError, Store, Trying,
         health::{Health, Probe},
+        retention::Cleaning,
         store_clock::StoreClock,
     },
     telemetry::{Operation, StoreMetrics},
@@ -35,19 +37,21 @@ use crate::{
 pub struct PostgresStore(Arc<Shared>);
 
 /// What all threads know of the database.
-struct Shared {
-    name: StoreName,
+pub(super) struct Shared {
+    pub(super) name: StoreName,
     config: Config,
     tls: Arc<ClientConfig>,
     timeout: Duration,
     health: Arc<Health>,
     clock: StoreClock,
+    /// This machine's.
+    own_clock: Arc<dyn Clock>,
     metrics: StoreMetrics,
 }
 
 /// One thread's connection, and the requests that wait for it.
-struct Lane {
-    client: Client,
+pub(super) struct Lane {
+    pub(super) client: Client,
     reserve: Statement,
     give_back: Statement,
     waiting: RefCell<Waiting>,
@@ -86,7 +90,8 @@ impl PostgresStore {
             tls: tls.clone(),
             timeout,
             health: Health::new(name),
-            clock: StoreClock::new(clock),
+            clock: StoreClock::new(clock.clone()),
+            own_clock: clock,
             metrics,
         }))
     }
@@ -99,6 +104,8 @@ impl Store for PostgresStore {
 
     fn begin(&self) {
         self.0.health.begin(self.0.probe());
+        let cleaning = Cleaning::new(self.0.own_clock.clone());
+        rt::spawn(keep_clean(Arc::downgrade(&self.0), cleaning));
     }
 
     fn try_it(&self) -> Trying<'_> {
@@ -169,7 +176,7 @@ impl Shared {
         connected.map(drop).map_err(|error| error.to_string())
     }
 
-    async fn connect(self: &Arc<Self>) -> Result<Lane, QueryError> {
+    pub(super) async fn connect(self: &Arc<Self>) -> Result<Lane, QueryError> {
         let unreachable = |error: tokio_postgres::Error| QueryError::Down(describe(&error));
         let tls = MakeRustlsConnect::new((*self.tls).clone());
         let (mut client, connection) = self.config.connect(tls).await.map_err(unreachable)?;

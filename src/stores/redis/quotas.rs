@@ -8,11 +8,7 @@ use policies::{
 use redis::Value;
 
 use super::{RedisFault, RedisStore, key};
-use crate::telemetry::Operation;
-
-/// How long a counter is kept after its window, besides the window's own length: so long its clock may be set back
-/// without opening a window anew.
-const KEPT_MS: i64 = 24 * 60 * 60 * 1000;
+use crate::{stores::retention::kept_for, telemetry::Operation};
 
 /// A counter as it is kept: three doubles.
 struct Row {
@@ -100,8 +96,8 @@ impl QuotaStore for RedisStore {
     fn reserve(&self, counter: Counter, window: Window, limit: u64) -> Reserving<'_> {
         Box::pin(async move {
             let (start, end) = (window.start.as_millisecond(), window.end.as_millisecond());
-            let now = self.clock.now().unwrap_or(window.start).as_millisecond();
-            let kept = (end - now).max(0) + (end - start) + KEPT_MS;
+            let now = self.clock.now().unwrap_or(window.start);
+            let kept = i64::try_from(kept_for(window, now).as_millis()).unwrap_or(i64::MAX);
             let wants_time = u8::from(self.clock.is_due());
             let mut script = self.scripts.reserve.key(key("quota", &counter));
             script

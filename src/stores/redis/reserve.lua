@@ -19,7 +19,9 @@ end
 local granted = 0
 if used < tonumber(ARGV[3]) then
   granted = used + 1
-  redis.call('SET', KEYS[1], struct.pack('<ddd', start, finish, granted), 'PX', ARGV[4])
+  -- A later window is kept longer by as much as it ends later.
+  local kept = tonumber(ARGV[4]) + finish - tonumber(ARGV[2])
+  redis.call('SET', KEYS[1], struct.pack('<ddd', start, finish, granted), 'PX', kept)
 end
 if is_other or ARGV[5] == '1' then
   local time = redis.call('TIME')

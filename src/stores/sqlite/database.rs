@@ -7,9 +7,13 @@ use policies::{Counter, Window};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::ledger::{Changed, Row};
+use crate::stores::retention::{KEPT, PAGE};
 
 /// How long another process, for example an operator's shell, may keep the file locked.
 const BUSY: Duration = Duration::from_secs(1);
+
+/// The policy and the key of a counter.
+pub(super) type Name = (String, String);
 
 /// An open file.
 pub(super) struct Database(Connection);
@@ -95,6 +99,36 @@ impl Database {
             }
         }
         transaction.commit()
+    }
+
+    /// Deletes the counters whose windows are long over at `now`, in the page of the table after `after`. Returns the
+    /// last row of the page, unless it is the last page.
+    pub(super) fn delete_old(
+        &self,
+        after: Option<Name>,
+        now: Timestamp,
+    ) -> rusqlite::Result<Option<Name>> {
+        let (policy, key) = after.unwrap_or_default();
+        let last = self
+            .0
+            .prepare_cached(
+                "SELECT policy, key FROM quota_counters WHERE (policy, key) > (?, ?)
+                 ORDER BY policy, key LIMIT 1 OFFSET ?",
+            )?
+            .query_row(params![policy, key, PAGE - 1], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        self.0
+            .prepare_cached(
+                "DELETE FROM quota_counters
+                 WHERE (policy, key) IN (
+                     SELECT policy, key FROM quota_counters WHERE (policy, key) > (?, ?)
+                     ORDER BY policy, key LIMIT ?
+                 ) AND 2 * window_end - window_start < ?",
+            )?
+            .execute(params![policy, key, PAGE, now.as_second() - KEPT.as_secs()])?;
+        Ok(last)
     }
 }
 

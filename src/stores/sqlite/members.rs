@@ -10,7 +10,7 @@ use std::{
 use actix_web::web;
 use futures_util::future::LocalBoxFuture;
 use policies::StoreName;
-use rusqlite::{Connection, InterruptHandle, OpenFlags, types::ValueRef};
+use rusqlite::{Connection, InterruptHandle, OpenFlags, limits::Limit, types::ValueRef};
 use tokio::sync::oneshot;
 
 use crate::stores::{
@@ -134,6 +134,10 @@ impl File {
         let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)
             .map_err(down)?;
         connection.busy_timeout(self.timeout).map_err(down)?;
+        // A query reads this file, and cannot attach or write another one.
+        connection
+            .set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)
+            .map_err(down)?;
         Ok(connection)
     }
 

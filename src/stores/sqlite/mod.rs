@@ -10,8 +10,10 @@
 //! - [`shared`]: the ledger's lock, and how the requests and the writer wake each other.
 //! - [`writer`]: the thread that writes.
 //! - [`database`]: the SQL.
+//! - [`cleanup`]: the end of counters whose windows are long over.
 //! - [`members`]: memberships, looked up in any file.
 
+mod cleanup;
 mod commit;
 mod database;
 mod ledger;
@@ -34,6 +36,7 @@ use policies::{
 
 pub(super) use self::members::SqliteMembers;
 use self::{
+    cleanup::Cleanup,
     commit::Commit,
     database::Database,
     ledger::{Ledger, Slot},
@@ -113,12 +116,13 @@ impl SqliteStore {
             path: path.display().to_string(),
             source,
         })?;
+        let cleanup = Cleanup::new(clock.clone());
         let shared = Arc::new(Shared::new(name, clock));
         let writer = std::thread::Builder::new()
             .name("quota-writer".to_owned())
             .spawn({
                 let shared = shared.clone();
-                move || writer::run(&shared, &path, database)
+                move || writer::run(&shared, &path, database, cleanup)
             })
             .map_err(|error| io(lock_path, error))?;
         Ok(Self {

@@ -102,10 +102,11 @@ impl Shared {
 
     /// Waits for work, and takes it; `None` when there is none left and the store is closed. What is read is read
     /// at once; what is written is given some time to become more. A disk that fails is left alone for [`PAUSE`];
-    /// then there may be no work but to probe it.
-    pub(super) fn next_work(&self) -> Option<Work> {
+    /// then there may be no work but to probe it. After `patience` there may be no work at all.
+    pub(super) fn next_work(&self, patience: Duration) -> Option<Work> {
         let mut ledger = self.lock();
         let mut is_due = false;
+        let mut waits = true;
         if !self.is_healthy() {
             let wait = |ledger: &mut Ledger| !ledger.closed;
             let waited = self.work.wait_timeout_while(ledger, PAUSE, wait);
@@ -120,7 +121,7 @@ impl Shared {
             });
             is_due |= ledger.closed || !self.is_healthy();
             is_due |= left.is_some_and(|left| left.is_zero()) || ledger.next.is_due();
-            if is_due || !ledger.loads.is_empty() {
+            if is_due || !waits || !ledger.loads.is_empty() {
                 break;
             }
             ledger = if let Some(left) = left {
@@ -131,8 +132,10 @@ impl Shared {
                 ledger
             } else {
                 ledger.writer = Writer::Waits;
-                let waited = self.work.wait(ledger);
-                waited.unwrap_or_else(PoisonError::into_inner)
+                let waited = self.work.wait_timeout(ledger, patience);
+                let (ledger, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                waits = !waited.timed_out();
+                ledger
             };
         }
         ledger.writer = Writer::Works;
@@ -282,7 +285,7 @@ mod tests {
 
     /// What the writer does next: how many counters it reads, and what it writes of the one that is in memory.
     fn work(shared: &Shared) -> (usize, Option<u64>) {
-        let work = shared.next_work().expect("there is work");
+        let work = shared.next_work(PAUSE).expect("there is work");
         let used = work.batch.map(|batch| batch.changes[0].row.used);
         (work.loads.len(), used)
     }
@@ -341,6 +344,6 @@ mod tests {
         count(&shared);
         shared.close();
         assert_eq!(work(&shared), (0, Some(17)));
-        assert!(shared.next_work().is_none());
+        assert!(shared.next_work(PAUSE).is_none());
     }
 }

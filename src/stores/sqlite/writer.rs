@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{
+    cleanup::Cleanup,
     database::Database,
     ledger::Batch,
     shared::{Shared, Work},
@@ -10,9 +11,9 @@ use super::{
 
 /// Works until the store is closed and everything is written. A file that fails is opened anew before the
 /// next try, so that a disk that was full or read-only for a while is no reason to restart.
-pub(super) fn run(shared: &Shared, path: &Path, database: Database) {
+pub(super) fn run(shared: &Shared, path: &Path, database: Database, mut cleanup: Cleanup) {
     let mut database = Some(database);
-    while let Some(work) = shared.next_work() {
+    while let Some(work) = shared.next_work(cleanup.due_in()) {
         let Work { loads, batch } = work;
         let mut failure = None;
         for load in loads {
@@ -40,6 +41,13 @@ pub(super) fn run(shared: &Shared, path: &Path, database: Database) {
         } else if !shared.is_healthy() {
             let probed = attempt(&mut database, path, |database| database.probe());
             failure = failure.or(probed.err().map(|error| error.to_string()));
+        }
+        if failure.is_none() && cleanup.due_in().is_zero() {
+            let cleaned = attempt(&mut database, path, |database| cleanup.go_on(database));
+            if let Err(error) = cleaned {
+                tracing::warn!(store = %shared.name, %error, "counters of past windows were not deleted");
+                cleanup.put_off();
+            }
         }
         if let Some(error) = &failure {
             tracing::error!(store = %shared.name, error, "the quota's file fails");

@@ -1,0 +1,50 @@
+//! Deletes the counters of windows that are long over: page by page, on a connection of its own, beside the requests.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::{batch::system_time, error::fault, quotas::Shared};
+use crate::stores::{
+    QueryError,
+    retention::{Cleaning, KEPT, PAGE},
+};
+
+/// How often it is looked whether there is something to do.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Goes on for as long as the store is open.
+pub(super) async fn keep_clean(store: Weak<Shared>, mut cleaning: Cleaning) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(store) = store.upgrade() else { return };
+        if cleaning.due_in().is_zero() {
+            if let Err(error) = clean(&store, &mut cleaning).await {
+                tracing::warn!(store = %store.name, %error, "counters of past windows were not deleted");
+            }
+            cleaning.did_page(true);
+        }
+    }
+}
+
+async fn clean(store: &Arc<Shared>, cleaning: &mut Cleaning) -> Result<(), QueryError> {
+    let client = store.connect().await?.client;
+    let statement = client.prepare(include_str!("clean.sql")).await;
+    let statement = statement.map_err(|error| fault(&error))?;
+    let (page, kept) = (i64::from(PAGE), KEPT.as_secs_f64());
+    let (mut policy, mut key) = (String::new(), String::new());
+    loop {
+        let now = system_time(cleaning.now());
+        let last = client
+            .query_opt(&statement, &[&policy, &key, &page, &kept, &now])
+            .await
+            .map_err(|error| fault(&error))?;
+        let Some(last) = last.filter(|last| last.get::<_, i64>(2) == page) else {
+            return Ok(());
+        };
+        (policy, key) = (last.get(0), last.get(1));
+        cleaning.did_page(false);
+        tokio::time::sleep(cleaning.due_in()).await;
+    }
+}

@@ -1,0 +1,66 @@
+//! How long counters of past windows are kept, and when those that are older are deleted.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use policies::{Clock, Window};
+
+/// How long a counter is kept after its window, besides the window's own length: a clock may be set back by this much
+/// without opening a window again.
+pub(super) const KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// How many rows are looked at in one go.
+pub(super) const PAGE: u32 = 1000;
+
+/// How often old rows are looked for.
+const PERIOD: Duration = Duration::from_secs(60 * 60);
+
+/// What a database rests between two pages, so that requests come first.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the counter of `window` is kept, seen from `now`.
+pub(super) fn kept_for(window: Window, now: Timestamp) -> SignedDuration {
+    let left = window.end.duration_since(now).max(SignedDuration::ZERO);
+    left + window.end.duration_since(window.start) + KEPT
+}
+
+/// When to look for old rows, and what time it is then.
+pub(super) struct Cleaning {
+    clock: Arc<dyn Clock>,
+    /// What the clock said at the start, and what had elapsed.
+    began: (Timestamp, Duration),
+    /// When to look next, as elapsed time.
+    next: Duration,
+}
+
+impl Cleaning {
+    /// Looks for the first time in an hour.
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        let began = (clock.now(), clock.elapsed());
+        Self {
+            next: began.1 + PERIOD,
+            began,
+            clock,
+        }
+    }
+
+    /// How long there is nothing to do.
+    pub(super) fn due_in(&self) -> Duration {
+        self.next.saturating_sub(self.clock.elapsed())
+    }
+
+    /// Notes that a page was done: the next one follows soon, or, after the last one, in an hour.
+    pub(super) fn did_page(&mut self, is_last: bool) {
+        self.next = self.clock.elapsed() + if is_last { PERIOD } else { PAUSE };
+    }
+
+    /// The time that decides what is old: the clock's, but no later than what has elapsed since the start makes it. A
+    /// clock that jumps ahead by mistake, and is set right later, has deleted nothing that still counts.
+    pub(super) fn now(&self) -> Timestamp {
+        let (began, elapsed_then) = self.began;
+        let elapsed = self.clock.elapsed().saturating_sub(elapsed_then);
+        let elapsed = SignedDuration::try_from(elapsed).unwrap_or(SignedDuration::MAX);
+        let steady = began.saturating_add(elapsed).unwrap_or(Timestamp::MAX);
+        steady.min(self.clock.now())
+    }
+}
