@@ -127,7 +127,7 @@ fn check_prints_warnings_and_exits_with_0() {
         "{printed}"
     );
     assert!(
-        printed.contains(":35:9: policies.member.query: the query selects one column"),
+        printed.contains(": policies.member.query: the query selects one column"),
         "{printed}"
     );
 }

@@ -165,8 +165,10 @@ type Request = (String, String, String);
 /// Reads one request; nothing when the connection ends.
 async fn request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<Option<Request>> {
     loop {
-        let text = String::from_utf8_lossy(buffer).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+        let end = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        if let Some(end) = end {
+            let head = str::from_utf8(&buffer[..end]).unwrap();
+            let body = &buffer[end + 4..];
             let (first, lines) = head.split_once("\r\n").unwrap_or((head, ""));
             let lines = lines
                 .lines()
@@ -181,8 +183,8 @@ async fn request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Resul
                 .map_or(0, |length| length.trim().parse().unwrap());
             if body.len() >= length {
                 let target = first.split(' ').nth(1).unwrap().to_owned();
-                let body = body[..length].to_owned();
-                buffer.drain(..head.len() + 4 + length);
+                let body = String::from_utf8_lossy(&body[..length]).into_owned();
+                buffer.drain(..end + 4 + length);
                 return Ok(Some((target, lines, body)));
             }
         }
