@@ -94,12 +94,13 @@ impl InFlight {
     }
 }
 
-/// Does `work` for a request that holds a place until it is done.
-pub(crate) async fn hold<F: Future>(running: Running, work: F) -> F::Output {
-    let in_flight = running.0.clone();
-    let output = HELD.scope(in_flight, work).await;
-    drop(running);
-    output
+/// `work` of a request that holds a place, which it may leave by [`wait_without_place`]. Not an `async fn`: that would
+/// keep room for `work` twice.
+pub(crate) fn with_place<F: Future>(
+    in_flight: InFlight,
+    work: F,
+) -> impl Future<Output = F::Output> {
+    HELD.scope(in_flight, work)
 }
 
 /// Waits without the place that the running request holds, and takes it again, whether or not others have taken all:

@@ -102,14 +102,16 @@ pub(crate) async fn call<T>(
             if !may_repeat() {
                 return Err(error);
             }
-            let second = timeout(second_half, begin(&attempt, Rc::default()));
+            // Boxed, so that calls which need no second attempt do not carry room for it.
+            let second = timeout(second_half, Box::pin(begin(&attempt, Rc::default())));
             second.await.unwrap_or(Err(HttpError::Timeout))
         }
         Ok(done) => done,
         Err(_) if noted.is_reused.get() && may_repeat() && peer.budget.withdraw() => {
             peer.drop_idle_connections();
-            let second = pin!(begin(&attempt, Rc::default()));
-            let either = timeout(second_half, select_ok([first, second])).await;
+            let mut second = Box::pin(begin(&attempt, Rc::default()));
+            let either = select_ok([first, second.as_mut()]);
+            let either = timeout(second_half, either).await;
             either.map_or(Err(HttpError::Timeout), |done| {
                 done.map(|(response, _)| response)
             })

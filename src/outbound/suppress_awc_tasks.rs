@@ -1,7 +1,11 @@
 //! Keeps the tasks that awc starts beside a request from running.
 
-use std::{future::poll_fn, pin::pin};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
 
+use pin_project_lite::pin_project;
 use tokio::task::LocalSet;
 
 /// Awaits `sending` with a task set of its own. The tasks that it spawns never run, and are dropped with the set.
@@ -9,14 +13,30 @@ use tokio::task::LocalSet;
 /// For each request awc makes the clock by which actix's servers write `Date`. A client has no use for it: its task ticks
 /// after a millisecond, then twice per second, and wakes the worker when it begins. That costs 5 % of a request. awc
 /// also spawns the orderly end of connections that were kept for too long; they end at once instead.
-pub(super) async fn suppress_awc_tasks<F: Future>(sending: F) -> F::Output {
-    let tasks = LocalSet::new();
-    let mut sending = pin!(sending);
-    poll_fn(|context| {
-        let _entered = tasks.enter();
-        sending.as_mut().poll(context)
-    })
-    .await
+pub(super) fn suppress_awc_tasks<F: Future>(sending: F) -> SuppressTasks<F> {
+    SuppressTasks {
+        tasks: LocalSet::new(),
+        sending,
+    }
+}
+
+pin_project! {
+    /// The future of [`suppress_awc_tasks`].
+    pub(super) struct SuppressTasks<F> {
+        tasks: LocalSet,
+        #[pin]
+        sending: F,
+    }
+}
+
+impl<F: Future> Future for SuppressTasks<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _entered = this.tasks.enter();
+        this.sending.poll(context)
+    }
 }
 
 #[cfg(test)]

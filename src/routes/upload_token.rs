@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::{body, caller, enter, facts, ratelimit_fields, refuse, worker};
 use crate::{
     error::{ApiError, Body as Error},
-    in_flight::hold,
+    in_flight::with_place,
     issue::{Ending, Report, issue},
     openapi::Refusals,
     request_id::RequestId,
@@ -84,6 +84,7 @@ pub(crate) async fn post(
     let traces = gate.traces.as_ref();
     // Boxed, so that requests without a trace do not carry room for one.
     let mut spans = traces.map(|traces| Box::new(traces.begin(request.headers(), &route.path)));
+    let in_flight = gate.in_flight.clone();
     // Shielded: a client that goes away ends this handler, and what is held is settled all the same.
     let work = async move {
         let report = issue(
@@ -101,9 +102,11 @@ pub(crate) async fn post(
         if let Some(spans) = spans {
             spans.end(&caller, &report);
         }
+        drop(running);
         report
     };
-    match shield(hold(running, work).in_current_span()).await {
+    let work = with_place(in_flight, work);
+    match shield(work.in_current_span()).await {
         Ok(report) => answer(&request, &route, &report),
         Err(_) => refuse(&request, &ApiError::Internal),
     }
