@@ -10,6 +10,7 @@ use futures_util::{
     future::{LocalBoxFuture, ready},
 };
 use imgwire_gate::{
+    cache::CacheShares,
     identity::{ClientAddress, CrossSite, HttpCredentials, Identities},
     lookups::{HttpDecider, SqlMemberships},
     outbound::{HttpClient, Outbound, tls_config},
@@ -226,6 +227,7 @@ fn chain(criterion: &mut Criterion) {
         http: HttpClient::new(tls_config(&settings.authorities), clock.clone()),
         clock: clock.clone(),
         metrics: Arc::default(),
+        caches: CacheShares::default(),
     };
     let proxies = ClientAddress::new(&settings.server);
     let identities = Arc::new(Identities::new(
@@ -234,6 +236,7 @@ fn chain(criterion: &mut Criterion) {
         CrossSite::new(&settings.server, &proxies),
         &proxies,
         &outbound,
+        &settings.claims(),
         None,
     ));
     let http = TestRequest::post()

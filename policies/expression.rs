@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
     Clock, Deciding, Decision, Denial, Evaluating, Facts, Policy, Reads, UploadRequest, Verdict,
+    claim_values::MAX_LIST,
     expression_check::{Check, TOO_DEEP, is_nested_too_deep},
     resolver::Resolver,
 };
@@ -46,6 +47,7 @@ struct Compiled {
     text: String,
     program: Program,
     variables: BTreeMap<&'static str, Reads>,
+    claims: Reads,
 }
 
 /// Why an expression is neither true nor false. `Display` is one line for the log, which names facts, keys and types.
@@ -57,6 +59,9 @@ pub enum EvaluationError {
     /// The value is no boolean.
     #[error("the expression must be true or false, and is a value of type {0}")]
     NotBoolean(String),
+    /// It walks, searches or compares a list of a claim that is too long for that.
+    #[error("the expression uses a list of more than {MAX_LIST} entries")]
+    LongList,
 }
 
 /// How much of a key that is missing is shown, in characters: it may come from a request.
@@ -130,6 +135,7 @@ impl Expression {
         Ok(Self(Arc::new(Compiled {
             text,
             variables: check.variables,
+            claims: check.claims,
             program,
         })))
     }
@@ -137,9 +143,7 @@ impl Expression {
     /// What it reads of the subject's claims.
     #[must_use]
     pub fn claims(&self) -> Reads {
-        let subject = self.0.variables.get("subject");
-        let claims = subject.and_then(|reads| reads.field("claims"));
-        claims.cloned().unwrap_or_default()
+        self.0.claims.clone()
     }
 
     fn evaluate(
@@ -151,6 +155,7 @@ impl Expression {
         let Compiled {
             program, variables, ..
         } = &*self.0;
+        known.values().watch();
         let evaluated = catch_unwind(AssertUnwindSafe(|| {
             let facts = Resolver::new(request, known, clock, variables);
             let root: &Context<'_, '_> = &ROOT;
@@ -158,6 +163,10 @@ impl Expression {
             context.set_variable_resolver(&facts);
             program.execute(&context)
         }));
+        // Whatever the expression makes of it: a rule must not pass because a list is long.
+        if known.values().has_used_a_long_list() {
+            return Err(EvaluationError::LongList);
+        }
         match evaluated {
             Ok(Ok(Value::Bool(value))) => Ok(value),
             Ok(Ok(value)) => Err(EvaluationError::NotBoolean(value.type_of().to_string())),

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
-use crate::{Reads, resolver};
+use crate::{
+    Reads,
+    expression_walk::{self, NESTED_WALK},
+    resolver,
+};
 
-/// How many macros that walk a list (`all`, `exists`, `map`, `filter`) may stand within each other: a token's
-/// claims may hold some thousand entries, and each level multiplies.
+/// How many macros that walk a list (`all`, `exists`, `map`, `filter`) may stand within each other.
 const MAX_NESTED_WALKS: usize = 1;
 
 /// How deep an expression may be nested: each level takes some of the stack.
@@ -21,6 +24,11 @@ const VARIABLES: [&str; 3] = ["request", "subject", "workspace"];
 #[derive(Default)]
 pub(crate) struct Check {
     pub(crate) variables: BTreeMap<&'static str, Reads>,
+    /// What it reads of the subject's claims. That may be less than what is made of them for it: `claims['plan']` makes
+    /// all claims and reads one.
+    pub(crate) claims: Reads,
+    /// Whether what is visited is known to read only what was noted already.
+    is_noted: bool,
     depth: usize,
 }
 
@@ -65,6 +73,35 @@ fn path(expression: &IdedExpr) -> Option<(&str, Vec<&str>)> {
     }
 }
 
+/// The same, where a field may also be selected as in `subject.claims['plan']`.
+pub(crate) fn selected(expression: &IdedExpr) -> Option<(&str, Vec<&str>)> {
+    let mut fields = Vec::new();
+    let mut expression = &expression.expr;
+    loop {
+        match expression {
+            Expr::Select(select) if !select.test || fields.is_empty() => {
+                fields.push(select.field.as_str());
+                expression = &select.operand.expr;
+            }
+            Expr::Call(call) if call.func_name == operators::INDEX => {
+                let [operand, index] = call.args.as_slice() else {
+                    return None;
+                };
+                let Expr::Literal(LiteralValue::String(field)) = &index.expr else {
+                    return None;
+                };
+                fields.push(field.inner());
+                expression = &operand.expr;
+            }
+            Expr::Ident(name) => {
+                fields.reverse();
+                return Some((name, fields));
+            }
+            _ => return None,
+        }
+    }
+}
+
 impl Check {
     pub(crate) fn visit<'e>(
         &mut self,
@@ -76,7 +113,10 @@ impl Check {
         if self.depth > MAX_DEPTH {
             return Err(TOO_DEEP.to_owned());
         }
+        let was_noted = self.is_noted;
+        self.is_noted |= self.note_claims(expression, bound);
         let visited = self.parts(expression, bound, walks);
+        self.is_noted = was_noted;
         self.depth -= 1;
         visited
     }
@@ -112,9 +152,7 @@ impl Check {
             Expr::Struct(made) => Err(format!("`{}` is no type that is known", made.type_name)),
             Expr::Comprehension(walk) => {
                 if walks >= MAX_NESTED_WALKS {
-                    return Err("walks a list for each entry of another one, \
-                                which may take long"
-                        .to_owned());
+                    return Err(NESTED_WALK.to_owned());
                 }
                 self.visit(&walk.iter_range, bound, walks)?;
                 self.visit(&walk.accu_init, bound, walks)?;
@@ -123,6 +161,9 @@ impl Check {
                 bound.extend(walk.iter_var2.as_deref());
                 for part in [&walk.loop_cond, &walk.loop_step, &walk.result] {
                     self.visit(part, bound, walks + 1)?;
+                }
+                for each in [&walk.loop_cond, &walk.loop_step] {
+                    expression_walk::check(each, bound)?;
                 }
                 bound.truncate(before);
                 Ok(())
@@ -146,6 +187,22 @@ impl Check {
             }
         }
         Ok(())
+    }
+
+    /// Notes which claim is read, if the expression names one.
+    fn note_claims(&mut self, expression: &IdedExpr, bound: &[&str]) -> bool {
+        let Some(("subject", path)) = selected(expression) else {
+            return false;
+        };
+        if self.is_noted || bound.contains(&"subject") {
+            return self.is_noted;
+        }
+        match path.as_slice() {
+            [] => self.claims.add(&[]),
+            ["claims", path @ ..] => self.claims.add(path),
+            _ => {}
+        }
+        true
     }
 
     /// Notes that a variable, or what is at the end of a path of its fields, is read.

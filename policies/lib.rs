@@ -39,12 +39,14 @@
 
 mod chain;
 mod claim_path;
+mod claim_values;
 mod claimed_memberships;
 mod clock;
 mod counter;
 mod denial;
 mod expression;
 mod expression_check;
+mod expression_walk;
 mod facts;
 mod hold;
 mod limit;

@@ -6,6 +6,7 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::{
     Denial, Hold, IdentityName, LimitState, StoreName, Subject, UploadRequest, Window, WorkspaceId,
+    claim_values::ClaimValues,
 };
 
 /// One rule of a chain.
@@ -72,6 +73,7 @@ pub struct Facts {
     pub subject: Option<Arc<Subject>>,
     /// The workspace that the subject is known to be a member of, once `workspace_member` has passed.
     pub membership: Option<Membership>,
+    values: ClaimValues,
 }
 
 /// What a policy found out for those after it.
@@ -84,9 +86,24 @@ pub enum Finding {
 }
 
 impl Facts {
+    /// Facts that are known already.
+    #[must_use]
+    pub fn new(subject: Option<Arc<Subject>>, membership: Option<Membership>) -> Self {
+        Self {
+            subject,
+            membership,
+            values: ClaimValues::default(),
+        }
+    }
+
+    /// The claims of the subject, as expressions see them.
+    pub(crate) fn values(&self) -> &ClaimValues {
+        &self.values
+    }
+
     pub(crate) fn add(&mut self, finding: Finding) {
         match finding {
-            Finding::Subject(subject) => self.subject = Some(subject),
+            Finding::Subject(subject) => *self = Self::new(Some(subject), self.membership.take()),
             Finding::Membership(membership) => self.membership = Some(membership),
         }
     }

@@ -41,6 +41,14 @@ impl Reads {
         }
     }
 
+    /// How many parts are read as a whole.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::All => 1,
+            Self::Fields(fields) => fields.values().map(Self::count).sum(),
+        }
+    }
+
     /// Adds the field at the end of `path`.
     pub(crate) fn add(&mut self, path: &[&str]) {
         match (&mut *self, path) {

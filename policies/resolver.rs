@@ -1,30 +1,32 @@
 //! The facts of a request, as expressions see them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use cel::{
     ExecutionError, Value,
     common::{
         traits::Indexer,
-        types::{CelString, MAP_TYPE, Type},
+        types::{CelBool, CelInt, CelString, MAP_TYPE, Type},
         value::{CowVal, Val},
     },
     context::VariableResolver,
 };
-use serde_json::Map;
+use serde_json::Value as Json;
 
 use crate::{
     Clock, DeclaredFile, Facts, Membership, Purpose, Reads, RoutePath, Subject, UploadRequest,
+    claim_values::{ClaimValues, Key, Shared, map},
 };
 
 /// The facts in CEL, by name: each is made when an expression asks for it.
 pub(crate) struct Resolver<'a> {
     subject: Option<&'a Subject>,
+    values: &'a ClaimValues,
     membership: Option<&'a Membership>,
     route: &'a RoutePath,
     ip: IpAddr,
@@ -32,6 +34,8 @@ pub(crate) struct Resolver<'a> {
     file: Option<&'a DeclaredFile>,
     clock: &'a dyn Clock,
     reads: &'a BTreeMap<&'static str, Reads>,
+    /// The values of claims that this evaluation has asked for: as many as the expression may ask for.
+    asked: Vec<OnceLock<(Key, Shared)>>,
 }
 
 /// A fact that has fields.
@@ -44,9 +48,17 @@ enum Place {
     File,
 }
 
-/// What a field of a place is.
-enum Field<'a> {
+/// What a name leads to.
+#[derive(Clone, Copy)]
+enum Node<'a> {
     Place(Place),
+    /// A claim, or a part of one.
+    Claim(&'a Json),
+}
+
+/// What a field is.
+enum Field<'a> {
+    Node(Node<'a>),
     Value(CowVal<'a, 'a>),
 }
 
@@ -116,26 +128,26 @@ impl VariableResolver for Resolver<'_> {
     /// its own is selected of what has.
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
         let mut names = name.split('.');
-        let mut place = Place::of(names.next()?)?;
+        let variable = names.next()?;
+        let mut node = Node::Place(Place::of(variable)?);
+        let mut reads = self.reads.get(variable)?;
         while let Some(name) = names.next() {
-            match self.field(place, name)? {
-                Field::Place(inner) => place = inner,
+            reads = reads.field(name)?;
+            match self.field(node, name)? {
+                Field::Node(inner) => node = inner,
                 Field::Value(value) => return names.next().is_none().then_some(value),
             }
         }
-        if self.is_read_as_a_whole(place) {
-            owned(self.whole(place))
-        } else {
-            Some(CowVal::owned(At { facts: self, place }))
-        }
+        Some(self.value(node, reads))
     }
 }
 
-/// A place of which only fields are asked for, so that the others need not be made.
+/// A place or a claim of which only fields are asked for, so that the others need not be made.
 #[derive(Clone, Copy)]
 struct At<'a> {
     facts: &'a Resolver<'a>,
-    place: Place,
+    node: Node<'a>,
+    reads: &'a Reads,
 }
 
 impl fmt::Debug for At<'_> {
@@ -174,17 +186,15 @@ impl Indexer for At<'_> {
         Self: 'v,
     {
         let name = key.downcast_ref::<CelString>().map(|name| name.inner());
-        let field = name.and_then(|name| self.facts.field(self.place, name));
-        match field {
-            Some(Field::Value(value)) => Ok(CowVal::Owned(value.into_owned())),
-            Some(Field::Place(place)) => Ok(CowVal::owned(Self {
-                facts: self.facts,
-                place,
-            })),
-            None => Err(ExecutionError::NoSuchKey(Arc::new(
-                name.unwrap_or_default().to_owned(),
-            ))),
-        }
+        let field = name.and_then(|name| {
+            let reads = self.reads.field(name)?;
+            Some(match self.facts.field(self.node, name)? {
+                Field::Value(value) => value,
+                Field::Node(node) => self.facts.value(node, reads),
+            })
+        });
+        field
+            .ok_or_else(|| ExecutionError::NoSuchKey(Arc::new(name.unwrap_or_default().to_owned())))
     }
 
     fn steal<'v>(self: Box<Self>, key: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>
@@ -199,10 +209,6 @@ fn borrowed(text: &str) -> CowVal<'_, '_> {
     CowVal::owned(CelString::from(text))
 }
 
-fn owned<'b>(value: Value) -> Option<CowVal<'b, 'b>> {
-    value.try_into().ok().map(CowVal::Owned)
-}
-
 impl<'a> Resolver<'a> {
     pub(crate) fn new(
         request: &'a UploadRequest,
@@ -210,8 +216,11 @@ impl<'a> Resolver<'a> {
         clock: &'a dyn Clock,
         reads: &'a BTreeMap<&'static str, Reads>,
     ) -> Self {
+        let claims = reads.get("subject").map_or(0, Reads::count);
         Self {
             subject: known.subject.as_deref(),
+            values: known.values(),
+            asked: (0..claims).map(|_| OnceLock::new()).collect(),
             membership: known.membership.as_ref(),
             route: &request.route,
             ip: request.ip,
@@ -222,69 +231,97 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// A field of a place, if it is there.
-    fn field<'b>(&'b self, place: Place, name: &str) -> Option<Field<'b>> {
+    /// A field of a node, if it is there.
+    fn field<'b>(&'b self, node: Node<'b>, name: &str) -> Option<Field<'b>> {
+        let place = match node {
+            Node::Claim(claim) => {
+                return Some(Field::Node(Node::Claim(claim.as_object()?.get(name)?)));
+            }
+            Node::Place(place) => place,
+        };
         let value = match (place, name) {
             (Place::Subject, "claims") => {
                 self.subject?;
-                return Some(Field::Place(Place::Claims));
+                return Some(Field::Node(Node::Place(Place::Claims)));
             }
             (Place::Request, "file") => {
                 self.file?;
-                return Some(Field::Place(Place::File));
+                return Some(Field::Node(Node::Place(Place::File)));
+            }
+            (Place::Claims, name) => {
+                let claim = self.subject?.claims.get(name)?;
+                return Some(Field::Node(Node::Claim(claim)));
             }
             (Place::Subject, "id") => borrowed(self.subject?.id.as_str()),
             (Place::Subject, "identity") => borrowed(self.subject?.identity.as_str()),
-            (Place::Subject, "session") => owned(Value::Bool(self.subject?.session))?,
-            (Place::Claims, name) => match self.subject?.claims.get(name)? {
-                serde_json::Value::String(claim) => borrowed(claim),
-                claim => owned(from_json(claim))?,
-            },
+            (Place::Subject, "session") => CowVal::owned(CelBool::from(self.subject?.session)),
             (Place::Workspace, "id") => borrowed(self.membership?.workspace.as_str()),
             (Place::Workspace, "role") => borrowed(self.membership?.role.as_ref()?),
             (Place::Request, "route") => borrowed(self.route.as_str()),
-            (Place::Request, "ip") => owned(text(&self.ip.to_string()))?,
-            (Place::Request, "time") => owned(self.time()?)?,
+            (Place::Request, "ip") => CowVal::Owned(text(&self.ip.to_string())),
+            (Place::Request, "time") => CowVal::Owned(self.time()?),
             (Place::Request, "purpose") => borrowed(self.purpose?.as_str()),
             (Place::File, "name") => borrowed(self.file?.name.as_ref()?),
             (Place::File, "mime_type") => borrowed(self.file?.mime_type.as_ref()?),
             (Place::File, "size") => {
-                let size = i64::try_from(self.file?.size?).ok()?;
-                owned(Value::Int(size))?
+                CowVal::owned(CelInt::from(i64::try_from(self.file?.size?).ok()?))
             }
             _ => return None,
         };
         Some(Field::Value(value))
     }
 
-    /// Whether the expression does more with a place than to ask for fields of it.
-    fn is_read_as_a_whole(&self, place: Place) -> bool {
-        let variable = |name| self.reads.get(name);
-        let reads = match place {
-            Place::Subject => variable("subject"),
-            Place::Workspace => variable("workspace"),
-            Place::Request => variable("request"),
-            Place::Claims => variable("subject").and_then(|reads| reads.field("claims")),
-            Place::File => variable("request").and_then(|reads| reads.field("file")),
+    /// The value of a node of which the expression reads `reads`.
+    fn value<'b>(&'b self, node: Node<'b>, reads: &'b Reads) -> CowVal<'b, 'b> {
+        let has_fields = match node {
+            Node::Place(_) => true,
+            Node::Claim(claim) => claim.is_object(),
         };
-        matches!(reads, Some(Reads::All))
+        if has_fields && matches!(reads, Reads::Fields(_)) {
+            return CowVal::owned(At {
+                facts: self,
+                node,
+                reads,
+            });
+        }
+        match node {
+            Node::Place(Place::Subject) => self.shared(Key::Subject, || self.whole(Place::Subject)),
+            Node::Place(Place::Claims) => self.shared(Key::Claims, || self.whole(Place::Claims)),
+            Node::Place(place) => CowVal::Owned(self.whole(place)),
+            Node::Claim(Json::String(claim)) => borrowed(claim),
+            Node::Claim(claim @ (Json::Array(_) | Json::Object(_))) => {
+                self.shared(Key::part(claim), || self.values.make(claim))
+            }
+            Node::Claim(claim) => CowVal::Owned(self.values.make(claim)),
+        }
+    }
+
+    /// A value that all expressions of the request share.
+    fn shared(&self, key: Key, make: impl FnOnce() -> Box<dyn Val>) -> CowVal<'_, '_> {
+        let shared = || (key, self.values.get(key, make));
+        for slot in &self.asked {
+            if slot.get().is_none_or(|(asked, _)| *asked == key) {
+                return CowVal::Borrowed(&*slot.get_or_init(shared).1);
+            }
+        }
+        CowVal::Owned(shared().1.clone_as_boxed())
     }
 
     /// All that a place has.
-    fn whole(&self, place: Place) -> Value {
+    fn whole(&self, place: Place) -> Box<dyn Val> {
         let mut fields = Vec::with_capacity(5);
         match place {
             Place::Subject => {
                 if let Some(subject) = self.subject {
                     fields.push(("id", text(subject.id.as_str())));
                     fields.push(("identity", text(subject.identity.as_str())));
-                    fields.push(("session", Value::Bool(subject.session)));
+                    fields.push(("session", Box::new(CelBool::from(subject.session))));
                     fields.push(("claims", self.whole(Place::Claims)));
                 }
             }
             Place::Claims => {
                 let claims = self.subject.map(|subject| &subject.claims);
-                return claims.map_or_else(|| map([]), object);
+                return claims.map_or_else(|| map([]), |claims| self.values.make_map(claims));
             }
             Place::Workspace => {
                 if let Some(membership) = self.membership {
@@ -306,54 +343,23 @@ impl<'a> Resolver<'a> {
                     fields.extend(file.name.as_ref().map(|name| ("name", text(name))));
                     let mime_type = file.mime_type.as_ref();
                     fields.extend(mime_type.map(|mime_type| ("mime_type", text(mime_type))));
-                    let size = file.size.and_then(|size| i64::try_from(size).ok());
-                    fields.extend(size.map(|size| ("size", Value::Int(size))));
+                    if let Some(size) = file.size.and_then(|size| i64::try_from(size).ok()) {
+                        fields.push(("size", Box::new(CelInt::from(size))));
+                    }
                 }
             }
         }
         map(fields)
     }
 
-    fn time(&self) -> Option<Value> {
+    fn time(&self) -> Option<Box<dyn Val>> {
         let now = self.clock.now();
         let nanoseconds = now.subsec_nanosecond().try_into().unwrap_or_default();
         let time = chrono::DateTime::from_timestamp(now.as_second(), nanoseconds)?;
-        Some(Value::Timestamp(time.fixed_offset()))
+        Value::Timestamp(time.fixed_offset()).try_into().ok()
     }
 }
 
-fn text(text: &str) -> Value {
-    Value::String(Arc::new(text.to_owned()))
-}
-
-fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
-    let entries: HashMap<String, Value> = entries
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect();
-    Value::Map(entries.into())
-}
-
-fn object(object: &Map<String, serde_json::Value>) -> Value {
-    map(object
-        .iter()
-        .map(|(key, value)| (key.as_str(), from_json(value))))
-}
-
-/// Numbers that are whole are `int`, as in the text of an expression.
-fn from_json(value: &serde_json::Value) -> Value {
-    match value {
-        serde_json::Value::Null => Value::Null,
-        serde_json::Value::Bool(value) => Value::Bool(*value),
-        serde_json::Value::Number(number) => number
-            .as_i64()
-            .map(Value::Int)
-            .or_else(|| number.as_f64().map(Value::Float))
-            .unwrap_or(Value::Null),
-        serde_json::Value::String(value) => text(value),
-        serde_json::Value::Array(values) => {
-            Value::List(Arc::new(values.iter().map(from_json).collect()))
-        }
-        serde_json::Value::Object(value) => object(value),
-    }
+fn text(text: &str) -> Box<dyn Val> {
+    Box::new(CelString::from(text.to_owned()))
 }

@@ -4,15 +4,13 @@
 use std::{sync::Arc, time::Duration};
 
 use policies::Clock;
-use quick_cache::sync::{Cache, EntryAction, EntryResult};
+use quick_cache::sync::{EntryAction, EntryResult};
 
 use crate::{
+    cache::{Cache, Weigh, Weighed, cache},
     digest::Digest,
-    outbound::{HttpError, InvalidResponse},
+    outbound::{HttpError, InvalidResponse, Outbound},
 };
-
-/// How many answers are remembered.
-const REMEMBERED: usize = 10_000;
 
 /// The longest that a "no" is remembered: whoever signs in is not to wait for it to be forgotten.
 const NO_REMEMBERED: Duration = Duration::from_secs(1);
@@ -42,7 +40,7 @@ pub(crate) struct Answers<T, E = ServiceFault> {
     time_to_live: Duration,
     /// Whether an answer is a "no", which is forgotten sooner.
     is_no: fn(&T) -> bool,
-    cache: Cache<Digest, Remembered<T, E>>,
+    cache: Cache<Remembered<T, E>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -53,18 +51,24 @@ struct Remembered<T, E> {
     until: Duration,
 }
 
-impl<T: Clone, E: Clone> Answers<T, E> {
-    /// Remembers answers for `time_to_live`, and a "no" for a second at most.
+impl<T: Weigh, E: Weigh> Weigh for Remembered<T, E> {
+    fn heap(&self) -> usize {
+        self.answer.heap()
+    }
+}
+
+impl<T: Clone + Weigh, E: Clone + Weigh> Answers<T, E> {
+    /// Remembers answers for `time_to_live`, and a "no" for a second at most, within the bytes that each service has.
     pub(crate) fn new(
         time_to_live: Option<Duration>,
         is_no: fn(&T) -> bool,
-        clock: Arc<dyn Clock>,
+        outbound: &Outbound,
     ) -> Self {
         Self {
             time_to_live: time_to_live.unwrap_or_default(),
             is_no,
-            cache: Cache::new(REMEMBERED),
-            clock,
+            cache: cache(outbound.caches.answers),
+            clock: outbound.clock.clone(),
         }
     }
 
@@ -77,6 +81,7 @@ impl<T: Clone, E: Clone> Answers<T, E> {
     ) -> Result<T, E> {
         let asked_at = self.clock.elapsed();
         let found = self.cache.entry_async(of, |_, remembered| {
+            let remembered = &remembered.value;
             // Whoever waited takes what came, however short it lives.
             if remembered.until > asked_at || remembered.at >= asked_at {
                 EntryAction::Retain(remembered.answer.clone())
@@ -103,7 +108,7 @@ impl<T: Clone, E: Clone> Answers<T, E> {
                 },
         };
         // When it was dropped meanwhile, the next request asks anew.
-        let _ = guard.insert(remembered);
+        let _ = guard.insert(Weighed::new(remembered));
         answer
     }
 }

@@ -13,6 +13,7 @@ use rustls::ClientConfig;
 use secrecy::SecretString;
 
 use crate::{
+    cache::CacheShares,
     identity::{ClientAddress, CrossSite, Identities},
     imgwire::Upstream,
     in_flight::InFlight,
@@ -55,6 +56,7 @@ impl Foundation {
                 http: HttpClient::new(tls.clone(), clock.clone()),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
+                caches: CacheShares::default(),
             },
             stores: stores::Surroundings {
                 tls: tls.clone(),
@@ -110,10 +112,15 @@ impl Foundation {
         earlier: Option<&Rules>,
     ) -> Rules {
         let clock = &self.outbound.clock;
+        let outbound = Outbound {
+            caches: CacheShares::of(settings),
+            ..self.outbound.clone()
+        };
+        let claims = self.kept_claims(settings);
         let surroundings = Surroundings {
             settings,
             stores: &stores,
-            outbound: &self.outbound,
+            outbound: &outbound,
             earlier,
             rate_limits: RefCell::default(),
         };
@@ -143,7 +150,8 @@ impl Foundation {
             self.session.as_ref().map(|(session, _)| session),
             CrossSite::new(&self.server, &self.client_address),
             &self.client_address,
-            &self.outbound,
+            &outbound,
+            &claims,
             earlier.map(|earlier| &*earlier.identities),
         ));
         let messages: Arc<[(PolicyName, Messages)]> = settings
@@ -168,13 +176,13 @@ impl Foundation {
                 .collect(),
             rate_limits: surroundings.rate_limits.take(),
             identities,
-            session_claims: self.session_claims(settings),
+            session_claims: claims,
             stores,
         }
     }
 
-    /// What of a subject's claims a session keeps: all that policies read, and what `[session] claims` names.
-    fn session_claims(&self, settings: &Settings) -> Reads {
+    /// What is kept of a subject's claims: all that policies read, and what `[session] claims` names.
+    fn kept_claims(&self, settings: &Settings) -> Reads {
         let mut reads = settings.claims();
         let named = self.session.iter().flat_map(|(session, _)| &session.claims);
         for claim in named {

@@ -8,6 +8,7 @@ pub use policies;
 
 mod answers;
 mod assembly;
+pub mod cache;
 pub mod commands;
 pub mod connections;
 mod descriptors;

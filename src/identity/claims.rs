@@ -6,9 +6,13 @@ use jiff::Timestamp;
 use policies::{Claims, Denial, IdentityName, Subject};
 use serde_json::Value;
 
-use crate::settings::identities::{
-    ClaimValues, Leeway,
-    issuer::{Issuers, SubjectPrefix},
+use super::kept_claims::KeptClaims;
+use crate::{
+    cache::Weigh,
+    settings::identities::{
+        ClaimValues, Leeway,
+        issuer::{Issuers, SubjectPrefix},
+    },
 };
 
 /// The longest part of a claim that the log shows, in characters.
@@ -26,6 +30,7 @@ pub(super) struct ClaimRules {
     pub(super) subject_claim: String,
     pub(super) subject_prefix: SubjectPrefix,
     pub(super) leeway: Leeway,
+    pub(super) kept: KeptClaims,
 }
 
 /// Claims that keep the rules, except for the time.
@@ -37,13 +42,19 @@ pub(super) struct Accepted {
     not_before: Option<f64>,
 }
 
+impl Weigh for Accepted {
+    fn heap(&self) -> usize {
+        self.subject.heap()
+    }
+}
+
 impl ClaimRules {
     /// Checks everything but the time.
     ///
     /// # Errors
     ///
     /// Which claim is at fault, for the log.
-    pub(super) fn accept(&self, claims: Claims) -> Result<Accepted, String> {
+    pub(super) fn accept(&self, claims: &Claims) -> Result<Accepted, String> {
         let issuer = claims.get("iss").and_then(Value::as_str);
         if let Some(issuers) = &self.issuers {
             let tid = claims.get("tid").and_then(Value::as_str);
@@ -52,21 +63,21 @@ impl ClaimRules {
             }
         }
         if let Some(audience) = &self.audience {
-            check(&claims, "aud", audience)?;
+            check(claims, "aud", audience)?;
         }
         for (name, values) in &self.required.0 {
-            check(&claims, name, values.as_slice())?;
+            check(claims, name, values.as_slice())?;
         }
         for (name, values) in &self.allowed.0 {
             if claims.contains_key(name) {
-                check(&claims, name, values.as_slice())?;
+                check(claims, name, values.as_slice())?;
             }
         }
-        let expires_at = numeric_date(&claims, "exp")?;
+        let expires_at = numeric_date(claims, "exp")?;
         if self.must_expire && expires_at.is_none() {
             return Err("the token has no `exp`".to_owned());
         }
-        let not_before = numeric_date(&claims, "nbf")?;
+        let not_before = numeric_date(claims, "nbf")?;
         let claim = &self.subject_claim;
         let id = match claims.get(claim) {
             Some(Value::String(id)) => {
@@ -80,7 +91,7 @@ impl ClaimRules {
             id,
             identity: self.identity.clone(),
             session: false,
-            claims,
+            claims: self.kept.of(claims)?,
             expires_at: expires_at.map(|expires_at| {
                 Timestamp::from_second(expires_at as i64).unwrap_or(Timestamp::MAX)
             }),

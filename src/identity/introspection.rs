@@ -15,6 +15,7 @@ use url::form_urlencoded;
 use super::{
     claims::{Accepted, ClaimRules},
     fault,
+    kept_claims::KeptClaims,
     token::Token,
 };
 use crate::{
@@ -60,6 +61,7 @@ impl Introspection {
         name: IdentityName,
         settings: &IntrospectionSettings,
         client_secret: &SecretString,
+        kept: KeptClaims,
         outbound: &Outbound,
     ) -> Self {
         let audience = settings.audience.as_ref();
@@ -80,11 +82,12 @@ impl Introspection {
                 subject_claim: settings.subject_claim.clone(),
                 subject_prefix: settings.subject_prefix.get_ref().clone(),
                 leeway: settings.leeway,
+                kept,
             },
             answers: Answers::new(
                 settings.cache.map(policies::Interval::get),
                 Result::is_err,
-                outbound.clock.clone(),
+                outbound,
             ),
             http: outbound.http.clone(),
             clock: outbound.clock.clone(),
@@ -167,7 +170,7 @@ impl Introspection {
 
     fn accept(&self, claims: Option<Claims>) -> Result<Accepted, String> {
         let claims = claims.ok_or_else(|| "the token is not active".to_owned())?;
-        self.rules.accept(claims)
+        self.rules.accept(&claims)
     }
 }
 

@@ -4,25 +4,27 @@ use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
 use policies::{Clock, Denial, Fault, IdentityName, Presented};
-use quick_cache::sync::Cache;
 
 use super::{
     claims::{Accepted, ClaimRules, mismatch},
     fault,
+    kept_claims::KeptClaims,
     published_keys::{KeysUnavailable, PublishedKeys},
     token::{Token, UnverifiedJwt},
 };
 use crate::{
-    digest::Digest,
+    cache::{Cache, Weigh, Weighed, cache},
     keys::{Key, KeySet},
+    outbound::Outbound,
     settings::{JwtSettings, identities::TokenSource},
 };
 
 /// The longest token that is verified, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// How many verified tokens are remembered.
-const REMEMBERED_TOKENS: usize = 10_000;
+/// The most that a token may take to be remembered, in bytes: one that takes more makes room for too few others, and is
+/// verified each time.
+const MOST_REMEMBERED: u64 = 32 * 1024;
 
 /// Verifies tokens.
 ///
@@ -35,7 +37,7 @@ pub(super) struct Jwt {
     ambient: bool,
     rules: ClaimRules,
     keys: Keys,
-    verified: Cache<Digest, Verified>,
+    verified: Cache<Verified>,
     clock: Arc<dyn Clock>,
 }
 
@@ -70,6 +72,12 @@ impl Keys {
 pub(super) struct Verified {
     accepted: Accepted,
     key: Arc<Key>,
+}
+
+impl Weigh for Verified {
+    fn heap(&self) -> usize {
+        self.accepted.heap()
+    }
 }
 
 /// A token that addresses the identity.
@@ -113,7 +121,8 @@ impl Jwt {
         name: IdentityName,
         settings: &JwtSettings,
         keys: Keys,
-        clock: Arc<dyn Clock>,
+        kept: KeptClaims,
+        outbound: &Outbound,
     ) -> Self {
         let audience = settings.audience.as_ref();
         let issuers = settings.issuer.as_ref();
@@ -131,10 +140,11 @@ impl Jwt {
                 subject_claim: settings.subject_claim.clone(),
                 subject_prefix: settings.subject_prefix.get_ref().clone(),
                 leeway: settings.leeway,
+                kept,
             },
             keys,
-            verified: Cache::new(REMEMBERED_TOKENS),
-            clock,
+            verified: cache(outbound.caches.tokens),
+            clock: outbound.clock.clone(),
         }
     }
 
@@ -159,7 +169,7 @@ impl Jwt {
     /// Whether a token addresses this identity: by its algorithm, and by its issuer if the config names issuers.
     pub(super) fn addressed_by(&self, token: &Token<'_>) -> Option<Addressed> {
         if let Some(verified) = self.verified.get(token.digest()) {
-            return Some(Addressed::Remembered(verified));
+            return Some(Addressed::Remembered(verified.value));
         }
         let jwt = token.jwt()?;
         let issuers = self.rules.issuers.as_ref();
@@ -198,7 +208,7 @@ impl Jwt {
             // Boxed, so that returning users' requests do not carry room for it.
             Addressed::Remembered(_) | Addressed::New => match Box::pin(self.verify(token)).await {
                 Ok(verified) => {
-                    self.verified.insert(*token.digest(), verified.clone());
+                    self.remember(token, &verified);
                     verified
                 }
                 Err(Unverified::Bad(reason)) => {
@@ -219,6 +229,13 @@ impl Jwt {
         })
     }
 
+    fn remember(&self, token: &Token<'_>, verified: &Verified) {
+        let verified = Weighed::new(verified.clone());
+        if verified.bytes() <= MOST_REMEMBERED {
+            self.verified.insert(*token.digest(), verified);
+        }
+    }
+
     /// Verifies everything but the times.
     async fn verify(&self, token: &Token<'_>) -> Result<Verified, Unverified> {
         if token.text().len() > MAX_TOKEN_BYTES {
@@ -230,7 +247,7 @@ impl Jwt {
         }
         let key = self.signer(jwt).await?;
         let claims = jwt.claims().ok_or("the token's claims cannot be read")?;
-        let accepted = self.rules.accept(claims)?;
+        let accepted = self.rules.accept(&claims)?;
         Ok(Verified { accepted, key })
     }
 

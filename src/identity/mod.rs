@@ -7,6 +7,7 @@ mod cross_site;
 mod forwarded;
 mod introspection;
 mod jwt;
+mod kept_claims;
 mod lookup;
 mod published_keys;
 mod remote;
@@ -17,7 +18,7 @@ mod token;
 use std::sync::Arc;
 
 use futures_util::future::{LocalBoxFuture, join_all};
-use policies::{Credentials, Denial, Fault, IdentityName, Presented};
+use policies::{Credentials, Denial, Fault, IdentityName, Presented, Reads};
 
 pub use self::{
     client_address::ClientAddress,
@@ -31,6 +32,7 @@ use self::{
     forwarded::Forwarded,
     introspection::Introspection,
     jwt::{Jwt, Keys},
+    kept_claims::KeptClaims,
     published_keys::PublishedKeys,
     remote::Remote,
     token::{Token, Tokens},
@@ -58,19 +60,22 @@ enum Identity {
 }
 
 impl Identities {
-    /// Builds the identities of a config. Published keys that `earlier` identities fetched are kept.
+    /// Builds the identities of a config, which keep what `reads` says of the claims. Published keys that `earlier`
+    /// identities fetched are kept. What they remembered is not, because they may have kept less of the claims.
     pub fn new(
         identities: &[(IdentityName, settings::Identity)],
         session: Option<&settings::SessionSettings>,
         cross_site: CrossSite,
         proxies: &ClientAddress,
         outbound: &Outbound,
+        reads: &Reads,
         earlier: Option<&Self>,
     ) -> Self {
+        let kept = KeptClaims::new(reads);
         let identities = identities
             .iter()
             .filter_map(|(name, settings)| {
-                let identity = build(name, settings, session, proxies, outbound, earlier)?;
+                let identity = build(name, settings, session, proxies, outbound, &kept, earlier)?;
                 Some((name.clone(), identity))
             })
             .collect();
@@ -261,6 +266,7 @@ fn build(
     session: Option<&settings::SessionSettings>,
     proxies: &ClientAddress,
     outbound: &Outbound,
+    kept: &KeptClaims,
     earlier: Option<&Identities>,
 ) -> Option<Identity> {
     let name = name.clone();
@@ -287,11 +293,17 @@ fn build(
                     })
                 }
             };
-            Identity::Jwt(Box::new(Jwt::new(name, jwt, keys, outbound.clock.clone())))
+            Identity::Jwt(Box::new(Jwt::new(name, jwt, keys, kept.clone(), outbound)))
         }
-        settings::Identity::Introspection(introspection, secret) => Identity::Introspection(
-            Box::new(Introspection::new(name, introspection, secret, outbound)),
-        ),
+        settings::Identity::Introspection(introspection, secret) => {
+            Identity::Introspection(Box::new(Introspection::new(
+                name,
+                introspection,
+                secret,
+                kept.clone(),
+                outbound,
+            )))
+        }
         settings::Identity::Session(identity) => Identity::Session(SessionIdentity::new(
             name,
             identity,
@@ -302,7 +314,7 @@ fn build(
             Identity::Forwarded(Box::new(Forwarded::new(name, forwarded, proxies.clone())))
         }
         settings::Identity::Remote(remote) => {
-            Identity::Remote(Box::new(Remote::new(name, remote, outbound)))
+            Identity::Remote(Box::new(Remote::new(name, remote, kept.clone(), outbound)))
         }
     })
 }

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{
     cross_site::{CrossSite, is_sent_by_itself},
     fault,
+    kept_claims::KeptClaims,
     lookup::{self, Found},
     request_view::RequestView,
 };
@@ -39,6 +40,7 @@ pub(super) struct Remote {
     subject: Pointer,
     subject_prefix: SubjectPrefix,
     claims: BTreeMap<String, Pointer>,
+    kept: KeptClaims,
     timeout: Duration,
     answers: Answers<Result<Arc<Subject>, Denial>>,
     http: HttpClient,
@@ -56,7 +58,12 @@ struct Shown<'a> {
 impl Remote {
     /// Builds the identity `name`.
     #[must_use]
-    pub(super) fn new(name: IdentityName, settings: &RemoteSettings, outbound: &Outbound) -> Self {
+    pub(super) fn new(
+        name: IdentityName,
+        settings: &RemoteSettings,
+        kept: KeptClaims,
+        outbound: &Outbound,
+    ) -> Self {
         Self {
             name,
             url: settings.url.get_ref().as_str().to_owned(),
@@ -65,11 +72,12 @@ impl Remote {
             subject: settings.subject.clone(),
             subject_prefix: settings.subject_prefix.get_ref().clone(),
             claims: settings.claims.clone(),
+            kept,
             timeout: settings.timeout.get(),
             answers: Answers::new(
                 settings.cache.map(policies::Interval::get),
                 Result::is_err,
-                outbound.clock.clone(),
+                outbound,
             ),
             http: outbound.http.clone(),
             metrics: outbound.metrics.clone(),
@@ -163,11 +171,15 @@ impl Remote {
             let value = pointer.of(&answer)?;
             Some((name.clone(), value.clone()))
         });
+        let claims = match self.kept.of(&claims.collect()) {
+            Ok(claims) => claims,
+            Err(reason) => return Ok(Err(Denial::InvalidCredentials(reason))),
+        };
         Ok(Ok(Arc::new(Subject {
             id,
             identity: self.name.clone(),
             session: false,
-            claims: claims.collect(),
+            claims,
             expires_at: None,
         })))
     }

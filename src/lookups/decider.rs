@@ -51,7 +51,7 @@ impl HttpDecider {
             answers: Answers::new(
                 settings.cache.map(policies::Interval::get),
                 |allows| !allows,
-                outbound.clock.clone(),
+                outbound,
             ),
             outbound: outbound.clone(),
         }

@@ -50,7 +50,7 @@ impl HttpMemberships {
             answers: Answers::new(
                 settings.cache.map(policies::Interval::get),
                 Option::is_none,
-                outbound.clock.clone(),
+                outbound,
             ),
             spelling: SpellingWarning::default(),
             outbound: outbound.clone(),

@@ -49,7 +49,7 @@ impl SqlMemberships {
             answers: Answers::new(
                 settings.cache.map(policies::Interval::get),
                 Option::is_none,
-                outbound.clock.clone(),
+                outbound,
             ),
             spelling: SpellingWarning::default(),
             metrics: outbound.metrics.clone(),

@@ -40,7 +40,7 @@ pub(crate) use self::{
     json::{InvalidResponse, Object, parse as parse_json, wrong_type},
     tls::pem_authorities,
 };
-use crate::telemetry::Metrics;
+use crate::{cache::CacheShares, telemetry::Metrics};
 
 /// What the gate calls itself.
 pub const USER_AGENT: &str = concat!("imgwire-gate/", env!("CARGO_PKG_VERSION"));
@@ -86,6 +86,8 @@ pub struct Outbound {
     pub clock: Arc<dyn Clock>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// What the caches of answers and of tokens may take.
+    pub caches: CacheShares,
 }
 
 /// A request to another service.

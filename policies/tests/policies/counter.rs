@@ -89,13 +89,7 @@ impl Drawn {
             workspace: WorkspaceId::parse(id).unwrap(),
             role: None,
         });
-        per.key(
-            &request,
-            &Facts {
-                subject,
-                membership,
-            },
-        )
+        per.key(&request, &Facts::new(subject, membership))
     }
 }
 

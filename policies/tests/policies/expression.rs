@@ -14,23 +14,23 @@ use serde_json::{Value, json};
 
 use crate::helpers::{link, request_from};
 
-fn facts(claims: &Value) -> Facts {
-    Facts {
-        subject: Some(Arc::new(Subject {
+pub(crate) fn facts(claims: &Value) -> Facts {
+    Facts::new(
+        Some(Arc::new(Subject {
             id: SubjectId::parse("user_1").unwrap(),
             identity: IdentityName::parse("app").unwrap(),
             session: false,
             claims: claims.as_object().unwrap().clone(),
             expires_at: None,
         })),
-        membership: Some(Membership {
+        Some(Membership {
             workspace: WorkspaceId::parse("ws_1").unwrap(),
             role: Some("owner".to_owned()),
         }),
-    }
+    )
 }
 
-fn request() -> UploadRequest {
+pub(crate) fn request() -> UploadRequest {
     let mut request = request_from(1);
     request.purpose = Some(Purpose::parse("avatar").unwrap());
     request.file = Some(DeclaredFile {
@@ -41,7 +41,7 @@ fn request() -> UploadRequest {
     request
 }
 
-fn value(text: &str, claims: &Value) -> Result<bool, String> {
+pub(crate) fn value(text: &str, claims: &Value) -> Result<bool, String> {
     let expression = Expression::parse(text).unwrap_or_else(|fault| panic!("{text}: {fault}"));
     let condition = Condition::new(expression, Arc::new(SystemClock::new()));
     condition
@@ -264,29 +264,6 @@ fn what_cannot_be_an_expression_is_refused_with_its_place() {
     }
 }
 
-#[test]
-fn the_worst_that_fits_ends_soon() {
-    let many: Vec<_> = (0..4000).collect();
-    let long = "x".repeat(100_000);
-    let claims = json!({ "many": many, "long": long });
-    let doubled = format!("size({}) > 0", ["subject.claims.long"; 35].join(" + "));
-    for text in [
-        "subject.claims.many.all(x, x in subject.claims.many)",
-        "subject.claims.many.map(x, string(x) + subject.claims.long).size() > 0",
-        "subject.claims.long.matches('(x+x+)+y')",
-        "subject.claims.long.matches('^(x|x)*$')",
-        doubled.as_str(),
-    ] {
-        let clock = SystemClock::new();
-        let _ = value(text, &claims);
-        assert!(
-            clock.elapsed().as_secs() < 20,
-            "{text}: {:?}",
-            clock.elapsed()
-        );
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -399,18 +376,28 @@ fn an_expression_says_which_claims_it_reads() {
         ),
         (
             "subject.claims.org['name'] == 'acme'",
-            json!({ "org": { "name": "acme", "size": 7 } }),
+            json!({ "org": { "name": "acme" } }),
         ),
         (
             "subject.claims.groups.exists(group, group == subject.claims.plan)",
             json!({ "plan": "pro", "groups": ["a"] }),
         ),
-        ("subject.claims['plan'] == 'pro'", all.clone()),
+        ("subject.claims['plan'] == 'pro'", json!({ "plan": "pro" })),
+        (
+            "has(subject.claims['org'].name) && subject['claims']['plan'] == 'pro'",
+            json!({ "org": { "name": "acme" }, "plan": "pro" }),
+        ),
+        (
+            "subject.claims[request.purpose] == 'x' && subject.claims['plan'] == 'pro'",
+            all.clone(),
+        ),
+        ("subject['claims'] == {}", all.clone()),
+        ("['x'].all(subject, subject == 'x')", json!({})),
         (
             "size(subject.claims) > 1 && subject.claims.plan == 'pro'",
             all.clone(),
         ),
-        ("subject['claims'].plan == 'pro'", all.clone()),
+        ("subject['claims'].plan == 'pro'", json!({ "plan": "pro" })),
     ] {
         let reads = Expression::parse(text).unwrap().claims();
         let read_claims = reads.of(claims.as_object().unwrap());

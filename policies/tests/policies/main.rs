@@ -9,6 +9,7 @@
 mod chain;
 mod counter;
 mod expression;
+mod expression_bounds;
 mod helpers;
 mod rate_limit;
 mod urls;

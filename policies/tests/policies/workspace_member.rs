@@ -37,10 +37,7 @@ fn found(
     let policy = WorkspaceMember::new(&settings, |_| panic!("the claim tells"));
     let mut request = request_from(1);
     request.workspace = named.map(|id| WorkspaceId::parse(id).unwrap());
-    let facts = Facts {
-        subject: Some(Arc::new(subject(claims))),
-        membership: None,
-    };
+    let facts = Facts::new(Some(Arc::new(subject(claims))), None);
     let evaluating = Evaluating {
         request: &request,
         facts: &facts,
@@ -171,7 +168,7 @@ proptest! {
         let key = |named: &str| {
             let mut request = request_from(1);
             request.workspace = WorkspaceId::parse(named).ok();
-            let mut facts = Facts { subject: Some(Arc::new(subject(&json!({})))), membership: None };
+            let mut facts = Facts::new(Some(Arc::new(subject(&json!({})))), None);
             let evaluating = Evaluating { request: &request, facts: &facts, pass: Pass::Issue };
             let decision = policy.decide(evaluating).now_or_never().unwrap().unwrap();
             match decision.finding {
