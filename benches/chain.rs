@@ -10,7 +10,7 @@ use futures_util::{
     future::{LocalBoxFuture, ready},
 };
 use imgwire_gate::{
-    identity::{ClientAddress, CrossSite, HttpCredentials, Identities},
+    identity::{ClientAddress, CrossSite, HttpCredentials, Identities, Limited, ServerLimits},
     lookups::{HttpDecider, SqlMemberships},
     outbound::{HttpClient, Outbound, tls_config},
     settings::{self, Settings},
@@ -184,10 +184,11 @@ fn request(http: &HttpRequest, identities: &Arc<Identities>) -> UploadRequest {
         purpose: None,
         file: None,
         ip: [192, 0, 2, 1].into(),
-        credentials: Box::new(HttpCredentials {
-            request: http.clone(),
-            identities: identities.clone(),
-        }),
+        credentials: Box::new(HttpCredentials::new(
+            http.clone(),
+            identities.clone(),
+            Limited::Failures,
+        )),
     }
 }
 
@@ -233,6 +234,7 @@ fn chain(criterion: &mut Criterion) {
         None,
         CrossSite::new(&settings.server, &proxies),
         &proxies,
+        &Arc::new(ServerLimits::new(&settings.server, &clock)),
         &outbound,
         None,
     ));

@@ -13,7 +13,7 @@ use rustls::ClientConfig;
 use secrecy::SecretString;
 
 use crate::{
-    identity::{ClientAddress, CrossSite, Identities},
+    identity::{ClientAddress, CrossSite, Identities, ServerLimits},
     imgwire::Upstream,
     in_flight::InFlight,
     lookups::{HttpDecider, HttpMemberships, SqlMemberships},
@@ -31,6 +31,7 @@ pub(crate) struct Foundation {
     server: ServerSettings,
     session: Option<(SessionSettings, Arc<SessionCookie>)>,
     client_address: ClientAddress,
+    limits: Arc<ServerLimits>,
     outbound: Outbound,
     stores: stores::Surroundings,
     upstream: Arc<Upstream>,
@@ -51,6 +52,7 @@ impl Foundation {
             server: settings.server.clone(),
             session,
             client_address: ClientAddress::new(&settings.server),
+            limits: Arc::new(ServerLimits::new(&settings.server, clock)),
             outbound: Outbound {
                 http: HttpClient::new(tls.clone(), clock.clone()),
                 clock: clock.clone(),
@@ -143,6 +145,7 @@ impl Foundation {
             self.session.as_ref().map(|(session, _)| session),
             CrossSite::new(&self.server, &self.client_address),
             &self.client_address,
+            &self.limits,
             &self.outbound,
             earlier.map(|earlier| &*earlier.identities),
         ));

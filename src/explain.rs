@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use crate::{
     assembly::Foundation,
     error::ApiError,
-    identity::HttpCredentials,
+    identity::{HttpCredentials, Limited},
     in_flight::InFlight,
     outbound::tls_config,
     routes::{Gate, body::Id},
@@ -189,13 +189,14 @@ fn explained(step: policies::Step) -> ExplainedPolicy {
 fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
     let credentials: Box<dyn Credentials> = match (described.subject, described.token) {
         (Some(subject), _) => Box::new(Described(subject)),
-        (None, Some(token)) => Box::new(HttpCredentials {
-            request: TestRequest::post()
+        (None, Some(token)) => Box::new(HttpCredentials::new(
+            TestRequest::post()
                 .uri(route.path.as_str())
                 .insert_header((header::AUTHORIZATION, format!("Bearer {token}")))
                 .to_http_request(),
-            identities: route.identities.clone(),
-        }),
+            route.identities.clone(),
+            Limited::Nothing,
+        )),
         (None, None) => Box::new(Nobody),
     };
     UploadRequest {

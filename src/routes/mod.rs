@@ -27,13 +27,13 @@ pub use self::{
 };
 use crate::{
     error::ApiError,
-    identity::{ClientAddress, HttpCredentials},
+    identity::{ClientAddress, HttpCredentials, Limited},
     imgwire::{Caller, Client, Upstream},
-    in_flight::{InFlight, Running},
+    in_flight::{InFlight, Running, hold},
     request_id::RequestId,
     rules::{Route, Rules},
     session_cookie::SessionCookie,
-    telemetry::{Metrics, Traces},
+    telemetry::{Account, Metrics, Traces},
 };
 
 /// Where sessions are exchanged.
@@ -114,6 +114,23 @@ fn enter(gate: &Gate) -> Option<Running> {
     running
 }
 
+/// Does `work` for a request, if a place is free.
+async fn in_place(request: &HttpRequest, work: impl Future<Output = HttpResponse>) -> HttpResponse {
+    match enter(&worker(request).gate) {
+        Some(running) => hold(running, work).await,
+        None => refuse(request, &ApiError::Overloaded),
+    }
+}
+
+/// Answers that the gate failed, and has the log say why.
+fn fail(request: &HttpRequest, fault: &impl std::fmt::Display) -> HttpResponse {
+    let mut response = refuse(request, &ApiError::Internal);
+    Account::amend(&mut response, |account| {
+        account.fault = Some(fault.to_string())
+    });
+    response
+}
+
 pub(crate) fn refuse(request: &HttpRequest, error: &ApiError) -> HttpResponse {
     error.response(&RequestId::of(request))
 }
@@ -130,6 +147,7 @@ fn facts(
     request: &HttpRequest,
     route: &Route,
     body: body::Body,
+    limited: Limited,
 ) -> Result<UploadRequest, ApiError> {
     let gate = &worker(request).gate;
     Ok(UploadRequest {
@@ -141,10 +159,11 @@ fn facts(
         purpose: body.purpose.or_else(|| route.purpose.clone()),
         file: body.file,
         ip: gate.client_address.of(request),
-        credentials: Box::new(HttpCredentials {
-            request: request.clone(),
-            identities: route.identities.clone(),
-        }),
+        credentials: Box::new(HttpCredentials::new(
+            request.clone(),
+            route.identities.clone(),
+            limited,
+        )),
     })
 }
 

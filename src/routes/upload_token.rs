@@ -16,13 +16,14 @@ use utoipa::ToSchema;
 use super::{body, caller, enter, facts, ratelimit_fields, refuse, worker};
 use crate::{
     error::{ApiError, Body as Error},
+    identity::Limited,
     in_flight::hold,
     issue::{Ending, Report, issue},
     openapi::Refusals,
     request_id::RequestId,
     rules::Route,
     shield::shield,
-    telemetry::{self, RequestTrace},
+    telemetry::{self, HasDecision, RequestTrace},
 };
 
 /// A token, as Imgwire made it.
@@ -75,7 +76,7 @@ pub(crate) async fn post(
     let Some(running) = enter(gate) else {
         return refuse(&request, &ApiError::Overloaded);
     };
-    let upload = match facts(&request, &route, body) {
+    let upload = match facts(&request, &route, body, Limited::Failures) {
         Ok(upload) => upload,
         Err(error) => return refuse(&request, &error),
     };
@@ -141,6 +142,7 @@ fn answer(request: &HttpRequest, route: &Route, report: &Report) -> HttpResponse
         Ending::Faulted(..) => refuse(request, &ApiError::Internal),
         Ending::ImgwireFailed(_) => refuse(request, &ApiError::ImgwireFailed),
     };
+    response.extensions_mut().insert(HasDecision);
     if matches!(response.status().as_u16(), 200 | 429) {
         ratelimit_fields::insert(response.headers_mut(), &report.limits);
     }

@@ -1,10 +1,12 @@
-//! What the gate tells its operator: a line a decision, and metrics.
+//! What the gate tells its operator: one log line for each request, and metrics.
 
 mod decision;
 mod log;
 mod metrics;
+mod request_line;
 mod traces;
 
+pub(crate) use self::request_line::{Account, HasDecision, RequestLine};
 pub use self::{
     decision::record,
     log::{LogGuard, RootSpan, log_filter, set_log_filter, start_log},
