@@ -11,7 +11,7 @@ use futures_util::{
 };
 use imgwire_gate::{
     cache::CacheShares,
-    identity::{ClientAddress, CrossSite, HttpCredentials, Identities},
+    identity::{ClientAddress, CrossSite, HttpCredentials, Identities, Limited, ServerLimits},
     lookups::{HttpDecider, SqlMemberships},
     outbound::{HttpClient, Outbound, tls_config},
     settings::{self, Settings},
@@ -185,10 +185,11 @@ fn request(http: &HttpRequest, identities: &Arc<Identities>) -> UploadRequest {
         purpose: None,
         file: None,
         ip: [192, 0, 2, 1].into(),
-        credentials: Box::new(HttpCredentials {
-            request: http.clone(),
-            identities: identities.clone(),
-        }),
+        credentials: Box::new(HttpCredentials::new(
+            http.clone(),
+            identities.clone(),
+            Limited::Failures,
+        )),
     }
 }
 
@@ -235,6 +236,7 @@ fn chain(criterion: &mut Criterion) {
         None,
         CrossSite::new(&settings.server, &proxies),
         &proxies,
+        &Arc::new(ServerLimits::new(&settings.server, &clock)),
         &outbound,
         &settings.claims(),
         None,

@@ -141,7 +141,8 @@ fn push_network(key: &mut String, ip: IpAddr) {
 }
 
 /// The address that is counted: one IPv4 address, or the /64 that one IPv6 customer has.
-fn network(ip: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64))),
         ip => ip,

@@ -59,6 +59,14 @@ pub enum Denial {
         /// How long until a next attempt can pass.
         retry_after: Duration,
     },
+    /// A limit of `[server]` is reached, which holds whatever the policies are.
+    #[error("[server] {key}: the limit is reached")]
+    ServerLimited {
+        /// The limit's key.
+        key: &'static str,
+        /// How long until a next attempt can pass.
+        retry_after: Duration,
+    },
     /// A quota is used up.
     #[error("the quota is used up")]
     QuotaExhausted {
@@ -120,7 +128,9 @@ impl Denial {
             Self::FileTypeForbidden(_) => ("file_type_forbidden", Class::Forbidden),
             Self::FileTooLarge { .. } => ("file_too_large", Class::Forbidden),
             Self::RuleForbidden(_) => ("rule_forbidden", Class::Forbidden),
-            Self::RateLimited { retry_after } => ("rate_limited", Class::Limited { retry_after }),
+            Self::RateLimited { retry_after } | Self::ServerLimited { retry_after, .. } => {
+                ("rate_limited", Class::Limited { retry_after })
+            }
             Self::QuotaExhausted { retry_after } => {
                 ("quota_exhausted", Class::Limited { retry_after })
             }
@@ -133,6 +143,15 @@ impl Denial {
         match self {
             Self::Judged { identity, .. } => Some(identity),
             _ => None,
+        }
+    }
+
+    /// Whether the request is not even judged, because a limit of `[server]` is reached.
+    #[must_use]
+    pub fn is_of_server(&self) -> bool {
+        match self {
+            Self::Judged { denial, .. } => denial.is_of_server(),
+            denial => matches!(denial, Self::ServerLimited { .. }),
         }
     }
 

@@ -49,6 +49,7 @@ mod expression_check;
 mod expression_walk;
 mod facts;
 mod hold;
+mod keyed_limit;
 mod limit;
 mod policy;
 mod quota;
@@ -73,12 +74,13 @@ pub use chain::{
 };
 pub use claim_path::ClaimPath;
 pub use clock::{Clock, SystemClock};
-pub use counter::{Dimension, Per};
+pub use counter::{Dimension, Per, network};
 pub use denial::{Class, Denial};
 pub use expression::{
     Condition, EvaluationError, Expression, ExpressionPolicy, ExpressionSettings,
 };
 pub use hold::{Hold, Permit, Settling};
+pub use keyed_limit::{KeyedLimit, KeyedLimitSettings};
 pub use limit::LimitState;
 pub use policy::{
     Counted, Deciding, Decision, Evaluating, Facts, Fault, Finding, Membership, Pass, Policy,

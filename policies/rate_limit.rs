@@ -89,6 +89,23 @@ impl JsonSchema for RateLimitSettings {
 }
 
 impl RateLimitSettings {
+    /// So many in a period, counted in memory by keys that the caller names.
+    pub(crate) fn in_memory(
+        limit: NonZeroU32,
+        period: Interval,
+        max_keys: NonZeroU32,
+    ) -> Result<Self, &'static str> {
+        Self::try_from(Table {
+            per: Per::default(),
+            limit,
+            period,
+            burst: None,
+            max_keys,
+            store: None,
+            on_failure: None,
+        })
+    }
+
     /// What is counted by.
     #[must_use]
     pub fn per(&self) -> &Per {

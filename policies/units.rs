@@ -1,6 +1,6 @@
 //! Units of the config file.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, num::NonZeroU32, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -48,6 +48,16 @@ impl<'de> Deserialize<'de> for Interval {
             Ok(Self(length))
         }
     }
+}
+
+/// So many in a period, as the config writes it: `{ limit = 120, period = "1m" }`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Frequency {
+    /// How many may come at once, and come back in a period.
+    pub(crate) limit: NonZeroU32,
+    /// The period.
+    pub(crate) period: Interval,
 }
 
 /// A number of bytes as the config writes it, for example `"16KiB"` or `"10MB"`: at least one.

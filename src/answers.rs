@@ -1,7 +1,7 @@
 //! The answers of other services: asked for once however many requests wait, and remembered
 //! for a while.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use policies::Clock;
 use quick_cache::sync::{EntryAction, EntryResult};
@@ -79,6 +79,16 @@ impl<T: Clone + Weigh, E: Clone + Weigh> Answers<T, E> {
         of: &Digest,
         ask: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
+        let asked = self.get_unless(of, async { Ok::<_, Infallible>(ask.await) });
+        asked.await.unwrap_or_else(|never| match never {})
+    }
+
+    /// The same for an `ask` that may refuse to ask. Its refusal is its own: another request that waits asks itself.
+    pub(crate) async fn get_unless<R>(
+        &self,
+        of: &Digest,
+        ask: impl Future<Output = Result<Result<T, E>, R>>,
+    ) -> Result<Result<T, E>, R> {
         let asked_at = self.clock.elapsed();
         let found = self.cache.entry_async(of, |_, remembered| {
             let remembered = &remembered.value;
@@ -90,12 +100,12 @@ impl<T: Clone + Weigh, E: Clone + Weigh> Answers<T, E> {
             }
         });
         let guard = match found.await {
-            EntryResult::Retained(answer) => return answer,
+            EntryResult::Retained(answer) => return Ok(answer),
             EntryResult::Vacant(guard) | EntryResult::Replaced(guard, _) => guard,
             // Nothing is removed, and there is no time limit but that of `ask`.
             EntryResult::Removed(..) | EntryResult::Timeout => return ask.await,
         };
-        let answer = ask.await;
+        let answer = ask.await?;
         let at = self.clock.elapsed();
         let remembered = Remembered {
             answer: answer.clone(),
@@ -109,6 +119,6 @@ impl<T: Clone + Weigh, E: Clone + Weigh> Answers<T, E> {
         };
         // When it was dropped meanwhile, the next request asks anew.
         let _ = guard.insert(Weighed::new(remembered));
-        answer
+        Ok(answer)
     }
 }

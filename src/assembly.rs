@@ -14,7 +14,7 @@ use secrecy::SecretString;
 
 use crate::{
     cache::CacheShares,
-    identity::{ClientAddress, CrossSite, Identities},
+    identity::{ClientAddress, CrossSite, Identities, ServerLimits},
     imgwire::Upstream,
     in_flight::InFlight,
     lookups::{HttpDecider, HttpMemberships, SqlMemberships},
@@ -32,6 +32,7 @@ pub(crate) struct Foundation {
     server: ServerSettings,
     session: Option<(SessionSettings, Arc<SessionCookie>)>,
     client_address: ClientAddress,
+    limits: Arc<ServerLimits>,
     outbound: Outbound,
     stores: stores::Surroundings,
     upstream: Arc<Upstream>,
@@ -52,6 +53,7 @@ impl Foundation {
             server: settings.server.clone(),
             session,
             client_address: ClientAddress::new(&settings.server),
+            limits: Arc::new(ServerLimits::new(&settings.server, clock)),
             outbound: Outbound {
                 http: HttpClient::new(tls.clone(), clock.clone()),
                 clock: clock.clone(),
@@ -150,6 +152,7 @@ impl Foundation {
             self.session.as_ref().map(|(session, _)| session),
             CrossSite::new(&self.server, &self.client_address),
             &self.client_address,
+            &self.limits,
             &outbound,
             &claims,
             earlier.map(|earlier| &*earlier.identities),

@@ -10,7 +10,7 @@ use policies::{Class, Denial};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::request_id::RequestId;
+use crate::{request_id::RequestId, telemetry::Account};
 
 /// Everything but a token that a client may get.
 #[derive(Debug)]
@@ -127,12 +127,21 @@ impl ApiError {
             }
             _ => {}
         }
-        response.json(Body {
+        let mut response = response.json(Body {
             error: status.canonical_reason().unwrap_or("Error"),
             code,
             request_id,
             message,
-        })
+        });
+        let denial = match self {
+            Self::Denied(denial) => Some(denial.clone()),
+            _ => None,
+        };
+        Account::amend(&mut response, |account| {
+            account.code = Some(code);
+            account.denial = denial;
+        });
+        response
     }
 }
 

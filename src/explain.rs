@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use crate::{
     assembly::Foundation,
     error::ApiError,
-    identity::{HttpCredentials, RequestView},
+    identity::{HttpCredentials, Limited, RequestView},
     in_flight::InFlight,
     outbound::tls_config,
     routes::{Gate, body::Id},
@@ -208,10 +208,11 @@ fn explained(step: policies::Step) -> ExplainedPolicy {
 fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
     let credentials: Box<dyn Credentials> = match (described.subject, described.token) {
         (Some(subject), _) => Box::new(Described(subject)),
-        (None, Some(token)) => Box::new(HttpCredentials {
-            request: DescribedHeaders::new(token),
-            identities: route.identities.clone(),
-        }),
+        (None, Some(token)) => Box::new(HttpCredentials::new(
+            DescribedHeaders::new(token),
+            route.identities.clone(),
+            Limited::Nothing,
+        )),
         (None, None) => Box::new(Nobody),
     };
     UploadRequest {

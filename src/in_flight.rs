@@ -122,6 +122,13 @@ pub(crate) async fn wait_without_place<F: Future>(waiting: F) -> F::Output {
     waiting.await
 }
 
+impl Running {
+    /// Where it has its place.
+    pub(crate) fn in_flight(&self) -> InFlight {
+        self.0.clone()
+    }
+}
+
 impl Drop for Present {
     fn drop(&mut self) {
         self.0.0.present.fetch_sub(1, Ordering::AcqRel);

@@ -19,12 +19,10 @@ use actix_web::{
     http::header::{self, HeaderMap, HeaderValue},
     middleware::Next,
 };
-use policies::{IdentityName, SubjectId};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     identity::{RequestCookie, SignedIn},
-    request_id::RequestId,
     session_store::Sessions,
     settings::{
         SessionSettings,
@@ -199,9 +197,6 @@ fn attributes(cookie: &CookieSettings) -> String {
     attributes
 }
 
-/// A session of this subject, from this identity, that is to begin. It has begun when it is saved.
-pub(crate) struct Begun(pub(crate) SubjectId, pub(crate) IdentityName);
-
 /// The cookies of a request, while actix-session sees none but its own.
 struct SetAside(Vec<HeaderValue>);
 
@@ -229,14 +224,6 @@ pub(crate) async fn around<B: MessageBody>(
     }
     let mut response = next.call(request).await?;
     cookie.write(response.headers_mut());
-    if let Some(Begun(subject, identity)) = response.request().extensions().get() {
-        tracing::info!(
-            request_id = RequestId::of(response.request()).as_str(),
-            subject = subject.as_str(),
-            identity = identity.as_str(),
-            "session begins"
-        );
-    }
     Ok(response)
 }
 

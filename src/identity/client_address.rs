@@ -50,6 +50,20 @@ impl ClientAddress {
         self.trusts(peer(request))
     }
 
+    /// Whether a peer that the config does not name sends headers as proxies do. Then `request` may come from anyone
+    /// behind it.
+    #[must_use]
+    pub fn is_unnamed_proxy(&self, request: &dyn RequestView) -> bool {
+        const FORWARDING: [HeaderName; 4] = [
+            X_FORWARDED_FOR,
+            header::FORWARDED,
+            X_REAL_IP,
+            X_FORWARDED_PROTO,
+        ];
+        let headers = request.headers();
+        !self.is_from_proxy(request) && FORWARDING.iter().any(|name| headers.contains_key(name))
+    }
+
     /// Whether the client used `scheme`, if a trusted proxy reports which one: in `X-Forwarded-Proto` or `Forwarded`,
     /// the leftmost of each.
     #[must_use]

@@ -14,6 +14,7 @@ use url::form_urlencoded;
 
 use super::{
     claims::{Accepted, ClaimRules},
+    failures::Attempt,
     fault,
     kept_claims::KeptClaims,
     token::Token,
@@ -108,19 +109,43 @@ impl Introspection {
     }
 
     /// Asks the issuer about a token.
-    pub(super) async fn judge(&self, token: &Token<'_>) -> Result<Presented, Fault> {
+    pub(super) async fn judge(
+        &self,
+        token: &Token<'_>,
+        attempt: &Attempt<'_>,
+    ) -> Result<Presented, Fault> {
         let text = token.text();
         if text.len() > MAX_TOKEN_BYTES {
             let reason = "the token is too long".to_owned();
             return Ok(Presented::Refused(Denial::InvalidCredentials(reason)));
         }
-        let answer = self.answers.get(token.digest(), self.ask(text)).await;
-        let answer = answer.map_err(|error| fault(&self.rules.identity, error))?;
-        let timely = answer.and_then(|accepted| {
-            self.rules.check_time(&accepted, self.clock.now())?;
-            Ok(accepted.subject)
-        });
-        Ok(timely.map_or_else(Presented::Refused, Presented::Subject))
+        let ask = async {
+            let call = attempt.begin_call().await?;
+            let answer = self.ask(text).await;
+            call.end(matches!(&answer, Ok(answer) if self.is_failure(answer)));
+            Ok(answer)
+        };
+        let answer = match self.answers.get_unless(token.digest(), ask).await {
+            Ok(answer) => answer.map_err(|error| fault(&self.rules.identity, error))?,
+            Err(denial) => return Ok(Presented::Refused(denial)),
+        };
+        Ok(match self.timely(&answer) {
+            Ok(accepted) => Presented::Subject(accepted.subject.clone()),
+            Err(denial) => Presented::Refused(denial),
+        })
+    }
+
+    /// The accepted token, at the right time.
+    fn timely<'a>(&self, answer: &'a Result<Accepted, Denial>) -> Result<&'a Accepted, Denial> {
+        let accepted = answer.as_ref().map_err(Clone::clone)?;
+        self.rules.check_time(accepted, self.clock.now())?;
+        Ok(accepted)
+    }
+
+    /// Whether a token is bad, and not only too old.
+    fn is_failure(&self, answer: &Result<Accepted, Denial>) -> bool {
+        let timely = self.timely(answer);
+        timely.is_err_and(|denial| denial != Denial::CredentialsExpired)
     }
 
     async fn ask(&self, token: &str) -> Answer<Result<Accepted, Denial>> {

@@ -7,9 +7,10 @@ use policies::{Clock, Denial, Fault, IdentityName, Presented};
 
 use super::{
     claims::{Accepted, ClaimRules, mismatch},
+    failures::Attempt,
     fault,
     kept_claims::KeptClaims,
-    published_keys::{KeysUnavailable, PublishedKeys},
+    published_keys::{KeysUnavailable, NoKeys, PublishedKeys},
     token::{Token, UnverifiedJwt},
 };
 use crate::{
@@ -57,12 +58,16 @@ impl Keys {
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Vec<Arc<Key>>, KeysUnavailable> {
+        attempt: &Attempt<'_>,
+    ) -> Result<Vec<Arc<Key>>, NoKeys> {
         let fitting = |key: &&Arc<Key>| key.algorithm() == algorithm;
         Ok(match self {
             Self::Fixed(keys) => keys.iter().filter(fitting).cloned().collect(),
             Self::Set(set) => set.find(kid, algorithm).cloned().into_iter().collect(),
-            Self::Published(keys) => keys.find(kid, algorithm).await?.into_iter().collect(),
+            Self::Published(keys) => {
+                let found = keys.find(kid, algorithm, attempt).await?;
+                found.into_iter().collect()
+            }
         })
     }
 }
@@ -94,6 +99,8 @@ enum Unverified {
     Bad(String),
     /// The keys that would tell are missing.
     Unknown(KeysUnavailable),
+    /// The keys that would tell may not be fetched.
+    Refused(Denial),
 }
 
 impl From<String> for Unverified {
@@ -108,9 +115,12 @@ impl From<&str> for Unverified {
     }
 }
 
-impl From<KeysUnavailable> for Unverified {
-    fn from(error: KeysUnavailable) -> Self {
-        Self::Unknown(error)
+impl From<NoKeys> for Unverified {
+    fn from(why: NoKeys) -> Self {
+        match why {
+            NoKeys::Unavailable(error) => Self::Unknown(error),
+            NoKeys::Refused(denial) => Self::Refused(denial),
+        }
     }
 }
 
@@ -202,22 +212,27 @@ impl Jwt {
         &self,
         token: &Token<'_>,
         addressed: Addressed,
+        attempt: &Attempt<'_>,
     ) -> Result<Presented, Fault> {
         let verified = match addressed {
             Addressed::Remembered(verified) if !verified.key.is_retired() => verified,
             // Boxed, so that returning users' requests do not carry room for it.
-            Addressed::Remembered(_) | Addressed::New => match Box::pin(self.verify(token)).await {
-                Ok(verified) => {
-                    self.remember(token, &verified);
-                    verified
+            Addressed::Remembered(_) | Addressed::New => {
+                match Box::pin(self.verify(token, attempt)).await {
+                    Ok(verified) => {
+                        self.remember(token, &verified);
+                        verified
+                    }
+                    Err(Unverified::Refused(denial)) => return Ok(Presented::Refused(denial)),
+                    Err(Unverified::Bad(reason)) => {
+                        attempt.fail();
+                        return Ok(Presented::Refused(Denial::InvalidCredentials(reason)));
+                    }
+                    Err(Unverified::Unknown(error)) => {
+                        return Err(fault(&self.rules.identity, error));
+                    }
                 }
-                Err(Unverified::Bad(reason)) => {
-                    return Ok(Presented::Refused(Denial::InvalidCredentials(reason)));
-                }
-                Err(Unverified::Unknown(error)) => {
-                    return Err(fault(&self.rules.identity, error));
-                }
-            },
+            }
         };
         let timely = self.rules.check_time(&verified.accepted, self.clock.now());
         if matches!(timely, Err(Denial::CredentialsExpired)) {
@@ -225,7 +240,12 @@ impl Jwt {
         }
         Ok(match timely {
             Ok(()) => Presented::Subject(verified.accepted.subject),
-            Err(denial) => Presented::Refused(denial),
+            Err(denial) => {
+                if denial != Denial::CredentialsExpired {
+                    attempt.fail();
+                }
+                Presented::Refused(denial)
+            }
         })
     }
 
@@ -237,7 +257,11 @@ impl Jwt {
     }
 
     /// Verifies everything but the times.
-    async fn verify(&self, token: &Token<'_>) -> Result<Verified, Unverified> {
+    async fn verify(
+        &self,
+        token: &Token<'_>,
+        attempt: &Attempt<'_>,
+    ) -> Result<Verified, Unverified> {
         if token.text().len() > MAX_TOKEN_BYTES {
             return Err("the token is too long".into());
         }
@@ -245,25 +269,35 @@ impl Jwt {
         if jwt.demands_extension() {
             return Err("the token's header has `crit`".into());
         }
-        let key = self.signer(jwt).await?;
+        let key = self.signer(jwt, attempt).await?;
         let claims = jwt.claims().ok_or("the token's claims cannot be read")?;
         let accepted = self.rules.accept(&claims)?;
         Ok(Verified { accepted, key })
     }
 
     /// The key that signed a token.
-    async fn signer(&self, jwt: &UnverifiedJwt<'_>) -> Result<Arc<Key>, Unverified> {
-        let keys = self.keys.find(jwt.kid(), jwt.algorithm()).await?;
+    async fn signer(
+        &self,
+        jwt: &UnverifiedJwt<'_>,
+        attempt: &Attempt<'_>,
+    ) -> Result<Arc<Key>, Unverified> {
+        let keys = self.keys.find(jwt.kid(), jwt.algorithm(), attempt).await?;
         let Some(first) = keys.first().cloned() else {
             return Err("no key of the identity has the token's `kid` and `alg`".into());
         };
+        attempt.note_cost();
         if let Some(signer) = keys.into_iter().find(|key| jwt.is_signed_by(key)) {
             return Ok(signer);
         }
         // An issuer may have replaced the key under its `kid`.
         let another = match &self.keys {
-            Keys::Published(keys) => keys.find_another(jwt.kid(), &first).await,
-            Keys::Fixed(_) | Keys::Set(_) => None,
+            Keys::Published(keys) => keys.find_another(jwt.kid(), &first, attempt).await,
+            Keys::Fixed(_) | Keys::Set(_) => Ok(None),
+        };
+        let another = match another {
+            // The set that serves does not verify the token, whatever a fetch would have brought.
+            Err(NoKeys::Unavailable(_)) => None,
+            another => another?,
         };
         another
             .filter(|key| jwt.is_signed_by(key))

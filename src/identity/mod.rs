@@ -4,6 +4,7 @@ mod claims;
 mod client_address;
 mod cookies;
 mod cross_site;
+mod failures;
 mod forwarded;
 mod introspection;
 mod jwt;
@@ -12,13 +13,14 @@ mod lookup;
 mod published_keys;
 mod remote;
 mod request_view;
+mod server_limits;
 mod session;
 mod token;
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use futures_util::future::{LocalBoxFuture, join_all};
-use policies::{Credentials, Denial, Fault, IdentityName, Presented, Reads};
+use policies::{Credentials, Denial, Fault, IdentityName, Presented, Reads, Subject};
 
 pub use self::{
     client_address::ClientAddress,
@@ -26,9 +28,11 @@ pub use self::{
     cross_site::CrossSite,
     published_keys::KeysState,
     request_view::RequestView,
+    server_limits::{Limited, ServerLimits},
     session::{SIGNED_IN, SessionIdentity, SignedIn, UNAVAILABLE},
 };
 use self::{
+    failures::Attempt,
     forwarded::Forwarded,
     introspection::Introspection,
     jwt::{Jwt, Keys},
@@ -49,6 +53,8 @@ use crate::{
 pub struct Identities {
     identities: Vec<(IdentityName, Identity)>,
     cross_site: CrossSite,
+    proxies: ClientAddress,
+    limits: Arc<ServerLimits>,
 }
 
 enum Identity {
@@ -67,6 +73,7 @@ impl Identities {
         session: Option<&settings::SessionSettings>,
         cross_site: CrossSite,
         proxies: &ClientAddress,
+        limits: &Arc<ServerLimits>,
         outbound: &Outbound,
         reads: &Reads,
         earlier: Option<&Self>,
@@ -82,6 +89,8 @@ impl Identities {
         Self {
             identities,
             cross_site,
+            proxies: proxies.clone(),
+            limits: limits.clone(),
         }
     }
 
@@ -94,7 +103,11 @@ impl Identities {
         &self,
         accept: &[IdentityName],
         request: &dyn RequestView,
+        limited: Limited,
     ) -> Result<Presented, Fault> {
+        let failures = &self.limits.failures;
+        let is_counted = limited != Limited::Nothing;
+        let attempt = Attempt::new(failures, request, &self.proxies, is_counted);
         let named = |name| self.identities.iter().find(|(other, _)| other == name);
         let accepted = accept.iter().filter_map(named);
         let identities = accepted.clone().map(|(_, identity)| identity);
@@ -104,7 +117,8 @@ impl Identities {
             identities.clone().flat_map(Identity::token_sources),
         );
         for (name, identity) in accepted {
-            match self.present(identity, &tokens, identities.clone()).await? {
+            let presented = self.present(identity, &tokens, identities.clone(), &attempt);
+            match presented.await? {
                 // Nothing addresses it.
                 Presented::Nothing => {}
                 Presented::Subject(subject) => return Ok(Presented::Subject(subject)),
@@ -125,6 +139,7 @@ impl Identities {
         identity: &Identity,
         tokens: &Tokens<'_>,
         accepted: impl Iterator<Item = &'a Identity> + Clone,
+        attempt: &Attempt<'_>,
     ) -> Result<Presented, Fault> {
         let (request, cross_site) = (tokens.request(), &self.cross_site);
         Ok(match identity {
@@ -133,7 +148,7 @@ impl Identities {
                     jwt.addressed_by(token)
                 }) {
                     Ok(None) => Presented::Nothing,
-                    Ok(Some((token, addressed))) => jwt.judge(token, addressed).await?,
+                    Ok(Some((token, addressed))) => jwt.judge(token, addressed, attempt).await?,
                     Err(denial) => Presented::Refused(denial),
                 }
             }
@@ -146,13 +161,15 @@ impl Identities {
                 match tokens.find(introspection.from(), introspection.is_ambient(), is_opaque) {
                     Ok(None) => Presented::Nothing,
                     // Boxed, so that requests which ask no other service do not carry room for it.
-                    Ok(Some((token, ()))) => Box::pin(introspection.judge(token)).await?,
+                    Ok(Some((token, ()))) => Box::pin(introspection.judge(token, attempt)).await?,
                     Err(denial) => Presented::Refused(denial),
                 }
             }
             Identity::Session(session) => session.present(request, cross_site)?,
             Identity::Forwarded(forwarded) => forwarded.present(request, cross_site),
-            Identity::Remote(remote) => Box::pin(remote.present(request, cross_site)).await?,
+            Identity::Remote(remote) => {
+                Box::pin(remote.present(request, cross_site, attempt)).await?
+            }
         })
     }
 
@@ -178,7 +195,7 @@ impl Identities {
                 names.push(name.clone());
             }
         }
-        self.judge(&names, request).await
+        self.judge(&names, request, Limited::Failures).await
     }
 
     /// Judges the session of `request`: it is good if any identity accepts it.
@@ -195,6 +212,15 @@ impl Identities {
             }
         }
         Ok(presented)
+    }
+
+    /// Counts a read of `subject`.
+    ///
+    /// # Errors
+    ///
+    /// If the subject has read too often.
+    pub fn read(&self, subject: &Subject) -> Result<(), Denial> {
+        self.limits.read(subject)
     }
 
     /// The key sets that issuers publish.
@@ -329,10 +355,24 @@ fn fault(identity: &IdentityName, error: impl std::error::Error + Send + Sync + 
 
 /// What an HTTP request presents.
 pub struct HttpCredentials<R> {
-    /// The request.
-    pub request: R,
-    /// The identities that know what to look for in it.
-    pub identities: Arc<Identities>,
+    request: R,
+    identities: Arc<Identities>,
+    limited: Limited,
+    /// Whether the request was counted as a read.
+    is_read: Cell<bool>,
+}
+
+impl<R: RequestView> HttpCredentials<R> {
+    /// What `request` presents for `identities`, within the limits of the server.
+    #[must_use]
+    pub fn new(request: R, identities: Arc<Identities>, limited: Limited) -> Self {
+        Self {
+            request,
+            identities,
+            limited,
+            is_read: Cell::new(false),
+        }
+    }
 }
 
 impl<R: RequestView> Credentials for HttpCredentials<R> {
@@ -340,6 +380,18 @@ impl<R: RequestView> Credentials for HttpCredentials<R> {
         &'a self,
         accept: &'a [IdentityName],
     ) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
-        Box::pin(self.identities.judge(accept, &self.request))
+        Box::pin(async {
+            let judged = self.identities.judge(accept, &self.request, self.limited);
+            let presented = judged.await?;
+            // However many policies of a chain judge it, a request is one read.
+            if self.limited == Limited::Reads
+                && let Presented::Subject(subject) = &presented
+                && !self.is_read.replace(true)
+                && let Err(denial) = self.identities.read(subject)
+            {
+                return Ok(Presented::Refused(denial));
+            }
+            Ok(presented)
+        })
     }
 }

@@ -21,10 +21,11 @@ use actix_web::http::{
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use jsonwebtoken::Algorithm;
-use policies::{Clock, IdentityName, ServiceUrl};
+use policies::{Clock, Denial, IdentityName, ServiceUrl};
 use quick_cache::sync::Cache;
 use tokio::sync::{Notify, watch};
 
+use super::failures::Attempt;
 use crate::{
     digest::{Digest, digest},
     in_flight::wait_without_place,
@@ -117,6 +118,26 @@ pub struct KeysState {
 #[error("the issuer's keys cannot be fetched: {0}")]
 pub(super) struct KeysUnavailable(String);
 
+/// Why a key is not looked for.
+pub(super) enum NoKeys {
+    /// There are none.
+    Unavailable(KeysUnavailable),
+    /// They would have to be fetched, and the client may cause no fetch.
+    Refused(Denial),
+}
+
+impl From<KeysUnavailable> for NoKeys {
+    fn from(error: KeysUnavailable) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+impl From<Denial> for NoKeys {
+    fn from(denial: Denial) -> Self {
+        Self::Refused(denial)
+    }
+}
+
 impl PublishedKeys {
     /// Whether these are the keys that are published at `location` for `algorithms`.
     pub(super) fn are_of(&self, location: &Location, algorithms: &[Algorithm]) -> bool {
@@ -165,12 +186,14 @@ impl PublishedKeys {
     ///
     /// # Errors
     ///
-    /// When no set has ever been fetched. While one serves, a key that it lacks is unknown.
+    /// When no set has ever been fetched, or when the client may cause no fetch. While a set serves, a key that it lacks
+    /// is unknown.
     pub(super) async fn find(
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Option<Arc<Key>>, KeysUnavailable> {
+        attempt: &Attempt<'_>,
+    ) -> Result<Option<Arc<Key>>, NoKeys> {
         if let Some(key) = self.known(kid, algorithm) {
             return Ok(Some(key));
         }
@@ -179,7 +202,7 @@ impl PublishedKeys {
         if pauses.is_some_and(|missed| self.clock.elapsed() < missed.until) {
             return Ok(None);
         }
-        self.refetch().await?;
+        self.refetch(attempt).await?;
         let key = self.known(kid, algorithm);
         if key.is_none() {
             self.note_missing(missed);
@@ -188,14 +211,19 @@ impl PublishedKeys {
     }
 
     /// Looks for another key under the same `kid`, after `failed` has not verified a token: issuers replace keys.
+    ///
+    /// # Errors
+    ///
+    /// As of [`find`](Self::find).
     pub(super) async fn find_another(
         &self,
         kid: Option<&str>,
         failed: &Arc<Key>,
-    ) -> Option<Arc<Key>> {
-        self.refetch().await.ok()?;
+        attempt: &Attempt<'_>,
+    ) -> Result<Option<Arc<Key>>, NoKeys> {
+        self.refetch(attempt).await?;
         let key = self.known(kid, failed.algorithm());
-        key.filter(|key| !Arc::ptr_eq(key, failed))
+        Ok(key.filter(|key| !Arc::ptr_eq(key, failed)))
     }
 
     fn known(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<Arc<Key>> {
@@ -207,9 +235,9 @@ impl PublishedKeys {
     ///
     /// # Errors
     ///
-    /// When no set has ever been fetched.
-    async fn refetch(&self) -> Result<(), KeysUnavailable> {
-        self.demand();
+    /// When no set has ever been fetched, or when the client may cause no fetch.
+    async fn refetch(&self, attempt: &Attempt<'_>) -> Result<(), NoKeys> {
+        self.demand(attempt)?;
         let mut states = self.state.subscribe();
         let wanted = states.borrow().demanded;
         let place = self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -223,13 +251,13 @@ impl PublishedKeys {
         let state = self.state.borrow();
         match (&state.set, &state.failure) {
             (Some(_), _) => Ok(()),
-            (None, Some(failure)) => Err(KeysUnavailable(failure.clone())),
-            (None, None) => Err(KeysUnavailable("they were not fetched in time".to_owned())),
+            (None, Some(failure)) => Err(KeysUnavailable(failure.clone()).into()),
+            (None, None) => Err(KeysUnavailable("they were not fetched in time".to_owned()).into()),
         }
     }
 
     /// Demands a fetch, unless one was demanded a short while ago.
-    fn demand(&self) {
+    fn demand(&self, attempt: &Attempt<'_>) -> Result<(), Denial> {
         let now = self.clock.elapsed();
         let mut demanded_at = self.demanded_at();
         let is_due = demanded_at.is_none_or(|at| now.saturating_sub(at) >= DEMAND_PAUSE);
@@ -239,10 +267,12 @@ impl PublishedKeys {
             state.demanded > state.served
         };
         if is_due && !is_fetching {
+            attempt.may_fetch()?;
             *demanded_at = Some(now);
             self.state.send_modify(|state| state.demanded += 1);
             self.demand.notify_one();
         }
+        Ok(())
     }
 
     fn demanded_at(&self) -> MutexGuard<'_, Option<Duration>> {

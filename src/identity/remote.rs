@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{
     cross_site::{CrossSite, is_sent_by_itself},
+    failures::Attempt,
     fault,
     kept_claims::KeptClaims,
     lookup::{self, Found},
@@ -89,6 +90,7 @@ impl Remote {
         &self,
         request: &dyn RequestView,
         cross_site: &CrossSite,
+        attempt: &Attempt<'_>,
     ) -> Result<Presented, Fault> {
         let shown = match self.shown(request) {
             Ok(shown) if shown.is_empty() => return Ok(Presented::Nothing),
@@ -103,8 +105,16 @@ impl Remote {
         {
             return Ok(Presented::Refused(denial));
         }
-        let answer = self.answers.get(&shown.digest(), self.ask(&shown)).await;
-        let answer = answer.map_err(|error| fault(&self.name, error))?;
+        let ask = async {
+            let call = attempt.begin_call().await?;
+            let answer = self.ask(&shown).await;
+            call.end(matches!(answer, Ok(Err(_))));
+            Ok(answer)
+        };
+        let answer = match self.answers.get_unless(&shown.digest(), ask).await {
+            Ok(answer) => answer.map_err(|error| fault(&self.name, error))?,
+            Err(denial) => return Ok(Presented::Refused(denial)),
+        };
         Ok(answer.map_or_else(Presented::Refused, Presented::Subject))
     }
 

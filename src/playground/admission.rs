@@ -17,7 +17,7 @@ use super::Playground;
 use crate::{
     error::ApiError,
     request_id::RequestId,
-    routes::{host, management::is_same, refused},
+    routes::{host, management::is_same},
 };
 
 /// The header in which the page sends the key of its URL.
@@ -110,7 +110,6 @@ fn has_key(request: &HttpRequest, key: Option<&str>) -> Result<(), Denial> {
 fn refusal(request: &HttpRequest, denial: Denial) -> Error {
     let reason = denial.to_string();
     let error = ApiError::Denied(denial);
-    refused::log(request, error.describe().0, &error);
     let message = "open the playground's address as the sandbox printed it, with its key";
     let response = error.response_with(&RequestId::of(request), Some(message));
     InternalError::from_response(reason, response).into()

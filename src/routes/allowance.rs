@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse};
 use jiff::{SignedDuration, Timestamp};
-use policies::{Class, LimitState, Outcome, Pass, PolicyName};
+use policies::{Class, Evaluation, LimitState, Outcome, Pass, PolicyName};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{body::Body, enter, facts, refuse, worker};
-use crate::{error::ApiError, openapi::Refusals, rules::Route};
+use super::{body::Body, facts, fail, in_place, refuse, worker};
+use crate::{
+    error::ApiError, identity::Limited, openapi::Refusals, rules::Route, telemetry::Account,
+};
 
 /// What a POST would meet now.
 #[derive(Serialize, ToSchema)]
@@ -53,29 +55,38 @@ pub(crate) struct Limit<'a> {
     )
 )]
 pub(crate) async fn get(request: HttpRequest, route: Arc<Route>) -> HttpResponse {
-    let Some(_running) = enter(&worker(&request).gate) else {
-        return refuse(&request, &ApiError::Overloaded);
-    };
-    let upload = match facts(&request, &route, Body::default()) {
+    in_place(&request, show(&request, &route)).await
+}
+
+async fn show(request: &HttpRequest, route: &Route) -> HttpResponse {
+    let upload = match facts(request, route, Body::default(), Limited::Reads) {
         Ok(upload) => upload,
-        Err(error) => return refuse(&request, &error),
+        Err(error) => return refuse(request, &error),
     };
     let evaluation = route.chain.evaluate(&upload, Pass::Preview).await;
+    let subject = evaluation.facts.subject.clone();
+    let mut response = answer(request, evaluation);
+    if let Some(subject) = &subject {
+        Account::of_subject(&mut response, subject);
+    }
+    response
+}
+
+fn answer(request: &HttpRequest, evaluation: Evaluation) -> HttpResponse {
     let denial = match evaluation.outcome {
         // Nothing is held in a preview.
         Outcome::Allowed(_) => None,
         Outcome::Denied { denial, .. } => Some(denial),
         Outcome::Faulted { policy, fault } => {
-            tracing::error!(policy = policy.as_str(), error = %fault, "a policy cannot tell");
-            return refuse(&request, &ApiError::Internal);
+            return fail(request, &format_args!("policy `{policy}`: {fault}"));
         }
     };
     if let Some(denial) = &denial
-        && matches!(denial.describe().1, Class::Unauthenticated { .. })
+        && (denial.is_of_server() || matches!(denial.describe().1, Class::Unauthenticated { .. }))
     {
-        return refuse(&request, &ApiError::Denied(denial.clone()));
+        return refuse(request, &ApiError::Denied(denial.clone()));
     }
-    let now = worker(&request).gate.clock.now();
+    let now = worker(request).gate.clock.now();
     HttpResponse::Ok().json(Answer {
         allowed: denial.is_none(),
         code: denial.map(|denial| denial.code()),

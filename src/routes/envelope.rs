@@ -1,25 +1,30 @@
 //! What every answer has: its request's id, `no-store`, the CORS headers of an allowed origin, and the API's shape even
 //! for the framework's errors.
 
-use std::mem;
+use std::{mem, net::IpAddr};
 
 use actix_web::{
-    Error, HttpResponse, ResponseError,
+    Error, HttpRequest, HttpResponse, ResponseError,
     body::{BoxBody, EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
-        ConnectionType, StatusCode,
+        ConnectionType, Method, StatusCode,
         header::{self, HeaderMap},
     },
     middleware::Next,
 };
+use policies::RoutePath;
+use tracing::Level;
 
-use super::cors::{Cors, Grant};
+use super::{
+    ALLOWANCE, SESSION_PATH, Worker,
+    cors::{Cors, Grant},
+};
 use crate::{
     error::ApiError,
     in_flight::InFlight,
     request_id::{RequestId, X_REQUEST_ID},
-    routes::refused,
+    telemetry::{Account, HasDecision, RequestLine},
 };
 
 /// Where a request came in.
@@ -47,24 +52,27 @@ pub async fn envelope<B: MessageBody + 'static>(
     fit_headers(request.head_mut().headers_mut());
     let id = RequestId::assign(&request);
     let grant = cors.grant(request.headers());
-    let answered = if grant.is_preflight(&request) {
-        let response = grant.preflight(request.headers());
-        let response = response.unwrap_or_else(|| ApiError::BadRequest.response(&id));
+    let is_preflight = grant.is_preflight(&request);
+    let asked = may_fail(&request).then(|| Asked::of(request.request()));
+    let answered = if is_preflight {
+        let granted = grant.preflight(request.headers());
+        let response = granted.unwrap_or_else(|| ApiError::BadRequest.response(&id));
         Ok(request.into_response(response).map_into_right_body())
     } else {
-        next.call(request).await.map(|response| {
-            let status = response.status();
-            if refused::is_malformed(status) {
-                refused::log(response.request(), status, &ApiError::from_status(status));
-            }
-            shape(response, &id)
-        })
+        next.call(request)
+            .await
+            .map(|response| shape(response, &id))
     };
     let mut response = match answered {
         Ok(response) => response,
         Err(error) => {
             let status = error.as_response_error().status_code();
-            tracing::error!(request_id = id.as_str(), %error, "the framework failed");
+            let account = Account {
+                code: Some(ApiError::from_status(status).describe().1),
+                fault: Some(error.to_string()),
+                ..Account::default()
+            };
+            asked.unwrap_or_default().log(&id, status, &account);
             return Err(Failure { status, id, grant }.into());
         }
     };
@@ -73,7 +81,92 @@ pub async fn envelope<B: MessageBody + 'static>(
         head.set_connection_type(ConnectionType::Close);
     }
     complete(response.headers_mut(), &id, &grant);
+    // What operators ask is logged only if it is refused.
+    let status = response.status();
+    if listener == Listener::Public || status.is_client_error() || status.is_server_error() {
+        log(&response, &id, is_preflight);
+    }
     Ok(response)
+}
+
+/// Whether a middleware may fail for `request`: the one of sessions, when it saves one.
+fn may_fail(request: &ServiceRequest) -> bool {
+    request.headers().contains_key(header::COOKIE) || request.path() == SESSION_PATH
+}
+
+/// Logs a request, unless its decision is logged.
+fn log<B>(response: &ServiceResponse<B>, id: &RequestId, is_preflight: bool) {
+    let extensions = response.response().extensions();
+    if extensions.contains::<HasDecision>() || is_preflight && !tracing::enabled!(Level::DEBUG) {
+        return;
+    }
+    let nothing = Account::default();
+    let request = response.request();
+    let line = RequestLine {
+        request_id: id,
+        client: client(request),
+        method: request.method(),
+        route: route(request),
+        path: request.path(),
+        status: response.status(),
+        account: extensions.get().unwrap_or(&nothing),
+    };
+    if is_preflight {
+        line.write_preflight();
+    } else {
+        line.write();
+    }
+}
+
+fn client(request: &HttpRequest) -> Option<IpAddr> {
+    match request.app_data::<Worker>() {
+        Some(worker) => Some(worker.gate.client_address.of(request)),
+        None => request.peer_addr().map(|peer| peer.ip()),
+    }
+}
+
+/// The route that `request` asks, or asks about.
+fn route(request: &HttpRequest) -> Option<RoutePath> {
+    let path = request.path();
+    let rules = request.app_data::<Worker>()?.gate.rules.load();
+    let about = path.strip_suffix(ALLOWANCE);
+    let route = rules
+        .route(path)
+        .or_else(|| rules.route(about.unwrap_or(path)));
+    route.map(|route| route.path.clone())
+}
+
+/// What the log says of a request that does not outlive a middleware's failure.
+#[derive(Default)]
+struct Asked {
+    client: Option<IpAddr>,
+    method: Method,
+    route: Option<RoutePath>,
+    path: String,
+}
+
+impl Asked {
+    fn of(request: &HttpRequest) -> Self {
+        Self {
+            client: client(request),
+            method: request.method().clone(),
+            route: route(request),
+            path: request.path().to_owned(),
+        }
+    }
+
+    fn log(self, id: &RequestId, status: StatusCode, account: &Account) {
+        let line = RequestLine {
+            request_id: id,
+            client: self.client,
+            method: &self.method,
+            route: self.route,
+            path: &self.path,
+            status,
+            account,
+        };
+        line.write();
+    }
 }
 
 /// Adds what every answer has.

@@ -7,7 +7,6 @@ mod envelope;
 pub(crate) mod host;
 pub mod management;
 mod ratelimit_fields;
-pub(crate) mod refused;
 pub mod session;
 pub(crate) mod upload_token;
 
@@ -29,13 +28,13 @@ pub use self::{
 };
 use crate::{
     error::ApiError,
-    identity::{ClientAddress, HttpCredentials},
+    identity::{ClientAddress, HttpCredentials, Limited},
     imgwire::{Caller, Client, Upstream},
-    in_flight::{InFlight, Running},
+    in_flight::{InFlight, Running, with_place},
     request_id::RequestId,
     rules::{Route, Rules},
     session_cookie::SessionCookie,
-    telemetry::{Metrics, Traces, trace_state},
+    telemetry::{Account, Metrics, Traces, trace_state},
 };
 
 /// Where sessions are exchanged.
@@ -116,6 +115,28 @@ fn enter(gate: &Gate) -> Option<Running> {
     running
 }
 
+/// Does `work` for a request, if a place is free.
+async fn in_place(request: &HttpRequest, work: impl Future<Output = HttpResponse>) -> HttpResponse {
+    match enter(&worker(request).gate) {
+        Some(running) => {
+            let in_flight = running.in_flight();
+            let response = with_place(in_flight, work).await;
+            drop(running);
+            response
+        }
+        None => refuse(request, &ApiError::Overloaded),
+    }
+}
+
+/// Answers that the gate failed, and has the log say why.
+fn fail(request: &HttpRequest, fault: &impl std::fmt::Display) -> HttpResponse {
+    let mut response = refuse(request, &ApiError::Internal);
+    Account::amend(&mut response, |account| {
+        account.fault = Some(fault.to_string())
+    });
+    response
+}
+
 pub(crate) fn refuse(request: &HttpRequest, error: &ApiError) -> HttpResponse {
     error.response(&RequestId::of(request))
 }
@@ -132,6 +153,7 @@ fn facts(
     request: &HttpRequest,
     route: &Route,
     body: body::Body,
+    limited: Limited,
 ) -> Result<UploadRequest, ApiError> {
     let gate = &worker(request).gate;
     Ok(UploadRequest {
@@ -143,10 +165,11 @@ fn facts(
         purpose: body.purpose.or_else(|| route.purpose.clone()),
         file: body.file,
         ip: gate.client_address.of(request),
-        credentials: Box::new(HttpCredentials {
-            request: request.clone(),
-            identities: route.identities.clone(),
-        }),
+        credentials: Box::new(HttpCredentials::new(
+            request.clone(),
+            route.identities.clone(),
+            limited,
+        )),
     })
 }
 

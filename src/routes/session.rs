@@ -3,19 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use actix_session::Session;
-use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, Resource, http::Method, web};
+use actix_web::{HttpRequest, HttpResponse, Resource, http::Method, web};
 use jiff::{SignedDuration, Timestamp};
 use policies::{Denial, Fault, Presented, Subject, SubjectId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{SESSION_PATH, refuse, worker};
+use super::{SESSION_PATH, fail, in_place, refuse, worker};
 use crate::{
     error::ApiError,
     identity::{SIGNED_IN, SignedIn},
     openapi::Refusals,
-    request_id::RequestId,
-    session_cookie::Begun,
+    telemetry::Account,
 };
 
 /// Whose session it is.
@@ -55,16 +54,19 @@ pub(super) fn resource() -> Resource {
     )
 )]
 pub(crate) async fn create(request: HttpRequest, session: Session) -> HttpResponse {
-    let gate = &worker(&request).gate;
+    in_place(&request, begin(&request, session)).await
+}
+
+async fn begin(request: &HttpRequest, session: Session) -> HttpResponse {
+    let gate = &worker(request).gate;
     let Some(cookie) = &gate.session else {
-        return refuse(&request, &ApiError::NotFound);
+        return refuse(request, &ApiError::NotFound);
     };
     let rules = gate.rules.load_full();
-    let subject = match subject(&request, rules.identities.exchangeable(&request).await) {
+    let subject = match subject(rules.identities.exchangeable(request).await) {
         Ok(subject) => subject,
-        Err(error) => return refuse(&request, &error),
+        Err(not_signed_in) => return not_signed_in.response(request),
     };
-    let id = RequestId::of(&request);
     let now = gate.clock.now();
     let signed_in = SignedIn {
         subject: subject.id.clone(),
@@ -74,27 +76,22 @@ pub(crate) async fn create(request: HttpRequest, session: Session) -> HttpRespon
         seen_at: now,
     };
     // What browsers would not keep is not begun.
-    if let Err(error) = cookie.check(&signed_in) {
-        tracing::error!(
-            request_id = id.as_str(),
-            subject = subject.id.as_str(),
-            identity = subject.identity.as_str(),
-            %error,
-            "session refused"
-        );
-        return refuse(&request, &ApiError::Internal);
-    }
-    session.renew();
-    // Nothing of an earlier session goes on.
-    session.clear();
-    if let Err(error) = session.insert(SIGNED_IN, signed_in) {
-        tracing::error!(request_id = id.as_str(), %error, "session refused");
-        return refuse(&request, &ApiError::Internal);
-    }
-    request
-        .extensions_mut()
-        .insert(Begun(subject.id.clone(), subject.identity.clone()));
-    HttpResponse::NoContent().finish()
+    let begun = match cookie.check(&signed_in) {
+        Ok(()) => {
+            session.renew();
+            // Nothing of an earlier session goes on.
+            session.clear();
+            let inserted = session.insert(SIGNED_IN, signed_in);
+            inserted.map_err(|error| fail(request, &error))
+        }
+        Err(error) => Err(fail(request, &error)),
+    };
+    let mut response = match begun {
+        Ok(()) => HttpResponse::NoContent().finish(),
+        Err(failed) => failed,
+    };
+    Account::of_subject(&mut response, &subject);
+    response
 }
 
 /// Says whose session it is.
@@ -110,14 +107,24 @@ pub(crate) async fn create(request: HttpRequest, session: Session) -> HttpRespon
     )
 )]
 pub(crate) async fn show(request: HttpRequest) -> HttpResponse {
-    let rules = worker(&request).gate.rules.load();
-    match subject(&request, rules.identities.session(&request)) {
-        Ok(subject) => HttpResponse::Ok().json(Answer {
+    in_place(&request, async { read(&request) }).await
+}
+
+fn read(request: &HttpRequest) -> HttpResponse {
+    let identities = &worker(request).gate.rules.load().identities;
+    let subject = match subject(identities.session(request)) {
+        Ok(subject) => subject,
+        Err(not_signed_in) => return not_signed_in.response(request),
+    };
+    let mut response = match identities.read(&subject) {
+        Ok(()) => HttpResponse::Ok().json(Answer {
             subject: &subject.id,
             expires_at: subject.expires_at,
         }),
-        Err(error) => refuse(&request, &error),
-    }
+        Err(denial) => refuse(request, &ApiError::Denied(denial)),
+    };
+    Account::of_subject(&mut response, &subject);
+    response
 }
 
 /// Ends the session.
@@ -133,37 +140,55 @@ pub(crate) async fn show(request: HttpRequest) -> HttpResponse {
     )
 )]
 pub(crate) async fn end(request: HttpRequest, session: Session) -> HttpResponse {
-    let rules = worker(&request).gate.rules.load();
-    match subject(&request, rules.identities.session(&request)) {
+    in_place(&request, async { sign_out(&request, &session) }).await
+}
+
+fn sign_out(request: &HttpRequest, session: &Session) -> HttpResponse {
+    let rules = worker(request).gate.rules.load();
+    let subject = subject(rules.identities.session(request));
+    match &subject {
         // Of two cookies neither is the session, so none would end.
-        Err(error @ ApiError::Denied(Denial::InvalidCredentials(_)))
+        Err(error @ NotSignedIn::Denied(Denial::InvalidCredentials(_)))
             if !session.contains_key(SIGNED_IN) =>
         {
-            return refuse(&request, &error);
+            return error.response(request);
         }
-        Err(error @ (ApiError::Denied(Denial::CrossSite(_)) | ApiError::Internal)) => {
-            return refuse(&request, &error);
+        Err(error @ (NotSignedIn::Denied(Denial::CrossSite(_)) | NotSignedIn::Unknown(_))) => {
+            return error.response(request);
         }
         // A session that is no longer accepted can be ended, too.
         Ok(_) | Err(_) => session.purge(),
     }
-    HttpResponse::NoContent().finish()
+    let mut response = HttpResponse::NoContent().finish();
+    if let Ok(subject) = &subject {
+        Account::of_subject(&mut response, subject);
+    }
+    response
+}
+
+/// Why there is no subject.
+enum NotSignedIn {
+    Denied(Denial),
+    /// The credential cannot be judged.
+    Unknown(Fault),
+}
+
+impl NotSignedIn {
+    fn response(&self, request: &HttpRequest) -> HttpResponse {
+        match self {
+            Self::Denied(denial) => refuse(request, &ApiError::Denied(denial.clone())),
+            Self::Unknown(fault) => fail(request, fault),
+        }
+    }
 }
 
 /// Who presented a good credential.
-fn subject(
-    request: &HttpRequest,
-    presented: Result<Presented, Fault>,
-) -> Result<Arc<Subject>, ApiError> {
+fn subject(presented: Result<Presented, Fault>) -> Result<Arc<Subject>, NotSignedIn> {
     match presented {
         Ok(Presented::Subject(subject)) => Ok(subject),
-        Ok(Presented::Refused(denial)) => Err(ApiError::Denied(denial)),
-        Ok(Presented::Nothing) => Err(ApiError::Denied(Denial::NotSignedIn)),
-        Err(fault) => {
-            let id = RequestId::of(request);
-            tracing::error!(request_id = id.as_str(), error = %fault, "the credential cannot be judged");
-            Err(ApiError::Internal)
-        }
+        Ok(Presented::Refused(denial)) => Err(NotSignedIn::Denied(denial)),
+        Ok(Presented::Nothing) => Err(NotSignedIn::Denied(Denial::NotSignedIn)),
+        Err(fault) => Err(NotSignedIn::Unknown(fault)),
     }
 }
 

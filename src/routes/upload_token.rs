@@ -16,13 +16,14 @@ use utoipa::ToSchema;
 use super::{body, caller, enter, facts, ratelimit_fields, refuse, worker};
 use crate::{
     error::{ApiError, Body as Error},
+    identity::Limited,
     in_flight::with_place,
     issue::{Ending, Report, issue},
     openapi::Refusals,
     request_id::RequestId,
     rules::Route,
     shield::shield,
-    telemetry::{self, RequestTrace},
+    telemetry::{self, HasDecision, RequestTrace},
 };
 
 /// A token, as Imgwire made it.
@@ -75,7 +76,7 @@ pub(crate) async fn post(
     let Some(running) = enter(gate) else {
         return refuse(&request, &ApiError::Overloaded);
     };
-    let upload = match facts(&request, &route, body) {
+    let upload = match facts(&request, &route, body, Limited::Failures) {
         Ok(upload) => upload,
         Err(error) => return refuse(&request, &error),
     };
@@ -84,7 +85,7 @@ pub(crate) async fn post(
     let traces = gate.traces.as_ref();
     // Boxed, so that requests without a trace do not carry room for one.
     let mut spans = traces.map(|traces| Box::new(traces.begin(request.headers(), &route.path)));
-    let in_flight = gate.in_flight.clone();
+    let in_flight = running.in_flight();
     // Shielded: a client that goes away ends this handler, and what is held is settled all the same.
     let work = async move {
         let report = issue(
@@ -144,6 +145,7 @@ fn answer(request: &HttpRequest, route: &Route, report: &Report) -> HttpResponse
         Ending::Faulted(..) => refuse(request, &ApiError::Internal),
         Ending::ImgwireFailed(_) => refuse(request, &ApiError::ImgwireFailed),
     };
+    response.extensions_mut().insert(HasDecision);
     if matches!(response.status().as_u16(), 200 | 429) {
         ratelimit_fields::insert(response.headers_mut(), &report.limits);
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use policies::Interval;
+use policies::{Interval, KeyedLimitSettings};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_spanned::Spanned;
@@ -54,6 +54,12 @@ pub struct ServerSettings {
     pub max_in_flight: NonZeroU32,
     /// How many connections each listener has at most; further ones wait to be accepted.
     pub max_connections: NonZeroUsize,
+    /// How many credentials of one address (IPv6: of one /64) may fail in a period, if each cost a signature check or a
+    /// call to another service. Past the limit, the address gets 429 `rate_limited` for what would cost such a call. It
+    /// is off for requests of a peer that sends forwarding headers and is no trusted proxy.
+    pub failures: KeyedLimitSettings,
+    /// How often one subject may read in a period: the allowance and the session.
+    pub reads: KeyedLimitSettings,
     /// How long a request may take to arrive, from the first byte of its head to the end of its body.
     pub request_timeout: Interval,
 }
@@ -73,6 +79,12 @@ impl Default for ServerSettings {
             shutdown_delay: Interval::from_secs(1),
             max_in_flight: const { NonZeroU32::new(10_000).expect("ten thousand is not zero") },
             max_connections: const { NonZeroUsize::new(10_000).expect("ten thousand is not zero") },
+            failures: KeyedLimitSettings::per_minute(
+                const { NonZeroU32::new(120).expect("120 is not zero") },
+            ),
+            reads: KeyedLimitSettings::per_minute(
+                const { NonZeroU32::new(600).expect("600 is not zero") },
+            ),
             request_timeout: Interval::from_secs(10),
         }
     }

@@ -62,9 +62,12 @@ pub fn record(
     };
     let upstream = report.upstream;
     let trace_id = trace.map(|id| id.to_string());
-    tracing::info!(
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
         target: TARGET,
         request_id = id.as_str(),
+        client = %request.ip,
         trace_id,
         outcome,
         status,
@@ -78,7 +81,15 @@ pub fn record(
         chain_us = report.chain_took.as_micros() as u64,
         upstream_attempts = upstream.map(|(attempts, _)| attempts),
         upstream_ms = upstream.map(|(_, took)| took.as_micros() as f64 / 1000.0),
-    );
+            )
+        };
+    }
+    // A fault is not a denial: somebody has to look at it.
+    if status >= 500 {
+        line!(error);
+    } else {
+        line!(info);
+    }
     metrics.decided(&request.route, outcome, policy, code.unwrap_or("issued"));
     metrics.chain_took(report.chain_took);
     if let Some((attempts, took)) = upstream {
@@ -105,14 +116,22 @@ fn record_overlooked(
         Reason::Denial(denial) => ("would_deny", denial.code(), denial.to_string()),
         Reason::Fault(fault) => ("fault_overlooked", "internal", fault.to_string()),
     };
-    tracing::info!(
-        target: TARGET,
-        request_id = id.as_str(),
-        outcome,
-        code,
-        route = request.route.as_str(),
-        policy = policy.as_str(),
-        reason = text,
-    );
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                target: TARGET,
+                request_id = id.as_str(),
+                outcome,
+                code,
+                route = request.route.as_str(),
+                policy = policy.as_str(),
+                reason = text,
+            )
+        };
+    }
+    match reason {
+        Reason::Denial(_) => line!(info),
+        Reason::Fault(_) => line!(warn),
+    }
     metrics.decided(&request.route, outcome, Some(policy), code);
 }

@@ -1,15 +1,15 @@
-//! What the gate tells its operator: a line a decision, and metrics.
+//! What the gate tells its operator: one log line for each request, and metrics.
 
 mod decision;
 mod line_filter;
 mod line_limit;
 mod log;
 mod metrics;
-mod refused;
+mod request_line;
 mod trace_state;
 mod traces;
 
-pub(crate) use self::refused::{Refused, refused};
+pub(crate) use self::request_line::{Account, HasDecision, RequestLine};
 pub use self::{
     decision::record,
     log::{LogGuard, RootSpan, log_filter, set_log_filter, start_log},

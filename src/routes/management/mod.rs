@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use super::{
     Gate,
     body::{Object, is_json},
-    host, refuse, refused,
+    host, refuse,
 };
 use crate::{error::ApiError, settings::server::HostName};
 
@@ -79,7 +79,6 @@ pub async fn guard<B: MessageBody + 'static>(
             .and_then(|()| admit(request.peer_addr(), headers, management.token.as_ref()));
         if let Err(denial) = admitted {
             let error = ApiError::Denied(denial);
-            refused::log(request.request(), error.describe().0, &error);
             let response = refuse(request.request(), &error);
             return Ok(request.into_response(response).map_into_right_body());
         }

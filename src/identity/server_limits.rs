@@ -1,0 +1,51 @@
+//! The limits of `[server]`, which hold whatever the policies are.
+
+use std::sync::Arc;
+
+use policies::{Clock, Denial, KeyedLimit, Subject, Taken};
+
+use super::failures::Failures;
+use crate::settings::ServerSettings;
+
+/// What clients have used up of the limits.
+pub struct ServerLimits {
+    pub(super) failures: Arc<Failures>,
+    reads: KeyedLimit,
+}
+
+/// Which of the limits a request is subject to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// None: an operator describes the request.
+    Nothing,
+    /// `failures`
+    Failures,
+    /// `failures` and `reads`
+    Reads,
+}
+
+impl ServerLimits {
+    /// Counts nothing yet.
+    #[must_use]
+    pub fn new(settings: &ServerSettings, clock: &Arc<dyn Clock>) -> Self {
+        Self {
+            failures: Arc::new(Failures::new(&settings.failures, clock.clone())),
+            reads: KeyedLimit::new(&settings.reads, clock.clone()),
+        }
+    }
+
+    /// Counts a read of `subject`.
+    ///
+    /// # Errors
+    ///
+    /// If the subject has read too often.
+    pub(super) fn read(&self, subject: &Subject) -> Result<(), Denial> {
+        match self.reads.take(subject.id.as_str()) {
+            Taken::Allowed { .. } => Ok(()),
+            Taken::Denied { retry_after, .. } => Err(Denial::ServerLimited {
+                key: "reads",
+                retry_after,
+            }),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The log line of a request that has no decision: of the session, of an allowance, or of a request that was refused
+//! before any policy was asked.
+
+use std::net::IpAddr;
+
+use actix_web::{
+    HttpResponse,
+    http::{Method, StatusCode},
+};
+use policies::{Denial, IdentityName, RoutePath, Subject, SubjectId};
+
+use super::line_limit::REFUSED;
+use crate::request_id::RequestId;
+
+/// The target of the others.
+const ANSWERED: &str = "request";
+
+/// How much of a path is logged, in bytes.
+const MAX_PATH: usize = 200;
+
+/// What a handler knows of its request, for the line. It travels with the response.
+#[derive(Default)]
+pub(crate) struct Account {
+    pub(crate) code: Option<&'static str>,
+    pub(crate) denial: Option<Denial>,
+    /// Why the gate failed.
+    pub(crate) fault: Option<String>,
+    pub(crate) subject: Option<(SubjectId, IdentityName)>,
+}
+
+impl Account {
+    /// Adds to what `response` tells already.
+    pub(crate) fn amend(response: &mut HttpResponse, amend: impl FnOnce(&mut Self)) {
+        let mut extensions = response.extensions_mut();
+        let mut account = extensions.remove::<Self>().unwrap_or_default();
+        amend(&mut account);
+        extensions.insert(account);
+    }
+
+    pub(crate) fn of_subject(response: &mut HttpResponse, subject: &Subject) {
+        Self::amend(response, |account| {
+            account.subject = Some((subject.id.clone(), subject.identity.clone()));
+        });
+    }
+}
+
+/// Marks the response to a request that has a decision line, and needs no other.
+pub(crate) struct HasDecision;
+
+/// A request, as its line describes it.
+pub(crate) struct RequestLine<'a> {
+    pub(crate) request_id: &'a RequestId,
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) method: &'a Method,
+    /// The route that it asked, or asked about.
+    pub(crate) route: Option<RoutePath>,
+    /// Its path, without the query.
+    pub(crate) path: &'a str,
+    pub(crate) status: StatusCode,
+    pub(crate) account: &'a Account,
+}
+
+impl RequestLine<'_> {
+    /// Writes the line. A gate that failed is an error; a refusal is not.
+    pub(crate) fn write(&self) {
+        let code = self.account.code;
+        let denial = self.account.denial.as_ref();
+        let subject = self.account.subject.as_ref();
+        let identity = subject
+            .map(|(_, identity)| identity)
+            .or_else(|| denial.and_then(Denial::identity));
+        let reason = denial.map(ToString::to_string);
+        let reason = reason.as_deref().or(self.account.fault.as_deref());
+        macro_rules! line {
+            ($level:ident, $target:expr, $message:literal) => {
+                tracing::$level!(
+                    target: $target,
+                    request_id = self.request_id.as_str(),
+                    client = self.client.map(tracing::field::display),
+                    method = self.method.as_str(),
+                    route = self.route.as_ref().map(RoutePath::as_str),
+                    path = shortened(self.path),
+                    status = self.status.as_u16(),
+                    code,
+                    identity = identity.map(IdentityName::as_str),
+                    subject = subject.map(|(subject, _)| subject.as_str()),
+                    reason,
+                    $message
+                )
+            };
+        }
+        if self.status.is_server_error() {
+            line!(error, ANSWERED, "request failed");
+        } else if is_malformed(self.status) {
+            line!(info, REFUSED, "refused");
+        } else {
+            line!(info, ANSWERED, "request answered");
+        }
+    }
+
+    /// Writes the line of a preflight, which browsers send before many requests.
+    pub(crate) fn write_preflight(&self) {
+        tracing::debug!(
+            target: ANSWERED,
+            request_id = self.request_id.as_str(),
+            client = self.client.map(tracing::field::display),
+            method = self.method.as_str(),
+            path = shortened(self.path),
+            status = self.status.as_u16(),
+            code = self.account.code,
+            "preflight answered"
+        );
+    }
+}
+
+/// Whether `status` says that a request makes no sense, whoever sends it.
+fn is_malformed(status: StatusCode) -> bool {
+    let judged = [
+        StatusCode::UNAUTHORIZED,
+        StatusCode::FORBIDDEN,
+        StatusCode::TOO_MANY_REQUESTS,
+    ];
+    status.is_client_error() && !judged.contains(&status)
+}
+
+fn shortened(path: &str) -> &str {
+    &path[..path.floor_char_boundary(MAX_PATH)]
+}
