@@ -14,6 +14,7 @@ mod answers;
 mod api_description;
 mod bad_days;
 mod book;
+mod bounds;
 mod browsers;
 #[path = "../../examples/business_hours/policy.rs"]
 mod business_hours;

@@ -249,12 +249,14 @@ proptest! {
         for text in texts {
             let expression = Expression::parse(text).unwrap();
             let condition = Condition::new(expression.clone(), Arc::new(SystemClock::new()));
-            let found = condition.evaluate(&request(), &shared);
-            prop_assert_eq!(&found, &condition.evaluate(&request(), &facts(&claims)), "{}", text);
+            // Which entry of a map has no value first is not determined.
+            let found = condition.evaluate(&request(), &shared).ok();
+            let alone = condition.evaluate(&request(), &facts(&claims)).ok();
+            prop_assert_eq!(found, alone, "{}", text);
             // What is not read makes no difference.
             let read = Value::from(expression.claims().of(claims.as_object().unwrap()));
-            let of_the_read = condition.evaluate(&request(), &facts(&read));
-            prop_assert_eq!(found.ok(), of_the_read.ok(), "{}", text);
+            let of_the_read = condition.evaluate(&request(), &facts(&read)).ok();
+            prop_assert_eq!(found, of_the_read, "{}", text);
         }
     }
 }
