@@ -249,11 +249,12 @@ async fn send_all(
 }
 
 #[actix_web::test]
-async fn caches_that_are_full_of_the_worst_claims_stay_within_64_mb() {
+async fn caches_that_are_full_of_the_worst_claims_add_24_mb_at_most() {
     let app = Service::start();
     let imgwire = Emulator::start().unwrap();
     let (_folder, config) = write_config(&recipe(&app), imgwire.url());
     let gate = GateProcess::start_with(&config, &[], "info", &[]).await;
+    let idle = gate.memory("VmRSS");
     let user = std::cell::Cell::new(0);
     let tokens = |count: usize, metadata: &Value, other: &Value| {
         let token = Token::of("user").with("metadata", metadata.clone());
@@ -273,7 +274,7 @@ async fn caches_that_are_full_of_the_worst_claims_stay_within_64_mb() {
     // Claims that nothing reads, as large as a token may be; then what is read, as large as is remembered, as large as
     // is taken, and larger.
     send_all(&gate, signed(tokens(300, &small, &objects(700))), 200).await;
-    send_all(&gate, signed(tokens(1000, &objects(28), &small)), 200).await;
+    send_all(&gate, signed(tokens(1000, &objects(36), &small)), 200).await;
     send_all(&gate, signed(tokens(300, &objects(120), &small)), 200).await;
     send_all(&gate, signed(tokens(300, &objects(700), &small)), 401).await;
     send_all(&gate, signed(tokens(300, &nested(100), &small)), 401).await;
@@ -286,7 +287,11 @@ async fn caches_that_are_full_of_the_worst_claims_stay_within_64_mb() {
             send_all(&gate, keys, 200).await;
         }
     }
-    let bound = (64 << 20) + (16 << 10) * CONNECTIONS;
-    let (now, peak) = (gate.memory("VmRSS"), gate.memory("VmHWM"));
-    assert!(peak <= bound, "{now} bytes now, {peak} at most, of {bound}");
+    // The gate may take 40 MB without, and 64 MB with full caches. What this build takes by itself depends on its size.
+    let bound = (24 << 20) + (16 << 10) * CONNECTIONS;
+    let added = gate.memory("VmHWM") - idle;
+    assert!(
+        added <= bound,
+        "{added} bytes were added, {bound} are allowed"
+    );
 }
