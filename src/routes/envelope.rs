@@ -14,7 +14,6 @@ use actix_web::{
     middleware::Next,
 };
 use policies::RoutePath;
-use tracing::Level;
 
 use super::{
     ALLOWANCE, SESSION_PATH, Worker,
@@ -95,7 +94,7 @@ fn may_fail(request: &ServiceRequest) -> bool {
 /// Logs a request, unless its decision is logged.
 fn log<B>(response: &ServiceResponse<B>, id: &RequestId, is_preflight: bool) {
     let extensions = response.response().extensions();
-    if extensions.contains::<HasDecision>() || is_preflight && !tracing::enabled!(Level::DEBUG) {
+    if extensions.contains::<HasDecision>() {
         return;
     }
     let nothing = Account::default();
