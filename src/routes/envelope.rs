@@ -71,7 +71,8 @@ pub async fn envelope<B: MessageBody + 'static>(
                 fault: Some(error.to_string()),
                 ..Account::default()
             };
-            asked.unwrap_or_default().log(&id, status, &account);
+            let asked = asked.unwrap_or_default();
+            asked.line(&id, Some(status), &account).write();
             return Err(Failure { status, id, grant }.into());
         }
     };
@@ -105,7 +106,7 @@ fn log<B>(response: &ServiceResponse<B>, id: &RequestId, is_preflight: bool) {
         method: request.method(),
         route: route(request),
         path: request.path(),
-        status: response.status(),
+        status: Some(response.status()),
         account: extensions.get().unwrap_or(&nothing),
     };
     if is_preflight {
@@ -113,6 +114,13 @@ fn log<B>(response: &ServiceResponse<B>, id: &RequestId, is_preflight: bool) {
     } else {
         line.write();
     }
+}
+
+/// Logs a request that gets no answer, because its client has gone away.
+pub(super) fn log_unanswered(request: &HttpRequest) {
+    Asked::of(request)
+        .line(&RequestId::of(request), None, &Account::default())
+        .write();
 }
 
 fn client(request: &HttpRequest) -> Option<IpAddr> {
@@ -150,17 +158,21 @@ impl Asked {
         }
     }
 
-    fn log(self, id: &RequestId, status: StatusCode, account: &Account) {
-        let line = RequestLine {
-            request_id: id,
+    fn line<'a>(
+        &'a self,
+        request_id: &'a RequestId,
+        status: Option<StatusCode>,
+        account: &'a Account,
+    ) -> RequestLine<'a> {
+        RequestLine {
+            request_id,
             client: self.client,
             method: &self.method,
-            route: self.route,
+            route: self.route.clone(),
             path: &self.path,
             status,
             account,
-        };
-        line.write();
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! One line of the log for each request of the public listener.
 
+use std::time::Duration;
+
 use actix_web::http::Method;
 use imgwire_gate::imgwire::emulator::Emulator;
 use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{
     helpers::{ROUTE, Recipe, SESSION, Token, eventually},
@@ -14,7 +17,7 @@ use crate::{
 struct Logged {
     gate: GateProcess,
     _imgwire: Emulator,
-    _issuer: Service,
+    issuer: Service,
     _folder: tempfile::TempDir,
 }
 
@@ -52,7 +55,7 @@ impl Logged {
         Self {
             gate: GateProcess::start_with(&path, &[], level, &[]).await,
             _imgwire: imgwire,
-            _issuer: issuer,
+            issuer,
             _folder: folder,
         }
     }
@@ -233,6 +236,33 @@ async fn bodies_that_make_no_sense_have_a_line() {
         assert_eq!(lines[0]["status"], status);
         assert_eq!(lines[0]["level"], "INFO");
     }
+}
+
+#[actix_web::test]
+async fn a_client_that_resets_its_connection_leaves_a_line() {
+    let logged = Logged::start("", "info").await;
+    let slow = Reply::json(&json!({ "active": false })).after(Duration::from_secs(60));
+    logged.issuer.answer("/introspect", slow);
+    let url = logged.gate.url();
+    let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
+    let head = format!(
+        "POST {SESSION} HTTP/1.1\r\nhost: gate\r\nx-request-id: left\r\nauthorization: Bearer opaque\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    eventually("the call", async || {
+        !logged.issuer.seen("/introspect").is_empty()
+    })
+    .await;
+    stream.set_zero_linger().unwrap();
+    drop(stream);
+    let lines = logged.lines_of("left").await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["message"], "client gone");
+    assert_eq!(lines[0]["path"], SESSION);
+    assert_eq!(lines[0]["client"], "127.0.0.1");
+    assert!(lines[0].get("status").is_none());
 }
 
 #[actix_web::test]
