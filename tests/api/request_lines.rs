@@ -82,6 +82,9 @@ impl Logged {
     }
 }
 
+/// A request by its method, path and headers; the status, and the fields that its line has besides.
+type Sent<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], u16, Value);
+
 #[actix_web::test]
 async fn every_request_has_one_line_with_its_fields() {
     let logged = Logged::start("allowed_origins = [\"https://app.example.com\"]", "info").await;
@@ -96,7 +99,7 @@ async fn every_request_has_one_line_with_its_fields() {
     let user = json!({ "identity": "app", "subject": "user_1" });
     let denied = json!({ "identity": "opaque", "code": "invalid_credentials", "reason": reason });
     let nobody = json!({ "code": "not_signed_in", "reason": "no credential was presented" });
-    let requests: Vec<(Method, &str, &[(&str, &str)], u16, Value)> = vec![
+    let requests: Vec<Sent<'_>> = vec![
         (post.clone(), ROUTE, &good, 200, user.clone()),
         (post.clone(), ROUTE, &bad, 401, denied.clone()),
         (get.clone(), &allowance, &good, 200, user.clone()),
@@ -157,6 +160,7 @@ async fn every_request_has_one_line_with_its_fields() {
             json!({ "code": "method_not_allowed" }),
         ),
     ];
+    let count = requests.len();
     for (number, (method, path, headers, status, fields)) in requests.into_iter().enumerate() {
         let id = format!("request-{number}");
         let shown = format!("{method} {path} {headers:?}");
@@ -192,7 +196,7 @@ async fn every_request_has_one_line_with_its_fields() {
         }
     }
     // Nothing came later.
-    for number in 0..17 {
+    for number in 0..count {
         let lines = logged.lines_of(&format!("request-{number}")).await;
         assert_eq!(lines.len(), 1, "{lines:?}");
     }

@@ -10,6 +10,7 @@ mod chain;
 mod counter;
 mod expression;
 mod helpers;
+mod keyed_limit;
 mod rate_limit;
 mod urls;
 mod windows;
