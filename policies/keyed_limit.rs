@@ -12,7 +12,7 @@ use crate::{
 /// How many keys are counted apart. Beyond it new keys share one counter.
 const MAX_KEYS: NonZeroU32 = NonZeroU32::new(100_000).expect("it is not zero");
 
-/// Settings of a [`KeyedLimit`].
+/// So many attempts in a period, counted apart for each key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "units::Frequency")]
 #[schemars(with = "units::Frequency")]

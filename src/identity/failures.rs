@@ -65,7 +65,12 @@ impl Failures {
         }
     }
 
-    fn denial(&self, address: IpAddr) -> Result<u32, Denial> {
+    /// How many calls of an address may run: as many as may still fail.
+    ///
+    /// # Errors
+    ///
+    /// If too many credentials of the address have failed.
+    fn room(&self, address: IpAddr) -> Result<u32, Denial> {
         match self.limit.look(&address.to_string()) {
             // One more than remain after this one.
             Taken::Allowed { remaining, .. } => Ok(remaining.saturating_add(1)),
@@ -90,7 +95,7 @@ impl Failures {
         address: IpAddr,
     ) -> Result<Result<Call, oneshot::Receiver<Call>>, Denial> {
         let mut calls = self.calls();
-        let room = self.denial(address)?;
+        let room = self.room(address)?;
         let calls = calls.entry(address).or_default();
         Ok(if calls.running < room {
             calls.running += 1;
@@ -110,7 +115,7 @@ impl Failures {
         };
         let calls = entry.get_mut();
         calls.running = calls.running.saturating_sub(1);
-        match self.denial(address) {
+        match self.room(address) {
             // Those that wait learn it when they ask again.
             Err(_) => calls.waiting.clear(),
             Ok(room) => {
@@ -222,7 +227,7 @@ impl<'a> Attempt<'a> {
     /// If too many credentials of the address have failed.
     pub(super) fn may_fetch(&self) -> Result<(), Denial> {
         if let Some(address) = self.address() {
-            self.failures.denial(address)?;
+            self.failures.room(address)?;
         }
         self.note_cost();
         Ok(())

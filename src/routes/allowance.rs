@@ -51,6 +51,7 @@ pub(crate) struct Limit<'a> {
     security(("bearer" = []), ("session" = []), ()),
     responses(
         (status = 200, description = "What it would meet", body = Answer),
+        (status = 429, description = "A limit is reached", body = crate::error::Body, headers(("Retry-After" = u64))),
         Refusals
     )
 )]

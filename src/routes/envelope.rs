@@ -14,7 +14,6 @@ use actix_web::{
     middleware::Next,
 };
 use policies::RoutePath;
-use tracing::Level;
 
 use super::{
     ALLOWANCE, SESSION_PATH, Worker,
@@ -72,7 +71,8 @@ pub async fn envelope<B: MessageBody + 'static>(
                 fault: Some(error.to_string()),
                 ..Account::default()
             };
-            asked.unwrap_or_default().log(&id, status, &account);
+            let asked = asked.unwrap_or_default();
+            asked.line(&id, Some(status), &account).write();
             return Err(Failure { status, id, grant }.into());
         }
     };
@@ -97,7 +97,7 @@ fn may_fail(request: &ServiceRequest) -> bool {
 /// Logs a request, unless its decision is logged.
 fn log<B>(response: &ServiceResponse<B>, id: &RequestId, is_preflight: bool) {
     let extensions = response.response().extensions();
-    if extensions.contains::<HasDecision>() || is_preflight && !tracing::enabled!(Level::DEBUG) {
+    if extensions.contains::<HasDecision>() {
         return;
     }
     let nothing = Account::default();
@@ -108,7 +108,7 @@ fn log<B>(response: &ServiceResponse<B>, id: &RequestId, is_preflight: bool) {
         method: request.method(),
         route: route(request),
         path: request.path(),
-        status: response.status(),
+        status: Some(response.status()),
         account: extensions.get().unwrap_or(&nothing),
     };
     if is_preflight {
@@ -116,6 +116,13 @@ fn log<B>(response: &ServiceResponse<B>, id: &RequestId, is_preflight: bool) {
     } else {
         line.write();
     }
+}
+
+/// Logs a request that gets no answer, because its client has gone away.
+pub(super) fn log_unanswered(request: &HttpRequest) {
+    Asked::of(request)
+        .line(&RequestId::of(request), None, &Account::default())
+        .write();
 }
 
 fn client(request: &HttpRequest) -> Option<IpAddr> {
@@ -155,17 +162,21 @@ impl Asked {
         }
     }
 
-    fn log(self, id: &RequestId, status: StatusCode, account: &Account) {
-        let line = RequestLine {
-            request_id: id,
+    fn line<'a>(
+        &'a self,
+        request_id: &'a RequestId,
+        status: Option<StatusCode>,
+        account: &'a Account,
+    ) -> RequestLine<'a> {
+        RequestLine {
+            request_id,
             client: self.client,
             method: &self.method,
-            route: self.route,
+            route: self.route.clone(),
             path: &self.path,
             status,
             account,
-        };
-        line.write();
+        }
     }
 }
 

@@ -10,7 +10,7 @@ mod ratelimit_fields;
 pub mod session;
 pub(crate) mod upload_token;
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -117,14 +117,21 @@ fn enter(gate: &Gate) -> Option<Running> {
 
 /// Does `work` for a request, if a place is free.
 async fn in_place(request: &HttpRequest, work: impl Future<Output = HttpResponse>) -> HttpResponse {
-    match enter(&worker(request).gate) {
-        Some(running) => {
-            let in_flight = running.in_flight();
-            let response = with_place(in_flight, work).await;
-            drop(running);
-            response
-        }
-        None => refuse(request, &ApiError::Overloaded),
+    let Some(running) = enter(&worker(request).gate) else {
+        return refuse(request, &ApiError::Overloaded);
+    };
+    let unanswered = Unanswered(request);
+    let response = with_place(running.in_flight(), work).await;
+    mem::forget(unanswered);
+    response
+}
+
+/// Logs a request whose client resets the connection before there is an answer: the framework drops its handler.
+struct Unanswered<'a>(&'a HttpRequest);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        envelope::log_unanswered(self.0);
     }
 }
 

@@ -50,6 +50,7 @@ pub(super) fn resource() -> Resource {
     security(("bearer" = []), ("session" = []), ()),
     responses(
         (status = 204, description = "The session's cookie", headers(("Set-Cookie" = String))),
+        (status = 429, description = "A limit is reached", body = crate::error::Body, headers(("Retry-After" = u64))),
         Refusals
     )
 )]
@@ -103,6 +104,7 @@ async fn begin(request: &HttpRequest, session: Session) -> HttpResponse {
     security(("bearer" = []), ("session" = []), ()),
     responses(
         (status = 200, description = "Whose it is", body = Answer),
+        (status = 429, description = "A limit is reached", body = crate::error::Body, headers(("Retry-After" = u64))),
         Refusals
     )
 )]

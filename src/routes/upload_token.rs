@@ -113,7 +113,7 @@ pub(crate) async fn post(
     }
 }
 
-/// A denial, with what its policy's config says that the user may be told.
+/// A denial, with what its policy's config says that the user may be told. A limit of the server has no policy.
 fn denied(
     request: &HttpRequest,
     route: &Route,
@@ -122,7 +122,7 @@ fn denied(
 ) -> HttpResponse {
     let messages = route.messages.iter().find(|(name, _)| name == policy);
     let error = ApiError::Denied(denial.clone());
-    let Some((_, messages)) = messages else {
+    let Some((_, messages)) = messages.filter(|_| !denial.is_of_server()) else {
         return refuse(request, &error);
     };
     let wanted = AcceptLanguage::parse(request).map(|wanted| wanted.ranked());

@@ -56,7 +56,8 @@ pub(crate) struct RequestLine<'a> {
     pub(crate) route: Option<RoutePath>,
     /// Its path, without the query.
     pub(crate) path: &'a str,
-    pub(crate) status: StatusCode,
+    /// The status of the response, if there is one.
+    pub(crate) status: Option<StatusCode>,
     pub(crate) account: &'a Account,
 }
 
@@ -80,7 +81,7 @@ impl RequestLine<'_> {
                     method = self.method.as_str(),
                     route = self.route.as_ref().map(RoutePath::as_str),
                     path = shortened(self.path),
-                    status = self.status.as_u16(),
+                    status = self.status.map(|status| status.as_u16()),
                     code,
                     identity = identity.map(IdentityName::as_str),
                     subject = subject.map(|(subject, _)| subject.as_str()),
@@ -89,12 +90,11 @@ impl RequestLine<'_> {
                 )
             };
         }
-        if self.status.is_server_error() {
-            line!(error, ANSWERED, "request failed");
-        } else if is_malformed(self.status) {
-            line!(info, REFUSED, "refused");
-        } else {
-            line!(info, ANSWERED, "request answered");
+        match self.status {
+            None => line!(info, ANSWERED, "client gone"),
+            Some(status) if status.is_server_error() => line!(error, ANSWERED, "request failed"),
+            Some(status) if is_malformed(status) => line!(info, REFUSED, "refused"),
+            Some(_) => line!(info, ANSWERED, "request answered"),
         }
     }
 
@@ -106,7 +106,7 @@ impl RequestLine<'_> {
             client = self.client.map(tracing::field::display),
             method = self.method.as_str(),
             path = shortened(self.path),
-            status = self.status.as_u16(),
+            status = self.status.map(|status| status.as_u16()),
             code = self.account.code,
             "preflight answered"
         );

@@ -231,31 +231,26 @@ async fn a_session_that_does_not_fit_is_refused_with_the_reason_in_the_log() {
     );
     let body: Value = serde_json::from_slice(&answer.body().await.unwrap()).unwrap();
     assert_eq!(body["code"], "internal");
-    let line = |message: &str| {
+    let line = |status: u16| {
         let lines = gate.lines();
-        lines.into_iter().find(|line| line["message"] == message)
+        let mut lines = lines.into_iter().filter(|line| line["path"] == SESSION);
+        lines.find(|line| line["status"] == status)
     };
-    eventually("the line of the log", async || {
-        line("session refused").is_some()
-    })
-    .await;
-    let refused = line("session refused").unwrap();
+    eventually("the line of the log", async || line(500).is_some()).await;
+    let refused = line(500).unwrap();
     assert_eq!(refused["level"], "ERROR");
     assert_eq!(refused["subject"], "user_1");
     assert_eq!(refused["request_id"], body["requestId"]);
-    let error = refused["error"].as_str().unwrap();
+    let error = refused["reason"].as_str().unwrap();
     assert!(error.contains("bytes as a cookie") && error.contains("[session] store"));
 
     // The next one fits. It is the only one that is reported as begun.
     assert_eq!(exchange(10).await.status(), 204);
-    eventually("the line of the log", async || {
-        line("session begins").is_some()
-    })
-    .await;
+    eventually("the line of the log", async || line(204).is_some()).await;
     let begun: Vec<_> = gate
         .lines()
         .into_iter()
-        .filter(|line| line["message"] == "session begins")
+        .filter(|line| line["path"] == SESSION && line["status"] == 204)
         .collect();
     assert_eq!(begun.len(), 1);
     assert_eq!(begun[0]["identity"], "app");

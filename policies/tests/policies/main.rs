@@ -11,6 +11,7 @@ mod counter;
 mod expression;
 mod expression_bounds;
 mod helpers;
+mod keyed_limit;
 mod rate_limit;
 mod urls;
 mod windows;

@@ -1,0 +1,58 @@
+//! A limit on its own, by key.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use policies::{KeyedLimit, KeyedLimitSettings, Taken};
+
+use crate::helpers::StoppedClock;
+
+fn limit(clock: &Arc<StoppedClock>) -> KeyedLimit {
+    let settings = KeyedLimitSettings::per_minute(NonZeroU32::new(2).unwrap());
+    KeyedLimit::new(&settings, clock.clone())
+}
+
+fn is_allowed(taken: Taken) -> bool {
+    matches!(taken, Taken::Allowed { .. })
+}
+
+#[test]
+fn keys_are_counted_apart_and_looking_counts_nothing() {
+    let clock = Arc::new(StoppedClock::default());
+    let limit = limit(&clock);
+    for remaining in [1, 0] {
+        for _ in 0..10 {
+            let Taken::Allowed {
+                remaining: seen, ..
+            } = limit.look("one")
+            else {
+                panic!("one more is allowed");
+            };
+            assert_eq!(seen, remaining);
+        }
+        assert!(is_allowed(limit.take("one")));
+    }
+    let Taken::Denied { retry_after, .. } = limit.look("one") else {
+        panic!("none is left");
+    };
+    assert_eq!(retry_after, Duration::from_secs(30));
+    assert!(!is_allowed(limit.take("one")));
+    assert!(is_allowed(limit.take("another")));
+    clock.advance(Duration::from_secs(30));
+    assert!(is_allowed(limit.take("one")));
+}
+
+#[test]
+fn keys_beyond_the_bound_share_one_counter_and_free_no_other() {
+    let clock = Arc::new(StoppedClock::default());
+    let limit = limit(&clock);
+    for _ in 0..2 {
+        assert!(is_allowed(limit.take("limited")));
+    }
+    for key in 1..100_000 {
+        assert!(is_allowed(limit.take(&key.to_string())));
+    }
+    let shared = (100_000..100_010).filter(|key| is_allowed(limit.take(&key.to_string())));
+    assert_eq!(shared.count(), 2);
+    assert!(!is_allowed(limit.take("limited")));
+    assert!(is_allowed(limit.take("1")));
+}

@@ -1,0 +1,327 @@
+//! One line of the log for each request of the public listener.
+
+use std::time::Duration;
+
+use actix_web::http::Method;
+use imgwire_gate::imgwire::emulator::Emulator;
+use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+
+use crate::{
+    helpers::{ROUTE, Recipe, SESSION, Token, eventually},
+    process::{GateProcess, write_config},
+    service::{Reply, Service},
+};
+
+/// A gate in a process of its own, whose issuer says that no token is active.
+struct Logged {
+    gate: GateProcess,
+    _imgwire: Emulator,
+    issuer: Service,
+    _folder: tempfile::TempDir,
+}
+
+const FAULTY: &str = "/faulty";
+
+impl Logged {
+    async fn start(server: &str, level: &str) -> Self {
+        let issuer = Service::start();
+        issuer.answer("/introspect", Reply::json(&json!({ "active": false })));
+        let identities = format!(
+            r#"
+            [identities.opaque]
+            kind = "introspection"
+            url = "{url}/introspect"
+            client_id = "gate"
+            client_secret = {{ env = "TEST_SECRET" }}
+            [identities.broken]
+            kind = "introspection"
+            url = "{url}{FAULTY}"
+            from = ["header:x-broken"]
+            client_id = "gate"
+            client_secret = {{ env = "TEST_SECRET" }}
+            ambient = false
+            "#,
+            url = issuer.url
+        );
+        let accept = r#"["app", "opaque", "broken", "browser"]"#;
+        let recipe = Recipe {
+            server: server.into(),
+            exchange: r#"["app", "opaque", "broken"]"#.into(),
+            ..Recipe::accepting(accept, &identities)
+        };
+        let imgwire = Emulator::start().unwrap();
+        let (folder, path) = write_config(&recipe, imgwire.url());
+        Self {
+            gate: GateProcess::start_with(&path, &[], level, &[]).await,
+            _imgwire: imgwire,
+            issuer,
+            _folder: folder,
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], id: &str) -> u16 {
+        let client = awc::Client::default();
+        let mut request = client.request(method, format!("{}{path}", self.gate.url()));
+        request = request.insert_header(("x-request-id", id));
+        for header in headers {
+            request = request.append_header(*header);
+        }
+        request.send().await.unwrap().status().as_u16()
+    }
+
+    /// All lines about a request, once there is one.
+    async fn lines_of(&self, id: &str) -> Vec<Value> {
+        let lines = || {
+            let lines = self.gate.lines().into_iter();
+            let lines = lines.filter(|line| line["request_id"] == id);
+            lines.collect::<Vec<_>>()
+        };
+        eventually("the line", async || !lines().is_empty()).await;
+        lines()
+    }
+}
+
+/// A request by its method, path and headers; the status, and the fields that its line has besides.
+type Sent<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], u16, Value);
+
+#[actix_web::test]
+async fn every_request_has_one_line_with_its_fields() {
+    let logged = Logged::start("allowed_origins = [\"https://app.example.com\"]", "info").await;
+    let token = format!("Bearer {}", Token::of("user_1").sign());
+    let good = [("authorization", token.as_str())];
+    let bad = [("authorization", "Bearer opaque")];
+    let broken = [("x-broken", "token")];
+    let allowance = format!("{ROUTE}/allowance");
+    let long = format!("/nowhere/{}", "x".repeat(1000));
+    let reason = "identity `opaque`: the token is not active";
+    let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
+    let user = json!({ "identity": "app", "subject": "user_1" });
+    let denied = json!({ "identity": "opaque", "code": "invalid_credentials", "reason": reason });
+    let nobody = json!({ "code": "not_signed_in", "reason": "no credential was presented" });
+    let requests: Vec<Sent<'_>> = vec![
+        (post.clone(), ROUTE, &good, 200, user.clone()),
+        (post.clone(), ROUTE, &bad, 401, denied.clone()),
+        (get.clone(), &allowance, &good, 200, user.clone()),
+        (get.clone(), &allowance, &bad, 401, denied.clone()),
+        (get.clone(), &allowance, &[], 401, nobody.clone()),
+        (
+            get.clone(),
+            &allowance,
+            &broken,
+            500,
+            json!({ "code": "internal" }),
+        ),
+        (post.clone(), SESSION, &good, 204, user),
+        (post.clone(), SESSION, &bad, 401, denied),
+        (
+            post.clone(),
+            SESSION,
+            &broken,
+            500,
+            json!({ "code": "internal" }),
+        ),
+        (get.clone(), SESSION, &[], 401, nobody),
+        (delete, SESSION, &[], 204, json!({})),
+        (
+            get.clone(),
+            ROUTE,
+            &good,
+            405,
+            json!({ "code": "method_not_allowed" }),
+        ),
+        (
+            Method::PUT,
+            SESSION,
+            &[],
+            405,
+            json!({ "code": "method_not_allowed" }),
+        ),
+        (
+            get.clone(),
+            "/nowhere?secret=1",
+            &[],
+            404,
+            json!({ "code": "not_found" }),
+        ),
+        (get, &long, &[], 404, json!({ "code": "not_found" })),
+        (
+            post,
+            ROUTE,
+            &[("x-workspace-id", "")],
+            400,
+            json!({ "code": "bad_request" }),
+        ),
+        (
+            Method::OPTIONS,
+            ROUTE,
+            &[],
+            405,
+            json!({ "code": "method_not_allowed" }),
+        ),
+    ];
+    let count = requests.len();
+    for (number, (method, path, headers, status, fields)) in requests.into_iter().enumerate() {
+        let id = format!("request-{number}");
+        let shown = format!("{method} {path} {headers:?}");
+        assert_eq!(
+            logged.send(method.clone(), path, headers, &id).await,
+            status,
+            "{shown}"
+        );
+        let lines = logged.lines_of(&id).await;
+        assert_eq!(lines.len(), 1, "{shown}: {lines:?}");
+        let line = &lines[0];
+        assert_eq!(line["status"], status, "{shown}: {line}");
+        assert_eq!(line["client"], "127.0.0.1", "{shown}: {line}");
+        let level = if status < 500 { "INFO" } else { "ERROR" };
+        assert_eq!(line["level"], level, "{shown}: {line}");
+        let bare = path.split('?').next().unwrap();
+        if line["target"] == "decision" {
+            assert_eq!(line["route"], ROUTE);
+        } else {
+            assert_eq!(line["method"], method.as_str(), "{shown}: {line}");
+            assert_eq!(line["path"], bare[..bare.len().min(200)], "{shown}: {line}");
+            if bare.starts_with(ROUTE) {
+                assert_eq!(line["route"], ROUTE, "{shown}: {line}");
+            }
+        }
+        for name in ["code", "identity", "subject", "reason"] {
+            if status == 500 && name == "reason" {
+                let reason = line["reason"].as_str().unwrap();
+                assert!(reason.contains("status"), "{shown}: {line}");
+            } else if !(bare == ROUTE && name == "reason" && fields.get("reason").is_none()) {
+                assert_eq!(line.get(name), fields.get(name), "{shown}: {line}");
+            }
+        }
+    }
+    // Nothing came later.
+    for number in 0..count {
+        let lines = logged.lines_of(&format!("request-{number}")).await;
+        assert_eq!(lines.len(), 1, "{lines:?}");
+    }
+}
+
+#[actix_web::test]
+async fn bodies_that_make_no_sense_have_a_line() {
+    let logged = Logged::start("body_limit = \"1KiB\"", "info").await;
+    let client = awc::Client::default();
+    for (id, content_type, body, status, code) in [
+        (
+            "large",
+            "application/json",
+            "x".repeat(2000),
+            413,
+            "body_too_large",
+        ),
+        (
+            "text",
+            "text/plain",
+            "{}".into(),
+            415,
+            "unsupported_media_type",
+        ),
+        (
+            "nonsense",
+            "application/json",
+            "{".into(),
+            400,
+            "bad_request",
+        ),
+    ] {
+        let request = client.post(format!("{}{ROUTE}", logged.gate.url()));
+        let request = request.insert_header(("x-request-id", id));
+        let request = request.insert_header(("content-type", content_type));
+        let answer = request.send_body(body).await.unwrap();
+        assert_eq!(answer.status(), status);
+        let lines = logged.lines_of(id).await;
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(lines[0]["code"], code);
+        assert_eq!(lines[0]["status"], status);
+        assert_eq!(lines[0]["level"], "INFO");
+    }
+}
+
+#[actix_web::test]
+async fn a_client_that_resets_its_connection_leaves_a_line() {
+    let logged = Logged::start("", "info").await;
+    let slow = Reply::json(&json!({ "active": false })).after(Duration::from_secs(60));
+    logged.issuer.answer("/introspect", slow);
+    let url = logged.gate.url();
+    let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
+    let head = format!(
+        "POST {SESSION} HTTP/1.1\r\nhost: gate\r\nx-request-id: left\r\nauthorization: Bearer opaque\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    eventually("the call", async || {
+        !logged.issuer.seen("/introspect").is_empty()
+    })
+    .await;
+    stream.set_zero_linger().unwrap();
+    drop(stream);
+    let lines = logged.lines_of("left").await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["message"], "client gone");
+    assert_eq!(lines[0]["path"], SESSION);
+    assert_eq!(lines[0]["client"], "127.0.0.1");
+    assert!(lines[0].get("status").is_none());
+}
+
+#[actix_web::test]
+async fn preflights_have_a_line_at_debug_only() {
+    let server = "allowed_origins = [\"https://app.example.com\"]";
+    let headers = [
+        ("origin", "https://app.example.com"),
+        ("access-control-request-method", "POST"),
+    ];
+    for (level, lines) in [("info", 0), ("info,request=debug", 1)] {
+        let logged = Logged::start(server, level).await;
+        let sent = logged.send(Method::OPTIONS, ROUTE, &headers, "preflight");
+        assert_eq!(sent.await, 200);
+        logged.send(Method::GET, "/nowhere", &[], "after").await;
+        logged.lines_of("after").await;
+        let all = logged.gate.lines();
+        let found = all.iter().filter(|line| line["request_id"] == "preflight");
+        assert_eq!(found.count(), lines, "{level}");
+    }
+}
+
+#[actix_web::test]
+async fn failures_is_off_behind_a_proxy_that_is_not_named_with_one_warning() {
+    let server = "failures = { limit = 3, period = \"1m\" }";
+    let logged = Logged::start(server, "info").await;
+    let warnings = || {
+        let lines = logged.gate.lines().into_iter();
+        let lines = lines.filter(|line| line["level"] == "WARN");
+        let lines = lines.filter(|line| line["message"].as_str().unwrap().contains("failures"));
+        lines.collect::<Vec<_>>()
+    };
+    let bearer = ("authorization", "Bearer opaque");
+    for number in 0..12 {
+        let header = [
+            "x-forwarded-for",
+            "forwarded",
+            "x-real-ip",
+            "x-forwarded-proto",
+        ][number % 4];
+        let headers = [bearer, (header, "192.0.2.1")];
+        let id = format!("proxied-{number}");
+        assert_eq!(logged.send(Method::POST, SESSION, &headers, &id).await, 401);
+        let line = &logged.lines_of(&id).await[0];
+        assert_eq!(line["client"], "127.0.0.1");
+    }
+    eventually("the warning", async || !warnings().is_empty()).await;
+    let found = warnings();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0]["peer"], "127.0.0.1");
+    // It holds for requests that no proxy forwards.
+    for number in 0..5 {
+        let status = logged
+            .send(Method::POST, SESSION, &[bearer], "direct")
+            .await;
+        assert_eq!(status, if number < 3 { 401 } else { 429 });
+    }
+    assert_eq!(warnings().len(), 1);
+}
