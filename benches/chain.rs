@@ -288,7 +288,13 @@ fn chain(criterion: &mut Criterion) {
         let store = StoreName::parse("app").expect("the name is valid");
         let database = Arc::new(Nowhere);
         Arc::new(SqlMemberships::new(
-            name, store, database, "", member, &outbound,
+            name,
+            store,
+            database,
+            "",
+            member,
+            &Arc::default(),
+            &outbound,
         ))
     });
     system.block_on(ask(&member, &facts));

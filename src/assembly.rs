@@ -16,7 +16,7 @@ use crate::{
     identity::{ClientAddress, CrossSite, Identities},
     imgwire::Upstream,
     in_flight::InFlight,
-    lookups::{HttpDecider, HttpMemberships, SqlMemberships},
+    lookups::{HttpDecider, HttpMemberships, SqlMemberships, Turns},
     routes::Gate,
     rules::{Route, Rules},
     settings::{self, ServerSettings, SessionSettings, Settings},
@@ -30,6 +30,7 @@ pub(crate) struct Foundation {
     session: Option<SessionSettings>,
     client_address: ClientAddress,
     outbound: Outbound,
+    turns: Arc<Turns>,
     stores: stores::Surroundings,
     upstream: Arc<Upstream>,
 }
@@ -51,6 +52,7 @@ impl Foundation {
                 clock: clock.clone(),
                 metrics: metrics.clone(),
             },
+            turns: Arc::default(),
             stores: stores::Surroundings {
                 tls: tls.clone(),
                 authorities: settings.authorities.clone(),
@@ -106,6 +108,7 @@ impl Foundation {
             settings,
             stores: &stores,
             outbound: &self.outbound,
+            turns: &self.turns,
             earlier,
             rate_limits: RefCell::default(),
         };
@@ -170,6 +173,7 @@ struct Surroundings<'a> {
     settings: &'a Settings,
     stores: &'a [OpenStore],
     outbound: &'a Outbound,
+    turns: &'a Arc<Turns>,
     earlier: Option<&'a Rules>,
     /// Those that were asked for.
     rate_limits: RefCell<Vec<(PolicyName, RateLimitSettings, Arc<RateLimit>)>>,
@@ -210,6 +214,7 @@ impl Ports for Surroundings<'_> {
                     url,
                     settings,
                     token,
+                    self.turns,
                     self.outbound,
                 ))
             }
@@ -225,6 +230,7 @@ impl Ports for Surroundings<'_> {
                     database,
                     query,
                     settings,
+                    self.turns,
                     self.outbound,
                 ))
             }

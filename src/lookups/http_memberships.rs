@@ -1,6 +1,6 @@
 //! Memberships that the app is asked about.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::http::{
     Method, StatusCode,
@@ -15,11 +15,11 @@ use policies::{
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{MAX_ANSWER_BYTES, authorization, fault};
+use super::{MAX_ANSWER_BYTES, Turns, authorization, fault};
 use crate::{
     answers::{Answer, Answers, ServiceFault},
     digest::digest,
-    http_client::{Outbound, Outgoing},
+    http_client::{HttpError, Outbound, Outgoing},
 };
 
 /// Asks the app by GET.
@@ -29,6 +29,7 @@ pub struct HttpMemberships {
     headers: Vec<(HeaderName, HeaderValue)>,
     timeout: Duration,
     answers: Answers<Option<Member>>,
+    turns: Arc<Turns>,
     outbound: Outbound,
 }
 
@@ -40,6 +41,7 @@ impl HttpMemberships {
         url: &UrlTemplate,
         settings: &WorkspaceMemberSettings,
         token: Option<&SecretString>,
+        turns: &Arc<Turns>,
         outbound: &Outbound,
     ) -> Self {
         Self {
@@ -52,12 +54,19 @@ impl HttpMemberships {
                 Option::is_none,
                 outbound.clock.clone(),
             ),
+            turns: turns.clone(),
             outbound: outbound.clone(),
         }
     }
 
     async fn ask(&self, workspace: &str, user: &str) -> Answer<Option<Member>> {
-        let answer = self.look_up(workspace, user).await;
+        let asking = async {
+            let part = format!("policies.{}", self.policy);
+            let _turn = self.turns.turn(&part, user).await;
+            self.look_up(workspace, user).await
+        };
+        let answer = tokio::time::timeout(self.timeout, asking).await;
+        let answer = answer.unwrap_or(Err(HttpError::Timeout.into()));
         let metrics = &self.outbound.metrics;
         metrics.policy_called(&self.policy, answer.is_ok());
         answer

@@ -3,11 +3,13 @@
 mod decider;
 mod http_memberships;
 mod sql_memberships;
+mod turns;
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use policies::Fault;
 use secrecy::{ExposeSecret as _, SecretString};
 
+pub(crate) use self::turns::Turns;
 pub use self::{
     decider::HttpDecider, http_memberships::HttpMemberships, sql_memberships::SqlMemberships,
 };

@@ -8,6 +8,7 @@ use policies::{
     WorkspaceMemberSettings,
 };
 
+use super::Turns;
 use crate::{
     answers::Answers,
     digest::digest,
@@ -24,6 +25,7 @@ pub struct SqlMemberships {
     query: String,
     timeout: Duration,
     answers: Answers<Option<Member>, QueryError>,
+    turns: Arc<Turns>,
     metrics: Arc<Metrics>,
 }
 
@@ -36,6 +38,7 @@ impl SqlMemberships {
         database: Arc<dyn MemberDatabase>,
         query: &str,
         settings: &WorkspaceMemberSettings,
+        turns: &Arc<Turns>,
         outbound: &Outbound,
     ) -> Self {
         Self {
@@ -49,12 +52,19 @@ impl SqlMemberships {
                 Option::is_none,
                 outbound.clock.clone(),
             ),
+            turns: turns.clone(),
             metrics: outbound.metrics.clone(),
         }
     }
 
     async fn ask(&self, workspace: &str, user: &str) -> Result<Option<Member>, QueryError> {
-        let asking = self.database.first_column(&self.query, user, workspace);
+        let asking = async {
+            // Policies that ask one database share its connections.
+            let part = format!("stores.{}", self.store);
+            let _turn = self.turns.turn(&part, user).await;
+            let database = &self.database;
+            database.first_column(&self.query, user, workspace).await
+        };
         let answer = tokio::time::timeout(self.timeout, asking).await;
         let answer = answer.unwrap_or(Err(QueryError::Timeout));
         self.metrics.policy_called(&self.policy, answer.is_ok());
