@@ -14,7 +14,7 @@ use imgwire_gate::{
     identity::{ClientAddress, CrossSite, HttpCredentials, Identities},
     lookups::{HttpDecider, SqlMemberships},
     settings::{self, Settings},
-    stores::{MemberDatabase, QueryError},
+    stores::{MemberDatabase, StoreFault},
 };
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{
@@ -86,7 +86,7 @@ impl MemberDatabase for Nowhere {
         _: &'a str,
         _: &'a str,
         _: &'a str,
-    ) -> LocalBoxFuture<'a, Result<Vec<Option<String>>, QueryError>> {
+    ) -> LocalBoxFuture<'a, Result<Vec<Option<String>>, StoreFault>> {
         Box::pin(ready(Ok(vec![Some("editor".to_owned())])))
     }
 

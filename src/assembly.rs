@@ -55,7 +55,6 @@ impl Foundation {
             turns: Arc::default(),
             stores: stores::Surroundings {
                 tls: tls.clone(),
-                authorities: settings.authorities.clone(),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
             },

@@ -13,7 +13,7 @@ use crate::{
     answers::Answers,
     digest::digest,
     http_client::Outbound,
-    stores::{MemberDatabase, QueryError},
+    stores::{MemberDatabase, StoreFault},
     telemetry::Metrics,
 };
 
@@ -24,7 +24,7 @@ pub struct SqlMemberships {
     database: Arc<dyn MemberDatabase>,
     query: String,
     timeout: Duration,
-    answers: Answers<Option<Member>, QueryError>,
+    answers: Answers<Option<Member>, StoreFault>,
     turns: Arc<Turns>,
     metrics: Arc<Metrics>,
 }
@@ -57,7 +57,7 @@ impl SqlMemberships {
         }
     }
 
-    async fn ask(&self, workspace: &str, user: &str) -> Result<Option<Member>, QueryError> {
+    async fn ask(&self, workspace: &str, user: &str) -> Result<Option<Member>, StoreFault> {
         let asking = async {
             // Policies that ask one database share its connections.
             let part = format!("stores.{}", self.store);
@@ -66,7 +66,7 @@ impl SqlMemberships {
             database.first_column(&self.query, user, workspace).await
         };
         let answer = tokio::time::timeout(self.timeout, asking).await;
-        let answer = answer.unwrap_or(Err(QueryError::Timeout));
+        let answer = answer.unwrap_or(Err(StoreFault::Timeout));
         self.metrics.policy_called(&self.policy, answer.is_ok());
         let roles = answer?;
         Ok((!roles.is_empty()).then(|| Member {

@@ -1,12 +1,15 @@
 //! PostgreSQL.
 //!
+//! - [`connect`]: connections to whichever host can be used.
 //! - [`quotas`]: counters, shared by any number of gates.
-//! - [`batch`]: reservations of many requests in one statement.
+//! - [`lane`] and [`batch`]: reservations of many requests in one statement.
 //! - [`schema`]: the tables of counters.
 //! - [`members`]: memberships, looked up in any database.
 
 mod batch;
+mod connect;
 mod error;
+mod lane;
 mod members;
 mod quotas;
 mod schema;
