@@ -13,9 +13,9 @@ use crate::{
     postgres::Postgres,
 };
 
-const QUERY: &str = "select role from members where workspace_id = $2 and user_id = $1";
+pub(crate) const QUERY: &str = "select role from members where workspace_id = $2 and user_id = $1";
 
-const MEMBERS: &str = "
+pub(crate) const MEMBERS: &str = "
     create table members (user_id text, workspace_id text, role text);
     insert into members values
         ('user_1', 'ws_1', 'owner'), ('user_1', 'ws_2', 'viewer'), ('user_1', 'ws_3', null),
@@ -23,7 +23,7 @@ const MEMBERS: &str = "
 ";
 
 /// A gate that asks the database at `url`.
-fn asking(url: &str, query: &str, more: &str) -> Recipe {
+pub(crate) fn asking(url: &str, query: &str, more: &str) -> Recipe {
     let recipe = Recipe::accepting("[\"app\"]", "");
     Recipe {
         more: format!("[stores.app]\nurl = \"{url}\"\ntimeout = \"500ms\""),
@@ -36,7 +36,7 @@ fn asking(url: &str, query: &str, more: &str) -> Recipe {
     }
 }
 
-async fn ask_for(gate: &TestApp, user: &str, workspace: &str) -> Answer {
+pub(crate) async fn ask_for(gate: &TestApp, user: &str, workspace: &str) -> Answer {
     let request = gate.ask().bearer(&Token::of(user).sign());
     request.json(&json!({ "workspace": workspace })).await
 }
@@ -126,7 +126,7 @@ async fn is_down_without_a_wait(gate: &TestApp) {
     assert_eq!(readiness.json["failing"], json!(["stores.app"]));
 }
 
-fn sqlite(folder: &Path, sql: &str) -> String {
+pub(crate) fn sqlite(folder: &Path, sql: &str) -> String {
     let path = folder.join("app.db");
     let database = rusqlite::Connection::open(&path).unwrap();
     database.execute_batch(sql).unwrap();
