@@ -15,7 +15,7 @@ use imgwire_gate::{
     lookups::{HttpDecider, SqlMemberships},
     outbound::{HttpClient, Outbound, tls_config},
     settings::{self, Settings},
-    stores::{MemberDatabase, MemberRow, QueryError},
+    stores::{MemberDatabase, MemberRow, StoreFault},
 };
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{
@@ -87,7 +87,7 @@ impl MemberDatabase for Nowhere {
         _: &'a str,
         _: &'a str,
         _: &'a str,
-    ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, QueryError>> {
+    ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, StoreFault>> {
         Box::pin(ready(Ok(vec![MemberRow {
             role: Some("editor".to_owned()),
             workspace: WorkspaceId::parse("ws_1").ok(),
@@ -297,7 +297,13 @@ fn chain(criterion: &mut Criterion) {
         let store = StoreName::parse("app").expect("the name is valid");
         let database = Arc::new(Nowhere);
         Arc::new(SqlMemberships::new(
-            name, store, database, "", member, &outbound,
+            name,
+            store,
+            database,
+            "",
+            member,
+            &Arc::default(),
+            &outbound,
         ))
     });
     system.block_on(ask(&member, &facts));

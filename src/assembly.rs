@@ -17,7 +17,7 @@ use crate::{
     identity::{ClientAddress, CrossSite, Identities, ServerLimits},
     imgwire::Upstream,
     in_flight::InFlight,
-    lookups::{HttpDecider, HttpMemberships, SqlMemberships},
+    lookups::{HttpDecider, HttpMemberships, SqlMemberships, Turns},
     outbound::{HttpClient, Outbound},
     routes::{BodyLimits, Gate},
     rules::{Route, Rules},
@@ -34,6 +34,7 @@ pub(crate) struct Foundation {
     client_address: ClientAddress,
     limits: Arc<ServerLimits>,
     outbound: Outbound,
+    turns: Arc<Turns>,
     stores: stores::Surroundings,
     upstream: Arc<Upstream>,
 }
@@ -60,9 +61,9 @@ impl Foundation {
                 metrics: metrics.clone(),
                 caches: CacheShares::default(),
             },
+            turns: Arc::default(),
             stores: stores::Surroundings {
                 tls: tls.clone(),
-                authorities: settings.authorities.clone(),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
             },
@@ -123,6 +124,7 @@ impl Foundation {
             settings,
             stores: &stores,
             outbound: &outbound,
+            turns: &self.turns,
             earlier,
             rate_limits: RefCell::default(),
         };
@@ -200,6 +202,7 @@ struct Surroundings<'a> {
     settings: &'a Settings,
     stores: &'a [OpenStore],
     outbound: &'a Outbound,
+    turns: &'a Arc<Turns>,
     earlier: Option<&'a Rules>,
     /// Those that were asked for.
     rate_limits: RefCell<Vec<(PolicyName, RateLimitSettings, Arc<RateLimit>)>>,
@@ -240,6 +243,7 @@ impl Ports for Surroundings<'_> {
                     url,
                     settings,
                     token,
+                    self.turns,
                     self.outbound,
                 ))
             }
@@ -255,6 +259,7 @@ impl Ports for Surroundings<'_> {
                     database,
                     query,
                     settings,
+                    self.turns,
                     self.outbound,
                 ))
             }

@@ -8,7 +8,7 @@ use crate::{
     answers::ServiceFault,
     digest::Digest,
     settings::{Identity, Settings},
-    stores::QueryError,
+    stores::StoreFault,
 };
 
 /// What the verified tokens of all identities may take, in bytes.
@@ -189,7 +189,7 @@ impl Weigh for ServiceFault {
     }
 }
 
-impl Weigh for QueryError {
+impl Weigh for StoreFault {
     fn heap(&self) -> usize {
         in_words(self)
     }

@@ -1,6 +1,6 @@
 //! Memberships that the app is asked about.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::http::{
     Method, StatusCode,
@@ -14,11 +14,11 @@ use policies::{
 };
 use secrecy::SecretString;
 
-use super::{MAX_ANSWER_BYTES, SpellingWarning, authorization, fault};
+use super::{MAX_ANSWER_BYTES, SpellingWarning, Turns, authorization, fault};
 use crate::{
     answers::{Answer, Answers, ServiceFault},
     digest::digest,
-    outbound::{Object, Outbound, Outgoing, Repeat},
+    outbound::{HttpError, Object, Outbound, Outgoing, Repeat},
 };
 
 /// Asks the app by GET.
@@ -29,6 +29,7 @@ pub struct HttpMemberships {
     timeout: Duration,
     answers: Answers<Option<Member>>,
     spelling: SpellingWarning,
+    turns: Arc<Turns>,
     outbound: Outbound,
 }
 
@@ -40,6 +41,7 @@ impl HttpMemberships {
         url: &UrlTemplate,
         settings: &WorkspaceMemberSettings,
         token: Option<&SecretString>,
+        turns: &Arc<Turns>,
         outbound: &Outbound,
     ) -> Self {
         Self {
@@ -53,16 +55,23 @@ impl HttpMemberships {
                 outbound,
             ),
             spelling: SpellingWarning::default(),
+            turns: turns.clone(),
             outbound: outbound.clone(),
         }
     }
 
     async fn ask(
         &self,
-        workspace: PathSegment<'_>,
-        user: PathSegment<'_>,
+        (workspace, segment): (PathSegment<'_>, PathSegment<'_>),
+        user: &str,
     ) -> Answer<Option<Member>> {
-        let answer = self.look_up(&self.url.fill(workspace, user)).await;
+        let asking = async {
+            let part = format!("policies.{}", self.policy);
+            let _turn = self.turns.turn(&part, user).await;
+            self.look_up(&self.url.fill(workspace, segment)).await
+        };
+        let answer = tokio::time::timeout(self.timeout, asking).await;
+        let answer = answer.unwrap_or(Err(HttpError::Timeout.into()));
         let metrics = &self.outbound.metrics;
         metrics.policy_called(&self.policy, answer.is_ok());
         if let Ok(Some(member)) = &answer {
@@ -108,10 +117,10 @@ impl Memberships for HttpMemberships {
             // By what was asked: each spelling of a workspace has an answer, which names the one that is meant.
             let asked = digest([workspace, user]);
             let segments = PathSegment::parse(workspace).zip(PathSegment::parse(user));
-            let Some((workspace, user)) = segments else {
+            let Some(segments) = segments else {
                 return Ok(MemberAnswer::NotAsked);
             };
-            let answer = self.answers.get(&asked, self.ask(workspace, user)).await;
+            let answer = self.answers.get(&asked, self.ask(segments, user)).await;
             answer.map(MemberAnswer::from).map_err(fault)
         })
     }

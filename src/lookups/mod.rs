@@ -3,6 +3,7 @@
 mod decider;
 mod http_memberships;
 mod sql_memberships;
+mod turns;
 
 use std::sync::OnceLock;
 
@@ -10,6 +11,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use policies::{Fault, Member, PolicyName};
 use secrecy::{ExposeSecret as _, SecretString};
 
+pub(crate) use self::turns::Turns;
 pub use self::{
     decider::HttpDecider, http_memberships::HttpMemberships, sql_memberships::SqlMemberships,
 };

@@ -8,12 +8,12 @@ use policies::{
     WorkspaceMemberSettings,
 };
 
-use super::SpellingWarning;
+use super::{SpellingWarning, Turns};
 use crate::{
     answers::Answers,
     digest::digest,
     outbound::Outbound,
-    stores::{MemberDatabase, QueryError},
+    stores::{MemberDatabase, StoreFault},
     telemetry::Metrics,
 };
 
@@ -24,8 +24,9 @@ pub struct SqlMemberships {
     database: Arc<dyn MemberDatabase>,
     query: String,
     timeout: Duration,
-    answers: Answers<Option<Member>, QueryError>,
+    answers: Answers<Option<Member>, StoreFault>,
     spelling: SpellingWarning,
+    turns: Arc<Turns>,
     metrics: Arc<Metrics>,
 }
 
@@ -38,6 +39,7 @@ impl SqlMemberships {
         database: Arc<dyn MemberDatabase>,
         query: &str,
         settings: &WorkspaceMemberSettings,
+        turns: &Arc<Turns>,
         outbound: &Outbound,
     ) -> Self {
         Self {
@@ -52,12 +54,20 @@ impl SqlMemberships {
                 outbound,
             ),
             spelling: SpellingWarning::default(),
+            turns: turns.clone(),
             metrics: outbound.metrics.clone(),
         }
     }
 
-    async fn ask(&self, workspace: &str, user: &str) -> Result<Option<Member>, QueryError> {
-        let answer = self.look_up(workspace, user).await;
+    async fn ask(&self, workspace: &str, user: &str) -> Result<Option<Member>, StoreFault> {
+        let asking = async {
+            // Policies that ask one database share its connections.
+            let part = format!("stores.{}", self.store);
+            let _turn = self.turns.turn(&part, user).await;
+            self.look_up(workspace, user).await
+        };
+        let answer = tokio::time::timeout(self.timeout, asking).await;
+        let answer = answer.unwrap_or(Err(StoreFault::Timeout));
         self.metrics.policy_called(&self.policy, answer.is_ok());
         if let Ok(Some(member)) = &answer {
             self.spelling.check(&self.policy, member);
@@ -65,10 +75,9 @@ impl SqlMemberships {
         answer
     }
 
-    async fn look_up(&self, workspace: &str, user: &str) -> Result<Option<Member>, QueryError> {
-        let asking = self.database.members(&self.query, user, workspace);
-        let rows = tokio::time::timeout(self.timeout, asking).await;
-        let mut rows = rows.unwrap_or(Err(QueryError::Timeout))?.into_iter();
+    async fn look_up(&self, workspace: &str, user: &str) -> Result<Option<Member>, StoreFault> {
+        let rows = self.database.members(&self.query, user, workspace).await?;
+        let mut rows = rows.into_iter();
         let Some(first) = rows.next() else {
             return Ok(None);
         };
@@ -79,7 +88,7 @@ impl SqlMemberships {
         for row in rows {
             if row.workspace != member.workspace {
                 let message = "its rows name different workspaces".to_owned();
-                return Err(QueryError::Query(message));
+                return Err(StoreFault::Refused(format!("the query fails: {message}")));
             }
             member.roles.extend(row.role);
         }

@@ -38,7 +38,6 @@ pub(crate) use self::{
     connector::{PoolSettings, client, is_tls, plain},
     framing::Framing,
     json::{InvalidResponse, Object, parse as parse_json, wrong_type},
-    tls::pem_authorities,
 };
 use crate::{cache::CacheShares, telemetry::Metrics};
 

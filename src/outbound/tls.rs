@@ -25,27 +25,3 @@ pub fn tls_config(extra: &ExtraAuthorities) -> Arc<ClientConfig> {
         .with_no_client_auth();
     Arc::new(config)
 }
-
-/// The system's authorities and those of the config in PEM, for a library that has its own way; `None` where there are
-/// none at all.
-#[must_use]
-pub(crate) fn pem_authorities(extra: &ExtraAuthorities) -> Option<Vec<u8>> {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-
-    let certificates = rustls_native_certs::load_native_certs().certs;
-    let mut roots = RootCertStore::empty();
-    let mut pem = String::new();
-    for certificate in certificates.iter().chain(&extra.0) {
-        // What one TLS library cannot read, the other does not get.
-        if roots.add(certificate.clone()).is_ok() {
-            let text = STANDARD.encode(certificate);
-            pem.push_str("-----BEGIN CERTIFICATE-----\n");
-            for line in text.as_bytes().chunks(64) {
-                pem.push_str(&String::from_utf8_lossy(line));
-                pem.push('\n');
-            }
-            pem.push_str("-----END CERTIFICATE-----\n");
-        }
-    }
-    (!pem.is_empty()).then(|| pem.into_bytes())
-}

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// A server (`redis://`, `rediss://` by TLS, `redis+unix:///path`), whatever Sentinels say is the primary
@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 #[derive(Clone)]
 pub struct RedisUrl {
     topology: Topology,
+    is_tls: bool,
     nodes: Vec<ConnectionInfo>,
     /// What it is told from others by.
     written: SecretString,
@@ -36,16 +37,16 @@ impl RedisUrl {
     pub(super) fn parse(text: &str) -> Option<Result<Self, &'static str>> {
         let (scheme, rest) = text.split_once("://")?;
         let (base, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
-        let base = match base {
-            "redis" | "valkey" => "redis",
-            "rediss" | "valkeys" => "rediss",
+        let is_tls = match base {
+            "redis" | "valkey" => false,
+            "rediss" | "valkeys" => true,
             _ => return None,
         };
-        Some(Self::read(text, base, kind, rest))
+        Some(Self::read(text, is_tls, kind, rest))
     }
 
     // No message shows the text, which may hold a password.
-    fn read(text: &str, base: &str, kind: &str, rest: &str) -> Result<Self, &'static str> {
+    fn read(text: &str, is_tls: bool, kind: &str, rest: &str) -> Result<Self, &'static str> {
         const WRONG: &str = "is no URL of a Redis; write for example \"redis://gate@cache:6379/0\"";
 
         let (topology, database) = match kind {
@@ -53,7 +54,7 @@ impl RedisUrl {
             "unix" => {
                 let node = text.replacen("valkey+", "redis+", 1);
                 let node = node.into_connection_info().map_err(|_| WRONG)?;
-                return Ok(Self::new(text, Topology::Server, vec![node]));
+                return Ok(Self::new(text, Topology::Server, is_tls, vec![node]));
             }
             "cluster" => (Topology::Cluster, None),
             "sentinel" => {
@@ -78,19 +79,21 @@ impl RedisUrl {
         let nodes = hosts.split(',').map(|host| {
             let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
             let port = if has_port { "" } else { default_port };
-            let node = format!("{base}://{user}{host}{port}/{database}");
+            // Without TLS, which the gate adds itself.
+            let node = format!("redis://{user}{host}{port}/{database}");
             node.into_connection_info().map_err(|_| WRONG)
         });
         let nodes: Vec<_> = nodes.collect::<Result<_, _>>()?;
         if topology == Topology::Server && nodes.len() != 1 {
             return Err("names several servers; a cluster is `redis+cluster://`");
         }
-        Ok(Self::new(text, topology, nodes))
+        Ok(Self::new(text, topology, is_tls, nodes))
     }
 
-    fn new(text: &str, topology: Topology, nodes: Vec<ConnectionInfo>) -> Self {
+    fn new(text: &str, topology: Topology, is_tls: bool, nodes: Vec<ConnectionInfo>) -> Self {
         Self {
             topology,
+            is_tls,
             nodes,
             written: text.into(),
             password: None,
@@ -112,17 +115,23 @@ impl RedisUrl {
         &self.topology
     }
 
-    /// The servers that are named: one at least.
+    /// Where the servers are that are named: one at least.
+    pub fn addresses(&self) -> impl Iterator<Item = &ConnectionAddr> {
+        self.nodes.iter().map(ConnectionInfo::addr)
+    }
+
+    /// How a connection logs in: with which user and password, and to which database.
     #[must_use]
-    pub fn nodes(&self) -> &[ConnectionInfo] {
-        &self.nodes
+    pub fn login(&self) -> RedisConnectionInfo {
+        let node = self.nodes.first();
+        node.map(|node| node.redis_settings().clone())
+            .unwrap_or_default()
     }
 
     /// Whether they are reached by TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        let mut nodes = self.nodes.iter();
-        nodes.any(|node| matches!(node.addr(), ConnectionAddr::TcpTls { .. }))
+        self.is_tls
     }
 }
 

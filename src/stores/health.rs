@@ -1,167 +1,162 @@
-//! Whether a backend can be asked, and the connections to it.
+//! Whether a store, or a node of one, can be asked.
 
 use std::{
-    any::Any,
-    cell::RefCell,
-    rc::Rc,
+    fmt::Display,
     sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use actix_web::rt;
-use backon::{BackoffBuilder as _, ExponentialBuilder};
-use futures_util::future::{FutureExt as _, LocalBoxFuture, Shared};
-use policies::StoreName;
+use policies::{Clock, StoreName};
 
-/// A connection that is open, or being opened.
-type Opening<T, E> = Shared<LocalBoxFuture<'static, Result<T, E>>>;
+/// For how long a probe that went well vouches for a store whose operations are answered with errors: such an
+/// operation is the fault of its request, and does not have the store probed all the time.
+const VOUCHED: Duration = Duration::from_secs(1);
 
-/// A connection that a thread keeps.
-struct Kept {
-    /// Whose it is.
-    of: Weak<Health>,
-    /// How often that had come back when it was made.
-    made: u32,
-    /// An [`Opening`].
-    opening: Box<dyn Any>,
-}
-
-thread_local! {
-    /// The connections of this thread.
-    static OPEN: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Asks a backend whether it does what it is needed for; says why not.
-pub(super) type Probe = Rc<dyn Fn() -> LocalBoxFuture<'static, Result<(), String>>>;
-
-/// The state of a backend: one that is down costs a request no wait, for it is probed beside the requests.
+/// The state of a store. It is down if a probe fails; an operation that is slow or fails only has it probed.
 pub(super) struct Health {
-    /// What it is called in the log.
-    name: StoreName,
+    store: StoreName,
+    /// The node of a cluster that this is about.
+    node: Option<String>,
+    /// How long one operation may take.
+    timeout: Duration,
+    clock: Arc<dyn Clock>,
     is_up: AtomicBool,
     was_reached: AtomicBool,
     /// How often it has come back.
     returns: AtomicU32,
+    /// How many answers have come, to tell one slow operation from a store that says nothing at all.
+    answers: AtomicU64,
+    is_probed: AtomicBool,
+    /// In milliseconds of the clock.
+    vouched_until: AtomicU64,
+    /// What connections that threads keep refer to.
+    identity: Arc<()>,
 }
 
 impl Health {
-    pub(super) fn new(name: StoreName) -> Arc<Self> {
-        Arc::new(Self {
-            name,
+    pub(super) fn new(store: StoreName, timeout: Duration, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            store,
+            node: None,
+            timeout,
+            clock,
             is_up: AtomicBool::new(true),
             was_reached: AtomicBool::new(false),
             returns: AtomicU32::new(0),
-        })
+            answers: AtomicU64::new(0),
+            is_probed: AtomicBool::new(false),
+            vouched_until: AtomicU64::new(0),
+            identity: Arc::default(),
+        }
     }
 
-    /// Whether it may be asked: nobody knows that it is down.
+    /// The same for one node of the store.
+    pub(super) fn of_node(self, node: String) -> Self {
+        Self {
+            node: Some(node),
+            ..self
+        }
+    }
+
+    pub(super) fn store(&self) -> &StoreName {
+        &self.store
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Whether it may be asked, because it is not known to be down.
     pub(super) fn is_up(&self) -> bool {
         self.is_up.load(Ordering::Relaxed)
     }
 
-    /// Whether it is known to answer.
+    /// Whether it is known to work.
     pub(super) fn is_ready(&self) -> bool {
         self.is_up() && self.was_reached.load(Ordering::Relaxed)
     }
 
-    /// This thread's connection, which all its requests share; opened by `connect` if need be, and anew after the
-    /// backend was down; and whether it was kept from before. One type of connection a backend.
-    ///
-    /// # Errors
-    ///
-    /// Those of `connect`; whoever meets one is to [forget](Self::forget) the connection.
-    pub(super) async fn connection<T, E>(
-        self: &Arc<Self>,
-        connect: impl FnOnce() -> LocalBoxFuture<'static, Result<T, E>>,
-    ) -> Result<(T, bool), E>
-    where
-        T: Clone + 'static,
-        E: Clone + 'static,
-    {
-        let returns = self.returns.load(Ordering::Relaxed);
-        let opening = OPEN.with_borrow_mut(|open| {
-            let is_own =
-                |kept: &&Kept| kept.of.as_ptr() == Arc::as_ptr(self) && kept.made == returns;
-            let kept = open.iter().find(is_own);
-            let kept = kept.and_then(|kept| kept.opening.downcast_ref::<Opening<T, E>>());
-            if let Some(opening) = kept {
-                return opening.clone();
-            }
-            open.retain(|kept| kept.of.strong_count() > 0 && kept.of.as_ptr() != Arc::as_ptr(self));
-            let opening = connect().shared();
-            open.push(Kept {
-                of: Arc::downgrade(self),
-                made: returns,
-                opening: Box::new(opening.clone()),
-            });
-            opening
-        });
-        let was_kept = opening.peek().is_some();
-        Ok((opening.await?, was_kept))
+    /// How often it has come back: connections that are older are not used again.
+    pub(super) fn returns(&self) -> u32 {
+        self.returns.load(Ordering::Relaxed)
     }
 
-    /// Gives this thread's connection up.
-    pub(super) fn forget(&self) {
-        OPEN.with_borrow_mut(|open| {
-            open.retain(|kept| !std::ptr::eq(kept.of.as_ptr(), self));
-        });
+    pub(super) fn identity(&self) -> &Arc<()> {
+        &self.identity
     }
 
-    /// Probes it for the first time, so that it is known whether it answers before anybody asks.
-    pub(super) fn begin(self: &Arc<Self>, probe: Probe) {
-        let health = self.clone();
-        rt::spawn(async move {
-            match probe().await {
-                Ok(()) => health.was_reached.store(true, Ordering::Relaxed),
-                Err(reason) => health.is_down(&reason, probe),
-            }
-        });
+    /// How many answers have come.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
     }
 
-    /// Notes that it has answered, whatever it said: that is as good as a probe.
+    /// Notes that an answer came, whatever it says.
     pub(super) fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that an operation or a probe went well.
+    pub(super) fn works(&self) {
+        self.answered();
         if !self.was_reached.load(Ordering::Relaxed) {
             self.was_reached.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Notes that it is down, and has it probed beside the requests, ever less often, until it is up.
-    pub(super) fn is_down(self: &Arc<Self>, reason: &str, probe: Probe) {
-        const FIRST_WAIT: Duration = Duration::from_millis(100);
-        const LONGEST_WAIT: Duration = Duration::from_secs(5);
+    /// Notes that it cannot be used. Returns whether that is news.
+    pub(super) fn goes_down(&self, reason: &dyn Display) -> bool {
+        let is_news = self.is_up.swap(false, Ordering::Relaxed);
+        match &self.node {
+            _ if !is_news => {}
+            None => tracing::error!(store = %self.store, %reason, "the store is down"),
+            Some(node) => {
+                tracing::warn!(store = %self.store, node, %reason, "a node of the store is down");
+            }
+        }
+        is_news
+    }
 
-        if !self.is_up.swap(false, Ordering::Relaxed) {
-            // Somebody does.
+    /// Notes that it can be used, or used again.
+    pub(super) fn comes_back(&self) {
+        self.works();
+        if self.is_up() {
             return;
         }
-        tracing::error!(store = %self.name, reason, "the store is down");
-        let health = Arc::downgrade(self);
-        rt::spawn(async move {
-            let waits = ExponentialBuilder::new()
-                .with_min_delay(FIRST_WAIT)
-                .with_max_delay(LONGEST_WAIT)
-                .without_max_times()
-                .with_jitter();
-            for wait in waits.build() {
-                tokio::time::sleep(wait).await;
-                // The backend was replaced meanwhile.
-                if health.strong_count() == 0 {
-                    return;
-                }
-                match probe().await {
-                    Ok(()) => break,
-                    Err(reason) => tracing::debug!(reason, "the store is still down"),
-                }
-            }
-            if let Some(health) = health.upgrade() {
-                health.returns.fetch_add(1, Ordering::Relaxed);
-                health.was_reached.store(true, Ordering::Relaxed);
-                health.is_up.store(true, Ordering::Relaxed);
-                tracing::info!(store = %health.name, "the store is back");
-            }
-        });
+        // Before it is up: no connection from before is used then.
+        self.returns.fetch_add(1, Ordering::Relaxed);
+        if self.is_up.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        match &self.node {
+            None => tracing::info!(store = %self.store, "the store is back"),
+            Some(node) => tracing::info!(store = %self.store, node, "a node of the store is back"),
+        }
     }
+
+    /// Begins a probe, unless one runs.
+    pub(super) fn begin_probe(&self) -> bool {
+        self.is_up() && !self.is_probed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Ends a probe. One that went well vouches for the store for a while.
+    pub(super) fn end_probe(&self, went_well: bool) {
+        if went_well {
+            self.works();
+            let until = millis(self.clock.elapsed() + VOUCHED);
+            self.vouched_until.store(until, Ordering::Relaxed);
+        }
+        self.is_probed.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a probe went well lately.
+    pub(super) fn is_vouched_for(&self) -> bool {
+        millis(self.clock.elapsed()) < self.vouched_until.load(Ordering::Relaxed)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

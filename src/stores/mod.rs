@@ -1,9 +1,15 @@
 //! Where counters are kept and memberships looked up: backends behind the ports that `policies` declares, chosen by
 //! URL.
 
+mod backend;
+mod fault;
 mod health;
+mod hosts;
+mod kept;
 mod look;
 mod members;
+mod owned_task;
+mod pool;
 mod postgres;
 mod redis;
 mod retention;
@@ -17,14 +23,15 @@ use policies::{Clock, QuotaStore, RateLimitStore, StoreName, settings::StoreUse}
 use rustls::ClientConfig;
 
 pub use self::{
-    members::{MemberDatabase, MemberRow, QueryError},
+    fault::{StoreFault, Unreachable},
+    members::{MemberDatabase, MemberRow},
     postgres::PostgresStore,
-    redis::RedisStore,
+    redis::{RedisStore, RedisUses},
     sqlite::{OpenError, SqliteStore},
 };
 use self::{postgres::PostgresMembers, sqlite::SqliteMembers};
 use crate::{
-    settings::{Settings, StoreSettings, outbound::ExtraAuthorities, stores::StoreUrl},
+    settings::{Settings, StoreSettings, stores::StoreUrl},
     telemetry::Metrics,
 };
 
@@ -35,7 +42,8 @@ pub struct OpenStore {
     pub name: StoreName,
     settings: StoreSettings,
     quotas: Option<Arc<dyn Store>>,
-    redis: Option<RedisStore>,
+    /// With what it is used for, which its probes try.
+    redis: Option<(RedisUses, RedisStore)>,
     memberships: Option<Arc<dyn MemberDatabase>>,
 }
 
@@ -58,8 +66,6 @@ pub type Trying<'a> = LocalBoxFuture<'a, Result<(), String>>;
 pub struct Surroundings {
     /// How servers are reached by TLS.
     pub tls: Arc<ClientConfig>,
-    /// Whom they are trusted by, besides the system's authorities.
-    pub authorities: ExtraAuthorities,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -87,14 +93,14 @@ impl OpenStore {
     /// Where rate limits are counted, if it was opened for that.
     #[must_use]
     pub fn rate_limits(&self) -> Option<Arc<dyn RateLimitStore>> {
-        let store = self.redis.clone()?;
+        let (_, store) = self.redis.clone()?;
         Some(Arc::new(store))
     }
 
     /// Where sessions are kept, if it was opened for that.
     #[must_use]
     pub fn sessions(&self) -> Option<RedisStore> {
-        self.redis.clone()
+        self.redis.clone().map(|(_, store)| store)
     }
 
     /// Where memberships are looked up, if it was opened for that.
@@ -113,7 +119,7 @@ impl OpenStore {
             store.try_it().await?;
         }
         match &self.redis {
-            Some(redis) => redis.try_it().await,
+            Some((_, redis)) => redis.try_it().await,
             None => Ok(()),
         }
     }
@@ -125,7 +131,7 @@ impl OpenStore {
         let memberships = self.memberships.as_ref();
         let redis = self.redis.as_ref();
         quotas.is_none_or(|store| store.is_healthy())
-            && redis.is_none_or(Store::is_healthy)
+            && redis.is_none_or(|(_, redis)| redis.is_healthy())
             && memberships.is_none_or(|database| database.is_healthy())
     }
 }
@@ -163,24 +169,33 @@ fn open_one(
     earlier: Option<&OpenStore>,
 ) -> Result<OpenStore, OpenError> {
     let timeout = store.timeout.get();
-    let counts = settings.uses(name, StoreUse::Quotas);
-    let shares = settings.uses(name, StoreUse::RateLimits)
-        || settings.uses(name, StoreUse::Sessions)
-        || counts;
+    let uses = RedisUses {
+        limits: settings.uses(name, StoreUse::RateLimits),
+        quotas: settings.uses(name, StoreUse::Quotas),
+        sessions: settings.uses(name, StoreUse::Sessions),
+    };
+    let counts = uses.quotas;
+    // A Redis that is used for something else than before is opened again: its probes try other things.
+    let is_used_otherwise = |open: &&OpenStore| {
+        let redis = open.redis.as_ref();
+        redis.is_some_and(|(earlier, _)| *earlier != uses)
+    };
+    let earlier = earlier.filter(|open| !is_used_otherwise(open));
     let redis = match &store.url {
-        StoreUrl::Redis(url) if shares => {
+        StoreUrl::Redis(url) if uses != RedisUses::default() => {
             let open = earlier.and_then(|open| open.redis.clone());
             Some(open.unwrap_or_else(|| {
                 let redis = RedisStore::new(
                     name.clone(),
                     url,
-                    &surroundings.authorities,
+                    uses,
+                    &surroundings.tls,
                     timeout,
                     surroundings.clock.clone(),
                     surroundings.metrics.store(name, &surroundings.clock),
                 );
                 redis.begin();
-                redis
+                (uses, redis)
             }))
         }
         _ => None,
@@ -204,7 +219,7 @@ fn open_one(
                 surroundings.metrics.store(name, &surroundings.clock),
             )),
             (StoreUrl::Redis(_), redis) => {
-                let redis = redis.clone();
+                let redis = redis.clone().map(|(_, redis)| redis);
                 Arc::new(redis.expect("a Redis that counts was opened above"))
             }
         };
@@ -216,7 +231,7 @@ fn open_one(
     let memberships = if settings.uses(name, StoreUse::Memberships) {
         let open = earlier.and_then(|open| open.memberships.clone());
         open.or_else(|| {
-            let members = members(name, store, &surroundings.tls)?;
+            let members = members(name, store, surroundings)?;
             members.begin();
             Some(members)
         })
@@ -236,13 +251,18 @@ fn open_one(
 fn members(
     name: &StoreName,
     settings: &StoreSettings,
-    tls: &Arc<ClientConfig>,
+    surroundings: &Surroundings,
 ) -> Option<Arc<dyn MemberDatabase>> {
     let timeout = settings.timeout.get();
+    let (tls, clock) = (&surroundings.tls, &surroundings.clock);
     match &settings.url {
-        StoreUrl::Sqlite(path) => Some(Arc::new(SqliteMembers::new(name, path.clone(), timeout))),
+        StoreUrl::Sqlite(path) => {
+            let members = SqliteMembers::new(name, path.clone(), timeout, clock);
+            Some(Arc::new(members))
+        }
         StoreUrl::Postgres(config) => {
-            Some(Arc::new(PostgresMembers::new(name, config, timeout, tls)))
+            let members = PostgresMembers::new(name, config, timeout, tls, clock);
+            Some(Arc::new(members))
         }
         StoreUrl::Redis(_) => None,
     }
@@ -276,7 +296,7 @@ pub fn look_at(settings: &Settings, surroundings: &Surroundings, counted: bool) 
                 quotas: Some(look),
                 redis: None,
                 memberships: looks_up
-                    .then(|| members(name, store, &surroundings.tls))
+                    .then(|| members(name, store, surroundings))
                     .flatten(),
             }
         })

@@ -13,7 +13,7 @@ use crate::{
     postgres::Postgres,
 };
 
-const QUERY: &str = "select role from members where workspace_id = $2 and user_id = $1";
+pub(crate) const QUERY: &str = "select role from members where workspace_id = $2 and user_id = $1";
 
 pub(crate) const MEMBERS: &str = "
     create table members (user_id text, workspace_id text, role text);

@@ -203,6 +203,13 @@ impl Postgres {
         format!("postgres://{user}@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// The same server by its Unix socket.
+    pub(crate) fn url_of_socket(&self) -> String {
+        let folder = self.folder.path().display().to_string();
+        let folder = folder.replace('/', "%2F");
+        format!("postgres://postgres@{folder}:{}/postgres", self.port)
+    }
+
     async fn connect(&self) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
         let (client, connection) =
             tokio_postgres::connect(&self.url(), tokio_postgres::NoTls).await?;
@@ -214,6 +221,16 @@ impl Postgres {
     pub(crate) async fn run(&self, sql: &str) {
         let client = self.connect().await.unwrap();
         client.batch_execute(sql).await.unwrap();
+    }
+
+    /// Runs a statement in a transaction that lasts as long as the client does.
+    pub(crate) async fn hold(&self, sql: &str) -> tokio_postgres::Client {
+        let client = self.connect().await.unwrap();
+        client
+            .batch_execute(&format!("begin; {sql}"))
+            .await
+            .unwrap();
+        client
     }
 
     pub(crate) async fn text(&self, sql: &str) -> String {

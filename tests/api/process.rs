@@ -109,6 +109,10 @@ impl GateProcess {
         &self.management
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where it listens.
     pub(crate) fn url(&self) -> String {
         self.url.clone()

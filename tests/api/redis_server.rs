@@ -43,6 +43,51 @@ impl Redis {
         server
     }
 
+    /// Three nodes of a cluster, which have a third of the slots each.
+    #[track_caller]
+    pub(crate) fn cluster_here() -> Option<Vec<Self>> {
+        are_here(&["redis-server", "redis-cli"]).then(Self::cluster)
+    }
+
+    /// A node of a cluster to be.
+    pub(crate) fn node() -> Self {
+        let bus = free_port().to_string();
+        let options = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-port",
+            &bus,
+            "--cluster-require-full-coverage",
+            "no",
+        ];
+        Self::start(free_port(), &options)
+    }
+
+    fn cluster() -> Vec<Self> {
+        let nodes = vec![Self::node(), Self::node(), Self::node()];
+        let made = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(nodes.iter().map(Self::address))
+            .args(["--cluster-replicas", "0", "--cluster-yes"])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        // Each of them knows it a little later than the one that was told.
+        for _ in 0..1000 {
+            let knows = |node: &Self| node.run(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
+            if nodes.iter().all(knows) {
+                return nodes;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the nodes do not make a cluster");
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// Starts the server on its port, with what it had on its disk.
     pub(crate) fn come_up(&mut self) {
         let log = File::create(self.folder.path().join("log")).unwrap();
@@ -119,6 +164,11 @@ impl Redis {
     pub(crate) fn run(&self, words: &[&str]) -> String {
         let value = self.ask(words).unwrap();
         redis::from_redis_value(value).unwrap()
+    }
+
+    /// Runs a command whose answer is a number.
+    pub(crate) fn number(&self, words: &[&str]) -> i64 {
+        redis::from_redis_value(self.ask(words).unwrap()).unwrap()
     }
 
     /// The names of all keys.

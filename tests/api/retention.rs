@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use imgwire_gate::stores::RedisUses;
 use imgwire_gate::{
     settings::{StoreSettings, outbound::ExtraAuthorities, stores::StoreUrl},
     stores::{PostgresStore, SqliteStore, Store as _},
@@ -192,7 +193,12 @@ async fn redis_keeps_a_counter_of_a_later_window_as_long_as_any_other() {
     let store = imgwire_gate::stores::RedisStore::new(
         name(),
         &url,
-        &ExtraAuthorities::default(),
+        RedisUses {
+            limits: false,
+            quotas: true,
+            sessions: false,
+        },
+        &imgwire_gate::outbound::tls_config(&ExtraAuthorities::default()),
         Duration::from_secs(5),
         clock.clone(),
         Arc::<Metrics>::default().store(&name(), &clock),

@@ -1,6 +1,6 @@
 //! The ways to a shared store: by TLS, as a user, through Sentinels, in a cluster; a failover; and sessions there.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use actix_web::http::Method;
 use serde_json::json;
@@ -97,8 +97,8 @@ async fn a_redis_is_reached_by_tls_as_a_user_with_a_password_and_a_database() {
         ],
     );
     // The user that the documentation names.
-    let [acl] = &blocks("docs/scaling.md", "text")[..] else {
-        panic!("one block")
+    let [acl, _] = &blocks("docs/scaling.md", "text")[..] else {
+        panic!("two blocks")
     };
     let words: Vec<_> = acl.split_whitespace().collect();
     assert_eq!(server.run(&words), "OK");
@@ -131,6 +131,18 @@ async fn a_redis_is_reached_by_a_socket() {
     let socket = server.folder().join("redis.sock");
     let url = format!("redis+unix://{}", socket.display());
     works(&everything(&url, "").start().await).await;
+}
+
+#[actix_web::test]
+async fn a_postgresql_is_reached_by_a_socket() {
+    let Some(server) = Postgres::here() else {
+        return;
+    };
+    let server = server.await;
+    let gate = quota(&server.url_of_socket(), 1, "day").start().await;
+    ready(&gate).await;
+    assert_eq!(status(&gate).await, 200);
+    assert_eq!(status(&gate).await, 429);
 }
 
 #[actix_web::test]
@@ -210,31 +222,10 @@ async fn a_primary_that_is_killed_is_replaced_by_the_one_that_the_sentinels_prom
 
 #[actix_web::test]
 async fn a_cluster_counts_whatever_node_a_key_is_on() {
-    if !are_here(&["redis-server", "redis-cli"]) {
+    let Some(nodes) = Redis::cluster_here() else {
         return;
-    }
-    let nodes: Vec<_> = (0..3)
-        .map(|_| {
-            let bus = free_port().to_string();
-            Redis::start(
-                free_port(),
-                &["--cluster-enabled", "yes", "--cluster-port", &bus],
-            )
-        })
-        .collect();
-    let addresses: Vec<_> = nodes
-        .iter()
-        .map(|node| format!("127.0.0.1:{}", node.port()))
-        .collect();
-    let made = Command::new("redis-cli")
-        .args(["--cluster", "create"])
-        .args(&addresses)
-        .args(["--cluster-replicas", "0", "--cluster-yes"])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let url = format!("redis+cluster://{}", addresses[0]);
+    };
+    let url = format!("redis+cluster://{}", nodes[0].address());
     let gate = everything(&url, "").start().await;
     works(&gate).await;
     for number in 0..30 {

@@ -7,7 +7,7 @@ use actix_web::rt::System;
 use futures_util::future::{LocalBoxFuture, join_all};
 use imgwire_gate::{
     settings::{StoreSettings, outbound::ExtraAuthorities, stores::StoreUrl},
-    stores::{PostgresStore, RedisStore, SqliteStore},
+    stores::{PostgresStore, RedisStore, RedisUses, SqliteStore},
     telemetry::Metrics,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -48,12 +48,18 @@ fn open_redis(text: &str) -> RedisStore {
         unreachable!("it is one")
     };
     let metrics = Arc::<Metrics>::default().store(&main_store(), &system_clock());
+    let tls = imgwire_gate::outbound::tls_config(&ExtraAuthorities::default());
     let timeout = Duration::from_secs(5);
-    let authorities = ExtraAuthorities::default();
+    let uses = RedisUses {
+        limits: true,
+        quotas: true,
+        sessions: false,
+    };
     RedisStore::new(
         main_store(),
         &url,
-        &authorities,
+        uses,
+        &tls,
         timeout,
         system_clock(),
         metrics,

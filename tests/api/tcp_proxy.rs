@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -32,17 +32,29 @@ pub(crate) enum Network {
 pub(crate) struct TcpProxy {
     address: SocketAddr,
     network: watch::Sender<Network>,
+    counted: Counted,
+}
+
+/// What all connections share.
+#[derive(Clone, Default)]
+struct Counted {
     sent: Arc<AtomicU64>,
+    loses_an_answer: Arc<AtomicBool>,
 }
 
 impl TcpProxy {
     pub(crate) fn before(port: u16) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at(([127, 0, 0, 1], 0).into(), port)
+    }
+
+    /// The same at an address.
+    pub(crate) fn at(address: SocketAddr, port: u16) -> Self {
+        let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let (network, mode) = watch::channel(Network::Works);
-        let sent = Arc::new(AtomicU64::new(0));
-        let counter = sent.clone();
+        let counted = Counted::default();
+        let shared = counted.clone();
         // On a thread of its own: it ends when the proxy is dropped.
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async {
@@ -52,8 +64,8 @@ impl TcpProxy {
                     tokio::select! {
                         accepted = listener.accept() => {
                             let (client, _) = accepted.unwrap();
-                            let (mode, counter) = (mode.clone(), counter.clone());
-                            actix_web::rt::spawn(carry(client, port, mode, counter));
+                            let (mode, shared) = (mode.clone(), shared.clone());
+                            actix_web::rt::spawn(carry(client, port, mode, shared));
                         }
                         ended = async { while ended.changed().await.is_ok() {} } => {
                             let () = ended;
@@ -66,7 +78,7 @@ impl TcpProxy {
         Self {
             address,
             network,
-            sent,
+            counted,
         }
     }
 
@@ -80,7 +92,17 @@ impl TcpProxy {
 
     /// How many times something went to the server, each time all that was there to be sent.
     pub(crate) fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+        self.counted.sent.load(Ordering::Relaxed)
+    }
+
+    /// Resets the connection on which the next answer comes, which is lost.
+    pub(crate) fn lose_an_answer(&self) {
+        self.counted.loses_an_answer.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether an answer was lost that was to be lost.
+    pub(crate) fn has_lost_it(&self) -> bool {
+        !self.counted.loses_an_answer.load(Ordering::Relaxed)
     }
 }
 
@@ -88,7 +110,7 @@ async fn carry(
     mut client: TcpStream,
     port: u16,
     mut network: watch::Receiver<Network>,
-    sent: Arc<AtomicU64>,
+    counted: Counted,
 ) {
     client.set_nodelay(true).unwrap();
     if *network.borrow() == Network::Resets {
@@ -105,13 +127,17 @@ async fn carry(
         tokio::select! {
             read = client.read(&mut up) => {
                 let Ok(length @ 1..) = read else { return };
-                sent.fetch_add(1, Ordering::Relaxed);
+                counted.sent.fetch_add(1, Ordering::Relaxed);
                 if !pass(&network).await || server.write_all(&up[..length]).await.is_err() {
                     continue;
                 }
             }
             read = server.read(&mut down) => {
                 let Ok(length @ 1..) = read else { return };
+                if counted.loses_an_answer.swap(false, Ordering::Relaxed) {
+                    reset(&client);
+                    return;
+                }
                 if !pass(&network).await || client.write_all(&down[..length]).await.is_err() {
                     continue;
                 }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{batch::system_time, error::fault, quotas::Shared};
 use crate::stores::{
-    QueryError,
+    StoreFault,
     retention::{Cleaning, KEPT, PAGE},
 };
 
@@ -21,15 +21,16 @@ pub(super) async fn keep_clean(store: Weak<Shared>, mut cleaning: Cleaning) {
         let Some(store) = store.upgrade() else { return };
         if cleaning.due_in().is_zero() {
             if let Err(error) = clean(&store, &mut cleaning).await {
-                tracing::warn!(store = %store.name, %error, "counters of past windows were not deleted");
+                tracing::warn!(store = %store.health.store(), %error, "counters of past windows were not deleted");
             }
             cleaning.did_page(true);
         }
     }
 }
 
-async fn clean(store: &Arc<Shared>, cleaning: &mut Cleaning) -> Result<(), QueryError> {
-    let client = store.connect().await?.client;
+async fn clean(store: &Arc<Shared>, cleaning: &mut Cleaning) -> Result<(), StoreFault> {
+    let connected = store.connect(store.health.timeout()).await?;
+    let client = connected.session.client;
     let statement = client.prepare(include_str!("clean.sql")).await;
     let statement = statement.map_err(|error| fault(&error))?;
     let (page, kept) = (i64::from(PAGE), KEPT.as_secs_f64());

@@ -2,12 +2,12 @@
 
 use tokio_postgres::error::SqlState;
 
-use crate::stores::QueryError;
+use crate::stores::fault::StoreFault;
 
-/// A fault of the connection, of a server that ends or begins, or of the query.
-pub(super) fn fault(error: &tokio_postgres::Error) -> QueryError {
-    let down = match error.as_db_error() {
-        // Classes 08 and 57: the connection, and an operator who stops the server.
+/// A fault of the connection, of a server that stops or starts, or of the statement.
+pub(super) fn fault(error: &tokio_postgres::Error) -> StoreFault {
+    let is_broken = match error.as_db_error() {
+        // Classes 08 and 57P: the connection, and an operator who stops the server.
         Some(error) => ["08", "57P"]
             .iter()
             .any(|class| error.code().code().starts_with(class)),
@@ -18,11 +18,21 @@ pub(super) fn fault(error: &tokio_postgres::Error) -> QueryError {
         }
     };
     if error.code() == Some(&SqlState::QUERY_CANCELED) {
-        QueryError::Timeout
-    } else if down {
-        QueryError::Down(describe(error))
+        StoreFault::Timeout
+    } else if is_broken {
+        StoreFault::Broken(describe(error))
     } else {
-        QueryError::Query(describe(error))
+        StoreFault::Refused(describe(error))
+    }
+}
+
+/// The same for a statement that writes: a server that has become a replica is as good as a connection that broke,
+/// because the primary is elsewhere.
+pub(super) fn fault_of_write(error: &tokio_postgres::Error) -> StoreFault {
+    match error.code() {
+        Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => StoreFault::Broken(describe(error)),
+        Some(&SqlState::LOCK_NOT_AVAILABLE) => StoreFault::Locked,
+        _ => fault(error),
     }
 }
 

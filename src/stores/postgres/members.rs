@@ -1,36 +1,43 @@
-//! Memberships in a database of PostgreSQL's, which is only read.
+//! Memberships in a PostgreSQL database, which is only read.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
-use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
-};
 use futures_util::{TryStreamExt as _, future::LocalBoxFuture};
-use policies::StoreName;
+use policies::{Clock, StoreName};
 use rustls::ClientConfig;
-use tokio_postgres::{Config, Row, error::SqlState};
+use tokio::runtime::Handle;
+use tokio_postgres::{Config, Error, Row, Statement, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    error::{describe, fault},
+    connect::{Connector, Session},
+    error::fault,
     text::{Id, Literal, Text},
 };
-use crate::{
-    outbound::USER_AGENT,
-    stores::{
-        health::{Health, Probe},
-        members::{MAX_ROWS, MemberDatabase, MemberRow, QueryError, check, workspace_id},
-    },
+use crate::stores::{
+    backend::Backend,
+    fault::{StoreFault, Unreachable},
+    health::Health,
+    members::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
+    pool::Pool,
 };
 
-/// How many connections there are at most.
-const MAX_CONNECTIONS: usize = 8;
+/// How many statements a connection keeps prepared: one for each policy, and those from before a reload.
+const MAX_STATEMENTS: usize = 64;
 
 /// A database that is asked.
-pub(in crate::stores) struct PostgresMembers {
-    pool: Pool,
-    timeout: Duration,
-    health: Arc<Health>,
+#[derive(Clone)]
+pub(in crate::stores) struct PostgresMembers(Arc<Shared>);
+
+struct Shared {
+    connector: Connector,
+    pool: Arc<Pool<Connection>>,
+    health: Health,
+}
+
+struct Connection {
+    session: Session,
+    statements: HashMap<String, Statement>,
 }
 
 impl PostgresMembers {
@@ -40,63 +47,13 @@ impl PostgresMembers {
         config: &Config,
         timeout: Duration,
         tls: &Arc<ClientConfig>,
+        clock: &Arc<dyn Clock>,
     ) -> Self {
-        let mut config = config.clone();
-        config.connect_timeout(timeout);
-        if config.get_application_name().is_none() {
-            config.application_name(USER_AGENT);
-        }
-        let manager = Manager::from_config(
-            config,
-            MakeRustlsConnect::new((**tls).clone()),
-            ManagerConfig {
-                recycling_method: RecyclingMethod::Fast,
-            },
-        );
-        // What every connection begins with: whatever a query says, nothing is written, and the server ends what
-        // takes too long.
-        let begin: Arc<str> = format!(
-            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; SET statement_timeout = {}",
-            timeout.as_millis().max(1)
-        )
-        .into();
-        let pool = Pool::builder(manager)
-            .max_size(MAX_CONNECTIONS)
-            .post_create(Hook::async_fn(move |client, _| {
-                let begin = begin.clone();
-                Box::pin(async move {
-                    client
-                        .batch_execute(&begin)
-                        .await
-                        .map_err(HookError::Backend)
-                })
-            }))
-            .build()
-            .expect("a pool without timeouts of its own needs no runtime");
-        Self {
-            pool,
-            timeout,
-            health: Health::new(name.clone()),
-        }
-    }
-}
-
-impl PostgresMembers {
-    /// Asks the server whether it answers.
-    fn probe(&self) -> Probe {
-        let (pool, timeout) = (self.pool.clone(), self.timeout);
-        Rc::new(move || {
-            let pool = pool.clone();
-            Box::pin(async move {
-                let probe = async {
-                    let client = pool.get().await.map_err(|error| error.to_string())?;
-                    let asked = client.simple_query("").await;
-                    asked.map(drop).map_err(|error| describe(&error))
-                };
-                let probed = tokio::time::timeout(timeout, probe).await;
-                probed.unwrap_or_else(|_| Err(QueryError::Timeout.to_string()))
-            })
-        })
+        Self(Arc::new(Shared {
+            connector: Connector::new(config, tls, clock.clone()),
+            pool: Pool::new(MAX_CONNECTIONS),
+            health: Health::new(name.clone(), timeout, clock.clone()),
+        }))
     }
 }
 
@@ -106,74 +63,194 @@ impl MemberDatabase for PostgresMembers {
         query: &'a str,
         user: &'a str,
         workspace: &'a str,
-    ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, QueryError>> {
-        Box::pin(async move {
-            check(&self.health)?;
-            let asking = select(&self.pool, query, user, workspace);
-            let answer = tokio::time::timeout(self.timeout, asking).await;
-            let answer = answer.unwrap_or(Err(QueryError::Timeout));
-            if let Err(error @ (QueryError::Down(_) | QueryError::Timeout)) = &answer {
-                self.health.is_down(&error.to_string(), self.probe());
-            } else {
-                self.health.answered();
-            }
-            answer
-        })
+    ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, StoreFault>> {
+        let shared = &self.0;
+        Box::pin(shared.run(
+            shared.health.timeout(),
+            shared.select(query, [user, workspace]),
+        ))
     }
 
     fn is_healthy(&self) -> bool {
-        self.health.is_ready()
+        self.0.health.is_ready()
     }
 
     fn begin(&self) {
-        self.health.begin(self.probe());
+        self.0.begin();
     }
 }
 
-async fn select(
-    pool: &Pool,
-    query: &str,
-    user: &str,
-    workspace: &str,
-) -> Result<Vec<MemberRow>, QueryError> {
-    let client = pool.get().await.map_err(|error| match error {
-        PoolError::Backend(error) => QueryError::Down(describe(&error)),
-        error => QueryError::Down(error.to_string()),
-    })?;
-    let found = async {
-        let statement = client.prepare_cached(query).await?;
-        let rows = client
-            .query_raw(&statement, [Literal(user), Literal(workspace)])
-            .await?;
-        let mut rows = std::pin::pin!(rows);
+impl Backend for Shared {
+    fn health(&self) -> &Health {
+        &self.health
+    }
+
+    fn probe(self: Arc<Self>, within: Duration) -> LocalBoxFuture<'static, Result<(), StoreFault>> {
+        Box::pin(async move {
+            let connection = self.connect(within).await?;
+            let asked = connection.session.client.simple_query("select 1").await;
+            asked.map(drop).map_err(|error| fault(&error))
+        })
+    }
+}
+
+impl Shared {
+    async fn connect(&self, within: Duration) -> Result<Connection, Unreachable> {
+        // Whatever a query says, nothing is written, and the server ends what takes too long.
+        let begin = format!(
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; SET statement_timeout = {}",
+            self.health.timeout().as_millis().max(1)
+        );
+        let set_up = |session: Session| {
+            let begin = begin.clone();
+            async move {
+                session.client.batch_execute(&begin).await?;
+                Ok(Connection {
+                    session,
+                    statements: HashMap::new(),
+                })
+            }
+        };
+        let connection = self.connector.connect(within, set_up).await?;
+        // A probe tests no more than that, so a query that is wrong does not hide it.
+        self.health.works();
+        Ok(connection)
+    }
+
+    /// Asks on a connection of its own. A query only reads, so it is repeated if a connection broke that was kept.
+    async fn select(
+        &self,
+        query: &str,
+        parameters: [&str; 2],
+    ) -> Result<Vec<MemberRow>, StoreFault> {
+        let turn = self.pool.turn(self.health.returns()).await;
+        loop {
+            let kept = turn.idle_connection();
+            let was_kept = kept.is_some();
+            let connection = match kept {
+                Some(kept) => kept,
+                None => self.connect(self.health.timeout() * 9 / 10).await?,
+            };
+            let running = Running {
+                connection: Some(connection),
+                tls: self.connector.tls(),
+                timeout: self.health.timeout(),
+            };
+            let (answer, connection) = running.select(query, parameters).await;
+            if let Some(connection) = connection {
+                turn.give_back(connection);
+            } else if was_kept && matches!(answer, Err(StoreFault::Broken(_))) {
+                continue;
+            }
+            return answer;
+        }
+    }
+}
+
+/// A query that runs. If it is given up, so is its connection, and the server is told to end it.
+struct Running {
+    connection: Option<Connection>,
+    tls: MakeRustlsConnect,
+    timeout: Duration,
+}
+
+impl Running {
+    /// Returns the connection, too, if the answer was read to its end.
+    async fn select(
+        mut self,
+        query: &str,
+        parameters: [&str; 2],
+    ) -> (Result<Vec<MemberRow>, StoreFault>, Option<Connection>) {
+        let Some(connection) = &mut self.connection else {
+            return (Err(StoreFault::Unsent), None);
+        };
+        match connection.select(query, parameters).await {
+            Ok((rows, true)) => (members(&rows), self.connection.take()),
+            Ok((rows, false)) => (members(&rows), None),
+            Err(error) => match fault(&error) {
+                broken @ StoreFault::Broken(_) => (Err(broken), None),
+                // An identifier that the column cannot hold belongs to nobody.
+                _ if is_no_value(&error) => (Ok(Vec::new()), self.connection.take()),
+                StoreFault::Refused(message) => {
+                    let fault = StoreFault::of_query(message);
+                    (Err(fault), self.connection.take())
+                }
+                fault => (Err(fault), self.connection.take()),
+            },
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        if connection.session.client.is_closed() {
+            return;
+        }
+        let cancel = connection.session.client.cancel_token();
+        let (tls, timeout) = (self.tls.clone(), self.timeout);
+        // A thread that ends has no runtime any more; the server's own timeout ends the query then.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                let cancelled = tokio::time::timeout(timeout, cancel.cancel_query(tls)).await;
+                if !matches!(cancelled, Ok(Ok(()))) {
+                    tracing::debug!("a query that was given up could not be cancelled");
+                }
+                drop(connection);
+            });
+        }
+    }
+}
+
+impl Connection {
+    /// The rows, at most [`MAX_ROWS`] of them, and whether these are all.
+    async fn select(
+        &mut self,
+        query: &str,
+        [user, workspace]: [&str; 2],
+    ) -> Result<(Vec<Row>, bool), Error> {
+        let client = &self.session.client;
+        let statement = match self.statements.get(query) {
+            Some(statement) => statement.clone(),
+            None => {
+                let statement = client.prepare(query).await?;
+                if self.statements.len() >= MAX_STATEMENTS {
+                    self.statements.clear();
+                }
+                self.statements.insert(query.to_owned(), statement.clone());
+                statement
+            }
+        };
+        let parameters = [Literal(user), Literal(workspace)];
+        let mut rows = pin!(client.query_raw(&statement, parameters).await?);
         let mut found = Vec::new();
-        while found.len() < MAX_ROWS
-            && let Some(row) = rows.try_next().await?
-        {
+        while let Some(row) = rows.try_next().await? {
+            if found.len() == MAX_ROWS {
+                return Ok((found, false));
+            }
             found.push(row);
         }
-        Ok(found)
-    };
-    let rows = match found.await {
-        Ok(rows) => rows,
-        // An identifier that the column cannot hold is nobody's.
-        Err(error) if is_no_value(&error) => return Ok(Vec::new()),
-        Err(error) => return Err(fault(&error)),
-    };
+        Ok((found, true))
+    }
+}
+
+fn members(rows: &[Row]) -> Result<Vec<MemberRow>, StoreFault> {
     rows.iter().map(member).collect()
 }
 
-fn member(row: &Row) -> Result<MemberRow, QueryError> {
+fn member(row: &Row) -> Result<MemberRow, StoreFault> {
     let column = |index: usize| row.columns().get(index).map(|column| column.type_().name());
     let role = row.try_get::<_, Option<Text>>(0);
-    let role = role.map_err(|_| QueryError::no_text(column(0).unwrap_or("missing")))?;
+    let role = role.map_err(|_| StoreFault::no_text(column(0).unwrap_or("missing")))?;
     let workspace = match column(1) {
         None => None,
         Some(name) => {
             let id = row.try_get::<_, Option<Id>>(1);
             let Id(id) = id
-                .map_err(|_| QueryError::no_id(name))?
-                .ok_or_else(|| QueryError::no_id("null"))?;
+                .map_err(|_| StoreFault::no_id(name))?
+                .ok_or_else(|| StoreFault::no_id("null"))?;
             Some(workspace_id(&id)?)
         }
     };
@@ -183,7 +260,7 @@ fn member(row: &Row) -> Result<MemberRow, QueryError> {
     })
 }
 
-fn is_no_value(error: &tokio_postgres::Error) -> bool {
+fn is_no_value(error: &Error) -> bool {
     let code = error.code();
     code == Some(&SqlState::INVALID_TEXT_REPRESENTATION)
         || code == Some(&SqlState::NUMERIC_VALUE_OUT_OF_RANGE)

@@ -1,60 +1,181 @@
-//! The connections to Redis: one a thread, which all its requests share.
+//! One connection to a Redis, which all operations of a thread share.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
-
-use futures_util::future::FutureExt as _;
-use policies::StoreName;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, RedisResult, TlsMode, Value,
-    aio::{ConnectionLike, MultiplexedConnection},
-    cluster::ClusterClientBuilder,
-    cluster_async::ClusterConnection,
-    io::tcp::TcpSettings,
-    sentinel::{SentinelClientBuilder, SentinelServerType},
-};
-
-use super::{
-    super::health::{Health, Probe},
-    RedisFault,
-};
-use crate::{
-    outbound::pem_authorities,
-    settings::{
-        outbound::ExtraAuthorities,
-        redis_url::{RedisUrl, Topology},
+use std::{
+    fmt, io,
+    path::PathBuf,
+    pin::Pin,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
-    telemetry::{Operation, StoreMetrics},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-/// What every key begins with.
-pub(super) const PREFIX: &str = "imgwire-gate";
+use redis::{
+    AsyncConnectionConfig, Cmd, ConnectionAddr, Pipeline, RedisConnectionInfo, RedisError,
+    RedisFuture, RedisResult, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+};
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 
-/// How often a cluster is asked again within one operation, when it says that a key has moved.
-const CLUSTER_RETRIES: u32 = 3;
+use crate::stores::{fault::Unreachable, hosts::Hosts, owned_task::OwnedTask};
 
-/// What all threads know of a server.
-pub(super) struct Connection {
-    url: RedisUrl,
-    /// In PEM; the library's own where there are none.
-    authorities: Option<Vec<u8>>,
-    timeout: Duration,
-    pub(super) health: Arc<Health>,
-    metrics: StoreMetrics,
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::stores) enum Node {
+    Tcp { host: String, port: u16 },
+    Socket(PathBuf),
 }
 
-/// One connection, whatever it leads to. Operations that are under way on one thread share it, and travel together.
+impl From<&ConnectionAddr> for Node {
+    fn from(address: &ConnectionAddr) -> Self {
+        match address {
+            ConnectionAddr::Unix(path) => Self::Socket(path.clone()),
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Self::Tcp {
+                    host: host.clone(),
+                    port: *port,
+                }
+            }
+            // There is no other kind that a URL makes.
+            other => Self::Socket(other.to_string().into()),
+        }
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Socket(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// How servers are connected to.
+pub(super) struct Dialer {
+    pub(super) hosts: Hosts,
+    /// Where connections are by TLS.
+    pub(super) tls: Option<TlsConnector>,
+}
+
+impl Dialer {
+    /// Connects to one server, by whichever of its addresses answers.
+    ///
+    /// # Errors
+    ///
+    /// Why no address could be used.
+    pub(super) async fn connect(
+        &self,
+        node: &Node,
+        login: &RedisConnectionInfo,
+        within: Duration,
+    ) -> Result<Lane, Unreachable> {
+        match node {
+            Node::Socket(path) => {
+                let opening = async {
+                    let socket = UnixStream::connect(path).await?;
+                    Lane::open(Box::new(socket), login).await
+                };
+                match timeout(within, opening).await {
+                    Ok(opened) => opened.map_err(|error| Unreachable::failed(node, error)),
+                    Err(_) => Err(Unreachable::Silent(node.to_string())),
+                }
+            }
+            Node::Tcp { host, port } => {
+                let attempt = |address, _| async move {
+                    let opened = async {
+                        let tcp = TcpStream::connect(address).await?;
+                        tcp.set_nodelay(true)?;
+                        Lane::open(self.secure(tcp, host).await?, login).await
+                    };
+                    let opened: RedisResult<Lane> = opened.await;
+                    opened.map_err(|error| Unreachable::failed(address, error))
+                };
+                self.hosts.first_address(host, *port, within, attempt).await
+            }
+        }
+    }
+
+    async fn secure(&self, tcp: TcpStream, host: &str) -> io::Result<Box<dyn Stream>> {
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(tcp));
+        };
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        Ok(Box::new(tls.connect(name, tcp).await?))
+    }
+}
+
+/// A connection to one server. Its clones share it: what is asked at the same time travels together.
 #[derive(Clone)]
-pub(super) enum Lane {
-    Server(MultiplexedConnection),
-    Cluster(ClusterConnection),
+pub(super) struct Lane {
+    connection: MultiplexedConnection,
+    sent: Arc<AtomicU64>,
+    asking: bool,
+    _driver: Rc<OwnedTask>,
+}
+
+impl Lane {
+    async fn open(stream: Box<dyn Stream>, login: &RedisConnectionInfo) -> RedisResult<Self> {
+        let sent = Arc::<AtomicU64>::default();
+        let stream = Counted {
+            stream,
+            sent: sent.clone(),
+        };
+        // Each operation has its own time.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let opened = MultiplexedConnection::new_with_config(login, stream, config);
+        let (connection, driver) = opened.await?;
+        Ok(Self {
+            connection,
+            sent,
+            asking: false,
+            _driver: Rc::new(OwnedTask::spawn(driver)),
+        })
+    }
+
+    /// How many bytes were sent. If an operation fails and nothing was sent since it began, the server has not seen it.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// The same for commands on a key that a node of a cluster is about to hand over: the other node takes them only
+    /// if they are announced.
+    pub(super) fn asking(self) -> Self {
+        Self {
+            asking: true,
+            ..self
+        }
+    }
+}
+
+/// Whether an error means that the connection is of no use any more.
+pub(super) fn is_broken(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error()
 }
 
 impl ConnectionLike for Lane {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Self::Server(server) => server.req_packed_command(command),
-            Self::Cluster(cluster) => cluster.req_packed_command(command),
+        if !self.asking {
+            return self.connection.req_packed_command(command);
         }
+        let connection = &mut self.connection;
+        Box::pin(async move {
+            let mut both = Pipeline::new();
+            both.cmd("ASKING").add_command(command.clone());
+            let answers = connection.req_packed_commands(&both, 0, 2).await?;
+            let answer = answers.into_iter().next_back();
+            Ok(answer.unwrap_or(Value::Nil))
+        })
     }
 
     fn req_packed_commands<'a>(
@@ -63,193 +184,51 @@ impl ConnectionLike for Lane {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::Server(server) => server.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count),
-        }
+        self.connection.req_packed_commands(pipeline, offset, count)
     }
 
     fn get_db(&self) -> i64 {
-        match self {
-            Self::Server(server) => server.get_db(),
-            Self::Cluster(cluster) => cluster.get_db(),
-        }
+        self.connection.get_db()
     }
 }
 
-impl Connection {
-    pub(super) fn new(
-        name: StoreName,
-        url: &RedisUrl,
-        authorities: &ExtraAuthorities,
-        timeout: Duration,
-        metrics: StoreMetrics,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            url: url.clone(),
-            authorities: url.is_tls().then(|| pem_authorities(authorities)).flatten(),
-            timeout,
-            health: Health::new(name),
-            metrics,
-        })
-    }
+/// What bytes travel over.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-    /// Finds out whether the server answers.
-    pub(super) fn begin(self: &Arc<Self>) {
-        self.health.begin(self.probe());
-    }
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-    /// Does one operation, in time or not at all; `what` names it in the metrics. After a failure the server is
-    /// left alone until it has been probed.
-    pub(super) async fn run<T>(
-        self: &Arc<Self>,
-        what: Operation,
-        operation: impl AsyncFn(&mut Lane) -> RedisResult<T>,
-    ) -> Result<T, RedisFault> {
-        if !self.health.is_up() {
-            return Err(RedisFault::Down);
-        }
-        let timing = self.metrics.begin(what);
-        let attempt = async {
-            let connecting = || {
-                let connection = self.clone();
-                async move { connection.connect().await }.boxed_local()
-            };
-            let (mut lane, was_kept) = self.health.connection(connecting).await?;
-            match operation(&mut lane).await {
-                // The server ended it while nobody used it. If what was sent has been counted all the same, it is
-                // counted twice, which lets nobody through.
-                Err(error)
-                    if was_kept && (error.is_io_error() || error.is_connection_dropped()) =>
-                {
-                    self.health.forget();
-                    let (mut lane, _) = self.health.connection(connecting).await?;
-                    operation(&mut lane).await
-                }
-                done => done,
-            }
-        };
-        let result = match tokio::time::timeout(self.timeout, attempt).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(RedisFault::Failed(error)),
-            Err(_) => Err(RedisFault::Timeout),
-        };
-        if result.is_err() {
-            self.health.forget();
-        }
-        timing.end(result.is_ok());
-        match &result {
-            Ok(_) => self.health.answered(),
-            Err(fault) => self.health.is_down(&fault.to_string(), self.probe()),
-        }
-        result
-    }
+/// Counts what is sent.
+struct Counted {
+    stream: Box<dyn Stream>,
+    sent: Arc<AtomicU64>,
+}
 
-    fn probe(self: &Arc<Self>) -> Probe {
-        let connection = self.clone();
-        Rc::new(move || {
-            let connection = connection.clone();
-            async move { connection.try_it().await }.boxed_local()
-        })
-    }
-
-    /// Finds out whether the server takes what a gate writes, on a connection of its own; says why not.
-    pub(super) async fn try_it(&self) -> Result<(), String> {
-        let probe = async {
-            let mut lane = self.connect().await?;
-            redis::cmd("SET")
-                .arg(format!("{PREFIX}:probe"))
-                .arg(1)
-                .arg("PX")
-                .arg(1000)
-                .exec_async(&mut lane)
-                .await
-        };
-        let probed = tokio::time::timeout(self.timeout, probe).await;
-        probed
-            .map_err(|_| RedisFault::Timeout.to_string())?
-            .map_err(|error| error.to_string())
-    }
-
-    async fn connect(&self) -> RedisResult<Lane> {
-        let nodes = self.url.nodes();
-        match self.url.topology() {
-            Topology::Server => {
-                let node = nodes.first().cloned().ok_or_else(no_node)?;
-                let node = node.set_tcp_settings(tcp());
-                let client = match self.certificates() {
-                    Some(certificates) => Client::build_with_tls(node, certificates)?,
-                    None => Client::open(node)?,
-                };
-                self.open(&client).await
-            }
-            Topology::Sentinel { primary } => {
-                let settings = nodes.first().ok_or_else(no_node)?.redis_settings();
-                let addresses = nodes.iter().map(|node| node.addr().clone());
-                let mut builder =
-                    SentinelClientBuilder::new(addresses, primary, SentinelServerType::Master)?
-                        .set_client_to_redis_db(settings.db())
-                        .set_client_to_redis_tcp_settings(tcp());
-                if let Some(user) = settings.username() {
-                    builder = builder.set_client_to_redis_username(user);
-                }
-                if let Some(password) = settings.password() {
-                    builder = builder.set_client_to_redis_password(password);
-                }
-                if self.url.is_tls() {
-                    builder = builder
-                        .set_client_to_redis_tls_mode(TlsMode::Secure)
-                        .set_client_to_sentinel_tls_mode(TlsMode::Secure);
-                }
-                if let Some(certificates) = self.certificates() {
-                    builder = builder
-                        .set_client_to_redis_certificates(certificates.clone())
-                        .set_client_to_sentinel_certificates(certificates);
-                }
-                let client = builder.build()?.async_get_client().await?;
-                self.open(&client).await
-            }
-            Topology::Cluster => {
-                let mut builder = ClusterClientBuilder::new(nodes.iter().cloned())
-                    .connection_timeout(self.timeout)
-                    .response_timeout(self.timeout)
-                    .retries(CLUSTER_RETRIES)
-                    .tcp_settings(tcp());
-                if let Some(certificates) = self.certificates() {
-                    builder = builder.certs(certificates);
-                }
-                let cluster = builder.build()?.get_async_connection().await?;
-                Ok(Lane::Cluster(cluster))
-            }
-        }
-    }
-
-    async fn open(&self, client: &Client) -> RedisResult<Lane> {
-        // Each operation has its own time.
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeout))
-            .set_response_timeout(None);
-        let server = client.get_multiplexed_async_connection_with_config(&config);
-        Ok(Lane::Server(server.await?))
-    }
-
-    fn certificates(&self) -> Option<redis::TlsCertificates> {
-        let root_cert = self.authorities.clone()?;
-        Some(redis::TlsCertificates {
-            client_tls: None,
-            root_cert: Some(root_cert),
-        })
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
-fn tcp() -> TcpSettings {
-    TcpSettings::default().set_nodelay(true)
-}
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.sent.fetch_add(written as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(written))
+    }
 
-fn no_node() -> redis::RedisError {
-    (
-        redis::ErrorKind::InvalidClientConfig,
-        "the URL names no server",
-    )
-        .into()
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }

@@ -4,19 +4,24 @@ use std::time::Duration;
 
 use policies::{Counter, Pass, Rate, RateLimitStore, Taking};
 
-use super::{RedisStore, key};
+use super::{Asked, RedisStore, key};
 use crate::telemetry::Operation;
 
 impl RateLimitStore for RedisStore {
     fn take(&self, counter: Counter, rate: Rate, pass: Pass) -> Taking<'_> {
         Box::pin(async move {
-            let mut script = self.scripts.limit.key(key("limit", &counter));
+            let key = key("limit", &counter);
+            let mut script = self.scripts.limit.key(&key);
             script
                 .arg(micros(rate.interval()))
                 .arg(rate.burst().get())
                 .arg(u8::from(pass == Pass::Issue));
             let take = async |lane: &mut _| script.invoke_async::<i64>(lane).await;
-            let back_in = self.connection.run(Operation::Limit, take).await;
+            let asked = match pass {
+                Pass::Preview => Asked::reads(Operation::Limit, &key),
+                Pass::Issue => Asked::changes(Operation::Limit, &key),
+            };
+            let back_in = self.ask(asked, take).await;
             let back_in = back_in.map_err(|fault| self.fault(fault))?;
             let resets_in = Duration::from_micros(back_in.unsigned_abs());
             Ok(if back_in < 0 {

@@ -7,8 +7,11 @@ use policies::{
 };
 use redis::Value;
 
-use super::{RedisFault, RedisStore, key};
-use crate::{stores::retention::kept_for, telemetry::Operation};
+use super::{Asked, RedisStore, key};
+use crate::{
+    stores::{fault::StoreFault, retention::kept_for},
+    telemetry::Operation,
+};
 
 /// A counter as it is kept: three doubles.
 struct Row {
@@ -17,7 +20,7 @@ struct Row {
 }
 
 impl Row {
-    fn parse(bytes: &[u8]) -> Result<Self, RedisFault> {
+    fn parse(bytes: &[u8]) -> Result<Self, StoreFault> {
         let mut doubles = bytes.chunks_exact(8).map(|double| {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(double);
@@ -27,9 +30,7 @@ impl Row {
         let mut next = || doubles.next();
         let (start, end, used) = (next(), next(), next());
         let (Some(start), Some(end), Some(used)) = (start, end, used) else {
-            return Err(RedisFault::Nonsense(
-                "a counter has another form".to_owned(),
-            ));
+            return Err(StoreFault::Refused("a counter has another form".to_owned()));
         };
         Ok(Self {
             window: window(start, end)?,
@@ -39,10 +40,10 @@ impl Row {
 }
 
 /// A window by its start and end in milliseconds.
-fn window(start: i64, end: i64) -> Result<Window, RedisFault> {
+fn window(start: i64, end: i64) -> Result<Window, StoreFault> {
     let time = |millis| {
         let time = Timestamp::from_millisecond(millis);
-        time.map_err(|_| RedisFault::Nonsense(format!("{millis} is no time")))
+        time.map_err(|_| StoreFault::Refused(format!("{millis} is no time")))
     };
     Ok(Window {
         start: time(start)?,
@@ -59,7 +60,7 @@ struct Reserved {
 }
 
 impl Reserved {
-    fn parse(value: Value) -> Result<Self, RedisFault> {
+    fn parse(value: Value) -> Result<Self, StoreFault> {
         match value {
             Value::Int(used) => Ok(Self {
                 used: u64::try_from(used).unwrap_or_default(),
@@ -68,7 +69,7 @@ impl Reserved {
             value => {
                 let (used, start, end, seconds, micros) =
                     redis::from_redis_value::<(u64, i64, i64, i64, i64)>(value)
-                        .map_err(|error| RedisFault::Nonsense(error.to_string()))?;
+                        .map_err(|error| StoreFault::Refused(error.to_string()))?;
                 Ok(Self {
                     used,
                     more: Some((window(start, end)?, seconds * 1_000_000 + micros)),
@@ -83,9 +84,14 @@ impl QuotaStore for RedisStore {
         match self.clock.now() {
             Some(now) => Either::Left(ready(Ok(now))),
             None => Either::Right(Box::pin(async move {
-                let asked = redis::cmd("TIME");
-                let time = async |lane: &mut _| asked.query_async::<(i64, i64)>(lane).await;
-                let time = self.connection.run(Operation::Time, time).await;
+                let command = redis::cmd("TIME");
+                let time = async |lane: &mut _| command.query_async::<(i64, i64)>(lane).await;
+                let asked = Asked {
+                    operation: Operation::Time,
+                    key: None,
+                    only_reads: true,
+                };
+                let time = self.ask(asked, time).await;
                 let (seconds, micros) = time.map_err(|fault| self.fault(fault))?;
                 self.clock.heard(seconds * 1_000_000 + micros);
                 Ok(self.clock.now().unwrap_or_default())
@@ -99,7 +105,8 @@ impl QuotaStore for RedisStore {
             let now = self.clock.now().unwrap_or(window.start);
             let kept = i64::try_from(kept_for(window, now).as_millis()).unwrap_or(i64::MAX);
             let wants_time = u8::from(self.clock.is_due());
-            let mut script = self.scripts.reserve.key(key("quota", &counter));
+            let key = key("quota", &counter);
+            let mut script = self.scripts.reserve.key(&key);
             script
                 .arg(start)
                 .arg(end)
@@ -107,7 +114,8 @@ impl QuotaStore for RedisStore {
                 .arg(kept)
                 .arg(wants_time);
             let reserve = async |lane: &mut _| script.invoke_async::<Value>(lane).await;
-            let reserved = self.connection.run(Operation::Reserve, reserve).await;
+            let asked = Asked::changes(Operation::Reserve, &key);
+            let reserved = self.ask(asked, reserve).await;
             let reserved = reserved.and_then(Reserved::parse);
             let reserved = reserved.map_err(|fault| self.fault(fault))?;
             let window = match reserved.more {
@@ -140,9 +148,11 @@ impl QuotaStore for RedisStore {
     ) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>> {
         Box::pin(async move {
             let mut get = redis::cmd("GET");
-            get.arg(key("quota", &counter));
+            let key = key("quota", &counter);
+            get.arg(&key);
             let look = async |lane: &mut _| get.query_async::<Option<Vec<u8>>>(lane).await;
-            let row = self.connection.run(Operation::Look, look).await;
+            let asked = Asked::reads(Operation::Look, &key);
+            let row = self.ask(asked, look).await;
             let row = row.map_err(|fault| self.fault(fault))?;
             let row = row.map(|row| Row::parse(&row)).transpose();
             let row = row.map_err(|fault| self.fault(fault))?;
@@ -161,10 +171,12 @@ impl QuotaStore for RedisStore {
 
 impl RedisStore {
     async fn settle(&self, counter: &Counter, start: i64, units: &str) -> Result<(), Fault> {
-        let mut script = self.scripts.give_back.key(key("quota", counter));
+        let key = key("quota", counter);
+        let mut script = self.scripts.give_back.key(&key);
         script.arg(start).arg(units);
         let settle = async |lane: &mut _| script.invoke_async::<()>(lane).await;
-        let settled = self.connection.run(Operation::GiveBack, settle).await;
+        let asked = Asked::changes(Operation::GiveBack, &key);
+        let settled = self.ask(asked, settle).await;
         settled.map_err(|fault| self.fault(fault))
     }
 }

@@ -7,7 +7,7 @@ use actix_session::storage::{
 };
 use actix_web::cookie::time::Duration;
 
-use super::{RedisStore, connection, hashed};
+use super::{Asked, PREFIX, RedisStore, hashed};
 use crate::telemetry::Operation;
 
 type State = HashMap<String, String>;
@@ -22,22 +22,26 @@ impl RedisStore {
         anew: bool,
     ) -> Result<(), anyhow::Error> {
         let state = serde_json::to_string(state)?;
+        let key = name(session);
         let mut set = redis::cmd("SET");
-        set.arg(name(session)).arg(state).arg("PX").arg(millis(ttl));
+        set.arg(&key).arg(state).arg("PX").arg(millis(ttl));
         if !anew {
             set.arg("XX");
         }
         let write = async |lane: &mut _| set.exec_async(lane).await;
-        Ok(self.connection.run(Operation::Session, write).await?)
+        let asked = Asked::changes(Operation::Session, &key);
+        Ok(self.ask(asked, write).await?)
     }
 }
 
 impl SessionStore for RedisStore {
     async fn load(&self, session: &SessionKey) -> Result<Option<State>, LoadError> {
+        let key = name(session);
         let mut get = redis::cmd("GET");
-        get.arg(name(session));
+        get.arg(&key);
         let load = async |lane: &mut _| get.query_async::<Option<String>>(lane).await;
-        let state = self.connection.run(Operation::Session, load).await;
+        let asked = Asked::reads(Operation::Session, &key);
+        let state = self.ask(asked, load).await;
         let state = state.map_err(|fault| LoadError::Other(fault.into()))?;
         state
             .map(|state| serde_json::from_str(&state))
@@ -65,29 +69,29 @@ impl SessionStore for RedisStore {
     }
 
     async fn update_ttl(&self, session: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
+        let key = name(session);
         let mut expire = redis::cmd("PEXPIRE");
-        expire.arg(name(session)).arg(millis(ttl));
+        expire.arg(&key).arg(millis(ttl));
         let update = async |lane: &mut _| expire.exec_async(lane).await;
-        Ok(self.connection.run(Operation::Session, update).await?)
+        let asked = Asked::changes(Operation::Session, &key);
+        Ok(self.ask(asked, update).await?)
     }
 
     fn delete(&self, session: &SessionKey) -> impl Future<Output = Result<(), anyhow::Error>> {
-        let mut del = redis::cmd("DEL");
-        del.arg(name(session));
+        let key = name(session);
         async move {
+            let mut del = redis::cmd("DEL");
+            del.arg(&key);
             let delete = async |lane: &mut _| del.exec_async(lane).await;
-            Ok(self.connection.run(Operation::Session, delete).await?)
+            let asked = Asked::changes(Operation::Session, &key);
+            Ok(self.ask(asked, delete).await?)
         }
     }
 }
 
 /// The name of a session: whoever reads the names cannot come in with them.
 fn name(session: &SessionKey) -> String {
-    format!(
-        "{}:session:{}",
-        connection::PREFIX,
-        hashed(session.as_ref().as_bytes())
-    )
+    format!("{PREFIX}:session:{}", hashed(session.as_ref().as_bytes()))
 }
 
 fn millis(ttl: &Duration) -> u64 {

@@ -6,7 +6,6 @@ use std::{
         Arc, Weak,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use futures_util::future::{self, FutureExt as _, LocalBoxFuture};
@@ -52,9 +51,9 @@ impl Commit {
         waiting > 0 && 2 * waiting >= self.changes.load(Ordering::Relaxed)
     }
 
-    /// Waits until it has reached the disk, or failed, or `timeout` is over. All who wait on one thread share
+    /// Waits until it has reached the disk, or failed, or is late. All who wait on one thread share
     /// one wait and its timer: the writer wakes one task of a thread, and that one the others.
-    pub(super) fn wait(self: &Arc<Self>, shared: &Arc<Shared>, timeout: Duration) -> Wait {
+    pub(super) fn wait(self: &Arc<Self>, shared: &Arc<Shared>) -> Wait {
         if !self.result.initialized() {
             self.waiting.fetch_add(1, Ordering::Relaxed);
             if self.is_due() {
@@ -68,7 +67,7 @@ impl Commit {
                 return wait.clone();
             }
             let (commit, shared) = (self.clone(), shared.clone());
-            let wait = async move { shared.in_time(timeout, commit.result.wait()).await?.clone() };
+            let wait = async move { shared.in_time(commit.result.wait()).await?.clone() };
             let wait = wait.boxed_local().shared();
             *latest = Some((Arc::downgrade(self), wait.clone()));
             wait

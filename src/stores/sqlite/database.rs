@@ -49,9 +49,15 @@ impl Database {
     }
 
     /// Reads a little, to see whether that works.
-    pub(super) fn probe(&self) -> rusqlite::Result<()> {
+    pub(super) fn try_to_read(&self) -> rusqlite::Result<()> {
         self.0
             .execute_batch("SELECT used FROM quota_counters LIMIT 1")
+    }
+
+    /// Has a commit reach the disk, to see whether that works. It changes nothing: it writes the number down that the
+    /// file has for the use of applications, and has none.
+    pub(super) fn try_to_write(&self) -> rusqlite::Result<()> {
+        self.0.pragma_update(None, "user_version", 0)
     }
 
     /// What is counted under `counter`, if anything.

@@ -1,64 +1,60 @@
-//! Memberships in a file of SQLite's: usually the app's own, which is only read.
+//! Memberships in a SQLite file: usually the app's own, which is only read.
 
 use std::{
     path::PathBuf,
-    rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use actix_web::web;
 use futures_util::future::LocalBoxFuture;
-use policies::StoreName;
-use rusqlite::{Connection, InterruptHandle, OpenFlags, limits::Limit, types::ValueRef};
-use tokio::sync::oneshot;
+use policies::{Clock, StoreName};
+use rusqlite::{Connection, OpenFlags, limits::Limit, types::ValueRef};
 
 use crate::stores::{
-    health::{Health, Probe},
-    members::{MAX_ROWS, MemberDatabase, MemberRow, QueryError, check, workspace_id},
+    backend::Backend,
+    fault::{StoreFault, Unreachable},
+    health::Health,
+    members::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
+    pool::Pool,
 };
 
-/// How many connections are kept.
-const MAX_IDLE: usize = 8;
+/// After how many instructions of SQLite's a query that was given up notices it.
+const INSTRUCTIONS: i32 = 1000;
 
 /// A file that is asked.
-pub(in crate::stores) struct SqliteMembers {
-    file: Arc<File>,
-    health: Arc<Health>,
-}
+pub(in crate::stores) struct SqliteMembers(Arc<File>);
 
 struct File {
     path: PathBuf,
-    timeout: Duration,
-    idle: Mutex<Vec<Connection>>,
+    pool: Arc<Pool<Connection>>,
+    health: Health,
 }
 
-impl SqliteMembers {
-    pub(in crate::stores) fn new(name: &StoreName, path: PathBuf, timeout: Duration) -> Self {
-        let file = File {
-            path,
-            timeout,
-            idle: Mutex::default(),
-        };
-        Self {
-            file: Arc::new(file),
-            health: Health::new(name.clone()),
-        }
+/// Tells a query that it was given up, when it is dropped.
+struct EndsQuery(Arc<AtomicBool>);
+
+impl Drop for EndsQuery {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
 impl SqliteMembers {
-    /// Tries the file.
-    fn probe(&self) -> Probe {
-        let file = self.file.clone();
-        Rc::new(move || {
-            let file = file.clone();
-            Box::pin(async move {
-                let probed = web::block(move || file.probe()).await;
-                let probed = probed.map_err(|error| error.to_string())?;
-                probed.map_err(|error| error.to_string())
-            })
-        })
+    pub(in crate::stores) fn new(
+        name: &StoreName,
+        path: PathBuf,
+        timeout: Duration,
+        clock: &Arc<dyn Clock>,
+    ) -> Self {
+        Self(Arc::new(File {
+            path,
+            pool: Pool::new(MAX_CONNECTIONS),
+            health: Health::new(name.clone(), timeout, clock.clone()),
+        }))
     }
 }
 
@@ -68,103 +64,92 @@ impl MemberDatabase for SqliteMembers {
         query: &'a str,
         user: &'a str,
         workspace: &'a str,
-    ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, QueryError>> {
-        Box::pin(async move {
-            check(&self.health)?;
-            let file = self.file.clone();
-            let question = [query, user, workspace].map(str::to_owned);
-            let (begun, mut running) = oneshot::channel();
-            let asking = web::block(move || file.ask(&question, begun));
-            let answer = match tokio::time::timeout(self.file.timeout, asking).await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(error)) => Err(QueryError::Down(error.to_string())),
-                Err(_) => {
-                    // Nobody waits for it any more, so its thread is set free.
-                    if let Ok(query) = running.try_recv() {
-                        query.interrupt();
-                    }
-                    Err(QueryError::Timeout)
-                }
-            };
-            if let Err(error @ (QueryError::Down(_) | QueryError::Timeout)) = &answer {
-                self.health.is_down(&error.to_string(), self.probe());
-            } else {
-                self.health.answered();
-            }
-            answer
-        })
+    ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, StoreFault>> {
+        let question = [query, user, workspace].map(str::to_owned);
+        let within = self.0.health.timeout();
+        Box::pin(self.0.run(within, ask(&self.0, question)))
     }
 
     fn is_healthy(&self) -> bool {
-        self.health.is_ready()
+        self.0.health.is_ready()
     }
 
     fn begin(&self) {
-        self.health.begin(self.probe());
+        self.0.begin();
     }
 }
 
+impl Backend for File {
+    fn health(&self) -> &Health {
+        &self.health
+    }
+
+    fn probe(self: Arc<Self>, within: Duration) -> LocalBoxFuture<'static, Result<(), StoreFault>> {
+        Box::pin(async move {
+            let probed = web::block(move || {
+                // It gives up before the probe does, and says why.
+                let connection = self.open(within * 9 / 10)?;
+                let schema = "SELECT count(*) FROM sqlite_schema";
+                let read = connection.query_row(schema, [], |_| Ok(()));
+                read.map_err(|error| StoreFault::Refused(error.to_string()))
+            });
+            let stopped = |_| Err(StoreFault::Down);
+            probed.await.unwrap_or_else(stopped)
+        })
+    }
+}
+
+/// Asks on a connection of its own, on a thread that may block. The connection goes back only if the request waited
+/// for the answer, and there was one.
+async fn ask(file: &Arc<File>, question: [String; 3]) -> Result<Vec<MemberRow>, StoreFault> {
+    let turn = file.pool.turn(file.health.returns()).await;
+    let kept = turn.idle_connection();
+    let is_given_up = Arc::<AtomicBool>::default();
+    let ends_query = EndsQuery(is_given_up.clone());
+    let file = file.clone();
+    let asked = web::block(move || {
+        let mut connection = match kept {
+            Some(kept) => kept,
+            None => file.open(file.health.timeout())?,
+        };
+        let ends = move || is_given_up.load(Ordering::Relaxed);
+        let answer = connection
+            .progress_handler(INSTRUCTIONS, Some(ends))
+            .map_err(fault)
+            .and_then(|()| select(&connection, &question));
+        Ok((answer, connection))
+    });
+    let asked = asked.await;
+    drop(ends_query);
+    let (answer, connection) = asked.unwrap_or(Err(StoreFault::Down))?;
+    if answer.is_ok() {
+        turn.give_back(connection);
+    }
+    answer
+}
+
 impl File {
-    /// Asks, and hands out what ends the query.
-    fn ask(
-        &self,
-        [query, user, workspace]: &[String; 3],
-        begun: oneshot::Sender<InterruptHandle>,
-    ) -> Result<Vec<MemberRow>, QueryError> {
-        let connection = self.connection()?;
-        // Whoever asked may have given up.
-        let _ = begun.send(connection.get_interrupt_handle());
-        let answer = select(&connection, query, user, workspace);
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE {
-            idle.push(connection);
-        }
-        answer
+    /// `busy` is how long it waits for a lock.
+    fn open(&self, busy: Duration) -> Result<Connection, StoreFault> {
+        let opened = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let opened = opened.and_then(|connection| {
+            connection.busy_timeout(busy)?;
+            // A query reads this file, and cannot attach or write another one.
+            connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+            Ok(connection)
+        });
+        opened.map_err(|error| Unreachable::failed(self.path.display(), error).into())
     }
+}
 
-    fn connection(&self) -> Result<Connection, QueryError> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = idle.pop();
-        drop(idle);
-        kept.map_or_else(|| self.open(), Ok)
-    }
-
-    fn open(&self) -> Result<Connection, QueryError> {
-        let down = |error: rusqlite::Error| QueryError::Down(error.to_string());
-        let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-            .map_err(down)?;
-        connection.busy_timeout(self.timeout).map_err(down)?;
-        // A query reads this file, and cannot attach or write another one.
-        connection
-            .set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)
-            .map_err(down)?;
-        Ok(connection)
-    }
-
-    fn probe(&self) -> Result<(), QueryError> {
-        let connection = self.open()?;
-        let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
-        read.map_err(|error| QueryError::Down(error.to_string()))
-    }
+fn fault(error: rusqlite::Error) -> StoreFault {
+    StoreFault::of_query(error)
 }
 
 fn select(
     connection: &Connection,
-    query: &str,
-    user: &str,
-    workspace: &str,
-) -> Result<Vec<MemberRow>, QueryError> {
-    let fault = |error: rusqlite::Error| match error.sqlite_error_code() {
-        Some(
-            rusqlite::ErrorCode::CannotOpen
-            | rusqlite::ErrorCode::DatabaseBusy
-            | rusqlite::ErrorCode::DatabaseCorrupt
-            | rusqlite::ErrorCode::DatabaseLocked
-            | rusqlite::ErrorCode::NotADatabase
-            | rusqlite::ErrorCode::SystemIoFailure,
-        ) => QueryError::Down(error.to_string()),
-        _ => QueryError::Query(error.to_string()),
-    };
+    [query, user, workspace]: &[String; 3],
+) -> Result<Vec<MemberRow>, StoreFault> {
     let mut statement = connection.prepare_cached(query).map_err(fault)?;
     // To SQLite `$1` is a name, and the first that it meets is the first parameter.
     for (name, value) in [("$1", user), ("$2", workspace)] {
@@ -182,17 +167,17 @@ fn select(
         let role = match row.get_ref(0).map_err(fault)? {
             ValueRef::Null => None,
             ValueRef::Text(role) => {
-                Some(utf8(role).ok_or_else(|| QueryError::no_text("no UTF-8"))?)
+                Some(utf8(role).ok_or_else(|| StoreFault::no_text("no UTF-8"))?)
             }
-            other => return Err(QueryError::no_text(other.data_type())),
+            other => return Err(StoreFault::no_text(other.data_type())),
         };
         let workspace = if has_workspace {
             Some(match row.get_ref(1).map_err(fault)? {
                 ValueRef::Text(id) => {
-                    workspace_id(&utf8(id).ok_or_else(|| QueryError::no_id("no UTF-8"))?)?
+                    workspace_id(&utf8(id).ok_or_else(|| StoreFault::no_id("no UTF-8"))?)?
                 }
                 ValueRef::Integer(id) => workspace_id(&id.to_string())?,
-                other => return Err(QueryError::no_id(other.data_type())),
+                other => return Err(StoreFault::no_id(other.data_type())),
             })
         } else {
             None

@@ -42,6 +42,7 @@ use self::{
     ledger::{Ledger, Slot},
     shared::{Pin, Shared},
 };
+use super::fault::StoreFault;
 
 /// Why a store's file could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +71,6 @@ pub enum OpenError {
 /// A store in a file of SQLite's.
 pub struct SqliteStore {
     shared: Arc<Shared>,
-    timeout: Duration,
     writer: Option<JoinHandle<()>>,
     /// Held as long as the store lives.
     _lock: File,
@@ -117,7 +117,11 @@ impl SqliteStore {
             source,
         })?;
         let cleanup = Cleanup::new(clock.clone());
-        let shared = Arc::new(Shared::new(name, clock));
+        let shared = Arc::new(Shared::new(name, timeout, clock));
+        match database.try_to_write() {
+            Ok(()) => shared.health.works(),
+            Err(error) => _ = shared.health.goes_down(&error),
+        }
         let writer = std::thread::Builder::new()
             .name("quota-writer".to_owned())
             .spawn({
@@ -127,7 +131,6 @@ impl SqliteStore {
             .map_err(|error| io(lock_path, error))?;
         Ok(Self {
             shared,
-            timeout,
             writer: Some(writer),
             _lock: lock,
         })
@@ -139,15 +142,14 @@ impl SqliteStore {
         counter: Counter,
         then: impl Fn(&mut Ledger, Slot) -> T,
     ) -> Result<(T, Pin), Fault> {
-        if !self.shared.is_healthy() {
-            let failing = "the file fails, and is probed".to_owned();
-            return Err(fault(&self.shared)(failing));
+        if !self.shared.health.is_up() {
+            return Err(fault(&self.shared)(StoreFault::Down.to_string()));
         }
         let (pin, result) = Pin::with(&self.shared, counter, &then);
         let output = match result {
             Ok(output) => output,
             Err(loading) => {
-                let loaded = match self.shared.in_time(self.timeout, loading).await {
+                let loaded = match self.shared.in_time(loading).await {
                     Ok(Ok(loaded)) => loaded,
                     Ok(Err(_)) => Err("the store is closed".to_owned()),
                     Err(late) => Err(late),
@@ -162,14 +164,12 @@ impl SqliteStore {
 
 impl super::Store for SqliteStore {
     fn is_healthy(&self) -> bool {
-        self.shared.is_healthy()
+        self.shared.health.is_ready()
     }
 
     fn try_it(&self) -> super::Trying<'_> {
-        let is_healthy = self.shared.is_healthy();
-        let tried = is_healthy
-            .then_some(())
-            .ok_or_else(|| "the file fails".to_owned());
+        let is_up = self.shared.health.is_up().then_some(());
+        let tried = is_up.ok_or_else(|| StoreFault::Down.to_string());
         Box::pin(std::future::ready(tried))
     }
 }
@@ -192,7 +192,6 @@ impl QuotaStore for SqliteStore {
                 pin,
                 window: row.window,
                 commit: self.shared.announce(change),
-                timeout: self.timeout,
             });
             Ok(Reservation::Granted {
                 hold,
@@ -228,7 +227,7 @@ impl SqliteStore {
         };
         let (change, _pin) = self.with_counter(counter, clear).await?;
         let commit = self.shared.announce(change);
-        let committed = commit.wait(&self.shared, self.timeout).await;
+        let committed = commit.wait(&self.shared).await;
         committed.map_err(fault(&self.shared))
     }
 }
@@ -248,12 +247,11 @@ struct Unit {
     pin: Pin,
     window: Window,
     commit: Arc<Commit>,
-    timeout: Duration,
 }
 
 impl Hold for Unit {
     fn commit(&mut self) -> Settling<'_> {
-        let committed = self.commit.wait(self.pin.shared(), self.timeout);
+        let committed = self.commit.wait(self.pin.shared());
         Box::pin(committed.map_err(fault(self.pin.shared())))
     }
 
@@ -263,7 +261,7 @@ impl Hold for Unit {
             let change = shared.lock().give_back(self.pin.slot(), self.window);
             let Some(change) = change else { return Ok(()) };
             let commit = shared.announce(change);
-            let committed = commit.wait(shared, self.timeout).await;
+            let committed = commit.wait(shared).await;
             committed.map_err(fault(shared))
         })
     }
@@ -293,13 +291,13 @@ pub(super) fn look_up(
 ///
 /// What SQLite says.
 pub(super) fn try_to_read(path: &Path) -> rusqlite::Result<()> {
-    Database::open_to_read(path)?.probe()
+    Database::open_to_read(path)?.try_to_read()
 }
 
 /// Why this store could not tell.
 fn fault(shared: &Shared) -> impl Fn(String) -> Fault {
     |message| Fault::Store {
-        store: shared.name.clone(),
+        store: shared.health.store().clone(),
         source: message.into(),
     }
 }

@@ -2,10 +2,7 @@
 
 use std::{
     mem,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,6 +12,7 @@ use super::{
     commit::Commit,
     ledger::{Batch, Change, Changed, Ledger, Load, Loading, Slot, Writer},
 };
+use crate::stores::health::Health;
 
 /// How long the writer waits for more before it commits: a commit costs the same for one count as for many, and
 /// Imgwire takes longer than this anyway. It does not wait that long if the commit [is due](Commit::is_due) before.
@@ -25,11 +23,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// What the requests and the writer share.
 pub(super) struct Shared {
-    pub(super) name: StoreName,
     clock: Arc<dyn Clock>,
+    pub(super) health: Health,
     ledger: Mutex<Ledger>,
     work: Condvar,
-    healthy: AtomicBool,
 }
 
 /// What the writer is to do next.
@@ -39,14 +36,18 @@ pub(super) struct Work {
 }
 
 impl Shared {
-    pub(super) fn new(name: StoreName, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(name: StoreName, timeout: Duration, clock: Arc<dyn Clock>) -> Self {
         Self {
-            name,
+            health: Health::new(name, timeout, clock.clone()),
             clock,
             ledger: Mutex::new(Ledger::new()),
             work: Condvar::new(),
-            healthy: AtomicBool::new(true),
         }
+    }
+
+    /// What has elapsed.
+    pub(super) fn now(&self) -> Duration {
+        self.clock.elapsed()
     }
 
     /// The ledger; every change to it leaves it whole, so a panic elsewhere does no harm.
@@ -54,27 +55,19 @@ impl Shared {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn is_healthy(&self) -> bool {
-        self.healthy.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_healthy(&self, healthy: bool) {
-        self.healthy.store(healthy, Ordering::Relaxed);
-    }
-
-    /// Gives the disk no more than `timeout`. One that takes longer is not waited for again until the writer
-    /// has found that it works.
-    pub(super) async fn in_time<T>(
-        &self,
-        timeout: Duration,
-        operation: impl Future<Output = T>,
-    ) -> Result<T, String> {
-        let result = tokio::time::timeout(timeout, operation).await;
+    /// Gives the disk the time of one operation. If the writer has finished nothing at all meanwhile, the disk hangs,
+    /// and requests do not wait for it until it works again.
+    pub(super) async fn in_time<T>(&self, operation: impl Future<Output = T>) -> Result<T, String> {
+        let before = self.health.answers();
+        let result = tokio::time::timeout(self.health.timeout(), operation).await;
         result.map_err(|_| {
-            self.set_healthy(false);
-            let _ledger = self.lock();
-            self.work.notify_one();
-            "the disk did not answer in time".to_owned()
+            let late = "the disk did not answer in time";
+            if self.health.answers() == before {
+                self.health.goes_down(&late);
+                let _ledger = self.lock();
+                self.work.notify_one();
+            }
+            late.to_owned()
         })
     }
 
@@ -107,7 +100,7 @@ impl Shared {
         let mut ledger = self.lock();
         let mut is_due = false;
         let mut waits = true;
-        if !self.is_healthy() {
+        if !self.health.is_up() {
             let wait = |ledger: &mut Ledger| !ledger.closed;
             let waited = self.work.wait_timeout_while(ledger, PAUSE, wait);
             ledger = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -119,7 +112,7 @@ impl Shared {
                 let since = *ledger.gathers_since.get_or_insert(now);
                 GATHERING.saturating_sub(now.saturating_sub(since))
             });
-            is_due |= ledger.closed || !self.is_healthy();
+            is_due |= ledger.closed || !self.health.is_up();
             is_due |= left.is_some_and(|left| left.is_zero()) || ledger.next.is_due();
             if is_due || !waits || !ledger.loads.is_empty() {
                 break;
@@ -214,7 +207,7 @@ impl Drop for Pin {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use jiff::Timestamp;
     use policies::{PolicyName, Window};
@@ -253,7 +246,7 @@ mod tests {
     fn shared() -> (Arc<Shared>, Pin, Arc<StandingClock>) {
         let clock = Arc::<StandingClock>::default();
         let name = StoreName::parse("main").expect("it is a name");
-        let shared = Arc::new(Shared::new(name, clock.clone()));
+        let shared = Arc::new(Shared::new(name, PAUSE, clock.clone()));
         let pin = want(&shared, "somebody");
         assert_eq!(work(&shared), (1, None));
         shared.lock().row(pin.slot(), WINDOW);
@@ -298,10 +291,10 @@ mod tests {
             assert!(Arc::ptr_eq(&commit, &count(&shared)));
         }
         shared.lock().writer = Writer::Gathers;
-        let _first = commit.wait(&shared, PAUSE);
+        let _first = commit.wait(&shared);
         assert!(!commit.is_due());
         assert!(shared.lock().writer == Writer::Gathers, "it is not woken");
-        let _second = commit.wait(&shared, PAUSE);
+        let _second = commit.wait(&shared);
         assert!(commit.is_due());
         assert!(shared.lock().writer == Writer::Works, "it is woken");
         assert_eq!(work(&shared), (0, Some(4)));
@@ -315,7 +308,7 @@ mod tests {
     fn who_asks_alone_has_it_written_at_once() {
         let (shared, _pin, _clock) = shared();
         let commit = count(&shared);
-        let _waiting = commit.wait(&shared, PAUSE);
+        let _waiting = commit.wait(&shared);
         assert!(commit.is_due());
         assert_eq!(work(&shared), (0, Some(1)));
     }

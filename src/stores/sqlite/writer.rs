@@ -9,13 +9,17 @@ use super::{
     shared::{Shared, Work},
 };
 
-/// Works until the store is closed and everything is written. A file that fails is opened anew before the
+/// Works until the store is closed and everything is written. A file that fails is opened again before the
 /// next try, so that a disk that was full or read-only for a while is no reason to restart.
+///
+/// The store is down if a commit does not reach the disk, and back when one does in time. A counter that cannot be
+/// read is a fault of the requests for it: then an empty commit shows whether there is more to it.
 pub(super) fn run(shared: &Shared, path: &Path, database: Database, mut cleanup: Cleanup) {
     let mut database = Some(database);
     while let Some(work) = shared.next_work(cleanup.due_in()) {
         let Work { loads, batch } = work;
-        let mut failure = None;
+        let began = shared.now();
+        let mut must_try = !shared.health.is_up();
         for load in loads {
             let read = attempt(&mut database, path, |database| database.read(&load.counter));
             let reply = match read {
@@ -23,36 +27,45 @@ pub(super) fn run(shared: &Shared, path: &Path, database: Database, mut cleanup:
                     shared.lock().loaded(&load.counter, row);
                     Ok(())
                 }
-                Err(error) => Err(failure.insert(error.to_string()).clone()),
+                Err(error) => {
+                    must_try = true;
+                    Err(error.to_string())
+                }
             };
-            // Whoever asked may have given up.
+            // The request may have given up.
             let _ = load.reply.send(reply);
+            shared.health.answered();
         }
+        let mut written = Ok(());
         let mut closed = false;
         if let Some(Batch { changes, commit }) = batch {
-            let written = attempt(&mut database, path, |database| database.write(&changes));
-            let result = written.map_err(|error| failure.insert(error.to_string()).clone());
+            written = attempt(&mut database, path, |database| database.write(&changes));
+            let result = written.as_ref().copied().map_err(ToString::to_string);
             if result.is_ok() {
                 shared.written(changes);
             } else {
                 closed = shared.put_back(changes);
             }
             commit.finish(result);
-        } else if !shared.is_healthy() {
-            let probed = attempt(&mut database, path, |database| database.probe());
-            failure = failure.or(probed.err().map(|error| error.to_string()));
+            shared.health.answered();
+        } else if must_try {
+            written = attempt(&mut database, path, |database| database.try_to_write());
         }
-        if failure.is_none() && cleanup.due_in().is_zero() {
+        if written.is_ok() && cleanup.due_in().is_zero() {
             let cleaned = attempt(&mut database, path, |database| cleanup.go_on(database));
             if let Err(error) = cleaned {
-                tracing::warn!(store = %shared.name, %error, "counters of past windows were not deleted");
+                tracing::warn!(store = %shared.health.store(), %error, "counters of past windows were not deleted");
                 cleanup.put_off();
             }
         }
-        if let Some(error) = &failure {
-            tracing::error!(store = %shared.name, error, "the quota's file fails");
+        match written {
+            Err(error) => _ = shared.health.goes_down(&error),
+            // A disk that needs longer than a request waits is of no use, either.
+            Ok(()) if shared.now().saturating_sub(began) < shared.health.timeout() => {
+                shared.health.comes_back();
+            }
+            Ok(()) => {}
         }
-        shared.set_healthy(failure.is_none());
         if closed {
             return;
         }

@@ -1,0 +1,209 @@
+//! What every backend does that is asked over connections: operations in time, and probes beside them.
+
+use std::{cell::RefCell, pin::pin, sync::Arc, time::Duration};
+
+use actix_web::rt;
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use futures_util::future::LocalBoxFuture;
+use tokio::time::timeout;
+
+use super::{
+    fault::{StoreFault, Unreachable},
+    health::Health,
+    kept::{self, Kept},
+};
+
+/// A store, or a node of one, on the other side of a connection.
+///
+/// An operation that fails is a fault of its request. What that means for others is found out by a probe beside the
+/// requests, one at a time and on a connection of its own. Only if the probe fails, the store is down: then requests
+/// fail at once, and it is probed, ever less often, until a probe goes well.
+pub(super) trait Backend: Sized + 'static {
+    fn health(&self) -> &Health;
+
+    /// Finds out, on a fresh connection, whether it does what it is needed for.
+    fn probe(self: Arc<Self>, within: Duration) -> LocalBoxFuture<'static, Result<(), StoreFault>>;
+
+    /// Probes it beside the requests, so that it is known whether it works before the first of them asks.
+    fn begin(self: &Arc<Self>) {
+        let backend = self.clone();
+        rt::spawn(async move {
+            // What comes of it is known to its health.
+            let _ = backend.try_out(backend.health().timeout()).await;
+        });
+    }
+
+    /// Probes it, and notes what comes of it.
+    async fn try_out(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
+        let tried = probe_in_time(self, within).await;
+        match &tried {
+            Ok(()) => self.health().comes_back(),
+            Err(fault) => self.is_down(fault),
+        }
+        tried
+    }
+
+    /// Does one operation, in time or not at all.
+    async fn run<T>(
+        self: &Arc<Self>,
+        within: Duration,
+        operation: impl Future<Output = Result<T, StoreFault>>,
+    ) -> Result<T, StoreFault> {
+        let health = self.health();
+        if !health.is_up() {
+            return Err(StoreFault::Down);
+        }
+        let done = self.in_time(within, operation).await;
+        match &done {
+            Ok(_) => health.works(),
+            Err(StoreFault::Refused(_)) => {
+                health.answered();
+                self.is_suspect();
+            }
+            Err(StoreFault::Locked) => health.answered(),
+            Err(StoreFault::Broken(_) | StoreFault::Unsent) => self.is_suspect(),
+            Err(StoreFault::Unreachable(_)) => self.probe_aside(health.timeout()),
+            // What that may mean was asked at half of the time.
+            Err(StoreFault::Timeout | StoreFault::Down) => {}
+        }
+        done
+    }
+
+    /// The same on this thread's connection, which all its operations share. It is opened by `connect` if need be.
+    /// If it breaks, the operation is repeated once if nothing of it was sent, or if it `only_reads`.
+    async fn run_on_kept<C: Clone + 'static, T>(
+        self: &Arc<Self>,
+        within: Duration,
+        only_reads: bool,
+        connect: impl Fn() -> LocalBoxFuture<'static, Result<C, Unreachable>>,
+        operation: impl AsyncFn(C) -> Result<T, StoreFault>,
+    ) -> Result<T, StoreFault> {
+        let health = self.health();
+        let used: RefCell<Option<Kept<C>>> = RefCell::default();
+        let attempt = async || {
+            let kept = kept::connection(health, &connect);
+            used.replace(Some(kept.clone()));
+            operation(kept.opened().await?).await
+        };
+        let attempts = async {
+            match attempt().await {
+                Err(StoreFault::Unsent) => {}
+                Err(StoreFault::Broken(_)) if only_reads => {}
+                done => return done,
+            }
+            if let Some(kept) = used.take() {
+                kept::forget(health, &kept);
+            }
+            attempt().await
+        };
+        let done = self.run(within, attempts).await;
+        // After anything but an answer the connection is not trusted any more.
+        if !matches!(
+            done,
+            Ok(_) | Err(StoreFault::Refused(_) | StoreFault::Locked)
+        ) && let Some(kept) = used.take()
+        {
+            kept::forget(health, &kept);
+        }
+        done
+    }
+
+    /// Gives an operation its time. If nothing at all was heard from the store in half of it, the store is probed,
+    /// so that a store that hangs is known to be down when the first operation gives up.
+    async fn in_time<T>(
+        self: &Arc<Self>,
+        within: Duration,
+        operation: impl Future<Output = Result<T, StoreFault>>,
+    ) -> Result<T, StoreFault> {
+        let health = self.health();
+        let (before, half) = (health.answers(), within / 2);
+        let mut operation = pin!(operation);
+        if let Ok(done) = timeout(half, &mut operation).await {
+            return done;
+        }
+        if health.answers() == before {
+            // Less than the other half.
+            self.probe_aside(health.timeout() * 2 / 5);
+        }
+        let done = timeout(within - half, operation).await;
+        done.unwrap_or(Err(StoreFault::Timeout))
+    }
+
+    /// Has it probed because of an operation that failed, unless it was just probed.
+    fn is_suspect(self: &Arc<Self>) {
+        let health = self.health();
+        if !health.is_vouched_for() {
+            self.probe_aside(health.timeout());
+        }
+    }
+
+    /// Probes it beside the requests, unless that is being done.
+    fn probe_aside(self: &Arc<Self>, within: Duration) {
+        if !self.health().begin_probe() {
+            return;
+        }
+        let backend = self.clone();
+        rt::spawn(async move {
+            let health = backend.health();
+            let before = health.answers();
+            let probed = probe_in_time(&backend, within).await;
+            health.end_probe(probed.is_ok());
+            match probed {
+                // Others were answered meanwhile, so it does not hang.
+                Err(fault) if fault.is_silence() && health.answers() != before => {
+                    tracing::debug!(store = %health.store(), %fault, "a probe was slow");
+                }
+                Err(fault) => backend.is_down(&fault),
+                Ok(()) => {}
+            }
+        });
+    }
+
+    /// Notes that it is down, and has it probed, ever less often, until it is up.
+    fn is_down(self: &Arc<Self>, reason: &StoreFault) {
+        const FIRST_WAIT: Duration = Duration::from_millis(100);
+        const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+        if !self.health().goes_down(reason) {
+            return;
+        }
+        let backend = Arc::downgrade(self);
+        rt::spawn(async move {
+            let waits = ExponentialBuilder::new()
+                .with_min_delay(FIRST_WAIT)
+                .with_max_delay(LONGEST_WAIT)
+                .without_max_times()
+                .with_jitter();
+            for wait in waits.build() {
+                tokio::time::sleep(wait).await;
+                // A store that a reload has replaced is not probed any more.
+                let Some(backend) = backend.upgrade() else {
+                    return;
+                };
+                let health = backend.health();
+                if health.is_up() {
+                    return;
+                }
+                match probe_in_time(&backend, health.timeout()).await {
+                    Ok(()) => return health.comes_back(),
+                    Err(fault) => {
+                        tracing::debug!(store = %health.store(), %fault, "the store is still down");
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Probes a backend and notes nothing.
+///
+/// # Errors
+///
+/// Why it cannot be used.
+pub(super) async fn probe_in_time<B: Backend>(
+    backend: &Arc<B>,
+    within: Duration,
+) -> Result<(), StoreFault> {
+    let probed = timeout(within, backend.clone().probe(within)).await;
+    probed.unwrap_or(Err(StoreFault::Timeout))
+}

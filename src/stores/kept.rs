@@ -1,0 +1,88 @@
+//! The connections that threads keep: one for each backend and thread, which all its operations share.
+
+use std::{
+    any::Any,
+    cell::RefCell,
+    sync::{Arc, Weak},
+};
+
+use actix_web::rt;
+use futures_util::future::{FutureExt as _, LocalBoxFuture, Shared};
+
+use super::{fault::Unreachable, health::Health};
+
+/// A connection that is open, or being opened.
+type Opening<C> = Shared<LocalBoxFuture<'static, Result<C, Unreachable>>>;
+
+/// A connection that this thread keeps.
+#[derive(Clone)]
+pub(super) struct Kept<C: Clone + 'static>(Opening<C>);
+
+struct Entry {
+    /// The backend that it leads to.
+    identity: Weak<()>,
+    /// How often the backend had come back when it was made.
+    returns: u32,
+    /// An [`Opening`].
+    opening: Box<dyn Any>,
+}
+
+thread_local! {
+    static CONNECTIONS: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+}
+
+impl<C: Clone + 'static> Kept<C> {
+    /// Waits until it is open.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be opened.
+    pub(super) async fn opened(&self) -> Result<C, Unreachable> {
+        self.0.clone().await
+    }
+}
+
+/// This thread's connection to a backend, opened by `connect` if there is none, or only one from before the backend
+/// was down. There is one type of connection for each backend.
+pub(super) fn connection<C: Clone + 'static>(
+    health: &Health,
+    connect: impl FnOnce() -> LocalBoxFuture<'static, Result<C, Unreachable>>,
+) -> Kept<C> {
+    let (identity, returns) = (health.identity(), health.returns());
+    CONNECTIONS.with_borrow_mut(|connections| {
+        let is_own = |entry: &&Entry| is_of(entry, identity) && entry.returns == returns;
+        let entry = connections.iter().find(is_own);
+        let opening = entry.and_then(|entry| entry.opening.downcast_ref::<Opening<C>>());
+        if let Some(opening) = opening {
+            return Kept(opening.clone());
+        }
+        connections.retain(|entry| entry.identity.strong_count() > 0 && !is_of(entry, identity));
+        // In a task of its own: the operation that begins it may be given up while others wait for it.
+        let task = rt::spawn(connect());
+        let opened = task.map(|opened| {
+            opened.unwrap_or_else(|error| Err(Unreachable::failed("the connection", error)))
+        });
+        let opening = opened.boxed_local().shared();
+        connections.push(Entry {
+            identity: Arc::downgrade(identity),
+            returns,
+            opening: Box::new(opening.clone()),
+        });
+        Kept(opening)
+    })
+}
+
+/// Gives a connection up, unless another has taken its place.
+pub(super) fn forget<C: Clone + 'static>(health: &Health, kept: &Kept<C>) {
+    CONNECTIONS.with_borrow_mut(|connections| {
+        connections.retain(|entry| {
+            let opening = entry.opening.downcast_ref::<Opening<C>>();
+            let is_it = opening.is_some_and(|opening| opening.ptr_eq(&kept.0));
+            !(is_it && is_of(entry, health.identity()))
+        });
+    });
+}
+
+fn is_of(entry: &Entry, identity: &Arc<()>) -> bool {
+    std::ptr::eq(entry.identity.as_ptr(), Arc::as_ptr(identity))
+}

@@ -1,0 +1,197 @@
+//! Connections to whichever host can be used.
+
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use futures_util::future::FutureExt as _;
+use policies::Clock;
+use rustls::ClientConfig;
+use tokio_postgres::{
+    Client, Config, Error,
+    config::{Host, LoadBalanceHosts},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::error::describe;
+use crate::{
+    outbound::USER_AGENT,
+    stores::{fault::Unreachable, hosts::Hosts, owned_task::OwnedTask},
+};
+
+const PORT: u16 = 5432;
+
+/// Connects to the hosts of a URL.
+pub(super) struct Connector {
+    /// All but the hosts.
+    config: Config,
+    targets: Vec<Target>,
+    is_random: bool,
+    tls: MakeRustlsConnect,
+    hosts: Hosts,
+}
+
+/// A host of the URL.
+#[derive(Clone)]
+struct Target {
+    /// Its name, which its certificate must hold.
+    host: Option<Host>,
+    address: Option<IpAddr>,
+    port: u16,
+}
+
+/// A connection, which is closed when it is dropped.
+pub(super) struct Session {
+    pub(super) client: Client,
+    _driver: OwnedTask,
+}
+
+impl Connector {
+    pub(super) fn new(config: &Config, tls: &Arc<ClientConfig>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            targets: targets(config),
+            is_random: config.get_load_balance_hosts() == LoadBalanceHosts::Random,
+            config: without_hosts(config),
+            tls: MakeRustlsConnect::new((**tls).clone()),
+            hosts: Hosts::new(clock),
+        }
+    }
+
+    pub(super) fn tls(&self) -> MakeRustlsConnect {
+        self.tls.clone()
+    }
+
+    /// Connects to the first host and address that can be used: one where `set_up` succeeds, too.
+    ///
+    /// # Errors
+    ///
+    /// Why the last one could not be used.
+    pub(super) async fn connect<T, F>(
+        &self,
+        within: Duration,
+        set_up: impl Fn(Session) -> F,
+    ) -> Result<T, Unreachable>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut targets: Vec<_> = self.targets.iter().collect();
+        if self.is_random {
+            fastrand::shuffle(&mut targets);
+        }
+        let set_up = &set_up;
+        let attempt = |target: &'_ Target, share| {
+            let target = target.clone();
+            async move {
+                match (&target.host, target.address) {
+                    (Some(Host::Tcp(name)), None) => {
+                        let open = |address: std::net::SocketAddr, _| {
+                            self.open(&target, Some(address.ip()), set_up)
+                        };
+                        self.hosts
+                            .first_address(name, target.port, share, open)
+                            .await
+                    }
+                    (_, address) => self.open(&target, address, set_up).await,
+                }
+            }
+        };
+        self.hosts.first(targets, within, attempt).await
+    }
+
+    async fn open<T, F>(
+        &self,
+        target: &Target,
+        address: Option<IpAddr>,
+        set_up: &impl Fn(Session) -> F,
+    ) -> Result<T, Unreachable>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut config = self.config.clone();
+        config.port(target.port);
+        match &target.host {
+            Some(Host::Tcp(name)) => _ = config.host(name),
+            Some(Host::Unix(folder)) => _ = config.host_path(folder),
+            None => {}
+        }
+        if let Some(address) = address {
+            config.hostaddr(address);
+        }
+        let opened = async {
+            let (client, connection) = config.connect(self.tls.clone()).await?;
+            set_up(Session {
+                client,
+                // What goes wrong reaches the client.
+                _driver: OwnedTask::spawn(connection.map(drop)),
+            })
+            .await
+        };
+        opened.await.map_err(|error| Unreachable::Failed {
+            host: match address {
+                Some(address) if target.address.is_none() => format!("{target} ({address})"),
+                _ => target.to_string(),
+            },
+            reason: describe(&error),
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.host, self.address) {
+            (Some(Host::Tcp(name)), _) => write!(f, "{name}:{}", self.port),
+            (Some(Host::Unix(folder)), _) => write!(f, "{}:{}", folder.display(), self.port),
+            (None, Some(address)) => write!(f, "{address}:{}", self.port),
+            (None, None) => f.write_str("nowhere"),
+        }
+    }
+}
+
+/// The hosts that a URL names. One that has an address, too, is not looked up.
+fn targets(config: &Config) -> Vec<Target> {
+    let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
+    let ports = config.get_ports();
+    let count = hosts.len().max(addresses.len());
+    let target = |index| Target {
+        host: hosts.get(index).cloned(),
+        address: addresses.get(index).copied(),
+        port: *ports.get(index).or(ports.first()).unwrap_or(&PORT),
+    };
+    (0..count).map(target).collect()
+}
+
+/// The same but for the hosts, which one cannot take out of it.
+fn without_hosts(config: &Config) -> Config {
+    let mut other = Config::new();
+    other
+        .application_name(config.get_application_name().unwrap_or(USER_AGENT))
+        .ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
+        .keepalives(config.get_keepalives())
+        .keepalives_idle(config.get_keepalives_idle())
+        .target_session_attrs(config.get_target_session_attrs())
+        .channel_binding(config.get_channel_binding());
+    if let Some(user) = config.get_user() {
+        other.user(user);
+    }
+    if let Some(password) = config.get_password() {
+        other.password(password);
+    }
+    if let Some(name) = config.get_dbname() {
+        other.dbname(name);
+    }
+    if let Some(options) = config.get_options() {
+        other.options(options);
+    }
+    if let Some(timeout) = config.get_connect_timeout() {
+        other.connect_timeout(*timeout);
+    }
+    if let Some(timeout) = config.get_tcp_user_timeout() {
+        other.tcp_user_timeout(*timeout);
+    }
+    if let Some(interval) = config.get_keepalives_interval() {
+        other.keepalives_interval(interval);
+    }
+    if let Some(retries) = config.get_keepalives_retries() {
+        other.keepalives_retries(retries);
+    }
+    other
+}

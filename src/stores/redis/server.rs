@@ -1,0 +1,227 @@
+//! One server, or one node of a cluster: how it is found, asked and probed.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use redis::{ErrorKind, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind};
+use tokio::time::timeout;
+
+use super::{
+    PREFIX,
+    connection::{Dialer, Lane, Node, is_broken},
+    slots,
+    trial::Trial,
+};
+use crate::stores::{
+    backend::Backend,
+    fault::{StoreFault, Unreachable},
+    health::Health,
+};
+
+/// What all servers of a store have in common.
+pub(super) struct Access {
+    pub(super) dialer: Dialer,
+    pub(super) login: RedisConnectionInfo,
+    pub(super) trial: Trial,
+}
+
+/// How a server is found.
+pub(super) enum Found {
+    At(Node),
+    /// Whatever the Sentinels say is the primary of this name.
+    BySentinels {
+        sentinels: Vec<Node>,
+        primary: String,
+    },
+}
+
+pub(super) struct Server {
+    found: Found,
+    access: Arc<Access>,
+    health: Health,
+    /// What the keys of probes begin with: in a cluster, something whose slot is here.
+    probe_prefix: Mutex<String>,
+}
+
+/// What came of an operation that reached a server.
+pub(super) enum Reply<T> {
+    Done(T),
+    /// Another node of the cluster has the key. Nothing was done.
+    Elsewhere(Redirect),
+}
+
+/// Which node has a key.
+pub(super) struct Redirect {
+    pub(super) node: Node,
+    /// Whether it takes the commands only if they are announced.
+    pub(super) asking: bool,
+}
+
+impl Server {
+    pub(super) fn new(found: Found, access: Arc<Access>, health: Health) -> Arc<Self> {
+        Arc::new(Self {
+            found,
+            access,
+            health,
+            probe_prefix: Mutex::new(format!("{PREFIX}:probe")),
+        })
+    }
+
+    /// Where it is, if that is known without asking.
+    pub(super) fn node(&self) -> Option<&Node> {
+        match &self.found {
+            Found::At(node) => Some(node),
+            Found::BySentinels { .. } => None,
+        }
+    }
+
+    pub(super) fn set_probe_prefix(&self, prefix: String) {
+        let known = self.probe_prefix.lock();
+        *known.unwrap_or_else(PoisonError::into_inner) = prefix;
+    }
+
+    /// Does one operation, in time or not at all.
+    ///
+    /// # Errors
+    ///
+    /// Why it has no result.
+    pub(super) async fn ask<T>(
+        self: &Arc<Self>,
+        only_reads: bool,
+        asking: bool,
+        within: Duration,
+        operation: &impl AsyncFn(&mut Lane) -> RedisResult<T>,
+    ) -> Result<Reply<T>, StoreFault> {
+        let connect = || {
+            let server = self.clone();
+            // It fails before the operation does, and says which host it was.
+            let share = within * 9 / 10;
+            async move { server.connect(share).await }.boxed_local()
+        };
+        self.run_on_kept(within, only_reads, connect, async |lane: Lane| {
+            let mut lane = if asking { lane.asking() } else { lane };
+            let before = lane.sent();
+            match operation(&mut lane).await {
+                Ok(done) => Ok(Reply::Done(done)),
+                Err(error) => match self.redirect(&error) {
+                    Some(redirect) => Ok(Reply::Elsewhere(redirect)),
+                    None => Err(fault(&error, lane.sent() == before)),
+                },
+            }
+        })
+        .await
+    }
+
+    fn redirect(&self, error: &RedisError) -> Option<Redirect> {
+        let (address, _) = error.redirect_node()?;
+        let (host, port) = address.rsplit_once(':')?;
+        Some(Redirect {
+            node: slots::node(host, port.parse().ok()?, self.node()?)?,
+            asking: error.kind() == ErrorKind::Server(ServerErrorKind::Ask),
+        })
+    }
+
+    async fn connect(&self, within: Duration) -> Result<Lane, Unreachable> {
+        let Access { dialer, login, .. } = &*self.access;
+        match &self.found {
+            Found::At(node) => dialer.connect(node, login, within).await,
+            Found::BySentinels { sentinels, primary } => {
+                // Half of the time is the primary's.
+                let half = within / 2;
+                let asked = dialer.hosts.first(sentinels, half, |sentinel, share| {
+                    primary_of(dialer, sentinel, primary, share)
+                });
+                let (sentinel, node) = asked.await?;
+                let connecting = async {
+                    let lane = dialer.connect(&node, login, half).await?;
+                    is_primary(lane, &node).await
+                };
+                let connected = timeout(half, connecting).await;
+                let connected = connected.unwrap_or(Err(Unreachable::Silent(node.to_string())));
+                if connected.is_err() {
+                    // Another Sentinel may know of another primary.
+                    dialer.hosts.pass_over(sentinel.to_string());
+                }
+                connected
+            }
+        }
+    }
+}
+
+impl Backend for Server {
+    fn health(&self) -> &Health {
+        &self.health
+    }
+
+    fn probe(self: Arc<Self>, within: Duration) -> LocalBoxFuture<'static, Result<(), StoreFault>> {
+        Box::pin(async move {
+            let lane = self.connect(within).await?;
+            let prefix = self.probe_prefix.lock();
+            let prefix = prefix.unwrap_or_else(PoisonError::into_inner).clone();
+            match self.access.trial.run(&lane, &prefix).await {
+                // It answers for keys of its own, and these are no more.
+                Err(error) if self.redirect(&error).is_some() => Ok(()),
+                Err(error) => Err(fault(&error, false)),
+                Ok(()) => Ok(()),
+            }
+        })
+    }
+}
+
+/// Asks a Sentinel where the primary is.
+async fn primary_of<'a>(
+    dialer: &Dialer,
+    sentinel: &'a Node,
+    primary: &str,
+    within: Duration,
+) -> Result<(&'a Node, Node), Unreachable> {
+    let login = RedisConnectionInfo::default();
+    let mut lane = dialer.connect(sentinel, &login, within).await?;
+    let mut asked = redis::cmd("SENTINEL");
+    asked.arg("get-master-addr-by-name").arg(primary);
+    let found = asked.query_async::<Option<(String, u16)>>(&mut lane).await;
+    match found.map_err(|error| Unreachable::failed(sentinel, error))? {
+        Some((host, port)) => Ok((sentinel, Node::Tcp { host, port })),
+        None => Err(Unreachable::failed(
+            sentinel,
+            format!("no primary is called {primary:?}"),
+        )),
+    }
+}
+
+/// Makes sure that a server still is a primary, as far as the user may ask.
+async fn is_primary(mut lane: Lane, node: &Node) -> Result<Lane, Unreachable> {
+    let role = redis::cmd("ROLE")
+        .query_async::<redis::Value>(&mut lane)
+        .await;
+    let role = match role {
+        Ok(redis::Value::Array(role)) => role.into_iter().next(),
+        Ok(_) => None,
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => None,
+        Err(error) => return Err(Unreachable::failed(node, error)),
+    };
+    let role = role.and_then(|role| redis::from_redis_value::<String>(role).ok());
+    match role.as_deref() {
+        None | Some("master") => Ok(lane),
+        Some(role) => Err(Unreachable::failed(node, format!("its role is {role:?}"))),
+    }
+}
+
+/// What an error means for the operation. A server that has become a replica is as good as a connection that broke:
+/// the primary is elsewhere.
+fn fault(error: &RedisError, nothing_was_sent: bool) -> StoreFault {
+    // Servers before version 7 name it inside of the error of a script.
+    let is_replica = error.to_string().contains("READONLY");
+    if is_broken(error) || is_replica {
+        if nothing_was_sent && !is_replica {
+            StoreFault::Unsent
+        } else {
+            StoreFault::Broken(error.to_string())
+        }
+    } else {
+        StoreFault::Refused(error.to_string())
+    }
+}

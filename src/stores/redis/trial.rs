@@ -1,0 +1,94 @@
+//! What a probe asks of a server: all that the gate asks of it, on keys of the probe's own.
+
+use std::sync::Arc;
+
+use futures_util::future::{LocalBoxFuture, try_join, try_join_all};
+use redis::RedisResult;
+
+use super::{Scripts, connection::Lane};
+use crate::stores::store_clock::StoreClock;
+
+/// What a Redis is used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RedisUses {
+    /// Rate limits are counted there.
+    pub limits: bool,
+    /// Quotas are counted there.
+    pub quotas: bool,
+    /// Sessions are kept there.
+    pub sessions: bool,
+}
+
+/// How long a key of a probe lives, in milliseconds.
+const KEPT_MS: u64 = 1000;
+
+pub(super) struct Trial {
+    pub(super) scripts: Arc<Scripts>,
+    pub(super) clock: StoreClock,
+    pub(super) uses: RedisUses,
+}
+
+impl Trial {
+    /// Runs the very scripts and commands that the gate runs, so that a missing right, a full memory or a server that
+    /// takes no writes shows. The keys begin with `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// What the server refuses.
+    pub(super) async fn run(&self, lane: &Lane, prefix: &str) -> RedisResult<()> {
+        let RedisUses {
+            limits,
+            quotas,
+            sessions,
+        } = self.uses;
+        let mut trials: Vec<LocalBoxFuture<'_, RedisResult<()>>> = Vec::new();
+        if limits {
+            trials.push(Box::pin(
+                self.limit(lane.clone(), format!("{prefix}:limit")),
+            ));
+        }
+        if quotas {
+            trials.push(Box::pin(
+                self.quota(lane.clone(), format!("{prefix}:quota")),
+            ));
+        }
+        if sessions {
+            trials.push(Box::pin(session(lane.clone(), format!("{prefix}:session"))));
+        }
+        try_join_all(trials).await.map(drop)
+    }
+
+    /// Counts an attempt, which comes back after a microsecond.
+    async fn limit(&self, mut lane: Lane, key: String) -> RedisResult<()> {
+        let mut limit = self.scripts.limit.key(key);
+        limit.arg(1).arg(1).arg(1);
+        limit.invoke_async::<i64>(&mut lane).await.map(drop)
+    }
+
+    /// Counts a unit and gives it back. Both travel together, and in this order.
+    async fn quota(&self, mut lane: Lane, key: String) -> RedisResult<()> {
+        let mut reserve = self.scripts.reserve.key(&key);
+        reserve.arg(0).arg(1).arg(u32::MAX).arg(KEPT_MS).arg(1);
+        let mut give_back = self.scripts.give_back.key(&key);
+        give_back.arg(0).arg(1);
+        let mut second = lane.clone();
+        let (reserved, ()) = try_join(
+            reserve.invoke_async::<(u64, i64, i64, i64, i64)>(&mut lane),
+            give_back.invoke_async(&mut second),
+        )
+        .await?;
+        let (.., seconds, micros) = reserved;
+        self.clock.heard(seconds * 1_000_000 + micros);
+        Ok(())
+    }
+}
+
+/// Writes a session, reads it and ends it.
+async fn session(mut lane: Lane, key: String) -> RedisResult<()> {
+    let mut commands = redis::pipe();
+    commands.cmd("SET").arg(&key).arg(1).arg("PX").arg(KEPT_MS);
+    commands.cmd("GET").arg(&key);
+    commands.cmd("PEXPIRE").arg(&key).arg(KEPT_MS);
+    commands.cmd("DEL").arg(&key);
+    commands.exec_async(&mut lane).await
+}

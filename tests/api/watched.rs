@@ -1,0 +1,111 @@
+//! A gate in a process of its own, whose log and readiness are watched.
+
+use std::time::{Duration, Instant};
+
+use imgwire_gate::imgwire::emulator::Emulator;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    helpers::{ROUTE, Recipe, Token, eventually},
+    process::GateProcess,
+};
+
+/// How long a store that lacks something is watched.
+const WATCHED: Duration = Duration::from_secs(3);
+
+pub(crate) struct Watched {
+    gate: GateProcess,
+    pub(crate) folder: TempDir,
+    _imgwire: Emulator,
+}
+
+impl Watched {
+    pub(crate) async fn start(recipe: &Recipe) -> Self {
+        Self::start_by(recipe, &[]).await
+    }
+
+    /// The same by a program that starts it.
+    pub(crate) async fn start_by(recipe: &Recipe, wrapper: &[&str]) -> Self {
+        let imgwire = Emulator::start().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("gate.toml");
+        let text = recipe.config(imgwire.url(), folder.path());
+        std::fs::write(&config, text).unwrap();
+        Self {
+            gate: GateProcess::start_with(&config, wrapper, "info", &[]).await,
+            folder,
+            _imgwire: imgwire,
+        }
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> String {
+        self.gate.id().to_string()
+    }
+
+    /// Asks for a token in a workspace, as `user`.
+    pub(crate) async fn ask_as(&self, user: &str) -> u16 {
+        let client = awc::Client::builder().timeout(Duration::from_secs(20));
+        let request = client.finish().post(format!("{}{ROUTE}", self.gate.url()));
+        let request = request.bearer_auth(Token::of(user).sign());
+        let answer = request.send_json(&json!({ "workspace": "ws_1" })).await;
+        answer.unwrap().status().as_u16()
+    }
+
+    pub(crate) async fn ask(&self) -> u16 {
+        self.ask_as("user_1").await
+    }
+
+    pub(crate) async fn is_ready(&self) -> bool {
+        let url = format!("{}/readyz", self.gate.management());
+        let answer = awc::Client::default().get(url).send().await.unwrap();
+        answer.status() == 200
+    }
+
+    /// Waits until it is ready.
+    pub(crate) async fn ready(&self) {
+        eventually("the store", async || self.is_ready().await).await;
+    }
+
+    /// The lines with this message.
+    pub(crate) fn lines(&self, message: &str) -> Vec<Value> {
+        let lines = self.gate.lines().into_iter();
+        lines.filter(|line| line["message"] == message).collect()
+    }
+
+    /// It never said that the store is down.
+    pub(crate) fn was_never_down(&self) {
+        let lines = self.lines("the store is down");
+        assert!(lines.is_empty(), "{lines:?}");
+    }
+
+    /// It is down all the time, and said so once, with a reason that says this.
+    pub(crate) async fn stays_down(&self, reason: &str) {
+        eventually("the news", async || {
+            !self.lines("the store is down").is_empty()
+        })
+        .await;
+        let began = Instant::now();
+        while began.elapsed() < WATCHED {
+            assert_eq!(self.ask().await, 500);
+            assert!(!self.is_ready().await);
+        }
+        let lines = self.lines("the store is down");
+        let [line] = &lines[..] else {
+            panic!("{lines:?}")
+        };
+        assert_eq!(line["level"], "ERROR");
+        let said = line["reason"].as_str().unwrap();
+        assert!(said.contains(reason), "{said}");
+        assert_eq!(self.lines("the store is back").len(), 0);
+    }
+
+    /// It comes back, and says so once.
+    pub(crate) async fn comes_back(&self) {
+        self.ready().await;
+        eventually("a token", async || self.ask().await == 200).await;
+        assert_eq!(self.lines("the store is down").len(), 1);
+        assert_eq!(self.lines("the store is back").len(), 1);
+    }
+}
