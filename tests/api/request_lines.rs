@@ -247,6 +247,27 @@ async fn a_fault_that_is_tolerated_is_a_warning() {
 }
 
 #[actix_web::test]
+async fn a_session_that_its_store_cannot_keep_has_one_line() {
+    let recipe = Recipe {
+        session: r#"store = "shared""#.into(),
+        more: "[stores.shared]\nurl = \"redis://127.0.0.1:9\"".into(),
+        ..Recipe::default()
+    };
+    let logged = Logged::start_with(recipe, "info").await;
+    let token = format!("Bearer {}", Token::of("user_1").sign());
+    let headers = [("authorization", token.as_str())];
+    let sent = logged.send(Method::POST, SESSION, &headers, "unkept");
+    assert_eq!(sent.await, 500);
+    let lines = logged.lines_of("unkept").await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["level"], "ERROR");
+    assert_eq!(lines[0]["path"], SESSION);
+    assert_eq!(lines[0]["client"], "127.0.0.1");
+    assert_eq!(lines[0]["code"], "internal");
+    assert!(!lines[0]["reason"].as_str().unwrap().is_empty());
+}
+
+#[actix_web::test]
 async fn bodies_that_make_no_sense_have_a_line() {
     let logged = Logged::start("body_limit = \"1KiB\"", "info").await;
     let client = awc::Client::default();
