@@ -21,8 +21,6 @@ struct Logged {
     _folder: tempfile::TempDir,
 }
 
-const FAULTY: &str = "/faulty";
-
 impl Logged {
     async fn start(server: &str, level: &str) -> Self {
         let issuer = Service::start();
@@ -36,7 +34,7 @@ impl Logged {
             client_secret = {{ env = "TEST_SECRET" }}
             [identities.broken]
             kind = "introspection"
-            url = "{url}{FAULTY}"
+            url = "{url}/broken"
             from = ["header:x-broken"]
             client_id = "gate"
             client_secret = {{ env = "TEST_SECRET" }}
@@ -50,12 +48,19 @@ impl Logged {
             exchange: r#"["app", "opaque", "broken"]"#.into(),
             ..Recipe::accepting(accept, &identities)
         };
+        Self {
+            issuer,
+            ..Self::start_with(recipe, level).await
+        }
+    }
+
+    async fn start_with(recipe: Recipe, level: &str) -> Self {
         let imgwire = Emulator::start().unwrap();
         let (folder, path) = write_config(&recipe, imgwire.url());
         Self {
             gate: GateProcess::start_with(&path, &[], level, &[]).await,
             _imgwire: imgwire,
-            issuer,
+            issuer: Service::start(),
             _folder: folder,
         }
     }
@@ -102,6 +107,13 @@ async fn every_request_has_one_line_with_its_fields() {
     let requests: Vec<Sent<'_>> = vec![
         (post.clone(), ROUTE, &good, 200, user.clone()),
         (post.clone(), ROUTE, &bad, 401, denied.clone()),
+        (
+            post.clone(),
+            ROUTE,
+            &broken,
+            500,
+            json!({ "code": "internal" }),
+        ),
         (get.clone(), &allowance, &good, 200, user.clone()),
         (get.clone(), &allowance, &bad, 401, denied.clone()),
         (get.clone(), &allowance, &[], 401, nobody.clone()),
@@ -200,6 +212,59 @@ async fn every_request_has_one_line_with_its_fields() {
         let lines = logged.lines_of(&format!("request-{number}")).await;
         assert_eq!(lines.len(), 1, "{lines:?}");
     }
+}
+
+#[actix_web::test]
+async fn a_fault_that_is_tolerated_is_a_warning() {
+    let recipe = Recipe {
+        policies: r#"
+            [policies.signed-in]
+            kind = "signed_in"
+            accept = ["app"]
+            [policies.moderation]
+            kind = "remote"
+            url = "http://127.0.0.1:9/"
+            protocol = "plain"
+            on_failure = "allow"
+            "#
+        .into(),
+        chain: r#"["signed-in", "moderation"]"#.into(),
+        ..Recipe::default()
+    };
+    let logged = Logged::start_with(recipe, "info").await;
+    let token = format!("Bearer {}", Token::of("user_1").sign());
+    let headers = [("authorization", token.as_str())];
+    let sent = logged.send(Method::POST, ROUTE, &headers, "tolerated");
+    assert_eq!(sent.await, 200);
+    let mut levels = Vec::new();
+    eventually("both lines", async || {
+        let lines = logged.lines_of("tolerated").await;
+        levels = lines.iter().map(|line| line["level"].clone()).collect();
+        levels.len() == 2
+    })
+    .await;
+    assert_eq!(levels, ["INFO", "WARN"]);
+}
+
+#[actix_web::test]
+async fn a_session_that_its_store_cannot_keep_has_one_line() {
+    let recipe = Recipe {
+        session: r#"store = "shared""#.into(),
+        more: "[stores.shared]\nurl = \"redis://127.0.0.1:9\"".into(),
+        ..Recipe::default()
+    };
+    let logged = Logged::start_with(recipe, "info").await;
+    let token = format!("Bearer {}", Token::of("user_1").sign());
+    let headers = [("authorization", token.as_str())];
+    let sent = logged.send(Method::POST, SESSION, &headers, "unkept");
+    assert_eq!(sent.await, 500);
+    let lines = logged.lines_of("unkept").await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["level"], "ERROR");
+    assert_eq!(lines[0]["path"], SESSION);
+    assert_eq!(lines[0]["client"], "127.0.0.1");
+    assert_eq!(lines[0]["code"], "internal");
+    assert!(!lines[0]["reason"].as_str().unwrap().is_empty());
 }
 
 #[actix_web::test]
