@@ -50,11 +50,12 @@ impl Foundation {
             (session.clone(), Arc::new(cookie))
         });
         let metrics = Arc::<Metrics>::default();
+        let client_address = ClientAddress::new(&settings.server);
         Self {
             server: settings.server.clone(),
             session,
-            client_address: ClientAddress::new(&settings.server),
-            limits: Arc::new(ServerLimits::new(&settings.server, clock)),
+            limits: Arc::new(ServerLimits::new(&settings.server, &client_address, clock)),
+            client_address,
             outbound: Outbound {
                 http: HttpClient::new(tls.clone(), clock.clone()),
                 clock: clock.clone(),
@@ -153,7 +154,6 @@ impl Foundation {
             &settings.identities,
             self.session.as_ref().map(|(session, _)| session),
             CrossSite::new(&self.server, &self.client_address),
-            &self.client_address,
             &self.limits,
             &outbound,
             &claims,

@@ -1,6 +1,6 @@
 //! Where sessions are kept: a backend of actix-session, whose trait is not dyn-compatible.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, UpdateError};
 use actix_web::cookie::time::Duration;
@@ -19,7 +19,7 @@ pub enum Sessions {
     #[default]
     Cookie,
     /// A Redis; the cookie has the session's key.
-    Redis(RedisStore),
+    Redis(Arc<RedisStore>),
 }
 
 impl SessionStore for Sessions {

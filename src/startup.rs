@@ -367,8 +367,7 @@ fn session_store(settings: &Settings, stores: &[OpenStore]) -> Sessions {
     name.map_or_else(Sessions::default, |name| {
         let store = stores.iter().find(|store| store.name == *name);
         let store = store.and_then(OpenStore::sessions);
-        Sessions::Redis(
-            store.expect("a store that sessions name is a Redis, as the settings check"),
-        )
+        let store = store.expect("a store that sessions name is a Redis, as the settings check");
+        Sessions::Redis(Arc::new(store))
     })
 }

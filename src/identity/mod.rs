@@ -53,7 +53,6 @@ use crate::{
 pub struct Identities {
     identities: Vec<(IdentityName, Identity)>,
     cross_site: CrossSite,
-    proxies: ClientAddress,
     limits: Arc<ServerLimits>,
 }
 
@@ -72,7 +71,6 @@ impl Identities {
         identities: &[(IdentityName, settings::Identity)],
         session: Option<&settings::SessionSettings>,
         cross_site: CrossSite,
-        proxies: &ClientAddress,
         limits: &Arc<ServerLimits>,
         outbound: &Outbound,
         reads: &Reads,
@@ -82,14 +80,21 @@ impl Identities {
         let identities = identities
             .iter()
             .filter_map(|(name, settings)| {
-                let identity = build(name, settings, session, proxies, outbound, &kept, earlier)?;
+                let identity = build(
+                    name,
+                    settings,
+                    session,
+                    &limits.proxies,
+                    outbound,
+                    &kept,
+                    earlier,
+                )?;
                 Some((name.clone(), identity))
             })
             .collect();
         Self {
             identities,
             cross_site,
-            proxies: proxies.clone(),
             limits: limits.clone(),
         }
     }
@@ -107,7 +112,7 @@ impl Identities {
     ) -> Result<Presented, Fault> {
         let failures = &self.limits.failures;
         let is_counted = limited != Limited::Nothing;
-        let attempt = Attempt::new(failures, request, &self.proxies, is_counted);
+        let attempt = Attempt::new(failures, request, &self.limits.proxies, is_counted);
         let named = |name| self.identities.iter().find(|(other, _)| other == name);
         let accepted = accept.iter().filter_map(named);
         let identities = accepted.clone().map(|(_, identity)| identity);

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use policies::{Clock, Denial, KeyedLimit, Subject, Taken};
 
-use super::failures::Failures;
+use super::{client_address::ClientAddress, failures::Failures};
 use crate::settings::ServerSettings;
 
 /// What clients have used up of the limits.
 pub struct ServerLimits {
     pub(super) failures: Arc<Failures>,
+    /// Tells the clients apart.
+    pub(super) proxies: ClientAddress,
     reads: KeyedLimit,
 }
 
@@ -27,9 +29,10 @@ pub enum Limited {
 impl ServerLimits {
     /// Counts nothing yet.
     #[must_use]
-    pub fn new(settings: &ServerSettings, clock: &Arc<dyn Clock>) -> Self {
+    pub fn new(settings: &ServerSettings, proxies: &ClientAddress, clock: &Arc<dyn Clock>) -> Self {
         Self {
             failures: Arc::new(Failures::new(&settings.failures, clock.clone())),
+            proxies: proxies.clone(),
             reads: KeyedLimit::new(&settings.reads, clock.clone()),
         }
     }

@@ -1,10 +1,10 @@
 //! Calls to other services by HTTP: bounded in time and size, without redirects, and without a proxy from the
 //! environment.
 //!
-//! - [`call`]: the one retry rule, and which connections a call uses.
-//! - [`connector`], [`dial`], [`tls`]: how a connection is made.
-//! - [`stream`], [`framing`]: what a connection hands out: one final response per request.
-//! - [`json`]: how the answers are read.
+//! - `call`: the one retry rule, and which connections a call uses.
+//! - `connector`, `dial`, `tls`: how a connection is made.
+//! - `stream`, `framing`: what a connection hands out: one final response per request.
+//! - `json`: how the answers are read.
 
 mod budget;
 mod call;

@@ -37,7 +37,7 @@ pub struct ServerSettings {
     /// The one header in which these proxies report a client's address. Without this key it is `X-Forwarded-For`, or
     /// `Forwarded` in a request that has no `X-Forwarded-For`.
     pub client_address: Option<AddressHeader>,
-    /// The gate's own origin, if `Host` cannot be trusted to name it, for example "https://app.example.com".
+    /// The gate's own origin, if `Host` cannot be trusted to name it, for example `https://app.example.com`.
     pub public_origin: Option<PublicOrigin>,
     /// Origins of other hosts whose pages may use the gate, for example "https://*.example.com". `*` is one or more
     /// of `[a-z0-9-]` within one label. Under a public suffix (`https://*.vercel.app`) pages may send bearer tokens, and

@@ -32,6 +32,7 @@ fn recipe(app: &Service) -> Recipe {
         url = app.url
     );
     Recipe {
+        server: r#"failures = { limit = 1000000, period = "1m" }"#.to_owned(),
         policies: r#"
             [policies.signed-in]
             kind = "signed_in"

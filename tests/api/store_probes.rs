@@ -137,7 +137,8 @@ async fn a_redis_that_keeps_sessions_only_needs_no_scripts() {
     let sessions = || {
         with_password(Recipe {
             more: format!("[stores.shared]\nurl = \"{url}\""),
-            session: "store = \"shared\"\ncookie = { secure = false }".to_owned(),
+            session: "store = \"shared\"\ncookie = { name = \"imgwire_gate\", secure = false }"
+                .to_owned(),
             ..Recipe::default()
         })
     };
