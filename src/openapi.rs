@@ -80,7 +80,7 @@ pub(crate) enum ManagementRefusals {
     /// The request makes no sense.
     #[response(status = 400)]
     BadRequest(#[to_schema] error::Body<'static>),
-    /// It has not the token or, if there is none, does not come from this machine.
+    /// The management token is missing or wrong. If none is configured: the request does not come from this machine.
     #[response(status = 401, headers(("WWW-Authenticate" = String)))]
     Unauthenticated(#[to_schema] error::Body<'static>),
     /// `Host` names another host.

@@ -141,26 +141,27 @@ fn peer(request: &dyn RequestView) -> IpAddr {
 
 fn x_forwarded_for(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     hops(headers, &X_FORWARDED_FOR, |text| {
-        text.split(',').map(|hop| parse(hop.trim())).collect()
+        text.split(',').map(parse).collect()
     })
 }
 
 fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    // Every element by itself: what a client wrote to the left must not hide what the proxy appended.
     hops(headers, &header::FORWARDED, |text| {
-        let nodes = rfc7239::parse(text);
-        nodes
-            .map(|node| address(node.ok()?.forwarded_for?))
+        let node = |element| rfc7239::parse(element).next()?.ok()?.forwarded_for;
+        text.split(',')
+            .map(|element| address(node(element)?))
             .collect()
     })
 }
 
 /// The header is no list: if there are two, one of them may be the client's.
 fn x_real_ip(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let hops = hops(headers, &X_REAL_IP, |text| vec![parse(text.trim())]);
+    let hops = hops(headers, &X_REAL_IP, |text| vec![parse(text)]);
     if hops.len() > 1 { vec![None] } else { hops }
 }
 
-/// All hops of a header, whose lines are one list, the nearest last.
+/// All hops of a header, whose lines are one list, the nearest last. A hop that is no text is one that is no address.
 fn hops(
     headers: &HeaderMap,
     name: &HeaderName,
@@ -168,12 +169,13 @@ fn hops(
 ) -> Vec<Option<IpAddr>> {
     headers
         .get_all(name)
-        .flat_map(|line| line.to_str().map_or_else(|_| vec![None], &split))
+        .flat_map(|line| split(&String::from_utf8_lossy(line.as_bytes())))
         .collect()
 }
 
 /// An address as proxies write it: bare, or with a port.
 fn parse(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
     let bare = text
         .strip_prefix('[')
         .and_then(|text| text.strip_suffix(']'));

@@ -81,10 +81,9 @@ impl Breaker {
             return false;
         }
         match error {
-            None => circuit.failed = 0,
             Some(error) if error.is_outage() => circuit.failed += 1,
             // It answers.
-            Some(_) => {}
+            _ => circuit.failed = 0,
         }
         let opens = circuit.failed >= self.failures.get();
         if opens {
@@ -105,13 +104,14 @@ impl Breaker {
         is_open
     }
 
-    /// Notes what a trial came to.
-    pub(super) fn end_trial(&self, is_ok: bool) {
+    /// Notes what a trial came to. The circuit closes if Imgwire answers, even if it refuses: then requests get its
+    /// answer, and the log has it.
+    pub(super) fn end_trial(&self, error: Option<&ImgwireError>) {
         let mut circuit = self.lock();
         circuit.trials -= 1;
         if circuit.state == BreakerState::Closed {
             // An earlier trial was slower, and no worse.
-        } else if is_ok {
+        } else if !error.is_some_and(ImgwireError::is_outage) {
             circuit.state = BreakerState::Closed;
             circuit.failed = 0;
             circuit.changes += 1;

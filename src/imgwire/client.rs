@@ -162,7 +162,7 @@ impl Client {
                 _ => Duration::ZERO,
             };
             let wait = wait.max(asked);
-            if took() + wait >= self.deadline {
+            if took().saturating_add(wait) >= self.deadline {
                 break Err(error);
             }
             if !self.upstream.peer.budget.withdraw() {
@@ -208,7 +208,10 @@ impl Client {
             let client = self.clone();
             rt::spawn(async move {
                 let made = client.attempt(None, client.timeout).await;
-                client.upstream.breaker.end_trial(made.is_ok());
+                if let Err(error) = &made {
+                    tracing::debug!(%error, "a trial of Imgwire failed");
+                }
+                client.upstream.breaker.end_trial(made.as_ref().err());
                 // A token that nobody asked for ends by itself, if there is no use for it.
                 if let (Ok(token), Some(pool)) = (made, &client.upstream.pool) {
                     pool.keep(token);

@@ -57,7 +57,7 @@ impl Stream {
 
     /// Whether the next request must not use it.
     fn is_stale(&self) -> bool {
-        self.is_spoiled || self.epoch != self.peer.epoch()
+        self.is_spoiled || (self.requests > 0 && self.epoch != self.peer.epoch())
     }
 
     /// Takes note of what was just read into `out`, behind its first `before` bytes.

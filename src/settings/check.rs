@@ -83,6 +83,7 @@ pub(super) fn references(
         );
     }
     check_accept::equal_subjects(reader, routes, policies, identities);
+    check_accept::ids_that_fill_no_path(reader, routes, policies, identities);
 }
 
 /// Warns of proxies that are everyone: then the clients themselves say which address they have.

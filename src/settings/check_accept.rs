@@ -222,6 +222,58 @@ pub(super) fn equal_subjects(
     }
 }
 
+/// Warns of chains in which no app can be asked about a user's membership, because the user's id is no segment of a path.
+pub(super) fn ids_that_fill_no_path(
+    reader: &mut Reader,
+    routes: &[RouteSettings],
+    policies: &Policies,
+    identities: &Identities,
+) {
+    let mut warned = Vec::new();
+    for route in routes {
+        let kinds = route.policies.get_ref().iter().filter_map(|name| {
+            let mut all = policies.iter();
+            let policy = all.find(|policy| policy.name == *name.get_ref())?;
+            policy.entry.as_ref().map(|(_, kind)| kind)
+        });
+        let asks =
+            |kind| matches!(kind, &Kind::WorkspaceMember(ref member) if member.url.is_some());
+        if !kinds.clone().any(asks) {
+            continue;
+        }
+        let accepted = kinds.filter_map(|kind| match kind {
+            Kind::SignedIn(settings) => Some(&settings.accept),
+            _ => None,
+        });
+        for name in accepted.flatten() {
+            let name = name.get_ref();
+            let prefix = find(identities, name).and_then(subject_prefix);
+            let Some(prefix) = prefix.filter(|prefix| !prefix.get_ref().fits_path()) else {
+                continue;
+            };
+            if !warned.contains(&name) {
+                warned.push(name);
+                reader.warning(
+                    prefix.span(),
+                    format!("identities.{name}.subject_prefix"),
+                    "a membership `url` cannot be asked about these users, who are denied: the prefix has characters \
+                     that cannot stand in a segment of a path",
+                );
+            }
+        }
+    }
+}
+
+fn subject_prefix(settings: &IdentitySettings) -> Option<&Spanned<SubjectPrefix>> {
+    match settings {
+        IdentitySettings::Jwt(settings) => Some(&settings.subject_prefix),
+        IdentitySettings::Introspection(settings) => Some(&settings.subject_prefix),
+        IdentitySettings::Forwarded(settings) => Some(&settings.subject_prefix),
+        IdentitySettings::Remote(settings) => Some(&settings.subject_prefix),
+        IdentitySettings::Session(_) => None,
+    }
+}
+
 /// The issuers of an identity that names some, and the prefix of its subjects, unless that keeps issuers apart.
 fn issuers(settings: &IdentitySettings) -> Option<(&Issuers, &SubjectPrefix)> {
     let (issuers, prefix) = match settings {

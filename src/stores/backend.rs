@@ -168,6 +168,7 @@ pub(super) trait Backend: Sized + 'static {
             return;
         }
         let backend = Arc::downgrade(self);
+        let returns = self.health().returns();
         rt::spawn(async move {
             let waits = ExponentialBuilder::new()
                 .with_min_delay(FIRST_WAIT)
@@ -181,7 +182,8 @@ pub(super) trait Backend: Sized + 'static {
                     return;
                 };
                 let health = backend.health();
-                if health.is_up() {
+                // Another probe may have found it up. If it has gone down since, that has begun probes of its own.
+                if health.returns() != returns {
                     return;
                 }
                 match probe_in_time(&backend, health.timeout()).await {

@@ -58,7 +58,16 @@ pub(super) fn connection<C: Clone + 'static>(
         }
         connections.retain(|entry| entry.identity.strong_count() > 0 && !is_of(entry, identity));
         // In a task of its own: the operation that begins it may be given up while others wait for it.
-        let task = rt::spawn(connect());
+        let opens = connect();
+        let own = Arc::downgrade(identity);
+        let task = rt::spawn(async move {
+            let opened = opens.await;
+            // Perhaps nobody waits for it any more, and a later operation is to try anew.
+            if opened.is_err() {
+                forget_unopened(&own, returns);
+            }
+            opened
+        });
         let opened = task.map(|opened| {
             opened.unwrap_or_else(|error| Err(Unreachable::failed("the connection", error)))
         });
@@ -80,6 +89,13 @@ pub(super) fn forget<C: Clone + 'static>(health: &Health, kept: &Kept<C>) {
             let is_it = opening.is_some_and(|opening| opening.ptr_eq(&kept.0));
             !(is_it && is_of(entry, health.identity()))
         });
+    });
+}
+
+/// Gives up the connection that could not be opened.
+fn forget_unopened(identity: &Weak<()>, returns: u32) {
+    CONNECTIONS.with_borrow_mut(|connections| {
+        connections.retain(|entry| !(entry.identity.ptr_eq(identity) && entry.returns == returns));
     });
 }
 

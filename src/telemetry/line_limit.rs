@@ -13,7 +13,7 @@ use std::{
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::{Layer, layer::Context};
 
-/// The target of lines about requests that are refused before any policy is asked.
+/// The target of lines about malformed requests.
 pub(super) const REFUSED: &str = "refused";
 
 /// How many of these lines are written in a second.

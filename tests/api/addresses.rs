@@ -77,11 +77,24 @@ async fn the_rightmost_address_that_is_no_trusted_proxys_is_the_clients() {
         (true, "198.51.100.9, 192.0.2.1"),
         (true, "198.51.100.9, 192.0.2.1, 10.1.2.3"),
         (true, "nonsense, 192.0.2.1, 10.1.2.3, fd00::1"),
+        (true, "ÿ, 192.0.2.1"),
         (false, "192.0.2.1, 198.51.100.9"),
         (false, "192.0.2.1, nonsense"),
     ] {
         let other = [("x-forwarded-for", header)];
         assert_eq!(are_one(TRUSTED, &one, &other).await, same, "{header}");
+    }
+    for header in [
+        "ÿ, for=192.0.2.1",
+        "for=\"unfinished, for=192.0.2.1",
+        "=;\", for=192.0.2.1",
+    ] {
+        let server = format!("trusted_proxies = {TRUSTED}\nclient_address = \"forwarded\"");
+        let one = [("forwarded", "for=192.0.2.1")];
+        let other = [("forwarded", header)];
+        assert!(are_one_with(&server, &one, &other).await, "{header}");
+        let other = [("forwarded", "for=198.51.100.9")];
+        assert!(!are_one_with(&server, &one, &other).await);
     }
     let lines = [
         ("x-forwarded-for", "198.51.100.9"),

@@ -109,6 +109,32 @@ async fn an_imgwire_that_refuses_is_not_down() {
 }
 
 #[actix_web::test]
+async fn an_imgwire_that_refuses_after_an_outage_is_back() {
+    let gate = gate("retries = 0\nbreaker = { failures = 3, probe = \"100ms\" }").await;
+    for status in [401, 402, 429] {
+        gate.imgwire
+            .misbehave(Some(Misbehaviour::Status(503, None)));
+        asks(&gate, 4).await;
+        assert_ne!(gate.metric(STATE).await, 0.0, "{status}");
+        gate.imgwire
+            .misbehave(Some(Misbehaviour::Status(status, None)));
+        eventually("Imgwire is back", async || gate.metric(STATE).await == 0.0).await;
+        gate.imgwire.misbehave(None);
+        assert_eq!(ask(&gate).await.0, 200, "{status}");
+    }
+}
+
+#[actix_web::test]
+async fn an_imgwire_that_asks_for_endless_patience_is_asked_no_more() {
+    let gate = gate("retries = 2\ndeadline = \"5s\"").await;
+    let wait = |seconds: u64| Misbehaviour::Status(503, Some(seconds.to_string()));
+    gate.imgwire.misbehave_next([wait(1), wait(u64::MAX)]);
+    assert_eq!(ask(&gate).await.0, 500);
+    assert_eq!(gate.imgwire.asked(), 2);
+    assert_eq!(ask(&gate).await.0, 200);
+}
+
+#[actix_web::test]
 async fn retries_double_the_load_at_most() {
     let gate = gate("retries = 3\ndeadline = \"5s\"\nbreaker = { failures = 1000000 }").await;
     gate.imgwire

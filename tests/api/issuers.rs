@@ -267,6 +267,25 @@ fn check(recipe: &Recipe) -> String {
 }
 
 #[test]
+fn check_warns_of_users_whose_membership_cannot_be_asked_by_url() {
+    let warnings = |prefix: &str, source: &str| {
+        let mut recipe = app(&format!(
+            "issuer = \"https://a.example\"\nsubject_prefix = \"{prefix}\""
+        ));
+        recipe.policies += &format!("\n[policies.member]\nkind = \"workspace_member\"\n{source}");
+        recipe.chain = r#"["signed-in", "member"]"#.to_owned();
+        let output = check(&recipe);
+        let key = "identities.idp.subject_prefix: a membership `url`";
+        output.lines().filter(|line| line.contains(key)).count()
+    };
+    let url = "url = \"http://localhost:1/{workspace}/{user}\"";
+    for (prefix, expected) in [("a:", 0), ("a/", 1), ("a b", 1), ("{iss}:", 1)] {
+        assert_eq!(warnings(prefix, url), expected, "{prefix}");
+        assert_eq!(warnings(prefix, "claim = \"workspaces\""), 0, "{prefix}");
+    }
+}
+
+#[test]
 fn check_warns_of_users_of_different_issuers_that_are_one_user() {
     let warning = |recipe: &Recipe| {
         let output = check(recipe);

@@ -1,6 +1,6 @@
 //! `issuer` and `subject_prefix`: the issuers whose tokens an identity takes, and what keeps their subjects apart.
 
-use policies::{InvalidId, SubjectId};
+use policies::{InvalidId, PathSegment, SubjectId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
@@ -119,6 +119,12 @@ impl SubjectPrefix {
     #[must_use]
     pub fn takes_issuer(&self) -> bool {
         self.0.contains(ISS)
+    }
+
+    /// Whether a subject's id can fill a segment of a URL's path. No URL of an issuer can.
+    #[must_use]
+    pub fn fits_path(&self) -> bool {
+        PathSegment::parse(&(self.0.replace(ISS, "https://") + "x")).is_some()
     }
 
     /// The id of the subject that `issuer` calls `id`.
