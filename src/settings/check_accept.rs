@@ -237,7 +237,7 @@ pub(super) fn ids_that_fill_no_path(
             policy.entry.as_ref().map(|(_, kind)| kind)
         });
         let asks =
-            |kind| matches!(kind, &Kind::WorkspaceMember(ref member) if member.url.is_some());
+            |kind: &Kind| matches!(kind, Kind::WorkspaceMember(member) if member.url.is_some());
         if !kinds.clone().any(asks) {
             continue;
         }
