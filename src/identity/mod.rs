@@ -9,6 +9,7 @@ mod forwarded;
 mod introspection;
 mod jwt;
 mod kept_claims;
+mod key_set_source;
 mod lookup;
 mod published_keys;
 mod remote;

@@ -1,4 +1,4 @@
-//! The key set that an issuer publishes: by its URL, or by OpenID Connect Discovery.
+//! The key set that an issuer publishes, kept up to date.
 //!
 //! One task fetches: at start, in the background before the set grows old, and when a token needs it. A token needs it
 //! if it names a key that the set lacks, or if the key that it names does not verify it. Such tokens lead to one fetch in
@@ -7,30 +7,26 @@
 //! good set serves.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use actix_web::http::{
-    Method, StatusCode,
-    header::{self, HeaderMap},
-};
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use jsonwebtoken::Algorithm;
-use policies::{Clock, Denial, IdentityName, ServiceUrl};
+use policies::{Clock, Denial, IdentityName};
 use quick_cache::sync::Cache;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
-use super::failures::Attempt;
+use super::{
+    failures::Attempt,
+    key_set_source::{KeySetSource, LEAST_AGE},
+};
 use crate::{
     digest::{Digest, digest},
     in_flight::wait_without_place,
     keys::{Key, KeySet},
-    outbound::{HttpClient, InvalidResponse, Object, Outbound, Outgoing, Repeat},
+    outbound::Outbound,
     settings::identities::jwt::Location,
     telemetry::Metrics,
 };
@@ -47,17 +43,6 @@ const MISSED_KIDS: usize = 1000;
 /// How many requests wait for a fetch at most.
 const MAX_WAITING: usize = 1000;
 
-/// How long a set serves before it is fetched again, where the issuer says nothing.
-const USUAL_AGE: Duration = Duration::from_secs(15 * 60);
-
-/// The bounds of what the issuer may say.
-const LEAST_AGE: Duration = Duration::from_secs(60);
-const GREATEST_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How long a fetch may take, and how long an answer may be.
-const TIMEOUT: Duration = Duration::from_secs(5);
-const MAX_ANSWER_BYTES: usize = 1 << 20;
-
 /// How long a request waits for a fetch: longer than one of two responses can take.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
@@ -67,9 +52,8 @@ const STEP: Duration = Duration::from_millis(500);
 /// A key set that is kept up to date by [`PublishedKeys::keep`].
 pub(super) struct PublishedKeys {
     identity: IdentityName,
-    location: Location,
+    source: KeySetSource,
     algorithms: Vec<Algorithm>,
-    http: HttpClient,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     state: watch::Sender<State>,
@@ -77,7 +61,8 @@ pub(super) struct PublishedKeys {
     demand: Notify,
     /// When the last fetch was demanded, or when it was done.
     demanded_at: Mutex<Option<Duration>>,
-    waiting: AtomicUsize,
+    /// Of requests that wait for a fetch.
+    places: Semaphore,
     /// By digests of `kid`s.
     missed: Cache<Digest, Missed>,
 }
@@ -141,7 +126,7 @@ impl From<Denial> for NoKeys {
 impl PublishedKeys {
     /// Whether these are the keys that are published at `location` for `algorithms`.
     pub(super) fn are_of(&self, location: &Location, algorithms: &[Algorithm]) -> bool {
-        self.location == *location && self.algorithms == algorithms
+        self.source.is_at(location) && self.algorithms == algorithms
     }
 
     /// Keys that are yet to be fetched: [`keep`](Self::keep) is to run.
@@ -159,15 +144,14 @@ impl PublishedKeys {
         };
         Self {
             identity,
-            location,
+            source: KeySetSource::new(location, outbound.http.clone()),
             algorithms,
-            http: outbound.http.clone(),
             clock: outbound.clock.clone(),
             metrics: outbound.metrics.clone(),
             state: watch::Sender::new(state),
             demand: Notify::new(),
             demanded_at: Mutex::new(None),
-            waiting: AtomicUsize::new(0),
+            places: Semaphore::new(MAX_WAITING),
             missed: Cache::new(MISSED_KIDS),
         }
     }
@@ -240,14 +224,13 @@ impl PublishedKeys {
         self.demand(attempt)?;
         let mut states = self.state.subscribe();
         let wanted = states.borrow().demanded;
-        let place = self.waiting.fetch_add(1, Ordering::Relaxed);
-        if place < MAX_WAITING {
+        // Given back also by a request whose client goes away.
+        if let Ok(_place) = self.places.try_acquire() {
             let served = states.wait_for(|state| state.served >= wanted);
             // Nobody keeps a set whose identity has left the config.
             let served = tokio::time::timeout(LONGEST_WAIT, served);
             let _ = wait_without_place(served).await;
         }
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
         let state = self.state.borrow();
         match (&state.set, &state.failure) {
             (Some(_), _) => Ok(()),
@@ -319,7 +302,7 @@ impl PublishedKeys {
         let mut jwks_url = None;
         loop {
             let demanded = self.state.borrow().demanded;
-            let fetched = self.fetch(&mut jwks_url).await;
+            let fetched = self.source.fetch(&mut jwks_url).await;
             let wait = match &fetched {
                 Ok((_, age)) => {
                     waits = retries();
@@ -408,83 +391,4 @@ impl PublishedKeys {
             }
         }
     }
-
-    /// Fetches the set's text, and says how long it is fresh. `jwks_url` remembers what discovery found, until
-    /// a fetch fails.
-    async fn fetch(&self, jwks_url: &mut Option<ServiceUrl>) -> Result<(Bytes, Duration), String> {
-        let url = match (jwks_url.take(), &self.location) {
-            (Some(url), _) => url,
-            (None, Location::Jwks(url)) => url.clone(),
-            (
-                None,
-                Location::Discovery {
-                    issuer,
-                    insecure_http,
-                },
-            ) => self.discover(issuer, *insecure_http).await?,
-        };
-        let (text, headers) = self.get(url.as_str()).await?;
-        *jwks_url = Some(url);
-        Ok((text, freshness(&headers)))
-    }
-
-    /// Reads the issuer's metadata (OpenID Connect Discovery 1.0, 4).
-    async fn discover(&self, issuer: &str, insecure_http: bool) -> Result<ServiceUrl, String> {
-        let base = issuer.strip_suffix('/').unwrap_or(issuer);
-        let url = format!("{base}/.well-known/openid-configuration");
-        let (text, _) = self.get(&url).await?;
-        let unusable = |error: InvalidResponse| format!("{url}: {error}");
-        let mut metadata = Object::parse(&text).map_err(unusable)?;
-        if metadata.take_text("issuer").map_err(unusable)? != issuer {
-            return Err("the discovery document names another issuer".to_owned());
-        }
-        let url = ServiceUrl::try_from(metadata.take_text("jwks_uri").map_err(unusable)?)
-            .map_err(|fault| format!("the discovery document's `jwks_uri` {fault}"))?;
-        if url.is_private() || insecure_http {
-            Ok(url)
-        } else {
-            Err("the discovery document's `jwks_uri` is not https".to_owned())
-        }
-    }
-
-    async fn get(&self, url: &str) -> Result<(Bytes, HeaderMap), String> {
-        let answer = self
-            .http
-            .send(Outgoing {
-                method: Method::GET,
-                url,
-                headers: Vec::new(),
-                body: Bytes::new(),
-                timeout: TIMEOUT,
-                limit: MAX_ANSWER_BYTES,
-                repeat: Repeat::Harmless,
-            })
-            .await
-            .map_err(|error| format!("{url}: {error}"))?;
-        if answer.status == StatusCode::OK {
-            Ok((answer.body, answer.headers))
-        } else {
-            Err(format!("{url}: the status is {}", answer.status.as_u16()))
-        }
-    }
-}
-
-/// How long an answer is fresh by its `Cache-Control` (RFC 9111), within bounds.
-fn freshness(headers: &HeaderMap) -> Duration {
-    let mut age = None;
-    let lines = headers.get_all(header::CACHE_CONTROL);
-    let directives = lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','));
-    for directive in directives {
-        let directive = directive.trim().to_ascii_lowercase();
-        if matches!(directive.as_str(), "no-store" | "no-cache") {
-            return LEAST_AGE;
-        }
-        if let Some(seconds) = directive.strip_prefix("max-age=") {
-            let seconds = seconds.trim_matches('"').parse().unwrap_or(0);
-            age = Some(Duration::from_secs(seconds));
-        }
-    }
-    age.unwrap_or(USUAL_AGE).clamp(LEAST_AGE, GREATEST_AGE)
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     helpers::{ROUTE, Recipe, TestApp, eventually},
-    process::GateProcess,
+    process::{GateProcess, write_config},
 };
 
 const PER_IP: &str = r#"
@@ -205,10 +205,7 @@ async fn the_log_warns_at_start_of_the_config_and_once_of_two_headers() {
         chain: r#"["per-address"]"#.into(),
         ..Recipe::default()
     };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("gate.toml");
-    let config = recipe.config("https://api.imgwire.dev", folder.path());
-    std::fs::write(&path, config).unwrap();
+    let (_folder, path) = write_config(&recipe, "https://api.imgwire.dev");
     let gate = GateProcess::start_with(&path, &[], "info", &[]).await;
     let lines = |text: &str| {
         let lines = gate.lines().into_iter();

@@ -2,7 +2,6 @@
 //! faults that say what to do.
 
 use std::{
-    fs,
     net::TcpListener,
     path::Path,
     process::{Command, Stdio},
@@ -10,7 +9,7 @@ use std::{
 
 use crate::{
     helpers::Recipe,
-    process::{run, text},
+    process::{run, text, write_config},
     real_parts::are_here,
 };
 
@@ -18,13 +17,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_imgwire-gate");
 
 /// The config of a recipe, in a folder of its own.
 fn config(recipe: &Recipe) -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("gate.toml");
-    fs::write(
-        &path,
-        recipe.config("https://api.imgwire.dev", folder.path()),
-    )
-    .unwrap();
+    let (folder, path) = write_config(recipe, "https://api.imgwire.dev");
     let path = path.to_str().unwrap().to_owned();
     (folder, path)
 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::{
     helpers::{ROUTE, Recipe, SESSION, Token},
-    process::GateProcess,
+    process::{GateProcess, write_config},
     service::{Reply, Service},
     signing::{SigningKey, set},
 };
@@ -91,7 +91,6 @@ async fn p99(gate: &GateProcess, token: &str) -> Duration {
 /// A gate with a rule for claims, and sessions; the app's tokens are HS256, the issuer's ES256.
 async fn gate(issuer: &Service) -> (GateProcess, Emulator, tempfile::TempDir) {
     let imgwire = Emulator::start().unwrap();
-    let folder = tempfile::tempdir().unwrap();
     let recipe = Recipe {
         server: "request_timeout = \"1s\"\nmax_connections = 12000".to_owned(),
         more: format!(
@@ -116,8 +115,7 @@ async fn gate(issuer: &Service) -> (GateProcess, Emulator, tempfile::TempDir) {
         chain: r#"["signed-in", "rule"]"#.to_owned(),
         ..Recipe::default()
     };
-    let config = folder.path().join("gate.toml");
-    std::fs::write(&config, recipe.config(imgwire.url(), folder.path())).unwrap();
+    let (folder, config) = write_config(&recipe, imgwire.url());
     let gate = GateProcess::start_with(&config, &[], "info,decision=warn", &[]).await;
     (gate, imgwire, folder)
 }

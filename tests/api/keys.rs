@@ -1,14 +1,22 @@
 //! Keys that an issuer publishes: how they are found, how they change, and everything that goes wrong.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    io::Write as _,
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
+use imgwire_gate::imgwire::emulator::Emulator;
 use jsonwebtoken::Algorithm;
 use proptest::{prelude::*, strategy::ValueTree as _};
 use serde_json::{Value, json};
+use socket2::SockRef;
 
 use crate::{
-    helpers::{Recipe, TestApp, Token, eventually},
+    helpers::{ROUTE, Recipe, TestApp, Token, eventually},
+    process::{GateProcess, write_config},
     service::{Reply, Service},
     signing::{SigningKey, set},
 };
@@ -18,6 +26,17 @@ const DISCOVERY: &str = "/.well-known/openid-configuration";
 
 fn by_url(issuer: &Service) -> Recipe {
     by_url_with(issuer, r#"["RS256", "ES256", "EdDSA"]"#)
+}
+
+/// A gate that has used this key, which its issuer publishes alone.
+async fn gate_that_knows(key: &SigningKey) -> (TestApp, Service) {
+    let issuer = Service::start();
+    issuer.answer(JWKS, Reply::json(&set(&[key])));
+    let app = by_url(&issuer).start().await;
+    ask(&app, &key.sign(&Token::of("user_1")))
+        .await
+        .assert_token();
+    (app, issuer)
 }
 
 fn by_url_with(issuer: &Service, algorithms: &str) -> Recipe {
@@ -207,13 +226,8 @@ async fn a_key_of_a_known_id_but_other_material_ends_what_the_first_one_signed()
 
 #[actix_web::test]
 async fn ten_thousand_unknown_keys_cost_the_issuer_one_fetch_in_five_seconds() {
-    let issuer = Service::start();
     let key = SigningKey::new("known", Algorithm::ES256);
-    issuer.answer(JWKS, Reply::json(&set(&[&key])));
-    let app = by_url(&issuer).start().await;
-    ask(&app, &key.sign(&Token::of("user_1")))
-        .await
-        .assert_token();
+    let (app, issuer) = gate_that_knows(&key).await;
     let mut stranger = SigningKey::new("unknown", Algorithm::ES256);
     let began = Instant::now();
     for chunk in 0..100 {
@@ -244,13 +258,8 @@ async fn ten_thousand_unknown_keys_cost_the_issuer_one_fetch_in_five_seconds() {
 
 #[actix_web::test]
 async fn a_key_that_fetch_after_fetch_lacks_leads_to_one_ever_more_rarely() {
-    let issuer = Service::start();
     let key = SigningKey::new("known", Algorithm::ES256);
-    issuer.answer(JWKS, Reply::json(&set(&[&key])));
-    let app = by_url(&issuer).start().await;
-    ask(&app, &key.sign(&Token::of("user_1")))
-        .await
-        .assert_token();
+    let (app, issuer) = gate_that_knows(&key).await;
     let stranger = SigningKey::new("unknown", Algorithm::ES256).sign(&Token::of("user_1"));
     let mut fetches = Vec::new();
     for _ in 0..20 {
@@ -321,13 +330,8 @@ async fn a_set_without_keys_withdraws_all() {
 
 #[actix_web::test]
 async fn nobody_else_waits_for_the_fetch_that_an_unknown_key_causes() {
-    let issuer = Service::start();
     let key = SigningKey::new("known", Algorithm::ES256);
-    issuer.answer(JWKS, Reply::json(&set(&[&key])));
-    let app = by_url(&issuer).start().await;
-    ask(&app, &key.sign(&Token::of("user_1")))
-        .await
-        .assert_token();
+    let (app, issuer) = gate_that_knows(&key).await;
     let slow = Duration::from_secs(3);
     issuer.answer(JWKS, Reply::json(&set(&[&key])).after(slow));
     let stranger = SigningKey::new("unknown", Algorithm::ES256).sign(&Token::of("user_1"));
@@ -348,6 +352,52 @@ async fn nobody_else_waits_for_the_fetch_that_an_unknown_key_causes() {
         assert!(started.elapsed() < slow, "{:?}", started.elapsed());
     };
     futures_util::future::join(waiting, others).await;
+}
+
+#[actix_web::test]
+async fn clients_that_leave_while_they_wait_for_keys_let_others_wait() {
+    let issuer = Service::start();
+    let imgwire = Emulator::start().unwrap();
+    let (key, new) = (
+        SigningKey::new("known", Algorithm::ES256),
+        SigningKey::new("new", Algorithm::ES256),
+    );
+    issuer.answer(JWKS, Reply::json(&set(&[&key])));
+    let (_folder, config) = write_config(&by_url(&issuer), imgwire.url());
+    let gate = GateProcess::start_with(&config, &[], "info", &[]).await;
+    assert_eq!(gate.ask(&key.sign(&Token::of("user_1"))).await, Some(200));
+    let slow = Duration::from_millis(4500);
+    issuer.answer(JWKS, Reply::json(&set(&[&key, &new])).after(slow));
+    let stranger = SigningKey::new("unknown", Algorithm::ES256).sign(&Token::of("user_1"));
+    let request = format!(
+        "GET {ROUTE}/allowance HTTP/1.1\r\nhost: gate\r\nauthorization: Bearer {stranger}\r\n\r\n"
+    );
+    let url = gate.url();
+    let address = url.strip_prefix("http://").unwrap();
+    let began = Instant::now();
+    let mut clients = VecDeque::new();
+    eventually("more who left than may wait", async || {
+        for _ in 0..200 {
+            let mut client = TcpStream::connect(address).unwrap();
+            client.write_all(request.as_bytes()).unwrap();
+            clients.push_back(client);
+        }
+        while clients.len() > 400 {
+            let client = clients.pop_front().unwrap();
+            SockRef::from(&client)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
+        }
+        let lines = gate.lines().into_iter();
+        lines
+            .filter(|line| line["message"] == "client gone")
+            .count()
+            > 1000
+    })
+    .await;
+    assert!(began.elapsed() < slow, "{:?}", began.elapsed());
+    drop(clients);
+    assert_eq!(gate.ask(&new.sign(&Token::of("user_2"))).await, Some(200));
 }
 
 #[actix_web::test]

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::{
     helpers::{ROUTE, Recipe, Token, eventually},
-    process::GateProcess,
+    process::{GateProcess, write_config},
     real_parts::{Running, are_here, blocks, free_port},
 };
 
@@ -217,10 +217,8 @@ async fn a_collector_that_is_gone_costs_no_request_anything() {
 #[actix_web::test]
 async fn the_log_is_turned_up_and_down_while_the_gate_runs() {
     let imgwire = Emulator::start().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("gate.toml");
     let recipe = Recipe::accepting("[\"app\"]", "");
-    fs::write(&config, recipe.config(imgwire.url(), folder.path())).unwrap();
+    let (_folder, config) = write_config(&recipe, imgwire.url());
     let gate = GateProcess::start_with(&config, &[], "info", &[]).await;
     let token = Token::of("user_1").sign();
     let client = awc::Client::default();
@@ -293,10 +291,8 @@ async fn the_log_is_turned_up_and_down_while_the_gate_runs() {
 #[actix_web::test]
 async fn malformed_requests_fill_no_log_and_all_are_counted() {
     let imgwire = Emulator::start().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("gate.toml");
     let recipe = Recipe::accepting("[\"app\"]", "");
-    fs::write(&config, recipe.config(imgwire.url(), folder.path())).unwrap();
+    let (_folder, config) = write_config(&recipe, imgwire.url());
     let gate = GateProcess::start_with(&config, &[], "info", &[]).await;
     let lines = |target: &str| {
         let lines = gate.lines().into_iter();

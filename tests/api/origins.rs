@@ -5,7 +5,7 @@ use imgwire_gate::settings;
 
 use crate::{
     helpers::{Answer, ROUTE, Recipe, SESSION, TestApp, Token},
-    process::{run, text},
+    process::{run, text, write_config},
     real_parts::blocks,
 };
 
@@ -197,10 +197,7 @@ fn check_warns_of_what_is_possible_and_rarely_meant() {
             session: session.into(),
             ..Recipe::accepting(r#"["app"]"#, identities)
         };
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("gate.toml");
-        let config = recipe.config("https://api.imgwire.dev", folder.path());
-        std::fs::write(&path, config).unwrap();
+        let (_folder, path) = write_config(&recipe, "https://api.imgwire.dev");
         let checked = run(&["check", "--config", path.to_str().unwrap()]);
         let output = text(&checked.stdout);
         assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
