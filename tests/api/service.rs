@@ -13,6 +13,8 @@ use actix_web::{
 };
 use serde_json::Value;
 
+use crate::helpers::eventually;
+
 /// A service on loopback.
 pub(crate) struct Service {
     pub(crate) url: String,
@@ -136,9 +138,14 @@ impl Service {
         seen.iter().map(|seen| seen.path.clone()).collect()
     }
 
-    /// Goes away: nobody listens any more.
+    /// Stops the service: nothing listens any more, and every connection is closed.
     pub(crate) async fn go_down(&self) {
         self.server.stop(false).await;
+        // The worker stops a moment later, and until then it answers on open connections. It holds the state.
+        eventually("the end of the service's worker", async || {
+            Arc::strong_count(&self.state) == 1
+        })
+        .await;
     }
 
     /// Comes back where it was.
