@@ -9,7 +9,6 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use serde_spanned::Spanned;
 
 use crate::{
     ClaimPath, Clock, Counted, Deciding, Decision, Denial, Evaluating, Facts, Fault, Hold,
@@ -32,8 +31,7 @@ pub struct QuotaSettings {
     #[schemars(with = "Option<String>")]
     pub timezone: Option<TimeZone>,
     /// Where it is counted: a name of `[stores]`.
-    #[schemars(with = "StoreName")]
-    pub store: Spanned<StoreName>,
+    pub store: StoreName,
     /// What to do while the store is down.
     #[serde(default)]
     pub on_failure: OnFailure,

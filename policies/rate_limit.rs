@@ -6,7 +6,6 @@ use futures_util::future::LocalBoxFuture;
 use governor::Quota;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
-use serde_spanned::Spanned;
 
 use crate::{
     Clock, Counter, Deciding, Decision, Denial, Evaluating, Fault, Interval, LimitState, Pass, Per,
@@ -23,7 +22,7 @@ pub struct RateLimitSettings {
     pub(crate) max_keys: NonZeroU32,
     pub(crate) quota: Quota,
     /// Where it is counted; in memory, where nothing is said.
-    pub store: Option<Spanned<StoreName>>,
+    pub store: Option<StoreName>,
     /// What happens while the store is down.
     pub on_failure: LimitOnFailure,
 }
@@ -72,7 +71,7 @@ struct Table {
     /// Where it is counted, exact across all gates: a name of `[stores]`; left out: in memory.
     #[serde(default)]
     #[schemars(with = "Option<StoreName>")]
-    store: Option<Spanned<StoreName>>,
+    store: Option<StoreName>,
     /// What to do while the store is down; goes with `store`.
     #[serde(default)]
     on_failure: Option<LimitOnFailure>,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures_util::future::LocalBoxFuture;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_spanned::Spanned;
 
 use crate::{
     Clock, Deciding, Decision, Denial, Evaluating, Facts, Fault, Interval, Policy, SecretSource,
@@ -23,8 +22,7 @@ pub struct RemoteSettings {
     pub protocol: Protocol,
     /// The bearer token that it is asked with.
     #[serde(default)]
-    #[schemars(with = "Option<SecretSource>")]
-    pub token: Option<Spanned<SecretSource>>,
+    pub token: Option<SecretSource>,
     /// Lets the token travel over plain http to another machine.
     #[serde(default)]
     pub insecure_http: bool,

@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_spanned::Spanned;
 
 use crate::{
     Clock, Counting, Decider, Dimension, Expression, ExpressionPolicy, ExpressionSettings, Lookup,
@@ -229,19 +228,14 @@ impl Kind {
         let list = |names: &mut dyn Iterator<Item = String>| names.collect::<Vec<_>>().join(", ");
         match self {
             Self::SignedIn(settings) => {
-                let accepted = list(
-                    &mut settings
-                        .accept
-                        .iter()
-                        .map(|name| name.get_ref().to_string()),
-                );
+                let accepted = list(&mut settings.accept.iter().map(|name| name.to_string()));
                 format!("someone is signed in by {accepted}")
             }
             Self::WorkspaceMember(settings) => {
                 let source = match (&settings.claim, &settings.url, &settings.store) {
                     (Some(claim), ..) => format!("the claim {claim}"),
                     (_, Some(_), _) => "the app".to_owned(),
-                    (_, _, Some(store)) => format!("the database {}", store.get_ref()),
+                    (_, _, Some(store)) => format!("the database {}", store),
                     _ => "a table".to_owned(),
                 };
                 let roles = settings.roles.as_ref();
@@ -252,10 +246,10 @@ impl Kind {
             }
             Self::RateLimit(settings) => {
                 let store = settings.store.as_ref();
-                let store = store.map_or("memory", |store| store.get_ref().as_str());
+                let store = store.map_or("memory", |store| store.as_str());
                 format!("{settings}, counted in {store}")
             }
-            Self::Quota(settings) => format!("{settings}, counted in {}", settings.store.get_ref()),
+            Self::Quota(settings) => format!("{settings}, counted in {}", settings.store),
             Self::UploadIntent(_) => "the declared purpose and file are allowed".to_owned(),
             Self::Expression(settings) => format!("{}", settings.allow),
             Self::Remote(settings) => format!("{} agrees", settings.url.as_str()),
@@ -334,7 +328,7 @@ impl Kind {
 
     /// The token that the policy asks another service with, if it has one.
     #[must_use]
-    pub fn token(&self) -> Option<&Spanned<SecretSource>> {
+    pub fn token(&self) -> Option<&SecretSource> {
         match self {
             Self::WorkspaceMember(settings) => settings.token.as_ref(),
             Self::Remote(settings) => settings.token.as_ref(),
@@ -347,10 +341,7 @@ impl Kind {
     pub fn exposes_token(&self) -> bool {
         let (is_private, insecure_http) = match self {
             Self::WorkspaceMember(settings) => (
-                settings
-                    .url
-                    .as_ref()
-                    .is_none_or(|url| url.get_ref().is_private()),
+                settings.url.as_ref().is_none_or(|url| url.is_private()),
                 settings.insecure_http,
             ),
             Self::Remote(settings) => (settings.url.is_private(), settings.insecure_http),
@@ -361,7 +352,7 @@ impl Kind {
 
     /// The store that the policy uses, and what for.
     #[must_use]
-    pub fn store(&self) -> Option<(&Spanned<StoreName>, StoreUse)> {
+    pub fn store(&self) -> Option<(&StoreName, StoreUse)> {
         match self {
             Self::Quota(settings) => Some((&settings.store, StoreUse::Quotas)),
             Self::RateLimit(settings) => Some((settings.store.as_ref()?, StoreUse::RateLimits)),
@@ -382,7 +373,7 @@ impl Kind {
             (_, StoreUse::Memberships | StoreUse::Sessions) => return None,
         };
         Some(Counting {
-            store: store.get_ref().clone(),
+            store: store.clone(),
             gives_back,
         })
     }
@@ -403,7 +394,7 @@ impl Kind {
             })),
             Self::RateLimit(settings) => ports.rate_limit(&name, settings, &clock),
             Self::Quota(settings) => {
-                let store = ports.store(settings.store.get_ref());
+                let store = ports.store(&settings.store);
                 Arc::new(Quota::new(name, settings, store, clock))
             }
             Self::UploadIntent(settings) => Arc::new(UploadIntent::new(settings)),

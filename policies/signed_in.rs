@@ -2,7 +2,6 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_spanned::Spanned;
 
 use crate::{
     Deciding, Decision, Denial, Evaluating, Finding, IdentityName, Policy, Presented, Verdict,
@@ -13,8 +12,8 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct SignedInSettings {
     /// Names of identities. The first one that a credential of the request addresses judges that credential.
-    #[schemars(with = "Vec<IdentityName>", length(min = 1))]
-    pub accept: Vec<Spanned<IdentityName>>,
+    #[schemars(length(min = 1))]
+    pub accept: Vec<IdentityName>,
 }
 
 /// Lets the accepted identities judge the request's credential. A bad credential is refused and never falls through
@@ -28,11 +27,7 @@ impl SignedIn {
     #[must_use]
     pub fn new(settings: &SignedInSettings) -> Self {
         Self {
-            accept: settings
-                .accept
-                .iter()
-                .map(|name| name.get_ref().clone())
-                .collect(),
+            accept: settings.accept.clone(),
         }
     }
 }

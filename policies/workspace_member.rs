@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures_util::future::LocalBoxFuture;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_spanned::Spanned;
 
 use crate::{
     ClaimPath, Deciding, Decision, Denial, Evaluating, Fault, Finding, Interval, Membership,
@@ -38,21 +37,17 @@ pub struct WorkspaceMemberSettings {
     /// with `{"role": ..., "workspace": ...}`, or 404. `role` is a text, a list of texts or null; `workspace` is the id that
     /// the app means, however the client spelled it.
     #[serde(default)]
-    #[schemars(with = "Option<UrlTemplate>")]
-    pub url: Option<Spanned<UrlTemplate>>,
+    pub url: Option<UrlTemplate>,
     /// The database that is asked: a name of `[stores]`; with `query`.
     #[serde(default)]
-    #[schemars(with = "Option<StoreName>")]
-    pub store: Option<Spanned<StoreName>>,
+    pub store: Option<StoreName>,
     /// The question in SQL: the user's id is `$1` and the workspace's `$2`. No row says that it is no member. The first
     /// column of a row is the role, or null. The second is the workspace's id, however the client spelled it.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
-    pub query: Option<Spanned<String>>,
+    pub query: Option<String>,
     /// The bearer token that the app is asked with.
     #[serde(default)]
-    #[schemars(with = "Option<SecretSource>")]
-    pub token: Option<Spanned<SecretSource>>,
+    pub token: Option<SecretSource>,
     /// Lets the token travel over plain http to another machine.
     #[serde(default)]
     pub insecure_http: bool,
@@ -104,14 +99,11 @@ impl WorkspaceMemberSettings {
     /// Where memberships are looked up, if they are.
     #[must_use]
     pub fn lookup(&self) -> Option<Lookup<'_>> {
-        if let Some(url) = self.url.as_ref().map(Spanned::get_ref) {
+        if let Some(url) = self.url.as_ref() {
             return Some(Lookup::Url(url));
         }
         let (store, query) = (self.store.as_ref()?, self.query.as_ref()?);
-        Some(Lookup::Query {
-            store: store.get_ref(),
-            query: query.get_ref(),
-        })
+        Some(Lookup::Query { store, query })
     }
 }
 

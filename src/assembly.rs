@@ -289,7 +289,7 @@ impl Ports for Surroundings<'_> {
         let earlier = earlier.into_iter().find(|(other, ..)| other == name);
         let store = settings.store.as_ref();
         // Where nothing is to be counted, there is none.
-        let store = store.and_then(|name| self.open(name.get_ref()).rate_limits());
+        let store = store.and_then(|name| self.open(name).rate_limits());
         let clock = clock.clone();
         let limit = match earlier {
             Some((_, same, limit)) if same == settings && store.is_none() => limit.clone(),

@@ -76,9 +76,9 @@ async fn try_store(settings: &Settings, store: &OpenStore) -> Result<(), String>
         let is_here = member
             .store
             .as_ref()
-            .is_some_and(|name| *name.get_ref() == store.name);
+            .is_some_and(|name| *name == store.name);
         if let (true, Some(query), Some(database)) = (is_here, &member.query, store.memberships()) {
-            let asked = database.members(query.get_ref(), NOBODY, NOBODY).await;
+            let asked = database.members(query, NOBODY, NOBODY).await;
             asked.map_err(|error| format!("policies.{name}.query: {error}"))?;
         }
     }

@@ -63,7 +63,7 @@ impl SessionCookie {
     #[must_use]
     pub fn new(settings: &SessionSettings, keys: &SessionKeys) -> Self {
         let key = |key: &SecretString| Key::from(key.expose_secret().as_bytes());
-        let cookie = settings.cookie.get_ref();
+        let cookie = &settings.cookie;
         Self {
             name: cookie.name.as_str().to_owned(),
             current: key(&keys.current),

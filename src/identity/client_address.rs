@@ -30,7 +30,7 @@ impl ClientAddress {
     /// Trusts the proxies that the config names.
     #[must_use]
     pub fn new(server: &ServerSettings) -> Self {
-        let trusted = server.trusted_proxies.get_ref().iter();
+        let trusted = server.trusted_proxies.iter();
         Self {
             trusted: trusted.map(|network| network.0).collect(),
             header: server.client_address,

@@ -31,11 +31,11 @@ impl Forwarded {
         Self {
             name,
             subject: settings.subject.0.clone(),
-            subject_prefix: settings.subject_prefix.get_ref().clone(),
+            subject_prefix: settings.subject_prefix.clone(),
             claims: claims
                 .map(|(claim, header)| (claim.clone(), header.0.clone()))
                 .collect(),
-            ambient: *settings.ambient.get_ref(),
+            ambient: settings.ambient,
             proxies,
         }
     }

@@ -68,20 +68,20 @@ impl Introspection {
         let audience = settings.audience.as_ref();
         let issuers = settings.issuer.as_ref();
         Self {
-            url: settings.url.get_ref().as_str().to_owned(),
-            from: settings.from.get_ref().clone(),
-            ambient: *settings.ambient.get_ref(),
+            url: settings.url.as_str().to_owned(),
+            from: settings.from.clone(),
+            ambient: settings.ambient,
             client: ClientAuthentication::new(settings, client_secret),
             timeout: settings.timeout.get(),
             rules: ClaimRules {
                 identity: name,
-                issuers: issuers.map(|issuers| issuers.get_ref().clone()),
-                audience: audience.map(|audience| audience.get_ref().clone()),
+                issuers: issuers.map(|issuers| issuers.clone()),
+                audience: audience.map(|audience| audience.clone()),
                 required: settings.required_claims.clone(),
                 allowed: settings.allowed_claims.clone(),
                 must_expire: false,
                 subject_claim: settings.subject_claim.clone(),
-                subject_prefix: settings.subject_prefix.get_ref().clone(),
+                subject_prefix: settings.subject_prefix.clone(),
                 leeway: settings.leeway,
                 kept,
             },

@@ -137,18 +137,18 @@ impl Jwt {
         let audience = settings.audience.as_ref();
         let issuers = settings.issuer.as_ref();
         Self {
-            from: settings.from.get_ref().clone(),
-            algorithms: settings.algorithms.get_ref().clone(),
-            ambient: *settings.ambient.get_ref(),
+            from: settings.from.clone(),
+            algorithms: settings.algorithms.clone(),
+            ambient: settings.ambient,
             rules: ClaimRules {
                 identity: name,
-                issuers: issuers.map(|issuers| issuers.get_ref().clone()),
-                audience: audience.map(|audience| audience.get_ref().clone()),
+                issuers: issuers.map(|issuers| issuers.clone()),
+                audience: audience.map(|audience| audience.clone()),
                 required: settings.required_claims.clone(),
                 allowed: settings.allowed_claims.clone(),
                 must_expire: true,
                 subject_claim: settings.subject_claim.clone(),
-                subject_prefix: settings.subject_prefix.get_ref().clone(),
+                subject_prefix: settings.subject_prefix.clone(),
                 leeway: settings.leeway,
                 kept,
             },

@@ -308,7 +308,7 @@ fn build(
                 KeyMaterial::Fixed(keys) => Keys::Fixed(keys.clone()),
                 KeyMaterial::Set(set) => Keys::Set(set.clone()),
                 KeyMaterial::Published(location) => {
-                    let algorithms = jwt.algorithms.get_ref();
+                    let algorithms = &jwt.algorithms;
                     let earlier = earlier.and_then(|earlier| {
                         let mut published = earlier.published_keys();
                         let same = published.find(|(other, _)| **other == name);

@@ -67,11 +67,11 @@ impl Remote {
     ) -> Self {
         Self {
             name,
-            url: settings.url.get_ref().as_str().to_owned(),
-            forward: settings.forward.get_ref().clone(),
-            ambient: *settings.ambient.get_ref(),
+            url: settings.url.as_str().to_owned(),
+            forward: settings.forward.clone(),
+            ambient: settings.ambient,
             subject: settings.subject.clone(),
-            subject_prefix: settings.subject_prefix.get_ref().clone(),
+            subject_prefix: settings.subject_prefix.clone(),
             claims: settings.claims.clone(),
             kept,
             timeout: settings.timeout.get(),

@@ -63,11 +63,11 @@ impl SessionIdentity {
         session: &SessionSettings,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let exchange = identity.exchange.get_ref().iter();
+        let exchange = identity.exchange.iter();
         Self {
             name,
-            exchange: exchange.map(|name| name.get_ref().clone()).collect(),
-            cookie: session.cookie.get_ref().name.clone(),
+            exchange: exchange.map(|name| name.clone()).collect(),
+            cookie: session.cookie.name.clone(),
             idle_ttl: session
                 .idle_ttl
                 .and_then(|idle_ttl| SignedDuration::try_from(idle_ttl.get()).ok()),

@@ -6,7 +6,6 @@ use policies::{
     Dimension, IdentityName, PolicyName, StoreName, WorkspaceMemberSettings,
     settings::{Common, Kind, StoreUse},
 };
-use serde_spanned::Spanned;
 
 use super::{
     IdentitySettings, ServerSettings, SessionSettings, StoreSettings, check_accept,
@@ -36,18 +35,17 @@ pub(super) fn references(
     for policy in policies {
         let path = format!("policies.{}", policy.name);
         if let Some((_, kind)) = &policy.entry
-            && let Some(token) = kind.token()
+            && kind.token().is_some()
             && kind.exposes_token()
         {
             let message = "would travel over plain http to another machine; write https in `url`, or allow it with `insecure_http = true`";
-            reader.fault(token.span(), format!("{path}.token"), message);
+            reader.fault(format!("{path}.token"), message);
         }
         match &policy.entry {
             Some((_, Kind::SignedIn(settings))) => {
                 let key = format!("{path}.accept");
                 if settings.accept.is_empty() {
-                    let place = policy.place.clone();
-                    reader.fault(place, key, "must name at least one identity");
+                    reader.fault(key, "must name at least one identity");
                     continue;
                 }
                 reader.names(&key, &settings.accept, |name| {
@@ -64,10 +62,10 @@ pub(super) fn references(
                 if settings.is_empty() && !reader.has_fault(&path) =>
             {
                 let message = "checks nothing: name `purposes`, `mime_types` or `max_size`";
-                reader.fault(policy.place.clone(), path, message);
+                reader.fault(path, message);
             }
             Some((_, kind @ Kind::WorkspaceMember(settings))) if !reader.has_fault(&path) => {
-                member(reader, &path, policy.place.clone(), settings);
+                member(reader, &path, settings);
                 policy_store(reader, &path, kind, stores);
             }
             Some(_) | None => {}
@@ -89,13 +87,13 @@ pub(super) fn references(
 /// Warns of proxies that are everyone: then the clients themselves say which address they have.
 fn proxies(reader: &mut Reader, server: &ServerSettings) {
     let proxies = &server.trusted_proxies;
-    let everyone = proxies.get_ref().iter().find(|proxy| proxy.is_everyone());
+    let everyone = proxies.iter().find(|proxy| proxy.is_everyone());
     if let Some(network) = everyone {
         let message = format!(
             "{} is not a list of proxies: any client can claim any address; name the addresses of your proxies only",
             network.0
         );
-        reader.warning(proxies.span(), "server.trusted_proxies", message);
+        reader.warning("server.trusted_proxies", message);
     }
 }
 
@@ -118,7 +116,7 @@ pub(super) fn session(
     };
     if !identities.iter().any(is_session) {
         let message = "no identity is of kind \"session\", so no session can begin; add one, or leave [session] out";
-        reader.warning(session.key.span(), "session", message);
+        reader.warning("session", message);
     }
 }
 
@@ -129,32 +127,21 @@ fn policy_store(reader: &mut Reader, path: &str, kind: &Kind, stores: &Stores) {
 }
 
 /// A store that is named is there, and can do what it is named for.
-fn store(
-    reader: &mut Reader,
-    key: String,
-    name: &Spanned<StoreName>,
-    wanted: StoreUse,
-    stores: &Stores,
-) {
-    let Some(store) = stores.iter().find(|store| store.name == *name.get_ref()) else {
-        let message = format!("there is no [stores.{}]", name.get_ref());
-        reader.fault(name.span(), key, message);
+fn store(reader: &mut Reader, key: String, name: &StoreName, wanted: StoreUse, stores: &Stores) {
+    let Some(store) = stores.iter().find(|store| store.name == *name) else {
+        let message = format!("there is no [stores.{}]", name);
+        reader.fault(key, message);
         return;
     };
     if let Some(store) = &store.entry
         && let Some(fault) = store.url.cannot(wanted)
     {
-        reader.fault(name.span(), key, fault);
+        reader.fault(key, fault);
     }
 }
 
 /// A membership comes from one place, and only what is asked for takes long or wants a token.
-fn member(
-    reader: &mut Reader,
-    path: &str,
-    place: std::ops::Range<usize>,
-    settings: &WorkspaceMemberSettings,
-) {
+fn member(reader: &mut Reader, path: &str, settings: &WorkspaceMemberSettings) {
     let found = [
         settings.claim.is_some(),
         settings.members.is_some(),
@@ -162,48 +149,35 @@ fn member(
         settings.query.is_some(),
     ];
     if found.into_iter().filter(|found| *found).count() != 1 {
-        reader.fault(
-            place,
-            path,
-            "needs one of `claim`, `members`, `url` and `query`",
-        );
+        reader.fault(path, "needs one of `claim`, `members`, `url` and `query`");
         return;
     }
     let is_asked_for = settings.url.is_some() || settings.query.is_some();
     if settings.cache.is_some() && !is_asked_for {
-        reader.fault(
-            place.clone(),
-            path,
-            "`cache` goes with `url` and `query` alone",
-        );
+        reader.fault(path, "`cache` goes with `url` and `query` alone");
     }
     if settings.token.is_some() && settings.url.is_none() {
-        reader.fault(place.clone(), path, "`token` goes with `url` alone");
+        reader.fault(path, "`token` goes with `url` alone");
     }
     if settings.store.is_some() != settings.query.is_some() {
-        reader.fault(place.clone(), path, "`store` and `query` go together");
+        reader.fault(path, "`store` and `query` go together");
     }
     if settings.roles.as_ref().is_some_and(Vec::is_empty) {
         let message = "`roles` must name at least one role; leave it out to let in any member";
-        reader.fault(place.clone(), path, message);
+        reader.fault(path, message);
     }
-    claimed(reader, path, &place, settings);
+    claimed(reader, path, settings);
     if let Some(query) = &settings.query {
-        let missing = ["$1", "$2"].map(|parameter| !query.get_ref().contains(parameter));
+        let missing = ["$1", "$2"].map(|parameter| !query.contains(parameter));
         if missing.contains(&true) {
             let message = "must use `$1`, the user's id, and `$2`, the workspace's";
-            reader.fault(query.span(), format!("{path}.query"), message);
+            reader.fault(format!("{path}.query"), message);
         }
     }
 }
 
 /// How a claim is read: only with a claim, and each role from one place.
-fn claimed(
-    reader: &mut Reader,
-    path: &str,
-    place: &std::ops::Range<usize>,
-    settings: &WorkspaceMemberSettings,
-) {
+fn claimed(reader: &mut Reader, path: &str, settings: &WorkspaceMemberSettings) {
     let WorkspaceMemberSettings {
         claim,
         id_key,
@@ -211,7 +185,7 @@ fn claimed(
         role_claim,
         ..
     } = settings;
-    let mut fault = |message: &str| reader.fault(place.clone(), path, message);
+    let mut fault = |message: &str| reader.fault(path, message);
     if claim.is_none() {
         let keys = [
             (id_key.is_some(), "`id_key` goes with `claim` only"),
@@ -239,14 +213,14 @@ fn claimed(
 fn check_paths(reader: &mut Reader, routes: &[RouteSettings]) {
     let mut taken = HashSet::from([SESSION_PATH.to_owned()]);
     for (index, route) in routes.iter().enumerate() {
-        let path = route.path.get_ref().as_str();
+        let path = route.path.as_str();
         let allowance = format!("{path}{ALLOWANCE}");
         if reader.has_fault(&format!("routes[{index}].path")) {
             continue;
         }
         if taken.contains(path) || taken.contains(&allowance) {
             let key = format!("routes[{index}].path");
-            reader.fault(route.path.span(), key, format!("`{path}` is taken already"));
+            reader.fault(key, format!("`{path}` is taken already"));
         }
         taken.insert(path.to_owned());
         taken.insert(allowance);
@@ -254,10 +228,10 @@ fn check_paths(reader: &mut Reader, routes: &[RouteSettings]) {
 }
 
 fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: &Policies) {
-    let chain = route.policies.get_ref();
+    let chain = &route.policies;
     if chain.is_empty() {
         let message = "must name at least one policy: without any, everyone gets tokens";
-        reader.fault(route.policies.span(), key, message);
+        reader.fault(key, message);
     }
     let find = |name: &PolicyName| policies.iter().find(|policy| policy.name == *name);
     reader.names(key, chain, |name| {
@@ -267,9 +241,10 @@ fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: 
     });
     let mut found_out = Vec::new();
     let mut bounds_purposes = route.purpose.is_some();
-    for name in chain {
+    for (index, name) in chain.iter().enumerate() {
+        let place = format!("{key}[{index}]");
         // One that could not be read might find out anything.
-        let Some(policy) = find(name.get_ref()) else {
+        let Some(policy) = find(name) else {
             return;
         };
         let Some((common, kind)) = &policy.entry else {
@@ -280,28 +255,21 @@ fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: 
             .per()
             .is_some_and(|per| per.contains(Dimension::Purpose));
         if per_purpose && !bounds_purposes {
-            let name = name.get_ref();
             let message = format!(
                 "`{name}` counts per purpose, which the client chooses: give the route a `purpose`, or put an \
                  `upload_intent` with `purposes` before it, without `mode` and `when`"
             );
-            reader.fault(chain_place(chain, name), key, message);
+            reader.fault(&place, message);
         }
         for fact in kind.needs() {
             if !found_out.contains(&fact) {
-                let (name, first) = (name.get_ref(), fact.found_out_by());
+                let first = fact.found_out_by();
                 reader.fault(
-                    chain_place(chain, name),
-                    key,
+                    &place,
                     format!("`{name}` needs a policy of kind `{first}` before it"),
                 );
             }
         }
         found_out.extend(kind.finds_out());
     }
-}
-
-fn chain_place(chain: &[Spanned<PolicyName>], name: &PolicyName) -> std::ops::Range<usize> {
-    let place = chain.iter().find(|entry| entry.get_ref() == name);
-    place.map_or(0..0, Spanned::span)
 }

@@ -5,7 +5,6 @@ use std::fmt;
 use actix_web::http::header::{AUTHORIZATION, HeaderName};
 use jsonwebtoken::Algorithm;
 use policies::{IdentityName, settings::Kind};
-use serde_spanned::Spanned;
 
 use super::{
     IdentitySettings,
@@ -98,8 +97,8 @@ fn addressed_by(settings: &IdentitySettings) -> (Vec<Place<'_>>, Takes<'_>) {
         IdentitySettings::Jwt(jwt) => (
             places(&jwt.from),
             Takes::Jwts {
-                algorithms: jwt.algorithms.get_ref(),
-                issuers: jwt.issuer.as_ref().map(Spanned::get_ref),
+                algorithms: &jwt.algorithms,
+                issuers: jwt.issuer.as_ref(),
             },
         ),
         IdentitySettings::Introspection(settings) => (places(&settings.from), Takes::Others),
@@ -111,33 +110,32 @@ fn addressed_by(settings: &IdentitySettings) -> (Vec<Place<'_>>, Takes<'_>) {
     }
 }
 
-fn places(sources: &Spanned<Vec<TokenSource>>) -> Vec<Place<'_>> {
-    sources.get_ref().iter().map(Place::from).collect()
+fn places(sources: &[TokenSource]) -> Vec<Place<'_>> {
+    sources.iter().map(Place::from).collect()
 }
 
 /// Notes each identity that an earlier one of the same `accept` keeps from ever judging what is in one of its places.
 pub(super) fn shadowing(
     reader: &mut Reader,
     key: &str,
-    accept: &[Spanned<IdentityName>],
+    accept: &[IdentityName],
     identities: &Identities,
 ) {
     for (index, later) in accept.iter().enumerate() {
         let shadow = accept[..index].iter().find_map(|earlier| {
             // A name that is listed twice is a fault already.
-            if earlier.get_ref() == later.get_ref() {
+            if earlier == later {
                 return None;
             }
-            let settings = find(identities, later.get_ref())?;
-            let (place, remedy) = shadow(find(identities, earlier.get_ref())?, settings)?;
-            let (earlier, later) = (earlier.get_ref(), later.get_ref());
-            Some(format!(
+            let settings = find(identities, later)?;
+            let (place, remedy) = shadow(find(identities, earlier)?, settings)?;
+                        Some(format!(
                 "`{later}` would never judge {place}, because `{earlier}`, listed before it, takes all that `{later}` \
                  would take; {remedy}"
             ))
         });
         if let Some(message) = shadow {
-            reader.fault(later.span(), key, message);
+            reader.fault(format!("{key}[{index}]"), message);
         }
     }
 }
@@ -172,29 +170,29 @@ pub(super) fn equal_subjects(
 ) {
     let mut warned = Vec::new();
     for route in routes {
-        let chain = route.policies.get_ref().iter();
+        let chain = route.policies.iter();
         let accepted: Vec<_> = chain
-            .filter_map(|name| {
-                policies
-                    .iter()
-                    .find(|policy| policy.name == *name.get_ref())
-            })
+            .filter_map(|name| policies.iter().find(|policy| policy.name == *name))
             .filter_map(|policy| match &policy.entry {
                 Some((_, Kind::SignedIn(settings))) => Some((policy, settings)),
                 _ => None,
             })
-            .flat_map(|(policy, settings)| settings.accept.iter().map(move |name| (policy, name)))
-            .filter_map(|(policy, name)| {
-                let settings = find(identities, name.get_ref())?;
-                Some((policy, name, issuers(settings)?))
+            .flat_map(|(policy, settings)| {
+                let accept = settings.accept.iter().enumerate();
+                accept.map(move |(index, name)| {
+                    (format!("policies.{}.accept[{index}]", policy.name), name)
+                })
+            })
+            .filter_map(|(path, name)| {
+                let settings = find(identities, name)?;
+                Some((path, name, issuers(settings)?))
             })
             .collect();
-        for (index, (policy, name, (issuers, prefix))) in accepted.iter().enumerate() {
+        for (index, (path, own, (issuers, prefix))) in accepted.iter().enumerate() {
             // A policy may be in several chains.
-            if warned.contains(&name.span().start) {
+            if warned.contains(path) {
                 continue;
             }
-            let own = name.get_ref();
             let confused = accepted[..index]
                 .iter()
                 .find(|(_, _, (other_issuers, other))| {
@@ -202,7 +200,6 @@ pub(super) fn equal_subjects(
                     prefix == other && !are_same
                 });
             let message = if let Some((_, other, _)) = confused {
-                let other = other.get_ref();
                 format!(
                     "`{other}` and `{own}` are of different issuers, and their users with equal ids are one user; a \
                      `subject_prefix` keeps them apart"
@@ -215,9 +212,8 @@ pub(super) fn equal_subjects(
             } else {
                 continue;
             };
-            warned.push(name.span().start);
-            let key = format!("policies.{}.accept", policy.name);
-            reader.warning(name.span(), key, message);
+            warned.push(path.clone());
+            reader.warning(path, message);
         }
     }
 }
@@ -231,9 +227,9 @@ pub(super) fn ids_that_fill_no_path(
 ) {
     let mut warned = Vec::new();
     for route in routes {
-        let kinds = route.policies.get_ref().iter().filter_map(|name| {
+        let kinds = route.policies.iter().filter_map(|name| {
             let mut all = policies.iter();
-            let policy = all.find(|policy| policy.name == *name.get_ref())?;
+            let policy = all.find(|policy| policy.name == *name)?;
             policy.entry.as_ref().map(|(_, kind)| kind)
         });
         let asks =
@@ -246,16 +242,13 @@ pub(super) fn ids_that_fill_no_path(
             _ => None,
         });
         for name in accepted.flatten() {
-            let name = name.get_ref();
             let prefix = find(identities, name).and_then(subject_prefix);
-            let Some(prefix) = prefix.filter(|prefix| !prefix.get_ref().fits_path()) else {
+            if prefix.is_none_or(SubjectPrefix::fits_path) {
                 continue;
-            };
+            }
             if !warned.contains(&name) {
                 warned.push(name);
-                reader.warning(
-                    prefix.span(),
-                    format!("identities.{name}.subject_prefix"),
+                reader.warning(format!("identities.{name}.subject_prefix"),
                     "a membership `url` cannot be asked about these users, who are denied: the prefix has characters \
                      that cannot stand in a segment of a path",
                 );
@@ -264,7 +257,7 @@ pub(super) fn ids_that_fill_no_path(
     }
 }
 
-fn subject_prefix(settings: &IdentitySettings) -> Option<&Spanned<SubjectPrefix>> {
+fn subject_prefix(settings: &IdentitySettings) -> Option<&SubjectPrefix> {
     match settings {
         IdentitySettings::Jwt(settings) => Some(&settings.subject_prefix),
         IdentitySettings::Introspection(settings) => Some(&settings.subject_prefix),
@@ -283,9 +276,8 @@ fn issuers(settings: &IdentitySettings) -> Option<(&Issuers, &SubjectPrefix)> {
         | IdentitySettings::Forwarded(_)
         | IdentitySettings::Remote(_) => return None,
     };
-    let prefix = prefix.get_ref();
     let issuers = issuers.as_ref().filter(|_| !prefix.takes_issuer())?;
-    Some((issuers.get_ref(), prefix))
+    Some((issuers, prefix))
 }
 
 fn find<'a>(identities: &'a Identities, name: &IdentityName) -> Option<&'a IdentitySettings> {

@@ -1,10 +1,7 @@
 //! What is wrong within an identity: keys that do not go together, or that need another section.
 
-use std::ops::Range;
-
 use jsonwebtoken::AlgorithmFamily;
 use policies::{IdentityName, ServiceUrl};
-use serde_spanned::Spanned;
 
 use super::{
     IdentitySettings, IntrospectionSettings, JwtSettings, RemoteSettings, ServerSettings,
@@ -26,42 +23,34 @@ pub(super) fn check(
     identity: &Named<IdentityName, IdentitySettings>,
 ) {
     let path = format!("identities.{}", identity.name);
-    let place = identity.place.clone();
     // A key that could not be read is not a missing one.
     let is_whole = !reader.has_fault(&path);
     match &identity.entry {
         Some(IdentitySettings::Jwt(_)) if !is_whole => {}
-        Some(IdentitySettings::Jwt(settings)) => jwt(reader, &path, place, settings),
+        Some(IdentitySettings::Jwt(settings)) => jwt(reader, &path, settings),
         Some(IdentitySettings::Introspection(settings)) => introspection(reader, &path, settings),
         Some(IdentitySettings::Remote(settings)) => remote(reader, &path, settings),
         Some(IdentitySettings::Session(_)) if !has_session => {
-            reader.fault(place, path, "needs the section [session]");
+            reader.fault(path, "needs the section [session]");
         }
         Some(IdentitySettings::Session(settings)) => session(reader, &path, settings, identities),
         Some(IdentitySettings::Forwarded(settings)) => {
             literal_prefix(reader, &path, &settings.subject_prefix);
-            forwarded(reader, path, place, server);
+            forwarded(reader, path, server);
         }
         None => {}
     }
 }
 
 /// A forwarded identity is believed from trusted proxies only, so there must be some, and not everyone.
-fn forwarded(
-    reader: &mut Reader,
-    path: String,
-    place: Range<usize>,
-    server: Option<&ServerSettings>,
-) {
+fn forwarded(reader: &mut Reader, path: String, server: Option<&ServerSettings>) {
     let Some(server) = server else { return };
-    let proxies = server.trusted_proxies.get_ref();
+    let proxies = &server.trusted_proxies;
     if proxies.is_empty() {
         let message = "needs `trusted_proxies` in [server]: nobody else is believed";
-        reader.fault(place, path, message);
+        reader.fault(path, message);
     } else if let Some(network) = proxies.iter().find(|network| network.is_everyone()) {
-        reader.warning(
-            place,
-            path,
+        reader.warning(path,
             format!(
                 "any client can claim to be anyone, because `trusted_proxies` has {}; name the addresses of your proxies only",
                 network.0
@@ -79,10 +68,10 @@ fn session(
 ) {
     let key = join(path, "exchange");
     let exchange = &settings.exchange;
-    if exchange.get_ref().is_empty() {
-        reader.fault(exchange.span(), &key, "must name at least one identity");
+    if exchange.is_empty() {
+        reader.fault(&key, "must name at least one identity");
     }
-    reader.names(&key, exchange.get_ref(), |name| {
+    reader.names(&key, exchange, |name| {
         let identity = identities.iter().find(|identity| identity.name == *name);
         match identity.map(|identity| &identity.entry) {
             None => Some(format!("there is no [identities.{name}]")),
@@ -93,31 +82,31 @@ fn session(
         }
     });
     if !reader.has_fault(&key) {
-        check_accept::shadowing(reader, &key, exchange.get_ref(), identities);
+        check_accept::shadowing(reader, &key, exchange, identities);
     }
 }
 
 /// No identity can say that a browser does not send cookies by itself.
-fn ambient(reader: &mut Reader, path: &str, ambient: &Spanned<bool>, sources: &[TokenSource]) {
+fn ambient(reader: &mut Reader, path: &str, ambient: bool, sources: &[TokenSource]) {
     let is_cookie = |source: &TokenSource| matches!(source, TokenSource::Cookie(_));
-    if !ambient.get_ref() && sources.iter().any(is_cookie) {
+    if !ambient && sources.iter().any(is_cookie) {
         let message = "browsers send cookies by themselves; leave `ambient` out, or read the cookie in an identity of \
                        its own";
-        reader.fault(ambient.span(), join(path, "ambient"), message);
+        reader.fault(join(path, "ambient"), message);
     }
 }
 
-fn jwt(reader: &mut Reader, path: &str, place: Range<usize>, jwt: &JwtSettings) {
+fn jwt(reader: &mut Reader, path: &str, jwt: &JwtSettings) {
     sources(reader, path, &jwt.from);
-    ambient(reader, path, &jwt.ambient, jwt.from.get_ref());
+    ambient(reader, path, jwt.ambient, &jwt.from);
     audience(reader, path, jwt.audience.as_ref());
     let restrictions = [&jwt.required_claims, &jwt.allowed_claims];
     issuer(reader, path, jwt.issuer.as_ref(), restrictions);
     subject_prefix(reader, path, &jwt.subject_prefix, jwt.issuer.as_ref());
-    let algorithms = jwt.algorithms.get_ref();
+    let algorithms = &jwt.algorithms;
     let key = join(path, "algorithms");
     let Some(first) = algorithms.first() else {
-        reader.fault(jwt.algorithms.span(), key, "must name at least one");
+        reader.fault(key, "must name at least one");
         return;
     };
     let found = match jwt.key_sources()[..] {
@@ -125,7 +114,7 @@ fn jwt(reader: &mut Reader, path: &str, place: Range<usize>, jwt: &JwtSettings) 
         [] => {
             let message =
                 "needs one of `secret`, `public_key`, `jwks`, `jwks_url`, `discovery = true`";
-            reader.fault(place, path, message);
+            reader.fault(path, message);
             return;
         }
         [first, second, ..] => {
@@ -133,7 +122,7 @@ fn jwt(reader: &mut Reader, path: &str, place: Range<usize>, jwt: &JwtSettings) 
                 join(path, second.key()),
                 format!("stands beside `{}`: one of the two is needed", first.key()),
             );
-            reader.fault(second.span(), key, message);
+            reader.fault(key, message);
             return;
         }
     };
@@ -146,7 +135,7 @@ fn jwt(reader: &mut Reader, path: &str, place: Range<usize>, jwt: &JwtSettings) 
             .any(|other| other.family() != first.family())
     {
         let message = "must all be of one family, for there is one key";
-        reader.fault(jwt.algorithms.span(), key, message);
+        reader.fault(key, message);
     } else if let Some(wrong) = algorithms
         .iter()
         .find(|algorithm| is_shared(algorithm.family()) != takes_secret)
@@ -156,14 +145,14 @@ fn jwt(reader: &mut Reader, path: &str, place: Range<usize>, jwt: &JwtSettings) 
         } else {
             format!("{wrong:?} is verified with a `secret`")
         };
-        reader.fault(found.span(), join(path, found.key()), message);
+        reader.fault(join(path, found.key()), message);
     }
     match found {
         KeySource::JwksUrl(url) => private(reader, path, "jwks_url", url, jwt.insecure_http),
-        KeySource::Discovery(discovery) => match &jwt.issuer {
+        KeySource::Discovery(_) => match &jwt.issuer {
             None => {
                 let message = "needs `issuer`, under which the document is found";
-                reader.fault(discovery.span(), join(path, "discovery"), message);
+                reader.fault(join(path, "discovery"), message);
             }
             Some(issuer) => discovery_issuer(reader, path, issuer, jwt.insecure_http),
         },
@@ -172,21 +161,15 @@ fn jwt(reader: &mut Reader, path: &str, place: Range<usize>, jwt: &JwtSettings) 
 }
 
 /// The discovery document is found under the one literal issuer.
-fn discovery_issuer(
-    reader: &mut Reader,
-    path: &str,
-    issuer: &Spanned<Issuers>,
-    insecure_http: bool,
-) {
-    let Some(literal) = issuer.get_ref().literal() else {
+fn discovery_issuer(reader: &mut Reader, path: &str, issuer: &Issuers, insecure_http: bool) {
+    let Some(literal) = issuer.literal() else {
         let message = "must be one issuer without `{tid}`, because `discovery` finds the keys under it; write `jwks_url` instead of `discovery`";
-        reader.fault(issuer.span(), join(path, "issuer"), message);
+        reader.fault(join(path, "issuer"), message);
         return;
     };
     match ServiceUrl::try_from(literal.to_owned()) {
-        Err(fault) => reader.fault(issuer.span(), join(path, "issuer"), fault),
+        Err(fault) => reader.fault(join(path, "issuer"), fault),
         Ok(url) => {
-            let url = Spanned::new(issuer.span(), url);
             private(reader, path, "issuer", &url, insecure_http);
         }
     }
@@ -196,42 +179,42 @@ fn discovery_issuer(
 fn issuer(
     reader: &mut Reader,
     path: &str,
-    issuer: Option<&Spanned<Issuers>>,
+    issuer: Option<&Issuers>,
     restrictions: [&ClaimValues; 2],
 ) {
-    let Some(issuer) = issuer.filter(|issuer| issuer.get_ref().take_tid()) else {
+    if !issuer.is_some_and(Issuers::take_tid) {
         return;
-    };
+    }
     let is_restricted = |claims: &ClaimValues| claims.0.contains_key("tid");
     if !restrictions.into_iter().any(is_restricted) {
         let message = "takes every tenant: name yours, for example `allowed_claims = { tid = [\"8a7f...\"] }`";
-        reader.fault(issuer.span(), join(path, "issuer"), message);
+        reader.fault(join(path, "issuer"), message);
     }
 }
 
 fn subject_prefix(
     reader: &mut Reader,
     path: &str,
-    prefix: &Spanned<SubjectPrefix>,
-    issuer: Option<&Spanned<Issuers>>,
+    prefix: &SubjectPrefix,
+    issuer: Option<&Issuers>,
 ) {
-    if prefix.get_ref().takes_issuer() && issuer.is_none() {
+    if prefix.takes_issuer() && issuer.is_none() {
         let message = "`{iss}` needs `issuer`, which says whose tokens are taken";
-        reader.fault(prefix.span(), join(path, "subject_prefix"), message);
+        reader.fault(join(path, "subject_prefix"), message);
     }
 }
 
 /// The prefix of an identity without tokens, which have an `iss`.
-fn literal_prefix(reader: &mut Reader, path: &str, prefix: &Spanned<SubjectPrefix>) {
-    if prefix.get_ref().takes_issuer() {
+fn literal_prefix(reader: &mut Reader, path: &str, prefix: &SubjectPrefix) {
+    if prefix.takes_issuer() {
         let message = "`{iss}` is for tokens; write a literal prefix";
-        reader.fault(prefix.span(), join(path, "subject_prefix"), message);
+        reader.fault(join(path, "subject_prefix"), message);
     }
 }
 
 fn introspection(reader: &mut Reader, path: &str, settings: &IntrospectionSettings) {
     sources(reader, path, &settings.from);
-    ambient(reader, path, &settings.ambient, settings.from.get_ref());
+    ambient(reader, path, settings.ambient, &settings.from);
     audience(reader, path, settings.audience.as_ref());
     let restrictions = [&settings.required_claims, &settings.allowed_claims];
     issuer(reader, path, settings.issuer.as_ref(), restrictions);
@@ -244,33 +227,29 @@ fn remote(reader: &mut Reader, path: &str, settings: &RemoteSettings) {
     literal_prefix(reader, path, &settings.subject_prefix);
     private(reader, path, "url", &settings.url, settings.insecure_http);
     let forward = &settings.forward;
-    ambient(reader, path, &settings.ambient, forward.get_ref());
-    let fault = if forward.get_ref().is_empty() {
+    ambient(reader, path, settings.ambient, forward);
+    let fault = if forward.is_empty() {
         "must name at least one cookie or header"
-    } else if forward.get_ref().contains(&TokenSource::Bearer) {
+    } else if forward.contains(&TokenSource::Bearer) {
         "write \"header:authorization\" for the bearer token"
     } else {
         return;
     };
-    reader.fault(forward.span(), join(path, "forward"), fault);
+    reader.fault(join(path, "forward"), fault);
 }
 
-fn sources(reader: &mut Reader, path: &str, from: &Spanned<Vec<TokenSource>>) {
-    if from.get_ref().is_empty() {
-        reader.fault(
-            from.span(),
-            join(path, "from"),
-            "must name at least one place",
-        );
+fn sources(reader: &mut Reader, path: &str, from: &[TokenSource]) {
+    if from.is_empty() {
+        reader.fault(join(path, "from"), "must name at least one place");
     }
 }
 
-fn audience(reader: &mut Reader, path: &str, audience: Option<&Spanned<Vec<String>>>) {
+fn audience(reader: &mut Reader, path: &str, audience: Option<&Vec<String>>) {
     if let Some(audience) = audience
-        && audience.get_ref().is_empty()
+        && audience.is_empty()
     {
         let key = join(path, "audience");
-        reader.fault(audience.span(), key, "must name at least one");
+        reader.fault(key, "must name at least one");
     }
 }
 
@@ -279,11 +258,11 @@ pub(super) fn private(
     reader: &mut Reader,
     path: &str,
     key: &str,
-    url: &Spanned<ServiceUrl>,
+    url: &ServiceUrl,
     insecure_http: bool,
 ) {
-    if !insecure_http && !url.get_ref().is_private() {
+    if !insecure_http && !url.is_private() {
         let message = "would carry credentials or keys over plain http to another machine; write https, or allow it with `insecure_http = true`";
-        reader.fault(url.span(), join(path, key), message);
+        reader.fault(join(path, key), message);
     }
 }

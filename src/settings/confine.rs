@@ -1,8 +1,6 @@
 //! What a config may name that was written on a page: the sandbox applies it, and must not become a way to the
 //! secrets, files and networks of the machine that it runs on.
 
-use std::ops::Range;
-
 use toml::de::{DeTable, DeValue};
 use url::Url;
 
@@ -57,9 +55,9 @@ pub(crate) fn check(file: &str, text: &str, confines: &Confines<'_>) -> Result<(
     if let Some(stores) = document.get("stores") {
         walk.stores(stores, own.get("stores"));
     }
-    if let Some((section, _)) = document.get_key_value("outbound") {
+    if document.contains_key("outbound") {
         let message = "the sandbox connects to no other service, so it has no [outbound]";
-        reader.fault(section.span(), "outbound", message);
+        reader.fault("outbound", message);
     }
     if reader.faults.is_empty() {
         Ok(())
@@ -83,9 +81,9 @@ impl Walk<'_> {
             match (key, value.get_ref()) {
                 ("file", DeValue::String(_)) => {
                     let message = "the sandbox reads no files";
-                    self.reader.fault(value.span(), path, message);
+                    self.reader.fault(path, message);
                 }
-                ("env", DeValue::String(name)) => self.variable(&path, value.span(), name),
+                ("env", DeValue::String(name)) => self.variable(&path, name),
                 ("stores", _) if path == "stores" => {}
                 // An issuer is only compared, unless its keys are discovered.
                 _ if NAMES.contains(&key) && !(key == "issuer" && is_fetched) => {
@@ -112,27 +110,27 @@ impl Walk<'_> {
             DeValue::String(text) => {
                 if text.replace("$${", "").contains("${") {
                     let message = "the sandbox replaces nothing from the environment";
-                    self.reader.fault(value.span(), path, message);
+                    self.reader.fault(path, message);
                 } else if may_be_host
                     && !(path == "imgwire.base_url" && self.own_base_url == Some(&**text))
                     && !self.may_connect(text)
                 {
                     let host = self.confines.host.as_str();
                     let message = format!("the sandbox connects to its emulator only: {host}");
-                    self.reader.fault(value.span(), path, message);
+                    self.reader.fault(path, message);
                 }
             }
             _ => {}
         }
     }
 
-    fn variable(&mut self, path: &str, place: Range<usize>, name: &str) {
+    fn variable(&mut self, path: &str, name: &str) {
         let variables = self.confines.variables;
         if !variables.contains(&name) {
             let known = variables.join("`, `");
             let message =
                 format!("the sandbox passes no environment on; its own variables are `{known}`");
-            self.reader.fault(place, path, message);
+            self.reader.fault(path, message);
         }
     }
 
@@ -163,7 +161,7 @@ impl Walk<'_> {
                     Some(url) => format!("the sandbox has this store at \"{url}\" only"),
                     None => "the sandbox has the stores of its own config only".to_owned(),
                 };
-                self.reader.fault(name.span(), path.clone(), message);
+                self.reader.fault(path.clone(), message);
             }
             if let DeValue::Table(table) = store.get_ref() {
                 self.table(&path, table);

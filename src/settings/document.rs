@@ -1,6 +1,13 @@
-//! A TOML document that is read table by table, so that every fault is found and each has its place.
+//! A TOML document that is read table by table. Every fault is found, and each is named by its key, which says where it
+//! is in the file.
 
-use std::{collections::HashSet, fmt, hash::Hash, mem, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    hash::Hash,
+    mem,
+    ops::Range,
+};
 
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -18,52 +25,81 @@ const RENAMED: [(&str, &str); 1] = [("imgwire.breaker.open", "probe")];
 /// Reads tables and collects what is wrong with them.
 #[derive(Default)]
 pub(super) struct Reader {
+    /// Where each key is, by its path: `policies.member.roles`, and `policies.member.roles[0]` for an element.
+    places: HashMap<String, Range<usize>>,
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Fault>,
 }
 
 impl Reader {
-    /// Notes a fault.
-    pub(super) fn fault(
-        &mut self,
-        span: Range<usize>,
-        key: impl Into<String>,
-        message: impl Into<String>,
-    ) {
-        self.faults.push(Fault {
-            span,
-            key: key.into(),
-            message: message.into(),
-        });
+    /// Notes a fault of the key at `path`, or of the table that lacks it.
+    pub(super) fn fault(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        let fault = self.at(path.into(), message.into());
+        self.faults.push(fault);
     }
 
     /// Notes what is possible, and rarely meant.
-    pub(super) fn warning(
-        &mut self,
-        span: Range<usize>,
-        key: impl Into<String>,
-        message: impl Into<String>,
-    ) {
-        self.warnings.push(Fault {
-            span,
-            key: key.into(),
-            message: message.into(),
-        });
+    pub(super) fn warning(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        let warning = self.at(path.into(), message.into());
+        self.warnings.push(warning);
+    }
+
+    fn at(&self, path: String, message: String) -> Fault {
+        Fault {
+            span: self.place(&path),
+            key: path,
+            message,
+        }
+    }
+
+    /// Where a key is, or the innermost table that is there.
+    fn place(&self, mut path: &str) -> Range<usize> {
+        loop {
+            if let Some(place) = self.places.get(path) {
+                return place.clone();
+            }
+            let Some(end) = path.rfind(['.', '[']) else {
+                return 0..0;
+            };
+            path = &path[..end];
+        }
+    }
+
+    fn remember(&mut self, path: &str, table: &DeTable<'_>) {
+        for (key, value) in table {
+            let path = join(path, key.get_ref());
+            self.places.insert(path.clone(), value.span());
+            self.remember_within(&path, value);
+        }
+    }
+
+    fn remember_within(&mut self, path: &str, value: &Value<'_>) {
+        match value.get_ref() {
+            DeValue::Table(table) => self.remember(path, table),
+            DeValue::Array(elements) => {
+                for (index, element) in elements.iter().enumerate() {
+                    let path = format!("{path}[{index}]");
+                    self.places.insert(path.clone(), element.span());
+                    self.remember_within(&path, element);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Checks a list of names: none twice, and none that `fault` objects to.
     pub(super) fn names<N: Eq + Hash + fmt::Display>(
         &mut self,
-        key: &str,
-        names: &[Spanned<N>],
+        path: &str,
+        names: &[N],
         fault: impl Fn(&N) -> Option<String>,
     ) {
         let mut seen = HashSet::new();
-        for name in names {
-            let twice = || format!("`{}` stands here twice", name.get_ref());
-            let is_new = seen.insert(name.get_ref());
-            if let Some(message) = fault(name.get_ref()).or_else(|| (!is_new).then(twice)) {
-                self.fault(name.span(), key, message);
+        for (index, name) in names.iter().enumerate() {
+            let twice = || format!("`{name}` is listed twice");
+            let is_new = seen.insert(name);
+            if let Some(message) = fault(name).or_else(|| (!is_new).then(twice)) {
+                self.fault(format!("{path}[{index}]"), message);
             }
         }
     }
@@ -72,7 +108,7 @@ impl Reader {
     pub(super) fn has_fault(&self, path: &str) -> bool {
         self.faults.iter().any(|fault| {
             let rest = fault.key.strip_prefix(path);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         })
     }
 
@@ -80,9 +116,15 @@ impl Reader {
     pub(super) fn parse<'t>(&mut self, text: &'t str) -> DeTable<'t> {
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
-            self.fault(error.span().unwrap_or(0..0), "", error.message());
+            self.faults.push(Fault {
+                span: error.span().unwrap_or(0..0),
+                key: String::new(),
+                message: error.message().to_owned(),
+            });
         }
-        table.into_inner()
+        let table = table.into_inner();
+        self.remember("", &table);
+        table
     }
 
     /// Reads a table as a `T`; `path` is its dotted name. Whatever is wrong with it is noted: serde stops
@@ -93,10 +135,9 @@ impl Reader {
         path: &str,
         mut value: Value<'_>,
     ) -> Option<T> {
-        let place = value.span();
         let faults_before = self.faults.len();
         let DeValue::Table(_) = value.get_ref() else {
-            self.fault(place, path, "must be a table");
+            self.fault(path, "must be a table");
             return None;
         };
         let mut is_first = true;
@@ -107,24 +148,25 @@ impl Reader {
             };
             if mem::take(&mut is_first) {
                 for key in missing_keys::<T>(&value) {
-                    self.fault(place.clone(), join(path, &key), "is required");
+                    self.fault(join(path, &key), "is required");
                 }
             }
-            let at = error.span().unwrap_or_else(|| place.clone());
+            let at = error.span();
             let DeValue::Table(table) = value.get_mut() else {
                 return None;
             };
-            if let Some(key) = take_out(table, at.start) {
+            let faulty = at.as_ref().and_then(|at| take_out(table, at.start));
+            if let (Some(span), Some(key)) = (at, faulty) {
                 let key = join(path, &key);
                 let message = match RENAMED.iter().find(|(before, _)| *before == key) {
                     Some((_, successor)) => format!("was renamed; write `{successor}`"),
                     None => error.message().to_owned(),
                 };
-                self.fault(at, key, message);
+                self.faults.push(Fault { span, key, message });
             } else {
                 // No key's own fault: what a `missing` or an earlier key leads to, or the keys together.
                 if self.faults.len() == faults_before {
-                    self.fault(place, path, error.message());
+                    self.fault(path, error.message());
                 }
                 return None;
             }

@@ -7,7 +7,7 @@ use std::{fmt, ops::Range};
 pub(super) struct Fault {
     /// Where, in bytes of the file.
     pub(super) span: Range<usize>,
-    /// The key, dotted.
+    /// The path of the key, for example `policies.member.roles[0]`.
     pub(super) key: String,
     /// What is wrong with it; never shows a secret.
     pub(super) message: String,
@@ -28,7 +28,7 @@ impl Faults {
             .into_iter()
             .map(|fault| {
                 let (line, column) = position(text, fault.span.start);
-                (line, column, fault.key, fault.message)
+                (line, column, named(fault.key), fault.message)
             })
             .collect();
         Self {
@@ -57,6 +57,17 @@ impl fmt::Display for Faults {
         let lines: Vec<_> = self.lines().collect();
         f.write_str(&lines.join("\n"))
     }
+}
+
+/// The key as it is told: which element of a list it is, line and column say.
+fn named(mut path: String) -> String {
+    if path.ends_with(']')
+        && path.contains('.')
+        && let Some(list) = path.rfind('[')
+    {
+        path.truncate(list);
+    }
+    path
 }
 
 /// Line and column of a byte, both from 1.

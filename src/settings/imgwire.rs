@@ -5,7 +5,6 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use policies::{Interval, is_loopback};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_spanned::Spanned;
 use url::Url;
 
 use super::secret::SecretSource;
@@ -18,8 +17,7 @@ pub struct ImgwireSettings {
     #[serde(default)]
     pub base_url: BaseUrl,
     /// The Server API Key (`sk_...`).
-    #[schemars(with = "SecretSource")]
-    pub api_key: Spanned<SecretSource>,
+    pub api_key: SecretSource,
     /// The environment, for a key that is not scoped to one: sent as `X-Environment-Id`.
     #[serde(default)]
     pub environment_id: Option<EnvironmentId>,

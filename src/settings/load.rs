@@ -67,7 +67,7 @@ pub fn load_with(
     };
     match settings {
         Some(settings) if reader.faults.is_empty() => {
-            reader.warnings.extend(warnings::of_memberships(&settings));
+            warnings::of_memberships(&mut reader, &settings);
             Ok(Settings {
                 warnings: Faults::new(file, text, reader.warnings),
                 ..settings
@@ -88,7 +88,6 @@ fn read(
         if !SECTIONS.contains(&key.get_ref().as_ref()) {
             let known = SECTIONS.join("`, `");
             reader.fault(
-                key.span(),
                 key.get_ref().as_ref(),
                 format!("is no section; there are `{known}`"),
             );
@@ -102,7 +101,7 @@ fn read(
         section(reader, document, "telemetry").unwrap_or_else(|| Some(Default::default()));
     let imgwire: Option<ImgwireSettings> =
         section(reader, document, "imgwire").unwrap_or_else(|| {
-            reader.fault(0..0, "imgwire.api_key", "is required");
+            reader.fault("imgwire.api_key", "is required");
             None
         });
     let outbound: Option<OutboundSettings> =
@@ -198,11 +197,11 @@ fn read(
         routes: routes
             .into_iter()
             .map(|route| {
-                let policies = route.policies.into_inner().into_iter();
+                let policies = route.policies.into_iter();
                 Route {
-                    path: route.path.into_inner(),
+                    path: route.path,
                     purpose: route.purpose,
-                    policies: policies.map(Spanned::into_inner).collect(),
+                    policies: policies.collect(),
                 }
             })
             .collect(),
@@ -233,9 +232,8 @@ where
     let Some(value) = document.remove(section) else {
         return Vec::new();
     };
-    let place = value.span();
     let DeValue::Table(tables) = value.into_inner() else {
-        reader.fault(place, section, "must be tables, each with a name");
+        reader.fault(section, "must be tables, each with a name");
         return Vec::new();
     };
     let mut entries: Vec<_> = tables
@@ -245,7 +243,7 @@ where
             let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
             if !key.get_ref().bytes().all(allowed) {
                 let message = "the name must consist of letters, digits and any of -_.";
-                reader.fault(key.span(), path, message);
+                reader.fault(path, message);
                 return None;
             }
             match N::try_from(key.get_ref().to_string()) {
@@ -255,7 +253,7 @@ where
                     entry: read(reader, &path, value),
                 }),
                 Err(fault) => {
-                    reader.fault(key.span(), path, format!("the name {fault}"));
+                    reader.fault(path, format!("the name {fault}"));
                     None
                 }
             }
@@ -267,37 +265,34 @@ where
 }
 
 /// Takes `kind` out of a table.
-fn kind<'t>(reader: &mut Reader, path: &str, value: &mut Value<'t>) -> Option<Spanned<String>> {
-    let place = value.span();
+fn kind<'t>(reader: &mut Reader, path: &str, value: &mut Value<'t>) -> Option<String> {
     let DeValue::Table(table) = value.get_mut() else {
-        reader.fault(place, path, "must be a table");
+        reader.fault(path, "must be a table");
         return None;
     };
     let Some(kind) = table.remove("kind") else {
-        reader.fault(place, join(path, "kind"), "is required");
+        reader.fault(join(path, "kind"), "is required");
         return None;
     };
     match kind.get_ref().as_str() {
-        Some(name) => Some(Spanned::new(kind.span(), name.to_owned())),
+        Some(name) => Some(name.to_owned()),
         None => {
-            reader.fault(kind.span(), join(path, "kind"), "must be a string");
+            reader.fault(join(path, "kind"), "must be a string");
             None
         }
     }
 }
 
-fn unknown_kind(reader: &mut Reader, path: &str, kind: &Spanned<String>, known: &str) {
-    let name = kind.get_ref();
+fn unknown_kind(reader: &mut Reader, path: &str, kind: &str, known: &str) {
     reader.fault(
-        kind.span(),
         join(path, "kind"),
-        format!("`{name}` is no kind; there are {known}"),
+        format!("`{kind}` is no kind; there are {known}"),
     );
 }
 
 fn identity(reader: &mut Reader, path: &str, mut value: Value<'_>) -> Option<IdentitySettings> {
     let kind = kind(reader, path, &mut value)?;
-    match kind.get_ref().as_str() {
+    match kind.as_str() {
         "jwt" => reader
             .table(path, value)
             .map(Box::new)
@@ -327,7 +322,7 @@ fn policy(
     mut value: Value<'_>,
 ) -> Option<(Common, Kind)> {
     let kind = kind(reader, path, &mut value)?;
-    let name = kind.get_ref().as_str();
+    let name = kind.as_str();
     let common = shared(reader, path, &mut value, &["mode", "message", "when"]);
     let kind = match name {
         "signed_in" => reader.table(path, value).map(Kind::SignedIn),
@@ -383,12 +378,11 @@ fn shared<'t, T: DeserializeOwned + JsonSchema>(
 
 fn routes(reader: &mut Reader, document: &mut DeTable<'_>) -> Vec<RouteSettings> {
     let Some(value) = document.remove("routes") else {
-        reader.fault(0..0, "routes", "at least one [[routes]] is required");
+        reader.fault("routes", "at least one [[routes]] is required");
         return Vec::new();
     };
-    let place = value.span();
     let DeValue::Array(entries) = value.into_inner() else {
-        reader.fault(place, "routes", "must be written as [[routes]]");
+        reader.fault("routes", "must be written as [[routes]]");
         return Vec::new();
     };
     entries

@@ -151,7 +151,7 @@ impl Settings {
         }
         self.policies.iter().any(|(_, _, kind)| {
             let used = kind.store();
-            used.is_some_and(|(name, how)| name.get_ref() == store && how == wanted)
+            used.is_some_and(|(name, how)| name == store && how == wanted)
         })
     }
 

@@ -5,7 +5,6 @@ use std::{fmt, path::PathBuf};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_spanned::Spanned;
 
 /// `[outbound]`
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -13,8 +12,7 @@ use serde_spanned::Spanned;
 pub struct OutboundSettings {
     /// A file of certificates in PEM that are trusted besides the system's, for services with a private
     /// authority.
-    #[schemars(with = "Option<PathBuf>")]
-    pub ca: Option<Spanned<PathBuf>>,
+    pub ca: Option<PathBuf>,
 }
 
 /// Certificates that are trusted besides the system's.

@@ -1,7 +1,6 @@
 //! Loads what the config names: secrets, keys, certificates.
 
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_spanned::Spanned;
 
 use super::{
     Environment, Identity, IdentitySettings, ImgwireSettings, JwtSettings, SessionSettings,
@@ -23,14 +22,12 @@ const SESSION_KEY_BYTES: usize = 64;
 pub(super) fn secret(
     reader: &mut Reader,
     key: &str,
-    source: &Spanned<SecretSource>,
+    source: &SecretSource,
     environment: Environment<'_>,
     least: usize,
 ) -> Option<SecretString> {
-    let loaded = super::secret::load(source.get_ref(), environment, least);
-    loaded
-        .map_err(|message| reader.fault(source.span(), key, message))
-        .ok()
+    let loaded = super::secret::load(source, environment, least);
+    loaded.map_err(|message| reader.fault(key, message)).ok()
 }
 
 pub(super) fn api_key(
@@ -47,7 +44,7 @@ pub(super) fn api_key(
     } else {
         return Some(key);
     };
-    reader.fault(imgwire.api_key.span(), "imgwire.api_key", fault);
+    reader.fault("imgwire.api_key", fault);
     None
 }
 
@@ -79,18 +76,18 @@ pub(super) fn session_keys(
 }
 
 /// Notes what browsers would do with the session cookie that its settings do not say.
-fn cookie(reader: &mut Reader, cookie: &Spanned<CookieSettings>) {
+fn cookie(reader: &mut Reader, cookie: &CookieSettings) {
     const KEY: &str = "session.cookie";
     // A key that could not be read has its default, which may not go with the others.
     if reader.has_fault(KEY) {
         return;
     }
-    let (place, cookie) = (cookie.span(), cookie.get_ref());
+
     for contradiction in cookie.contradictions(SESSION_PATH) {
-        reader.fault(place.clone(), KEY, contradiction);
+        reader.fault(KEY, contradiction);
     }
     for warning in cookie.warnings() {
-        reader.warning(place.clone(), KEY, warning);
+        reader.warning(KEY, warning);
     }
 }
 
@@ -103,9 +100,9 @@ pub(super) fn with_password(
 ) -> Option<StoreSettings> {
     if let Some(source) = &store.password {
         let key = join(path, "password");
-        let password = secret(reader, &key, source, environment, 1)?;
+        let password = secret(reader, &key, source.get_ref(), environment, 1)?;
         if let Err(fault) = store.url.set_password(&password) {
-            reader.fault(source.span(), key, fault);
+            reader.fault(key, fault);
         }
     }
     Some(store)
@@ -118,8 +115,8 @@ pub(super) fn authorities(
     let Some(path) = &outbound.ca else {
         return Some(ExtraAuthorities::default());
     };
-    ExtraAuthorities::read(path.get_ref())
-        .map_err(|message| reader.fault(path.span(), "outbound.ca", message))
+    ExtraAuthorities::read(path)
+        .map_err(|message| reader.fault("outbound.ca", message))
         .ok()
 }
 
@@ -157,7 +154,7 @@ fn jwt_keys(
     if reader.has_fault(path) {
         return None;
     }
-    let algorithms = jwt.algorithms.get_ref();
+    let algorithms = &jwt.algorithms;
     let found = *jwt.key_sources().first()?;
     let key = join(path, found.key());
     let material = match found {
@@ -165,13 +162,9 @@ fn jwt_keys(
             let least = keys::least_secret(algorithms);
             // Every secret is loaded, so that every fault is found.
             let secrets: Vec<_> = sources
-                .get_ref()
                 .as_slice()
                 .iter()
-                .map(|source| {
-                    let source = Spanned::new(sources.span(), source.clone());
-                    secret(reader, &key, &source, environment, least)
-                })
+                .map(|source| secret(reader, &key, source, environment, least))
                 .collect();
             let secrets = secrets.into_iter().collect::<Option<Vec<_>>>()?;
             let keys = secrets.iter();
@@ -193,15 +186,11 @@ fn jwt_keys(
                 Err(reason) => Err(reason.to_owned()),
             }
         }
-        KeySource::JwksUrl(url) => Ok(KeyMaterial::Published(Location::Jwks(
-            url.get_ref().clone(),
-        ))),
+        KeySource::JwksUrl(url) => Ok(KeyMaterial::Published(Location::Jwks(url.clone()))),
         KeySource::Discovery(_) => Ok(KeyMaterial::Published(Location::Discovery {
-            issuer: jwt.issuer.as_ref()?.get_ref().literal()?.to_owned(),
+            issuer: jwt.issuer.as_ref()?.literal()?.to_owned(),
             insecure_http: jwt.insecure_http,
         })),
     };
-    material
-        .map_err(|message| reader.fault(found.span(), key, message))
-        .ok()
+    material.map_err(|message| reader.fault(key, message)).ok()
 }

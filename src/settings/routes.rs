@@ -3,7 +3,6 @@
 use policies::{PolicyName, Purpose, RoutePath};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
-use serde_spanned::Spanned;
 
 /// `[[routes]]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -12,23 +11,23 @@ pub(super) struct RouteSettings {
     /// Where tokens are asked for; left out: `/api/imgwire/upload-token`.
     #[serde(default = "default_path", deserialize_with = "path")]
     #[schemars(with = "Option<String>")]
-    pub(super) path: Spanned<RoutePath>,
+    pub(super) path: RoutePath,
     /// What uploads there are for: a body that says another purpose is refused.
     #[serde(default)]
     pub(super) purpose: Option<Purpose>,
     /// Names of policies, in the order in which they are asked.
-    #[schemars(with = "Vec<PolicyName>", length(min = 1))]
-    pub(super) policies: Spanned<Vec<Spanned<PolicyName>>>,
+    #[schemars(length(min = 1))]
+    pub(super) policies: Vec<PolicyName>,
 }
 
-fn default_path() -> Spanned<RoutePath> {
+fn default_path() -> RoutePath {
     let path = RoutePath::parse("/api/imgwire/upload-token").expect("the text is a valid path");
-    Spanned::new(0..0, path)
+    path
 }
 
-fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Spanned<RoutePath>, D::Error> {
-    let path = Spanned::<RoutePath>::deserialize(deserializer)?;
-    let text = path.get_ref().as_str();
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RoutePath, D::Error> {
+    let path = RoutePath::deserialize(deserializer)?;
+    let text = path.as_str();
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     let fault = if !text.starts_with('/') {
         Some("must start with `/`")

@@ -12,7 +12,6 @@ use ipnet::IpNet;
 use policies::{Interval, KeyedLimitSettings};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_spanned::Spanned;
 
 use super::{
     origin::{OriginPattern, PublicOrigin},
@@ -32,8 +31,7 @@ pub struct ServerSettings {
     pub workers: Option<NonZeroUsize>,
     /// Networks of the proxies that may report a client's address and identity. The peer of a Unix socket counts as
     /// 127.0.0.1.
-    #[schemars(with = "Vec<Network>")]
-    pub trusted_proxies: Spanned<Vec<Network>>,
+    pub trusted_proxies: Vec<Network>,
     /// The one header in which these proxies report a client's address. Without this key it is `X-Forwarded-For`, or
     /// `Forwarded` in a request that has no `X-Forwarded-For`.
     pub client_address: Option<AddressHeader>,
@@ -70,7 +68,7 @@ impl Default for ServerSettings {
             bind: Bind::Tcp((Ipv4Addr::LOCALHOST, 8080).into()),
             socket_mode: SocketMode::default(),
             workers: None,
-            trusted_proxies: Spanned::new(0..0, Vec::new()),
+            trusted_proxies: Vec::new(),
             client_address: None,
             public_origin: None,
             allowed_origins: Vec::new(),
@@ -110,8 +108,7 @@ pub struct ManagementSettings {
     pub bind: Bind,
     /// The bearer token of all endpoints but `/livez`, `/readyz` and `/metrics`, at least 16 bytes; left out: those
     /// endpoints are open to this machine only.
-    #[schemars(with = "Option<SecretSource>")]
-    pub token: Option<Spanned<SecretSource>>,
+    pub token: Option<SecretSource>,
     /// Names that requests may have in `Host`, besides IP addresses and `localhost`.
     pub hosts: Vec<HostName>,
 }

@@ -4,7 +4,6 @@ use policies::{ClaimPath, Interval, StoreName};
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde_spanned::Spanned;
 
 use super::secret::SecretSource;
 
@@ -19,13 +18,11 @@ pub struct SessionSettings {
     #[schemars(with = "String")]
     pub store: SessionPlace,
     /// The key that the cookie is encrypted with, at least 64 bytes.
-    #[schemars(with = "SecretSource")]
-    pub key: Spanned<SecretSource>,
+    pub key: SecretSource,
     /// Keys that cookies were encrypted with earlier: they are still read, so that a change of the key signs
     /// nobody out.
     #[serde(default)]
-    #[schemars(with = "Vec<SecretSource>")]
-    pub previous_keys: Vec<Spanned<SecretSource>>,
+    pub previous_keys: Vec<SecretSource>,
     /// How long a session lasts, whatever is done with it.
     #[serde(default = "default_ttl")]
     pub ttl: Interval,
@@ -37,8 +34,7 @@ pub struct SessionSettings {
     pub claims: Vec<ClaimPath>,
     /// The cookie.
     #[serde(default = "default_cookie")]
-    #[schemars(with = "CookieSettings")]
-    pub cookie: Spanned<CookieSettings>,
+    pub cookie: CookieSettings,
 }
 
 /// The keys of the session cookie.
@@ -50,8 +46,8 @@ pub struct SessionKeys {
     pub previous: Vec<SecretString>,
 }
 
-fn default_cookie() -> Spanned<CookieSettings> {
-    Spanned::new(0..0, CookieSettings::default())
+fn default_cookie() -> CookieSettings {
+    CookieSettings::default()
 }
 
 fn default_ttl() -> Interval {
@@ -60,18 +56,18 @@ fn default_ttl() -> Interval {
 
 /// Where sessions are kept: `cookie`, or a name of `[stores]`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(from = "Spanned<StoreName>")]
+#[serde(from = "StoreName")]
 pub enum SessionPlace {
     /// In the cookie itself, encrypted.
     #[default]
     Cookie,
     /// In a store; the cookie has the session's key.
-    Store(Spanned<StoreName>),
+    Store(StoreName),
 }
 
-impl From<Spanned<StoreName>> for SessionPlace {
-    fn from(name: Spanned<StoreName>) -> Self {
-        if name.get_ref().as_str() == "cookie" {
+impl From<StoreName> for SessionPlace {
+    fn from(name: StoreName) -> Self {
+        if name.as_str() == "cookie" {
             Self::Cookie
         } else {
             Self::Store(name)
@@ -85,7 +81,7 @@ impl SessionPlace {
     pub fn name(&self) -> Option<&StoreName> {
         match self {
             Self::Cookie => None,
-            Self::Store(name) => Some(name.get_ref()),
+            Self::Store(name) => Some(name),
         }
     }
 }

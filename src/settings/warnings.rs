@@ -2,7 +2,7 @@
 
 use policies::{Dimension, PolicyName, settings::Kind};
 
-use super::{Settings, fault::Fault};
+use super::{Settings, document::Reader};
 
 const NO_SECOND_COLUMN: &str = "the query selects one column, so the database cannot say which workspace it means: \
     if it accepts several spellings of an id, each has limits of its own; \
@@ -11,32 +11,19 @@ const NO_SECOND_COLUMN: &str = "the query selects one column, so the database ca
 const UNSEEN_ANSWERS: &str = "limits per workspace follow, and only the answers show whether they name the workspace: \
     without `workspace` in them, each spelling of an id that the app accepts has limits of its own";
 
-/// What is odd about the memberships of `settings`.
-pub(super) fn of_memberships(settings: &Settings) -> Vec<Fault> {
-    let mut warnings = Vec::new();
+/// Warns of what is odd about the memberships of `settings`.
+pub(super) fn of_memberships(reader: &mut Reader, settings: &Settings) {
     for (name, _, kind) in &settings.policies {
         let Kind::WorkspaceMember(member) = kind else {
             continue;
         };
-        let mut warn = |span, key: &str, message: &str| {
-            warnings.push(Fault {
-                span,
-                key: format!("policies.{name}.{key}"),
-                message: message.to_owned(),
-            });
-        };
-        if let Some(query) = &member.query
-            && selects_one_column(query.get_ref())
-        {
-            warn(query.span(), "query", NO_SECOND_COLUMN);
+        if member.query.as_deref().is_some_and(selects_one_column) {
+            reader.warning(format!("policies.{name}.query"), NO_SECOND_COLUMN);
         }
-        if let Some(url) = &member.url
-            && settings.is_counted_after(name)
-        {
-            warn(url.span(), "url", UNSEEN_ANSWERS);
+        if member.url.is_some() && settings.is_counted_after(name) {
+            reader.warning(format!("policies.{name}.url"), UNSEEN_ANSWERS);
         }
     }
-    warnings
 }
 
 impl Settings {

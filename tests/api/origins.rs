@@ -260,5 +260,5 @@ fn sessions_that_nothing_accepts_are_warned_of() {
     let environment = |_: &str| Some("k".repeat(64));
     let settings = settings::load("gate.toml", config, &environment).unwrap();
     let warnings = settings.warnings.to_string();
-    assert!(warnings.starts_with("gate.toml:5:15: session: no identity is of kind"));
+    assert!(warnings.starts_with("gate.toml:4:9: session: no identity is of kind"));
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use actix_web::http::header;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_spanned::Spanned;
 
 use super::{default_ambient, issuer::SubjectPrefix, no_prefix};
 
@@ -17,16 +16,14 @@ pub struct ForwardedSettings {
     pub subject: HeaderName,
     /// What the subject's id begins with, so that it differs from equal ids of another identity.
     #[serde(default = "no_prefix")]
-    #[schemars(with = "SubjectPrefix")]
-    pub subject_prefix: Spanned<SubjectPrefix>,
+    pub subject_prefix: SubjectPrefix,
     /// Headers that hold claims, by the claim's name. A value with commas is a list.
     #[serde(default)]
     pub claims: BTreeMap<String, HeaderName>,
     /// Whether a browser may send by itself what the proxy derives these headers from: then they are accepted from the
     /// gate's own pages and the allowed origins only.
     #[serde(default = "default_ambient")]
-    #[schemars(with = "bool")]
-    pub ambient: Spanned<bool>,
+    pub ambient: bool,
 }
 
 /// The name of a header, which a proxy sets.

@@ -3,7 +3,6 @@
 use policies::{Interval, SecretSource, ServiceUrl};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_spanned::Spanned;
 
 use super::{
     ClaimValues, Leeway, TokenSource, default_ambient, default_from, default_leeway,
@@ -17,13 +16,11 @@ use super::{
 #[serde(deny_unknown_fields)]
 pub struct IntrospectionSettings {
     /// The introspection endpoint.
-    #[schemars(with = "ServiceUrl")]
-    pub url: Spanned<ServiceUrl>,
+    pub url: ServiceUrl,
     /// Who the gate is to the issuer.
     pub client_id: String,
     /// The secret that it says so with.
-    #[schemars(with = "SecretSource")]
-    pub client_secret: Spanned<SecretSource>,
+    pub client_secret: SecretSource,
     /// How it says so.
     #[serde(default)]
     pub auth_method: AuthMethod,
@@ -33,12 +30,11 @@ pub struct IntrospectionSettings {
     /// The issuer that `iss` must name, or a list of issuers. `{tid}` in one stands for the claim `tid`, which
     /// `required_claims` or `allowed_claims` must restrict.
     #[serde(default)]
-    #[schemars(with = "Option<Issuers>")]
-    pub issuer: Option<Spanned<Issuers>>,
+    pub issuer: Option<Issuers>,
     /// The audiences of which `aud` must name one.
     #[serde(default)]
-    #[schemars(with = "Option<Vec<String>>", length(min = 1))]
-    pub audience: Option<Spanned<Vec<String>>>,
+    #[schemars(length(min = 1))]
+    pub audience: Option<Vec<String>>,
     /// Other members that the answer must have, for example `{ client_id = "spa" }`.
     #[serde(default)]
     pub required_claims: ClaimValues,
@@ -50,21 +46,19 @@ pub struct IntrospectionSettings {
     /// the token.
     #[serde(default = "default_from")]
     #[schemars(with = "Vec<String>", length(min = 1))]
-    pub from: Spanned<Vec<TokenSource>>,
+    pub from: Vec<TokenSource>,
     /// Whether a browser may send its headers by itself, or a proxy may derive them from what a browser sends: then
     /// they are accepted from the gate's own pages and the allowed origins only. `Authorization` is never checked for
     /// this, and cookies always are.
     #[serde(default = "default_ambient")]
-    #[schemars(with = "bool")]
-    pub ambient: Spanned<bool>,
+    pub ambient: bool,
     /// The member of the answer that holds the subject's id.
     #[serde(default = "default_subject_claim")]
     pub subject_claim: String,
     /// What the subject's id begins with, so that equal ids of two issuers are two users; `{iss}` is the token's
     /// issuer.
     #[serde(default = "no_prefix")]
-    #[schemars(with = "SubjectPrefix")]
-    pub subject_prefix: Spanned<SubjectPrefix>,
+    pub subject_prefix: SubjectPrefix,
     /// How far the clocks may be apart.
     #[serde(default = "default_leeway")]
     pub leeway: Leeway,

@@ -6,7 +6,6 @@ use jsonwebtoken::Algorithm;
 use policies::{SecretSource, ServiceUrl};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_spanned::Spanned;
 
 use super::{
     ClaimValues, Leeway, TokenSource, default_ambient, default_from, default_leeway,
@@ -25,27 +24,23 @@ use crate::{
 pub struct JwtSettings {
     /// The algorithms that are accepted, whatever a token says.
     #[schemars(with = "Vec<String>", length(min = 1))]
-    pub algorithms: Spanned<Vec<Algorithm>>,
+    pub algorithms: Vec<Algorithm>,
     /// The shared secret of HS256, HS384 and HS512, or a list of secrets that are all valid while one replaces another.
     #[serde(default)]
-    #[schemars(with = "Option<SecretSources>")]
-    pub secret: Option<Spanned<SecretSources>>,
+    pub secret: Option<SecretSources>,
     /// The public key in PEM of the other algorithms.
     #[serde(default)]
-    #[schemars(with = "Option<SecretSource>")]
-    pub public_key: Option<Spanned<SecretSource>>,
+    pub public_key: Option<SecretSource>,
     /// A JSON Web Key Set (RFC 7517) in a file.
     #[serde(default)]
-    #[schemars(with = "Option<SecretSource>")]
-    pub jwks: Option<Spanned<SecretSource>>,
+    pub jwks: Option<SecretSource>,
     /// Where the issuer publishes its JSON Web Key Set; fetched at start and again in the background.
     #[serde(default)]
-    #[schemars(with = "Option<ServiceUrl>")]
-    pub jwks_url: Option<Spanned<ServiceUrl>>,
+    pub jwks_url: Option<ServiceUrl>,
     /// Finds the key set by OpenID Connect Discovery: `<issuer>/.well-known/openid-configuration`.
     #[serde(default)]
     #[schemars(with = "bool")]
-    pub discovery: Option<Spanned<bool>>,
+    pub discovery: Option<bool>,
     /// Lets keys be fetched over plain http from other machines: whoever is on the way can then sign in as
     /// anyone.
     #[serde(default)]
@@ -53,12 +48,11 @@ pub struct JwtSettings {
     /// The issuer that `iss` must name, or a list of issuers. `{tid}` in one stands for the claim `tid`, which
     /// `required_claims` or `allowed_claims` must restrict.
     #[serde(default)]
-    #[schemars(with = "Option<Issuers>")]
-    pub issuer: Option<Spanned<Issuers>>,
+    pub issuer: Option<Issuers>,
     /// The audiences of which `aud` must name one.
     #[serde(default)]
-    #[schemars(with = "Option<Vec<String>>", length(min = 1))]
-    pub audience: Option<Spanned<Vec<String>>>,
+    #[schemars(length(min = 1))]
+    pub audience: Option<Vec<String>>,
     /// Other claims that the token must have, for example `{ token_use = "access" }`.
     #[serde(default)]
     pub required_claims: ClaimValues,
@@ -70,21 +64,19 @@ pub struct JwtSettings {
     /// the token.
     #[serde(default = "default_from")]
     #[schemars(with = "Vec<String>", length(min = 1))]
-    pub from: Spanned<Vec<TokenSource>>,
+    pub from: Vec<TokenSource>,
     /// Whether a browser may send its headers by itself, or a proxy may derive them from what a browser sends: then
     /// they are accepted from the gate's own pages and the allowed origins only. `Authorization` is never checked for
     /// this, and cookies always are.
     #[serde(default = "default_ambient")]
-    #[schemars(with = "bool")]
-    pub ambient: Spanned<bool>,
+    pub ambient: bool,
     /// The claim that holds the subject's id.
     #[serde(default = "default_subject_claim")]
     pub subject_claim: String,
     /// What the subject's id begins with, so that equal ids of two issuers are two users; `{iss}` is the token's
     /// issuer.
     #[serde(default = "no_prefix")]
-    #[schemars(with = "SubjectPrefix")]
-    pub subject_prefix: Spanned<SubjectPrefix>,
+    pub subject_prefix: SubjectPrefix,
     /// How far the clocks may be apart.
     #[serde(default = "default_leeway")]
     pub leeway: Leeway,
@@ -94,15 +86,15 @@ pub struct JwtSettings {
 #[derive(Clone, Copy, Debug)]
 pub enum KeySource<'a> {
     /// `secret`
-    Secret(&'a Spanned<SecretSources>),
+    Secret(&'a SecretSources),
     /// `public_key`
-    PublicKey(&'a Spanned<SecretSource>),
+    PublicKey(&'a SecretSource),
     /// `jwks`
-    Jwks(&'a Spanned<SecretSource>),
+    Jwks(&'a SecretSource),
     /// `jwks_url`
-    JwksUrl(&'a Spanned<ServiceUrl>),
+    JwksUrl(&'a ServiceUrl),
     /// `discovery`
-    Discovery(&'a Spanned<bool>),
+    Discovery(&'a bool),
 }
 
 impl KeySource<'_> {
@@ -115,17 +107,6 @@ impl KeySource<'_> {
             Self::Jwks(_) => "jwks",
             Self::JwksUrl(_) => "jwks_url",
             Self::Discovery(_) => "discovery",
-        }
-    }
-
-    /// Where it stands.
-    #[must_use]
-    pub fn span(&self) -> std::ops::Range<usize> {
-        match self {
-            Self::Secret(sources) => sources.span(),
-            Self::PublicKey(source) | Self::Jwks(source) => source.span(),
-            Self::JwksUrl(url) => url.span(),
-            Self::Discovery(discovery) => discovery.span(),
         }
     }
 }
@@ -141,7 +122,7 @@ impl JwtSettings {
             self.jwks.as_ref().map(KeySource::Jwks),
             self.jwks_url.as_ref().map(KeySource::JwksUrl),
             discovery
-                .filter(|discovery| *discovery.get_ref())
+                .filter(|discovery| **discovery)
                 .map(KeySource::Discovery),
         ]
         .into_iter()

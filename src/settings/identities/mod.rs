@@ -12,7 +12,6 @@ use actix_web::http::header::{self, AUTHORIZATION, HeaderName};
 use policies::{IdentityName, Interval};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
-use serde_spanned::Spanned;
 
 use self::issuer::SubjectPrefix;
 pub use self::{
@@ -43,8 +42,8 @@ pub enum IdentitySettings {
 pub struct SessionIdentitySettings {
     /// The identities whose credentials may be exchanged for a session. A session that came from any other identity is
     /// not accepted.
-    #[schemars(with = "Vec<IdentityName>", length(min = 1))]
-    pub exchange: Spanned<Vec<Spanned<IdentityName>>>,
+    #[schemars(length(min = 1))]
+    pub exchange: Vec<IdentityName>,
 }
 
 /// Values of claims: for each claim the value, or the values, that it may have. A claim that is a list must contain one
@@ -88,16 +87,16 @@ impl<'de> Deserialize<'de> for OneOrMany {
     }
 }
 
-fn default_from() -> Spanned<Vec<TokenSource>> {
-    Spanned::new(0..0, vec![TokenSource::Bearer])
+fn default_from() -> Vec<TokenSource> {
+    vec![TokenSource::Bearer]
 }
 
-fn no_prefix() -> Spanned<SubjectPrefix> {
-    Spanned::new(0..0, SubjectPrefix::default())
+fn no_prefix() -> SubjectPrefix {
+    SubjectPrefix::default()
 }
 
-fn default_ambient() -> Spanned<bool> {
-    Spanned::new(0..0, true)
+fn default_ambient() -> bool {
+    true
 }
 
 fn default_subject_claim() -> String {

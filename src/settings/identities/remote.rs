@@ -6,7 +6,6 @@ use policies::{Interval, ServiceUrl};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use serde_spanned::Spanned;
 
 use super::{TokenSource, default_ambient, default_timeout, issuer::SubjectPrefix, no_prefix};
 
@@ -15,27 +14,24 @@ use super::{TokenSource, default_ambient, default_timeout, issuer::SubjectPrefix
 #[serde(deny_unknown_fields)]
 pub struct RemoteSettings {
     /// What is asked, by GET.
-    #[schemars(with = "ServiceUrl")]
-    pub url: Spanned<ServiceUrl>,
+    pub url: ServiceUrl,
     /// Lets the cookies and headers travel over plain http to other machines.
     #[serde(default)]
     pub insecure_http: bool,
     /// What of the request is passed on, `"cookie:NAME"` or `"header:NAME"`; nothing else is. A request with
     /// none of them is not signed in.
     #[schemars(with = "Vec<String>", length(min = 1))]
-    pub forward: Spanned<Vec<TokenSource>>,
+    pub forward: Vec<TokenSource>,
     /// Whether a browser may send its headers by itself, or a proxy may derive them from what a browser sends: then
     /// they are accepted from the gate's own pages and the allowed origins only. `Authorization` is never checked for
     /// this, and cookies always are.
     #[serde(default = "default_ambient")]
-    #[schemars(with = "bool")]
-    pub ambient: Spanned<bool>,
+    pub ambient: bool,
     /// Where the answer has the subject's id (RFC 6901); absent or null: not signed in.
     pub subject: Pointer,
     /// What the subject's id begins with, so that it differs from equal ids of another identity.
     #[serde(default = "no_prefix")]
-    #[schemars(with = "SubjectPrefix")]
-    pub subject_prefix: Spanned<SubjectPrefix>,
+    pub subject_prefix: SubjectPrefix,
     /// Where it has claims, by the claim's name.
     #[serde(default)]
     pub claims: BTreeMap<String, Pointer>,
