@@ -5,10 +5,9 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use futures_util::future::join_all;
 
 use crate::{
-    Clock, Condition, Decision, Denial, Evaluating, EvaluationError, Facts, Fault, LimitState,
-    Pass, Permit, Policy, PolicyName, StoreName, UploadRequest, Verdict,
+    Clock, Condition, Decision, Denial, Evaluating, EvaluationError, Fact, Facts, Fault, LimitState,
+    Mode, OnFailure, Pass, Permit, Policy, PolicyName, StoreName, UploadRequest, Verdict,
     hold::Held,
-    settings::{Mode, OnFailure},
 };
 
 /// One policy of a chain, with how its answers are taken.
@@ -24,6 +23,8 @@ pub struct Link {
     pub on_failure: OnFailure,
     /// When it is asked: unless this is false, or always, if nothing is said.
     pub when: Option<Condition>,
+    /// What it finds out for the policies after it.
+    pub provides: Option<Fact>,
     /// Where it counts, if that is outside of this process.
     pub counting: Option<Counting>,
     /// The policy itself, shared by all chains that name it.

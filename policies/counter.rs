@@ -8,7 +8,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{Facts, UploadRequest};
+use crate::{Fact, Facts, UploadRequest};
 
 /// Something to count by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
@@ -78,6 +78,16 @@ impl Per {
     #[must_use]
     pub fn contains(&self, dimension: Dimension) -> bool {
         self.0.contains(&dimension)
+    }
+
+    /// What must be known of a request before it can be counted.
+    pub(crate) fn needs(&self) -> Vec<Fact> {
+        let needs = [
+            (Dimension::User, Fact::Subject),
+            (Dimension::Workspace, Fact::Membership),
+        ];
+        let needed = needs.into_iter().filter(|(by, _)| self.contains(*by));
+        needed.map(|(_, fact)| fact).collect()
     }
 
     /// The key of the counter that a request falls on: its parts, `%` and `/` escaped, joined by `/`. A

@@ -14,7 +14,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
-    Clock, Deciding, Decision, Denial, Evaluating, Facts, Policy, Reads, UploadRequest, Verdict,
+    BuildContext, BuildError, Clock, Deciding, Decision, Denial, Evaluating, Facts, Policy,
+    PolicyKind, Reads, Requirements, UploadRequest, Verdict,
     claim_values::MAX_LIST,
     expression_check::{Check, TOO_DEEP, is_nested_too_deep},
     resolver::Resolver,
@@ -37,6 +38,27 @@ static ROOT: LazyLock<Context<'static, 'static>> =
 pub struct ExpressionSettings {
     /// A CEL expression; anything but `true` denies.
     pub allow: Expression,
+}
+
+impl PolicyKind for ExpressionSettings {
+    const NAME: &'static str = "expression";
+    const CAN_FAIL: bool = false;
+
+    fn describe(&self) -> String {
+        self.allow.to_string()
+    }
+
+    fn requirements(&self) -> Requirements {
+        Requirements {
+            claims: self.allow.claims(),
+            ..Requirements::default()
+        }
+    }
+
+    fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
+        let allow = Condition::new(self.allow.clone(), context.clock.clone());
+        Ok(Arc::new(ExpressionPolicy(allow)))
+    }
 }
 
 /// A CEL expression that was compiled and checked.
@@ -257,15 +279,7 @@ impl Condition {
 }
 
 /// Denies unless its expression is true.
-pub struct ExpressionPolicy(Condition);
-
-impl ExpressionPolicy {
-    /// Builds the policy.
-    #[must_use]
-    pub fn new(settings: &ExpressionSettings, clock: Arc<dyn Clock>) -> Self {
-        Self(Condition::new(settings.allow.clone(), clock))
-    }
-}
+struct ExpressionPolicy(Condition);
 
 impl Policy for ExpressionPolicy {
     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {

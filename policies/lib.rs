@@ -42,6 +42,7 @@ mod claim_path;
 mod claim_values;
 mod claimed_memberships;
 mod clock;
+mod common;
 mod counter;
 mod denial;
 mod expression;
@@ -50,6 +51,7 @@ mod expression_walk;
 mod facts;
 mod hold;
 mod keyed_limit;
+mod kind;
 mod limit;
 mod policy;
 mod quota;
@@ -61,47 +63,61 @@ mod remote;
 mod request;
 mod resolver;
 mod secret_source;
-pub mod settings;
 mod signed_in;
 mod units;
 mod upload_intent;
 mod urls;
 mod window;
 mod workspace_member;
+mod workspace_member_check;
 
 pub use chain::{
     Chain, Counting, Evaluation, Link, Outcome, Overlooked, Reason, Said, Step, Trace,
 };
 pub use claim_path::ClaimPath;
 pub use clock::{Clock, SystemClock};
+pub use common::{Common, Messages, Mode, OnFailure};
 pub use counter::{Dimension, Per, network};
 pub use denial::{Class, Denial};
-pub use expression::{
-    Condition, EvaluationError, Expression, ExpressionPolicy, ExpressionSettings,
-};
+pub use expression::{Condition, EvaluationError, Expression, ExpressionSettings};
 pub use hold::{Hold, Permit, Settling};
 pub use keyed_limit::{KeyedLimit, KeyedLimitSettings};
+pub use kind::{
+    BuildContext, BuildError, ConfiguredPolicy, Fact, Findings, PolicyKind, PolicyRegistry, Ports,
+    Refusal, Requirements, ServiceCall, StoreUse,
+};
 pub use limit::LimitState;
 pub use policy::{
     Counted, Deciding, Decision, Evaluating, Facts, Fault, Finding, Membership, Pass, Policy,
     Verdict,
 };
-pub use quota::{Counter, Quota, QuotaSettings, QuotaStore, Reservation, Reserving, Telling};
+pub use quota::{Counter, QuotaSettings, QuotaStore, Reservation, Reserving, Telling};
 pub use rate_limit::{
     LimitOnFailure, Rate, RateLimit, RateLimitSettings, RateLimitStore, Taken, Taking,
 };
 pub use reads::Reads;
-pub use remote::{Decider, Protocol, Question, Remote, RemoteSettings};
+pub use remote::{Decider, Protocol, Question, RemoteSettings};
 pub use request::{
     Claims, Credentials, DeclaredFile, IdentityName, InvalidId, MAX_ID_BYTES, PolicyName,
     Presented, Purpose, RoutePath, StoreName, Subject, SubjectId, UploadRequest, WorkspaceId,
 };
 pub use secret_source::SecretSource;
-pub use signed_in::{SignedIn, SignedInSettings};
+pub use signed_in::SignedInSettings;
 pub use units::{ByteCount, Interval};
-pub use upload_intent::{FixedPurpose, UploadIntent, UploadIntentSettings};
+pub use upload_intent::{FixedPurpose, UploadIntentSettings};
 pub use urls::{PathSegment, ServiceUrl, UrlTemplate, is_loopback};
 pub use window::{Unit, Window, Windows};
 pub use workspace_member::{
-    Lookup, Member, MemberAnswer, Members, Memberships, WorkspaceMember, WorkspaceMemberSettings,
+    Lookup, Member, MemberAnswer, Members, Memberships, WorkspaceMemberSettings,
 };
+
+/// Registers the kinds of this folder: one kind, one line.
+pub fn add_built_in_kinds(registry: &mut impl PolicyRegistry) {
+    registry.add::<SignedInSettings>();
+    registry.add::<WorkspaceMemberSettings>();
+    registry.add::<RateLimitSettings>();
+    registry.add::<QuotaSettings>();
+    registry.add::<UploadIntentSettings>();
+    registry.add::<ExpressionSettings>();
+    registry.add::<RemoteSettings>();
+}

@@ -1,6 +1,6 @@
 //! The vocabulary of a policy: what it sees and what it may answer.
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use futures_util::future::LocalBoxFuture;
 
@@ -12,7 +12,7 @@ use crate::{
 /// One rule of a chain.
 ///
 /// Shared by every worker and every route that names it. Its futures stay on the worker that made them.
-pub trait Policy: Send + Sync {
+pub trait Policy: Any + Send + Sync {
     /// Decides on one request.
     ///
     /// # Errors

@@ -11,9 +11,8 @@ use serde::{
 };
 
 use crate::{
-    ClaimPath, Clock, Counted, Deciding, Decision, Denial, Evaluating, Facts, Fault, Hold,
-    LimitState, Pass, Per, Policy, PolicyName, StoreName, Unit, Verdict, Window, Windows,
-    settings::OnFailure,
+    BuildContext, BuildError, ClaimPath, Clock, Counted, Deciding, Decision, Denial, Evaluating, Facts, Fault, Hold,
+    Fact, LimitState, Pass, Per, Policy, PolicyKind, PolicyName, Reads, Refusal, Requirements, StoreName, StoreUse, Unit, Verdict, Window, Windows,
 };
 
 /// Settings of `kind = "quota"`.
@@ -32,18 +31,49 @@ pub struct QuotaSettings {
     pub timezone: Option<TimeZone>,
     /// Where it is counted: a name of `[stores]`.
     pub store: StoreName,
-    /// What to do while the store is down.
-    #[serde(default)]
-    pub on_failure: OnFailure,
 }
 
-impl fmt::Display for QuotaSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.limit {
-            QuotaLimit::Fixed(limit) => write!(f, "{limit}")?,
-            QuotaLimit::ByClaim(by) => write!(f, "as many as the claim {} says", by.claim)?,
+impl PolicyKind for QuotaSettings {
+    const NAME: &'static str = "quota";
+
+    fn describe(&self) -> String {
+        let limit = match &self.limit {
+            QuotaLimit::Fixed(limit) => limit.to_string(),
+            QuotaLimit::ByClaim(by) => format!("as many as the claim {} says", by.claim),
+        };
+        let (window, per, store) = (self.window.name(), &self.per, &self.store);
+        format!("{limit} a {window} {per}, counted in {store}")
+    }
+
+    fn requirements(&self) -> Requirements {
+        let mut needs = self.per.needs();
+        let mut claims = Reads::default();
+        if let QuotaLimit::ByClaim(by) = &self.limit {
+            claims = Reads::claim(&by.claim);
+            if !needs.contains(&Fact::Subject) {
+                needs.insert(0, Fact::Subject);
+            }
         }
-        write!(f, " a {} {}", self.window.name(), self.per)
+        Requirements {
+            refusal: Refusal::Limited,
+            needs,
+            claims,
+            per: Some(self.per.clone()),
+            store: Some((self.store.clone(), StoreUse::Quotas)),
+            ..Requirements::default()
+        }
+    }
+
+    fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
+        let timezone = self.timezone.clone().unwrap_or(TimeZone::UTC);
+        Ok(Arc::new(Quota {
+            name: context.name.clone(),
+            per: self.per.clone(),
+            limit: self.limit.clone(),
+            windows: Windows::new(self.window, timezone),
+            store: context.ports.quotas(&self.store)?,
+            clock: context.clock.clone(),
+        }))
     }
 }
 
@@ -67,14 +97,6 @@ pub struct LimitByClaim {
     pub values: BTreeMap<String, u64>,
     /// The limit for any other value, and when there is no such claim.
     pub default: u64,
-}
-
-impl QuotaLimit {
-    /// Whether it is another one for other subjects.
-    #[must_use]
-    pub fn is_by_claim(&self) -> bool {
-        matches!(self, Self::ByClaim(_))
-    }
 }
 
 impl<'de> Deserialize<'de> for QuotaLimit {
@@ -185,7 +207,7 @@ pub enum Reservation {
 }
 
 /// Counts issued tokens in a store.
-pub struct Quota {
+struct Quota {
     name: PolicyName,
     per: Per,
     limit: QuotaLimit,
@@ -195,25 +217,6 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// Builds the policy on its store.
-    #[must_use]
-    pub fn new(
-        name: PolicyName,
-        settings: &QuotaSettings,
-        store: Arc<dyn QuotaStore>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        let timezone = settings.timezone.clone().unwrap_or(TimeZone::UTC);
-        Self {
-            name,
-            per: settings.per.clone(),
-            limit: settings.limit.clone(),
-            windows: Windows::new(settings.window, timezone),
-            store,
-            clock,
-        }
-    }
-
     fn counter(&self, key: String) -> Counter {
         Counter {
             policy: self.name.clone(),

@@ -1,6 +1,6 @@
 //! `rate_limit`: so many attempts in a period, by GCRA.
 
-use std::{borrow::Cow, fmt, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{borrow::Cow, num::NonZeroU32, sync::Arc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
 use governor::Quota;
@@ -8,8 +8,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 
 use crate::{
-    Clock, Counter, Deciding, Decision, Denial, Evaluating, Fault, Interval, LimitState, Pass, Per,
-    Policy, PolicyName, StoreName, Verdict, rate_limit_memory::MemoryLimit, settings::OnFailure,
+    BuildContext, BuildError, Clock, Counter, Deciding, Decision, Denial, Evaluating, Fault,
+    Interval, LimitState, OnFailure, Pass, Per, Policy, PolicyKind, PolicyName, Refusal,
+    Requirements, StoreName, StoreUse, Verdict, rate_limit_memory::MemoryLimit,
 };
 
 /// Settings of `kind = "rate_limit"`.
@@ -40,17 +41,6 @@ pub enum LimitOnFailure {
     Local,
 }
 
-impl LimitOnFailure {
-    /// What the chain does with a fault that comes out of the policy.
-    #[must_use]
-    pub fn in_chain(self) -> OnFailure {
-        match self {
-            Self::Deny | Self::Local => OnFailure::Deny,
-            Self::Allow => OnFailure::Allow,
-        }
-    }
-}
-
 /// Settings of `kind = "rate_limit"`, as the config writes them.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -70,7 +60,6 @@ struct Table {
     max_keys: NonZeroU32,
     /// Where it is counted, exact across all gates: a name of `[stores]`; left out: in memory.
     #[serde(default)]
-    #[schemars(with = "Option<StoreName>")]
     store: Option<StoreName>,
     /// What to do while the store is down; goes with `store`.
     #[serde(default)]
@@ -104,22 +93,55 @@ impl RateLimitSettings {
             on_failure: None,
         })
     }
-
-    /// What is counted by.
-    #[must_use]
-    pub fn per(&self) -> &Per {
-        &self.per
-    }
 }
 
-impl fmt::Display for RateLimitSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl PolicyKind for RateLimitSettings {
+    const NAME: &'static str = "rate_limit";
+    // It has an `on_failure` of its own.
+    const CAN_FAIL: bool = false;
+
+    fn describe(&self) -> String {
         let burst = self.quota.burst_size();
-        write!(f, "{} in {:?} {}", self.limit, self.period, self.per)?;
+        let mut text = format!("{} in {:?} {}", self.limit, self.period, self.per);
         if burst != self.limit {
-            write!(f, ", {burst} at once")?;
+            text.push_str(&format!(", {burst} at once"));
         }
-        Ok(())
+        let store = self.store.as_ref().map_or("memory", StoreName::as_str);
+        format!("{text}, counted in {store}")
+    }
+
+    fn requirements(&self) -> Requirements {
+        let store = self.store.clone();
+        Requirements {
+            refusal: Refusal::Limited,
+            needs: self.per.needs(),
+            per: Some(self.per.clone()),
+            store: store.map(|store| (store, StoreUse::RateLimits)),
+            on_failure: Some(match self.on_failure {
+                LimitOnFailure::Deny | LimitOnFailure::Local => OnFailure::Deny,
+                LimitOnFailure::Allow => OnFailure::Allow,
+            }),
+            ..Requirements::default()
+        }
+    }
+
+    fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
+        let store = match &self.store {
+            Some(store) => context.ports.rate_limits(store)?,
+            None => None,
+        };
+        let earlier = context.earlier::<RateLimit>();
+        if let Some(earlier) = &earlier
+            && earlier.settings == *self
+            && store.is_none()
+        {
+            return Ok(earlier.clone());
+        }
+        let (name, clock) = (context.name.clone(), context.clock.clone());
+        Ok(Arc::new(match earlier {
+            Some(earlier) => earlier.changed(self, store, clock),
+            None => RateLimit::new(name, self, store, clock),
+        }))
     }
 }
 
@@ -244,9 +266,7 @@ pub trait RateLimitStore: Send + Sync {
 /// Counts attempts, in memory or in a store. An attempt counts whatever follows it.
 pub struct RateLimit {
     name: PolicyName,
-    per: Per,
-    limit: NonZeroU32,
-    period: Duration,
+    settings: RateLimitSettings,
     cells: Cells,
 }
 
@@ -266,7 +286,7 @@ enum Cells {
 impl RateLimit {
     /// Builds the policy, on `store` if the settings name one.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         name: PolicyName,
         settings: &RateLimitSettings,
         store: Option<Arc<dyn RateLimitStore>>,
@@ -278,8 +298,7 @@ impl RateLimit {
 
     /// Builds the policy with other settings: who has used up so many attempts has used up as many still,
     /// or all that there are. What a store has counted is there anyway; so is what it was counted by.
-    #[must_use]
-    pub fn changed(
+    fn changed(
         &self,
         settings: &RateLimitSettings,
         store: Option<Arc<dyn RateLimitStore>>,
@@ -315,9 +334,7 @@ impl RateLimit {
         };
         Self {
             name,
-            per: settings.per.clone(),
-            limit: settings.limit,
-            period: settings.period,
+            settings: settings.clone(),
             cells,
         }
     }
@@ -338,8 +355,8 @@ impl RateLimit {
         };
         Decision::from(verdict).with_limit(LimitState {
             policy: self.name.clone(),
-            limit: self.limit.get().into(),
-            window: self.period,
+            limit: self.settings.limit.get().into(),
+            window: self.settings.period,
             remaining: remaining.into(),
             resets_in,
         })
@@ -349,7 +366,7 @@ impl RateLimit {
 impl Policy for RateLimit {
     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
         Box::pin(async move {
-            let key = self.per.key(evaluating.request, evaluating.facts);
+            let key = self.settings.per.key(evaluating.request, evaluating.facts);
             let pass = evaluating.pass;
             let (store, rate, local) = match &self.cells {
                 Cells::Memory(memory) => return Ok(self.decision(memory.take(&key, pass))),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::{ClaimPath, Claims, quota::QuotaLimit, settings::Kind};
+use crate::{ClaimPath, Claims};
 
 /// What is read of a fact: all of it, or some of its fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,31 +88,6 @@ impl Reads {
             Some((name.clone(), value))
         });
         read.collect::<Map<_, _>>()
-    }
-}
-
-impl Kind {
-    /// What it reads of the subject's claims.
-    #[must_use]
-    pub fn claims(&self) -> Reads {
-        match self {
-            Self::WorkspaceMember(settings) => {
-                let mut reads = Reads::default();
-                let claims = [&settings.claim, &settings.role_claim];
-                for claim in claims.into_iter().flatten() {
-                    reads.merge(Reads::claim(claim));
-                }
-                reads
-            }
-            Self::Quota(settings) => match &settings.limit {
-                QuotaLimit::Fixed(_) => Reads::default(),
-                QuotaLimit::ByClaim(by) => Reads::claim(&by.claim),
-            },
-            Self::Expression(settings) => settings.allow.claims(),
-            // A service is told all facts, and what a policy of one's own reads is not known.
-            Self::Remote(_) | Self::Custom(_) => Reads::All,
-            Self::SignedIn(_) | Self::RateLimit(_) | Self::UploadIntent(_) => Reads::default(),
-        }
     }
 }
 

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    Clock, Deciding, Decision, Denial, Evaluating, Facts, Fault, Interval, Policy, SecretSource,
-    ServiceUrl, UploadRequest, Verdict, facts, settings::OnFailure,
+    BuildContext, BuildError, Clock, Deciding, Decision, Denial, Evaluating, Facts, Fault, Interval, Policy, PolicyKind, Reads, Requirements, SecretSource, ServiceCall,
+    ServiceUrl, UploadRequest, Verdict, facts,
 };
 
 /// Settings of `kind = "remote"`.
@@ -32,13 +32,39 @@ pub struct RemoteSettings {
     /// How long its answer is remembered; left out: not at all.
     #[serde(default)]
     pub cache: Option<Interval>,
-    /// What happens when it cannot be asked.
-    #[serde(default)]
-    pub on_failure: OnFailure,
 }
 
 fn default_timeout() -> Interval {
     Interval::from_secs(2)
+}
+
+impl PolicyKind for RemoteSettings {
+    const NAME: &'static str = "remote";
+
+    fn describe(&self) -> String {
+        format!("{} agrees", self.url.as_str())
+    }
+
+    fn requirements(&self) -> Requirements {
+        Requirements {
+            // The service is told all facts.
+            claims: Reads::All,
+            service: Some(ServiceCall {
+                token: self.token.clone(),
+                is_private: self.url.is_private(),
+                insecure_http: self.insecure_http,
+                names_user_in_path: false,
+            }),
+            ..Requirements::default()
+        }
+    }
+
+    fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
+        Ok(Arc::new(Remote {
+            decider: context.ports.decider(self),
+            clock: context.clock.clone(),
+        }))
+    }
 }
 
 /// How a service is asked.
@@ -88,17 +114,9 @@ impl Question<'_> {
 }
 
 /// Lets another service decide.
-pub struct Remote {
+struct Remote {
     decider: Arc<dyn Decider>,
     clock: Arc<dyn Clock>,
-}
-
-impl Remote {
-    /// Builds the policy.
-    #[must_use]
-    pub fn new(decider: Arc<dyn Decider>, clock: Arc<dyn Clock>) -> Self {
-        Self { decider, clock }
-    }
 }
 
 impl Policy for Remote {

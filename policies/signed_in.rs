@@ -1,10 +1,13 @@
 //! `signed_in`: an identity vouches for the user.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    Deciding, Decision, Denial, Evaluating, Finding, IdentityName, Policy, Presented, Verdict,
+    BuildContext, BuildError, Deciding, Decision, Denial, Evaluating, Fact, Finding, Findings,
+    IdentityName, Policy, PolicyKind, Presented, Refusal, Requirements, Verdict,
 };
 
 /// Settings of `kind = "signed_in"`.
@@ -16,20 +19,41 @@ pub struct SignedInSettings {
     pub accept: Vec<IdentityName>,
 }
 
-/// Lets the accepted identities judge the request's credential. A bad credential is refused and never falls through
-/// to another identity.
-pub struct SignedIn {
-    accept: Vec<IdentityName>,
-}
+impl PolicyKind for SignedInSettings {
+    const NAME: &'static str = "signed_in";
+    const CAN_FAIL: bool = false;
 
-impl SignedIn {
-    /// Builds the policy.
-    #[must_use]
-    pub fn new(settings: &SignedInSettings) -> Self {
-        Self {
-            accept: settings.accept.clone(),
+    fn describe(&self) -> String {
+        let accepted: Vec<_> = self.accept.iter().map(IdentityName::as_str).collect();
+        format!("someone is signed in by {}", accepted.join(", "))
+    }
+
+    fn requirements(&self) -> Requirements {
+        Requirements {
+            refusal: Refusal::Unauthenticated,
+            accept: self.accept.clone(),
+            provides: Some(Fact::Subject),
+            ..Requirements::default()
         }
     }
+
+    fn check(&self, findings: &mut Findings) {
+        if self.accept.is_empty() {
+            findings.fault("accept", "must name at least one identity");
+        }
+    }
+
+    fn build(&self, _: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
+        Ok(Arc::new(SignedIn {
+            accept: self.accept.clone(),
+        }))
+    }
+}
+
+/// Lets the accepted identities judge the request's credential. A bad credential is refused and never falls through
+/// to another identity.
+struct SignedIn {
+    accept: Vec<IdentityName>,
 }
 
 impl Policy for SignedIn {

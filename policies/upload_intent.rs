@@ -3,11 +3,14 @@
 //! It gives an honest client an answer before the upload, and keeps the flows of an app apart. It does not bind the
 //! upload: a token carries no constraints, and Imgwire compares the limits of a Client Key with the declared length.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
-    ByteCount, Deciding, Decision, Denial, Evaluating, Policy, Purpose, UploadRequest, Verdict,
+    BuildContext, BuildError, ByteCount, Deciding, Decision, Denial, Evaluating, Findings, Link, Mode, OnFailure, Policy,
+    PolicyKind, PolicyName, Purpose, Requirements, UploadRequest, Verdict,
 };
 
 /// The media types that Imgwire supports.
@@ -40,11 +43,32 @@ pub struct UploadIntentSettings {
     pub max_size: Option<ByteCount>,
 }
 
-impl UploadIntentSettings {
-    /// Whether anything is checked at all.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.purposes.is_none() && self.mime_types.is_none() && self.max_size.is_none()
+impl PolicyKind for UploadIntentSettings {
+    const NAME: &'static str = "upload_intent";
+    const CAN_FAIL: bool = false;
+
+    fn describe(&self) -> String {
+        "the declared purpose and file are allowed".to_owned()
+    }
+
+    fn requirements(&self) -> Requirements {
+        Requirements {
+            bounds_purposes: self.purposes.is_some(),
+            ..Requirements::default()
+        }
+    }
+
+    fn check(&self, findings: &mut Findings) {
+        if self.purposes.is_none() && self.mime_types.is_none() && self.max_size.is_none() {
+            let message = "checks nothing: name `purposes`, `mime_types` or `max_size`";
+            findings.fault("", message);
+        }
+    }
+
+    fn build(&self, _: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
+        Ok(Arc::new(UploadIntent {
+            settings: self.clone(),
+        }))
     }
 }
 
@@ -96,19 +120,11 @@ impl MimeType {
 }
 
 /// Checks the declared purpose and file.
-pub struct UploadIntent {
+struct UploadIntent {
     settings: UploadIntentSettings,
 }
 
 impl UploadIntent {
-    /// Builds the policy.
-    #[must_use]
-    pub fn new(settings: &UploadIntentSettings) -> Self {
-        Self {
-            settings: settings.clone(),
-        }
-    }
-
     fn check(&self, request: &UploadRequest) -> Result<(), Denial> {
         let UploadIntentSettings {
             purposes,
@@ -165,7 +181,28 @@ impl Policy for UploadIntent {
 }
 
 /// The purpose that a route has for all its requests: a body that says another is refused.
-pub struct FixedPurpose(pub Purpose);
+pub struct FixedPurpose(Purpose);
+
+impl FixedPurpose {
+    /// The link of a chain that refuses every purpose but `purpose`.
+    ///
+    /// # Panics
+    ///
+    /// Never: the name is a valid one.
+    #[must_use]
+    pub fn link(purpose: Purpose) -> Link {
+        Link {
+            name: PolicyName::parse("purpose").expect("the text is a valid name"),
+            kind: "purpose",
+            mode: Mode::Enforce,
+            on_failure: OnFailure::Deny,
+            when: None,
+            provides: None,
+            counting: None,
+            policy: Arc::new(Self(purpose)),
+        }
+    }
+}
 
 impl Policy for FixedPurpose {
     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {

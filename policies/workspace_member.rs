@@ -7,10 +7,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    ClaimPath, Deciding, Decision, Denial, Evaluating, Fault, Finding, Interval, Membership,
-    Policy, SecretSource, StoreName, Subject, SubjectId, UploadRequest, UrlTemplate, Verdict,
-    WorkspaceId, claimed_memberships::ClaimedMemberships, settings::OnFailure,
+    BuildContext, BuildError, ClaimPath, Deciding, Decision, Denial, Evaluating, Fact, Fault,
+    Finding, Findings, Interval, Membership, Policy, PolicyKind, Reads, Requirements, SecretSource,
+    ServiceCall, StoreName, StoreUse, Subject, SubjectId, UploadRequest, UrlTemplate, Verdict,
+    WorkspaceId, claimed_memberships::ClaimedMemberships, workspace_member_check,
 };
+
+const UNSEEN_ANSWERS: &str = "limits per workspace follow, and only the answers show whether they name the workspace: \
+    without `workspace` in them, each spelling of an id that the app accepts has limits of its own";
 
 /// Settings of `kind = "workspace_member"`: exactly one of `claim`, `members`, `url` and `query`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -60,9 +64,6 @@ pub struct WorkspaceMemberSettings {
     /// How long the app or the database may take.
     #[serde(default = "default_timeout")]
     pub timeout: Interval,
-    /// What happens when nobody can be asked.
-    #[serde(default)]
-    pub on_failure: OnFailure,
 }
 
 fn default_timeout() -> Interval {
@@ -104,6 +105,67 @@ impl WorkspaceMemberSettings {
         }
         let (store, query) = (self.store.as_ref()?, self.query.as_ref()?);
         Some(Lookup::Query { store, query })
+    }
+}
+
+impl PolicyKind for WorkspaceMemberSettings {
+    const NAME: &'static str = "workspace_member";
+
+    fn describe(&self) -> String {
+        let source = match (&self.claim, &self.url, &self.store) {
+            (Some(claim), ..) => format!("the claim {claim}"),
+            (_, Some(_), _) => "the app".to_owned(),
+            (_, _, Some(store)) => format!("the database {store}"),
+            _ => "a table".to_owned(),
+        };
+        let roles = self.roles.as_ref();
+        let roles = roles.map_or_else(String::new, |roles| format!(" as {}", roles.join(", ")));
+        format!("a member of the workspace{roles}, by {source}")
+    }
+
+    fn requirements(&self) -> Requirements {
+        let mut claims = Reads::default();
+        for claim in [&self.claim, &self.role_claim].into_iter().flatten() {
+            claims.merge(Reads::claim(claim));
+        }
+        let store = self.store.clone();
+        let service = self.url.as_ref().map(|url| ServiceCall {
+            token: self.token.clone(),
+            is_private: url.is_private(),
+            insecure_http: self.insecure_http,
+            names_user_in_path: true,
+        });
+        Requirements {
+            needs: vec![Fact::Subject],
+            provides: Some(Fact::Membership),
+            claims,
+            store: store.map(|store| (store, StoreUse::Memberships)),
+            if_counted_per_workspace: service.as_ref().map(|_| ("url", UNSEEN_ANSWERS)),
+            service,
+            query: self.query.clone(),
+            ..Requirements::default()
+        }
+    }
+
+    fn check(&self, findings: &mut Findings) {
+        workspace_member_check::check(self, findings);
+    }
+
+    fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
+        let source = match (&self.claim, self.lookup()) {
+            (Some(claim), _) => Source::Claim(ClaimedMemberships {
+                claim: claim.clone(),
+                id_key: self.id_key().to_owned(),
+                role_key: self.role_key().to_owned(),
+                role_claim: self.role_claim.clone(),
+            }),
+            (None, Some(lookup)) => Source::Lookup(context.ports.memberships(lookup, self)?),
+            (None, None) => Source::Members(self.members.clone().unwrap_or_default()),
+        };
+        Ok(Arc::new(WorkspaceMember {
+            source,
+            roles: self.roles.clone(),
+        }))
     }
 }
 
@@ -159,33 +221,12 @@ enum Source {
 }
 
 /// Checks membership.
-pub struct WorkspaceMember {
+struct WorkspaceMember {
     source: Source,
     roles: Option<Vec<String>>,
 }
 
 impl WorkspaceMember {
-    /// Builds the policy; `look_up` makes what asks, if the settings want it.
-    pub fn new(
-        settings: &WorkspaceMemberSettings,
-        look_up: impl FnOnce(Lookup<'_>) -> Arc<dyn Memberships>,
-    ) -> Self {
-        let source = match (&settings.claim, settings.lookup()) {
-            (Some(claim), _) => Source::Claim(ClaimedMemberships {
-                claim: claim.clone(),
-                id_key: settings.id_key().to_owned(),
-                role_key: settings.role_key().to_owned(),
-                role_claim: settings.role_claim.clone(),
-            }),
-            (None, Some(lookup)) => Source::Lookup(look_up(lookup)),
-            (None, None) => Source::Members(settings.members.clone().unwrap_or_default()),
-        };
-        Self {
-            source,
-            roles: settings.roles.clone(),
-        }
-    }
-
     async fn check(
         &self,
         request: &UploadRequest,

@@ -1,23 +1,20 @@
 //! Puts policies, chains and identities together, as the settings say.
 
-use std::{cell::RefCell, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use policies::{
-    Chain, Clock, Condition, Decider, FixedPurpose, Link, Lookup, Memberships, PolicyName,
-    QuotaStore, RateLimit, RateLimitSettings, Reads, RemoteSettings, StoreName,
-    WorkspaceMemberSettings,
-    settings::{Messages, Mode, OnFailure, Ports},
+    BuildContext, BuildError, Chain, Clock, Condition, Fact, FixedPurpose, Link, Messages,
+    PolicyName, Reads,
 };
 use rustls::ClientConfig;
-use secrecy::SecretString;
 
 use crate::{
     cache::CacheShares,
     identity::{ClientAddress, CrossSite, Identities, ServerLimits},
     imgwire::Upstream,
     in_flight::InFlight,
-    lookups::{HttpDecider, HttpMemberships, SqlMemberships, Turns},
+    lookups::{PolicyPorts, Turns},
     outbound::{HttpClient, Outbound},
     routes::{BodyLimits, Gate},
     rules::{Route, Rules},
@@ -109,47 +106,52 @@ impl Foundation {
 
     /// Builds the policies, the chains of the routes and the identities of `settings`, on stores that are open.
     /// What `earlier` rules have counted, fetched and learnt goes on where nothing was changed.
+    ///
+    /// # Errors
+    ///
+    /// If a name leads nowhere, which the settings' check has ruled out.
     pub(crate) fn rules(
         &self,
         settings: &Settings,
         stores: Vec<OpenStore>,
         earlier: Option<&Rules>,
-    ) -> Rules {
+    ) -> Result<Rules, BuildError> {
         let clock = &self.outbound.clock;
         let outbound = Outbound {
             caches: CacheShares::of(settings),
             ..self.outbound.clone()
         };
         let claims = self.kept_claims(settings);
-        let surroundings = Surroundings {
-            settings,
-            stores: &stores,
-            outbound: &outbound,
-            turns: &self.turns,
-            earlier,
-            rate_limits: RefCell::default(),
-        };
         let links: Vec<Link> = settings
             .policies
             .iter()
-            .map(|(name, common, kind)| Link {
-                name: name.clone(),
-                kind: kind.name(),
-                mode: common.mode,
-                on_failure: kind.on_failure(),
-                when: common
-                    .when
-                    .clone()
-                    .map(|when| Condition::new(when, clock.clone())),
-                counting: kind.counting(),
-                policy: kind.build(name, clock, &surroundings),
+            .map(|(name, policy)| {
+                let ports = PolicyPorts {
+                    name,
+                    token: policy.token.as_ref(),
+                    stores: &stores,
+                    outbound: &outbound,
+                    turns: &self.turns,
+                };
+                let when = policy.common.when.clone();
+                let context = BuildContext {
+                    name,
+                    clock,
+                    ports: &ports,
+                    earlier: earlier.and_then(|earlier| earlier.policy(name)).cloned(),
+                };
+                Ok(Link {
+                    name: name.clone(),
+                    kind: policy.kind.kind(),
+                    mode: policy.common.mode,
+                    on_failure: policy.on_failure(),
+                    when: when.map(|when| Condition::new(when, clock.clone())),
+                    provides: policy.requirements.provides,
+                    counting: policy.requirements.counting(),
+                    policy: policy.kind.build(context)?,
+                })
             })
-            .collect();
-        let link = |name: &PolicyName| {
-            let link = links.iter().find(|link| link.name == *name);
-            link.expect("every policy that is named exists, as the settings check")
-                .clone()
-        };
+            .collect::<Result<_, BuildError>>()?;
         let identities = Arc::new(Identities::new(
             &settings.identities,
             self.session.as_ref().map(|(session, _)| session),
@@ -162,28 +164,27 @@ impl Foundation {
         let messages: Arc<[(PolicyName, Messages)]> = settings
             .policies
             .iter()
-            .filter_map(|(name, common, _)| Some((name.clone(), common.message.clone()?)))
+            .filter_map(|(name, policy)| Some((name.clone(), policy.common.message.clone()?)))
             .collect();
         let routes = settings.routes.iter().map(|route| {
-            Arc::new(Route {
+            Ok(Arc::new(Route {
                 path: route.path.clone(),
                 purpose: route.purpose.clone(),
-                chain: chain(route, route.policies.iter().map(link).collect()),
+                chain: chain(route, &links)?,
                 messages: messages.clone(),
                 identities: identities.clone(),
-            })
+            }))
         });
-        Rules {
-            routes: routes.collect(),
+        Ok(Rules {
+            routes: routes.collect::<Result<_, BuildError>>()?,
             policies: links
-                .iter()
-                .map(|link| (link.name.clone(), link.policy.clone()))
+                .into_iter()
+                .map(|link| (link.name, link.policy))
                 .collect(),
-            rate_limits: surroundings.rate_limits.take(),
             identities,
             session_claims: claims,
             stores,
-        }
+        })
     }
 
     /// What is kept of a subject's claims: all that policies read, and what `[session] claims` names.
@@ -197,126 +198,18 @@ impl Foundation {
     }
 }
 
-/// What the policies get from outside.
-struct Surroundings<'a> {
-    settings: &'a Settings,
-    stores: &'a [OpenStore],
-    outbound: &'a Outbound,
-    turns: &'a Arc<Turns>,
-    earlier: Option<&'a Rules>,
-    /// Those that were asked for.
-    rate_limits: RefCell<Vec<(PolicyName, RateLimitSettings, Arc<RateLimit>)>>,
-}
-
-impl Surroundings<'_> {
-    fn token(&self, policy: &PolicyName) -> Option<&SecretString> {
-        let tokens = &self.settings.policy_tokens;
-        let token = tokens.iter().find(|(name, _)| name == policy);
-        token.map(|(_, token)| token)
-    }
-
-    fn open(&self, wanted: &StoreName) -> &OpenStore {
-        let store = self.stores.iter().find(|store| store.name == *wanted);
-        store.expect("every store that is named exists, as the settings check")
-    }
-}
-
-impl Ports for Surroundings<'_> {
-    fn store(&self, wanted: &StoreName) -> Arc<dyn QuotaStore> {
-        self.open(wanted)
-            .quotas()
-            .expect("a store that a quota names is opened for quotas")
-    }
-
-    fn memberships(
-        &self,
-        name: &PolicyName,
-        lookup: Lookup<'_>,
-        settings: &WorkspaceMemberSettings,
-    ) -> Arc<dyn Memberships> {
-        match lookup {
-            Lookup::Url(url) => {
-                let token = self.token(name);
-                let name = name.clone();
-                Arc::new(HttpMemberships::new(
-                    name,
-                    url,
-                    settings,
-                    token,
-                    self.turns,
-                    self.outbound,
-                ))
-            }
-            Lookup::Query { store, query } => {
-                let database = self.open(store).memberships();
-                let database =
-                    database.expect("a store that a membership names is opened for memberships");
-                let store = store.clone();
-                let name = name.clone();
-                Arc::new(SqlMemberships::new(
-                    name,
-                    store,
-                    database,
-                    query,
-                    settings,
-                    self.turns,
-                    self.outbound,
-                ))
-            }
-        }
-    }
-
-    fn decider(&self, name: &PolicyName, settings: &RemoteSettings) -> Arc<dyn Decider> {
-        let token = self.token(name);
-        Arc::new(HttpDecider::new(
-            name.clone(),
-            settings,
-            token,
-            self.outbound,
-        ))
-    }
-
-    fn rate_limit(
-        &self,
-        name: &PolicyName,
-        settings: &RateLimitSettings,
-        clock: &Arc<dyn Clock>,
-    ) -> Arc<RateLimit> {
-        let earlier = self
-            .earlier
-            .into_iter()
-            .flat_map(|rules| &rules.rate_limits);
-        let earlier = earlier.into_iter().find(|(other, ..)| other == name);
-        let store = settings.store.as_ref();
-        // Where nothing is to be counted, there is none.
-        let store = store.and_then(|name| self.open(name).rate_limits());
-        let clock = clock.clone();
-        let limit = match earlier {
-            Some((_, same, limit)) if same == settings && store.is_none() => limit.clone(),
-            Some((_, _, limit)) => Arc::new(limit.changed(settings, store, clock)),
-            None => Arc::new(RateLimit::new(name.clone(), settings, store, clock)),
-        };
-        let entry = (name.clone(), settings.clone(), limit.clone());
-        self.rate_limits.borrow_mut().push(entry);
-        limit
-    }
-}
-
-/// The policies of a route in their order. Those of a route with a purpose refuse another one, as soon as it is
-/// known who asks.
-fn chain(route: &settings::Route, mut links: Vec<Link>) -> Chain {
+/// The policies of a route in their order. Those of a route with a purpose refuse another one, as soon as it is known
+/// who asks.
+fn chain(route: &settings::Route, links: &[Link]) -> Result<Chain, BuildError> {
+    let find = |name: &PolicyName| {
+        let link = links.iter().find(|link| link.name == *name);
+        link.cloned().ok_or_else(|| BuildError::Policy(name.clone()))
+    };
+    let mut chain: Vec<Link> = route.policies.iter().map(find).collect::<Result<_, _>>()?;
     if let Some(purpose) = &route.purpose {
-        let signed_in = links.iter().rposition(|link| link.kind == "signed_in");
-        let link = Link {
-            name: PolicyName::parse("purpose").expect("the text is a valid name"),
-            kind: "purpose",
-            mode: Mode::Enforce,
-            on_failure: OnFailure::Deny,
-            when: None,
-            counting: None,
-            policy: Arc::new(FixedPurpose(purpose.clone())),
-        };
-        links.insert(signed_in.map_or(0, |index| index + 1), link);
+        let signed_in = chain.iter().rposition(|link| link.provides == Some(Fact::Subject));
+        let link = FixedPurpose::link(purpose.clone());
+        chain.insert(signed_in.map_or(0, |index| index + 1), link);
     }
-    Chain::new(links)
+    Ok(Chain::new(chain))
 }

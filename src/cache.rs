@@ -1,6 +1,6 @@
 //! Caches that are bounded in bytes, whatever clients send.
 
-use policies::{Claims, Denial, Member, Subject, settings::Kind};
+use policies::{Claims, Denial, Member, Subject};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync};
 use serde_json::Value;
 
@@ -43,11 +43,7 @@ impl CacheShares {
             }
         }
         let policies = settings.policies.iter();
-        let asking = policies.filter(|(_, _, kind)| match kind {
-            Kind::WorkspaceMember(settings) => settings.lookup().is_some(),
-            Kind::Remote(_) => true,
-            _ => false,
-        });
+        let asking = policies.filter(|(_, policy)| policy.asks());
         answers += asking.count() as u64;
         let all = Self::default();
         Self {

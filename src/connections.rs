@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::http::Method;
 use bytes::Bytes;
-use policies::{
-    Clock,
-    settings::{Kind, StoreUse},
-};
+use policies::{BuildError, Clock, Requirements, StoreUse};
 use tokio::time::timeout;
 
 use crate::{
@@ -36,11 +33,18 @@ pub struct Tried {
 }
 
 /// Tries everything that `settings` lead to; nothing is consumed. A file of counters may be open elsewhere.
-pub async fn try_all(settings: &Settings, clock: &Arc<dyn Clock>) -> Vec<Tried> {
+///
+/// # Errors
+///
+/// If a policy cannot be built.
+pub async fn try_all(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+) -> Result<Vec<Tried>, BuildError> {
     let tls = tls_config(&settings.authorities);
     let foundation = Foundation::new(settings, &tls, clock);
     let stores = stores::look_at(settings, foundation.stores(), true);
-    let rules = foundation.rules(settings, stores.clone(), None);
+    let rules = foundation.rules(settings, stores.clone(), None)?;
     let mut tried = Vec::new();
     let uses = [
         StoreUse::Quotas,
@@ -63,21 +67,18 @@ pub async fn try_all(settings: &Settings, clock: &Arc<dyn Clock>) -> Vec<Tried> 
         part: "imgwire".to_owned(),
         result: try_imgwire(settings, &HttpClient::new(tls, clock.clone())).await,
     });
-    tried
+    Ok(tried)
 }
 
 /// Tries a store, and each query that a membership has for it.
 async fn try_store(settings: &Settings, store: &OpenStore) -> Result<(), String> {
     store.try_it().await?;
-    for (name, _, kind) in &settings.policies {
-        let Kind::WorkspaceMember(member) = kind else {
-            continue;
-        };
-        let is_here = member
-            .store
-            .as_ref()
-            .is_some_and(|name| *name == store.name);
-        if let (true, Some(query), Some(database)) = (is_here, &member.query, store.memberships()) {
+    for (name, policy) in &settings.policies {
+        let Requirements {
+            store: used, query, ..
+        } = &policy.requirements;
+        let is_here = used.as_ref().is_some_and(|(name, _)| *name == store.name);
+        if let (true, Some(query), Some(database)) = (is_here, query, store.memberships()) {
             let asked = database.members(query, NOBODY, NOBODY).await;
             asked.map_err(|error| format!("policies.{name}.query: {error}"))?;
         }

@@ -6,7 +6,7 @@ use actix_web::{
     HttpResponse,
     http::{Method, StatusCode, header},
 };
-use policies::{Class, Denial};
+use policies::{Class, Denial, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -50,6 +50,16 @@ pub(crate) struct Body<'a> {
     /// What the user may be told, where the policy's config has a text.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
+}
+
+/// The status of a policy's denials.
+#[must_use]
+pub fn status_of(refusal: Refusal) -> StatusCode {
+    match refusal {
+        Refusal::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Refusal::Forbidden => StatusCode::FORBIDDEN,
+        Refusal::Limited => StatusCode::TOO_MANY_REQUESTS,
+    }
 }
 
 impl ApiError {

@@ -6,7 +6,7 @@ use actix_session::Session;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use futures_util::future::{Either, LocalBoxFuture, ready, select};
 use policies::{
-    Claims, Clock, Credentials, DeclaredFile, Fault, IdentityName, Outcome, PolicyName, Presented,
+    BuildError, Claims, Clock, Credentials, DeclaredFile, Fault, IdentityName, Outcome, PolicyName, Presented,
     Purpose, RoutePath, Said, Subject, SubjectId, Trace, UploadRequest, WorkspaceId,
 };
 use serde::{Deserialize, Serialize};
@@ -289,13 +289,20 @@ pub struct Inspector(Gate);
 
 impl Inspector {
     /// Builds the gate of `settings`. A quota has what its store holds, if `counted`; else nothing is used.
-    #[must_use]
-    pub fn new(settings: &Settings, counted: bool, clock: std::sync::Arc<dyn Clock>) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// If a policy cannot be built.
+    pub fn new(
+        settings: &Settings,
+        counted: bool,
+        clock: std::sync::Arc<dyn Clock>,
+    ) -> Result<Self, BuildError> {
         let tls = tls_config(&settings.authorities);
         let foundation = Foundation::new(settings, &tls, &clock);
         let stores = stores::look_at(settings, foundation.stores(), counted);
-        let rules = foundation.rules(settings, stores, None);
-        Self(foundation.gate(rules, None, &InFlight::new(1)))
+        let rules = foundation.rules(settings, stores, None)?;
+        Ok(Self(foundation.gate(rules, None, &InFlight::new(1))))
     }
 
     /// Asks the chain of a route; keys of issuers are fetched if need be.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use policies::BuildError;
 use tokio::sync::Notify;
 
 use crate::{
@@ -32,6 +33,9 @@ pub enum ReloadError {
     /// A store that is new cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A policy cannot be built.
+    #[error(transparent)]
+    Policy(#[from] BuildError),
     /// An identity needs what only a start can bring.
     #[error("[session] is new, and begins when the gate is started anew")]
     NewSession,
@@ -73,7 +77,7 @@ impl Reloader {
         settings.log_warnings();
         let earlier = self.gate.rules.load_full();
         let stores = stores::open(settings, self.foundation.stores(), &earlier.stores)?;
-        let rules = self.foundation.rules(settings, stores, Some(&earlier));
+        let rules = self.foundation.rules(settings, stores, Some(&earlier))?;
         self.gate.rules.store(Arc::new(rules));
         self.replaced.notify_one();
         for section in self.fixed.differing(&settings.fixed) {

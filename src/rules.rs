@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use policies::{
-    Chain, Policy, PolicyName, Purpose, RateLimit, RateLimitSettings, Reads, RoutePath,
-    settings::Messages,
-};
+use policies::{Chain, Messages, Policy, PolicyName, Purpose, Reads, RoutePath};
 
 use crate::{identity::Identities, stores::OpenStore};
 
@@ -15,8 +12,6 @@ pub struct Rules {
     pub routes: Vec<Arc<Route>>,
     /// All policies, by name.
     pub policies: Vec<(PolicyName, Arc<dyn Policy>)>,
-    /// The rate limits among them, which the next rules go on with.
-    pub rate_limits: Vec<(PolicyName, RateLimitSettings, Arc<RateLimit>)>,
     /// Who a request may come from.
     pub identities: Arc<Identities>,
     /// What of a subject's claims a session keeps.
@@ -40,6 +35,13 @@ pub struct Route {
 }
 
 impl Rules {
+    /// The policy of a name.
+    #[must_use]
+    pub fn policy(&self, name: &PolicyName) -> Option<&Arc<dyn Policy>> {
+        let mut policies = self.policies.iter();
+        policies.find_map(|(other, policy)| (other == name).then_some(policy))
+    }
+
     /// The route at `path`.
     #[must_use]
     pub fn route(&self, path: &str) -> Option<&Arc<Route>> {

@@ -6,9 +6,7 @@ use actix_web::{
     dev::{Server, ServerHandle},
     rt,
 };
-use policies::{Clock, Policy, SystemClock, settings::Context};
-use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
+use policies::{BuildError, Clock, PolicyKind, PolicyRegistry as _, SystemClock};
 
 use crate::{
     assembly::Foundation,
@@ -44,6 +42,9 @@ pub enum StartError {
     /// A store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A policy cannot be built.
+    #[error(transparent)]
+    Policy(#[from] BuildError),
 }
 
 impl StartError {
@@ -89,7 +90,7 @@ impl StartError {
                 }
                 OpenError::Database { .. } => None,
             },
-            Self::Traces(_) => None,
+            Self::Traces(_) | Self::Policy(_) => None,
         }
     }
 }
@@ -101,23 +102,14 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Adds a kind of policy of one's own: `kind = "<name>"` in the config then takes an `S` as its settings,
-    /// `when`, `mode`, `message` and `on_failure` as the gate's own kinds do, and `build` makes the policy of it.
+    /// Registers a kind of policy of one's own, as the gate's own kinds are registered.
     ///
     /// # Panics
     ///
-    /// When there is a kind of this name already.
+    /// If there is a kind of this name.
     #[must_use]
-    pub fn policy_kind<S, P>(
-        mut self,
-        name: &'static str,
-        build: impl Fn(S, Context) -> P + Send + Sync + 'static,
-    ) -> Self
-    where
-        S: DeserializeOwned + JsonSchema + Clone + Send + Sync + 'static,
-        P: Policy + 'static,
-    {
-        self.kinds.register(name, build);
+    pub fn policy_kind<K: PolicyKind>(mut self) -> Self {
+        self.kinds.add::<K>();
         self
     }
 
@@ -210,7 +202,7 @@ impl Application {
         let foundation = Foundation::new(&settings, &tls, clock);
         let stores = stores::open(&settings, foundation.stores(), &[])?;
         let sessions = session_store(&settings, &stores);
-        let rules = foundation.rules(&settings, stores, None);
+        let rules = foundation.rules(&settings, stores, None)?;
         let traces = foundation.traces(&settings).map_err(StartError::Traces)?;
         let gate = Arc::new(foundation.gate(rules, traces, &in_flight));
         let fixed = settings.fixed.clone();

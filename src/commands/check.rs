@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use policies::{Clock, SystemClock, settings::Mode};
+use policies::{Clock, Mode, SystemClock};
 
 use crate::{
     connections::{self, Tried},
-    settings::Settings,
+    error::status_of,
+    settings::{PolicySettings, Settings},
 };
 
 use super::{Config, Failure, print};
@@ -24,6 +25,7 @@ pub(super) fn check(config: &Config, connect: bool) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let trying = connections::try_all(&settings, &clock);
     let tried = actix_web::rt::System::new().block_on(trying);
+    let tried = tried.map_err(Failure::other)?;
     let failed = tried.iter().filter(|tried| tried.result.is_err()).count();
     for Tried { part, result } in tried {
         print(&match result {
@@ -45,8 +47,7 @@ fn describe(settings: &Settings) -> String {
         let purpose = purpose.map_or_else(String::new, |purpose| format!(" (purpose: {purpose})"));
         text.push_str(&format!("POST {}{purpose}\n", route.path));
         for (index, name) in route.policies.iter().enumerate() {
-            let policy = settings.policies.iter().find(|(other, ..)| other == name);
-            let Some((_, common, kind)) = policy else {
+            let Some(PolicySettings { common, kind, requirements, .. }) = settings.policy(name) else {
                 continue;
             };
             let observed = match common.mode {
@@ -58,14 +59,14 @@ fn describe(settings: &Settings) -> String {
                 Some(when) => format!(", when {when}"),
             };
             let refuses = match common.mode {
-                Mode::Enforce => format!("; else {}", kind.refuses_with()),
+                Mode::Enforce => format!("; else {}", status_of(requirements.refusal).as_u16()),
                 Mode::Observe => String::new(),
             };
             text.push_str(&format!(
                 "  │ {}. {name} ({}{observed}{when}): {}{refuses}\n",
                 index + 1,
-                kind.name(),
-                kind.summary(),
+                kind.kind(),
+                kind.describe(),
             ));
         }
         text.push_str("  ╰ 200, and a token of Imgwire's\n");

@@ -2,6 +2,7 @@
 
 mod decider;
 mod http_memberships;
+mod ports;
 mod sql_memberships;
 mod turns;
 
@@ -11,7 +12,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use policies::{Fault, Member, PolicyName};
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub(crate) use self::turns::Turns;
+pub(crate) use self::{ports::PolicyPorts, turns::Turns};
 pub use self::{
     decider::HttpDecider, http_memberships::HttpMemberships, sql_memberships::SqlMemberships,
 };

@@ -4,16 +4,17 @@ use std::fmt;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderName};
 use jsonwebtoken::Algorithm;
-use policies::{IdentityName, settings::Kind};
+use policies::{IdentityName, Requirements};
 
 use super::{
     IdentitySettings,
-    check::{Identities, Policies},
+    check::Identities,
     document::Reader,
     identities::{
         TokenSource,
         issuer::{Issuers, SubjectPrefix},
     },
+    policy::Policies,
     routes::RouteSettings,
     session::CookieName,
 };
@@ -173,12 +174,9 @@ pub(super) fn equal_subjects(
         let chain = route.policies.iter();
         let accepted: Vec<_> = chain
             .filter_map(|name| policies.iter().find(|policy| policy.name == *name))
-            .filter_map(|policy| match &policy.entry {
-                Some((_, Kind::SignedIn(settings))) => Some((policy, settings)),
-                _ => None,
-            })
-            .flat_map(|(policy, settings)| {
-                let accept = settings.accept.iter().enumerate();
+            .filter_map(|policy| Some((policy, &policy.entry.as_ref()?.requirements)))
+            .flat_map(|(policy, requirements)| {
+                let accept = requirements.accept.iter().enumerate();
                 accept.map(move |(index, name)| {
                     (format!("policies.{}.accept[{index}]", policy.name), name)
                 })
@@ -227,20 +225,19 @@ pub(super) fn ids_that_fill_no_path(
 ) {
     let mut warned = Vec::new();
     for route in routes {
-        let kinds = route.policies.iter().filter_map(|name| {
+        let chain = route.policies.iter().filter_map(|name| {
             let mut all = policies.iter();
             let policy = all.find(|policy| policy.name == *name)?;
-            policy.entry.as_ref().map(|(_, kind)| kind)
+            policy.entry.as_ref().map(|policy| &policy.requirements)
         });
-        let asks =
-            |kind: &Kind| matches!(kind, Kind::WorkspaceMember(member) if member.url.is_some());
-        if !kinds.clone().any(asks) {
+        let asks = |requirements: &Requirements| {
+            let service = requirements.service.as_ref();
+            service.is_some_and(|service| service.names_user_in_path)
+        };
+        if !chain.clone().any(asks) {
             continue;
         }
-        let accepted = kinds.filter_map(|kind| match kind {
-            Kind::SignedIn(settings) => Some(&settings.accept),
-            _ => None,
-        });
+        let accepted = chain.map(|requirements| &requirements.accept);
         for name in accepted.flatten() {
             let prefix = find(identities, name).and_then(subject_prefix);
             if prefix.is_none_or(SubjectPrefix::fits_path) {

@@ -1,9 +1,7 @@
 //! Reads a config file into [`Settings`].
 
-use policies::settings::{Common, Kind, OnFailure};
 use schemars::JsonSchema;
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_spanned::Spanned;
+use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
@@ -11,9 +9,9 @@ use super::{
     Route, SessionSettings, Settings, StoreSettings, check,
     document::{Reader, Value, join},
     outbound::OutboundSettings,
+    policy,
     ready::{api_key, authorities, ready, secret, session_keys, with_password},
     routes::RouteSettings,
-    warnings,
 };
 
 const MANAGEMENT_TOKEN_BYTES: usize = 16;
@@ -67,7 +65,6 @@ pub fn load_with(
     };
     match settings {
         Some(settings) if reader.faults.is_empty() => {
-            warnings::of_memberships(&mut reader, &settings);
             Ok(Settings {
                 warnings: Faults::new(file, text, reader.warnings),
                 ..settings
@@ -113,7 +110,7 @@ fn read(
     });
     let identities = named(reader, document, "identities", identity);
     let policies = named(reader, document, "policies", |reader, path, value| {
-        policy(reader, kinds, path, value)
+        policy::read(reader, kinds, environment, path, value)
     });
     let routes = routes(reader, document);
 
@@ -161,16 +158,6 @@ fn read(
         .into_iter()
         .collect();
 
-    let policy_tokens: Vec<_> = policies
-        .iter()
-        .filter_map(|policy| {
-            let source = policy.entry.as_ref()?.1.token()?;
-            let key = format!("policies.{}.token", policy.name);
-            let token = secret(reader, &key, source, environment, 1);
-            Some(token.map(|token| (policy.name.clone(), token)))
-        })
-        .collect();
-
     Some(Settings {
         fixed,
         server: server?,
@@ -188,12 +175,8 @@ fn read(
         identities: identities?,
         policies: policies
             .into_iter()
-            .map(|policy| {
-                let (common, kind) = policy.entry?;
-                Some((policy.name, common, kind))
-            })
+            .map(|policy| Some((policy.name, policy.entry?)))
             .collect::<Option<_>>()?,
-        policy_tokens: policy_tokens.into_iter().collect::<Option<_>>()?,
         routes: routes
             .into_iter()
             .map(|route| {
@@ -265,7 +248,7 @@ where
 }
 
 /// Takes `kind` out of a table.
-fn kind<'t>(reader: &mut Reader, path: &str, value: &mut Value<'t>) -> Option<String> {
+pub(super) fn kind<'t>(reader: &mut Reader, path: &str, value: &mut Value<'t>) -> Option<String> {
     let DeValue::Table(table) = value.get_mut() else {
         reader.fault(path, "must be a table");
         return None;
@@ -283,7 +266,7 @@ fn kind<'t>(reader: &mut Reader, path: &str, value: &mut Value<'t>) -> Option<St
     }
 }
 
-fn unknown_kind(reader: &mut Reader, path: &str, kind: &str, known: &str) {
+pub(super) fn unknown_kind(reader: &mut Reader, path: &str, kind: &str, known: &str) {
     reader.fault(
         join(path, "kind"),
         format!("`{kind}` is no kind; there are {known}"),
@@ -313,67 +296,6 @@ fn identity(reader: &mut Reader, path: &str, mut value: Value<'_>) -> Option<Ide
             None
         }
     }
-}
-
-fn policy(
-    reader: &mut Reader,
-    kinds: &PolicyKinds,
-    path: &str,
-    mut value: Value<'_>,
-) -> Option<(Common, Kind)> {
-    let kind = kind(reader, path, &mut value)?;
-    let name = kind.as_str();
-    let common = shared(reader, path, &mut value, &["mode", "message", "when"]);
-    let kind = match name {
-        "signed_in" => reader.table(path, value).map(Kind::SignedIn),
-        "workspace_member" => reader
-            .table(path, value)
-            .map(Box::new)
-            .map(Kind::WorkspaceMember),
-        "rate_limit" => reader.table(path, value).map(Kind::RateLimit),
-        "quota" => reader.table(path, value).map(Kind::Quota),
-        "upload_intent" => reader.table(path, value).map(Kind::UploadIntent),
-        "expression" => reader.table(path, value).map(Kind::Expression),
-        "remote" => reader.table(path, value).map(Kind::Remote),
-        name if kinds.contains(name) => {
-            let failing: Option<Failing> = shared(reader, path, &mut value, &["on_failure"]);
-            let on_failure = failing.unwrap_or_default().on_failure;
-            let custom = kinds.read(name, reader, path, value, on_failure);
-            custom.map(Kind::Custom)
-        }
-        _ => {
-            let known: Vec<_> = kinds.names().map(|name| format!("`{name}`")).collect();
-            unknown_kind(reader, path, &kind, &known.join(", "));
-            None
-        }
-    };
-    Some((common?, kind?))
-}
-
-/// What every registered kind of policy takes besides [`Common`].
-#[derive(Default, Deserialize, JsonSchema)]
-struct Failing {
-    #[serde(default)]
-    on_failure: OnFailure,
-}
-
-/// Takes what kinds of policy share out of a table.
-fn shared<'t, T: DeserializeOwned + JsonSchema>(
-    reader: &mut Reader,
-    path: &str,
-    value: &mut Value<'t>,
-    keys: &[&str],
-) -> Option<T> {
-    let place = value.span();
-    let mut shared = DeTable::new();
-    if let DeValue::Table(table) = value.get_mut() {
-        for name in keys {
-            if let Some((key, entry)) = table.remove_entry(*name) {
-                shared.insert(key, entry);
-            }
-        }
-    }
-    reader.table(path, Spanned::new(place, DeValue::Table(shared)))
 }
 
 fn routes(reader: &mut Reader, document: &mut DeTable<'_>) -> Vec<RouteSettings> {

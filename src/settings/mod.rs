@@ -10,10 +10,10 @@ mod fault;
 mod host_pattern;
 pub mod identities;
 pub mod imgwire;
-mod kinds;
 mod load;
 pub mod origin;
 pub mod outbound;
+mod policy;
 mod ready;
 pub mod redis_url;
 mod routes;
@@ -25,12 +25,8 @@ mod session_cookie;
 mod size;
 pub mod stores;
 pub mod telemetry;
-mod warnings;
 
-use policies::{
-    IdentityName, PolicyName, Purpose, Reads, RoutePath, StoreName,
-    settings::{Common, Kind, StoreUse},
-};
+use policies::{IdentityName, PolicyName, Purpose, Reads, RoutePath, StoreName, StoreUse};
 use secrecy::SecretString;
 
 use self::{identities::jwt::KeyMaterial, outbound::ExtraAuthorities, session::SessionKeys};
@@ -43,8 +39,8 @@ pub use self::{
         SessionIdentitySettings,
     },
     imgwire::ImgwireSettings,
-    kinds::PolicyKinds,
     load::{load, load_management, load_with},
+    policy::{PolicyKinds, PolicySettings},
     schema::{schema, schema_with},
     secret::Environment,
     server::{ManagementSettings, ServerSettings},
@@ -79,9 +75,7 @@ pub struct Settings {
     /// `[identities.*]`, in the order of the file.
     pub identities: Vec<(IdentityName, Identity)>,
     /// `[policies.*]`
-    pub policies: Vec<(PolicyName, Common, Kind)>,
-    /// The tokens that policies ask other services with.
-    pub policy_tokens: Vec<(PolicyName, SecretString)>,
+    pub policies: Vec<(PolicyName, PolicySettings)>,
     /// `[[routes]]`
     pub routes: Vec<Route>,
     /// What is possible, and rarely meant.
@@ -149,9 +143,9 @@ impl Settings {
         if wanted == StoreUse::Sessions {
             return keeps_sessions.is_some_and(|name| name == store);
         }
-        self.policies.iter().any(|(_, _, kind)| {
-            let used = kind.store();
-            used.is_some_and(|(name, how)| name == store && how == wanted)
+        self.policies.iter().any(|(_, policy)| {
+            let used = policy.requirements.store.as_ref();
+            used.is_some_and(|(name, how)| name == store && *how == wanted)
         })
     }
 
@@ -170,9 +164,9 @@ impl Settings {
             let mut routes = self.routes.iter();
             routes.any(|route| route.policies.contains(name))
         };
-        for (_, common, kind) in self.policies.iter().filter(|(name, ..)| is_used(name)) {
-            reads.merge(kind.claims());
-            if let Some(when) = &common.when {
+        for (_, policy) in self.policies.iter().filter(|(name, _)| is_used(name)) {
+            reads.merge(policy.requirements.claims.clone());
+            if let Some(when) = &policy.common.when {
                 reads.merge(when.claims());
             }
         }
@@ -181,9 +175,8 @@ impl Settings {
 
     /// A policy by its name, which a route or another section gave.
     #[must_use]
-    pub fn policy(&self, name: &PolicyName) -> Option<&Kind> {
-        self.policies
-            .iter()
-            .find_map(|(candidate, _, kind)| (candidate == name).then_some(kind))
+    pub fn policy(&self, name: &PolicyName) -> Option<&PolicySettings> {
+        let mut policies = self.policies.iter();
+        policies.find_map(|(candidate, policy)| (candidate == name).then_some(policy))
     }
 }

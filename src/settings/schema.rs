@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use policies::settings::{Common, Kind};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     IdentitySettings, ImgwireSettings, ManagementSettings, PolicyKinds, ServerSettings,
@@ -34,37 +33,15 @@ struct ConfigFile {
     /// Who a request may come from.
     identities: Option<BTreeMap<String, IdentitySettings>>,
     /// Who may have a token.
-    policies: Option<BTreeMap<String, PolicySettings>>,
+    policies: Option<BTreeMap<String, AnyPolicy>>,
     /// Which path has which policies.
     routes: Vec<RouteSettings>,
 }
 
-/// `[policies.<name>]`: a kind, and what every kind takes.
-struct PolicySettings;
-
-impl JsonSchema for PolicySettings {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "PolicySettings".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let common = Common::json_schema(generator);
-        let mut schema = Kind::json_schema(generator);
-        let shared = common.get("properties").and_then(Value::as_object);
-        let kinds = schema.get_mut("oneOf").and_then(Value::as_array_mut);
-        for kind in kinds.into_iter().flatten() {
-            if let Some(Value::Object(properties)) = kind.get_mut("properties") {
-                properties.extend(
-                    shared
-                        .into_iter()
-                        .flatten()
-                        .map(|(k, v)| (k.clone(), v.clone())),
-                );
-            }
-        }
-        schema
-    }
-}
+/// `[policies.<name>]`, of any registered kind.
+#[derive(JsonSchema)]
+#[schemars(rename = "PolicySettings")]
+struct AnyPolicy {}
 
 /// The JSON Schema (2020-12) of the config file.
 #[must_use]
@@ -76,46 +53,10 @@ pub fn schema() -> Schema {
 #[must_use]
 pub fn schema_with(kinds: &PolicyKinds) -> Schema {
     let mut generator = SchemaGenerator::default();
-    let registered: Vec<Value> = kinds
-        .schemas(&mut generator)
-        .into_iter()
-        .map(|(name, schema)| registered(name, schema))
-        .collect();
+    let policy = kinds.schema(&mut generator);
     let mut root = generator.into_root_schema_for::<ConfigFile>();
-    let of_policies = root.pointer_mut("/$defs/PolicySettings/oneOf");
-    if let Some(Value::Array(of_policies)) = of_policies {
-        of_policies.extend(registered);
+    if let Some(definitions) = root.pointer_mut("/$defs").and_then(Value::as_object_mut) {
+        definitions.insert("PolicySettings".to_owned(), policy.to_value());
     }
     root
-}
-
-/// The schema of a registered kind of policy: its settings, and what every kind takes.
-fn registered(name: &str, schema: Schema) -> Value {
-    let shared = Common::json_schema(&mut SchemaGenerator::default());
-    let mut schema = schema.to_value();
-    let shared = shared.get("properties").and_then(Value::as_object);
-    if let Some(table) = schema.as_object_mut() {
-        let properties = table.entry("properties").or_insert_with(|| json!({}));
-        if let Value::Object(properties) = properties {
-            properties.extend(
-                shared
-                    .into_iter()
-                    .flatten()
-                    .map(|(k, v)| (k.clone(), v.clone())),
-            );
-            properties.insert(
-                "kind".to_owned(),
-                json!({ "type": "string", "const": name }),
-            );
-            properties.insert(
-                "on_failure".to_owned(),
-                json!({ "enum": ["deny", "allow"] }),
-            );
-        }
-        let required = table.entry("required").or_insert_with(|| json!([]));
-        if let Value::Array(required) = required {
-            required.push(json!("kind"));
-        }
-    }
-    schema
 }

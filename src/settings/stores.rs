@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use policies::{Interval, SecretSource, settings::StoreUse};
+use policies::{Interval, SecretSource, StoreUse};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;

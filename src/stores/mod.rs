@@ -19,7 +19,7 @@ mod store_clock;
 use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
-use policies::{Clock, QuotaStore, RateLimitStore, StoreName, settings::StoreUse};
+use policies::{Clock, QuotaStore, RateLimitStore, StoreName, StoreUse};
 use rustls::ClientConfig;
 
 pub use self::{

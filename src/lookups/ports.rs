@@ -1,0 +1,80 @@
+//! What a policy gets from outside: the ports that `policies` declares, for one policy.
+
+use std::sync::Arc;
+
+use policies::{
+    BuildError, Decider, Lookup, Memberships, PolicyName, Ports, QuotaStore, RateLimitStore,
+    RemoteSettings, StoreName, WorkspaceMemberSettings,
+};
+use secrecy::SecretString;
+
+use super::{HttpDecider, HttpMemberships, SqlMemberships, Turns};
+use crate::{outbound::Outbound, stores::OpenStore};
+
+/// The ports of the policy `name`.
+pub(crate) struct PolicyPorts<'a> {
+    pub(crate) name: &'a PolicyName,
+    /// The token that it calls a service with.
+    pub(crate) token: Option<&'a SecretString>,
+    pub(crate) stores: &'a [OpenStore],
+    pub(crate) outbound: &'a Outbound,
+    pub(crate) turns: &'a Arc<Turns>,
+}
+
+impl PolicyPorts<'_> {
+    fn open(&self, wanted: &StoreName) -> Result<&OpenStore, BuildError> {
+        let mut stores = self.stores.iter();
+        let store = stores.find(|store| store.name == *wanted);
+        store.ok_or_else(|| BuildError::Store(wanted.clone()))
+    }
+}
+
+impl Ports for PolicyPorts<'_> {
+    fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, BuildError> {
+        let quotas = self.open(store)?.quotas();
+        quotas.ok_or_else(|| BuildError::Store(store.clone()))
+    }
+
+    fn rate_limits(
+        &self,
+        store: &StoreName,
+    ) -> Result<Option<Arc<dyn RateLimitStore>>, BuildError> {
+        Ok(self.open(store)?.rate_limits())
+    }
+
+    fn memberships(
+        &self,
+        lookup: Lookup<'_>,
+        settings: &WorkspaceMemberSettings,
+    ) -> Result<Arc<dyn Memberships>, BuildError> {
+        let name = self.name.clone();
+        Ok(match lookup {
+            Lookup::Url(url) => Arc::new(HttpMemberships::new(
+                name,
+                url,
+                settings,
+                self.token,
+                self.turns,
+                self.outbound,
+            )),
+            Lookup::Query { store, query } => {
+                let database = self.open(store)?.memberships();
+                let database = database.ok_or_else(|| BuildError::Store(store.clone()))?;
+                Arc::new(SqlMemberships::new(
+                    name,
+                    store.clone(),
+                    database,
+                    query,
+                    settings,
+                    self.turns,
+                    self.outbound,
+                ))
+            }
+        })
+    }
+
+    fn decider(&self, settings: &RemoteSettings) -> Arc<dyn Decider> {
+        let name = self.name.clone();
+        Arc::new(HttpDecider::new(name, settings, self.token, self.outbound))
+    }
+}

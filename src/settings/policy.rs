@@ -1,0 +1,314 @@
+//! `[policies.<name>]`: the registered kinds, and the policies that a config has.
+
+use std::fmt;
+
+use policies::{
+    Common, ConfiguredPolicy, Dimension, Findings, OnFailure, PolicyKind, PolicyName,
+    PolicyRegistry, Requirements,
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use secrecy::SecretString;
+use serde_json::{Value as Json, json};
+use serde_spanned::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    Environment,
+    check::{self, Identities, Stores},
+    check_accept,
+    document::{Reader, Value, join},
+    load::{Named, kind, unknown_kind},
+    ready::secret,
+    routes::RouteSettings,
+};
+
+/// The kinds of policy that a config may name.
+#[derive(Clone)]
+pub struct PolicyKinds(Vec<Kind>);
+
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    can_fail: bool,
+    read: fn(&mut Reader, &str, Value<'_>) -> Option<Box<dyn ConfiguredPolicy>>,
+    schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl Default for PolicyKinds {
+    /// The gate's own kinds.
+    fn default() -> Self {
+        let mut kinds = Self(Vec::new());
+        policies::add_built_in_kinds(&mut kinds);
+        kinds
+    }
+}
+
+impl fmt::Debug for PolicyKinds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}
+
+impl PolicyRegistry for PolicyKinds {
+    fn add<K: PolicyKind>(&mut self) {
+        let name = K::NAME;
+        let is_new = self.names().all(|other| other != name);
+        assert!(is_new, "there is a kind `{name}` already");
+        self.0.push(Kind {
+            name,
+            can_fail: K::CAN_FAIL,
+            read: |reader, path, value| Some(Box::new(reader.table::<K>(path, value)?)),
+            schema: K::json_schema,
+        });
+    }
+}
+
+impl PolicyKinds {
+    fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.0.iter().map(|kind| kind.name)
+    }
+
+    /// The JSON Schema of a policy: one of the kinds, with what every kind takes.
+    pub(super) fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        let common = Common::json_schema(generator);
+        let kinds: Vec<_> = self
+            .0
+            .iter()
+            .map(|kind| kind.full_schema(&common, generator))
+            .collect();
+        let mut schema = Schema::default();
+        schema.insert("oneOf".to_owned(), kinds.into());
+        schema
+    }
+}
+
+impl Kind {
+    fn full_schema(&self, common: &Schema, generator: &mut SchemaGenerator) -> Json {
+        let mut schema = (self.schema)(generator);
+        let shared = common.get("properties").and_then(Json::as_object);
+        let shared = shared.into_iter().flatten();
+        let shared = shared.filter(|(key, _)| self.can_fail || *key != ON_FAILURE);
+        let name = json!({ "type": "string", "const": self.name });
+        let table = schema.ensure_object();
+        if let Json::Object(properties) = table.entry("properties").or_insert_with(|| json!({})) {
+            properties.extend(shared.map(|(key, value)| (key.clone(), value.clone())));
+            properties.insert("kind".to_owned(), name);
+        }
+        if let Json::Array(required) = table.entry("required").or_insert_with(|| json!([])) {
+            required.push(json!("kind"));
+        }
+        schema.to_value()
+    }
+}
+
+const ON_FAILURE: &str = "on_failure";
+
+/// A policy of the config.
+#[derive(Debug)]
+pub struct PolicySettings {
+    /// What every kind takes.
+    pub common: Common,
+    /// What its kind takes.
+    pub kind: Box<dyn ConfiguredPolicy>,
+    /// What it uses, reads and provides.
+    pub requirements: Requirements,
+    /// The token that it calls a service with.
+    pub token: Option<SecretString>,
+}
+
+impl PolicySettings {
+    /// What the chain does with its faults.
+    #[must_use]
+    pub fn on_failure(&self) -> OnFailure {
+        self.requirements
+            .on_failure
+            .unwrap_or(self.common.on_failure)
+    }
+
+    /// Whether answers of a service or of a database decide.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.requirements.service.is_some() || self.requirements.query.is_some()
+    }
+}
+
+/// Reads a policy.
+pub(super) fn read(
+    reader: &mut Reader,
+    kinds: &PolicyKinds,
+    environment: Environment<'_>,
+    path: &str,
+    mut value: Value<'_>,
+) -> Option<PolicySettings> {
+    let name = kind(reader, path, &mut value)?;
+    let known = kinds.0.iter().find(|kind| kind.name == name);
+    let common: Option<Common> = {
+        let can_fail = known.is_none_or(|kind| kind.can_fail);
+        let common = take_common(&mut value, can_fail);
+        reader.table(path, common)
+    };
+    let Some(known) = known else {
+        let names: Vec<_> = kinds.names().map(|name| format!("`{name}`")).collect();
+        unknown_kind(reader, path, &name, &names.join(", "));
+        return None;
+    };
+    let kind = (known.read)(reader, path, value)?;
+    let requirements = kind.requirements();
+    let source = requirements.service.as_ref();
+    let token = source.and_then(|service| service.token.as_ref());
+    let token = match token {
+        Some(source) => Some(secret(
+            reader,
+            &join(path, "token"),
+            source,
+            environment,
+            1,
+        )?),
+        None => None,
+    };
+    Some(PolicySettings {
+        common: common?,
+        kind,
+        requirements,
+        token,
+    })
+}
+
+/// Takes what every kind has out of a policy's table.
+fn take_common<'t>(value: &mut Value<'t>, can_fail: bool) -> Value<'t> {
+    let place = value.span();
+    let mut common = DeTable::new();
+    if let DeValue::Table(table) = value.get_mut() {
+        let keys = ["mode", "message", "when"].into_iter();
+        for name in keys.chain(can_fail.then_some(ON_FAILURE)) {
+            if let Some((key, entry)) = table.remove_entry(name) {
+                common.insert(key, entry);
+            }
+        }
+    }
+    Spanned::new(place, DeValue::Table(common))
+}
+
+pub(super) type Policies = [Named<PolicyName, PolicySettings>];
+
+/// Checks each policy: its keys together, and the names in it.
+pub(super) fn check(
+    reader: &mut Reader,
+    policies: &Policies,
+    stores: &Stores,
+    identities: &Identities,
+) {
+    for policy in policies {
+        let Some(PolicySettings {
+            kind, requirements, ..
+        }) = &policy.entry
+        else {
+            continue;
+        };
+        let path = format!("policies.{}", policy.name);
+        // What could not be read is not missing.
+        if !reader.has_fault(&path) {
+            let mut findings = Findings::default();
+            kind.check(&mut findings);
+            for (key, message) in findings.faults {
+                reader.fault(within(&path, key), message);
+            }
+            for (key, message) in findings.warnings {
+                reader.warning(within(&path, key), message);
+            }
+        }
+        let service = requirements.service.as_ref();
+        if service.is_some_and(policies::ServiceCall::exposes_token) {
+            let message = "would travel over plain http to another machine; write https in `url`, or allow it with `insecure_http = true`";
+            reader.fault(join(&path, "token"), message);
+        }
+        if let Some((name, wanted)) = &requirements.store {
+            check::store(reader, join(&path, "store"), name, *wanted, stores);
+        }
+        let accept = join(&path, "accept");
+        reader.names(&accept, &requirements.accept, |name| {
+            let known = identities.iter().any(|identity| identity.name == *name);
+            (!known).then(|| format!("there is no [identities.{name}]"))
+        });
+        check_accept::shadowing(reader, &accept, &requirements.accept, identities);
+    }
+}
+
+fn within(path: &str, key: &str) -> String {
+    if key.is_empty() {
+        path.to_owned()
+    } else {
+        join(path, key)
+    }
+}
+
+/// Checks the chain of a route: each policy is there, once, after those that it needs.
+pub(super) fn check_chain(
+    reader: &mut Reader,
+    key: &str,
+    route: &RouteSettings,
+    policies: &Policies,
+) {
+    let chain = &route.policies;
+    if chain.is_empty() {
+        let message = "must name at least one policy: without any, everyone gets tokens";
+        reader.fault(key, message);
+    }
+    let find = |name: &PolicyName| policies.iter().find(|policy| policy.name == *name);
+    reader.names(key, chain, |name| {
+        find(name)
+            .is_none()
+            .then(|| format!("there is no [policies.{name}]"))
+    });
+    let mut found_out = Vec::new();
+    let mut bounds_purposes = route.purpose.is_some();
+    for (index, name) in chain.iter().enumerate() {
+        let place = format!("{key}[{index}]");
+        // One that could not be read might find out anything.
+        let Some(policy) = find(name).and_then(|policy| policy.entry.as_ref()) else {
+            return;
+        };
+        let requirements = &policy.requirements;
+        bounds_purposes |= requirements.bounds_purposes && policy.common.always_enforces();
+        let per = requirements.per.as_ref();
+        if per.is_some_and(|per| per.contains(Dimension::Purpose)) && !bounds_purposes {
+            let message = format!(
+                "`{name}` counts per purpose, which the client chooses: give the route a `purpose`, or put an \
+                 `upload_intent` with `purposes` before it, without `mode` and `when`"
+            );
+            reader.fault(&place, message);
+        }
+        for fact in &requirements.needs {
+            if !found_out.contains(fact) {
+                let first = fact.found_out_by();
+                let message = format!("`{name}` needs a policy of kind `{first}` before it");
+                reader.fault(&place, message);
+            }
+        }
+        found_out.extend(requirements.provides);
+    }
+}
+
+/// Warns of policies whose findings a later policy of a chain counts by, where that may be meant differently.
+pub(super) fn warn_if_counted(reader: &mut Reader, routes: &[RouteSettings], policies: &Policies) {
+    for policy in policies {
+        let entry = policy.entry.as_ref();
+        let warning = entry.and_then(|entry| entry.requirements.if_counted_per_workspace);
+        let Some((key, message)) = warning else {
+            continue;
+        };
+        let counts_per_workspace = |name: &PolicyName| {
+            let mut all = policies.iter();
+            let entry = all.find(|policy| policy.name == *name);
+            let per = entry.and_then(|policy| policy.entry.as_ref()?.requirements.per.as_ref());
+            per.is_some_and(|per| per.contains(Dimension::Workspace))
+        };
+        let is_counted = routes.iter().any(|route| {
+            let mut chain = route.policies.iter();
+            chain.any(|name| *name == policy.name) && chain.any(counts_per_workspace)
+        });
+        if is_counted {
+            reader.warning(format!("policies.{}.{key}", policy.name), message);
+        }
+    }
+}
