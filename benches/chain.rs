@@ -19,11 +19,10 @@ use imgwire_gate::{
 };
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{
-    Chain, Clock, Counter, Decider, Evaluating, Facts, Fault, Hold, Link, Lookup, Memberships,
-    Outcome, Pass, Policy, PolicyName, QuotaStore, RateLimit, RateLimitSettings, Remote,
-    RemoteSettings, Reservation, Reserving, RoutePath, Settling, StoreName, SystemClock,
-    UploadRequest, Verdict, Window, WorkspaceId, WorkspaceMember, WorkspaceMemberSettings,
-    settings::{Kind, Ports},
+    BuildContext, BuildError, Chain, Clock, ConfiguredPolicy, Counter, Decider, Evaluating, Facts,
+    Fault, Hold, Link, Lookup, Memberships, Outcome, Pass, Policy, PolicyName, Ports, QuotaStore,
+    RateLimitStore, RemoteSettings, Reservation, Reserving, RoutePath, Settling, StoreName,
+    SystemClock, UploadRequest, Verdict, Window, WorkspaceId, WorkspaceMemberSettings,
 };
 use serde_json::json;
 
@@ -53,31 +52,48 @@ impl QuotaStore for Nowhere {
     }
 }
 
-impl Ports for Nowhere {
-    fn store(&self, _: &StoreName) -> Arc<dyn QuotaStore> {
-        Arc::new(Self)
+fn build(
+    kind: &dyn ConfiguredPolicy,
+    name: &PolicyName,
+    clock: &Arc<dyn Clock>,
+    ports: &dyn Ports,
+) -> Arc<dyn Policy> {
+    let context = BuildContext {
+        name,
+        clock,
+        ports,
+        earlier: None,
+    };
+    kind.build(context).expect("it can be built")
+}
+
+/// What policies get from outside: a store that keeps nothing, and services that answered before.
+struct Outside<'a>(&'a Outbound);
+
+impl Ports for Outside<'_> {
+    fn quotas(&self, _: &StoreName) -> Result<Arc<dyn QuotaStore>, BuildError> {
+        Ok(Arc::new(Nowhere))
+    }
+
+    fn rate_limits(&self, _: &StoreName) -> Result<Option<Arc<dyn RateLimitStore>>, BuildError> {
+        Ok(None)
     }
 
     fn memberships(
         &self,
-        _: &PolicyName,
         _: Lookup<'_>,
-        _: &WorkspaceMemberSettings,
-    ) -> Arc<dyn Memberships> {
-        unreachable!("the claim tells")
+        settings: &WorkspaceMemberSettings,
+    ) -> Result<Arc<dyn Memberships>, BuildError> {
+        let name = PolicyName::parse("asked").expect("the name is valid");
+        let store = StoreName::parse("app").expect("the name is valid");
+        let (database, turns) = (Arc::new(Nowhere), Arc::default());
+        let asked = SqlMemberships::new(name, store, database, "", settings, &turns, self.0);
+        Ok(Arc::new(asked))
     }
 
-    fn decider(&self, _: &PolicyName, _: &RemoteSettings) -> Arc<dyn Decider> {
-        unreachable!("no service decides")
-    }
-
-    fn rate_limit(
-        &self,
-        name: &PolicyName,
-        settings: &RateLimitSettings,
-        clock: &Arc<dyn Clock>,
-    ) -> Arc<RateLimit> {
-        Arc::new(RateLimit::new(name.clone(), settings, None, clock.clone()))
+    fn decider(&self, settings: &RemoteSettings) -> Arc<dyn Decider> {
+        let name = PolicyName::parse("asked").expect("the name is valid");
+        Arc::new(HttpDecider::new(name, settings, None, self.0))
     }
 }
 
@@ -207,29 +223,26 @@ fn decides(policy: &dyn Policy, request: &UploadRequest, facts: &Facts) -> bool 
 fn chain(criterion: &mut Criterion) {
     let settings = settings();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let link = |name: &PolicyName| {
-        let (_, common, kind) = settings
-            .policies
-            .iter()
-            .find(|(other, ..)| other == name)
-            .expect("the policy exists");
-        Link {
-            name: name.clone(),
-            kind: kind.name(),
-            mode: common.mode,
-            on_failure: kind.on_failure(),
-            when: None,
-            counting: None,
-            policy: kind.build(name, &clock, &Nowhere),
-        }
-    };
-    let chain = Chain::new(settings.routes[0].policies.iter().map(link).collect());
     let outbound = Outbound {
         http: HttpClient::new(tls_config(&settings.authorities), clock.clone()),
         clock: clock.clone(),
         metrics: Arc::default(),
         caches: CacheShares::default(),
     };
+    let link = |name: &PolicyName| {
+        let policy = settings.policy(name).expect("the policy exists");
+        Link {
+            name: name.clone(),
+            kind: policy.kind.kind(),
+            mode: policy.common.mode,
+            on_failure: policy.on_failure(),
+            when: None,
+            provides: policy.requirements.provides,
+            counting: None,
+            policy: build(&*policy.kind, name, &clock, &Outside(&outbound)),
+        }
+    };
+    let chain = Chain::new(settings.routes[0].policies.iter().map(link).collect());
     let proxies = ClientAddress::new(&settings.server);
     let identities = Arc::new(Identities::new(
         &settings.identities,
@@ -267,8 +280,7 @@ fn chain(criterion: &mut Criterion) {
     let system = System::new();
     let remote: RemoteSettings =
         serde_json::from_value(json!({ "url": service(), "cache": "1h" })).expect("it is valid");
-    let decider = HttpDecider::new(name.clone(), &remote, None, &outbound);
-    let remote = Remote::new(Arc::new(decider), clock);
+    let remote = build(&remote, &name, &clock, &Outside(&outbound));
     let ask = async |policy: &dyn Policy, facts: &Facts| {
         let evaluating = Evaluating {
             request: &request,
@@ -277,37 +289,19 @@ fn chain(criterion: &mut Criterion) {
         };
         policy.decide(evaluating).await.expect("it can tell");
     };
-    system.block_on(ask(&remote, &facts));
+    system.block_on(ask(&*remote, &facts));
     criterion.bench_function("remote, remembered", |bencher| {
-        bencher.iter(|| assert!(decides(&remote, &request, &facts)));
+        bencher.iter(|| assert!(decides(&*remote, &request, &facts)));
     });
 
-    let member = settings
-        .policies
-        .iter()
-        .find_map(|(_, _, kind)| match kind {
-            Kind::WorkspaceMember(settings) => {
-                Some(settings).filter(|settings| settings.query.is_some())
-            }
-            _ => None,
-        });
-    let member = member.expect("the config has one");
-    let member = WorkspaceMember::new(member, |_| {
-        let store = StoreName::parse("app").expect("the name is valid");
-        let database = Arc::new(Nowhere);
-        Arc::new(SqlMemberships::new(
-            name,
-            store,
-            database,
-            "",
-            member,
-            &Arc::default(),
-            &outbound,
-        ))
-    });
-    system.block_on(ask(&member, &facts));
+    let member = settings.policies.iter();
+    let member = member.map(|(_, policy)| policy);
+    let mut member = member.filter(|policy| policy.requirements.query.is_some());
+    let member = member.next().expect("the config has one");
+    let member = build(&*member.kind, &name, &clock, &Outside(&outbound));
+    system.block_on(ask(&*member, &facts));
     criterion.bench_function("membership by SQL, remembered", |bencher| {
-        bencher.iter(|| assert!(decides(&member, &request, &facts)));
+        bencher.iter(|| assert!(decides(&*member, &request, &facts)));
     });
 }
 

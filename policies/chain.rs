@@ -5,9 +5,9 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use futures_util::future::join_all;
 
 use crate::{
-    Clock, Condition, Decision, Denial, Evaluating, EvaluationError, Fact, Facts, Fault, LimitState,
-    Mode, OnFailure, Pass, Permit, Policy, PolicyName, StoreName, UploadRequest, Verdict,
-    hold::Held,
+    Clock, Condition, Decision, Denial, Evaluating, EvaluationError, Fact, Facts, Fault,
+    LimitState, Mode, OnFailure, Pass, Permit, Policy, PolicyName, StoreName, UploadRequest,
+    Verdict, hold::Held,
 };
 
 /// One policy of a chain, with how its answers are taken.

@@ -32,7 +32,7 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()
 static ROOT: LazyLock<Context<'static, 'static>> =
     LazyLock::new(|| Context::with_env(ENVIRONMENT.clone()));
 
-/// Settings of `kind = "expression"`.
+/// A rule in CEL, the Common Expression Language.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpressionSettings {

@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Clock, Counting, Decider, IdentityName, Lookup, Memberships, OnFailure, Per, Policy, PolicyName, QuotaStore,
-    RateLimitStore, Reads, RemoteSettings, SecretSource, StoreName, WorkspaceMemberSettings,
+    Clock, Counting, Decider, IdentityName, Lookup, Memberships, OnFailure, Per, Policy,
+    PolicyName, QuotaStore, RateLimitStore, Reads, RemoteSettings, SecretSource, StoreName,
+    WorkspaceMemberSettings,
 };
 
 /// A kind of policy. The type is the kind's settings: a table `[policies.<name>]` with `kind = NAME`.
@@ -25,9 +26,13 @@ pub trait PolicyKind: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync +
     /// What a policy with these settings asks for, in a few words for `check`.
     fn describe(&self) -> String;
 
-    /// What a policy with these settings uses, reads and provides.
+    /// What a policy with these settings uses, reads and provides. Unless a kind says otherwise, it may read all claims
+    /// and needs nothing else.
     fn requirements(&self) -> Requirements {
-        Requirements::default()
+        Requirements {
+            claims: Reads::All,
+            ..Requirements::default()
+        }
     }
 
     /// Finds what is wrong with keys that do not go together. What a single key cannot be, its type says.
@@ -51,7 +56,8 @@ pub trait PolicyRegistry {
     fn add<K: PolicyKind>(&mut self);
 }
 
-/// What a policy uses, reads and provides. The default is a policy that denies with 403 and needs nothing.
+/// What a policy uses, reads and provides. The default is a policy that needs nothing, reads no claims,
+/// and denies with 403.
 #[derive(Clone, Debug, Default)]
 pub struct Requirements {
     /// How its denials are answered.

@@ -1,40 +1,82 @@
 //! The policies of imgwire-gate: who may have an upload token.
 //!
-//! Opening this folder is the catalogue: one policy, one file. Nothing here knows HTTP, a database or
-//! Imgwire; what a policy needs from outside is a port ([`Credentials`], [`QuotaStore`], [`Clock`]) that
-//! the service implements.
+//! One kind of policy is one file. Nothing here knows HTTP, a database or Imgwire. What a policy needs from outside is a
+//! port ([`Credentials`], [`QuotaStore`], [`Clock`] and others) that the service implements.
 //!
 //! Three rules carry the design:
 //!
-//! 1. A policy allows, denies, or allows while holding something: [`Verdict`].
-//! 2. A fault is not a denial: "I cannot tell" is the `Err` of [`Policy::decide`], never a [`Denial`].
-//! 3. What is held is settled, once, when it is known whether a token was issued: [`Permit`].
+//! 1. A policy allows, denies, or allows while it holds a reservation: [`Verdict`].
+//! 2. A fault is not a denial. A policy that cannot decide returns the `Err` of [`Policy::decide`], never a [`Denial`].
+//! 3. A reservation is settled once, when it is known whether a token was issued: [`Permit`].
 //!
-//! # How to add a policy
+//! # How to add a kind of policy
 //!
-//! 1. Write its file: a settings struct (`Deserialize`, `JsonSchema`, `deny_unknown_fields`) and a type
-//!    that implements [`Policy`].
-//! 2. Give it a variant in [`settings::Kind`], which builds it from its settings.
-//! 3. If it refuses for a reason of its own, add the reason to [`Denial`].
+//! 1. Write a file with the settings of the kind and its policy. The settings implement [`PolicyKind`], the policy
+//!    implements [`Policy`].
+//! 2. Add its line to [`add_built_in_kinds`].
 //!
-//! A kind that only one app wants needs none of this: `docs/own-policies.md` registers it beside these.
+//! That is all: the config's reader, `check`, `explain`, the JSON Schema, readiness and reloads take what they need from
+//! the trait. A kind that only one app needs is registered in the same way from a program of its own
+//! (`docs/own-policies.md`). This is a complete one:
 //!
 //! ```
-//! use policies::{Decision, Deciding, Denial, Evaluating, Policy, Verdict};
+//! use std::sync::Arc;
 //!
-//! /// Lets in whoever names a workspace.
-//! struct NamesWorkspace;
+//! use policies::{
+//!     BuildContext, BuildError, Deciding, Decision, Denial, Evaluating, Findings, Policy, PolicyKind, Verdict,
+//! };
+//! use schemars::JsonSchema;
+//! use serde::Deserialize;
 //!
-//! impl Policy for NamesWorkspace {
+//! /// The request names one of some workspaces.
+//! #[derive(Clone, Debug, Deserialize, JsonSchema)]
+//! #[serde(deny_unknown_fields)]
+//! struct NamedWorkspaceSettings {
+//!     /// The ids of the workspaces.
+//!     workspaces: Vec<String>,
+//! }
+//!
+//! impl PolicyKind for NamedWorkspaceSettings {
+//!     const NAME: &'static str = "named_workspace";
+//!     // Nothing that it depends on can be down, so there is no `on_failure`.
+//!     const CAN_FAIL: bool = false;
+//!
+//!     fn describe(&self) -> String {
+//!         format!("the request names {}", self.workspaces.join(" or "))
+//!     }
+//!
+//!     fn check(&self, findings: &mut Findings) {
+//!         if self.workspaces.is_empty() {
+//!             findings.fault("workspaces", "must name at least one workspace");
+//!         }
+//!     }
+//!
+//!     fn build(&self, _: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
+//!         Ok(Arc::new(NamedWorkspace(self.workspaces.clone())))
+//!     }
+//! }
+//!
+//! struct NamedWorkspace(Vec<String>);
+//!
+//! impl Policy for NamedWorkspace {
 //!     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
 //!         Box::pin(async move {
-//!             Ok(Decision::from(match evaluating.request.workspace {
-//!                 Some(_) => Verdict::Allow,
-//!                 None => Verdict::Deny(Denial::WorkspaceRequired),
+//!             let named = evaluating.request.workspace.as_ref();
+//!             let is_listed = named.is_some_and(|named| self.0.iter().any(|id| id == named.as_str()));
+//!             Ok(Decision::from(if is_listed {
+//!                 Verdict::Allow
+//!             } else {
+//!                 Verdict::Deny(Denial::WorkspaceRequired)
 //!             }))
 //!         })
 //!     }
 //! }
+//!
+//! // What the config says, as the reader of the config gives it to the kind.
+//! let settings: NamedWorkspaceSettings = serde_json::from_str(r#"{ "workspaces": [] }"#).unwrap();
+//! let mut findings = Findings::default();
+//! PolicyKind::check(&settings, &mut findings);
+//! assert_eq!(findings.faults[0].0, "workspaces");
 //! ```
 
 mod chain;

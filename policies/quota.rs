@@ -11,11 +11,12 @@ use serde::{
 };
 
 use crate::{
-    BuildContext, BuildError, ClaimPath, Clock, Counted, Deciding, Decision, Denial, Evaluating, Facts, Fault, Hold,
-    Fact, LimitState, Pass, Per, Policy, PolicyKind, PolicyName, Reads, Refusal, Requirements, StoreName, StoreUse, Unit, Verdict, Window, Windows,
+    BuildContext, BuildError, ClaimPath, Clock, Counted, Deciding, Decision, Denial, Evaluating,
+    Fact, Facts, Fault, Hold, LimitState, Pass, Per, Policy, PolicyKind, PolicyName, Reads,
+    Refusal, Requirements, StoreName, StoreUse, Unit, Verdict, Window, Windows,
 };
 
-/// Settings of `kind = "quota"`.
+/// At most so many tokens per window.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuotaSettings {

@@ -13,7 +13,7 @@ use crate::{
     Requirements, StoreName, StoreUse, Verdict, rate_limit_memory::MemoryLimit,
 };
 
-/// Settings of `kind = "rate_limit"`.
+/// At most so many attempts per period (GCRA).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "Table")]
 pub struct RateLimitSettings {
@@ -41,7 +41,7 @@ pub enum LimitOnFailure {
     Local,
 }
 
-/// Settings of `kind = "rate_limit"`, as the config writes them.
+/// At most so many attempts per period (GCRA).
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "RateLimitSettings")]
@@ -286,7 +286,7 @@ enum Cells {
 impl RateLimit {
     /// Builds the policy, on `store` if the settings name one.
     #[must_use]
-    pub(crate) fn new(
+    pub fn new(
         name: PolicyName,
         settings: &RateLimitSettings,
         store: Option<Arc<dyn RateLimitStore>>,
@@ -298,7 +298,8 @@ impl RateLimit {
 
     /// Builds the policy with other settings: who has used up so many attempts has used up as many still,
     /// or all that there are. What a store has counted is there anyway; so is what it was counted by.
-    fn changed(
+    #[must_use]
+    pub fn changed(
         &self,
         settings: &RateLimitSettings,
         store: Option<Arc<dyn RateLimitStore>>,

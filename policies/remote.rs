@@ -7,11 +7,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    BuildContext, BuildError, Clock, Deciding, Decision, Denial, Evaluating, Facts, Fault, Interval, Policy, PolicyKind, Reads, Requirements, SecretSource, ServiceCall,
-    ServiceUrl, UploadRequest, Verdict, facts,
+    BuildContext, BuildError, Clock, Deciding, Decision, Denial, Evaluating, Facts, Fault,
+    Interval, Policy, PolicyKind, Reads, Requirements, SecretSource, ServiceCall, ServiceUrl,
+    UploadRequest, Verdict, facts,
 };
 
-/// Settings of `kind = "remote"`.
+/// Another service decides.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteSettings {

@@ -10,7 +10,7 @@ use crate::{
     IdentityName, Policy, PolicyKind, Presented, Refusal, Requirements, Verdict,
 };
 
-/// Settings of `kind = "signed_in"`.
+/// A user is signed in.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignedInSettings {

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
-    BuildContext, BuildError, ByteCount, Deciding, Decision, Denial, Evaluating, Findings, Link, Mode, OnFailure, Policy,
-    PolicyKind, PolicyName, Purpose, Requirements, UploadRequest, Verdict,
+    BuildContext, BuildError, ByteCount, Deciding, Decision, Denial, Evaluating, Findings, Link,
+    Mode, OnFailure, Policy, PolicyKind, PolicyName, Purpose, Requirements, UploadRequest, Verdict,
 };
 
 /// The media types that Imgwire supports.
@@ -27,8 +27,8 @@ const SUPPORTED: [&str; 10] = [
     "image/webp",
 ];
 
-/// Settings of `kind = "upload_intent"`: at least one of them. They are compared with what the client declares, which a
-/// token does not bind it to.
+/// What the client declares about its upload is allowed. A token does not bind the client to it. At least one key is
+/// required.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UploadIntentSettings {

@@ -16,7 +16,7 @@ use crate::{
 const UNSEEN_ANSWERS: &str = "limits per workspace follow, and only the answers show whether they name the workspace: \
     without `workspace` in them, each spelling of an id that the app accepts has limits of its own";
 
-/// Settings of `kind = "workspace_member"`: exactly one of `claim`, `members`, `url` and `query`.
+/// The user is a member of the workspace, by exactly one of `claim`, `members`, `url` and `query`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceMemberSettings {

@@ -34,7 +34,10 @@ pub(crate) fn check(settings: &WorkspaceMemberSettings, findings: &mut Findings)
     }
     claimed(settings, findings);
     if let Some(query) = &settings.query {
-        if ["$1", "$2"].iter().any(|parameter| !query.contains(parameter)) {
+        if ["$1", "$2"]
+            .iter()
+            .any(|parameter| !query.contains(parameter))
+        {
             let message = "must use `$1`, the user's id, and `$2`, the workspace's";
             findings.fault("query", message);
         }

@@ -203,11 +203,14 @@ impl Foundation {
 fn chain(route: &settings::Route, links: &[Link]) -> Result<Chain, BuildError> {
     let find = |name: &PolicyName| {
         let link = links.iter().find(|link| link.name == *name);
-        link.cloned().ok_or_else(|| BuildError::Policy(name.clone()))
+        link.cloned()
+            .ok_or_else(|| BuildError::Policy(name.clone()))
     };
     let mut chain: Vec<Link> = route.policies.iter().map(find).collect::<Result<_, _>>()?;
     if let Some(purpose) = &route.purpose {
-        let signed_in = chain.iter().rposition(|link| link.provides == Some(Fact::Subject));
+        let signed_in = chain
+            .iter()
+            .rposition(|link| link.provides == Some(Fact::Subject));
         let link = FixedPurpose::link(purpose.clone());
         chain.insert(signed_in.map_or(0, |index| index + 1), link);
     }

@@ -6,8 +6,8 @@ use actix_session::Session;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use futures_util::future::{Either, LocalBoxFuture, ready, select};
 use policies::{
-    BuildError, Claims, Clock, Credentials, DeclaredFile, Fault, IdentityName, Outcome, PolicyName, Presented,
-    Purpose, RoutePath, Said, Subject, SubjectId, Trace, UploadRequest, WorkspaceId,
+    BuildError, Claims, Clock, Credentials, DeclaredFile, Fault, IdentityName, Outcome, PolicyName,
+    Presented, Purpose, RoutePath, Said, Subject, SubjectId, Trace, UploadRequest, WorkspaceId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -11,5 +11,5 @@ use imgwire_gate::{commands, startup::Application};
 use policy::BusinessHours;
 
 fn main() -> ExitCode {
-    commands::run(Application::builder().policy_kind("business_hours", BusinessHours::new))
+    commands::run(Application::builder().policy_kind::<BusinessHours>())
 }

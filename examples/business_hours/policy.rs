@@ -3,22 +3,17 @@
 use std::sync::Arc;
 
 use imgwire_gate::policies::{
-    Clock, Deciding, Decision, Denial, Evaluating, Policy, Verdict, settings::Context,
+    BuildContext, BuildError, Clock, Deciding, Decision, Denial, Evaluating, Findings, Policy,
+    PolicyKind, Verdict,
 };
 use jiff::{civil::Time, civil::Weekday, tz::TimeZone};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Settings of `kind = "business_hours"`.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, try_from = "Table")]
-#[schemars(with = "Table")]
-pub(crate) struct Settings(Table);
-
-/// The same, as the config writes them.
+/// `kind = "business_hours"`: its settings.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Table {
+pub(crate) struct BusinessHours {
     /// When uploads begin, for example `09:00`.
     #[schemars(with = "String")]
     opens: Time,
@@ -31,34 +26,37 @@ struct Table {
     timezone: TimeZone,
 }
 
-impl TryFrom<Table> for Settings {
-    type Error = &'static str;
+impl PolicyKind for BusinessHours {
+    const NAME: &'static str = "business_hours";
 
-    fn try_from(table: Table) -> Result<Self, Self::Error> {
-        if table.opens < table.closes {
-            Ok(Self(table))
-        } else {
-            Err("`opens` must be before `closes`")
+    fn describe(&self) -> String {
+        format!(
+            "between {} and {} on a working day",
+            self.opens, self.closes
+        )
+    }
+
+    fn check(&self, findings: &mut Findings) {
+        if self.opens >= self.closes {
+            findings.fault("", "`opens` must be before `closes`");
         }
+    }
+
+    fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
+        Ok(Arc::new(Office {
+            hours: self.clone(),
+            clock: context.clock.clone(),
+        }))
     }
 }
 
-/// Lets uploads in while the office is open.
-pub(crate) struct BusinessHours {
-    hours: Table,
+/// Allows uploads while the office is open.
+struct Office {
+    hours: BusinessHours,
     clock: Arc<dyn Clock>,
 }
 
-impl BusinessHours {
-    pub(crate) fn new(Settings(hours): Settings, context: Context) -> Self {
-        Self {
-            hours,
-            clock: context.clock,
-        }
-    }
-}
-
-impl Policy for BusinessHours {
+impl Policy for Office {
     fn decide<'a>(&'a self, _: Evaluating<'a>) -> Deciding<'a> {
         Box::pin(async move {
             let now = self.clock.now();

@@ -47,7 +47,13 @@ fn describe(settings: &Settings) -> String {
         let purpose = purpose.map_or_else(String::new, |purpose| format!(" (purpose: {purpose})"));
         text.push_str(&format!("POST {}{purpose}\n", route.path));
         for (index, name) in route.policies.iter().enumerate() {
-            let Some(PolicySettings { common, kind, requirements, .. }) = settings.policy(name) else {
+            let Some(PolicySettings {
+                common,
+                kind,
+                requirements,
+                ..
+            }) = settings.policy(name)
+            else {
                 continue;
             };
             let observed = match common.mode {

@@ -15,7 +15,8 @@ pub(super) fn explain(config: &Config, request: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::Config(format!("{}:{error}", request.display())))?;
     let settings = config.load()?;
     actix_web::rt::System::new().block_on(async {
-        let inspector = Inspector::new(&settings, true, Arc::new(SystemClock::new())).map_err(Failure::other)?;
+        let inspector = Inspector::new(&settings, true, Arc::new(SystemClock::new()))
+            .map_err(Failure::other)?;
         let explanation = inspector.explain(described).await;
         let explanation = explanation
             .map_err(|error| Failure::Config(format!("{}: {error}", request.display())))?;
@@ -95,7 +96,8 @@ pub(super) fn test(config: &Config, cases: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::Config(format!("{file}: {}", error.to_string().trim_end())))?;
     let settings = config.load()?;
     actix_web::rt::System::new().block_on(async {
-        let inspector = Inspector::new(&settings, false, Arc::new(SystemClock::new())).map_err(Failure::other)?;
+        let inspector = Inspector::new(&settings, false, Arc::new(SystemClock::new()))
+            .map_err(Failure::other)?;
         let mut differing = Vec::new();
         let count = cases.len();
         for Case {

@@ -12,10 +12,10 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use policies::{Fault, Member, PolicyName};
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub(crate) use self::{ports::PolicyPorts, turns::Turns};
 pub use self::{
     decider::HttpDecider, http_memberships::HttpMemberships, sql_memberships::SqlMemberships,
 };
+pub(crate) use self::{ports::PolicyPorts, turns::Turns};
 use crate::answers::ServiceFault;
 
 /// The longest answer that is read, in bytes.

@@ -6,7 +6,12 @@ use policies::{IdentityName, StoreName, StoreUse};
 
 use super::{
     IdentitySettings, ServerSettings, SessionSettings, StoreSettings, check_accept,
-    check_identities, document::Reader, load::Named, policy::{self, Policies}, routes::RouteSettings, session::SessionPlace,
+    check_identities,
+    document::Reader,
+    load::Named,
+    policy::{self, Policies},
+    routes::RouteSettings,
+    session::SessionPlace,
 };
 use crate::routes::{ALLOWANCE, SESSION_PATH};
 
@@ -80,7 +85,13 @@ pub(super) fn session(
 }
 
 /// A store that is named is there, and can do what it is named for.
-pub(super) fn store(reader: &mut Reader, key: String, name: &StoreName, wanted: StoreUse, stores: &Stores) {
+pub(super) fn store(
+    reader: &mut Reader,
+    key: String,
+    name: &StoreName,
+    wanted: StoreUse,
+    stores: &Stores,
+) {
     let Some(store) = stores.iter().find(|store| store.name == *name) else {
         let message = format!("there is no [stores.{}]", name);
         reader.fault(key, message);

@@ -64,12 +64,10 @@ pub fn load_with(
         None
     };
     match settings {
-        Some(settings) if reader.faults.is_empty() => {
-            Ok(Settings {
-                warnings: Faults::new(file, text, reader.warnings),
-                ..settings
-            })
-        }
+        Some(settings) if reader.faults.is_empty() => Ok(Settings {
+            warnings: Faults::new(file, text, reader.warnings),
+            ..settings
+        }),
         _ => Err(Faults::new(file, text, reader.faults)),
     }
 }

@@ -1,9 +1,9 @@
 //! Policies of one's own: the example, on a gate that runs.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use imgwire_gate::{
-    policies::{Deciding, Evaluating, Policy, settings::Context},
+    policies::{BuildContext, BuildError, Deciding, Evaluating, Policy, PolicyKind, QuotaSettings},
     startup::{Application, Builder},
 };
 use schemars::JsonSchema;
@@ -17,7 +17,7 @@ use crate::{
 };
 
 fn with_business_hours(builder: Builder) -> Builder {
-    builder.policy_kind("business_hours", BusinessHours::new)
+    builder.policy_kind::<BusinessHours>()
 }
 
 fn example(file: &str) -> String {
@@ -97,6 +97,18 @@ struct Buggy;
 #[serde(deny_unknown_fields)]
 struct NoSettings {}
 
+impl PolicyKind for NoSettings {
+    const NAME: &'static str = "buggy";
+
+    fn describe(&self) -> String {
+        "nothing".to_owned()
+    }
+
+    fn build(&self, _: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
+        Ok(Arc::new(Buggy))
+    }
+}
+
 impl Policy for Buggy {
     fn decide<'a>(&'a self, _: Evaluating<'a>) -> Deciding<'a> {
         Box::pin(async { panic!("a bug") })
@@ -104,7 +116,7 @@ impl Policy for Buggy {
 }
 
 fn with_bug(builder: Builder) -> Builder {
-    builder.policy_kind("buggy", |_: NoSettings, _: Context| Buggy)
+    builder.policy_kind::<NoSettings>()
 }
 
 #[actix_web::test]
@@ -216,5 +228,5 @@ fn its_settings_are_in_the_schema() {
 #[test]
 #[should_panic(expected = "there is a kind `quota` already")]
 fn a_kind_of_the_gates_own_cannot_be_replaced() {
-    let _ = Application::builder().policy_kind("quota", BusinessHours::new);
+    let _ = Application::builder().policy_kind::<QuotaSettings>();
 }

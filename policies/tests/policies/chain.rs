@@ -8,9 +8,8 @@ use std::{
 
 use futures_util::{FutureExt as _, future::ready};
 use policies::{
-    Chain, Counting, Deciding, Decision, Denial, Evaluating, Fault, Hold, Link, Outcome, Pass,
-    Policy, Settling, StoreName, Verdict,
-    settings::{Mode, OnFailure},
+    Chain, Counting, Deciding, Decision, Denial, Evaluating, Fault, Hold, Link, Mode, OnFailure,
+    Outcome, Pass, Policy, Settling, StoreName, Verdict,
 };
 use proptest::prelude::*;
 

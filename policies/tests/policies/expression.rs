@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use policies::{
-    Chain, Clock, Condition, DeclaredFile, Expression, ExpressionPolicy, Facts, IdentityName,
-    Membership, Outcome, Pass, Purpose, Reason, Subject, SubjectId, SystemClock, Trace,
-    UploadRequest, WorkspaceId,
-    settings::{Mode, OnFailure},
+    Chain, Clock, Condition, DeclaredFile, Expression, ExpressionSettings, Facts, IdentityName,
+    Membership, Mode, OnFailure, Outcome, Pass, Purpose, Reason, Subject, SubjectId, SystemClock,
+    Trace, UploadRequest, WorkspaceId,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::helpers::{link, request_from};
+use crate::helpers::{build, link, request_from};
 
 pub(crate) fn facts(claims: &Value) -> Facts {
     Facts::new(
@@ -206,11 +205,9 @@ impl Clock for NoClock {
 #[test]
 fn an_evaluation_that_panics_denies() {
     let settings = json!({ "allow": "request.time > timestamp('2020-01-01T00:00:00Z')" });
-    let policy = ExpressionPolicy::new(
-        &serde_json::from_value(settings).unwrap(),
-        Arc::new(NoClock),
-    );
-    let chain = Chain::new(vec![link("rule", Arc::new(policy))]);
+    let settings: ExpressionSettings = serde_json::from_value(settings).unwrap();
+    let policy = build(&settings, None, Arc::new(NoClock));
+    let chain = Chain::new(vec![link("rule", policy)]);
     let evaluation = chain.evaluate(&request(), Pass::Issue).now_or_never();
     let Outcome::Denied { denial, .. } = evaluation.unwrap().outcome else {
         panic!("it does not deny");

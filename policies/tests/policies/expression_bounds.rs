@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use policies::{
-    Clock as _, Condition, Evaluating, Expression, ExpressionPolicy, Pass, Policy as _,
-    SystemClock, Verdict,
+    Clock as _, Condition, Evaluating, Expression, ExpressionSettings, Pass, SystemClock, Verdict,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::expression::{facts, request, value};
+use crate::{
+    expression::{facts, request, value},
+    helpers::build,
+};
 
 const LONG: &str = "the expression uses a list of more than 1000 entries";
 
@@ -158,10 +160,8 @@ fn a_list_of_more_than_1000_entries_has_no_value_where_it_is_walked_or_searched(
 #[test]
 fn a_list_that_is_too_long_denies_by_rule() {
     let settings = json!({ "allow": "'a' in subject.claims.groups || true" });
-    let policy = ExpressionPolicy::new(
-        &serde_json::from_value(settings).unwrap(),
-        Arc::new(SystemClock::new()),
-    );
+    let settings: ExpressionSettings = serde_json::from_value(settings).unwrap();
+    let policy = build(&settings, None, Arc::new(SystemClock::new()));
     for (length, reason) in [(1000, None), (1001, Some(LONG)), (10_000, Some(LONG))] {
         let (request, facts) = (request(), facts(&json!({ "groups": vec!["a"; length] })));
         let evaluating = Evaluating {

@@ -9,9 +9,10 @@ use std::{
 use futures_util::future::{LocalBoxFuture, ready};
 use jiff::Timestamp;
 use policies::{
-    Clock, Credentials, Deciding, Decision, Denial, Evaluating, Fault, IdentityName, Link, Policy,
-    PolicyName, Presented, RoutePath, UploadRequest, Verdict,
-    settings::{Mode, OnFailure},
+    BuildContext, BuildError, Clock, Credentials, Decider, Deciding, Decision, Denial, Evaluating,
+    Fault, IdentityName, Link, Lookup, Memberships, Mode, OnFailure, Policy, PolicyKind,
+    PolicyName, Ports, Presented, QuotaStore, RateLimitStore, RemoteSettings, RoutePath, StoreName,
+    UploadRequest, Verdict, WorkspaceMemberSettings,
 };
 
 /// Presents nothing.
@@ -42,8 +43,51 @@ pub(crate) fn link(name: &str, policy: Arc<dyn Policy>) -> Link {
         mode: Mode::Enforce,
         on_failure: OnFailure::Deny,
         when: None,
+        provides: None,
         counting: None,
         policy,
+    }
+}
+
+/// Builds a policy that needs nothing from outside but, if it asks for them, these memberships.
+pub(crate) fn build(
+    settings: &impl PolicyKind,
+    memberships: Option<Arc<dyn Memberships>>,
+    clock: Arc<dyn Clock>,
+) -> Arc<dyn Policy> {
+    let context = BuildContext {
+        name: &PolicyName::parse("policy").unwrap(),
+        clock: &clock,
+        ports: &TestPorts(memberships),
+        earlier: None,
+    };
+    settings.build(context).unwrap()
+}
+
+struct TestPorts(Option<Arc<dyn Memberships>>);
+
+impl Ports for TestPorts {
+    fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, BuildError> {
+        Err(BuildError::Store(store.clone()))
+    }
+
+    fn rate_limits(
+        &self,
+        store: &StoreName,
+    ) -> Result<Option<Arc<dyn RateLimitStore>>, BuildError> {
+        Err(BuildError::Store(store.clone()))
+    }
+
+    fn memberships(
+        &self,
+        _: Lookup<'_>,
+        _: &WorkspaceMemberSettings,
+    ) -> Result<Arc<dyn Memberships>, BuildError> {
+        Ok(self.0.clone().expect("the test has memberships"))
+    }
+
+    fn decider(&self, _: &RemoteSettings) -> Arc<dyn Decider> {
+        panic!("no test asks a service");
     }
 }
 

@@ -9,13 +9,12 @@ use futures_util::{
 };
 use policies::{
     Evaluating, Facts, Fault, Finding, IdentityName, Member, MemberAnswer, Memberships, Pass, Per,
-    Policy as _, Subject, SubjectId, Verdict, WorkspaceId, WorkspaceMember,
-    WorkspaceMemberSettings,
+    Subject, SubjectId, Verdict, WorkspaceId, WorkspaceMemberSettings,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::helpers::request_from;
+use crate::helpers::{StoppedClock, build, request_from};
 
 fn subject(claims: &Value) -> Subject {
     Subject {
@@ -34,7 +33,7 @@ fn found(
     named: Option<&str>,
 ) -> Option<(String, Option<String>)> {
     let settings: WorkspaceMemberSettings = serde_json::from_value(settings.clone()).unwrap();
-    let policy = WorkspaceMember::new(&settings, |_| panic!("the claim tells"));
+    let policy = build(&settings, None, Arc::new(StoppedClock::default()));
     let mut request = request_from(1);
     request.workspace = named.map(|id| WorkspaceId::parse(id).unwrap());
     let facts = Facts::new(Some(Arc::new(subject(claims))), None);
@@ -163,7 +162,7 @@ proptest! {
     ) {
         let settings: WorkspaceMemberSettings =
             toml::from_str("url = \"http://app/{workspace}/{user}\"").unwrap();
-        let policy = WorkspaceMember::new(&settings, |_| Arc::new(Loose));
+        let policy = build(&settings, Some(Arc::new(Loose)), Arc::new(StoppedClock::default()));
         let per: Per = serde_json::from_value(per).unwrap();
         let key = |named: &str| {
             let mut request = request_from(1);
