@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, LazyLock},
@@ -15,9 +14,9 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
     Clock, Deciding, Decision, Denial, Evaluating, Facts, Policy, Reads, UploadRequest, Verdict,
-    claim_values::MAX_LIST,
     expression_check::{Check, TOO_DEEP, is_nested_too_deep},
-    resolver::Resolver,
+    fact_values::{MAX_LIST, Variables},
+    facts,
 };
 
 /// The longest expression, in bytes.
@@ -46,7 +45,7 @@ pub struct Expression(Arc<Compiled>);
 struct Compiled {
     text: String,
     program: Program,
-    variables: BTreeMap<&'static str, Reads>,
+    made: Reads,
     claims: Reads,
 }
 
@@ -128,13 +127,13 @@ impl Expression {
             )
         })?;
         let mut check = Check::default();
-        check.visit(program.expression(), &mut Vec::new(), 0)?;
+        check.visit(program.expression(), &[])?;
         if let Some(name) = unknown_function(&program) {
             return Err(format!("unknown function `{name}`"));
         }
         Ok(Self(Arc::new(Compiled {
             text,
-            variables: check.variables,
+            made: check.made,
             claims: check.claims,
             program,
         })))
@@ -152,19 +151,24 @@ impl Expression {
         known: &Facts,
         clock: &dyn Clock,
     ) -> Result<bool, EvaluationError> {
-        let Compiled {
-            program, variables, ..
-        } = &*self.0;
-        known.values().watch();
-        let evaluated = catch_unwind(AssertUnwindSafe(|| {
-            let facts = Resolver::new(request, known, clock, variables);
-            let root: &Context<'_, '_> = &ROOT;
-            let mut context = root.new_inner_scope();
-            context.set_variable_resolver(&facts);
-            program.execute(&context)
-        }));
+        let Compiled { program, made, .. } = &*self.0;
+        let values = known.values();
+        let execute = || {
+            facts::list(Some(request), Some(known), Some(clock), |facts| {
+                let variables = Variables {
+                    facts,
+                    reads: made,
+                    values,
+                };
+                let root: &Context<'_, '_> = &ROOT;
+                let mut context = root.new_inner_scope();
+                context.set_variable_resolver(&variables);
+                program.execute(&context)
+            })
+        };
+        let evaluated = catch_unwind(AssertUnwindSafe(execute));
         // Whatever the expression makes of it: a rule must not pass because a list is long.
-        if known.values().has_used_a_long_list() {
+        if values.take_long_list_used() {
             return Err(EvaluationError::LongList);
         }
         match evaluated {
@@ -176,6 +180,12 @@ impl Expression {
             )),
         }
     }
+}
+
+/// Whether this is the name of a type, which is a value, too: `type(x) == string`.
+pub(crate) fn is_type(name: &str) -> bool {
+    let named = ENVIRONMENT.compile(name);
+    named.is_ok_and(|named| named.execute(&ROOT).is_ok())
 }
 
 /// A function that the expression calls and that does not exist: with it, the expression never has a value.

@@ -39,7 +39,6 @@
 
 mod chain;
 mod claim_path;
-mod claim_values;
 mod claimed_memberships;
 mod clock;
 mod counter;
@@ -47,6 +46,7 @@ mod denial;
 mod expression;
 mod expression_check;
 mod expression_walk;
+mod fact_values;
 mod facts;
 mod hold;
 mod keyed_limit;
@@ -59,7 +59,6 @@ mod rate_limit_state;
 mod reads;
 mod remote;
 mod request;
-mod resolver;
 mod secret_source;
 pub mod settings;
 mod signed_in;

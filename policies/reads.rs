@@ -33,19 +33,10 @@ impl Reads {
     }
 
     /// What is read of a field, if anything is.
-    #[must_use]
-    pub fn field(&self, name: &str) -> Option<&Self> {
+    pub(crate) fn field(&self, name: &str) -> Option<&Self> {
         match self {
             Self::All => Some(&Self::All),
             Self::Fields(fields) => fields.get(name),
-        }
-    }
-
-    /// How many parts are read as a whole.
-    pub(crate) fn count(&self) -> usize {
-        match self {
-            Self::All => 1,
-            Self::Fields(fields) => fields.values().map(Self::count).sum(),
         }
     }
 
