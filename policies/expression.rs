@@ -45,8 +45,7 @@ pub struct Expression(Arc<Compiled>);
 struct Compiled {
     text: String,
     program: Program,
-    made: Reads,
-    claims: Reads,
+    check: Check,
 }
 
 /// Why an expression is neither true nor false. `Display` is one line for the log, which names facts, keys and types.
@@ -133,59 +132,21 @@ impl Expression {
         }
         Ok(Self(Arc::new(Compiled {
             text,
-            made: check.made,
-            claims: check.claims,
             program,
+            check,
         })))
     }
 
     /// What it reads of the subject's claims.
     #[must_use]
     pub fn claims(&self) -> Reads {
-        self.0.claims.clone()
-    }
-
-    fn evaluate(
-        &self,
-        request: &UploadRequest,
-        known: &Facts,
-        clock: &dyn Clock,
-    ) -> Result<bool, EvaluationError> {
-        let Compiled { program, made, .. } = &*self.0;
-        let values = known.values();
-        let execute = || {
-            facts::list(Some(request), Some(known), Some(clock), |facts| {
-                let variables = Variables {
-                    facts,
-                    reads: made,
-                    values,
-                };
-                let root: &Context<'_, '_> = &ROOT;
-                let mut context = root.new_inner_scope();
-                context.set_variable_resolver(&variables);
-                program.execute(&context)
-            })
-        };
-        let evaluated = catch_unwind(AssertUnwindSafe(execute));
-        // Whatever the expression makes of it: a rule must not pass because a list is long.
-        if values.take_long_list_used() {
-            return Err(EvaluationError::LongList);
-        }
-        match evaluated {
-            Ok(Ok(Value::Bool(value))) => Ok(value),
-            Ok(Ok(value)) => Err(EvaluationError::NotBoolean(value.type_of().to_string())),
-            Ok(Err(error)) => Err(EvaluationError::from(&error)),
-            Err(_) => Err(EvaluationError::NoValue(
-                "the evaluation panicked".to_owned(),
-            )),
-        }
+        self.0.check.claims.clone()
     }
 }
 
 /// Whether this is the name of a type, which is a value, too: `type(x) == string`.
 pub(crate) fn is_type(name: &str) -> bool {
-    let named = ENVIRONMENT.compile(name);
-    named.is_ok_and(|named| named.execute(&ROOT).is_ok())
+    ENVIRONMENT.types().find_type(name).is_some()
 }
 
 /// A function that the expression calls and that does not exist: with it, the expression never has a value.
@@ -262,7 +223,34 @@ impl Condition {
         request: &UploadRequest,
         known: &Facts,
     ) -> Result<bool, EvaluationError> {
-        self.expression.evaluate(request, known, &*self.clock)
+        let Compiled { program, check, .. } = &*self.expression.0;
+        let (reads, values) = (&check.made, known.values());
+        let execute = || {
+            facts::list(Some(request), Some(known), Some(&*self.clock), |facts| {
+                let variables = Variables {
+                    facts,
+                    reads,
+                    values,
+                };
+                let root: &Context<'_, '_> = &ROOT;
+                let mut context = root.new_inner_scope();
+                context.set_variable_resolver(&variables);
+                program.execute(&context)
+            })
+        };
+        let evaluated = catch_unwind(AssertUnwindSafe(execute));
+        // Whatever the expression makes of it: a rule must not pass because a list is long.
+        if values.take_long_list_used() {
+            return Err(EvaluationError::LongList);
+        }
+        match evaluated {
+            Ok(Ok(Value::Bool(value))) => Ok(value),
+            Ok(Ok(value)) => Err(EvaluationError::NotBoolean(value.type_of().to_string())),
+            Ok(Err(error)) => Err(EvaluationError::from(&error)),
+            Err(_) => Err(EvaluationError::NoValue(
+                "the evaluation panicked".to_owned(),
+            )),
+        }
     }
 }
 

@@ -68,10 +68,10 @@ impl<'e> Path<'e> {
                     let [operand, index] = call.args.as_slice() else {
                         return None;
                     };
-                    let Expr::Literal(LiteralValue::String(field)) = &index.expr else {
+                    let Expr::Literal(LiteralValue::String(name)) = &index.expr else {
                         return None;
                     };
-                    names.push(field.inner());
+                    names.push(name.inner());
                     dotted = 1;
                     expression = &operand.expr;
                 }
@@ -127,10 +127,10 @@ impl Check {
             Expr::List(list) => self.literal(list.elements.iter(), bound),
             Expr::Map(map) => {
                 let parts = map.entries.iter().flat_map(|entry| match &entry.expr {
-                    EntryExpr::StructField(field) => vec![&field.value],
-                    EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+                    EntryExpr::StructField(field) => [Some(&field.value), None],
+                    EntryExpr::MapEntry(entry) => [Some(&entry.key), Some(&entry.value)],
                 });
-                self.literal(parts, bound)
+                self.literal(parts.flatten(), bound)
             }
             Expr::Struct(made) => Err(format!("`{}` is no type that is known", made.type_name)),
             Expr::Comprehension(_) if !bound.is_empty() => Err(NESTED_WALK.to_owned()),
@@ -149,12 +149,13 @@ impl Check {
 
     fn literal<'e>(
         &mut self,
-        mut parts: impl Iterator<Item = &'e IdedExpr>,
+        parts: impl Iterator<Item = &'e IdedExpr>,
         bound: &[&str],
     ) -> Result<Size, String> {
-        let largest = parts.try_fold(Size::Short, |largest, part| {
-            Ok::<_, String>(largest.max(self.visit(part, bound)?))
-        })?;
+        let mut largest = Size::Short;
+        for part in parts {
+            largest = largest.max(self.visit(part, bound)?);
+        }
         if largest == Size::Claim && !bound.is_empty() {
             return Err(SEARCH.to_owned());
         }
@@ -176,7 +177,7 @@ impl Check {
         facts::check_path(names)?;
         self.made.add(&names[..*dotted]);
         match names.as_slice() {
-            ["subject"] => self.claims.add(&[]),
+            ["subject"] => self.claims = Reads::All,
             ["subject", "claims", path @ ..] => self.claims.add(path),
             _ => return Ok(Size::Short),
         }

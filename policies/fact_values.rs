@@ -45,11 +45,12 @@ impl VariableResolver for Variables<'_> {
         let mut names = name.split('.');
         let variable = names.next()?;
         let part = Part {
-            fact: self.facts.named(variable)??,
+            fact: self.facts.named(variable)?.1?,
+            name: None,
             reads: self.reads.field(variable)?,
             values: self.values,
         };
-        Some(names.try_fold(part, Part::field)?.value())
+        names.try_fold(part, Part::field)?.value()
     }
 }
 
@@ -58,28 +59,46 @@ impl VariableResolver for Variables<'_> {
 #[derive(Clone, Copy)]
 struct Part<'a> {
     fact: Fact<'a>,
+    /// The name of a fact that the request may lack. Variables exist always.
+    name: Option<&'static str>,
     reads: &'a Reads,
     values: &'a FactValues,
 }
 
 impl<'a> Part<'a> {
     fn field(self, name: &str) -> Option<Self> {
+        let (known_name, fact) = match self.fact {
+            Fact::Group(group) => {
+                let (name, fact) = group.named(name)?;
+                (Some(name), fact?)
+            }
+            Fact::Claims(claims) => (None, claims?.get(name)?.into()),
+            _ => return None,
+        };
         Some(Self {
-            fact: self.fact.field(name)?,
+            fact,
+            name: known_name,
             reads: self.reads.field(name)?,
             values: self.values,
         })
     }
 
-    fn value(self) -> CowVal<'a, 'a> {
-        match (self.fact, self.reads) {
+    /// Its name, if the request lacks it.
+    fn missing(&self) -> Option<&'static str> {
+        self.name.filter(|_| !self.fact.is_known())
+    }
+
+    /// What is missing has no value, and a field of it is missing, too: `has(request.file.size)` is false without a file.
+    fn value(self) -> Option<CowVal<'a, 'a>> {
+        Some(match (self.fact, self.reads) {
             (Fact::Text(text), _) => CowVal::owned(CelString::from(text)),
             (Fact::Group(_) | Fact::Claims(_), Reads::Fields(_)) => CowVal::owned(self),
+            _ if self.missing().is_some() => return None,
             (fact, _) => match Key::of(fact) {
                 Some(key) => CowVal::Borrowed(self.values.get(key, fact)),
                 None => CowVal::Owned(self.values.make(fact)),
             },
-        }
+        })
     }
 }
 
@@ -120,8 +139,10 @@ impl Indexer for Part<'_> {
     {
         let name = key.downcast_ref::<CelString>().map(|name| name.inner());
         let name = name.unwrap_or_default();
-        let part = self.field(name).map(Self::value);
-        part.ok_or_else(|| ExecutionError::NoSuchKey(Arc::new(name.to_owned())))
+        let part = self.field(name).filter(|part| part.missing().is_none());
+        let missing = self.missing().unwrap_or(name);
+        part.and_then(Self::value)
+            .ok_or_else(|| ExecutionError::NoSuchKey(Arc::new(missing.to_owned())))
     }
 
     fn steal<'v>(self: Box<Self>, key: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>
@@ -145,10 +166,10 @@ impl Key {
     /// The key of what is as large as a token may be.
     fn of(fact: Fact<'_>) -> Option<Self> {
         match fact {
-            Fact::Claims(claims) => Some(Self::Claim(ptr::from_ref(claims).addr())),
+            Fact::Claims(claims) => Some(Self::Claim(ptr::from_ref(claims?).addr())),
             Fact::Json(list @ Value::Array(_)) => Some(Self::Claim(ptr::from_ref(list).addr())),
             Fact::Group(group) => group.known().find_map(|(_, fact)| match fact {
-                Fact::Claims(claims) => Some(Self::GroupOf(ptr::from_ref(claims).addr())),
+                Fact::Claims(claims) => Some(Self::GroupOf(ptr::from_ref(claims?).addr())),
                 _ => None,
             }),
             _ => None,
@@ -208,7 +229,7 @@ impl FactValues {
             Fact::Address(address) => Box::new(CelString::from(address.to_string())),
             Fact::Time(clock) => Box::new(CelTimestamp::from(timestamp(clock.now()))),
             Fact::Claims(claims) => {
-                let members = claims.iter();
+                let members = claims.into_iter().flatten();
                 self.map(members.map(|(name, claim)| (name.as_str(), Fact::from(claim))))
             }
             Fact::Group(group) => self.map(group.known()),

@@ -18,8 +18,8 @@ pub(crate) enum Fact<'a> {
     Size(u64),
     Address(IpAddr),
     Time(&'a dyn Clock),
-    /// All claims, or an object in a claim: it may have any field.
-    Claims(&'a Claims),
+    /// All claims, or an object in a claim: it may have any field. Not known without a subject.
+    Claims(Option<&'a Claims>),
     /// Anything else in a claim.
     Json(&'a Value),
     Group(Group<'a>),
@@ -44,52 +44,48 @@ pub(crate) fn list<T>(
 ) -> T {
     use Fact::{Address, Claims, Flag, Size, Text, Time};
 
-    let file = request.and_then(|request| request.file.as_ref());
     let subject = known.and_then(|known| known.subject.as_deref());
+    let claims = subject.map(|subject| &subject.claims);
+    let subject_facts = [
+        ("id", subject.map(|subject| Text(subject.id.as_str()))),
+        ("identity", subject.map(|s| Text(s.identity.as_str()))),
+        ("session", subject.map(|subject| Flag(subject.session))),
+        ("claims", Some(Claims(claims))),
+    ];
+
     let member = known.and_then(|known| known.membership.as_ref());
+    let role = member.and_then(|member| member.role.as_deref());
+    let workspace_facts = [
+        ("id", member.map(|member| Text(member.workspace.as_str()))),
+        ("role", role.map(Text)),
+    ];
+
+    let file = request.and_then(|request| request.file.as_ref());
+    let name = file.and_then(|file| file.name.as_deref());
+    let mime_type = file.and_then(|file| file.mime_type.as_deref());
+    let file_facts = [
+        ("name", name.map(Text)),
+        ("mime_type", mime_type.map(Text)),
+        ("size", file.and_then(|file| file.size).map(Size)),
+    ];
+
     let workspace = request.and_then(|request| request.workspace.as_ref());
     let purpose = request.and_then(|request| request.purpose.as_ref());
-    let no_claims = crate::Claims::new();
-    let claims = subject.map_or(&no_claims, |subject| &subject.claims);
-
-    let declared = [
-        ("name", file.and_then(|file| file.name.as_deref().map(Text))),
-        (
-            "mime_type",
-            file.and_then(|file| file.mime_type.as_deref().map(Text)),
-        ),
-        ("size", file.and_then(|file| file.size.map(Size))),
-    ];
-    let requested = [
+    let request_facts = [
         ("workspace", workspace.map(|id| Text(id.as_str()))),
         ("purpose", purpose.map(|purpose| Text(purpose.as_str()))),
         ("route", request.map(|request| Text(request.route.as_str()))),
         ("ip", request.map(|request| Address(request.ip))),
         ("time", clock.map(Time)),
-        ("file", group(file.is_some(), &declared)),
+        ("file", group(file.is_some(), &file_facts)),
     ];
-    let signed_in = [
-        ("id", subject.map(|subject| Text(subject.id.as_str()))),
-        (
-            "identity",
-            subject.map(|subject| Text(subject.identity.as_str())),
-        ),
-        ("session", subject.map(|subject| Flag(subject.session))),
-        ("claims", Some(Claims(claims))),
-    ];
-    let membership = [
-        ("id", member.map(|member| Text(member.workspace.as_str()))),
-        (
-            "role",
-            member.and_then(|member| member.role.as_deref().map(Text)),
-        ),
-    ];
+
     read(Group {
         is_known: true,
         all: &[
-            ("request", group(request.is_some(), &requested)),
-            ("subject", group(subject.is_some(), &signed_in)),
-            ("workspace", group(member.is_some(), &membership)),
+            ("request", group(request.is_some(), &request_facts)),
+            ("subject", group(subject.is_some(), &subject_facts)),
+            ("workspace", group(member.is_some(), &workspace_facts)),
         ],
     })
 }
@@ -99,30 +95,25 @@ fn group<'a>(is_known: bool, all: &'a [(&'static str, Option<Fact<'a>>)]) -> Opt
 }
 
 impl<'a> Group<'a> {
-    /// What has this name, if the name exists: the request need not have it.
-    pub(crate) fn named(self, name: &str) -> Option<Option<Fact<'a>>> {
-        let named = self.all.iter().find(|(other, _)| *other == name);
-        named.map(|(_, fact)| *fact)
+    /// What has this name, if there is such a name.
+    pub(crate) fn named(self, name: &str) -> Option<(&'static str, Option<Fact<'a>>)> {
+        self.all.iter().find(|(other, _)| *other == name).copied()
     }
 
     /// The facts that the request has.
     pub(crate) fn known(self) -> impl Iterator<Item = (&'static str, Fact<'a>)> {
-        let all = self.all.iter().filter(move |_| self.is_known);
-        all.filter_map(|(name, fact)| Some((*name, fact.filter(Fact::is_known)?)))
+        let facts = self.all.iter();
+        facts.filter_map(|(name, fact)| Some((*name, fact.filter(Fact::is_known)?)))
     }
 }
 
-impl<'a> Fact<'a> {
-    fn is_known(&self) -> bool {
-        !matches!(self, Self::Group(group) if !group.is_known)
-    }
-
-    /// A field of it, if the request has that.
-    pub(crate) fn field(self, name: &str) -> Option<Self> {
+impl Fact<'_> {
+    /// Whether the request has it.
+    pub(crate) fn is_known(&self) -> bool {
         match self {
-            Self::Group(group) if group.is_known => group.named(name)?.filter(Self::is_known),
-            Self::Claims(claims) => claims.get(name).map(Self::from),
-            _ => None,
+            Self::Group(group) => group.is_known,
+            Self::Claims(claims) => claims.is_some(),
+            _ => true,
         }
     }
 }
@@ -131,7 +122,7 @@ impl<'a> From<&'a Value> for Fact<'a> {
     fn from(claim: &'a Value) -> Self {
         match claim {
             Value::String(text) => Self::Text(text),
-            Value::Object(members) => Self::Claims(members),
+            Value::Object(members) => Self::Claims(Some(members)),
             other => Self::Json(other),
         }
     }
@@ -175,7 +166,8 @@ pub(crate) fn check_path(path: &[&str]) -> Result<(), String> {
                     return Err(format!("`{so_far}` has no fields, and so no `{name}`"));
                 }
             };
-            fact = group.named(name).ok_or_else(|| {
+            let named = group.named(name);
+            (_, fact) = named.ok_or_else(|| {
                 let names: Vec<_> = group.all.iter().map(|(name, _)| *name).collect();
                 let names = names.join("`, `");
                 match path[..depth].join(".").as_str() {

@@ -26,9 +26,7 @@ impl Reads {
     #[must_use]
     pub fn claim(path: &ClaimPath) -> Self {
         let mut reads = Self::default();
-        let keys: Vec<_> = path.keys().collect();
-        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-        reads.add(&keys);
+        reads.add(&path.keys().collect::<Vec<_>>());
         reads
     }
 
@@ -41,12 +39,15 @@ impl Reads {
     }
 
     /// Adds the field at the end of `path`.
-    pub(crate) fn add(&mut self, path: &[&str]) {
+    pub(crate) fn add(&mut self, path: &[impl AsRef<str>]) {
         match (&mut *self, path) {
             (Self::All, _) => {}
             (_, []) => *self = Self::All,
             (Self::Fields(fields), [field, rest @ ..]) => {
-                fields.entry((*field).to_owned()).or_default().add(rest);
+                fields
+                    .entry(field.as_ref().to_owned())
+                    .or_default()
+                    .add(rest);
             }
         }
     }
