@@ -19,10 +19,11 @@ use imgwire_gate::{
 };
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{
-    BuildContext, BuildError, Chain, Clock, ConfiguredPolicy, Counter, Decider, Evaluating, Facts,
-    Fault, Hold, Link, Lookup, Memberships, Outcome, Pass, Policy, PolicyName, Ports, QuotaStore,
-    RateLimitStore, RemoteSettings, Reservation, Reserving, RoutePath, Settling, StoreName,
-    SystemClock, UploadRequest, Verdict, Window, WorkspaceId, WorkspaceMemberSettings,
+    BuildContext, BuildError, Chain, Claims, Clock, ConfiguredPolicy, Counter, Decider, Evaluating,
+    Facts, Fault, Hold, IdentityName, Link, Lookup, Memberships, Outcome, Pass, Policy, PolicyName,
+    Ports, QuotaStore, RateLimitStore, RemoteSettings, Reservation, Reserving, RoutePath, Settling,
+    StoreName, Subject, SubjectId, SystemClock, UploadRequest, Verdict, Window, WorkspaceId,
+    WorkspaceMemberSettings,
 };
 use serde_json::json;
 
@@ -171,6 +172,15 @@ fn settings() -> Settings {
         [policies.not-suspended]
         kind = "expression"
         allow = "!has(subject.claims.suspended) || subject.claims.suspended == false"
+        [policies.not-banned]
+        kind = "expression"
+        allow = "!('banned' in subject.claims.groups)"
+        [policies.banned-nowhere]
+        kind = "expression"
+        allow = "subject.claims.groups.all(group, group != 'banned') && !('banned' in subject.claims.org.groups)"
+        [policies.from-route]
+        kind = "expression"
+        allow = "request.route != '' && request.ip.startsWith('192.') && subject.id != ''"
         [[routes]]
         policies = ["signed-in", "member", "burst", "daily"]
     "#;
@@ -191,6 +201,23 @@ fn token() -> String {
     });
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     jsonwebtoken::encode(&Header::default(), &claims, &key).expect("the claims can be encoded")
+}
+
+/// The token's user with more claims: texts, a list and an object among them.
+fn subject_with_claims(count: usize) -> Subject {
+    let more = (0..count).map(|n| (format!("claim_{n}"), json!(format!("value {n}"))));
+    let mut claims: Claims = more.collect();
+    claims.insert("plan".to_owned(), json!("pro"));
+    let groups: Vec<_> = (0..20).map(|n| format!("group_{n}")).collect();
+    claims.insert("groups".to_owned(), json!(groups));
+    claims.insert("org".to_owned(), json!({ "id": "o_1", "groups": groups }));
+    Subject {
+        id: SubjectId::parse("user_1").expect("the id is valid"),
+        identity: IdentityName::parse("app").expect("the name is valid"),
+        session: false,
+        claims,
+        expires_at: None,
+    }
 }
 
 /// A request of the token's user, for the workspace that it is an editor of.
@@ -273,6 +300,34 @@ fn chain(criterion: &mut Criterion) {
         let policy = link(&PolicyName::parse(name).expect("the name is valid")).policy;
         criterion.bench_function(&format!("expression {name}"), |bencher| {
             bencher.iter(|| assert!(decides(&*policy, &request, &facts)));
+        });
+    }
+
+    // Facts of its own for each request: what expressions share of a request is made again.
+    let subject = Arc::new(subject_with_claims(100));
+    let named = |name: &str| link(&PolicyName::parse(name).expect("the name is valid")).policy;
+    let plan = [named("plan")];
+    let several = [
+        "plan",
+        "not-suspended",
+        "not-banned",
+        "banned-nowhere",
+        "from-route",
+    ]
+    .map(named);
+    for (case, policies) in [
+        ("one expression", &plan[..]),
+        ("five expressions", &several[..]),
+    ] {
+        criterion.bench_function(&format!("{case}, 100 claims"), |bencher| {
+            bencher.iter(|| {
+                let facts = Facts::new(Some(subject.clone()), None);
+                assert!(
+                    policies
+                        .iter()
+                        .all(|policy| decides(&**policy, &request, &facts))
+                );
+            });
         });
     }
 

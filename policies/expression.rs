@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, LazyLock},
@@ -16,9 +15,9 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use crate::{
     BuildContext, BuildError, Clock, Deciding, Decision, Denial, Evaluating, Facts, Policy,
     PolicyKind, Reads, Requirements, UploadRequest, Verdict,
-    claim_values::MAX_LIST,
     expression_check::{Check, TOO_DEEP, is_nested_too_deep},
-    resolver::Resolver,
+    fact_values::{MAX_LIST, Variables},
+    facts,
 };
 
 /// The longest expression, in bytes.
@@ -68,8 +67,7 @@ pub struct Expression(Arc<Compiled>);
 struct Compiled {
     text: String,
     program: Program,
-    variables: BTreeMap<&'static str, Reads>,
-    claims: Reads,
+    check: Check,
 }
 
 /// Why an expression is neither true nor false. `Display` is one line for the log, which names facts, keys and types.
@@ -150,54 +148,27 @@ impl Expression {
             )
         })?;
         let mut check = Check::default();
-        check.visit(program.expression(), &mut Vec::new(), 0)?;
+        check.visit(program.expression(), &[])?;
         if let Some(name) = unknown_function(&program) {
             return Err(format!("unknown function `{name}`"));
         }
         Ok(Self(Arc::new(Compiled {
             text,
-            variables: check.variables,
-            claims: check.claims,
             program,
+            check,
         })))
     }
 
     /// What it reads of the subject's claims.
     #[must_use]
     pub fn claims(&self) -> Reads {
-        self.0.claims.clone()
+        self.0.check.claims.clone()
     }
+}
 
-    fn evaluate(
-        &self,
-        request: &UploadRequest,
-        known: &Facts,
-        clock: &dyn Clock,
-    ) -> Result<bool, EvaluationError> {
-        let Compiled {
-            program, variables, ..
-        } = &*self.0;
-        known.values().watch();
-        let evaluated = catch_unwind(AssertUnwindSafe(|| {
-            let facts = Resolver::new(request, known, clock, variables);
-            let root: &Context<'_, '_> = &ROOT;
-            let mut context = root.new_inner_scope();
-            context.set_variable_resolver(&facts);
-            program.execute(&context)
-        }));
-        // Whatever the expression makes of it: a rule must not pass because a list is long.
-        if known.values().has_used_a_long_list() {
-            return Err(EvaluationError::LongList);
-        }
-        match evaluated {
-            Ok(Ok(Value::Bool(value))) => Ok(value),
-            Ok(Ok(value)) => Err(EvaluationError::NotBoolean(value.type_of().to_string())),
-            Ok(Err(error)) => Err(EvaluationError::from(&error)),
-            Err(_) => Err(EvaluationError::NoValue(
-                "the evaluation panicked".to_owned(),
-            )),
-        }
-    }
+/// Whether this is the name of a type, which is a value, too: `type(x) == string`.
+pub(crate) fn is_type(name: &str) -> bool {
+    ENVIRONMENT.types().find_type(name).is_some()
 }
 
 /// A function that the expression calls and that does not exist: with it, the expression never has a value.
@@ -274,7 +245,34 @@ impl Condition {
         request: &UploadRequest,
         known: &Facts,
     ) -> Result<bool, EvaluationError> {
-        self.expression.evaluate(request, known, &*self.clock)
+        let Compiled { program, check, .. } = &*self.expression.0;
+        let (reads, values) = (&check.made, known.values());
+        let execute = || {
+            facts::list(Some(request), Some(known), Some(&*self.clock), |facts| {
+                let variables = Variables {
+                    facts,
+                    reads,
+                    values,
+                };
+                let root: &Context<'_, '_> = &ROOT;
+                let mut context = root.new_inner_scope();
+                context.set_variable_resolver(&variables);
+                program.execute(&context)
+            })
+        };
+        let evaluated = catch_unwind(AssertUnwindSafe(execute));
+        // Whatever the expression makes of it: a rule must not pass because a list is long.
+        if values.take_long_list_used() {
+            return Err(EvaluationError::LongList);
+        }
+        match evaluated {
+            Ok(Ok(Value::Bool(value))) => Ok(value),
+            Ok(Ok(value)) => Err(EvaluationError::NotBoolean(value.type_of().to_string())),
+            Ok(Err(error)) => Err(EvaluationError::from(&error)),
+            Err(_) => Err(EvaluationError::NoValue(
+                "the evaluation panicked".to_owned(),
+            )),
+        }
     }
 }
 

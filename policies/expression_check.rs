@@ -1,34 +1,25 @@
 //! What an expression may be, and what it reads: looked at once, when the config is loaded.
 
-use std::collections::BTreeMap;
-
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
 use crate::{
     Reads,
-    expression_walk::{self, NESTED_WALK},
-    resolver,
+    expression::is_type,
+    expression_walk::{self, NESTED_WALK, SEARCH, Size},
+    facts,
 };
-
-/// How many macros that walk a list (`all`, `exists`, `map`, `filter`) may stand within each other.
-const MAX_NESTED_WALKS: usize = 1;
 
 /// How deep an expression may be nested: each level takes some of the stack.
 const MAX_DEPTH: usize = 40;
 pub(crate) const TOO_DEEP: &str = "is nested deeper than 40 levels";
 
-/// What an expression may speak of.
-const VARIABLES: [&str; 3] = ["request", "subject", "workspace"];
-
-/// What an expression speaks of, and how much it walks.
+/// What an expression reads.
 #[derive(Default)]
 pub(crate) struct Check {
-    pub(crate) variables: BTreeMap<&'static str, Reads>,
-    /// What it reads of the subject's claims. That may be less than what is made of them for it: `claims['plan']` makes
-    /// all claims and reads one.
+    /// What is made of the facts for it, by variable. `claims['plan']` makes all claims.
+    pub(crate) made: Reads,
+    /// What it reads of the subject's claims. `claims['plan']` reads one.
     pub(crate) claims: Reads,
-    /// Whether what is visited is known to read only what was noted already.
-    is_noted: bool,
     depth: usize,
 }
 
@@ -54,189 +45,142 @@ pub(crate) fn is_nested_too_deep(text: &str) -> bool {
     false
 }
 
-/// A variable and the fields of fields that are selected of it, as in `subject.claims.plan`.
-fn path(expression: &IdedExpr) -> Option<(&str, Vec<&str>)> {
-    let mut fields = Vec::new();
-    let mut expression = &expression.expr;
-    loop {
-        match expression {
-            Expr::Select(select) => {
-                fields.push(select.field.as_str());
-                expression = &select.operand.expr;
-            }
-            Expr::Ident(name) => {
-                fields.reverse();
-                return Some((name, fields));
-            }
-            _ => return None,
-        }
-    }
+/// A variable and the fields of fields that are selected of it, as in `subject.claims.plan` and
+/// `subject.claims['plan']`.
+struct Path<'e> {
+    names: Vec<&'e str>,
+    /// How many of the names come before the first bracket.
+    dotted: usize,
 }
 
-/// The same, where a field may also be selected as in `subject.claims['plan']`.
-pub(crate) fn selected(expression: &IdedExpr) -> Option<(&str, Vec<&str>)> {
-    let mut fields = Vec::new();
-    let mut expression = &expression.expr;
-    loop {
-        match expression {
-            Expr::Select(select) if !select.test || fields.is_empty() => {
-                fields.push(select.field.as_str());
-                expression = &select.operand.expr;
+impl<'e> Path<'e> {
+    fn of(expression: &'e IdedExpr) -> Option<Self> {
+        let (mut names, mut dotted) = (Vec::new(), 1);
+        let mut expression = &expression.expr;
+        loop {
+            match expression {
+                Expr::Select(select) if !select.test || names.is_empty() => {
+                    names.push(select.field.as_str());
+                    dotted += 1;
+                    expression = &select.operand.expr;
+                }
+                Expr::Call(call) if call.func_name == operators::INDEX => {
+                    let [operand, index] = call.args.as_slice() else {
+                        return None;
+                    };
+                    let Expr::Literal(LiteralValue::String(name)) = &index.expr else {
+                        return None;
+                    };
+                    names.push(name.inner());
+                    dotted = 1;
+                    expression = &operand.expr;
+                }
+                Expr::Ident(name) => {
+                    names.push(name);
+                    names.reverse();
+                    return Some(Self { names, dotted });
+                }
+                _ => return None,
             }
-            Expr::Call(call) if call.func_name == operators::INDEX => {
-                let [operand, index] = call.args.as_slice() else {
-                    return None;
-                };
-                let Expr::Literal(LiteralValue::String(field)) = &index.expr else {
-                    return None;
-                };
-                fields.push(field.inner());
-                expression = &operand.expr;
-            }
-            Expr::Ident(name) => {
-                fields.reverse();
-                return Some((name, fields));
-            }
-            _ => return None,
         }
     }
 }
 
 impl Check {
-    pub(crate) fn visit<'e>(
-        &mut self,
-        expression: &'e IdedExpr,
-        bound: &mut Vec<&'e str>,
-        walks: usize,
-    ) -> Result<(), String> {
+    /// Looks at an expression or a part of one; `bound` are the variables of the macro that it is in.
+    ///
+    /// # Errors
+    ///
+    /// Why the expression is refused.
+    pub(crate) fn visit(&mut self, part: &IdedExpr, bound: &[&str]) -> Result<Size, String> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return Err(TOO_DEEP.to_owned());
         }
-        let was_noted = self.is_noted;
-        self.is_noted |= self.note_claims(expression, bound);
-        let visited = self.parts(expression, bound, walks);
-        self.is_noted = was_noted;
-        self.depth -= 1;
-        visited
-    }
-
-    fn parts<'e>(
-        &mut self,
-        expression: &'e IdedExpr,
-        bound: &mut Vec<&'e str>,
-        walks: usize,
-    ) -> Result<(), String> {
-        match &expression.expr {
-            Expr::Unspecified | Expr::Literal(_) => Ok(()),
-            Expr::Ident(name) => self.variable(name, &[], bound),
-            Expr::Select(select) => {
-                let Some((variable, path)) = path(expression) else {
-                    return self.visit(&select.operand, bound, walks);
-                };
-                if self.depth + path.len() > MAX_DEPTH {
-                    return Err(TOO_DEEP.to_owned());
-                }
-                self.variable(variable, &path, bound)
-            }
-            Expr::Call(call) => {
-                let target = call.target.as_deref();
-                let mut parts = target.into_iter().chain(&call.args);
-                parts.try_for_each(|part| self.visit(part, bound, walks))
-            }
-            Expr::List(list) => {
-                let mut elements = list.elements.iter();
-                elements.try_for_each(|element| self.visit(element, bound, walks))
-            }
-            Expr::Map(map) => self.entries(map.entries.iter().map(|e| &e.expr), bound, walks),
-            Expr::Struct(made) => Err(format!("`{}` is no type that is known", made.type_name)),
-            Expr::Comprehension(walk) => {
-                if walks >= MAX_NESTED_WALKS {
-                    return Err(NESTED_WALK.to_owned());
-                }
-                self.visit(&walk.iter_range, bound, walks)?;
-                self.visit(&walk.accu_init, bound, walks)?;
-                let before = bound.len();
-                bound.extend([walk.iter_var.as_str(), walk.accu_var.as_str()]);
-                bound.extend(walk.iter_var2.as_deref());
-                for part in [&walk.loop_cond, &walk.loop_step, &walk.result] {
-                    self.visit(part, bound, walks + 1)?;
-                }
-                for each in [&walk.loop_cond, &walk.loop_step] {
-                    expression_walk::check(each, bound)?;
-                }
-                bound.truncate(before);
-                Ok(())
-            }
-        }
-    }
-
-    fn entries<'e>(
-        &mut self,
-        entries: impl Iterator<Item = &'e EntryExpr>,
-        bound: &mut Vec<&'e str>,
-        walks: usize,
-    ) -> Result<(), String> {
-        for entry in entries {
-            match entry {
-                EntryExpr::StructField(field) => self.visit(&field.value, bound, walks)?,
-                EntryExpr::MapEntry(entry) => {
-                    self.visit(&entry.key, bound, walks)?;
-                    self.visit(&entry.value, bound, walks)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes which claim is read, if the expression names one.
-    fn note_claims(&mut self, expression: &IdedExpr, bound: &[&str]) -> bool {
-        let Some(("subject", path)) = selected(expression) else {
-            return false;
+        let size = match Path::of(part) {
+            Some(path) => self.path(&path, bound)?,
+            None => self.parts(part, bound)?,
         };
-        if self.is_noted || bound.contains(&"subject") {
-            return self.is_noted;
-        }
-        match path.as_slice() {
-            [] => self.claims.add(&[]),
-            ["claims", path @ ..] => self.claims.add(path),
-            _ => {}
-        }
-        true
+        self.depth -= 1;
+        let is_test = matches!(&part.expr, Expr::Select(select) if select.test);
+        Ok(if is_test { Size::Short } else { size })
     }
 
-    /// Notes that a variable, or what is at the end of a path of its fields, is read.
-    fn variable(&mut self, name: &str, path: &[&str], bound: &[&str]) -> Result<(), String> {
-        if bound.contains(&name) {
-            return Ok(());
-        }
-        match VARIABLES.iter().find(|variable| **variable == name) {
-            Some(variable) => {
-                resolver::check_path(variable, path)?;
-                self.variables.entry(variable).or_default().add(path);
-                Ok(())
+    fn parts(&mut self, part: &IdedExpr, bound: &[&str]) -> Result<Size, String> {
+        match &part.expr {
+            Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => Ok(Size::Short),
+            Expr::Select(select) => self.visit(&select.operand, bound),
+            Expr::Call(call) => {
+                let arguments: Vec<_> = call
+                    .target
+                    .as_deref()
+                    .into_iter()
+                    .chain(&call.args)
+                    .collect();
+                let sizes = arguments.iter().map(|part| self.visit(part, bound));
+                let sizes = sizes.collect::<Result<Vec<_>, _>>()?;
+                if bound.is_empty() {
+                    return Ok(Size::Short);
+                }
+                expression_walk::call(&call.func_name, &arguments, &sizes)
             }
-            // Names of types are values, too: `type(x) == string`.
-            None if TYPES.contains(&name) => Ok(()),
-            None => {
-                let known = VARIABLES.join("`, `");
-                Err(format!("`{name}` is no fact; there are `{known}`"))
+            Expr::List(list) => self.literal(list.elements.iter(), bound),
+            Expr::Map(map) => {
+                let parts = map.entries.iter().flat_map(|entry| match &entry.expr {
+                    EntryExpr::StructField(field) => [Some(&field.value), None],
+                    EntryExpr::MapEntry(entry) => [Some(&entry.key), Some(&entry.value)],
+                });
+                self.literal(parts.flatten(), bound)
+            }
+            Expr::Struct(made) => Err(format!("`{}` is no type that is known", made.type_name)),
+            Expr::Comprehension(_) if !bound.is_empty() => Err(NESTED_WALK.to_owned()),
+            Expr::Comprehension(walk) => {
+                self.visit(&walk.iter_range, bound)?;
+                self.visit(&walk.accu_init, bound)?;
+                let mut bound = vec![walk.iter_var.as_str(), walk.accu_var.as_str()];
+                bound.extend(walk.iter_var2.as_deref());
+                for each in [&walk.loop_cond, &walk.loop_step, &walk.result] {
+                    self.visit(each, &bound)?;
+                }
+                Ok(Size::Short)
             }
         }
+    }
+
+    fn literal<'e>(
+        &mut self,
+        parts: impl Iterator<Item = &'e IdedExpr>,
+        bound: &[&str],
+    ) -> Result<Size, String> {
+        let mut largest = Size::Short;
+        for part in parts {
+            largest = largest.max(self.visit(part, bound)?);
+        }
+        if largest == Size::Claim && !bound.is_empty() {
+            return Err(SEARCH.to_owned());
+        }
+        Ok(largest)
+    }
+
+    /// Notes that what is at the end of a path is read.
+    fn path(&mut self, path: &Path<'_>, bound: &[&str]) -> Result<Size, String> {
+        let Path { names, dotted } = path;
+        if self.depth + names.len() - 1 > MAX_DEPTH {
+            return Err(TOO_DEEP.to_owned());
+        }
+        if bound.contains(&names[0]) {
+            return Ok(Size::Entry);
+        }
+        if is_type(names[0]) {
+            return Ok(Size::Short);
+        }
+        facts::check_path(names)?;
+        self.made.add(&names[..*dotted]);
+        match names.as_slice() {
+            ["subject"] => self.claims = Reads::All,
+            ["subject", "claims", path @ ..] => self.claims.add(path),
+            _ => return Ok(Size::Short),
+        }
+        Ok(Size::Claim)
     }
 }
-
-const TYPES: [&str; 12] = [
-    "bool",
-    "bytes",
-    "double",
-    "duration",
-    "dyn",
-    "int",
-    "list",
-    "map",
-    "null_type",
-    "string",
-    "timestamp",
-    "uint",
-];

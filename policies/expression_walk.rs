@@ -4,13 +4,11 @@
 //! within a walk, a claim may be compared with something shorter, tested for presence, and asked for a member. It may
 //! not be searched, walked, copied, joined or matched.
 
-use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue, operators};
-
-use crate::expression_check::selected;
+use cel::common::ast::{Expr, IdedExpr, LiteralValue, operators};
 
 /// How large a value may be.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Size {
+pub(crate) enum Size {
     /// As short as the expression itself, an id or a number.
     Short,
     /// The entry that is walked, or made of it: all entries together are as large as the list.
@@ -34,58 +32,18 @@ const COMPARISONS: [&str; 6] = [
 pub(crate) const NESTED_WALK: &str =
     "walks a list for each entry of another one, which may take long";
 
-const SEARCH: &str = "searches, copies or compares whole claims for each entry of a list, which may take long; \
+pub(crate) const SEARCH: &str = "searches, copies or compares whole claims for each entry of a list, which may take long; \
                       do that outside of the macro, or compare the entry itself";
 
 const PATTERN: &str =
     "takes the pattern of `matches` from a fact for each entry of a list; write the pattern itself";
 
-/// Checks what is evaluated for each entry; `bound` are the variables of the walk.
+/// The size of what a function or an operator makes of arguments of these sizes, for each entry of a list.
 ///
 /// # Errors
 ///
 /// What may take long.
-pub(crate) fn check(each: &IdedExpr, bound: &[&str]) -> Result<(), String> {
-    size(each, bound).map(|_| ())
-}
-
-fn size(expression: &IdedExpr, bound: &[&str]) -> Result<Size, String> {
-    if let Expr::Select(select) = &expression.expr
-        && select.test
-    {
-        return size(&select.operand, bound).map(|_| Size::Short);
-    }
-    if let Some((variable, path)) = selected(expression) {
-        return Ok(match (variable, path.first()) {
-            (variable, _) if bound.contains(&variable) => Size::Entry,
-            ("subject", None | Some(&"claims")) => Size::Claim,
-            _ => Size::Short,
-        });
-    }
-    match &expression.expr {
-        Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) | Expr::Struct(_) => Ok(Size::Short),
-        Expr::Select(select) => size(&select.operand, bound),
-        Expr::Call(call) => {
-            let parts = call.target.as_deref().into_iter().chain(&call.args);
-            let parts: Vec<_> = parts.collect();
-            call_size(&call.func_name, &parts, bound)
-        }
-        Expr::List(list) => no_claims(list.elements.iter(), bound),
-        Expr::Map(map) => {
-            let entries = map.entries.iter().flat_map(|entry| match &entry.expr {
-                EntryExpr::StructField(field) => [&field.value, &field.value],
-                EntryExpr::MapEntry(entry) => [&entry.key, &entry.value],
-            });
-            no_claims(entries, bound)
-        }
-        Expr::Comprehension(_) => Err(NESTED_WALK.to_owned()),
-    }
-}
-
-/// The size of what a function or an operator makes of `parts`.
-fn call_size(name: &str, parts: &[&IdedExpr], bound: &[&str]) -> Result<Size, String> {
-    let sizes = parts.iter().map(|part| size(part, bound));
-    let sizes = sizes.collect::<Result<Vec<_>, _>>()?;
+pub(crate) fn call(name: &str, arguments: &[&IdedExpr], sizes: &[Size]) -> Result<Size, String> {
     let is_claim = |size: &Size| *size == Size::Claim;
     let largest = sizes.iter().max().copied().unwrap_or(Size::Short);
     let (fits, result) = match name {
@@ -102,27 +60,13 @@ fn call_size(name: &str, parts: &[&IdedExpr], bound: &[&str]) -> Result<Size, St
             sizes.first().copied().unwrap_or(largest),
         ),
         operators::IN => (!sizes.last().is_some_and(is_claim), Size::Short),
-        "matches" if !parts.last().is_some_and(|pattern| is_text(pattern)) => {
+        "matches" if !arguments.last().is_some_and(|pattern| is_text(pattern)) => {
             return Err(PATTERN.to_owned());
         }
         name if CONVERSIONS.contains(&name) => (true, Size::Short),
         _ => (largest < Size::Claim, largest),
     };
     fits.then_some(result).ok_or_else(|| SEARCH.to_owned())
-}
-
-fn no_claims<'e>(
-    parts: impl Iterator<Item = &'e IdedExpr>,
-    bound: &[&str],
-) -> Result<Size, String> {
-    let mut largest = Size::Short;
-    for part in parts {
-        largest = largest.max(size(part, bound)?);
-    }
-    if largest == Size::Claim {
-        return Err(SEARCH.to_owned());
-    }
-    Ok(largest)
 }
 
 fn is_text(expression: &IdedExpr) -> bool {

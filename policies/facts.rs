@@ -1,94 +1,181 @@
-//! The facts of a request, as remote policies see them.
+//! The facts of a request: the one list of them.
+//!
+//! Expressions, remote policies and the cache of their answers all read this list. The names that an expression may use
+//! are the names in it.
 
 use std::net::IpAddr;
 
-use serde_json::{Map, json};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
-use crate::{Clock, Facts, UploadRequest};
+use crate::{Claims, Clock, Facts, UploadRequest};
 
-/// The facts as JSON: what a remote policy is told. A fact that is missing has no key.
-pub(crate) fn to_json(
-    request: &UploadRequest,
-    known: &Facts,
-    clock: &dyn Clock,
-) -> serde_json::Value {
-    let mut document = Map::new();
-    if let Some(subject) = &known.subject {
-        let subject = json!({
-            "id": subject.id,
-            "identity": subject.identity,
-            "session": subject.session,
-            "claims": subject.claims,
-        });
-        document.insert("subject".to_owned(), subject);
-    }
-    if let Some(membership) = &known.membership {
-        let mut workspace = json!({ "id": membership.workspace });
-        if let Some(role) = &membership.role {
-            workspace["role"] = json!(role);
-        }
-        document.insert("workspace".to_owned(), workspace);
-    }
-    let mut asked = json!({
-        "route": request.route,
-        "ip": request.ip,
-        "time": clock.now(),
-    });
-    if let Some(purpose) = &request.purpose {
-        asked["purpose"] = json!(purpose);
-    }
-    if let Some(file) = &request.file {
-        let mut declared = Map::new();
-        declared.extend(
-            file.name
-                .as_ref()
-                .map(|name| ("name".to_owned(), json!(name))),
-        );
-        let mime_type = file.mime_type.as_ref();
-        declared.extend(mime_type.map(|mime_type| ("mime_type".to_owned(), json!(mime_type))));
-        declared.extend(file.size.map(|size| ("size".to_owned(), json!(size))));
-        asked["file"] = declared.into();
-    }
-    document.insert("request".to_owned(), asked);
-    document.into()
+/// A fact, borrowed from the request.
+#[derive(Clone, Copy)]
+pub(crate) enum Fact<'a> {
+    Flag(bool),
+    Text(&'a str),
+    Size(u64),
+    Address(IpAddr),
+    Time(&'a dyn Clock),
+    /// All claims, or an object in a claim: it may have any field. Not known without a subject.
+    Claims(Option<&'a Claims>),
+    /// Anything else in a claim.
+    Json(&'a Value),
+    Group(Group<'a>),
 }
 
-/// The facts but the time in bytes, the same for the same facts alone: each is told from its neighbours by its length.
-pub(crate) fn without_time(request: &UploadRequest, known: &Facts) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(512);
-    let mut put = |fact: Option<&[u8]>| {
-        let length = fact.map_or(u64::MAX, |fact| fact.len() as u64);
-        bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(fact.unwrap_or_default());
-    };
-    let subject = known.subject.as_deref();
-    put(subject.map(|subject| subject.id.as_str().as_bytes()));
-    put(subject.map(|subject| subject.identity.as_str().as_bytes()));
-    put(subject
-        .map(|subject| [u8::from(subject.session)])
-        .as_ref()
-        .map(|session| session.as_slice()));
-    let membership = known.membership.as_ref();
-    put(membership.map(|membership| membership.workspace.as_str().as_bytes()));
-    put(membership.and_then(|membership| Some(membership.role.as_ref()?.as_bytes())));
-    put(Some(request.route.as_str().as_bytes()));
-    put(request
-        .purpose
-        .as_ref()
-        .map(|purpose| purpose.as_str().as_bytes()));
-    let file = request.file.as_ref();
-    put(file.and_then(|file| Some(file.name.as_ref()?.as_bytes())));
-    put(file.and_then(|file| Some(file.mime_type.as_ref()?.as_bytes())));
-    let size = file.and_then(|file| file.size).map(u64::to_le_bytes);
-    put(size.as_ref().map(|size| size.as_slice()));
-    match request.ip {
-        IpAddr::V4(ip) => put(Some(&ip.octets())),
-        IpAddr::V6(ip) => put(Some(&ip.octets())),
+/// Facts by name.
+#[derive(Clone, Copy)]
+pub(crate) struct Group<'a> {
+    /// Whether the request has any of them.
+    is_known: bool,
+    /// Every fact that there may be, with its value in this request.
+    all: &'a [(&'static str, Option<Fact<'a>>)],
+}
+
+/// Lists the facts for `read`. Without a source, its facts have names and no values. The list borrows everything and is
+/// on the stack: to make it costs less than to keep it.
+pub(crate) fn list<T>(
+    request: Option<&UploadRequest>,
+    known: Option<&Facts>,
+    clock: Option<&dyn Clock>,
+    read: impl FnOnce(Group<'_>) -> T,
+) -> T {
+    use Fact::{Address, Claims, Flag, Size, Text, Time};
+
+    let subject = known.and_then(|known| known.subject.as_deref());
+    let claims = subject.map(|subject| &subject.claims);
+    let subject_facts = [
+        ("id", subject.map(|subject| Text(subject.id.as_str()))),
+        ("identity", subject.map(|s| Text(s.identity.as_str()))),
+        ("session", subject.map(|subject| Flag(subject.session))),
+        ("claims", Some(Claims(claims))),
+    ];
+
+    let member = known.and_then(|known| known.membership.as_ref());
+    let role = member.and_then(|member| member.role.as_deref());
+    let workspace_facts = [
+        ("id", member.map(|member| Text(member.workspace.as_str()))),
+        ("role", role.map(Text)),
+    ];
+
+    let file = request.and_then(|request| request.file.as_ref());
+    let name = file.and_then(|file| file.name.as_deref());
+    let mime_type = file.and_then(|file| file.mime_type.as_deref());
+    let file_facts = [
+        ("name", name.map(Text)),
+        ("mime_type", mime_type.map(Text)),
+        ("size", file.and_then(|file| file.size).map(Size)),
+    ];
+
+    let workspace = request.and_then(|request| request.workspace.as_ref());
+    let purpose = request.and_then(|request| request.purpose.as_ref());
+    let request_facts = [
+        ("workspace", workspace.map(|id| Text(id.as_str()))),
+        ("purpose", purpose.map(|purpose| Text(purpose.as_str()))),
+        ("route", request.map(|request| Text(request.route.as_str()))),
+        ("ip", request.map(|request| Address(request.ip))),
+        ("time", clock.map(Time)),
+        ("file", group(file.is_some(), &file_facts)),
+    ];
+
+    read(Group {
+        is_known: true,
+        all: &[
+            ("request", group(request.is_some(), &request_facts)),
+            ("subject", group(subject.is_some(), &subject_facts)),
+            ("workspace", group(member.is_some(), &workspace_facts)),
+        ],
+    })
+}
+
+fn group<'a>(is_known: bool, all: &'a [(&'static str, Option<Fact<'a>>)]) -> Option<Fact<'a>> {
+    Some(Fact::Group(Group { is_known, all }))
+}
+
+impl<'a> Group<'a> {
+    /// What has this name, if there is such a name.
+    pub(crate) fn named(self, name: &str) -> Option<(&'static str, Option<Fact<'a>>)> {
+        self.all.iter().find(|(other, _)| *other == name).copied()
     }
-    put(file.is_some().then_some(&[]));
-    if let Some(subject) = subject {
-        // Writing to a Vec cannot fail, and a map of texts to JSON is JSON.
-        let _ = serde_json::to_writer(&mut bytes, &subject.claims);
+
+    /// The facts that the request has.
+    pub(crate) fn known(self) -> impl Iterator<Item = (&'static str, Fact<'a>)> {
+        let facts = self.all.iter();
+        facts.filter_map(|(name, fact)| Some((*name, fact.filter(Fact::is_known)?)))
     }
-    bytes
+}
+
+impl Fact<'_> {
+    /// Whether the request has it.
+    pub(crate) fn is_known(&self) -> bool {
+        match self {
+            Self::Group(group) => group.is_known,
+            Self::Claims(claims) => claims.is_some(),
+            _ => true,
+        }
+    }
+}
+
+impl<'a> From<&'a Value> for Fact<'a> {
+    fn from(claim: &'a Value) -> Self {
+        match claim {
+            Value::String(text) => Self::Text(text),
+            Value::Object(members) => Self::Claims(Some(members)),
+            other => Self::Json(other),
+        }
+    }
+}
+
+impl Serialize for Fact<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Flag(flag) => flag.serialize(serializer),
+            Self::Text(text) => text.serialize(serializer),
+            Self::Size(size) => size.serialize(serializer),
+            Self::Address(address) => address.serialize(serializer),
+            Self::Time(clock) => clock.now().serialize(serializer),
+            Self::Claims(claims) => claims.serialize(serializer),
+            Self::Json(claim) => claim.serialize(serializer),
+            Self::Group(group) => group.serialize(serializer),
+        }
+    }
+}
+
+impl Serialize for Group<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.known())
+    }
+}
+
+/// Whether there may be a fact at the end of `path`.
+///
+/// # Errors
+///
+/// Which name does not exist, and which names do.
+pub(crate) fn check_path(path: &[&str]) -> Result<(), String> {
+    list(None, None, None, |all| {
+        let mut fact = Some(Fact::Group(all));
+        for (depth, name) in path.iter().enumerate() {
+            let group = match fact {
+                Some(Fact::Group(group)) => group,
+                Some(Fact::Claims(_)) => return Ok(()),
+                _ => {
+                    let so_far = path[..depth].join(".");
+                    return Err(format!("`{so_far}` has no fields, and so no `{name}`"));
+                }
+            };
+            let named = group.named(name);
+            (_, fact) = named.ok_or_else(|| {
+                let names: Vec<_> = group.all.iter().map(|(name, _)| *name).collect();
+                let names = names.join("`, `");
+                match path[..depth].join(".").as_str() {
+                    "" => format!("`{name}` is no fact; there are `{names}`"),
+                    so_far => format!("`{so_far}` has no `{name}`; it has `{names}`"),
+                }
+            })?;
+        }
+        Ok(())
+    })
 }

@@ -81,7 +81,6 @@
 
 mod chain;
 mod claim_path;
-mod claim_values;
 mod claimed_memberships;
 mod clock;
 mod common;
@@ -90,6 +89,7 @@ mod denial;
 mod expression;
 mod expression_check;
 mod expression_walk;
+mod fact_values;
 mod facts;
 mod hold;
 mod keyed_limit;
@@ -103,7 +103,6 @@ mod rate_limit_state;
 mod reads;
 mod remote;
 mod request;
-mod resolver;
 mod secret_source;
 mod signed_in;
 mod units;

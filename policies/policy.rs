@@ -6,7 +6,7 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::{
     Denial, Hold, IdentityName, LimitState, StoreName, Subject, UploadRequest, Window, WorkspaceId,
-    claim_values::ClaimValues,
+    fact_values::FactValues,
 };
 
 /// One rule of a chain.
@@ -73,7 +73,7 @@ pub struct Facts {
     pub subject: Option<Arc<Subject>>,
     /// The workspace that the subject is known to be a member of, once `workspace_member` has passed.
     pub membership: Option<Membership>,
-    values: ClaimValues,
+    values: FactValues,
 }
 
 /// What a policy found out for those after it.
@@ -92,12 +92,12 @@ impl Facts {
         Self {
             subject,
             membership,
-            values: ClaimValues::default(),
+            values: FactValues::default(),
         }
     }
 
-    /// The claims of the subject, as expressions see them.
-    pub(crate) fn values(&self) -> &ClaimValues {
+    /// What expressions share of the facts.
+    pub(crate) fn values(&self) -> &FactValues {
         &self.values
     }
 

@@ -26,36 +26,28 @@ impl Reads {
     #[must_use]
     pub fn claim(path: &ClaimPath) -> Self {
         let mut reads = Self::default();
-        let keys: Vec<_> = path.keys().collect();
-        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-        reads.add(&keys);
+        reads.add(&path.keys().collect::<Vec<_>>());
         reads
     }
 
     /// What is read of a field, if anything is.
-    #[must_use]
-    pub fn field(&self, name: &str) -> Option<&Self> {
+    pub(crate) fn field(&self, name: &str) -> Option<&Self> {
         match self {
             Self::All => Some(&Self::All),
             Self::Fields(fields) => fields.get(name),
         }
     }
 
-    /// How many parts are read as a whole.
-    pub(crate) fn count(&self) -> usize {
-        match self {
-            Self::All => 1,
-            Self::Fields(fields) => fields.values().map(Self::count).sum(),
-        }
-    }
-
     /// Adds the field at the end of `path`.
-    pub(crate) fn add(&mut self, path: &[&str]) {
+    pub(crate) fn add(&mut self, path: &[impl AsRef<str>]) {
         match (&mut *self, path) {
             (Self::All, _) => {}
             (_, []) => *self = Self::All,
             (Self::Fields(fields), [field, rest @ ..]) => {
-                fields.entry((*field).to_owned()).or_default().add(rest);
+                fields
+                    .entry(field.as_ref().to_owned())
+                    .or_default()
+                    .add(rest);
             }
         }
     }

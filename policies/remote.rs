@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     BuildContext, BuildError, Clock, Deciding, Decision, Denial, Evaluating, Facts, Fault,
     Interval, Policy, PolicyKind, Reads, Requirements, SecretSource, ServiceCall, ServiceUrl,
-    UploadRequest, Verdict, facts,
+    UploadRequest, Verdict,
+    facts::{self, Group},
 };
 
 /// Another service decides.
@@ -100,17 +101,25 @@ pub struct Question<'a> {
     pub clock: &'a dyn Clock,
 }
 
+/// The facts. A fact that is not known has no key.
+impl Serialize for Question<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.list(Some(self.clock), |facts| facts.serialize(serializer))
+    }
+}
+
 impl Question<'_> {
-    /// The facts as JSON. A fact that is missing has no key.
-    #[must_use]
-    pub fn to_json(&self) -> serde_json::Value {
-        facts::to_json(self.request, self.facts, self.clock)
+    /// What makes it the same question as another one: every fact but the time.
+    ///
+    /// # Errors
+    ///
+    /// If the facts cannot be written as JSON.
+    pub fn identity(&self) -> serde_json::Result<Vec<u8>> {
+        self.list(None, |facts| serde_json::to_vec(&facts))
     }
 
-    /// What makes it the same question as another one: every fact but the time, in bytes.
-    #[must_use]
-    pub fn identity(&self) -> Vec<u8> {
-        facts::without_time(self.request, self.facts)
+    fn list<T>(&self, clock: Option<&dyn Clock>, read: impl FnOnce(Group<'_>) -> T) -> T {
+        facts::list(Some(self.request), Some(self.facts), clock, read)
     }
 }
 

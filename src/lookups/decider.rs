@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use policies::{Decider, Fault, PolicyName, Protocol, Question, RemoteSettings};
 use secrecy::SecretString;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{MAX_ANSWER_BYTES, authorization, fault};
 use crate::{
@@ -58,16 +58,16 @@ impl HttpDecider {
     }
 
     async fn ask(&self, question: Question<'_>) -> Answer<bool> {
-        let answer = self.decide(question.to_json()).await;
+        let answer = self.decide(question).await;
         let metrics = &self.outbound.metrics;
         metrics.policy_called(&self.policy, answer.is_ok());
         answer
     }
 
-    async fn decide(&self, facts: Value) -> Answer<bool> {
+    async fn decide(&self, question: Question<'_>) -> Answer<bool> {
         let body = match self.protocol {
-            Protocol::Plain => facts,
-            Protocol::Opa => json!({ "input": facts }),
+            Protocol::Plain => json!(question),
+            Protocol::Opa => json!({ "input": question }),
         };
         let outgoing = Outgoing {
             method: Method::POST,
@@ -99,7 +99,10 @@ impl Decider for HttpDecider {
     fn allows<'a>(&'a self, question: Question<'a>) -> LocalBoxFuture<'a, Result<bool, Fault>> {
         Box::pin(async move {
             // Without the time, which would make each request a question of its own.
-            let asked = digest_of(&question.identity());
+            let asked = question
+                .identity()
+                .map_err(|error| Fault::Service(error.into()))?;
+            let asked = digest_of(&asked);
             let answer = self.answers.get(&asked, self.ask(question)).await;
             answer.map_err(fault)
         })

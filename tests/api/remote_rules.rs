@@ -298,11 +298,59 @@ async fn a_service_is_told_the_facts() {
     let expected = json!({
         "subject": { "id": "user_1", "identity": "app", "session": false, "claims": {} },
         "request": {
-            "route": "/api/imgwire/upload-token", "ip": "127.0.0.1", "time": "now", "purpose": "avatar",
+            "route": "/api/imgwire/upload-token", "ip": "127.0.0.1", "time": "now",
+            "workspace": "ws_9", "purpose": "avatar",
             "file": { "name": "me.png", "mime_type": "image/png", "size": 48213 },
         },
     });
     assert_eq!(facts, expected);
+}
+
+#[actix_web::test]
+async fn a_service_and_an_expression_see_the_workspace_as_requested_and_as_found() {
+    let service = Service::start();
+    service.answer(DECIDE, Reply::json(&json!({ "result": true })));
+    for spelling in ["WS_1", "7"] {
+        let path = format!("/api/workspaces/{spelling}/members/user_1");
+        let member = json!({ "role": "owner", "workspace": "ws_1" });
+        service.answer(&path, Reply::json(&member));
+    }
+    let mut recipe = member(&service, "");
+    recipe.policies += &format!(
+        r#"
+        [policies.spelled]
+        kind = "expression"
+        allow = "workspace.id == 'ws_1' && request.workspace in ['WS_1', '7']"
+        [policies.moderation]
+        kind = "remote"
+        url = "{}{DECIDE}"
+        protocol = "opa"
+        "#,
+        service.url
+    );
+    recipe.chain = r#"["signed-in", "asked", "spelled", "moderation"]"#.into();
+    let gate = recipe.start().await;
+    let token = Token::of("user_1").sign();
+    for (body, header, requested) in [
+        (json!({ "workspace": "WS_1" }), None, "WS_1"),
+        (json!({ "workspace": 7 }), None, "7"),
+        (json!({}), Some("WS_1"), "WS_1"),
+        (json!({ "workspace": "7" }), Some("WS_1"), "7"),
+    ] {
+        let mut request = gate.ask().bearer(&token);
+        if let Some(header) = header {
+            request = request.header("x-workspace-id", header);
+        }
+        request.json(&body).await.assert_token();
+        let seen = service.seen(DECIDE).pop().unwrap();
+        let input = &serde_json::from_str::<Value>(&seen.body).unwrap()["input"];
+        assert_eq!(input["request"]["workspace"], requested, "{body}");
+        assert_eq!(input["workspace"]["id"], "ws_1", "{body}");
+    }
+    let explained = gate.request_management(Method::POST, "/explain");
+    let described = json!({ "subject": { "id": "user_1" }, "workspace": "WS_1" });
+    let explained = explained.json(&described).await;
+    assert_eq!(explained.json["outcome"], "allow", "{explained:?}");
 }
 
 #[actix_web::test]
@@ -352,9 +400,13 @@ async fn a_decision_is_remembered_by_the_facts_and_not_by_the_time() {
     assert_eq!(service.seen(DECIDE).len(), 1);
     gate.ask_as(&Token::of("user_2")).await.assert_token();
     assert_eq!(service.seen(DECIDE).len(), 2);
+    for (workspace, asked) in [("ws_1", 3), ("ws_2", 4), ("ws_1", 4)] {
+        ask_for(&gate, "user_1", workspace).await.assert_token();
+        assert_eq!(service.seen(DECIDE).len(), asked, "{workspace}");
+    }
     gate.clock.advance(Duration::from_secs(6));
     gate.ask_as(&Token::of("user_1")).await.assert_token();
-    assert_eq!(service.seen(DECIDE).len(), 3);
+    assert_eq!(service.seen(DECIDE).len(), 5);
 }
 
 #[actix_web::test]

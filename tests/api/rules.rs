@@ -235,6 +235,27 @@ async fn an_expression_that_cannot_be_evaluated_denies_and_says_why() {
 }
 
 #[actix_web::test]
+async fn an_expression_sees_which_workspace_was_requested() {
+    let policies = r#"
+        [policies.member]
+        kind = "workspace_member"
+        claim = "workspaces"
+        [policies.named]
+        kind = "expression"
+        allow = "has(request.workspace) && request.workspace == workspace.id"
+    "#;
+    let app = with(policies, r#"["signed-in", "member", "named"]"#)
+        .start()
+        .await;
+    let token = Token::of("user_1").with("workspaces", json!(["ws_1"]));
+    let named = app.ask().bearer(&token.sign());
+    let named = named.json(&json!({ "workspace": "ws_1" })).await;
+    named.assert_token();
+    // The only workspace of a user is found without a request for it.
+    app.ask_as(&token).await.assert_error(403, "rule_forbidden");
+}
+
+#[actix_web::test]
 async fn a_suspended_user_is_refused() {
     let policies = r#"
         [policies.not-suspended]
