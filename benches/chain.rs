@@ -93,12 +93,6 @@ impl MemberDatabase for Nowhere {
             workspace: WorkspaceId::parse("ws_1").ok(),
         }])))
     }
-
-    fn is_healthy(&self) -> bool {
-        true
-    }
-
-    fn begin(&self) {}
 }
 
 impl Hold for Nothing {

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_spanned::Spanned;
 
 use crate::{
-    Clock, Counting, Decider, Dimension, Expression, ExpressionPolicy, ExpressionSettings, Lookup,
-    Memberships, Per, Policy, PolicyName, Quota, QuotaSettings, QuotaStore, RateLimit,
+    Clock, Counting, Decider, Dimension, Expression, ExpressionPolicy, ExpressionSettings, Fault,
+    Lookup, Memberships, Per, Policy, PolicyName, Quota, QuotaSettings, QuotaStore, RateLimit,
     RateLimitSettings, Remote, RemoteSettings, SecretSource, SignedIn, SignedInSettings, StoreName,
     UploadIntent, UploadIntentSettings, WorkspaceMember, WorkspaceMemberSettings,
 };
@@ -152,23 +152,35 @@ pub struct Context {
 /// What policies need from outside.
 pub trait Ports {
     /// The store of a name.
-    fn store(&self, name: &StoreName) -> Arc<dyn QuotaStore>;
+    ///
+    /// # Errors
+    ///
+    /// When it is not open for quotas.
+    fn store(&self, name: &StoreName) -> Result<Arc<dyn QuotaStore>, Fault>;
 
     /// What asks the app, or its database, for the memberships of the policy `name`.
+    ///
+    /// # Errors
+    ///
+    /// When the database is not open for that.
     fn memberships(
         &self,
         name: &PolicyName,
         lookup: Lookup<'_>,
         settings: &WorkspaceMemberSettings,
-    ) -> Arc<dyn Memberships>;
+    ) -> Result<Arc<dyn Memberships>, Fault>;
 
     /// The rate limit `name`, which goes on with what it has counted if it was there before.
+    ///
+    /// # Errors
+    ///
+    /// When its store is not open for rate limits.
     fn rate_limit(
         &self,
         name: &PolicyName,
         settings: &RateLimitSettings,
         clock: &Arc<dyn Clock>,
-    ) -> Arc<RateLimit>;
+    ) -> Result<Arc<RateLimit>, Fault>;
 
     /// What asks the service that decides for the policy `name`.
     fn decider(&self, name: &PolicyName, settings: &RemoteSettings) -> Arc<dyn Decider>;
@@ -388,28 +400,33 @@ impl Kind {
     }
 
     /// Builds the policy `name`.
+    ///
+    /// # Errors
+    ///
+    /// When a port that it needs cannot be had.
     pub fn build(
         &self,
         name: &PolicyName,
         clock: &Arc<dyn Clock>,
         ports: &dyn Ports,
-    ) -> Arc<dyn Policy> {
+    ) -> Result<Arc<dyn Policy>, Fault> {
         let name = name.clone();
         let clock = clock.clone();
-        match self {
+        Ok(match self {
             Self::SignedIn(settings) => Arc::new(SignedIn::new(settings)),
-            Self::WorkspaceMember(settings) => Arc::new(WorkspaceMember::new(settings, |lookup| {
-                ports.memberships(&name, lookup, settings)
-            })),
-            Self::RateLimit(settings) => ports.rate_limit(&name, settings, &clock),
+            Self::WorkspaceMember(settings) => {
+                let look_up = |lookup: Lookup<'_>| ports.memberships(&name, lookup, settings);
+                Arc::new(WorkspaceMember::new(settings, look_up)?)
+            }
+            Self::RateLimit(settings) => ports.rate_limit(&name, settings, &clock)?,
             Self::Quota(settings) => {
-                let store = ports.store(settings.store.get_ref());
+                let store = ports.store(settings.store.get_ref())?;
                 Arc::new(Quota::new(name, settings, store, clock))
             }
             Self::UploadIntent(settings) => Arc::new(UploadIntent::new(settings)),
             Self::Expression(settings) => Arc::new(ExpressionPolicy::new(settings, clock)),
             Self::Remote(settings) => Arc::new(Remote::new(ports.decider(&name, settings), clock)),
             Self::Custom(kind) => (kind.build)(Context { name, clock }),
-        }
+        })
     }
 }

@@ -174,10 +174,14 @@ pub struct WorkspaceMember {
 
 impl WorkspaceMember {
     /// Builds the policy; `look_up` makes what asks, if the settings want it.
+    ///
+    /// # Errors
+    ///
+    /// What `look_up` returns.
     pub fn new(
         settings: &WorkspaceMemberSettings,
-        look_up: impl FnOnce(Lookup<'_>) -> Arc<dyn Memberships>,
-    ) -> Self {
+        look_up: impl FnOnce(Lookup<'_>) -> Result<Arc<dyn Memberships>, Fault>,
+    ) -> Result<Self, Fault> {
         let source = match (&settings.claim, settings.lookup()) {
             (Some(claim), _) => Source::Claim(ClaimedMemberships {
                 claim: claim.clone(),
@@ -185,13 +189,13 @@ impl WorkspaceMember {
                 role_key: settings.role_key().to_owned(),
                 role_claim: settings.role_claim.clone(),
             }),
-            (None, Some(lookup)) => Source::Lookup(look_up(lookup)),
+            (None, Some(lookup)) => Source::Lookup(look_up(lookup)?),
             (None, None) => Source::Members(settings.members.clone().unwrap_or_default()),
         };
-        Self {
+        Ok(Self {
             source,
             roles: settings.roles.clone(),
-        }
+        })
     }
 
     async fn check(

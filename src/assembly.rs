@@ -4,7 +4,7 @@ use std::{cell::RefCell, sync::Arc};
 
 use arc_swap::ArcSwap;
 use policies::{
-    Chain, Clock, Condition, Decider, FixedPurpose, Link, Lookup, Memberships, PolicyName,
+    Chain, Clock, Condition, Decider, Fault, FixedPurpose, Link, Lookup, Memberships, PolicyName,
     QuotaStore, RateLimit, RateLimitSettings, Reads, RemoteSettings, StoreName,
     WorkspaceMemberSettings,
     settings::{Messages, Mode, OnFailure, Ports},
@@ -23,9 +23,20 @@ use crate::{
     rules::{Route, Rules},
     session_cookie::SessionCookie,
     settings::{self, ServerSettings, SessionSettings, Settings},
-    stores::{self, OpenStore},
+    stores::{self, StoreError, Stores},
     telemetry::{Metrics, Traces},
 };
+
+/// Why a gate that only looks cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// A store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A policy cannot be built.
+    #[error(transparent)]
+    Policy(#[from] Fault),
+}
 
 /// What rules are built on, and what stays the same from a gate's start to its end.
 pub(crate) struct Foundation {
@@ -107,14 +118,24 @@ impl Foundation {
         }
     }
 
+    /// Builds rules on stores that are only looked at. Quotas have what is counted if `counted`; otherwise nothing is.
+    pub(crate) fn look(&self, settings: &Settings, counted: bool) -> Result<Rules, LookError> {
+        let stores = Stores::look_at(settings.used_stores(), &self.stores, counted)?;
+        Ok(self.rules(settings, stores, None)?)
+    }
+
     /// Builds the policies, the chains of the routes and the identities of `settings`, on stores that are open.
     /// What `earlier` rules have counted, fetched and learnt goes on where nothing was changed.
+    ///
+    /// # Errors
+    ///
+    /// When a store is not open for what a policy needs.
     pub(crate) fn rules(
         &self,
         settings: &Settings,
-        stores: Vec<OpenStore>,
+        stores: Stores,
         earlier: Option<&Rules>,
-    ) -> Rules {
+    ) -> Result<Rules, Fault> {
         let clock = &self.outbound.clock;
         let outbound = Outbound {
             caches: CacheShares::of(settings),
@@ -132,19 +153,21 @@ impl Foundation {
         let links: Vec<Link> = settings
             .policies
             .iter()
-            .map(|(name, common, kind)| Link {
-                name: name.clone(),
-                kind: kind.name(),
-                mode: common.mode,
-                on_failure: kind.on_failure(),
-                when: common
-                    .when
-                    .clone()
-                    .map(|when| Condition::new(when, clock.clone())),
-                counting: kind.counting(),
-                policy: kind.build(name, clock, &surroundings),
+            .map(|(name, common, kind)| {
+                Ok(Link {
+                    name: name.clone(),
+                    kind: kind.name(),
+                    mode: common.mode,
+                    on_failure: kind.on_failure(),
+                    when: common
+                        .when
+                        .clone()
+                        .map(|when| Condition::new(when, clock.clone())),
+                    counting: kind.counting(),
+                    policy: kind.build(name, clock, &surroundings)?,
+                })
             })
-            .collect();
+            .collect::<Result<_, Fault>>()?;
         let link = |name: &PolicyName| {
             let link = links.iter().find(|link| link.name == *name);
             link.expect("every policy that is named exists, as the settings check")
@@ -173,7 +196,7 @@ impl Foundation {
                 identities: identities.clone(),
             })
         });
-        Rules {
+        Ok(Rules {
             routes: routes.collect(),
             policies: links
                 .iter()
@@ -183,7 +206,7 @@ impl Foundation {
             identities,
             session_claims: claims,
             stores,
-        }
+        })
     }
 
     /// What is kept of a subject's claims: all that policies read, and what `[session] claims` names.
@@ -200,7 +223,7 @@ impl Foundation {
 /// What the policies get from outside.
 struct Surroundings<'a> {
     settings: &'a Settings,
-    stores: &'a [OpenStore],
+    stores: &'a Stores,
     outbound: &'a Outbound,
     turns: &'a Arc<Turns>,
     earlier: Option<&'a Rules>,
@@ -214,18 +237,11 @@ impl Surroundings<'_> {
         let token = tokens.iter().find(|(name, _)| name == policy);
         token.map(|(_, token)| token)
     }
-
-    fn open(&self, wanted: &StoreName) -> &OpenStore {
-        let store = self.stores.iter().find(|store| store.name == *wanted);
-        store.expect("every store that is named exists, as the settings check")
-    }
 }
 
 impl Ports for Surroundings<'_> {
-    fn store(&self, wanted: &StoreName) -> Arc<dyn QuotaStore> {
-        self.open(wanted)
-            .quotas()
-            .expect("a store that a quota names is opened for quotas")
+    fn store(&self, wanted: &StoreName) -> Result<Arc<dyn QuotaStore>, Fault> {
+        Ok(self.stores.quotas(wanted)?)
     }
 
     fn memberships(
@@ -233,8 +249,8 @@ impl Ports for Surroundings<'_> {
         name: &PolicyName,
         lookup: Lookup<'_>,
         settings: &WorkspaceMemberSettings,
-    ) -> Arc<dyn Memberships> {
-        match lookup {
+    ) -> Result<Arc<dyn Memberships>, Fault> {
+        Ok(match lookup {
             Lookup::Url(url) => {
                 let token = self.token(name);
                 let name = name.clone();
@@ -248,9 +264,7 @@ impl Ports for Surroundings<'_> {
                 ))
             }
             Lookup::Query { store, query } => {
-                let database = self.open(store).memberships();
-                let database =
-                    database.expect("a store that a membership names is opened for memberships");
+                let database = self.stores.memberships(store)?;
                 let store = store.clone();
                 let name = name.clone();
                 Arc::new(SqlMemberships::new(
@@ -263,7 +277,7 @@ impl Ports for Surroundings<'_> {
                     self.outbound,
                 ))
             }
-        }
+        })
     }
 
     fn decider(&self, name: &PolicyName, settings: &RemoteSettings) -> Arc<dyn Decider> {
@@ -281,15 +295,15 @@ impl Ports for Surroundings<'_> {
         name: &PolicyName,
         settings: &RateLimitSettings,
         clock: &Arc<dyn Clock>,
-    ) -> Arc<RateLimit> {
+    ) -> Result<Arc<RateLimit>, Fault> {
         let earlier = self
             .earlier
             .into_iter()
             .flat_map(|rules| &rules.rate_limits);
         let earlier = earlier.into_iter().find(|(other, ..)| other == name);
         let store = settings.store.as_ref();
-        // Where nothing is to be counted, there is none.
-        let store = store.and_then(|name| self.open(name.get_ref()).rate_limits());
+        let store = store.map(|name| self.stores.rate_limits(name.get_ref()));
+        let store = store.transpose()?;
         let clock = clock.clone();
         let limit = match earlier {
             Some((_, same, limit)) if same == settings && store.is_none() => limit.clone(),
@@ -298,7 +312,7 @@ impl Ports for Surroundings<'_> {
         };
         let entry = (name.clone(), settings.clone(), limit.clone());
         self.rate_limits.borrow_mut().push(entry);
-        limit
+        Ok(limit)
     }
 }
 

@@ -4,18 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::http::Method;
 use bytes::Bytes;
-use policies::{
-    Clock,
-    settings::{Kind, StoreUse},
-};
+use policies::{Clock, settings::Kind};
 use tokio::time::timeout;
 
 use crate::{
-    assembly::Foundation,
+    assembly::{Foundation, LookError},
     identity::Identities,
     outbound::{HttpClient, Outgoing, Repeat, tls_config},
     settings::Settings,
-    stores::{self, OpenStore},
+    stores::{OpenStore, Stores},
 };
 
 /// How long the keys of all issuers may take.
@@ -36,26 +33,19 @@ pub struct Tried {
 }
 
 /// Tries everything that `settings` lead to; nothing is consumed. A file of counters may be open elsewhere.
-pub async fn try_all(settings: &Settings, clock: &Arc<dyn Clock>) -> Vec<Tried> {
+///
+/// # Errors
+///
+/// What keeps the rules from being built.
+pub async fn try_all(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Vec<Tried>, LookError> {
     let tls = tls_config(&settings.authorities);
-    let foundation = Foundation::new(settings, &tls, clock);
-    let stores = stores::look_at(settings, foundation.stores(), true);
-    let rules = foundation.rules(settings, stores.clone(), None);
+    let rules = Foundation::new(settings, &tls, clock).look(settings, true)?;
     let mut tried = Vec::new();
-    let uses = [
-        StoreUse::Quotas,
-        StoreUse::RateLimits,
-        StoreUse::Sessions,
-        StoreUse::Memberships,
-    ];
-    let is_used = |store: &&OpenStore| {
-        uses.iter()
-            .any(|wanted| settings.uses(&store.name, *wanted))
-    };
-    for store in stores.iter().filter(is_used) {
+    for store in rules.stores.iter().filter(|store| store.is_used()) {
+        let result = try_store(settings, &rules.stores, store).await;
         tried.push(Tried {
             part: format!("stores.{}", store.name),
-            result: try_store(settings, store).await.map(|()| "ok".to_owned()),
+            result: result.map(|()| "ok".to_owned()),
         });
     }
     tried.extend(try_keys(&rules.identities).await);
@@ -63,11 +53,11 @@ pub async fn try_all(settings: &Settings, clock: &Arc<dyn Clock>) -> Vec<Tried> 
         part: "imgwire".to_owned(),
         result: try_imgwire(settings, &HttpClient::new(tls, clock.clone())).await,
     });
-    tried
+    Ok(tried)
 }
 
 /// Tries a store, and each query that a membership has for it.
-async fn try_store(settings: &Settings, store: &OpenStore) -> Result<(), String> {
+async fn try_store(settings: &Settings, stores: &Stores, store: &OpenStore) -> Result<(), String> {
     store.try_it().await?;
     for (name, _, kind) in &settings.policies {
         let Kind::WorkspaceMember(member) = kind else {
@@ -77,7 +67,9 @@ async fn try_store(settings: &Settings, store: &OpenStore) -> Result<(), String>
             .store
             .as_ref()
             .is_some_and(|name| *name.get_ref() == store.name);
-        if let (true, Some(query), Some(database)) = (is_here, &member.query, store.memberships()) {
+        if let (true, Some(query)) = (is_here, &member.query) {
+            let database = stores.memberships(&store.name);
+            let database = database.map_err(|error| error.to_string())?;
             let asked = database.members(query.get_ref(), NOBODY, NOBODY).await;
             asked.map_err(|error| format!("policies.{name}.query: {error}"))?;
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    assembly::Foundation,
+    assembly::{Foundation, LookError},
     error::ApiError,
     identity::{HttpCredentials, Limited, RequestView},
     in_flight::InFlight,
@@ -21,7 +21,6 @@ use crate::{
     routes::{Gate, body::Id},
     rules::Route,
     settings::Settings,
-    stores,
 };
 
 /// A request, as an operator describes it.
@@ -290,12 +289,19 @@ pub struct Inspector(Gate);
 impl Inspector {
     /// Builds the gate of `settings`. A quota has what its store holds, if `counted`; else nothing is used.
     #[must_use]
-    pub fn new(settings: &Settings, counted: bool, clock: std::sync::Arc<dyn Clock>) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from being built.
+    pub fn new(
+        settings: &Settings,
+        counted: bool,
+        clock: std::sync::Arc<dyn Clock>,
+    ) -> Result<Self, LookError> {
         let tls = tls_config(&settings.authorities);
         let foundation = Foundation::new(settings, &tls, &clock);
-        let stores = stores::look_at(settings, foundation.stores(), counted);
-        let rules = foundation.rules(settings, stores, None);
-        Self(foundation.gate(rules, None, &InFlight::new(1)))
+        let rules = foundation.look(settings, counted)?;
+        Ok(Self(foundation.gate(rules, None, &InFlight::new(1))))
     }
 
     /// Asks the chain of a route; keys of issuers are fetched if need be.

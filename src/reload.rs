@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use policies::Fault;
 use tokio::sync::Notify;
 
 use crate::{
     assembly::Foundation,
     routes::Gate,
     settings::{Faults, Fixed, Settings},
-    stores::{self, StoreError},
+    stores::{StoreError, Stores},
 };
 
 /// Puts other rules in force: for new requests, all at once, with what was counted.
@@ -32,6 +33,9 @@ pub enum ReloadError {
     /// A store that is new cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A policy cannot be built.
+    #[error(transparent)]
+    Policy(#[from] Fault),
     /// An identity needs what only a start can bring.
     #[error("[session] is new, and begins when the gate is started anew")]
     NewSession,
@@ -72,8 +76,9 @@ impl Reloader {
         }
         settings.log_warnings();
         let earlier = self.gate.rules.load_full();
-        let stores = stores::open(settings, self.foundation.stores(), &earlier.stores)?;
-        let rules = self.foundation.rules(settings, stores, Some(&earlier));
+        let used = settings.used_stores();
+        let stores = Stores::open(used, self.foundation.stores(), &earlier.stores)?;
+        let rules = self.foundation.rules(settings, stores, Some(&earlier))?;
         self.gate.rules.store(Arc::new(rules));
         self.replaced.notify_one();
         for section in self.fixed.differing(&settings.fixed) {

@@ -2,51 +2,75 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, UpdateError};
+use actix_session::storage::{
+    LoadError, SaveError, SessionKey, SessionStore, UpdateError, generate_session_key,
+};
 use actix_web::cookie::time::Duration;
 
 use crate::{
     identity::{SIGNED_IN, UNAVAILABLE},
-    stores::RedisStore,
+    settings::Settings,
+    stores::{NotOpen, SessionBackend, Stores, Write},
 };
 
 type State = HashMap<String, String>;
 
 /// The backend of sessions.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub enum Sessions {
     /// The cookie itself, which has nothing but who is signed in.
-    #[default]
     Cookie,
-    /// A Redis; the cookie has the session's key.
-    Redis(Arc<RedisStore>),
+    /// A store; the cookie has the session's key.
+    Store(Arc<dyn SessionBackend>),
+}
+
+impl Sessions {
+    /// Where the settings say that sessions are kept.
+    ///
+    /// # Errors
+    ///
+    /// When the store is not open for sessions.
+    pub fn new(settings: &Settings, stores: &Stores) -> Result<Self, NotOpen> {
+        let session = settings.session.as_ref();
+        match session.and_then(|(session, _)| session.store.name()) {
+            Some(name) => Ok(Self::Store(stores.sessions(name)?)),
+            None => Ok(Self::Cookie),
+        }
+    }
 }
 
 impl SessionStore for Sessions {
     /// A failure becomes the session's state, so that only requests that are judged by the session fail: the others may
     /// bring another credential.
     async fn load(&self, session: &SessionKey) -> Result<Option<State>, LoadError> {
-        let state = match self {
+        let store = match self {
             Self::Cookie => {
                 let signed_in = session.as_ref().to_owned();
                 return Ok(Some(State::from([(SIGNED_IN.to_owned(), signed_in)])));
             }
-            Self::Redis(redis) => redis.load(session).await,
+            Self::Store(store) => store,
         };
-        match state {
-            Err(LoadError::Other(error)) => {
-                let reason = serde_json::Value::from(error.to_string()).to_string();
+        match store.load(session.as_ref()).await {
+            Ok(state) => state
+                .map(|state| serde_json::from_str(&state))
+                .transpose()
+                .map_err(|error| LoadError::Deserialization(error.into())),
+            Err(fault) => {
+                let reason = serde_json::Value::from(fault.to_string()).to_string();
                 Ok(Some(State::from([(UNAVAILABLE.to_owned(), reason)])))
             }
-            state => state,
         }
     }
 
     async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
-        match self {
-            Self::Cookie => in_cookie(state).map_err(SaveError::Other),
-            Self::Redis(redis) => redis.save(state, ttl).await,
-        }
+        let saved = match self {
+            Self::Cookie => in_cookie(state),
+            Self::Store(store) => {
+                let session = generate_session_key();
+                write(&**store, session, &state, ttl, Write::New).await
+            }
+        };
+        saved.map_err(SaveError::Other)
     }
 
     async fn update(
@@ -55,23 +79,24 @@ impl SessionStore for Sessions {
         state: State,
         ttl: &Duration,
     ) -> Result<SessionKey, UpdateError> {
-        match self {
-            Self::Cookie => in_cookie(state).map_err(UpdateError::Other),
-            Self::Redis(redis) => redis.update(session, state, ttl).await,
-        }
+        let updated = match self {
+            Self::Cookie => in_cookie(state),
+            Self::Store(store) => write(&**store, session, &state, ttl, Write::Existing).await,
+        };
+        updated.map_err(UpdateError::Other)
     }
 
     async fn update_ttl(&self, session: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
         match self {
             Self::Cookie => Ok(()),
-            Self::Redis(redis) => redis.update_ttl(session, ttl).await,
+            Self::Store(store) => Ok(store.extend(session.as_ref(), length(ttl)).await?),
         }
     }
 
     async fn delete(&self, session: &SessionKey) -> Result<(), anyhow::Error> {
         match self {
             Self::Cookie => Ok(()),
-            Self::Redis(redis) => redis.delete(session).await,
+            Self::Store(store) => Ok(store.delete(session.as_ref()).await?),
         }
     }
 }
@@ -80,4 +105,22 @@ impl SessionStore for Sessions {
 fn in_cookie(mut state: State) -> Result<SessionKey, anyhow::Error> {
     let signed_in = state.remove(SIGNED_IN).unwrap_or_default();
     Ok(signed_in.try_into()?)
+}
+
+async fn write(
+    store: &dyn SessionBackend,
+    session: SessionKey,
+    state: &State,
+    ttl: &Duration,
+    write: Write,
+) -> Result<SessionKey, anyhow::Error> {
+    let state = serde_json::to_string(state)?;
+    let written = store.save(session.as_ref(), state, length(ttl), write);
+    written.await?;
+    Ok(session)
+}
+
+/// A session that is over has no length.
+fn length(ttl: &Duration) -> std::time::Duration {
+    (*ttl).try_into().unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use actix_web::{
     dev::{Server, ServerHandle},
     rt,
 };
-use policies::{Clock, Policy, SystemClock, settings::Context};
+use policies::{Clock, Fault, Policy, SystemClock, settings::Context};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
@@ -21,7 +21,7 @@ use crate::{
     routes::{Gate, management::Management},
     session_store::Sessions,
     settings::{self, Environment, Faults, PolicyKinds, ServerSettings, Settings, server::Bind},
-    stores::{self, OpenError, OpenStore, StoreError},
+    stores::{OpenError, StoreError, Stores},
 };
 
 /// How often a gate that ends looks whether it may.
@@ -44,6 +44,9 @@ pub enum StartError {
     /// A store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A policy, or the session, cannot be built.
+    #[error(transparent)]
+    Port(#[from] Fault),
 }
 
 impl StartError {
@@ -89,7 +92,7 @@ impl StartError {
                 }
                 OpenError::Database { .. } => None,
             },
-            Self::Traces(_) => None,
+            Self::Traces(_) | Self::Port(_) => None,
         }
     }
 }
@@ -208,9 +211,10 @@ impl Application {
         let in_flight = InFlight::new(capacity.in_flight);
         let tls = tls_config(&settings.authorities);
         let foundation = Foundation::new(&settings, &tls, clock);
-        let stores = stores::open(&settings, foundation.stores(), &[])?;
-        let sessions = session_store(&settings, &stores);
-        let rules = foundation.rules(&settings, stores, None);
+        let used = settings.used_stores();
+        let stores = Stores::open(used, foundation.stores(), &Stores::default())?;
+        let sessions = Sessions::new(&settings, &stores).map_err(Fault::from)?;
+        let rules = foundation.rules(&settings, stores, None)?;
         let traces = foundation.traces(&settings).map_err(StartError::Traces)?;
         let gate = Arc::new(foundation.gate(rules, traces, &in_flight));
         let fixed = settings.fixed.clone();
@@ -358,16 +362,4 @@ async fn drain(in_flight: &InFlight, server: &ServerHandle, delay: Duration, gra
     }
     server.stop(false).await;
     tracing::info!("stopped");
-}
-
-/// Where the settings say that sessions are kept.
-fn session_store(settings: &Settings, stores: &[OpenStore]) -> Sessions {
-    let session = settings.session.as_ref();
-    let name = session.and_then(|(session, _)| session.store.name());
-    name.map_or_else(Sessions::default, |name| {
-        let store = stores.iter().find(|store| store.name == *name);
-        let store = store.and_then(OpenStore::sessions);
-        let store = store.expect("a store that sessions name is a Redis, as the settings check");
-        Sessions::Redis(Arc::new(store))
-    })
 }

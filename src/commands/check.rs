@@ -24,6 +24,7 @@ pub(super) fn check(config: &Config, connect: bool) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let trying = connections::try_all(&settings, &clock);
     let tried = actix_web::rt::System::new().block_on(trying);
+    let tried = tried.map_err(Failure::other)?;
     let failed = tried.iter().filter(|tried| tried.result.is_err()).count();
     for Tried { part, result } in tried {
         print(&match result {

@@ -16,6 +16,7 @@ pub(super) fn explain(config: &Config, request: &Path) -> Result<(), Failure> {
     let settings = config.load()?;
     actix_web::rt::System::new().block_on(async {
         let inspector = Inspector::new(&settings, true, Arc::new(SystemClock::new()));
+        let inspector = inspector.map_err(Failure::other)?;
         let explanation = inspector.explain(described).await;
         let explanation = explanation
             .map_err(|error| Failure::Config(format!("{}: {error}", request.display())))?;
@@ -96,6 +97,7 @@ pub(super) fn test(config: &Config, cases: &Path) -> Result<(), Failure> {
     let settings = config.load()?;
     actix_web::rt::System::new().block_on(async {
         let inspector = Inspector::new(&settings, false, Arc::new(SystemClock::new()));
+        let inspector = inspector.map_err(Failure::other)?;
         let mut differing = Vec::new();
         let count = cases.len();
         for Case {

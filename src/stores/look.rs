@@ -1,74 +1,76 @@
-//! A store that is only looked at: beside a gate that has it open, or instead of one.
+//! Stores that are only looked at.
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::future::{LocalBoxFuture, ready};
-use policies::{Counter, Fault, QuotaStore, Reserving, StoreName, Window};
+use policies::{
+    Counter, Fault, Pass, QuotaStore, Rate, RateLimitStore, Reserving, StoreName, Taking, Window,
+    settings::StoreUse,
+};
 
-use super::{Store, Trying, sqlite};
+use super::{
+    backend::Probe,
+    kind::Opening,
+    open::{Part, Port},
+};
 
-/// Says what is counted, and counts nothing.
-pub(super) struct Look {
-    pub(super) name: StoreName,
-    /// The file, which need not be there yet; without one, nothing is counted.
-    pub(super) file: Option<PathBuf>,
+/// A store in which nothing is counted yet, and nothing can be.
+#[derive(Clone)]
+pub(super) struct Uncounted(StoreName);
+
+impl Uncounted {
+    pub(super) fn part(opening: &Opening<'_>) -> Part {
+        let store = || Arc::new(Self(opening.name.clone()));
+        let ports: Vec<_> = opening
+            .uses
+            .iter()
+            .filter_map(|wanted| match wanted {
+                StoreUse::Quotas => Some(Port::Quotas(store())),
+                StoreUse::RateLimits => Some(Port::RateLimits(store())),
+                StoreUse::Sessions | StoreUse::Memberships => None,
+            })
+            .collect();
+        Part::new(opening, Self(opening.name.clone()), ports)
+    }
 }
 
-impl Look {
-    fn fault(&self, message: String) -> Fault {
-        Fault::Store {
-            store: self.name.clone(),
-            source: message.into(),
-        }
-    }
-
-    fn refuse<T>(&self) -> Result<T, Fault> {
-        Err(self.fault("it is only looked at".to_owned()))
+/// The fault of a store that is to count although it is only looked at.
+pub(super) fn only_looked_at(store: &StoreName) -> Fault {
+    Fault::Store {
+        store: store.clone(),
+        source: "it is only looked at".into(),
     }
 }
 
-impl Store for Look {
+impl Probe for Uncounted {
     fn is_healthy(&self) -> bool {
         true
     }
 
-    fn try_it(&self) -> Trying<'_> {
-        Box::pin(ready(self.file.as_deref().map_or(Ok(()), try_file)))
+    fn try_it(&self) -> LocalBoxFuture<'_, Result<(), String>> {
+        Box::pin(ready(Ok(())))
     }
 }
 
-/// Whether a file can be read, or made where it is to be.
-fn try_file(file: &Path) -> Result<(), String> {
-    if file.exists() {
-        return sqlite::try_to_read(file).map_err(|error| error.to_string());
-    }
-    let here = Path::new(".");
-    let mut folders = file.ancestors().skip(1);
-    let folder = folders.find(|folder| folder.exists()).unwrap_or(here);
-    let made = tempfile::tempfile_in(folder);
-    made.map(drop)
-        .map_err(|error| format!("nothing can be made in {}: {error}", folder.display()))
-}
-
-impl QuotaStore for Look {
+impl QuotaStore for Uncounted {
     fn reserve(&self, _: Counter, _: Window, _: u64) -> Reserving<'_> {
-        Box::pin(ready(self.refuse()))
+        Box::pin(ready(Err(only_looked_at(&self.0))))
     }
 
-    fn used(
-        &self,
-        counter: Counter,
-        window: Window,
-    ) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>> {
-        let used = match self.file.as_ref().filter(|file| file.exists()) {
-            Some(file) => sqlite::look_up(file, &counter, window)
-                .map_err(|error| self.fault(error.to_string())),
-            None => Ok((0, window)),
-        };
-        Box::pin(ready(used))
+    fn used(&self, _: Counter, window: Window) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>> {
+        Box::pin(ready(Ok((0, window))))
     }
 
     fn give_back(&self, _: Counter, _: Window) -> LocalBoxFuture<'_, Result<(), Fault>> {
-        Box::pin(ready(self.refuse()))
+        Box::pin(ready(Err(only_looked_at(&self.0))))
+    }
+}
+
+impl RateLimitStore for Uncounted {
+    fn take(&self, _: Counter, rate: Rate, pass: Pass) -> Taking<'_> {
+        Box::pin(ready(match pass {
+            Pass::Preview => Ok(rate.allowed(rate.interval())),
+            Pass::Issue => Err(only_looked_at(&self.0)),
+        }))
     }
 }

@@ -34,7 +34,7 @@ fn found(
     named: Option<&str>,
 ) -> Option<(String, Option<String>)> {
     let settings: WorkspaceMemberSettings = serde_json::from_value(settings.clone()).unwrap();
-    let policy = WorkspaceMember::new(&settings, |_| panic!("the claim tells"));
+    let policy = WorkspaceMember::new(&settings, |_| panic!("the claim tells")).unwrap();
     let mut request = request_from(1);
     request.workspace = named.map(|id| WorkspaceId::parse(id).unwrap());
     let facts = Facts::new(Some(Arc::new(subject(claims))), None);
@@ -163,7 +163,7 @@ proptest! {
     ) {
         let settings: WorkspaceMemberSettings =
             toml::from_str("url = \"http://app/{workspace}/{user}\"").unwrap();
-        let policy = WorkspaceMember::new(&settings, |_| Arc::new(Loose));
+        let policy = WorkspaceMember::new(&settings, |_| Ok(Arc::new(Loose))).unwrap();
         let per: Per = serde_json::from_value(per).unwrap();
         let key = |named: &str| {
             let mut request = request_from(1);

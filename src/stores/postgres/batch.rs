@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::{Error, Row, types::ToSql};
 
 use super::lane::Statements;
-use crate::stores::fault::StoreFault;
+use crate::stores::{fault::StoreFault, shared_quotas::Granted};
 
 /// The most that one batch carries.
 const MAX_ASKED: usize = 500;
@@ -32,15 +32,6 @@ pub(super) enum Asked {
         /// Nobody waits where it is given back for one who gave up.
         reply: Option<oneshot::Sender<Result<(), StoreFault>>>,
     },
-}
-
-/// What a request that reserves is told.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Granted {
-    /// The units that are counted, its own included; `None` if the limit is reached.
-    pub(super) used: Option<u64>,
-    /// The window that it counts in.
-    pub(super) window: Window,
 }
 
 /// A reservation for each of some requests, on one counter.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{batch::system_time, error::fault, quotas::Shared};
+use super::{batch::system_time, error::fault, quotas::Counters};
 use crate::stores::{
     StoreFault,
     retention::{Cleaning, KEPT, PAGE},
@@ -15,7 +15,7 @@ use crate::stores::{
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Goes on for as long as the store is open.
-pub(super) async fn keep_clean(store: Weak<Shared>, mut cleaning: Cleaning) {
+pub(super) async fn keep_clean(store: Weak<Counters>, mut cleaning: Cleaning) {
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(store) = store.upgrade() else { return };
@@ -28,7 +28,7 @@ pub(super) async fn keep_clean(store: Weak<Shared>, mut cleaning: Cleaning) {
     }
 }
 
-async fn clean(store: &Arc<Shared>, cleaning: &mut Cleaning) -> Result<(), StoreFault> {
+async fn clean(store: &Arc<Counters>, cleaning: &mut Cleaning) -> Result<(), StoreFault> {
     let connected = store.connect(store.health.timeout()).await?;
     let client = connected.session.client;
     let statement = client.prepare(include_str!("clean.sql")).await;

@@ -22,7 +22,7 @@ impl RateLimitStore for RedisStore {
                 Pass::Issue => Asked::changes(Operation::Limit, &key),
             };
             let back_in = self.ask(asked, take).await;
-            let back_in = back_in.map_err(|fault| self.fault(fault))?;
+            let back_in = back_in.map_err(|fault| self.health().fault(fault))?;
             let resets_in = Duration::from_micros(back_in.unsigned_abs());
             Ok(if back_in < 0 {
                 rate.denied(resets_in)

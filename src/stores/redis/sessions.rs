@@ -1,99 +1,73 @@
-//! Sessions of actix-session: what they hold is here, and the cookie has only their key.
+//! The states of sessions.
 
-use std::{collections::HashMap, future::Future};
+use std::time::Duration;
 
-use actix_session::storage::{
-    LoadError, SaveError, SessionKey, SessionStore, UpdateError, generate_session_key,
-};
-use actix_web::cookie::time::Duration;
+use redis::{Cmd, FromRedisValue};
 
 use super::{Asked, PREFIX, RedisStore, hashed};
-use crate::telemetry::Operation;
-
-type State = HashMap<String, String>;
+use crate::{
+    stores::{
+        fault::StoreFault,
+        sessions::{SessionBackend, SessionFuture, Write},
+    },
+    telemetry::Operation,
+};
 
 impl RedisStore {
-    /// Writes a session; only one that is there already, if `anew` is not said.
-    async fn write(
+    /// Runs a command on the name of a session.
+    async fn session<T: FromRedisValue>(
         &self,
-        session: &SessionKey,
-        state: &State,
-        ttl: &Duration,
-        anew: bool,
-    ) -> Result<(), anyhow::Error> {
-        let state = serde_json::to_string(state)?;
-        let key = name(session);
-        let mut set = redis::cmd("SET");
-        set.arg(&key).arg(state).arg("PX").arg(millis(ttl));
-        if !anew {
-            set.arg("XX");
-        }
-        let write = async |lane: &mut _| set.exec_async(lane).await;
-        let asked = Asked::changes(Operation::Session, &key);
-        Ok(self.ask(asked, write).await?)
+        command: &str,
+        only_reads: bool,
+        session: &str,
+        complete: impl FnOnce(&mut Cmd),
+    ) -> Result<T, StoreFault> {
+        // Whoever reads the names cannot come in with them.
+        let name = format!("{PREFIX}:session:{}", hashed(session.as_bytes()));
+        let mut command = redis::cmd(command);
+        command.arg(&name);
+        complete(&mut command);
+        let run = async |lane: &mut _| command.query_async::<T>(lane).await;
+        let asked = Asked {
+            operation: Operation::Session,
+            key: Some(&name),
+            only_reads,
+        };
+        self.ask(asked, run).await
     }
 }
 
-impl SessionStore for RedisStore {
-    async fn load(&self, session: &SessionKey) -> Result<Option<State>, LoadError> {
-        let key = name(session);
-        let mut get = redis::cmd("GET");
-        get.arg(&key);
-        let load = async |lane: &mut _| get.query_async::<Option<String>>(lane).await;
-        let asked = Asked::reads(Operation::Session, &key);
-        let state = self.ask(asked, load).await;
-        let state = state.map_err(|fault| LoadError::Other(fault.into()))?;
-        state
-            .map(|state| serde_json::from_str(&state))
-            .transpose()
-            .map_err(|error| LoadError::Deserialization(error.into()))
+impl SessionBackend for RedisStore {
+    fn load<'a>(&'a self, key: &'a str) -> SessionFuture<'a, Option<String>> {
+        Box::pin(self.session("GET", true, key, |_| {}))
     }
 
-    async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
-        let session = generate_session_key();
-        let saved = self.write(&session, &state, ttl, true).await;
-        saved.map_err(SaveError::Other)?;
-        Ok(session)
+    fn save<'a>(
+        &'a self,
+        key: &'a str,
+        state: String,
+        ttl: Duration,
+        write: Write,
+    ) -> SessionFuture<'a, ()> {
+        Box::pin(self.session("SET", false, key, move |set| {
+            set.arg(state).arg("PX").arg(millis(ttl));
+            if write == Write::Existing {
+                set.arg("XX");
+            }
+        }))
     }
 
-    /// A session that was ended meanwhile stays ended.
-    async fn update(
-        &self,
-        session: SessionKey,
-        state: State,
-        ttl: &Duration,
-    ) -> Result<SessionKey, UpdateError> {
-        let updated = self.write(&session, &state, ttl, false).await;
-        updated.map_err(UpdateError::Other)?;
-        Ok(session)
+    fn extend<'a>(&'a self, key: &'a str, ttl: Duration) -> SessionFuture<'a, ()> {
+        Box::pin(self.session("PEXPIRE", false, key, move |expire| {
+            expire.arg(millis(ttl));
+        }))
     }
 
-    async fn update_ttl(&self, session: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
-        let key = name(session);
-        let mut expire = redis::cmd("PEXPIRE");
-        expire.arg(&key).arg(millis(ttl));
-        let update = async |lane: &mut _| expire.exec_async(lane).await;
-        let asked = Asked::changes(Operation::Session, &key);
-        Ok(self.ask(asked, update).await?)
-    }
-
-    fn delete(&self, session: &SessionKey) -> impl Future<Output = Result<(), anyhow::Error>> {
-        let key = name(session);
-        async move {
-            let mut del = redis::cmd("DEL");
-            del.arg(&key);
-            let delete = async |lane: &mut _| del.exec_async(lane).await;
-            let asked = Asked::changes(Operation::Session, &key);
-            Ok(self.ask(asked, delete).await?)
-        }
+    fn delete<'a>(&'a self, key: &'a str) -> SessionFuture<'a, ()> {
+        Box::pin(self.session("DEL", false, key, |_| {}))
     }
 }
 
-/// The name of a session: whoever reads the names cannot come in with them.
-fn name(session: &SessionKey) -> String {
-    format!("{PREFIX}:session:{}", hashed(session.as_ref().as_bytes()))
-}
-
-fn millis(ttl: &Duration) -> u64 {
-    u64::try_from(ttl.whole_milliseconds()).unwrap_or(1).max(1)
+fn millis(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use policies::{Clock, Counter, StoreName};
+use policies::{Clock, Counter};
 
 use super::{
     commit::Commit,
@@ -36,9 +36,9 @@ pub(super) struct Work {
 }
 
 impl Shared {
-    pub(super) fn new(name: StoreName, timeout: Duration, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(health: Health, clock: Arc<dyn Clock>) -> Self {
         Self {
-            health: Health::new(name, timeout, clock.clone()),
+            health,
             clock,
             ledger: Mutex::new(Ledger::new()),
             work: Condvar::new(),
