@@ -23,20 +23,9 @@ use crate::{
     rules::{Route, Rules},
     session_cookie::SessionCookie,
     settings::{self, ServerSettings, SessionSettings, Settings},
-    stores::{self, StoreError, Stores},
+    stores::{self, Access, Stores},
     telemetry::{Metrics, Traces},
 };
-
-/// Why a gate that only looks cannot be built.
-#[derive(Debug, thiserror::Error)]
-pub enum LookError {
-    /// A store cannot be opened.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A policy cannot be built.
-    #[error(transparent)]
-    Policy(#[from] Fault),
-}
 
 /// What rules are built on, and what stays the same from a gate's start to its end.
 pub(crate) struct Foundation {
@@ -119,9 +108,14 @@ impl Foundation {
     }
 
     /// Builds rules on stores that are only looked at. Quotas have what is counted if `counted`; otherwise nothing is.
-    pub(crate) fn look(&self, settings: &Settings, counted: bool) -> Result<Rules, LookError> {
-        let stores = Stores::look_at(settings.used_stores(), &self.stores, counted)?;
-        Ok(self.rules(settings, stores, None)?)
+    pub(crate) fn look(&self, settings: &Settings, counted: bool) -> Result<Rules, Fault> {
+        let access = if counted {
+            Access::Look
+        } else {
+            Access::Ignore
+        };
+        let stores = Stores::open(settings.used_stores(), &self.stores, access)?;
+        self.rules(settings, stores, None)
     }
 
     /// Builds the policies, the chains of the routes and the identities of `settings`, on stores that are open.
@@ -241,7 +235,7 @@ impl Surroundings<'_> {
 
 impl Ports for Surroundings<'_> {
     fn store(&self, wanted: &StoreName) -> Result<Arc<dyn QuotaStore>, Fault> {
-        Ok(self.stores.quotas(wanted)?)
+        self.stores.quotas(wanted)
     }
 
     fn memberships(

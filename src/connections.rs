@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::http::Method;
 use bytes::Bytes;
-use policies::{Clock, settings::Kind};
+use policies::{Clock, Fault, settings::Kind};
 use tokio::time::timeout;
 
 use crate::{
-    assembly::{Foundation, LookError},
+    assembly::Foundation,
     identity::Identities,
     outbound::{HttpClient, Outgoing, Repeat, tls_config},
     settings::Settings,
@@ -37,7 +37,7 @@ pub struct Tried {
 /// # Errors
 ///
 /// What keeps the rules from being built.
-pub async fn try_all(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Vec<Tried>, LookError> {
+pub async fn try_all(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Vec<Tried>, Fault> {
     let tls = tls_config(&settings.authorities);
     let rules = Foundation::new(settings, &tls, clock).look(settings, true)?;
     let mut tried = Vec::new();

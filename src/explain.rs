@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    assembly::{Foundation, LookError},
+    assembly::Foundation,
     error::ApiError,
     identity::{HttpCredentials, Limited, RequestView},
     in_flight::InFlight,
@@ -297,7 +297,7 @@ impl Inspector {
         settings: &Settings,
         counted: bool,
         clock: std::sync::Arc<dyn Clock>,
-    ) -> Result<Self, LookError> {
+    ) -> Result<Self, Fault> {
         let tls = tls_config(&settings.authorities);
         let foundation = Foundation::new(settings, &tls, &clock);
         let rules = foundation.look(settings, counted)?;

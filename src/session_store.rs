@@ -7,10 +7,12 @@ use actix_session::storage::{
 };
 use actix_web::cookie::time::Duration;
 
+use policies::Fault;
+
 use crate::{
     identity::{SIGNED_IN, UNAVAILABLE},
     settings::Settings,
-    stores::{NotOpen, SessionBackend, Stores, Write},
+    stores::{SessionAction, SessionBackend, StoreFault, Stores},
 };
 
 type State = HashMap<String, String>;
@@ -30,7 +32,7 @@ impl Sessions {
     /// # Errors
     ///
     /// When the store is not open for sessions.
-    pub fn new(settings: &Settings, stores: &Stores) -> Result<Self, NotOpen> {
+    pub fn new(settings: &Settings, stores: &Stores) -> Result<Self, Fault> {
         let session = settings.session.as_ref();
         match session.and_then(|(session, _)| session.store.name()) {
             Some(name) => Ok(Self::Store(stores.sessions(name)?)),
@@ -50,7 +52,7 @@ impl SessionStore for Sessions {
             }
             Self::Store(store) => store,
         };
-        match store.load(session.as_ref()).await {
+        match store.act(session.as_ref(), SessionAction::Load).await {
             Ok(state) => state
                 .map(|state| serde_json::from_str(&state))
                 .transpose()
@@ -63,14 +65,11 @@ impl SessionStore for Sessions {
     }
 
     async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
-        let saved = match self {
-            Self::Cookie => in_cookie(state),
-            Self::Store(store) => {
-                let session = generate_session_key();
-                write(&**store, session, &state, ttl, Write::New).await
-            }
-        };
-        saved.map_err(SaveError::Other)
+        let new = generate_session_key();
+        let saved = self.write(new, state, |state| {
+            SessionAction::Create(state, length(ttl))
+        });
+        saved.await.map_err(SaveError::Other)
     }
 
     async fn update(
@@ -79,45 +78,44 @@ impl SessionStore for Sessions {
         state: State,
         ttl: &Duration,
     ) -> Result<SessionKey, UpdateError> {
-        let updated = match self {
-            Self::Cookie => in_cookie(state),
-            Self::Store(store) => write(&**store, session, &state, ttl, Write::Existing).await,
-        };
+        let update = |state| SessionAction::Update(state, length(ttl));
+        let updated = self.write(session, state, update).await;
         updated.map_err(UpdateError::Other)
     }
 
     async fn update_ttl(&self, session: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
-        match self {
-            Self::Cookie => Ok(()),
-            Self::Store(store) => Ok(store.extend(session.as_ref(), length(ttl)).await?),
-        }
+        Ok(self
+            .act(session, SessionAction::Extend(length(ttl)))
+            .await?)
     }
 
     async fn delete(&self, session: &SessionKey) -> Result<(), anyhow::Error> {
-        match self {
-            Self::Cookie => Ok(()),
-            Self::Store(store) => Ok(store.delete(session.as_ref()).await?),
-        }
+        Ok(self.act(session, SessionAction::Delete).await?)
     }
 }
 
-/// What the cookie holds, as it is.
-fn in_cookie(mut state: State) -> Result<SessionKey, anyhow::Error> {
-    let signed_in = state.remove(SIGNED_IN).unwrap_or_default();
-    Ok(signed_in.try_into()?)
-}
+impl Sessions {
+    async fn write(
+        &self,
+        session: SessionKey,
+        mut state: State,
+        action: impl FnOnce(String) -> SessionAction,
+    ) -> Result<SessionKey, anyhow::Error> {
+        if let Self::Cookie = self {
+            // What the cookie holds, as it is.
+            return Ok(state.remove(SIGNED_IN).unwrap_or_default().try_into()?);
+        }
+        let action = action(serde_json::to_string(&state)?);
+        self.act(&session, action).await?;
+        Ok(session)
+    }
 
-async fn write(
-    store: &dyn SessionBackend,
-    session: SessionKey,
-    state: &State,
-    ttl: &Duration,
-    write: Write,
-) -> Result<SessionKey, anyhow::Error> {
-    let state = serde_json::to_string(state)?;
-    let written = store.save(session.as_ref(), state, length(ttl), write);
-    written.await?;
-    Ok(session)
+    async fn act(&self, session: &SessionKey, action: SessionAction) -> Result<(), StoreFault> {
+        match self {
+            Self::Cookie => Ok(()),
+            Self::Store(store) => store.act(session.as_ref(), action).await.map(drop),
+        }
+    }
 }
 
 /// A session that is over has no length.

@@ -21,7 +21,7 @@ use crate::{
     routes::{Gate, management::Management},
     session_store::Sessions,
     settings::{self, Environment, Faults, PolicyKinds, ServerSettings, Settings, server::Bind},
-    stores::{OpenError, StoreError, Stores},
+    stores::{Access, OpenError, StoreError, Stores},
 };
 
 /// How often a gate that ends looks whether it may.
@@ -211,9 +211,9 @@ impl Application {
         let in_flight = InFlight::new(capacity.in_flight);
         let tls = tls_config(&settings.authorities);
         let foundation = Foundation::new(&settings, &tls, clock);
-        let used = settings.used_stores();
-        let stores = Stores::open(used, foundation.stores(), &Stores::default())?;
-        let sessions = Sessions::new(&settings, &stores).map_err(Fault::from)?;
+        let (used, none) = (settings.used_stores(), Stores::default());
+        let stores = Stores::open(used, foundation.stores(), Access::Use(&none))?;
+        let sessions = Sessions::new(&settings, &stores)?;
         let rules = foundation.rules(&settings, stores, None)?;
         let traces = foundation.traces(&settings).map_err(StartError::Traces)?;
         let gate = Arc::new(foundation.gate(rules, traces, &in_flight));

@@ -163,13 +163,9 @@ impl Settings {
             StoreUse::Sessions,
             StoreUse::Memberships,
         ];
-        self.stores.iter().map(|(name, settings)| UsedStore {
-            name,
-            settings,
-            uses: USES
-                .into_iter()
-                .filter(|wanted| self.uses(name, *wanted))
-                .collect(),
+        self.stores.iter().map(|(name, settings)| {
+            let uses = USES.into_iter().filter(|wanted| self.uses(name, *wanted));
+            UsedStore(name, settings, uses.collect())
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use policies::StoreName;
+use policies::{Fault, StoreName};
 
 /// Why a store is not opened.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,15 @@ pub struct StoreError {
     pub name: StoreName,
     /// Why not.
     pub source: OpenError,
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Store {
+            store: error.name,
+            source: Box::new(error.source),
+        }
+    }
 }
 
 /// Why a backend cannot be opened.

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use policies::{StoreName, settings::StoreUse};
-use rustls::ClientConfig;
 use secrecy::SecretString;
 
 use super::{Surroundings, fault::OpenError, health::Health, open::Part};
@@ -15,9 +14,7 @@ pub(super) struct StoreKind {
     pub(super) name: &'static str,
     /// A URL that messages show.
     pub(super) example: &'static str,
-    /// What it can be used for.
     pub(super) uses: &'static [StoreUse],
-    /// Whether it has a password.
     pub(super) takes_password: bool,
     /// Whether all its uses share connections and probes. Otherwise each use is opened by itself, and a reload that
     /// adds or removes one leaves the others open.
@@ -30,17 +27,14 @@ pub(super) struct StoreKind {
 pub(super) trait Location: Send + Sync {
     /// Opens the store for the uses of `opening`. A server that is down is no error: it is probed until it answers.
     fn open(&self, opening: &Opening<'_>) -> Result<Part, OpenError>;
-
-    /// The same for a store that another gate may have open. Nothing may be written.
-    fn look_at(&self, opening: &Opening<'_>) -> Result<Part, OpenError> {
-        self.open(opening)
-    }
 }
 
 /// What a store is opened with.
 pub(super) struct Opening<'a> {
     pub(super) name: &'a StoreName,
     pub(super) uses: &'a [StoreUse],
+    /// Whether another gate may have it open. Then nothing is written.
+    pub(super) only_looks: bool,
     /// How long one operation may take.
     pub(super) timeout: Duration,
     pub(super) password: Option<&'a SecretString>,
@@ -52,16 +46,9 @@ impl Opening<'_> {
         self.uses.contains(&wanted)
     }
 
-    pub(super) fn clock(&self) -> Arc<dyn policies::Clock> {
-        self.surroundings.clock.clone()
-    }
-
-    pub(super) fn tls(&self) -> Arc<ClientConfig> {
-        self.surroundings.tls.clone()
-    }
-
     pub(super) fn health(&self) -> Health {
-        Health::new(self.name.clone(), self.timeout, self.clock())
+        let clock = self.surroundings.clock.clone();
+        Health::new(self.name.clone(), self.timeout, clock)
     }
 
     pub(super) fn metrics(&self) -> StoreMetrics {

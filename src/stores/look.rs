@@ -1,76 +1,88 @@
-//! Stores that are only looked at.
+//! A store of which one only sees what is counted.
 
 use std::sync::Arc;
 
 use futures_util::future::{LocalBoxFuture, ready};
 use policies::{
     Counter, Fault, Pass, QuotaStore, Rate, RateLimitStore, Reserving, StoreName, Taking, Window,
-    settings::StoreUse,
 };
 
 use super::{
     backend::Probe,
-    kind::Opening,
     open::{Part, Port},
+    shared_quotas::used_in,
 };
 
-/// A store in which nothing is counted yet, and nothing can be.
-#[derive(Clone)]
-pub(super) struct Uncounted(StoreName);
+/// What a counter holds, or why that cannot be told.
+type Counted = Result<Option<(u64, Window)>, String>;
 
-impl Uncounted {
-    pub(super) fn part(opening: &Opening<'_>) -> Part {
-        let store = || Arc::new(Self(opening.name.clone()));
-        let ports: Vec<_> = opening
-            .uses
-            .iter()
-            .filter_map(|wanted| match wanted {
-                StoreUse::Quotas => Some(Port::Quotas(store())),
-                StoreUse::RateLimits => Some(Port::RateLimits(store())),
-                StoreUse::Sessions | StoreUse::Memberships => None,
-            })
-            .collect();
-        Part::new(opening, Self(opening.name.clone()), ports)
+/// Says what is counted, and counts nothing.
+pub(super) struct Look {
+    pub(super) store: StoreName,
+    pub(super) read: Box<dyn Fn(&Counter) -> Counted + Send + Sync>,
+    pub(super) try_it: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
+
+impl Look {
+    /// A look at a store in which nothing is counted.
+    pub(super) fn at_nothing(store: &StoreName) -> Part {
+        let look = Arc::new(Self {
+            store: store.clone(),
+            read: Box::new(|_| Ok(None)),
+            try_it: Box::new(|| Ok(())),
+        });
+        Part {
+            ports: vec![Port::Quotas(look.clone()), Port::RateLimits(look.clone())],
+            probe: look,
+        }
+    }
+
+    fn fault(&self, source: String) -> Fault {
+        Fault::Store {
+            store: self.store.clone(),
+            source: source.into(),
+        }
+    }
+
+    fn refuse<'a, T: 'a>(&self) -> LocalBoxFuture<'a, Result<T, Fault>> {
+        Box::pin(ready(Err(self.fault("it is only looked at".to_owned()))))
     }
 }
 
-/// The fault of a store that is to count although it is only looked at.
-pub(super) fn only_looked_at(store: &StoreName) -> Fault {
-    Fault::Store {
-        store: store.clone(),
-        source: "it is only looked at".into(),
-    }
-}
-
-impl Probe for Uncounted {
+impl Probe for Look {
     fn is_healthy(&self) -> bool {
         true
     }
 
     fn try_it(&self) -> LocalBoxFuture<'_, Result<(), String>> {
-        Box::pin(ready(Ok(())))
+        Box::pin(ready((self.try_it)()))
     }
 }
 
-impl QuotaStore for Uncounted {
+impl QuotaStore for Look {
     fn reserve(&self, _: Counter, _: Window, _: u64) -> Reserving<'_> {
-        Box::pin(ready(Err(only_looked_at(&self.0))))
+        self.refuse()
     }
 
-    fn used(&self, _: Counter, window: Window) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>> {
-        Box::pin(ready(Ok((0, window))))
+    fn used(
+        &self,
+        counter: Counter,
+        window: Window,
+    ) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>> {
+        let counted = (self.read)(&counter).map_err(|error| self.fault(error));
+        Box::pin(ready(counted.map(|counted| used_in(window, counted))))
     }
 
     fn give_back(&self, _: Counter, _: Window) -> LocalBoxFuture<'_, Result<(), Fault>> {
-        Box::pin(ready(Err(only_looked_at(&self.0))))
+        self.refuse()
     }
 }
 
-impl RateLimitStore for Uncounted {
+impl RateLimitStore for Look {
     fn take(&self, _: Counter, rate: Rate, pass: Pass) -> Taking<'_> {
-        Box::pin(ready(match pass {
-            Pass::Preview => Ok(rate.allowed(rate.interval())),
-            Pass::Issue => Err(only_looked_at(&self.0)),
-        }))
+        match pass {
+            Pass::Preview => Box::pin(ready(Ok(rate.allowed(rate.interval())))),
+            Pass::Issue => self.refuse(),
+        }
     }
 }

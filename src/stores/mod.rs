@@ -33,8 +33,8 @@ use self::kind::StoreKind;
 pub use self::{
     fault::{OpenError, StoreError, StoreFault, Unreachable},
     members::{MemberDatabase, MemberRow},
-    open::{NotOpen, OpenStore, Stores},
-    sessions::{SessionBackend, SessionFuture, Write},
+    open::{Access, OpenStore, Stores},
+    sessions::{SessionAction, SessionBackend},
     settings::{StoreSettings, StoreUrl, UsedStore},
 };
 use crate::telemetry::Metrics;

@@ -7,9 +7,9 @@ use policies::{Fault, QuotaStore, RateLimitStore, StoreName, settings::StoreUse}
 use super::{
     Surroundings,
     backend::Probe,
-    fault::{OpenError, StoreError},
-    kind::{Location, Opening},
-    look::Uncounted,
+    fault::StoreError,
+    kind::Opening,
+    look::Look,
     members::MemberDatabase,
     sessions::SessionBackend,
     settings::{StoreUrl, UsedStore},
@@ -25,15 +25,15 @@ pub struct OpenStore {
     /// Its name.
     pub name: StoreName,
     url: StoreUrl,
-    parts: Vec<Part>,
+    /// By their uses.
+    parts: Vec<(Vec<StoreUse>, Part)>,
 }
 
 /// What is open for some uses of a store: the ports share connections and probes.
 #[derive(Clone)]
 pub(super) struct Part {
-    uses: Vec<StoreUse>,
-    probe: Arc<dyn Probe>,
-    ports: Vec<Port>,
+    pub(super) probe: Arc<dyn Probe>,
+    pub(super) ports: Vec<Port>,
 }
 
 /// A port of a store.
@@ -45,74 +45,64 @@ pub(super) enum Port {
     Memberships(Arc<dyn MemberDatabase>),
 }
 
-/// A store is not open for what it is asked for.
-#[derive(Debug, thiserror::Error)]
-#[error("the store is not open for {wanted:?}")]
-pub struct NotOpen {
-    /// Which store.
-    pub store: StoreName,
-    /// What it is asked for.
-    pub wanted: StoreUse,
-}
-
-impl From<NotOpen> for Fault {
-    fn from(error: NotOpen) -> Self {
-        Self::Store {
-            store: error.store.clone(),
-            source: Box::new(error),
-        }
-    }
-}
-
-impl Part {
-    pub(super) fn new(
-        opening: &Opening<'_>,
-        probe: impl Probe + 'static,
-        ports: impl Into<Vec<Port>>,
-    ) -> Self {
-        Self {
-            uses: opening.uses.to_vec(),
-            probe: Arc::new(probe),
-            ports: ports.into(),
-        }
-    }
-
-    /// Whether it is a database of memberships, which is tried by its queries.
-    fn is_queried(&self) -> bool {
-        self.uses == [StoreUse::Memberships]
-    }
+/// How stores are opened.
+#[derive(Clone, Copy)]
+pub enum Access<'a> {
+    /// To be used. Of these, the stores which are where they were, and are used for the same, stay open with the
+    /// timeout that they were opened with.
+    Use(&'a Stores),
+    /// To look at what is counted, which another gate may have open.
+    Look,
+    /// The same as if nothing were counted.
+    Ignore,
 }
 
 impl OpenStore {
-    fn new(
-        store: &UsedStore<'_>,
+    fn open(
+        UsedStore(name, settings, uses): UsedStore<'_>,
         surroundings: &Surroundings,
-        open: impl Fn(&dyn Location, &Opening<'_>) -> Result<Part, OpenError>,
+        access: Access<'_>,
     ) -> Result<Self, StoreError> {
-        let url = &store.settings.url;
+        let url = &settings.url;
+        let earlier = match access {
+            Access::Use(earlier) => earlier.iter().find(|open| open.name == *name),
+            Access::Look | Access::Ignore => None,
+        };
+        let earlier = earlier.filter(|open| open.url == *url);
         let together = if url.kind.is_opened_once {
-            store.uses.len()
+            uses.len()
         } else {
             1
         };
-        let parts = store.uses.chunks(together.max(1)).map(|uses| {
+        let parts = uses.chunks(together.max(1)).map(|uses| {
+            let mut earlier = earlier.into_iter().flat_map(|open| &open.parts);
+            if let Some(part) = earlier.find(|(earlier, _)| *earlier == uses) {
+                return Ok(part.clone());
+            }
             let opening = Opening {
-                name: store.name,
+                name,
                 uses,
-                timeout: store.settings.timeout.get(),
+                only_looks: !matches!(access, Access::Use(_)),
+                timeout: settings.timeout.get(),
                 password: url.password.as_ref(),
                 surroundings,
             };
-            open(&*url.location, &opening)
+            let part = match access {
+                Access::Ignore if !opening.is_for(StoreUse::Memberships) => Look::at_nothing(name),
+                _ => url.location.open(&opening)?,
+            };
+            if !opening.only_looks {
+                part.probe.begin();
+            }
+            Ok((uses.to_vec(), part))
         });
+        let parts = parts.collect::<Result<_, _>>();
         Ok(Self {
-            parts: parts
-                .collect::<Result<_, _>>()
-                .map_err(|source| StoreError {
-                    name: store.name.clone(),
-                    source,
-                })?,
-            name: store.name.clone(),
+            parts: parts.map_err(|source| StoreError {
+                name: name.clone(),
+                source,
+            })?,
+            name: name.clone(),
             url: url.clone(),
         })
     }
@@ -126,26 +116,26 @@ impl OpenStore {
     /// Whether everything that it is used for works.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.parts.iter().all(|part| part.probe.is_healthy())
+        self.parts.iter().all(|(_, part)| part.probe.is_healthy())
     }
 
-    /// Finds out whether it can be used for what it is opened for, memberships excepted.
+    /// Finds out whether it can be used for what it is opened for. What memberships need is found out by their queries.
     ///
     /// # Errors
     ///
     /// What its backend says.
     pub async fn try_it(&self) -> Result<(), String> {
-        for part in self.parts.iter().filter(|part| !part.is_queried()) {
-            part.probe.try_it().await?;
+        for (uses, part) in &self.parts {
+            if *uses != [StoreUse::Memberships] {
+                part.probe.try_it().await?;
+            }
         }
         Ok(())
     }
 }
 
 impl Stores {
-    /// Opens `stores`. Those of `earlier` which are where they were, and are used for the same, stay open with the
-    /// timeout that they were opened with. Servers are connected to in the background, so that a gate starts without
-    /// them.
+    /// Opens `stores`. Servers are connected to in the background, so that a gate starts without them.
     ///
     /// # Errors
     ///
@@ -153,54 +143,11 @@ impl Stores {
     pub fn open<'a>(
         stores: impl IntoIterator<Item = UsedStore<'a>>,
         surroundings: &Surroundings,
-        earlier: &Self,
+        access: Access<'_>,
     ) -> Result<Self, StoreError> {
-        let open = |store: UsedStore<'_>| {
-            let same =
-                |open: &&OpenStore| open.name == *store.name && open.url == store.settings.url;
-            let earlier = earlier.0.iter().find(same);
-            OpenStore::new(&store, surroundings, |location, opening| {
-                let mut parts = earlier.into_iter().flat_map(|open| &open.parts);
-                if let Some(part) = parts.find(|part| part.uses == opening.uses) {
-                    return Ok(part.clone());
-                }
-                let part = location.open(opening)?;
-                part.probe.begin();
-                Ok(part)
-            })
-        };
-        stores
-            .into_iter()
-            .map(open)
-            .collect::<Result<_, _>>()
-            .map(Self)
-    }
-
-    /// Opens `stores` beside a gate that has them open, to look at them. What they have counted is seen if `counted`;
-    /// otherwise it is as if nothing were.
-    ///
-    /// # Errors
-    ///
-    /// What keeps the first that fails from being opened.
-    pub fn look_at<'a>(
-        stores: impl IntoIterator<Item = UsedStore<'a>>,
-        surroundings: &Surroundings,
-        counted: bool,
-    ) -> Result<Self, StoreError> {
-        let look = |store: UsedStore<'_>| {
-            OpenStore::new(&store, surroundings, |location, opening| {
-                if counted || opening.is_for(StoreUse::Memberships) {
-                    location.look_at(opening)
-                } else {
-                    Ok(Uncounted::part(opening))
-                }
-            })
-        };
-        stores
-            .into_iter()
-            .map(look)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let stores = stores.into_iter();
+        let open = stores.map(|store| OpenStore::open(store, surroundings, access));
+        open.collect::<Result<_, _>>().map(Self)
     }
 
     /// Each of them.
@@ -208,18 +155,13 @@ impl Stores {
         self.0.iter()
     }
 
-    fn port<P>(
-        &self,
-        store: &StoreName,
-        wanted: StoreUse,
-        pick: impl FnMut(&Port) -> Option<P>,
-    ) -> Result<P, NotOpen> {
-        let open = self.0.iter().filter(|open| open.name == *store);
-        let parts = open.flat_map(|open| &open.parts);
-        let mut ports = parts.flat_map(|part| &part.ports);
-        ports.find_map(pick).ok_or_else(|| NotOpen {
+    fn port<P>(&self, store: &StoreName, pick: impl Fn(&Port) -> Option<P>) -> Result<P, Fault> {
+        let open = self.iter().filter(|open| open.name == *store);
+        let mut parts = open.flat_map(|open| &open.parts);
+        let port = parts.find_map(|(_, part)| part.ports.iter().find_map(&pick));
+        port.ok_or_else(|| Fault::Store {
             store: store.clone(),
-            wanted,
+            source: "it is not open for this use".into(),
         })
     }
 
@@ -227,45 +169,33 @@ impl Stores {
     ///
     /// # Errors
     ///
-    /// When the store is not open for that; so below.
-    pub fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, NotOpen> {
-        self.port(store, StoreUse::Quotas, |port| match port {
+    /// When the store is not open for that. So it is with the other ports.
+    pub fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, Fault> {
+        self.port(store, |port| match port {
             Port::Quotas(port) => Some(port.clone()),
             _ => None,
         })
     }
 
-    /// Where rate limits are counted.
-    ///
-    /// # Errors
-    ///
-    /// When the store is not open for that.
-    pub fn rate_limits(&self, store: &StoreName) -> Result<Arc<dyn RateLimitStore>, NotOpen> {
-        self.port(store, StoreUse::RateLimits, |port| match port {
+    #[expect(missing_docs, clippy::missing_errors_doc, reason = "see `quotas`")]
+    pub fn rate_limits(&self, store: &StoreName) -> Result<Arc<dyn RateLimitStore>, Fault> {
+        self.port(store, |port| match port {
             Port::RateLimits(port) => Some(port.clone()),
             _ => None,
         })
     }
 
-    /// Where sessions are kept.
-    ///
-    /// # Errors
-    ///
-    /// When the store is not open for that.
-    pub fn sessions(&self, store: &StoreName) -> Result<Arc<dyn SessionBackend>, NotOpen> {
-        self.port(store, StoreUse::Sessions, |port| match port {
+    #[expect(missing_docs, clippy::missing_errors_doc, reason = "see `quotas`")]
+    pub fn sessions(&self, store: &StoreName) -> Result<Arc<dyn SessionBackend>, Fault> {
+        self.port(store, |port| match port {
             Port::Sessions(port) => Some(port.clone()),
             _ => None,
         })
     }
 
-    /// Where memberships are looked up.
-    ///
-    /// # Errors
-    ///
-    /// When the store is not open for that.
-    pub fn memberships(&self, store: &StoreName) -> Result<Arc<dyn MemberDatabase>, NotOpen> {
-        self.port(store, StoreUse::Memberships, |port| match port {
+    #[expect(missing_docs, clippy::missing_errors_doc, reason = "see `quotas`")]
+    pub fn memberships(&self, store: &StoreName) -> Result<Arc<dyn MemberDatabase>, Fault> {
+        self.port(store, |port| match port {
             Port::Memberships(port) => Some(port.clone()),
             _ => None,
         })

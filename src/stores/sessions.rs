@@ -6,35 +6,31 @@ use futures_util::future::LocalBoxFuture;
 
 use super::fault::StoreFault;
 
-/// The answer of a [`SessionBackend`].
-pub type SessionFuture<'a, T> = LocalBoxFuture<'a, Result<T, StoreFault>>;
-
-/// What is written over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// A new session.
-    New,
-    /// A session that is there; one that was ended meanwhile stays ended.
-    Existing,
+/// What is done with the state of a session, which is kept under its key for as long as it lasts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionAction {
+    /// Reads the state, if the session has not ended.
+    Load,
+    /// Writes the state of a new session.
+    Create(String, Duration),
+    /// Writes the state of a session that is there; one that was ended meanwhile stays ended.
+    Update(String, Duration),
+    /// Lets the session last so long from now.
+    Extend(Duration),
+    /// Ends the session.
+    Delete,
 }
 
-/// Keeps the state of each session under its key for as long as it lasts.
+/// Keeps sessions.
 pub trait SessionBackend: Send + Sync {
-    /// The state of a session, if it has not ended.
-    fn load<'a>(&'a self, key: &'a str) -> SessionFuture<'a, Option<String>>;
-
-    /// Writes the state of a session.
-    fn save<'a>(
+    /// Does `action`. Returns the state if it was read.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`StoreFault`] if the store does not do it.
+    fn act<'a>(
         &'a self,
         key: &'a str,
-        state: String,
-        ttl: Duration,
-        write: Write,
-    ) -> SessionFuture<'a, ()>;
-
-    /// Lets a session last for `ttl` from now.
-    fn extend<'a>(&'a self, key: &'a str, ttl: Duration) -> SessionFuture<'a, ()>;
-
-    /// Ends a session.
-    fn delete<'a>(&'a self, key: &'a str) -> SessionFuture<'a, ()>;
+        action: SessionAction,
+    ) -> LocalBoxFuture<'a, Result<Option<String>, StoreFault>>;
 }

@@ -34,15 +34,8 @@ fn default_timeout() -> Interval {
     Interval::from_secs(2)
 }
 
-/// A store of the config, and what it is used for.
-pub struct UsedStore<'a> {
-    /// Its name.
-    pub name: &'a StoreName,
-    /// Its settings.
-    pub settings: &'a StoreSettings,
-    /// What policies and the session use it for.
-    pub uses: Vec<StoreUse>,
-}
+/// A store of the config, and what policies and the session use it for.
+pub struct UsedStore<'a>(pub &'a StoreName, pub &'a StoreSettings, pub Vec<StoreUse>);
 
 /// A backend and where it is.
 #[derive(Clone, Deserialize, JsonSchema)]
@@ -52,8 +45,8 @@ pub struct StoreUrl {
     pub(super) kind: &'static StoreKind,
     pub(super) location: Arc<dyn Location>,
     pub(super) password: Option<SecretString>,
-    /// It may hold a password.
-    written: SecretString,
+    /// What tells it from others: the URL, and the password.
+    identity: SecretString,
 }
 
 impl StoreUrl {
@@ -63,7 +56,7 @@ impl StoreUrl {
             kind: &sqlite::KIND,
             location: sqlite::at(path),
             password: None,
-            written: format!("sqlite:{}", path.display()).into(),
+            identity: path.display().to_string().into(),
         }
     }
 
@@ -96,6 +89,8 @@ impl StoreUrl {
         if !self.kind.takes_password {
             return Err(format!("{} has no password", self.kind.name));
         }
+        let url = self.identity.expose_secret();
+        self.identity = format!("{url} {}", password.expose_secret()).into();
         self.password = Some(password.clone());
         Ok(())
     }
@@ -112,7 +107,7 @@ impl TryFrom<String> for StoreUrl {
                     location: location?,
                     password: None,
                     // `sqlite://gate.db` is `sqlite:gate.db`.
-                    written: text.replacen("://", ":", 1).into(),
+                    identity: text.replacen("://", ":", 1).into(),
                 });
             }
         }
@@ -124,16 +119,9 @@ impl TryFrom<String> for StoreUrl {
     }
 }
 
-/// Two URLs are equal if they lead to the same store with the same password.
 impl PartialEq for StoreUrl {
     fn eq(&self, other: &Self) -> bool {
-        let password = |url: &'_ Self| {
-            url.password
-                .as_ref()
-                .map(|it| it.expose_secret().to_owned())
-        };
-        self.written.expose_secret() == other.written.expose_secret()
-            && password(self) == password(other)
+        self.identity.expose_secret() == other.identity.expose_secret()
     }
 }
 

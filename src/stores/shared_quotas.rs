@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use futures_util::future::{Either, LocalBoxFuture, ready};
-use jiff::Timestamp;
 use policies::{
     Clock, Counter, Fault, Hold, QuotaStore, Reservation, Reserving, Settling, Telling, Window,
 };
@@ -42,15 +41,12 @@ pub(super) trait SharedCounters: Send + Sync + 'static {
     async fn read(self: &Arc<Self>, counter: &Counter)
     -> Result<Option<(u64, Window)>, StoreFault>;
 
-    /// Gives back one unit of the window that starts then.
-    async fn give_back_one(
+    /// Gives back one unit of a window, or all units.
+    async fn give_back(
         self: &Arc<Self>,
         counter: &Counter,
-        start: Timestamp,
+        unit_of: Option<Window>,
     ) -> Result<(), StoreFault>;
-
-    /// Gives back all units.
-    async fn give_back_all(self: &Arc<Self>, counter: &Counter) -> Result<(), StoreFault>;
 }
 
 /// Counts quotas on a server.
@@ -78,7 +74,7 @@ impl<C: SharedCounters> QuotaStore for SharedQuotas<C> {
             let unit = Unit {
                 counters: self.0.clone(),
                 counter,
-                start: window.start,
+                window,
             };
             Ok(Reservation::Granted {
                 hold: Box::new(unit),
@@ -102,7 +98,7 @@ impl<C: SharedCounters> QuotaStore for SharedQuotas<C> {
 
     fn give_back(&self, counter: Counter, _: Window) -> LocalBoxFuture<'_, Result<(), Fault>> {
         Box::pin(async move {
-            let given_back = self.0.give_back_all(&counter).await;
+            let given_back = self.0.give_back(&counter, None).await;
             given_back.map_err(|fault| self.0.fault(fault))
         })
     }
@@ -119,7 +115,7 @@ pub(super) fn used_in(window: Window, counted: Option<(u64, Window)>) -> (u64, W
 struct Unit<C> {
     counters: Arc<C>,
     counter: Counter,
-    start: Timestamp,
+    window: Window,
 }
 
 impl<C: SharedCounters> Hold for Unit<C> {
@@ -130,7 +126,10 @@ impl<C: SharedCounters> Hold for Unit<C> {
 
     fn release(self: Box<Self>) -> Settling<'static> {
         Box::pin(async move {
-            let given_back = self.counters.give_back_one(&self.counter, self.start).await;
+            let given_back = self
+                .counters
+                .give_back(&self.counter, Some(self.window))
+                .await;
             given_back.map_err(|fault| self.counters.fault(fault))
         })
     }

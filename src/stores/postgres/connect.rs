@@ -61,8 +61,8 @@ impl Connector {
             config,
             targets: targets(&url.hosts),
             is_random: url.hosts.get_load_balance_hosts() == LoadBalanceHosts::Random,
-            tls: MakeRustlsConnect::new((*opening.tls()).clone()),
-            hosts: Hosts::new(opening.clock()),
+            tls: MakeRustlsConnect::new((*opening.surroundings.tls).clone()),
+            hosts: Hosts::new(opening.surroundings.clock.clone()),
         }
     }
 

@@ -42,14 +42,17 @@ pub(super) const KIND: StoreKind = StoreKind {
 
 impl Location for PostgresUrl {
     fn open(&self, opening: &Opening<'_>) -> Result<Part, OpenError> {
-        Ok(if opening.is_for(StoreUse::Memberships) {
-            let members = Arc::new(Members::new(self, opening));
-            let port = Port::Memberships(Arc::new(members.clone()));
-            Part::new(opening, members, [port])
-        } else {
-            let counters = Counters::new(self, opening);
-            let port = Port::Quotas(Arc::new(SharedQuotas(counters.clone())));
-            Part::new(opening, counters, [port])
+        if opening.is_for(StoreUse::Memberships) {
+            let members = Arc::new(Arc::new(Members::new(self, opening)));
+            return Ok(Part {
+                ports: vec![Port::Memberships(members.clone())],
+                probe: members,
+            });
+        }
+        let counters = Counters::new(self, opening);
+        Ok(Part {
+            ports: vec![Port::Quotas(Arc::new(SharedQuotas(counters.clone())))],
+            probe: Arc::new(counters),
         })
     }
 }

@@ -6,11 +6,10 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use actix_web::rt;
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
-use jiff::Timestamp;
 use policies::{Counter, Fault, Window};
 
 use super::{
-    batch::{Asked, key, timestamp},
+    batch::{What, key, timestamp},
     cleanup::keep_clean,
     connect::{Connector, Session},
     error::{fault, fault_of_write},
@@ -45,10 +44,10 @@ impl Counters {
         let counters = Arc::new(Self {
             connector: Connector::new(url, opening),
             health: opening.health(),
-            clock: StoreClock::new(opening.clock()),
+            clock: StoreClock::new(opening.surroundings.clock.clone()),
             metrics: opening.metrics(),
         });
-        let cleaning = Cleaning::new(opening.clock());
+        let cleaning = Cleaning::new(opening.surroundings.clock.clone());
         rt::spawn(keep_clean(Arc::downgrade(&counters), cleaning));
         counters
     }
@@ -125,15 +124,8 @@ impl SharedCounters for Counters {
         window: Window,
         limit: u64,
     ) -> Result<Granted, StoreFault> {
-        let reserve = async |lane: Rc<Lane>| {
-            let asked = |reply| Asked::Reserve {
-                counter: counter.clone(),
-                window,
-                limit,
-                reply,
-            };
-            lane.ask(asked).await
-        };
+        let what = What::Reserve { limit };
+        let reserve = async |lane: Rc<Lane>| lane.ask(what, counter, window).await;
         self.ask(Operation::Reserve, false, reserve).await
     }
 
@@ -161,29 +153,20 @@ impl SharedCounters for Counters {
         }))
     }
 
-    async fn give_back_one(
+    async fn give_back(
         self: &Arc<Self>,
         counter: &Counter,
-        start: Timestamp,
+        unit_of: Option<Window>,
     ) -> Result<(), StoreFault> {
-        let give_back = async |lane: Rc<Lane>| {
-            let asked = |reply| Asked::GiveBack {
-                counter: counter.clone(),
-                start,
-                reply: Some(reply),
-            };
-            lane.ask(asked).await
-        };
-        self.ask(Operation::GiveBack, false, give_back).await
-    }
-
-    async fn give_back_all(self: &Arc<Self>, counter: &Counter) -> Result<(), StoreFault> {
         const CLEAR: &str = "update imgwire_gate.quota set used = 0 where policy = $1 and key = $2";
-        let (policy, key) = (counter.policy.as_str(), key(counter));
-        let clear = async |lane: Rc<Lane>| {
+        let give_back = async |lane: Rc<Lane>| {
+            if let Some(window) = unit_of {
+                return lane.ask(What::GiveBack, counter, window).await.map(drop);
+            }
+            let (policy, key) = (counter.policy.as_str(), key(counter));
             let cleared = lane.client().execute(CLEAR, &[&policy, &key]).await;
             cleared.map(drop).map_err(|error| fault_of_write(&error))
         };
-        self.ask(Operation::GiveBack, false, clear).await
+        self.ask(Operation::GiveBack, false, give_back).await
     }
 }

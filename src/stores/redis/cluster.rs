@@ -43,7 +43,7 @@ impl Cluster {
             seeds,
             access,
             health: opening.health(),
-            clock: opening.clock(),
+            clock: opening.surroundings.clock.clone(),
             slots: ArcSwap::default(),
             learning: Mutex::default(),
         })

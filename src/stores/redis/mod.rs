@@ -36,7 +36,7 @@ use self::{
     url::{RedisUrl, Topology},
 };
 use super::{
-    backend::Backend as _,
+    backend::{Backend as _, Probe},
     fault::{OpenError, StoreFault},
     health::Health,
     kind::{Location, Opening, StoreKind},
@@ -74,10 +74,11 @@ impl Location for RedisUrl {
                 StoreUse::Memberships => None,
             })
             .collect();
-        Ok(match &store.servers {
-            Servers::One(server) => Part::new(opening, server.clone(), ports),
-            Servers::Cluster(cluster) => Part::new(opening, cluster.clone(), ports),
-        })
+        let probe: Arc<dyn Probe> = match &store.servers {
+            Servers::One(server) => Arc::new(server.clone()),
+            Servers::Cluster(cluster) => Arc::new(cluster.clone()),
+        };
+        Ok(Part { probe, ports })
     }
 }
 
@@ -100,34 +101,6 @@ struct Scripts {
     give_back: redis::Script,
 }
 
-/// What matters of an operation before it is sent.
-struct Asked<'a> {
-    /// Its name in the metrics.
-    operation: Operation,
-    /// The key that it is about; any node can do it if there is none.
-    key: Option<&'a str>,
-    only_reads: bool,
-}
-
-impl<'a> Asked<'a> {
-    /// An operation that only reads.
-    fn reads(operation: Operation, key: &'a str) -> Self {
-        Self {
-            operation,
-            key: Some(key),
-            only_reads: true,
-        }
-    }
-
-    /// An operation that changes something.
-    fn changes(operation: Operation, key: &'a str) -> Self {
-        Self {
-            only_reads: false,
-            ..Self::reads(operation, key)
-        }
-    }
-}
-
 impl RedisStore {
     /// Connects when it is asked.
     fn new(url: &RedisUrl, opening: &Opening<'_>) -> Self {
@@ -136,7 +109,7 @@ impl RedisStore {
             reserve: redis::Script::new(include_str!("reserve.lua")),
             give_back: redis::Script::new(include_str!("give_back.lua")),
         });
-        let clock = StoreClock::new(opening.clock());
+        let clock = StoreClock::new(opening.surroundings.clock.clone());
         let trial = Trial {
             scripts: scripts.clone(),
             clock: clock.clone(),
@@ -168,16 +141,15 @@ impl RedisStore {
         }
     }
 
-    /// Does one operation, in time or not at all.
+    /// Does one operation, in time or not at all. Any node can do it if it is about no key.
     async fn ask<T>(
         &self,
-        asked: Asked<'_>,
+        what: Operation,
+        key: Option<&str>,
+        only_reads: bool,
         operation: impl AsyncFn(&mut Lane) -> RedisResult<T>,
     ) -> Result<T, StoreFault> {
-        let Asked {
-            key, only_reads, ..
-        } = asked;
-        let timing = self.metrics.begin(asked.operation);
+        let timing = self.metrics.begin(what);
         let done = match &self.servers {
             Servers::Cluster(cluster) => cluster.ask(key, only_reads, &operation).await,
             Servers::One(server) => {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use policies::{Counter, Fault, Window};
 use redis::Value;
 
-use super::{Asked, RedisStore, key};
+use super::{RedisStore, key};
 use crate::{
     stores::{
         fault::StoreFault,
@@ -83,12 +83,7 @@ impl SharedCounters for RedisStore {
     async fn ask_time(self: &Arc<Self>) -> Result<(), StoreFault> {
         let command = redis::cmd("TIME");
         let time = async |lane: &mut _| command.query_async::<(i64, i64)>(lane).await;
-        let asked = Asked {
-            operation: Operation::Time,
-            key: None,
-            only_reads: true,
-        };
-        let (seconds, micros) = self.ask(asked, time).await?;
+        let (seconds, micros) = self.ask(Operation::Time, None, true, time).await?;
         self.clock.heard(seconds * 1_000_000 + micros);
         Ok(())
     }
@@ -112,8 +107,8 @@ impl SharedCounters for RedisStore {
             .arg(kept)
             .arg(wants_time);
         let reserve = async |lane: &mut _| script.invoke_async::<Value>(lane).await;
-        let asked = Asked::changes(Operation::Reserve, &key);
-        let reserved = Reserved::parse(self.ask(asked, reserve).await?)?;
+        let reserved = self.ask(Operation::Reserve, Some(&key), false, reserve);
+        let reserved = Reserved::parse(reserved.await?)?;
         let window = match reserved.more {
             Some((window, now)) => {
                 self.clock.heard(now);
@@ -135,35 +130,24 @@ impl SharedCounters for RedisStore {
         let mut get = redis::cmd("GET");
         get.arg(&key);
         let look = async |lane: &mut _| get.query_async::<Option<Vec<u8>>>(lane).await;
-        let row = self.ask(Asked::reads(Operation::Look, &key), look).await?;
+        let row = self.ask(Operation::Look, Some(&key), true, look).await?;
         row.map(|row| parse_counter(&row)).transpose()
     }
 
-    async fn give_back_one(
+    async fn give_back(
         self: &Arc<Self>,
         counter: &Counter,
-        start: Timestamp,
+        unit_of: Option<Window>,
     ) -> Result<(), StoreFault> {
-        self.give_back(counter, start.as_millisecond(), "1").await
-    }
-
-    async fn give_back_all(self: &Arc<Self>, counter: &Counter) -> Result<(), StoreFault> {
-        self.give_back(counter, 0, "all").await
-    }
-}
-
-impl RedisStore {
-    async fn give_back(
-        &self,
-        counter: &Counter,
-        start: i64,
-        units: &str,
-    ) -> Result<(), StoreFault> {
+        let (start, units) = match unit_of {
+            Some(window) => (window.start.as_millisecond(), "1"),
+            None => (0, "all"),
+        };
         let key = key("quota", counter);
         let mut script = self.scripts.give_back.key(&key);
         script.arg(start).arg(units);
         let give_back = async |lane: &mut _| script.invoke_async::<()>(lane).await;
-        self.ask(Asked::changes(Operation::GiveBack, &key), give_back)
+        self.ask(Operation::GiveBack, Some(&key), false, give_back)
             .await
     }
 }

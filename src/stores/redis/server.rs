@@ -38,8 +38,8 @@ impl Access {
         let password = opening.password;
         Self {
             dialer: Dialer {
-                hosts: Hosts::new(opening.clock()),
-                tls: url.is_tls.then(|| opening.tls().into()),
+                hosts: Hosts::new(opening.surroundings.clock.clone()),
+                tls: url.is_tls.then(|| opening.surroundings.tls.clone().into()),
             },
             login: match password {
                 Some(password) => login.set_password(password.expose_secret()),

@@ -2,69 +2,50 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, FromRedisValue};
+use futures_util::future::LocalBoxFuture;
 
-use super::{Asked, PREFIX, RedisStore, hashed};
+use super::{PREFIX, RedisStore, hashed};
 use crate::{
     stores::{
         fault::StoreFault,
-        sessions::{SessionBackend, SessionFuture, Write},
+        sessions::{SessionAction, SessionBackend},
     },
     telemetry::Operation,
 };
 
-impl RedisStore {
-    /// Runs a command on the name of a session.
-    async fn session<T: FromRedisValue>(
-        &self,
-        command: &str,
-        only_reads: bool,
-        session: &str,
-        complete: impl FnOnce(&mut Cmd),
-    ) -> Result<T, StoreFault> {
-        // Whoever reads the names cannot come in with them.
-        let name = format!("{PREFIX}:session:{}", hashed(session.as_bytes()));
-        let mut command = redis::cmd(command);
-        command.arg(&name);
-        complete(&mut command);
-        let run = async |lane: &mut _| command.query_async::<T>(lane).await;
-        let asked = Asked {
-            operation: Operation::Session,
-            key: Some(&name),
-            only_reads,
-        };
-        self.ask(asked, run).await
-    }
-}
-
 impl SessionBackend for RedisStore {
-    fn load<'a>(&'a self, key: &'a str) -> SessionFuture<'a, Option<String>> {
-        Box::pin(self.session("GET", true, key, |_| {}))
-    }
-
-    fn save<'a>(
+    fn act<'a>(
         &'a self,
         key: &'a str,
-        state: String,
-        ttl: Duration,
-        write: Write,
-    ) -> SessionFuture<'a, ()> {
-        Box::pin(self.session("SET", false, key, move |set| {
-            set.arg(state).arg("PX").arg(millis(ttl));
-            if write == Write::Existing {
-                set.arg("XX");
-            }
-        }))
-    }
-
-    fn extend<'a>(&'a self, key: &'a str, ttl: Duration) -> SessionFuture<'a, ()> {
-        Box::pin(self.session("PEXPIRE", false, key, move |expire| {
-            expire.arg(millis(ttl));
-        }))
-    }
-
-    fn delete<'a>(&'a self, key: &'a str) -> SessionFuture<'a, ()> {
-        Box::pin(self.session("DEL", false, key, |_| {}))
+        action: SessionAction,
+    ) -> LocalBoxFuture<'a, Result<Option<String>, StoreFault>> {
+        Box::pin(async move {
+            let only_reads = action == SessionAction::Load;
+            // Whoever reads the names cannot come in with them.
+            let name = format!("{PREFIX}:session:{}", hashed(key.as_bytes()));
+            let mut command = redis::Cmd::new();
+            match action {
+                SessionAction::Load => command.arg("GET").arg(&name),
+                SessionAction::Create(state, ttl) => {
+                    let set = command.arg("SET").arg(&name).arg(state);
+                    set.arg("PX").arg(millis(ttl))
+                }
+                SessionAction::Update(state, ttl) => {
+                    let set = command.arg("SET").arg(&name).arg(state);
+                    set.arg("PX").arg(millis(ttl)).arg("XX")
+                }
+                SessionAction::Extend(ttl) => command.arg("PEXPIRE").arg(&name).arg(millis(ttl)),
+                SessionAction::Delete => command.arg("DEL").arg(&name),
+            };
+            let run = async |lane: &mut _| {
+                if only_reads {
+                    return command.query_async(lane).await;
+                }
+                command.exec_async(lane).await.map(|()| None)
+            };
+            self.ask(Operation::Session, Some(&name), only_reads, run)
+                .await
+        })
     }
 }
 

@@ -63,8 +63,11 @@ impl Counters {
             path: path.display().to_string(),
             source: source.into(),
         })?;
-        let cleanup = Cleanup::new(opening.clock());
-        let shared = Arc::new(Shared::new(opening.health(), opening.clock()));
+        let cleanup = Cleanup::new(opening.surroundings.clock.clone());
+        let shared = Arc::new(Shared::new(
+            opening.health(),
+            opening.surroundings.clock.clone(),
+        ));
         match database.try_to_write() {
             Ok(()) => shared.health.works(),
             Err(error) => _ = shared.health.goes_down(&error),
@@ -109,7 +112,7 @@ impl Counters {
     }
 }
 
-impl Probe for Arc<Counters> {
+impl Probe for Counters {
     fn is_healthy(&self) -> bool {
         self.shared.health.is_ready()
     }

@@ -32,7 +32,7 @@ use std::{
 
 use policies::settings::StoreUse;
 
-use self::{counters::Counters, look::Look, members::Members};
+use self::{counters::Counters, members::Members};
 use super::{
     fault::OpenError,
     kind::{Location, Opening, StoreKind},
@@ -60,33 +60,22 @@ pub(super) fn at(path: &Path) -> Arc<dyn Location> {
     Arc::new(SqliteFile(path.to_owned()))
 }
 
-impl SqliteFile {
-    fn members(&self, opening: &Opening<'_>) -> Part {
-        let members = Arc::new(Members::new(&self.0, opening));
-        let port = Port::Memberships(Arc::new(members.clone()));
-        Part::new(opening, members, [port])
-    }
-}
-
 impl Location for SqliteFile {
     fn open(&self, opening: &Opening<'_>) -> Result<Part, OpenError> {
         if opening.is_for(StoreUse::Memberships) {
-            return Ok(self.members(opening));
+            let members = Arc::new(Arc::new(Members::new(&self.0, opening)));
+            return Ok(Part {
+                ports: vec![Port::Memberships(members.clone())],
+                probe: members,
+            });
+        }
+        if opening.only_looks {
+            return Ok(look::at(&self.0, opening.name));
         }
         let counters = Arc::new(Counters::open(&self.0, opening)?);
-        let port = Port::Quotas(counters.clone());
-        Ok(Part::new(opening, counters, [port]))
-    }
-
-    fn look_at(&self, opening: &Opening<'_>) -> Result<Part, OpenError> {
-        if opening.is_for(StoreUse::Memberships) {
-            return Ok(self.members(opening));
-        }
-        let look = Look {
-            name: opening.name.clone(),
-            file: self.0.clone(),
-        };
-        let port = Port::Quotas(Arc::new(look.clone()));
-        Ok(Part::new(opening, look, [port]))
+        Ok(Part {
+            ports: vec![Port::Quotas(counters.clone())],
+            probe: counters,
+        })
     }
 }
