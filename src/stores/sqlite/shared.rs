@@ -245,8 +245,9 @@ mod tests {
     /// A ledger with one counter in memory, which stays as long as the pin.
     fn shared() -> (Arc<Shared>, Pin, Arc<StandingClock>) {
         let clock = Arc::<StandingClock>::default();
-        let name = StoreName::parse("main").expect("it is a name");
-        let shared = Arc::new(Shared::new(name, PAUSE, clock.clone()));
+        let name = policies::StoreName::parse("main").expect("it is a name");
+        let health = Health::new(name, PAUSE, clock.clone());
+        let shared = Arc::new(Shared::new(health, clock.clone()));
         let pin = want(&shared, "somebody");
         assert_eq!(work(&shared), (1, None));
         shared.lock().row(pin.slot(), WINDOW);
