@@ -164,40 +164,43 @@ impl Stores {
             source: "it is not open for this use".into(),
         })
     }
-
-    /// Where quotas are counted.
-    ///
-    /// # Errors
-    ///
-    /// When the store is not open for that. So it is with the other ports.
-    pub fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, Fault> {
-        self.port(store, |port| match port {
-            Port::Quotas(port) => Some(port.clone()),
-            _ => None,
-        })
-    }
-
-    #[expect(missing_docs, clippy::missing_errors_doc, reason = "see `quotas`")]
-    pub fn rate_limits(&self, store: &StoreName) -> Result<Arc<dyn RateLimitStore>, Fault> {
-        self.port(store, |port| match port {
-            Port::RateLimits(port) => Some(port.clone()),
-            _ => None,
-        })
-    }
-
-    #[expect(missing_docs, clippy::missing_errors_doc, reason = "see `quotas`")]
-    pub fn sessions(&self, store: &StoreName) -> Result<Arc<dyn SessionBackend>, Fault> {
-        self.port(store, |port| match port {
-            Port::Sessions(port) => Some(port.clone()),
-            _ => None,
-        })
-    }
-
-    #[expect(missing_docs, clippy::missing_errors_doc, reason = "see `quotas`")]
-    pub fn memberships(&self, store: &StoreName) -> Result<Arc<dyn MemberDatabase>, Fault> {
-        self.port(store, |port| match port {
-            Port::Memberships(port) => Some(port.clone()),
-            _ => None,
-        })
-    }
 }
+
+/// A way to a port by the name of its store.
+macro_rules! port {
+    ($what:literal, $name:ident, $variant:ident, $port:ty) => {
+        impl Stores {
+            #[doc = $what]
+            ///
+            /// # Errors
+            ///
+            /// When the store is not open for that.
+            pub fn $name(&self, store: &StoreName) -> Result<Arc<$port>, Fault> {
+                self.port(store, |port| match port {
+                    Port::$variant(port) => Some(port.clone()),
+                    _ => None,
+                })
+            }
+        }
+    };
+}
+
+port!("Where quotas are counted.", quotas, Quotas, dyn QuotaStore);
+port!(
+    "Where rate limits are counted.",
+    rate_limits,
+    RateLimits,
+    dyn RateLimitStore
+);
+port!(
+    "Where sessions are kept.",
+    sessions,
+    Sessions,
+    dyn SessionBackend
+);
+port!(
+    "Where memberships are looked up.",
+    memberships,
+    Memberships,
+    dyn MemberDatabase
+);

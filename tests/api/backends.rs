@@ -77,7 +77,7 @@ pub(crate) trait Database: Backend {
 
 /// A SQLite file.
 pub(crate) struct Sqlite {
-    pub(crate) folder: TempDir,
+    folder: TempDir,
     locker: Option<rusqlite::Connection>,
 }
 

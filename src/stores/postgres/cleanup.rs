@@ -23,7 +23,7 @@ pub(super) async fn keep_clean(store: Weak<Counters>, mut cleaning: Cleaning) {
             if let Err(error) = clean(&store, &mut cleaning).await {
                 tracing::warn!(store = %store.health.store(), %error, "counters of past windows were not deleted");
             }
-            cleaning.did_page(true);
+            cleaning.did_page(None);
         }
     }
 }
@@ -34,9 +34,8 @@ async fn clean(store: &Arc<Counters>, cleaning: &mut Cleaning) -> Result<(), Sto
     let statement = client.prepare(include_str!("clean.sql")).await;
     let statement = statement.map_err(|error| fault(&error))?;
     let (page, kept) = (i64::from(PAGE), KEPT.as_secs_f64());
-    let (mut policy, mut key) = (String::new(), String::new());
     loop {
-        let now = system_time(cleaning.now());
+        let ((policy, key), now) = (cleaning.after(), system_time(cleaning.now()));
         let last = client
             .query_opt(&statement, &[&policy, &key, &page, &kept, &now])
             .await
@@ -44,8 +43,7 @@ async fn clean(store: &Arc<Counters>, cleaning: &mut Cleaning) -> Result<(), Sto
         let Some(last) = last.filter(|last| last.get::<_, i64>(2) == page) else {
             return Ok(());
         };
-        (policy, key) = (last.get(0), last.get(1));
-        cleaning.did_page(false);
+        cleaning.did_page(Some((last.get(0), last.get(1))));
         tokio::time::sleep(cleaning.due_in()).await;
     }
 }

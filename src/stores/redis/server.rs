@@ -206,7 +206,7 @@ async fn primary_of<'a>(
     asked.arg("get-master-addr-by-name").arg(primary);
     let found = asked.query_async::<Option<(String, u16)>>(&mut lane).await;
     match found.map_err(|error| Unreachable::failed(sentinel, error))? {
-        Some((host, port)) => Ok((sentinel, Node::Tcp { host, port })),
+        Some((host, port)) => Ok((sentinel, Node::Tcp(host, port))),
         None => Err(Unreachable::failed(
             sentinel,
             format!("no primary is called {primary:?}"),

@@ -97,9 +97,9 @@ impl RedisUrl {
         let nodes: Vec<ConnectionInfo> = nodes.collect::<Result<_, _>>().map_err(|_| WRONG)?;
         let first = nodes.first().ok_or(WRONG)?;
         Ok(Self {
-            topology: Topology::Server(first.addr().into()),
+            topology: Topology::Server(first.addr().clone()),
             login: first.redis_settings().clone(),
-            nodes: nodes.iter().map(|node| node.addr().into()).collect(),
+            nodes: nodes.iter().map(|node| node.addr().clone()).collect(),
             is_tls: false,
         })
     }

@@ -11,7 +11,6 @@ use futures_util::{TryFutureExt as _, future::LocalBoxFuture};
 use policies::{Counter, Fault, Hold, QuotaStore, Reservation, Reserving, Settling, Window};
 
 use super::{
-    cleanup::Cleanup,
     commit::Commit,
     database::Database,
     ledger::{Ledger, Slot},
@@ -22,6 +21,7 @@ use crate::stores::{
     backend::Probe,
     fault::{OpenError, StoreFault},
     kind::Opening,
+    retention::Cleaning,
 };
 
 /// Counters in a file.
@@ -63,7 +63,7 @@ impl Counters {
             path: path.display().to_string(),
             source: source.into(),
         })?;
-        let cleanup = Cleanup::new(opening.surroundings.clock.clone());
+        let cleaning = Cleaning::new(opening.surroundings.clock.clone());
         let shared = Arc::new(Shared::new(
             opening.health(),
             opening.surroundings.clock.clone(),
@@ -76,7 +76,7 @@ impl Counters {
             .name("quota-writer".to_owned())
             .spawn({
                 let shared = shared.clone();
-                move || writer::run(&shared, &path, database, cleanup)
+                move || writer::run(&shared, &path, database, cleaning)
             })
             .map_err(|error| io(lock_path, error))?;
         Ok(Self {

@@ -11,11 +11,9 @@
 //! - [`shared`]: the ledger's lock, and how the requests and the writer wake each other.
 //! - [`writer`]: the thread that writes.
 //! - [`database`]: the SQL.
-//! - [`cleanup`]: the end of counters whose windows are long over.
 //! - [`look`]: a file of counters that another process may have open.
 //! - [`members`]: memberships, looked up in any file.
 
-mod cleanup;
 mod commit;
 mod counters;
 mod database;
