@@ -76,8 +76,8 @@ impl Ports for Outside<'_> {
         Ok(Arc::new(Nowhere))
     }
 
-    fn rate_limits(&self, _: &StoreName) -> Result<Option<Arc<dyn RateLimitStore>>, BuildError> {
-        Ok(None)
+    fn rate_limits(&self, _: &StoreName) -> Result<Arc<dyn RateLimitStore>, BuildError> {
+        unreachable!("the limits are in memory")
     }
 
     fn memberships(
@@ -110,12 +110,6 @@ impl MemberDatabase for Nowhere {
             workspace: WorkspaceId::parse("ws_1").ok(),
         }])))
     }
-
-    fn is_healthy(&self) -> bool {
-        true
-    }
-
-    fn begin(&self) {}
 }
 
 impl Hold for Nothing {

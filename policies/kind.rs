@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Clock, Counting, Decider, IdentityName, Lookup, Memberships, OnFailure, Per, Policy,
+    Clock, Counting, Decider, Fault, IdentityName, Lookup, Memberships, OnFailure, Per, Policy,
     PolicyName, QuotaStore, RateLimitStore, Reads, RemoteSettings, SecretSource, StoreName,
     WorkspaceMemberSettings,
 };
@@ -220,13 +220,12 @@ pub trait Ports {
     /// If no store of this name counts quotas.
     fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, BuildError>;
 
-    /// The store of a name, for rate limits. There is none if nothing is to be counted in stores.
+    /// The store of a name, for rate limits.
     ///
     /// # Errors
     ///
     /// If no store of this name counts rate limits.
-    fn rate_limits(&self, store: &StoreName)
-    -> Result<Option<Arc<dyn RateLimitStore>>, BuildError>;
+    fn rate_limits(&self, store: &StoreName) -> Result<Arc<dyn RateLimitStore>, BuildError>;
 
     /// What asks the app, or its database, for memberships.
     ///
@@ -250,8 +249,8 @@ pub enum BuildError {
     #[error("there is no policy `{0}`")]
     Policy(PolicyName),
     /// A store cannot be used as the policy needs it.
-    #[error("store `{0}` does not do what a policy needs it for")]
-    Store(StoreName),
+    #[error(transparent)]
+    Store(#[from] Fault),
     /// A reason of the kind's own.
     #[error(transparent)]
     Other(Box<dyn Error + Send + Sync>),

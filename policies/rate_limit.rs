@@ -126,10 +126,9 @@ impl PolicyKind for RateLimitSettings {
     }
 
     fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
-        let store = match &self.store {
-            Some(store) => context.ports.rate_limits(store)?,
-            None => None,
-        };
+        let store = self.store.as_ref();
+        let store = store.map(|store| context.ports.rate_limits(store));
+        let store = store.transpose()?;
         let earlier = context.earlier::<RateLimit>();
         if let Some(earlier) = &earlier
             && earlier.settings == *self

@@ -20,7 +20,7 @@ use crate::{
     rules::{Route, Rules},
     session_cookie::SessionCookie,
     settings::{self, ServerSettings, SessionSettings, Settings},
-    stores::{self, OpenStore},
+    stores::{self, Access, Stores},
     telemetry::{Metrics, Traces},
 };
 
@@ -104,6 +104,22 @@ impl Foundation {
         }
     }
 
+    /// Builds rules on stores that are only looked at. Quotas have what is counted if `counted`; otherwise nothing is.
+    ///
+    /// # Errors
+    ///
+    /// As of [`rules`](Self::rules).
+    pub(crate) fn look(&self, settings: &Settings, counted: bool) -> Result<Rules, BuildError> {
+        let access = if counted {
+            Access::Look
+        } else {
+            Access::Ignore
+        };
+        let stores = Stores::open(settings.used_stores(), &self.stores, access);
+        let stores = stores.map_err(|error| BuildError::Other(error.into()))?;
+        self.rules(settings, stores, None)
+    }
+
     /// Builds the policies, the chains of the routes and the identities of `settings`, on stores that are open.
     /// What `earlier` rules have counted, fetched and learnt goes on where nothing was changed.
     ///
@@ -113,7 +129,7 @@ impl Foundation {
     pub(crate) fn rules(
         &self,
         settings: &Settings,
-        stores: Vec<OpenStore>,
+        stores: Stores,
         earlier: Option<&Rules>,
     ) -> Result<Rules, BuildError> {
         let clock = &self.outbound.clock;

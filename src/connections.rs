@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::http::Method;
 use bytes::Bytes;
-use policies::{BuildError, Clock, Requirements, StoreUse};
+use policies::{BuildError, Clock, Requirements};
 use tokio::time::timeout;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     identity::Identities,
     outbound::{HttpClient, Outgoing, Repeat, tls_config},
     settings::Settings,
-    stores::{self, OpenStore},
+    stores::{OpenStore, Stores},
 };
 
 /// How long the keys of all issuers may take.
@@ -42,24 +42,13 @@ pub async fn try_all(
     clock: &Arc<dyn Clock>,
 ) -> Result<Vec<Tried>, BuildError> {
     let tls = tls_config(&settings.authorities);
-    let foundation = Foundation::new(settings, &tls, clock);
-    let stores = stores::look_at(settings, foundation.stores(), true);
-    let rules = foundation.rules(settings, stores.clone(), None)?;
+    let rules = Foundation::new(settings, &tls, clock).look(settings, true)?;
     let mut tried = Vec::new();
-    let uses = [
-        StoreUse::Quotas,
-        StoreUse::RateLimits,
-        StoreUse::Sessions,
-        StoreUse::Memberships,
-    ];
-    let is_used = |store: &&OpenStore| {
-        uses.iter()
-            .any(|wanted| settings.uses(&store.name, *wanted))
-    };
-    for store in stores.iter().filter(is_used) {
+    for store in rules.stores.iter().filter(|store| store.is_used()) {
+        let result = try_store(settings, &rules.stores, store).await;
         tried.push(Tried {
             part: format!("stores.{}", store.name),
-            result: try_store(settings, store).await.map(|()| "ok".to_owned()),
+            result: result.map(|()| "ok".to_owned()),
         });
     }
     tried.extend(try_keys(&rules.identities).await);
@@ -71,14 +60,16 @@ pub async fn try_all(
 }
 
 /// Tries a store, and each query that a membership has for it.
-async fn try_store(settings: &Settings, store: &OpenStore) -> Result<(), String> {
+async fn try_store(settings: &Settings, stores: &Stores, store: &OpenStore) -> Result<(), String> {
     store.try_it().await?;
     for (name, policy) in &settings.policies {
         let Requirements {
             store: used, query, ..
         } = &policy.requirements;
         let is_here = used.as_ref().is_some_and(|(name, _)| *name == store.name);
-        if let (true, Some(query), Some(database)) = (is_here, query, store.memberships()) {
+        if let (true, Some(query)) = (is_here, query) {
+            let database = stores.memberships(&store.name);
+            let database = database.map_err(|error| error.to_string())?;
             let asked = database.members(query, NOBODY, NOBODY).await;
             asked.map_err(|error| format!("policies.{name}.query: {error}"))?;
         }

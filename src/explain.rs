@@ -21,7 +21,6 @@ use crate::{
     routes::{Gate, body::Id},
     rules::Route,
     settings::Settings,
-    stores,
 };
 
 /// A request, as an operator describes it.
@@ -300,8 +299,7 @@ impl Inspector {
     ) -> Result<Self, BuildError> {
         let tls = tls_config(&settings.authorities);
         let foundation = Foundation::new(settings, &tls, &clock);
-        let stores = stores::look_at(settings, foundation.stores(), counted);
-        let rules = foundation.rules(settings, stores, None)?;
+        let rules = foundation.look(settings, counted)?;
         Ok(Self(foundation.gate(rules, None, &InFlight::new(1))))
     }
 

@@ -9,7 +9,7 @@ use crate::{
     assembly::Foundation,
     routes::Gate,
     settings::{Faults, Fixed, Settings},
-    stores::{self, StoreError},
+    stores::{Access, StoreError, Stores},
 };
 
 /// Puts other rules in force: for new requests, all at once, with what was counted.
@@ -76,7 +76,8 @@ impl Reloader {
         }
         settings.log_warnings();
         let earlier = self.gate.rules.load_full();
-        let stores = stores::open(settings, self.foundation.stores(), &earlier.stores)?;
+        let used = settings.used_stores();
+        let stores = Stores::open(used, self.foundation.stores(), Access::Use(&earlier.stores))?;
         let rules = self.foundation.rules(settings, stores, Some(&earlier))?;
         self.gate.rules.store(Arc::new(rules));
         self.replaced.notify_one();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use policies::{Chain, Messages, Policy, PolicyName, Purpose, Reads, RoutePath};
 
-use crate::{identity::Identities, stores::OpenStore};
+use crate::{identity::Identities, stores::Stores};
 
 /// The rules that are in force.
 pub struct Rules {
@@ -17,7 +17,7 @@ pub struct Rules {
     /// What of a subject's claims a session keeps.
     pub session_claims: Reads,
     /// Where is counted and looked up.
-    pub stores: Vec<OpenStore>,
+    pub stores: Stores,
 }
 
 /// A route and its chain. A request keeps the one that it started with.

@@ -2,51 +2,74 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, UpdateError};
+use actix_session::storage::{
+    LoadError, SaveError, SessionKey, SessionStore, UpdateError, generate_session_key,
+};
 use actix_web::cookie::time::Duration;
+
+use policies::Fault;
 
 use crate::{
     identity::{SIGNED_IN, UNAVAILABLE},
-    stores::RedisStore,
+    settings::Settings,
+    stores::{SessionAction, SessionBackend, StoreFault, Stores},
 };
 
 type State = HashMap<String, String>;
 
 /// The backend of sessions.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub enum Sessions {
     /// The cookie itself, which has nothing but who is signed in.
-    #[default]
     Cookie,
-    /// A Redis; the cookie has the session's key.
-    Redis(Arc<RedisStore>),
+    /// A store; the cookie has the session's key.
+    Store(Arc<dyn SessionBackend>),
+}
+
+impl Sessions {
+    /// Where the settings say that sessions are kept.
+    ///
+    /// # Errors
+    ///
+    /// When the store is not open for sessions.
+    pub fn new(settings: &Settings, stores: &Stores) -> Result<Self, Fault> {
+        let session = settings.session.as_ref();
+        match session.and_then(|(session, _)| session.store.name()) {
+            Some(name) => Ok(Self::Store(stores.sessions(name)?)),
+            None => Ok(Self::Cookie),
+        }
+    }
 }
 
 impl SessionStore for Sessions {
     /// A failure becomes the session's state, so that only requests that are judged by the session fail: the others may
     /// bring another credential.
     async fn load(&self, session: &SessionKey) -> Result<Option<State>, LoadError> {
-        let state = match self {
+        let store = match self {
             Self::Cookie => {
                 let signed_in = session.as_ref().to_owned();
                 return Ok(Some(State::from([(SIGNED_IN.to_owned(), signed_in)])));
             }
-            Self::Redis(redis) => redis.load(session).await,
+            Self::Store(store) => store,
         };
-        match state {
-            Err(LoadError::Other(error)) => {
-                let reason = serde_json::Value::from(error.to_string()).to_string();
+        match store.act(session.as_ref(), SessionAction::Load).await {
+            Ok(state) => state
+                .map(|state| serde_json::from_str(&state))
+                .transpose()
+                .map_err(|error| LoadError::Deserialization(error.into())),
+            Err(fault) => {
+                let reason = serde_json::Value::from(fault.to_string()).to_string();
                 Ok(Some(State::from([(UNAVAILABLE.to_owned(), reason)])))
             }
-            state => state,
         }
     }
 
     async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
-        match self {
-            Self::Cookie => in_cookie(state).map_err(SaveError::Other),
-            Self::Redis(redis) => redis.save(state, ttl).await,
-        }
+        let new = generate_session_key();
+        let saved = self.write(new, state, |state| {
+            SessionAction::Create(state, length(ttl))
+        });
+        saved.await.map_err(SaveError::Other)
     }
 
     async fn update(
@@ -55,29 +78,47 @@ impl SessionStore for Sessions {
         state: State,
         ttl: &Duration,
     ) -> Result<SessionKey, UpdateError> {
-        match self {
-            Self::Cookie => in_cookie(state).map_err(UpdateError::Other),
-            Self::Redis(redis) => redis.update(session, state, ttl).await,
-        }
+        let update = |state| SessionAction::Update(state, length(ttl));
+        let updated = self.write(session, state, update).await;
+        updated.map_err(UpdateError::Other)
     }
 
     async fn update_ttl(&self, session: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
-        match self {
-            Self::Cookie => Ok(()),
-            Self::Redis(redis) => redis.update_ttl(session, ttl).await,
-        }
+        Ok(self
+            .act(session, SessionAction::Extend(length(ttl)))
+            .await?)
     }
 
     async fn delete(&self, session: &SessionKey) -> Result<(), anyhow::Error> {
+        Ok(self.act(session, SessionAction::Delete).await?)
+    }
+}
+
+impl Sessions {
+    async fn write(
+        &self,
+        session: SessionKey,
+        mut state: State,
+        action: impl FnOnce(String) -> SessionAction,
+    ) -> Result<SessionKey, anyhow::Error> {
+        if let Self::Cookie = self {
+            // What the cookie holds, as it is.
+            return Ok(state.remove(SIGNED_IN).unwrap_or_default().try_into()?);
+        }
+        let action = action(serde_json::to_string(&state)?);
+        self.act(&session, action).await?;
+        Ok(session)
+    }
+
+    async fn act(&self, session: &SessionKey, action: SessionAction) -> Result<(), StoreFault> {
         match self {
             Self::Cookie => Ok(()),
-            Self::Redis(redis) => redis.delete(session).await,
+            Self::Store(store) => store.act(session.as_ref(), action).await.map(drop),
         }
     }
 }
 
-/// What the cookie holds, as it is.
-fn in_cookie(mut state: State) -> Result<SessionKey, anyhow::Error> {
-    let signed_in = state.remove(SIGNED_IN).unwrap_or_default();
-    Ok(signed_in.try_into()?)
+/// A session that is over has no length.
+fn length(ttl: &Duration) -> std::time::Duration {
+    (*ttl).try_into().unwrap_or_default()
 }

@@ -19,7 +19,7 @@ use crate::{
     routes::{Gate, management::Management},
     session_store::Sessions,
     settings::{self, Environment, Faults, PolicyKinds, ServerSettings, Settings, server::Bind},
-    stores::{self, OpenError, OpenStore, StoreError},
+    stores::{Access, OpenError, StoreError, Stores},
 };
 
 /// How often a gate that ends looks whether it may.
@@ -200,8 +200,9 @@ impl Application {
         let in_flight = InFlight::new(capacity.in_flight);
         let tls = tls_config(&settings.authorities);
         let foundation = Foundation::new(&settings, &tls, clock);
-        let stores = stores::open(&settings, foundation.stores(), &[])?;
-        let sessions = session_store(&settings, &stores);
+        let (used, none) = (settings.used_stores(), Stores::default());
+        let stores = Stores::open(used, foundation.stores(), Access::Use(&none))?;
+        let sessions = Sessions::new(&settings, &stores).map_err(BuildError::from)?;
         let rules = foundation.rules(&settings, stores, None)?;
         let traces = foundation.traces(&settings).map_err(StartError::Traces)?;
         let gate = Arc::new(foundation.gate(rules, traces, &in_flight));
@@ -350,16 +351,4 @@ async fn drain(in_flight: &InFlight, server: &ServerHandle, delay: Duration, gra
     }
     server.stop(false).await;
     tracing::info!("stopped");
-}
-
-/// Where the settings say that sessions are kept.
-fn session_store(settings: &Settings, stores: &[OpenStore]) -> Sessions {
-    let session = settings.session.as_ref();
-    let name = session.and_then(|(session, _)| session.store.name());
-    name.map_or_else(Sessions::default, |name| {
-        let store = stores.iter().find(|store| store.name == *name);
-        let store = store.and_then(OpenStore::sessions);
-        let store = store.expect("a store that sessions name is a Redis, as the settings check");
-        Sessions::Redis(Arc::new(store))
-    })
 }

@@ -10,11 +10,9 @@ use std::{
 use crate::{
     imgwire::emulator::{Emulator, SERVER_API_KEY},
     playground::Playground,
-    settings::{
-        Confines, Faults, Settings, check_confines, imgwire::BaseUrl, server::Bind,
-        stores::StoreUrl,
-    },
+    settings::{Confines, Faults, Settings, check_confines, imgwire::BaseUrl, server::Bind},
     startup::Builder,
+    stores::StoreUrl,
     telemetry,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -62,7 +60,7 @@ impl Additions {
         };
         let mut settings = builder.load(FILE, text, &environment)?;
         for (name, store) in &mut settings.stores {
-            store.url = StoreUrl::Sqlite(self.folder.join(format!("{name}.db")));
+            store.url = StoreUrl::file(&self.folder.join(format!("{name}.db")));
         }
         settings.imgwire.base_url = self.base_url.clone();
         Ok(settings)

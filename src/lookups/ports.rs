@@ -9,37 +9,25 @@ use policies::{
 use secrecy::SecretString;
 
 use super::{HttpDecider, HttpMemberships, SqlMemberships, Turns};
-use crate::{outbound::Outbound, stores::OpenStore};
+use crate::{outbound::Outbound, stores::Stores};
 
 /// The ports of the policy `name`.
 pub(crate) struct PolicyPorts<'a> {
     pub(crate) name: &'a PolicyName,
     /// The token that it calls a service with.
     pub(crate) token: Option<&'a SecretString>,
-    pub(crate) stores: &'a [OpenStore],
+    pub(crate) stores: &'a Stores,
     pub(crate) outbound: &'a Outbound,
     pub(crate) turns: &'a Arc<Turns>,
 }
 
-impl PolicyPorts<'_> {
-    fn open(&self, wanted: &StoreName) -> Result<&OpenStore, BuildError> {
-        let mut stores = self.stores.iter();
-        let store = stores.find(|store| store.name == *wanted);
-        store.ok_or_else(|| BuildError::Store(wanted.clone()))
-    }
-}
-
 impl Ports for PolicyPorts<'_> {
     fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, BuildError> {
-        let quotas = self.open(store)?.quotas();
-        quotas.ok_or_else(|| BuildError::Store(store.clone()))
+        Ok(self.stores.quotas(store)?)
     }
 
-    fn rate_limits(
-        &self,
-        store: &StoreName,
-    ) -> Result<Option<Arc<dyn RateLimitStore>>, BuildError> {
-        Ok(self.open(store)?.rate_limits())
+    fn rate_limits(&self, store: &StoreName) -> Result<Arc<dyn RateLimitStore>, BuildError> {
+        Ok(self.stores.rate_limits(store)?)
     }
 
     fn memberships(
@@ -58,8 +46,7 @@ impl Ports for PolicyPorts<'_> {
                 self.outbound,
             )),
             Lookup::Query { store, query } => {
-                let database = self.open(store)?.memberships();
-                let database = database.ok_or_else(|| BuildError::Store(store.clone()))?;
+                let database = self.stores.memberships(store)?;
                 Arc::new(SqlMemberships::new(
                     name,
                     store.clone(),

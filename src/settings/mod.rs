@@ -15,7 +15,6 @@ pub mod origin;
 pub mod outbound;
 mod policy;
 mod ready;
-pub mod redis_url;
 mod routes;
 mod schema;
 pub mod secret;
@@ -23,7 +22,6 @@ pub mod server;
 pub mod session;
 mod session_cookie;
 mod size;
-pub mod stores;
 pub mod telemetry;
 
 use policies::{IdentityName, PolicyName, Purpose, Reads, RoutePath, StoreName, StoreUse};
@@ -45,9 +43,11 @@ pub use self::{
     secret::Environment,
     server::{ManagementSettings, ServerSettings},
     session::SessionSettings,
-    stores::StoreSettings,
     telemetry::TelemetrySettings,
 };
+
+pub use crate::stores::StoreSettings;
+use crate::stores::UsedStore;
 
 /// A config file that is valid as a whole: every name leads somewhere, every secret is there.
 #[derive(Debug)]
@@ -146,6 +146,20 @@ impl Settings {
         self.policies.iter().any(|(_, policy)| {
             let used = policy.requirements.store.as_ref();
             used.is_some_and(|(name, how)| name == store && *how == wanted)
+        })
+    }
+
+    /// The stores with what they are used for.
+    pub(crate) fn used_stores(&self) -> impl Iterator<Item = UsedStore<'_>> {
+        const USES: [StoreUse; 4] = [
+            StoreUse::Quotas,
+            StoreUse::RateLimits,
+            StoreUse::Sessions,
+            StoreUse::Memberships,
+        ];
+        self.stores.iter().map(|(name, settings)| {
+            let uses = USES.into_iter().filter(|wanted| self.uses(name, *wanted));
+            UsedStore(name, settings, uses.collect())
         })
     }
 

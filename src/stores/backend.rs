@@ -4,7 +4,7 @@ use std::{cell::RefCell, pin::pin, sync::Arc, time::Duration};
 
 use actix_web::rt;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use futures_util::future::LocalBoxFuture;
+use futures_util::{TryFutureExt as _, future::LocalBoxFuture};
 use tokio::time::timeout;
 
 use super::{
@@ -13,12 +13,39 @@ use super::{
     kept::{self, Kept},
 };
 
+/// Whether what is open of a store works.
+pub(super) trait Probe: Send + Sync {
+    /// Whether it is known to work.
+    fn is_healthy(&self) -> bool;
+
+    /// Finds out in the background whether it works, where opening it has not told.
+    fn begin(&self) {}
+
+    /// Finds out whether it can be used; says why not.
+    fn try_it(&self) -> LocalBoxFuture<'_, Result<(), String>>;
+}
+
+impl<B: Backend> Probe for Arc<B> {
+    fn is_healthy(&self) -> bool {
+        self.health().is_ready()
+    }
+
+    fn begin(&self) {
+        Backend::begin(self);
+    }
+
+    fn try_it(&self) -> LocalBoxFuture<'_, Result<(), String>> {
+        let probed = probe_in_time(self, self.health().timeout());
+        Box::pin(probed.map_err(|fault| fault.to_string()))
+    }
+}
+
 /// A store, or a node of one, on the other side of a connection.
 ///
 /// An operation that fails is a fault of its request. What that means for others is found out by a probe beside the
 /// requests, one at a time and on a connection of its own. Only if the probe fails, the store is down: then requests
 /// fail at once, and it is probed, ever less often, until a probe goes well.
-pub(super) trait Backend: Sized + 'static {
+pub(super) trait Backend: Sized + Send + Sync + 'static {
     fn health(&self) -> &Health;
 
     /// Finds out, on a fresh connection, whether it does what it is needed for.
@@ -202,10 +229,7 @@ pub(super) trait Backend: Sized + 'static {
 /// # Errors
 ///
 /// Why it cannot be used.
-pub(super) async fn probe_in_time<B: Backend>(
-    backend: &Arc<B>,
-    within: Duration,
-) -> Result<(), StoreFault> {
+async fn probe_in_time<B: Backend>(backend: &Arc<B>, within: Duration) -> Result<(), StoreFault> {
     let probed = timeout(within, backend.clone().probe(within)).await;
     probed.unwrap_or(Err(StoreFault::Timeout))
 }

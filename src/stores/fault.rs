@@ -1,6 +1,51 @@
-//! Why an operation of a store has no result.
+//! Why a store cannot be opened, and why an operation of one has no result.
 
 use std::fmt::Display;
+
+use policies::{Fault, StoreName};
+
+/// Why a store is not opened.
+#[derive(Debug, thiserror::Error)]
+#[error("store `{name}`: {source}")]
+pub struct StoreError {
+    /// Which store.
+    pub name: StoreName,
+    /// Why not.
+    pub source: OpenError,
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Store {
+            store: error.name,
+            source: Box::new(error.source),
+        }
+    }
+}
+
+/// Why a backend cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file, or what stands beside it, cannot be made or read.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Another process has it.
+    #[error("{0} is in use by another process: a file of counters has one gate at a time")]
+    InUse(String),
+    /// The database refuses it.
+    #[error("{path}: {source}")]
+    Database {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
 
 /// Why an operation has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

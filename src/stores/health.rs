@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use policies::{Clock, StoreName};
+use policies::{Clock, Fault, StoreName};
+
+use super::fault::StoreFault;
 
 /// For how long a probe that went well vouches for a store whose operations are answered with errors: such an
 /// operation is the fault of its request, and does not have the store probed all the time.
@@ -63,6 +65,14 @@ impl Health {
 
     pub(super) fn store(&self) -> &StoreName {
         &self.store
+    }
+
+    /// The fault of a policy whose operation has no result.
+    pub(super) fn fault(&self, source: StoreFault) -> Fault {
+        Fault::Store {
+            store: self.store.clone(),
+            source: Box::new(source),
+        }
     }
 
     pub(super) fn timeout(&self) -> Duration {

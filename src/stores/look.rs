@@ -1,58 +1,67 @@
-//! A store that is only looked at: beside a gate that has it open, or instead of one.
+//! A store of which one only sees what is counted.
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::future::{LocalBoxFuture, ready};
-use policies::{Counter, Fault, QuotaStore, Reserving, StoreName, Window};
+use policies::{
+    Counter, Fault, Pass, QuotaStore, Rate, RateLimitStore, Reserving, StoreName, Taking, Window,
+};
 
-use super::{Store, Trying, sqlite};
+use super::{
+    backend::Probe,
+    open::{Part, Port},
+    shared_quotas::used_in,
+};
+
+/// What a counter holds, or why that cannot be told.
+type Counted = Result<Option<(u64, Window)>, String>;
 
 /// Says what is counted, and counts nothing.
 pub(super) struct Look {
-    pub(super) name: StoreName,
-    /// The file, which need not be there yet; without one, nothing is counted.
-    pub(super) file: Option<PathBuf>,
+    pub(super) store: StoreName,
+    pub(super) read: Box<dyn Fn(&Counter) -> Counted + Send + Sync>,
+    pub(super) try_it: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
 impl Look {
-    fn fault(&self, message: String) -> Fault {
-        Fault::Store {
-            store: self.name.clone(),
-            source: message.into(),
+    /// A look at a store in which nothing is counted.
+    pub(super) fn at_nothing(store: &StoreName) -> Part {
+        let look = Arc::new(Self {
+            store: store.clone(),
+            read: Box::new(|_| Ok(None)),
+            try_it: Box::new(|| Ok(())),
+        });
+        Part {
+            ports: vec![Port::Quotas(look.clone()), Port::RateLimits(look.clone())],
+            probe: look,
         }
     }
 
-    fn refuse<T>(&self) -> Result<T, Fault> {
-        Err(self.fault("it is only looked at".to_owned()))
+    fn fault(&self, source: String) -> Fault {
+        Fault::Store {
+            store: self.store.clone(),
+            source: source.into(),
+        }
+    }
+
+    fn refuse<'a, T: 'a>(&self) -> LocalBoxFuture<'a, Result<T, Fault>> {
+        Box::pin(ready(Err(self.fault("it is only looked at".to_owned()))))
     }
 }
 
-impl Store for Look {
+impl Probe for Look {
     fn is_healthy(&self) -> bool {
         true
     }
 
-    fn try_it(&self) -> Trying<'_> {
-        Box::pin(ready(self.file.as_deref().map_or(Ok(()), try_file)))
+    fn try_it(&self) -> LocalBoxFuture<'_, Result<(), String>> {
+        Box::pin(ready((self.try_it)()))
     }
-}
-
-/// Whether a file can be read, or made where it is to be.
-fn try_file(file: &Path) -> Result<(), String> {
-    if file.exists() {
-        return sqlite::try_to_read(file).map_err(|error| error.to_string());
-    }
-    let here = Path::new(".");
-    let mut folders = file.ancestors().skip(1);
-    let folder = folders.find(|folder| folder.exists()).unwrap_or(here);
-    let made = tempfile::tempfile_in(folder);
-    made.map(drop)
-        .map_err(|error| format!("nothing can be made in {}: {error}", folder.display()))
 }
 
 impl QuotaStore for Look {
     fn reserve(&self, _: Counter, _: Window, _: u64) -> Reserving<'_> {
-        Box::pin(ready(self.refuse()))
+        self.refuse()
     }
 
     fn used(
@@ -60,15 +69,20 @@ impl QuotaStore for Look {
         counter: Counter,
         window: Window,
     ) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>> {
-        let used = match self.file.as_ref().filter(|file| file.exists()) {
-            Some(file) => sqlite::look_up(file, &counter, window)
-                .map_err(|error| self.fault(error.to_string())),
-            None => Ok((0, window)),
-        };
-        Box::pin(ready(used))
+        let counted = (self.read)(&counter).map_err(|error| self.fault(error));
+        Box::pin(ready(counted.map(|counted| used_in(window, counted))))
     }
 
     fn give_back(&self, _: Counter, _: Window) -> LocalBoxFuture<'_, Result<(), Fault>> {
-        Box::pin(ready(self.refuse()))
+        self.refuse()
+    }
+}
+
+impl RateLimitStore for Look {
+    fn take(&self, _: Counter, rate: Rate, pass: Pass) -> Taking<'_> {
+        match pass {
+            Pass::Preview => Box::pin(ready(Ok(rate.allowed(rate.interval())))),
+            Pass::Issue => self.refuse(),
+        }
     }
 }

@@ -33,12 +33,6 @@ pub trait MemberDatabase: Send + Sync {
         user: &'a str,
         workspace: &'a str,
     ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, StoreFault>>;
-
-    /// Whether it is known to answer. A database that does not is probed until it does, and no request waits for that.
-    fn is_healthy(&self) -> bool;
-
-    /// Probes it beside everything else.
-    fn begin(&self);
 }
 
 /// The workspace's id that the second column has.

@@ -24,13 +24,18 @@ pub(super) fn kept_for(window: Window, now: Timestamp) -> SignedDuration {
     left + window.end.duration_since(window.start) + KEPT
 }
 
-/// When to look for old rows, and what time it is then.
+/// The policy and the key of a counter.
+pub(super) type Name = (String, String);
+
+/// When to look for old rows, at which of them, and what time it is then.
 pub(super) struct Cleaning {
     clock: Arc<dyn Clock>,
     /// What the clock said at the start, and what had elapsed.
     began: (Timestamp, Duration),
     /// When to look next, as elapsed time.
     next: Duration,
+    /// The last row that was looked at, in a pass that is not over.
+    after: Option<Name>,
 }
 
 impl Cleaning {
@@ -39,6 +44,7 @@ impl Cleaning {
         let began = (clock.now(), clock.elapsed());
         Self {
             next: began.1 + PERIOD,
+            after: None,
             began,
             clock,
         }
@@ -49,9 +55,17 @@ impl Cleaning {
         self.next.saturating_sub(self.clock.elapsed())
     }
 
-    /// Notes that a page was done: the next one follows soon, or, after the last one, in an hour.
-    pub(super) fn did_page(&mut self, is_last: bool) {
-        self.next = self.clock.elapsed() + if is_last { PERIOD } else { PAUSE };
+    /// The last row that was looked at; before the first one at the beginning of a pass.
+    pub(super) fn after(&self) -> Name {
+        self.after.clone().unwrap_or_default()
+    }
+
+    /// Notes the last row of a page: the next page follows soon. After the last page, or a fault, a pass begins in an
+    /// hour.
+    pub(super) fn did_page(&mut self, last: Option<Name>) {
+        let pause = if last.is_some() { PAUSE } else { PERIOD };
+        self.next = self.clock.elapsed() + pause;
+        self.after = last;
     }
 
     /// The time that decides what is old: the clock's, but no later than what has elapsed since the start makes it. A

@@ -12,6 +12,7 @@ mod addresses;
 mod addressing;
 mod answers;
 mod api_description;
+mod backends;
 mod bad_days;
 mod book;
 mod bounds;

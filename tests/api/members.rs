@@ -1,4 +1,4 @@
-//! Memberships that a database is asked about: SQLite and PostgreSQL, which both are real here.
+//! Memberships that a database is asked about: one suite, and one line for each backend that has them.
 
 use std::{
     path::Path,
@@ -9,9 +9,21 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::{
+    backends::{Database, Sqlite, suite},
     helpers::{Answer, Recipe, TestApp, Token, eventually},
     postgres::Postgres,
 };
+
+suite! {
+    [
+        a_database_knows_its_members,
+        a_query_that_makes_no_sense_is_a_fault_and_changes_nothing,
+        an_answer_is_asked_for_once,
+        a_database_that_is_down_is_a_fault_until_it_is_back,
+    ]:
+    in_a_file: Sqlite,
+    in_a_postgresql: Postgres,
+}
 
 pub(crate) const QUERY: &str = "select role from members where workspace_id = $2 and user_id = $1";
 
@@ -47,7 +59,9 @@ pub(crate) async fn calls(gate: &TestApp, result: &str) -> f64 {
 }
 
 /// Whoever the database says is a member may upload, in any of its roles that may.
-async fn knows_its_members(url: &str) {
+async fn a_database_knows_its_members(database: impl Database) {
+    database.run_sql(MEMBERS).await;
+    let url = &database.url();
     let gate = asking(url, QUERY, "").start().await;
     for (user, workspace, status) in [
         ("user_1", "ws_1", 200),
@@ -71,7 +85,9 @@ async fn knows_its_members(url: &str) {
 }
 
 /// A query that makes no sense, or would write, is a fault and changes nothing.
-async fn does_not_guess(url: &str) {
+async fn a_query_that_makes_no_sense_is_a_fault_and_changes_nothing(database: impl Database) {
+    database.run_sql(MEMBERS).await;
+    let url = &database.url();
     for query in [
         "select role from nobody where $1 = $2",
         "select 1 from members where user_id = $1 and workspace_id = $2",
@@ -89,11 +105,15 @@ async fn does_not_guess(url: &str) {
     }
     let gate = asking(url, QUERY, "").start().await;
     ask_for(&gate, "user_1", "ws_1").await.assert_token();
+    assert_eq!(database.count("members").await, 5);
 }
 
 /// Answers are remembered, a "no" for a second, and asked for once however many wait.
-async fn is_asked_once(url: &str) {
-    let gate = asking(url, QUERY, "cache = \"30s\"").start().await;
+async fn an_answer_is_asked_for_once(database: impl Database) {
+    database.run_sql(MEMBERS).await;
+    let gate = asking(&database.url(), QUERY, "cache = \"30s\"")
+        .start()
+        .await;
     let answers = join_all((0..20).map(|_| ask_for(&gate, "user_1", "ws_1"))).await;
     answers.iter().for_each(Answer::assert_token);
     assert_eq!(calls(&gate, "ok").await, 1.0);
@@ -126,6 +146,22 @@ async fn is_down_without_a_wait(gate: &TestApp) {
     assert_eq!(readiness.json["failing"], json!(["stores.app"]));
 }
 
+async fn a_database_that_is_down_is_a_fault_until_it_is_back(mut database: impl Database) {
+    database.run_sql(MEMBERS).await;
+    let gate = asking(&database.url(), QUERY, "").start().await;
+    ask_for(&gate, "user_1", "ws_1").await.assert_token();
+    database.go_down();
+    let answer = ask_for(&gate, "user_1", "ws_1").await;
+    answer.assert_error(500, "internal");
+    is_down_without_a_wait(&gate).await;
+    database.come_up().await;
+    eventually("its return", async || {
+        ask_for(&gate, "user_1", "ws_1").await.status == 200
+    })
+    .await;
+    assert_eq!(gate.manage("/readyz").await.status, 200);
+}
+
 pub(crate) fn sqlite(folder: &Path, sql: &str) -> String {
     let path = folder.join("app.db");
     let database = rusqlite::Connection::open(&path).unwrap();
@@ -134,13 +170,12 @@ pub(crate) fn sqlite(folder: &Path, sql: &str) -> String {
 }
 
 #[actix_web::test]
-async fn a_file_of_sqlites_knows_its_members() {
+async fn a_file_is_only_read() {
     let folder = tempfile::tempdir().unwrap();
     let url = sqlite(folder.path(), MEMBERS);
-    knows_its_members(&url).await;
-    does_not_guess(&url).await;
-    is_asked_once(&url).await;
-    // The app's file is read alone: nothing of the gate's is in it or beside it.
+    let gate = asking(&url, QUERY, "").start().await;
+    ask_for(&gate, "user_1", "ws_1").await.assert_token();
+    // Nothing of the gate's is in the app's file or beside it.
     let database = rusqlite::Connection::open(folder.path().join("app.db")).unwrap();
     let tables: i64 = database
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
@@ -162,30 +197,16 @@ async fn a_number_is_compared_as_a_number() {
 }
 
 #[actix_web::test]
-async fn a_file_that_is_locked_or_gone_is_a_fault_until_it_is_back() {
+async fn a_file_that_is_not_there_is_a_fault_and_is_not_made() {
     let folder = tempfile::tempdir().unwrap();
-    let url = sqlite(folder.path(), MEMBERS);
-    let path = folder.path().join("app.db");
-    let gate = asking(&url, QUERY, "").start().await;
-    ask_for(&gate, "user_1", "ws_1").await.assert_token();
-
-    let locker = rusqlite::Connection::open(&path).unwrap();
-    locker.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    ask_for(&gate, "user_1", "ws_1")
-        .await
-        .assert_error(500, "internal");
-    is_down_without_a_wait(&gate).await;
-    locker.execute_batch("ROLLBACK").unwrap();
-    eventually("the file", async || {
-        ask_for(&gate, "user_1", "ws_1").await.status == 200
-    })
-    .await;
-
     let nowhere = format!("sqlite:{}", folder.path().join("nowhere.db").display());
     let gate = asking(&nowhere, QUERY, "on_failure = \"allow\"")
         .start()
         .await;
     ask_for(&gate, "user_1", "ws_1").await.assert_token();
+    let gate = asking(&nowhere, QUERY, "").start().await;
+    let answer = ask_for(&gate, "user_1", "ws_1").await;
+    answer.assert_error(500, "internal");
     assert!(!folder.path().join("nowhere.db").exists());
 }
 
@@ -209,18 +230,13 @@ async fn a_query_that_does_not_end_is_ended() {
 }
 
 #[actix_web::test]
-async fn a_postgresql_knows_its_members() {
+async fn a_postgresql_compares_ids_of_any_type_and_ends_slow_queries() {
     let Some(postgres) = Postgres::here() else {
         return;
     };
-    let mut postgres = postgres.await;
+    let postgres = postgres.await;
     let url = postgres.url();
     postgres.run(MEMBERS).await;
-    knows_its_members(&url).await;
-    does_not_guess(&url).await;
-    is_asked_once(&url).await;
-    let left = postgres.number("select count(*) from members");
-    assert_eq!(left.await, 5);
 
     // Identifiers and roles of the types that apps have.
     postgres
@@ -260,21 +276,6 @@ async fn a_postgresql_knows_its_members() {
         postgres.number(running).await == 0
     })
     .await;
-
-    // The server dies and comes back.
-    let gate = asking(&url, QUERY, "").start().await;
-    ask_for(&gate, "user_1", "ws_1").await.assert_token();
-    postgres.go_down();
-    ask_for(&gate, "user_1", "ws_1")
-        .await
-        .assert_error(500, "internal");
-    is_down_without_a_wait(&gate).await;
-    postgres.come_up().await;
-    eventually("the server", async || {
-        ask_for(&gate, "user_1", "ws_1").await.status == 200
-    })
-    .await;
-    assert_eq!(gate.manage("/readyz").await.status, 200);
 }
 
 #[actix_web::test]

@@ -2,19 +2,13 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use imgwire_gate::stores::RedisUses;
-use imgwire_gate::{
-    settings::{StoreSettings, outbound::ExtraAuthorities, stores::StoreUrl},
-    stores::{PostgresStore, SqliteStore, Store as _},
-    telemetry::Metrics,
-};
 use jiff::{SignedDuration, Timestamp};
 use policies::{
-    Clock, Counter, PolicyName, QuotaStore, Reservation, StoreName, SystemClock, Window,
+    Clock, Counter, PolicyName, QuotaStore, Reservation, StoreUse, SystemClock, Window,
 };
-use serde_json::json;
 
 use crate::{
+    backends::{Backend as _, Sqlite, main_store, open},
     helpers::{TestClock, eventually},
     postgres::Postgres,
     redis_server::Redis,
@@ -49,8 +43,9 @@ async fn count(store: &dyn QuotaStore, key: &str, window: Window) {
     hold.commit().await.unwrap();
 }
 
-fn name() -> StoreName {
-    StoreName::parse("main").unwrap()
+fn open_quotas(url: &str, clock: Arc<dyn Clock>) -> Arc<dyn QuotaStore> {
+    let stores = open(url, &[StoreUse::Quotas], clock);
+    stores.quotas(&main_store()).unwrap()
 }
 
 /// Counters of windows that are over for a while, a little short of the time that they are kept, and long.
@@ -81,67 +76,47 @@ const KEPT: [&str; 3] = ["current", "nearly old", "yesterdays"];
 
 #[actix_web::test]
 async fn sqlite_forgets_counters_whose_windows_are_long_over() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("gate.db");
+    let file = Sqlite::new();
+    let path = file.path();
     let clock = Arc::<TestClock>::default();
-    let store = SqliteStore::open(name(), &path, Duration::from_secs(5), clock.clone()).unwrap();
+    let store = open_quotas(&file.url(), clock.clone());
     let current = ended(-DAY / 2);
-    fill(&store, current).await;
+    fill(&*store, current).await;
     assert_eq!(rows_of(&path).len(), 2503);
 
     clock.advance(HOUR);
     // Requests go on meanwhile, and their counts are all there.
     let mut counted = 1;
     eventually("the cleaning", async || {
-        count(&store, "current", current).await;
+        count(&*store, "current", current).await;
         counted += 1;
         rows_of(&path) == KEPT
     })
     .await;
     drop(store);
-    let store = SqliteStore::open(name(), &path, Duration::from_secs(5), clock.clone()).unwrap();
+    let store = open_quotas(&file.url(), clock.clone());
     let (used, _) = store.used(counter("current"), current).await.unwrap();
     assert_eq!(used, counted);
 }
 
 #[actix_web::test]
 async fn a_clock_that_was_ahead_by_mistake_has_deleted_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("gate.db");
+    let file = Sqlite::new();
+    let path = file.path();
     let clock = Arc::<TestClock>::default();
-    let store = SqliteStore::open(name(), &path, Duration::from_secs(5), clock.clone()).unwrap();
-    count(&store, "current", ended(-DAY / 2)).await;
-    count(&store, "old", ended(DAY * 3)).await;
+    let store = open_quotas(&file.url(), clock.clone());
+    count(&*store, "current", ended(-DAY / 2)).await;
+    count(&*store, "old", ended(DAY * 3)).await;
     // The time of day jumps by a year, and what elapses does not.
     let now = clock.now();
     clock.set(now + DAY * 365);
     clock.advance(HOUR);
     eventually("the cleaning", async || {
-        count(&store, "another", ended(-DAY / 2 - DAY * 365)).await;
+        count(&*store, "another", ended(-DAY / 2 - DAY * 365)).await;
         !rows_of(&path).contains(&"old".to_owned())
     })
     .await;
     assert!(rows_of(&path).contains(&"current".to_owned()));
-}
-
-fn open_postgres(url: &str, clock: &Arc<TestClock>) -> PostgresStore {
-    let settings: StoreSettings = serde_json::from_value(json!({ "url": url })).unwrap();
-    let StoreUrl::Postgres(config) = settings.url else {
-        unreachable!("it is one")
-    };
-    let clock: Arc<dyn Clock> = clock.clone();
-    let metrics = Arc::<Metrics>::default().store(&name(), &clock);
-    let tls = imgwire_gate::outbound::tls_config(&ExtraAuthorities::default());
-    let store = PostgresStore::new(
-        name(),
-        &config,
-        &tls,
-        Duration::from_secs(5),
-        clock,
-        metrics,
-    );
-    store.begin();
-    store
 }
 
 #[actix_web::test]
@@ -151,18 +126,18 @@ async fn postgresql_forgets_counters_whose_windows_are_long_over() {
     };
     let server = server.await;
     let clock = Arc::<TestClock>::default();
-    let store = open_postgres(&server.url(), &clock);
+    let store = open_quotas(&server.url(), clock.clone());
     let used = async |key: &str| {
         let window = ended(DAY * 30);
         store.used(counter(key), window).await.unwrap().0
     };
     let current = ended(-DAY / 2);
-    fill(&store, current).await;
+    fill(&*store, current).await;
     assert_eq!(used("old 7").await, 1);
 
     clock.advance(HOUR);
     eventually("the cleaning", async || {
-        count(&store, "current", current).await;
+        count(&*store, "current", current).await;
         let mut is_clean = true;
         for number in [0, 1, 999, 1000, 1001, 2499] {
             is_clean &= used(&format!("old {number}")).await == 0;
@@ -175,7 +150,7 @@ async fn postgresql_forgets_counters_whose_windows_are_long_over() {
     }
     // The server's clock decides as well: a gate whose own is far ahead deletes nothing early.
     clock.advance(HOUR * 24 * 30);
-    count(&store, "old again", ended(DAY * 3)).await;
+    count(&*store, "old again", ended(DAY * 3)).await;
     eventually("the second cleaning", async || used("old again").await == 0).await;
     for key in KEPT {
         assert!(used(key).await > 0, "{key}");
@@ -185,35 +160,21 @@ async fn postgresql_forgets_counters_whose_windows_are_long_over() {
 #[actix_web::test]
 async fn redis_keeps_a_counter_of_a_later_window_as_long_as_any_other() {
     let Some(server) = Redis::here() else { return };
-    let settings: StoreSettings = serde_json::from_value(json!({ "url": server.url() })).unwrap();
-    let StoreUrl::Redis(url) = settings.url else {
-        unreachable!("it is one")
-    };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let store = imgwire_gate::stores::RedisStore::new(
-        name(),
-        &url,
-        RedisUses {
-            limits: false,
-            quotas: true,
-            sessions: false,
-        },
-        &imgwire_gate::outbound::tls_config(&ExtraAuthorities::default()),
-        Duration::from_secs(5),
-        clock.clone(),
-        Arc::<Metrics>::default().store(&name(), &clock),
-    );
+    let store = open_quotas(&server.url(), clock.clone());
     let left = || -> i64 {
-        let [key] = &server.keys()[..] else {
+        let keys = server.keys();
+        let mut counters = keys.iter().filter(|key| key.contains(":quota:"));
+        let (Some(key), None) = (counters.next(), counters.next()) else {
             unreachable!("there is one counter")
         };
         server.run(&["PTTL", key]).parse().unwrap()
     };
     // The clock was ten days ahead when the counter was made, and is right again.
     store.now(&*clock).await.unwrap();
-    count(&store, "ws_1", ended(-DAY * 10)).await;
+    count(&*store, "ws_1", ended(-DAY * 10)).await;
     let day = 24 * 60 * 60 * 1000;
     assert!((11 * day..=12 * day).contains(&left()), "{}", left());
-    count(&store, "ws_1", ended(-DAY / 2)).await;
+    count(&*store, "ws_1", ended(-DAY / 2)).await;
     assert!((11 * day..=12 * day).contains(&left()), "{}", left());
 }

@@ -12,12 +12,25 @@ use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 
 use crate::{
+    backends::{Server, suite},
     helpers::{Recipe, TestApp, Token, eventually},
     postgres::Postgres,
     process::GateProcess,
     redis_server::Redis,
     tcp_proxy::{Network, TcpProxy},
 };
+
+suite! {
+    [
+        three_gates_issue_what_the_quota_allows_and_not_one_more,
+        gates_that_are_killed_every_second_issue_no_token_too_many,
+        a_server_that_is_killed_and_comes_back_counts_on,
+        a_network_that_drops_delays_and_resets_lets_no_token_too_many_through,
+        gates_whose_clocks_are_an_hour_apart_share_the_windows,
+    ]:
+    in_a_redis: Redis,
+    in_a_postgresql: Postgres,
+}
 
 const QUOTA: usize = 1000;
 const CALLERS: usize = 200;
@@ -93,8 +106,9 @@ async fn three(recipe: impl Fn() -> Recipe) -> [TestApp; 3] {
 }
 
 /// Three gates, and two hundred callers who take turns at them until nothing is left.
-async fn is_exact(url: &str) {
-    let gates = three(|| quota(url, QUOTA, "month")).await;
+async fn three_gates_issue_what_the_quota_allows_and_not_one_more(server: impl Server) {
+    let url = server.url();
+    let gates = three(|| quota(&url, QUOTA, "month")).await;
     let callers = (0..CALLERS).map(async |caller| {
         let mut got = 0;
         for turn in caller.. {
@@ -108,20 +122,6 @@ async fn is_exact(url: &str) {
     });
     let got: usize = join_all(callers).await.into_iter().sum();
     assert_eq!(got, QUOTA);
-}
-
-#[actix_web::test]
-async fn three_gates_on_one_redis_issue_what_the_quota_allows_and_not_one_more() {
-    let Some(server) = Redis::here() else { return };
-    is_exact(&server.url()).await;
-}
-
-#[actix_web::test]
-async fn three_gates_on_one_postgresql_issue_what_the_quota_allows_and_not_one_more() {
-    let Some(server) = Postgres::here() else {
-        return;
-    };
-    is_exact(&server.await.url()).await;
 }
 
 /// Three gates in processes of their own, before an Imgwire that takes its time.
@@ -211,8 +211,8 @@ async fn tokens_that_come_through(
     got
 }
 
-async fn survives_killed_gates(url: &str) {
-    let mut gates = Gates::start(url).await;
+async fn gates_that_are_killed_every_second_issue_no_token_too_many(server: impl Server) {
+    let mut gates = Gates::start(&server.url()).await;
     let havoc = async |gates: &mut Gates| {
         for round in 0..4 {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -226,47 +226,11 @@ async fn survives_killed_gates(url: &str) {
     assert!(got >= QUOTA - 4 * (CALLERS / 3 + 1), "{got}");
 }
 
-#[actix_web::test]
-async fn gates_that_are_killed_every_second_issue_no_token_too_many_from_a_redis() {
-    let Some(server) = Redis::here() else { return };
-    survives_killed_gates(&server.url()).await;
-}
-
-#[actix_web::test]
-async fn gates_that_are_killed_every_second_issue_no_token_too_many_from_a_postgresql() {
-    let Some(server) = Postgres::here() else {
-        return;
-    };
-    survives_killed_gates(&server.await.url()).await;
-}
-
-#[actix_web::test]
-async fn a_redis_that_is_killed_and_comes_back_counts_on() {
-    let Some(mut server) = Redis::here() else {
-        return;
-    };
+async fn a_server_that_is_killed_and_comes_back_counts_on(mut server: impl Server) {
     let mut gates = Gates::start(&server.url()).await;
     let havoc = async |_: &mut Gates| {
         for _ in 0..4 {
             tokio::time::sleep(Duration::from_millis(600)).await;
-            server.go_down();
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            server.come_up();
-        }
-    };
-    tokens_that_come_through(&mut gates, havoc, Duration::from_secs(5)).await;
-}
-
-#[actix_web::test]
-async fn a_postgresql_that_is_killed_and_comes_back_counts_on() {
-    let Some(server) = Postgres::here() else {
-        return;
-    };
-    let mut server = server.await;
-    let mut gates = Gates::start(&server.url()).await;
-    let havoc = async |_: &mut Gates| {
-        for _ in 0..3 {
-            tokio::time::sleep(Duration::from_millis(700)).await;
             server.go_down();
             tokio::time::sleep(Duration::from_millis(300)).await;
             server.come_up().await;
@@ -275,8 +239,11 @@ async fn a_postgresql_that_is_killed_and_comes_back_counts_on() {
     tokens_that_come_through(&mut gates, havoc, Duration::from_secs(5)).await;
 }
 
-async fn survives_a_bad_network(proxy: &TcpProxy, url: &str) {
-    let mut gates = Gates::start(url).await;
+async fn a_network_that_drops_delays_and_resets_lets_no_token_too_many_through(
+    server: impl Server,
+) {
+    let proxy = TcpProxy::before(server.port());
+    let mut gates = Gates::start(&server.url_at(proxy.port())).await;
     let havoc = async |_: &mut Gates| {
         for network in [
             Network::Resets,
@@ -292,25 +259,6 @@ async fn survives_a_bad_network(proxy: &TcpProxy, url: &str) {
         }
     };
     tokens_that_come_through(&mut gates, havoc, Duration::from_secs(6)).await;
-}
-
-#[actix_web::test]
-async fn a_network_that_drops_delays_and_resets_lets_no_token_too_many_through_to_a_redis() {
-    let Some(server) = Redis::here() else { return };
-    let proxy = TcpProxy::before(server.port());
-    let url = format!("redis://127.0.0.1:{}", proxy.port());
-    survives_a_bad_network(&proxy, &url).await;
-}
-
-#[actix_web::test]
-async fn a_network_that_drops_delays_and_resets_lets_no_token_too_many_through_to_a_postgresql() {
-    let Some(server) = Postgres::here() else {
-        return;
-    };
-    let server = server.await;
-    let proxy = TcpProxy::before(server.port());
-    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port());
-    survives_a_bad_network(&proxy, &url).await;
 }
 
 #[actix_web::test]
@@ -339,8 +287,8 @@ async fn a_rate_limit_across_three_gates_is_within_one_of_what_one_would_count()
     assert!((count - model).abs() <= 1.0, "{count} of {model}");
 }
 
-/// Two gates whose clocks are an hour apart count in the same hour.
-async fn has_one_clock(url: &str) {
+async fn gates_whose_clocks_are_an_hour_apart_share_the_windows(server: impl Server) {
+    let url = &server.url();
     let hour = || Timestamp::now().as_second() / 3600;
     loop {
         let began = hour();
@@ -385,11 +333,8 @@ async fn has_one_clock(url: &str) {
 }
 
 #[actix_web::test]
-async fn gates_whose_clocks_are_an_hour_apart_share_the_windows_of_a_redis() {
+async fn gates_whose_clocks_are_an_hour_apart_share_the_rate_limits_of_a_redis() {
     let Some(server) = Redis::here() else { return };
-    has_one_clock(&server.url()).await;
-
-    // A rate limit goes by the server's clock as well.
     let settings = "limit = 5\nperiod = \"1h\"";
     let gates = three(|| limit(&server.url(), settings)).await;
     gates[1]
@@ -401,12 +346,4 @@ async fn gates_whose_clocks_are_an_hour_apart_share_the_windows_of_a_redis() {
         got += usize::from(status(&gates[turn % 3]).await == 200);
     }
     assert_eq!(got, 5);
-}
-
-#[actix_web::test]
-async fn gates_whose_clocks_are_an_hour_apart_share_the_windows_of_a_postgresql() {
-    let Some(server) = Postgres::here() else {
-        return;
-    };
-    has_one_clock(&server.await.url()).await;
 }

@@ -8,6 +8,7 @@ use std::{
 use futures_util::future::join_all;
 
 use crate::{
+    backends::{Server, suite},
     helpers::{Recipe, TestApp, Token, eventually},
     members::{MEMBERS, QUERY, ask_for, asking},
     postgres::Postgres,
@@ -16,6 +17,12 @@ use crate::{
     tcp_proxy::TcpProxy,
     watched::Watched,
 };
+
+suite! {
+    [what_a_server_may_have_counted_is_not_asked_again,]:
+    in_a_redis: Redis,
+    in_a_postgresql: Postgres,
+}
 
 /// A quota of each user.
 pub(crate) fn quota_of_users(url: &str) -> Recipe {
@@ -127,7 +134,9 @@ async fn used(gate: &TestApp) -> u64 {
 
 /// An answer that is lost on the way may have been to something that was counted, so it is not asked again; what only
 /// reads is.
-async fn counts_once_and_reads_twice(url: &str, proxy: &TcpProxy) {
+async fn what_a_server_may_have_counted_is_not_asked_again(server: impl Server) {
+    let proxy = TcpProxy::before(server.port());
+    let url = &server.url_at(proxy.port());
     let gate = used_before(url).await;
     proxy.lose_an_answer();
     assert_eq!(ask_as(&gate, "user_1").await.0, 500);
@@ -142,25 +151,6 @@ async fn counts_once_and_reads_twice(url: &str, proxy: &TcpProxy) {
     proxy.lose_an_answer();
     assert_eq!(used(&gate).await, 18);
     assert!(proxy.has_lost_it());
-}
-
-#[actix_web::test]
-async fn what_a_redis_may_have_counted_is_not_asked_again() {
-    let Some(server) = Redis::here() else { return };
-    let proxy = TcpProxy::before(server.port());
-    let url = format!("redis://127.0.0.1:{}", proxy.port());
-    counts_once_and_reads_twice(&url, &proxy).await;
-}
-
-#[actix_web::test]
-async fn what_a_postgresql_may_have_counted_is_not_asked_again() {
-    let Some(server) = Postgres::here() else {
-        return;
-    };
-    let server = server.await;
-    let proxy = TcpProxy::before(server.port());
-    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port());
-    counts_once_and_reads_twice(&url, &proxy).await;
 }
 
 #[actix_web::test]

@@ -5,12 +5,23 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use crate::{
+    backends::{Server, suite},
     helpers::{Recipe, TestApp, Token, eventually},
     postgres::Postgres,
     redis_server::Redis,
     scaling::{counting, limit, patient, quota, ready},
-    tcp_proxy::{Network, TcpProxy},
+    tcp_proxy::TcpProxy,
 };
+
+suite! {
+    [
+        a_server_that_hangs_costs_one_timeout_and_no_more,
+        a_gate_starts_without_its_server,
+        a_server_that_was_started_again_costs_no_request,
+    ]:
+    in_a_redis: Redis,
+    in_a_postgresql: Postgres,
+}
 
 /// The timeout of the tests' stores, and some time for a busy machine.
 const TIMEOUT: Duration = Duration::from_millis(500);
@@ -27,8 +38,9 @@ async fn ask(gate: &TestApp) -> (u16, Duration) {
 
 /// A store that hangs costs each request that runs one timeout, the next ones nothing, and is used again when it
 /// is back.
-async fn costs_one_timeout(recipe: Recipe, hang: impl Fn(bool)) {
-    let gate = recipe.start().await;
+async fn a_server_that_hangs_costs_one_timeout_and_no_more(server: impl Server) {
+    let (url, hang) = server.hanging();
+    let gate = quota(&url, 1000, "month").start().await;
     ready(&gate).await;
     assert_eq!(ask(&gate).await.0, 200);
     hang(true);
@@ -64,101 +76,31 @@ async fn operations(gate: &TestApp, result: &str) -> f64 {
     gate.metric(&line).await
 }
 
-#[actix_web::test]
-async fn a_redis_that_hangs_costs_one_timeout_and_no_more() {
-    let Some(server) = Redis::here() else { return };
-    let hang = |hangs| server.signal(if hangs { "-STOP" } else { "-CONT" });
-    costs_one_timeout(quota(&server.url(), 1000, "month"), hang).await;
-}
-
-#[actix_web::test]
-async fn a_postgresql_that_is_not_heard_of_costs_one_timeout_and_no_more() {
-    let Some(server) = Postgres::here() else {
-        return;
-    };
-    let server = server.await;
-    let proxy = TcpProxy::before(server.port());
-    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port());
-    let hang = |hangs| {
-        proxy.set(if hangs {
-            Network::Drops
-        } else {
-            Network::Works
-        });
-    };
-    costs_one_timeout(quota(&url, 1000, "month"), hang).await;
-}
-
 /// A gate starts without its store, says so, and uses it as soon as it is there.
-async fn starts_without(recipe: Recipe, come_up: impl AsyncFnOnce()) {
-    let gate = recipe.start().await;
+async fn a_gate_starts_without_its_server(mut server: impl Server) {
+    server.go_down();
+    let gate = quota(&server.url(), 10, "day").start().await;
     assert_eq!(ask(&gate).await.0, 500);
     let readiness = gate.manage("/readyz").await;
     assert_eq!(readiness.json["failing"][0], "stores.shared");
-    come_up().await;
+    server.come_up().await;
     ready(&gate).await;
     assert_eq!(ask(&gate).await.0, 200);
 }
 
-#[actix_web::test]
-async fn a_gate_starts_without_its_redis() {
-    let Some(mut server) = Redis::here() else {
-        return;
-    };
-    server.go_down();
-    let recipe = quota(&server.url(), 10, "day");
-    starts_without(recipe, async || server.come_up()).await;
-}
-
-#[actix_web::test]
-async fn a_gate_starts_without_its_postgresql() {
-    let Some(server) = Postgres::here() else {
-        return;
-    };
-    let mut server = server.await;
-    server.go_down();
-    let recipe = quota(&server.url(), 10, "day");
-    starts_without(recipe, async || server.come_up().await).await;
-}
-
-/// A store that was started anew while nobody asked it costs no request anything.
-async fn is_used_at_once_after(recipe: Recipe, restart: impl AsyncFnOnce()) {
+/// Nothing was asked of it meanwhile.
+async fn a_server_that_was_started_again_costs_no_request(mut server: impl Server) {
+    let recipe = quota(&server.url(), 100, "day");
     let gate = patient(recipe).start().await;
     ready(&gate).await;
     for answer in join_all((0..8).map(|_| ask(&gate))).await {
         assert_eq!(answer.0, 200);
     }
-    restart().await;
+    server.go_down();
+    server.come_up().await;
     for answer in join_all((0..8).map(|_| ask(&gate))).await {
         assert_eq!(answer.0, 200);
     }
-}
-
-#[actix_web::test]
-async fn a_redis_that_was_started_anew_costs_no_request() {
-    let Some(mut server) = Redis::here() else {
-        return;
-    };
-    let recipe = quota(&server.url(), 100, "day");
-    let restart = async || {
-        server.go_down();
-        server.come_up();
-    };
-    is_used_at_once_after(recipe, restart).await;
-}
-
-#[actix_web::test]
-async fn a_postgresql_that_was_started_anew_costs_no_request() {
-    let Some(server) = Postgres::here() else {
-        return;
-    };
-    let mut server = server.await;
-    let recipe = quota(&server.url(), 100, "day");
-    let restart = async || {
-        server.go_down();
-        server.come_up().await;
-    };
-    is_used_at_once_after(recipe, restart).await;
 }
 
 async fn overlooked(gate: &TestApp, policy: &str) -> f64 {

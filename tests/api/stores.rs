@@ -1,112 +1,67 @@
-//! What every store promises: one suite, run on each backend. Quotas are counted in SQLite, PostgreSQL and Redis,
-//! rate limits in memory and Redis.
+//! What every store promises: one suite for each port, and one line for each backend that has it.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use actix_web::rt::System;
 use futures_util::future::{LocalBoxFuture, join_all};
-use imgwire_gate::{
-    settings::{StoreSettings, outbound::ExtraAuthorities, stores::StoreUrl},
-    stores::{PostgresStore, RedisStore, RedisUses, SqliteStore},
-    telemetry::Metrics,
-};
+use imgwire_gate::stores::SessionAction;
 use jiff::{SignedDuration, Timestamp};
 use policies::{
     Clock, Counter, Credentials, Denial, Evaluating, Facts, Fault, Hold, IdentityName, Pass,
-    Policy as _, PolicyName, Presented, QuotaStore, RateLimit, RateLimitSettings, RateLimitStore,
-    Reservation, RoutePath, StoreName, SystemClock, UploadRequest, Verdict, Window,
+    Policy as _, PolicyName, Presented, QuotaStore, RateLimit, RateLimitSettings, Reservation,
+    RoutePath, StoreUse, SystemClock, UploadRequest, Verdict, Window,
 };
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
-use serde_json::json;
 
-use crate::{helpers::eventually, postgres::Postgres, redis_server::Redis};
+use crate::{
+    backends::{Backend, Sqlite, main_store, open, suite},
+    helpers::eventually,
+    postgres::Postgres,
+    redis_server::Redis,
+};
+
+suite! {
+    [
+        every_promise_of_a_quota_is_kept,
+        a_quota_counts_as_a_plain_table_does,
+    ]:
+    quotas_in_a_file: Sqlite,
+    quotas_in_a_redis: Redis,
+    quotas_in_a_postgresql: Postgres,
+}
+
+suite! {
+    [every_promise_of_a_rate_limit_is_kept,]:
+    rate_limits_in_memory: Memory,
+    rate_limits_in_a_redis: Redis,
+}
+
+suite! {
+    [every_promise_of_sessions_is_kept,]:
+    sessions_in_a_redis: Redis,
+}
 
 /// Opens a store on what was counted before.
-pub(crate) type Open = Rc<dyn Fn() -> Arc<dyn QuotaStore>>;
+type Open = Rc<dyn Fn() -> Arc<dyn QuotaStore>>;
 
 /// A promise, which is kept on any store.
 type Promise = fn(Open) -> LocalBoxFuture<'static, ()>;
-
-fn url(text: &str) -> StoreUrl {
-    let settings: StoreSettings = serde_json::from_value(json!({ "url": text })).unwrap();
-    settings.url
-}
 
 fn system_clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new())
 }
 
-fn main_store() -> StoreName {
-    StoreName::parse("main").unwrap()
-}
-
-fn open_redis(text: &str) -> RedisStore {
-    let StoreUrl::Redis(url) = url(text) else {
-        unreachable!("it is one")
-    };
-    let metrics = Arc::<Metrics>::default().store(&main_store(), &system_clock());
-    let tls = imgwire_gate::outbound::tls_config(&ExtraAuthorities::default());
-    let timeout = Duration::from_secs(5);
-    let uses = RedisUses {
-        limits: true,
-        quotas: true,
-        sessions: false,
-    };
-    RedisStore::new(
-        main_store(),
-        &url,
-        uses,
-        &tls,
-        timeout,
-        system_clock(),
-        metrics,
-    )
-}
-
-fn open_postgres(text: &str) -> PostgresStore {
-    let StoreUrl::Postgres(config) = url(text) else {
-        unreachable!("it is one")
-    };
-    let metrics = Arc::<Metrics>::default().store(&main_store(), &system_clock());
-    let tls = imgwire_gate::outbound::tls_config(&ExtraAuthorities::default());
-    let timeout = Duration::from_secs(5);
-    PostgresStore::new(
-        main_store(),
-        &config,
-        &tls,
-        timeout,
-        system_clock(),
-        metrics,
-    )
-}
-
-/// A store in a file that is gone with the last who can open it.
-fn sqlite() -> Open {
-    let folder = tempfile::tempdir().unwrap();
+/// An empty store.
+async fn empty(backend: &impl Backend) -> Open {
+    backend.empty().await;
+    let url = backend.url();
     Rc::new(move || {
-        let path = folder.path().join("gate.db");
-        let timeout = Duration::from_secs(5);
-        Arc::new(SqliteStore::open(main_store(), &path, timeout, system_clock()).unwrap())
+        let stores = open(&url, &[StoreUse::Quotas], system_clock());
+        stores.quotas(&main_store()).unwrap()
     })
-}
-
-/// An empty database of a Redis.
-fn redis(server: &Redis) -> Open {
-    server.run(&["FLUSHALL"]);
-    let url = server.url();
-    Rc::new(move || Arc::new(open_redis(&url)))
-}
-
-/// An empty database of a PostgreSQL.
-async fn postgres(server: &Postgres) -> Open {
-    server
-        .run("drop schema if exists imgwire_gate cascade")
-        .await;
-    let url = server.url();
-    Rc::new(move || Arc::new(open_postgres(&url)))
 }
 
 fn counter(policy: &str, key: &str) -> Counter {
@@ -263,66 +218,28 @@ const QUOTA: [Promise; 6] = [
     |open| Box::pin(more_counters_than_fit_in_memory_are_all_remembered(open)),
 ];
 
-#[actix_web::test]
-async fn a_file_of_sqlites_keeps_every_promise_of_a_quota() {
+async fn every_promise_of_a_quota_is_kept(backend: impl Backend) {
     for keep in QUOTA {
-        keep(sqlite()).await;
-    }
-}
-
-#[actix_web::test]
-async fn a_redis_keeps_every_promise_of_a_quota() {
-    let Some(server) = Redis::here() else { return };
-    for keep in QUOTA {
-        keep(redis(&server)).await;
-    }
-}
-
-#[actix_web::test]
-async fn a_postgresql_keeps_every_promise_of_a_quota() {
-    let Some(server) = Postgres::here() else {
-        return;
-    };
-    let server = server.await;
-    for keep in QUOTA {
-        keep(postgres(&server).await).await;
+        keep(empty(&backend).await).await;
     }
 }
 
 /// Runs random steps on a store and on a plain table.
-fn counts_as_a_plain_table_does(open: impl Fn() -> Open) {
-    let step = (0..3_u8, 0..4_i64, any::<bool>());
-    let steps = prop::collection::vec(step, 1..40);
-    let mut runner = TestRunner::new(Config::with_cases(24));
-    let run = |steps: Vec<Step>| {
-        let open = open();
-        System::new().block_on(async move { it_counts_as_a_plain_table_does(open, &steps).await })
+async fn a_quota_counts_as_a_plain_table_does(backend: impl Backend + Send) {
+    let run_all = move || {
+        let step = (0..3_u8, 0..4_i64, any::<bool>());
+        let steps = prop::collection::vec(step, 1..40);
+        let run = |steps: Vec<Step>| {
+            System::new().block_on(async {
+                let open = empty(&backend).await;
+                it_counts_as_a_plain_table_does(open, &steps).await
+            })
+        };
+        TestRunner::new(Config::with_cases(24)).run(&steps, run)
     };
-    runner.run(&steps, run).unwrap();
+    // On a thread that has no runtime of its own.
+    std::thread::scope(|scope| scope.spawn(run_all).join().unwrap()).unwrap();
 }
-
-#[test]
-fn a_file_of_sqlites_counts_as_a_plain_table_does() {
-    counts_as_a_plain_table_does(sqlite);
-}
-
-#[test]
-fn a_redis_counts_as_a_plain_table_does() {
-    let Some(server) = Redis::here() else { return };
-    counts_as_a_plain_table_does(|| redis(&server));
-}
-
-#[test]
-fn a_postgresql_counts_as_a_plain_table_does() {
-    let Some(server) = Postgres::here() else {
-        return;
-    };
-    let server = System::new().block_on(server);
-    counts_as_a_plain_table_does(|| System::new().block_on(postgres(&server)));
-}
-
-/// Opens a rate limit of these settings on what was counted before.
-type OpenLimit<'a> = Box<dyn Fn(&str) -> RateLimit + 'a>;
 
 fn limit_settings(text: &str) -> RateLimitSettings {
     toml::from_str(text).unwrap()
@@ -365,8 +282,40 @@ async fn passed(limit: &RateLimit, from: u8, attempts: usize) -> usize {
     attempts.iter().filter(|(wait, _)| wait.is_none()).count()
 }
 
-/// Every promise of a rate limit; each part asks from an address of its own.
-async fn keeps_every_promise_of_a_rate_limit(open: OpenLimit<'_>) {
+/// Where rate limits without a store are counted.
+struct Memory;
+
+impl Backend for Memory {
+    async fn found() -> Option<Self> {
+        Some(Self)
+    }
+
+    fn url(&self) -> String {
+        String::new()
+    }
+
+    async fn empty(&self) {}
+
+    fn go_down(&mut self) {}
+
+    async fn come_up(&mut self) {}
+}
+
+/// Opens a rate limit of these settings on what was counted before.
+fn open_limit(backend: &impl Backend, settings: &str) -> RateLimit {
+    let (url, name) = (backend.url(), PolicyName::parse("burst").unwrap());
+    if url.is_empty() {
+        return RateLimit::new(name, &limit_settings(settings), None, system_clock());
+    }
+    let settings = limit_settings(&format!("{settings}\nstore = 'main'"));
+    let stores = open(&url, &[StoreUse::RateLimits], system_clock());
+    let store = stores.rate_limits(&main_store()).unwrap();
+    RateLimit::new(name, &settings, Some(store), system_clock())
+}
+
+/// Each part asks from an address of its own.
+async fn every_promise_of_a_rate_limit_is_kept(backend: impl Backend) {
+    let open = |settings: &str| open_limit(&backend, settings);
     // So many at once and no more, however many ask, and each key for itself.
     let limit = open("per = ['ip']\nlimit = 20\nperiod = '1h'");
     assert_eq!(passed(&limit, 1, 64).await, 20);
@@ -404,27 +353,9 @@ async fn keeps_every_promise_of_a_rate_limit(open: OpenLimit<'_>) {
 }
 
 #[actix_web::test]
-async fn memory_keeps_every_promise_of_a_rate_limit() {
-    let open = |settings: &str| {
-        let settings = limit_settings(settings);
-        let name = PolicyName::parse("burst").unwrap();
-        RateLimit::new(name, &settings, None, system_clock())
-    };
-    keeps_every_promise_of_a_rate_limit(Box::new(open)).await;
-}
-
-#[actix_web::test]
-async fn a_redis_keeps_every_promise_of_a_rate_limit() {
+async fn a_redis_keeps_what_is_used_up_of_a_changed_rate_and_shows_no_address() {
     let Some(server) = Redis::here() else { return };
-    let url = server.url();
-    let open = move |settings: &str| {
-        let settings = limit_settings(&format!("{settings}\nstore = 'main'"));
-        let name = PolicyName::parse("burst").unwrap();
-        let store: Arc<dyn RateLimitStore> = Arc::new(open_redis(&url));
-        RateLimit::new(name, &settings, Some(store), system_clock())
-    };
-    keeps_every_promise_of_a_rate_limit(Box::new(&open)).await;
-
+    let open = |settings: &str| open_limit(&server, settings);
     // A changed rate keeps what is used up: 15 of 20 used are 15 of 30.
     let limit = open("per = ['ip']\nlimit = 20\nperiod = '1h'");
     assert_eq!(passed(&limit, 5, 15).await, 15);
@@ -432,7 +363,8 @@ async fn a_redis_keeps_every_promise_of_a_rate_limit() {
     assert_eq!(passed(&limit, 5, 64).await, 15);
 
     // Nobody's address is to be read in the keys, and all of them go by themselves.
-    let keys = server.keys();
+    let mut keys = server.keys();
+    keys.retain(|key| !key.contains(":probe:"));
     assert!(!keys.is_empty());
     for key in keys {
         assert!(key.starts_with("imgwire-gate:limit:burst:"), "{key}");
@@ -440,4 +372,39 @@ async fn a_redis_keeps_every_promise_of_a_rate_limit() {
         let left: i64 = server.run(&["PTTL", &key]).parse().unwrap();
         assert!((1..=3_600_000).contains(&left), "{left}");
     }
+}
+
+async fn every_promise_of_sessions_is_kept(backend: impl Backend) {
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    let open = || {
+        let stores = open(&backend.url(), &[StoreUse::Sessions], system_clock());
+        stores.sessions(&main_store()).unwrap()
+    };
+    let (one, other) = (open(), open());
+    let load = async |key: &str| other.act(key, SessionAction::Load).await.unwrap();
+    let act = async |key: &str, action| assert_eq!(one.act(key, action).await, Ok(None));
+    assert_eq!(load("a").await, None);
+
+    // What one gate writes, another one reads.
+    act("a", SessionAction::Create("first".to_owned(), HOUR)).await;
+    act("b", SessionAction::Create("another".to_owned(), HOUR)).await;
+    assert_eq!(load("a").await.as_deref(), Some("first"));
+    act("a", SessionAction::Update("second".to_owned(), HOUR)).await;
+    assert_eq!(load("a").await.as_deref(), Some("second"));
+
+    // A session that was ended stays ended, and no other one is.
+    act("a", SessionAction::Delete).await;
+    act("a", SessionAction::Update("third".to_owned(), HOUR)).await;
+    act("a", SessionAction::Extend(HOUR)).await;
+    assert_eq!(load("a").await, None);
+    assert_eq!(load("b").await.as_deref(), Some("another"));
+
+    // It ends when its time is over, unless it is extended.
+    let short = Duration::from_millis(300);
+    for key in ["c", "d"] {
+        act(key, SessionAction::Create("short".to_owned(), short)).await;
+    }
+    act("d", SessionAction::Extend(HOUR)).await;
+    eventually("its end", async || load("c").await.is_none()).await;
+    assert_eq!(load("d").await.as_deref(), Some("short"));
 }

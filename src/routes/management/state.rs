@@ -96,7 +96,7 @@ pub(crate) async fn metrics(management: web::Data<Management>) -> HttpResponse {
         gate.metrics.identity_keys(name, keys.keys, is_stale);
     }
     gate.metrics.upstream(&gate.upstream);
-    for store in &gate.rules.load().stores {
+    for store in gate.rules.load().stores.iter() {
         gate.metrics.store_up(&store.name, store.is_healthy());
     }
     HttpResponse::Ok()

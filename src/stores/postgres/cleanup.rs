@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{batch::system_time, error::fault, quotas::Shared};
+use super::{batch::system_time, error::fault, quotas::Counters};
 use crate::stores::{
     StoreFault,
     retention::{Cleaning, KEPT, PAGE},
@@ -15,7 +15,7 @@ use crate::stores::{
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Goes on for as long as the store is open.
-pub(super) async fn keep_clean(store: Weak<Shared>, mut cleaning: Cleaning) {
+pub(super) async fn keep_clean(store: Weak<Counters>, mut cleaning: Cleaning) {
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(store) = store.upgrade() else { return };
@@ -23,20 +23,19 @@ pub(super) async fn keep_clean(store: Weak<Shared>, mut cleaning: Cleaning) {
             if let Err(error) = clean(&store, &mut cleaning).await {
                 tracing::warn!(store = %store.health.store(), %error, "counters of past windows were not deleted");
             }
-            cleaning.did_page(true);
+            cleaning.did_page(None);
         }
     }
 }
 
-async fn clean(store: &Arc<Shared>, cleaning: &mut Cleaning) -> Result<(), StoreFault> {
+async fn clean(store: &Arc<Counters>, cleaning: &mut Cleaning) -> Result<(), StoreFault> {
     let connected = store.connect(store.health.timeout()).await?;
     let client = connected.session.client;
     let statement = client.prepare(include_str!("clean.sql")).await;
     let statement = statement.map_err(|error| fault(&error))?;
     let (page, kept) = (i64::from(PAGE), KEPT.as_secs_f64());
-    let (mut policy, mut key) = (String::new(), String::new());
     loop {
-        let now = system_time(cleaning.now());
+        let ((policy, key), now) = (cleaning.after(), system_time(cleaning.now()));
         let last = client
             .query_opt(&statement, &[&policy, &key, &page, &kept, &now])
             .await
@@ -44,8 +43,7 @@ async fn clean(store: &Arc<Shared>, cleaning: &mut Cleaning) -> Result<(), Store
         let Some(last) = last.filter(|last| last.get::<_, i64>(2) == page) else {
             return Ok(());
         };
-        (policy, key) = (last.get(0), last.get(1));
-        cleaning.did_page(false);
+        cleaning.did_page(Some((last.get(0), last.get(1))));
         tokio::time::sleep(cleaning.due_in()).await;
     }
 }

@@ -1,20 +1,20 @@
 //! Connections to whichever host can be used.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use futures_util::future::FutureExt as _;
-use policies::Clock;
-use rustls::ClientConfig;
+use policies::StoreUse;
+use secrecy::ExposeSecret as _;
 use tokio_postgres::{
     Client, Config, Error,
-    config::{Host, LoadBalanceHosts},
+    config::{Host, LoadBalanceHosts, TargetSessionAttrs},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::error::describe;
+use super::{error::describe, url::PostgresUrl};
 use crate::{
     outbound::USER_AGENT,
-    stores::{fault::Unreachable, hosts::Hosts, owned_task::OwnedTask},
+    stores::{fault::Unreachable, hosts::Hosts, kind::Opening, owned_task::OwnedTask},
 };
 
 const PORT: u16 = 5432;
@@ -45,13 +45,24 @@ pub(super) struct Session {
 }
 
 impl Connector {
-    pub(super) fn new(config: &Config, tls: &Arc<ClientConfig>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(url: &PostgresUrl, opening: &Opening<'_>) -> Self {
+        let mut config = url.config.clone();
+        if config.get_application_name().is_none() {
+            config.application_name(USER_AGENT);
+        }
+        if let Some(password) = opening.password {
+            config.password(password.expose_secret());
+        }
+        if opening.is_for(StoreUse::Quotas) {
+            // A server that is no longer the primary is not asked.
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         Self {
-            targets: targets(config),
-            is_random: config.get_load_balance_hosts() == LoadBalanceHosts::Random,
-            config: without_hosts(config),
-            tls: MakeRustlsConnect::new((**tls).clone()),
-            hosts: Hosts::new(clock),
+            config,
+            targets: targets(&url.hosts),
+            is_random: url.hosts.get_load_balance_hosts() == LoadBalanceHosts::Random,
+            tls: MakeRustlsConnect::new((*opening.surroundings.tls).clone()),
+            hosts: Hosts::new(opening.surroundings.clock.clone()),
         }
     }
 
@@ -156,42 +167,4 @@ fn targets(config: &Config) -> Vec<Target> {
         port: *ports.get(index).or(ports.first()).unwrap_or(&PORT),
     };
     (0..count).map(target).collect()
-}
-
-/// The same but for the hosts, which one cannot take out of it.
-fn without_hosts(config: &Config) -> Config {
-    let mut other = Config::new();
-    other
-        .application_name(config.get_application_name().unwrap_or(USER_AGENT))
-        .ssl_mode(config.get_ssl_mode())
-        .ssl_negotiation(config.get_ssl_negotiation())
-        .keepalives(config.get_keepalives())
-        .keepalives_idle(config.get_keepalives_idle())
-        .target_session_attrs(config.get_target_session_attrs())
-        .channel_binding(config.get_channel_binding());
-    if let Some(user) = config.get_user() {
-        other.user(user);
-    }
-    if let Some(password) = config.get_password() {
-        other.password(password);
-    }
-    if let Some(name) = config.get_dbname() {
-        other.dbname(name);
-    }
-    if let Some(options) = config.get_options() {
-        other.options(options);
-    }
-    if let Some(timeout) = config.get_connect_timeout() {
-        other.connect_timeout(*timeout);
-    }
-    if let Some(timeout) = config.get_tcp_user_timeout() {
-        other.tcp_user_timeout(*timeout);
-    }
-    if let Some(interval) = config.get_keepalives_interval() {
-        other.keepalives_interval(interval);
-    }
-    if let Some(retries) = config.get_keepalives_retries() {
-        other.keepalives_retries(retries);
-    }
-    other
 }

@@ -4,17 +4,18 @@ use std::{cell::RefCell, collections::HashSet, rc::Rc, time::Duration};
 
 use actix_web::rt;
 use futures_util::future::join;
+use policies::{Counter, Window};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_postgres::{Error, Statement, types::ToSql};
 use uuid::Uuid;
 
 use super::{
-    batch::{Asked, Batch, Part, micros},
+    batch::{Asked, Batch, Counts, Part, What, micros},
     connect::Session,
     error::fault_of_write,
     schema::migrate,
 };
-use crate::stores::{fault::StoreFault, store_clock::StoreClock};
+use crate::stores::{fault::StoreFault, shared_quotas::Granted, store_clock::StoreClock};
 
 /// How often a statement is sent again without the counters that are locked.
 const MAX_RESENT: usize = 3;
@@ -111,18 +112,21 @@ impl Lane {
     }
 
     /// Has something carried to the server with the next batch.
-    ///
-    /// # Errors
-    ///
-    /// Why there is no answer.
-    pub(super) async fn ask<T>(
+    pub(super) async fn ask(
         self: &Rc<Self>,
-        asked: impl FnOnce(oneshot::Sender<Result<T, StoreFault>>) -> Asked,
-    ) -> Result<T, StoreFault> {
+        what: What,
+        counter: &Counter,
+        window: Window,
+    ) -> Result<Granted, StoreFault> {
         let (reply, answer) = oneshot::channel();
         let must_carry = {
             let mut waiting = self.waiting.borrow_mut();
-            waiting.asked.push(asked(reply));
+            waiting.asked.push(Asked {
+                what,
+                counter: counter.clone(),
+                window,
+                reply,
+            });
             !std::mem::replace(&mut waiting.is_carried, true)
         };
         if must_carry {
@@ -156,7 +160,7 @@ impl Lane {
 
     /// Sends a statement for many requests. If the server refuses it, it has done nothing of it. Then the requests whose
     /// fault that is are found, so that no request fails for another.
-    async fn deliver<P: Part>(&self, part: P) -> Vec<Asked> {
+    async fn deliver(&self, part: Part) -> Vec<Asked> {
         let mut unclaimed = Vec::new();
         let mut parts = vec![part];
         let mut resent = 0;
@@ -178,7 +182,7 @@ impl Lane {
         unclaimed
     }
 
-    async fn send<P: Part>(&self, part: &P) -> Result<P::Sent, StoreFault> {
+    async fn send(&self, part: &Part) -> Result<Counts, StoreFault> {
         if self.client().is_closed() {
             return Err(StoreFault::Unsent);
         }
@@ -189,7 +193,7 @@ impl Lane {
     }
 
     /// Which counters another transaction has locked.
-    async fn locked<P: Part>(&self, part: &P) -> HashSet<(String, String)> {
+    async fn locked(&self, part: &Part) -> HashSet<(String, String)> {
         let (policies, keys) = part.names();
         let parameters: [&(dyn ToSql + Sync); 2] = [&policies, &keys];
         let asked = self.client().query(include_str!("locked.sql"), &parameters);

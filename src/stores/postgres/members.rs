@@ -3,21 +3,21 @@
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{TryStreamExt as _, future::LocalBoxFuture};
-use policies::{Clock, StoreName};
-use rustls::ClientConfig;
 use tokio::runtime::Handle;
-use tokio_postgres::{Config, Error, Row, Statement, error::SqlState};
+use tokio_postgres::{Error, Row, Statement, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     connect::{Connector, Session},
     error::fault,
     text::{Id, Literal, Text},
+    url::PostgresUrl,
 };
 use crate::stores::{
     backend::Backend,
     fault::{StoreFault, Unreachable},
     health::Health,
+    kind::Opening,
     members::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
     pool::Pool,
 };
@@ -26,10 +26,7 @@ use crate::stores::{
 const MAX_STATEMENTS: usize = 64;
 
 /// A database that is asked.
-#[derive(Clone)]
-pub(in crate::stores) struct PostgresMembers(Arc<Shared>);
-
-struct Shared {
+pub(super) struct Members {
     connector: Connector,
     pool: Arc<Pool<Connection>>,
     health: Health,
@@ -40,47 +37,19 @@ struct Connection {
     statements: HashMap<String, Statement>,
 }
 
-impl PostgresMembers {
-    /// Connects when it is asked.
-    pub(in crate::stores) fn new(
-        name: &StoreName,
-        config: &Config,
-        timeout: Duration,
-        tls: &Arc<ClientConfig>,
-        clock: &Arc<dyn Clock>,
-    ) -> Self {
-        Self(Arc::new(Shared {
-            connector: Connector::new(config, tls, clock.clone()),
-            pool: Pool::new(MAX_CONNECTIONS),
-            health: Health::new(name.clone(), timeout, clock.clone()),
-        }))
-    }
-}
-
-impl MemberDatabase for PostgresMembers {
+impl MemberDatabase for Arc<Members> {
     fn members<'a>(
         &'a self,
         query: &'a str,
         user: &'a str,
         workspace: &'a str,
     ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, StoreFault>> {
-        let shared = &self.0;
-        Box::pin(shared.run(
-            shared.health.timeout(),
-            shared.select(query, [user, workspace]),
-        ))
-    }
-
-    fn is_healthy(&self) -> bool {
-        self.0.health.is_ready()
-    }
-
-    fn begin(&self) {
-        self.0.begin();
+        let asked = self.select(query, [user, workspace]);
+        Box::pin(self.run(self.health.timeout(), asked))
     }
 }
 
-impl Backend for Shared {
+impl Backend for Members {
     fn health(&self) -> &Health {
         &self.health
     }
@@ -94,7 +63,16 @@ impl Backend for Shared {
     }
 }
 
-impl Shared {
+impl Members {
+    /// Connects when it is asked.
+    pub(super) fn new(url: &PostgresUrl, opening: &Opening<'_>) -> Self {
+        Self {
+            connector: Connector::new(url, opening),
+            pool: Pool::new(MAX_CONNECTIONS),
+            health: opening.health(),
+        }
+    }
+
     async fn connect(&self, within: Duration) -> Result<Connection, Unreachable> {
         // Whatever a query says, nothing is written, and the server ends what takes too long.
         let begin = format!(

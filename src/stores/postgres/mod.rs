@@ -1,5 +1,6 @@
 //! PostgreSQL.
 //!
+//! - [`url`]: how a URL is read.
 //! - [`connect`]: connections to whichever host can be used.
 //! - [`quotas`]: counters, shared by any number of gates.
 //! - [`lane`] and [`batch`]: reservations of many requests in one statement.
@@ -16,6 +17,42 @@ mod members;
 mod quotas;
 mod schema;
 mod text;
+mod url;
 
-pub(super) use self::members::PostgresMembers;
-pub use self::quotas::PostgresStore;
+use std::sync::Arc;
+
+use policies::StoreUse;
+
+use self::{members::Members, quotas::Counters, url::PostgresUrl};
+use super::{
+    fault::OpenError,
+    kind::{Location, Opening, StoreKind},
+    open::{Part, Port},
+    shared_quotas::SharedQuotas,
+};
+
+pub(super) const KIND: StoreKind = StoreKind {
+    name: "PostgreSQL",
+    example: "postgres://gate@db/app",
+    uses: &[StoreUse::Quotas, StoreUse::Memberships],
+    takes_password: true,
+    is_opened_once: false,
+    parse: |text| Some(PostgresUrl::parse(text)?.map(|url| Arc::new(url) as _)),
+};
+
+impl Location for PostgresUrl {
+    fn open(&self, opening: &Opening<'_>) -> Result<Part, OpenError> {
+        if opening.is_for(StoreUse::Memberships) {
+            let members = Arc::new(Arc::new(Members::new(self, opening)));
+            return Ok(Part {
+                ports: vec![Port::Memberships(members.clone())],
+                probe: members,
+            });
+        }
+        let counters = Counters::new(self, opening);
+        Ok(Part {
+            ports: vec![Port::Quotas(Arc::new(SharedQuotas(counters.clone())))],
+            probe: Arc::new(counters),
+        })
+    }
+}

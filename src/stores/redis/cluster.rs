@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use actix_web::rt;
 use arc_swap::ArcSwap;
 use futures_util::future::{FutureExt as _, LocalBoxFuture, select_ok};
-use policies::{Clock, StoreName};
+use policies::Clock;
 use redis::RedisResult;
 use tokio::{sync::Mutex, time::timeout};
 
@@ -18,6 +18,7 @@ use crate::stores::{
     backend::Backend,
     fault::{StoreFault, Unreachable},
     health::Health,
+    kind::Opening,
 };
 
 /// How often one operation is sent on to another node.
@@ -37,18 +38,12 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    pub(super) fn new(
-        name: StoreName,
-        seeds: Vec<Node>,
-        access: Arc<Access>,
-        timeout: Duration,
-        clock: Arc<dyn Clock>,
-    ) -> Arc<Self> {
+    pub(super) fn new(seeds: Vec<Node>, access: Arc<Access>, opening: &Opening<'_>) -> Arc<Self> {
         Arc::new(Self {
             seeds,
             access,
-            health: Health::new(name, timeout, clock.clone()),
-            clock,
+            health: opening.health(),
+            clock: opening.surroundings.clock.clone(),
             slots: ArcSwap::default(),
             learning: Mutex::default(),
         })

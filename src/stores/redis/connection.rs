@@ -1,8 +1,7 @@
 //! One connection to a Redis, which all operations of a thread share.
 
 use std::{
-    fmt, io,
-    path::PathBuf,
+    io,
     pin::Pin,
     rc::Rc,
     sync::{
@@ -13,9 +12,11 @@ use std::{
     time::Duration,
 };
 
+/// Where a server is. TLS is not read from it: [`Dialer`] knows.
+pub(super) use redis::ConnectionAddr as Node;
 use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, Pipeline, RedisConnectionInfo, RedisError,
-    RedisFuture, RedisResult, Value,
+    AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisError, RedisFuture,
+    RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use rustls::pki_types::ServerName;
@@ -27,38 +28,6 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::stores::{fault::Unreachable, hosts::Hosts, owned_task::OwnedTask};
-
-/// Where a server is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::stores) enum Node {
-    Tcp { host: String, port: u16 },
-    Socket(PathBuf),
-}
-
-impl From<&ConnectionAddr> for Node {
-    fn from(address: &ConnectionAddr) -> Self {
-        match address {
-            ConnectionAddr::Unix(path) => Self::Socket(path.clone()),
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-                Self::Tcp {
-                    host: host.clone(),
-                    port: *port,
-                }
-            }
-            // There is no other kind that a URL makes.
-            other => Self::Socket(other.to_string().into()),
-        }
-    }
-}
-
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Socket(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
 
 /// How servers are connected to.
 pub(super) struct Dialer {
@@ -80,7 +49,7 @@ impl Dialer {
         within: Duration,
     ) -> Result<Lane, Unreachable> {
         match node {
-            Node::Socket(path) => {
+            Node::Unix(path) => {
                 let opening = async {
                     let socket = UnixStream::connect(path).await?;
                     Lane::open(Box::new(socket), login).await
@@ -90,7 +59,7 @@ impl Dialer {
                     Err(_) => Err(Unreachable::Silent(node.to_string())),
                 }
             }
-            Node::Tcp { host, port } => {
+            Node::Tcp(host, port) | Node::TcpTls { host, port, .. } => {
                 let attempt = |address, _| async move {
                     let opened = async {
                         let tcp = TcpStream::connect(address).await?;
@@ -102,6 +71,7 @@ impl Dialer {
                 };
                 self.hosts.first_address(host, *port, within, attempt).await
             }
+            _ => Err(Unreachable::failed(node, "the gate cannot connect to this")),
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use policies::{Counter, Pass, Rate, RateLimitStore, Taking};
 
-use super::{Asked, RedisStore, key};
+use super::{RedisStore, key};
 use crate::telemetry::Operation;
 
 impl RateLimitStore for RedisStore {
@@ -17,12 +17,10 @@ impl RateLimitStore for RedisStore {
                 .arg(rate.burst().get())
                 .arg(u8::from(pass == Pass::Issue));
             let take = async |lane: &mut _| script.invoke_async::<i64>(lane).await;
-            let asked = match pass {
-                Pass::Preview => Asked::reads(Operation::Limit, &key),
-                Pass::Issue => Asked::changes(Operation::Limit, &key),
-            };
-            let back_in = self.ask(asked, take).await;
-            let back_in = back_in.map_err(|fault| self.fault(fault))?;
+            let only_reads = pass == Pass::Preview;
+            let back_in = self.ask(Operation::Limit, Some(&key), only_reads, take);
+            let back_in = back_in.await;
+            let back_in = back_in.map_err(|fault| self.health().fault(fault))?;
             let resets_in = Duration::from_micros(back_in.unsigned_abs());
             Ok(if back_in < 0 {
                 rate.denied(resets_in)

@@ -3,13 +3,14 @@
 //! Whatever is counted is decided by one script on one key, so that each decision is one round trip and works in a
 //! cluster, too. Keys are prefixed and hashed: who uploads is not to be read off them. They expire by themselves.
 //!
+//! - [`url`]: how a URL is read.
 //! - [`connection`]: one multiplexed connection a thread.
 //! - [`server`]: how a server is found, asked and probed.
 //! - [`cluster`] and [`slots`]: which node is asked.
 //! - [`trial`]: what a probe asks.
 //! - [`limits`]: GCRA by the server's clock.
 //! - [`quotas`]: units that are reserved and given back.
-//! - [`sessions`]: what actix-session keeps.
+//! - [`sessions`]: the states of sessions.
 
 mod cluster;
 mod connection;
@@ -19,50 +20,76 @@ mod server;
 mod sessions;
 mod slots;
 mod trial;
+mod url;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use policies::{Clock, Counter, Fault, StoreName};
+use policies::{Counter, StoreUse};
 use redis::RedisResult;
-use rustls::ClientConfig;
 
-pub use self::trial::RedisUses;
 use self::{
     cluster::Cluster,
-    connection::{Dialer, Lane, Node},
+    connection::Lane,
     server::{Access, Found, Reply, Server},
     trial::Trial,
+    url::{RedisUrl, Topology},
 };
 use super::{
-    Store, Trying,
-    backend::{Backend as _, probe_in_time},
-    fault::StoreFault,
+    backend::{Backend as _, Probe},
+    fault::{OpenError, StoreFault},
     health::Health,
-    hosts::Hosts,
+    kind::{Location, Opening, StoreKind},
+    open::{Part, Port},
+    shared_quotas::SharedQuotas,
     store_clock::StoreClock,
 };
 use crate::{
     digest::digest_of,
-    settings::redis_url::{RedisUrl, Topology},
     telemetry::{Operation, StoreMetrics},
 };
 
 /// What every key begins with.
 const PREFIX: &str = "imgwire-gate";
 
+pub(super) const KIND: StoreKind = StoreKind {
+    name: "Redis",
+    example: "redis://gate@cache:6379/0",
+    uses: &[StoreUse::Quotas, StoreUse::RateLimits, StoreUse::Sessions],
+    takes_password: true,
+    is_opened_once: true,
+    parse: |text| Some(RedisUrl::parse(text)?.map(|url| Arc::new(url) as _)),
+};
+
+impl Location for RedisUrl {
+    fn open(&self, opening: &Opening<'_>) -> Result<Part, OpenError> {
+        let store = Arc::new(RedisStore::new(self, opening));
+        let ports: Vec<_> = opening
+            .uses
+            .iter()
+            .filter_map(|wanted| match wanted {
+                StoreUse::Quotas => Some(Port::Quotas(Arc::new(SharedQuotas(store.clone())))),
+                StoreUse::RateLimits => Some(Port::RateLimits(store.clone())),
+                StoreUse::Sessions => Some(Port::Sessions(store.clone())),
+                StoreUse::Memberships => None,
+            })
+            .collect();
+        let probe: Arc<dyn Probe> = match &store.servers {
+            Servers::One(server) => Arc::new(server.clone()),
+            Servers::Cluster(cluster) => Arc::new(cluster.clone()),
+        };
+        Ok(Part { probe, ports })
+    }
+}
+
 /// A server, a cluster, or whatever the Sentinels say is the primary.
-#[derive(Clone)]
-pub struct RedisStore {
-    name: StoreName,
+struct RedisStore {
     servers: Servers,
-    timeout: Duration,
     clock: StoreClock,
     scripts: Arc<Scripts>,
     metrics: StoreMetrics,
 }
 
-#[derive(Clone)]
 enum Servers {
     One(Arc<Server>),
     Cluster(Arc<Cluster>),
@@ -74,108 +101,60 @@ struct Scripts {
     give_back: redis::Script,
 }
 
-/// What matters of an operation before it is sent.
-struct Asked<'a> {
-    /// Its name in the metrics.
-    operation: Operation,
-    /// The key that it is about; any node can do it if there is none.
-    key: Option<&'a str>,
-    only_reads: bool,
-}
-
-impl<'a> Asked<'a> {
-    /// An operation that only reads.
-    fn reads(operation: Operation, key: &'a str) -> Self {
-        Self {
-            operation,
-            key: Some(key),
-            only_reads: true,
-        }
-    }
-
-    /// An operation that changes something.
-    fn changes(operation: Operation, key: &'a str) -> Self {
-        Self {
-            only_reads: false,
-            ..Self::reads(operation, key)
-        }
-    }
-}
-
 impl RedisStore {
-    /// Connects when it is asked, or told to [begin](Store::begin). `timeout` bounds each operation, and probes try
-    /// what it is used for.
-    #[must_use]
-    pub fn new(
-        name: StoreName,
-        url: &RedisUrl,
-        uses: RedisUses,
-        tls: &Arc<ClientConfig>,
-        timeout: Duration,
-        clock: Arc<dyn Clock>,
-        metrics: StoreMetrics,
-    ) -> Self {
+    /// Connects when it is asked.
+    fn new(url: &RedisUrl, opening: &Opening<'_>) -> Self {
         let scripts = Arc::new(Scripts {
             limit: redis::Script::new(include_str!("limit.lua")),
             reserve: redis::Script::new(include_str!("reserve.lua")),
             give_back: redis::Script::new(include_str!("give_back.lua")),
         });
-        let store_clock = StoreClock::new(clock.clone());
-        let access = Arc::new(Access {
-            dialer: Dialer {
-                hosts: Hosts::new(clock.clone()),
-                tls: url.is_tls().then(|| tls.clone().into()),
-            },
-            login: url.login(),
-            trial: Trial {
-                scripts: scripts.clone(),
-                clock: store_clock.clone(),
-                uses,
-            },
-        });
-        let mut nodes = url.addresses().map(Node::from);
-        let one = |found| {
-            let health = Health::new(name.clone(), timeout, clock.clone());
-            Servers::One(Server::new(found, access.clone(), health))
+        let clock = StoreClock::new(opening.surroundings.clock.clone());
+        let trial = Trial {
+            scripts: scripts.clone(),
+            clock: clock.clone(),
+            uses: opening.uses.to_vec(),
         };
-        let servers = match (url.topology(), nodes.next()) {
-            (Topology::Server, Some(node)) => one(Found::At(node)),
-            (Topology::Sentinel { primary }, first) => one(Found::BySentinels {
-                sentinels: first.into_iter().chain(nodes).collect(),
-                primary: primary.clone(),
+        let access = Arc::new(Access::new(url, opening, trial));
+        let one = |found| Servers::One(Server::new(found, access.clone(), opening.health()));
+        let nodes = url.nodes.clone();
+        let servers = match url.topology.clone() {
+            Topology::Server(node) => one(Found::At(node)),
+            Topology::Sentinel { primary } => one(Found::BySentinels {
+                sentinels: nodes,
+                primary,
             }),
-            (_, first) => {
-                let seeds = first.into_iter().chain(nodes).collect();
-                let access = access.clone();
-                Servers::Cluster(Cluster::new(name.clone(), seeds, access, timeout, clock))
-            }
+            Topology::Cluster => Servers::Cluster(Cluster::new(nodes, access, opening)),
         };
         Self {
-            name,
             servers,
-            timeout,
-            clock: store_clock,
+            clock,
             scripts,
-            metrics,
+            metrics: opening.metrics(),
         }
     }
 
-    /// Does one operation, in time or not at all.
+    fn health(&self) -> &Health {
+        match &self.servers {
+            Servers::One(server) => server.health(),
+            Servers::Cluster(cluster) => cluster.health(),
+        }
+    }
+
+    /// Does one operation, in time or not at all. Any node can do it if it is about no key.
     async fn ask<T>(
         &self,
-        asked: Asked<'_>,
+        what: Operation,
+        key: Option<&str>,
+        only_reads: bool,
         operation: impl AsyncFn(&mut Lane) -> RedisResult<T>,
     ) -> Result<T, StoreFault> {
-        let Asked {
-            key, only_reads, ..
-        } = asked;
-        let timing = self.metrics.begin(asked.operation);
+        let timing = self.metrics.begin(what);
         let done = match &self.servers {
             Servers::Cluster(cluster) => cluster.ask(key, only_reads, &operation).await,
             Servers::One(server) => {
-                let reply = server
-                    .ask(only_reads, false, self.timeout, &operation)
-                    .await;
+                let within = server.health().timeout();
+                let reply = server.ask(only_reads, false, within, &operation).await;
                 reply.and_then(|reply| match reply {
                     Reply::Done(done) => Ok(done),
                     Reply::Elsewhere(_) => Err(StoreFault::Refused(
@@ -186,39 +165,6 @@ impl RedisStore {
         };
         timing.end(done.is_ok());
         done
-    }
-
-    fn fault(&self, source: StoreFault) -> Fault {
-        Fault::Store {
-            store: self.name.clone(),
-            source: Box::new(source),
-        }
-    }
-}
-
-impl Store for RedisStore {
-    fn is_healthy(&self) -> bool {
-        match &self.servers {
-            Servers::One(server) => server.health().is_ready(),
-            Servers::Cluster(cluster) => cluster.health().is_ready(),
-        }
-    }
-
-    fn begin(&self) {
-        match &self.servers {
-            Servers::One(server) => server.begin(),
-            Servers::Cluster(cluster) => cluster.begin(),
-        }
-    }
-
-    fn try_it(&self) -> Trying<'_> {
-        Box::pin(async {
-            let tried = match &self.servers {
-                Servers::One(server) => probe_in_time(server, self.timeout).await,
-                Servers::Cluster(cluster) => probe_in_time(cluster, self.timeout).await,
-            };
-            tried.map_err(|fault| fault.to_string())
-        })
     }
 }
 

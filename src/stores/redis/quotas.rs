@@ -1,42 +1,34 @@
 //! Quotas.
 
-use futures_util::future::{Either, LocalBoxFuture, ready};
+use std::sync::Arc;
+
 use jiff::Timestamp;
-use policies::{
-    Clock, Counter, Fault, Hold, QuotaStore, Reservation, Reserving, Settling, Telling, Window,
-};
+use policies::{Counter, Fault, Window};
 use redis::Value;
 
-use super::{Asked, RedisStore, key};
+use super::{RedisStore, key};
 use crate::{
-    stores::{fault::StoreFault, retention::kept_for},
+    stores::{
+        fault::StoreFault,
+        retention::kept_for,
+        shared_quotas::{Granted, SharedCounters},
+        store_clock::StoreClock,
+    },
     telemetry::Operation,
 };
 
-/// A counter as it is kept: three doubles.
-struct Row {
-    window: Window,
-    used: u64,
-}
-
-impl Row {
-    fn parse(bytes: &[u8]) -> Result<Self, StoreFault> {
-        let mut doubles = bytes.chunks_exact(8).map(|double| {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(double);
-            // Whole numbers, which a double holds exactly.
-            f64::from_le_bytes(bytes) as i64
-        });
-        let mut next = || doubles.next();
-        let (start, end, used) = (next(), next(), next());
-        let (Some(start), Some(end), Some(used)) = (start, end, used) else {
-            return Err(StoreFault::Refused("a counter has another form".to_owned()));
-        };
-        Ok(Self {
-            window: window(start, end)?,
-            used: u64::try_from(used).unwrap_or_default(),
-        })
-    }
+/// Reads a counter as it is kept: three doubles.
+fn parse_counter(bytes: &[u8]) -> Result<(u64, Window), StoreFault> {
+    // Whole numbers, which a double holds exactly.
+    let (doubles, _) = bytes.as_chunks::<8>();
+    let numbers = doubles
+        .iter()
+        .map(|bytes| f64::from_le_bytes(*bytes) as i64);
+    let [start, end, used] = numbers.collect::<Vec<_>>()[..] else {
+        return Err(StoreFault::Refused("a counter has another form".to_owned()));
+    };
+    let used = u64::try_from(used).unwrap_or_default();
+    Ok((used, window(start, end)?))
 }
 
 /// A window by its start and end in milliseconds.
@@ -79,125 +71,83 @@ impl Reserved {
     }
 }
 
-impl QuotaStore for RedisStore {
-    fn now<'a>(&'a self, _: &'a dyn Clock) -> Telling<'a> {
-        match self.clock.now() {
-            Some(now) => Either::Left(ready(Ok(now))),
-            None => Either::Right(Box::pin(async move {
-                let command = redis::cmd("TIME");
-                let time = async |lane: &mut _| command.query_async::<(i64, i64)>(lane).await;
-                let asked = Asked {
-                    operation: Operation::Time,
-                    key: None,
-                    only_reads: true,
-                };
-                let time = self.ask(asked, time).await;
-                let (seconds, micros) = time.map_err(|fault| self.fault(fault))?;
-                self.clock.heard(seconds * 1_000_000 + micros);
-                Ok(self.clock.now().unwrap_or_default())
-            })),
-        }
+impl SharedCounters for RedisStore {
+    fn fault(&self, source: StoreFault) -> Fault {
+        self.health().fault(source)
     }
 
-    fn reserve(&self, counter: Counter, window: Window, limit: u64) -> Reserving<'_> {
-        Box::pin(async move {
-            let (start, end) = (window.start.as_millisecond(), window.end.as_millisecond());
-            let now = self.clock.now().unwrap_or(window.start);
-            let kept = i64::try_from(kept_for(window, now).as_millis()).unwrap_or(i64::MAX);
-            let wants_time = u8::from(self.clock.is_due());
-            let key = key("quota", &counter);
-            let mut script = self.scripts.reserve.key(&key);
-            script
-                .arg(start)
-                .arg(end)
-                .arg(limit)
-                .arg(kept)
-                .arg(wants_time);
-            let reserve = async |lane: &mut _| script.invoke_async::<Value>(lane).await;
-            let asked = Asked::changes(Operation::Reserve, &key);
-            let reserved = self.ask(asked, reserve).await;
-            let reserved = reserved.and_then(Reserved::parse);
-            let reserved = reserved.map_err(|fault| self.fault(fault))?;
-            let window = match reserved.more {
-                Some((window, now)) => {
-                    self.clock.heard(now);
-                    window
-                }
-                None => window,
-            };
-            if reserved.used == 0 {
-                return Ok(Reservation::Exhausted { window });
-            }
-            let unit = Unit {
-                store: self.clone(),
-                counter,
-                window,
-            };
-            Ok(Reservation::Granted {
-                hold: Box::new(unit),
-                used: reserved.used,
-                window,
-            })
-        })
+    fn clock(&self) -> &StoreClock {
+        &self.clock
     }
 
-    fn used(
-        &self,
-        counter: Counter,
+    async fn ask_time(self: &Arc<Self>) -> Result<(), StoreFault> {
+        let command = redis::cmd("TIME");
+        let time = async |lane: &mut _| command.query_async::<(i64, i64)>(lane).await;
+        let (seconds, micros) = self.ask(Operation::Time, None, true, time).await?;
+        self.clock.heard(seconds * 1_000_000 + micros);
+        Ok(())
+    }
+
+    async fn reserve(
+        self: &Arc<Self>,
+        counter: &Counter,
         window: Window,
-    ) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>> {
-        Box::pin(async move {
-            let mut get = redis::cmd("GET");
-            let key = key("quota", &counter);
-            get.arg(&key);
-            let look = async |lane: &mut _| get.query_async::<Option<Vec<u8>>>(lane).await;
-            let asked = Asked::reads(Operation::Look, &key);
-            let row = self.ask(asked, look).await;
-            let row = row.map_err(|fault| self.fault(fault))?;
-            let row = row.map(|row| Row::parse(&row)).transpose();
-            let row = row.map_err(|fault| self.fault(fault))?;
-            // What was counted in an earlier window is over.
-            Ok(match row.filter(|row| row.window.start >= window.start) {
-                Some(row) => (row.used, row.window),
-                None => (0, window),
-            })
+        limit: u64,
+    ) -> Result<Granted, StoreFault> {
+        let (start, end) = (window.start.as_millisecond(), window.end.as_millisecond());
+        let now = self.clock.now().unwrap_or(window.start);
+        let kept = i64::try_from(kept_for(window, now).as_millis()).unwrap_or(i64::MAX);
+        let wants_time = u8::from(self.clock.is_due());
+        let key = key("quota", counter);
+        let mut script = self.scripts.reserve.key(&key);
+        script
+            .arg(start)
+            .arg(end)
+            .arg(limit)
+            .arg(kept)
+            .arg(wants_time);
+        let reserve = async |lane: &mut _| script.invoke_async::<Value>(lane).await;
+        let reserved = self.ask(Operation::Reserve, Some(&key), false, reserve);
+        let reserved = Reserved::parse(reserved.await?)?;
+        let window = match reserved.more {
+            Some((window, now)) => {
+                self.clock.heard(now);
+                window
+            }
+            None => window,
+        };
+        Ok(Granted {
+            used: (reserved.used > 0).then_some(reserved.used),
+            window,
         })
     }
 
-    fn give_back(&self, counter: Counter, _: Window) -> LocalBoxFuture<'_, Result<(), Fault>> {
-        Box::pin(async move { self.settle(&counter, 0, "all").await })
+    async fn read(
+        self: &Arc<Self>,
+        counter: &Counter,
+    ) -> Result<Option<(u64, Window)>, StoreFault> {
+        let key = key("quota", counter);
+        let mut get = redis::cmd("GET");
+        get.arg(&key);
+        let look = async |lane: &mut _| get.query_async::<Option<Vec<u8>>>(lane).await;
+        let row = self.ask(Operation::Look, Some(&key), true, look).await?;
+        row.map(|row| parse_counter(&row)).transpose()
     }
-}
 
-impl RedisStore {
-    async fn settle(&self, counter: &Counter, start: i64, units: &str) -> Result<(), Fault> {
+    async fn give_back(
+        self: &Arc<Self>,
+        counter: &Counter,
+        unit_of: Option<Window>,
+    ) -> Result<(), StoreFault> {
+        let (start, units) = match unit_of {
+            Some(window) => (window.start.as_millisecond(), "1"),
+            None => (0, "all"),
+        };
         let key = key("quota", counter);
         let mut script = self.scripts.give_back.key(&key);
         script.arg(start).arg(units);
-        let settle = async |lane: &mut _| script.invoke_async::<()>(lane).await;
-        let asked = Asked::changes(Operation::GiveBack, &key);
-        let settled = self.ask(asked, settle).await;
-        settled.map_err(|fault| self.fault(fault))
-    }
-}
-
-/// A unit that is counted for a request.
-struct Unit {
-    store: RedisStore,
-    counter: Counter,
-    window: Window,
-}
-
-impl Hold for Unit {
-    /// The answer that granted it said that it is counted.
-    fn commit(&mut self) -> Settling<'_> {
-        Box::pin(ready(Ok(())))
-    }
-
-    fn release(self: Box<Self>) -> Settling<'static> {
-        Box::pin(async move {
-            let start = self.window.start.as_millisecond();
-            self.store.settle(&self.counter, start, "1").await
-        })
+        let give_back = async |lane: &mut _| script.invoke_async::<()>(lane).await;
+        self.ask(Operation::GiveBack, Some(&key), false, give_back)
+            .await
     }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use redis::{ErrorKind, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind};
+use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 
 use super::{
@@ -14,11 +15,14 @@ use super::{
     connection::{Dialer, Lane, Node, is_broken},
     slots,
     trial::Trial,
+    url::RedisUrl,
 };
 use crate::stores::{
     backend::Backend,
     fault::{StoreFault, Unreachable},
     health::Health,
+    hosts::Hosts,
+    kind::Opening,
 };
 
 /// What all servers of a store have in common.
@@ -26,6 +30,24 @@ pub(super) struct Access {
     pub(super) dialer: Dialer,
     pub(super) login: RedisConnectionInfo,
     pub(super) trial: Trial,
+}
+
+impl Access {
+    pub(super) fn new(url: &RedisUrl, opening: &Opening<'_>, trial: Trial) -> Self {
+        let login = url.login.clone();
+        let password = opening.password;
+        Self {
+            dialer: Dialer {
+                hosts: Hosts::new(opening.surroundings.clock.clone()),
+                tls: url.is_tls.then(|| opening.surroundings.tls.clone().into()),
+            },
+            login: match password {
+                Some(password) => login.set_password(password.expose_secret()),
+                None => login,
+            },
+            trial,
+        }
+    }
 }
 
 /// How a server is found.
@@ -184,7 +206,7 @@ async fn primary_of<'a>(
     asked.arg("get-master-addr-by-name").arg(primary);
     let found = asked.query_async::<Option<(String, u16)>>(&mut lane).await;
     match found.map_err(|error| Unreachable::failed(sentinel, error))? {
-        Some((host, port)) => Ok((sentinel, Node::Tcp { host, port })),
+        Some((host, port)) => Ok((sentinel, Node::Tcp(host, port))),
         None => Err(Unreachable::failed(
             sentinel,
             format!("no primary is called {primary:?}"),

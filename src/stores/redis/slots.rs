@@ -145,11 +145,11 @@ pub(super) fn read(answer: Value, asked: &Node) -> RedisResult<Vec<Range>> {
 pub(super) fn node(host: &str, port: u16, asked: &Node) -> Option<Node> {
     let host = match (host, asked) {
         ("?", _) => return None,
-        ("", Node::Tcp { host, .. }) => host,
+        ("", Node::Tcp(host, _)) => host,
         (host, _) => host,
     };
     let host = host.to_owned();
-    Some(Node::Tcp { host, port })
+    Some(Node::Tcp(host, port))
 }
 
 #[cfg(test)]
@@ -167,10 +167,7 @@ mod tests {
 
     #[test]
     fn nodes_without_a_host_are_where_the_answer_came_from() {
-        let asked = Node::Tcp {
-            host: "10.0.0.1".to_owned(),
-            port: 1,
-        };
+        let asked = Node::Tcp("10.0.0.1".to_owned(), 1);
         let range = |host: Value| {
             let node = Value::Array(vec![host, Value::Int(6379)]);
             Value::Array(vec![Value::Int(0), Value::Int(9), node.clone(), node])

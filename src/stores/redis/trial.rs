@@ -2,22 +2,12 @@
 
 use std::sync::Arc;
 
-use futures_util::future::{LocalBoxFuture, try_join, try_join_all};
+use futures_util::future::{FutureExt as _, ready, try_join, try_join_all};
+use policies::StoreUse;
 use redis::RedisResult;
 
 use super::{Scripts, connection::Lane};
 use crate::stores::store_clock::StoreClock;
-
-/// What a Redis is used for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RedisUses {
-    /// Rate limits are counted there.
-    pub limits: bool,
-    /// Quotas are counted there.
-    pub quotas: bool,
-    /// Sessions are kept there.
-    pub sessions: bool,
-}
 
 /// How long a key of a probe lives, in milliseconds.
 const KEPT_MS: u64 = 1000;
@@ -25,7 +15,7 @@ const KEPT_MS: u64 = 1000;
 pub(super) struct Trial {
     pub(super) scripts: Arc<Scripts>,
     pub(super) clock: StoreClock,
-    pub(super) uses: RedisUses,
+    pub(super) uses: Vec<StoreUse>,
 }
 
 impl Trial {
@@ -36,25 +26,16 @@ impl Trial {
     ///
     /// What the server refuses.
     pub(super) async fn run(&self, lane: &Lane, prefix: &str) -> RedisResult<()> {
-        let RedisUses {
-            limits,
-            quotas,
-            sessions,
-        } = self.uses;
-        let mut trials: Vec<LocalBoxFuture<'_, RedisResult<()>>> = Vec::new();
-        if limits {
-            trials.push(Box::pin(
-                self.limit(lane.clone(), format!("{prefix}:limit")),
-            ));
-        }
-        if quotas {
-            trials.push(Box::pin(
-                self.quota(lane.clone(), format!("{prefix}:quota")),
-            ));
-        }
-        if sessions {
-            trials.push(Box::pin(session(lane.clone(), format!("{prefix}:session"))));
-        }
+        let trials = self.uses.iter().map(|wanted| match wanted {
+            StoreUse::RateLimits => self
+                .limit(lane.clone(), format!("{prefix}:limit"))
+                .boxed_local(),
+            StoreUse::Quotas => self
+                .quota(lane.clone(), format!("{prefix}:quota"))
+                .boxed_local(),
+            StoreUse::Sessions => session(lane.clone(), format!("{prefix}:session")).boxed_local(),
+            StoreUse::Memberships => ready(Ok(())).boxed_local(),
+        });
         try_join_all(trials).await.map(drop)
     }
 

@@ -7,13 +7,10 @@ use policies::{Counter, Window};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::ledger::{Changed, Row};
-use crate::stores::retention::{KEPT, PAGE};
+use crate::stores::retention::{KEPT, Name, PAGE};
 
 /// How long another process, for example an operator's shell, may keep the file locked.
 const BUSY: Duration = Duration::from_secs(1);
-
-/// The policy and the key of a counter.
-pub(super) type Name = (String, String);
 
 /// An open file.
 pub(super) struct Database(Connection);
@@ -111,10 +108,9 @@ impl Database {
     /// last row of the page, unless it is the last page.
     pub(super) fn delete_old(
         &self,
-        after: Option<Name>,
+        (policy, key): Name,
         now: Timestamp,
     ) -> rusqlite::Result<Option<Name>> {
-        let (policy, key) = after.unwrap_or_default();
         let last = self
             .0
             .prepare_cached(

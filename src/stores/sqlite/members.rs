@@ -1,7 +1,7 @@
 //! Memberships in a SQLite file: usually the app's own, which is only read.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,13 +11,13 @@ use std::{
 
 use actix_web::web;
 use futures_util::future::LocalBoxFuture;
-use policies::{Clock, StoreName};
 use rusqlite::{Connection, OpenFlags, limits::Limit, types::ValueRef};
 
 use crate::stores::{
     backend::Backend,
     fault::{StoreFault, Unreachable},
     health::Health,
+    kind::Opening,
     members::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
     pool::Pool,
 };
@@ -26,9 +26,7 @@ use crate::stores::{
 const INSTRUCTIONS: i32 = 1000;
 
 /// A file that is asked.
-pub(in crate::stores) struct SqliteMembers(Arc<File>);
-
-struct File {
+pub(super) struct Members {
     path: PathBuf,
     pool: Arc<Pool<Connection>>,
     health: Health,
@@ -43,22 +41,7 @@ impl Drop for EndsQuery {
     }
 }
 
-impl SqliteMembers {
-    pub(in crate::stores) fn new(
-        name: &StoreName,
-        path: PathBuf,
-        timeout: Duration,
-        clock: &Arc<dyn Clock>,
-    ) -> Self {
-        Self(Arc::new(File {
-            path,
-            pool: Pool::new(MAX_CONNECTIONS),
-            health: Health::new(name.clone(), timeout, clock.clone()),
-        }))
-    }
-}
-
-impl MemberDatabase for SqliteMembers {
+impl MemberDatabase for Arc<Members> {
     fn members<'a>(
         &'a self,
         query: &'a str,
@@ -66,20 +49,11 @@ impl MemberDatabase for SqliteMembers {
         workspace: &'a str,
     ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, StoreFault>> {
         let question = [query, user, workspace].map(str::to_owned);
-        let within = self.0.health.timeout();
-        Box::pin(self.0.run(within, ask(&self.0, question)))
-    }
-
-    fn is_healthy(&self) -> bool {
-        self.0.health.is_ready()
-    }
-
-    fn begin(&self) {
-        self.0.begin();
+        Box::pin(self.run(self.health.timeout(), ask(self, question)))
     }
 }
 
-impl Backend for File {
+impl Backend for Members {
     fn health(&self) -> &Health {
         &self.health
     }
@@ -101,7 +75,7 @@ impl Backend for File {
 
 /// Asks on a connection of its own, on a thread that may block. The connection goes back only if the request waited
 /// for the answer, and there was one.
-async fn ask(file: &Arc<File>, question: [String; 3]) -> Result<Vec<MemberRow>, StoreFault> {
+async fn ask(file: &Arc<Members>, question: [String; 3]) -> Result<Vec<MemberRow>, StoreFault> {
     let turn = file.pool.turn(file.health.returns()).await;
     let kept = turn.idle_connection();
     let is_given_up = Arc::<AtomicBool>::default();
@@ -128,7 +102,15 @@ async fn ask(file: &Arc<File>, question: [String; 3]) -> Result<Vec<MemberRow>, 
     answer
 }
 
-impl File {
+impl Members {
+    pub(super) fn new(path: &Path, opening: &Opening<'_>) -> Self {
+        Self {
+            path: path.to_owned(),
+            pool: Pool::new(MAX_CONNECTIONS),
+            health: opening.health(),
+        }
+    }
+
     /// `busy` is how long it waits for a lock.
     fn open(&self, busy: Duration) -> Result<Connection, StoreFault> {
         let opened = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use policies::{Clock, Counter, StoreName};
+use policies::{Clock, Counter};
 
 use super::{
     commit::Commit,
@@ -36,9 +36,9 @@ pub(super) struct Work {
 }
 
 impl Shared {
-    pub(super) fn new(name: StoreName, timeout: Duration, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(health: Health, clock: Arc<dyn Clock>) -> Self {
         Self {
-            health: Health::new(name, timeout, clock.clone()),
+            health,
             clock,
             ledger: Mutex::new(Ledger::new()),
             work: Condvar::new(),
@@ -245,8 +245,9 @@ mod tests {
     /// A ledger with one counter in memory, which stays as long as the pin.
     fn shared() -> (Arc<Shared>, Pin, Arc<StandingClock>) {
         let clock = Arc::<StandingClock>::default();
-        let name = StoreName::parse("main").expect("it is a name");
-        let shared = Arc::new(Shared::new(name, PAUSE, clock.clone()));
+        let name = policies::StoreName::parse("main").expect("it is a name");
+        let health = Health::new(name, PAUSE, clock.clone());
+        let shared = Arc::new(Shared::new(health, clock.clone()));
         let pin = want(&shared, "somebody");
         assert_eq!(work(&shared), (1, None));
         shared.lock().row(pin.slot(), WINDOW);

@@ -3,20 +3,20 @@
 use std::path::Path;
 
 use super::{
-    cleanup::Cleanup,
     database::Database,
     ledger::Batch,
     shared::{Shared, Work},
 };
+use crate::stores::retention::Cleaning;
 
 /// Works until the store is closed and everything is written. A file that fails is opened again before the
 /// next try, so that a disk that was full or read-only for a while is no reason to restart.
 ///
 /// The store is down if a commit does not reach the disk, and back when one does in time. A counter that cannot be
 /// read is a fault of the requests for it: then an empty commit shows whether there is more to it.
-pub(super) fn run(shared: &Shared, path: &Path, database: Database, mut cleanup: Cleanup) {
+pub(super) fn run(shared: &Shared, path: &Path, database: Database, mut cleaning: Cleaning) {
     let mut database = Some(database);
-    while let Some(work) = shared.next_work(cleanup.due_in()) {
+    while let Some(work) = shared.next_work(cleaning.due_in()) {
         let Work { loads, batch } = work;
         let began = shared.now();
         let mut must_try = !shared.health.is_up();
@@ -51,12 +51,15 @@ pub(super) fn run(shared: &Shared, path: &Path, database: Database, mut cleanup:
         } else if must_try {
             written = attempt(&mut database, path, |database| database.try_to_write());
         }
-        if written.is_ok() && cleanup.due_in().is_zero() {
-            let cleaned = attempt(&mut database, path, |database| cleanup.go_on(database));
-            if let Err(error) = cleaned {
+        if written.is_ok() && cleaning.due_in().is_zero() {
+            let deleted = attempt(&mut database, path, |database| {
+                database.delete_old(cleaning.after(), cleaning.now())
+            });
+            let last = deleted.unwrap_or_else(|error| {
                 tracing::warn!(store = %shared.health.store(), %error, "counters of past windows were not deleted");
-                cleanup.put_off();
-            }
+                None
+            });
+            cleaning.did_page(last);
         }
         match written {
             Err(error) => _ = shared.health.goes_down(&error),

@@ -1,0 +1,206 @@
+//! The stores that are open, and the ports through which policies and sessions use them.
+
+use std::sync::Arc;
+
+use policies::{Fault, QuotaStore, RateLimitStore, StoreName, StoreUse};
+
+use super::{
+    Surroundings,
+    backend::Probe,
+    fault::StoreError,
+    kind::Opening,
+    look::Look,
+    members::MemberDatabase,
+    sessions::SessionBackend,
+    settings::{StoreUrl, UsedStore},
+};
+
+/// All stores that are open.
+#[derive(Clone, Default)]
+pub struct Stores(Vec<OpenStore>);
+
+/// A store that is open for what it is used for.
+#[derive(Clone)]
+pub struct OpenStore {
+    /// Its name.
+    pub name: StoreName,
+    url: StoreUrl,
+    /// By their uses.
+    parts: Vec<(Vec<StoreUse>, Part)>,
+}
+
+/// What is open for some uses of a store: the ports share connections and probes.
+#[derive(Clone)]
+pub(super) struct Part {
+    pub(super) probe: Arc<dyn Probe>,
+    pub(super) ports: Vec<Port>,
+}
+
+/// A port of a store.
+#[derive(Clone)]
+pub(super) enum Port {
+    Quotas(Arc<dyn QuotaStore>),
+    RateLimits(Arc<dyn RateLimitStore>),
+    Sessions(Arc<dyn SessionBackend>),
+    Memberships(Arc<dyn MemberDatabase>),
+}
+
+/// How stores are opened.
+#[derive(Clone, Copy)]
+pub enum Access<'a> {
+    /// To be used. Of these, the stores which are where they were, and are used for the same, stay open with the
+    /// timeout that they were opened with.
+    Use(&'a Stores),
+    /// To look at what is counted, which another gate may have open.
+    Look,
+    /// The same as if nothing were counted.
+    Ignore,
+}
+
+impl OpenStore {
+    fn open(
+        UsedStore(name, settings, uses): UsedStore<'_>,
+        surroundings: &Surroundings,
+        access: Access<'_>,
+    ) -> Result<Self, StoreError> {
+        let url = &settings.url;
+        let earlier = match access {
+            Access::Use(earlier) => earlier.iter().find(|open| open.name == *name),
+            Access::Look | Access::Ignore => None,
+        };
+        let earlier = earlier.filter(|open| open.url == *url);
+        let together = if url.kind.is_opened_once {
+            uses.len()
+        } else {
+            1
+        };
+        let parts = uses.chunks(together.max(1)).map(|uses| {
+            let mut earlier = earlier.into_iter().flat_map(|open| &open.parts);
+            if let Some(part) = earlier.find(|(earlier, _)| *earlier == uses) {
+                return Ok(part.clone());
+            }
+            let opening = Opening {
+                name,
+                uses,
+                only_looks: !matches!(access, Access::Use(_)),
+                timeout: settings.timeout.get(),
+                password: url.password.as_ref(),
+                surroundings,
+            };
+            let part = match access {
+                Access::Ignore if !opening.is_for(StoreUse::Memberships) => Look::at_nothing(name),
+                _ => url.location.open(&opening)?,
+            };
+            if !opening.only_looks {
+                part.probe.begin();
+            }
+            Ok((uses.to_vec(), part))
+        });
+        let parts = parts.collect::<Result<_, _>>();
+        Ok(Self {
+            parts: parts.map_err(|source| StoreError {
+                name: name.clone(),
+                source,
+            })?,
+            name: name.clone(),
+            url: url.clone(),
+        })
+    }
+
+    /// Whether anything uses it.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    /// Whether everything that it is used for works.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.parts.iter().all(|(_, part)| part.probe.is_healthy())
+    }
+
+    /// Finds out whether it can be used for what it is opened for. What memberships need is found out by their queries.
+    ///
+    /// # Errors
+    ///
+    /// What its backend says.
+    pub async fn try_it(&self) -> Result<(), String> {
+        for (uses, part) in &self.parts {
+            if *uses != [StoreUse::Memberships] {
+                part.probe.try_it().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Stores {
+    /// Opens `stores`. Servers are connected to in the background, so that a gate starts without them.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the first that fails from being opened.
+    pub fn open<'a>(
+        stores: impl IntoIterator<Item = UsedStore<'a>>,
+        surroundings: &Surroundings,
+        access: Access<'_>,
+    ) -> Result<Self, StoreError> {
+        let stores = stores.into_iter();
+        let open = stores.map(|store| OpenStore::open(store, surroundings, access));
+        open.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &OpenStore> {
+        self.0.iter()
+    }
+
+    fn port<P>(&self, store: &StoreName, pick: impl Fn(&Port) -> Option<P>) -> Result<P, Fault> {
+        let open = self.iter().filter(|open| open.name == *store);
+        let mut parts = open.flat_map(|open| &open.parts);
+        let port = parts.find_map(|(_, part)| part.ports.iter().find_map(&pick));
+        port.ok_or_else(|| Fault::Store {
+            store: store.clone(),
+            source: "it is not open for this use".into(),
+        })
+    }
+}
+
+/// A way to a port by the name of its store.
+macro_rules! port {
+    ($what:literal, $name:ident, $variant:ident, $port:ty) => {
+        impl Stores {
+            #[doc = $what]
+            ///
+            /// # Errors
+            ///
+            /// When the store is not open for that.
+            pub fn $name(&self, store: &StoreName) -> Result<Arc<$port>, Fault> {
+                self.port(store, |port| match port {
+                    Port::$variant(port) => Some(port.clone()),
+                    _ => None,
+                })
+            }
+        }
+    };
+}
+
+port!("Where quotas are counted.", quotas, Quotas, dyn QuotaStore);
+port!(
+    "Where rate limits are counted.",
+    rate_limits,
+    RateLimits,
+    dyn RateLimitStore
+);
+port!(
+    "Where sessions are kept.",
+    sessions,
+    Sessions,
+    dyn SessionBackend
+);
+port!(
+    "Where memberships are looked up.",
+    memberships,
+    Memberships,
+    dyn MemberDatabase
+);

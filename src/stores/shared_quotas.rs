@@ -1,0 +1,136 @@
+//! Quotas on a server that several gates share.
+
+use std::sync::Arc;
+
+use futures_util::future::{Either, LocalBoxFuture, ready};
+use policies::{
+    Clock, Counter, Fault, Hold, QuotaStore, Reservation, Reserving, Settling, Telling, Window,
+};
+
+use super::{fault::StoreFault, store_clock::StoreClock};
+
+/// What came of a reservation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Granted {
+    /// The units that are counted, the new one included; `None` if the limit is reached.
+    pub(super) used: Option<u64>,
+    /// The window that the counter is in.
+    pub(super) window: Window,
+}
+
+/// The counters of a server.
+pub(super) trait SharedCounters: Send + Sync + 'static {
+    /// The fault of a policy whose operation has no result.
+    fn fault(&self, source: StoreFault) -> Fault;
+
+    /// The server's clock.
+    fn clock(&self) -> &StoreClock;
+
+    /// Asks the server what time it is; its clock hears the answer.
+    async fn ask_time(self: &Arc<Self>) -> Result<(), StoreFault>;
+
+    /// Counts one unit, unless the limit is reached. The unit is counted when this returns.
+    async fn reserve(
+        self: &Arc<Self>,
+        counter: &Counter,
+        window: Window,
+        limit: u64,
+    ) -> Result<Granted, StoreFault>;
+
+    /// What is counted, and in which window.
+    async fn read(self: &Arc<Self>, counter: &Counter)
+    -> Result<Option<(u64, Window)>, StoreFault>;
+
+    /// Gives back one unit of a window, or all units.
+    async fn give_back(
+        self: &Arc<Self>,
+        counter: &Counter,
+        unit_of: Option<Window>,
+    ) -> Result<(), StoreFault>;
+}
+
+/// Counts quotas on a server.
+pub(super) struct SharedQuotas<C>(pub(super) Arc<C>);
+
+impl<C: SharedCounters> QuotaStore for SharedQuotas<C> {
+    fn now<'a>(&'a self, _: &'a dyn Clock) -> Telling<'a> {
+        match self.0.clock().now() {
+            Some(now) => Either::Left(ready(Ok(now))),
+            None => Either::Right(Box::pin(async {
+                let asked = self.0.ask_time().await;
+                asked.map_err(|fault| self.0.fault(fault))?;
+                Ok(self.0.clock().now().unwrap_or_default())
+            })),
+        }
+    }
+
+    fn reserve(&self, counter: Counter, window: Window, limit: u64) -> Reserving<'_> {
+        Box::pin(async move {
+            let granted = self.0.reserve(&counter, window, limit).await;
+            let Granted { used, window } = granted.map_err(|fault| self.0.fault(fault))?;
+            let Some(used) = used else {
+                return Ok(Reservation::Exhausted { window });
+            };
+            let unit = Unit {
+                counters: self.0.clone(),
+                counter,
+                window,
+            };
+            Ok(Reservation::Granted {
+                hold: Box::new(unit),
+                used,
+                window,
+            })
+        })
+    }
+
+    fn used(
+        &self,
+        counter: Counter,
+        window: Window,
+    ) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>> {
+        Box::pin(async move {
+            let read = self.0.read(&counter).await;
+            let read = read.map_err(|fault| self.0.fault(fault))?;
+            Ok(used_in(window, read))
+        })
+    }
+
+    fn give_back(&self, counter: Counter, _: Window) -> LocalBoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async move {
+            let given_back = self.0.give_back(&counter, None).await;
+            given_back.map_err(|fault| self.0.fault(fault))
+        })
+    }
+}
+
+/// What is counted in `window`, or in the later one that a counter is in: what was counted in an earlier one is over.
+pub(super) fn used_in(window: Window, counted: Option<(u64, Window)>) -> (u64, Window) {
+    counted
+        .filter(|(_, counted_in)| counted_in.start >= window.start)
+        .unwrap_or((0, window))
+}
+
+/// A unit that is counted for a request.
+struct Unit<C> {
+    counters: Arc<C>,
+    counter: Counter,
+    window: Window,
+}
+
+impl<C: SharedCounters> Hold for Unit<C> {
+    /// The answer that granted it came after the server had counted it.
+    fn commit(&mut self) -> Settling<'_> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn release(self: Box<Self>) -> Settling<'static> {
+        Box::pin(async move {
+            let given_back = self
+                .counters
+                .give_back(&self.counter, Some(self.window))
+                .await;
+            given_back.map_err(|fault| self.counters.fault(fault))
+        })
+    }
+}
