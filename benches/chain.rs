@@ -54,8 +54,8 @@ impl QuotaStore for Nowhere {
 }
 
 impl Ports for Nowhere {
-    fn store(&self, _: &StoreName) -> Arc<dyn QuotaStore> {
-        Arc::new(Self)
+    fn store(&self, _: &StoreName) -> Result<Arc<dyn QuotaStore>, Fault> {
+        Ok(Arc::new(Self))
     }
 
     fn memberships(
@@ -63,7 +63,7 @@ impl Ports for Nowhere {
         _: &PolicyName,
         _: Lookup<'_>,
         _: &WorkspaceMemberSettings,
-    ) -> Arc<dyn Memberships> {
+    ) -> Result<Arc<dyn Memberships>, Fault> {
         unreachable!("the claim tells")
     }
 
@@ -76,8 +76,9 @@ impl Ports for Nowhere {
         name: &PolicyName,
         settings: &RateLimitSettings,
         clock: &Arc<dyn Clock>,
-    ) -> Arc<RateLimit> {
-        Arc::new(RateLimit::new(name.clone(), settings, None, clock.clone()))
+    ) -> Result<Arc<RateLimit>, Fault> {
+        let limit = RateLimit::new(name.clone(), settings, None, clock.clone());
+        Ok(Arc::new(limit))
     }
 }
 
@@ -214,7 +215,7 @@ fn chain(criterion: &mut Criterion) {
             on_failure: kind.on_failure(),
             when: None,
             counting: None,
-            policy: kind.build(name, &clock, &Nowhere),
+            policy: kind.build(name, &clock, &Nowhere).expect("it can be had"),
         }
     };
     let chain = Chain::new(settings.routes[0].policies.iter().map(link).collect());
@@ -289,7 +290,7 @@ fn chain(criterion: &mut Criterion) {
     let member = WorkspaceMember::new(member, |_| {
         let store = StoreName::parse("app").expect("the name is valid");
         let database = Arc::new(Nowhere);
-        Arc::new(SqlMemberships::new(
+        Ok(Arc::new(SqlMemberships::new(
             name,
             store,
             database,
@@ -297,8 +298,9 @@ fn chain(criterion: &mut Criterion) {
             member,
             &Arc::default(),
             &outbound,
-        ))
+        )))
     });
+    let member = member.expect("it can be had");
     system.block_on(ask(&member, &facts));
     criterion.bench_function("membership by SQL, remembered", |bencher| {
         bencher.iter(|| assert!(decides(&member, &request, &facts)));

@@ -288,7 +288,6 @@ pub struct Inspector(Gate);
 
 impl Inspector {
     /// Builds the gate of `settings`. A quota has what its store holds, if `counted`; else nothing is used.
-    #[must_use]
     ///
     /// # Errors
     ///
