@@ -20,8 +20,11 @@ pub(super) struct StoreKind {
     /// adds or removes one leaves the others open.
     pub(super) is_opened_once: bool,
     /// Reads a URL; `None` if its scheme belongs to another kind. The URL may hold a password, so no message shows it.
-    pub(super) parse: fn(&str) -> Option<Result<Arc<dyn Location>, &'static str>>,
+    pub(super) parse: fn(&str) -> Option<Parsed>,
 }
+
+/// Where a store is, or what is wrong with its URL.
+pub(super) type Parsed = Result<Arc<dyn Location>, &'static str>;
 
 /// Where a store is: a URL that its kind has read.
 pub(super) trait Location: Send + Sync {
