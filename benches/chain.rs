@@ -11,7 +11,7 @@ use futures_util::{
 };
 use imgwire_gate::{
     cache::CacheShares,
-    identity::{ClientAddress, CrossSite, HttpCredentials, Identities, Limited, ServerLimits},
+    identities::{ClientAddress, CrossSite, Identities, Limited, RequestCredentials, ServerLimits},
     lookups::{HttpDecider, SqlMemberships},
     outbound::{HttpClient, Outbound, tls_config},
     settings::{self, Settings},
@@ -19,10 +19,11 @@ use imgwire_gate::{
 };
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{
-    Chain, Clock, Counter, Decider, Evaluating, Facts, Fault, Hold, Link, Lookup, Memberships,
-    Outcome, Pass, Policy, PolicyName, QuotaStore, RateLimit, RateLimitSettings, Remote,
-    RemoteSettings, Reservation, Reserving, RoutePath, Settling, StoreName, SystemClock,
-    UploadRequest, Verdict, Window, WorkspaceId, WorkspaceMember, WorkspaceMemberSettings,
+    Accept, Chain, Clock, Counter, Decider, Evaluating, Facts, Fault, Hold, IdentityName, Link,
+    Lookup, Memberships, Outcome, Pass, Policy, PolicyName, QuotaStore, RateLimit,
+    RateLimitSettings, Remote, RemoteSettings, Reservation, Reserving, RoutePath, Settling,
+    StoreName, SystemClock, UploadRequest, Verdict, Window, WorkspaceId, WorkspaceMember,
+    WorkspaceMemberSettings,
     settings::{Kind, Ports},
 };
 use serde_json::json;
@@ -53,9 +54,16 @@ impl QuotaStore for Nowhere {
     }
 }
 
-impl Ports for Nowhere {
+/// The identities of the config, and no service.
+struct Known(Arc<Identities>);
+
+impl Ports for Known {
+    fn accept(&self, names: &[IdentityName]) -> Accept {
+        self.0.accept(names).expect("the identities exist")
+    }
+
     fn store(&self, _: &StoreName) -> Arc<dyn QuotaStore> {
-        Arc::new(Self)
+        Arc::new(Nowhere)
     }
 
     fn memberships(
@@ -185,7 +193,7 @@ fn request(http: &HttpRequest, identities: &Arc<Identities>) -> UploadRequest {
         purpose: None,
         file: None,
         ip: [192, 0, 2, 1].into(),
-        credentials: Box::new(HttpCredentials::new(
+        credentials: Box::new(RequestCredentials::new(
             http.clone(),
             identities.clone(),
             Limited::Failures,
@@ -207,23 +215,6 @@ fn decides(policy: &dyn Policy, request: &UploadRequest, facts: &Facts) -> bool 
 fn chain(criterion: &mut Criterion) {
     let settings = settings();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let link = |name: &PolicyName| {
-        let (_, common, kind) = settings
-            .policies
-            .iter()
-            .find(|(other, ..)| other == name)
-            .expect("the policy exists");
-        Link {
-            name: name.clone(),
-            kind: kind.name(),
-            mode: common.mode,
-            on_failure: kind.on_failure(),
-            when: None,
-            counting: None,
-            policy: kind.build(name, &clock, &Nowhere),
-        }
-    };
-    let chain = Chain::new(settings.routes[0].policies.iter().map(link).collect());
     let outbound = Outbound {
         http: HttpClient::new(tls_config(&settings.authorities), clock.clone()),
         clock: clock.clone(),
@@ -240,6 +231,23 @@ fn chain(criterion: &mut Criterion) {
         &settings.claims(),
         None,
     ));
+    let link = |name: &PolicyName| {
+        let (_, common, kind) = settings
+            .policies
+            .iter()
+            .find(|(other, ..)| other == name)
+            .expect("the policy exists");
+        Link {
+            name: name.clone(),
+            kind: kind.name(),
+            mode: common.mode,
+            on_failure: kind.on_failure(),
+            when: None,
+            counting: None,
+            policy: kind.build(name, &clock, &Known(identities.clone())),
+        }
+    };
+    let chain = Chain::new(settings.routes[0].policies.iter().map(link).collect());
     let http = TestRequest::post()
         .insert_header(("authorization", format!("Bearer {}", token())))
         .to_http_request();

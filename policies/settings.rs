@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    Clock, Counting, Decider, Dimension, Expression, ExpressionPolicy, ExpressionSettings, Lookup,
-    Memberships, Per, Policy, PolicyName, Quota, QuotaSettings, QuotaStore, RateLimit,
-    RateLimitSettings, Remote, RemoteSettings, SecretSource, SignedIn, SignedInSettings, StoreName,
-    UploadIntent, UploadIntentSettings, WorkspaceMember, WorkspaceMemberSettings,
+    Accept, Clock, Counting, Decider, Dimension, Expression, ExpressionPolicy, ExpressionSettings,
+    IdentityName, Lookup, Memberships, Per, Policy, PolicyName, Quota, QuotaSettings, QuotaStore,
+    RateLimit, RateLimitSettings, Remote, RemoteSettings, SecretSource, SignedIn, SignedInSettings,
+    StoreName, UploadIntent, UploadIntentSettings, WorkspaceMember, WorkspaceMemberSettings,
 };
 
 /// Whether a policy's denials count.
@@ -150,6 +150,9 @@ pub struct Context {
 
 /// What policies need from outside.
 pub trait Ports {
+    /// The identities of these names, which a policy accepts.
+    fn accept(&self, names: &[IdentityName]) -> Accept;
+
     /// The store of a name.
     fn store(&self, name: &StoreName) -> Arc<dyn QuotaStore>;
 
@@ -388,7 +391,7 @@ impl Kind {
         let name = name.clone();
         let clock = clock.clone();
         match self {
-            Self::SignedIn(settings) => Arc::new(SignedIn::new(settings)),
+            Self::SignedIn(settings) => Arc::new(SignedIn::new(ports.accept(&settings.accept))),
             Self::WorkspaceMember(settings) => Arc::new(WorkspaceMember::new(settings, |lookup| {
                 ports.memberships(&name, lookup, settings)
             })),

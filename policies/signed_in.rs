@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    Deciding, Decision, Denial, Evaluating, Finding, IdentityName, Policy, Presented, Verdict,
+    Accept, Deciding, Decision, Denial, Evaluating, Finding, IdentityName, Policy, Presented,
+    Verdict,
 };
 
 /// Settings of `kind = "signed_in"`.
@@ -19,16 +20,14 @@ pub struct SignedInSettings {
 /// Lets the accepted identities judge the request's credential. A bad credential is refused and never falls through
 /// to another identity.
 pub struct SignedIn {
-    accept: Vec<IdentityName>,
+    accept: Accept,
 }
 
 impl SignedIn {
     /// Builds the policy.
     #[must_use]
-    pub fn new(settings: &SignedInSettings) -> Self {
-        Self {
-            accept: settings.accept.clone(),
-        }
+    pub fn new(accept: Accept) -> Self {
+        Self { accept }
     }
 }
 

@@ -4,9 +4,9 @@ use std::{cell::RefCell, sync::Arc};
 
 use arc_swap::ArcSwap;
 use policies::{
-    Chain, Clock, Condition, Decider, FixedPurpose, Link, Lookup, Memberships, PolicyName,
-    QuotaStore, RateLimit, RateLimitSettings, Reads, RemoteSettings, StoreName,
-    WorkspaceMemberSettings,
+    Accept, Chain, Clock, Condition, Decider, FixedPurpose, IdentityName, Link, Lookup,
+    Memberships, PolicyName, QuotaStore, RateLimit, RateLimitSettings, Reads, RemoteSettings,
+    StoreName, WorkspaceMemberSettings,
     settings::{Messages, Mode, OnFailure, Ports},
 };
 use rustls::ClientConfig;
@@ -14,7 +14,7 @@ use secrecy::SecretString;
 
 use crate::{
     cache::CacheShares,
-    identity::{ClientAddress, CrossSite, Identities, ServerLimits},
+    identities::{ClientAddress, CrossSite, Identities, ServerLimits},
     imgwire::Upstream,
     in_flight::InFlight,
     lookups::{HttpDecider, HttpMemberships, SqlMemberships, Turns},
@@ -121,8 +121,18 @@ impl Foundation {
             ..self.outbound.clone()
         };
         let claims = self.kept_claims(settings);
+        let identities = Arc::new(Identities::new(
+            &settings.identities,
+            self.session.as_ref().map(|(session, _)| session),
+            CrossSite::new(&self.server, &self.client_address),
+            &self.limits,
+            &outbound,
+            &claims,
+            earlier.map(|earlier| &*earlier.identities),
+        ));
         let surroundings = Surroundings {
             settings,
+            identities: &identities,
             stores: &stores,
             outbound: &outbound,
             turns: &self.turns,
@@ -150,15 +160,6 @@ impl Foundation {
             link.expect("every policy that is named exists, as the settings check")
                 .clone()
         };
-        let identities = Arc::new(Identities::new(
-            &settings.identities,
-            self.session.as_ref().map(|(session, _)| session),
-            CrossSite::new(&self.server, &self.client_address),
-            &self.limits,
-            &outbound,
-            &claims,
-            earlier.map(|earlier| &*earlier.identities),
-        ));
         let messages: Arc<[(PolicyName, Messages)]> = settings
             .policies
             .iter()
@@ -200,6 +201,7 @@ impl Foundation {
 /// What the policies get from outside.
 struct Surroundings<'a> {
     settings: &'a Settings,
+    identities: &'a Identities,
     stores: &'a [OpenStore],
     outbound: &'a Outbound,
     turns: &'a Arc<Turns>,
@@ -222,6 +224,11 @@ impl Surroundings<'_> {
 }
 
 impl Ports for Surroundings<'_> {
+    fn accept(&self, names: &[IdentityName]) -> Accept {
+        let accept = self.identities.accept(names);
+        accept.expect("every identity that is named exists, as the settings check")
+    }
+
     fn store(&self, wanted: &StoreName) -> Arc<dyn QuotaStore> {
         self.open(wanted)
             .quotas()

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::{
     assembly::Foundation,
-    identity::Identities,
+    identities::Identities,
     outbound::{HttpClient, Outgoing, Repeat, tls_config},
     settings::Settings,
     stores::{self, OpenStore},

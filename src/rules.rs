@@ -7,7 +7,7 @@ use policies::{
     settings::Messages,
 };
 
-use crate::{identity::Identities, stores::OpenStore};
+use crate::{identities::Identities, stores::OpenStore};
 
 /// The rules that are in force.
 pub struct Rules {

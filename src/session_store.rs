@@ -6,7 +6,7 @@ use actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, Upd
 use actix_web::cookie::time::Duration;
 
 use crate::{
-    identity::{SIGNED_IN, UNAVAILABLE},
+    identities::{SIGNED_IN, UNAVAILABLE},
     stores::RedisStore,
 };
 

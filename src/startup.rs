@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     assembly::Foundation,
     descriptors::{self, Capacity},
+    identities::IdentityKind,
     in_flight::InFlight,
     listeners::{serve_management, serve_public, workers},
     outbound::tls_config,
@@ -20,7 +21,7 @@ use crate::{
     reload::Reloader,
     routes::{Gate, management::Management},
     session_store::Sessions,
-    settings::{self, Environment, Faults, PolicyKinds, ServerSettings, Settings, server::Bind},
+    settings::{self, Environment, Faults, Kinds, ServerSettings, Settings, server::Bind},
     stores::{self, OpenError, OpenStore, StoreError},
 };
 
@@ -96,7 +97,7 @@ impl StartError {
 
 /// What a gate is made with, besides its settings.
 pub struct Builder {
-    kinds: PolicyKinds,
+    kinds: Kinds,
     clock: Arc<dyn Clock>,
 }
 
@@ -117,7 +118,19 @@ impl Builder {
         S: DeserializeOwned + JsonSchema + Clone + Send + Sync + 'static,
         P: Policy + 'static,
     {
-        self.kinds.register(name, build);
+        self.kinds.policies.register(name, build);
+        self
+    }
+
+    /// Adds a kind of identity of your own: `kind = "<its NAME>"` in the config then takes a `K` as its settings. The
+    /// gate reads and checks them, and lists them in the schema.
+    ///
+    /// # Panics
+    ///
+    /// If there is a kind of this name already.
+    #[must_use]
+    pub fn identity_kind<K: IdentityKind>(mut self) -> Self {
+        self.kinds.identities.add::<K>();
         self
     }
 
@@ -189,11 +202,11 @@ pub enum Stop {
 }
 
 impl Application {
-    /// Begins with the gate's own kinds of policy and the machine's clock.
+    /// Begins with the gate's own kinds of policies and identities, and the machine's clock.
     #[must_use]
     pub fn builder() -> Builder {
         Builder {
-            kinds: PolicyKinds::default(),
+            kinds: Kinds::default(),
             clock: Arc::new(SystemClock::new()),
         }
     }

@@ -3,34 +3,32 @@
 use std::collections::HashSet;
 
 use policies::{
-    Dimension, IdentityName, PolicyName, StoreName, WorkspaceMemberSettings,
+    Dimension, PolicyName, StoreName, WorkspaceMemberSettings,
     settings::{Common, Kind, StoreUse},
 };
 
 use super::{
-    IdentitySettings, ServerSettings, SessionSettings, StoreSettings, check_accept,
-    check_identities, document::Reader, load::Named, routes::RouteSettings, session::SessionPlace,
+    ServerSettings, SessionSettings, StoreSettings, document::Reader, load::Named,
+    routes::RouteSettings, session::SessionPlace,
 };
-use crate::routes::{ALLOWANCE, SESSION_PATH};
+use crate::{
+    identities::{ChainIdentities, ConfiguredIdentities},
+    routes::{ALLOWANCE, SESSION_PATH},
+};
 
 pub(super) type Stores = [Named<StoreName, StoreSettings>];
-pub(super) type Identities = [Named<IdentityName, IdentitySettings>];
 pub(super) type Policies = [Named<PolicyName, (Common, Kind)>];
 
 pub(super) fn references(
     reader: &mut Reader,
-    has_session: bool,
     server: Option<&ServerSettings>,
     stores: &Stores,
-    identities: &Identities,
+    identities: &ConfiguredIdentities,
     policies: &Policies,
     routes: &[RouteSettings],
 ) {
     if let Some(server) = server {
         proxies(reader, server);
-    }
-    for identity in identities {
-        check_identities::check(reader, has_session, server, identities, identity);
     }
     for policy in policies {
         let path = format!("policies.{}", policy.name);
@@ -43,16 +41,7 @@ pub(super) fn references(
         }
         match &policy.entry {
             Some((_, Kind::SignedIn(settings))) => {
-                let key = format!("{path}.accept");
-                if settings.accept.is_empty() {
-                    reader.fault(key, "must name at least one identity");
-                    continue;
-                }
-                reader.names(&key, &settings.accept, |name| {
-                    let known = identities.iter().any(|identity| identity.name == *name);
-                    (!known).then(|| format!("there is no [identities.{name}]"))
-                });
-                check_accept::shadowing(reader, &key, &settings.accept, identities);
+                identities.check_accept(reader, &format!("{path}.accept"), &settings.accept);
             }
             Some((_, kind @ (Kind::Quota(_) | Kind::RateLimit(_)))) => {
                 policy_store(reader, &path, kind, stores);
@@ -80,8 +69,28 @@ pub(super) fn references(
             policies,
         );
     }
-    check_accept::equal_subjects(reader, routes, policies, identities);
-    check_accept::ids_that_fill_no_path(reader, routes, policies, identities);
+    let chains: Vec<_> = routes
+        .iter()
+        .map(|route| accepted_by(route, policies))
+        .collect();
+    identities.check_chains(reader, &chains);
+}
+
+/// The identities that the chain of a route accepts.
+fn accepted_by<'a>(route: &RouteSettings, policies: &'a Policies) -> ChainIdentities<'a> {
+    let mut chain = ChainIdentities::default();
+    for name in &route.policies {
+        let policy = policies.iter().find(|policy| policy.name == *name);
+        match policy.and_then(|policy| policy.entry.as_ref()) {
+            Some((_, Kind::SignedIn(settings))) => {
+                let path = format!("policies.{name}.accept");
+                chain.accepts.push((path, &settings.accept));
+            }
+            Some((_, Kind::WorkspaceMember(member))) => chain.asks_by_url |= member.url.is_some(),
+            _ => {}
+        }
+    }
+    chain
 }
 
 /// Warns of proxies that are everyone: then the clients themselves say which address they have.
@@ -102,19 +111,13 @@ pub(super) fn session(
     reader: &mut Reader,
     session: &SessionSettings,
     stores: &Stores,
-    identities: &Identities,
+    identities: &ConfiguredIdentities,
 ) {
     if let SessionPlace::Store(name) = &session.store {
         let key = "session.store".to_owned();
         store(reader, key, name, StoreUse::Sessions, stores);
     }
-    let is_session = |identity: &Named<_, _>| match &identity.entry {
-        Some(IdentitySettings::Session(_)) => true,
-        Some(_) => false,
-        // What could not be read may be one.
-        None => true,
-    };
-    if !identities.iter().any(is_session) {
+    if !identities.may_have_session() {
         let message = "no identity is of kind \"session\", so no session can begin; add one, or leave [session] out";
         reader.warning("session", message);
     }

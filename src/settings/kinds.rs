@@ -1,4 +1,4 @@
-//! The kinds of policy that are registered beside the gate's own.
+//! The kinds of policy and identity that a config may name.
 
 use std::{fmt, sync::Arc};
 
@@ -10,6 +10,16 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 
 use super::document::{Reader, Value};
+use crate::identities::IdentityKinds;
+
+/// The kinds that a config may name.
+#[derive(Clone, Debug, Default)]
+pub struct Kinds {
+    /// The kinds of policy besides the gate's own.
+    pub policies: PolicyKinds,
+    /// The kinds of identity, the gate's own included.
+    pub identities: IdentityKinds,
+}
 
 /// The kinds of policy that a config may name besides the gate's own.
 #[derive(Clone, Debug, Default)]

@@ -21,8 +21,7 @@ pub(super) struct RouteSettings {
 }
 
 fn default_path() -> RoutePath {
-    let path = RoutePath::parse("/api/imgwire/upload-token").expect("the text is a valid path");
-    path
+    RoutePath::parse("/api/imgwire/upload-token").expect("the text is a valid path")
 }
 
 fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RoutePath, D::Error> {

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use policies::settings::{Common, Kind};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::{
-    IdentitySettings, ImgwireSettings, ManagementSettings, PolicyKinds, ServerSettings,
-    SessionSettings, StoreSettings, TelemetrySettings, outbound::OutboundSettings,
-    routes::RouteSettings,
+    ImgwireSettings, Kinds, ManagementSettings, ServerSettings, SessionSettings, StoreSettings,
+    TelemetrySettings, outbound::OutboundSettings, routes::RouteSettings,
 };
 
 /// The whole file.
@@ -37,6 +36,19 @@ struct ConfigFile {
     policies: Option<BTreeMap<String, PolicySettings>>,
     /// Which path has which policies.
     routes: Vec<RouteSettings>,
+}
+
+/// The settings of one identity, by its kind. The kinds are added when the schema is made.
+struct IdentitySettings;
+
+impl JsonSchema for IdentitySettings {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "IdentitySettings".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "The settings of one identity, by its kind." })
+    }
 }
 
 /// `[policies.<name>]`: a kind, and what every kind takes.
@@ -69,19 +81,24 @@ impl JsonSchema for PolicySettings {
 /// The JSON Schema (2020-12) of the config file.
 #[must_use]
 pub fn schema() -> Schema {
-    schema_with(&PolicyKinds::default())
+    schema_with(&Kinds::default())
 }
 
-/// The same, where policies may be of `kinds` besides the gate's own.
+/// The same, where policies and identities may be of `kinds`.
 #[must_use]
-pub fn schema_with(kinds: &PolicyKinds) -> Schema {
+pub fn schema_with(kinds: &Kinds) -> Schema {
     let mut generator = SchemaGenerator::default();
+    let identities = kinds.identities.schema(&mut generator);
     let registered: Vec<Value> = kinds
+        .policies
         .schemas(&mut generator)
         .into_iter()
         .map(|(name, schema)| registered(name, schema))
         .collect();
     let mut root = generator.into_root_schema_for::<ConfigFile>();
+    if let Some(of_identities) = root.pointer_mut("/$defs/IdentitySettings") {
+        of_identities["oneOf"] = identities.into();
+    }
     let of_policies = root.pointer_mut("/$defs/PolicySettings/oneOf");
     if let Some(Value::Array(of_policies)) = of_policies {
         of_policies.extend(registered);

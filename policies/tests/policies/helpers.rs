@@ -9,8 +9,8 @@ use std::{
 use futures_util::future::{LocalBoxFuture, ready};
 use jiff::Timestamp;
 use policies::{
-    Clock, Credentials, Deciding, Decision, Denial, Evaluating, Fault, IdentityName, Link, Policy,
-    PolicyName, Presented, RoutePath, UploadRequest, Verdict,
+    Accept, Clock, Credentials, Deciding, Decision, Denial, Evaluating, Fault, IdentityName, Link,
+    Policy, PolicyName, Presented, RoutePath, UploadRequest, Verdict,
     settings::{Mode, OnFailure},
 };
 
@@ -18,7 +18,7 @@ use policies::{
 pub(crate) struct Nobody;
 
 impl Credentials for Nobody {
-    fn judge<'a>(&'a self, _: &'a [IdentityName]) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
+    fn judge<'a>(&'a self, _: &'a Accept) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
         Box::pin(ready(Ok(Presented::Nothing)))
     }
 }
