@@ -9,8 +9,8 @@ use std::{
 use futures_util::future::{LocalBoxFuture, ready};
 use jiff::Timestamp;
 use policies::{
-    Accept, Clock, Credentials, Deciding, Decision, Denial, Evaluating, Fault, IdentityName, Link,
-    Policy, PolicyName, Presented, RoutePath, UploadRequest, Verdict,
+    Accept, Clock, Credentials, Deciding, Decision, Denial, Evaluating, Fault, Link, Policy,
+    PolicyName, Presented, RoutePath, UploadRequest, Verdict,
     settings::{Mode, OnFailure},
 };
 
