@@ -11,7 +11,7 @@ use futures_util::{
 };
 use imgwire_gate::{
     cache::CacheShares,
-    identity::{ClientAddress, CrossSite, HttpCredentials, Identities, Limited, ServerLimits},
+    identities::{ClientAddress, CrossSite, Identities, Limited, RequestCredentials, ServerLimits},
     lookups::{HttpDecider, SqlMemberships},
     outbound::{HttpClient, Outbound, tls_config},
     settings::{self, Settings},
@@ -19,11 +19,11 @@ use imgwire_gate::{
 };
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{
-    BuildContext, BuildError, Chain, Claims, Clock, ConfiguredPolicy, Counter, Decider, Evaluating,
-    Facts, Fault, Hold, IdentityName, Link, Lookup, Memberships, Outcome, Pass, Policy, PolicyName,
-    Ports, QuotaStore, RateLimitStore, RemoteSettings, Reservation, Reserving, RoutePath, Settling,
-    StoreName, Subject, SubjectId, SystemClock, UploadRequest, Verdict, Window, WorkspaceId,
-    WorkspaceMemberSettings,
+    Accept, BuildContext, BuildError, Chain, Claims, Clock, ConfiguredPolicy, Counter, Decider,
+    Evaluating, Facts, Fault, Hold, IdentityName, Link, Lookup, Memberships, Outcome, Pass, Policy,
+    PolicyName, Ports, QuotaStore, RateLimitStore, RemoteSettings, Reservation, Reserving,
+    RoutePath, Settling, StoreName, Subject, SubjectId, SystemClock, UploadRequest, Verdict,
+    Window, WorkspaceId, WorkspaceMemberSettings,
 };
 use serde_json::json;
 
@@ -69,9 +69,13 @@ fn build(
 }
 
 /// What policies get from outside: a store that keeps nothing, and services that answered before.
-struct Outside<'a>(&'a Outbound);
+struct Outside<'a>(&'a Outbound, &'a Identities);
 
 impl Ports for Outside<'_> {
+    fn accept(&self, names: &[IdentityName]) -> Result<Accept, BuildError> {
+        Ok(self.1.accept(names).expect("the identities exist"))
+    }
+
     fn quotas(&self, _: &StoreName) -> Result<Arc<dyn QuotaStore>, BuildError> {
         Ok(Arc::new(Nowhere))
     }
@@ -222,7 +226,7 @@ fn request(http: &HttpRequest, identities: &Arc<Identities>) -> UploadRequest {
         purpose: None,
         file: None,
         ip: [192, 0, 2, 1].into(),
-        credentials: Box::new(HttpCredentials::new(
+        credentials: Box::new(RequestCredentials::new(
             http.clone(),
             identities.clone(),
             Limited::Failures,
@@ -250,20 +254,6 @@ fn chain(criterion: &mut Criterion) {
         metrics: Arc::default(),
         caches: CacheShares::default(),
     };
-    let link = |name: &PolicyName| {
-        let policy = settings.policy(name).expect("the policy exists");
-        Link {
-            name: name.clone(),
-            kind: policy.kind.kind(),
-            mode: policy.common.mode,
-            on_failure: policy.on_failure(),
-            when: None,
-            provides: policy.requirements.provides,
-            counting: None,
-            policy: build(&*policy.kind, name, &clock, &Outside(&outbound)),
-        }
-    };
-    let chain = Chain::new(settings.routes[0].policies.iter().map(link).collect());
     let proxies = ClientAddress::new(&settings.server);
     let identities = Arc::new(Identities::new(
         &settings.identities,
@@ -274,6 +264,25 @@ fn chain(criterion: &mut Criterion) {
         &settings.claims(),
         None,
     ));
+    let link = |name: &PolicyName| {
+        let policy = settings.policy(name).expect("the policy exists");
+        Link {
+            name: name.clone(),
+            kind: policy.kind.kind(),
+            mode: policy.common.mode,
+            on_failure: policy.on_failure(),
+            when: None,
+            provides: policy.requirements.provides,
+            counting: None,
+            policy: build(
+                &*policy.kind,
+                name,
+                &clock,
+                &Outside(&outbound, &identities),
+            ),
+        }
+    };
+    let chain = Chain::new(settings.routes[0].policies.iter().map(link).collect());
     let http = TestRequest::post()
         .insert_header(("authorization", format!("Bearer {}", token())))
         .to_http_request();
@@ -329,7 +338,7 @@ fn chain(criterion: &mut Criterion) {
     let system = System::new();
     let remote: RemoteSettings =
         serde_json::from_value(json!({ "url": service(), "cache": "1h" })).expect("it is valid");
-    let remote = build(&remote, &name, &clock, &Outside(&outbound));
+    let remote = build(&remote, &name, &clock, &Outside(&outbound, &identities));
     let ask = async |policy: &dyn Policy, facts: &Facts| {
         let evaluating = Evaluating {
             request: &request,
@@ -347,7 +356,12 @@ fn chain(criterion: &mut Criterion) {
     let member = member.map(|(_, policy)| policy);
     let mut member = member.filter(|policy| policy.requirements.query.is_some());
     let member = member.next().expect("the config has one");
-    let member = build(&*member.kind, &name, &clock, &Outside(&outbound));
+    let member = build(
+        &*member.kind,
+        &name,
+        &clock,
+        &Outside(&outbound, &identities),
+    );
     system.block_on(ask(&*member, &facts));
     criterion.bench_function("membership by SQL, remembered", |bencher| {
         bencher.iter(|| assert!(decides(&*member, &request, &facts)));

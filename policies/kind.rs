@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Clock, Counting, Decider, Fault, IdentityName, Lookup, Memberships, OnFailure, Per, Policy,
-    PolicyName, QuotaStore, RateLimitStore, Reads, RemoteSettings, SecretSource, StoreName,
+    Accept, Clock, Counting, Decider, Fault, IdentityName, Lookup, Memberships, OnFailure, Per,
+    Policy, PolicyName, QuotaStore, RateLimitStore, Reads, RemoteSettings, SecretSource, StoreName,
     WorkspaceMemberSettings,
 };
 
@@ -213,6 +213,13 @@ impl BuildContext<'_> {
 
 /// What policies need from outside, for the policy that is being built.
 pub trait Ports {
+    /// The identities of these names.
+    ///
+    /// # Errors
+    ///
+    /// If there is no identity of a name.
+    fn accept(&self, names: &[IdentityName]) -> Result<Accept, BuildError>;
+
     /// The store of a name, for quotas.
     ///
     /// # Errors

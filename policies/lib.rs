@@ -139,7 +139,7 @@ pub use rate_limit::{
 pub use reads::Reads;
 pub use remote::{Decider, Protocol, Question, RemoteSettings};
 pub use request::{
-    Claims, Credentials, DeclaredFile, IdentityName, InvalidId, MAX_ID_BYTES, PolicyName,
+    Accept, Claims, Credentials, DeclaredFile, IdentityName, InvalidId, MAX_ID_BYTES, PolicyName,
     Presented, Purpose, RoutePath, StoreName, Subject, SubjectId, UploadRequest, WorkspaceId,
 };
 pub use secret_source::SecretSource;

@@ -38,10 +38,38 @@ pub trait Credentials {
     /// # Errors
     ///
     /// Resolves to a [`Fault`] if that identity cannot decide, not if the credential is bad.
-    fn judge<'a>(
-        &'a self,
-        accept: &'a [IdentityName],
-    ) -> LocalBoxFuture<'a, Result<Presented, Fault>>;
+    fn judge<'a>(&'a self, accept: &'a Accept) -> LocalBoxFuture<'a, Result<Presented, Fault>>;
+}
+
+/// The identities that a policy accepts, found when the rules were built. The service that implements [`Credentials`]
+/// knows them by their positions.
+#[derive(Clone, Debug)]
+pub struct Accept {
+    first: Option<IdentityName>,
+    positions: Box<[usize]>,
+}
+
+impl Accept {
+    /// The identities at `positions`, of which `first` is the first one's name.
+    #[must_use]
+    pub fn new(first: Option<IdentityName>, positions: Vec<usize>) -> Self {
+        Self {
+            first,
+            positions: positions.into(),
+        }
+    }
+
+    /// The name of the first identity.
+    #[must_use]
+    pub fn first(&self) -> Option<&IdentityName> {
+        self.first.as_ref()
+    }
+
+    /// Where the identities are among those of the service.
+    #[must_use]
+    pub fn positions(&self) -> &[usize] {
+        &self.positions
+    }
 }
 
 /// What a request presents for some identities.

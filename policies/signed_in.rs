@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    BuildContext, BuildError, Deciding, Decision, Denial, Evaluating, Fact, Finding, Findings,
-    IdentityName, Policy, PolicyKind, Presented, Refusal, Requirements, Verdict,
+    Accept, BuildContext, BuildError, Deciding, Decision, Denial, Evaluating, Fact, Finding,
+    Findings, IdentityName, Policy, PolicyKind, Presented, Refusal, Requirements, Verdict,
 };
 
 /// A user is signed in.
@@ -43,17 +43,16 @@ impl PolicyKind for SignedInSettings {
         }
     }
 
-    fn build(&self, _: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
-        Ok(Arc::new(SignedIn {
-            accept: self.accept.clone(),
-        }))
+    fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
+        let accept = context.ports.accept(&self.accept)?;
+        Ok(Arc::new(SignedIn { accept }))
     }
 }
 
 /// Lets the accepted identities judge the request's credential. A bad credential is refused and never falls through
 /// to another identity.
 struct SignedIn {
-    accept: Vec<IdentityName>,
+    accept: Accept,
 }
 
 impl Policy for SignedIn {

@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 
 use crate::{
     cache::CacheShares,
-    identity::{ClientAddress, CrossSite, Identities, ServerLimits},
+    identities::{ClientAddress, CrossSite, Identities, ServerLimits},
     imgwire::Upstream,
     in_flight::InFlight,
     lookups::{PolicyPorts, Turns},
@@ -138,6 +138,15 @@ impl Foundation {
             ..self.outbound.clone()
         };
         let claims = self.kept_claims(settings);
+        let identities = Arc::new(Identities::new(
+            &settings.identities,
+            self.session.as_ref().map(|(session, _)| session),
+            CrossSite::new(&self.server, &self.client_address),
+            &self.limits,
+            &outbound,
+            &claims,
+            earlier.map(|earlier| &*earlier.identities),
+        ));
         let links: Vec<Link> = settings
             .policies
             .iter()
@@ -145,6 +154,7 @@ impl Foundation {
                 let ports = PolicyPorts {
                     name,
                     token: policy.token.as_ref(),
+                    identities: &identities,
                     stores: &stores,
                     outbound: &outbound,
                     turns: &self.turns,
@@ -168,15 +178,6 @@ impl Foundation {
                 })
             })
             .collect::<Result<_, BuildError>>()?;
-        let identities = Arc::new(Identities::new(
-            &settings.identities,
-            self.session.as_ref().map(|(session, _)| session),
-            CrossSite::new(&self.server, &self.client_address),
-            &self.limits,
-            &outbound,
-            &claims,
-            earlier.map(|earlier| &*earlier.identities),
-        ));
         let messages: Arc<[(PolicyName, Messages)]> = settings
             .policies
             .iter()

@@ -5,9 +5,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync};
 use serde_json::Value;
 
 use crate::{
-    answers::ServiceFault,
-    digest::Digest,
-    settings::{Identity, Settings},
+    answers::ServiceFault, digest::Digest, identities::Remembers, settings::Settings,
     stores::StoreFault,
 };
 
@@ -36,10 +34,10 @@ impl CacheShares {
     pub(crate) fn of(settings: &Settings) -> Self {
         let (mut tokens, mut answers) = (0, 0);
         for (_, identity) in &settings.identities {
-            match identity {
-                Identity::Jwt(..) => tokens += 1,
-                Identity::Introspection(..) | Identity::Remote(..) => answers += 1,
-                Identity::Session(..) | Identity::Forwarded(..) => {}
+            match identity.profile().remembers {
+                Remembers::Nothing => {}
+                Remembers::Tokens => tokens += 1,
+                Remembers::Answers => answers += 1,
             }
         }
         let policies = settings.policies.iter();

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::{
     assembly::Foundation,
-    identity::Identities,
+    identities::Identities,
     outbound::{HttpClient, Outgoing, Repeat, tls_config},
     settings::Settings,
     stores::{OpenStore, Stores},

@@ -1,12 +1,11 @@
 //! What the chain says to a described request, consuming nothing.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
-use actix_session::Session;
-use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::header::{self, HeaderValue};
 use futures_util::future::{Either, LocalBoxFuture, ready, select};
 use policies::{
-    BuildError, Claims, Clock, Credentials, DeclaredFile, Fault, IdentityName, Outcome, PolicyName,
+    Accept, BuildError, Claims, Clock, Credentials, DeclaredFile, Fault, Outcome, PolicyName,
     Presented, Purpose, RoutePath, Said, Subject, SubjectId, Trace, UploadRequest, WorkspaceId,
 };
 use serde::{Deserialize, Serialize};
@@ -15,7 +14,7 @@ use utoipa::ToSchema;
 use crate::{
     assembly::Foundation,
     error::ApiError,
-    identity::{HttpCredentials, Limited, RequestView},
+    identities::{InMemoryCredentials, Limited, RequestCredentials},
     in_flight::InFlight,
     outbound::tls_config,
     routes::{Gate, body::Id},
@@ -207,8 +206,8 @@ fn explained(step: policies::Step) -> ExplainedPolicy {
 fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
     let credentials: Box<dyn Credentials> = match (described.subject, described.token) {
         (Some(subject), _) => Box::new(Described(subject)),
-        (None, Some(token)) => Box::new(HttpCredentials::new(
-            DescribedHeaders::new(token),
+        (None, Some(token)) => Box::new(RequestCredentials::new(
+            InMemoryCredentials::default().with_header(header::AUTHORIZATION, token.0),
             route.identities.clone(),
             Limited::Nothing,
         )),
@@ -228,39 +227,11 @@ fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
     }
 }
 
-/// The headers of a request that is described by its token.
-struct DescribedHeaders(HeaderMap);
-
-impl DescribedHeaders {
-    fn new(BearerToken(token): BearerToken) -> Self {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::AUTHORIZATION, token);
-        Self(headers)
-    }
-}
-
-impl RequestView for DescribedHeaders {
-    fn headers(&self) -> &HeaderMap {
-        &self.0
-    }
-
-    fn peer_addr(&self) -> Option<SocketAddr> {
-        None
-    }
-
-    fn session(&self) -> Option<Session> {
-        None
-    }
-}
-
 /// A subject that the first accepted identity vouches for.
 struct Described(DescribedSubject);
 
 impl Credentials for Described {
-    fn judge<'a>(
-        &'a self,
-        accept: &'a [IdentityName],
-    ) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
+    fn judge<'a>(&'a self, accept: &'a Accept) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
         let presented = accept.first().map_or(Presented::Nothing, |identity| {
             let subject = Subject {
                 id: self.0.id.clone(),
@@ -278,7 +249,7 @@ impl Credentials for Described {
 struct Nobody;
 
 impl Credentials for Nobody {
-    fn judge<'a>(&'a self, _: &'a [IdentityName]) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
+    fn judge<'a>(&'a self, _: &'a Accept) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
         Box::pin(ready(Ok(Presented::Nothing)))
     }
 }

@@ -1,7 +1,7 @@
 //! imgwire-gate issues Imgwire upload tokens to the users that a chain of policies allows.
 //!
 //! `docs/architecture.md` walks along one request. The arrows:
-//! `main -> commands -> startup -> listeners -> routes -> issue -> {policies, imgwire}`, `routes -> identity -> policies`,
+//! `main -> commands -> startup -> listeners -> routes -> issue -> {policies, imgwire}`, `routes -> identities -> policies`,
 //! `stores -> policies`, `error -> policies`.
 
 pub use policies;
@@ -15,7 +15,7 @@ mod descriptors;
 mod digest;
 pub mod error;
 pub mod explain;
-pub mod identity;
+pub mod identities;
 pub mod imgwire;
 pub mod in_flight;
 pub mod issue;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use policies::{Chain, Messages, Policy, PolicyName, Purpose, Reads, RoutePath};
 
-use crate::{identity::Identities, stores::Stores};
+use crate::{identities::Identities, stores::Stores};
 
 /// The rules that are in force.
 pub struct Rules {

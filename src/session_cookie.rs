@@ -22,7 +22,7 @@ use actix_web::{
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
-    identity::{RequestCookie, SignedIn},
+    identities::{RequestCookie, SignedIn},
     session_store::Sessions,
     settings::{
         SessionSettings,

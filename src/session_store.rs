@@ -10,7 +10,7 @@ use actix_web::cookie::time::Duration;
 use policies::Fault;
 
 use crate::{
-    identity::{SIGNED_IN, UNAVAILABLE},
+    identities::{SIGNED_IN, UNAVAILABLE},
     settings::Settings,
     stores::{SessionAction, SessionBackend, StoreFault, Stores},
 };

@@ -11,6 +11,7 @@ use policies::{BuildError, Clock, PolicyKind, PolicyRegistry as _, SystemClock};
 use crate::{
     assembly::Foundation,
     descriptors::{self, Capacity},
+    identities::IdentityKind,
     in_flight::InFlight,
     listeners::{serve_management, serve_public, workers},
     outbound::tls_config,
@@ -18,7 +19,7 @@ use crate::{
     reload::Reloader,
     routes::{Gate, management::Management},
     session_store::Sessions,
-    settings::{self, Environment, Faults, PolicyKinds, ServerSettings, Settings, server::Bind},
+    settings::{self, Environment, Faults, Kinds, ServerSettings, Settings, server::Bind},
     stores::{Access, OpenError, StoreError, Stores},
 };
 
@@ -97,7 +98,7 @@ impl StartError {
 
 /// What a gate is made with, besides its settings.
 pub struct Builder {
-    kinds: PolicyKinds,
+    kinds: Kinds,
     clock: Arc<dyn Clock>,
 }
 
@@ -109,7 +110,18 @@ impl Builder {
     /// If there is a kind of this name.
     #[must_use]
     pub fn policy_kind<K: PolicyKind>(mut self) -> Self {
-        self.kinds.add::<K>();
+        self.kinds.policies.add::<K>();
+        self
+    }
+
+    /// Registers a kind of identity of one's own, as the gate's own kinds are registered.
+    ///
+    /// # Panics
+    ///
+    /// If there is a kind of this name.
+    #[must_use]
+    pub fn identity_kind<K: IdentityKind>(mut self) -> Self {
+        self.kinds.identities.add::<K>();
         self
     }
 
@@ -181,11 +193,11 @@ pub enum Stop {
 }
 
 impl Application {
-    /// Begins with the gate's own kinds of policy and the machine's clock.
+    /// Begins with the gate's own kinds of policies and identities, and the machine's clock.
     #[must_use]
     pub fn builder() -> Builder {
         Builder {
-            kinds: PolicyKinds::default(),
+            kinds: Kinds::default(),
             clock: Arc::new(SystemClock::new()),
         }
     }

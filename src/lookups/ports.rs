@@ -3,25 +3,31 @@
 use std::sync::Arc;
 
 use policies::{
-    BuildError, Decider, Lookup, Memberships, PolicyName, Ports, QuotaStore, RateLimitStore,
-    RemoteSettings, StoreName, WorkspaceMemberSettings,
+    Accept, BuildError, Decider, IdentityName, Lookup, Memberships, PolicyName, Ports, QuotaStore,
+    RateLimitStore, RemoteSettings, StoreName, WorkspaceMemberSettings,
 };
 use secrecy::SecretString;
 
 use super::{HttpDecider, HttpMemberships, SqlMemberships, Turns};
-use crate::{outbound::Outbound, stores::Stores};
+use crate::{identities::Identities, outbound::Outbound, stores::Stores};
 
 /// The ports of the policy `name`.
 pub(crate) struct PolicyPorts<'a> {
     pub(crate) name: &'a PolicyName,
     /// The token that it calls a service with.
     pub(crate) token: Option<&'a SecretString>,
+    pub(crate) identities: &'a Identities,
     pub(crate) stores: &'a Stores,
     pub(crate) outbound: &'a Outbound,
     pub(crate) turns: &'a Arc<Turns>,
 }
 
 impl Ports for PolicyPorts<'_> {
+    fn accept(&self, names: &[IdentityName]) -> Result<Accept, BuildError> {
+        let accept = self.identities.accept(names);
+        accept.map_err(|error| BuildError::Other(error.into()))
+    }
+
     fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, BuildError> {
         Ok(self.stores.quotas(store)?)
     }

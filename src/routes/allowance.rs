@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::{body::Body, facts, fail, in_place, refuse, worker};
 use crate::{
-    error::ApiError, identity::Limited, openapi::Refusals, rules::Route, telemetry::Account,
+    error::ApiError, identities::Limited, openapi::Refusals, rules::Route, telemetry::Account,
 };
 
 /// What a POST would meet now.

@@ -28,7 +28,7 @@ pub use self::{
 };
 use crate::{
     error::ApiError,
-    identity::{ClientAddress, HttpCredentials, Limited},
+    identities::{ClientAddress, Limited, RequestCredentials},
     imgwire::{Caller, Client, Upstream},
     in_flight::{InFlight, Running, with_place},
     request_id::RequestId,
@@ -172,7 +172,7 @@ fn facts(
         purpose: body.purpose.or_else(|| route.purpose.clone()),
         file: body.file,
         ip: gate.client_address.of(request),
-        credentials: Box::new(HttpCredentials::new(
+        credentials: Box::new(RequestCredentials::new(
             request.clone(),
             route.identities.clone(),
             limited,

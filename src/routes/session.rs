@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::{SESSION_PATH, fail, in_place, refuse, worker};
 use crate::{
     error::ApiError,
-    identity::{SIGNED_IN, SignedIn},
+    identities::{SIGNED_IN, SignedIn},
     openapi::Refusals,
     telemetry::Account,
 };
@@ -109,12 +109,12 @@ async fn begin(request: &HttpRequest, session: Session) -> HttpResponse {
     )
 )]
 pub(crate) async fn show(request: HttpRequest) -> HttpResponse {
-    in_place(&request, async { read(&request) }).await
+    in_place(&request, read(&request)).await
 }
 
-fn read(request: &HttpRequest) -> HttpResponse {
+async fn read(request: &HttpRequest) -> HttpResponse {
     let identities = &worker(request).gate.rules.load().identities;
-    let subject = match subject(identities.session(request)) {
+    let subject = match subject(identities.session(request).await) {
         Ok(subject) => subject,
         Err(not_signed_in) => return not_signed_in.response(request),
     };
@@ -142,12 +142,12 @@ fn read(request: &HttpRequest) -> HttpResponse {
     )
 )]
 pub(crate) async fn end(request: HttpRequest, session: Session) -> HttpResponse {
-    in_place(&request, async { sign_out(&request, &session) }).await
+    in_place(&request, sign_out(&request, &session)).await
 }
 
-fn sign_out(request: &HttpRequest, session: &Session) -> HttpResponse {
+async fn sign_out(request: &HttpRequest, session: &Session) -> HttpResponse {
     let rules = worker(request).gate.rules.load();
-    let subject = subject(rules.identities.session(request));
+    let subject = subject(rules.identities.session(request).await);
     match &subject {
         // Of two cookies neither is the session, so none would end.
         Err(error @ NotSignedIn::Denied(Denial::InvalidCredentials(_)))

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::{body, caller, enter, facts, ratelimit_fields, refuse, worker};
 use crate::{
     error::{ApiError, Body as Error},
-    identity::Limited,
+    identities::Limited,
     in_flight::with_place,
     issue::{Ending, Report, issue},
     openapi::Refusals,

@@ -2,36 +2,33 @@
 
 use std::collections::HashSet;
 
-use policies::{IdentityName, StoreName, StoreUse};
+use policies::{StoreName, StoreUse};
 
 use super::{
-    IdentitySettings, ServerSettings, SessionSettings, StoreSettings, check_accept,
-    check_identities,
+    ServerSettings, SessionSettings, StoreSettings,
     document::Reader,
     load::Named,
     policy::{self, Policies},
     routes::RouteSettings,
     session::SessionPlace,
 };
-use crate::routes::{ALLOWANCE, SESSION_PATH};
+use crate::{
+    identities::{ChainIdentities, ConfiguredIdentities},
+    routes::{ALLOWANCE, SESSION_PATH},
+};
 
 pub(super) type Stores = [Named<StoreName, StoreSettings>];
-pub(super) type Identities = [Named<IdentityName, IdentitySettings>];
 
 pub(super) fn references(
     reader: &mut Reader,
-    has_session: bool,
     server: Option<&ServerSettings>,
     stores: &Stores,
-    identities: &Identities,
+    identities: &ConfiguredIdentities,
     policies: &Policies,
     routes: &[RouteSettings],
 ) {
     if let Some(server) = server {
         proxies(reader, server);
-    }
-    for identity in identities {
-        check_identities::check(reader, has_session, server, identities, identity);
     }
     policy::check(reader, policies, stores, identities);
     check_paths(reader, routes);
@@ -44,8 +41,28 @@ pub(super) fn references(
         );
     }
     policy::warn_if_counted(reader, routes, policies);
-    check_accept::equal_subjects(reader, routes, policies, identities);
-    check_accept::ids_that_fill_no_path(reader, routes, policies, identities);
+    let chains: Vec<_> = routes
+        .iter()
+        .map(|route| accepted_by(route, policies))
+        .collect();
+    identities.check_chains(reader, &chains);
+}
+
+/// The identities that the chain of a route accepts.
+fn accepted_by<'a>(route: &RouteSettings, policies: &'a Policies) -> ChainIdentities<'a> {
+    let mut chain = ChainIdentities::default();
+    for name in &route.policies {
+        let policy = policies.iter().find(|policy| policy.name == *name);
+        let Some(policy) = policy.and_then(|policy| policy.entry.as_ref()) else {
+            continue;
+        };
+        let requirements = &policy.requirements;
+        let path = format!("policies.{name}.accept");
+        chain.accepts.push((path, &requirements.accept));
+        let service = requirements.service.as_ref();
+        chain.asks_by_url |= service.is_some_and(|service| service.names_user_in_path);
+    }
+    chain
 }
 
 /// Warns of proxies that are everyone: then the clients themselves say which address they have.
@@ -66,19 +83,13 @@ pub(super) fn session(
     reader: &mut Reader,
     session: &SessionSettings,
     stores: &Stores,
-    identities: &Identities,
+    identities: &ConfiguredIdentities,
 ) {
     if let SessionPlace::Store(name) = &session.store {
         let key = "session.store".to_owned();
         store(reader, key, name, StoreUse::Sessions, stores);
     }
-    let is_session = |identity: &Named<_, _>| match &identity.entry {
-        Some(IdentitySettings::Session(_)) => true,
-        Some(_) => false,
-        // What could not be read may be one.
-        None => true,
-    };
-    if !identities.iter().any(is_session) {
+    if !identities.may_have_session() {
         let message = "no identity is of kind \"session\", so no session can begin; add one, or leave [session] out";
         reader.warning("session", message);
     }

@@ -17,14 +17,14 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::fault::Fault;
 
 /// A value of the document with its place.
-pub(super) type Value<'t> = Spanned<DeValue<'t>>;
+pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
 
 /// Keys of earlier versions, with those that took their place.
 const RENAMED: [(&str, &str); 1] = [("imgwire.breaker.open", "probe")];
 
 /// Reads tables and collects what is wrong with them.
 #[derive(Default)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     /// Where each key is, by its path: `policies.member.roles`, and `policies.member.roles[0]` for an element.
     places: HashMap<String, Range<usize>>,
     pub(super) faults: Vec<Fault>,
@@ -33,13 +33,13 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Notes a fault of the key at `path`, or of the table that lacks it.
-    pub(super) fn fault(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(crate) fn fault(&mut self, path: impl Into<String>, message: impl Into<String>) {
         let fault = self.at(path.into(), message.into());
         self.faults.push(fault);
     }
 
     /// Notes what is possible, and rarely meant.
-    pub(super) fn warning(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(crate) fn warning(&mut self, path: impl Into<String>, message: impl Into<String>) {
         let warning = self.at(path.into(), message.into());
         self.warnings.push(warning);
     }
@@ -88,7 +88,7 @@ impl Reader {
     }
 
     /// Checks a list of names: none twice, and none that `fault` objects to.
-    pub(super) fn names<N: Eq + Hash + fmt::Display>(
+    pub(crate) fn names<N: Eq + Hash + fmt::Display>(
         &mut self,
         path: &str,
         names: &[N],
@@ -105,7 +105,7 @@ impl Reader {
     }
 
     /// Whether a fault of `path`, or of a key in it, was noted.
-    pub(super) fn has_fault(&self, path: &str) -> bool {
+    pub(crate) fn has_fault(&self, path: &str) -> bool {
         self.faults.iter().any(|fault| {
             let rest = fault.key.strip_prefix(path);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
@@ -130,7 +130,7 @@ impl Reader {
     /// Reads a table as a `T`; `path` is its dotted name. Whatever is wrong with it is noted: serde stops
     /// at the first faulty key, so that one is taken out and the rest is read again. What is left is returned
     /// if it makes a `T`, so that it can be checked against other tables.
-    pub(super) fn table<T: DeserializeOwned + JsonSchema>(
+    pub(crate) fn table<T: DeserializeOwned + JsonSchema>(
         &mut self,
         path: &str,
         mut value: Value<'_>,
@@ -175,7 +175,7 @@ impl Reader {
 }
 
 /// Joins two parts of a dotted name.
-pub(super) fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     if path.is_empty() {
         key.to_owned()
     } else {

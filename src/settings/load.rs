@@ -5,14 +5,15 @@ use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Environment, Faults, Fixed, IdentitySettings, ImgwireSettings, ManagementSettings, PolicyKinds,
-    Route, SessionSettings, Settings, StoreSettings, check,
+    Environment, Faults, Fixed, ImgwireSettings, Kinds, ManagementSettings, Route, SessionSettings,
+    Settings, StoreSettings, check,
     document::{Reader, Value, join},
     outbound::OutboundSettings,
     policy,
-    ready::{api_key, authorities, ready, secret, session_keys, with_password},
+    ready::{api_key, authorities, secret, session_keys, with_password},
     routes::RouteSettings,
 };
+use crate::identities::{ConfiguredIdentities, SectionFacts};
 
 const MANAGEMENT_TOKEN_BYTES: usize = 16;
 const SECTIONS: [&str; 10] = [
@@ -41,16 +42,16 @@ pub(super) struct Named<N, T> {
 ///
 /// Everything that is wrong with it.
 pub fn load(file: &str, text: &str, environment: Environment<'_>) -> Result<Settings, Faults> {
-    load_with(&PolicyKinds::default(), file, text, environment)
+    load_with(&Kinds::default(), file, text, environment)
 }
 
-/// The same, where policies may be of `kinds` besides the gate's own.
+/// The same, where policies and identities may be of `kinds`.
 ///
 /// # Errors
 ///
 /// Everything that is wrong with the file.
 pub fn load_with(
-    kinds: &PolicyKinds,
+    kinds: &Kinds,
     file: &str,
     text: &str,
     environment: Environment<'_>,
@@ -75,7 +76,7 @@ pub fn load_with(
 fn read(
     reader: &mut Reader,
     document: &mut DeTable<'_>,
-    kinds: &PolicyKinds,
+    kinds: &Kinds,
     environment: Environment<'_>,
     fixed: Fixed,
 ) -> Option<Settings> {
@@ -106,18 +107,29 @@ fn read(
         let store: StoreSettings = reader.table(path, value)?;
         with_password(reader, path, store, environment)
     });
-    let identities = named(reader, document, "identities", identity);
+    let identities = named(reader, document, "identities", |reader, path, mut value| {
+        let kind = kind(reader, path, &mut value)?;
+        kinds.identities.read(&kind, reader, path, value)
+    });
+    let identities = identities.into_iter();
+    let identities =
+        ConfiguredIdentities::new(identities.map(|identity| (identity.name, identity.entry)));
     let policies = named(reader, document, "policies", |reader, path, value| {
-        policy::read(reader, kinds, environment, path, value)
+        policy::read(reader, &kinds.policies, environment, path, value)
     });
     let routes = routes(reader, document);
 
     if let Some(Some(session)) = &session {
         check::session(reader, session, &stores, &identities);
     }
+    let facts = SectionFacts {
+        server: server.as_ref(),
+        has_session: session.is_some(),
+        environment,
+    };
+    let resolved_identities = identities.resolve(reader, facts);
     check::references(
         reader,
-        session.is_some(),
         server.as_ref(),
         &stores,
         &identities,
@@ -145,16 +157,6 @@ fn read(
             }
         });
     let authorities = outbound.and_then(|outbound| authorities(reader, &outbound));
-    let identities: Option<Vec<_>> = identities
-        .into_iter()
-        .map(|Named { name, entry, .. }| {
-            let path = format!("identities.{name}");
-            Some((name, ready(reader, &path, entry?, environment)?))
-        })
-        // Each is looked at, whatever is wrong with the others.
-        .collect::<Vec<_>>()
-        .into_iter()
-        .collect();
 
     Some(Settings {
         fixed,
@@ -170,7 +172,7 @@ fn read(
             .into_iter()
             .map(|store| Some((store.name, store.entry?)))
             .collect::<Option<_>>()?,
-        identities: identities?,
+        identities: resolved_identities?,
         policies: policies
             .into_iter()
             .map(|policy| Some((policy.name, policy.entry?)))
@@ -269,31 +271,6 @@ pub(super) fn unknown_kind(reader: &mut Reader, path: &str, kind: &str, known: &
         join(path, "kind"),
         format!("`{kind}` is no kind; there are {known}"),
     );
-}
-
-fn identity(reader: &mut Reader, path: &str, mut value: Value<'_>) -> Option<IdentitySettings> {
-    let kind = kind(reader, path, &mut value)?;
-    match kind.as_str() {
-        "jwt" => reader
-            .table(path, value)
-            .map(Box::new)
-            .map(IdentitySettings::Jwt),
-        "introspection" => reader
-            .table(path, value)
-            .map(Box::new)
-            .map(IdentitySettings::Introspection),
-        "session" => reader.table(path, value).map(IdentitySettings::Session),
-        "forwarded" => reader.table(path, value).map(IdentitySettings::Forwarded),
-        "remote" => reader
-            .table(path, value)
-            .map(Box::new)
-            .map(IdentitySettings::Remote),
-        _ => {
-            let known = "`jwt`, `introspection`, `session`, `forwarded`, `remote`";
-            unknown_kind(reader, path, &kind, known);
-            None
-        }
-    }
 }
 
 fn routes(reader: &mut Reader, document: &mut DeTable<'_>) -> Vec<RouteSettings> {

@@ -2,13 +2,10 @@
 //! in one go, and secrets are loaded as they are named.
 
 mod check;
-mod check_accept;
-mod check_identities;
 mod confine;
-mod document;
+pub(crate) mod document;
 mod fault;
 mod host_pattern;
-pub mod identities;
 pub mod imgwire;
 mod load;
 pub mod origin;
@@ -27,15 +24,12 @@ pub mod telemetry;
 use policies::{IdentityName, PolicyName, Purpose, Reads, RoutePath, StoreName, StoreUse};
 use secrecy::SecretString;
 
-use self::{identities::jwt::KeyMaterial, outbound::ExtraAuthorities, session::SessionKeys};
+use self::{outbound::ExtraAuthorities, session::SessionKeys};
+use crate::identities::{IdentityKinds, ResolvedIdentity};
 
 pub(crate) use self::confine::{Confines, check as check_confines};
 pub use self::{
     fault::Faults,
-    identities::{
-        ForwardedSettings, IdentitySettings, IntrospectionSettings, JwtSettings, RemoteSettings,
-        SessionIdentitySettings,
-    },
     imgwire::ImgwireSettings,
     load::{load, load_management, load_with},
     policy::{PolicyKinds, PolicySettings},
@@ -48,6 +42,15 @@ pub use self::{
 
 pub use crate::stores::StoreSettings;
 use crate::stores::UsedStore;
+
+/// The kinds that a config may name, the gate's own among them.
+#[derive(Clone, Debug, Default)]
+pub struct Kinds {
+    /// The kinds of policy.
+    pub policies: PolicyKinds,
+    /// The kinds of identity.
+    pub identities: IdentityKinds,
+}
 
 /// A config file that is valid as a whole: every name leads somewhere, every secret is there.
 #[derive(Debug)]
@@ -73,7 +76,7 @@ pub struct Settings {
     /// `[stores.*]`
     pub stores: Vec<(StoreName, StoreSettings)>,
     /// `[identities.*]`, in the order of the file.
-    pub identities: Vec<(IdentityName, Identity)>,
+    pub identities: Vec<(IdentityName, ResolvedIdentity)>,
     /// `[policies.*]`
     pub policies: Vec<(PolicyName, PolicySettings)>,
     /// `[[routes]]`
@@ -106,21 +109,6 @@ impl Fixed {
         let sections = Self::SECTIONS.into_iter();
         sections.filter(|section| self.0.get(*section) != other.0.get(*section))
     }
-}
-
-/// An identity that is ready to be asked.
-#[derive(Debug)]
-pub enum Identity {
-    /// JSON Web Tokens, with the keys that they are verified with.
-    Jwt(Box<JwtSettings>, KeyMaterial),
-    /// Opaque tokens, with the client's secret.
-    Introspection(Box<IntrospectionSettings>, SecretString),
-    /// The gate's own session.
-    Session(SessionIdentitySettings),
-    /// What a trusted proxy says.
-    Forwarded(ForwardedSettings),
-    /// The app's own session lookup.
-    Remote(Box<RemoteSettings>),
 }
 
 /// A route and its chain.

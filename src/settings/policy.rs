@@ -14,13 +14,13 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Environment,
-    check::{self, Identities, Stores},
-    check_accept,
+    check::{self, Stores},
     document::{Reader, Value, join},
     load::{Named, kind, unknown_kind},
     ready::secret,
     routes::RouteSettings,
 };
+use crate::identities::ConfiguredIdentities;
 
 /// The kinds of policy that a config may name.
 #[derive(Clone)]
@@ -196,7 +196,7 @@ pub(super) fn check(
     reader: &mut Reader,
     policies: &Policies,
     stores: &Stores,
-    identities: &Identities,
+    identities: &ConfiguredIdentities,
 ) {
     for policy in policies {
         let Some(PolicySettings {
@@ -225,12 +225,9 @@ pub(super) fn check(
         if let Some((name, wanted)) = &requirements.store {
             check::store(reader, join(&path, "store"), name, *wanted, stores);
         }
-        let accept = join(&path, "accept");
-        reader.names(&accept, &requirements.accept, |name| {
-            let known = identities.iter().any(|identity| identity.name == *name);
-            (!known).then(|| format!("there is no [identities.{name}]"))
-        });
-        check_accept::shadowing(reader, &accept, &requirements.accept, identities);
+        if !requirements.accept.is_empty() {
+            identities.check_accept(reader, &join(&path, "accept"), &requirements.accept);
+        }
     }
 }
 

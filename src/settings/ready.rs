@@ -3,18 +3,13 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    Environment, Identity, IdentitySettings, ImgwireSettings, JwtSettings, SessionSettings,
-    StoreSettings,
+    Environment, ImgwireSettings, SessionSettings, StoreSettings,
     document::{Reader, join},
-    identities::jwt::{KeyMaterial, KeySource, Location},
     outbound::{ExtraAuthorities, OutboundSettings},
     secret::SecretSource,
     session::{CookieSettings, SessionKeys},
 };
-use crate::{
-    keys::{self, Key, KeySet},
-    routes::SESSION_PATH,
-};
+use crate::routes::SESSION_PATH;
 
 const SESSION_KEY_BYTES: usize = 64;
 
@@ -118,79 +113,4 @@ pub(super) fn authorities(
     ExtraAuthorities::read(path)
         .map_err(|message| reader.fault("outbound.ca", message))
         .ok()
-}
-
-/// Makes an identity ready to be asked: loads its secrets and keys.
-pub(super) fn ready(
-    reader: &mut Reader,
-    path: &str,
-    settings: IdentitySettings,
-    environment: Environment<'_>,
-) -> Option<Identity> {
-    Some(match settings {
-        IdentitySettings::Jwt(jwt) => {
-            let keys = jwt_keys(reader, path, &jwt, environment)?;
-            Identity::Jwt(jwt, keys)
-        }
-        IdentitySettings::Introspection(introspection) => {
-            let key = join(path, "client_secret");
-            let source = &introspection.client_secret;
-            let secret = secret(reader, &key, source, environment, 1)?;
-            Identity::Introspection(introspection, secret)
-        }
-        IdentitySettings::Session(session) => Identity::Session(session),
-        IdentitySettings::Forwarded(forwarded) => Identity::Forwarded(forwarded),
-        IdentitySettings::Remote(remote) => Identity::Remote(remote),
-    })
-}
-
-fn jwt_keys(
-    reader: &mut Reader,
-    path: &str,
-    jwt: &JwtSettings,
-    environment: Environment<'_>,
-) -> Option<KeyMaterial> {
-    // What is wrong with them together is noted already; no key is read then.
-    if reader.has_fault(path) {
-        return None;
-    }
-    let algorithms = &jwt.algorithms;
-    let found = *jwt.key_sources().first()?;
-    let key = join(path, found.key());
-    let material = match found {
-        KeySource::Secret(sources) => {
-            let least = keys::least_secret(algorithms);
-            // Every secret is loaded, so that every fault is found.
-            let secrets: Vec<_> = sources
-                .as_slice()
-                .iter()
-                .map(|source| secret(reader, &key, source, environment, least))
-                .collect();
-            let secrets = secrets.into_iter().collect::<Option<Vec<_>>>()?;
-            let keys = secrets.iter();
-            Ok(KeyMaterial::Fixed(
-                keys.flat_map(|secret| Key::from_secret(secret, algorithms))
-                    .collect(),
-            ))
-        }
-        KeySource::PublicKey(source) => {
-            let pem = secret(reader, &key, source, environment, 1)?;
-            Key::from_pem(&pem, algorithms).map(KeyMaterial::Fixed)
-        }
-        KeySource::Jwks(source) => {
-            let text = secret(reader, &key, source, environment, 1)?;
-            let text = text.expose_secret().as_bytes();
-            match KeySet::parse(text, algorithms, None) {
-                Ok((set, _)) if set.is_empty() => Err("has no key of use".to_owned()),
-                Ok((set, _)) => Ok(KeyMaterial::Set(set)),
-                Err(reason) => Err(reason.to_owned()),
-            }
-        }
-        KeySource::JwksUrl(url) => Ok(KeyMaterial::Published(Location::Jwks(url.clone()))),
-        KeySource::Discovery(_) => Ok(KeyMaterial::Published(Location::Discovery {
-            issuer: jwt.issuer.as_ref()?.literal()?.to_owned(),
-            insecure_http: jwt.insecure_http,
-        })),
-    };
-    material.map_err(|message| reader.fault(key, message)).ok()
 }

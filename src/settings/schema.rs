@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use super::{
-    IdentitySettings, ImgwireSettings, ManagementSettings, PolicyKinds, ServerSettings,
-    SessionSettings, StoreSettings, TelemetrySettings, outbound::OutboundSettings,
-    routes::RouteSettings,
+    ImgwireSettings, Kinds, ManagementSettings, ServerSettings, SessionSettings, StoreSettings,
+    TelemetrySettings, outbound::OutboundSettings, routes::RouteSettings,
 };
 
 /// The whole file.
@@ -38,7 +37,20 @@ struct ConfigFile {
     routes: Vec<RouteSettings>,
 }
 
-/// `[policies.<name>]`, of any registered kind.
+/// The settings of one identity, by its kind. The kinds are added when the schema is made.
+struct IdentitySettings;
+
+impl JsonSchema for IdentitySettings {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "IdentitySettings".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "The settings of one identity, by its kind." })
+    }
+}
+
+/// The settings of one policy, by its kind. The kinds are added when the schema is made.
 #[derive(JsonSchema)]
 #[schemars(rename = "PolicySettings")]
 struct AnyPolicy {}
@@ -46,15 +58,19 @@ struct AnyPolicy {}
 /// The JSON Schema (2020-12) of the config file.
 #[must_use]
 pub fn schema() -> Schema {
-    schema_with(&PolicyKinds::default())
+    schema_with(&Kinds::default())
 }
 
-/// The same, where policies may be of `kinds` besides the gate's own.
+/// The same, where policies and identities may be of `kinds`.
 #[must_use]
-pub fn schema_with(kinds: &PolicyKinds) -> Schema {
+pub fn schema_with(kinds: &Kinds) -> Schema {
     let mut generator = SchemaGenerator::default();
-    let policy = kinds.schema(&mut generator);
+    let policy = kinds.policies.schema(&mut generator);
+    let identities = kinds.identities.schema(&mut generator);
     let mut root = generator.into_root_schema_for::<ConfigFile>();
+    if let Some(of_identities) = root.pointer_mut("/$defs/IdentitySettings") {
+        of_identities["oneOf"] = identities.into();
+    }
     if let Some(definitions) = root.pointer_mut("/$defs").and_then(Value::as_object_mut) {
         definitions.insert("PolicySettings".to_owned(), policy.to_value());
     }

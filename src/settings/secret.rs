@@ -73,7 +73,7 @@ impl<'de> Deserialize<'de> for SecretSources {
 /// # Errors
 ///
 /// What is wrong with it, in words that name the source and show nothing of the secret.
-pub(super) fn load(
+pub(crate) fn load(
     from: &SecretSource,
     environment: Environment<'_>,
     least: usize,

@@ -9,17 +9,17 @@ use std::{
 use futures_util::future::{LocalBoxFuture, ready};
 use jiff::Timestamp;
 use policies::{
-    BuildContext, BuildError, Clock, Credentials, Decider, Deciding, Decision, Denial, Evaluating,
-    Fault, IdentityName, Link, Lookup, Memberships, Mode, OnFailure, Policy, PolicyKind,
-    PolicyName, Ports, Presented, QuotaStore, RateLimitStore, RemoteSettings, RoutePath, StoreName,
-    UploadRequest, Verdict, WorkspaceMemberSettings,
+    Accept, BuildContext, BuildError, Clock, Credentials, Decider, Deciding, Decision, Denial,
+    Evaluating, Fault, IdentityName, Link, Lookup, Memberships, Mode, OnFailure, Policy,
+    PolicyKind, PolicyName, Ports, Presented, QuotaStore, RateLimitStore, RemoteSettings,
+    RoutePath, StoreName, UploadRequest, Verdict, WorkspaceMemberSettings,
 };
 
 /// Presents nothing.
 pub(crate) struct Nobody;
 
 impl Credentials for Nobody {
-    fn judge<'a>(&'a self, _: &'a [IdentityName]) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
+    fn judge<'a>(&'a self, _: &'a Accept) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
         Box::pin(ready(Ok(Presented::Nothing)))
     }
 }
@@ -67,6 +67,10 @@ pub(crate) fn build(
 struct TestPorts(Option<Arc<dyn Memberships>>);
 
 impl Ports for TestPorts {
+    fn accept(&self, _: &[IdentityName]) -> Result<Accept, BuildError> {
+        panic!("no test has identities")
+    }
+
     fn quotas(&self, _: &StoreName) -> Result<Arc<dyn QuotaStore>, BuildError> {
         panic!("no test counts in a store")
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use actix_web::http::header::{self, HeaderMap};
 use policies::Denial;
 
-use super::{client_address::ClientAddress, request_view::RequestView};
+use super::{
+    client_address::ClientAddress, presented::PresentedCredentials, token_source::TokenSource,
+};
 use crate::settings::{
     ServerSettings,
-    identities::TokenSource,
     origin::{Origin, OriginPattern, Trust},
 };
 
@@ -40,7 +41,7 @@ impl CrossSite {
     /// # Errors
     ///
     /// [`Denial::CrossSite`] if it is a page of another site.
-    pub fn check(&self, request: &dyn RequestView) -> Result<(), Denial> {
+    pub fn check(&self, request: &dyn PresentedCredentials) -> Result<(), Denial> {
         let headers = request.headers();
         let site = only(headers, "sec-fetch-site")?;
         let origin = only(headers, header::ORIGIN.as_str())?;
@@ -62,7 +63,7 @@ impl CrossSite {
     /// Whether a page of `origin`, `None` if it is none in particular, may use cookies.
     fn is_ours(
         &self,
-        request: &dyn RequestView,
+        request: &dyn PresentedCredentials,
         origin: &Option<Origin>,
         site: Option<&str>,
     ) -> Result<bool, Denial> {
@@ -82,7 +83,7 @@ impl CrossSite {
 
     /// Whether `origin` is the one that `Host` names. The scheme is the one that a trusted proxy reports. Without such
     /// a report it must be https, or http on this machine.
-    fn is_host(&self, request: &dyn RequestView, origin: &Origin) -> Result<bool, Denial> {
+    fn is_host(&self, request: &dyn PresentedCredentials, origin: &Origin) -> Result<bool, Denial> {
         let Some(host) = only(request.headers(), header::HOST.as_str())? else {
             return Ok(false);
         };

@@ -3,8 +3,7 @@
 
 use actix_web::http::header::{self, HeaderName};
 
-use super::{cookies::Cookie, request_view::RequestView};
-use crate::settings::identities::TokenSource;
+use super::{cookies::Cookie, presented::PresentedCredentials, token_source::TokenSource};
 
 /// What was found under a name.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,30 +17,33 @@ pub(super) enum Found<'a> {
 }
 
 /// Finds the token in one place. In a header of its own, `Bearer ` may stand before it.
-pub(super) fn token<'a>(request: &'a dyn RequestView, source: &TokenSource) -> Found<'a> {
+pub(super) fn token<'a>(
+    presented: &'a dyn PresentedCredentials,
+    source: &TokenSource,
+) -> Found<'a> {
     match source {
         TokenSource::Header(name) => {
-            in_header(values(request, name).map(|value| after_bearer(value).unwrap_or(value)))
+            in_header(values(presented, name).map(|value| after_bearer(value).unwrap_or(value)))
         }
-        TokenSource::Bearer | TokenSource::Cookie(_) => find(request, source),
+        TokenSource::Bearer | TokenSource::Cookie(_) => find(presented, source),
     }
 }
 
 /// Finds the credential in one place, as it was sent.
-pub(super) fn find<'a>(request: &'a dyn RequestView, source: &TokenSource) -> Found<'a> {
+pub(super) fn find<'a>(presented: &'a dyn PresentedCredentials, source: &TokenSource) -> Found<'a> {
     match source {
         // Another scheme is nothing.
         TokenSource::Bearer => {
-            in_header(values(request, &header::AUTHORIZATION).filter_map(after_bearer))
+            in_header(values(presented, &header::AUTHORIZATION).filter_map(after_bearer))
         }
-        TokenSource::Header(name) => in_header(values(request, name)),
-        TokenSource::Cookie(name) => cookie(request, name.as_str()),
+        TokenSource::Header(name) => in_header(values(presented, name)),
+        TokenSource::Cookie(name) => cookie(presented, name.as_str()),
     }
 }
 
 /// Finds the one cookie of a name. Other cookies do not matter, whatever their bytes are.
-pub(super) fn cookie<'a>(request: &'a dyn RequestView, name: &str) -> Found<'a> {
-    match Cookie::find(request.headers(), name) {
+pub(super) fn cookie<'a>(presented: &'a dyn PresentedCredentials, name: &str) -> Found<'a> {
+    match Cookie::find(presented.headers(), name) {
         Cookie::Absent => Found::Nothing,
         Cookie::Several => Found::Unusable("the credential is there twice"),
         Cookie::One(value) => match std::str::from_utf8(value) {
@@ -51,8 +53,11 @@ pub(super) fn cookie<'a>(request: &'a dyn RequestView, name: &str) -> Found<'a> 
     }
 }
 
-fn values<'a>(request: &'a dyn RequestView, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    let values = request.headers().get_all(name);
+fn values<'a>(
+    presented: &'a dyn PresentedCredentials,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> {
+    let values = presented.headers().get_all(name);
     values.map(|value| value.as_bytes().trim_ascii())
 }
 

@@ -9,7 +9,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName};
 use ipnet::IpNet;
 use rfc7239::{NodeIdentifier, NodeName};
 
-use super::request_view::RequestView;
+use super::presented::PresentedCredentials;
 use crate::settings::{ServerSettings, server::AddressHeader};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -40,20 +40,20 @@ impl ClientAddress {
 
     /// The address that `request` comes from.
     #[must_use]
-    pub fn of(&self, request: &dyn RequestView) -> IpAddr {
+    pub fn of(&self, request: &dyn PresentedCredentials) -> IpAddr {
         self.behind(peer(request), request.headers())
     }
 
     /// Whether a trusted proxy sent `request`.
     #[must_use]
-    pub fn is_from_proxy(&self, request: &dyn RequestView) -> bool {
+    pub fn is_from_proxy(&self, request: &dyn PresentedCredentials) -> bool {
         self.trusts(peer(request))
     }
 
     /// Whether a peer that the config does not name sends headers as proxies do. Then `request` may come from anyone
     /// behind it.
     #[must_use]
-    pub fn is_unnamed_proxy(&self, request: &dyn RequestView) -> bool {
+    pub fn is_unnamed_proxy(&self, request: &dyn PresentedCredentials) -> bool {
         const FORWARDING: [HeaderName; 4] = [
             X_FORWARDED_FOR,
             header::FORWARDED,
@@ -67,7 +67,7 @@ impl ClientAddress {
     /// Whether the client used `scheme`, if a trusted proxy reports which one: in `X-Forwarded-Proto` or `Forwarded`,
     /// the leftmost of each.
     #[must_use]
-    pub fn reports_scheme(&self, request: &dyn RequestView, scheme: &str) -> Option<bool> {
+    pub fn reports_scheme(&self, request: &dyn PresentedCredentials, scheme: &str) -> Option<bool> {
         if !self.is_from_proxy(request) {
             return None;
         }
@@ -133,8 +133,8 @@ impl ClientAddress {
 }
 
 /// Who sent `request`: the peer of a Unix socket counts as 127.0.0.1.
-fn peer(request: &dyn RequestView) -> IpAddr {
-    let peer = request.peer_addr();
+fn peer(request: &dyn PresentedCredentials) -> IpAddr {
+    let peer = request.peer();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip());
     peer.to_canonical()
 }

@@ -16,7 +16,7 @@ const MAX_BYTES: usize = 128 << 10;
 
 /// Keeps the part of the claims that policies and sessions read, within bounds.
 #[derive(Clone)]
-pub(super) struct KeptClaims(Arc<Reads>);
+pub struct KeptClaims(Arc<Reads>);
 
 impl KeptClaims {
     pub(super) fn new(reads: &Reads) -> Self {
@@ -28,7 +28,7 @@ impl KeptClaims {
     /// # Errors
     ///
     /// What is beyond the bounds, for the log.
-    pub(super) fn of(&self, claims: &Claims) -> Result<Claims, String> {
+    pub fn of(&self, claims: &Claims) -> Result<Claims, String> {
         let kept = self.0.of(claims);
         for (name, value) in &kept {
             if is_deeper(value, MAX_NESTING) {

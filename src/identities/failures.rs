@@ -15,7 +15,7 @@ use std::{
 use policies::{Clock, Denial, KeyedLimit, KeyedLimitSettings, Taken, network};
 use tokio::sync::oneshot;
 
-use super::{client_address::ClientAddress, request_view::RequestView};
+use super::{client_address::ClientAddress, presented::PresentedCredentials};
 
 /// Counts failed credentials by address.
 pub(super) struct Failures {
@@ -36,7 +36,7 @@ struct Calls {
 /// What judging one request costs, and whose it is.
 pub(super) struct Attempt<'a> {
     pub(super) failures: &'a Arc<Failures>,
-    pub(super) request: &'a dyn RequestView,
+    pub(super) request: &'a dyn PresentedCredentials,
     pub(super) proxies: &'a ClientAddress,
     /// Whether a client sent the request.
     pub(super) is_counted: bool,
@@ -53,11 +53,11 @@ impl Failures {
     }
 
     /// Says once that the limit is off for a proxy that the config does not name.
-    fn warn_of(&self, request: &dyn RequestView, proxies: &ClientAddress) {
+    fn warn_of(&self, request: &dyn PresentedCredentials, proxies: &ClientAddress) {
         if !self.warned.is_completed() && proxies.is_unnamed_proxy(request) {
             self.warned.call_once(|| {
                 tracing::warn!(
-                    peer = request.peer_addr().map(|peer| tracing::field::display(peer.ip())),
+                    peer = request.peer().map(|peer| tracing::field::display(peer.ip())),
                     "[server] failures is off for a peer that sends forwarding headers; if it is a proxy, name it in \
                      trusted_proxies"
                 );
@@ -172,7 +172,7 @@ impl Drop for Call {
 impl<'a> Attempt<'a> {
     pub(super) fn new(
         failures: &'a Arc<Failures>,
-        request: &'a dyn RequestView,
+        request: &'a dyn PresentedCredentials,
         proxies: &'a ClientAddress,
         is_counted: bool,
     ) -> Self {

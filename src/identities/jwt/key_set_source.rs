@@ -9,10 +9,8 @@ use actix_web::http::{
 use bytes::Bytes;
 use policies::ServiceUrl;
 
-use crate::{
-    outbound::{HttpClient, InvalidResponse, Object, Outgoing, Repeat},
-    settings::identities::jwt::Location,
-};
+use super::keys::Location;
+use crate::outbound::{HttpClient, InvalidResponse, Object, Outgoing, Repeat};
 
 /// How long a set is fresh where the issuer says nothing.
 const USUAL_AGE: Duration = Duration::from_secs(15 * 60);

@@ -19,15 +19,15 @@ use quick_cache::sync::Cache;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::{
-    failures::Attempt,
     key_set_source::{KeySetSource, LEAST_AGE},
+    keys::Location,
 };
 use crate::{
     digest::{Digest, digest},
+    identities::failures::Attempt,
     in_flight::wait_without_place,
     keys::{Key, KeySet},
     outbound::Outbound,
-    settings::identities::jwt::Location,
     telemetry::Metrics,
 };
 
@@ -50,7 +50,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15);
 const STEP: Duration = Duration::from_millis(500);
 
 /// A key set that is kept up to date by [`PublishedKeys::keep`].
-pub(super) struct PublishedKeys {
+pub struct PublishedKeys {
     identity: IdentityName,
     source: KeySetSource,
     algorithms: Vec<Algorithm>,
@@ -158,7 +158,7 @@ impl PublishedKeys {
 
     /// How the set stands.
     #[must_use]
-    pub(super) fn state(&self) -> KeysState {
+    pub(crate) fn state(&self) -> KeysState {
         let state = self.state.borrow();
         KeysState {
             keys: state.set.as_ref().map_or(0, |set| set.len()),
@@ -289,7 +289,7 @@ impl PublishedKeys {
     }
 
     /// Keeps the set up to date for as long as it is polled.
-    pub(super) async fn keep(&self) {
+    pub(crate) async fn keep(&self) {
         let retries = || {
             ExponentialBuilder::new()
                 .with_min_delay(Duration::from_secs(1))

@@ -4,7 +4,7 @@ use policies::{InvalidId, PathSegment, SubjectId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use super::OneOrMany;
+use super::claim_rules::OneOrMany;
 
 /// What stands for the claim `tid` in an issuer.
 const TID: &str = "{tid}";

@@ -4,119 +4,21 @@ use std::cell::OnceCell;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, crypto};
-use policies::{Claims, Denial};
+use policies::Claims;
 use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
 };
 use serde_json::Value;
 
-use super::{
-    cross_site::{CrossSite, is_sent_by_itself},
-    lookup::{self, Found},
-    request_view::RequestView,
-};
+use super::issuer::Issuers;
 use crate::{
     digest::{Digest, digest},
     keys::Key,
-    settings::identities::{TokenSource, issuer::Issuers},
 };
 
-/// What a request has in the places where the accepted identities look for tokens, each place read once.
-pub(super) struct Tokens<'a> {
-    request: &'a dyn RequestView,
-    cross_site: &'a CrossSite,
-    places: Vec<(&'a TokenSource, Place<'a>)>,
-}
-
-enum Place<'a> {
-    Empty,
-    Token(Token<'a>),
-    /// Something that cannot be a token, and why.
-    Unusable(&'static str),
-}
-
-impl<'a> Tokens<'a> {
-    /// Reads the places that `sources` name.
-    pub(super) fn new(
-        request: &'a dyn RequestView,
-        cross_site: &'a CrossSite,
-        sources: impl Iterator<Item = &'a TokenSource>,
-    ) -> Self {
-        let mut places: Vec<(&TokenSource, Place<'_>)> = Vec::new();
-        for source in sources {
-            if places.iter().all(|(known, _)| *known != source) {
-                let place = match lookup::token(request, source) {
-                    Found::Nothing => Place::Empty,
-                    Found::One(text) => Place::Token(Token::new(text)),
-                    Found::Unusable(reason) => Place::Unusable(reason),
-                };
-                places.push((source, place));
-            }
-        }
-        Self {
-            request,
-            cross_site,
-            places,
-        }
-    }
-
-    pub(super) fn request(&self) -> &'a dyn RequestView {
-        self.request
-    }
-
-    /// The token in the first place of `from` whose token addresses an identity, with what `addressed` says of it. A
-    /// token that a browser sends by itself is taken from the gate's own pages and the allowed ones only; `ambient` says
-    /// whether headers may hold such tokens.
-    ///
-    /// # Errors
-    ///
-    /// Why the place holds no token, or must not be used.
-    pub(super) fn find<T>(
-        &self,
-        from: &[TokenSource],
-        ambient: bool,
-        addressed: impl Fn(&TokenSource, &Token<'a>) -> Option<T>,
-    ) -> Result<Option<(&Token<'a>, T)>, Denial> {
-        for (source, place) in self.places_of(from) {
-            let found = match place {
-                Place::Empty => None,
-                Place::Token(token) => addressed(source, token).map(|addressed| (token, addressed)),
-                Place::Unusable(reason) => {
-                    return Err(Denial::InvalidCredentials((*reason).to_owned()));
-                }
-            };
-            if found.is_some() {
-                let by_itself =
-                    |(token, _): &(&Token<'_>, T)| is_sent_by_itself(source, token.text(), ambient);
-                if found.as_ref().is_some_and(by_itself) {
-                    self.cross_site.check(self.request)?;
-                }
-                return Ok(found);
-            }
-        }
-        Ok(None)
-    }
-
-    /// The tokens in the places of `from`.
-    pub(super) fn at(&self, from: &[TokenSource]) -> impl Iterator<Item = &Token<'a>> {
-        self.places_of(from).filter_map(|(_, place)| match place {
-            Place::Token(token) => Some(token),
-            Place::Empty | Place::Unusable(_) => None,
-        })
-    }
-
-    fn places_of(
-        &self,
-        from: &[TokenSource],
-    ) -> impl Iterator<Item = &(&'a TokenSource, Place<'a>)> {
-        from.iter()
-            .filter_map(|source| self.places.iter().find(|(known, _)| *known == source))
-    }
-}
-
 /// A token. Each part of it is read at most once, and only if an identity needs it.
-pub(super) struct Token<'a> {
+pub struct Token<'a> {
     text: &'a str,
     digest: OnceCell<Digest>,
     /// Boxed, so that returning users' requests do not carry room for it.
@@ -132,7 +34,9 @@ impl<'a> Token<'a> {
         }
     }
 
-    pub(super) fn text(&self) -> &'a str {
+    /// The token as it was sent.
+    #[must_use]
+    pub fn text(&self) -> &'a str {
         self.text
     }
 

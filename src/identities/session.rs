@@ -1,19 +1,21 @@
-//! The gate's own session: a cookie of actix-session.
+//! `kind = "session"`: the gate's own session, a cookie of actix-session.
 
 use std::sync::Arc;
 
 use actix_session::Session;
 use jiff::{SignedDuration, Timestamp, fmt::serde::timestamp::millisecond};
 use policies::{Claims, Clock, Denial, Fault, IdentityName, Presented, Subject, SubjectId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    cross_site::CrossSite,
+    case::Case,
+    credential::{self, Found},
     fault,
-    lookup::{self, Found},
-    request_view::RequestView,
+    kind::{Build, Identity, IdentityKind, Judgement, Place, Profile},
+    section::Section,
 };
-use crate::settings::{SessionIdentitySettings, SessionSettings, session::CookieName};
+use crate::settings::session::CookieName;
 
 /// Where a session keeps who is signed in.
 pub const SIGNED_IN: &str = "signed_in";
@@ -45,54 +47,96 @@ pub struct SignedIn {
 #[error("the session cannot be loaded: {0}")]
 struct SessionUnavailable(String);
 
-/// Believes the session cookie.
-pub struct SessionIdentity {
-    name: IdentityName,
+/// The gate's own session cookie.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionIdentitySettings {
+    /// The identities whose credentials may be exchanged for a session. A session that came from any other identity is
+    /// not accepted.
+    #[schemars(length(min = 1))]
     exchange: Vec<IdentityName>,
-    cookie: CookieName,
+}
+
+impl IdentityKind for SessionIdentitySettings {
+    const NAME: &'static str = "session";
+
+    fn profile(&self) -> Profile<'_> {
+        Profile {
+            places: vec![Place::Session],
+            exchange: Some(&self.exchange),
+            ..Profile::default()
+        }
+    }
+
+    fn resolve(self: Arc<Self>, section: &mut Section<'_>) -> Option<Build> {
+        if section.facts.has_session {
+            self.check_exchange(section);
+        } else {
+            section.fault("", "needs the section [session]");
+        }
+        Some(Box::new(move |context| {
+            let session = context.session;
+            let idle_ttl = session.and_then(|session| session.idle_ttl);
+            Arc::new(SessionIdentity {
+                name: context.name.clone(),
+                settings: self.clone(),
+                cookie: session.map(|session| session.cookie.name.clone()),
+                idle_ttl: idle_ttl.and_then(|ttl| SignedDuration::try_from(ttl.get()).ok()),
+                clock: context.clock().clone(),
+            })
+        }))
+    }
+}
+
+impl SessionIdentitySettings {
+    /// Sessions come from identities that exist and are no sessions themselves.
+    fn check_exchange(&self, section: &mut Section<'_>) {
+        const KEY: &str = "exchange";
+        if self.exchange.is_empty() {
+            section.fault(KEY, "must name at least one identity");
+        }
+        let identities = section.identities;
+        section.check_names(KEY, &self.exchange, |name| {
+            let profile = identities.profile(name);
+            if !identities.contains(name) {
+                Some(format!("there is no [identities.{name}]"))
+            } else if profile.is_some_and(|profile| profile.exchange.is_some()) {
+                Some(format!(
+                    "`{name}` is a session itself, which cannot start another one"
+                ))
+            } else {
+                None
+            }
+        });
+        if !section.has_fault(KEY) {
+            let path = section.path_of(KEY);
+            identities.check_shadowing(section.reader, &path, &self.exchange);
+        }
+    }
+}
+
+/// Believes the session cookie.
+struct SessionIdentity {
+    name: IdentityName,
+    settings: Arc<SessionIdentitySettings>,
+    /// The session cookie of the running gate. Without one there are no sessions.
+    cookie: Option<CookieName>,
     idle_ttl: Option<SignedDuration>,
     clock: Arc<dyn Clock>,
 }
 
+impl Identity for SessionIdentity {
+    fn judge<'a>(&'a self, case: &'a Case<'_>) -> Judgement<'a> {
+        Judgement::Now(self.read(case))
+    }
+}
+
 impl SessionIdentity {
-    /// Looks for the session in the cookie of the settings.
-    #[must_use]
-    pub fn new(
-        name: IdentityName,
-        identity: &SessionIdentitySettings,
-        session: &SessionSettings,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        let exchange = identity.exchange.iter();
-        Self {
-            name,
-            exchange: exchange.map(|name| name.clone()).collect(),
-            cookie: session.cookie.name.clone(),
-            idle_ttl: session
-                .idle_ttl
-                .and_then(|idle_ttl| SignedDuration::try_from(idle_ttl.get()).ok()),
-            clock,
-        }
-    }
-
-    /// The identities whose credentials may be exchanged for a session.
-    pub(super) fn exchange(&self) -> &[IdentityName] {
-        &self.exchange
-    }
-
-    fn exchanges(&self, identity: &IdentityName) -> bool {
-        self.exchange.contains(identity)
-    }
-
-    /// # Errors
-    ///
-    /// If the session cannot be loaded.
-    pub(super) fn present(
-        &self,
-        request: &dyn RequestView,
-        cross_site: &CrossSite,
-    ) -> Result<Presented, Fault> {
-        match lookup::cookie(request, self.cookie.as_str()) {
+    fn read(&self, case: &Case<'_>) -> Result<Presented, Fault> {
+        let Some(cookie) = &self.cookie else {
+            return Ok(Presented::Nothing);
+        };
+        match credential::cookie(case.presented(), cookie.as_str()) {
             Found::Nothing => return Ok(Presented::Nothing),
             Found::Unusable(reason) => {
                 let denial = Denial::InvalidCredentials(reason.to_owned());
@@ -100,10 +144,10 @@ impl SessionIdentity {
             }
             Found::One(_) => {}
         }
-        if let Err(denial) = cross_site.check(request) {
+        if let Err(denial) = case.check_origin() {
             return Ok(Presented::Refused(denial));
         }
-        let Some(session) = request.session() else {
+        let Some(session) = case.presented().session() else {
             return Ok(Presented::Refused(Denial::NotSignedIn));
         };
         if let Ok(Some(reason)) = session.get::<String>(UNAVAILABLE) {
@@ -113,7 +157,7 @@ impl SessionIdentity {
         let Ok(Some(mut signed_in)) = session.get::<SignedIn>(SIGNED_IN) else {
             return Ok(Presented::Refused(Denial::NotSignedIn));
         };
-        if !self.exchanges(&signed_in.identity) {
+        if !self.settings.exchange.contains(&signed_in.identity) {
             let reason = format!(
                 "the session came from the identity `{}`, which `exchange` does not name",
                 signed_in.identity

@@ -1,0 +1,128 @@
+//! The kinds of identity that a config may name.
+
+use std::{fmt, sync::Arc};
+
+use schemars::{Schema, SchemaGenerator};
+use serde_json::{Value, json};
+
+use super::{
+    kind::{Build, BuildContext, Identity, IdentityKind, Profile},
+    section::Section,
+};
+use crate::settings::document::{self, Reader, join};
+
+/// The kinds of identity that a config may name.
+#[derive(Clone, Debug)]
+pub struct IdentityKinds(Vec<Kind>);
+
+#[derive(Clone, Debug)]
+struct Kind {
+    name: &'static str,
+    read: fn(&mut Reader, &str, document::Value<'_>) -> Option<Arc<dyn IdentitySettings>>,
+    schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl IdentityKinds {
+    pub(super) const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds a kind.
+    ///
+    /// # Panics
+    ///
+    /// If there is a kind of this name already.
+    pub fn add<K: IdentityKind>(&mut self) {
+        let name = K::NAME;
+        let is_taken = self.0.iter().any(|kind| kind.name == name);
+        assert!(!is_taken, "there is a kind `{name}` already");
+        self.0.push(Kind {
+            name,
+            read: |reader, path, value| Some(Arc::new(reader.table::<K>(path, value)?)),
+            schema: K::json_schema,
+        });
+    }
+
+    /// Reads the settings of an identity of the kind `name`.
+    pub(crate) fn read(
+        &self,
+        name: &str,
+        reader: &mut Reader,
+        path: &str,
+        value: document::Value<'_>,
+    ) -> Option<Arc<dyn IdentitySettings>> {
+        if let Some(kind) = self.0.iter().find(|kind| kind.name == name) {
+            return (kind.read)(reader, path, value);
+        }
+        let known: Vec<_> = self.0.iter().map(|kind| kind.name).collect();
+        let message = format!("`{name}` is no kind; there are `{}`", known.join("`, `"));
+        reader.fault(join(path, "kind"), message);
+        None
+    }
+
+    /// The schema of the settings of an identity: those of one kind.
+    pub(crate) fn schema(&self, generator: &mut SchemaGenerator) -> Vec<Value> {
+        let kinds = self.0.iter().map(|kind| {
+            let mut schema = (kind.schema)(generator).to_value();
+            let tag = json!({ "type": "string", "const": kind.name });
+            schema["properties"]["kind"] = tag;
+            let required = schema["required"].as_array_mut().map(std::mem::take);
+            let required = [json!("kind")]
+                .into_iter()
+                .chain(required.into_iter().flatten());
+            schema["required"] = required.collect();
+            schema
+        });
+        kinds.collect()
+    }
+}
+
+/// The settings of an identity, whatever its kind.
+pub(crate) trait IdentitySettings: fmt::Debug + Send + Sync {
+    fn profile(&self) -> Profile<'_>;
+
+    fn resolve(self: Arc<Self>, section: &mut Section<'_>) -> Option<Build>;
+}
+
+impl<K: IdentityKind> IdentitySettings for K {
+    fn profile(&self) -> Profile<'_> {
+        IdentityKind::profile(self)
+    }
+
+    fn resolve(self: Arc<Self>, section: &mut Section<'_>) -> Option<Build> {
+        IdentityKind::resolve(self, section)
+    }
+}
+
+/// An identity of a valid config, with its secrets.
+pub struct ResolvedIdentity {
+    settings: Arc<dyn IdentitySettings>,
+    build: Build,
+}
+
+impl ResolvedIdentity {
+    pub(super) fn new(
+        settings: Arc<dyn IdentitySettings>,
+        section: &mut Section<'_>,
+    ) -> Option<Self> {
+        let build = settings.clone().resolve(section)?;
+        Some(Self { settings, build })
+    }
+
+    /// What the gate needs to know of the identity besides its verdicts.
+    #[must_use]
+    pub fn profile(&self) -> Profile<'_> {
+        self.settings.profile()
+    }
+
+    pub(super) fn build(&self, context: &BuildContext<'_>) -> Arc<dyn Identity> {
+        (self.build)(context)
+    }
+}
+
+/// Shows no secret: the settings only name them.
+impl fmt::Debug for ResolvedIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.settings.fmt(f)
+    }
+}
