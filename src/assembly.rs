@@ -217,7 +217,7 @@ impl Foundation {
 
 /// The policies of a route in their order. Those of a route with a purpose refuse another one, as soon as it is known
 /// who asks.
-fn chain(route: &settings::Route, links: &[Link]) -> Result<Chain, BuildError> {
+fn chain(route: &settings::RouteSettings, links: &[Link]) -> Result<Chain, BuildError> {
     let find = |name: &PolicyName| {
         let link = links.iter().find(|link| link.name == *name);
         link.cloned()

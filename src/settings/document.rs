@@ -215,3 +215,62 @@ fn take_out(table: &mut DeTable<'_>, offset: usize) -> Option<String> {
     table.remove(name.as_str());
     Some(name)
 }
+
+/// A named entry of a section, if it could be read.
+pub(super) type Named<N, T> = (N, Option<T>);
+
+/// Reads a section of named tables, in the order of the file, where it says one thing before another.
+pub(super) fn named<'t, N, T>(
+    reader: &mut Reader,
+    document: &mut DeTable<'t>,
+    section: &str,
+    read: impl Fn(&mut Reader, &str, Value<'t>) -> Option<T>,
+) -> Vec<Named<N, T>>
+where
+    N: TryFrom<String, Error: fmt::Display>,
+{
+    let Some(value) = document.remove(section) else {
+        return Vec::new();
+    };
+    let DeValue::Table(tables) = value.into_inner() else {
+        reader.fault(section, "must be tables, each with a name");
+        return Vec::new();
+    };
+    let mut tables: Vec<_> = tables.into_iter().collect();
+    tables.sort_by_key(|(key, _)| key.span().start);
+    let entries = tables.into_iter().filter_map(|(key, value)| {
+        let key = key.into_inner();
+        let path = join(section, &key);
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if !key.bytes().all(allowed) {
+            let message = "the name must consist of letters, digits and any of -_.";
+            reader.fault(path, message);
+            return None;
+        }
+        match N::try_from(key.into_owned()) {
+            Ok(name) => Some((name, read(reader, &path, value))),
+            Err(fault) => {
+                reader.fault(path, format!("the name {fault}"));
+                None
+            }
+        }
+    });
+    entries.collect()
+}
+
+/// Takes `kind` out of a table.
+pub(super) fn take_kind(reader: &mut Reader, path: &str, value: &mut Value<'_>) -> Option<String> {
+    let DeValue::Table(table) = value.get_mut() else {
+        reader.fault(path, "must be a table");
+        return None;
+    };
+    let Some(kind) = table.remove("kind") else {
+        reader.fault(join(path, "kind"), "is required");
+        return None;
+    };
+    let name = kind.get_ref().as_str().map(str::to_owned);
+    if name.is_none() {
+        reader.fault(join(path, "kind"), "must be a string");
+    }
+    name
+}

@@ -4,10 +4,14 @@ use std::num::{NonZeroU32, NonZeroUsize};
 
 use policies::{Interval, is_loopback};
 use schemars::JsonSchema;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use url::Url;
 
-use super::secret::SecretSource;
+use super::{
+    document::Reader,
+    secret::{self, Environment, SecretSource},
+};
 
 /// `[imgwire]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -36,6 +40,29 @@ pub struct ImgwireSettings {
     /// Makes tokens ahead; left out: each is made when it is asked for.
     #[serde(default)]
     pub pool: Option<PoolSettings>,
+}
+
+impl ImgwireSettings {
+    /// Loads the Server API Key.
+    pub(super) fn load_api_key(
+        &self,
+        reader: &mut Reader,
+        environment: Environment<'_>,
+    ) -> Option<SecretString> {
+        const PATH: &str = "imgwire.api_key";
+
+        let key = secret::read(reader, environment, PATH, &self.api_key, 1)?;
+        let text = key.expose_secret();
+        let fault = if text.starts_with("ck_") {
+            "is a Client Key; the Server API Key (sk_...) is needed"
+        } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            "has characters that no key has"
+        } else {
+            return Some(key);
+        };
+        reader.fault(PATH, fault);
+        None
+    }
 }
 
 /// `[imgwire] breaker`

@@ -2,20 +2,18 @@
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::{
-    Environment, Faults, Fixed, ImgwireSettings, Kinds, ManagementSettings, Route, SessionSettings,
-    Settings, StoreSettings, check,
-    document::{Reader, Value, join},
+    Environment, Faults, Fixed, ImgwireSettings, Kinds, ManagementSettings, ServerSettings,
+    SessionSettings, Settings,
+    document::{Named, Reader, named, take_kind},
     outbound::OutboundSettings,
-    policy,
-    ready::{api_key, authorities, secret, session_keys, with_password},
-    routes::RouteSettings,
+    policy, routes,
+    store::{self, Stores},
 };
 use crate::identities::{ConfiguredIdentities, SectionFacts};
 
-const MANAGEMENT_TOKEN_BYTES: usize = 16;
 const SECTIONS: [&str; 10] = [
     "server",
     "management",
@@ -28,13 +26,6 @@ const SECTIONS: [&str; 10] = [
     "policies",
     "routes",
 ];
-
-/// A named entry of a section: the place of its name, the name, and what could be read of it.
-pub(super) struct Named<N, T> {
-    pub(super) place: std::ops::Range<usize>,
-    pub(super) name: N,
-    pub(super) entry: Option<T>,
-}
 
 /// Reads a config file: `text` is what is in it, `file` its name for the faults.
 ///
@@ -80,47 +71,43 @@ fn read(
     environment: Environment<'_>,
     fixed: Fixed,
 ) -> Option<Settings> {
-    for key in document.keys() {
-        if !SECTIONS.contains(&key.get_ref().as_ref()) {
+    for key in document.keys().map(toml::Spanned::get_ref) {
+        if !SECTIONS.contains(&key.as_ref()) {
             let known = SECTIONS.join("`, `");
-            reader.fault(
-                key.get_ref().as_ref(),
-                format!("is no section; there are `{known}`"),
-            );
+            let message = format!("is no section; there are `{known}`");
+            reader.fault(key.as_ref(), message);
         }
     }
-
-    let server = section(reader, document, "server").unwrap_or_else(|| Some(Default::default()));
-    let management: Option<ManagementSettings> =
-        section(reader, document, "management").unwrap_or_else(|| Some(Default::default()));
-    let telemetry =
-        section(reader, document, "telemetry").unwrap_or_else(|| Some(Default::default()));
+    // First every section is read, so that each can be checked against the others.
+    let server: Option<ServerSettings> = section_or_default(reader, document, "server");
+    let management: Option<ManagementSettings> = section_or_default(reader, document, "management");
+    let telemetry = section_or_default(reader, document, "telemetry");
     let imgwire: Option<ImgwireSettings> =
         section(reader, document, "imgwire").unwrap_or_else(|| {
             reader.fault("imgwire.api_key", "is required");
             None
         });
-    let outbound: Option<OutboundSettings> =
-        section(reader, document, "outbound").unwrap_or_else(|| Some(Default::default()));
+    let outbound: Option<OutboundSettings> = section_or_default(reader, document, "outbound");
     let session: Option<Option<SessionSettings>> = section(reader, document, "session");
-    let stores = named(reader, document, "stores", |reader, path, value| {
-        let store: StoreSettings = reader.table(path, value)?;
-        with_password(reader, path, store, environment)
-    });
-    let identities = named(reader, document, "identities", |reader, path, mut value| {
-        let kind = kind(reader, path, &mut value)?;
-        kinds.identities.read(&kind, reader, path, value)
-    });
-    let identities = identities.into_iter();
-    let identities =
-        ConfiguredIdentities::new(identities.map(|identity| (identity.name, identity.entry)));
+    let stores = Stores(named(reader, document, "stores", |reader, path, value| {
+        store::read(reader, environment, path, value)
+    }));
+    let identities = ConfiguredIdentities::new(named(
+        reader,
+        document,
+        "identities",
+        |reader, path, mut value| {
+            let kind = take_kind(reader, path, &mut value)?;
+            kinds.identities.read(&kind, reader, path, value)
+        },
+    ));
     let policies = named(reader, document, "policies", |reader, path, value| {
         policy::read(reader, &kinds.policies, environment, path, value)
     });
-    let routes = routes(reader, document);
+    let routes = routes::read(reader, document);
 
-    if let Some(Some(session)) = &session {
-        check::session(reader, session, &stores, &identities);
+    if let Some(server) = &server {
+        server.check(reader);
     }
     let facts = SectionFacts {
         server: server.as_ref(),
@@ -128,35 +115,21 @@ fn read(
         environment,
     };
     let resolved_identities = identities.resolve(reader, facts);
-    check::references(
-        reader,
-        server.as_ref(),
-        &stores,
-        &identities,
-        &policies,
-        &routes,
-    );
-
-    let api_key = imgwire
-        .as_ref()
-        .and_then(|imgwire| api_key(reader, imgwire, environment));
+    policy::check(reader, &policies, &stores, &identities);
+    routes::check_paths(reader, &routes);
+    policy::check_chains(reader, &routes, &policies, &identities);
     let session = match session {
         None => Some(None),
-        Some(session) => session.and_then(|session| {
-            let keys = session_keys(reader, &session, environment)?;
-            Some(Some((session, keys)))
-        }),
+        Some(session) => {
+            let session = session?.resolve(reader, environment, &stores, &identities);
+            session.map(Some)
+        }
     };
-    let management_token = management
-        .as_ref()
-        .and_then(|management| match &management.token {
-            None => Some(None),
-            Some(source) => {
-                let key = "management.token";
-                secret(reader, key, source, environment, MANAGEMENT_TOKEN_BYTES).map(Some)
-            }
-        });
-    let authorities = outbound.and_then(|outbound| authorities(reader, &outbound));
+    let imgwire_key = imgwire.as_ref();
+    let api_key = imgwire_key.and_then(|imgwire| imgwire.load_api_key(reader, environment));
+    let token = management.as_ref();
+    let management_token = token.and_then(|section| section.load_token(reader, environment));
+    let authorities = outbound.and_then(|outbound| outbound.authorities(reader));
 
     Some(Settings {
         fixed,
@@ -168,28 +141,18 @@ fn read(
         management_token: management_token?,
         authorities: authorities?,
         session: session?,
-        stores: stores
-            .into_iter()
-            .map(|store| Some((store.name, store.entry?)))
-            .collect::<Option<_>>()?,
+        stores: all(stores.0)?,
         identities: resolved_identities?,
-        policies: policies
-            .into_iter()
-            .map(|policy| Some((policy.name, policy.entry?)))
-            .collect::<Option<_>>()?,
-        routes: routes
-            .into_iter()
-            .map(|route| {
-                let policies = route.policies.into_iter();
-                Route {
-                    path: route.path,
-                    purpose: route.purpose,
-                    policies: policies.collect(),
-                }
-            })
-            .collect(),
+        policies: all(policies)?,
+        routes,
         warnings: Faults::default(),
     })
+}
+
+/// The entries, if all could be read.
+fn all<N, T>(entries: Vec<Named<N, T>>) -> Option<Vec<(N, T)>> {
+    let entries = entries.into_iter();
+    entries.map(|(name, entry)| Some((name, entry?))).collect()
 }
 
 /// Reads a section that is one table: `None` when there is none.
@@ -202,91 +165,13 @@ fn section<T: DeserializeOwned + JsonSchema>(
     Some(reader.table(name, value))
 }
 
-/// Reads a section of named tables.
-fn named<'t, N, T>(
+/// The same, where a section that is left out has its defaults.
+fn section_or_default<T: DeserializeOwned + JsonSchema + Default>(
     reader: &mut Reader,
-    document: &mut DeTable<'t>,
-    section: &str,
-    read: impl Fn(&mut Reader, &str, Value<'t>) -> Option<T>,
-) -> Vec<Named<N, T>>
-where
-    N: TryFrom<String, Error: std::fmt::Display>,
-{
-    let Some(value) = document.remove(section) else {
-        return Vec::new();
-    };
-    let DeValue::Table(tables) = value.into_inner() else {
-        reader.fault(section, "must be tables, each with a name");
-        return Vec::new();
-    };
-    let mut entries: Vec<_> = tables
-        .into_iter()
-        .filter_map(|(key, value)| {
-            let path = join(section, key.get_ref());
-            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-            if !key.get_ref().bytes().all(allowed) {
-                let message = "the name must consist of letters, digits and any of -_.";
-                reader.fault(path, message);
-                return None;
-            }
-            match N::try_from(key.get_ref().to_string()) {
-                Ok(name) => Some(Named {
-                    place: key.span(),
-                    name,
-                    entry: read(reader, &path, value),
-                }),
-                Err(fault) => {
-                    reader.fault(path, format!("the name {fault}"));
-                    None
-                }
-            }
-        })
-        .collect();
-    // The order of the file, where it says one thing before another.
-    entries.sort_by_key(|entry| entry.place.start);
-    entries
-}
-
-/// Takes `kind` out of a table.
-pub(super) fn kind<'t>(reader: &mut Reader, path: &str, value: &mut Value<'t>) -> Option<String> {
-    let DeValue::Table(table) = value.get_mut() else {
-        reader.fault(path, "must be a table");
-        return None;
-    };
-    let Some(kind) = table.remove("kind") else {
-        reader.fault(join(path, "kind"), "is required");
-        return None;
-    };
-    match kind.get_ref().as_str() {
-        Some(name) => Some(name.to_owned()),
-        None => {
-            reader.fault(join(path, "kind"), "must be a string");
-            None
-        }
-    }
-}
-
-pub(super) fn unknown_kind(reader: &mut Reader, path: &str, kind: &str, known: &str) {
-    reader.fault(
-        join(path, "kind"),
-        format!("`{kind}` is no kind; there are {known}"),
-    );
-}
-
-fn routes(reader: &mut Reader, document: &mut DeTable<'_>) -> Vec<RouteSettings> {
-    let Some(value) = document.remove("routes") else {
-        reader.fault("routes", "at least one [[routes]] is required");
-        return Vec::new();
-    };
-    let DeValue::Array(entries) = value.into_inner() else {
-        reader.fault("routes", "must be written as [[routes]]");
-        return Vec::new();
-    };
-    entries
-        .into_iter()
-        .enumerate()
-        .filter_map(|(index, value)| reader.table(&format!("routes[{index}]"), value))
-        .collect()
+    document: &mut DeTable<'_>,
+    name: &str,
+) -> Option<T> {
+    section(reader, document, name).unwrap_or_else(|| Some(T::default()))
 }
 
 /// Reads `[management]` alone: no secret is needed, and no other section looked at.
@@ -297,8 +182,7 @@ fn routes(reader: &mut Reader, document: &mut DeTable<'_>) -> Vec<RouteSettings>
 pub fn load_management(file: &str, text: &str) -> Result<ManagementSettings, Faults> {
     let mut reader = Reader::default();
     let mut document = reader.parse(text);
-    let management = section(&mut reader, &mut document, "management");
-    match management.unwrap_or_else(|| Some(ManagementSettings::default())) {
+    match section_or_default(&mut reader, &mut document, "management") {
         Some(management) if reader.faults.is_empty() => Ok(management),
         _ => Err(Faults::new(file, text, reader.faults)),
     }

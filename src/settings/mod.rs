@@ -1,7 +1,6 @@
 //! The config file: one section, one file. Every value is parsed into what it means, every fault is found
 //! in one go, and secrets are loaded as they are named.
 
-mod check;
 mod confine;
 pub(crate) mod document;
 mod fault;
@@ -11,7 +10,6 @@ mod load;
 pub mod origin;
 pub mod outbound;
 mod policy;
-mod ready;
 mod routes;
 mod schema;
 pub mod secret;
@@ -19,9 +17,10 @@ pub mod server;
 pub mod session;
 mod session_cookie;
 mod size;
+mod store;
 pub mod telemetry;
 
-use policies::{IdentityName, PolicyName, Purpose, Reads, RoutePath, StoreName, StoreUse};
+use policies::{IdentityName, PolicyName, Reads, StoreName, StoreUse};
 use secrecy::SecretString;
 
 use self::{outbound::ExtraAuthorities, session::SessionKeys};
@@ -33,6 +32,7 @@ pub use self::{
     imgwire::ImgwireSettings,
     load::{load, load_management, load_with},
     policy::{PolicyKinds, PolicySettings},
+    routes::RouteSettings,
     schema::{schema, schema_with},
     secret::Environment,
     server::{ManagementSettings, ServerSettings},
@@ -80,7 +80,7 @@ pub struct Settings {
     /// `[policies.*]`
     pub policies: Vec<(PolicyName, PolicySettings)>,
     /// `[[routes]]`
-    pub routes: Vec<Route>,
+    pub routes: Vec<RouteSettings>,
     /// What is possible, and rarely meant.
     pub warnings: Faults,
 }
@@ -109,17 +109,6 @@ impl Fixed {
         let sections = Self::SECTIONS.into_iter();
         sections.filter(|section| self.0.get(*section) != other.0.get(*section))
     }
-}
-
-/// A route and its chain.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// Where it is.
-    pub path: RoutePath,
-    /// What uploads there are for, whatever a client says.
-    pub purpose: Option<Purpose>,
-    /// Its policies, in order.
-    pub policies: Vec<PolicyName>,
 }
 
 impl Settings {

@@ -6,6 +6,8 @@ use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::document::Reader;
+
 /// `[outbound]`
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -13,6 +15,18 @@ pub struct OutboundSettings {
     /// A file of certificates in PEM that are trusted besides the system's, for services with a private
     /// authority.
     pub ca: Option<PathBuf>,
+}
+
+impl OutboundSettings {
+    /// Reads the authorities that it names.
+    pub(super) fn authorities(&self, reader: &mut Reader) -> Option<ExtraAuthorities> {
+        let Some(path) = &self.ca else {
+            return Some(ExtraAuthorities::default());
+        };
+        let read = ExtraAuthorities::read(path);
+        read.map_err(|message| reader.fault("outbound.ca", message))
+            .ok()
+    }
 }
 
 /// Certificates that are trusted besides the system's.

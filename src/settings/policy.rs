@@ -14,13 +14,12 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Environment,
-    check::{self, Stores},
-    document::{Reader, Value, join},
-    load::{Named, kind, unknown_kind},
-    ready::secret,
+    document::{Named, Reader, Value, join, take_kind},
     routes::RouteSettings,
+    secret,
+    store::Stores,
 };
-use crate::identities::ConfiguredIdentities;
+use crate::identities::{ChainIdentities, ConfiguredIdentities};
 
 /// The kinds of policy that a config may name.
 #[derive(Clone)]
@@ -140,7 +139,7 @@ pub(super) fn read(
     path: &str,
     mut value: Value<'_>,
 ) -> Option<PolicySettings> {
-    let name = kind(reader, path, &mut value)?;
+    let name = take_kind(reader, path, &mut value)?;
     let known = kinds.0.iter().find(|kind| kind.name == name);
     let common: Option<Common> = {
         let can_fail = known.is_none_or(|kind| kind.can_fail);
@@ -149,7 +148,8 @@ pub(super) fn read(
     };
     let Some(known) = known else {
         let names: Vec<_> = kinds.names().map(|name| format!("`{name}`")).collect();
-        unknown_kind(reader, path, &name, &names.join(", "));
+        let message = format!("`{name}` is no kind; there are {}", names.join(", "));
+        reader.fault(join(path, "kind"), message);
         return None;
     };
     let kind = (known.read)(reader, path, value)?;
@@ -157,11 +157,11 @@ pub(super) fn read(
     let source = requirements.service.as_ref();
     let token = source.and_then(|service| service.token.as_ref());
     let token = match token {
-        Some(source) => Some(secret(
+        Some(source) => Some(secret::read(
             reader,
+            environment,
             &join(path, "token"),
             source,
-            environment,
             1,
         )?),
         None => None,
@@ -198,14 +198,14 @@ pub(super) fn check(
     stores: &Stores,
     identities: &ConfiguredIdentities,
 ) {
-    for policy in policies {
+    for (name, policy) in policies {
         let Some(PolicySettings {
             kind, requirements, ..
-        }) = &policy.entry
+        }) = policy
         else {
             continue;
         };
-        let path = format!("policies.{}", policy.name);
+        let path = format!("policies.{name}");
         // What could not be read is not missing.
         if !reader.has_fault(&path) {
             let mut findings = Findings::default();
@@ -223,7 +223,7 @@ pub(super) fn check(
             reader.fault(join(&path, "token"), message);
         }
         if let Some((name, wanted)) = &requirements.store {
-            check::store(reader, join(&path, "store"), name, *wanted, stores);
+            stores.check(reader, &join(&path, "store"), name, *wanted);
         }
         if !requirements.accept.is_empty() {
             identities.check_accept(reader, &join(&path, "accept"), &requirements.accept);
@@ -239,22 +239,36 @@ fn within(path: &str, key: &str) -> String {
     }
 }
 
-/// Checks the chain of a route: each policy is there, once, after those that it needs.
-pub(super) fn check_chain(
+/// Checks the chains of the routes.
+pub(super) fn check_chains(
     reader: &mut Reader,
-    key: &str,
-    route: &RouteSettings,
+    routes: &[RouteSettings],
     policies: &Policies,
+    identities: &ConfiguredIdentities,
 ) {
+    for (index, route) in routes.iter().enumerate() {
+        check_chain(
+            reader,
+            &format!("routes[{index}].policies"),
+            route,
+            policies,
+        );
+    }
+    warn_if_counted(reader, routes, policies);
+    let chains = routes.iter().map(|route| accepted_by(route, policies));
+    identities.check_chains(reader, &chains.collect::<Vec<_>>());
+}
+
+/// Checks the chain of a route: each policy is there, once, after those that it needs.
+fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: &Policies) {
     let chain = &route.policies;
     if chain.is_empty() {
         let message = "must name at least one policy: without any, everyone gets tokens";
         reader.fault(key, message);
     }
-    let find = |name: &PolicyName| policies.iter().find(|policy| policy.name == *name);
     reader.names(key, chain, |name| {
-        find(name)
-            .is_none()
+        let mut policies = policies.iter();
+        (!policies.any(|(other, _)| other == name))
             .then(|| format!("there is no [policies.{name}]"))
     });
     let mut found_out = Vec::new();
@@ -262,7 +276,7 @@ pub(super) fn check_chain(
     for (index, name) in chain.iter().enumerate() {
         let place = format!("{key}[{index}]");
         // One that could not be read might find out anything.
-        let Some(policy) = find(name).and_then(|policy| policy.entry.as_ref()) else {
+        let Some(policy) = find(policies, name) else {
             return;
         };
         let requirements = &policy.requirements;
@@ -286,26 +300,46 @@ pub(super) fn check_chain(
     }
 }
 
+fn find<'a>(policies: &'a Policies, name: &PolicyName) -> Option<&'a PolicySettings> {
+    let (_, policy) = policies.iter().find(|(other, _)| other == name)?;
+    policy.as_ref()
+}
+
+/// The identities that the chain of a route accepts.
+fn accepted_by<'a>(route: &RouteSettings, policies: &'a Policies) -> ChainIdentities<'a> {
+    let mut chain = ChainIdentities::default();
+    for name in &route.policies {
+        let Some(policy) = find(policies, name) else {
+            continue;
+        };
+        let requirements = &policy.requirements;
+        let path = format!("policies.{name}.accept");
+        chain.accepts.push((path, &requirements.accept));
+        let service = requirements.service.as_ref();
+        chain.asks_by_url |= service.is_some_and(|service| service.names_user_in_path);
+    }
+    chain
+}
+
 /// Warns of policies whose findings a later policy of a chain counts by, where that may be meant differently.
-pub(super) fn warn_if_counted(reader: &mut Reader, routes: &[RouteSettings], policies: &Policies) {
-    for policy in policies {
-        let entry = policy.entry.as_ref();
-        let warning = entry.and_then(|entry| entry.requirements.if_counted_per_workspace);
+fn warn_if_counted(reader: &mut Reader, routes: &[RouteSettings], policies: &Policies) {
+    for (name, policy) in policies {
+        let policy = policy.as_ref();
+        let warning = policy.and_then(|policy| policy.requirements.if_counted_per_workspace);
         let Some((key, message)) = warning else {
             continue;
         };
         let counts_per_workspace = |name: &PolicyName| {
-            let mut all = policies.iter();
-            let entry = all.find(|policy| policy.name == *name);
-            let per = entry.and_then(|policy| policy.entry.as_ref()?.requirements.per.as_ref());
+            let policy = find(policies, name);
+            let per = policy.and_then(|policy| policy.requirements.per.as_ref());
             per.is_some_and(|per| per.contains(Dimension::Workspace))
         };
         let is_counted = routes.iter().any(|route| {
             let mut chain = route.policies.iter();
-            chain.any(|name| *name == policy.name) && chain.any(counts_per_workspace)
+            chain.any(|other| other == name) && chain.any(counts_per_workspace)
         });
         if is_counted {
-            reader.warning(format!("policies.{}.{key}", policy.name), message);
+            reader.warning(format!("policies.{name}.{key}"), message);
         }
     }
 }

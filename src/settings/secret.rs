@@ -10,6 +10,8 @@ use serde::{
     de::{Error, MapAccess, SeqAccess, Visitor, value},
 };
 
+use super::document::Reader;
+
 /// Looks up an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -66,6 +68,18 @@ impl<'de> Deserialize<'de> for SecretSources {
 
         deserializer.deserialize_any(SourcesVisitor)
     }
+}
+
+/// Loads the secret of the key at `path`, which must have at least `least` bytes. Notes what is wrong with it.
+pub(super) fn read(
+    reader: &mut Reader,
+    environment: Environment<'_>,
+    path: &str,
+    source: &SecretSource,
+    least: usize,
+) -> Option<SecretString> {
+    let loaded = load(source, environment, least);
+    loaded.map_err(|message| reader.fault(path, message)).ok()
 }
 
 /// Fetches a secret, which must have at least `least` bytes.

@@ -11,11 +11,13 @@ use std::{
 use ipnet::IpNet;
 use policies::{Interval, KeyedLimitSettings};
 use schemars::JsonSchema;
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{
+    document::Reader,
     origin::{OriginPattern, PublicOrigin},
-    secret::SecretSource,
+    secret::{self, Environment, SecretSource},
     size::Size,
 };
 
@@ -60,6 +62,20 @@ pub struct ServerSettings {
     pub reads: KeyedLimitSettings,
     /// How long a request may take to arrive, from the first byte of its head to the end of its body.
     pub request_timeout: Interval,
+}
+
+impl ServerSettings {
+    /// Warns of proxies that are everyone: then the clients themselves say which address they have.
+    pub(super) fn check(&self, reader: &mut Reader) {
+        let mut proxies = self.trusted_proxies.iter();
+        if let Some(network) = proxies.find(|proxy| proxy.is_everyone()) {
+            let message = format!(
+                "{} is not a list of proxies: any client can claim any address; name the addresses of your proxies only",
+                network.0
+            );
+            reader.warning("server.trusted_proxies", message);
+        }
+    }
 }
 
 impl Default for ServerSettings {
@@ -111,6 +127,25 @@ pub struct ManagementSettings {
     pub token: Option<SecretSource>,
     /// Names that requests may have in `Host`, besides IP addresses and `localhost`.
     pub hosts: Vec<HostName>,
+}
+
+impl ManagementSettings {
+    /// Loads the token, if there is one.
+    pub(super) fn load_token(
+        &self,
+        reader: &mut Reader,
+        environment: Environment<'_>,
+    ) -> Option<Option<SecretString>> {
+        const TOKEN_BYTES: usize = 16;
+
+        match &self.token {
+            None => Some(None),
+            Some(source) => {
+                let path = "management.token";
+                secret::read(reader, environment, path, source, TOKEN_BYTES).map(Some)
+            }
+        }
+    }
 }
 
 impl Default for ManagementSettings {

@@ -1,13 +1,20 @@
 //! `[session]`: the gate's own session cookie.
 
-use policies::{ClaimPath, Interval, StoreName};
+use policies::{ClaimPath, Interval, StoreName, StoreUse};
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::secret::SecretSource;
+use super::{
+    document::Reader,
+    secret::{self, Environment, SecretSource},
+    store::Stores,
+};
+use crate::{identities::ConfiguredIdentities, routes::SESSION_PATH};
 
 pub use super::session_cookie::{CookieName, CookieSettings, SameSite};
+
+const KEY_BYTES: usize = 64;
 
 /// `[session]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -33,7 +40,7 @@ pub struct SessionSettings {
     #[serde(default)]
     pub claims: Vec<ClaimPath>,
     /// The cookie.
-    #[serde(default = "default_cookie")]
+    #[serde(default)]
     pub cookie: CookieSettings,
 }
 
@@ -46,8 +53,44 @@ pub struct SessionKeys {
     pub previous: Vec<SecretString>,
 }
 
-fn default_cookie() -> CookieSettings {
-    CookieSettings::default()
+impl SessionSettings {
+    /// Loads the keys of the cookie, and checks the section with those that it names.
+    pub(super) fn resolve(
+        self,
+        reader: &mut Reader,
+        environment: Environment<'_>,
+        stores: &Stores,
+        identities: &ConfiguredIdentities,
+    ) -> Option<(Self, SessionKeys)> {
+        if let SessionPlace::Store(name) = &self.store {
+            stores.check(reader, "session.store", name, StoreUse::Sessions);
+        }
+        if !identities.may_have_session() {
+            let message = "no identity is of kind \"session\", so no session can begin; add one, or leave [session] out";
+            reader.warning("session", message);
+        }
+        // A key that could not be read has its default, which may not go with the others.
+        if !reader.has_fault("session.cookie") {
+            for contradiction in self.cookie.contradictions(SESSION_PATH) {
+                reader.fault("session.cookie", contradiction);
+            }
+            for warning in self.cookie.warnings() {
+                reader.warning("session.cookie", warning);
+            }
+        }
+        let mut load = |path, source| secret::read(reader, environment, path, source, KEY_BYTES);
+        let current = load("session.key", &self.key);
+        let previous = self.previous_keys.iter();
+        // Each is loaded, whatever is wrong with the others.
+        let previous: Vec<_> = previous
+            .map(|source| load("session.previous_keys", source))
+            .collect();
+        let keys = SessionKeys {
+            current: current?,
+            previous: previous.into_iter().collect::<Option<_>>()?,
+        };
+        Some((self, keys))
+    }
 }
 
 fn default_ttl() -> Interval {

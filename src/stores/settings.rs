@@ -6,7 +6,6 @@ use policies::{Interval, SecretSource, StoreName, StoreUse};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
-use serde_spanned::Spanned;
 
 use super::{
     KINDS,
@@ -23,8 +22,7 @@ pub struct StoreSettings {
     pub url: StoreUrl,
     /// The password of a server.
     #[serde(default)]
-    #[schemars(with = "Option<SecretSource>")]
-    pub password: Option<Spanned<SecretSource>>,
+    pub password: Option<SecretSource>,
     /// How long one operation may take.
     #[serde(default = "default_timeout")]
     pub timeout: Interval,

@@ -1,0 +1,50 @@
+//! `[stores.<name>]`: the stores of a config, while it is read.
+
+use policies::{StoreName, StoreUse};
+
+use super::{
+    Environment,
+    document::{Named, Reader, Value, join},
+    secret,
+};
+use crate::stores::StoreSettings;
+
+/// The stores that a config has, each if it could be read.
+pub(super) struct Stores(pub(super) Vec<Named<StoreName, StoreSettings>>);
+
+/// Reads a store, with its password.
+pub(super) fn read(
+    reader: &mut Reader,
+    environment: Environment<'_>,
+    path: &str,
+    value: Value<'_>,
+) -> Option<StoreSettings> {
+    let mut store: StoreSettings = reader.table(path, value)?;
+    if let Some(source) = &store.password {
+        let key = join(path, "password");
+        let password = secret::read(reader, environment, &key, source, 1)?;
+        if let Err(fault) = store.url.set_password(&password) {
+            reader.fault(key, fault);
+        }
+    }
+    Some(store)
+}
+
+impl Stores {
+    /// Checks the store that the key at `path` names: it is there, and can do what it is named for.
+    pub(super) fn check(
+        &self,
+        reader: &mut Reader,
+        path: &str,
+        name: &StoreName,
+        wanted: StoreUse,
+    ) {
+        let Some((_, store)) = self.0.iter().find(|(other, _)| other == name) else {
+            reader.fault(path, format!("there is no [stores.{name}]"));
+            return;
+        };
+        if let Some(fault) = store.as_ref().and_then(|store| store.url.cannot(wanted)) {
+            reader.fault(path, fault);
+        }
+    }
+}
