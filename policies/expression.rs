@@ -193,7 +193,7 @@ impl JsonSchema for Expression {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A CEL expression over subject, workspace and request",
+            "description": format!("A CEL expression over the facts `{}`", facts::paths().join("`, `")),
             "maxLength": MAX_BYTES,
         })
     }

@@ -179,3 +179,24 @@ pub(crate) fn check_path(path: &[&str]) -> Result<(), String> {
         Ok(())
     })
 }
+
+/// The path of every fact, for the schema of the config.
+pub(crate) fn paths() -> Vec<String> {
+    fn below(name: &str, fact: Option<Fact<'_>>) -> Vec<String> {
+        match fact {
+            Some(Fact::Group(group)) => {
+                let facts = group.all.iter();
+                let paths = facts.flat_map(|(field, fact)| below(field, *fact));
+                paths.map(|path| format!("{name}.{path}")).collect()
+            }
+            Some(Fact::Claims(_)) => vec![format!("{name}.*")],
+            _ => vec![name.to_owned()],
+        }
+    }
+    list(None, None, None, |all| {
+        let variables = all.all.iter();
+        variables
+            .flat_map(|(name, fact)| below(name, *fact))
+            .collect()
+    })
+}
