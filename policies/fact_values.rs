@@ -59,7 +59,7 @@ impl VariableResolver for Variables<'_> {
 #[derive(Clone, Copy)]
 struct Part<'a> {
     fact: Fact<'a>,
-    /// The name of a fact that the request may lack. Variables exist always.
+    /// Its name, if it is a fact that a request may lack. A variable always exists.
     name: Option<&'static str>,
     reads: &'a Reads,
     values: &'a FactValues,
@@ -83,7 +83,7 @@ impl<'a> Part<'a> {
         })
     }
 
-    /// Its name, if the request lacks it.
+    /// Its name, if this request lacks it.
     fn missing(&self) -> Option<&'static str> {
         self.name.filter(|_| !self.fact.is_known())
     }

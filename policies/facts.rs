@@ -34,8 +34,8 @@ pub(crate) struct Group<'a> {
     all: &'a [(&'static str, Option<Fact<'a>>)],
 }
 
-/// Lists the facts for `read`. Without a source, its facts have names and no values. The list borrows everything and is
-/// on the stack: to make it costs less than to keep it.
+/// Lists the facts for `read`. Without a source, its facts have names and no values. The list borrows everything and
+/// stays on the stack, so each reader makes its own.
 pub(crate) fn list<T>(
     request: Option<&UploadRequest>,
     known: Option<&Facts>,
