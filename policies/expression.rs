@@ -15,8 +15,9 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use crate::{
     Clock, Deciding, Decision, Denial, Evaluating, Facts, Policy, Reads, UploadRequest, Verdict,
     expression_check::{Check, TOO_DEEP, is_nested_too_deep},
-    fact_values::{MAX_LIST, Variables},
+    fact_values::Variables,
     facts,
+    long_list::MAX_LIST,
 };
 
 /// The longest expression, in bytes.

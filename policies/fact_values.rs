@@ -13,12 +13,12 @@ use std::{
 use cel::{
     ExecutionError,
     common::{
-        traits::{Adder, Container, Indexer, Iterable, Sizer},
+        traits::Indexer,
         types::{
             CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString,
-            CelTimestamp, LIST_TYPE, MAP_TYPE, Type,
+            CelTimestamp, MAP_TYPE, Type,
         },
-        value::{BuiltinRef, CowVal, Val},
+        value::{CowVal, Val},
     },
     context::VariableResolver,
 };
@@ -27,10 +27,8 @@ use serde_json::{Number, Value};
 use crate::{
     Reads,
     facts::{Fact, Group},
+    long_list::{LongList, MAX_LIST},
 };
-
-/// The longest list that an expression walks or searches.
-pub(crate) const MAX_LIST: usize = 1000;
 
 /// The facts by the names of variables, and what an expression reads of them.
 pub(crate) struct Variables<'a> {
@@ -237,10 +235,9 @@ impl FactValues {
             Fact::Group(group) => self.map(group.known()),
             Fact::Json(Value::Bool(flag)) => Box::new(CelBool::from(*flag)),
             Fact::Json(Value::Number(claim)) => number(claim),
-            Fact::Json(Value::Array(list)) if list.len() > MAX_LIST => Box::new(LongList {
-                length: list.len(),
-                used: self.long_list_used.clone(),
-            }),
+            Fact::Json(Value::Array(list)) if list.len() > MAX_LIST => {
+                Box::new(LongList::new(list.len(), self.long_list_used.clone()))
+            }
             Fact::Json(Value::Array(list)) => {
                 let values: Vec<_> = list.iter().map(|claim| self.make(claim.into())).collect();
                 Box::new(CelList::from(values))
@@ -268,83 +265,4 @@ fn timestamp(now: jiff::Timestamp) -> chrono::DateTime<chrono::FixedOffset> {
     // Chrono has every moment that jiff has.
     let time = chrono::DateTime::from_timestamp(now.as_second(), nanoseconds);
     time.unwrap_or_default().fixed_offset()
-}
-
-/// A list that is too long to be walked or searched. It tells its length and its type. Any other use has no value and
-/// is noted, so that it counts whatever the rest of the expression makes of it.
-#[derive(Clone, Debug)]
-struct LongList {
-    length: usize,
-    used: Arc<AtomicBool>,
-}
-
-impl LongList {
-    fn note_use<T>(&self) -> Option<T> {
-        self.used.store(true, Ordering::Relaxed);
-        None
-    }
-}
-
-impl Val for LongList {
-    fn get_type(&self) -> &Type {
-        &LIST_TYPE
-    }
-
-    fn cel_type() -> &'static Type {
-        &LIST_TYPE
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
-    where
-        Self: 'v,
-    {
-        Box::new(self.clone())
-    }
-
-    fn as_sizer(&self) -> Option<&dyn Sizer> {
-        Some(self)
-    }
-
-    fn as_adder<'b, 'v>(&'b self) -> Option<&'b (dyn Adder + 'v)>
-    where
-        Self: 'v,
-    {
-        self.note_use()
-    }
-
-    fn as_container(&self) -> Option<&dyn Container> {
-        self.note_use()
-    }
-
-    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)>
-    where
-        Self: 'v,
-    {
-        self.note_use()
-    }
-
-    fn as_iterable<'b, 'v>(&'b self) -> Option<&'b (dyn Iterable + 'v)>
-    where
-        Self: 'v,
-    {
-        self.note_use()
-    }
-
-    fn equals(&self, _: &dyn Val) -> bool {
-        self.note_use().unwrap_or(false)
-    }
-
-    /// What another list asks when it is compared to this one.
-    fn as_builtin<'b, 'v>(&'b self) -> BuiltinRef<'b, 'v>
-    where
-        Self: 'v,
-    {
-        self.note_use().unwrap_or(BuiltinRef::Other)
-    }
-}
-
-impl Sizer for LongList {
-    fn size(&self) -> CelInt {
-        i64::try_from(self.length).unwrap_or(i64::MAX).into()
-    }
 }

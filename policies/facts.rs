@@ -11,13 +11,14 @@ use serde_json::Value;
 use crate::{Claims, Clock, Facts, UploadRequest};
 
 /// A fact, borrowed from the request.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize)]
+#[serde(untagged)]
 pub(crate) enum Fact<'a> {
     Flag(bool),
     Text(&'a str),
     Size(u64),
     Address(IpAddr),
-    Time(&'a dyn Clock),
+    Time(#[serde(serialize_with = "now")] &'a dyn Clock),
     /// All claims, or an object in a claim: it may have any field. Not known without a subject.
     Claims(Option<&'a Claims>),
     /// Anything else in a claim.
@@ -128,19 +129,8 @@ impl<'a> From<&'a Value> for Fact<'a> {
     }
 }
 
-impl Serialize for Fact<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Flag(flag) => flag.serialize(serializer),
-            Self::Text(text) => text.serialize(serializer),
-            Self::Size(size) => size.serialize(serializer),
-            Self::Address(address) => address.serialize(serializer),
-            Self::Time(clock) => clock.now().serialize(serializer),
-            Self::Claims(claims) => claims.serialize(serializer),
-            Self::Json(claim) => claim.serialize(serializer),
-            Self::Group(group) => group.serialize(serializer),
-        }
-    }
+fn now<S: Serializer>(clock: &&dyn Clock, serializer: S) -> Result<S::Ok, S::Error> {
+    clock.now().serialize(serializer)
 }
 
 impl Serialize for Group<'_> {

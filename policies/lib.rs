@@ -51,6 +51,7 @@ mod facts;
 mod hold;
 mod keyed_limit;
 mod limit;
+mod long_list;
 mod policy;
 mod quota;
 mod rate_limit;
