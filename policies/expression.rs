@@ -16,8 +16,9 @@ use crate::{
     BuildContext, BuildError, Clock, Deciding, Decision, Denial, Evaluating, Facts, Policy,
     PolicyKind, Reads, Requirements, UploadRequest, Verdict,
     expression_check::{Check, TOO_DEEP, is_nested_too_deep},
-    fact_values::{MAX_LIST, Variables},
+    fact_values::Variables,
     facts,
+    long_list::MAX_LIST,
 };
 
 /// The longest expression, in bytes.
@@ -215,7 +216,7 @@ impl JsonSchema for Expression {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A CEL expression over subject, workspace and request",
+            "description": format!("A CEL expression over the facts `{}`", facts::paths().join("`, `")),
             "maxLength": MAX_BYTES,
         })
     }

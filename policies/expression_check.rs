@@ -64,13 +64,11 @@ impl<'e> Path<'e> {
                     dotted += 1;
                     expression = &select.operand.expr;
                 }
-                Expr::Call(call) if call.func_name == operators::INDEX => {
-                    let [operand, index] = call.args.as_slice() else {
-                        return None;
-                    };
-                    let Expr::Literal(LiteralValue::String(name)) = &index.expr else {
-                        return None;
-                    };
+                Expr::Call(call)
+                    if call.func_name == operators::INDEX
+                        && let [operand, index] = call.args.as_slice()
+                        && let Expr::Literal(LiteralValue::String(name)) = &index.expr =>
+                {
                     names.push(name.inner());
                     dotted = 1;
                     expression = &operand.expr;

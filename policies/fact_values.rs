@@ -13,12 +13,12 @@ use std::{
 use cel::{
     ExecutionError,
     common::{
-        traits::{Adder, Container, Indexer, Iterable, Sizer},
+        traits::Indexer,
         types::{
             CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString,
-            CelTimestamp, LIST_TYPE, MAP_TYPE, Type,
+            CelTimestamp, MAP_TYPE, Type,
         },
-        value::{BuiltinRef, CowVal, Val},
+        value::{CowVal, Val},
     },
     context::VariableResolver,
 };
@@ -27,10 +27,8 @@ use serde_json::{Number, Value};
 use crate::{
     Reads,
     facts::{Fact, Group},
+    long_list::{LongList, MAX_LIST},
 };
-
-/// The longest list that an expression walks or searches.
-pub(crate) const MAX_LIST: usize = 1000;
 
 /// The facts by the names of variables, and what an expression reads of them.
 pub(crate) struct Variables<'a> {
@@ -54,12 +52,12 @@ impl VariableResolver for Variables<'_> {
     }
 }
 
-/// A fact of which an expression reads some part. As a value, it is a map of which only fields are read: none is made
-/// before it is read.
+/// A fact of which an expression reads some part. As a value, it is a map of which only fields are read, and each is made
+/// when it is read: with a hundred claims in a token, an expression on one of them takes 0.4 us, and 16 us if it makes all.
 #[derive(Clone, Copy)]
 struct Part<'a> {
     fact: Fact<'a>,
-    /// The name of a fact that the request may lack. Variables exist always.
+    /// Its name, if it is a fact that a request may lack. A variable always exists.
     name: Option<&'static str>,
     reads: &'a Reads,
     values: &'a FactValues,
@@ -83,16 +81,17 @@ impl<'a> Part<'a> {
         })
     }
 
-    /// Its name, if the request lacks it.
+    /// Its name, if this request lacks it.
     fn missing(&self) -> Option<&'static str> {
         self.name.filter(|_| !self.fact.is_known())
     }
 
-    /// What is missing has no value, and a field of it is missing, too: `has(request.file.size)` is false without a file.
+    /// What is missing has no value. Of a group that is missing, the fields are missing: `has(request.file.size)` is false
+    /// without a file. Claims are not: without a subject, `!has(subject.claims.suspended)` must not be true.
     fn value(self) -> Option<CowVal<'a, 'a>> {
         Some(match (self.fact, self.reads) {
             (Fact::Text(text), _) => CowVal::owned(CelString::from(text)),
-            (Fact::Group(_) | Fact::Claims(_), Reads::Fields(_)) => CowVal::owned(self),
+            (Fact::Group(_) | Fact::Claims(Some(_)), Reads::Fields(_)) => CowVal::owned(self),
             _ if self.missing().is_some() => return None,
             (fact, _) => match Key::of(fact) {
                 Some(key) => CowVal::Borrowed(self.values.get(key, fact)),
@@ -177,7 +176,8 @@ impl Key {
     }
 }
 
-/// The values that were made for a request, one after another: as many as the expressions of a config name.
+/// The values that were made for a request, in a linked list: as many as the expressions of a config name. To make one
+/// of 20 texts takes 0.8 us.
 #[derive(Default)]
 pub(crate) struct FactValues {
     first: OnceLock<Box<Made>>,
@@ -235,10 +235,9 @@ impl FactValues {
             Fact::Group(group) => self.map(group.known()),
             Fact::Json(Value::Bool(flag)) => Box::new(CelBool::from(*flag)),
             Fact::Json(Value::Number(claim)) => number(claim),
-            Fact::Json(Value::Array(list)) if list.len() > MAX_LIST => Box::new(LongList {
-                length: list.len(),
-                used: self.long_list_used.clone(),
-            }),
+            Fact::Json(Value::Array(list)) if list.len() > MAX_LIST => {
+                Box::new(LongList::new(list.len(), self.long_list_used.clone()))
+            }
             Fact::Json(Value::Array(list)) => {
                 let values: Vec<_> = list.iter().map(|claim| self.make(claim.into())).collect();
                 Box::new(CelList::from(values))
@@ -266,83 +265,4 @@ fn timestamp(now: jiff::Timestamp) -> chrono::DateTime<chrono::FixedOffset> {
     // Chrono has every moment that jiff has.
     let time = chrono::DateTime::from_timestamp(now.as_second(), nanoseconds);
     time.unwrap_or_default().fixed_offset()
-}
-
-/// A list that is too long to be walked or searched. It tells its length and its type. Any other use has no value and
-/// is noted, so that it counts whatever the rest of the expression makes of it.
-#[derive(Clone, Debug)]
-struct LongList {
-    length: usize,
-    used: Arc<AtomicBool>,
-}
-
-impl LongList {
-    fn note_use<T>(&self) -> Option<T> {
-        self.used.store(true, Ordering::Relaxed);
-        None
-    }
-}
-
-impl Val for LongList {
-    fn get_type(&self) -> &Type {
-        &LIST_TYPE
-    }
-
-    fn cel_type() -> &'static Type {
-        &LIST_TYPE
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
-    where
-        Self: 'v,
-    {
-        Box::new(self.clone())
-    }
-
-    fn as_sizer(&self) -> Option<&dyn Sizer> {
-        Some(self)
-    }
-
-    fn as_adder<'b, 'v>(&'b self) -> Option<&'b (dyn Adder + 'v)>
-    where
-        Self: 'v,
-    {
-        self.note_use()
-    }
-
-    fn as_container(&self) -> Option<&dyn Container> {
-        self.note_use()
-    }
-
-    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)>
-    where
-        Self: 'v,
-    {
-        self.note_use()
-    }
-
-    fn as_iterable<'b, 'v>(&'b self) -> Option<&'b (dyn Iterable + 'v)>
-    where
-        Self: 'v,
-    {
-        self.note_use()
-    }
-
-    fn equals(&self, _: &dyn Val) -> bool {
-        self.note_use().unwrap_or(false)
-    }
-
-    /// What another list asks when it is compared to this one.
-    fn as_builtin<'b, 'v>(&'b self) -> BuiltinRef<'b, 'v>
-    where
-        Self: 'v,
-    {
-        self.note_use().unwrap_or(BuiltinRef::Other)
-    }
-}
-
-impl Sizer for LongList {
-    fn size(&self) -> CelInt {
-        i64::try_from(self.length).unwrap_or(i64::MAX).into()
-    }
 }

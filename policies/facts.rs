@@ -11,13 +11,14 @@ use serde_json::Value;
 use crate::{Claims, Clock, Facts, UploadRequest};
 
 /// A fact, borrowed from the request.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize)]
+#[serde(untagged)]
 pub(crate) enum Fact<'a> {
     Flag(bool),
     Text(&'a str),
     Size(u64),
     Address(IpAddr),
-    Time(&'a dyn Clock),
+    Time(#[serde(serialize_with = "now")] &'a dyn Clock),
     /// All claims, or an object in a claim: it may have any field. Not known without a subject.
     Claims(Option<&'a Claims>),
     /// Anything else in a claim.
@@ -34,8 +35,8 @@ pub(crate) struct Group<'a> {
     all: &'a [(&'static str, Option<Fact<'a>>)],
 }
 
-/// Lists the facts for `read`. Without a source, its facts have names and no values. The list borrows everything and is
-/// on the stack: to make it costs less than to keep it.
+/// Lists the facts for `read`. Without a source, its facts have names and no values. The list borrows everything and
+/// stays on the stack, so each reader makes its own.
 pub(crate) fn list<T>(
     request: Option<&UploadRequest>,
     known: Option<&Facts>,
@@ -128,19 +129,8 @@ impl<'a> From<&'a Value> for Fact<'a> {
     }
 }
 
-impl Serialize for Fact<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Flag(flag) => flag.serialize(serializer),
-            Self::Text(text) => text.serialize(serializer),
-            Self::Size(size) => size.serialize(serializer),
-            Self::Address(address) => address.serialize(serializer),
-            Self::Time(clock) => clock.now().serialize(serializer),
-            Self::Claims(claims) => claims.serialize(serializer),
-            Self::Json(claim) => claim.serialize(serializer),
-            Self::Group(group) => group.serialize(serializer),
-        }
-    }
+fn now<S: Serializer>(clock: &&dyn Clock, serializer: S) -> Result<S::Ok, S::Error> {
+    clock.now().serialize(serializer)
 }
 
 impl Serialize for Group<'_> {
@@ -177,5 +167,26 @@ pub(crate) fn check_path(path: &[&str]) -> Result<(), String> {
             })?;
         }
         Ok(())
+    })
+}
+
+/// The path of every fact, for the schema of the config.
+pub(crate) fn paths() -> Vec<String> {
+    fn below(name: &str, fact: Option<Fact<'_>>) -> Vec<String> {
+        match fact {
+            Some(Fact::Group(group)) => {
+                let facts = group.all.iter();
+                let paths = facts.flat_map(|(field, fact)| below(field, *fact));
+                paths.map(|path| format!("{name}.{path}")).collect()
+            }
+            Some(Fact::Claims(_)) => vec![format!("{name}.*")],
+            _ => vec![name.to_owned()],
+        }
+    }
+    list(None, None, None, |all| {
+        let variables = all.all.iter();
+        variables
+            .flat_map(|(name, fact)| below(name, *fact))
+            .collect()
     })
 }

@@ -95,6 +95,7 @@ mod hold;
 mod keyed_limit;
 mod kind;
 mod limit;
+mod long_list;
 mod policy;
 mod quota;
 mod rate_limit;
