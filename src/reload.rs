@@ -77,7 +77,11 @@ impl Reloader {
         settings.log_warnings();
         let earlier = self.gate.rules.load_full();
         let used = settings.used_stores();
-        let stores = Stores::open(used, self.foundation.stores(), Access::Use(&earlier.stores))?;
+        let stores = Stores::open(
+            used,
+            self.foundation.stores(),
+            Access::Use(Some(&earlier.stores)),
+        )?;
         let rules = self.foundation.rules(settings, stores, Some(&earlier))?;
         self.gate.rules.store(Arc::new(rules));
         self.replaced.notify_one();

@@ -65,11 +65,8 @@ impl SessionStore for Sessions {
     }
 
     async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
-        let new = generate_session_key();
-        let saved = self.write(new, state, |state| {
-            SessionAction::Create(state, length(ttl))
-        });
-        saved.await.map_err(SaveError::Other)
+        let saved = self.write(None, state, ttl).await;
+        saved.map_err(SaveError::Other)
     }
 
     async fn update(
@@ -78,8 +75,7 @@ impl SessionStore for Sessions {
         state: State,
         ttl: &Duration,
     ) -> Result<SessionKey, UpdateError> {
-        let update = |state| SessionAction::Update(state, length(ttl));
-        let updated = self.write(session, state, update).await;
+        let updated = self.write(Some(session), state, ttl).await;
         updated.map_err(UpdateError::Other)
     }
 
@@ -95,18 +91,24 @@ impl SessionStore for Sessions {
 }
 
 impl Sessions {
+    /// Writes the state of a session that is there, or of a new one.
     async fn write(
         &self,
-        session: SessionKey,
+        there: Option<SessionKey>,
         mut state: State,
-        action: impl FnOnce(String) -> SessionAction,
+        ttl: &Duration,
     ) -> Result<SessionKey, anyhow::Error> {
         if let Self::Cookie = self {
             // What the cookie holds, as it is.
             return Ok(state.remove(SIGNED_IN).unwrap_or_default().try_into()?);
         }
-        let action = action(serde_json::to_string(&state)?);
-        self.act(&session, action).await?;
+        let save = SessionAction::Save {
+            is_new: there.is_none(),
+            state: serde_json::to_string(&state)?,
+            ttl: length(ttl),
+        };
+        let session = there.unwrap_or_else(generate_session_key);
+        self.act(&session, save).await?;
         Ok(session)
     }
 

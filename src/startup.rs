@@ -212,8 +212,8 @@ impl Application {
         let in_flight = InFlight::new(capacity.in_flight);
         let tls = tls_config(&settings.authorities);
         let foundation = Foundation::new(&settings, &tls, clock);
-        let (used, none) = (settings.used_stores(), Stores::default());
-        let stores = Stores::open(used, foundation.stores(), Access::Use(&none))?;
+        let used = settings.used_stores();
+        let stores = Stores::open(used, foundation.stores(), Access::Use(None))?;
         let sessions = Sessions::new(&settings, &stores).map_err(BuildError::from)?;
         let rules = foundation.rules(&settings, stores, None)?;
         let traces = foundation.traces(&settings).map_err(StartError::Traces)?;

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// All stores that are open.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Stores(Vec<OpenStore>);
 
 /// A store that is open for what it is used for.
@@ -50,7 +50,7 @@ pub(super) enum Port {
 pub enum Access<'a> {
     /// To be used. Of these, the stores which are where they were, and are used for the same, stay open with the
     /// timeout that they were opened with.
-    Use(&'a Stores),
+    Use(Option<&'a Stores>),
     /// To look at what is counted, which another gate may have open.
     Look,
     /// The same as if nothing were counted.
@@ -65,10 +65,11 @@ impl OpenStore {
     ) -> Result<Self, StoreError> {
         let url = &settings.url;
         let earlier = match access {
-            Access::Use(earlier) => earlier.iter().find(|open| open.name == *name),
+            Access::Use(earlier) => earlier,
             Access::Look | Access::Ignore => None,
         };
-        let earlier = earlier.filter(|open| open.url == *url);
+        let mut earlier = earlier.into_iter().flat_map(Stores::iter);
+        let earlier = earlier.find(|open| open.name == *name && open.url == *url);
         let together = if url.kind.is_opened_once {
             uses.len()
         } else {

@@ -11,10 +11,15 @@ use super::fault::StoreFault;
 pub enum SessionAction {
     /// Reads the state, if the session has not ended.
     Load,
-    /// Writes the state of a new session.
-    Create(String, Duration),
-    /// Writes the state of a session that is there; one that was ended meanwhile stays ended.
-    Update(String, Duration),
+    /// Writes the state of a session for as long as it lasts.
+    Save {
+        /// Whether it is a new one. One that was ended meanwhile stays ended.
+        is_new: bool,
+        /// The state.
+        state: String,
+        /// How long it lasts from now.
+        ttl: Duration,
+    },
     /// Lets the session last so long from now.
     Extend(Duration),
     /// Ends the session.

@@ -244,14 +244,10 @@ pub(crate) fn open(url: &str, uses: &[StoreUse], clock: Arc<dyn Clock>) -> Store
         metrics: Arc::<Metrics>::default(),
     };
     let name = main_store();
-    let (store, none) = (
-        UsedStore(&name, &settings, uses.to_vec()),
-        Stores::default(),
-    );
     // A file that was open until now has a last thread that still ends.
     for _ in 0..500 {
-        let store = UsedStore(store.0, store.1, store.2.clone());
-        if let Ok(open) = Stores::open([store], &surroundings, Access::Use(&none)) {
+        let store = UsedStore(&name, &settings, uses.to_vec());
+        if let Ok(open) = Stores::open([store], &surroundings, Access::Use(None)) {
             return open;
         }
         std::thread::sleep(Duration::from_millis(10));

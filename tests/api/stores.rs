@@ -383,18 +383,23 @@ async fn every_promise_of_sessions_is_kept(backend: impl Backend) {
     let (one, other) = (open(), open());
     let load = async |key: &str| other.act(key, SessionAction::Load).await.unwrap();
     let act = async |key: &str, action| assert_eq!(one.act(key, action).await, Ok(None));
+    let save = |is_new, state: &str, ttl| SessionAction::Save {
+        is_new,
+        state: state.to_owned(),
+        ttl,
+    };
     assert_eq!(load("a").await, None);
 
     // What one gate writes, another one reads.
-    act("a", SessionAction::Create("first".to_owned(), HOUR)).await;
-    act("b", SessionAction::Create("another".to_owned(), HOUR)).await;
+    act("a", save(true, "first", HOUR)).await;
+    act("b", save(true, "another", HOUR)).await;
     assert_eq!(load("a").await.as_deref(), Some("first"));
-    act("a", SessionAction::Update("second".to_owned(), HOUR)).await;
+    act("a", save(false, "second", HOUR)).await;
     assert_eq!(load("a").await.as_deref(), Some("second"));
 
     // A session that was ended stays ended, and no other one is.
     act("a", SessionAction::Delete).await;
-    act("a", SessionAction::Update("third".to_owned(), HOUR)).await;
+    act("a", save(false, "third", HOUR)).await;
     act("a", SessionAction::Extend(HOUR)).await;
     assert_eq!(load("a").await, None);
     assert_eq!(load("b").await.as_deref(), Some("another"));
@@ -402,7 +407,7 @@ async fn every_promise_of_sessions_is_kept(backend: impl Backend) {
     // It ends when its time is over, unless it is extended.
     let short = Duration::from_millis(300);
     for key in ["c", "d"] {
-        act(key, SessionAction::Create("short".to_owned(), short)).await;
+        act(key, save(true, "short", short)).await;
     }
     act("d", SessionAction::Extend(HOUR)).await;
     eventually("its end", async || load("c").await.is_none()).await;

@@ -34,23 +34,15 @@ pub(super) enum What {
 pub(super) type Reply = oneshot::Sender<Result<Granted, StoreFault>>;
 
 /// What travels together.
+#[derive(Default)]
 pub(super) struct Batch {
     pub(super) reservations: Part,
     pub(super) returns: Part,
 }
 
-/// What one statement does for many requests.
-pub(super) struct Part {
-    statement: Statement,
-    /// By policy and key, in their order.
-    entries: BTreeMap<(String, String), Entry>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Statement {
-    Reserve,
-    GiveBack,
-}
+/// What one statement does for many requests: by policy and key, in their order.
+#[derive(Default)]
+pub(super) struct Part(BTreeMap<(String, String), Entry>);
 
 /// The same for each of some requests, on one counter.
 struct Entry {
@@ -101,10 +93,7 @@ impl Batch {
         if asked.is_empty() {
             return None;
         }
-        let mut batch = Self {
-            reservations: Part::new(Statement::Reserve),
-            returns: Part::new(Statement::GiveBack),
-        };
+        let mut batch = Self::default();
         let rest = asked.split_off(asked.len().min(MAX_ASKED));
         let mut later = Vec::new();
         for asked in std::mem::take(asked) {
@@ -123,17 +112,10 @@ impl Batch {
 }
 
 impl Part {
-    fn new(statement: Statement) -> Self {
-        Self {
-            statement,
-            entries: BTreeMap::new(),
-        }
-    }
-
     /// Adds what is asked, or returns it if it does not fit.
     fn add(&mut self, asked: Asked) -> Option<Asked> {
         let name = (asked.counter.policy.to_string(), key(&asked.counter));
-        match self.entries.entry(name) {
+        match self.0.entry(name) {
             map::Entry::Vacant(entry) => {
                 entry.insert(Entry {
                     what: asked.what,
@@ -155,35 +137,26 @@ impl Part {
 
     /// How many counters it is about.
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    fn with(&self, entries: BTreeMap<(String, String), Entry>) -> Self {
-        Self {
-            statement: self.statement,
-            entries,
-        }
+        self.0.len()
     }
 
     /// Two halves: if the server refuses the whole, it has done nothing of it, and the half that it refuses is
     /// another one's.
     pub(super) fn split(mut self) -> [Self; 2] {
-        let middle = self.entries.keys().nth(self.len() / 2).cloned();
-        let rest = middle.map(|middle| self.entries.split_off(&middle));
-        let rest = self.with(rest.unwrap_or_default());
-        [self, rest]
+        let middle = self.0.keys().nth(self.len() / 2).cloned();
+        let rest = middle.map(|middle| self.0.split_off(&middle));
+        [self, Self(rest.unwrap_or_default())]
     }
 
     /// Takes what is about some counters out of it.
     pub(super) fn take_out(&mut self, counters: &HashSet<(String, String)>) -> Self {
         let is_one = |name: &(String, String), _: &mut Entry| counters.contains(name);
-        let taken = self.entries.extract_if(.., is_one).collect();
-        self.with(taken)
+        Self(self.0.extract_if(.., is_one).collect())
     }
 
     /// The counters, by policy and key.
     pub(super) fn names(&self) -> (Vec<&str>, Vec<&str>) {
-        let names = self.entries.keys();
+        let names = self.0.keys();
         names
             .map(|(policy, key)| (policy.as_str(), key.as_str()))
             .unzip()
@@ -191,13 +164,13 @@ impl Part {
 
     pub(super) async fn send(&self, statements: &Statements) -> Result<Counts, Error> {
         let (policies, keys) = self.names();
-        let entries = || self.entries.values();
+        let entries = || self.0.values();
         let starts: Vec<_> = entries().map(|it| system_time(it.window.start)).collect();
         let units: Vec<_> = entries()
             .map(|it| number(it.replies.len() as u64))
             .collect();
         let client = &statements.session.client;
-        if self.statement == Statement::GiveBack {
+        if entries().all(|it| it.what == What::GiveBack) {
             let parameters: [&(dyn ToSql + Sync); 4] = [&policies, &keys, &starts, &units];
             let sent = client.execute(&statements.give_back, &parameters);
             return sent.await.map(|_| Counts::default());
@@ -216,7 +189,7 @@ impl Part {
     /// Tells every request what came of it. Returns what must be given back because the request gave up.
     pub(super) fn settle(self, sent: &Result<Counts, StoreFault>) -> Vec<Asked> {
         let mut unclaimed = Vec::new();
-        for (name, entry) in self.entries {
+        for (name, entry) in self.0 {
             let counted = match (sent, entry.what) {
                 (Err(fault), _) => Err(fault.clone()),
                 (Ok(_), What::GiveBack) => Ok(Counted {

@@ -3,9 +3,8 @@
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{TryStreamExt as _, future::LocalBoxFuture};
-use tokio::runtime::Handle;
-use tokio_postgres::{Error, Row, Statement, error::SqlState};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio::{runtime::Handle, time::timeout};
+use tokio_postgres::{Client, Error, Row, Statement, error::SqlState};
 
 use super::{
     connect::{Connector, Session},
@@ -105,117 +104,95 @@ impl Members {
         loop {
             let kept = turn.idle_connection();
             let was_kept = kept.is_some();
-            let connection = match kept {
+            let mut connection = match kept {
                 Some(kept) => kept,
                 None => self.connect(self.health.timeout() * 9 / 10).await?,
             };
-            let running = Running {
-                connection: Some(connection),
-                tls: self.connector.tls(),
-                timeout: self.health.timeout(),
+            let Connection {
+                session,
+                statements,
+            } = &mut connection;
+            let mut end = EndQuery {
+                client: Some(&session.client),
+                of: self,
             };
-            let (answer, connection) = running.select(query, parameters).await;
-            if let Some(connection) = connection {
-                turn.give_back(connection);
-            } else if was_kept && matches!(answer, Err(StoreFault::Broken(_))) {
-                continue;
+            let selected = select(&session.client, statements, query, parameters).await;
+            let is_whole = !matches!(selected, Ok((_, false)));
+            if is_whole {
+                end.client = None;
+            }
+            drop(end);
+            let answer = match selected {
+                Ok((rows, _)) => rows.iter().map(member).collect(),
+                // An identifier that the column cannot hold belongs to nobody.
+                Err(error) if is_no_value(&error) => Ok(Vec::new()),
+                Err(error) => Err(match fault(&error) {
+                    StoreFault::Refused(message) => StoreFault::of_query(message),
+                    fault => fault,
+                }),
+            };
+            match answer {
+                Err(StoreFault::Broken(_)) if was_kept => continue,
+                Err(StoreFault::Broken(_)) => {}
+                _ if is_whole => turn.give_back(connection),
+                _ => {}
             }
             return answer;
         }
     }
 }
 
-/// A query that runs. If it is given up, so is its connection, and the server is told to end it.
-struct Running {
-    connection: Option<Connection>,
-    tls: MakeRustlsConnect,
-    timeout: Duration,
+/// Tells the server to end a query when it is given up.
+struct EndQuery<'a> {
+    client: Option<&'a Client>,
+    of: &'a Members,
 }
 
-impl Running {
-    /// Returns the connection, too, if the answer was read to its end.
-    async fn select(
-        mut self,
-        query: &str,
-        parameters: [&str; 2],
-    ) -> (Result<Vec<MemberRow>, StoreFault>, Option<Connection>) {
-        let Some(connection) = &mut self.connection else {
-            return (Err(StoreFault::Unsent), None);
-        };
-        match connection.select(query, parameters).await {
-            Ok((rows, true)) => (members(&rows), self.connection.take()),
-            Ok((rows, false)) => (members(&rows), None),
-            Err(error) => match fault(&error) {
-                broken @ StoreFault::Broken(_) => (Err(broken), None),
-                // An identifier that the column cannot hold belongs to nobody.
-                _ if is_no_value(&error) => (Ok(Vec::new()), self.connection.take()),
-                StoreFault::Refused(message) => {
-                    let fault = StoreFault::of_query(message);
-                    (Err(fault), self.connection.take())
-                }
-                fault => (Err(fault), self.connection.take()),
-            },
-        }
-    }
-}
-
-impl Drop for Running {
+impl Drop for EndQuery<'_> {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else {
-            return;
-        };
-        if connection.session.client.is_closed() {
-            return;
-        }
-        let cancel = connection.session.client.cancel_token();
-        let (tls, timeout) = (self.tls.clone(), self.timeout);
         // A thread that ends has no runtime any more; the server's own timeout ends the query then.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                let cancelled = tokio::time::timeout(timeout, cancel.cancel_query(tls)).await;
-                if !matches!(cancelled, Ok(Ok(()))) {
-                    tracing::debug!("a query that was given up could not be cancelled");
-                }
-                drop(connection);
-            });
-        }
-    }
-}
-
-impl Connection {
-    /// The rows, at most [`MAX_ROWS`] of them, and whether these are all.
-    async fn select(
-        &mut self,
-        query: &str,
-        [user, workspace]: [&str; 2],
-    ) -> Result<(Vec<Row>, bool), Error> {
-        let client = &self.session.client;
-        let statement = match self.statements.get(query) {
-            Some(statement) => statement.clone(),
-            None => {
-                let statement = client.prepare(query).await?;
-                if self.statements.len() >= MAX_STATEMENTS {
-                    self.statements.clear();
-                }
-                self.statements.insert(query.to_owned(), statement.clone());
-                statement
-            }
+        let (Some(client), Ok(runtime)) = (self.client, Handle::try_current()) else {
+            return;
         };
-        let parameters = [Literal(user), Literal(workspace)];
-        let mut rows = pin!(client.query_raw(&statement, parameters).await?);
-        let mut found = Vec::new();
-        while let Some(row) = rows.try_next().await? {
-            if found.len() == MAX_ROWS {
-                return Ok((found, false));
+        let (query, tls) = (client.cancel_token(), self.of.connector.tls());
+        let within = self.of.health.timeout();
+        runtime.spawn(async move {
+            let ended = timeout(within, query.cancel_query(tls)).await;
+            if !matches!(ended, Ok(Ok(()))) {
+                tracing::debug!("a query that was given up could not be cancelled");
             }
-            found.push(row);
-        }
-        Ok((found, true))
+        });
     }
 }
 
-fn members(rows: &[Row]) -> Result<Vec<MemberRow>, StoreFault> {
-    rows.iter().map(member).collect()
+/// The rows, at most [`MAX_ROWS`] of them, and whether these are all.
+async fn select(
+    client: &Client,
+    statements: &mut HashMap<String, Statement>,
+    query: &str,
+    [user, workspace]: [&str; 2],
+) -> Result<(Vec<Row>, bool), Error> {
+    let statement = match statements.get(query) {
+        Some(statement) => statement.clone(),
+        None => {
+            let statement = client.prepare(query).await?;
+            if statements.len() >= MAX_STATEMENTS {
+                statements.clear();
+            }
+            statements.insert(query.to_owned(), statement.clone());
+            statement
+        }
+    };
+    let parameters = [Literal(user), Literal(workspace)];
+    let mut rows = pin!(client.query_raw(&statement, parameters).await?);
+    let mut found = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        if found.len() == MAX_ROWS {
+            return Ok((found, false));
+        }
+        found.push(row);
+    }
+    Ok((found, true))
 }
 
 fn member(row: &Row) -> Result<MemberRow, StoreFault> {

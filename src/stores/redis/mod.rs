@@ -31,9 +31,9 @@ use redis::RedisResult;
 use self::{
     cluster::Cluster,
     connection::Lane,
-    server::{Access, Found, Reply, Server},
+    server::{Access, Reply, Server},
     trial::Trial,
-    url::{RedisUrl, Topology},
+    url::{Named, RedisUrl},
 };
 use super::{
     backend::{Backend as _, Probe},
@@ -116,15 +116,11 @@ impl RedisStore {
             uses: opening.uses.to_vec(),
         };
         let access = Arc::new(Access::new(url, opening, trial));
-        let one = |found| Servers::One(Server::new(found, access.clone(), opening.health()));
-        let nodes = url.nodes.clone();
-        let servers = match url.topology.clone() {
-            Topology::Server(node) => one(Found::At(node)),
-            Topology::Sentinel { primary } => one(Found::BySentinels {
-                sentinels: nodes,
-                primary,
-            }),
-            Topology::Cluster => Servers::Cluster(Cluster::new(nodes, access, opening)),
+        let servers = match &url.named {
+            Named::Server(found) => {
+                Servers::One(Server::new(found.clone(), access, opening.health()))
+            }
+            Named::Cluster(seeds) => Servers::Cluster(Cluster::new(seeds.clone(), access, opening)),
         };
         Self {
             servers,

@@ -28,11 +28,11 @@ fn parse_counter(bytes: &[u8]) -> Result<(u64, Window), StoreFault> {
         return Err(StoreFault::Refused("a counter has another form".to_owned()));
     };
     let used = u64::try_from(used).unwrap_or_default();
-    Ok((used, window(start, end)?))
+    Ok((used, parse_window(start, end)?))
 }
 
 /// A window by its start and end in milliseconds.
-fn window(start: i64, end: i64) -> Result<Window, StoreFault> {
+fn parse_window(start: i64, end: i64) -> Result<Window, StoreFault> {
     let time = |millis| {
         let time = Timestamp::from_millisecond(millis);
         time.map_err(|_| StoreFault::Refused(format!("{millis} is no time")))
@@ -41,34 +41,6 @@ fn window(start: i64, end: i64) -> Result<Window, StoreFault> {
         start: time(start)?,
         end: time(end)?,
     })
-}
-
-/// What the script that reserves says.
-struct Reserved {
-    /// The units that are counted now; 0 if the limit is reached.
-    used: u64,
-    /// The window, if it is another one or the time was wanted; and the server's time, in microseconds.
-    more: Option<(Window, i64)>,
-}
-
-impl Reserved {
-    fn parse(value: Value) -> Result<Self, StoreFault> {
-        match value {
-            Value::Int(used) => Ok(Self {
-                used: u64::try_from(used).unwrap_or_default(),
-                more: None,
-            }),
-            value => {
-                let (used, start, end, seconds, micros) =
-                    redis::from_redis_value::<(u64, i64, i64, i64, i64)>(value)
-                        .map_err(|error| StoreFault::Refused(error.to_string()))?;
-                Ok(Self {
-                    used,
-                    more: Some((window(start, end)?, seconds * 1_000_000 + micros)),
-                })
-            }
-        }
-    }
 }
 
 impl SharedCounters for RedisStore {
@@ -108,17 +80,19 @@ impl SharedCounters for RedisStore {
             .arg(wants_time);
         let reserve = async |lane: &mut _| script.invoke_async::<Value>(lane).await;
         let reserved = self.ask(Operation::Reserve, Some(&key), false, reserve);
-        let reserved = Reserved::parse(reserved.await?)?;
-        let window = match reserved.more {
-            Some((window, now)) => {
-                self.clock.heard(now);
-                window
-            }
-            None => window,
-        };
+        let reserved = reserved.await?;
+        if let Value::Int(used) = reserved {
+            let used = u64::try_from(used).ok().filter(|used| *used > 0);
+            return Ok(Granted { used, window });
+        }
+        // With the window, which may be another one, and the server's time.
+        let reserved = redis::from_redis_value::<(u64, i64, i64, i64, i64)>(reserved);
+        let (used, start, end, seconds, micros) =
+            reserved.map_err(|error| StoreFault::Refused(error.to_string()))?;
+        self.clock.heard(seconds * 1_000_000 + micros);
         Ok(Granted {
-            used: (reserved.used > 0).then_some(reserved.used),
-            window,
+            used: (used > 0).then_some(used),
+            window: parse_window(start, end)?,
         })
     }
 

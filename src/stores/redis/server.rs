@@ -51,6 +51,7 @@ impl Access {
 }
 
 /// How a server is found.
+#[derive(Clone)]
 pub(super) enum Found {
     At(Node),
     /// Whatever the Sentinels say is the primary of this name.

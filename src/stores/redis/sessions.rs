@@ -26,13 +26,10 @@ impl SessionBackend for RedisStore {
             let mut command = redis::Cmd::new();
             match action {
                 SessionAction::Load => command.arg("GET").arg(&name),
-                SessionAction::Create(state, ttl) => {
+                SessionAction::Save { is_new, state, ttl } => {
                     let set = command.arg("SET").arg(&name).arg(state);
-                    set.arg("PX").arg(millis(ttl))
-                }
-                SessionAction::Update(state, ttl) => {
-                    let set = command.arg("SET").arg(&name).arg(state);
-                    set.arg("PX").arg(millis(ttl)).arg("XX")
+                    let only_if_there = (!is_new).then_some("XX");
+                    set.arg("PX").arg(millis(ttl)).arg(only_if_there)
                 }
                 SessionAction::Extend(ttl) => command.arg("PEXPIRE").arg(&name).arg(millis(ttl)),
                 SessionAction::Delete => command.arg("DEL").arg(&name),
