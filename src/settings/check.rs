@@ -12,7 +12,7 @@ use super::{
     routes::RouteSettings, session::SessionPlace,
 };
 use crate::{
-    identities::{ChainIdentities, ConfiguredIdentities},
+    identities::{ChainIdentities, Profiles},
     routes::{ALLOWANCE, SESSION_PATH},
 };
 
@@ -23,7 +23,7 @@ pub(super) fn references(
     reader: &mut Reader,
     server: Option<&ServerSettings>,
     stores: &Stores,
-    identities: &ConfiguredIdentities,
+    identities: &Profiles<'_>,
     policies: &Policies,
     routes: &[RouteSettings],
 ) {
@@ -111,7 +111,7 @@ pub(super) fn session(
     reader: &mut Reader,
     session: &SessionSettings,
     stores: &Stores,
-    identities: &ConfiguredIdentities,
+    identities: &Profiles<'_>,
 ) {
     if let SessionPlace::Store(name) = &session.store {
         let key = "session.store".to_owned();

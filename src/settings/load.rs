@@ -117,15 +117,17 @@ fn read(
         kinds.identities.read(&kind, reader, path, value)
     });
     let identities = identities.into_iter();
-    let identities =
-        ConfiguredIdentities::new(identities.map(|identity| (identity.name, identity.entry)));
+    let identities: ConfiguredIdentities = identities
+        .map(|identity| (identity.name, identity.entry))
+        .collect();
     let policies = named(reader, document, "policies", |reader, path, value| {
         policy(reader, &kinds.policies, path, value)
     });
     let routes = routes(reader, document);
 
+    let profiles = identities.profiles();
     if let Some(Some(session)) = &session {
-        check::session(reader, session, &stores, &identities);
+        check::session(reader, session, &stores, &profiles);
     }
     let facts = SectionFacts {
         server: server.as_ref(),
@@ -137,7 +139,7 @@ fn read(
         reader,
         server.as_ref(),
         &stores,
-        &identities,
+        &profiles,
         &policies,
         &routes,
     );
