@@ -4,9 +4,8 @@
 use policies::IdentityName;
 
 use super::{
-    configured::ConfiguredIdentities,
     issuer::{Issuers, SubjectPrefix},
-    kind::{Place, Profile, Takes},
+    profile::{Place, Profile, Profiles, Takes},
 };
 use crate::settings::document::Reader;
 
@@ -19,7 +18,7 @@ pub(crate) struct ChainIdentities<'a> {
     pub(crate) asks_by_url: bool,
 }
 
-impl ConfiguredIdentities {
+impl Profiles<'_> {
     /// Checks the list `accept` of a policy, which is at `path`.
     pub(crate) fn check_accept(&self, reader: &mut Reader, path: &str, accept: &[IdentityName]) {
         if accept.is_empty() {
@@ -40,7 +39,7 @@ impl ConfiguredIdentities {
                 if earlier == later {
                     return None;
                 }
-                let (place, remedy) = shadow(&self.profile(earlier)?, self.profile(later)?)?;
+                let (place, remedy) = shadow(self.find(earlier)?, self.find(later)?)?;
                 Some(format!(
                     "`{later}` would never judge {place}, because `{earlier}`, listed before it, takes all that \
                      `{later}` would take; {remedy}"
@@ -68,7 +67,7 @@ impl ConfiguredIdentities {
                     let accept = accept.iter().enumerate();
                     accept.map(move |(index, name)| (format!("{path}[{index}]"), name))
                 })
-                .filter_map(|(path, name)| Some((path, name, issuers(self.profile(name)?)?)))
+                .filter_map(|(path, name)| Some((path, name, issuers(self.find(name)?)?)))
                 .collect();
             for (index, (path, own, (issuers, prefix))) in accepted.iter().enumerate() {
                 // A policy may be in several chains.
@@ -105,9 +104,7 @@ impl ConfiguredIdentities {
         let mut warned = Vec::new();
         let asking = chains.iter().filter(|chain| chain.asks_by_url);
         for name in asking.flat_map(|chain| chain.accepts.iter().flat_map(|(_, accept)| *accept)) {
-            let prefix = self
-                .profile(name)
-                .and_then(|profile| profile.subject_prefix);
+            let prefix = self.find(name).and_then(|profile| profile.subject_prefix);
             if prefix.is_none_or(SubjectPrefix::fits_path) || warned.contains(&name) {
                 continue;
             }
@@ -122,8 +119,8 @@ impl ConfiguredIdentities {
 }
 
 /// Where `earlier` keeps `later` from ever judging, and what to do about it.
-fn shadow<'a>(earlier: &Profile<'_>, later: Profile<'a>) -> Option<(Place<'a>, &'static str)> {
-    let mut places = later.places.into_iter();
+fn shadow<'a>(earlier: &Profile<'_>, later: &Profile<'a>) -> Option<(Place<'a>, &'static str)> {
+    let mut places = later.places.iter().copied();
     let shared = places.find(|place| earlier.places.contains(place));
     let place = shared.filter(|_| earlier.takes.covers(&later.takes))?;
     let remedy = if !later.takes.covers(&earlier.takes) {
@@ -137,7 +134,7 @@ fn shadow<'a>(earlier: &Profile<'_>, later: Profile<'a>) -> Option<(Place<'a>, &
 }
 
 /// The issuers of an identity that names some, and the prefix of its subjects, unless that keeps issuers apart.
-fn issuers(profile: Profile<'_>) -> Option<(&Issuers, Option<&SubjectPrefix>)> {
+fn issuers<'a>(profile: &Profile<'a>) -> Option<(&'a Issuers, Option<&'a SubjectPrefix>)> {
     let prefix = profile.subject_prefix;
     let are_apart = prefix.is_some_and(SubjectPrefix::takes_issuer);
     let issuers = profile.issuers.filter(|_| !are_apart)?;

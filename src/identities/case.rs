@@ -1,9 +1,10 @@
 //! One request, as the identities of one `accept` judge it.
 
+use std::net::IpAddr;
+
 use policies::Denial;
 
 use super::{
-    Entry,
     credential::{self, Found},
     cross_site::{CrossSite, is_sent_by_itself},
     failures::Attempt,
@@ -16,24 +17,11 @@ use super::{
 pub struct Case<'a> {
     presented: &'a dyn PresentedCredentials,
     cross_site: &'a CrossSite,
-    accepted: Accepted<'a>,
     places: Vec<(&'a TokenSource, Place<'a>)>,
+    /// Whether an identity that may judge the request claims a token in a place.
+    is_claimed: &'a dyn Fn(&TokenSource, &Token<'_>) -> bool,
     /// What the case costs, and who pays for it.
     pub(super) attempt: Attempt<'a>,
-}
-
-/// The identities of one `accept`, in its order.
-#[derive(Clone, Copy)]
-pub(super) struct Accepted<'a> {
-    pub(super) entries: &'a [Entry],
-    pub(super) positions: &'a [usize],
-}
-
-impl<'a> Accepted<'a> {
-    pub(super) fn iter(self) -> impl Iterator<Item = &'a Entry> {
-        let positions = self.positions.iter();
-        positions.filter_map(move |position| self.entries.get(*position))
-    }
 }
 
 enum Place<'a> {
@@ -47,14 +35,12 @@ impl<'a> Case<'a> {
     pub(super) fn new(
         presented: &'a dyn PresentedCredentials,
         cross_site: &'a CrossSite,
-        accepted: Accepted<'a>,
+        sources: impl Iterator<Item = &'a TokenSource>,
+        is_claimed: &'a dyn Fn(&TokenSource, &Token<'_>) -> bool,
         attempt: Attempt<'a>,
     ) -> Self {
         let mut places: Vec<(&TokenSource, Place<'_>)> = Vec::new();
-        for source in accepted
-            .iter()
-            .flat_map(|entry| entry.identity.token_sources())
-        {
+        for source in sources {
             if places.iter().all(|(known, _)| *known != source) {
                 let place = match credential::token(presented, source) {
                     Found::Nothing => Place::Empty,
@@ -67,8 +53,8 @@ impl<'a> Case<'a> {
         Self {
             presented,
             cross_site,
-            accepted,
             places,
+            is_claimed,
             attempt,
         }
     }
@@ -78,6 +64,12 @@ impl<'a> Case<'a> {
     #[must_use]
     pub fn presented(&self) -> &'a dyn PresentedCredentials {
         self.presented
+    }
+
+    /// The client's address, as far as the gate trusts what reports it.
+    #[must_use]
+    pub fn client_address(&self) -> IpAddr {
+        self.attempt.proxies.of(self.presented)
     }
 
     /// Whether a trusted proxy sent the request.
@@ -129,23 +121,15 @@ impl<'a> Case<'a> {
 
     /// Whether a token in this place addresses an identity that claims such tokens.
     pub(super) fn is_claimed(&self, source: &TokenSource, token: &Token<'_>) -> bool {
-        let mut accepted = self.accepted.iter();
-        accepted.any(|entry| entry.identity.claims_token(source, token))
+        (self.is_claimed)(source, token)
     }
 
-    /// Why none of the tokens addresses an identity, if there are any.
-    pub(super) fn why_unaddressed(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        for Entry { name, identity } in self.accepted.iter() {
-            for (_, place) in self.places_of(identity.token_sources()) {
-                if let Place::Token(token) = place
-                    && let Some(reason) = identity.why_unaddressed(token)
-                {
-                    reasons.push(format!("identity `{name}`: {reason}"));
-                }
-            }
-        }
-        reasons
+    /// The tokens in the places of `from`.
+    pub(super) fn tokens(&self, from: &[TokenSource]) -> impl Iterator<Item = &Token<'a>> {
+        self.places_of(from).filter_map(|(_, place)| match place {
+            Place::Token(token) => Some(token),
+            Place::Empty | Place::Unusable(_) => None,
+        })
     }
 
     fn places_of(

@@ -1,52 +1,36 @@
-//! `[identities.*]` as the config has it: what each needs, and what is wrong with each.
+//! `[identities.*]` as the config has it.
 
 use std::sync::Arc;
 
 use policies::IdentityName;
 
 use super::{
-    kind::Profile,
+    profile::Profiles,
     registry::{IdentitySettings, ResolvedIdentity},
-    section::Section,
+    section::{Section, SectionFacts},
 };
-use crate::settings::{Environment, ServerSettings, document::Reader};
+use crate::settings::document::Reader;
 
-/// The identities of a config file, in its order.
+/// The identities of a config file, in its order, each with what could be read of it.
 pub(crate) struct ConfiguredIdentities(Vec<(IdentityName, Option<Arc<dyn IdentitySettings>>)>);
 
-/// What an identity may need to know of the other sections.
-#[derive(Clone, Copy)]
-pub(crate) struct SectionFacts<'a> {
-    /// `[server]`, if it could be read.
-    pub(crate) server: Option<&'a ServerSettings>,
-    pub(crate) has_session: bool,
-    pub(crate) environment: Environment<'a>,
+impl FromIterator<(IdentityName, Option<Arc<dyn IdentitySettings>>)> for ConfiguredIdentities {
+    fn from_iter<I>(identities: I) -> Self
+    where
+        I: IntoIterator<Item = (IdentityName, Option<Arc<dyn IdentitySettings>>)>,
+    {
+        Self(identities.into_iter().collect())
+    }
 }
 
 impl ConfiguredIdentities {
-    /// The identities, each with what could be read of it.
-    pub(crate) fn new(
-        identities: impl IntoIterator<Item = (IdentityName, Option<Arc<dyn IdentitySettings>>)>,
-    ) -> Self {
-        Self(identities.into_iter().collect())
-    }
-
-    /// Whether one may be a session: what could not be read may be one.
-    pub(crate) fn may_have_session(&self) -> bool {
-        self.0.iter().any(|(_, settings)| {
+    /// What the checks of other sections need to know of them.
+    pub(crate) fn profiles(&self) -> Profiles<'_> {
+        let profiles = self.0.iter().map(|(name, settings)| {
             let settings = settings.as_ref();
-            settings.is_none_or(|settings| settings.profile().exchange.is_some())
-        })
-    }
-
-    pub(crate) fn contains(&self, name: &IdentityName) -> bool {
-        self.0.iter().any(|(other, _)| other == name)
-    }
-
-    /// The profile of an identity, if it is there and could be read.
-    pub(super) fn profile(&self, name: &IdentityName) -> Option<Profile<'_>> {
-        let (_, settings) = self.0.iter().find(|(other, _)| other == name)?;
-        Some(settings.as_ref()?.profile())
+            (name, settings.map(|settings| settings.profile()))
+        });
+        Profiles(profiles.collect())
     }
 
     /// Checks each identity and loads its secrets. `None` if any has a fault.
@@ -55,12 +39,13 @@ impl ConfiguredIdentities {
         reader: &mut Reader,
         facts: SectionFacts<'_>,
     ) -> Option<Vec<(IdentityName, ResolvedIdentity)>> {
+        let profiles = self.profiles();
         let resolved = self.0.iter().map(|(name, settings)| {
             let mut section = Section {
                 reader,
                 path: format!("identities.{name}"),
                 facts,
-                identities: self,
+                profiles: &profiles,
             };
             let resolved = ResolvedIdentity::new(settings.clone()?, &mut section)?;
             Some((name.clone(), resolved))

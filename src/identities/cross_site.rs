@@ -9,8 +9,8 @@ use super::{
     client_address::ClientAddress, presented::PresentedCredentials, token_source::TokenSource,
 };
 use crate::settings::{
-    ServerSettings,
     origin::{Origin, OriginPattern, Trust},
+    server::ServerSettings,
 };
 
 /// The pages that may use what a browser sends by itself: those of the gate's own origin, and of the allowed ones.

@@ -12,8 +12,9 @@ use serde_json::Value;
 use super::{
     case::Case,
     issuer::SubjectPrefix,
-    kind::{Build, Identity, IdentityKind, Judgement, Place, Profile},
+    kind::{Build, Identity, IdentityKind, Judgement},
     presented::PresentedCredentials,
+    profile::{Place, Profile},
     section::Section,
     token_source::default_ambient,
 };

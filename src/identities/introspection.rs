@@ -21,10 +21,10 @@ use super::{
     case::Case,
     claim_rules::{Accepted, ClaimRules, ClaimValues, Leeway, default_subject_claim},
     failures::Attempt,
-    fault,
     issuer::{Issuers, SubjectPrefix},
     kept_claims::KeptClaims,
-    kind::{Build, Identity, IdentityKind, Judgement, Place, Profile, Remembers, Takes},
+    kind::{Build, Identity, IdentityKind, Judgement, fault},
+    profile::{Place, Profile, Remembers, Takes},
     section::Section,
     token::Token,
     token_source::{TokenSource, default_ambient, default_from},
@@ -73,7 +73,7 @@ pub(super) struct IntrospectionSettings {
     /// Where the token is looked for: `"bearer"`, `"cookie:NAME"`, or `"header:NAME"`, with or without `Bearer ` before
     /// the token.
     #[serde(default = "default_from")]
-    #[schemars(with = "Vec<String>", length(min = 1))]
+    #[schemars(length(min = 1))]
     from: Vec<TokenSource>,
     /// Whether a browser may send its headers by itself, or a proxy may derive them from what a browser sends: then
     /// they are accepted from the gate's own pages and the allowed origins only. `Authorization` is never checked for

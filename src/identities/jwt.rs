@@ -2,7 +2,7 @@
 
 mod key_set_source;
 mod keys;
-mod published_keys;
+pub(super) mod published_keys;
 
 use std::sync::Arc;
 
@@ -11,19 +11,18 @@ use policies::{Clock, Denial, Fault, IdentityName, Presented, SecretSource, Serv
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use self::published_keys::{KeysState, PublishedKeys};
 use self::{
     keys::Keys,
-    published_keys::{KeysUnavailable, NoKeys},
+    published_keys::{KeysUnavailable, NoKeys, PublishedKeys},
 };
 use super::{
     case::Case,
     claim_rules::{Accepted, ClaimRules, ClaimValues, Leeway, default_subject_claim, mismatch},
     failures::Attempt,
-    fault,
     issuer::{Issuers, SubjectPrefix},
     kept_claims::KeptClaims,
-    kind::{Build, Identity, IdentityKind, Judgement, Place, Profile, Remembers, Takes},
+    kind::{Build, Identity, IdentityKind, Judgement, fault},
+    profile::{Place, Profile, Remembers, Takes},
     section::Section,
     token::{Token, UnverifiedJwt},
     token_source::{TokenSource, default_ambient, default_from},
@@ -79,7 +78,7 @@ pub(super) struct JwtSettings {
     /// Where the token is looked for: `"bearer"`, `"cookie:NAME"`, or `"header:NAME"`, with or without `Bearer ` before
     /// the token.
     #[serde(default = "default_from")]
-    #[schemars(with = "Vec<String>", length(min = 1))]
+    #[schemars(length(min = 1))]
     from: Vec<TokenSource>,
     /// Whether a browser may send its headers by itself, or a proxy may derive them from what a browser sends: then
     /// they are accepted from the gate's own pages and the allowed origins only. `Authorization` is never checked for

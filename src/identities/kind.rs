@@ -2,26 +2,16 @@
 
 use std::{fmt, sync::Arc};
 
-use actix_web::http::header::{AUTHORIZATION, HeaderName};
 use futures_util::future::LocalBoxFuture;
-use jsonwebtoken::Algorithm;
 use policies::{Clock, Denial, Fault, IdentityName, Presented};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::{
-    case::Case,
-    issuer::{Issuers, SubjectPrefix},
-    jwt::PublishedKeys,
-    kept_claims::KeptClaims,
-    section::Section,
-    token::Token,
-    token_source::TokenSource,
+    case::Case, jwt::published_keys::PublishedKeys, kept_claims::KeptClaims, profile::Profile,
+    section::Section, token::Token, token_source::TokenSource,
 };
-use crate::{
-    outbound::Outbound,
-    settings::{SessionSettings, session::CookieName},
-};
+use crate::{outbound::Outbound, settings::session::SessionSettings};
 
 /// A kind of identity: the settings of `[identities.<name>]`, their checks, and what they build.
 ///
@@ -130,114 +120,13 @@ impl From<Denial> for Judgement<'_> {
     }
 }
 
-/// What the gate needs to know of an identity besides its verdicts.
-#[derive(Default)]
-pub struct Profile<'a> {
-    /// Where it finds credentials.
-    pub places: Vec<Place<'a>>,
-    /// Which credentials in these places address it.
-    pub takes: Takes<'a>,
-    /// The issuers whose subjects it knows, if it names them.
-    pub issuers: Option<&'a Issuers>,
-    /// What the ids of its subjects begin with.
-    pub subject_prefix: Option<&'a SubjectPrefix>,
-    /// For sessions: the identities whose credentials may be exchanged for one.
-    pub exchange: Option<&'a [IdentityName]>,
-    /// What it remembers.
-    pub remembers: Remembers,
-}
-
-/// What an identity remembers. Those that remember alike share a budget of memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Remembers {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// Tokens that it verified.
-    Tokens,
-    /// Answers of another service.
-    Answers,
-}
-
-/// Where an identity finds credentials.
-#[derive(PartialEq, Eq)]
-pub enum Place<'a> {
-    /// `Authorization: Bearer`
-    Bearer,
-    /// Another header.
-    Header(&'a HeaderName),
-    /// A cookie.
-    Cookie(&'a CookieName),
-    /// A header that only trusted proxies can set.
-    Forwarded(&'a HeaderName),
-    /// The gate's own session cookie.
-    Session,
-}
-
-impl<'a> From<&'a TokenSource> for Place<'a> {
-    fn from(source: &'a TokenSource) -> Self {
-        match source {
-            TokenSource::Bearer => Self::Bearer,
-            TokenSource::Header(name) if *name == AUTHORIZATION => Self::Bearer,
-            TokenSource::Header(name) => Self::Header(name),
-            TokenSource::Cookie(name) => Self::Cookie(name),
-        }
-    }
-}
-
-impl fmt::Display for Place<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bearer => f.write_str("the bearer token"),
-            Self::Header(name) | Self::Forwarded(name) => write!(f, "the header `{name}`"),
-            Self::Cookie(name) => write!(f, "the cookie `{}`", name.as_str()),
-            Self::Session => f.write_str("the session cookie"),
-        }
-    }
-}
-
-/// Which credentials address an identity, where it finds them.
-#[derive(Default)]
-pub enum Takes<'a> {
-    /// All of them.
-    #[default]
-    All,
-    /// Those that no other identity of the same `accept` claims as its own
-    /// ([`claims_token`](Identity::claims_token)).
-    Others,
-    /// JSON Web Tokens of these algorithms and issuers.
-    Jwts {
-        /// The algorithms.
-        algorithms: &'a [Algorithm],
-        /// The issuers; `None` for any.
-        issuers: Option<&'a Issuers>,
-    },
-}
-
-impl Takes<'_> {
-    /// Whether it takes everything that `other` takes.
-    pub(super) fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::All, _) | (Self::Others, Self::Others) => true,
-            (
-                Self::Jwts {
-                    algorithms,
-                    issuers,
-                },
-                Self::Jwts {
-                    algorithms: other_algorithms,
-                    issuers: other_issuers,
-                },
-            ) => {
-                let has_issuers = match (issuers, other_issuers) {
-                    (None, _) => true,
-                    (Some(issuers), Some(others)) => issuers.cover(others),
-                    (Some(_), None) => false,
-                };
-                let mut others = other_algorithms.iter();
-                has_issuers && others.all(|algorithm| algorithms.contains(algorithm))
-            }
-            (Self::Others | Self::Jwts { .. }, _) => false,
-        }
+/// Why an identity cannot decide.
+pub(super) fn fault(
+    identity: &IdentityName,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> Fault {
+    Fault::Identity {
+        identity: identity.clone(),
+        source: Box::new(error),
     }
 }

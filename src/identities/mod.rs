@@ -23,6 +23,7 @@ mod jwt;
 mod kept_claims;
 mod kind;
 mod presented;
+mod profile;
 mod registry;
 mod remote;
 mod section;
@@ -37,13 +38,8 @@ use futures_util::future::{LocalBoxFuture, join_all};
 use policies::{Accept, Credentials, Denial, Fault, IdentityName, Presented, Reads, Subject};
 
 pub(crate) use self::{
-    accept_check::ChainIdentities,
-    configured::{ConfiguredIdentities, SectionFacts},
-};
-use self::{
-    case::Accepted, failures::Attempt, forwarded::ForwardedSettings,
-    introspection::IntrospectionSettings, jwt::JwtSettings, remote::RemoteSettings,
-    session::SessionIdentitySettings,
+    accept_check::ChainIdentities, configured::ConfiguredIdentities, profile::Profiles,
+    section::SectionFacts,
 };
 pub use self::{
     case::Case,
@@ -51,12 +47,11 @@ pub use self::{
     cookies::Cookie as RequestCookie,
     cross_site::CrossSite,
     issuer::{Issuers, SubjectPrefix},
-    jwt::{KeysState, PublishedKeys},
+    jwt::published_keys::{KeysState, PublishedKeys},
     kept_claims::KeptClaims,
-    kind::{
-        Build, BuildContext, Identity, IdentityKind, Judgement, Place, Profile, Remembers, Takes,
-    },
+    kind::{Build, BuildContext, Identity, IdentityKind, Judgement},
     presented::{InMemoryCredentials, PresentedCredentials},
+    profile::{Place, Profile, Remembers, Takes},
     registry::{IdentityKinds, ResolvedIdentity},
     section::Section,
     server_limits::{Limited, ServerLimits},
@@ -64,7 +59,12 @@ pub use self::{
     token::Token,
     token_source::TokenSource,
 };
-use crate::{outbound::Outbound, settings::SessionSettings};
+use self::{
+    failures::Attempt, forwarded::ForwardedSettings, introspection::IntrospectionSettings,
+    jwt::JwtSettings, remote::RemoteSettings, session::SessionIdentitySettings,
+};
+use crate::{outbound::Outbound, settings::session::SessionSettings};
+pub use secrecy::SecretString;
 
 impl Default for IdentityKinds {
     /// The gate's own kinds.
@@ -169,12 +169,18 @@ impl Identities {
         presented: &dyn PresentedCredentials,
         limited: Limited,
     ) -> Result<Presented, Fault> {
-        let accepted = Accepted {
-            entries: &self.entries,
-            positions,
+        let accepted = positions.iter().filter_map(|at| self.entries.get(*at));
+        let identities = accepted.clone().map(|entry| &*entry.identity);
+        let is_claimed = |source: &TokenSource, token: &Token<'_>| {
+            let mut identities = identities.clone();
+            identities.any(|identity| identity.claims_token(source, token))
         };
-        let case = self.case(accepted, presented, limited);
-        for Entry { name, identity } in accepted.iter() {
+        let sources = identities.clone().flat_map(Identity::token_sources);
+        let is_counted = limited != Limited::Nothing;
+        let limits = &self.limits;
+        let attempt = Attempt::new(&limits.failures, presented, &limits.proxies, is_counted);
+        let case = Case::new(presented, &self.cross_site, sources, &is_claimed, attempt);
+        for Entry { name, identity } in accepted.clone() {
             match identity.judge(&case).get().await? {
                 // Nothing addresses it.
                 Presented::Nothing => {}
@@ -187,24 +193,7 @@ impl Identities {
                 }
             }
         }
-        let reasons = case.why_unaddressed();
-        Ok(if reasons.is_empty() {
-            Presented::Nothing
-        } else {
-            Presented::Refused(Denial::InvalidCredentials(reasons.join("; ")))
-        })
-    }
-
-    fn case<'a>(
-        &'a self,
-        accepted: Accepted<'a>,
-        presented: &'a dyn PresentedCredentials,
-        limited: Limited,
-    ) -> Case<'a> {
-        let is_counted = limited != Limited::Nothing;
-        let limits = &self.limits;
-        let attempt = Attempt::new(&limits.failures, presented, &limits.proxies, is_counted);
-        Case::new(presented, &self.cross_site, accepted, attempt)
+        Ok(unaddressed(accepted, &case))
     }
 
     /// Judges what is presented for the identities whose credentials may be exchanged for a session.
@@ -226,17 +215,16 @@ impl Identities {
     ///
     /// If it cannot be loaded.
     pub async fn session(&self, presented: &dyn PresentedCredentials) -> Result<Presented, Fault> {
-        let sessions = Accepted {
-            entries: &self.entries,
-            positions: &self.sessions,
-        };
-        let case = self.case(sessions, presented, Limited::Nothing);
         let mut judged = Presented::Nothing;
-        for entry in sessions.iter() {
-            judged = entry.identity.judge(&case).get().await?;
-            if matches!(judged, Presented::Subject(_)) {
-                break;
-            }
+        for position in &self.sessions {
+            let session = std::slice::from_ref(position);
+            let presented = self.judge(session, presented, Limited::Nothing);
+            judged = match presented.await? {
+                Presented::Subject(subject) => return Ok(Presented::Subject(subject)),
+                // The client asks about its session, whichever identity reads it.
+                Presented::Refused(Denial::Judged { denial, .. }) => Presented::Refused(*denial),
+                other => other,
+            };
         }
         Ok(judged)
     }
@@ -269,11 +257,19 @@ impl Identities {
     }
 }
 
-/// Why an identity cannot decide.
-fn fault(identity: &IdentityName, error: impl std::error::Error + Send + Sync + 'static) -> Fault {
-    Fault::Identity {
-        identity: identity.clone(),
-        source: Box::new(error),
+/// What is presented if nothing addresses any identity.
+fn unaddressed<'a>(accepted: impl Iterator<Item = &'a Entry>, case: &Case<'_>) -> Presented {
+    let mut reasons = Vec::new();
+    for Entry { name, identity } in accepted {
+        for token in case.tokens(identity.token_sources()) {
+            let reason = identity.why_unaddressed(token);
+            reasons.extend(reason.map(|reason| format!("identity `{name}`: {reason}")));
+        }
+    }
+    if reasons.is_empty() {
+        Presented::Nothing
+    } else {
+        Presented::Refused(Denial::InvalidCredentials(reasons.join("; ")))
     }
 }
 

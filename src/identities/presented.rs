@@ -72,3 +72,39 @@ impl PresentedCredentials for InMemoryCredentials {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::COOKIE;
+
+    use super::*;
+    use crate::identities::RequestCookie;
+
+    #[test]
+    fn what_is_held_in_memory_is_kept_byte_for_byte() {
+        let every_byte: Vec<u8> = (b' '..=u8::MAX).filter(|byte| *byte != 127).collect();
+        let header = |bytes: &[u8]| HeaderValue::from_bytes(bytes).expect("headers can carry it");
+        let name = HeaderName::from_static("x-key");
+        let cookie = b"a=J\xfcrgen%20; b=\"q\"; a2=; c=x=y";
+        let presented = InMemoryCredentials::default()
+            .with_header(name.clone(), header(&every_byte))
+            .with_header(name.clone(), header(b"second"))
+            .with_header(COOKIE, header(cookie))
+            .with_header(COOKIE, header(b"d=\xff"));
+        let headers = presented.headers();
+        let values: Vec<_> = headers.get_all(name).map(HeaderValue::as_bytes).collect();
+        assert_eq!(values, [&*every_byte, b"second"]);
+        for (name, value) in [
+            ("a", &b"J\xfcrgen%20"[..]),
+            ("b", b"\"q\""),
+            ("c", b"x=y"),
+            ("d", b"\xff"),
+        ] {
+            assert_eq!(
+                RequestCookie::find(headers, name),
+                RequestCookie::One(value)
+            );
+        }
+        assert_eq!(RequestCookie::find(headers, "a2"), RequestCookie::Absent);
+    }
+}

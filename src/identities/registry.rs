@@ -6,7 +6,8 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::{
-    kind::{Build, BuildContext, Identity, IdentityKind, Profile},
+    kind::{Build, BuildContext, Identity, IdentityKind},
+    profile::Profile,
     section::Section,
 };
 use crate::settings::document::{self, Reader, join};

@@ -17,11 +17,11 @@ use super::{
     credential::{self, Found},
     cross_site::is_sent_by_itself,
     failures::Attempt,
-    fault,
     issuer::SubjectPrefix,
     kept_claims::KeptClaims,
-    kind::{Build, Identity, IdentityKind, Judgement, Place, Profile, Remembers},
+    kind::{Build, Identity, IdentityKind, Judgement, fault},
     presented::PresentedCredentials,
+    profile::{Place, Profile, Remembers},
     section::Section,
     token_source::{TokenSource, default_ambient},
 };
@@ -46,7 +46,7 @@ pub(super) struct RemoteSettings {
     insecure_http: bool,
     /// What of the request is passed on, `"cookie:NAME"` or `"header:NAME"`; nothing else is. A request with
     /// none of them is not signed in.
-    #[schemars(with = "Vec<String>", length(min = 1))]
+    #[schemars(length(min = 1))]
     forward: Vec<TokenSource>,
     /// Whether a browser may send its headers by itself, or a proxy may derive them from what a browser sends: then
     /// they are accepted from the gate's own pages and the allowed origins only. `Authorization` is never checked for

@@ -3,15 +3,21 @@
 use policies::{IdentityName, SecretSource, ServiceUrl};
 use secrecy::SecretString;
 
-use super::{
-    configured::{ConfiguredIdentities, SectionFacts},
-    issuer::SubjectPrefix,
-    token_source::TokenSource,
-};
+use super::{issuer::SubjectPrefix, profile::Profiles, token_source::TokenSource};
 use crate::settings::{
     document::{Reader, join},
-    secret,
+    secret::{self, Environment},
+    server::ServerSettings,
 };
+
+/// What an identity may need to know of the other sections.
+#[derive(Clone, Copy)]
+pub(crate) struct SectionFacts<'a> {
+    /// `[server]`, if it could be read.
+    pub(crate) server: Option<&'a ServerSettings>,
+    pub(crate) has_session: bool,
+    pub(crate) environment: Environment<'a>,
+}
 
 /// The table of one identity while it is read: takes its faults and loads its secrets. The keys are those of the table;
 /// an empty key is the table itself.
@@ -19,7 +25,8 @@ pub struct Section<'a> {
     pub(super) reader: &'a mut Reader,
     pub(super) path: String,
     pub(super) facts: SectionFacts<'a>,
-    pub(super) identities: &'a ConfiguredIdentities,
+    /// All identities of the config.
+    pub(super) profiles: &'a Profiles<'a>,
 }
 
 impl Section<'_> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use policies::{Clock, Denial, KeyedLimit, Subject, Taken};
 
 use super::{client_address::ClientAddress, failures::Failures};
-use crate::settings::ServerSettings;
+use crate::settings::server::ServerSettings;
 
 /// What clients have used up of the limits.
 pub struct ServerLimits {

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     case::Case,
     credential::{self, Found},
-    fault,
-    kind::{Build, Identity, IdentityKind, Judgement, Place, Profile},
+    kind::{Build, Identity, IdentityKind, Judgement, fault},
+    profile::{Place, Profile},
     section::Section,
 };
 use crate::settings::session::CookieName;
@@ -95,10 +95,10 @@ impl SessionIdentitySettings {
         if self.exchange.is_empty() {
             section.fault(KEY, "must name at least one identity");
         }
-        let identities = section.identities;
+        let profiles = section.profiles;
         section.check_names(KEY, &self.exchange, |name| {
-            let profile = identities.profile(name);
-            if !identities.contains(name) {
+            let profile = profiles.find(name);
+            if !profiles.contains(name) {
                 Some(format!("there is no [identities.{name}]"))
             } else if profile.is_some_and(|profile| profile.exchange.is_some()) {
                 Some(format!(
@@ -110,7 +110,7 @@ impl SessionIdentitySettings {
         });
         if !section.has_fault(KEY) {
             let path = section.path_of(KEY);
-            identities.check_shadowing(section.reader, &path, &self.exchange);
+            profiles.check_shadowing(section.reader, &path, &self.exchange);
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::cell::OnceCell;
 
+use aws_lc_rs::constant_time;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, crypto};
 use policies::Claims;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -38,6 +40,13 @@ impl<'a> Token<'a> {
     #[must_use]
     pub fn text(&self) -> &'a str {
         self.text
+    }
+
+    /// Whether the token is `secret`. The time that this takes says nothing about the secret.
+    #[must_use]
+    pub fn is(&self, secret: &SecretString) -> bool {
+        let secret = digest([secret.expose_secret()]);
+        constant_time::verify_slices_are_equal(self.digest(), &secret).is_ok()
     }
 
     /// What the token is remembered by.

@@ -1,6 +1,7 @@
 //! Where credentials are looked for.
 
 use actix_web::http::header::{self, AUTHORIZATION, HeaderName};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::settings::session::CookieName;
@@ -15,9 +16,10 @@ pub(super) const fn default_ambient() -> bool {
     true
 }
 
-/// Where a credential is looked for.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// Where a credential is looked for: `"bearer"`, `"cookie:NAME"` or `"header:NAME"`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String", inline)]
 pub enum TokenSource {
     /// `Authorization: Bearer` (RFC 6750).
     Bearer,

@@ -92,15 +92,12 @@ fn read(
     let stores = Stores(named(reader, document, "stores", |reader, path, value| {
         store::read(reader, environment, path, value)
     }));
-    let identities = ConfiguredIdentities::new(named(
-        reader,
-        document,
-        "identities",
-        |reader, path, mut value| {
-            let kind = take_kind(reader, path, &mut value)?;
-            kinds.identities.read(&kind, reader, path, value)
-        },
-    ));
+    let identities = named(reader, document, "identities", |reader, path, mut value| {
+        let kind = take_kind(reader, path, &mut value)?;
+        kinds.identities.read(&kind, reader, path, value)
+    });
+    let identities: ConfiguredIdentities = identities.into_iter().collect();
+    let profiles = identities.profiles();
     let policies = named(reader, document, "policies", |reader, path, value| {
         policy::read(reader, &kinds.policies, environment, path, value)
     });
@@ -115,13 +112,13 @@ fn read(
         environment,
     };
     let resolved_identities = identities.resolve(reader, facts);
-    policy::check(reader, &policies, &stores, &identities);
+    policy::check(reader, &policies, &stores, &profiles);
     routes::check_paths(reader, &routes);
-    policy::check_chains(reader, &routes, &policies, &identities);
+    policy::check_chains(reader, &routes, &policies, &profiles);
     let session = match session {
         None => Some(None),
         Some(session) => {
-            let session = session?.resolve(reader, environment, &stores, &identities);
+            let session = session?.resolve(reader, environment, &stores, &profiles);
             session.map(Some)
         }
     };

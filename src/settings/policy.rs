@@ -19,7 +19,7 @@ use super::{
     secret,
     store::Stores,
 };
-use crate::identities::{ChainIdentities, ConfiguredIdentities};
+use crate::identities::{ChainIdentities, Profiles};
 
 /// The kinds of policy that a config may name.
 #[derive(Clone)]
@@ -196,7 +196,7 @@ pub(super) fn check(
     reader: &mut Reader,
     policies: &Policies,
     stores: &Stores,
-    identities: &ConfiguredIdentities,
+    identities: &Profiles<'_>,
 ) {
     for (name, policy) in policies {
         let Some(PolicySettings {
@@ -244,7 +244,7 @@ pub(super) fn check_chains(
     reader: &mut Reader,
     routes: &[RouteSettings],
     policies: &Policies,
-    identities: &ConfiguredIdentities,
+    identities: &Profiles<'_>,
 ) {
     for (index, route) in routes.iter().enumerate() {
         check_chain(

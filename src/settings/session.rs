@@ -10,7 +10,7 @@ use super::{
     secret::{self, Environment, SecretSource},
     store::Stores,
 };
-use crate::{identities::ConfiguredIdentities, routes::SESSION_PATH};
+use crate::{identities::Profiles, routes::SESSION_PATH};
 
 pub use super::session_cookie::{CookieName, CookieSettings, SameSite};
 
@@ -60,7 +60,7 @@ impl SessionSettings {
         reader: &mut Reader,
         environment: Environment<'_>,
         stores: &Stores,
-        identities: &ConfiguredIdentities,
+        identities: &Profiles<'_>,
     ) -> Option<(Self, SessionKeys)> {
         if let SessionPlace::Store(name) = &self.store {
             stores.check(reader, "session.store", name, StoreUse::Sessions);

@@ -12,6 +12,8 @@ mod addresses;
 mod addressing;
 mod answers;
 mod api_description;
+#[path = "../../examples/api_keys/identity.rs"]
+mod api_keys;
 mod backends;
 mod bad_days;
 mod book;
@@ -46,6 +48,7 @@ mod operations;
 mod origin_patterns;
 mod origins;
 mod outbound;
+mod own_identities;
 mod own_origin;
 mod own_policies;
 mod places;

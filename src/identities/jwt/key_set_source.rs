@@ -9,7 +9,6 @@ use actix_web::http::{
 use bytes::Bytes;
 use policies::ServiceUrl;
 
-use super::keys::Location;
 use crate::outbound::{HttpClient, InvalidResponse, Object, Outgoing, Repeat};
 
 /// How long a set is fresh where the issuer says nothing.
@@ -22,6 +21,20 @@ const GREATEST_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a fetch may take, and how long an answer may be.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+/// Where an issuer publishes its key set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Location {
+    /// Under this URL.
+    Jwks(ServiceUrl),
+    /// Where the issuer's discovery document says.
+    Discovery {
+        /// The issuer, which the document must name, too.
+        issuer: String,
+        /// Whether plain http to other machines is allowed.
+        insecure_http: bool,
+    },
+}
 
 /// Where a key set is fetched from.
 pub(super) struct KeySetSource {

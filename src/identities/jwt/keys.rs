@@ -8,10 +8,11 @@ use secrecy::ExposeSecret as _;
 
 use super::{
     JwtSettings,
+    key_set_source::Location,
     published_keys::{NoKeys, PublishedKeys},
 };
 use crate::{
-    identities::{Section, failures::Attempt, kind::BuildContext},
+    identities::{failures::Attempt, kind::BuildContext, section::Section},
     keys::{self, Key, KeySet},
     settings::secret::SecretSources,
 };
@@ -71,20 +72,6 @@ impl LoadedKeys {
             ))
         }))
     }
-}
-
-/// Where an issuer publishes its key set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Location {
-    /// Under this URL.
-    Jwks(ServiceUrl),
-    /// Where the issuer's discovery document says.
-    Discovery {
-        /// The issuer, which the document must name, too.
-        issuer: String,
-        /// Whether plain http to other machines is allowed.
-        insecure_http: bool,
-    },
 }
 
 /// Where the config says that the keys are; exactly one of five.

@@ -18,10 +18,7 @@ use policies::{Clock, Denial, IdentityName};
 use quick_cache::sync::Cache;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::{
-    key_set_source::{KeySetSource, LEAST_AGE},
-    keys::Location,
-};
+use super::key_set_source::{KeySetSource, LEAST_AGE, Location};
 use crate::{
     digest::{Digest, digest},
     identities::failures::Attempt,

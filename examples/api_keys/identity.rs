@@ -1,0 +1,87 @@
+//! `kind = "api_keys"`: programs that sign in with a key of their own.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use imgwire_gate::{
+    identities::{
+        Build, Case, Identity, IdentityKind, Judgement, Place, Profile, SecretString, Section,
+        TokenSource,
+    },
+    policies::{Claims, Denial, IdentityName, Presented, SecretSource, Subject, SubjectId},
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Programs that sign in with a key of their own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ApiKeys {
+    /// Where a program sends its key, for example `["header:X-Api-Key"]`.
+    #[schemars(length(min = 1))]
+    from: Vec<TokenSource>,
+    /// The key of each program, by the program's subject id.
+    keys: BTreeMap<SubjectId, SecretSource>,
+}
+
+impl IdentityKind for ApiKeys {
+    const NAME: &'static str = "api_keys";
+
+    fn profile(&self) -> Profile<'_> {
+        Profile {
+            places: self.from.iter().map(Place::from).collect(),
+            ..Profile::default()
+        }
+    }
+
+    fn resolve(self: Arc<Self>, section: &mut Section<'_>) -> Option<Build> {
+        section.check_from(&self.from, true);
+        if self.keys.is_empty() {
+            section.fault("keys", "must have the key of at least one program");
+        }
+        let mut keys = Vec::new();
+        for (program, source) in &self.keys {
+            let key = section.secret(&format!("keys.{program}"), source, 16);
+            keys.extend(key.map(|key| (program.clone(), key)));
+        }
+        let keys: Arc<[_]> = keys.into();
+        Some(Box::new(move |context| {
+            Arc::new(Programs {
+                name: context.name().clone(),
+                from: self.from.clone(),
+                keys: keys.clone(),
+            })
+        }))
+    }
+}
+
+/// Knows programs by their keys.
+struct Programs {
+    name: IdentityName,
+    from: Vec<TokenSource>,
+    keys: Arc<[(SubjectId, SecretString)]>,
+}
+
+impl Identity for Programs {
+    fn judge<'a>(&'a self, case: &'a Case<'_>) -> Judgement<'a> {
+        let token = match case.find(&self.from, true, |_, _| Some(())) {
+            Ok(Some((token, ()))) => token,
+            Ok(None) => return Presented::Nothing.into(),
+            Err(denial) => return denial.into(),
+        };
+        let Some((program, _)) = self.keys.iter().find(|(_, key)| token.is(key)) else {
+            return Denial::InvalidCredentials("no program has this key".to_owned()).into();
+        };
+        Presented::Subject(Arc::new(Subject {
+            id: program.clone(),
+            identity: self.name.clone(),
+            session: false,
+            claims: Claims::new(),
+            expires_at: None,
+        }))
+        .into()
+    }
+
+    fn token_sources(&self) -> &[TokenSource] {
+        &self.from
+    }
+}

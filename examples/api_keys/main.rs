@@ -1,0 +1,15 @@
+//! A gate with an identity kind of its own: the whole command line of `imgwire-gate`, and `kind = "api_keys"` in its
+//! config.
+//!
+//! `cargo run --example api_keys -- check --config examples/api_keys/gate.toml`
+
+mod identity;
+
+use std::process::ExitCode;
+
+use identity::ApiKeys;
+use imgwire_gate::{commands, startup::Application};
+
+fn main() -> ExitCode {
+    commands::run(Application::builder().identity_kind::<ApiKeys>())
+}

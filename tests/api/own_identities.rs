@@ -1,0 +1,219 @@
+//! Identity kinds of one's own: the example, on a gate that runs.
+
+use std::{fs, path::Path};
+
+use actix_web::http::Method;
+use imgwire_gate::startup::{Application, Builder};
+use serde_json::{Value, json};
+
+use crate::{
+    api_keys::ApiKeys,
+    helpers::{Recipe, TestApp, Token},
+    real_parts::blocks,
+};
+
+const IMPORTER_KEY: &str = "the key of the importer";
+
+fn with_api_keys(builder: Builder) -> Builder {
+    builder.identity_kind::<ApiKeys>()
+}
+
+fn example(file: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/api_keys");
+    fs::read_to_string(folder.join(file)).unwrap()
+}
+
+fn environment(_: &str) -> Option<String> {
+    Some("a-secret-of-at-least-thirty-two-bytes".repeat(2))
+}
+
+/// A gate with the example's identity between two of the gate's own.
+fn recipe(accept: &str) -> Recipe {
+    let config = example("gate.toml");
+    let identity = config.split("[identities.programs]").nth(1).unwrap();
+    let identity = identity.split("[policies").next().unwrap();
+    let identities = format!("[identities.programs]{identity}");
+    Recipe {
+        kinds: with_api_keys,
+        ..Recipe::accepting(accept, &identities)
+    }
+    .with_secret("IMPORTER_KEY", IMPORTER_KEY)
+    .with_secret("ARCHIVE_KEY", "the key of the archive")
+}
+
+async fn explain(app: &TestApp, token: &str) -> Value {
+    let request = app.request_management(Method::POST, "/explain");
+    request.json(&json!({ "token": token })).await.json
+}
+
+#[actix_web::test]
+async fn a_registered_kind_judges_as_the_gates_own_do() {
+    let app = recipe(r#"["app", "programs"]"#).start().await;
+    let key = |key: &str| app.ask().header("x-api-key", key);
+    key(IMPORTER_KEY).send().await.assert_token();
+    app.ask().bearer(IMPORTER_KEY).send().await.assert_token();
+    app.ask_as(&Token::of("user_1")).await.assert_token();
+    key("another key")
+        .send()
+        .await
+        .assert_error(401, "invalid_credentials");
+    key("").send().await.assert_error(401, "not_signed_in");
+    let twice = key(IMPORTER_KEY).header("x-api-key", IMPORTER_KEY);
+    twice.send().await.assert_error(401, "invalid_credentials");
+    // A header is sent by a page of another site only if a proxy adds it.
+    let foreign = key(IMPORTER_KEY).header("origin", "https://evil.example");
+    foreign.send().await.assert_error(403, "cross_site");
+    // An identity that comes first judges what it is addressed by, and a bad credential never falls through.
+    let bad = Token::of("user_1").with("exp", json!(1));
+    let both = key(IMPORTER_KEY).bearer(&bad.sign());
+    both.send().await.assert_error(401, "credentials_expired");
+}
+
+#[actix_web::test]
+async fn its_credentials_start_sessions_and_its_name_is_a_fact() {
+    let recipe = recipe(r#"["browser"]"#);
+    let app = Recipe {
+        exchange: r#"["programs"]"#.to_owned(),
+        policies: format!(
+            "{}\n[policies.importer]\nkind = \"expression\"\nallow = \"subject.identity == 'programs' && subject.id == \
+             'importer'\"",
+            recipe.policies
+        ),
+        chain: r#"["signed-in", "importer"]"#.to_owned(),
+        ..recipe
+    }
+    .start()
+    .await;
+    for (key, status) in [(IMPORTER_KEY, 200), ("the key of the archive", 403)] {
+        let begin = app.request(Method::POST, "/api/imgwire/session");
+        let begun = begin.header("x-api-key", key).send().await;
+        assert_eq!(begun.status, 204, "{begun:?}");
+        let asked = app.ask().header("cookie", begun.cookie()).send().await;
+        assert_eq!(asked.status, status, "{key}");
+    }
+}
+
+#[actix_web::test]
+async fn explain_and_reload_know_it() {
+    let app = recipe(r#"["programs"]"#).start().await;
+    let explained = explain(&app, IMPORTER_KEY).await;
+    assert_eq!(explained["outcome"], "allow", "{explained}");
+    let explained = explain(&app, "another key").await;
+    assert_eq!(explained["code"], "invalid_credentials");
+    assert_eq!(
+        explained["policies"][0]["reason"],
+        "identity `programs`: no program has this key"
+    );
+    let rotated = recipe(r#"["programs"]"#).with_secret("IMPORTER_KEY", "the next key of it");
+    app.reload(&rotated).unwrap();
+    let old = app.ask().bearer(IMPORTER_KEY).send().await;
+    old.assert_error(401, "invalid_credentials");
+    app.ask()
+        .bearer("the next key of it")
+        .send()
+        .await
+        .assert_token();
+}
+
+#[test]
+fn its_faults_are_named_with_line_and_key() {
+    let gate = with_api_keys(Application::builder());
+    let config = example("gate.toml");
+    gate.load("gate.toml", &config, &environment).unwrap();
+    for (from, to, fault) in [
+        ("from", "form", "gate.toml:6:1: identities.programs.form: "),
+        (
+            "\"bearer\"",
+            "\"baerer\"",
+            "gate.toml:6:8: identities.programs.from: `baerer` must be",
+        ),
+        (
+            "from = [\"header:X-Api-Key\", \"bearer\"]",
+            "",
+            "identities.programs.from: is required",
+        ),
+        (
+            "[\"header:X-Api-Key\", \"bearer\"]",
+            "[]",
+            "gate.toml:6:8: identities.programs.from: must name at least one place",
+        ),
+        (
+            "{ env = \"ARCHIVE_KEY\" }",
+            "{ file = \"/nowhere\" }",
+            "gate.toml:10:11: identities.programs.keys.archive: the file `/nowhere` cannot be read",
+        ),
+        (
+            "archive = {",
+            "archive = \"plain\" # {",
+            "identities.programs.keys.archive: ",
+        ),
+        (
+            "[\"programs\"]",
+            "[\"program\"]",
+            "gate.toml:14:11: policies.signed-in.accept: there is no [identities.program]",
+        ),
+        (
+            "api_keys",
+            "api_key",
+            "gate.toml:5:8: identities.programs.kind: `api_key` is no kind; there are `jwt`, ",
+        ),
+        ("api_keys", "api_key", ", `api_keys`"),
+    ] {
+        let config = config.replace(from, to);
+        let faults = gate.load("gate.toml", &config, &environment).unwrap_err();
+        let found = faults.to_string();
+        assert!(found.contains(fault), "{fault}\n\n{found}");
+    }
+}
+
+#[test]
+fn one_that_shadows_a_later_identity_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = with_api_keys(Application::builder());
+    for (accept, is_valid) in [
+        (r#"["app", "programs"]"#, true),
+        (r#"["programs", "app"]"#, false),
+    ] {
+        let config = recipe(accept).config("https://x.example", folder.path());
+        let loaded = gate.load("gate.toml", &config, &environment);
+        let faults = loaded.map_or_else(|faults| faults.to_string(), |_| String::new());
+        assert_eq!(faults.is_empty(), is_valid, "{accept}: {faults}");
+        let message = "`app` would never judge the bearer token, because `programs`, listed before it, takes all";
+        assert!(is_valid || faults.contains(message), "{faults}");
+    }
+}
+
+#[test]
+fn its_settings_are_in_the_schema() {
+    let schema = with_api_keys(Application::builder()).schema();
+    let kinds = schema.pointer("/$defs/IdentitySettings/oneOf").unwrap();
+    let kinds = kinds.as_array().unwrap();
+    let mut own = kinds.iter();
+    let own = own.find(|kind| kind["properties"]["kind"]["const"] == "api_keys");
+    let own = own.unwrap();
+    assert_eq!(own["required"], json!(["kind", "from", "keys"]));
+    assert_eq!(own["additionalProperties"], json!(false));
+    assert_eq!(
+        own["description"],
+        "Programs that sign in with a key of their own."
+    );
+    assert_eq!(kinds.len(), 6);
+}
+
+#[test]
+#[should_panic(expected = "there is a kind `api_keys` already")]
+fn two_kinds_of_one_name_are_refused() {
+    let _ = with_api_keys(with_api_keys(Application::builder()));
+}
+
+#[test]
+fn the_page_shows_what_the_example_says() {
+    let config = example("gate.toml");
+    let code = example("identity.rs") + &example("main.rs");
+    for block in blocks("docs/own-identities.md", "toml") {
+        assert!(config.contains(&block), "{block}");
+    }
+    for block in blocks("docs/own-identities.md", "rust") {
+        assert!(code.contains(&block), "{block}");
+    }
+}
