@@ -10,11 +10,11 @@ use futures_util::{
     future::{LocalBoxFuture, ready},
 };
 use imgwire_gate::{
-    cache::CacheShares,
+    config::{self, Settings},
+    gate::ports::{HttpDecider, SqlMemberships},
     identities::{ClientAddress, CrossSite, Identities, Limited, RequestCredentials, ServerLimits},
-    lookups::{HttpDecider, SqlMemberships},
+    outbound::cache::CacheShares,
     outbound::{HttpClient, Outbound, tls_config},
-    settings::{self, Settings},
     stores::{MemberDatabase, MemberRow, StoreFault},
 };
 use jsonwebtoken::{EncodingKey, Header};
@@ -186,7 +186,7 @@ fn settings() -> Settings {
         let secret = if name == "SECRET" { SECRET } else { "sk_bench" };
         Some(secret.to_owned())
     };
-    settings::load("bench.toml", config, &environment).expect("the config is valid")
+    config::load("bench.toml", config, &environment).expect("the config is valid")
 }
 
 fn token() -> String {

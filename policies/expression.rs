@@ -15,10 +15,12 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use crate::{
     BuildContext, BuildError, Clock, Deciding, Decision, Denial, Evaluating, Facts, Policy,
     PolicyKind, Reads, Requirements, UploadRequest, Verdict,
-    expression_check::{Check, TOO_DEEP, is_nested_too_deep},
-    fact_values::Variables,
-    facts,
-    long_list::MAX_LIST,
+    engine::{
+        expression_check::{Check, TOO_DEEP, is_nested_too_deep},
+        fact_values::Variables,
+        facts,
+        long_list::MAX_LIST,
+    },
 };
 
 /// The longest expression, in bytes.

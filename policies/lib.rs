@@ -79,76 +79,24 @@
 //! assert_eq!(findings.faults[0].0, "workspaces");
 //! ```
 
-mod chain;
-mod claim_path;
-mod claimed_memberships;
-mod clock;
-mod common;
-mod counter;
-mod denial;
+mod engine;
 mod expression;
-mod expression_check;
-mod expression_walk;
-mod fact_values;
-mod facts;
-mod hold;
-mod keyed_limit;
-mod kind;
-mod limit;
-mod long_list;
-mod policy;
 mod quota;
 mod rate_limit;
-mod rate_limit_memory;
-mod rate_limit_state;
-mod reads;
 mod remote;
-mod request;
-mod secret_source;
 mod signed_in;
-mod units;
 mod upload_intent;
-mod urls;
-mod window;
 mod workspace_member;
-mod workspace_member_check;
 
-pub use chain::{
-    Chain, Counting, Evaluation, Link, Outcome, Overlooked, Reason, Said, Step, Trace,
-};
-pub use claim_path::ClaimPath;
-pub use clock::{Clock, SystemClock};
-pub use common::{Common, Messages, Mode, OnFailure};
-pub use counter::{Dimension, Per, network};
-pub use denial::{Class, Denial};
+pub use engine::*;
 pub use expression::{Condition, EvaluationError, Expression, ExpressionSettings};
-pub use hold::{Hold, Permit, Settling};
-pub use keyed_limit::{KeyedLimit, KeyedLimitSettings};
-pub use kind::{
-    BuildContext, BuildError, ConfiguredPolicy, Fact, Findings, PolicyKind, PolicyRegistry, Ports,
-    Refusal, Requirements, ServiceCall, StoreUse,
-};
-pub use limit::LimitState;
-pub use policy::{
-    Counted, Deciding, Decision, Evaluating, Facts, Fault, Finding, Membership, Pass, Policy,
-    Verdict,
-};
 pub use quota::{Counter, QuotaSettings, QuotaStore, Reservation, Reserving, Telling};
 pub use rate_limit::{
     LimitOnFailure, Rate, RateLimit, RateLimitSettings, RateLimitStore, Taken, Taking,
 };
-pub use reads::Reads;
 pub use remote::{Decider, Protocol, Question, RemoteSettings};
-pub use request::{
-    Accept, Claims, Credentials, DeclaredFile, IdentityName, InvalidId, MAX_ID_BYTES, PolicyName,
-    Presented, Purpose, RoutePath, StoreName, Subject, SubjectId, UploadRequest, WorkspaceId,
-};
-pub use secret_source::SecretSource;
 pub use signed_in::SignedInSettings;
-pub use units::{ByteCount, Interval};
 pub use upload_intent::{FixedPurpose, UploadIntentSettings};
-pub use urls::{PathSegment, ServiceUrl, UrlTemplate, is_loopback};
-pub use window::{Unit, Window, Windows};
 pub use workspace_member::{
     Lookup, Member, MemberAnswer, Members, Memberships, WorkspaceMemberSettings,
 };

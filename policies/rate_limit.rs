@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::{
     BuildContext, BuildError, Clock, Counter, Deciding, Decision, Denial, Evaluating, Fault,
     Interval, LimitState, OnFailure, Pass, Per, Policy, PolicyKind, PolicyName, Refusal,
-    Requirements, StoreName, StoreUse, Verdict, rate_limit_memory::MemoryLimit,
+    Requirements, StoreName, StoreUse, Verdict, engine::rate_limit_memory::MemoryLimit,
 };
 
 /// At most so many attempts per period (GCRA).

@@ -10,7 +10,7 @@ use crate::{
     BuildContext, BuildError, Clock, Deciding, Decision, Denial, Evaluating, Facts, Fault,
     Interval, Policy, PolicyKind, Reads, Requirements, SecretSource, ServiceCall, ServiceUrl,
     UploadRequest, Verdict,
-    facts::{self, Group},
+    engine::facts::{self, Group},
 };
 
 /// Another service decides.

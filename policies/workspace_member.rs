@@ -10,7 +10,8 @@ use crate::{
     BuildContext, BuildError, ClaimPath, Deciding, Decision, Denial, Evaluating, Fact, Fault,
     Finding, Findings, Interval, Membership, Policy, PolicyKind, Reads, Requirements, SecretSource,
     ServiceCall, StoreName, StoreUse, Subject, SubjectId, UploadRequest, UrlTemplate, Verdict,
-    WorkspaceId, claimed_memberships::ClaimedMemberships, workspace_member_check,
+    WorkspaceId,
+    engine::{claimed_memberships::ClaimedMemberships, workspace_member_check},
 };
 
 const UNSEEN_ANSWERS: &str = "limits per workspace follow, and only the answers show whether they name the workspace: \

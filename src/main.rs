@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use imgwire_gate::{commands, startup::Application};
+use imgwire_gate::{cli, server::Application};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    commands::run(Application::builder())
+    cli::run(Application::builder())
 }

@@ -8,8 +8,8 @@ mod identity;
 use std::process::ExitCode;
 
 use identity::ApiKeys;
-use imgwire_gate::{commands, startup::Application};
+use imgwire_gate::{cli, server::Application};
 
 fn main() -> ExitCode {
-    commands::run(Application::builder().identity_kind::<ApiKeys>())
+    cli::run(Application::builder().identity_kind::<ApiKeys>())
 }

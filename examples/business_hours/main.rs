@@ -7,9 +7,9 @@ mod policy;
 
 use std::process::ExitCode;
 
-use imgwire_gate::{commands, startup::Application};
+use imgwire_gate::{cli, server::Application};
 use policy::BusinessHours;
 
 fn main() -> ExitCode {
-    commands::run(Application::builder().policy_kind::<BusinessHours>())
+    cli::run(Application::builder().policy_kind::<BusinessHours>())
 }

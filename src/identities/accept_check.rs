@@ -7,7 +7,7 @@ use super::{
     issuer::{Issuers, SubjectPrefix},
     profile::{Place, Profile, Profiles, Takes},
 };
-use crate::settings::document::Reader;
+use crate::config::document::Reader;
 
 /// The identities that the chain of one route accepts.
 #[derive(Default)]

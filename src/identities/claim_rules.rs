@@ -13,7 +13,7 @@ use super::{
     kept_claims::KeptClaims,
     section::Section,
 };
-use crate::cache::Weigh;
+use crate::outbound::cache::Weigh;
 
 /// The longest part of a claim that the log shows, in characters.
 const SHOWN: usize = 100;

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use rfc7239::{NodeIdentifier, NodeName};
 
 use super::presented::PresentedCredentials;
-use crate::settings::server::{AddressHeader, ServerSettings};
+use crate::config::server::{AddressHeader, ServerSettings};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");

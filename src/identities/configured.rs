@@ -9,7 +9,7 @@ use super::{
     registry::{IdentitySettings, ResolvedIdentity},
     section::{Section, SectionFacts},
 };
-use crate::settings::document::Reader;
+use crate::config::document::Reader;
 
 /// The identities of a config file, in its order, each with what could be read of it.
 pub(crate) struct ConfiguredIdentities(Vec<(IdentityName, Option<Arc<dyn IdentitySettings>>)>);

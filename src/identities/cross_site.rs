@@ -8,7 +8,7 @@ use policies::Denial;
 use super::{
     client_address::ClientAddress, presented::PresentedCredentials, token_source::TokenSource,
 };
-use crate::settings::{
+use crate::config::{
     origin::{Origin, OriginPattern, Trust},
     server::ServerSettings,
 };

@@ -30,8 +30,10 @@ use super::{
     token_source::{TokenSource, default_ambient, default_from},
 };
 use crate::{
-    answers::{Answer, Answers, ServiceFault},
-    outbound::{HttpClient, Object, Outgoing, Repeat},
+    outbound::{
+        HttpClient, Object, Outgoing, Repeat,
+        answers::{Answer, Answers, ServiceFault},
+    },
     telemetry::Metrics,
 };
 

@@ -28,9 +28,9 @@ use super::{
     token_source::{TokenSource, default_ambient, default_from},
 };
 use crate::{
-    cache::{Cache, Weigh, Weighed, cache},
-    keys::Key,
-    settings::secret::SecretSources,
+    config::secret::SecretSources,
+    identities::keys::Key,
+    outbound::cache::{Cache, Weigh, Weighed, cache},
 };
 
 /// A JSON Web Token (RFC 7519).

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use policies::{Claims, Reads};
 use serde_json::Value;
 
-use crate::cache::Weigh as _;
+use crate::outbound::cache::Weigh as _;
 
 /// How deep a claim that is kept may be nested.
 const MAX_NESTING: usize = 16;

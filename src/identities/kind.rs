@@ -11,7 +11,7 @@ use super::{
     case::Case, jwt::published_keys::PublishedKeys, kept_claims::KeptClaims, profile::Profile,
     section::Section, token::Token, token_source::TokenSource,
 };
-use crate::{outbound::Outbound, settings::session::SessionSettings};
+use crate::{config::session::SessionSettings, outbound::Outbound};
 
 /// A kind of identity: the settings of `[identities.<name>]`, their checks, and what they build.
 ///

@@ -21,6 +21,7 @@ mod introspection;
 mod issuer;
 mod jwt;
 mod kept_claims;
+pub mod keys;
 mod kind;
 mod presented;
 mod profile;
@@ -63,7 +64,7 @@ use self::{
     failures::Attempt, forwarded::ForwardedSettings, introspection::IntrospectionSettings,
     jwt::JwtSettings, remote::RemoteSettings, session::SessionIdentitySettings,
 };
-use crate::{outbound::Outbound, settings::session::SessionSettings};
+use crate::{config::session::SessionSettings, outbound::Outbound};
 pub use secrecy::SecretString;
 
 impl Default for IdentityKinds {

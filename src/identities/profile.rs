@@ -10,7 +10,7 @@ use super::{
     issuer::{Issuers, SubjectPrefix},
     token_source::TokenSource,
 };
-use crate::settings::session::CookieName;
+use crate::config::session::CookieName;
 
 /// The identities of a config: each with its profile, if its settings could be read.
 pub(crate) struct Profiles<'a>(pub(super) Vec<(&'a IdentityName, Option<Profile<'a>>)>);

@@ -10,7 +10,7 @@ use super::{
     profile::Profile,
     section::Section,
 };
-use crate::settings::document::{self, Reader, join};
+use crate::config::document::{self, Reader, join};
 
 /// The kinds of identity that a config may name.
 #[derive(Clone, Debug)]

@@ -26,9 +26,12 @@ use super::{
     token_source::{TokenSource, default_ambient},
 };
 use crate::{
-    answers::{Answer, Answers, ServiceFault},
-    digest::{Digest, digest},
-    outbound::{HttpClient, InvalidResponse, Outgoing, Repeat, parse_json, wrong_type},
+    outbound::{
+        HttpClient, InvalidResponse, Outgoing, Repeat,
+        answers::{Answer, Answers, ServiceFault},
+        digest::{Digest, digest},
+        parse_json, wrong_type,
+    },
     telemetry::Metrics,
 };
 

@@ -4,7 +4,7 @@ use policies::{IdentityName, SecretSource, ServiceUrl};
 use secrecy::SecretString;
 
 use super::{issuer::SubjectPrefix, profile::Profiles, token_source::TokenSource};
-use crate::settings::{
+use crate::config::{
     document::{Reader, join},
     secret::{self, Environment},
     server::ServerSettings,

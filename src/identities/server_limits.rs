@@ -5,7 +5,7 @@ use std::sync::Arc;
 use policies::{Clock, Denial, KeyedLimit, Subject, Taken};
 
 use super::{client_address::ClientAddress, failures::Failures};
-use crate::settings::server::ServerSettings;
+use crate::config::server::ServerSettings;
 
 /// What clients have used up of the limits.
 pub struct ServerLimits {

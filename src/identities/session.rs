@@ -15,7 +15,7 @@ use super::{
     profile::{Place, Profile},
     section::Section,
 };
-use crate::settings::session::CookieName;
+use crate::config::session::CookieName;
 
 /// Where a session keeps who is signed in.
 pub const SIGNED_IN: &str = "signed_in";

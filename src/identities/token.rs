@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use super::issuer::Issuers;
 use crate::{
-    digest::{Digest, digest},
-    keys::Key,
+    identities::keys::Key,
+    outbound::digest::{Digest, digest},
 };
 
 /// A token. Each part of it is read at most once, and only if an identity needs it.

@@ -4,7 +4,7 @@ use actix_web::http::header::{self, AUTHORIZATION, HeaderName};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::settings::session::CookieName;
+use crate::config::session::CookieName;
 
 /// The places of an identity that names none: the bearer token.
 pub(super) fn default_from() -> Vec<TokenSource> {

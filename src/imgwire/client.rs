@@ -17,9 +17,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Creation, ImgwireError, UploadToken, Upstream, attempt};
 use crate::{
+    config::ImgwireSettings,
+    http::request_id::RequestId,
     outbound::{Peer, PoolSettings, Repeat, call, client, is_tls, plain},
-    request_id::RequestId,
-    settings::ImgwireSettings,
 };
 
 /// The path at which tokens are created.

@@ -17,8 +17,8 @@ pub use self::{
     pool::Pool,
 };
 use crate::{
+    config::ImgwireSettings,
     outbound::{HttpError, InvalidResponse, Peer},
-    settings::ImgwireSettings,
     telemetry::Metrics,
 };
 

@@ -6,10 +6,13 @@
 //! - `stream`, `framing`: what a connection hands out: one final response per request.
 //! - `json`: how the answers are read.
 
+pub(crate) mod answers;
 mod budget;
+pub mod cache;
 mod call;
 mod connector;
 mod dial;
+pub(crate) mod digest;
 mod framing;
 mod json;
 mod stream;
@@ -39,7 +42,7 @@ pub(crate) use self::{
     framing::Framing,
     json::{InvalidResponse, Object, parse as parse_json, wrong_type},
 };
-use crate::{cache::CacheShares, telemetry::Metrics};
+use crate::{outbound::cache::CacheShares, telemetry::Metrics};
 
 /// What the gate calls itself.
 pub const USER_AGENT: &str = concat!("imgwire-gate/", env!("CARGO_PKG_VERSION"));

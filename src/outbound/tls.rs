@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 
-use crate::settings::outbound::ExtraAuthorities;
+use crate::config::outbound::ExtraAuthorities;
 
 /// Trusts the system's authorities, or Mozilla's if the system has none (as in a slim container), and those of the
 /// config.

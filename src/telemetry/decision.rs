@@ -5,9 +5,8 @@ use policies::{Overlooked, Reason, UploadRequest};
 
 use super::Metrics;
 use crate::{
-    error::ApiError,
-    issue::{Ending, Report},
-    request_id::RequestId,
+    gate::issue::{Ending, Report},
+    http::{error::ApiError, request_id::RequestId},
 };
 
 /// The target of the lines.

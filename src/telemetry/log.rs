@@ -15,7 +15,7 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, Registry, filter::ParseError, fmt, prelude::*, reload};
 
 use super::{line_filter::LineFilter, line_limit::LineLimit};
-use crate::{request_id::RequestId, settings::telemetry::LogFormat};
+use crate::{config::telemetry::LogFormat, http::request_id::RequestId};
 
 /// How many lines may wait to be written; what comes then is dropped rather than waited for.
 const BUFFERED_LINES: usize = 4096;

@@ -10,7 +10,7 @@ use actix_web::{
 use policies::{Denial, IdentityName, RoutePath, Subject, SubjectId};
 
 use super::line_limit::REFUSED;
-use crate::request_id::RequestId;
+use crate::http::request_id::RequestId;
 
 /// The target of the others.
 const ANSWERED: &str = "request";

@@ -32,9 +32,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::trace_state::trace_state;
 use crate::{
-    error::ApiError,
+    gate::issue::{Ending, Report},
+    http::error::ApiError,
     imgwire::{Caller, Creation},
-    issue::{Ending, Report},
     outbound::{HttpClient, Outbound, Outgoing, Repeat},
 };
 

@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use imgwire_gate::{
+    config::outbound::ExtraAuthorities,
     outbound::tls_config,
-    settings::outbound::ExtraAuthorities,
     stores::{Access, StoreSettings, Stores, Surroundings, UsedStore},
     telemetry::Metrics,
 };

@@ -11,10 +11,10 @@ use actix_web::http::{
     header::{HeaderMap, HeaderValue},
 };
 use imgwire_gate::{
+    config::{Faults, Settings},
     imgwire::emulator::{Emulator, SERVER_API_KEY},
-    reload::{ReloadError, Reloader},
-    settings::{Faults, Settings},
-    startup::{Application, Builder, StartError, Stop},
+    server::reload::{ReloadError, Reloader},
+    server::{Application, Builder, StartError, Stop},
     stores::{OpenError, StoreError},
 };
 use jiff::{SignedDuration, Timestamp};

@@ -664,6 +664,6 @@ fn the_config_of_the_deployment_is_valid_and_the_same_everywhere() {
         fs::write(secrets.path().join(line), "s".repeat(64)).unwrap();
     }
     let config = config.replace("/run/secrets", secrets.path().to_str().unwrap());
-    let loaded = imgwire_gate::settings::load("gate.toml", &config, &|_| None);
+    let loaded = imgwire_gate::config::load("gate.toml", &config, &|_| None);
     loaded.unwrap_or_else(|faults| panic!("{faults}"));
 }

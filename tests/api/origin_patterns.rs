@@ -1,6 +1,6 @@
 //! What the entries of `allowed_origins` fit, and which of them are refused.
 
-use imgwire_gate::settings::origin::{Origin, OriginPattern, Trust};
+use imgwire_gate::config::origin::{Origin, OriginPattern, Trust};
 
 fn trust(pattern: &str, origin: &str) -> Option<Trust> {
     let pattern = OriginPattern::try_from(pattern.to_owned()).unwrap_or_else(|f| panic!("{f}"));

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use actix_web::http::Method;
-use imgwire_gate::startup::{Application, Builder};
+use imgwire_gate::server::{Application, Builder};
 use serde_json::{Value, json};
 
 use crate::{

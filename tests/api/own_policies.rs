@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use imgwire_gate::{
     policies::{BuildContext, BuildError, Deciding, Evaluating, Policy, PolicyKind, QuotaSettings},
-    startup::{Application, Builder},
+    server::{Application, Builder},
 };
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -460,7 +460,9 @@ async fn a_source_that_names_no_workspace_is_warned_of_once() {
         }
         eventually("the lines", async || gate.decisions().len() == 3).await;
         let mut lines = gate.lines();
-        lines.retain(|line| line["level"] == "WARN" && line["target"] == "imgwire_gate::lookups");
+        lines.retain(|line| {
+            line["level"] == "WARN" && line["target"] == "imgwire_gate::gate::ports"
+        });
         assert_eq!(lines.len(), warnings, "{columns}: {lines:?}");
         if let Some(line) = lines.first() {
             assert_eq!(line["policy"], "member");

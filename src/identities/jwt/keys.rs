@@ -12,9 +12,13 @@ use super::{
     published_keys::{NoKeys, PublishedKeys},
 };
 use crate::{
-    identities::{failures::Attempt, kind::BuildContext, section::Section},
-    keys::{self, Key, KeySet},
-    settings::secret::SecretSources,
+    config::secret::SecretSources,
+    identities::{
+        failures::Attempt,
+        keys::{self, Key, KeySet},
+        kind::BuildContext,
+        section::Section,
+    },
 };
 
 /// The keys of an identity.

@@ -20,11 +20,15 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use super::key_set_source::{KeySetSource, LEAST_AGE, Location};
 use crate::{
-    digest::{Digest, digest},
-    identities::failures::Attempt,
-    in_flight::wait_without_place,
-    keys::{Key, KeySet},
-    outbound::Outbound,
+    identities::{
+        failures::Attempt,
+        keys::{Key, KeySet},
+    },
+    outbound::{
+        Outbound,
+        digest::{Digest, digest},
+    },
+    server::in_flight::wait_without_place,
     telemetry::Metrics,
 };
 

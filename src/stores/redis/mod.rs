@@ -45,7 +45,7 @@ use super::{
     store_clock::StoreClock,
 };
 use crate::{
-    digest::digest_of,
+    outbound::digest::digest_of,
     telemetry::{Operation, StoreMetrics},
 };
 

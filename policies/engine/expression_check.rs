@@ -1,0 +1,186 @@
+//! What an expression may be, and what it reads: looked at once, when the config is loaded.
+
+use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue, operators};
+
+use crate::{
+    Reads,
+    engine::{
+        expression_walk::{self, NESTED_WALK, SEARCH, Size},
+        facts,
+    },
+    expression::is_type,
+};
+
+/// How deep an expression may be nested: each level takes some of the stack.
+const MAX_DEPTH: usize = 40;
+pub(crate) const TOO_DEEP: &str = "is nested deeper than 40 levels";
+
+/// What an expression reads.
+#[derive(Default)]
+pub(crate) struct Check {
+    /// What is made of the facts for it, by variable. `claims['plan']` makes all claims.
+    pub(crate) made: Reads,
+    /// What it reads of the subject's claims. `claims['plan']` reads one.
+    pub(crate) claims: Reads,
+    depth: usize,
+}
+
+/// Whether brackets, or signs before a value, are nested deeper than the parser is to be asked to go.
+pub(crate) fn is_nested_too_deep(text: &str) -> bool {
+    let mut brackets = 0_usize;
+    let mut signs = 0_usize;
+    for character in text.chars() {
+        match character {
+            '(' | '[' | '{' => brackets += 1,
+            ')' | ']' | '}' => brackets = brackets.saturating_sub(1),
+            _ => {}
+        }
+        match character {
+            '!' | '-' => signs += 1,
+            character if character.is_whitespace() => {}
+            _ => signs = 0,
+        }
+        if brackets > MAX_DEPTH || signs > MAX_DEPTH {
+            return true;
+        }
+    }
+    false
+}
+
+/// A variable and the fields of fields that are selected of it, as in `subject.claims.plan` and
+/// `subject.claims['plan']`.
+struct Path<'e> {
+    names: Vec<&'e str>,
+    /// How many of the names come before the first bracket.
+    dotted: usize,
+}
+
+impl<'e> Path<'e> {
+    fn of(expression: &'e IdedExpr) -> Option<Self> {
+        let (mut names, mut dotted) = (Vec::new(), 1);
+        let mut expression = &expression.expr;
+        loop {
+            match expression {
+                Expr::Select(select) if !select.test || names.is_empty() => {
+                    names.push(select.field.as_str());
+                    dotted += 1;
+                    expression = &select.operand.expr;
+                }
+                Expr::Call(call)
+                    if call.func_name == operators::INDEX
+                        && let [operand, index] = call.args.as_slice()
+                        && let Expr::Literal(LiteralValue::String(name)) = &index.expr =>
+                {
+                    names.push(name.inner());
+                    dotted = 1;
+                    expression = &operand.expr;
+                }
+                Expr::Ident(name) => {
+                    names.push(name);
+                    names.reverse();
+                    return Some(Self { names, dotted });
+                }
+                _ => return None,
+            }
+        }
+    }
+}
+
+impl Check {
+    /// Looks at an expression or a part of one; `bound` are the variables of the macro that it is in.
+    ///
+    /// # Errors
+    ///
+    /// Why the expression is refused.
+    pub(crate) fn visit(&mut self, part: &IdedExpr, bound: &[&str]) -> Result<Size, String> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(TOO_DEEP.to_owned());
+        }
+        let size = match Path::of(part) {
+            Some(path) => self.path(&path, bound)?,
+            None => self.parts(part, bound)?,
+        };
+        self.depth -= 1;
+        let is_test = matches!(&part.expr, Expr::Select(select) if select.test);
+        Ok(if is_test { Size::Short } else { size })
+    }
+
+    fn parts(&mut self, part: &IdedExpr, bound: &[&str]) -> Result<Size, String> {
+        match &part.expr {
+            Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => Ok(Size::Short),
+            Expr::Select(select) => self.visit(&select.operand, bound),
+            Expr::Call(call) => {
+                let arguments: Vec<_> = call
+                    .target
+                    .as_deref()
+                    .into_iter()
+                    .chain(&call.args)
+                    .collect();
+                let sizes = arguments.iter().map(|part| self.visit(part, bound));
+                let sizes = sizes.collect::<Result<Vec<_>, _>>()?;
+                if bound.is_empty() {
+                    return Ok(Size::Short);
+                }
+                expression_walk::call(&call.func_name, &arguments, &sizes)
+            }
+            Expr::List(list) => self.literal(list.elements.iter(), bound),
+            Expr::Map(map) => {
+                let parts = map.entries.iter().flat_map(|entry| match &entry.expr {
+                    EntryExpr::StructField(field) => [Some(&field.value), None],
+                    EntryExpr::MapEntry(entry) => [Some(&entry.key), Some(&entry.value)],
+                });
+                self.literal(parts.flatten(), bound)
+            }
+            Expr::Struct(made) => Err(format!("`{}` is no type that is known", made.type_name)),
+            Expr::Comprehension(_) if !bound.is_empty() => Err(NESTED_WALK.to_owned()),
+            Expr::Comprehension(walk) => {
+                self.visit(&walk.iter_range, bound)?;
+                self.visit(&walk.accu_init, bound)?;
+                let mut bound = vec![walk.iter_var.as_str(), walk.accu_var.as_str()];
+                bound.extend(walk.iter_var2.as_deref());
+                for each in [&walk.loop_cond, &walk.loop_step, &walk.result] {
+                    self.visit(each, &bound)?;
+                }
+                Ok(Size::Short)
+            }
+        }
+    }
+
+    fn literal<'e>(
+        &mut self,
+        parts: impl Iterator<Item = &'e IdedExpr>,
+        bound: &[&str],
+    ) -> Result<Size, String> {
+        let mut largest = Size::Short;
+        for part in parts {
+            largest = largest.max(self.visit(part, bound)?);
+        }
+        if largest == Size::Claim && !bound.is_empty() {
+            return Err(SEARCH.to_owned());
+        }
+        Ok(largest)
+    }
+
+    /// Notes that what is at the end of a path is read.
+    fn path(&mut self, path: &Path<'_>, bound: &[&str]) -> Result<Size, String> {
+        let Path { names, dotted } = path;
+        if self.depth + names.len() - 1 > MAX_DEPTH {
+            return Err(TOO_DEEP.to_owned());
+        }
+        if bound.contains(&names[0]) {
+            return Ok(Size::Entry);
+        }
+        if is_type(names[0]) {
+            return Ok(Size::Short);
+        }
+        facts::check_path(names)?;
+        self.made.add(&names[..*dotted]);
+        match names.as_slice() {
+            ["subject"] => self.claims = Reads::All,
+            ["subject", "claims", path @ ..] => self.claims.add(path),
+            _ => return Ok(Size::Short),
+        }
+        Ok(Size::Claim)
+    }
+}

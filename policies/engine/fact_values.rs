@@ -1,0 +1,270 @@
+//! The facts as values of expressions. What is as large as a token may be is made once for a request, however many
+//! expressions read it, and only if one does.
+
+use std::{
+    collections::HashMap,
+    fmt, ptr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use cel::{
+    ExecutionError,
+    common::{
+        traits::Indexer,
+        types::{
+            CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString,
+            CelTimestamp, MAP_TYPE, Type,
+        },
+        value::{CowVal, Val},
+    },
+    context::VariableResolver,
+};
+use serde_json::{Number, Value};
+
+use crate::{
+    Reads,
+    engine::{
+        facts::{Fact, Group},
+        long_list::{LongList, MAX_LIST},
+    },
+};
+
+/// The facts by the names of variables, and what an expression reads of them.
+pub(crate) struct Variables<'a> {
+    pub(crate) facts: Group<'a>,
+    pub(crate) reads: &'a Reads,
+    pub(crate) values: &'a FactValues,
+}
+
+impl VariableResolver for Variables<'_> {
+    /// `name` is a variable, or a variable with fields of fields, as in `subject.claims.plan`.
+    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
+        let mut names = name.split('.');
+        let variable = names.next()?;
+        let part = Part {
+            fact: self.facts.named(variable)?.1?,
+            name: None,
+            reads: self.reads.field(variable)?,
+            values: self.values,
+        };
+        names.try_fold(part, Part::field)?.value()
+    }
+}
+
+/// A fact of which an expression reads some part. As a value, it is a map of which only fields are read, and each is made
+/// when it is read: with a hundred claims in a token, an expression on one of them takes 0.4 us, and 16 us if it makes all.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    fact: Fact<'a>,
+    /// Its name, if it is a fact that a request may lack. A variable always exists.
+    name: Option<&'static str>,
+    reads: &'a Reads,
+    values: &'a FactValues,
+}
+
+impl<'a> Part<'a> {
+    fn field(self, name: &str) -> Option<Self> {
+        let (known_name, fact) = match self.fact {
+            Fact::Group(group) => {
+                let (name, fact) = group.named(name)?;
+                (Some(name), fact?)
+            }
+            Fact::Claims(claims) => (None, claims?.get(name)?.into()),
+            _ => return None,
+        };
+        Some(Self {
+            fact,
+            name: known_name,
+            reads: self.reads.field(name)?,
+            values: self.values,
+        })
+    }
+
+    /// Its name, if this request lacks it.
+    fn missing(&self) -> Option<&'static str> {
+        self.name.filter(|_| !self.fact.is_known())
+    }
+
+    /// What is missing has no value. Of a group that is missing, the fields are missing: `has(request.file.size)` is false
+    /// without a file. Claims are not: without a subject, `!has(subject.claims.suspended)` must not be true.
+    fn value(self) -> Option<CowVal<'a, 'a>> {
+        Some(match (self.fact, self.reads) {
+            (Fact::Text(text), _) => CowVal::owned(CelString::from(text)),
+            (Fact::Group(_) | Fact::Claims(Some(_)), Reads::Fields(_)) => CowVal::owned(self),
+            _ if self.missing().is_some() => return None,
+            (fact, _) => match Key::of(fact) {
+                Some(key) => CowVal::Borrowed(self.values.get(key, fact)),
+                None => CowVal::Owned(self.values.make(fact)),
+            },
+        })
+    }
+}
+
+impl fmt::Debug for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("facts")
+    }
+}
+
+impl Val for Part<'_> {
+    fn get_type(&self) -> &Type {
+        &MAP_TYPE
+    }
+
+    fn cel_type() -> &'static Type {
+        &MAP_TYPE
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
+    where
+        Self: 'v,
+    {
+        Box::new(*self)
+    }
+
+    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)>
+    where
+        Self: 'v,
+    {
+        Some(self)
+    }
+}
+
+impl Indexer for Part<'_> {
+    fn get<'b, 'v>(&'b self, key: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
+    where
+        Self: 'v,
+    {
+        let name = key.downcast_ref::<CelString>().map(|name| name.inner());
+        let name = name.unwrap_or_default();
+        let part = self.field(name).filter(|part| part.missing().is_none());
+        let missing = self.missing().unwrap_or(name);
+        part.and_then(Self::value)
+            .ok_or_else(|| ExecutionError::NoSuchKey(Arc::new(missing.to_owned())))
+    }
+
+    fn steal<'v>(self: Box<Self>, key: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError>
+    where
+        Self: 'v,
+    {
+        self.get(key).map(CowVal::into_owned)
+    }
+}
+
+/// Which fact a value was made of. A claim is known by its address, which stays the same for as long as the facts of a
+/// request have their subject.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Key {
+    Claim(usize),
+    /// The group that these claims are in.
+    GroupOf(usize),
+}
+
+impl Key {
+    /// The key of what is as large as a token may be.
+    fn of(fact: Fact<'_>) -> Option<Self> {
+        match fact {
+            Fact::Claims(claims) => Some(Self::Claim(ptr::from_ref(claims?).addr())),
+            Fact::Json(list @ Value::Array(_)) => Some(Self::Claim(ptr::from_ref(list).addr())),
+            Fact::Group(group) => group.known().find_map(|(_, fact)| match fact {
+                Fact::Claims(claims) => Some(Self::GroupOf(ptr::from_ref(claims?).addr())),
+                _ => None,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// The values that were made for a request, in a linked list: as many as the expressions of a config name. To make one
+/// of 20 texts takes 0.8 us.
+#[derive(Default)]
+pub(crate) struct FactValues {
+    first: OnceLock<Box<Made>>,
+    long_list_used: Arc<AtomicBool>,
+}
+
+struct Made {
+    key: Key,
+    value: Box<dyn Val>,
+    next: OnceLock<Box<Made>>,
+}
+
+impl fmt::Debug for FactValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FactValues")
+    }
+}
+
+impl FactValues {
+    /// The value of a fact, which is made if no expression has asked for it before.
+    fn get(&self, key: Key, fact: Fact<'_>) -> &dyn Val {
+        let mut slot = &self.first;
+        loop {
+            let made = slot.get_or_init(|| {
+                Box::new(Made {
+                    key,
+                    value: self.make(fact),
+                    next: OnceLock::new(),
+                })
+            });
+            if made.key == key {
+                return &*made.value;
+            }
+            slot = &made.next;
+        }
+    }
+
+    /// Whether a list that is too long was used since this was last asked.
+    pub(crate) fn take_long_list_used(&self) -> bool {
+        self.long_list_used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Makes a value. Numbers that are whole are `int`, as in the text of an expression.
+    fn make(&self, fact: Fact<'_>) -> Box<dyn Val> {
+        match fact {
+            Fact::Flag(flag) => Box::new(CelBool::from(flag)),
+            Fact::Text(text) => Box::new(CelString::from(text.to_owned())),
+            Fact::Size(size) => number(&size.into()),
+            Fact::Address(address) => Box::new(CelString::from(address.to_string())),
+            Fact::Time(clock) => Box::new(CelTimestamp::from(timestamp(clock.now()))),
+            Fact::Claims(claims) => {
+                let members = claims.into_iter().flatten();
+                self.map(members.map(|(name, claim)| (name.as_str(), Fact::from(claim))))
+            }
+            Fact::Group(group) => self.map(group.known()),
+            Fact::Json(Value::Bool(flag)) => Box::new(CelBool::from(*flag)),
+            Fact::Json(Value::Number(claim)) => number(claim),
+            Fact::Json(Value::Array(list)) if list.len() > MAX_LIST => {
+                Box::new(LongList::new(list.len(), self.long_list_used.clone()))
+            }
+            Fact::Json(Value::Array(list)) => {
+                let values: Vec<_> = list.iter().map(|claim| self.make(claim.into())).collect();
+                Box::new(CelList::from(values))
+            }
+            Fact::Json(_) => Box::new(CelNull),
+        }
+    }
+
+    fn map<'a, 'f>(&self, facts: impl Iterator<Item = (&'a str, Fact<'f>)>) -> Box<dyn Val> {
+        let entries = facts.map(|(name, fact)| (CelMapKey::from(name.to_owned()), self.make(fact)));
+        Box::new(CelMap::from(entries.collect::<HashMap<_, _>>()))
+    }
+}
+
+fn number(number: &Number) -> Box<dyn Val> {
+    match (number.as_i64(), number.as_f64()) {
+        (Some(number), _) => Box::new(CelInt::from(number)),
+        (None, Some(number)) => Box::new(CelDouble::from(number)),
+        (None, None) => Box::new(CelNull),
+    }
+}
+
+fn timestamp(now: jiff::Timestamp) -> chrono::DateTime<chrono::FixedOffset> {
+    let nanoseconds = now.subsec_nanosecond().try_into().unwrap_or_default();
+    // Chrono has every moment that jiff has.
+    let time = chrono::DateTime::from_timestamp(now.as_second(), nanoseconds);
+    time.unwrap_or_default().fixed_offset()
+}

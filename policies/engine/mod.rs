@@ -1,0 +1,58 @@
+//! What every kind of policy is made of: the trait and its context, the chain, decisions and reservations, the facts of a
+//! request, counters, windows and the clock.
+
+pub(crate) mod chain;
+pub(crate) mod claim_path;
+pub(crate) mod claimed_memberships;
+pub(crate) mod clock;
+pub(crate) mod common;
+pub(crate) mod counter;
+pub(crate) mod denial;
+pub(crate) mod expression_check;
+pub(crate) mod expression_walk;
+pub(crate) mod fact_values;
+pub(crate) mod facts;
+pub(crate) mod hold;
+pub(crate) mod keyed_limit;
+pub(crate) mod kind;
+pub(crate) mod limit;
+pub(crate) mod long_list;
+pub(crate) mod policy;
+pub(crate) mod rate_limit_memory;
+pub(crate) mod rate_limit_state;
+pub(crate) mod reads;
+pub(crate) mod request;
+pub(crate) mod secret_source;
+pub(crate) mod units;
+pub(crate) mod urls;
+pub(crate) mod window;
+pub(crate) mod workspace_member_check;
+
+pub use chain::{
+    Chain, Counting, Evaluation, Link, Outcome, Overlooked, Reason, Said, Step, Trace,
+};
+pub use claim_path::ClaimPath;
+pub use clock::{Clock, SystemClock};
+pub use common::{Common, Messages, Mode, OnFailure};
+pub use counter::{Dimension, Per, network};
+pub use denial::{Class, Denial};
+pub use hold::{Hold, Permit, Settling};
+pub use keyed_limit::{KeyedLimit, KeyedLimitSettings};
+pub use kind::{
+    BuildContext, BuildError, ConfiguredPolicy, Fact, Findings, PolicyKind, PolicyRegistry, Ports,
+    Refusal, Requirements, ServiceCall, StoreUse,
+};
+pub use limit::LimitState;
+pub use policy::{
+    Counted, Deciding, Decision, Evaluating, Facts, Fault, Finding, Membership, Pass, Policy,
+    Verdict,
+};
+pub use reads::Reads;
+pub use request::{
+    Accept, Claims, Credentials, DeclaredFile, IdentityName, InvalidId, MAX_ID_BYTES, PolicyName,
+    Presented, Purpose, RoutePath, StoreName, Subject, SubjectId, UploadRequest, WorkspaceId,
+};
+pub use secret_source::SecretSource;
+pub use units::{ByteCount, Interval};
+pub use urls::{PathSegment, ServiceUrl, UrlTemplate, is_loopback};
+pub use window::{Unit, Window, Windows};

@@ -1,0 +1,81 @@
+//! `imgwire-gate check`
+
+use std::sync::Arc;
+
+use policies::{Clock, Mode, SystemClock};
+
+use crate::{
+    cli::connections::{self, Tried},
+    config::{PolicySettings, Settings},
+    http::error::status_of,
+};
+
+use super::{Config, Failure, print};
+
+/// Checks the config file and prints each route's chain; tries what it leads to, if `connect`.
+pub(super) fn check(config: &Config, connect: bool) -> Result<(), Failure> {
+    let settings = config.load()?;
+    print(describe(&settings).trim_end())?;
+    for warning in settings.warnings.lines() {
+        print(&format!("warning: {warning}"))?;
+    }
+    if !connect {
+        return Ok(());
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let trying = connections::try_all(&settings, &clock);
+    let tried = actix_web::rt::System::new().block_on(trying);
+    let tried = tried.map_err(Failure::other)?;
+    let failed = tried.iter().filter(|tried| tried.result.is_err()).count();
+    for Tried { part, result } in tried {
+        print(&match result {
+            Ok(what) => format!("{part}: {what}"),
+            Err(why) => format!("{part}: FAILED: {why}"),
+        })?;
+    }
+    match failed {
+        0 => Ok(()),
+        _ => Err(Failure::other(format!("{failed} of them cannot be used"))),
+    }
+}
+
+/// Draws the chain of each route: its policies in order, what each does, and how it refuses.
+fn describe(settings: &Settings) -> String {
+    let mut text = String::new();
+    for route in &settings.routes {
+        let purpose = route.purpose.as_ref();
+        let purpose = purpose.map_or_else(String::new, |purpose| format!(" (purpose: {purpose})"));
+        text.push_str(&format!("POST {}{purpose}\n", route.path));
+        for (index, name) in route.policies.iter().enumerate() {
+            let Some(PolicySettings {
+                common,
+                kind,
+                requirements,
+                ..
+            }) = settings.policy(name)
+            else {
+                continue;
+            };
+            let observed = match common.mode {
+                Mode::Enforce => "",
+                Mode::Observe => ", observed only",
+            };
+            let when = match &common.when {
+                None => String::new(),
+                Some(when) => format!(", when {when}"),
+            };
+            let refuses = match common.mode {
+                Mode::Enforce => format!("; else {}", status_of(requirements.refusal).as_u16()),
+                Mode::Observe => String::new(),
+            };
+            text.push_str(&format!(
+                "  │ {}. {name} ({}{observed}{when}): {}{refuses}\n",
+                index + 1,
+                kind.kind(),
+                kind.describe(),
+            ));
+        }
+        text.push_str("  ╰ 200, and a token of Imgwire's\n");
+    }
+    text
+}

@@ -1,0 +1,133 @@
+//! `imgwire-gate explain` and `imgwire-gate test`
+
+use std::{path::Path, sync::Arc};
+
+use crate::gate::explain::{DescribedRequest, ExplainedOutcome, Explanation, Inspector};
+use policies::SystemClock;
+use serde::Deserialize;
+
+use super::{Config, Failure, print, read};
+
+/// Prints what each policy says to a described request. A gate that runs with the same config is not disturbed.
+pub(super) fn explain(config: &Config, request: &Path) -> Result<(), Failure> {
+    let text = read(request)?;
+    let described: DescribedRequest = serde_json::from_str(&text)
+        .map_err(|error| Failure::Config(format!("{}:{error}", request.display())))?;
+    let settings = config.load()?;
+    actix_web::rt::System::new().block_on(async {
+        let inspector = Inspector::new(&settings, true, Arc::new(SystemClock::new()))
+            .map_err(Failure::other)?;
+        let explanation = inspector.explain(described).await;
+        let explanation = explanation
+            .map_err(|error| Failure::Config(format!("{}: {error}", request.display())))?;
+        print(describe(&explanation).trim_end())
+    })
+}
+
+fn describe(explanation: &Explanation) -> String {
+    let mut text = format!("POST {}: {}\n", explanation.route, ending(explanation));
+    for (index, policy) in explanation.policies.iter().enumerate() {
+        let reason = policy.reason.as_ref();
+        text.push_str(&format!(
+            "  {}. {} ({}): {}{} [{} us]\n",
+            index + 1,
+            policy.name,
+            policy.kind,
+            policy.verdict,
+            reason.map_or_else(String::new, |reason| format!(": {reason}")),
+            policy.micros
+        ));
+    }
+    text
+}
+
+fn ending(explanation: &Explanation) -> String {
+    match explanation.code {
+        None => "allow".to_owned(),
+        Some(code) if explanation.outcome == ExplainedOutcome::Fault => {
+            format!("fault, {} {code}", explanation.status)
+        }
+        Some(code) => format!("deny, {} {code}", explanation.status),
+    }
+}
+
+/// A file of cases.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cases {
+    cases: Vec<Case>,
+}
+
+/// A described request, and what is expected of it: `allow`, or a code.
+#[derive(Deserialize)]
+#[serde(try_from = "toml::Table")]
+struct Case {
+    name: String,
+    expect: String,
+    request: DescribedRequest,
+}
+
+impl TryFrom<toml::Table> for Case {
+    type Error = String;
+
+    fn try_from(mut table: toml::Table) -> Result<Self, String> {
+        let mut text = |key: &str| match table.remove(key) {
+            Some(toml::Value::String(text)) => Ok(text),
+            Some(_) => Err(format!("`{key}` must be a string")),
+            None => Err(format!("`{key}` is required")),
+        };
+        let (name, expect) = (text("name")?, text("expect")?);
+        // The rest is the request, and has no keys that are none of its own.
+        let request = DescribedRequest::deserialize(table)
+            .map_err(|error| format!("{name}: {}", error.to_string().trim_end()))?;
+        Ok(Self {
+            name,
+            expect,
+            request,
+        })
+    }
+}
+
+/// Runs the cases of a file against the chains, with counters that are empty.
+pub(super) fn test(config: &Config, cases: &Path) -> Result<(), Failure> {
+    let text = read(cases)?;
+    let file = cases.display();
+    let Cases { cases } = toml::from_str(&text)
+        .map_err(|error| Failure::Config(format!("{file}: {}", error.to_string().trim_end())))?;
+    let settings = config.load()?;
+    actix_web::rt::System::new().block_on(async {
+        let inspector = Inspector::new(&settings, false, Arc::new(SystemClock::new()))
+            .map_err(Failure::other)?;
+        let mut differing = Vec::new();
+        let count = cases.len();
+        for Case {
+            name,
+            expect,
+            request,
+        } in cases
+        {
+            match inspector.explain(request).await {
+                Err(error) => differing.push(format!("{name}: {error}")),
+                Ok(explanation) => {
+                    let found = explanation.code.unwrap_or("allow");
+                    if found != expect {
+                        differing.push(format!(
+                            "{name}: expected {expect}, found {}",
+                            describe(&explanation).trim_end()
+                        ));
+                    }
+                }
+            }
+        }
+        print(&format!(
+            "{} passed, {} failed",
+            count - differing.len(),
+            differing.len()
+        ))?;
+        if differing.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::other(differing.join("\n")))
+        }
+    })
+}

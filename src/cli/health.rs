@@ -1,0 +1,64 @@
+//! `imgwire-gate health`
+
+use std::{
+    io::{BufRead as _, BufReader, Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use crate::config::{self, server::Bind};
+
+use super::{Config, Failure, read};
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Asks the running gate's `/readyz`. Only `[management]` is read of the config file: no secret is needed.
+pub(super) fn health(config: &Config) -> Result<(), Failure> {
+    let path = config.path()?;
+    let text = read(&path)?;
+    let management = config::load_management(&path.display().to_string(), &text)
+        .map_err(|faults| Failure::Config(faults.to_string()))?;
+    let status = ask(&management.bind).map_err(|error| {
+        let bind = &management.bind;
+        Failure::other(format_args!("the gate does not answer on {bind}: {error}"))
+    })?;
+    if status == "200" {
+        Ok(())
+    } else {
+        Err(Failure::other("the gate is not ready"))
+    }
+}
+
+/// The status that `/readyz` answers with.
+fn ask(bind: &Bind) -> std::io::Result<String> {
+    match bind {
+        Bind::Tcp(address) => {
+            let stream = TcpStream::connect_timeout(&reachable(*address), TIMEOUT)?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            status(stream)
+        }
+        Bind::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            status(stream)
+        }
+    }
+}
+
+/// A gate that listens on every address answers on loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn status(mut stream: impl Read + Write) -> std::io::Result<String> {
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut line = String::new();
+    BufReader::new(stream.take(1024)).read_line(&mut line)?;
+    Ok(line.split(' ').nth(1).unwrap_or_default().to_owned())
+}

@@ -1,0 +1,170 @@
+//! `imgwire-gate sandbox`
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use crate::{
+    config::{Confines, Faults, Settings, check_confines, imgwire::BaseUrl, server::Bind},
+    http::playground::Playground,
+    imgwire::emulator::{Emulator, SERVER_API_KEY},
+    server::Builder,
+    stores::StoreUrl,
+    telemetry,
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{EncodingKey, Header};
+use policies::{Clock as _, SystemClock};
+use serde_json::json;
+use url::Url;
+
+use super::{Failure, print, serve::stop};
+
+const FILE: &str = "config/sandbox.toml";
+const CONFIG: &str = include_str!("../../config/sandbox.toml");
+
+/// How long the demo user's token lasts, in seconds.
+const DEMO_TOKEN_SECONDS: i64 = 24 * 60 * 60;
+
+/// What the sandbox adds to its config.
+struct Additions {
+    secret: String,
+    session_key: String,
+    /// Where the counters are.
+    folder: PathBuf,
+    emulator: Url,
+    base_url: BaseUrl,
+}
+
+impl Additions {
+    /// Reads a config as the sandbox's own. A page may have sent it, so it resolves nothing of this machine and names no
+    /// host but the emulator.
+    fn load(&self, builder: &Builder, text: &str) -> Result<Settings, Faults> {
+        let variables = [
+            ("SANDBOX_IMGWIRE_API_KEY", SERVER_API_KEY),
+            ("SANDBOX_JWT_SECRET", &self.secret),
+            ("SANDBOX_SESSION_KEY", &self.session_key),
+        ];
+        let confines = Confines {
+            variables: &variables.map(|(name, _)| name),
+            host: &self.emulator,
+            own: CONFIG,
+        };
+        check_confines(FILE, text, &confines)?;
+        let environment = |wanted: &str| {
+            let variable = variables.iter().find(|(name, _)| *name == wanted);
+            variable.map(|(_, value)| (*value).to_owned())
+        };
+        let mut settings = builder.load(FILE, text, &environment)?;
+        for (name, store) in &mut settings.stores {
+            store.url = StoreUrl::file(&self.folder.join(format!("{name}.db")));
+        }
+        settings.imgwire.base_url = self.base_url.clone();
+        Ok(settings)
+    }
+}
+
+/// Runs the gate of `config/sandbox.toml` against an emulated Imgwire, with counters in a temporary folder and a page
+/// to play with it.
+pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
+    let folder = tempfile::tempdir().map_err(Failure::other)?;
+    actix_web::rt::System::new().block_on(async {
+        let emulator = Arc::new(Emulator::start().map_err(Failure::other)?);
+        let additions = Arc::new(Additions {
+            secret: random_text()?,
+            session_key: random_text()?,
+            folder: folder.path().to_owned(),
+            emulator: Url::parse(emulator.url()).map_err(Failure::other)?,
+            base_url: BaseUrl::try_from(emulator.url().to_owned()).map_err(Failure::other)?,
+        });
+        let faulty = |faults: Faults| Failure::Config(faults.to_string());
+        let mut settings = additions.load(builder, CONFIG).map_err(faulty)?;
+        let _log = telemetry::start_log(settings.telemetry.log);
+        settings.server.bind = free(&settings.server.bind)?;
+        settings.management.bind = free(&settings.management.bind)?;
+        let page_key = random_text()?;
+        let text = welcome(&settings, &additions.secret, &page_key, emulator.url())?;
+        let route = settings.routes.first().map(|route| route.path.to_string());
+        let load = {
+            let (builder, additions) = (builder.clone(), additions.clone());
+            Box::new(move |text: &str| additions.load(&builder, text))
+        };
+        let playground = Playground::new(
+            page_key,
+            &additions.secret,
+            SystemClock::new().now().as_second(),
+            route.unwrap_or_default(),
+            CONFIG,
+            load,
+            emulator.clone(),
+        );
+        let application = builder.build_with(settings, Arc::new(playground));
+        let application = application.map_err(Failure::start)?;
+        print(&text)?;
+        application.run_until(stop()?).await.map_err(Failure::other)
+    })
+}
+
+/// The configured address, or a free port beside it when that one is taken.
+fn free(bind: &Bind) -> Result<Bind, Failure> {
+    let Bind::Tcp(wanted) = bind else {
+        return Ok(bind.clone());
+    };
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = match TcpListener::bind(wanted) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => TcpListener::bind(any),
+        other => other,
+    };
+    let address = listener.and_then(|listener| listener.local_addr());
+    address.map(Bind::Tcp).map_err(Failure::other)
+}
+
+/// A secret of 64 characters.
+fn random_text() -> Result<String, Failure> {
+    let mut bytes = [0; 48];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(Failure::other)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+fn welcome(
+    settings: &Settings,
+    secret: &str,
+    page_key: &str,
+    emulator: &str,
+) -> Result<String, Failure> {
+    let gate = format!("http://{}", settings.server.bind);
+    let management = format!("http://{}", settings.management.bind);
+    let claims = json!({
+        "sub": "user_1",
+        "aud": "imgwire-gate",
+        "exp": SystemClock::new().now().as_second() + DEMO_TOKEN_SECONDS,
+        "workspaces": [{ "id": "ws_1", "role": "editor" }],
+        "plan": "free",
+    });
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    let token = jsonwebtoken::encode(&Header::default(), &claims, &key).map_err(Failure::other)?;
+    let route = settings
+        .routes
+        .first()
+        .map(|route| route.path.as_str())
+        .unwrap_or_default();
+    Ok(format!(
+        "imgwire-gate sandbox (ctrl-c ends it)\n\
+         \n\
+         the playground {gate}/?key={page_key}\n\
+         the gate       {gate}\n\
+         its health     {management}/readyz\n\
+         its metrics    {management}/metrics\n\
+         Imgwire        {emulator} (emulated: nothing leaves this machine)\n\
+         \n\
+         user_1 is an editor of workspace ws_1 and on the free plan. Get an upload token as user_1:\n\
+         \n\
+         curl -sS -X POST {gate}{route} -H 'Authorization: Bearer {token}'\n\
+         \n\
+         Without the header the gate says 401; ask a few times more and see the limits in the RateLimit \
+         field (curl -i). The config is config/sandbox.toml."
+    ))
+}

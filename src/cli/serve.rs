@@ -1,0 +1,114 @@
+//! `imgwire-gate serve`
+
+use std::{convert::Infallible, fs, path::Path, time::Duration};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Config, Failure, VERSION, load_text, process_environment, read};
+use crate::{
+    server::{
+        Builder, Stop,
+        reload::{ReloadError, Reloader},
+    },
+    telemetry,
+};
+
+/// How often a watched file is looked at. Two looks in a row that see the same make a change, so that a file which
+/// is being written is left alone.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Runs the gate until SIGTERM or SIGINT. SIGHUP, and with `watch` a change of the file, loads the file again.
+pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
+    let path = config.path()?;
+    let text = read(&path)?;
+    let settings = load_text(&config.builder, &path, &text, &process_environment)?;
+    let _log = telemetry::start_log(settings.telemetry.log);
+    actix_web::rt::System::new().block_on(async {
+        let bind = settings.server.bind.to_string();
+        let management = settings.management.bind.to_string();
+        let application = config.builder.build(settings).map_err(Failure::start)?;
+        let address = application
+            .address()
+            .map_or(bind, |address| address.to_string());
+        let management = application
+            .management_address()
+            .map_or(management, |address| address.to_string());
+        let version = VERSION;
+        tracing::info!(address, management, version, "listening");
+        let watched = Watched {
+            path: &path,
+            in_force: text,
+        };
+        let reloading = reload(&config.builder, application.reloader(), watched, watch);
+        tokio::select! {
+            done = application.run_until(stop()?) => done.map_err(Failure::other),
+            never = reloading => match never? {},
+        }
+    })
+}
+
+/// Loads the file again whenever that is asked for.
+async fn reload(
+    builder: &Builder,
+    reloader: std::sync::Arc<Reloader>,
+    mut file: Watched<'_>,
+    watch: bool,
+) -> Result<Infallible, Failure> {
+    let mut hangups = signal(SignalKind::hangup()).map_err(Failure::other)?;
+    loop {
+        tokio::select! {
+            _ = hangups.recv() => {}
+            () = file.changed(), if watch => {}
+        }
+        let name = file.path.display().to_string();
+        let loaded = match file.read() {
+            Ok(text) => builder
+                .load(&name, text, &process_environment)
+                .map_err(ReloadError::from),
+            Err(error) => Err(ReloadError::Unreadable(format!("{name}: {error}"))),
+        };
+        // What comes of it is in the log and the metrics; the gate goes on either way.
+        let _ = reloader.reload(loaded);
+    }
+}
+
+/// A file that is looked at again and again: that works wherever the file comes from, as a notification does not.
+struct Watched<'a> {
+    path: &'a Path,
+    /// What was read last.
+    in_force: String,
+}
+
+impl Watched<'_> {
+    fn read(&mut self) -> std::io::Result<&str> {
+        self.in_force = fs::read_to_string(self.path)?;
+        Ok(&self.in_force)
+    }
+
+    /// Resolves when the file has another content.
+    async fn changed(&self) {
+        let mut seen = None;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = fs::read_to_string(self.path).ok();
+            let now = now.filter(|text| *text != self.in_force);
+            if now.is_some() && now == seen {
+                return;
+            }
+            seen = now;
+        }
+    }
+}
+
+/// Resolves on SIGTERM or SIGINT.
+pub(super) fn stop() -> Result<impl Future<Output = Stop>, Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::other)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::other)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => Stop::Drain,
+            // Somebody who sits before it and waits.
+            _ = interrupt.recv() => Stop::AtOnce,
+        }
+    })
+}

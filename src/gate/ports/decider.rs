@@ -1,0 +1,110 @@
+//! Decisions of another service.
+
+use std::time::Duration;
+
+use actix_web::http::{
+    Method, StatusCode,
+    header::{self, HeaderName, HeaderValue},
+};
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use policies::{Decider, Fault, PolicyName, Protocol, Question, RemoteSettings};
+use secrecy::SecretString;
+use serde_json::json;
+
+use super::{MAX_ANSWER_BYTES, authorization, fault};
+use crate::outbound::{
+    InvalidResponse, Object, Outbound, Outgoing, Repeat,
+    answers::{Answer, Answers, ServiceFault},
+    digest::digest_of,
+};
+
+/// Asks a service by POST.
+pub struct HttpDecider {
+    policy: PolicyName,
+    url: String,
+    protocol: Protocol,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    timeout: Duration,
+    answers: Answers<bool>,
+    outbound: Outbound,
+}
+
+impl HttpDecider {
+    /// Asks as the settings of the policy say.
+    #[must_use]
+    pub fn new(
+        policy: PolicyName,
+        settings: &RemoteSettings,
+        token: Option<&SecretString>,
+        outbound: &Outbound,
+    ) -> Self {
+        let mut headers = authorization(token);
+        let json = HeaderValue::from_static("application/json");
+        headers.push((header::CONTENT_TYPE, json));
+        Self {
+            policy,
+            url: settings.url.as_str().to_owned(),
+            protocol: settings.protocol,
+            headers,
+            timeout: settings.timeout.get(),
+            answers: Answers::new(
+                settings.cache.map(policies::Interval::get),
+                |allows| !allows,
+                outbound,
+            ),
+            outbound: outbound.clone(),
+        }
+    }
+
+    async fn ask(&self, question: Question<'_>) -> Answer<bool> {
+        let answer = self.decide(question).await;
+        let metrics = &self.outbound.metrics;
+        metrics.policy_called(&self.policy, answer.is_ok());
+        answer
+    }
+
+    async fn decide(&self, question: Question<'_>) -> Answer<bool> {
+        let body = match self.protocol {
+            Protocol::Plain => json!(question),
+            Protocol::Opa => json!({ "input": question }),
+        };
+        let outgoing = Outgoing {
+            method: Method::POST,
+            url: &self.url,
+            headers: self.headers.clone(),
+            body: Bytes::from(body.to_string()),
+            timeout: self.timeout,
+            limit: MAX_ANSWER_BYTES,
+            // What a service does when it decides is its own affair.
+            repeat: Repeat::Harmful,
+        };
+        let answer = self.outbound.http.send(outgoing).await?;
+        match self.protocol {
+            Protocol::Plain if answer.status.is_success() => Ok(true),
+            Protocol::Plain if answer.status == StatusCode::FORBIDDEN => Ok(false),
+            Protocol::Opa if answer.status == StatusCode::OK => {
+                match Object::parse(&answer.body)?.take_bool("result") {
+                    // A rule that is undefined for these facts.
+                    Err(InvalidResponse::Missing(_)) => Ok(false),
+                    result => Ok(result?),
+                }
+            }
+            _ => Err(ServiceFault::Status(answer.status.as_u16())),
+        }
+    }
+}
+
+impl Decider for HttpDecider {
+    fn allows<'a>(&'a self, question: Question<'a>) -> LocalBoxFuture<'a, Result<bool, Fault>> {
+        Box::pin(async move {
+            // Without the time, which would make each request a question of its own.
+            let asked = question
+                .identity()
+                .map_err(|error| Fault::Service(error.into()))?;
+            let asked = digest_of(&asked);
+            let answer = self.answers.get(&asked, self.ask(question)).await;
+            answer.map_err(fault)
+        })
+    }
+}

@@ -1,0 +1,163 @@
+//! The body of a request for a token: nothing, or a JSON object.
+
+use std::{fmt, marker::PhantomData, time::Duration};
+
+use actix_web::{
+    HttpRequest,
+    http::header::{self, HeaderMap, HeaderName},
+    web,
+};
+use policies::{DeclaredFile, Purpose, WorkspaceId};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use utoipa::ToSchema;
+
+use super::has_body;
+use crate::http::error::ApiError;
+
+const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
+
+/// What a client may take for its body.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// The longest body that is read, in bytes.
+    pub bytes: usize,
+    /// How long it may take to arrive.
+    pub time: Duration,
+}
+
+/// What a body says.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = TokenRequest)]
+pub(crate) struct Body {
+    /// The workspace that the upload is for; left out: `X-Workspace-Id`, or the user's only one.
+    #[schema(value_type = Option<Id>)]
+    pub(super) workspace: Option<WorkspaceId>,
+    /// What the upload is for.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
+    pub(super) purpose: Option<Purpose>,
+    /// The file that is to be uploaded.
+    #[serde(default, deserialize_with = "file")]
+    #[schema(value_type = Option<File>)]
+    pub(super) file: Option<DeclaredFile>,
+}
+
+/// A file, as the client declares it.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct File {
+    /// Its name.
+    name: Option<String>,
+    /// Its type, for example `image/png`.
+    mime_type: Option<String>,
+    /// Its size in bytes.
+    #[schema(format = "uint64")]
+    size: Option<u64>,
+}
+
+/// The id of a workspace: 1 to 255 bytes without control characters.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(as = WorkspaceId)]
+#[expect(
+    dead_code,
+    reason = "it describes what a request says, and is none of it"
+)]
+pub(crate) enum Id {
+    /// As a text.
+    Text(String),
+    /// As an integer, which is the text of its digits.
+    Integer(i64),
+}
+
+fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DeclaredFile>, D::Error> {
+    let file = Option::<Object<File>>::deserialize(deserializer)?;
+    Ok(file.map(|Object(file)| DeclaredFile {
+        name: file.name,
+        mime_type: file.mime_type,
+        size: file.size,
+    }))
+}
+
+/// A struct that is written as a JSON object; serde would take an array for it, too.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+/// Reads the body of `request`, within `limits`.
+pub(super) async fn read(
+    request: &HttpRequest,
+    payload: web::Payload,
+    limits: BodyLimits,
+) -> Result<Body, ApiError> {
+    if !has_body(request) {
+        return Ok(Body::default());
+    }
+    let headers = request.headers();
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limits.bytes as u64) {
+        return Err(ApiError::BodyTooLarge);
+    }
+    let reading = payload.to_bytes_limited(limits.bytes);
+    let bytes = match tokio::time::timeout(limits.time, reading).await {
+        Ok(Ok(Ok(bytes))) => bytes,
+        Ok(Err(_)) => return Err(ApiError::BodyTooLarge),
+        Ok(Ok(Err(_))) | Err(_) => return Err(ApiError::BadRequest),
+    };
+    if bytes.is_empty() {
+        return Ok(Body::default());
+    }
+    if !is_json(headers) {
+        return Err(ApiError::UnsupportedMediaType);
+    }
+    let Object(body) = serde_json::from_slice(&bytes).map_err(|_| ApiError::BadRequest)?;
+    Ok(body)
+}
+
+/// Whether the body is JSON as it stands, by `Content-Type` and `Content-Encoding`.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or(""));
+    let media_type = text(header::CONTENT_TYPE).and_then(|text| text.split(';').next());
+    let encoding = text(header::CONTENT_ENCODING).unwrap_or("identity");
+    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
+        && encoding.trim().eq_ignore_ascii_case("identity")
+}
+
+/// The workspace of the header `X-Workspace-Id`.
+pub(super) fn workspace_header(headers: &HeaderMap) -> Result<Option<WorkspaceId>, ApiError> {
+    let mut values = headers.get_all(X_WORKSPACE_ID);
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let id = value
+        .to_str()
+        .ok()
+        .and_then(|text| WorkspaceId::parse(text).ok());
+    match (id, values.next()) {
+        (Some(id), None) => Ok(Some(id)),
+        _ => Err(ApiError::BadRequest),
+    }
+}

@@ -1,0 +1,286 @@
+//! What every answer has: its request's id, `no-store`, the CORS headers of an allowed origin, and the API's shape even
+//! for the framework's errors.
+
+use std::{mem, net::IpAddr};
+
+use actix_web::{
+    Error, HttpRequest, HttpResponse, ResponseError,
+    body::{BoxBody, EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        ConnectionType, Method, StatusCode,
+        header::{self, HeaderMap},
+    },
+    middleware::Next,
+};
+use policies::RoutePath;
+
+use super::{
+    ALLOWANCE, SESSION_PATH, Worker,
+    cors::{Cors, Grant},
+};
+use crate::{
+    http::{
+        error::ApiError,
+        request_id::{RequestId, X_REQUEST_ID},
+    },
+    server::in_flight::InFlight,
+    telemetry::{Account, HasDecision, RequestLine},
+};
+
+/// Where a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// From pages: a gate that ends waits for its answer.
+    Public,
+    /// From operators.
+    Management,
+}
+
+/// Wraps everything that answers, also where a middleware fails.
+///
+/// # Errors
+///
+/// What the framework could not turn into an answer, in the API's shape.
+pub async fn envelope<B: MessageBody + 'static>(
+    in_flight: InFlight,
+    listener: Listener,
+    cors: Cors,
+    mut request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    let _present = (listener == Listener::Public).then(|| in_flight.arrive());
+    fit_headers(request.head_mut().headers_mut());
+    let id = RequestId::assign(&request);
+    let grant = cors.grant(request.headers());
+    let is_preflight = grant.is_preflight(&request);
+    let asked = may_fail(&request).then(|| Asked::of(request.request()));
+    let answered = if is_preflight {
+        let granted = grant.preflight(request.headers());
+        let response = granted.unwrap_or_else(|| ApiError::BadRequest.response(&id));
+        Ok(request.into_response(response).map_into_right_body())
+    } else {
+        next.call(request)
+            .await
+            .map(|response| shape(response, &id))
+    };
+    let mut response = match answered {
+        Ok(response) => response,
+        Err(error) => {
+            let status = error.as_response_error().status_code();
+            let account = Account {
+                code: Some(ApiError::from_status(status).describe().1),
+                fault: Some(error.to_string()),
+                ..Account::default()
+            };
+            let asked = asked.unwrap_or_default();
+            asked.line(&id, Some(status), &account).write();
+            return Err(Failure { status, id, grant }.into());
+        }
+    };
+    if in_flight.is_draining() {
+        let head = response.response_mut().head_mut();
+        head.set_connection_type(ConnectionType::Close);
+    }
+    complete(response.headers_mut(), &id, &grant);
+    // What operators ask is logged only if it is refused.
+    let status = response.status();
+    if listener == Listener::Public || status.is_client_error() || status.is_server_error() {
+        log(&response, &id, is_preflight);
+    }
+    Ok(response)
+}
+
+/// Whether a middleware may fail for `request`: the one of sessions, when it saves one.
+fn may_fail(request: &ServiceRequest) -> bool {
+    request.headers().contains_key(header::COOKIE) || request.path() == SESSION_PATH
+}
+
+/// Logs a request, unless its decision is logged.
+fn log<B>(response: &ServiceResponse<B>, id: &RequestId, is_preflight: bool) {
+    let extensions = response.response().extensions();
+    if extensions.contains::<HasDecision>() {
+        return;
+    }
+    let nothing = Account::default();
+    let request = response.request();
+    let line = RequestLine {
+        request_id: id,
+        client: client(request),
+        method: request.method(),
+        route: route(request),
+        path: request.path(),
+        status: Some(response.status()),
+        account: extensions.get().unwrap_or(&nothing),
+    };
+    if is_preflight {
+        line.write_preflight();
+    } else {
+        line.write();
+    }
+}
+
+/// Logs a request that gets no answer, because its client has gone away.
+pub(super) fn log_unanswered(request: &HttpRequest) {
+    Asked::of(request)
+        .line(&RequestId::of(request), None, &Account::default())
+        .write();
+}
+
+fn client(request: &HttpRequest) -> Option<IpAddr> {
+    match request.app_data::<Worker>() {
+        Some(worker) => Some(worker.gate.client_address.of(request)),
+        None => request.peer_addr().map(|peer| peer.ip()),
+    }
+}
+
+/// The route that `request` asks, or asks about.
+fn route(request: &HttpRequest) -> Option<RoutePath> {
+    let path = request.path();
+    let rules = request.app_data::<Worker>()?.gate.rules.load();
+    let about = path.strip_suffix(ALLOWANCE);
+    let route = rules
+        .route(path)
+        .or_else(|| rules.route(about.unwrap_or(path)));
+    route.map(|route| route.path.clone())
+}
+
+/// What the log says of a request that does not outlive a middleware's failure.
+#[derive(Default)]
+struct Asked {
+    client: Option<IpAddr>,
+    method: Method,
+    route: Option<RoutePath>,
+    path: String,
+}
+
+impl Asked {
+    fn of(request: &HttpRequest) -> Self {
+        Self {
+            client: client(request),
+            method: request.method().clone(),
+            route: route(request),
+            path: request.path().to_owned(),
+        }
+    }
+
+    fn line<'a>(
+        &'a self,
+        request_id: &'a RequestId,
+        status: Option<StatusCode>,
+        account: &'a Account,
+    ) -> RequestLine<'a> {
+        RequestLine {
+            request_id,
+            client: self.client,
+            method: &self.method,
+            route: self.route.clone(),
+            path: &self.path,
+            status,
+            account,
+        }
+    }
+}
+
+/// Adds what every answer has.
+fn complete(headers: &mut HeaderMap, id: &RequestId, grant: &Grant) {
+    headers.insert(X_REQUEST_ID, id.header_value());
+    headers.insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-store"),
+    );
+    grant.apply(headers);
+}
+
+/// Gives headers that are few a map of their size, which the request's head keeps for later ones. The framework's has
+/// room for 28, and takes 7 kB for as long as a request waits for Imgwire.
+fn fit_headers(headers: &mut HeaderMap) {
+    let names = headers.len_keys();
+    if headers.capacity() < 4 * names {
+        return;
+    }
+    let mut fitting = HeaderMap::with_capacity(names);
+    for (name, value) in mem::take(headers) {
+        fitting.append(name, value);
+    }
+    *headers = fitting;
+}
+
+/// Gives an error that the framework made the API's body; its headers stay.
+fn shape<B: MessageBody>(
+    response: ServiceResponse<B>,
+    id: &RequestId,
+) -> ServiceResponse<EitherBody<B>> {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    if !is_error || content_type.is_some_and(|value| value.as_bytes() == b"application/json") {
+        return response.map_into_left_body();
+    }
+    let (request, response) = response.into_parts();
+    let mut shaped = ApiError::from_status(status).response(id);
+    for (name, value) in response.headers() {
+        if ![header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name) {
+            shaped.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    ServiceResponse::new(request, shaped).map_into_right_body()
+}
+
+/// An error that no middleware turned into an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the framework failed with {status}")]
+struct Failure {
+    status: StatusCode,
+    id: RequestId,
+    grant: Grant,
+}
+
+impl ResponseError for Failure {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        let mut response = ApiError::from_status(self.status).response(&self.id);
+        complete(response.headers_mut(), &self.id, &self.grant);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(count: usize) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(16);
+        for number in 0..count {
+            let name = HeaderName::try_from(format!("x-{number}")).expect("it is a name");
+            headers.append(name.clone(), HeaderValue::from(number));
+            headers.append(name, HeaderValue::from_static("again"));
+        }
+        headers
+    }
+
+    #[test]
+    fn headers_that_are_few_take_little_room_and_are_all_there() {
+        for count in 0..20 {
+            let mut fitting = headers(count);
+            let room = fitting.capacity();
+            fit_headers(&mut fitting);
+            if count < 8 {
+                assert!(fitting.capacity() < room / 3, "{count}");
+            } else {
+                assert_eq!(fitting.capacity(), room, "{count}");
+            }
+            assert_eq!(fitting.len(), 2 * count);
+            for number in 0..count {
+                let name = format!("x-{number}");
+                let values: Vec<_> = fitting.get_all(name.as_str()).collect();
+                assert_eq!(values, [&number.to_string(), "again"]);
+            }
+        }
+    }
+}

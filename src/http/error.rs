@@ -1,0 +1,162 @@
+//! The one place where an outcome becomes a status: the table of the HTTP API.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpResponse,
+    http::{Method, StatusCode, header},
+};
+use policies::{Class, Denial, Refusal};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{http::request_id::RequestId, telemetry::Account};
+
+/// Everything but a token that a client may get.
+#[derive(Debug)]
+pub enum ApiError {
+    /// A policy refuses, or a credential is no good.
+    Denied(Denial),
+    /// Imgwire gave no token.
+    ImgwireFailed,
+    /// Too many requests run.
+    Overloaded,
+    /// The gate cannot tell, or failed.
+    Internal,
+    /// The request makes no sense.
+    BadRequest,
+    /// The body is longer than the limit.
+    BodyTooLarge,
+    /// The body is not JSON.
+    UnsupportedMediaType,
+    /// There is no such route.
+    NotFound,
+    /// The route takes other methods.
+    MethodNotAllowed(&'static [Method]),
+}
+
+/// The body of an error.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(crate) struct Body<'a> {
+    /// The status in words.
+    error: &'static str,
+    /// What it is about: stable, and documented.
+    code: &'static str,
+    /// The request's id, as in `X-Request-Id` and the log.
+    #[serde(rename = "requestId")]
+    #[schema(value_type = String)]
+    request_id: &'a RequestId,
+    /// What the user may be told, where the policy's config has a text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+}
+
+/// The status of a policy's denials.
+#[must_use]
+pub fn status_of(refusal: Refusal) -> StatusCode {
+    match refusal {
+        Refusal::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Refusal::Forbidden => StatusCode::FORBIDDEN,
+        Refusal::Limited => StatusCode::TOO_MANY_REQUESTS,
+    }
+}
+
+impl ApiError {
+    /// Status and stable code.
+    #[must_use]
+    pub fn describe(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Denied(denial) => {
+                let (code, class) = denial.describe();
+                let status = match class {
+                    Class::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
+                    Class::Forbidden => StatusCode::FORBIDDEN,
+                    Class::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
+                };
+                (status, code)
+            }
+            Self::ImgwireFailed => (StatusCode::INTERNAL_SERVER_ERROR, "imgwire_failed"),
+            Self::Overloaded => (StatusCode::INTERNAL_SERVER_ERROR, "overloaded"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request"),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+            }
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+        }
+    }
+
+    /// The error that a status of the framework's own stands for.
+    #[must_use]
+    pub fn from_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed(&[]),
+            StatusCode::PAYLOAD_TOO_LARGE => Self::BodyTooLarge,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
+            status if status.is_client_error() => Self::BadRequest,
+            _ => Self::Internal,
+        }
+    }
+
+    /// The answer to the request `request_id`.
+    #[must_use]
+    pub fn response(&self, request_id: &RequestId) -> HttpResponse {
+        self.response_with(request_id, None)
+    }
+
+    /// The same with a text for the user.
+    #[must_use]
+    pub fn response_with(&self, request_id: &RequestId, message: Option<&str>) -> HttpResponse {
+        let (status, code) = self.describe();
+        let mut response = HttpResponse::build(status);
+        match self {
+            Self::Denied(denial) => match denial.describe().1 {
+                Class::Unauthenticated { presented: false } => {
+                    response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+                }
+                Class::Unauthenticated { presented: true } => {
+                    let challenge = "Bearer error=\"invalid_token\"";
+                    response.insert_header((header::WWW_AUTHENTICATE, challenge));
+                }
+                Class::Limited { retry_after } => {
+                    let seconds = whole_seconds(retry_after).max(1);
+                    response.insert_header((header::RETRY_AFTER, seconds));
+                }
+                Class::Forbidden => {}
+            },
+            Self::Overloaded => {
+                response.insert_header((header::RETRY_AFTER, 1));
+            }
+            Self::MethodNotAllowed(allowed) if !allowed.is_empty() => {
+                let allowed: Vec<_> = allowed.iter().map(Method::as_str).collect();
+                response.insert_header((header::ALLOW, allowed.join(", ")));
+            }
+            _ => {}
+        }
+        let mut response = response.json(Body {
+            error: status.canonical_reason().unwrap_or("Error"),
+            code,
+            request_id,
+            message,
+        });
+        let denial = match self {
+            Self::Denied(denial) => Some(denial.clone()),
+            _ => None,
+        };
+        Account::amend(&mut response, |account| {
+            account.code = Some(code);
+            account.denial = denial;
+        });
+        response
+    }
+}
+
+/// Rounds up: whoever waits that long has waited long enough.
+#[must_use]
+pub fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

@@ -1,0 +1,188 @@
+//! The management listener: whether the gate lives, whether it is ready, what it counted, and, for whoever may
+//! ask, why it decides as it does.
+
+pub(crate) mod explain;
+pub(crate) mod log;
+pub(crate) mod quota;
+pub(crate) mod state;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use actix_web::{
+    Error, HttpRequest,
+    body::{EitherBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::header::{self, HeaderMap},
+    middleware::Next,
+    web,
+};
+use aws_lc_rs::{constant_time, digest};
+use policies::Denial;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::de::DeserializeOwned;
+
+use super::{
+    Gate,
+    body::{Object, is_json},
+    host, refuse,
+};
+use crate::{config::server::HostName, http::error::ApiError};
+
+/// What answers everyone: health checks and Prometheus name the host as they like, and may have no token.
+const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
+/// What the management listener knows.
+#[derive(Clone)]
+pub struct Management {
+    /// What all workers share.
+    pub gate: Arc<Gate>,
+    /// The token of the endpoints that are not open, if there is one.
+    pub token: Option<SecretString>,
+    /// Names that requests may have in `Host`.
+    pub hosts: Vec<HostName>,
+}
+
+/// Mounts the management endpoints.
+pub fn mount(config: &mut web::ServiceConfig, management: &Management) {
+    config
+        .app_data(web::Data::new(management.clone()))
+        .service(web::resource("/livez").route(web::get().to(state::live)))
+        .service(web::resource("/readyz").route(web::get().to(state::ready)))
+        .service(web::resource("/metrics").route(web::get().to(state::metrics)))
+        .service(web::resource("/openapi.json").route(web::get().to(state::document)))
+        .service(
+            web::resource("/log")
+                .route(web::get().to(log::show))
+                .route(web::put().to(log::set)),
+        )
+        .service(web::resource("/explain").route(web::post().to(explain::explain)))
+        .service(
+            web::resource("/quota/{policy}")
+                .route(web::get().to(quota::show))
+                .route(web::delete().to(quota::give_back)),
+        );
+}
+
+/// Wraps everything on the management listener: what is not open is for the operator only.
+///
+/// # Errors
+///
+/// Those of what it wraps.
+pub async fn guard<B: MessageBody + 'static>(
+    management: Management,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    if !OPEN.contains(&request.path()) {
+        let headers = request.headers();
+        let admitted = host::check(headers, request.uri(), &management.hosts)
+            .and_then(|()| admit(request.peer_addr(), headers, management.token.as_ref()));
+        if let Err(denial) = admitted {
+            let error = ApiError::Denied(denial);
+            let response = refuse(request.request(), &error);
+            return Ok(request.into_response(response).map_into_right_body());
+        }
+    }
+    next.call(request)
+        .await
+        .map(ServiceResponse::map_into_left_body)
+}
+
+/// Admits the bearer of the token or, if there is none, this machine.
+fn admit(
+    peer: Option<SocketAddr>,
+    headers: &HeaderMap,
+    token: Option<&SecretString>,
+) -> Result<(), Denial> {
+    let Some(token) = token else {
+        // The peer of a Unix socket has no address, and is on this machine.
+        let is_here = peer.is_none_or(|peer| peer.ip().to_canonical().is_loopback());
+        return is_here.then_some(()).ok_or(Denial::NotSignedIn);
+    };
+    let header = headers.get(header::AUTHORIZATION);
+    let presented = header.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    match presented {
+        Some(presented) if is_same(token.expose_secret(), presented) => Ok(()),
+        Some(_) => {
+            let reason = "it is not the management token".to_owned();
+            Err(Denial::InvalidCredentials(reason))
+        }
+        None => Err(Denial::NotSignedIn),
+    }
+}
+
+/// Reads the JSON object in a body.
+fn read<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, ApiError> {
+    // A page of another site can send other types without a preflight, which the gate does not answer here.
+    if !is_json(request.headers()) {
+        return Err(ApiError::UnsupportedMediaType);
+    }
+    let Object(sent) = serde_json::from_slice(body).map_err(|_| ApiError::BadRequest)?;
+    Ok(sent)
+}
+
+/// Compares in a time that tells nothing.
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
+    let digest = |text: &str| digest::digest(&digest::SHA256, text.as_bytes());
+    let (one, other) = (digest(one), digest(other));
+    constant_time::verify_slices_are_equal(one.as_ref(), other.as_ref()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    fn status(peer: Option<&str>, authorization: Option<&str>, token: Option<&str>) -> u16 {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = authorization {
+            let value = HeaderValue::from_str(value).expect("the value is a header's");
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        let peer = peer.map(|peer| peer.parse().expect("the peer is an address"));
+        let token = token.map(SecretString::from);
+        match admit(peer, &headers, token.as_ref()) {
+            Ok(()) => 200,
+            Err(denial) => ApiError::Denied(denial).describe().0.as_u16(),
+        }
+    }
+
+    const HERE: [Option<&str>; 5] = [
+        None,
+        Some("127.0.0.1:1"),
+        Some("127.9.9.9:1"),
+        Some("[::1]:1"),
+        Some("[::ffff:127.0.0.1]:1"),
+    ];
+    const ELSEWHERE: [Option<&str>; 2] = [Some("192.0.2.1:1"), Some("[2001:db8::1]:1")];
+
+    #[test]
+    fn without_a_token_only_this_machine_is_admitted() {
+        for peer in HERE {
+            assert_eq!(status(peer, None, None), 200, "{peer:?}");
+        }
+        for peer in ELSEWHERE {
+            assert_eq!(status(peer, None, None), 401, "{peer:?}");
+            assert_eq!(status(peer, Some("Bearer a token"), None), 401, "{peer:?}");
+        }
+    }
+
+    #[test]
+    fn a_configured_token_is_required_of_everyone() {
+        let token = Some("a management token");
+        for peer in HERE.into_iter().chain(ELSEWHERE) {
+            assert_eq!(status(peer, Some("Bearer a management token"), token), 200);
+            assert_eq!(status(peer, None, token), 401, "{peer:?}");
+            for other in [
+                "Bearer ",
+                "Bearer a management toke",
+                "Bearer a management token ",
+                "Basic a",
+                "a management token",
+            ] {
+                assert_eq!(status(peer, Some(other), token), 401, "{other}");
+            }
+        }
+    }
+}

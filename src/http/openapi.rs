@@ -1,0 +1,153 @@
+//! This API as OpenAPI 3.1, made of the types that it is served by.
+
+use std::collections::BTreeMap;
+
+use utoipa::{
+    IntoResponses, Modify, OpenApi,
+    openapi::{
+        self, PathItem, RefOr, Required,
+        security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+
+use crate::{
+    gate::explain,
+    http::{allowance, body, error, management, session, upload_token},
+};
+
+/// The route that the document shows where no config says another one.
+const DEFAULT_ROUTE: &str = "/api/imgwire/upload-token";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "imgwire-gate",
+        description = "Issues Imgwire upload tokens to the users that the operator's policies allow. \
+                       Paths tagged `management` are on the management listener."
+    ),
+    paths(
+        upload_token::post,
+        allowance::get,
+        session::create,
+        session::show,
+        session::end,
+        management::state::live,
+        management::state::ready,
+        management::state::metrics,
+        management::log::show,
+        management::log::set,
+        management::explain::explain,
+        management::quota::show,
+        management::quota::give_back
+    ),
+    components(schemas(error::Body, body::Body, explain::DescribedRequest, explain::Explanation)),
+    modifiers(&Security),
+    tags(
+        (name = "public", description = "What pages ask"),
+        (name = "management", description = "What operators ask, on the management listener")
+    )
+)]
+struct Api;
+
+/// What every path that pages ask may answer besides.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes answers, and is none")]
+pub(crate) enum Refusals {
+    /// The request makes no sense.
+    #[response(status = 400)]
+    BadRequest(#[to_schema] error::Body<'static>),
+    /// Nobody is signed in, or the credential is no good.
+    #[response(status = 401, headers(("WWW-Authenticate" = String)))]
+    Unauthenticated(#[to_schema] error::Body<'static>),
+    /// Whoever asks may not upload.
+    #[response(status = 403)]
+    Forbidden(#[to_schema] error::Body<'static>),
+    /// There is no such route.
+    #[response(status = 404)]
+    NotFound(#[to_schema] error::Body<'static>),
+    /// The route takes another method.
+    #[response(status = 405)]
+    MethodNotAllowed(#[to_schema] error::Body<'static>),
+    /// Imgwire failed, or the gate did.
+    #[response(status = 500)]
+    Failed(#[to_schema] error::Body<'static>),
+}
+
+/// What every path that operators ask may answer besides.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes answers, and is none")]
+pub(crate) enum ManagementRefusals {
+    /// The request makes no sense.
+    #[response(status = 400)]
+    BadRequest(#[to_schema] error::Body<'static>),
+    /// The management token is missing or wrong. If none is configured: the request does not come from this machine.
+    #[response(status = 401, headers(("WWW-Authenticate" = String)))]
+    Unauthenticated(#[to_schema] error::Body<'static>),
+    /// `Host` names another host.
+    #[response(status = 403)]
+    Forbidden(#[to_schema] error::Body<'static>),
+    /// There is no such thing.
+    #[response(status = 404)]
+    NotFound(#[to_schema] error::Body<'static>),
+    /// The body is not JSON.
+    #[response(status = 415)]
+    UnsupportedMediaType(#[to_schema] error::Body<'static>),
+    /// A store cannot tell.
+    #[response(status = 500)]
+    Failed(#[to_schema] error::Body<'static>),
+}
+
+/// How a request says who it comes from.
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, api: &mut openapi::OpenApi) {
+        let components = api.components.get_or_insert_default();
+        let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).build();
+        let cookie = ApiKey::Cookie(ApiKeyValue::new("__Host-imgwire_gate"));
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
+    }
+}
+
+/// The document of a gate with these routes.
+#[must_use]
+pub fn document<'a>(routes: impl Iterator<Item = &'a str>) -> openapi::OpenApi {
+    let mut api = Api::openapi();
+    let paths = &mut api.paths.paths;
+    let taken =
+        |path: &str, paths: &mut BTreeMap<String, PathItem>| paths.remove(path).unwrap_or_default();
+    let mut token = taken(DEFAULT_ROUTE, paths);
+    // An empty body is as good.
+    let post = token.post.as_mut();
+    if let Some(RefOr::T(body)) = post.and_then(|post| post.request_body.as_mut()) {
+        body.required = Some(Required::False);
+    }
+    let allowance = taken(&format!("{DEFAULT_ROUTE}/allowance"), paths);
+    for route in routes {
+        paths.insert(route.to_owned(), token.clone());
+        paths.insert(format!("{route}/allowance"), allowance.clone());
+    }
+    // Nothing is asked for twice under one name.
+    for (path, item) in &mut api.paths.paths {
+        for operation in [
+            &mut item.get,
+            &mut item.post,
+            &mut item.put,
+            &mut item.delete,
+        ]
+        .into_iter()
+        .flatten()
+        {
+            let id = operation.operation_id.take().unwrap_or_default();
+            operation.operation_id = Some(format!("{id}{}", path.replace(['/', '{', '}'], "_")));
+        }
+    }
+    api
+}
+
+/// The document of a gate that has the default route.
+#[must_use]
+pub fn default_document() -> openapi::OpenApi {
+    document(std::iter::once(DEFAULT_ROUTE))
+}

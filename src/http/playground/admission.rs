@@ -1,0 +1,112 @@
+//! Only the playground's own page may use it. The page gets demo people's tokens and puts rules in force. A page of
+//! another site, or one that rebinds its name to this machine (DNS rebinding), must not.
+
+use std::future::{Ready, ready};
+
+use actix_web::{
+    Error, FromRequest, HttpRequest,
+    dev::Payload,
+    error::InternalError,
+    http::header::{self, HeaderMap},
+    web,
+};
+use policies::Denial;
+use serde::Deserialize;
+
+use super::Playground;
+use crate::http::{error::ApiError, host, management::is_same, request_id::RequestId};
+
+/// The header in which the page sends the key of its URL.
+const KEY: &str = "x-playground-key";
+
+/// Proof that a request names this machine and does not come from a page of another origin.
+pub(super) struct SameOrigin;
+
+/// Proof that a request has the key besides: in the header, as the page's calls have it.
+pub(super) struct HasKey;
+
+/// Proof that a request has the key in its URL, as the page itself has it.
+pub(super) struct HasKeyInUrl;
+
+impl FromRequest for SameOrigin {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let checked = same_origin(request).map(|()| Self);
+        ready(checked.map_err(|denial| refusal(request, denial)))
+    }
+}
+
+impl FromRequest for HasKey {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let key = request.headers().get(KEY);
+        let key = key.and_then(|key| key.to_str().ok());
+        let checked = same_origin(request).and_then(|()| has_key(request, key));
+        ready(
+            checked
+                .map(|()| Self)
+                .map_err(|denial| refusal(request, denial)),
+        )
+    }
+}
+
+impl FromRequest for HasKeyInUrl {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        #[derive(Deserialize)]
+        struct Query {
+            key: String,
+        }
+
+        let query = web::Query::<Query>::from_query(request.query_string()).ok();
+        let key = query.as_ref().map(|query| query.key.as_str());
+        let checked = same_origin(request).and_then(|()| has_key(request, key));
+        ready(
+            checked
+                .map(|()| Self)
+                .map_err(|denial| refusal(request, denial)),
+        )
+    }
+}
+
+fn same_origin(request: &HttpRequest) -> Result<(), Denial> {
+    let headers = request.headers();
+    host::check(headers, request.uri(), &[])?;
+    for origin in headers.get_all(header::ORIGIN) {
+        if Some(origin.as_bytes()) != own_origin(headers).as_deref().map(str::as_bytes) {
+            let origin = origin.to_str().unwrap_or_default().escape_debug();
+            return Err(Denial::CrossSite(format!("Origin is `{origin}`")));
+        }
+    }
+    Ok(())
+}
+
+/// The origin of a page that the sandbox serves under the `Host` of a request.
+fn own_origin(headers: &HeaderMap) -> Option<String> {
+    let host = headers.get(header::HOST)?.to_str().ok()?;
+    Some(format!("http://{}", host.to_ascii_lowercase()))
+}
+
+fn has_key(request: &HttpRequest, key: Option<&str>) -> Result<(), Denial> {
+    let playground = request.app_data::<web::Data<Playground>>();
+    match (playground, key) {
+        (Some(playground), Some(key)) if is_same(&playground.key, key) => Ok(()),
+        _ => Err(Denial::CrossSite(
+            "the key of the page's URL is missing or wrong".to_owned(),
+        )),
+    }
+}
+
+fn refusal(request: &HttpRequest, denial: Denial) -> Error {
+    let reason = denial.to_string();
+    let error = ApiError::Denied(denial);
+    let message = "open the playground's address as the sandbox printed it, with its key";
+    let response = error.response_with(&RequestId::of(request), Some(message));
+    InternalError::from_response(reason, response).into()
+}

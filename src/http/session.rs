@@ -1,0 +1,203 @@
+//! `/api/imgwire/session`: exchanges a credential for the gate's own session cookie.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_session::Session;
+use actix_web::{HttpRequest, HttpResponse, Resource, http::Method, web};
+use jiff::{SignedDuration, Timestamp};
+use policies::{Denial, Fault, Presented, Subject, SubjectId};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{SESSION_PATH, fail, in_place, refuse, worker};
+use crate::{
+    http::{error::ApiError, openapi::Refusals},
+    identities::{SIGNED_IN, SignedIn},
+    telemetry::Account,
+};
+
+/// Whose session it is.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Session)]
+pub(crate) struct Answer<'a> {
+    /// Who is signed in.
+    #[schema(value_type = String)]
+    subject: &'a SubjectId,
+    /// When it ends at the latest.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Timestamp>,
+}
+
+pub(super) fn resource() -> Resource {
+    web::resource(SESSION_PATH)
+        .route(web::post().to(create))
+        .route(web::get().to(show))
+        .route(web::delete().to(end))
+        .default_service(web::to(async |request: HttpRequest| {
+            const ALLOWED: &[Method] = &[Method::GET, Method::POST, Method::DELETE];
+            refuse(&request, &ApiError::MethodNotAllowed(ALLOWED))
+        }))
+}
+
+/// Exchanges a credential for a session.
+#[utoipa::path(
+    post,
+    path = "/api/imgwire/session",
+    tag = "public",
+    operation_id = "begin_session",
+    security(("bearer" = []), ("session" = []), ()),
+    responses(
+        (status = 204, description = "The session's cookie", headers(("Set-Cookie" = String))),
+        (status = 429, description = "A limit is reached", body = crate::http::error::Body, headers(("Retry-After" = u64))),
+        Refusals
+    )
+)]
+pub(crate) async fn create(request: HttpRequest, session: Session) -> HttpResponse {
+    in_place(&request, begin(&request, session)).await
+}
+
+async fn begin(request: &HttpRequest, session: Session) -> HttpResponse {
+    let gate = &worker(request).gate;
+    let Some(cookie) = &gate.session else {
+        return refuse(request, &ApiError::NotFound);
+    };
+    let rules = gate.rules.load_full();
+    let subject = match subject(rules.identities.exchangeable(request).await) {
+        Ok(subject) => subject,
+        Err(not_signed_in) => return not_signed_in.response(request),
+    };
+    let now = gate.clock.now();
+    let signed_in = SignedIn {
+        subject: subject.id.clone(),
+        identity: subject.identity.clone(),
+        claims: rules.session_claims.of(&subject.claims),
+        expires_at: end_of_session(&subject, now, cookie.ttl()),
+        seen_at: now,
+    };
+    // What browsers would not keep is not begun.
+    let begun = match cookie.check(&signed_in) {
+        Ok(()) => {
+            session.renew();
+            // Nothing of an earlier session goes on.
+            session.clear();
+            let inserted = session.insert(SIGNED_IN, signed_in);
+            inserted.map_err(|error| fail(request, &error))
+        }
+        Err(error) => Err(fail(request, &error)),
+    };
+    let mut response = match begun {
+        Ok(()) => HttpResponse::NoContent().finish(),
+        Err(failed) => failed,
+    };
+    Account::of_subject(&mut response, &subject);
+    response
+}
+
+/// Says whose session it is.
+#[utoipa::path(
+    get,
+    path = "/api/imgwire/session",
+    tag = "public",
+    operation_id = "show_session",
+    security(("bearer" = []), ("session" = []), ()),
+    responses(
+        (status = 200, description = "Whose it is", body = Answer),
+        (status = 429, description = "A limit is reached", body = crate::http::error::Body, headers(("Retry-After" = u64))),
+        Refusals
+    )
+)]
+pub(crate) async fn show(request: HttpRequest) -> HttpResponse {
+    in_place(&request, read(&request)).await
+}
+
+async fn read(request: &HttpRequest) -> HttpResponse {
+    let identities = &worker(request).gate.rules.load().identities;
+    let subject = match subject(identities.session(request).await) {
+        Ok(subject) => subject,
+        Err(not_signed_in) => return not_signed_in.response(request),
+    };
+    let mut response = match identities.read(&subject) {
+        Ok(()) => HttpResponse::Ok().json(Answer {
+            subject: &subject.id,
+            expires_at: subject.expires_at,
+        }),
+        Err(denial) => refuse(request, &ApiError::Denied(denial)),
+    };
+    Account::of_subject(&mut response, &subject);
+    response
+}
+
+/// Ends the session.
+#[utoipa::path(
+    delete,
+    path = "/api/imgwire/session",
+    tag = "public",
+    operation_id = "end_session",
+    security(("bearer" = []), ("session" = []), ()),
+    responses(
+        (status = 204, description = "It is over"),
+        Refusals
+    )
+)]
+pub(crate) async fn end(request: HttpRequest, session: Session) -> HttpResponse {
+    in_place(&request, sign_out(&request, &session)).await
+}
+
+async fn sign_out(request: &HttpRequest, session: &Session) -> HttpResponse {
+    let rules = worker(request).gate.rules.load();
+    let subject = subject(rules.identities.session(request).await);
+    match &subject {
+        // Of two cookies neither is the session, so none would end.
+        Err(error @ NotSignedIn::Denied(Denial::InvalidCredentials(_)))
+            if !session.contains_key(SIGNED_IN) =>
+        {
+            return error.response(request);
+        }
+        Err(error @ (NotSignedIn::Denied(Denial::CrossSite(_)) | NotSignedIn::Unknown(_))) => {
+            return error.response(request);
+        }
+        // A session that is no longer accepted can be ended, too.
+        Ok(_) | Err(_) => session.purge(),
+    }
+    let mut response = HttpResponse::NoContent().finish();
+    if let Ok(subject) = &subject {
+        Account::of_subject(&mut response, subject);
+    }
+    response
+}
+
+/// Why there is no subject.
+enum NotSignedIn {
+    Denied(Denial),
+    /// The credential cannot be judged.
+    Unknown(Fault),
+}
+
+impl NotSignedIn {
+    fn response(&self, request: &HttpRequest) -> HttpResponse {
+        match self {
+            Self::Denied(denial) => refuse(request, &ApiError::Denied(denial.clone())),
+            Self::Unknown(fault) => fail(request, fault),
+        }
+    }
+}
+
+/// Who presented a good credential.
+fn subject(presented: Result<Presented, Fault>) -> Result<Arc<Subject>, NotSignedIn> {
+    match presented {
+        Ok(Presented::Subject(subject)) => Ok(subject),
+        Ok(Presented::Refused(denial)) => Err(NotSignedIn::Denied(denial)),
+        Ok(Presented::Nothing) => Err(NotSignedIn::Denied(Denial::NotSignedIn)),
+        Err(fault) => Err(NotSignedIn::Unknown(fault)),
+    }
+}
+
+/// A session lasts as long as the config says, but no longer than the credential that it is exchanged for.
+fn end_of_session(subject: &Subject, now: Timestamp, ttl: Duration) -> Timestamp {
+    let ttl = SignedDuration::try_from(ttl).unwrap_or(SignedDuration::MAX);
+    let end = now.saturating_add(ttl).unwrap_or(Timestamp::MAX);
+    subject
+        .expires_at
+        .map_or(end, |expires_at| end.min(expires_at))
+}

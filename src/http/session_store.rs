@@ -1,0 +1,126 @@
+//! Where sessions are kept: a backend of actix-session, whose trait is not dyn-compatible.
+
+use std::{collections::HashMap, sync::Arc};
+
+use actix_session::storage::{
+    LoadError, SaveError, SessionKey, SessionStore, UpdateError, generate_session_key,
+};
+use actix_web::cookie::time::Duration;
+
+use policies::Fault;
+
+use crate::{
+    config::Settings,
+    identities::{SIGNED_IN, UNAVAILABLE},
+    stores::{SessionAction, SessionBackend, StoreFault, Stores},
+};
+
+type State = HashMap<String, String>;
+
+/// The backend of sessions.
+#[derive(Clone)]
+pub enum Sessions {
+    /// The cookie itself, which has nothing but who is signed in.
+    Cookie,
+    /// A store; the cookie has the session's key.
+    Store(Arc<dyn SessionBackend>),
+}
+
+impl Sessions {
+    /// Where the settings say that sessions are kept.
+    ///
+    /// # Errors
+    ///
+    /// When the store is not open for sessions.
+    pub fn new(settings: &Settings, stores: &Stores) -> Result<Self, Fault> {
+        let session = settings.session.as_ref();
+        match session.and_then(|(session, _)| session.store.name()) {
+            Some(name) => Ok(Self::Store(stores.sessions(name)?)),
+            None => Ok(Self::Cookie),
+        }
+    }
+}
+
+impl SessionStore for Sessions {
+    /// A failure becomes the session's state, so that only requests that are judged by the session fail: the others may
+    /// bring another credential.
+    async fn load(&self, session: &SessionKey) -> Result<Option<State>, LoadError> {
+        let store = match self {
+            Self::Cookie => {
+                let signed_in = session.as_ref().to_owned();
+                return Ok(Some(State::from([(SIGNED_IN.to_owned(), signed_in)])));
+            }
+            Self::Store(store) => store,
+        };
+        match store.act(session.as_ref(), SessionAction::Load).await {
+            Ok(state) => state
+                .map(|state| serde_json::from_str(&state))
+                .transpose()
+                .map_err(|error| LoadError::Deserialization(error.into())),
+            Err(fault) => {
+                let reason = serde_json::Value::from(fault.to_string()).to_string();
+                Ok(Some(State::from([(UNAVAILABLE.to_owned(), reason)])))
+            }
+        }
+    }
+
+    async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
+        let saved = self.write(None, state, ttl).await;
+        saved.map_err(SaveError::Other)
+    }
+
+    async fn update(
+        &self,
+        session: SessionKey,
+        state: State,
+        ttl: &Duration,
+    ) -> Result<SessionKey, UpdateError> {
+        let updated = self.write(Some(session), state, ttl).await;
+        updated.map_err(UpdateError::Other)
+    }
+
+    async fn update_ttl(&self, session: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
+        Ok(self
+            .act(session, SessionAction::Extend(length(ttl)))
+            .await?)
+    }
+
+    async fn delete(&self, session: &SessionKey) -> Result<(), anyhow::Error> {
+        Ok(self.act(session, SessionAction::Delete).await?)
+    }
+}
+
+impl Sessions {
+    /// Writes the state of a session that is there, or of a new one.
+    async fn write(
+        &self,
+        there: Option<SessionKey>,
+        mut state: State,
+        ttl: &Duration,
+    ) -> Result<SessionKey, anyhow::Error> {
+        if let Self::Cookie = self {
+            // What the cookie holds, as it is.
+            return Ok(state.remove(SIGNED_IN).unwrap_or_default().try_into()?);
+        }
+        let save = SessionAction::Save {
+            is_new: there.is_none(),
+            state: serde_json::to_string(&state)?,
+            ttl: length(ttl),
+        };
+        let session = there.unwrap_or_else(generate_session_key);
+        self.act(&session, save).await?;
+        Ok(session)
+    }
+
+    async fn act(&self, session: &SessionKey, action: SessionAction) -> Result<(), StoreFault> {
+        match self {
+            Self::Cookie => Ok(()),
+            Self::Store(store) => store.act(session.as_ref(), action).await.map(drop),
+        }
+    }
+}
+
+/// A session that is over has no length.
+fn length(ttl: &Duration) -> std::time::Duration {
+    (*ttl).try_into().unwrap_or_default()
+}

@@ -1,0 +1,157 @@
+//! `POST <route>`: a token, if every policy agrees.
+
+use std::sync::Arc;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{self, AcceptLanguage, Header as _, HeaderValue},
+    web,
+};
+use jiff::Timestamp;
+use policies::{Denial, PolicyName};
+use serde::Serialize;
+use tracing::Instrument as _;
+use utoipa::ToSchema;
+
+use super::{body, caller, enter, facts, ratelimit_fields, refuse, worker};
+use crate::{
+    gate::{
+        issue::{Ending, Report, issue},
+        rules::Route,
+        shield::shield,
+    },
+    http::{
+        error::{ApiError, Body as Error},
+        openapi::Refusals,
+        request_id::RequestId,
+    },
+    identities::Limited,
+    server::in_flight::with_place,
+    telemetry::{self, HasDecision, RequestTrace},
+};
+
+/// A token, as Imgwire made it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = UploadToken)]
+pub(crate) struct Answer<'a> {
+    /// The token, for one upload.
+    upload_token: &'a str,
+    /// When it ends, if Imgwire said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Timestamp>,
+}
+
+/// Gives a token to a user that every policy of the route allows.
+#[utoipa::path(
+    post,
+    path = "/api/imgwire/upload-token",
+    tag = "public",
+    operation_id = "create_token",
+    request_body(
+        content = body::Body,
+        description = "Nothing, or what the upload is for",
+        content_type = "application/json"
+    ),
+    params(("X-Workspace-Id" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "The workspace, if the body names none")),
+    security(("bearer" = []), ("session" = []), ()),
+    responses(
+        (status = 200, description = "A token", body = Answer,
+            headers(("RateLimit" = String), ("RateLimit-Policy" = String), ("X-Request-Id" = String))),
+        (status = 413, description = "The body is too large", body = Error),
+        (status = 415, description = "The body is not JSON", body = Error),
+        (status = 429, description = "A limit is reached", body = Error, headers(("Retry-After" = u64))),
+        Refusals
+    )
+)]
+pub(crate) async fn post(
+    request: HttpRequest,
+    payload: web::Payload,
+    route: Arc<Route>,
+) -> HttpResponse {
+    let worker = worker(&request).clone();
+    let gate = &worker.gate;
+    let body = match body::read(&request, payload, gate.body_limits).await {
+        Ok(body) => body,
+        Err(error) => return refuse(&request, &error),
+    };
+    // A place is taken only now: a client that sends its body slowly keeps none from others.
+    let Some(running) = enter(gate) else {
+        return refuse(&request, &ApiError::Overloaded);
+    };
+    let upload = match facts(&request, &route, body, Limited::Failures) {
+        Ok(upload) => upload,
+        Err(error) => return refuse(&request, &error),
+    };
+    let asked = route.clone();
+    let mut caller = caller(&request);
+    let traces = gate.traces.as_ref();
+    // Boxed, so that requests without a trace do not carry room for one.
+    let mut spans = traces.map(|traces| Box::new(traces.begin(request.headers(), &route.path)));
+    let in_flight = running.in_flight();
+    // Shielded: a client that goes away ends this handler, and what is held is settled all the same.
+    let work = async move {
+        let report = issue(
+            &asked.chain,
+            &worker.client,
+            &*worker.gate.clock,
+            &upload,
+            &mut caller,
+            spans.as_deref_mut(),
+        )
+        .await;
+        let trace = spans.as_deref().map(RequestTrace::id);
+        let metrics = &worker.gate.metrics;
+        telemetry::record(metrics, &caller.request_id, trace, &upload, &report);
+        if let Some(spans) = spans {
+            spans.end(&caller, &report);
+        }
+        drop(running);
+        report
+    };
+    let work = with_place(in_flight, work);
+    match shield(work.in_current_span()).await {
+        Ok(report) => answer(&request, &route, &report),
+        Err(_) => refuse(&request, &ApiError::Internal),
+    }
+}
+
+/// A denial, with what its policy's config says that the user may be told. A limit of the server has no policy.
+fn denied(
+    request: &HttpRequest,
+    route: &Route,
+    policy: &PolicyName,
+    denial: &Denial,
+) -> HttpResponse {
+    let messages = route.messages.iter().find(|(name, _)| name == policy);
+    let error = ApiError::Denied(denial.clone());
+    let Some((_, messages)) = messages.filter(|_| !denial.is_of_server()) else {
+        return refuse(request, &error);
+    };
+    let wanted = AcceptLanguage::parse(request).map(|wanted| wanted.ranked());
+    let wanted = wanted.unwrap_or_default();
+    let wanted = wanted.iter().filter_map(|language| language.item());
+    let message = messages.choose(wanted.map(|language| language.as_str()));
+    let mut response = error.response_with(&RequestId::of(request), Some(message));
+    let vary = HeaderValue::from_static("accept-language");
+    response.headers_mut().append(header::VARY, vary);
+    response
+}
+
+fn answer(request: &HttpRequest, route: &Route, report: &Report) -> HttpResponse {
+    let mut response = match &report.ending {
+        Ending::Issued(token) => HttpResponse::Ok().json(Answer {
+            upload_token: &token.token,
+            expires_at: token.expires_at,
+        }),
+        Ending::Denied(policy, denial) => denied(request, route, policy, denial),
+        Ending::Faulted(..) => refuse(request, &ApiError::Internal),
+        Ending::ImgwireFailed(_) => refuse(request, &ApiError::ImgwireFailed),
+    };
+    response.extensions_mut().insert(HasDecision);
+    if matches!(response.status().as_u16(), 200 | 429) {
+        ratelimit_fields::insert(response.headers_mut(), &report.limits);
+    }
+    response
+}

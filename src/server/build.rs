@@ -1,0 +1,235 @@
+//! Puts policies, chains and identities together, as the settings say.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use policies::{
+    BuildContext, BuildError, Chain, Clock, Condition, Fact, FixedPurpose, Link, Messages,
+    PolicyName, Reads,
+};
+use rustls::ClientConfig;
+
+use crate::{
+    config::{self, ServerSettings, SessionSettings, Settings},
+    gate::{
+        ports::{PolicyPorts, Turns},
+        rules::{Route, Rules},
+    },
+    http::{BodyLimits, Gate, session_cookie::SessionCookie},
+    identities::{ClientAddress, CrossSite, Identities, ServerLimits},
+    imgwire::Upstream,
+    outbound::{HttpClient, Outbound, cache::CacheShares},
+    server::in_flight::InFlight,
+    stores::{self, Access, Stores},
+    telemetry::{Metrics, Traces},
+};
+
+/// What rules are built on, and what stays the same from a gate's start to its end.
+pub(crate) struct Foundation {
+    server: ServerSettings,
+    session: Option<(SessionSettings, Arc<SessionCookie>)>,
+    client_address: ClientAddress,
+    limits: Arc<ServerLimits>,
+    outbound: Outbound,
+    turns: Arc<Turns>,
+    stores: stores::Surroundings,
+    upstream: Arc<Upstream>,
+}
+
+impl Foundation {
+    pub(crate) fn new(
+        settings: &Settings,
+        tls: &Arc<ClientConfig>,
+        clock: &Arc<dyn Clock>,
+    ) -> Self {
+        let session = settings.session.as_ref().map(|(session, keys)| {
+            let cookie = SessionCookie::new(session, keys);
+            (session.clone(), Arc::new(cookie))
+        });
+        let metrics = Arc::<Metrics>::default();
+        let client_address = ClientAddress::new(&settings.server);
+        Self {
+            server: settings.server.clone(),
+            session,
+            limits: Arc::new(ServerLimits::new(&settings.server, &client_address, clock)),
+            client_address,
+            outbound: Outbound {
+                http: HttpClient::new(tls.clone(), clock.clone()),
+                clock: clock.clone(),
+                metrics: metrics.clone(),
+                caches: CacheShares::default(),
+            },
+            turns: Arc::default(),
+            stores: stores::Surroundings {
+                tls: tls.clone(),
+                clock: clock.clone(),
+                metrics: metrics.clone(),
+            },
+            upstream: Upstream::new(&settings.imgwire, clock, &metrics),
+        }
+    }
+
+    /// Whether sessions can be had.
+    pub(crate) fn has_session(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Begins to send traces, if the settings say where to.
+    pub(crate) fn traces(&self, settings: &Settings) -> Result<Option<Traces>, String> {
+        let otlp = settings.telemetry.otlp.as_ref();
+        otlp.map(|otlp| Traces::start(otlp.as_str(), &self.outbound))
+            .transpose()
+    }
+
+    /// What stores are opened with.
+    pub(crate) fn stores(&self) -> &stores::Surroundings {
+        &self.stores
+    }
+
+    /// Puts `rules` in force.
+    pub(crate) fn gate(&self, rules: Rules, traces: Option<Traces>, in_flight: &InFlight) -> Gate {
+        Gate {
+            rules: ArcSwap::from_pointee(rules),
+            client_address: self.client_address.clone(),
+            body_limits: BodyLimits {
+                bytes: self.server.body_limit.bytes(),
+                time: self.server.request_timeout.get(),
+            },
+            session: self.session.as_ref().map(|(_, cookie)| cookie.clone()),
+            in_flight: in_flight.clone(),
+            upstream: self.upstream.clone(),
+            metrics: self.outbound.metrics.clone(),
+            traces,
+            clock: self.outbound.clock.clone(),
+        }
+    }
+
+    /// Builds rules on stores that are only looked at. Quotas have what is counted if `counted`; otherwise nothing is.
+    ///
+    /// # Errors
+    ///
+    /// As of [`rules`](Self::rules).
+    pub(crate) fn look(&self, settings: &Settings, counted: bool) -> Result<Rules, BuildError> {
+        let access = if counted {
+            Access::Look
+        } else {
+            Access::Ignore
+        };
+        let stores = Stores::open(settings.used_stores(), &self.stores, access);
+        let stores = stores.map_err(|error| BuildError::Other(error.into()))?;
+        self.rules(settings, stores, None)
+    }
+
+    /// Builds the policies, the chains of the routes and the identities of `settings`, on stores that are open.
+    /// What `earlier` rules have counted, fetched and learnt goes on where nothing was changed.
+    ///
+    /// # Errors
+    ///
+    /// If a name leads nowhere, which the settings' check has ruled out.
+    pub(crate) fn rules(
+        &self,
+        settings: &Settings,
+        stores: Stores,
+        earlier: Option<&Rules>,
+    ) -> Result<Rules, BuildError> {
+        let clock = &self.outbound.clock;
+        let outbound = Outbound {
+            caches: CacheShares::of(settings),
+            ..self.outbound.clone()
+        };
+        let claims = self.kept_claims(settings);
+        let identities = Arc::new(Identities::new(
+            &settings.identities,
+            self.session.as_ref().map(|(session, _)| session),
+            CrossSite::new(&self.server, &self.client_address),
+            &self.limits,
+            &outbound,
+            &claims,
+            earlier.map(|earlier| &*earlier.identities),
+        ));
+        let links: Vec<Link> = settings
+            .policies
+            .iter()
+            .map(|(name, policy)| {
+                let ports = PolicyPorts {
+                    name,
+                    token: policy.token.as_ref(),
+                    identities: &identities,
+                    stores: &stores,
+                    outbound: &outbound,
+                    turns: &self.turns,
+                };
+                let when = policy.common.when.clone();
+                let context = BuildContext {
+                    name,
+                    clock,
+                    ports: &ports,
+                    earlier: earlier.and_then(|earlier| earlier.policy(name)).cloned(),
+                };
+                Ok(Link {
+                    name: name.clone(),
+                    kind: policy.kind.kind(),
+                    mode: policy.common.mode,
+                    on_failure: policy.on_failure(),
+                    when: when.map(|when| Condition::new(when, clock.clone())),
+                    provides: policy.requirements.provides,
+                    counting: policy.requirements.counting(),
+                    policy: policy.kind.build(context)?,
+                })
+            })
+            .collect::<Result<_, BuildError>>()?;
+        let messages: Arc<[(PolicyName, Messages)]> = settings
+            .policies
+            .iter()
+            .filter_map(|(name, policy)| Some((name.clone(), policy.common.message.clone()?)))
+            .collect();
+        let routes = settings.routes.iter().map(|route| {
+            Ok(Arc::new(Route {
+                path: route.path.clone(),
+                purpose: route.purpose.clone(),
+                chain: chain(route, &links)?,
+                messages: messages.clone(),
+                identities: identities.clone(),
+            }))
+        });
+        Ok(Rules {
+            routes: routes.collect::<Result<_, BuildError>>()?,
+            policies: links
+                .into_iter()
+                .map(|link| (link.name, link.policy))
+                .collect(),
+            identities,
+            session_claims: claims,
+            stores,
+        })
+    }
+
+    /// What is kept of a subject's claims: all that policies read, and what `[session] claims` names.
+    fn kept_claims(&self, settings: &Settings) -> Reads {
+        let mut reads = settings.claims();
+        let named = self.session.iter().flat_map(|(session, _)| &session.claims);
+        for claim in named {
+            reads.merge(Reads::claim(claim));
+        }
+        reads
+    }
+}
+
+/// The policies of a route in their order. Those of a route with a purpose refuse another one, as soon as it is known
+/// who asks.
+fn chain(route: &config::RouteSettings, links: &[Link]) -> Result<Chain, BuildError> {
+    let find = |name: &PolicyName| {
+        let link = links.iter().find(|link| link.name == *name);
+        link.cloned()
+            .ok_or_else(|| BuildError::Policy(name.clone()))
+    };
+    let mut chain: Vec<Link> = route.policies.iter().map(find).collect::<Result<_, _>>()?;
+    if let Some(purpose) = &route.purpose {
+        let signed_in = chain
+            .iter()
+            .rposition(|link| link.provides == Some(Fact::Subject));
+        let link = FixedPurpose::link(purpose.clone());
+        chain.insert(signed_in.map_or(0, |index| index + 1), link);
+    }
+    Ok(Chain::new(chain))
+}

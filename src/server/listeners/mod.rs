@@ -1,0 +1,151 @@
+//! The two listeners: for pages, and for operators. What every request of theirs goes through is put together here.
+
+mod request_framing;
+mod server;
+mod timed_stream;
+
+use std::{
+    io, net::SocketAddr, num::NonZeroUsize, rc::Rc, sync::Arc, thread::available_parallelism,
+};
+
+use actix_session::SessionMiddleware;
+use actix_web::{
+    App,
+    cookie::Key,
+    dev::Server,
+    middleware::{Condition, from_fn},
+};
+use policies::Clock;
+use rustls::ClientConfig;
+use tracing_actix_web::TracingLogger;
+
+use self::server::Limits;
+use crate::{
+    config::{
+        Settings,
+        server::{ServerSettings, SocketMode},
+    },
+    http::{
+        self, Cors, Gate, Listener, Worker, envelope,
+        management::{self, Management},
+        playground::Playground,
+        session_cookie,
+        session_store::Sessions,
+    },
+    imgwire::Client,
+    telemetry::RootSpan,
+};
+
+/// Opens the listener for pages. Returns its address too, unless it is a Unix socket.
+pub(crate) fn serve_public(
+    settings: Settings,
+    sessions: Sessions,
+    gate: Arc<Gate>,
+    tls: Arc<ClientConfig>,
+    clock: &Arc<dyn Clock>,
+    playground: Option<Arc<Playground>>,
+    max_connections: usize,
+) -> io::Result<(Server, Option<SocketAddr>)> {
+    let bind = settings.server.bind.clone();
+    let limits = Limits::of(&settings.server, workers(&settings.server), max_connections);
+    let socket_mode = settings.server.socket_mode;
+    let clock = clock.clone();
+    let settings = Arc::new(settings);
+    let cors = Cors::new(&settings.server.allowed_origins);
+    let app = move || {
+        let worker = Worker {
+            gate: gate.clone(),
+            client: Rc::new(Client::new(
+                &settings.imgwire,
+                &settings.api_key,
+                &tls,
+                gate.upstream.clone(),
+                clock.clone(),
+            )),
+        };
+        let in_flight = gate.in_flight.clone();
+        let cors = cors.clone();
+        let session = gate.session.clone();
+        let has_session = session.is_some();
+        let middleware = match &session {
+            Some(cookie) => cookie.middleware(sessions.clone()),
+            // Never asked: the condition below is false.
+            None => SessionMiddleware::new(sessions.clone(), Key::generate()),
+        };
+        App::new()
+            .configure(|config| {
+                if let Some(playground) = &playground {
+                    playground.mount(config);
+                }
+                http::mount(config, &worker);
+            })
+            .wrap(Condition::new(has_session, from_fn(session_cookie::within)))
+            .wrap(Condition::new(has_session, middleware))
+            .wrap(Condition::new(
+                has_session,
+                from_fn(move |request, next| {
+                    session_cookie::around(session.clone(), request, next)
+                }),
+            ))
+            .wrap(from_fn(move |request, next| {
+                envelope(
+                    in_flight.clone(),
+                    Listener::Public,
+                    cors.clone(),
+                    request,
+                    next,
+                )
+            }))
+            .wrap(Condition::new(
+                RootSpan::is_enabled(),
+                TracingLogger::<RootSpan>::new(),
+            ))
+    };
+    server::serve(&bind, socket_mode, limits, app)
+}
+
+/// Opens the listener for operators. Returns its address too, unless it is a Unix socket.
+pub(crate) fn serve_management(
+    settings: &Settings,
+    management: &Management,
+) -> io::Result<(Server, Option<SocketAddr>)> {
+    let management = management.clone();
+    let in_flight = management.gate.in_flight.clone();
+    let app = move || {
+        let in_flight = in_flight.clone();
+        let guarded = management.clone();
+        App::new()
+            .configure(|config| http::management::mount(config, &management))
+            .wrap(from_fn(move |request, next| {
+                management::guard(guarded.clone(), request, next)
+            }))
+            .wrap(from_fn(move |request, next| {
+                envelope(
+                    in_flight.clone(),
+                    Listener::Management,
+                    Cors::default(),
+                    request,
+                    next,
+                )
+            }))
+            .wrap(Condition::new(
+                RootSpan::is_enabled(),
+                TracingLogger::<RootSpan>::new(),
+            ))
+    };
+    let max_connections = settings.server.max_connections.get();
+    let limits = Limits::of(&settings.server, 1, max_connections);
+    // Every peer of a Unix socket counts as this machine, so this one is never open to all users of it.
+    server::serve(
+        &settings.management.bind,
+        SocketMode::default(),
+        limits,
+        app,
+    )
+}
+
+/// How many workers there are: one per core, unless the config says otherwise.
+pub(crate) fn workers(server: &ServerSettings) -> usize {
+    let workers = server.workers.or_else(|| available_parallelism().ok());
+    workers.map_or(1, NonZeroUsize::get)
+}

@@ -1,0 +1,135 @@
+//! A server on one address, whose connections are limited in number and whose requests are limited in time.
+//!
+//! actix-web's `HttpServer` does not let anything come between a socket and its HTTP service, so the two are put together
+//! here as it does.
+
+use std::{
+    fmt,
+    future::ready,
+    io,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use actix_http::{HttpService, Request, Response};
+use actix_server::ServerBuilder;
+use actix_service::{
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config,
+};
+use actix_web::{
+    Error,
+    body::MessageBody,
+    dev::{AppConfig, Server},
+    rt::net::{TcpStream, UnixStream},
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::timed_stream::TimedStream;
+use crate::{
+    config::server::{Bind, ServerSettings, SocketMode},
+    server::unix_socket,
+};
+
+/// How long an idle connection is kept: longer than proxies keep theirs, so that none of them sends a request into a
+/// connection that closes.
+const KEEP_ALIVE: Duration = Duration::from_secs(125);
+
+/// How long a client may take to end a connection that the gate ends.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many connections wait to be accepted.
+const BACKLOG: i32 = 2048;
+
+/// What clients may take of a listener.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    workers: usize,
+    /// How many connections a worker has at most.
+    connections: usize,
+    request_timeout: Duration,
+}
+
+impl Limits {
+    pub(super) fn of(settings: &ServerSettings, workers: usize, connections: usize) -> Self {
+        Self {
+            workers,
+            connections: (connections / workers).max(1),
+            request_timeout: settings.request_timeout.get(),
+        }
+    }
+}
+
+/// Opens a listener. Returns its address too, unless it is a Unix socket.
+pub(super) fn serve<F, I, S, B>(
+    bind: &Bind,
+    socket_mode: SocketMode,
+    limits: Limits,
+    app: F,
+) -> io::Result<(Server, Option<SocketAddr>)>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<Error> + 'static,
+    S::InitError: fmt::Debug,
+    S::Response: Into<Response<B>> + 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    S::Service: 'static,
+    B: MessageBody + 'static,
+{
+    /// The HTTP service of one kind of socket.
+    macro_rules! http {
+        ($socket:ty, $peer:expr) => {
+            move || {
+                let app = app()
+                    .into_factory()
+                    .map_err(|error| error.into().error_response());
+                let http = HttpService::build()
+                    .keep_alive(KEEP_ALIVE)
+                    // The first head, counted from the connection's begin; the stream limits all that follows.
+                    .client_request_timeout(limits.request_timeout)
+                    .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+                    .h1(map_config(app, |_| AppConfig::default()));
+                fn_service(move |socket: $socket| {
+                    let peer = $peer(&socket);
+                    ready(Ok((TimedStream::new(socket, limits.request_timeout), peer)))
+                })
+                .and_then(http)
+            }
+        };
+    }
+
+    let builder = ServerBuilder::new()
+        .workers(limits.workers)
+        .max_concurrent_connections(limits.connections)
+        .disable_signals();
+    match bind {
+        Bind::Tcp(address) => {
+            let listener = listen(*address)?;
+            let address = listener.local_addr()?;
+            let peer = |socket: &TcpStream| socket.peer_addr().ok();
+            let builder = builder.listen("tcp", listener, http!(TcpStream, peer))?;
+            Ok((builder.run(), Some(address)))
+        }
+        Bind::Unix(path) => {
+            let peer = |_: &UnixStream| None;
+            let listener = unix_socket::listen(path, socket_mode)?;
+            let builder = builder.listen_uds("unix", listener, http!(UnixStream, peer))?;
+            Ok((builder.run(), None))
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // A gate that has just ended leaves connections that are yet to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}

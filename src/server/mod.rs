@@ -1,0 +1,373 @@
+//! The composition root: builds the gate from its settings, and runs it until it is told to stop.
+
+pub(crate) mod build;
+pub(crate) mod descriptors;
+pub mod in_flight;
+pub(crate) mod listeners;
+pub mod reload;
+pub(crate) mod unix_socket;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use actix_web::{
+    dev::{Server, ServerHandle},
+    rt,
+};
+use policies::{BuildError, Clock, PolicyKind, PolicyRegistry as _, SystemClock};
+
+use crate::{
+    config::{self, Environment, Faults, Kinds, ServerSettings, Settings, server::Bind},
+    http::{Gate, management::Management, playground::Playground, session_store::Sessions},
+    identities::IdentityKind,
+    outbound::tls_config,
+    server::{
+        build::Foundation,
+        descriptors::Capacity,
+        in_flight::InFlight,
+        listeners::{serve_management, serve_public, workers},
+        reload::Reloader,
+    },
+    stores::{Access, OpenError, StoreError, Stores},
+};
+
+/// How often a gate that ends looks whether it may.
+const DRAIN_STEP: Duration = Duration::from_millis(10);
+
+/// Why a gate does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener cannot be opened.
+    #[error("cannot listen on {bind}: {source}")]
+    Listen {
+        /// Where.
+        bind: Bind,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Traces cannot be sent.
+    #[error("[telemetry] otlp: {0}")]
+    Traces(String),
+    /// A store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A policy cannot be built.
+    #[error(transparent)]
+    Policy(#[from] BuildError),
+}
+
+impl StartError {
+    /// What to do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Listen {
+                source,
+                bind: Bind::Unix(_),
+            } => match source.kind() {
+                io::ErrorKind::AddrInUse => Some(
+                    "another gate, or something else, listens there: end it, or change `bind` in [server] or \
+                     [management]",
+                ),
+                io::ErrorKind::AlreadyExists => {
+                    Some("move the file away, or change `bind` in [server] or [management]")
+                }
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                    Some("the socket's folder must be there, and be the gate's to write")
+                }
+                _ => None,
+            },
+            Self::Listen { source, .. } => match source.kind() {
+                io::ErrorKind::AddrInUse => Some(
+                    "another gate, or something else, listens there: end it, or change `bind` in [server] or \
+                     [management]",
+                ),
+                io::ErrorKind::AddrNotAvailable => {
+                    Some("this machine has no such address; `0.0.0.0` listens on all that it has")
+                }
+                io::ErrorKind::PermissionDenied => {
+                    Some("ports below 1024 need a privilege: take another one, behind your proxy")
+                }
+                _ => None,
+            },
+            Self::Store(StoreError { source, .. }) => match source {
+                OpenError::InUse(_) => Some(
+                    "end the other gate; several share a `postgres://` or a `redis://` store instead of a file",
+                ),
+                OpenError::Io { .. } => {
+                    Some("the folder of the store's file must be there, and be the gate's to write")
+                }
+                OpenError::Database { .. } => None,
+            },
+            Self::Traces(_) | Self::Policy(_) => None,
+        }
+    }
+}
+
+/// What a gate is made with, besides its settings.
+pub struct Builder {
+    kinds: Kinds,
+    clock: Arc<dyn Clock>,
+}
+
+impl Builder {
+    /// Registers a kind of policy of one's own, as the gate's own kinds are registered.
+    ///
+    /// # Panics
+    ///
+    /// If there is a kind of this name.
+    #[must_use]
+    pub fn policy_kind<K: PolicyKind>(mut self) -> Self {
+        self.kinds.policies.add::<K>();
+        self
+    }
+
+    /// Registers a kind of identity of one's own, as the gate's own kinds are registered.
+    ///
+    /// # Panics
+    ///
+    /// If there is a kind of this name.
+    #[must_use]
+    pub fn identity_kind<K: IdentityKind>(mut self) -> Self {
+        self.kinds.identities.add::<K>();
+        self
+    }
+
+    /// Takes the time from another clock than the machine's.
+    #[must_use]
+    pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Reads a config file: `text` is what is in it, `file` its name for the faults.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn load(
+        &self,
+        file: &str,
+        text: &str,
+        environment: Environment<'_>,
+    ) -> Result<Settings, Faults> {
+        config::load_with(&self.kinds, file, text, environment)
+    }
+
+    /// The JSON Schema of the config file.
+    #[must_use]
+    pub fn schema(&self) -> schemars::Schema {
+        config::schema_with(&self.kinds)
+    }
+
+    /// Builds the gate.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from starting.
+    pub fn build(&self, settings: Settings) -> Result<Application, StartError> {
+        Application::start(settings, &self.clock, None)
+    }
+
+    /// Builds the gate, and serves a page besides.
+    pub(crate) fn build_with(
+        &self,
+        settings: Settings,
+        playground: Arc<Playground>,
+    ) -> Result<Application, StartError> {
+        Application::start(settings, &self.clock, Some(playground))
+    }
+}
+
+/// A gate that listens, and does not answer yet.
+pub struct Application {
+    public: Server,
+    management: Server,
+    address: Option<SocketAddr>,
+    management_address: Option<SocketAddr>,
+    reloader: Arc<Reloader>,
+    in_flight: InFlight,
+    gate: Arc<Gate>,
+    delay: Duration,
+    grace: Duration,
+}
+
+/// How a gate is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Others send it requests, and are to notice first: what comes meanwhile is answered.
+    Drain,
+    /// Nobody is to notice anything; what runs may finish.
+    AtOnce,
+}
+
+impl Application {
+    /// Begins with the gate's own kinds of policies and identities, and the machine's clock.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder {
+            kinds: Kinds::default(),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+
+    fn start(
+        settings: Settings,
+        clock: &Arc<dyn Clock>,
+        playground: Option<Arc<Playground>>,
+    ) -> Result<Self, StartError> {
+        settings.log_warnings();
+        let capacity = capacity(&settings.server, settings.server.max_connections.get());
+        let in_flight = InFlight::new(capacity.in_flight);
+        let tls = tls_config(&settings.authorities);
+        let foundation = Foundation::new(&settings, &tls, clock);
+        let used = settings.used_stores();
+        let stores = Stores::open(used, foundation.stores(), Access::Use(None))?;
+        let sessions = Sessions::new(&settings, &stores).map_err(BuildError::from)?;
+        let rules = foundation.rules(&settings, stores, None)?;
+        let traces = foundation.traces(&settings).map_err(StartError::Traces)?;
+        let gate = Arc::new(foundation.gate(rules, traces, &in_flight));
+        let fixed = settings.fixed.clone();
+        let reloader = Reloader::new(gate.clone(), foundation, fixed);
+        let grace = settings.server.shutdown_grace.get();
+        let delay = settings.server.shutdown_delay.get();
+        let running = gate.clone();
+        let management_bind = settings.management.bind.clone();
+        let (management, management_address) = serve_management(
+            &settings,
+            &Management {
+                gate: gate.clone(),
+                token: settings.management_token.clone(),
+                hosts: settings.management.hosts.clone(),
+            },
+        )
+        .map_err(|source| StartError::Listen {
+            bind: management_bind,
+            source,
+        })?;
+        let bind = settings.server.bind.clone();
+        let reloader = Arc::new(reloader);
+        if let Some(playground) = &playground {
+            playground.set_reloader(reloader.clone());
+        }
+        let public = serve_public(
+            settings,
+            sessions,
+            gate,
+            tls,
+            clock,
+            playground,
+            capacity.connections,
+        );
+        let (public, address) = public.map_err(|source| StartError::Listen { bind, source })?;
+        Ok(Self {
+            public,
+            management,
+            address,
+            management_address,
+            reloader,
+            in_flight,
+            gate: running,
+            delay,
+            grace,
+        })
+    }
+
+    /// What puts other rules in force while the gate runs.
+    #[must_use]
+    pub fn reloader(&self) -> Arc<Reloader> {
+        self.reloader.clone()
+    }
+
+    /// Where the gate listens, unless that is a Unix socket.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Where the management listener is, unless that is a Unix socket.
+    #[must_use]
+    pub fn management_address(&self) -> Option<SocketAddr> {
+        self.management_address
+    }
+
+    /// Answers until `stop` resolves. Then `/readyz` says 503, what runs may finish within the grace time,
+    /// and the gate ends.
+    ///
+    /// # Errors
+    ///
+    /// When a listener fails.
+    pub async fn run_until(self, stop: impl Future<Output = Stop>) -> io::Result<()> {
+        let public = self.public.handle();
+        let management = self.management.handle();
+        let reloader = self.reloader;
+        let keeping_keys = rt::spawn(async move { reloader.keep_keys().await });
+        let ending = async {
+            let delay = match stop.await {
+                Stop::Drain => self.delay,
+                Stop::AtOnce => Duration::ZERO,
+            };
+            if let Some(pool) = &self.gate.upstream.pool {
+                pool.close();
+            }
+            drain(&self.in_flight, &public, delay, self.grace).await;
+            management.stop(false).await;
+            keeping_keys.abort();
+        };
+        let (public, management, ()) =
+            futures_util::future::join3(self.public, self.management, ending).await;
+        if let Some(traces) = &self.gate.traces {
+            traces.end();
+        }
+        public.and(management)
+    }
+}
+
+/// How much the gate takes on at once: what the config says, within the limit on open files.
+fn capacity(server: &ServerSettings, max_connections: usize) -> Capacity {
+    let limit = descriptors::raise_limit();
+    let wanted = Capacity {
+        connections: max_connections,
+        in_flight: server.max_in_flight.get(),
+    };
+    let capacity = Capacity::within(limit, wanted, workers(server));
+    if capacity.connections < max_connections {
+        tracing::warn!(
+            limit,
+            max_connections,
+            connections = capacity.connections,
+            in_flight = capacity.in_flight,
+            "the limit on open files is too low for max_connections: raise it (`ulimit -n`, `LimitNOFILE=`), or lower \
+             max_connections"
+        );
+    }
+    capacity
+}
+
+/// Goes on until nothing new has come for `delay`, and lets what runs finish.
+async fn drain(in_flight: &InFlight, server: &ServerHandle, delay: Duration, grace: Duration) {
+    tracing::info!(in_flight = in_flight.unfinished(), "draining");
+    in_flight.start_draining();
+    let quiet = async {
+        let mut begun = in_flight.begun();
+        while !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+            if in_flight.begun() == begun {
+                break;
+            }
+            begun = in_flight.begun();
+        }
+    };
+    let idle = async {
+        // Somebody who never notices is not to take the time that the others need to finish.
+        let _ = tokio::time::timeout(grace / 2, quiet).await;
+        while in_flight.unfinished() > 0 {
+            tokio::time::sleep(DRAIN_STEP).await;
+        }
+        // The last answer is still to be written.
+        tokio::time::sleep(DRAIN_STEP).await;
+    };
+    if tokio::time::timeout(grace, idle).await.is_err() {
+        tracing::warn!(in_flight = in_flight.unfinished(), "the grace time is over");
+    }
+    server.stop(false).await;
+    tracing::info!("stopped");
+}

@@ -1,0 +1,104 @@
+//! Puts other rules in force while the gate runs.
+
+use std::sync::Arc;
+
+use policies::BuildError;
+use tokio::sync::Notify;
+
+use crate::{
+    config::{Faults, Fixed, Settings},
+    http::Gate,
+    server::build::Foundation,
+    stores::{Access, StoreError, Stores},
+};
+
+/// Puts other rules in force: for new requests, all at once, with what was counted.
+pub struct Reloader {
+    gate: Arc<Gate>,
+    foundation: Foundation,
+    /// The sections that took effect at the start.
+    fixed: Fixed,
+    replaced: Notify,
+}
+
+/// Why rules are not put in force; nothing is changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The file cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// The file is faulty.
+    #[error(transparent)]
+    Faulty(#[from] Faults),
+    /// A store that is new cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A policy cannot be built.
+    #[error(transparent)]
+    Policy(#[from] BuildError),
+    /// An identity needs what only a start can bring.
+    #[error("[session] is new, and begins when the gate is started anew")]
+    NewSession,
+}
+
+impl Reloader {
+    pub(crate) fn new(gate: Arc<Gate>, foundation: Foundation, fixed: Fixed) -> Self {
+        Self {
+            gate,
+            foundation,
+            fixed,
+            replaced: Notify::new(),
+        }
+    }
+
+    /// Replaces routes, policies and identities by those of `loaded`. Requests that run go on with the chain that
+    /// they started with. Sections that take effect at a start alone are named in the log if they differ.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not done; that is logged and counted too.
+    pub fn reload(&self, loaded: Result<Settings, ReloadError>) -> Result<(), ReloadError> {
+        let done = loaded.and_then(|settings| self.replace(&settings));
+        self.gate.metrics.reloaded(done.is_ok());
+        match &done {
+            Ok(()) => tracing::info!("the config was loaded again and is in force"),
+            Err(error) => {
+                let error = error.to_string();
+                tracing::error!(error, "the config was not loaded again; nothing is changed");
+            }
+        }
+        done
+    }
+
+    fn replace(&self, settings: &Settings) -> Result<(), ReloadError> {
+        if settings.session.is_some() && !self.foundation.has_session() {
+            return Err(ReloadError::NewSession);
+        }
+        settings.log_warnings();
+        let earlier = self.gate.rules.load_full();
+        let used = settings.used_stores();
+        let stores = Stores::open(
+            used,
+            self.foundation.stores(),
+            Access::Use(Some(&earlier.stores)),
+        )?;
+        let rules = self.foundation.rules(settings, stores, Some(&earlier))?;
+        self.gate.rules.store(Arc::new(rules));
+        self.replaced.notify_one();
+        for section in self.fixed.differing(&settings.fixed) {
+            tracing::warn!(section, "takes effect when the gate is started anew");
+        }
+        Ok(())
+    }
+
+    /// Keeps the key sets that issuers publish up to date, for whatever rules are in force.
+    pub(crate) async fn keep_keys(&self) {
+        loop {
+            let identities = self.gate.rules.load().identities.clone();
+            tokio::select! {
+                () = async { identities.keep_keys().await; std::future::pending().await } => {}
+                () = self.replaced.notified() => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Unix sockets to listen on: a live one is left alone, as a TCP port is, and a dead one is replaced.
+
+use std::{
+    fs::{self, File, Permissions},
+    io,
+    os::unix::{
+        fs::{FileTypeExt as _, PermissionsExt as _},
+        net::UnixListener,
+    },
+    path::Path,
+};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::config::server::SocketMode;
+
+/// How many connections wait to be accepted.
+const BACKLOG: i32 = 2048;
+
+/// Listens on the socket at `path`.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::AddrInUse`] if a process listens there, [`io::ErrorKind::AlreadyExists`] if the file is not a
+/// socket, and what the system says.
+pub(crate) fn listen(path: &Path, mode: SocketMode) -> io::Result<UnixListener> {
+    // Two gates that find the same dead socket must not replace each other's new one.
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let lock = File::options().create(true).append(true).open(lock_path)?;
+    lock.lock()?;
+    let address = SockAddr::unix(path)?;
+    remove_dead(path, &address)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&address)?;
+    // Before it listens, so that nobody connects who may not.
+    fs::set_permissions(path, Permissions::from_mode(mode.bits()))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Removes what a process left that did not remove its socket.
+fn remove_dead(path: &Path, address: &SockAddr) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(metadata) if metadata.file_type().is_socket() => {}
+        Ok(_) => {
+            let message = "there is a file that is not a socket";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        }
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // One whose backlog is full would keep the probe waiting.
+    probe.set_nonblocking(true)?;
+    match probe.connect(address) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
