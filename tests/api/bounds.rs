@@ -4,8 +4,13 @@ use futures_util::{StreamExt as _, stream};
 use imgwire_gate::imgwire::emulator::Emulator;
 use serde_json::{Value, json};
 
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
 use crate::{
-    helpers::{ROUTE, Recipe, TestApp, Token},
+    helpers::{ROUTE, Recipe, TestApp, Token, eventually},
     process::{GateProcess, write_config},
     service::{Reply, Service},
 };
@@ -295,4 +300,64 @@ async fn caches_that_are_full_of_the_worst_claims_add_24_mb_at_most() {
         added <= bound,
         "{added} bytes were added, {bound} are allowed"
     );
+}
+
+/// A connection on which a request with a large head was sent, but for the last `missing` bytes.
+async fn with_large_head(gate: &GateProcess, missing: usize) -> TcpStream {
+    let url = gate.url();
+    let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
+    let cookie = "x".repeat(100 << 10);
+    let head = format!("GET /nowhere HTTP/1.1\r\nhost: gate\r\ncookie: c={cookie}\r\n\r\n");
+    // The gate may end the connection before it has read all.
+    let _ = stream.write_all(&head.as_bytes()[..head.len() - missing]).await;
+    stream
+}
+
+/// The first line of what comes, if the connection does not just end.
+async fn status_line(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let _ = stream.read_buf(&mut answer).await;
+    let answer = String::from_utf8_lossy(&answer);
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+#[actix_web::test]
+async fn large_heads_of_many_clients_take_a_bounded_amount_of_memory() {
+    const CLIENTS: u64 = 400;
+
+    let imgwire = Emulator::start().unwrap();
+    let (_folder, config) = write_config(&Recipe::default(), imgwire.url());
+    let gate = GateProcess::start_with(&config, &[], "info", &[]).await;
+    let idle = gate.memory("VmRSS");
+    let mut streams = Vec::new();
+    for client in 0..CLIENTS {
+        // Half of the clients stay idle after their request; the others never finish it.
+        let missing = if client % 2 == 0 { 0 } else { 1 };
+        streams.push(with_large_head(&gate, missing).await);
+    }
+    eventually("a refusal", async || {
+        status_line(&mut with_large_head(&gate, 0).await).await
+            == "HTTP/1.1 431 Request Header Fields Too Large"
+    })
+    .await;
+    let added = gate.memory("VmHWM") - idle;
+    let bound = (24 << 20) + (16 << 10) * CLIENTS;
+    assert!(
+        added <= bound,
+        "{added} bytes were added, {bound} are allowed"
+    );
+    // Clients with heads of an ordinary size notice nothing.
+    let good = Token::of("user_1").sign();
+    let good = ("authorization", format!("Bearer {good}"));
+    send_all(&gate, std::iter::once(good), 200).await;
+    let warning = "large request heads take all the memory that is for them";
+    assert_eq!(gate.log().matches(warning).count(), 1);
+    // A connection that ends gives its room back.
+    drop(streams);
+    eventually("room for a large head", async || {
+        status_line(&mut with_large_head(&gate, 0).await).await == "HTTP/1.1 404 Not Found"
+    })
+    .await;
 }

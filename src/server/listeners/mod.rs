@@ -1,5 +1,6 @@
 //! The two listeners: for pages, and for operators. What every request of theirs goes through is put together here.
 
+mod head_budget;
 mod request_framing;
 mod server;
 mod timed_stream;

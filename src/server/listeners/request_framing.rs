@@ -15,6 +15,8 @@ const MAX_LINE_BYTES: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct RequestFraming {
     state: State,
+    /// How long the heads are that were read since they were forgotten.
+    head_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +49,16 @@ impl RequestFraming {
         matches!(self.state, State::Body(_))
     }
 
+    /// How long the heads are that were read since the last response, in bytes.
+    pub(super) fn head_bytes(&self) -> usize {
+        self.head_bytes
+    }
+
+    /// Counts heads from zero: those that were read are answered.
+    pub(super) fn forget_heads(&mut self) {
+        self.head_bytes = 0;
+    }
+
     /// Reads on. Returns whether a request was completed.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> bool {
         let mut has_completed = false;
@@ -55,8 +67,10 @@ impl RequestFraming {
                 State::Idle => self.state = State::Head(Head::default()),
                 State::Head(head) => {
                     let Some(length) = head.read(bytes) else {
+                        self.head_bytes += bytes.len();
                         return has_completed;
                     };
+                    self.head_bytes += length;
                     bytes = &bytes[length..];
                     let framing = head.body();
                     has_completed |= framing == Framing::Idle;

@@ -24,7 +24,7 @@ use actix_web::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::timed_stream::TimedStream;
+use super::{head_budget::HeadBudget, timed_stream::TimedStream};
 use crate::{
     config::server::{Bind, ServerSettings, SocketMode},
     server::unix_socket,
@@ -90,15 +90,18 @@ where
                     .client_request_timeout(limits.request_timeout)
                     .client_disconnect_timeout(DISCONNECT_TIMEOUT)
                     .h1(map_config(app, |_| AppConfig::default()));
+                let heads = heads.clone();
                 fn_service(move |socket: $socket| {
                     let peer = $peer(&socket);
-                    ready(Ok((TimedStream::new(socket, limits.request_timeout), peer)))
+                    let stream = TimedStream::new(socket, limits.request_timeout, heads.room());
+                    ready(Ok((stream, peer)))
                 })
                 .and_then(http)
             }
         };
     }
 
+    let heads = HeadBudget::default();
     let builder = ServerBuilder::new()
         .workers(limits.workers)
         .max_concurrent_connections(limits.connections)
