@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use self::{
     keys::Keys,
-    published_keys::{KeysUnavailable, NoKeys, PublishedKeys},
+    published_keys::{NoKeys, PublishedKeys},
 };
 use super::{
     case::Case,
@@ -200,29 +200,18 @@ enum Unverified {
     /// It is bad.
     Bad(String),
     /// The keys that would tell are missing.
-    Unknown(KeysUnavailable),
-    /// The keys that would tell may not be fetched.
-    Refused(Denial),
+    NoKeys(NoKeys),
 }
 
-impl From<String> for Unverified {
-    fn from(reason: String) -> Self {
-        Self::Bad(reason)
-    }
-}
-
-impl From<&str> for Unverified {
-    fn from(reason: &str) -> Self {
-        Self::Bad(reason.to_owned())
+impl<T: Into<String>> From<T> for Unverified {
+    fn from(reason: T) -> Self {
+        Self::Bad(reason.into())
     }
 }
 
 impl From<NoKeys> for Unverified {
     fn from(why: NoKeys) -> Self {
-        match why {
-            NoKeys::Unavailable(error) => Self::Unknown(error),
-            NoKeys::Refused(denial) => Self::Refused(denial),
-        }
+        Self::NoKeys(why)
     }
 }
 
@@ -301,12 +290,12 @@ impl Jwt {
                 self.remember(token, &verified);
                 Ok(self.judge_time(token, verified, attempt))
             }
-            Err(Unverified::Refused(denial)) => Ok(Presented::Refused(denial)),
+            Err(Unverified::NoKeys(NoKeys::Refused(denial))) => Ok(Presented::Refused(denial)),
             Err(Unverified::Bad(reason)) => {
                 attempt.fail();
                 Ok(Presented::Refused(Denial::InvalidCredentials(reason)))
             }
-            Err(Unverified::Unknown(error)) => Err(fault(&self.name, error)),
+            Err(Unverified::NoKeys(NoKeys::Unavailable(error))) => Err(fault(&self.name, error)),
         }
     }
 

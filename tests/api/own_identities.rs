@@ -1,4 +1,4 @@
-//! Identity kinds of one's own: the example, on a gate that runs.
+//! Identity kinds of an operator's own: the example, on a gate that runs.
 
 use std::{fs, path::Path};
 
