@@ -32,7 +32,7 @@ use super::{
 use crate::{
     answers::{Answer, Answers, ServiceFault},
     outbound::{HttpClient, Object, Outgoing, Repeat},
-    telemetry::Metrics,
+    telemetry::{CallResult, Metrics},
 };
 
 /// The longest token that is asked about, and the longest answer that is read, in bytes.
@@ -246,7 +246,8 @@ impl Introspection {
 
     async fn ask(&self, token: &str) -> Answer<Result<Accepted, Denial>> {
         let answer = self.introspect(token).await;
-        self.metrics.identity_called(&self.name, answer.is_ok());
+        let result = CallResult::of(&answer);
+        self.metrics.identity_calls(self.name.clone(), result).inc();
         let claims = answer?;
         Ok(self.accept(claims).map_err(Denial::InvalidCredentials))
     }

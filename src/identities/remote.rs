@@ -29,7 +29,7 @@ use crate::{
     answers::{Answer, Answers, ServiceFault},
     digest::{Digest, digest},
     outbound::{HttpClient, InvalidResponse, Outgoing, Repeat, parse_json, wrong_type},
-    telemetry::Metrics,
+    telemetry::{CallResult, Metrics},
 };
 
 /// The longest answer that is read, in bytes.
@@ -188,7 +188,8 @@ impl Remote {
 
     async fn ask(&self, shown: &Shown<'_>) -> Answer<Result<Arc<Subject>, Denial>> {
         let answer = self.look_up(shown).await;
-        self.metrics.identity_called(&self.name, answer.is_ok());
+        let result = CallResult::of(&answer);
+        self.metrics.identity_calls(self.name.clone(), result).inc();
         answer
     }
 

@@ -92,7 +92,7 @@ impl Pool {
         self.note_request(&mut state);
         self.drop_old(&mut state);
         let (token, _) = state.tokens.pop_front()?;
-        self.metrics.pool(PoolEvent::HandedOut);
+        self.metrics.pool_events(PoolEvent::HandedOut).inc();
         Some(token)
     }
 
@@ -113,10 +113,10 @@ impl Pool {
     pub(super) fn keep(&self, token: UploadToken) {
         let mut state = self.lock();
         if state.is_closed || state.tokens.len() >= self.size {
-            self.metrics.pool(PoolEvent::Discarded);
+            self.metrics.pool_events(PoolEvent::Discarded).inc();
         } else {
             state.tokens.push_back((token, self.clock.elapsed()));
-            self.metrics.pool(PoolEvent::Made);
+            self.metrics.pool_events(PoolEvent::Made).inc();
         }
     }
 
@@ -150,7 +150,7 @@ impl Pool {
                 break;
             }
             state.tokens.pop_front();
-            self.metrics.pool(PoolEvent::Discarded);
+            self.metrics.pool_events(PoolEvent::Discarded).inc();
         }
     }
 

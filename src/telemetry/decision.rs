@@ -90,15 +90,23 @@ pub fn record(
     } else {
         line!(info);
     }
-    metrics.decided(&request.route, outcome, policy, code.unwrap_or("issued"));
-    metrics.chain_took(report.chain_took);
+    let (route, policy) = (request.route.clone(), policy.cloned());
+    let code = code.unwrap_or("issued");
+    metrics.decisions(route, outcome, policy, code).inc();
+    let chain_took = report.chain_took.as_secs_f64();
+    metrics.chain_seconds().observe(chain_took);
     if let Some((attempts, took)) = upstream {
         let result = match &report.ending {
             Ending::ImgwireFailed(error) => error.name(),
             _ if attempts == 0 => "pooled",
             _ => "created",
         };
-        metrics.created(result, attempts, took);
+        metrics.creations(result).inc();
+        metrics.upstream_attempts().inc_by(attempts.into());
+        // Without an attempt there is no time to measure: the token was pooled, or the circuit breaker is open.
+        if attempts > 0 {
+            metrics.upstream_seconds().observe(took.as_secs_f64());
+        }
     }
     for overlooked in &report.overlooked {
         record_overlooked(metrics, id, request, overlooked);
@@ -133,5 +141,6 @@ fn record_overlooked(
         Reason::Denial(_) => line!(info),
         Reason::Fault(_) => line!(warn),
     }
-    metrics.decided(&request.route, outcome, Some(policy), code);
+    let (route, policy) = (request.route.clone(), Some(policy.clone()));
+    metrics.decisions(route, outcome, policy, code).inc();
 }

@@ -13,7 +13,7 @@ pub(crate) use self::request_line::{Account, HasDecision, RequestLine};
 pub use self::{
     decision::record,
     log::{LogGuard, RootSpan, log_filter, set_log_filter, start_log},
-    metrics::{Metrics, Operation, PoolEvent, StoreMetrics},
+    metrics::{CallResult, Metrics, Operation, PoolEvent, StoreMetrics},
     trace_state::trace_state,
     traces::{RequestTrace, Traces},
 };

@@ -28,7 +28,7 @@ use crate::{
     in_flight::wait_without_place,
     keys::{Key, KeySet},
     outbound::Outbound,
-    telemetry::Metrics,
+    telemetry::{CallResult, Metrics},
 };
 
 /// How often tokens lead to a fetch.
@@ -324,7 +324,10 @@ impl PublishedKeys {
                 .map_err(|reason| format!("the answer {reason}"))
         });
         let identity = self.identity.as_str();
-        self.metrics.identity_called(&self.identity, read.is_ok());
+        let result = CallResult::of(&read);
+        self.metrics
+            .identity_calls(self.identity.clone(), result)
+            .inc();
         let read = match read {
             Ok((set, skipped)) => {
                 let is_news = self.state.borrow().failure.is_some()

@@ -26,7 +26,7 @@ use crate::{
         shared_quotas::{Granted, SharedCounters},
         store_clock::StoreClock,
     },
-    telemetry::{Operation, StoreMetrics},
+    telemetry::{CallResult, Operation, StoreMetrics},
 };
 
 /// What all threads know of the database.
@@ -78,7 +78,7 @@ impl Counters {
             operation(lane).await
         });
         let done = done.await;
-        timing.end(done.is_ok());
+        timing.end(CallResult::of(&done));
         done
     }
 

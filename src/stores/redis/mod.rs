@@ -46,7 +46,7 @@ use super::{
 };
 use crate::{
     digest::digest_of,
-    telemetry::{Operation, StoreMetrics},
+    telemetry::{CallResult, Operation, StoreMetrics},
 };
 
 /// What every key begins with.
@@ -163,7 +163,7 @@ impl RedisStore {
                 })
             }
         };
-        timing.end(done.is_ok());
+        timing.end(CallResult::of(&done));
         done
     }
 }
