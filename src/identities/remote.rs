@@ -28,8 +28,8 @@ use super::{
 use crate::{
     answers::{Answer, Answers, ServiceFault},
     digest::{Digest, digest},
-    outbound::{HttpClient, InvalidResponse, Outgoing, Repeat, parse_json, wrong_type},
-    telemetry::{CallResult, Metrics},
+    outbound::{InvalidResponse, Outbound, Outgoing, Repeat, parse_json, wrong_type},
+    telemetry::CallResult,
 };
 
 /// The longest answer that is read, in bytes.
@@ -102,8 +102,7 @@ impl IdentityKind for RemoteSettings {
                 name: context.name.clone(),
                 kept: context.kept.clone(),
                 answers: Answers::new(cache, Result::is_err, outbound),
-                http: outbound.http.clone(),
-                metrics: outbound.metrics.clone(),
+                outbound: outbound.clone(),
                 settings: self.clone(),
             })
         }))
@@ -116,8 +115,7 @@ struct Remote {
     settings: Arc<RemoteSettings>,
     kept: KeptClaims,
     answers: Answers<Result<Arc<Subject>, Denial>>,
-    http: HttpClient,
-    metrics: Arc<Metrics>,
+    outbound: Outbound,
 }
 
 /// What of a request the app is shown.
@@ -188,8 +186,8 @@ impl Remote {
 
     async fn ask(&self, shown: &Shown<'_>) -> Answer<Result<Arc<Subject>, Denial>> {
         let answer = self.look_up(shown).await;
-        let result = CallResult::of(&answer);
-        self.metrics.identity_calls(self.name.clone(), result).inc();
+        let (metrics, result) = (&self.outbound.metrics, CallResult::of(&answer));
+        metrics.identity_calls(self.name.clone(), result).inc();
         answer
     }
 
@@ -205,7 +203,7 @@ impl Remote {
             limit: MAX_ANSWER_BYTES,
             repeat: Repeat::Harmless,
         };
-        let answer = self.http.send(outgoing).await?;
+        let answer = self.outbound.http.send(outgoing).await?;
         match answer.status {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {

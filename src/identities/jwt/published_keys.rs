@@ -324,10 +324,8 @@ impl PublishedKeys {
                 .map_err(|reason| format!("the answer {reason}"))
         });
         let identity = self.identity.as_str();
-        let result = CallResult::of(&read);
-        self.metrics
-            .identity_calls(self.identity.clone(), result)
-            .inc();
+        let (name, result) = (self.identity.clone(), CallResult::of(&read));
+        self.metrics.identity_calls(name, result).inc();
         let read = match read {
             Ok((set, skipped)) => {
                 let is_news = self.state.borrow().failure.is_some()

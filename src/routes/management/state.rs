@@ -103,21 +103,18 @@ fn measure(gate: &Gate) {
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     let rules = gate.rules.load();
     for (name, set) in rules.identities.keys() {
-        let is_stale = set.failure.is_some();
+        let is_stale = i64::from(set.failure.is_some());
         metrics.identity_keys(name.clone()).set(count(set.keys));
-        metrics
-            .identity_keys_stale(name.clone())
-            .set(is_stale.into());
+        metrics.identity_keys_stale(name.clone()).set(is_stale);
     }
     for store in rules.stores.iter() {
         let is_up = store.is_healthy();
         metrics.store_up(store.name.clone()).set(is_up.into());
     }
-    metrics
-        .breaker_state()
-        .set(gate.upstream.breaker.state() as i64);
+    let breaker = gate.upstream.breaker.state();
+    metrics.breaker_state().set(breaker as i64);
     let pool = gate.upstream.pool.as_ref();
-    let (tokens, making) = pool.map_or((0, 0), |pool| (pool.len(), pool.making()));
+    let (tokens, making) = pool.map_or((0, 0), |pool| (pool.waiting(), pool.making()));
     metrics.pool_tokens().set(count(tokens));
     metrics.pool_making().set(count(making));
     metrics.in_flight().set(gate.in_flight.running().into());
