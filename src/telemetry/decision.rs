@@ -120,27 +120,25 @@ fn record_overlooked(
     overlooked: &Overlooked,
 ) {
     let Overlooked { policy, reason } = overlooked;
-    let (outcome, code, text) = match reason {
-        Reason::Denial(denial) => ("would_deny", denial.code(), denial.to_string()),
-        Reason::Fault(fault) => ("fault_overlooked", "internal", fault.to_string()),
-    };
     macro_rules! line {
-        ($level:ident) => {
+        ($level:ident, $outcome:literal, $code:expr, $reason:ident) => {{
+            let code = $code;
             tracing::$level!(
                 target: TARGET,
                 request_id = id.as_str(),
-                outcome,
+                outcome = $outcome,
                 code,
                 route = request.route.as_str(),
                 policy = policy.as_str(),
-                reason = text,
-            )
-        };
+                reason = $reason.to_string(),
+            );
+            ($outcome, code)
+        }};
     }
-    match reason {
-        Reason::Denial(_) => line!(info),
-        Reason::Fault(_) => line!(warn),
-    }
+    let (outcome, code) = match reason {
+        Reason::Denial(denial) => line!(info, "would_deny", denial.code(), denial),
+        Reason::Fault(fault) => line!(warn, "fault_overlooked", "internal", fault),
+    };
     let (route, policy) = (request.route.clone(), Some(policy.clone()));
     metrics.decisions(route, outcome, policy, code).inc();
 }

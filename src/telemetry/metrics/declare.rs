@@ -33,18 +33,22 @@ macro_rules! names_are_label_values {
 
 names_are_label_values!(IdentityName, PolicyName, RoutePath, StoreName);
 
+/// A label whose values the code knows. The index of a value is `value as usize`.
+pub(super) trait LabelValues: Sized + 'static {
+    const ALL: &'static [Self];
+}
+
 /// Declares the values of a label.
 macro_rules! label_values {
-    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $value:ident = $text:literal,)+ }) => {
+    ($(#[$meta:meta])* enum $name:ident { $($value:ident = $text:literal,)+ }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name {
-            $($(#[$doc])* $value,)+
+        pub(crate) enum $name {
+            $($value,)+
         }
 
-        impl $name {
-            /// All values; the index of a value is `value as usize`.
-            pub const ALL: [Self; [$($text),+].len()] = [$(Self::$value),+];
+        impl LabelValues for $name {
+            const ALL: &'static [Self] = &[$(Self::$value),+];
         }
 
         impl LabelValue for $name {
@@ -135,14 +139,14 @@ macro_rules! by_labels {
     (fn $help:literal $metric:ident $type:ident) => {
         #[doc = $help]
         #[must_use = "this records nothing yet"]
-        pub fn $metric(&self) -> &$type {
+        pub(crate) fn $metric(&self) -> &$type {
             &self.$metric
         }
     };
     (fn $help:literal $metric:ident $type:ident $($label:ident: $value:ty),+) => {
         #[doc = $help]
         #[must_use = "this records nothing yet"]
-        pub fn $metric(&self, $($label: $value),+) -> impl Deref<Target = $type> {
+        pub(crate) fn $metric(&self, $($label: $value),+) -> impl Deref<Target = $type> {
             self.$metric.get_or_create(&$metric::Labels { $($label),+ })
         }
     };

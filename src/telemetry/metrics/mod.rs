@@ -13,8 +13,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use self::declare::{LabelValue, by_labels, label_values, metrics, register};
-pub use self::stores::StoreMetrics;
+use self::declare::{LabelValue, LabelValues, by_labels, label_values, metrics, register};
+pub(crate) use self::stores::StoreMetrics;
 
 metrics! {
     /// Counts what the gate does.
@@ -86,40 +86,22 @@ metrics! {
 
 label_values! {
     /// How a call to another service, a database or a store ended.
-    pub enum CallResult {
-        /// With an answer.
-        Ok = "ok",
-        /// Without one.
-        Fault = "fault",
-    }
+    enum CallResult { Ok = "ok", Fault = "fault", }
 }
 
 label_values! {
     /// What happens to a token that is made ahead.
-    pub enum PoolEvent {
-        /// The pool keeps it.
-        Made = "made",
-        /// A client gets it.
-        HandedOut = "handed_out",
-        /// It is too old, or the pool is full.
-        Discarded = "discarded",
-    }
+    enum PoolEvent { Made = "made", HandedOut = "handed_out", Discarded = "discarded", }
 }
 
 label_values! {
     /// What a store on another machine does.
-    pub enum Operation {
-        /// Counts an attempt.
+    enum Operation {
         Limit = "limit",
-        /// Counts a unit of a quota.
         Reserve = "reserve",
-        /// Gives units back.
         GiveBack = "give_back",
-        /// Reads a counter.
         Look = "look",
-        /// Reads the clock of the store.
         Time = "time",
-        /// Reads or writes a session.
         Session = "session",
     }
 }
