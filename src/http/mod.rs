@@ -114,7 +114,7 @@ async fn dispatch(request: HttpRequest, payload: web::Payload) -> HttpResponse {
 fn enter(gate: &Gate) -> Option<Running> {
     let running = gate.in_flight.enter();
     if running.is_none() {
-        gate.metrics.overloaded();
+        gate.metrics.overloaded().inc();
     }
     running
 }

@@ -10,7 +10,7 @@ use actix_web::http::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use policies::{
-    Claims, Clock, Denial, Fault, IdentityName, Interval, Presented, SecretSource, ServiceUrl,
+    Claims, Denial, Fault, IdentityName, Interval, Presented, SecretSource, ServiceUrl,
 };
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -31,10 +31,10 @@ use super::{
 };
 use crate::{
     outbound::{
-        HttpClient, Object, Outgoing, Repeat,
+        Object, Outbound, Outgoing, Repeat,
         answers::{Answer, Answers, ServiceFault},
     },
-    telemetry::Metrics,
+    telemetry::CallResult,
 };
 
 /// The longest token that is asked about, and the longest answer that is read, in bytes.
@@ -156,9 +156,7 @@ impl IdentityKind for IntrospectionSettings {
                 client: ClientAuthentication::new(&self, &secret),
                 kept: context.kept.clone(),
                 answers: Answers::new(cache, Result::is_err, outbound),
-                http: outbound.http.clone(),
-                clock: outbound.clock.clone(),
-                metrics: outbound.metrics.clone(),
+                outbound: outbound.clone(),
                 settings: self.clone(),
             })
         }))
@@ -172,9 +170,7 @@ struct Introspection {
     client: ClientAuthentication,
     kept: KeptClaims,
     answers: Answers<Result<Accepted, Denial>>,
-    http: HttpClient,
-    clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
+    outbound: Outbound,
 }
 
 /// How the gate says who it is (RFC 6749, 2.3.1).
@@ -236,7 +232,7 @@ impl Introspection {
     /// The accepted token, at the right time.
     fn timely<'a>(&self, answer: &'a Result<Accepted, Denial>) -> Result<&'a Accepted, Denial> {
         let accepted = answer.as_ref().map_err(Clone::clone)?;
-        accepted.check_time(self.clock.now(), self.settings.leeway)?;
+        accepted.check_time(self.outbound.clock.now(), self.settings.leeway)?;
         Ok(accepted)
     }
 
@@ -248,7 +244,8 @@ impl Introspection {
 
     async fn ask(&self, token: &str) -> Answer<Result<Accepted, Denial>> {
         let answer = self.introspect(token).await;
-        self.metrics.identity_called(&self.name, answer.is_ok());
+        let (metrics, result) = (&self.outbound.metrics, CallResult::of(&answer));
+        metrics.identity_calls(self.name.clone(), result).inc();
         let claims = answer?;
         Ok(self.accept(claims).map_err(Denial::InvalidCredentials))
     }
@@ -281,7 +278,7 @@ impl Introspection {
             limit: MAX_ANSWER_BYTES,
             repeat: Repeat::Harmless,
         };
-        let answer = self.http.send(outgoing).await?;
+        let answer = self.outbound.http.send(outgoing).await?;
         if answer.status != StatusCode::OK {
             return Err(ServiceFault::Status(answer.status.as_u16()));
         }

@@ -27,12 +27,12 @@ use super::{
 };
 use crate::{
     outbound::{
-        HttpClient, InvalidResponse, Outgoing, Repeat,
+        InvalidResponse, Outbound, Outgoing, Repeat,
         answers::{Answer, Answers, ServiceFault},
         digest::{Digest, digest},
         parse_json, wrong_type,
     },
-    telemetry::Metrics,
+    telemetry::CallResult,
 };
 
 /// The longest answer that is read, in bytes.
@@ -105,8 +105,7 @@ impl IdentityKind for RemoteSettings {
                 name: context.name.clone(),
                 kept: context.kept.clone(),
                 answers: Answers::new(cache, Result::is_err, outbound),
-                http: outbound.http.clone(),
-                metrics: outbound.metrics.clone(),
+                outbound: outbound.clone(),
                 settings: self.clone(),
             })
         }))
@@ -119,8 +118,7 @@ struct Remote {
     settings: Arc<RemoteSettings>,
     kept: KeptClaims,
     answers: Answers<Result<Arc<Subject>, Denial>>,
-    http: HttpClient,
-    metrics: Arc<Metrics>,
+    outbound: Outbound,
 }
 
 /// What of a request the app is shown.
@@ -191,7 +189,8 @@ impl Remote {
 
     async fn ask(&self, shown: &Shown<'_>) -> Answer<Result<Arc<Subject>, Denial>> {
         let answer = self.look_up(shown).await;
-        self.metrics.identity_called(&self.name, answer.is_ok());
+        let (metrics, result) = (&self.outbound.metrics, CallResult::of(&answer));
+        metrics.identity_calls(self.name.clone(), result).inc();
         answer
     }
 
@@ -207,7 +206,7 @@ impl Remote {
             limit: MAX_ANSWER_BYTES,
             repeat: Repeat::Harmless,
         };
-        let answer = self.http.send(outgoing).await?;
+        let answer = self.outbound.http.send(outgoing).await?;
         match answer.status {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {

@@ -15,15 +15,15 @@ pub struct Breaker {
     circuit: Mutex<Circuit>,
 }
 
-/// Whether requests go through.
+/// Whether requests go through, with the number that the metric has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
     /// They do.
-    Closed,
+    Closed = 0,
     /// They fail at once, and whether Imgwire is back is being tried.
-    HalfOpen,
+    HalfOpen = 1,
     /// They fail at once.
-    Open,
+    Open = 2,
 }
 
 struct Circuit {

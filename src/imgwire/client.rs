@@ -166,7 +166,7 @@ impl Client {
                 break Err(error);
             }
             if !self.upstream.peer.budget.withdraw() {
-                self.upstream.metrics.retry_refused();
+                self.upstream.metrics.retries_refused().inc();
                 break Err(error);
             }
             tokio::time::sleep(wait).await;
@@ -188,7 +188,7 @@ impl Client {
         let pass = breaker.pass().ok_or(ImgwireError::Down)?;
         let result = self.attempt(caller, timeout).await;
         if breaker.note(pass, result.as_ref().err()) {
-            self.upstream.metrics.breaker_opened();
+            self.upstream.metrics.breaker_opened().inc();
             tracing::error!("Imgwire is down: requests fail at once until it is back");
             let client = self.clone();
             rt::spawn(async move { client.try_until_it_is_back().await });

@@ -149,14 +149,7 @@ impl Upstream {
     ) -> Arc<Self> {
         Arc::new(Self {
             breaker: Breaker::new(settings.breaker.failures, settings.breaker.probe.get()),
-            pool: settings.pool.as_ref().map(|pool| {
-                Pool::new(
-                    pool.size,
-                    pool.max_age.get(),
-                    clock.clone(),
-                    metrics.clone(),
-                )
-            }),
+            pool: (settings.pool.as_ref()).map(|pool| Pool::new(pool, clock, metrics)),
             peer: Peer::new(clock.clone()),
             metrics: metrics.clone(),
         })

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -11,7 +10,10 @@ use jiff::SignedDuration;
 use policies::Clock;
 
 use super::UploadToken;
-use crate::telemetry::{Metrics, PoolEvent};
+use crate::{
+    config::imgwire::PoolSettings,
+    telemetry::{Metrics, PoolEvent},
+};
 
 /// How long a token must still live when it is handed out: a client needs some time to use it.
 const LEAST_LIFE: SignedDuration = SignedDuration::from_secs(10);
@@ -47,30 +49,27 @@ struct State {
 pub(super) struct Making(Arc<Pool>);
 
 impl Pool {
-    /// Holds up to `size` tokens, none longer than `max_age`.
-    #[must_use]
-    pub fn new(
-        size: NonZeroUsize,
-        max_age: Duration,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
+    pub(super) fn new(
+        settings: &PoolSettings,
+        clock: &Arc<dyn Clock>,
+        metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         let state = State {
             since: clock.elapsed(),
             ..State::default()
         };
         Arc::new(Self {
-            size: size.get(),
-            max_age,
-            clock,
-            metrics,
+            size: settings.size.get(),
+            max_age: settings.max_age.get(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
             state: Mutex::new(state),
         })
     }
 
     /// How many tokens it holds.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.lock().tokens.len()
     }
 
@@ -80,19 +79,13 @@ impl Pool {
         self.lock().making
     }
 
-    /// Whether it holds none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Hands a token out, if there is one.
     pub(super) fn take(&self) -> Option<UploadToken> {
         let mut state = self.lock();
         self.note_request(&mut state);
         self.drop_old(&mut state);
         let (token, _) = state.tokens.pop_front()?;
-        self.metrics.pool(PoolEvent::HandedOut);
+        self.metrics.pool_events(PoolEvent::HandedOut).inc();
         Some(token)
     }
 
@@ -113,10 +106,10 @@ impl Pool {
     pub(super) fn keep(&self, token: UploadToken) {
         let mut state = self.lock();
         if state.is_closed || state.tokens.len() >= self.size {
-            self.metrics.pool(PoolEvent::Discarded);
+            self.metrics.pool_events(PoolEvent::Discarded).inc();
         } else {
             state.tokens.push_back((token, self.clock.elapsed()));
-            self.metrics.pool(PoolEvent::Made);
+            self.metrics.pool_events(PoolEvent::Made).inc();
         }
     }
 
@@ -150,7 +143,7 @@ impl Pool {
                 break;
             }
             state.tokens.pop_front();
-            self.metrics.pool(PoolEvent::Discarded);
+            self.metrics.pool_events(PoolEvent::Discarded).inc();
         }
     }
 

@@ -59,7 +59,8 @@ impl Reloader {
     /// Why it was not done; that is logged and counted too.
     pub fn reload(&self, loaded: Result<Settings, ReloadError>) -> Result<(), ReloadError> {
         let done = loaded.and_then(|settings| self.replace(&settings));
-        self.gate.metrics.reloaded(done.is_ok());
+        let result = if done.is_ok() { "applied" } else { "refused" };
+        self.gate.metrics.config_reloads(result).inc();
         match &done {
             Ok(()) => tracing::info!("the config was loaded again and is in force"),
             Err(error) => {

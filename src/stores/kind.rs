@@ -56,6 +56,6 @@ impl Opening<'_> {
 
     pub(super) fn metrics(&self) -> StoreMetrics {
         let Surroundings { clock, metrics, .. } = self.surroundings;
-        metrics.store(self.name, clock)
+        StoreMetrics::new(metrics, self.name, clock)
     }
 }

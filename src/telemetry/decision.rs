@@ -89,15 +89,23 @@ pub fn record(
     } else {
         line!(info);
     }
-    metrics.decided(&request.route, outcome, policy, code.unwrap_or("issued"));
-    metrics.chain_took(report.chain_took);
+    let (route, policy) = (request.route.clone(), policy.cloned());
+    let code = code.unwrap_or("issued");
+    metrics.decisions(route, outcome, policy, code).inc();
+    let chain_took = report.chain_took.as_secs_f64();
+    metrics.chain_seconds().observe(chain_took);
     if let Some((attempts, took)) = upstream {
         let result = match &report.ending {
             Ending::ImgwireFailed(error) => error.name(),
             _ if attempts == 0 => "pooled",
             _ => "created",
         };
-        metrics.created(result, attempts, took);
+        metrics.creations(result).inc();
+        metrics.upstream_attempts().inc_by(attempts.into());
+        // Without an attempt there is no time to measure: the token was pooled, or the circuit breaker is open.
+        if attempts > 0 {
+            metrics.upstream_seconds().observe(took.as_secs_f64());
+        }
     }
     for overlooked in &report.overlooked {
         record_overlooked(metrics, id, request, overlooked);
@@ -111,26 +119,25 @@ fn record_overlooked(
     overlooked: &Overlooked,
 ) {
     let Overlooked { policy, reason } = overlooked;
-    let (outcome, code, text) = match reason {
-        Reason::Denial(denial) => ("would_deny", denial.code(), denial.to_string()),
-        Reason::Fault(fault) => ("fault_overlooked", "internal", fault.to_string()),
-    };
     macro_rules! line {
-        ($level:ident) => {
+        ($level:ident, $outcome:literal, $code:expr, $reason:ident) => {{
+            let code = $code;
             tracing::$level!(
                 target: TARGET,
                 request_id = id.as_str(),
-                outcome,
+                outcome = $outcome,
                 code,
                 route = request.route.as_str(),
                 policy = policy.as_str(),
-                reason = text,
-            )
-        };
+                reason = $reason.to_string(),
+            );
+            ($outcome, code)
+        }};
     }
-    match reason {
-        Reason::Denial(_) => line!(info),
-        Reason::Fault(_) => line!(warn),
-    }
-    metrics.decided(&request.route, outcome, Some(policy), code);
+    let (outcome, code) = match reason {
+        Reason::Denial(denial) => line!(info, "would_deny", denial.code(), denial),
+        Reason::Fault(fault) => line!(warn, "fault_overlooked", "internal", fault),
+    };
+    let (route, policy) = (request.route.clone(), Some(policy.clone()));
+    metrics.decisions(route, outcome, policy, code).inc();
 }

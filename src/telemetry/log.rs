@@ -42,12 +42,9 @@ pub fn start_log(format: LogFormat) -> LogGuard {
             io::stderr(),
         )));
     let wanted = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
-    let filter = filter(&wanted).unwrap_or_else(|_| {
-        let wanted = EnvFilter::builder().parse_lossy(&wanted);
-        quieter(wanted)
-    });
+    let lossy = || quieter(EnvFilter::builder().parse_lossy(&wanted));
     let filter = LineFilter {
-        wanted: filter,
+        wanted: filter(&wanted).unwrap_or_else(|_| lossy()),
         keeps_decisions: false,
     };
     let (filter, handle) = reload::Layer::new(filter);
@@ -83,14 +80,12 @@ fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
 }
 
 fn quieter(filter: EnvFilter) -> EnvFilter {
-    filter
-        .add_directive("actix_server=warn".parse().expect("the directive is valid"))
-        // It warns of every cookie that does not decrypt, and clients send what they like.
-        .add_directive(
-            "actix_session=error"
-                .parse()
-                .expect("the directive is valid"),
-        )
+    // actix-session warns of every cookie that does not decrypt, and clients send what they like.
+    let directives = ["actix_server=warn", "actix_session=error"];
+    let directives = directives.map(|text| text.parse().expect("the directive is valid"));
+    directives
+        .into_iter()
+        .fold(filter, EnvFilter::add_directive)
 }
 
 /// Which lines are written, while the log runs.

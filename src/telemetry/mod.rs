@@ -9,11 +9,14 @@ mod request_line;
 mod trace_state;
 mod traces;
 
-pub(crate) use self::request_line::{Account, HasDecision, RequestLine};
 pub use self::{
     decision::record,
     log::{LogGuard, RootSpan, log_filter, set_log_filter, start_log},
-    metrics::{Metrics, Operation, PoolEvent, StoreMetrics},
+    metrics::Metrics,
     trace_state::trace_state,
     traces::{RequestTrace, Traces},
+};
+pub(crate) use self::{
+    metrics::{CallResult, Operation, PoolEvent, StoreMetrics},
+    request_line::{Account, HasDecision, RequestLine},
 };

@@ -311,7 +311,9 @@ async fn with_large_head(gate: &GateProcess, missing: usize) -> TcpStream {
     let cookie = "x".repeat(100 << 10);
     let head = format!("GET /nowhere HTTP/1.1\r\nhost: gate\r\ncookie: c={cookie}\r\n\r\n");
     // The gate may end the connection before it has read all.
-    let _ = stream.write_all(&head.as_bytes()[..head.len() - missing]).await;
+    let _ = stream
+        .write_all(&head.as_bytes()[..head.len() - missing])
+        .await;
     stream
 }
 

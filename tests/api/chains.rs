@@ -1,7 +1,6 @@
 //! The chain: its order, what is released, observing, and faults.
 
 use std::{
-    fs,
     path::Path,
     time::{Duration, Instant},
 };

@@ -18,6 +18,7 @@ use crate::outbound::{
     answers::{Answer, Answers, ServiceFault},
     digest::digest_of,
 };
+use crate::telemetry::CallResult;
 
 /// Asks a service by POST.
 pub struct HttpDecider {
@@ -59,8 +60,8 @@ impl HttpDecider {
 
     async fn ask(&self, question: Question<'_>) -> Answer<bool> {
         let answer = self.decide(question).await;
-        let metrics = &self.outbound.metrics;
-        metrics.policy_called(&self.policy, answer.is_ok());
+        let (metrics, result) = (&self.outbound.metrics, CallResult::of(&answer));
+        metrics.policy_calls(self.policy.clone(), result).inc();
         answer
     }
 

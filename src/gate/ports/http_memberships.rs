@@ -20,6 +20,7 @@ use crate::outbound::{
     answers::{Answer, Answers, ServiceFault},
     digest::digest,
 };
+use crate::telemetry::CallResult;
 
 /// Asks the app by GET.
 pub struct HttpMemberships {
@@ -72,8 +73,8 @@ impl HttpMemberships {
         };
         let answer = tokio::time::timeout(self.timeout, asking).await;
         let answer = answer.unwrap_or(Err(HttpError::Timeout.into()));
-        let metrics = &self.outbound.metrics;
-        metrics.policy_called(&self.policy, answer.is_ok());
+        let (metrics, result) = (&self.outbound.metrics, CallResult::of(&answer));
+        metrics.policy_calls(self.policy.clone(), result).inc();
         if let Ok(Some(member)) = &answer {
             self.spelling.check(&self.policy, member);
         }

@@ -12,7 +12,7 @@ use super::{SpellingWarning, Turns};
 use crate::{
     outbound::{Outbound, answers::Answers, digest::digest},
     stores::{MemberDatabase, StoreFault},
-    telemetry::Metrics,
+    telemetry::{CallResult, Metrics},
 };
 
 /// Asks by a query.
@@ -66,7 +66,8 @@ impl SqlMemberships {
         };
         let answer = tokio::time::timeout(self.timeout, asking).await;
         let answer = answer.unwrap_or(Err(StoreFault::Timeout));
-        self.metrics.policy_called(&self.policy, answer.is_ok());
+        let result = CallResult::of(&answer);
+        self.metrics.policy_calls(self.policy.clone(), result).inc();
         if let Ok(Some(member)) = &answer {
             self.spelling.check(&self.policy, member);
         }

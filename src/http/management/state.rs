@@ -5,7 +5,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Management;
-use crate::{http::openapi, imgwire::BreakerState};
+use crate::{
+    http::{Gate, openapi},
+    imgwire::BreakerState,
+};
 
 /// Whether the gate is ready.
 #[derive(Serialize, ToSchema)]
@@ -91,17 +94,33 @@ pub(crate) async fn ready(management: web::Data<Management>) -> HttpResponse {
 pub(crate) async fn metrics(management: web::Data<Management>) -> HttpResponse {
     const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let gate = &management.gate;
-    for (name, keys) in gate.rules.load().identities.keys() {
-        let is_stale = keys.failure.is_some();
-        gate.metrics.identity_keys(name, keys.keys, is_stale);
-    }
-    gate.metrics.upstream(&gate.upstream);
-    for store in gate.rules.load().stores.iter() {
-        gate.metrics.store_up(&store.name, store.is_healthy());
-    }
+    measure(gate);
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, TEXT))
-        .body(gate.metrics.encode(gate.in_flight.running()))
+        .body(gate.metrics.encode())
+}
+
+/// Sets the metrics that describe the present state.
+fn measure(gate: &Gate) {
+    let metrics = &gate.metrics;
+    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let rules = gate.rules.load();
+    for (name, set) in rules.identities.keys() {
+        let is_stale = i64::from(set.failure.is_some());
+        metrics.identity_keys(name.clone()).set(count(set.keys));
+        metrics.identity_keys_stale(name.clone()).set(is_stale);
+    }
+    for store in rules.stores.iter() {
+        let is_up = store.is_healthy();
+        metrics.store_up(store.name.clone()).set(is_up.into());
+    }
+    let breaker = gate.upstream.breaker.state();
+    metrics.breaker_state().set(breaker as i64);
+    let pool = gate.upstream.pool.as_ref();
+    let (tokens, making) = pool.map_or((0, 0), |pool| (pool.waiting(), pool.making()));
+    metrics.pool_tokens().set(count(tokens));
+    metrics.pool_making().set(count(making));
+    metrics.in_flight().set(gate.in_flight.running().into());
 }
 
 /// This API, with the routes that are in force.

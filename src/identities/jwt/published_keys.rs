@@ -29,7 +29,7 @@ use crate::{
         digest::{Digest, digest},
     },
     server::in_flight::wait_without_place,
-    telemetry::Metrics,
+    telemetry::{CallResult, Metrics},
 };
 
 /// How often tokens lead to a fetch.
@@ -325,7 +325,8 @@ impl PublishedKeys {
                 .map_err(|reason| format!("the answer {reason}"))
         });
         let identity = self.identity.as_str();
-        self.metrics.identity_called(&self.identity, read.is_ok());
+        let (name, result) = (self.identity.clone(), CallResult::of(&read));
+        self.metrics.identity_calls(name, result).inc();
         let read = match read {
             Ok((set, skipped)) => {
                 let is_news = self.state.borrow().failure.is_some()

@@ -77,6 +77,7 @@ where
     S::Service: 'static,
     B: MessageBody + 'static,
 {
+    let heads = HeadBudget::default();
     /// The HTTP service of one kind of socket.
     macro_rules! http {
         ($socket:ty, $peer:expr) => {
@@ -101,7 +102,6 @@ where
         };
     }
 
-    let heads = HeadBudget::default();
     let builder = ServerBuilder::new()
         .workers(limits.workers)
         .max_concurrent_connections(limits.connections)

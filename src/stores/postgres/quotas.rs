@@ -59,7 +59,6 @@ impl Counters {
         only_reads: bool,
         operation: impl AsyncFn(Rc<Lane>) -> Result<T, StoreFault>,
     ) -> Result<T, StoreFault> {
-        let timing = self.metrics.begin(what);
         let timeout = self.health.timeout();
         let connect = || {
             let counters = self.clone();
@@ -77,9 +76,7 @@ impl Counters {
             }
             operation(lane).await
         });
-        let done = done.await;
-        timing.end(done.is_ok());
-        done
+        self.metrics.measure(what, done).await
     }
 
     pub(super) async fn connect(&self, within: Duration) -> Result<Statements, Unreachable> {

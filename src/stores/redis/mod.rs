@@ -145,22 +145,22 @@ impl RedisStore {
         only_reads: bool,
         operation: impl AsyncFn(&mut Lane) -> RedisResult<T>,
     ) -> Result<T, StoreFault> {
-        let timing = self.metrics.begin(what);
-        let done = match &self.servers {
-            Servers::Cluster(cluster) => cluster.ask(key, only_reads, &operation).await,
-            Servers::One(server) => {
-                let within = server.health().timeout();
-                let reply = server.ask(only_reads, false, within, &operation).await;
-                reply.and_then(|reply| match reply {
-                    Reply::Done(done) => Ok(done),
-                    Reply::Elsewhere(_) => Err(StoreFault::Refused(
-                        "it is a node of a cluster; write `redis+cluster://`".to_owned(),
-                    )),
-                })
+        let work = async {
+            match &self.servers {
+                Servers::Cluster(cluster) => cluster.ask(key, only_reads, &operation).await,
+                Servers::One(server) => {
+                    let within = server.health().timeout();
+                    let reply = server.ask(only_reads, false, within, &operation).await;
+                    reply.and_then(|reply| match reply {
+                        Reply::Done(done) => Ok(done),
+                        Reply::Elsewhere(_) => Err(StoreFault::Refused(
+                            "it is a node of a cluster; write `redis+cluster://`".to_owned(),
+                        )),
+                    })
+                }
             }
         };
-        timing.end(done.is_ok());
-        done
+        self.metrics.measure(what, work).await
     }
 }
 
