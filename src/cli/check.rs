@@ -15,7 +15,7 @@ use super::{Config, Failure, print};
 /// Checks the config file and prints each route's chain; tries what it leads to, if `connect`.
 pub(super) fn check(config: &Config, connect: bool) -> Result<(), Failure> {
     let settings = config.load()?;
-    print(describe(&settings).trim_end())?;
+    print(describe_chains(&settings).trim_end())?;
     for warning in settings.warnings.lines() {
         print(&format!("warning: {warning}"))?;
     }
@@ -40,7 +40,8 @@ pub(super) fn check(config: &Config, connect: bool) -> Result<(), Failure> {
 }
 
 /// Draws the chain of each route: its policies in order, what each does, and how it refuses.
-fn describe(settings: &Settings) -> String {
+#[must_use]
+pub fn describe_chains(settings: &Settings) -> String {
     let mut text = String::new();
     for route in &settings.routes {
         let purpose = route.purpose.as_ref();

@@ -19,6 +19,7 @@ use anstyle::{AnsiColor, Style};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub use self::check::describe_chains;
 use crate::{
     config::{self, Settings},
     http::openapi,

@@ -3,7 +3,10 @@
 use std::{fs, path::Path};
 
 use actix_web::http::Method;
-use imgwire_gate::server::{Application, Builder};
+use imgwire_gate::{
+    cli,
+    server::{Application, Builder},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -216,4 +219,13 @@ fn the_page_shows_what_the_example_says() {
     for block in blocks("docs/own-identities.md", "rust") {
         assert!(code.contains(&block), "{block}");
     }
+}
+
+#[test]
+fn check_names_it_in_the_chain_that_accepts_it() {
+    let gate = with_api_keys(Application::builder());
+    let settings = gate.load("gate.toml", &example("gate.toml"), &environment);
+    let chains = cli::describe_chains(&settings.unwrap());
+    let line = "1. signed-in (signed_in): someone is signed in by programs; else 401";
+    assert!(chains.contains(line), "{chains}");
 }

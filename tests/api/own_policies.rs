@@ -3,6 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use imgwire_gate::{
+    cli,
     policies::{BuildContext, BuildError, Deciding, Evaluating, Policy, PolicyKind, QuotaSettings},
     server::{Application, Builder},
 };
@@ -183,6 +184,15 @@ fn its_faults_are_named_with_line_and_key() {
         let found = faults(from, to);
         assert!(found.contains(fault), "{fault}\n\n{found}");
     }
+}
+
+#[test]
+fn check_describes_it_as_the_gates_own_kinds() {
+    let gate = with_business_hours(Application::builder());
+    let settings = gate.load("gate.toml", &example("gate.toml"), &environment);
+    let chains = cli::describe_chains(&settings.unwrap());
+    let line = "2. office (business_hours): between 09:00:00 and 17:30:00 on a working day; else 403";
+    assert!(chains.contains(line), "{chains}");
 }
 
 #[test]
