@@ -61,11 +61,11 @@ macro_rules! label_values {
     };
 }
 
-/// Declares all metrics: of each its help, name, type and labels, and how it is made if that takes more than
-/// `Default`.
+/// Declares all metrics. A declaration is a help text, a name, a type, labels if the metric has any, and an initial value
+/// if `Default` does not give it.
 ///
-/// A metric without labels becomes a method that returns it. A metric with labels becomes a method that takes their
-/// values and returns the metric they have in common. It must be dropped before the same method is called again.
+/// Each metric becomes a method of its name. The method takes a value for each label, and returns the metric to record
+/// in. With labels, what it returns holds a read lock on all metrics of that name: record in it at once and drop it.
 macro_rules! metrics {
     (
         $(#[$meta:meta])*
