@@ -1,4 +1,4 @@
-//! A client's connection, whose requests have a time limit.
+//! A client's connection with a time limit for requests.
 
 use std::{
     io,
@@ -22,7 +22,7 @@ pub(super) struct TimedStream<Io> {
     io: Io,
     limit: Duration,
     framing: RequestFraming,
-    /// Runs while a request is incomplete. Requests that arrive in one piece never make one.
+    /// Runs while a request is incomplete. A request that arrives in one piece needs no timer.
     timer: Option<Pin<Box<Sleep>>>,
     is_within_a_body: bool,
 }
@@ -38,7 +38,6 @@ impl<Io> TimedStream<Io> {
         }
     }
 
-    /// Whether the time of a request that is incomplete is over.
     fn is_late(&mut self, context: &mut Context<'_>) -> bool {
         if !self.framing.is_within_a_request() {
             return false;
