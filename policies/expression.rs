@@ -23,14 +23,13 @@ use crate::{
     },
 };
 
-/// The longest expression, in bytes.
 const MAX_BYTES: usize = 4096;
 
 const PARSER_STACK_BYTES: usize = 64 << 20;
 
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
-/// What every evaluation is an inner scope of: nothing is made, and no reference counted, for each.
+/// The outer scope of every evaluation, so that an evaluation builds nothing and counts no references.
 static ROOT: LazyLock<Context<'static, 'static>> =
     LazyLock::new(|| Context::with_env(ENVIRONMENT.clone()));
 
@@ -73,21 +72,22 @@ struct Compiled {
     check: Check,
 }
 
-/// Why an expression is neither true nor false. `Display` is one line for the log, which names facts, keys and types.
+/// Why an expression is neither true nor false. `Display` is one line for the log, with the names of facts, keys and
+/// types.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EvaluationError {
     /// A fact is missing, or a type does not fit.
     #[error("the expression cannot be evaluated: {0}")]
     NoValue(String),
-    /// The value is no boolean.
+    /// The value is not a boolean.
     #[error("the expression must be true or false, and is a value of type {0}")]
     NotBoolean(String),
-    /// It walks, searches or compares a list of a claim that is too long for that.
+    /// It walks, searches or compares a list in a claim that is too long.
     #[error("the expression uses a list of more than {MAX_LIST} entries")]
     LongList,
 }
 
-/// How much of a key that is missing is shown, in characters: it may come from a request.
+/// How many characters of a missing key to show. It may come from a request.
 const MAX_KEY: usize = 100;
 
 impl From<&ExecutionError> for EvaluationError {
@@ -109,7 +109,7 @@ impl From<&ExecutionError> for EvaluationError {
             }
             ExecutionError::Overflow(..) => "a number is too large".to_owned(),
             ExecutionError::IndexOutOfBounds(_) => "a list has no such entry".to_owned(),
-            // The rest would show values.
+            // Other messages would show values.
             _ => "a value is of the wrong type".to_owned(),
         };
         Self::NoValue(reason)
@@ -121,7 +121,7 @@ impl Expression {
     ///
     /// # Errors
     ///
-    /// What is wrong with it, and where in its text.
+    /// Says what is wrong, and where in the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.len() > MAX_BYTES {
             return Err(format!("is longer than {MAX_BYTES} bytes"));
@@ -129,7 +129,7 @@ impl Expression {
         if is_nested_too_deep(text) {
             return Err(TOO_DEEP.to_owned());
         }
-        // On a thread with room for whatever the parser makes of it; a panic of its is a fault of the text.
+        // On a thread with enough stack for the parser. If the parser panics, the text is at fault.
         let text = text.to_owned();
         std::thread::Builder::new()
             .stack_size(PARSER_STACK_BYTES)
@@ -169,12 +169,12 @@ impl Expression {
     }
 }
 
-/// Whether this is the name of a type, which is a value, too: `type(x) == string`.
+/// Whether this is the name of a type, which is also a value: `type(x) == string`.
 pub(crate) fn is_type(name: &str) -> bool {
     ENVIRONMENT.types().find_type(name).is_some()
 }
 
-/// A function that the expression calls and that does not exist: with it, the expression never has a value.
+/// A function that the expression calls, but that does not exist: such an expression never has a value.
 fn unknown_function(program: &Program) -> Option<String> {
     let references = program.references();
     // Operators are functions, too, with names that no text can call.
@@ -182,7 +182,7 @@ fn unknown_function(program: &Program) -> Option<String> {
     let mut names = references.functions().into_iter().filter(is_name);
     names
         .find(|name| {
-            // A function that exists objects to its arguments.
+            // A function that exists rejects its arguments.
             [format!("{name}()"), format!("''.{name}()")].iter().all(|call| {
                 let called = ENVIRONMENT.compile(call).map(|call| call.execute(&ROOT));
                 matches!(called, Ok(Err(ExecutionError::UndeclaredReference(unknown))) if *unknown == **name)
@@ -224,7 +224,7 @@ impl JsonSchema for Expression {
     }
 }
 
-/// An expression with the clock that tells it `request.time`.
+/// An expression with the clock for its `request.time`.
 #[derive(Clone)]
 pub struct Condition {
     expression: Expression,
@@ -232,17 +232,17 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Puts the two together.
+    /// Combines both.
     #[must_use]
     pub fn new(expression: Expression, clock: Arc<dyn Clock>) -> Self {
         Self { expression, clock }
     }
 
-    /// Whether it is `true` or `false` of these facts.
+    /// Evaluates the expression for these facts.
     ///
     /// # Errors
     ///
-    /// Why it is neither.
+    /// If the value is neither `true` nor `false`.
     pub fn evaluate(
         &self,
         request: &UploadRequest,
@@ -264,7 +264,7 @@ impl Condition {
             })
         };
         let evaluated = catch_unwind(AssertUnwindSafe(execute));
-        // Whatever the expression makes of it: a rule must not pass because a list is long.
+        // Regardless of the value: a rule must not pass because a list is long.
         if values.take_long_list_used() {
             return Err(EvaluationError::LongList);
         }
@@ -279,7 +279,6 @@ impl Condition {
     }
 }
 
-/// Denies unless its expression is true.
 struct ExpressionPolicy(Condition);
 
 impl Policy for ExpressionPolicy {
@@ -288,7 +287,7 @@ impl Policy for ExpressionPolicy {
         let reason = match self.0.evaluate(request, facts) {
             Ok(true) => None,
             Ok(false) => Some("the expression is false".to_owned()),
-            // A rule that does not apply to these facts does not allow them: that is a denial, and nothing is down.
+            // A rule that does not apply to these facts does not allow them. That is a denial, because nothing is down.
             Err(error) => Some(error.to_string()),
         };
         let verdict = reason.map_or(Verdict::Allow, |reason| {

@@ -1,13 +1,13 @@
 //! The policies of imgwire-gate: who may have an upload token.
 //!
-//! One kind of policy is one file. Nothing here knows HTTP, a database or Imgwire. What a policy needs from outside is a
-//! port ([`Credentials`], [`QuotaStore`], [`Clock`] and others) that the service implements.
+//! Each kind of policy is one file. Nothing here knows HTTP, a database or Imgwire. What a policy needs from outside is
+//! a port ([`Credentials`], [`QuotaStore`], [`Clock`] and others) that the service implements.
 //!
 //! Three rules carry the design:
 //!
 //! 1. A policy allows, denies, or allows while it holds a reservation: [`Verdict`].
 //! 2. A fault is not a denial. A policy that cannot decide returns the `Err` of [`Policy::decide`], never a [`Denial`].
-//! 3. A reservation is settled once, when it is known whether a token was issued: [`Permit`].
+//! 3. A reservation is settled once, as soon as it is known whether a token was issued: [`Permit`].
 //!
 //! # How to add a kind of policy
 //!
@@ -15,9 +15,9 @@
 //!    implements [`Policy`].
 //! 2. Add its line to [`add_built_in_kinds`].
 //!
-//! That is all: the config's reader, `check`, `explain`, the JSON Schema, readiness and reloads take what they need from
-//! the trait. A kind that only one app needs is registered in the same way from a program of its own
-//! (`docs/own-policies.md`). This is a complete one:
+//! The config loader, `check`, `explain`, the JSON Schema, readiness and reloads take what they need from the trait. A
+//! program of your own can register a kind that only one app needs in the same way (`docs/own-policies.md`). This is a
+//! complete kind:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -72,12 +72,14 @@
 //!     }
 //! }
 //!
-//! // What the config says, as the reader of the config gives it to the kind.
+//! // Settings as the config loader passes them to the kind.
 //! let settings: NamedWorkspaceSettings = serde_json::from_str(r#"{ "workspaces": [] }"#).unwrap();
 //! let mut findings = Findings::default();
 //! PolicyKind::check(&settings, &mut findings);
 //! assert_eq!(findings.faults[0].0, "workspaces");
 //! ```
+
+#![deny(clippy::missing_errors_doc, missing_docs)]
 
 mod engine;
 mod expression;
@@ -101,7 +103,7 @@ pub use workspace_member::{
     Lookup, Member, MemberAnswer, Members, Memberships, WorkspaceMemberSettings,
 };
 
-/// Registers the kinds of this folder: one kind, one line.
+/// Registers the built-in kinds, one per line.
 pub fn add_built_in_kinds(registry: &mut impl PolicyRegistry) {
     registry.add::<SignedInSettings>();
     registry.add::<WorkspaceMemberSettings>();

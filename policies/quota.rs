@@ -1,4 +1,4 @@
-//! `quota`: so many tokens in a window, counted where it survives a crash.
+//! `quota`: a number of tokens per window, in counters that survive a crash.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -139,31 +139,31 @@ fn timezone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TimeZon
     })
 }
 
-/// One counter of a quota.
+/// The identity of one counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Counter {
-    /// The policy; counters live per policy name.
+    /// The policy. Counters belong to policy names.
     pub policy: PolicyName,
-    /// The key within it, as [`Per::key`] writes it.
+    /// The key within the policy, from [`Per::key`].
     pub key: String,
 }
 
-/// Where quotas are counted: the port that a store implements.
+/// A store of quotas: the port that a store implements.
 ///
-/// A store keeps one window per counter and never goes back to an earlier one: asked for a window that
-/// starts before the one it has, it counts on in the one it has. So a clock set back opens no window anew.
+/// A store keeps one window per counter and never goes back to an earlier one: for a window that starts before the
+/// current one, it counts in the current one. So a clock that is set back does not reopen a window.
 pub trait QuotaStore: Send + Sync {
-    /// What time it is, for the windows to be found by. Gates that share a store take it from the store, for their
-    /// own clocks may differ.
+    /// The time that windows are based on. Gates that share a store use the store's time, because their own clocks may
+    /// differ.
     ///
     /// # Errors
     ///
-    /// Resolves to a [`Fault`] when the store cannot be asked.
+    /// Resolves to a [`Fault`] if the store fails.
     fn now<'a>(&'a self, clock: &'a dyn Clock) -> Telling<'a> {
         Either::Left(ready(Ok(clock.now())))
     }
 
-    /// Counts one unit in `window`, unless `limit` are counted already.
+    /// Counts one unit in `window`, unless `limit` units are already counted.
     fn reserve(
         &self,
         counter: Counter,
@@ -182,16 +182,16 @@ pub trait QuotaStore: Send + Sync {
     fn give_back(&self, counter: Counter, window: Window) -> LocalBoxFuture<'_, Result<(), Fault>>;
 }
 
-/// The answer of [`QuotaStore::now`], in the making.
+/// The future of [`QuotaStore::now`].
 pub type Telling<'a> =
     Either<Ready<Result<Timestamp, Fault>>, LocalBoxFuture<'a, Result<Timestamp, Fault>>>;
 
-/// The answer of [`QuotaStore::reserve`], in the making.
+/// The future of [`QuotaStore::reserve`].
 pub type Reserving<'a> = LocalBoxFuture<'a, Result<Reservation, Fault>>;
 
-/// What a store says to a reservation.
+/// A store's answer to a reservation.
 pub enum Reservation {
-    /// One unit is counted, for the time being.
+    /// One unit is reserved.
     Granted {
         /// Settles it.
         hold: Box<dyn Hold>,
@@ -200,14 +200,13 @@ pub enum Reservation {
         /// The window it is counted in.
         window: Window,
     },
-    /// The limit is reached; nothing was counted.
+    /// The limit is reached. Nothing was counted.
     Exhausted {
-        /// The window it would have been counted in.
+        /// The window that it would have been counted in.
         window: Window,
     },
 }
 
-/// Counts issued tokens in a store.
 struct Quota {
     name: PolicyName,
     per: Per,

@@ -1,4 +1,4 @@
-//! `rate_limit`: so many attempts in a period, by GCRA.
+//! `rate_limit`: a number of attempts per period, by GCRA.
 
 use std::{borrow::Cow, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     Requirements, StoreName, StoreUse, Verdict, engine::rate_limit_memory::MemoryLimit,
 };
 
-/// At most so many attempts per period (GCRA).
+/// At most this many attempts per period (GCRA).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "Table")]
 pub struct RateLimitSettings {
@@ -22,7 +22,7 @@ pub struct RateLimitSettings {
     period: Duration,
     pub(crate) max_keys: NonZeroU32,
     pub(crate) quota: Quota,
-    /// Where it is counted; in memory, where nothing is said.
+    /// Where it is counted; `None` for in memory.
     pub store: Option<StoreName>,
     /// What happens while the store is down.
     pub on_failure: LimitOnFailure,
@@ -77,7 +77,7 @@ impl JsonSchema for RateLimitSettings {
 }
 
 impl RateLimitSettings {
-    /// So many in a period, counted in memory by keys that the caller names.
+    /// A limit in memory for keys that the caller chooses.
     pub(crate) fn in_memory(
         limit: NonZeroU32,
         period: Interval,
@@ -97,7 +97,7 @@ impl RateLimitSettings {
 
 impl PolicyKind for RateLimitSettings {
     const NAME: &'static str = "rate_limit";
-    // It has an `on_failure` of its own.
+    // It has its own `on_failure`.
     const CAN_FAIL: bool = false;
 
     fn describe(&self) -> String {
@@ -152,7 +152,7 @@ impl TryFrom<Table> for RateLimitSettings {
 
         let period = table.period.get();
         let burst = table.burst.unwrap_or(table.limit);
-        // Rounded up: never more than `limit` come back in a period.
+        // Rounded up, so that never more than `limit` return in a period.
         let interval = period.as_nanos().div_ceil(table.limit.get().into());
         if interval * u128::from(burst.get()) > LONGEST {
             return Err("a full burst would take more than ten years to come back");
@@ -181,17 +181,17 @@ fn default_max_keys() -> NonZeroU32 {
     const { NonZeroU32::new(1_000_000).expect("a million is not zero") }
 }
 
-/// How fast attempts come back, and how many may come at once: the two parameters of GCRA.
+/// How fast attempts return, and how many may come at once: the two parameters of GCRA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How long one attempt takes to come back: the emission interval, in whole microseconds.
+    /// How long one attempt takes to return: the emission interval, in whole microseconds.
     interval: Duration,
     /// How many may come at once.
     burst: NonZeroU32,
 }
 
 impl Rate {
-    /// An attempt comes back after `interval`, rounded up to a microsecond, which is as fine as stores count.
+    /// An attempt returns after `interval`, rounded up to a microsecond, which is the resolution of stores.
     #[must_use]
     pub fn new(interval: Duration, burst: NonZeroU32) -> Self {
         let micros = interval.as_nanos().div_ceil(1000).max(1);
@@ -201,7 +201,7 @@ impl Rate {
         }
     }
 
-    /// How long one attempt takes to come back.
+    /// How long one attempt takes to return.
     #[must_use]
     pub fn interval(&self) -> Duration {
         self.interval
@@ -213,7 +213,7 @@ impl Rate {
         self.burst
     }
 
-    /// The answer to an attempt that is let in, after which everything will have come back in `resets_in`.
+    /// The result of an allowed attempt, if everything will have returned after `resets_in`.
     #[must_use]
     pub fn allowed(&self, resets_in: Duration) -> Taken {
         let used = resets_in.as_micros().div_ceil(self.interval.as_micros());
@@ -224,7 +224,7 @@ impl Rate {
         }
     }
 
-    /// The answer to an attempt that is not, where everything will have come back in `resets_in`.
+    /// The result of a denied attempt, if everything will have returned after `resets_in`.
     #[must_use]
     pub fn denied(&self, resets_in: Duration) -> Taken {
         Taken::Denied {
@@ -234,42 +234,41 @@ impl Rate {
     }
 }
 
-/// What a rate limit says to an attempt.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// It is let in.
+    /// It is allowed.
     Allowed {
-        /// How many more would be, now.
+        /// How many more would be allowed now.
         remaining: u32,
-        /// When all will have come back.
+        /// When all attempts will have returned.
         resets_in: Duration,
     },
-    /// It is not, and nothing was counted.
+    /// It is denied, and nothing was counted.
     Denied {
-        /// When one will be let in.
+        /// When the next attempt will be allowed.
         retry_after: Duration,
-        /// When all will have come back.
+        /// When all attempts will have returned.
         resets_in: Duration,
     },
 }
 
-/// The answer of [`RateLimitStore::take`], in the making.
+/// The future of [`RateLimitStore::take`].
 pub type Taking<'a> = LocalBoxFuture<'a, Result<Taken, Fault>>;
 
-/// Where rate limits are counted that several gates share: the port that a store implements, by its own clock.
+/// A store of rate limits that several gates share. It uses its own clock.
 pub trait RateLimitStore: Send + Sync {
-    /// Counts an attempt, if `rate` lets it in; a [`Pass::Preview`] only looks.
+    /// Counts an attempt, if `rate` allows it. A [`Pass::Preview`] only looks.
     fn take(&self, counter: Counter, rate: Rate, pass: Pass) -> Taking<'_>;
 }
 
-/// Counts attempts, in memory or in a store. An attempt counts whatever follows it.
+/// Counts attempts, in memory or in a store. An attempt counts regardless of later decisions.
 pub struct RateLimit {
     name: PolicyName,
     settings: RateLimitSettings,
     cells: Cells,
 }
 
-/// Where attempts are counted.
 enum Cells {
     /// Exact within the process.
     Memory(MemoryLimit),
@@ -295,8 +294,8 @@ impl RateLimit {
         Self::with_cells(name, settings, store, memory)
     }
 
-    /// Builds the policy with other settings: who has used up so many attempts has used up as many still,
-    /// or all that there are. What a store has counted is there anyway; so is what it was counted by.
+    /// Builds the policy with other settings. Used-up attempts stay used up, as far as the new settings have as many.
+    /// Counts in a store persist anyway; so does what it was counted by.
     #[must_use]
     pub fn changed(
         &self,
@@ -374,7 +373,7 @@ impl Policy for RateLimit {
             };
             let counter = Counter {
                 policy: self.name.clone(),
-                // Needed once more where this process counts for itself.
+                // Needed again if this process counts for itself.
                 key: key.clone(),
             };
             match (store.take(counter, rate, pass).await, local) {

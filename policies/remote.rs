@@ -1,4 +1,4 @@
-//! `remote`: another service decides, told the facts.
+//! `remote`: another service decides, based on the facts.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl PolicyKind for RemoteSettings {
 
     fn requirements(&self) -> Requirements {
         Requirements {
-            // The service is told all facts.
+            // The service receives all facts.
             claims: Reads::All,
             service: Some(ServiceCall {
                 token: self.token.clone(),
@@ -80,28 +80,28 @@ pub enum Protocol {
     Opa,
 }
 
-/// A service that decides: the port that the service implements.
+/// A service that decides: the port that the gate implements.
 pub trait Decider: Send + Sync {
     /// Whether these facts are allowed.
     ///
     /// # Errors
     ///
-    /// Resolves to a [`Fault`] when it cannot be asked.
+    /// Resolves to a [`Fault`] if the service gives no usable answer.
     fn allows<'a>(&'a self, question: Question<'a>) -> LocalBoxFuture<'a, Result<bool, Fault>>;
 }
 
-/// What a service is asked: the facts of a request.
+/// The question to a service: the facts of a request.
 #[derive(Clone, Copy)]
 pub struct Question<'a> {
-    /// What the client asks for.
+    /// What the client requests.
     pub request: &'a UploadRequest,
-    /// What the policies before found out.
+    /// What the earlier policies established.
     pub facts: &'a Facts,
-    /// What time it is.
+    /// The source of time.
     pub clock: &'a dyn Clock,
 }
 
-/// The facts. A fact that is not known has no key.
+/// A fact that is unknown has no key.
 impl Serialize for Question<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.list(Some(self.clock), |facts| facts.serialize(serializer))
@@ -109,7 +109,7 @@ impl Serialize for Question<'_> {
 }
 
 impl Question<'_> {
-    /// What makes it the same question as another one: every fact but the time.
+    /// What identifies the question: every fact except the time.
     ///
     /// # Errors
     ///
@@ -123,7 +123,6 @@ impl Question<'_> {
     }
 }
 
-/// Lets another service decide.
 struct Remote {
     decider: Arc<dyn Decider>,
     clock: Arc<dyn Clock>,

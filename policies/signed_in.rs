@@ -49,8 +49,8 @@ impl PolicyKind for SignedInSettings {
     }
 }
 
-/// Lets the accepted identities judge the request's credential. A bad credential is refused and never falls through
-/// to another identity.
+/// The accepted identities judge the request's credential. An invalid credential is denied and never falls through to
+/// another identity.
 struct SignedIn {
     accept: Accept,
 }

@@ -1,6 +1,6 @@
 //! `upload_intent`: what the client declares about its upload.
 //!
-//! It gives an honest client an answer before the upload, and keeps the flows of an app apart. It does not bind the
+//! It gives an honest client an answer before the upload, and separates the flows of an app. It does not bind the
 //! upload: a token carries no constraints, and Imgwire compares the limits of a Client Key with the declared length.
 
 use std::sync::Arc;
@@ -108,7 +108,7 @@ impl<'de> Deserialize<'de> for MimeType {
 }
 
 impl MimeType {
-    /// The type that a client means: case and parameters make no difference (RFC 9110, 8.3.1).
+    /// Ignores case and parameters (RFC 9110, 8.3.1).
     fn of(text: &str) -> Option<Self> {
         let bare = text.split(';').next().unwrap_or_default().trim();
         let supported = SUPPORTED.iter();
@@ -119,7 +119,6 @@ impl MimeType {
     }
 }
 
-/// Checks the declared purpose and file.
 struct UploadIntent {
     settings: UploadIntentSettings,
 }
@@ -180,11 +179,11 @@ impl Policy for UploadIntent {
     }
 }
 
-/// The purpose that a route has for all its requests: a body that says another is refused.
+/// The purpose of all requests of a route. A body that names another one is denied.
 pub struct FixedPurpose(Purpose);
 
 impl FixedPurpose {
-    /// The link of a chain that refuses every purpose but `purpose`.
+    /// A link of a chain that denies every purpose but `purpose`.
     ///
     /// # Panics
     ///

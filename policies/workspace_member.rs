@@ -1,4 +1,4 @@
-//! `workspace_member`: the subject belongs to the workspace, in a role that is allowed.
+//! `workspace_member`: the subject is a member of the workspace, in an allowed role.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -71,16 +71,16 @@ fn default_timeout() -> Interval {
     Interval::from_secs(2)
 }
 
-/// Where memberships are looked up.
+/// The source of memberships outside of the gate.
 #[derive(Clone, Copy, Debug)]
 pub enum Lookup<'a> {
-    /// The app is asked.
+    /// The app's HTTP API.
     Url(&'a UrlTemplate),
-    /// A database is asked.
+    /// A database.
     Query {
-        /// Which one.
+        /// Which store.
         store: &'a StoreName,
-        /// In which words.
+        /// The SQL query.
         query: &'a str,
     },
 }
@@ -98,7 +98,7 @@ impl WorkspaceMemberSettings {
         self.role_key.as_deref().unwrap_or("role")
     }
 
-    /// Where memberships are looked up, if they are.
+    /// The external source of memberships, if any.
     #[must_use]
     pub fn lookup(&self) -> Option<Lookup<'_>> {
         if let Some(url) = self.url.as_ref() {
@@ -173,13 +173,13 @@ impl PolicyKind for WorkspaceMemberSettings {
 /// The members of each workspace, with their roles.
 pub type Members = BTreeMap<WorkspaceId, BTreeMap<SubjectId, String>>;
 
-/// Where memberships are looked up: the port that the service implements.
+/// A source of memberships: the port that the service implements.
 pub trait Memberships: Send + Sync {
-    /// Whether `user` is a member of `workspace`, as which workspace and in which roles.
+    /// Whether `user` is a member of `workspace`, and the source's spelling of the workspace and the roles.
     ///
     /// # Errors
     ///
-    /// Resolves to a [`Fault`] when it cannot be found out.
+    /// Resolves to a [`Fault`] if the source fails.
     fn find<'a>(
         &'a self,
         workspace: &'a WorkspaceId,
@@ -187,24 +187,24 @@ pub trait Memberships: Send + Sync {
     ) -> LocalBoxFuture<'a, Result<MemberAnswer, Fault>>;
 }
 
-/// A member.
+/// A membership in a workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its roles: any number.
+    /// Its roles. There may be none.
     pub roles: Vec<String>,
-    /// The workspace in the spelling of the source, if it tells that. Sources compare more loosely than by bytes, so what
-    /// the client wrote may be one of many spellings of an id.
+    /// The workspace as the source spells it, if the source tells. Sources compare more loosely than by bytes, so the
+    /// client's text may be one of many spellings of an id.
     pub workspace: Option<WorkspaceId>,
 }
 
-/// What a source says of a subject and a workspace.
+/// A source's answer for a subject and a workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberAnswer {
     /// The subject is a member.
     Member(Member),
-    /// It is not.
+    /// The subject is not a member.
     NoMember,
-    /// The source was not asked, because an id is no [`PathSegment`](crate::PathSegment).
+    /// The source was not asked, because an id is not a [`PathSegment`](crate::PathSegment).
     NotAsked,
 }
 
@@ -214,14 +214,12 @@ impl From<Option<Member>> for MemberAnswer {
     }
 }
 
-/// Where memberships come from.
 enum Source {
     Claim(ClaimedMemberships),
     Members(Members),
     Lookup(Arc<dyn Memberships>),
 }
 
-/// Checks membership.
 struct WorkspaceMember {
     source: Source,
     roles: Option<Vec<String>>,
@@ -253,7 +251,7 @@ impl WorkspaceMember {
             Source::Lookup(lookup) => match lookup.find(&workspace, &subject.id).await? {
                 MemberAnswer::Member(member) => {
                     let roles = member.roles.iter().map(String::as_str).collect();
-                    // Whatever the client wrote, from now on it is the workspace that the source means.
+                    // From here on it is the workspace that the source names, whatever the client wrote.
                     self.judge(member.workspace.as_ref().unwrap_or(&workspace), Some(roles))
                 }
                 MemberAnswer::NoMember => self.judge(&workspace, None),
@@ -268,7 +266,7 @@ impl WorkspaceMember {
         })
     }
 
-    /// Judges by the roles that the subject has in the workspace; `None` if it is not a member.
+    /// Judges by the subject's roles in the workspace; `None` if it is not a member.
     fn judge(
         &self,
         workspace: &WorkspaceId,
@@ -298,7 +296,7 @@ impl WorkspaceMember {
         })
     }
 
-    /// The subject's only workspace, where the source tells all of them.
+    /// The subject's only workspace, if the source lists all of them.
     fn only_workspace(&self, subject: &Subject) -> Option<WorkspaceId> {
         match &self.source {
             Source::Claim(claimed) => claimed.only_workspace(&subject.claims),

@@ -1,7 +1,7 @@
 //! imgwire-gate issues Imgwire upload tokens to the users that a chain of policies allows.
 //!
-//! `docs/architecture.md` walks along one request. The arrows:
-//! `main -> cli -> server -> http -> gate -> {policies, identities, imgwire, stores}`.
+//! `docs/architecture.md` follows one request. Modules depend on each other in this direction: `main -> cli -> server
+//! -> http -> gate -> {policies, identities, imgwire, stores}`.
 
 pub use policies;
 

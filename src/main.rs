@@ -1,4 +1,4 @@
-//! The gate with the policies that it has itself.
+//! The gate with its built-in policies.
 
 use std::process::ExitCode;
 

@@ -10,20 +10,20 @@ use crate::{
     Verdict, engine::hold::Held,
 };
 
-/// One policy of a chain, with how its answers are taken.
+/// One policy of a chain, with how its result is used.
 #[derive(Clone)]
 pub struct Link {
     /// The policy's name in the config.
     pub name: PolicyName,
     /// Its kind, for example `rate_limit`.
     pub kind: &'static str,
-    /// Whether its denials count.
+    /// Whether its denials are enforced.
     pub mode: Mode,
     /// Whether its faults stop the request.
     pub on_failure: OnFailure,
-    /// When it is asked: unless this is false, or always, if nothing is said.
+    /// The policy is skipped if this is false. Without a condition it always runs.
     pub when: Option<Condition>,
-    /// What it finds out for the policies after it.
+    /// The fact that it provides to the policies after it.
     pub provides: Option<Fact>,
     /// Where it counts, if that is outside of this process.
     pub counting: Option<Counting>,
@@ -31,90 +31,89 @@ pub struct Link {
     pub policy: Arc<dyn Policy>,
 }
 
-/// Where a policy counts: the chain asks neighbours that share a store in one go, so that they cost one round trip.
+/// Where a policy counts. The chain combines neighbours that share a store, so that they cost one round trip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counting {
     /// The store.
     pub store: StoreName,
-    /// Whether what it counts can be given back: only then may it be asked before the policies in front of it have
-    /// decided.
+    /// Whether its counts can be given back. Only then may it run before the policies in front of it have decided.
     pub gives_back: bool,
 }
 
-/// The policies of a route, asked in the written order.
+/// The policies of a route, evaluated in the written order.
 pub struct Chain {
     links: Vec<Link>,
-    /// For each link, how many after it are asked together with it.
+    /// For each link, how many of the following links are evaluated together with it.
     followers: Vec<usize>,
 }
 
-/// What the chain said, and what it found out on the way.
+/// The result of a chain, with the facts that it established.
 pub struct Evaluation {
     /// Allowed, denied or faulted.
     pub outcome: Outcome,
-    /// What was found out about the request.
+    /// What the policies established about the request.
     pub facts: Facts,
-    /// The limits that were asked and are enforced, in the chain's order.
+    /// The evaluated and enforced limits, in the chain's order.
     pub limits: Vec<LimitState>,
     /// Denials and faults that did not stop the request.
     pub overlooked: Vec<Overlooked>,
 }
 
-/// The end of a chain.
+/// How a chain ends.
 pub enum Outcome {
-    /// Every policy agreed.
+    /// Every policy allowed the request.
     Allowed(Permit),
-    /// A policy refused; what was held before it is released.
+    /// A policy denied. Earlier reservations are released.
     Denied {
         /// Which policy.
         policy: PolicyName,
         /// Why.
         denial: Denial,
     },
-    /// A policy could not tell; what was held before it is released.
+    /// A policy could not decide. Earlier reservations are released.
     Faulted {
         /// Which policy.
         policy: PolicyName,
-        /// Why not.
+        /// Why it could not decide.
         fault: Fault,
     },
 }
 
-/// What each policy said, for someone who asks why.
+/// Records the result of each policy, to explain a decision.
 pub struct Trace<'a> {
     clock: &'a dyn Clock,
     steps: Vec<Step>,
 }
 
-/// What one policy said.
+/// The result of one policy.
 #[derive(Debug)]
 pub struct Step {
     /// The policy.
     pub policy: PolicyName,
     /// Its kind.
     pub kind: &'static str,
-    /// What it said.
+    /// Its result.
     pub said: Said,
-    /// Why its condition is neither true nor false, where it is not: it was asked all the same.
+    /// Why its condition is neither true nor false, if so. The policy was evaluated in this case.
     pub no_value: Option<EvaluationError>,
-    /// Whether the request would have ended there, had the config not said otherwise.
+    /// Whether the config lets the request continue despite this result.
     pub overlooked: bool,
-    /// When it was asked, by the clock's [`Clock::elapsed`].
+    /// When it began, by the clock's [`Clock::elapsed`].
     pub began: Duration,
-    /// How long it took; those that are asked together take as long as all of them.
+    /// How long it took. Policies that are evaluated together all take the total time.
     pub took: Duration,
 }
 
-/// What a policy said, in words.
+/// The result of a policy, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// Yes.
+    /// It allowed.
     Allow,
-    /// It was not asked: its condition is false.
+    /// It was skipped: its condition is false.
     Skip,
-    /// No, and why.
+    /// It denied, and why.
     Deny(String),
-    /// It cannot tell, and why not.
+    /// It could not decide, and why.
     Fault(String),
 }
 
@@ -128,14 +127,14 @@ impl<'a> Trace<'a> {
         }
     }
 
-    /// What the policies said, in their order, up to the one that ended the request.
+    /// The results of the policies in order, up to the one that ended the request.
     #[must_use]
     pub fn into_steps(self) -> Vec<Step> {
         self.steps
     }
 }
 
-/// Something that would have stopped the request, had the config not said otherwise.
+/// A result that would have stopped the request if the config did not say otherwise.
 #[derive(Debug)]
 pub struct Overlooked {
     /// The policy that said it.
@@ -147,9 +146,9 @@ pub struct Overlooked {
 /// Why a policy would have stopped a request.
 #[derive(Debug)]
 pub enum Reason {
-    /// It denies, in `mode = "observe"`.
+    /// It denied, in `mode = "observe"`.
     Denial(Denial),
-    /// It cannot tell, and `on_failure = "allow"` or `mode = "observe"`.
+    /// It could not decide, with `on_failure = "allow"` or `mode = "observe"`.
     Fault(Fault),
 }
 
@@ -191,7 +190,7 @@ impl Said {
 }
 
 impl Chain {
-    /// Takes the policies in their order.
+    /// Builds a chain of policies in this order.
     #[must_use]
     pub fn new(links: Vec<Link>) -> Self {
         let followers = (0..links.len())
@@ -206,13 +205,13 @@ impl Chain {
         &self.links
     }
 
-    /// Asks each policy in turn and stops at the first that denies or faults, releasing in reverse what
-    /// those before it held.
+    /// Evaluates the policies in order and stops at the first that denies or faults. Earlier reservations are then
+    /// released in reverse order.
     pub async fn evaluate(&self, request: &UploadRequest, pass: Pass) -> Evaluation {
         self.evaluate_and_tell(request, pass, None).await
     }
 
-    /// The same, and says of each policy what it said.
+    /// Like [`evaluate`](Self::evaluate), and records the result of each policy.
     pub async fn evaluate_and_trace(
         &self,
         request: &UploadRequest,
@@ -222,7 +221,7 @@ impl Chain {
         self.evaluate_and_tell(request, pass, Some(trace)).await
     }
 
-    /// The same, consuming nothing, and says of each policy what it said.
+    /// Consumes nothing, and records the result of each policy.
     pub async fn explain(&self, request: &UploadRequest, trace: &mut Trace<'_>) -> Evaluation {
         self.evaluate_and_tell(request, Pass::Preview, Some(trace))
             .await
@@ -238,7 +237,7 @@ impl Chain {
         let mut limits = Vec::with_capacity(self.links.len());
         let mut overlooked = Vec::new();
         let mut held = Vec::new();
-        // What policies said that were asked together with one before them.
+        // Results of policies that were evaluated together with an earlier one.
         let mut said_already = VecDeque::new();
         let mut began_together = None;
 
@@ -329,7 +328,7 @@ impl Chain {
                     continue;
                 }
             };
-            // Those behind that were asked already hold what nobody will use.
+            // Later policies that were evaluated together with this one hold reservations that are not needed.
             for (link, decided) in self.links[index + 1..].iter().zip(said_already) {
                 if let Ok(Decision {
                     verdict: Verdict::Hold(hold),
@@ -361,8 +360,8 @@ impl Chain {
     }
 }
 
-/// How many links after the first of `links` are asked together with it: those that count in the same store right
-/// after it, whatever the request is, and can give back what they count.
+/// How many links after the first are evaluated together with it: those that directly follow it, count in the same
+/// store, do not depend on the request, and can give back what they count.
 fn followers(links: &[Link]) -> usize {
     let Some((first, others)) = links.split_first() else {
         return 0;

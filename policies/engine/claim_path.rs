@@ -1,4 +1,4 @@
-//! Where a claim stands among the claims of a subject.
+//! The path of a claim among the claims of a subject.
 
 use std::{borrow::Cow, fmt};
 
@@ -16,18 +16,17 @@ use crate::Claims;
 pub struct ClaimPath {
     /// As the config writes it.
     text: String,
-    /// The top-level claim.
     name: String,
     /// The pointer from there on; empty for the claim itself.
     rest: String,
 }
 
 impl ClaimPath {
-    /// Reads a name or a pointer.
+    /// Parses a name or a pointer.
     ///
     /// # Errors
     ///
-    /// What is wrong with a text that is neither.
+    /// If the text is neither; says why.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let (name, rest) = match text.strip_prefix('/') {
             None => (text.to_owned(), ""),
@@ -54,14 +53,14 @@ impl ClaimPath {
         })
     }
 
-    /// The names of the claim and of the members within it that lead to it.
+    /// The names of the claim and of the members that lead to the value.
     pub(crate) fn keys(&self) -> impl Iterator<Item = String> {
         let rest = self.rest.split('/').skip(1);
         let rest = rest.map(|key| key.replace("~1", "/").replace("~0", "~"));
         std::iter::once(self.name.clone()).chain(rest)
     }
 
-    /// The claim, if there is one.
+    /// The claim, if it exists.
     #[must_use]
     pub fn get<'a>(&self, claims: &'a Claims) -> Option<&'a Value> {
         claims.get(&self.name)?.pointer(&self.rest)

@@ -1,4 +1,4 @@
-//! The memberships that a claim lists, in whatever shape an issuer writes them.
+//! Memberships that a claim lists, in the shapes that issuers use.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use crate::{ClaimPath, Claims, WorkspaceId};
 
-/// Reads the memberships of a subject from its claims.
 pub(crate) struct ClaimedMemberships {
     /// The claim that lists the workspaces.
     pub(crate) claim: ClaimPath,
@@ -14,11 +13,10 @@ pub(crate) struct ClaimedMemberships {
     pub(crate) id_key: String,
     /// The member of an object that is the role, or a list of roles.
     pub(crate) role_key: String,
-    /// The claim that has the role in the only workspace, if roles do not stand beside the ids.
+    /// The claim with the role in the only workspace, if roles are not next to the ids.
     pub(crate) role_claim: Option<ClaimPath>,
 }
 
-/// A membership as a claim lists it.
 struct Claimed<'a> {
     workspace: Cow<'a, str>,
     /// A role, or a list of roles.
@@ -41,7 +39,7 @@ impl ClaimedMemberships {
             }
         }
         if let Some(role_claim) = &self.role_claim {
-            // With several workspaces, it is unknown in which of them the subject has this role.
+            // With several workspaces, the claim does not tell which of them the role is for.
             let is_only = self.only(claims).is_some();
             let role = role_claim.get(claims).filter(|_| is_only);
             roles = each_role(role).collect();
@@ -60,7 +58,7 @@ impl ClaimedMemberships {
         ids.all(|id| id == first).then_some(first)
     }
 
-    /// All memberships. Entries of another shape are no memberships.
+    /// Ignores entries of any other shape.
     fn all<'a>(&'a self, claims: &'a Claims) -> impl Iterator<Item = Claimed<'a>> {
         let claim = self.claim.get(claims);
         // An object with an id describes one workspace. Any other is a map of ids to roles.
@@ -96,7 +94,7 @@ impl ClaimedMemberships {
     }
 }
 
-/// An id: a text, or an integer in its decimal digits.
+/// Text, or an integer in decimal digits.
 fn id(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::String(id) => Some(Cow::Borrowed(id)),
@@ -105,7 +103,6 @@ fn id(value: &Value) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The roles that a value names: one text, or a list of texts.
 fn each_role(role: Option<&Value>) -> impl Iterator<Item = &str> {
     let one = role.and_then(Value::as_str);
     let list = role.and_then(Value::as_array).into_iter().flatten();

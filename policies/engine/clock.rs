@@ -1,15 +1,15 @@
-//! Time, injected: whoever needs the time is given a [`Clock`].
+//! Injected time: code that needs the time takes a [`Clock`].
 
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-/// What time it is.
+/// A source of time.
 pub trait Clock: Send + Sync {
     /// The time of day, which may jump.
     fn now(&self) -> Timestamp;
 
-    /// Time since some fixed moment, which never goes back.
+    /// Time since some fixed moment. It never goes back.
     fn elapsed(&self) -> Duration;
 }
 
@@ -20,7 +20,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// Starts counting [`Clock::elapsed`].
+    /// Starts to count [`Clock::elapsed`].
     #[must_use]
     #[expect(
         clippy::disallowed_methods,

@@ -1,4 +1,4 @@
-//! What every kind of policy takes: when it is asked, whether its denials count, and what users are told.
+//! The keys of every kind of policy.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ pub struct Common {
 }
 
 impl Common {
-    /// Whether no request passes without an answer of the policy that counts.
+    /// Whether every request needs a decision of the policy that counts.
     #[must_use]
     pub fn always_enforces(&self) -> bool {
         self.mode == Mode::Enforce && self.when.is_none()
@@ -62,8 +62,8 @@ impl Common {
 pub struct Messages(BTreeMap<String, String>);
 
 impl Messages {
-    /// The text in the first of the wanted languages that there is, each also without its region
-    /// (RFC 4647, 3.4); else in English, or else in any.
+    /// The text in the first available of the wanted languages, each also tried without its region (RFC 4647, 3.4).
+    /// Otherwise in English, or else in any language.
     pub fn choose<'a>(&self, wanted: impl IntoIterator<Item = &'a str>) -> &str {
         let find = |tag: &str| {
             let mut texts = self.0.iter();

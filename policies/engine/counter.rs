@@ -74,13 +74,13 @@ impl TryFrom<Vec<Dimension>> for Per {
 }
 
 impl Per {
-    /// Whether `dimension` is counted by.
+    /// Whether the limit counts by `dimension`.
     #[must_use]
     pub fn contains(&self, dimension: Dimension) -> bool {
         self.0.contains(&dimension)
     }
 
-    /// What must be known of a request before it can be counted.
+    /// The facts that must be known before a request can be counted.
     pub(crate) fn needs(&self) -> Vec<Fact> {
         let needs = [
             (Dimension::User, Fact::Subject),
@@ -90,11 +90,11 @@ impl Per {
         needed.map(|(_, fact)| fact).collect()
     }
 
-    /// The key of the counter that a request falls on: its parts, `%` and `/` escaped, joined by `/`. A
-    /// part that the request lacks is empty, which no real one is.
+    /// The key of a request's counter: its parts, with `%` and `/` escaped, joined by `/`. A part that the request
+    /// lacks is empty, which no real part is.
     ///
-    /// A workspace counts only if a membership was found. Otherwise the client could use up the limit of any workspace
-    /// that it names, so the request counts under its user, or under its address if nobody is signed in.
+    /// A workspace counts only if a membership was found. Otherwise a client could use up the limit of any workspace
+    /// that it names, so the request counts under its user, or under its address if no user is signed in.
     #[must_use]
     pub fn key(&self, request: &UploadRequest, facts: &Facts) -> String {
         let mut key = String::with_capacity(32);
@@ -107,7 +107,7 @@ impl Per {
                 Dimension::User => push_escaped(&mut key, subject.unwrap_or_default()),
                 Dimension::Workspace => match (&facts.membership, subject) {
                     (Some(membership), _) => push_escaped(&mut key, membership.workspace.as_str()),
-                    // No escaped text has such a `%`, so these are the keys of no workspace.
+                    // No escaped text contains such a `%`, so no workspace has these keys.
                     (None, Some(subject)) => {
                         key.push_str("%user:");
                         push_escaped(&mut key, subject);

@@ -1,10 +1,10 @@
-//! Why a request is refused, and the stable code of each reason.
+//! Why a request is denied, and the stable code of each reason.
 
 use std::time::Duration;
 
 use crate::IdentityName;
 
-/// A policy's "no". `Display` is the reason for the log; only the [code](Denial::code) reaches the client.
+/// A denial of a policy. `Display` is the reason for the log; only the [code](Denial::code) reaches the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
     /// No credential at all.
@@ -13,30 +13,30 @@ pub enum Denial {
     /// A bad credential, or one that addresses no accepted identity.
     #[error("{0}")]
     InvalidCredentials(String),
-    /// A credential that was good once.
+    /// An expired credential.
     #[error("the credential has expired")]
     CredentialsExpired,
-    /// A credential that a browser sent by itself, from a foreign page.
+    /// A credential that a browser sent by itself, from a page of another site.
     #[error("the request comes from a foreign site: {0}")]
     CrossSite(String),
-    /// The refusal of the identity that judged the credential.
+    /// The denial of the identity that judged the credential.
     #[error("identity `{identity}`: {}", in_words(denial))]
     Judged {
         /// The identity.
         identity: IdentityName,
-        /// Why it refuses.
+        /// Why it denies.
         denial: Box<Denial>,
     },
-    /// Nobody said which workspace, and the subject does not have exactly one.
+    /// No workspace was named, and the subject does not have exactly one.
     #[error("no workspace was named, and the subject does not have exactly one")]
     WorkspaceRequired,
-    /// Unknown workspace, not a member, or role too low: they look alike from outside.
+    /// Unknown workspace, not a member, or role too low: clients cannot distinguish them.
     #[error("{0}")]
     WorkspaceForbidden(String),
-    /// What the upload is for is not allowed here.
+    /// The purpose of the upload is not allowed here.
     #[error("{0}")]
     PurposeForbidden(String),
-    /// The client did not declare something of its file that a policy wants to know.
+    /// The client did not declare something of its file that a policy requires.
     #[error("{0} was not declared")]
     FileRequired(&'static str),
     /// The declared type of the file is not allowed.
@@ -50,7 +50,7 @@ pub enum Denial {
         /// The largest that is allowed.
         most: u64,
     },
-    /// A rule of the app's own says no.
+    /// A rule of the app denies.
     #[error("{0}")]
     RuleForbidden(String),
     /// A rate limit is hit.
@@ -59,7 +59,7 @@ pub enum Denial {
         /// How long until a next attempt can pass.
         retry_after: Duration,
     },
-    /// A limit of `[server]` is reached, which holds whatever the policies are.
+    /// A limit of `[server]` is reached, which applies regardless of policies.
     #[error("[server] {key}: the limit is reached")]
     ServerLimited {
         /// The limit's key.
@@ -75,7 +75,6 @@ pub enum Denial {
     },
 }
 
-/// What an identity says of a credential.
 fn in_words(denial: &Denial) -> String {
     match denial {
         Denial::NotSignedIn => "it knows no user with this credential".to_owned(),
@@ -83,7 +82,7 @@ fn in_words(denial: &Denial) -> String {
     }
 }
 
-/// What kind of "no" it is, which decides the status.
+/// The kind of a denial, which decides the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Not signed in.
@@ -91,9 +90,9 @@ pub enum Class {
         /// Whether a credential was presented, and was bad.
         presented: bool,
     },
-    /// Signed in, may not.
+    /// Signed in, but not allowed.
     Forbidden,
-    /// May, but not now.
+    /// Allowed, but not now.
     Limited {
         /// How long until it may pass.
         retry_after: Duration,
@@ -101,7 +100,7 @@ pub enum Class {
 }
 
 impl Denial {
-    /// The stable code that clients see, and what kind of refusal it is.
+    /// The stable code that clients see, and the kind of denial.
     #[must_use]
     pub fn describe(&self) -> (&'static str, Class) {
         match *self {
@@ -137,7 +136,7 @@ impl Denial {
         }
     }
 
-    /// The identity that judged the credential, if one did.
+    /// The identity that judged the credential, if any.
     #[must_use]
     pub fn identity(&self) -> Option<&IdentityName> {
         match self {
@@ -146,7 +145,7 @@ impl Denial {
         }
     }
 
-    /// Whether the request is not even judged, because a limit of `[server]` is reached.
+    /// Whether a limit of `[server]` rejected the request before it was judged.
     #[must_use]
     pub fn is_of_server(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! What an expression may be, and what it reads: looked at once, when the config is loaded.
+//! Checks once, when the config is loaded, what an expression may contain, and finds what it reads.
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
@@ -11,21 +11,21 @@ use crate::{
     expression::is_type,
 };
 
-/// How deep an expression may be nested: each level takes some of the stack.
+/// Each level of nesting takes some of the stack.
 const MAX_DEPTH: usize = 40;
 pub(crate) const TOO_DEEP: &str = "is nested deeper than 40 levels";
 
 /// What an expression reads.
 #[derive(Default)]
 pub(crate) struct Check {
-    /// What is made of the facts for it, by variable. `claims['plan']` makes all claims.
+    /// The facts to prepare for it, by variable. `claims['plan']` needs all claims.
     pub(crate) made: Reads,
-    /// What it reads of the subject's claims. `claims['plan']` reads one.
+    /// What it reads of the subject's claims. `claims['plan']` reads one of them.
     pub(crate) claims: Reads,
     depth: usize,
 }
 
-/// Whether brackets, or signs before a value, are nested deeper than the parser is to be asked to go.
+/// Whether brackets, or signs before a value, are nested too deeply for the parser.
 pub(crate) fn is_nested_too_deep(text: &str) -> bool {
     let mut brackets = 0_usize;
     let mut signs = 0_usize;
@@ -87,11 +87,8 @@ impl<'e> Path<'e> {
 }
 
 impl Check {
-    /// Looks at an expression or a part of one; `bound` are the variables of the macro that it is in.
-    ///
-    /// # Errors
-    ///
-    /// Why the expression is refused.
+    /// Checks an expression or a part of one; `bound` are the variables of the surrounding macros. The error says why
+    /// the expression is rejected.
     pub(crate) fn visit(&mut self, part: &IdedExpr, bound: &[&str]) -> Result<Size, String> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
@@ -162,7 +159,7 @@ impl Check {
         Ok(largest)
     }
 
-    /// Notes that what is at the end of a path is read.
+    /// Records a read of the end of a path.
     fn path(&mut self, path: &Path<'_>, bound: &[&str]) -> Result<Size, String> {
         let Path { names, dotted } = path;
         if self.depth + names.len() - 1 > MAX_DEPTH {

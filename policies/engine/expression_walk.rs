@@ -1,23 +1,22 @@
-//! What a macro may do for each entry of a list that it walks: nothing that takes longer the larger another fact is.
+//! What a macro may do for each entry of a list that it walks: nothing whose cost grows with another fact.
 //!
-//! A token's claims may hold thousands of entries, and work on one claim for each entry of another multiplies them. So
-//! within a walk, a claim may be compared with something shorter, tested for presence, and asked for a member. It may
+//! A token's claims may have thousands of entries, and work on one claim for each entry of another multiplies them. So
+//! within a walk, a claim may be compared with something shorter, tested for presence, and asked for a member. It must
 //! not be searched, walked, copied, joined or matched.
 
 use cel::common::ast::{Expr, IdedExpr, LiteralValue, operators};
 
-/// How large a value may be.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Size {
     /// As short as the expression itself, an id or a number.
     Short,
-    /// The entry that is walked, or made of it: all entries together are as large as the list.
+    /// The walked entry, or made of it. All entries together are as large as the list.
     Entry,
     /// A claim.
     Claim,
 }
 
-/// Functions whose result is short, and that take no longer for a large argument.
+/// Functions with a short result whose cost does not grow with the argument.
 const CONVERSIONS: [&str; 4] = ["double", "int", "type", "uint"];
 
 const COMPARISONS: [&str; 6] = [
@@ -38,11 +37,8 @@ pub(crate) const SEARCH: &str = "searches, copies or compares whole claims for e
 const PATTERN: &str =
     "takes the pattern of `matches` from a fact for each entry of a list; write the pattern itself";
 
-/// The size of what a function or an operator makes of arguments of these sizes, for each entry of a list.
-///
-/// # Errors
-///
-/// What may take long.
+/// The size of the result of a function or an operator with arguments of these sizes, for each entry of a list. The
+/// error says what may take long.
 pub(crate) fn call(name: &str, arguments: &[&IdedExpr], sizes: &[Size]) -> Result<Size, String> {
     let is_claim = |size: &Size| *size == Size::Claim;
     let largest = sizes.iter().max().copied().unwrap_or(Size::Short);
@@ -52,7 +48,7 @@ pub(crate) fn call(name: &str, arguments: &[&IdedExpr], sizes: &[Size]) -> Resul
         | operators::LOGICAL_NOT
         | operators::NOT_STRICTLY_FALSE => (true, Size::Short),
         operators::CONDITIONAL => (true, sizes.iter().skip(1).max().copied().unwrap_or(largest)),
-        // Both take as long as the shorter of the two.
+        // Both take time in proportion to the shorter argument.
         "startsWith" | "endsWith" => (!sizes.iter().all(is_claim), Size::Short),
         name if COMPARISONS.contains(&name) => (!sizes.iter().all(is_claim), Size::Short),
         operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT => (

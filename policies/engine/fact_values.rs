@@ -1,4 +1,4 @@
-//! The facts as values of expressions. What is as large as a token may be is made once for a request, however many
+//! The facts as values of expressions. A value that may be as large as a token is built once per request, however many
 //! expressions read it, and only if one does.
 
 use std::{
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// The facts by the names of variables, and what an expression reads of them.
+/// The facts by the names of variables, with what an expression reads of them.
 pub(crate) struct Variables<'a> {
     pub(crate) facts: Group<'a>,
     pub(crate) reads: &'a Reads,
@@ -54,12 +54,12 @@ impl VariableResolver for Variables<'_> {
     }
 }
 
-/// A fact of which an expression reads some part. As a value, it is a map of which only fields are read, and each is made
-/// when it is read: with a hundred claims in a token, an expression on one of them takes 0.4 us, and 16 us if it makes all.
+/// A fact of which an expression reads a part. Its value is a map whose fields are built when they are read: with a
+/// hundred claims in a token, an expression on one of them takes 0.4 us, and 16 us if it builds all.
 #[derive(Clone, Copy)]
 struct Part<'a> {
     fact: Fact<'a>,
-    /// Its name, if it is a fact that a request may lack. A variable always exists.
+    /// The name of a fact that a request may lack. A variable always exists.
     name: Option<&'static str>,
     reads: &'a Reads,
     values: &'a FactValues,
@@ -83,13 +83,13 @@ impl<'a> Part<'a> {
         })
     }
 
-    /// Its name, if this request lacks it.
+    /// The name of the fact, if this request lacks it.
     fn missing(&self) -> Option<&'static str> {
         self.name.filter(|_| !self.fact.is_known())
     }
 
-    /// What is missing has no value. Of a group that is missing, the fields are missing: `has(request.file.size)` is false
-    /// without a file. Claims are not: without a subject, `!has(subject.claims.suspended)` must not be true.
+    /// A missing fact has no value. In a missing group, the fields are missing: `has(request.file.size)` is false
+    /// without a file. Claims differ: without a subject, `!has(subject.claims.suspended)` must not be true.
     fn value(self) -> Option<CowVal<'a, 'a>> {
         Some(match (self.fact, self.reads) {
             (Fact::Text(text), _) => CowVal::owned(CelString::from(text)),
@@ -154,17 +154,17 @@ impl Indexer for Part<'_> {
     }
 }
 
-/// Which fact a value was made of. A claim is known by its address, which stays the same for as long as the facts of a
-/// request have their subject.
+/// Identifies the fact that a value was built from. A claim is identified by its address, which does not change while
+/// the facts of a request have their subject.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Key {
     Claim(usize),
-    /// The group that these claims are in.
+    /// The group of these claims.
     GroupOf(usize),
 }
 
 impl Key {
-    /// The key of what is as large as a token may be.
+    /// `None` for facts that are always small.
     fn of(fact: Fact<'_>) -> Option<Self> {
         match fact {
             Fact::Claims(claims) => Some(Self::Claim(ptr::from_ref(claims?).addr())),
@@ -178,8 +178,8 @@ impl Key {
     }
 }
 
-/// The values that were made for a request, in a linked list: as many as the expressions of a config name. To make one
-/// of 20 texts takes 0.8 us.
+/// The values that were built for a request, in a linked list: as many as the expressions of a config name. Building
+/// one of 20 texts takes 0.8 us.
 #[derive(Default)]
 pub(crate) struct FactValues {
     first: OnceLock<Box<Made>>,
@@ -199,7 +199,7 @@ impl fmt::Debug for FactValues {
 }
 
 impl FactValues {
-    /// The value of a fact, which is made if no expression has asked for it before.
+    /// The value of a fact, built on first use.
     fn get(&self, key: Key, fact: Fact<'_>) -> &dyn Val {
         let mut slot = &self.first;
         loop {
@@ -217,12 +217,12 @@ impl FactValues {
         }
     }
 
-    /// Whether a list that is too long was used since this was last asked.
+    /// Whether a list that is too long was used since the last call.
     pub(crate) fn take_long_list_used(&self) -> bool {
         self.long_list_used.swap(false, Ordering::Relaxed)
     }
 
-    /// Makes a value. Numbers that are whole are `int`, as in the text of an expression.
+    /// Whole numbers become `int`, as in the text of an expression.
     fn make(&self, fact: Fact<'_>) -> Box<dyn Val> {
         match fact {
             Fact::Flag(flag) => Box::new(CelBool::from(flag)),
@@ -264,7 +264,7 @@ fn number(number: &Number) -> Box<dyn Val> {
 
 fn timestamp(now: jiff::Timestamp) -> chrono::DateTime<chrono::FixedOffset> {
     let nanoseconds = now.subsec_nanosecond().try_into().unwrap_or_default();
-    // Chrono has every moment that jiff has.
+    // Chrono can represent every moment that jiff can.
     let time = chrono::DateTime::from_timestamp(now.as_second(), nanoseconds);
     time.unwrap_or_default().fixed_offset()
 }

@@ -1,7 +1,7 @@
-//! The facts of a request: the one list of them.
+//! The facts of a request: the only list of them.
 //!
-//! Expressions, remote policies and the cache of their answers all read this list. The names that an expression may use
-//! are the names in it.
+//! Expressions, remote policies and the cache of their answers all read this list. Expressions may use exactly its
+//! names.
 
 use std::net::IpAddr;
 
@@ -19,24 +19,23 @@ pub(crate) enum Fact<'a> {
     Size(u64),
     Address(IpAddr),
     Time(#[serde(serialize_with = "now")] &'a dyn Clock),
-    /// All claims, or an object in a claim: it may have any field. Not known without a subject.
+    /// All claims, or an object in a claim, which may have any field. Unknown without a subject.
     Claims(Option<&'a Claims>),
-    /// Anything else in a claim.
+    /// Any other value in a claim.
     Json(&'a Value),
     Group(Group<'a>),
 }
 
-/// Facts by name.
 #[derive(Clone, Copy)]
 pub(crate) struct Group<'a> {
     /// Whether the request has any of them.
     is_known: bool,
-    /// Every fact that there may be, with its value in this request.
+    /// Every possible fact, with its value in this request.
     all: &'a [(&'static str, Option<Fact<'a>>)],
 }
 
-/// Lists the facts for `read`. Without a source, its facts have names and no values. The list borrows everything and
-/// stays on the stack, so each reader makes its own.
+/// Lists the facts for `read`. Facts without a source have names and no values. The list borrows everything and stays
+/// on the stack, so each reader builds its own.
 pub(crate) fn list<T>(
     request: Option<&UploadRequest>,
     known: Option<&Facts>,
@@ -96,7 +95,7 @@ fn group<'a>(is_known: bool, all: &'a [(&'static str, Option<Fact<'a>>)]) -> Opt
 }
 
 impl<'a> Group<'a> {
-    /// What has this name, if there is such a name.
+    /// The fact of this name, if the name exists.
     pub(crate) fn named(self, name: &str) -> Option<(&'static str, Option<Fact<'a>>)> {
         self.all.iter().find(|(other, _)| *other == name).copied()
     }
@@ -109,7 +108,6 @@ impl<'a> Group<'a> {
 }
 
 impl Fact<'_> {
-    /// Whether the request has it.
     pub(crate) fn is_known(&self) -> bool {
         match self {
             Self::Group(group) => group.is_known,
@@ -139,11 +137,7 @@ impl Serialize for Group<'_> {
     }
 }
 
-/// Whether there may be a fact at the end of `path`.
-///
-/// # Errors
-///
-/// Which name does not exist, and which names do.
+/// Checks that a fact may exist at the end of `path`. The error says which name is unknown, and which names exist.
 pub(crate) fn check_path(path: &[&str]) -> Result<(), String> {
     list(None, None, None, |all| {
         let mut fact = Some(Fact::Group(all));
@@ -170,7 +164,7 @@ pub(crate) fn check_path(path: &[&str]) -> Result<(), String> {
     })
 }
 
-/// The path of every fact, for the schema of the config.
+/// The path of every fact, for the JSON Schema of the config.
 pub(crate) fn paths() -> Vec<String> {
     fn below(name: &str, fact: Option<Fact<'_>>) -> Vec<String> {
         match fact {

@@ -1,4 +1,4 @@
-//! What is held while Imgwire is asked, and how it is settled.
+//! What a policy holds while Imgwire creates the token, and how it is settled.
 
 use futures_util::future::{self, LocalBoxFuture};
 
@@ -7,38 +7,37 @@ use crate::{
     engine::chain::{Overlooked, Reason},
 };
 
-/// The settling of a hold, in the making.
+/// The future of settling a hold.
 pub type Settling<'a> = LocalBoxFuture<'a, Result<(), Fault>>;
 
 /// Something that a policy holds for a request, for example a unit of a quota.
 ///
-/// Dropping a hold neither commits nor releases: what was counted stays counted. So a crash may lose the
-/// units in flight, and never gains one.
+/// Dropping a hold neither commits nor releases it: what was counted stays counted. So a crash may lose the units in
+/// flight, and never adds one.
 pub trait Hold {
-    /// Waits until what is held would survive a power cut. A token may leave only after this is `Ok`.
+    /// Waits until the count would survive a power cut. The token may be sent only after this returns `Ok`.
     ///
     /// # Errors
     ///
-    /// Resolves to a [`Fault`] when it is not certain that it was counted; the hold is to be released then.
+    /// Resolves to a [`Fault`] if the count is uncertain. The hold must then be released.
     fn commit(&mut self) -> Settling<'_>;
 
-    /// Gives back what is held: no token was issued.
+    /// Gives back what is held, because no token was issued.
     ///
     /// # Errors
     ///
-    /// Resolves to a [`Fault`] when it could not be given back; it stays counted.
+    /// Resolves to a [`Fault`] if it could not be given back. It stays counted.
     fn release(self: Box<Self>) -> Settling<'static>;
 }
 
-/// A hold and the policy that has it.
 pub(crate) struct Held {
     pub(crate) policy: PolicyName,
-    /// Whether a fault of this policy is overlooked: `mode = "observe"` or `on_failure = "allow"`.
+    /// Whether faults of this policy do not stop the request: `mode = "observe"` or `on_failure = "allow"`.
     pub(crate) lenient: bool,
     pub(crate) hold: Box<dyn Hold>,
 }
 
-/// The whole chain allowed: a token may be created. To be settled by [`Permit::issued`] or
+/// The whole chain allowed the request: a token may be created. Settle it with [`Permit::issued`] or
 /// [`Permit::not_issued`].
 #[must_use = "what the chain holds is to be settled"]
 pub struct Permit {
@@ -50,14 +49,14 @@ impl Permit {
         Self { held }
     }
 
-    /// A token was created: makes everything that is held final. Faults of lenient policies are returned.
+    /// A token was created: makes all holds final. Returns the faults of lenient policies.
     ///
     /// # Errors
     ///
-    /// The first policy that could not; everything has been released then, and the token must not leave.
+    /// The first policy that failed. Everything has then been released, and the token must not be sent.
     pub async fn issued(self) -> Result<Vec<Overlooked>, (PolicyName, Fault)> {
         let mut held = self.held;
-        // All at once: what one store makes durable for several of them is made durable once.
+        // Concurrently, because a store may combine several commits into one.
         let committing = held.iter_mut().map(|held| held.hold.commit());
         let committed = future::join_all(committing).await;
         let mut overlooked = Vec::new();
@@ -74,8 +73,8 @@ impl Permit {
         Ok(overlooked)
     }
 
-    /// No token was created: gives everything back, the last held first. Returns what could not be given
-    /// back and stays counted.
+    /// No token was created: gives everything back in reverse order. Returns what could not be given back and stays
+    /// counted.
     pub async fn not_issued(self) -> Vec<Overlooked> {
         let mut overlooked = Vec::new();
         for Held { policy, hold, .. } in self.held.into_iter().rev() {

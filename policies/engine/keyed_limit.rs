@@ -1,4 +1,4 @@
-//! A rate limit on its own: one counter for each key, in memory, apart from any chain.
+//! A standalone rate limit: one counter per key, in memory, independent of any chain.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -10,7 +10,7 @@ use crate::{
     engine::{rate_limit_memory::MemoryLimit, units},
 };
 
-/// How many keys are counted apart. Beyond it new keys share one counter.
+/// How many keys are counted separately. Further keys share one counter.
 const MAX_KEYS: NonZeroU32 = NonZeroU32::new(100_000).expect("it is not zero");
 
 /// So many attempts in a period, counted apart for each key.
@@ -32,7 +32,7 @@ impl KeyedLimitSettings {
         }
     }
 
-    /// How many attempts may come at once, and come back in a period.
+    /// How many attempts may come at once, and return in a period.
     #[must_use]
     pub fn limit(&self) -> NonZeroU32 {
         self.limit
@@ -49,11 +49,11 @@ impl TryFrom<units::Frequency> for KeyedLimitSettings {
     }
 }
 
-/// Counts attempts by key, exact within the process. Its memory is bounded whatever keys arrive.
+/// Counts attempts by key, exactly within the process. Its memory is bounded, whatever keys arrive.
 pub struct KeyedLimit(MemoryLimit);
 
 impl KeyedLimit {
-    /// Counts nothing yet.
+    /// Starts with empty counters.
     ///
     /// # Panics
     ///
@@ -65,12 +65,12 @@ impl KeyedLimit {
         Self(MemoryLimit::new(&settings, clock))
     }
 
-    /// Counts an attempt, if there is one left.
+    /// Counts an attempt, if one is left.
     pub fn take(&self, key: &str) -> Taken {
         self.0.take(key, Pass::Issue)
     }
 
-    /// How an attempt would end now, counting nothing.
+    /// The result of an attempt now, without counting it.
     #[must_use]
     pub fn look(&self, key: &str) -> Taken {
         self.0.take(key, Pass::Preview)

@@ -1,4 +1,4 @@
-//! Kinds of policy: the settings of a kind, what the rest of the config must know of them, and how its policies are
+//! Kinds of policy: the settings of a kind, what the rest of the config must know about them, and how policies are
 //! built.
 
 use std::{any::Any, error::Error, fmt, sync::Arc};
@@ -14,20 +14,20 @@ use crate::{
 
 /// A kind of policy. The type is the kind's settings: a table `[policies.<name>]` with `kind = NAME`.
 ///
-/// `deny_unknown_fields` makes misspelt keys faults, and the doc comments of the fields are their descriptions in the
-/// JSON Schema. Keys that every kind has (`when`, `mode`, `message`, `on_failure`) are read apart.
+/// `deny_unknown_fields` makes misspelt keys faults, and the doc comments of the fields become their descriptions in
+/// the JSON Schema. Keys of every kind (`when`, `mode`, `message`, `on_failure`) are read separately.
 pub trait PolicyKind: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'static {
-    /// The kind, as the config writes it.
+    /// The name of the kind in the config.
     const NAME: &'static str;
 
-    /// Whether its policies depend on something that can be down. Then the config may say `on_failure = "allow"`.
+    /// Whether its policies depend on something that can be down. If so, the config may say `on_failure = "allow"`.
     const CAN_FAIL: bool = true;
 
-    /// What a policy with these settings asks for, in a few words for `check`.
+    /// What a policy with these settings demands, in a few words for `check`.
     fn describe(&self) -> String;
 
-    /// What a policy with these settings uses, reads and provides. Unless a kind says otherwise, it may read all claims
-    /// and needs nothing else.
+    /// What a policy with these settings uses, reads and provides. By default it may read all claims and needs nothing
+    /// else.
     fn requirements(&self) -> Requirements {
         Requirements {
             claims: Reads::All,
@@ -35,44 +35,43 @@ pub trait PolicyKind: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync +
         }
     }
 
-    /// Finds what is wrong with keys that do not go together. What a single key cannot be, its type says.
+    /// Finds keys that contradict each other. The types of single keys check their values.
     fn check(&self, _findings: &mut Findings) {}
 
     /// Builds the policy.
     ///
     /// # Errors
     ///
-    /// If a store does not do what the policy needs it for, or with a reason of the kind's own.
+    /// If a store does not support what the policy needs, or for a reason of the kind's own.
     fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError>;
 }
 
-/// Where kinds of policy are registered: the port that the reader of the config implements.
+/// Registers kinds of policy: the port that the config loader implements.
 pub trait PolicyRegistry {
     /// Adds a kind.
     ///
     /// # Panics
     ///
-    /// If there is a kind of this name.
+    /// If a kind of this name exists.
     fn add<K: PolicyKind>(&mut self);
 }
 
-/// What a policy uses, reads and provides. The default is a policy that needs nothing, reads no claims,
-/// and denies with 403.
+/// What a policy uses, reads and provides. By default a policy needs nothing, reads no claims, and denies with 403.
 #[derive(Clone, Debug, Default)]
 pub struct Requirements {
-    /// How its denials are answered.
+    /// The status of its denials.
     pub refusal: Refusal,
     /// The identities that it accepts.
     pub accept: Vec<IdentityName>,
-    /// What policies before it must have found out.
+    /// The facts that policies before it must provide.
     pub needs: Vec<Fact>,
-    /// What it finds out for the policies after it.
+    /// The fact that it provides to the policies after it.
     pub provides: Option<Fact>,
     /// What it reads of the subject's claims.
     pub claims: Reads,
     /// What it counts by, if it counts.
     pub per: Option<Per>,
-    /// Whether what passes it has one of the purposes that the operator listed.
+    /// Whether it allows only purposes that the operator listed.
     pub bounds_purposes: bool,
     /// The store that it uses, under the key `store`.
     pub store: Option<(StoreName, StoreUse)>,
@@ -82,7 +81,7 @@ pub struct Requirements {
     pub query: Option<String>,
     /// A warning, by its key, that holds if a later policy of a chain counts per workspace.
     pub if_counted_per_workspace: Option<(&'static str, &'static str)>,
-    /// What the chain does with its faults, for a kind that reads `on_failure` itself.
+    /// How the chain treats its faults, for a kind that reads `on_failure` itself.
     pub on_failure: Option<OnFailure>,
 }
 
@@ -102,7 +101,7 @@ impl Requirements {
     }
 }
 
-/// How a policy's denials are answered.
+/// The kind of response to a policy's denials.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Refusal {
     /// The client is not signed in.
@@ -114,17 +113,17 @@ pub enum Refusal {
     Limited,
 }
 
-/// Something that a policy needs an earlier one to have found out.
+/// A fact that a policy needs from an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// Who asks; `signed_in` finds it out.
+    /// The user; `signed_in` provides it.
     Subject,
-    /// Which workspace, as a member of it; `workspace_member` finds it out.
+    /// The workspace, with a membership in it; `workspace_member` provides it.
     Membership,
 }
 
 impl Fact {
-    /// The kind of policy that finds it out.
+    /// The kind of policy that provides it.
     #[must_use]
     pub fn found_out_by(self) -> &'static str {
         match self {
@@ -152,7 +151,7 @@ pub enum StoreUse {
 pub struct ServiceCall {
     /// The bearer token, under the key `token`.
     pub token: Option<SecretSource>,
-    /// Whether the URL keeps the token from others: https, or loopback.
+    /// Whether the URL protects the token from others: https, or loopback.
     pub is_private: bool,
     /// Whether the config allows plain http to another machine.
     pub insecure_http: bool,
@@ -161,19 +160,19 @@ pub struct ServiceCall {
 }
 
 impl ServiceCall {
-    /// Whether a token would travel over plain http to another machine, and the config does not allow it.
+    /// Whether a token would be sent over plain http to another machine without the config's permission.
     #[must_use]
     pub fn exposes_token(&self) -> bool {
         self.token.is_some() && !self.is_private && !self.insecure_http
     }
 }
 
-/// What a kind finds in the settings of a policy, each by its key. An empty key is the table as a whole.
+/// Problems in the settings of a policy, each with its key. An empty key means the whole table.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// What keeps the config from being used.
+    /// Make the config unusable.
     pub faults: Vec<(&'static str, String)>,
-    /// What is possible, and rarely meant.
+    /// Possible, but rarely intended.
     pub warnings: Vec<(&'static str, String)>,
 }
 
@@ -194,16 +193,16 @@ impl Findings {
 pub struct BuildContext<'a> {
     /// The policy's name in the config. Counters live per name.
     pub name: &'a PolicyName,
-    /// What time it is.
+    /// The source of time.
     pub clock: &'a Arc<dyn Clock>,
     /// What the policy needs from outside.
     pub ports: &'a dyn Ports,
-    /// The policy of this name that was in force before the config was loaded again.
+    /// The policy of this name before the config was reloaded.
     pub earlier: Option<Arc<dyn Policy>>,
 }
 
 impl BuildContext<'_> {
-    /// The policy of this name and this type that was in force before the config was loaded again.
+    /// The policy of this name and type before the config was reloaded.
     #[must_use]
     pub fn earlier<P: Policy>(&self) -> Option<Arc<P>> {
         let earlier: Arc<dyn Any + Send + Sync> = self.earlier.clone()?;
@@ -211,51 +210,51 @@ impl BuildContext<'_> {
     }
 }
 
-/// What policies need from outside, for the policy that is being built.
+/// What the policy that is being built needs from outside.
 pub trait Ports {
     /// The identities of these names.
     ///
     /// # Errors
     ///
-    /// If there is no identity of a name.
+    /// If an identity does not exist.
     fn accept(&self, names: &[IdentityName]) -> Result<Accept, BuildError>;
 
-    /// The store of a name, for quotas.
+    /// The store of this name, for quotas.
     ///
     /// # Errors
     ///
     /// If no store of this name counts quotas.
     fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, BuildError>;
 
-    /// The store of a name, for rate limits.
+    /// The store of this name, for rate limits.
     ///
     /// # Errors
     ///
     /// If no store of this name counts rate limits.
     fn rate_limits(&self, store: &StoreName) -> Result<Arc<dyn RateLimitStore>, BuildError>;
 
-    /// What asks the app, or its database, for memberships.
+    /// The source of memberships: the app, or its database.
     ///
     /// # Errors
     ///
-    /// If no store of the name in `lookup` can be asked.
+    /// If the store in `lookup` does not support queries.
     fn memberships(
         &self,
         lookup: Lookup<'_>,
         settings: &WorkspaceMemberSettings,
     ) -> Result<Arc<dyn Memberships>, BuildError>;
 
-    /// What asks the service that decides.
+    /// The client of the service that decides.
     fn decider(&self, settings: &RemoteSettings) -> Arc<dyn Decider>;
 }
 
-/// Why a policy cannot be built.
+/// Why a policy could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// A chain names a policy that there is not.
+    /// A chain names an unknown policy.
     #[error("there is no policy `{0}`")]
     Policy(PolicyName),
-    /// A store cannot be used as the policy needs it.
+    /// A store does not support what the policy needs.
     #[error(transparent)]
     Store(#[from] Fault),
     /// A reason of the kind's own.
@@ -263,7 +262,7 @@ pub enum BuildError {
     Other(Box<dyn Error + Send + Sync>),
 }
 
-/// The settings of one policy, of whatever kind.
+/// The settings of one policy of any kind.
 pub trait ConfiguredPolicy: fmt::Debug + Send + Sync {
     /// [`PolicyKind::NAME`]
     fn kind(&self) -> &'static str;
@@ -277,7 +276,7 @@ pub trait ConfiguredPolicy: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// As of [`PolicyKind::build`].
+    /// As [`PolicyKind::build`].
     fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError>;
 }
 

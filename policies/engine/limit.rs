@@ -1,11 +1,10 @@
-//! The state of a limit, as clients may know it.
+//! The state of a limit, as shown to clients.
 
 use std::time::Duration;
 
 use crate::PolicyName;
 
-/// How a limit stands after it was asked: one item of the `RateLimit` fields of
-/// draft-ietf-httpapi-ratelimit-headers.
+/// The state of a limit after an attempt: one item of the `RateLimit` fields of draft-ietf-httpapi-ratelimit-headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitState {
     /// The policy.
@@ -16,6 +15,6 @@ pub struct LimitState {
     pub window: Duration,
     /// Units left (`r`).
     pub remaining: u64,
-    /// Time until all units are there again (`t`).
+    /// Time until all units are available again (`t`).
     pub resets_in: Duration,
 }

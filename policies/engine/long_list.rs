@@ -1,4 +1,4 @@
-//! Lists of claims that are too long for an expression.
+//! Lists in claims that are too long for an expression.
 
 use std::sync::{
     Arc,
@@ -14,8 +14,8 @@ use cel::common::{
 /// The longest list that an expression walks or searches.
 pub(crate) const MAX_LIST: usize = 1000;
 
-/// A list that is too long to be walked or searched. It tells its length and its type. Any other use has no value and
-/// is noted, so that it counts whatever the rest of the expression makes of it.
+/// A list that is too long to be walked or searched. Its length and type are available. Any other use has no value and
+/// is recorded, so that it counts whatever the rest of the expression does with it.
 #[derive(Clone, Debug)]
 pub(crate) struct LongList {
     length: usize,
@@ -23,7 +23,7 @@ pub(crate) struct LongList {
 }
 
 impl LongList {
-    /// Makes the list, which sets `used` when it is used.
+    /// `used` is set when the list is used.
     pub(crate) fn new(length: usize, used: Arc<AtomicBool>) -> Self {
         Self { length, used }
     }
@@ -83,7 +83,7 @@ impl Val for LongList {
         self.note_use().unwrap_or(false)
     }
 
-    /// What another list asks when it is compared to this one.
+    /// Another list calls this when it is compared to this one.
     fn as_builtin<'b, 'v>(&'b self) -> BuiltinRef<'b, 'v>
     where
         Self: 'v,

@@ -1,4 +1,4 @@
-//! What every kind of policy is made of: the trait and its context, the chain, decisions and reservations, the facts of a
+//! The parts of every kind of policy: the trait and its context, the chain, decisions and reservations, the facts of a
 //! request, counters, windows and the clock.
 
 pub(crate) mod chain;

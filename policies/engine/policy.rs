@@ -1,4 +1,4 @@
-//! The vocabulary of a policy: what it sees and what it may answer.
+//! The vocabulary of a policy: its input and its results.
 
 use std::{any::Any, sync::Arc};
 
@@ -11,47 +11,47 @@ use crate::{
 
 /// One rule of a chain.
 ///
-/// Shared by every worker and every route that names it. Its futures stay on the worker that made them.
+/// Every worker and every route that names it share it. Its futures stay on the worker that made them.
 pub trait Policy: Any + Send + Sync {
     /// Decides on one request.
     ///
     /// # Errors
     ///
-    /// Resolves to a [`Fault`] when the policy cannot tell; a "no" is [`Verdict::Deny`].
+    /// Resolves to a [`Fault`] if the policy cannot decide. A denial is [`Verdict::Deny`].
     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a>;
 
-    /// The counters of a policy that keeps some for good.
+    /// The counters of a policy that keeps persistent ones.
     fn counted(&self) -> Option<&dyn Counted> {
         None
     }
 }
 
-/// What a policy has counted, for its operator.
+/// A policy's counters, for the operator.
 pub trait Counted {
     /// How many units are counted under `key`, and in which window.
     ///
     /// # Errors
     ///
-    /// Resolves to a [`Fault`] when the store cannot tell.
+    /// Resolves to a [`Fault`] if the store fails.
     fn used<'a>(&'a self, key: &str) -> LocalBoxFuture<'a, Result<(u64, Window), Fault>>;
 
     /// Gives back all that is counted under `key`.
     ///
     /// # Errors
     ///
-    /// Resolves to a [`Fault`] when the store cannot do it.
+    /// Resolves to a [`Fault`] if the store fails.
     fn give_back<'a>(&'a self, key: &str) -> LocalBoxFuture<'a, Result<(), Fault>>;
 }
 
-/// The answer of [`Policy::decide`], in the making.
+/// The future of [`Policy::decide`].
 pub type Deciding<'a> = LocalBoxFuture<'a, Result<Decision, Fault>>;
 
-/// What a policy sees of the request that it decides on.
+/// The input of a policy for one request.
 #[derive(Clone, Copy)]
 pub struct Evaluating<'a> {
     /// What the client asks for.
     pub request: &'a UploadRequest,
-    /// What the policies before this one found out.
+    /// What the earlier policies established.
     pub facts: &'a Facts,
     /// Whether to count.
     pub pass: Pass,
@@ -60,33 +60,33 @@ pub struct Evaluating<'a> {
 /// Whether an evaluation counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pass {
-    /// A token is asked for: limits count.
+    /// A token is requested: limits count.
     Issue,
-    /// Someone asks what would happen: nothing is consumed and nothing held.
+    /// A preview: consumes and reserves nothing.
     Preview,
 }
 
-/// What the chain found out so far.
+/// What the chain has established so far.
 #[derive(Debug, Default)]
 pub struct Facts {
-    /// Who asks, once `signed_in` has passed.
+    /// The user, once `signed_in` has passed.
     pub subject: Option<Arc<Subject>>,
-    /// The workspace that the subject is known to be a member of, once `workspace_member` has passed.
+    /// The workspace and the subject's membership in it, once `workspace_member` has passed.
     pub membership: Option<Membership>,
     values: FactValues,
 }
 
-/// What a policy found out for those after it.
+/// What a policy establishes for the policies after it.
 #[derive(Debug)]
 pub enum Finding {
-    /// Who asks.
+    /// The user.
     Subject(Arc<Subject>),
     /// The workspace that the subject is a member of.
     Membership(Membership),
 }
 
 impl Facts {
-    /// Facts that are known already.
+    /// Facts that are already known.
     #[must_use]
     pub fn new(subject: Option<Arc<Subject>>, membership: Option<Membership>) -> Self {
         Self {
@@ -96,7 +96,6 @@ impl Facts {
         }
     }
 
-    /// What expressions share of the facts.
     pub(crate) fn values(&self) -> &FactValues {
         &self.values
     }
@@ -114,19 +113,19 @@ impl Facts {
 pub struct Membership {
     /// The workspace.
     pub workspace: WorkspaceId,
-    /// The subject's role in it, where the source tells roles.
+    /// The subject's role in it, if the source has roles.
     pub role: Option<String>,
 }
 
-/// A policy's answer.
+/// A policy's result.
 pub struct Decision {
-    /// Yes, no, or yes while something is held.
+    /// Allow, deny, or allow with a reservation.
     pub verdict: Verdict,
-    /// The state of the limit that decided, for the `RateLimit` fields of the answer.
+    /// The state of the limit that decided, for the `RateLimit` fields of the response.
     pub limit: Option<LimitState>,
-    /// What it found out on the way.
+    /// What it established.
     pub finding: Option<Finding>,
-    /// What went wrong, where the policy has an answer all the same.
+    /// What failed, if the policy decided despite it.
     pub despite: Option<Box<Fault>>,
 }
 
@@ -151,7 +150,7 @@ impl Decision {
         }
     }
 
-    /// Adds what was found out.
+    /// Adds what the policy established.
     #[must_use]
     pub fn with_finding(self, finding: Finding) -> Self {
         Self {
@@ -161,21 +160,21 @@ impl Decision {
     }
 }
 
-/// What a policy says.
+/// The verdict of a policy.
 #[must_use]
 pub enum Verdict {
-    /// Go on.
+    /// Continue.
     Allow,
     /// Stop here.
     Deny(Denial),
-    /// Go on; what is held is to be settled when it is known whether a token was issued.
+    /// Continue with a reservation, which must be settled once it is known whether a token was issued.
     Hold(Box<dyn Hold>),
 }
 
-/// A policy cannot tell: something that it depends on is down, slow or talks nonsense.
+/// A policy cannot decide, because something that it depends on is down, slow or responds with nonsense.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// A store did not do what it was asked.
+    /// A store failed.
     #[error("store `{store}`: {source}")]
     Store {
         /// Which store.
@@ -183,15 +182,15 @@ pub enum Fault {
         /// What the backend said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A service that was asked gave no answer of use.
+    /// A service gave no usable answer.
     #[error("the service cannot be asked: {0}")]
     Service(Box<dyn std::error::Error + Send + Sync>),
-    /// An identity could not be asked who someone is.
+    /// An identity could not verify a credential.
     #[error("identity `{identity}`: {source}")]
     Identity {
         /// Which identity.
         identity: IdentityName,
-        /// Why not.
+        /// Why it could not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -1,4 +1,4 @@
-//! A rate limit that is counted in memory, by governor.
+//! A rate limit in memory, by governor.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -18,7 +18,7 @@ use crate::{
 pub(crate) struct MemoryLimit {
     quota: Quota,
     clock: GovernorClock,
-    /// What the cells' times are counted from.
+    /// The origin of the cells' times.
     start: Nanos,
     hasher: RandomState,
     cells: BoundedState,
@@ -31,7 +31,7 @@ impl MemoryLimit {
         Self::with_cells(settings, clock, cells, RandomState::new())
     }
 
-    /// The same with other settings: what is used up stays used up, as far as there is as much.
+    /// The same limit with other settings. Used-up attempts stay used up, as far as the new settings have as many.
     pub(crate) fn changed(&self, settings: &RateLimitSettings) -> Self {
         let clock = self.clock.0.clone();
         let cells = cells(settings, clock.clone());
@@ -42,7 +42,7 @@ impl MemoryLimit {
         );
         let all = after * u128::from(settings.quota.burst_size().get());
         cells.take_over(&self.cells, |arrival| {
-            // A cell says when everything will have come back.
+            // A cell holds the time when everything will have returned.
             let back_at = (self.start + arrival).as_u64();
             let used = u128::from(back_at.checked_sub(now.as_u64())?);
             let used = (used * after).div_ceil(before).min(all);
@@ -62,14 +62,14 @@ impl MemoryLimit {
             quota: settings.quota,
             limiter: RateLimiter::new(settings.quota, cells.clone(), clock.clone()),
             cells,
-            // No earlier than the limiter's own start, so that nothing is won when it is changed.
+            // No earlier than the limiter's own start, so that a change of settings gains nothing.
             start: clock.now(),
             clock,
             hasher,
         }
     }
 
-    /// Counts an attempt, if there is one left; a [`Pass::Preview`] only looks.
+    /// Counts an attempt, if one is left. A [`Pass::Preview`] only looks.
     pub(crate) fn take(&self, key: &str, pass: Pass) -> Taken {
         let probe = Probe {
             cell: self.hasher.hash_one(key),

@@ -17,7 +17,7 @@ use crate::{Clock, Pass};
 
 const SHARDS: usize = 16;
 
-/// Governor's clock, driven by ours.
+/// Governor's clock, driven by [`Clock`].
 #[derive(Clone)]
 pub(crate) struct GovernorClock(pub(crate) Arc<dyn Clock>);
 
@@ -32,26 +32,26 @@ impl clock::Clock for GovernorClock {
 /// Which cell to test, and whether to take from it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Probe {
-    /// The hash of the counter's key. It is keyed anew in every process, so nobody outside can aim at a
-    /// collision; with a million keys the chance that any two share a cell is one in thirty million, and
-    /// then they are limited together, never set free.
+    /// The hash of the counter's key. Each process has its own hash key, so outsiders cannot aim at a collision. With a
+    /// million keys, the chance that any two share a cell is one in thirty million, and then they are limited together,
+    /// never exempted.
     pub(crate) cell: u64,
     pub(crate) pass: Pass,
 }
 
 /// The state store of one limiter.
 ///
-/// A cell that was not touched for as long as a full burst takes to come back stands where a new one
-/// starts. So each shard keeps two generations: what is touched moves to the younger one, and when it is
-/// that old the elder is dropped as a whole. A live cell is never dropped. Keys that arrive when `max_keys`
-/// cells are alive share one cell: they are limited together, and nobody is set free.
+/// A cell that was not touched for as long as a full burst takes to return is equal to a new one. So each shard has two
+/// generations: touched cells move to the younger one, and at that age the elder one is dropped as a whole. A live cell
+/// is never dropped. Keys that arrive while `max_keys` cells are alive share one cell: they are limited together, and
+/// never exempted.
 #[derive(Clone)]
 pub(crate) struct BoundedState(Arc<Cells>);
 
-/// Cells by the hash of their key, which is not hashed again.
+/// By the hash of the key, which is not hashed again.
 type CellMap = HashMap<u64, Nanos, BuildHasherDefault<IsHash>>;
 
-/// Takes what is a hash already.
+/// Passes a value through that is already a hash.
 #[derive(Default)]
 struct IsHash(u64);
 
@@ -106,7 +106,7 @@ impl BoundedState {
         }))
     }
 
-    /// Takes over the cells of an earlier limiter, each as `convert` says; those without a value are full again.
+    /// Takes over the cells of an earlier limiter, converted by `convert`. Cells without a value are full again.
     pub(crate) fn take_over(&self, earlier: &Self, convert: impl Fn(Nanos) -> Option<Nanos>) {
         let (cells, earlier) = (&*self.0, &*earlier.0);
         for (shard, earlier) in cells.shards.iter().zip(&earlier.shards) {
@@ -124,14 +124,14 @@ impl BoundedState {
 
 impl Cells {
     fn shard(&self, cell: u64) -> MutexGuard<'_, Shard> {
-        // Bits in the middle; the map inside uses the lowest and the highest.
+        // Uses the middle bits, because the map inside uses the lowest and the highest.
         let index = (cell >> 40) as usize % SHARDS;
         let mut shard = lock(&self.shards[index]);
         self.rotate(&mut shard);
         shard
     }
 
-    /// Drops what has come back to full.
+    /// Drops cells that are full again.
     fn rotate(&self, shard: &mut Shard) {
         let now = self.clock.elapsed();
         let age = now.saturating_sub(shard.rotated);
@@ -147,7 +147,7 @@ impl Cells {
         self.cells.fetch_sub(dropped as u32, Ordering::Relaxed);
     }
 
-    /// Makes room for one more cell, if there is any.
+    /// Makes room for one more cell, if possible.
     fn admit(&self) -> bool {
         let admit = || {
             self.cells
@@ -190,7 +190,7 @@ impl StateStore for BoundedState {
         if !take {
             return measure(None).map(|(answer, _)| answer);
         }
-        // Room is made with no shard locked, for it may rotate any of them.
+        // No shard may be locked here, because `admit` may rotate any of them.
         drop(shard);
         if !cells.admit() {
             let mut overflow = lock(&cells.overflow);
@@ -210,7 +210,7 @@ impl StateStore for BoundedState {
     }
 }
 
-/// A panic elsewhere leaves whole values behind each of these locks.
+/// A panic elsewhere leaves the values behind these locks consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

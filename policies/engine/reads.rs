@@ -1,4 +1,4 @@
-//! Which parts of a fact something reads, and how much of a subject's claims that is.
+//! Which parts of a fact are read, and which part of a subject's claims that is.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ impl Reads {
         reads
     }
 
-    /// What is read of a field, if anything is.
+    /// What is read of a field, if anything.
     pub(crate) fn field(&self, name: &str) -> Option<&Self> {
         match self {
             Self::All => Some(&Self::All),
@@ -74,7 +74,7 @@ impl Reads {
         let read = fields.iter().filter_map(|(name, reads)| {
             let value = match (claims.get(name)?, reads) {
                 (Value::Object(object), Self::Fields(_)) => reads.of(object).into(),
-                // Whoever expects fields here finds the same value as in the whole claims.
+                // A reader that expects fields here finds the same value as in the whole claims.
                 (value, _) => value.clone(),
             };
             Some((name.clone(), value))

@@ -1,4 +1,4 @@
-//! The facts of a request, parsed at the edge; no HTTP types.
+//! The facts of a request, parsed at the edge, without HTTP types.
 
 use std::{
     collections::BTreeSet,
@@ -14,34 +14,34 @@ use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
 
 use crate::{Denial, Fault};
 
-/// What a client asks for.
+/// A request for an upload token.
 pub struct UploadRequest {
-    /// The route that was asked.
+    /// The requested route.
     pub route: RoutePath,
-    /// The workspace that the client named, believed by nobody yet.
+    /// The workspace that the client names, not yet verified.
     pub workspace: Option<WorkspaceId>,
-    /// What the upload is for, in the client's words.
+    /// What the upload is for, according to the client.
     pub purpose: Option<Purpose>,
     /// The file as the client declares it.
     pub file: Option<DeclaredFile>,
-    /// The client's address, seen through the trusted proxies.
+    /// The client's address, as the trusted proxies report it.
     pub ip: IpAddr,
-    /// What the client presents to say who it is.
+    /// The credentials of the request.
     pub credentials: Box<dyn Credentials>,
 }
 
-/// What a request presents to say who it comes from.
+/// The credentials of a request.
 pub trait Credentials {
-    /// Finds the first identity of `accept` that a credential of the request addresses. That identity judges the
-    /// credential; no other one is asked.
+    /// Finds the first identity of `accept` that a credential of the request addresses. Only that identity judges the
+    /// credential.
     ///
     /// # Errors
     ///
-    /// Resolves to a [`Fault`] if that identity cannot decide, not if the credential is bad.
+    /// Resolves to a [`Fault`] if that identity cannot decide, not if the credential is invalid.
     fn judge<'a>(&'a self, accept: &'a Accept) -> LocalBoxFuture<'a, Result<Presented, Fault>>;
 }
 
-/// The identities that a policy accepts, found when the rules were built. The service that implements [`Credentials`]
+/// The identities that a policy accepts, resolved when the rules are built. The service that implements [`Credentials`]
 /// knows them by their positions.
 #[derive(Clone, Debug)]
 pub struct Accept {
@@ -50,7 +50,7 @@ pub struct Accept {
 }
 
 impl Accept {
-    /// The identities at `positions`, of which `first` is the first one's name.
+    /// The identities at `positions`; `first` is the name of the first one.
     #[must_use]
     pub fn new(first: Option<IdentityName>, positions: Vec<usize>) -> Self {
         Self {
@@ -65,42 +65,42 @@ impl Accept {
         self.first.as_ref()
     }
 
-    /// Where the identities are among those of the service.
+    /// The positions of the identities in the service's list.
     #[must_use]
     pub fn positions(&self) -> &[usize] {
         &self.positions
     }
 }
 
-/// What a request presents for some identities.
+/// What a request presents to some identities.
 pub enum Presented {
     /// No credential.
     Nothing,
-    /// A good credential.
+    /// A valid credential.
     Subject(Arc<Subject>),
-    /// A bad credential, or one that addresses none of the identities.
+    /// An invalid credential, or one that addresses none of the identities.
     Refused(Denial),
 }
 
-/// Whoever is signed in.
+/// A signed-in user.
 #[derive(Clone, Debug)]
 pub struct Subject {
     /// Its identifier, unique within the app.
     pub id: SubjectId,
     /// The identity that vouched for it. For a session: the identity that the session came from.
     pub identity: IdentityName,
-    /// Whether it is known by a session.
+    /// Whether it comes from a session.
     pub session: bool,
-    /// What else is known about it.
+    /// Its other claims.
     pub claims: Claims,
-    /// When the credential ends, where it does.
+    /// When the credential expires, if it does.
     pub expires_at: Option<Timestamp>,
 }
 
 /// Claims by name, as in RFC 7519.
 pub type Claims = serde_json::Map<String, serde_json::Value>;
 
-/// The file as the client declares it; nobody has seen the bytes.
+/// The file as the client declares it. The gate never sees its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeclaredFile {
     /// The file's name.
@@ -114,13 +114,13 @@ pub struct DeclaredFile {
 /// A text that cannot be an identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
-    /// Nothing at all.
+    /// An empty text.
     #[error("is empty")]
     Empty,
     /// More than [`MAX_ID_BYTES`].
     #[error("is longer than {MAX_ID_BYTES} bytes")]
     TooLong,
-    /// A line break or its like, which would garble logs.
+    /// A line break or another control character, which would garble logs.
     #[error("has a control character")]
     ControlCharacter,
 }
@@ -140,8 +140,8 @@ fn check(text: &str) -> Result<(), InvalidId> {
     }
 }
 
-/// The one copy of a name of the config, which lives as long as the process: workers that share a name then count no
-/// references to it. Names come from the config alone, so there are few.
+/// The only copy of a name in the config. It lives as long as the process, so that workers that share a name do not
+/// count references to it. Names come only from the config, so there are few.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 struct Interned(&'static str);
 
@@ -172,7 +172,7 @@ impl fmt::Debug for Interned {
     }
 }
 
-/// An identifier as JSON and TOML write it: a text, or an integer, which is its decimal digits.
+/// An identifier in JSON and TOML: text, or an integer, which becomes its decimal digits.
 struct TextOrInteger(String);
 
 impl<'de> Deserialize<'de> for TextOrInteger {
@@ -226,7 +226,7 @@ macro_rules! text_newtype {
             ///
             /// # Errors
             ///
-            /// [`InvalidId`] says what is wrong with any other.
+            /// [`InvalidId`] says what is wrong with the text.
             pub fn parse(text: &str) -> Result<Self, InvalidId> {
                 check(text)?;
                 Ok(Self(text.into()))

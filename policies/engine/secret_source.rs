@@ -1,4 +1,4 @@
-//! Where a secret is: named in the config, kept elsewhere.
+//! Where a secret is stored: the config only names the place.
 
 use std::{fmt, path::PathBuf};
 

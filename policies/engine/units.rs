@@ -25,7 +25,7 @@ impl Interval {
         Self(Duration::from_secs(seconds as u64))
     }
 
-    /// The length.
+    /// The duration.
     #[must_use]
     pub const fn get(self) -> Duration {
         self.0
@@ -65,13 +65,13 @@ pub(crate) struct Frequency {
 pub struct ByteCount(u64);
 
 impl ByteCount {
-    /// So many bytes, for defaults.
+    /// A number of bytes, for defaults.
     #[must_use]
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// The number.
+    /// The number of bytes.
     #[must_use]
     pub const fn bytes(self) -> u64 {
         self.0

@@ -1,4 +1,4 @@
-//! Where other services are.
+//! URLs of other services.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use schemars::JsonSchema;
@@ -19,7 +19,7 @@ impl ServiceUrl {
         self.0.as_str()
     }
 
-    /// Whether nobody on the way can read or change what travels: https, or this machine.
+    /// Whether others on the network cannot read or change the traffic: https, or this machine.
     #[must_use]
     pub fn is_private(&self) -> bool {
         self.0.scheme() == "https" || is_loopback(&self.0)
@@ -29,7 +29,7 @@ impl ServiceUrl {
 impl TryFrom<String> for ServiceUrl {
     type Error = &'static str;
 
-    // No message shows the text, which may hold a password.
+    // Messages do not show the text, because it may contain a password.
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let url = Url::parse(&text)
             .map_err(|_| "is no URL; write for example \"https://id.example.com/introspect\"")?;
@@ -62,10 +62,10 @@ pub fn is_loopback(url: &Url) -> bool {
 pub struct UrlTemplate(String);
 
 impl UrlTemplate {
-    /// The URL for these two.
+    /// The URL with both placeholders replaced.
     #[must_use]
     pub fn fill(&self, workspace: PathSegment<'_>, user: PathSegment<'_>) -> String {
-        // In one pass: what is filled in is not looked at again.
+        // In one pass, so that inserted text is not scanned again.
         let mut url = String::with_capacity(self.0.len() + workspace.0.len() + user.0.len());
         let mut rest = self.0.as_str();
         while let Some(at) = rest.find('{') {
@@ -86,7 +86,7 @@ impl UrlTemplate {
         url
     }
 
-    /// Whether nobody on the way can read or change what travels: https, or this machine.
+    /// Whether others on the network cannot read or change the traffic: https, or this machine.
     #[must_use]
     pub fn is_private(&self) -> bool {
         let url = self.fill(PathSegment("w"), PathSegment("u"));
@@ -94,16 +94,16 @@ impl UrlTemplate {
     }
 }
 
-/// A text that is one plain segment of a path, also to a proxy or a server that decodes and normalises paths.
+/// Text that is one plain segment of a path, even for a proxy or a server that decodes and normalises paths.
 ///
-/// It consists of ASCII letters, digits and `-._~@:|+=`, which UUIDs, e-mail addresses and the usual ids consist of, and
-/// is not `.`, `..` or more dots. Anything else could lead to another place once it is decoded: `/`, `\`, `;`, `?`, `#`, `%`,
-/// or a character that is normalised to one of them.
+/// It consists of ASCII letters, digits and `-._~@:|+=`, which suffices for UUIDs, e-mail addresses and the usual ids,
+/// and is not `.`, `..` or more dots. Anything else could point elsewhere once it is decoded: `/`, `\`, `;`, `?`, `#`,
+/// `%`, or a character that is normalised to one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathSegment<'a>(&'a str);
 
 impl<'a> PathSegment<'a> {
-    /// Takes a text that is a plain segment.
+    /// `None` if the text is not a plain segment.
     #[must_use]
     pub fn parse(text: &'a str) -> Option<Self> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~@:|+=".contains(&byte);
@@ -111,7 +111,7 @@ impl<'a> PathSegment<'a> {
         is_segment.then_some(Self(text))
     }
 
-    /// Percent-encoded where it is to be.
+    /// Percent-encoded where necessary.
     fn escaped(self) -> PercentEncode<'a> {
         utf8_percent_encode(self.0, SEGMENT)
     }
@@ -128,7 +128,7 @@ impl TryFrom<String> for UrlTemplate {
         };
         let (one, other) = (filled("x")?.0, filled("y")?.0);
         if one[..Position::BeforePath] != other[..Position::BeforePath] {
-            // Otherwise a client could choose who is asked.
+            // Otherwise a client could choose the host.
             Err("must have `{workspace}` and `{user}` in its path, not in its host")
         } else if template.0.contains("{workspace}") && template.0.contains("{user}") {
             Ok(template)
@@ -138,7 +138,7 @@ impl TryFrom<String> for UrlTemplate {
     }
 }
 
-/// Everything but the unreserved characters of RFC 3986.
+/// All characters except the unreserved ones of RFC 3986.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')

@@ -42,7 +42,7 @@ pub struct Window {
     pub end: Timestamp,
 }
 
-/// Finds the window that a moment is in.
+/// Finds the window of a moment.
 pub struct Windows {
     unit: Unit,
     timezone: TimeZone,
@@ -64,8 +64,8 @@ impl Windows {
         }
     }
 
-    /// The window that `now` is in. At the very ends of the calendar, thousands of years away, the window
-    /// ends where it starts.
+    /// The window that contains `now`. At the very ends of the calendar, thousands of years away, the window ends where
+    /// it starts.
     #[must_use]
     pub fn at(&self, now: Timestamp) -> Window {
         let latest = *self.latest.read().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +84,7 @@ impl Windows {
         let local = now.to_zoned_datetime(self.timezone.clone());
         let (start, end) = match self.unit {
             Unit::Hour => {
-                // By time that passes, so that an hour which the clocks repeat is two windows.
+                // By elapsed time, so that an hour that the clocks repeat is two windows.
                 let into = i64::from(local.minute()) * 60 + i64::from(local.second());
                 let second = now.as_second() - into;
                 (
@@ -137,7 +137,7 @@ impl Window {
         u64::try_from(seconds).unwrap_or_default()
     }
 
-    /// How long until the window ends, seen from `now`.
+    /// How long until the window ends, from `now`.
     #[must_use]
     pub fn ends_in(&self, now: Timestamp) -> std::time::Duration {
         std::time::Duration::try_from(self.end.duration_since(now)).unwrap_or_default()

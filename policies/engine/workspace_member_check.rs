@@ -1,5 +1,5 @@
-//! What is wrong with the settings of a `workspace_member` policy: a membership comes from one place, and each key goes
-//! with the place that reads it.
+//! Checks the settings of a `workspace_member` policy: a membership comes from one place, and each key belongs to the
+//! place that reads it.
 
 use crate::{Findings, WorkspaceMemberSettings};
 
@@ -47,7 +47,7 @@ pub(crate) fn check(settings: &WorkspaceMemberSettings, findings: &mut Findings)
     }
 }
 
-/// How a claim is read: only with a claim, and each role from one place.
+/// Keys for a claim require a claim, and each role comes from one place.
 fn claimed(settings: &WorkspaceMemberSettings, findings: &mut Findings) {
     let WorkspaceMemberSettings {
         claim,
@@ -81,11 +81,11 @@ fn claimed(settings: &WorkspaceMemberSettings, findings: &mut Findings) {
     }
 }
 
-/// Whether a query certainly finds one column, by its text: no database is asked here.
+/// Whether a query certainly returns one column, judged by its text: no database is queried here.
 ///
-/// It reads the list of the outermost `select`. `*` may be any number of columns, and in a text without such a `select`
-/// (`values`, `table`, a query in parentheses) nothing is certain, so there is no warning. The log has one when such a
-/// query finds a member and names no workspace.
+/// It reads the list of the outermost `select`. `*` may be any number of columns, and a text without such a `select`
+/// (`values`, `table`, a query in parentheses) is uncertain, so there is no warning. If such a query finds a member and
+/// does not name a workspace, the gate logs a warning.
 fn selects_one_column(query: &str) -> bool {
     let mut words = outermost(query).into_iter();
     if !words.any(|word| word.eq_ignore_ascii_case("select")) {
@@ -104,8 +104,7 @@ fn selects_one_column(query: &str) -> bool {
     true
 }
 
-/// The words and signs of a query that stand in no parentheses, no quotes and no comment. What stands in them is one
-/// sign.
+/// The words and signs of a query outside of parentheses, quotes and comments. Each of those becomes one sign.
 fn outermost(query: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut depth = 0_usize;

@@ -12,7 +12,7 @@ use crate::{
 
 use super::{Config, Failure, print};
 
-/// Checks the config file and prints each route's chain; tries what it leads to, if `connect`.
+/// Prints the chain of each route. With `connect`, also tries the stores, the issuers' keys and Imgwire.
 pub(super) fn check(config: &Config, connect: bool) -> Result<(), Failure> {
     let settings = config.load()?;
     print(describe_chains(&settings).trim_end())?;

@@ -1,4 +1,4 @@
-//! Tries what a config leads to: stores, issuers' keys, Imgwire.
+//! `check --connect`: tries the stores, the issuers' keys and Imgwire.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,28 +15,23 @@ use crate::{
     stores::{OpenStore, Stores},
 };
 
-/// How long the keys of all issuers may take.
+/// For the keys of all issuers together.
 const KEYS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether keys are there.
+/// How often to check whether the keys have arrived.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Who asks a database that is tried: nobody, about nothing.
+/// The user and the workspace of a trial query, which match no member.
 const NOBODY: &str = "imgwire-gate-check";
 
-/// One part, and whether it works: what there is to say of it, or why it does not.
+/// The result of trying one part: a note, or why it failed.
 pub(super) struct Tried {
     /// The part, as the config names it.
     pub(super) part: String,
-    /// What came of it.
     pub(super) result: Result<String, String>,
 }
 
-/// Tries everything that `settings` lead to; nothing is consumed. A file of counters may be open elsewhere.
-///
-/// # Errors
-///
-/// If a policy cannot be built.
+/// Tries everything that `settings` name, and consumes nothing. Another process may have the SQLite file open.
 pub(super) async fn try_all(
     settings: &Settings,
     clock: &Arc<dyn Clock>,
@@ -59,7 +54,7 @@ pub(super) async fn try_all(
     Ok(tried)
 }
 
-/// Tries a store, and each query that a membership has for it.
+/// Tries a store, and each membership query that uses it.
 async fn try_store(settings: &Settings, stores: &Stores, store: &OpenStore) -> Result<(), String> {
     store.try_it().await?;
     for (name, policy) in &settings.policies {
@@ -108,7 +103,7 @@ async fn try_keys(identities: &Identities) -> Vec<Tried> {
         .collect()
 }
 
-/// Asks Imgwire how it is. One that answers, though it has no such page, can be reached.
+/// Asks Imgwire for its health. Any answer means that it can be reached, even if it has no such page.
 async fn try_imgwire(settings: &Settings, http: &HttpClient) -> Result<String, String> {
     const HEALTH: &str = "/health";
     const LONGEST: usize = 64 * 1024;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Config, Failure, print, read};
 
-/// Prints what each policy says to a described request. A gate that runs with the same config is not disturbed.
+/// Does not disturb a gate that runs with the same config.
 pub(super) fn explain(config: &Config, request: &Path) -> Result<(), Failure> {
     let text = read(request)?;
     let described: DescribedRequest = serde_json::from_str(&text)
@@ -51,14 +51,13 @@ fn ending(explanation: &Explanation) -> String {
     }
 }
 
-/// A file of cases.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Cases {
     cases: Vec<Case>,
 }
 
-/// A described request, and what is expected of it: `allow`, or a code.
+/// A described request and its expected outcome: `allow`, or a code.
 #[derive(Deserialize)]
 #[serde(try_from = "toml::Table")]
 struct Case {
@@ -77,7 +76,7 @@ impl TryFrom<toml::Table> for Case {
             None => Err(format!("`{key}` is required")),
         };
         let (name, expect) = (text("name")?, text("expect")?);
-        // The rest is the request, and has no keys that are none of its own.
+        // The remaining keys are the request; an unknown key is an error.
         let request = DescribedRequest::deserialize(table)
             .map_err(|error| format!("{name}: {}", error.to_string().trim_end()))?;
         Ok(Self {
@@ -88,7 +87,7 @@ impl TryFrom<toml::Table> for Case {
     }
 }
 
-/// Runs the cases of a file against the chains, with counters that are empty.
+/// Runs a file of cases against the chains, with empty counters.
 pub(super) fn test(config: &Config, cases: &Path) -> Result<(), Failure> {
     let text = read(cases)?;
     let file = cases.display();

@@ -13,7 +13,7 @@ use super::{Config, Failure, read};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks the running gate's `/readyz`. Only `[management]` is read of the config file: no secret is needed.
+/// Asks the running gate's `/readyz`. Reads only `[management]` of the config file, so it needs no secret.
 pub(super) fn health(config: &Config) -> Result<(), Failure> {
     let path = config.path()?;
     let text = read(&path)?;
@@ -30,7 +30,6 @@ pub(super) fn health(config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// The status that `/readyz` answers with.
 fn ask(bind: &Bind) -> std::io::Result<String> {
     match bind {
         Bind::Tcp(address) => {

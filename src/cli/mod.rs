@@ -104,7 +104,7 @@ enum Command {
     },
 }
 
-/// Does what the command line says, with a gate as `builder` makes it.
+/// Runs the command line with the gate that `builder` makes.
 pub fn run(builder: Builder) -> ExitCode {
     let Arguments {
         config,
@@ -137,18 +137,15 @@ pub fn run(builder: Builder) -> ExitCode {
     }
 }
 
-/// Where the config file is looked for, when nobody says.
+/// Where to look for the config file without `--config`.
 const DEFAULT_CONFIGS: [&str; 2] = ["config/default.toml", "/etc/imgwire-gate/config.toml"];
 
-/// Why a command failed.
 enum Failure {
     /// The config file is faulty: exit code 2.
     Config(String),
     /// Anything else: exit code 1.
     Other {
-        /// What went wrong.
         text: String,
-        /// What to do about it, where that is known.
         hint: Option<&'static str>,
     },
 }
@@ -161,7 +158,6 @@ impl Failure {
         }
     }
 
-    /// Why a gate does not start.
     fn start(error: StartError) -> Self {
         Self::Other {
             hint: error.hint(),
@@ -169,7 +165,7 @@ impl Failure {
         }
     }
 
-    /// Writes the failure to standard error, and says what to exit with. There are colours on a terminal alone.
+    /// Writes the failure to standard error, in colour only on a terminal, and returns the exit code.
     fn report(self) -> ExitCode {
         const LOUD: Style = AnsiColor::Red.on_default().bold();
         const QUIET: Style = AnsiColor::Cyan.on_default();
@@ -190,26 +186,23 @@ impl Failure {
                 (1, lines)
             }
         };
-        // There is nobody to tell when standard error is closed.
+        // Standard error may be closed.
         let _ = write!(anstream::stderr(), "{text}");
         ExitCode::from(code)
     }
 }
 
-/// Prints the JSON Schema of the config file.
 fn schema(builder: &Builder) -> Result<(), Failure> {
     let schema = serde_json::to_string_pretty(&builder.schema()).map_err(Failure::other)?;
     print(&schema)
 }
 
-/// Prints the API as OpenAPI 3.1.
 fn openapi() -> Result<(), Failure> {
     let document = openapi::default_document();
     let document = document.to_pretty_json().map_err(Failure::other)?;
     print(&document)
 }
 
-/// Writes a line to standard output.
 fn print(line: &str) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
     writeln!(output, "{line}")
@@ -217,14 +210,13 @@ fn print(line: &str) -> Result<(), Failure> {
         .map_err(Failure::other)
 }
 
-/// The config file that the command line names, and what reads it.
 struct Config {
     path: Option<PathBuf>,
     builder: Arc<Builder>,
 }
 
 impl Config {
-    /// Which file it is: the one that is named, or the first default that exists.
+    /// The file that the command line names, or the first default that exists.
     fn path(&self) -> Result<PathBuf, Failure> {
         if let Some(path) = &self.path {
             return Ok(path.clone());
@@ -239,14 +231,12 @@ impl Config {
         })
     }
 
-    /// Reads and checks it.
     fn load(&self) -> Result<Settings, Failure> {
         let path = self.path()?;
         load_text(&self.builder, &path, &read(&path)?, &process_environment)
     }
 }
 
-/// Reads a file that the command line names.
 fn read(path: &Path) -> Result<String, Failure> {
     fs::read_to_string(path)
         .map_err(|error| Failure::Config(format!("{}: {error}", path.display())))

@@ -26,22 +26,21 @@ use super::{Failure, print, serve::stop};
 const FILE: &str = "config/sandbox.toml";
 const CONFIG: &str = include_str!("../../config/sandbox.toml");
 
-/// How long the demo user's token lasts, in seconds.
 const DEMO_TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
 /// What the sandbox adds to its config.
 struct Additions {
     secret: String,
     session_key: String,
-    /// Where the counters are.
+    /// Holds the counters.
     folder: PathBuf,
     emulator: Url,
     base_url: BaseUrl,
 }
 
 impl Additions {
-    /// Reads a config as the sandbox's own. A page may have sent it, so it resolves nothing of this machine and names no
-    /// host but the emulator.
+    /// Reads a config as the sandbox's own. A page may have sent it, so it reads no variable or file of this machine
+    /// and names no host other than the emulator.
     fn load(&self, builder: &Builder, text: &str) -> Result<Settings, Faults> {
         let variables = [
             ("SANDBOX_IMGWIRE_API_KEY", SERVER_API_KEY),
@@ -67,8 +66,8 @@ impl Additions {
     }
 }
 
-/// Runs the gate of `config/sandbox.toml` against an emulated Imgwire, with counters in a temporary folder and a page
-/// to play with it.
+/// Runs the gate of `config/sandbox.toml` against an emulated Imgwire, with counters in a temporary folder and with the
+/// playground page.
 pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
     let folder = tempfile::tempdir().map_err(Failure::other)?;
     actix_web::rt::System::new().block_on(async {
@@ -108,7 +107,7 @@ pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
     })
 }
 
-/// The configured address, or a free port beside it when that one is taken.
+/// The configured address, or a free port if that one is taken.
 fn free(bind: &Bind) -> Result<Bind, Failure> {
     let Bind::Tcp(wanted) = bind else {
         return Ok(bind.clone());
@@ -122,7 +121,7 @@ fn free(bind: &Bind) -> Result<Bind, Failure> {
     address.map(Bind::Tcp).map_err(Failure::other)
 }
 
-/// A secret of 64 characters.
+/// Random text of 64 characters.
 fn random_text() -> Result<String, Failure> {
     let mut bytes = [0; 48];
     aws_lc_rs::rand::fill(&mut bytes).map_err(Failure::other)?;

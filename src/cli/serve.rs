@@ -13,8 +13,8 @@ use crate::{
     telemetry,
 };
 
-/// How often a watched file is looked at. Two looks in a row that see the same make a change, so that a file which
-/// is being written is left alone.
+/// How often to read a watched file. A change counts when two reads in a row agree, so that a file that is still being
+/// written is not loaded.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs the gate until SIGTERM or SIGINT. SIGHUP, and with `watch` a change of the file, loads the file again.
@@ -47,7 +47,6 @@ pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
     })
 }
 
-/// Loads the file again whenever that is asked for.
 async fn reload(
     builder: &Builder,
     reloader: std::sync::Arc<Reloader>,
@@ -67,15 +66,15 @@ async fn reload(
                 .map_err(ReloadError::from),
             Err(error) => Err(ReloadError::Unreadable(format!("{name}: {error}"))),
         };
-        // What comes of it is in the log and the metrics; the gate goes on either way.
+        // The reloader logs and counts the result; the gate continues either way.
         let _ = reloader.reload(loaded);
     }
 }
 
-/// A file that is looked at again and again: that works wherever the file comes from, as a notification does not.
+/// A file that is polled. Polling works wherever the file comes from; change notifications do not.
 struct Watched<'a> {
     path: &'a Path,
-    /// What was read last.
+    /// The content that was loaded last.
     in_force: String,
 }
 
@@ -85,7 +84,6 @@ impl Watched<'_> {
         Ok(&self.in_force)
     }
 
-    /// Resolves when the file has another content.
     async fn changed(&self) {
         let mut seen = None;
         loop {
@@ -107,7 +105,7 @@ pub(super) fn stop() -> Result<impl Future<Output = Stop>, Failure> {
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => Stop::Drain,
-            // Somebody who sits before it and waits.
+            // Ctrl-C: a person is waiting.
             _ = interrupt.recv() => Stop::AtOnce,
         }
     })

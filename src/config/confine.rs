@@ -1,5 +1,5 @@
-//! What a config may name that was written on a page: the sandbox applies it, and must not become a way to the
-//! secrets, files and networks of the machine that it runs on.
+//! What a config from the playground page may name. The sandbox applies such a config, which must not give access to
+//! the secrets, files and networks of this machine.
 
 use toml::de::{DeTable, DeValue};
 use url::Url;
@@ -9,7 +9,7 @@ use super::{
     document::{Reader, Value, join},
 };
 
-/// Keys whose values are names or texts, even if they are written like addresses or sources of secrets.
+/// Keys whose values are names or text, even if they look like addresses or sources of secrets.
 const NAMES: [&str; 12] = [
     "allow",
     "allowed_claims",
@@ -25,21 +25,15 @@ const NAMES: [&str; 12] = [
     "when",
 ];
 
-/// What a config may name.
 pub(crate) struct Confines<'a> {
     /// The environment variables, which the sandbox provides.
     pub(crate) variables: &'a [&'a str],
-    /// The only host.
     pub(crate) host: &'a Url,
     /// The sandbox's own config, whose stores and base URL are replaced.
     pub(crate) own: &'a str,
 }
 
-/// Checks that a config names nothing else.
-///
-/// # Errors
-///
-/// Everything that it may not name.
+/// Checks that a config names nothing outside `confines`.
 pub(crate) fn check(file: &str, text: &str, confines: &Confines<'_>) -> Result<(), Faults> {
     let mut reader = Reader::default();
     let document = reader.parse(text);
@@ -134,19 +128,19 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether a text is no URL of a host, or the emulator's.
+    /// Whether the text is the emulator's URL, or not a URL with a host.
     fn may_connect(&self, text: &str) -> bool {
         // `{workspace}` and `{user}` in a URL are replaced by what a client sends.
         let url = Url::parse(&text.replace(['{', '}'], ""));
         match url {
             Ok(url) if url.has_host() => url.origin() == self.confines.host.origin(),
             Ok(_) | Err(url::ParseError::RelativeUrlWithoutBase) => true,
-            // What this cannot read, nothing else should.
+            // Rejects what this parser cannot read: another one might read a host in it.
             Err(_) => false,
         }
     }
 
-    /// A store is one of the sandbox's own, where that is.
+    /// A store must be one of the sandbox's own, at the same place.
     fn stores(&mut self, stores: &Value<'_>, own: Option<&Value<'_>>) {
         let own = own.and_then(|own| own.get_ref().as_table());
         let Some(stores) = stores.get_ref().as_table() else {
@@ -170,7 +164,6 @@ impl Walk<'_> {
     }
 }
 
-/// The text under a key of a table.
 fn text_of<'a>(table: &'a Value<'_>, key: &str) -> Option<&'a str> {
     table.get_ref().as_table()?.get(key)?.get_ref().as_str()
 }

@@ -22,7 +22,6 @@ pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
 /// Keys of earlier versions, with those that took their place.
 const RENAMED: [(&str, &str); 1] = [("imgwire.breaker.open", "probe")];
 
-/// Reads tables and collects what is wrong with them.
 #[derive(Default)]
 pub(crate) struct Reader {
     /// Where each key is, by its path: `policies.member.roles`, and `policies.member.roles[0]` for an element.
@@ -32,13 +31,13 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Notes a fault of the key at `path`, or of the table that lacks it.
+    /// Records a fault of the key at `path`, or of the table that lacks it.
     pub(crate) fn fault(&mut self, path: impl Into<String>, message: impl Into<String>) {
         let fault = self.at(path.into(), message.into());
         self.faults.push(fault);
     }
 
-    /// Notes what is possible, and rarely meant.
+    /// Records what is possible, but rarely intended.
     pub(crate) fn warning(&mut self, path: impl Into<String>, message: impl Into<String>) {
         let warning = self.at(path.into(), message.into());
         self.warnings.push(warning);
@@ -52,7 +51,7 @@ impl Reader {
         }
     }
 
-    /// Where a key is, or the innermost table that is there.
+    /// Where a key is, or the innermost table that exists.
     fn place(&self, mut path: &str) -> Range<usize> {
         loop {
             if let Some(place) = self.places.get(path) {
@@ -87,7 +86,7 @@ impl Reader {
         }
     }
 
-    /// Checks a list of names: none twice, and none that `fault` objects to.
+    /// Checks a list of names: none may be listed twice, and none may have a fault.
     pub(crate) fn names<N: Eq + Hash + fmt::Display>(
         &mut self,
         path: &str,
@@ -104,7 +103,6 @@ impl Reader {
         }
     }
 
-    /// Whether a fault of `path`, or of a key in it, was noted.
     pub(crate) fn has_fault(&self, path: &str) -> bool {
         self.faults.iter().any(|fault| {
             let rest = fault.key.strip_prefix(path);
@@ -112,7 +110,7 @@ impl Reader {
         })
     }
 
-    /// Parses a document. Syntax errors are all noted; what could be read is returned.
+    /// Records all syntax errors, and returns what could be read.
     pub(super) fn parse<'t>(&mut self, text: &'t str) -> DeTable<'t> {
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
@@ -127,9 +125,9 @@ impl Reader {
         table
     }
 
-    /// Reads a table as a `T`; `path` is its dotted name. Whatever is wrong with it is noted: serde stops
-    /// at the first faulty key, so that one is taken out and the rest is read again. What is left is returned
-    /// if it makes a `T`, so that it can be checked against other tables.
+    /// Reads a table as a `T`; `path` is its dotted name. serde stops at the first faulty key, so this records the
+    /// fault, removes the key and reads the rest again. What is left is returned if it makes a `T`, so that it can be
+    /// checked against other tables.
     pub(crate) fn table<T: DeserializeOwned + JsonSchema>(
         &mut self,
         path: &str,
@@ -164,7 +162,7 @@ impl Reader {
                 };
                 self.faults.push(Fault { span, key, message });
             } else {
-                // No key's own fault: what a `missing` or an earlier key leads to, or the keys together.
+                // The fault is not in one key: a removed key caused it, or the keys contradict each other.
                 if self.faults.len() == faults_before {
                     self.fault(path, error.message());
                 }
@@ -174,7 +172,6 @@ impl Reader {
     }
 }
 
-/// Joins two parts of a dotted name.
 pub(crate) fn join(path: &str, key: &str) -> String {
     if path.is_empty() {
         key.to_owned()
@@ -183,7 +180,7 @@ pub(crate) fn join(path: &str, key: &str) -> String {
     }
 }
 
-/// The keys that a table is to have and has not.
+/// The keys that a table requires and does not have.
 fn missing_keys<T: JsonSchema>(value: &Value<'_>) -> Vec<String> {
     let schema = T::json_schema(&mut SchemaGenerator::default());
     let required = schema.get("required").and_then(|keys| keys.as_array());
@@ -199,7 +196,7 @@ fn missing_keys<T: JsonSchema>(value: &Value<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Takes out the innermost key that `offset` falls on, and returns its name.
+/// Removes the innermost key at `offset`, and returns its name.
 fn take_out(table: &mut DeTable<'_>, offset: usize) -> Option<String> {
     for (key, value) in table.iter_mut() {
         if let DeValue::Table(inner) = value.get_mut()
@@ -216,10 +213,9 @@ fn take_out(table: &mut DeTable<'_>, offset: usize) -> Option<String> {
     Some(name)
 }
 
-/// A named entry of a section, if it could be read.
 pub(super) type Named<N, T> = (N, Option<T>);
 
-/// Reads a section of named tables, in the order of the file, where it says one thing before another.
+/// Reads a section of named tables, in the order of the file.
 pub(super) fn named<'t, N, T>(
     reader: &mut Reader,
     document: &mut DeTable<'t>,
@@ -258,7 +254,6 @@ where
     entries.collect()
 }
 
-/// Takes `kind` out of a table.
 pub(super) fn take_kind(reader: &mut Reader, path: &str, value: &mut Value<'_>) -> Option<String> {
     let DeValue::Table(table) = value.get_mut() else {
         reader.fault(path, "must be a table");

@@ -2,14 +2,13 @@
 
 use std::{fmt, ops::Range};
 
-/// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// Where, in bytes of the file.
+    /// In bytes of the file.
     pub(super) span: Range<usize>,
     /// The path of the key, for example `policies.member.roles[0]`.
     pub(super) key: String,
-    /// What is wrong with it; never shows a secret.
+    /// Never shows a secret.
     pub(super) message: String,
 }
 
@@ -39,7 +38,6 @@ impl Faults {
 }
 
 impl Faults {
-    /// Each on a line of its own.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.lines.iter().map(|(line, column, key, message)| {
             let file = &self.file;
@@ -59,7 +57,7 @@ impl fmt::Display for Faults {
     }
 }
 
-/// The key as it is told: which element of a list it is, line and column say.
+/// The key as shown: line and column already tell which element of a list it is.
 fn named(mut path: String) -> String {
     if path.ends_with(']')
         && path.contains('.')

@@ -4,8 +4,8 @@
 const MAX_LABEL: usize = 63;
 const MAX_HOST: usize = 253;
 
-/// Whether anyone can register a host that the pattern fits: its `*` reaches into the part of the host that public
-/// registries sell, as in `*.com` and `app-*.vercel.app`.
+/// Whether anyone can register a host that the pattern matches, because its `*` reaches into a public suffix, as in
+/// `*.com` and `app-*.vercel.app`.
 pub(super) fn is_open_to_all(host: &str) -> bool {
     let Some(star) = host.rfind('*') else {
         return false;
@@ -14,7 +14,6 @@ pub(super) fn is_open_to_all(host: &str) -> bool {
     fixed.is_none_or(|fixed| psl::domain_str(fixed).is_none())
 }
 
-/// Whether a host fits a pattern, label by label.
 pub(super) fn host_fits(pattern: &str, host: &str) -> bool {
     if !pattern.contains('*') {
         return pattern == host;
@@ -27,7 +26,6 @@ pub(super) fn host_fits(pattern: &str, host: &str) -> bool {
     }) && labels.next().is_none()
 }
 
-/// Whether a label fits a pattern, each `*` of which is one or more of `[a-z0-9-]`.
 fn label_fits(pattern: &str, label: &str) -> bool {
     let Some((first, pieces)) = pattern.split_once('*') else {
         return pattern == label;
@@ -56,11 +54,7 @@ fn taken_by_star(rest: &str, piece: &str, is_last: bool) -> Option<usize> {
     (taken > 0 && rest[..taken].bytes().all(is_allowed)).then_some(taken)
 }
 
-/// Whether there may be a host that fits.
-///
-/// # Errors
-///
-/// Why there is none.
+/// Whether any host can match; the error says why none can.
 pub(super) fn can_exist(host: &str) -> Result<(), &'static str> {
     if host.starts_with('[') {
         return if host.contains('*') {

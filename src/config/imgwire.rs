@@ -43,7 +43,6 @@ pub struct ImgwireSettings {
 }
 
 impl ImgwireSettings {
-    /// Loads the Server API Key.
     pub(super) fn load_api_key(
         &self,
         reader: &mut Reader,
@@ -109,7 +108,6 @@ fn default_deadline() -> Interval {
 pub struct BaseUrl(String);
 
 impl BaseUrl {
-    /// The base, to which a path is appended.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -148,7 +146,6 @@ impl TryFrom<String> for BaseUrl {
 pub struct EnvironmentId(String);
 
 impl EnvironmentId {
-    /// The header's value.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -174,7 +171,6 @@ impl TryFrom<String> for EnvironmentId {
 pub struct Retries(u8);
 
 impl Retries {
-    /// The number.
     #[must_use]
     pub fn get(self) -> usize {
         self.0.into()

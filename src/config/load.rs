@@ -27,20 +27,12 @@ const SECTIONS: [&str; 10] = [
     "routes",
 ];
 
-/// Reads a config file: `text` is what is in it, `file` its name for the faults.
-///
-/// # Errors
-///
-/// Everything that is wrong with it.
+/// `text` is the content of the file, `file` its name in faults.
 pub fn load(file: &str, text: &str, environment: Environment<'_>) -> Result<Settings, Faults> {
     load_with(&Kinds::default(), file, text, environment)
 }
 
-/// The same, where policies and identities may be of `kinds`.
-///
-/// # Errors
-///
-/// Everything that is wrong with the file.
+/// Like [`load`], with additional kinds.
 pub fn load_with(
     kinds: &Kinds,
     file: &str,
@@ -78,7 +70,7 @@ fn read(
             reader.fault(key.as_ref(), message);
         }
     }
-    // First every section is read, so that each can be checked against the others.
+    // Reads every section first, so that each can be checked against the others.
     let server: Option<ServerSettings> = section_or_default(reader, document, "server");
     let management: Option<ManagementSettings> = section_or_default(reader, document, "management");
     let telemetry = section_or_default(reader, document, "telemetry");
@@ -146,13 +138,12 @@ fn read(
     })
 }
 
-/// The entries, if all could be read.
+/// `None` if any entry could not be read.
 fn all<N, T>(entries: Vec<Named<N, T>>) -> Option<Vec<(N, T)>> {
     let entries = entries.into_iter();
     entries.map(|(name, entry)| Some((name, entry?))).collect()
 }
 
-/// Reads a section that is one table: `None` when there is none.
 fn section<T: DeserializeOwned + JsonSchema>(
     reader: &mut Reader,
     document: &mut DeTable<'_>,
@@ -162,7 +153,6 @@ fn section<T: DeserializeOwned + JsonSchema>(
     Some(reader.table(name, value))
 }
 
-/// The same, where a section that is left out has its defaults.
 fn section_or_default<T: DeserializeOwned + JsonSchema + Default>(
     reader: &mut Reader,
     document: &mut DeTable<'_>,
@@ -171,11 +161,7 @@ fn section_or_default<T: DeserializeOwned + JsonSchema + Default>(
     section(reader, document, name).unwrap_or_else(|| Some(T::default()))
 }
 
-/// Reads `[management]` alone: no secret is needed, and no other section looked at.
-///
-/// # Errors
-///
-/// Everything that is wrong with it.
+/// Reads only `[management]`: needs no secret, and ignores the other sections.
 pub fn load_management(file: &str, text: &str) -> Result<ManagementSettings, Faults> {
     let mut reader = Reader::default();
     let mut document = reader.parse(text);

@@ -1,5 +1,5 @@
-//! The config file: one section, one file. Every value is parsed into what it means, every fault is found
-//! in one go, and secrets are loaded as they are named.
+//! The config file, with one file for each section. Loading parses every value, loads every named secret and reports
+//! all faults at once.
 
 mod confine;
 pub(crate) mod document;
@@ -43,49 +43,37 @@ pub use self::{
 pub use crate::stores::StoreSettings;
 use crate::stores::UsedStore;
 
-/// The kinds that a config may name, the gate's own among them.
+/// The kinds that a config may name, including the built-in ones.
 #[derive(Clone, Debug, Default)]
 pub struct Kinds {
-    /// The kinds of policy.
     pub policies: PolicyKinds,
-    /// The kinds of identity.
     pub identities: IdentityKinds,
 }
 
-/// A config file that is valid as a whole: every name leads somewhere, every secret is there.
+/// A valid config: every name resolves and every secret is loaded.
 #[derive(Debug)]
 pub struct Settings {
-    /// What a reload leaves as it is.
+    /// The sections that a reload does not change.
     pub fixed: Fixed,
-    /// `[server]`
     pub server: ServerSettings,
-    /// `[management]`
     pub management: ManagementSettings,
-    /// `[telemetry]`
     pub telemetry: TelemetrySettings,
-    /// `[imgwire]`
     pub imgwire: ImgwireSettings,
-    /// The Server API Key.
     pub api_key: SecretString,
-    /// The token that opens all of the management listener, if there is one.
     pub management_token: Option<SecretString>,
-    /// The authorities that are trusted besides the system's.
+    /// Trusted in addition to the system's.
     pub authorities: ExtraAuthorities,
-    /// `[session]` with its keys, if there are sessions.
     pub session: Option<(SessionSettings, SessionKeys)>,
-    /// `[stores.*]`
     pub stores: Vec<(StoreName, StoreSettings)>,
-    /// `[identities.*]`, in the order of the file.
+    /// In the order of the file.
     pub identities: Vec<(IdentityName, ResolvedIdentity)>,
-    /// `[policies.*]`
     pub policies: Vec<(PolicyName, PolicySettings)>,
-    /// `[[routes]]`
     pub routes: Vec<RouteSettings>,
-    /// What is possible, and rarely meant.
+    /// Possible, but rarely intended.
     pub warnings: Faults,
 }
 
-/// The sections that take effect at a start alone, as they are written.
+/// The sections that take effect only at start, as written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fixed(toml::Table);
 
@@ -104,7 +92,6 @@ impl Fixed {
         Self(document)
     }
 
-    /// The sections that are written differently in `other`.
     pub fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static str> + 'a {
         let sections = Self::SECTIONS.into_iter();
         sections.filter(|section| self.0.get(*section) != other.0.get(*section))
@@ -112,7 +99,6 @@ impl Fixed {
 }
 
 impl Settings {
-    /// Whether any policy, or the session, uses a store in this way.
     #[must_use]
     pub fn uses(&self, store: &StoreName, wanted: StoreUse) -> bool {
         let session = self.session.as_ref();
@@ -126,7 +112,6 @@ impl Settings {
         })
     }
 
-    /// The stores with what they are used for.
     pub(crate) fn used_stores(&self) -> impl Iterator<Item = UsedStore<'_>> {
         const USES: [StoreUse; 4] = [
             StoreUse::Quotas,
@@ -140,14 +125,13 @@ impl Settings {
         })
     }
 
-    /// Writes the warnings to the log.
     pub(crate) fn log_warnings(&self) {
         for warning in self.warnings.lines() {
             tracing::warn!(warning, "the config is valid, but rarely meant");
         }
     }
 
-    /// What the routes' policies read of a subject's claims.
+    /// The claims that the routes' policies read.
     #[must_use]
     pub fn claims(&self) -> Reads {
         let mut reads = Reads::default();
@@ -164,7 +148,6 @@ impl Settings {
         reads
     }
 
-    /// A policy by its name, which a route or another section gave.
     #[must_use]
     pub fn policy(&self, name: &PolicyName) -> Option<&PolicySettings> {
         let mut policies = self.policies.iter();

@@ -6,7 +6,6 @@ use url::Url;
 
 use super::host_pattern::{can_exist, host_fits, is_open_to_all};
 
-/// One origin: scheme, host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     scheme: String,
@@ -16,7 +15,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Reads the value of an `Origin` header. `null` is the origin of no page in particular.
+    /// Reads the value of an `Origin` header. `null` is not an origin.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
@@ -32,13 +31,11 @@ impl Origin {
         })
     }
 
-    /// The scheme.
     #[must_use]
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
 
-    /// Whether the host is this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         let url = Url::parse(&format!("http://{}", self.host));
@@ -102,9 +99,9 @@ impl TryFrom<String> for PublicOrigin {
 /// What pages of an allowed origin may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trust {
-    /// Tokens that their script knows. Anyone can register a host there, so cookies are not accepted.
+    /// Tokens that scripts know. Anyone can register a host there, so cookies are not accepted.
     BearerOnly,
-    /// Cookies, too.
+    /// Also cookies.
     Credentials,
 }
 
@@ -142,11 +139,7 @@ impl TryFrom<String> for OriginPattern {
     }
 }
 
-/// Reads an origin of the config, whose host may have `*`.
-///
-/// # Errors
-///
-/// Why no request will ever name it.
+/// Reads an origin of the config, whose host may contain `*`. The error says why no request can ever match.
 fn written(text: &str) -> Result<Origin, String> {
     let no_origin = || {
         format!(

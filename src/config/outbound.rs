@@ -18,7 +18,6 @@ pub struct OutboundSettings {
 }
 
 impl OutboundSettings {
-    /// Reads the authorities that it names.
     pub(super) fn authorities(&self, reader: &mut Reader) -> Option<ExtraAuthorities> {
         let Some(path) = &self.ca else {
             return Some(ExtraAuthorities::default());
@@ -29,7 +28,6 @@ impl OutboundSettings {
     }
 }
 
-/// Certificates that are trusted besides the system's.
 #[derive(Clone, Default)]
 pub struct ExtraAuthorities(pub Vec<CertificateDer<'static>>);
 
@@ -40,11 +38,6 @@ impl fmt::Debug for ExtraAuthorities {
 }
 
 impl ExtraAuthorities {
-    /// Reads the certificates of a file.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it.
     pub(super) fn read(path: &std::path::Path) -> Result<Self, String> {
         let shown = path.display();
         let pem = std::fs::read(path)

@@ -21,7 +21,6 @@ use super::{
 };
 use crate::identities::{ChainIdentities, Profiles};
 
-/// The kinds of policy that a config may name.
 #[derive(Clone)]
 pub struct PolicyKinds(Vec<Kind>);
 
@@ -67,7 +66,7 @@ impl PolicyKinds {
         self.0.iter().map(|kind| kind.name)
     }
 
-    /// The JSON Schema of a policy: one of the kinds, with what every kind takes.
+    /// One of the kinds, with the keys that every kind has.
     pub(super) fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
         let common = Common::json_schema(generator);
         let kinds: Vec<_> = self
@@ -102,21 +101,19 @@ impl Kind {
 
 const ON_FAILURE: &str = "on_failure";
 
-/// A policy of the config.
 #[derive(Debug)]
 pub struct PolicySettings {
-    /// What every kind takes.
+    /// The keys that every kind has.
     pub common: Common,
-    /// What its kind takes.
+    /// The keys of its own kind.
     pub kind: Box<dyn ConfiguredPolicy>,
     /// What it uses, reads and provides.
     pub requirements: Requirements,
-    /// The token that it calls a service with.
+    /// For calls to its service.
     pub token: Option<SecretString>,
 }
 
 impl PolicySettings {
-    /// What the chain does with its faults.
     #[must_use]
     pub fn on_failure(&self) -> OnFailure {
         self.requirements
@@ -131,7 +128,6 @@ impl PolicySettings {
     }
 }
 
-/// Reads a policy.
 pub(super) fn read(
     reader: &mut Reader,
     kinds: &PolicyKinds,
@@ -174,7 +170,7 @@ pub(super) fn read(
     })
 }
 
-/// Takes what every kind has out of a policy's table.
+/// Takes the keys that every kind has out of a policy's table.
 fn take_common<'t>(value: &mut Value<'t>, can_fail: bool) -> Value<'t> {
     let place = value.span();
     let mut common = DeTable::new();
@@ -206,7 +202,7 @@ pub(super) fn check(
             continue;
         };
         let path = format!("policies.{name}");
-        // What could not be read is not missing.
+        // A policy that could not be read already has a fault.
         if !reader.has_fault(&path) {
             let mut findings = Findings::default();
             kind.check(&mut findings);
@@ -239,7 +235,6 @@ fn within(path: &str, key: &str) -> String {
     }
 }
 
-/// Checks the chains of the routes.
 pub(super) fn check_chains(
     reader: &mut Reader,
     routes: &[RouteSettings],
@@ -259,7 +254,7 @@ pub(super) fn check_chains(
     identities.check_chains(reader, &chains.collect::<Vec<_>>());
 }
 
-/// Checks the chain of a route: each policy is there, once, after those that it needs.
+/// Each policy of a route must exist, be listed once, and come after the policies that it needs.
 fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: &Policies) {
     let chain = &route.policies;
     if chain.is_empty() {
@@ -275,7 +270,7 @@ fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: 
     let mut bounds_purposes = route.purpose.is_some();
     for (index, name) in chain.iter().enumerate() {
         let place = format!("{key}[{index}]");
-        // One that could not be read might find out anything.
+        // A policy that could not be read might provide anything.
         let Some(policy) = find(policies, name) else {
             return;
         };
@@ -305,7 +300,6 @@ fn find<'a>(policies: &'a Policies, name: &PolicyName) -> Option<&'a PolicySetti
     policy.as_ref()
 }
 
-/// The identities that the chain of a route accepts.
 fn accepted_by<'a>(route: &RouteSettings, policies: &'a Policies) -> ChainIdentities<'a> {
     let mut chain = ChainIdentities::default();
     for name in &route.policies {
@@ -321,7 +315,7 @@ fn accepted_by<'a>(route: &RouteSettings, policies: &'a Policies) -> ChainIdenti
     chain
 }
 
-/// Warns of policies whose findings a later policy of a chain counts by, where that may be meant differently.
+/// Warns about policies by whose results a later policy counts, if that may be unintended.
 fn warn_if_counted(reader: &mut Reader, routes: &[RouteSettings], policies: &Policies) {
     for (name, policy) in policies {
         let policy = policy.as_ref();

@@ -56,7 +56,6 @@ fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RoutePath, D::Erro
     }
 }
 
-/// Checks that no two routes have one path.
 pub(super) fn check_paths(reader: &mut Reader, routes: &[RouteSettings]) {
     let mut taken = HashSet::from([SESSION_PATH.to_owned()]);
     for (index, route) in routes.iter().enumerate() {
@@ -74,7 +73,6 @@ pub(super) fn check_paths(reader: &mut Reader, routes: &[RouteSettings]) {
     }
 }
 
-/// Reads `[[routes]]`.
 pub(super) fn read(reader: &mut Reader, document: &mut DeTable<'_>) -> Vec<RouteSettings> {
     let Some(value) = document.remove("routes") else {
         reader.fault("routes", "at least one [[routes]] is required");

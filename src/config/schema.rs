@@ -61,7 +61,7 @@ pub fn schema() -> Schema {
     schema_with(&Kinds::default())
 }
 
-/// The same, where policies and identities may be of `kinds`.
+/// Like [`schema`], with additional kinds.
 #[must_use]
 pub fn schema_with(kinds: &Kinds) -> Schema {
     let mut generator = SchemaGenerator::default();

@@ -26,7 +26,6 @@ pub enum SecretSources {
 }
 
 impl SecretSources {
-    /// All of them.
     #[must_use]
     pub fn as_slice(&self) -> &[SecretSource] {
         match self {
@@ -70,7 +69,7 @@ impl<'de> Deserialize<'de> for SecretSources {
     }
 }
 
-/// Loads the secret of the key at `path`, which must have at least `least` bytes. Notes what is wrong with it.
+/// Loads the secret of the key at `path`, which must have at least `least` bytes, and records what is wrong with it.
 pub(super) fn read(
     reader: &mut Reader,
     environment: Environment<'_>,
@@ -82,11 +81,7 @@ pub(super) fn read(
     loaded.map_err(|message| reader.fault(path, message)).ok()
 }
 
-/// Fetches a secret, which must have at least `least` bytes.
-///
-/// # Errors
-///
-/// What is wrong with it, in words that name the source and show nothing of the secret.
+/// Loads a secret, which must have at least `least` bytes. Errors name the source and show nothing of the secret.
 pub(crate) fn load(
     from: &SecretSource,
     environment: Environment<'_>,

@@ -65,7 +65,7 @@ pub struct ServerSettings {
 }
 
 impl ServerSettings {
-    /// Warns of proxies that are everyone: then the clients themselves say which address they have.
+    /// Warns about proxy networks that cover the whole Internet: clients could then choose their own address.
     pub(super) fn check(&self, reader: &mut Reader) {
         let mut proxies = self.trusted_proxies.iter();
         if let Some(network) = proxies.find(|proxy| proxy.is_everyone()) {
@@ -130,7 +130,6 @@ pub struct ManagementSettings {
 }
 
 impl ManagementSettings {
-    /// Loads the token, if there is one.
     pub(super) fn load_token(
         &self,
         reader: &mut Reader,
@@ -194,7 +193,7 @@ impl fmt::Display for Bind {
     }
 }
 
-/// The widest network of an address family that a list of proxies plausibly names, as a prefix.
+/// The shortest prefixes (IPv4, IPv6) that a list of proxies plausibly has.
 const WIDEST: (u8, u8) = (8, 16);
 /// The mode of a Unix socket's file: who may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -203,7 +202,6 @@ const WIDEST: (u8, u8) = (8, 16);
 pub struct SocketMode(u32);
 
 impl SocketMode {
-    /// The bits of the mode.
     #[must_use]
     pub fn bits(self) -> u32 {
         self.0
@@ -238,7 +236,7 @@ impl TryFrom<String> for SocketMode {
 pub struct HostName(String);
 
 impl HostName {
-    /// Whether `name` is this name; case and a final dot make no difference.
+    /// Ignores case and a final dot.
     #[must_use]
     pub fn is(&self, name: &str) -> bool {
         let name = name.strip_suffix('.').unwrap_or(name);
@@ -273,7 +271,7 @@ impl TryFrom<String> for HostName {
 pub struct Network(pub IpNet);
 
 impl Network {
-    /// Whether it spans so much of the public Internet that it cannot be a list of proxies.
+    /// Whether it covers so much of the public Internet that it cannot be a list of proxies.
     #[must_use]
     pub fn is_everyone(&self) -> bool {
         match self.0 {

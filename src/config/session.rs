@@ -44,17 +44,16 @@ pub struct SessionSettings {
     pub cookie: CookieSettings,
 }
 
-/// The keys of the session cookie.
 #[derive(Clone, Debug)]
 pub struct SessionKeys {
-    /// The one that cookies are encrypted with.
+    /// Encrypts cookies.
     pub current: SecretString,
-    /// Those that cookies were encrypted with earlier.
+    /// Only decrypt cookies, from before a change of the key.
     pub previous: Vec<SecretString>,
 }
 
 impl SessionSettings {
-    /// Loads the keys of the cookie, and checks the section with those that it names.
+    /// Loads the keys of the cookie and checks the section.
     pub(super) fn resolve(
         self,
         reader: &mut Reader,
@@ -69,7 +68,7 @@ impl SessionSettings {
             let message = "no identity is of kind \"session\", so no session can begin; add one, or leave [session] out";
             reader.warning("session", message);
         }
-        // A key that could not be read has its default, which may not go with the others.
+        // An unreadable key has its default, which may contradict the others.
         if !reader.has_fault("session.cookie") {
             for contradiction in self.cookie.contradictions(SESSION_PATH) {
                 reader.fault("session.cookie", contradiction);
@@ -81,7 +80,7 @@ impl SessionSettings {
         let mut load = |path, source| secret::read(reader, environment, path, source, KEY_BYTES);
         let current = load("session.key", &self.key);
         let previous = self.previous_keys.iter();
-        // Each is loaded, whatever is wrong with the others.
+        // Load every key, even if another one has a fault.
         let previous: Vec<_> = previous
             .map(|source| load("session.previous_keys", source))
             .collect();
@@ -104,7 +103,7 @@ pub enum SessionPlace {
     /// In the cookie itself, encrypted.
     #[default]
     Cookie,
-    /// In a store; the cookie has the session's key.
+    /// In a store. The cookie holds only the session's key.
     Store(StoreName),
 }
 
@@ -119,7 +118,6 @@ impl From<StoreName> for SessionPlace {
 }
 
 impl SessionPlace {
-    /// The store, if it is one.
     #[must_use]
     pub fn name(&self) -> Option<&StoreName> {
         match self {

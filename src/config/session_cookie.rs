@@ -36,8 +36,7 @@ impl Default for CookieSettings {
 }
 
 impl CookieSettings {
-    /// Why browsers would not keep the cookie, or never send it to `session_path` (RFC 6265bis, 4.1.2 and 4.1.3;
-    /// CHIPS).
+    /// Why browsers would reject the cookie, or never send it to `session_path` (RFC 6265bis, 4.1.2 and 4.1.3; CHIPS).
     #[must_use]
     pub fn contradictions(&self, session_path: &str) -> Vec<String> {
         let mut found = Vec::new();
@@ -73,7 +72,7 @@ impl CookieSettings {
         found
     }
 
-    /// What is possible, and rarely meant.
+    /// Possible, but rarely intended.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -113,7 +112,6 @@ pub enum SameSite {
 }
 
 impl SameSite {
-    /// The attribute's value.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -131,7 +129,6 @@ impl SameSite {
 pub struct CookieName(String);
 
 impl CookieName {
-    /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -197,7 +194,6 @@ impl TryFrom<String> for CookieDomain {
 pub struct CookiePath(String);
 
 impl CookiePath {
-    /// The path.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

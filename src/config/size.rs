@@ -12,13 +12,11 @@ pub struct Size(usize);
 const LARGEST: usize = 64 << 20;
 
 impl Size {
-    /// So many KiB, for defaults.
     #[must_use]
     pub const fn from_kib(kib: u16) -> Self {
         Self((kib as usize) << 10)
     }
 
-    /// The size in bytes.
     #[must_use]
     pub const fn bytes(self) -> usize {
         self.0

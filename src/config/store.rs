@@ -12,7 +12,6 @@ use crate::stores::StoreSettings;
 /// The stores that a config has, each if it could be read.
 pub(super) struct Stores(pub(super) Vec<Named<StoreName, StoreSettings>>);
 
-/// Reads a store, with its password.
 pub(super) fn read(
     reader: &mut Reader,
     environment: Environment<'_>,
@@ -31,7 +30,7 @@ pub(super) fn read(
 }
 
 impl Stores {
-    /// Checks the store that the key at `path` names: it is there, and can do what it is named for.
+    /// The store must exist, and support what it is named for.
     pub(super) fn check(
         &self,
         reader: &mut Reader,

@@ -1,4 +1,4 @@
-//! What the chain says to a described request, consuming nothing.
+//! What the chain decides about a described request. Consumes nothing.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -138,16 +138,10 @@ pub struct ExplainedPolicy {
     pub micros: u64,
 }
 
-/// There is no such route.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no route `{0}`")]
 pub struct UnknownRoute(String);
 
-/// Asks the chain of a route.
-///
-/// # Errors
-///
-/// [`UnknownRoute`] when the described route does not exist.
 pub async fn explain(
     gate: &Gate,
     described: DescribedRequest,
@@ -162,7 +156,7 @@ pub async fn explain(
     let mut trace = Trace::new(&*gate.clock);
     let evaluation = route.chain.explain(&request, &mut trace).await;
     let (outcome, error) = match evaluation.outcome {
-        // Nothing is held in a preview.
+        // A preview reserves nothing.
         Outcome::Allowed(_) => (ExplainedOutcome::Allow, None),
         Outcome::Denied { denial, .. } => (ExplainedOutcome::Deny, Some(ApiError::Denied(denial))),
         Outcome::Faulted { .. } => (ExplainedOutcome::Fault, Some(ApiError::Internal)),
@@ -225,7 +219,7 @@ fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
     }
 }
 
-/// A subject that the first accepted identity vouches for.
+/// A subject whose identity is the first one that the chain accepts.
 struct Described(DescribedSubject);
 
 impl Credentials for Described {
@@ -252,15 +246,11 @@ impl Credentials for Nobody {
     }
 }
 
-/// A gate without listeners, which is asked and issues nothing. Its stores are only looked at.
+/// A gate without listeners that only explains decisions. It opens stores read-only.
 pub struct Inspector(Gate);
 
 impl Inspector {
-    /// Builds the gate of `settings`. A quota has what its store holds, if `counted`; else nothing is used.
-    ///
-    /// # Errors
-    ///
-    /// If a policy cannot be built.
+    /// With `counted`, quotas show what their stores hold; otherwise all counters are empty.
     pub fn new(
         settings: &Settings,
         counted: bool,
@@ -272,18 +262,14 @@ impl Inspector {
         Ok(Self(foundation.gate(rules, None, &InFlight::new(1))))
     }
 
-    /// Asks the chain of a route; keys of issuers are fetched if need be.
-    ///
-    /// # Errors
-    ///
-    /// [`UnknownRoute`] when the described route does not exist.
+    /// Fetches keys of issuers if needed.
     pub async fn explain(&self, described: DescribedRequest) -> Result<Explanation, UnknownRoute> {
         let explaining = std::pin::pin!(explain(&self.0, described));
         let identities = self.0.rules.load().identities.clone();
         let keeping_keys = std::pin::pin!(identities.keep_keys());
         match select(explaining, keeping_keys).await {
             Either::Left((explanation, _)) => explanation,
-            // There are no keys to keep.
+            // No issuer publishes keys.
             Either::Right(((), explaining)) => explaining.await,
         }
     }

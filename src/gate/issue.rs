@@ -1,4 +1,4 @@
-//! The use case: evaluate the chain, create a token, settle what was held.
+//! The use case: evaluate the chain, create a token, settle what was reserved.
 
 use std::{rc::Rc, time::Duration};
 
@@ -12,37 +12,28 @@ use crate::{
     telemetry::RequestTrace,
 };
 
-/// What a request came to, with everything that the log and the metrics tell of it.
+/// The result of a request, with everything that the log and the metrics report.
 pub struct Report {
-    /// The end of it.
     pub ending: Ending,
-    /// What the chain found out.
     pub facts: Facts,
-    /// The limits that were asked.
     pub limits: Vec<LimitState>,
     /// Denials and faults that did not stop the request.
     pub overlooked: Vec<Overlooked>,
-    /// How long the chain took.
     pub chain_took: Duration,
-    /// How many attempts Imgwire took, and how long, if it was asked.
+    /// How many attempts Imgwire took, and how long; `None` if it was not called.
     pub upstream: Option<(u32, Duration)>,
 }
 
-/// The end of a request.
 pub enum Ending {
-    /// A token for the client.
     Issued(UploadToken),
-    /// A policy refused.
     Denied(PolicyName, Denial),
-    /// A policy could not tell.
+    /// A policy could not decide.
     Faulted(PolicyName, Fault),
-    /// Imgwire gave no token.
     ImgwireFailed(ImgwireError),
 }
 
-/// Issues a token to `request`, if every policy of `chain` agrees. Whatever happens, what the chain held is
-/// settled when this returns; so it is to run to its end, whether or not the client waits. `spans` notes what happens,
-/// where traces are wanted.
+/// Issues a token if every policy of `chain` allows it. Everything that the chain reserved is settled when this
+/// returns, so it must run to completion even if the client disconnects. `spans` records traces, if they are enabled.
 pub async fn issue(
     chain: &Chain,
     client: &Rc<Client>,

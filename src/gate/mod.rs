@@ -1,4 +1,4 @@
-//! What the gate does for a request: the rules in force, the issuing of a token, and what explains both.
+//! What the gate does for a request: the rules in force, issuing a token, and explaining decisions.
 
 pub mod explain;
 pub mod issue;

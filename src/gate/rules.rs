@@ -1,4 +1,4 @@
-//! What a reload replaces: the routes with their chains, and all that they are made of.
+//! What a reload replaces: the routes, their chains, and everything that these consist of.
 
 use std::sync::Arc;
 
@@ -6,43 +6,34 @@ use policies::{Chain, Messages, Policy, PolicyName, Purpose, Reads, RoutePath};
 
 use crate::{identities::Identities, stores::Stores};
 
-/// The rules that are in force.
 pub struct Rules {
-    /// The routes, in the order of the file.
+    /// In the order of the file.
     pub routes: Vec<Arc<Route>>,
-    /// All policies, by name.
     pub policies: Vec<(PolicyName, Arc<dyn Policy>)>,
-    /// Who a request may come from.
     pub identities: Arc<Identities>,
-    /// What of a subject's claims a session keeps.
+    /// The claims that a session keeps.
     pub session_claims: Reads,
-    /// Where is counted and looked up.
     pub stores: Stores,
 }
 
-/// A route and its chain. A request keeps the one that it started with.
+/// A request keeps the route that it started with, even after a reload.
 pub struct Route {
-    /// Where it is.
     pub path: RoutePath,
-    /// What uploads there are for, whatever a client says.
+    /// What uploads are for. A client that names another purpose is denied.
     pub purpose: Option<Purpose>,
-    /// Who may have a token there.
     pub chain: Chain,
-    /// What users may be told when a policy denies.
+    /// Texts for the user when a policy denies.
     pub messages: Arc<[(PolicyName, Messages)]>,
-    /// Who a request may come from.
     pub identities: Arc<Identities>,
 }
 
 impl Rules {
-    /// The policy of a name.
     #[must_use]
     pub fn policy(&self, name: &PolicyName) -> Option<&Arc<dyn Policy>> {
         let mut policies = self.policies.iter();
         policies.find_map(|(other, policy)| (other == name).then_some(policy))
     }
 
-    /// The route at `path`.
     #[must_use]
     pub fn route(&self, path: &str) -> Option<&Arc<Route>> {
         self.routes.iter().find(|route| route.path.as_str() == path)

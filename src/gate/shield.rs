@@ -1,4 +1,4 @@
-//! Work that is not lost with the request that waits for it.
+//! Work that continues if the request that waits for it is dropped.
 
 use std::{
     any::Any,
@@ -10,22 +10,22 @@ use std::{
 use actix_web::rt;
 use futures_util::{FutureExt as _, future::CatchUnwind};
 
-/// Runs `work` to its end, whether or not somebody waits for it: who drops the [`Shield`], as a handler is dropped when
-/// its client goes away, leaves the rest of the work to a task of its own.
+/// Runs `work` to completion. If the [`Shield`] is dropped, as a handler is when its client disconnects, the rest of
+/// the work continues in a background task.
 ///
-/// As long as somebody waits, it is a part of the waiting task: a task for each request would have its turn after all
-/// requests that are to be read, and so would its answer, which costs half a millisecond with hundreds of them.
-/// It is to be dropped on a thread that runs actix's tasks, as handlers are.
+/// Until then the work runs inside the waiting task. A task for each request would wait behind all pending reads, and
+/// so would its response, which costs half a millisecond with hundreds of requests. Drop it only on a thread that runs
+/// actix tasks, as handlers do.
 pub(crate) fn shield<F: Future + 'static>(work: F) -> Shield<F> {
     Shield {
         work: Some(Box::pin(AssertUnwindSafe(work).catch_unwind())),
     }
 }
 
-/// The wait for shielded work. It resolves to the work's output, or to what the work panicked with.
+/// Resolves to the work's output, or to its panic payload.
 #[must_use]
 pub(crate) struct Shield<F: Future + 'static> {
-    /// `None` when it is done.
+    /// `None` when the work is done.
     work: Option<Pin<Box<CatchUnwind<AssertUnwindSafe<F>>>>>,
 }
 

@@ -78,7 +78,7 @@ async fn show(request: &HttpRequest, route: &Route) -> HttpResponse {
 
 fn answer(request: &HttpRequest, evaluation: Evaluation) -> HttpResponse {
     let denial = match evaluation.outcome {
-        // Nothing is held in a preview.
+        // A preview reserves nothing.
         Outcome::Allowed(_) => None,
         Outcome::Denied { denial, .. } => Some(denial),
         Outcome::Faulted { policy, fault } => {

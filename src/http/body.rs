@@ -19,12 +19,11 @@ use crate::http::error::ApiError;
 
 const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 
-/// What a client may take for its body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
-    /// The longest body that is read, in bytes.
+    /// In bytes.
     pub bytes: usize,
-    /// How long it may take to arrive.
+    /// Until the whole body has arrived.
     pub time: Duration,
 }
 
@@ -82,7 +81,7 @@ fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DeclaredFil
     }))
 }
 
-/// A struct that is written as a JSON object; serde would take an array for it, too.
+/// Deserializes only from a JSON object; serde would also accept an array.
 pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -105,7 +104,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Reads the body of `request`, within `limits`.
 pub(super) async fn read(
     request: &HttpRequest,
     payload: web::Payload,
@@ -137,7 +135,7 @@ pub(super) async fn read(
     Ok(body)
 }
 
-/// Whether the body is JSON as it stands, by `Content-Type` and `Content-Encoding`.
+/// Whether `Content-Type` and `Content-Encoding` declare plain JSON.
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or(""));
     let media_type = text(header::CONTENT_TYPE).and_then(|text| text.split(';').next());
@@ -146,7 +144,6 @@ pub(crate) fn is_json(headers: &HeaderMap) -> bool {
         && encoding.trim().eq_ignore_ascii_case("identity")
 }
 
-/// The workspace of the header `X-Workspace-Id`.
 pub(super) fn workspace_header(headers: &HeaderMap) -> Result<Option<WorkspaceId>, ApiError> {
     let mut values = headers.get_all(X_WORKSPACE_ID);
     let Some(value) = values.next() else {

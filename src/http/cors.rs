@@ -23,14 +23,12 @@ const VARY_OF_PREFLIGHT: HeaderValue =
 const MAX_AGE: HeaderValue = HeaderValue::from_static("3600");
 const TRUE: HeaderValue = HeaderValue::from_static("true");
 
-/// The origins whose pages may read responses.
 #[derive(Clone, Default)]
 pub struct Cors {
     allowed_origins: Arc<[OriginPattern]>,
 }
 
 impl Cors {
-    /// Allows these origins.
     #[must_use]
     pub fn new(allowed_origins: &[OriginPattern]) -> Self {
         Self {
@@ -38,7 +36,6 @@ impl Cors {
         }
     }
 
-    /// What the page that sent a request may read.
     #[must_use]
     pub(super) fn grant(&self, request: &HeaderMap) -> Grant {
         if self.allowed_origins.is_empty() {
@@ -60,16 +57,15 @@ impl Cors {
 /// What a page may read.
 #[derive(Clone, Debug)]
 pub(super) enum Grant {
-    /// No origin is allowed, so that responses are the same for all.
+    /// No origin is configured, so responses are the same for all.
     Unasked,
-    /// Nothing.
     Nothing,
-    /// The response; and, if it is trusted with credentials, what requests with cookies get.
+    /// The response; with [`Trust::Credentials`], also responses to requests with cookies.
     To(HeaderValue, Trust),
 }
 
 impl Grant {
-    /// Adds to a response what lets the page read it.
+    /// Adds the headers that let the page read a response.
     pub(super) fn apply(&self, response: &mut HeaderMap) {
         if !matches!(self, Self::Unasked) {
             response.append(header::VARY, VARY);
@@ -83,7 +79,7 @@ impl Grant {
         }
     }
 
-    /// Whether a request asks what its page may send, and asks of a gate that allows some origins.
+    /// Whether this is a preflight request to a gate that allows some origins.
     pub(super) fn is_preflight(&self, request: &ServiceRequest) -> bool {
         !matches!(self, Self::Unasked)
             && request.method() == Method::OPTIONS
@@ -93,7 +89,7 @@ impl Grant {
                 .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
     }
 
-    /// What an allowed page may send: any header. `None` for the pages of other origins.
+    /// An allowed page may send any header. `None` for pages of other origins.
     pub(super) fn preflight(&self, request: &HeaderMap) -> Option<HttpResponse> {
         let Self::To(..) = self else {
             return None;

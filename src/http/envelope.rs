@@ -1,5 +1,5 @@
-//! What every answer has: its request's id, `no-store`, the CORS headers of an allowed origin, and the API's shape even
-//! for the framework's errors.
+//! What every response has: the request's id, `no-store`, CORS headers for an allowed origin, and the API's error body
+//! even for errors of the framework.
 
 use std::{mem, net::IpAddr};
 
@@ -28,20 +28,15 @@ use crate::{
     telemetry::{Account, HasDecision, RequestLine},
 };
 
-/// Where a request came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
-    /// From pages: a gate that ends waits for its answer.
+    /// For pages. A gate that stops waits for these requests.
     Public,
-    /// From operators.
+    /// For operators.
     Management,
 }
 
-/// Wraps everything that answers, also where a middleware fails.
-///
-/// # Errors
-///
-/// What the framework could not turn into an answer, in the API's shape.
+/// Wraps every handler and middleware, so that failures of middleware have the API's shape, too.
 pub async fn envelope<B: MessageBody + 'static>(
     in_flight: InFlight,
     listener: Listener,
@@ -83,7 +78,7 @@ pub async fn envelope<B: MessageBody + 'static>(
         head.set_connection_type(ConnectionType::Close);
     }
     complete(response.headers_mut(), &id, &grant);
-    // What operators ask is logged only if it is refused.
+    // Operators' requests are logged only if they fail.
     let status = response.status();
     if listener == Listener::Public || status.is_client_error() || status.is_server_error() {
         log(&response, &id, is_preflight);
@@ -91,7 +86,7 @@ pub async fn envelope<B: MessageBody + 'static>(
     Ok(response)
 }
 
-/// Whether a middleware may fail for `request`: the one of sessions, when it saves one.
+/// Only the session middleware can fail, when it saves a session.
 fn may_fail(request: &ServiceRequest) -> bool {
     request.headers().contains_key(header::COOKIE) || request.path() == SESSION_PATH
 }
@@ -120,7 +115,7 @@ fn log<B>(response: &ServiceResponse<B>, id: &RequestId, is_preflight: bool) {
     }
 }
 
-/// Logs a request that gets no answer, because its client has gone away.
+/// Logs a request whose client disconnected before the response.
 pub(super) fn log_unanswered(request: &HttpRequest) {
     Asked::of(request)
         .line(&RequestId::of(request), None, &Account::default())
@@ -134,7 +129,7 @@ fn client(request: &HttpRequest) -> Option<IpAddr> {
     }
 }
 
-/// The route that `request` asks, or asks about.
+/// The route that the request addresses, or whose allowance it reads.
 fn route(request: &HttpRequest) -> Option<RoutePath> {
     let path = request.path();
     let rules = request.app_data::<Worker>()?.gate.rules.load();
@@ -145,7 +140,7 @@ fn route(request: &HttpRequest) -> Option<RoutePath> {
     route.map(|route| route.path.clone())
 }
 
-/// What the log says of a request that does not outlive a middleware's failure.
+/// What the log needs of a request, taken before a middleware consumes it and may fail.
 #[derive(Default)]
 struct Asked {
     client: Option<IpAddr>,
@@ -182,7 +177,6 @@ impl Asked {
     }
 }
 
-/// Adds what every answer has.
 fn complete(headers: &mut HeaderMap, id: &RequestId, grant: &Grant) {
     headers.insert(X_REQUEST_ID, id.header_value());
     headers.insert(
@@ -192,8 +186,8 @@ fn complete(headers: &mut HeaderMap, id: &RequestId, grant: &Grant) {
     grant.apply(headers);
 }
 
-/// Gives headers that are few a map of their size, which the request's head keeps for later ones. The framework's has
-/// room for 28, and takes 7 kB for as long as a request waits for Imgwire.
+/// Moves a few headers into a map of their size, because the response head keeps its map for later requests. The
+/// framework's map has room for 28 headers and takes 7 kB while a request waits for Imgwire.
 fn fit_headers(headers: &mut HeaderMap) {
     let names = headers.len_keys();
     if headers.capacity() < 4 * names {
@@ -206,7 +200,7 @@ fn fit_headers(headers: &mut HeaderMap) {
     *headers = fitting;
 }
 
-/// Gives an error that the framework made the API's body; its headers stay.
+/// Gives an error of the framework the API's body, and keeps its headers.
 fn shape<B: MessageBody>(
     response: ServiceResponse<B>,
     id: &RequestId,
@@ -227,7 +221,6 @@ fn shape<B: MessageBody>(
     ServiceResponse::new(request, shaped).map_into_right_body()
 }
 
-/// An error that no middleware turned into an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the framework failed with {status}")]
 struct Failure {

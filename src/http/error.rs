@@ -12,26 +12,20 @@ use utoipa::ToSchema;
 
 use crate::{http::request_id::RequestId, telemetry::Account};
 
-/// Everything but a token that a client may get.
+/// Every response other than a token.
 #[derive(Debug)]
 pub enum ApiError {
-    /// A policy refuses, or a credential is no good.
+    /// A policy denies, or a credential is invalid.
     Denied(Denial),
-    /// Imgwire gave no token.
     ImgwireFailed,
-    /// Too many requests run.
     Overloaded,
-    /// The gate cannot tell, or failed.
+    /// The gate cannot decide, or failed.
     Internal,
-    /// The request makes no sense.
     BadRequest,
-    /// The body is longer than the limit.
     BodyTooLarge,
-    /// The body is not JSON.
     UnsupportedMediaType,
-    /// There is no such route.
     NotFound,
-    /// The route takes other methods.
+    /// The route allows these methods.
     MethodNotAllowed(&'static [Method]),
 }
 
@@ -52,7 +46,6 @@ pub(crate) struct Body<'a> {
     message: Option<&'a str>,
 }
 
-/// The status of a policy's denials.
 #[must_use]
 pub fn status_of(refusal: Refusal) -> StatusCode {
     match refusal {
@@ -63,7 +56,6 @@ pub fn status_of(refusal: Refusal) -> StatusCode {
 }
 
 impl ApiError {
-    /// Status and stable code.
     #[must_use]
     pub fn describe(&self) -> (StatusCode, &'static str) {
         match self {
@@ -89,7 +81,7 @@ impl ApiError {
         }
     }
 
-    /// The error that a status of the framework's own stands for.
+    /// The error for a status that the framework produced.
     #[must_use]
     pub fn from_status(status: StatusCode) -> Self {
         match status {
@@ -102,13 +94,12 @@ impl ApiError {
         }
     }
 
-    /// The answer to the request `request_id`.
     #[must_use]
     pub fn response(&self, request_id: &RequestId) -> HttpResponse {
         self.response_with(request_id, None)
     }
 
-    /// The same with a text for the user.
+    /// Adds a text for the user.
     #[must_use]
     pub fn response_with(&self, request_id: &RequestId, message: Option<&str>) -> HttpResponse {
         let (status, code) = self.describe();
@@ -155,7 +146,7 @@ impl ApiError {
     }
 }
 
-/// Rounds up: whoever waits that long has waited long enough.
+/// Rounds up, so that waiting that long is always enough.
 #[must_use]
 pub fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)

@@ -1,5 +1,5 @@
-//! The check of `Host` that keeps DNS rebinding out: a page whose name an attacker points to this machine sends that
-//! name as `Host`, and nothing else about its requests looks foreign to the browser.
+//! Checks `Host` against DNS rebinding: a page whose name an attacker points to this machine sends that name as `Host`,
+//! and the browser sees nothing else foreign about its requests.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,11 +11,7 @@ use policies::Denial;
 
 use crate::config::server::HostName;
 
-/// Checks that a request names an IP address, `localhost`, one of `names`, or no host at all.
-///
-/// # Errors
-///
-/// [`Denial::CrossSite`] if it names another host.
+/// Requires an IP address, `localhost`, one of `names`, or no host at all.
 pub(crate) fn check(headers: &HeaderMap, uri: &Uri, names: &[HostName]) -> Result<(), Denial> {
     for host in headers.get_all(header::HOST) {
         let host = host.to_str().unwrap_or_default();
@@ -23,7 +19,7 @@ pub(crate) fn check(headers: &HeaderMap, uri: &Uri, names: &[HostName]) -> Resul
             return Err(foreign("Host", host));
         }
     }
-    // A target in absolute form names a host, too, and takes precedence over the header (RFC 9112, 3.2.2).
+    // A target in absolute form also names a host, which takes precedence over the header (RFC 9112, 3.2.2).
     match uri.authority() {
         Some(authority) if !is_own(authority.as_str(), names) => {
             Err(foreign("the request's target", authority.as_str()))
@@ -36,13 +32,13 @@ fn foreign(place: &str, host: &str) -> Denial {
     Denial::CrossSite(format!("{place} names `{}`", host.escape_debug()))
 }
 
-/// Whether `host`, which may have a port, is an IP address, `localhost` or one of `names`.
+/// `host` may include a port.
 fn is_own(host: &str, names: &[HostName]) -> bool {
     if host.parse::<Ipv6Addr>().is_ok() {
         return true;
     }
     let (name, port) = match host.rsplit_once(':') {
-        // The last colon of `[::1]` is not before a port.
+        // In `[::1]` the last colon does not precede a port.
         Some((name, port)) if !port.ends_with(']') => (name, port),
         _ => (host, ""),
     };

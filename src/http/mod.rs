@@ -41,59 +41,46 @@ use crate::{
     telemetry::{Account, Metrics, Traces, trace_state},
 };
 
-/// Where sessions are exchanged.
 pub const SESSION_PATH: &str = "/api/imgwire/session";
 
-/// What is appended to a route to ask what a POST would meet.
+/// Appended to a route's path.
 pub const ALLOWANCE: &str = "/allowance";
 
-/// What all workers share.
+/// Shared by all workers.
 pub struct Gate {
-    /// The rules that are in force.
     pub rules: ArcSwap<Rules>,
-    /// How the client's address is found.
     pub client_address: ClientAddress,
-    /// What a client may take for its body.
     pub body_limits: BodyLimits,
-    /// The session cookie, if there are sessions.
     pub session: Option<Arc<SessionCookie>>,
-    /// The requests that run.
     pub in_flight: InFlight,
-    /// What the clients of Imgwire share.
+    /// Shared by the workers' clients of Imgwire.
     pub upstream: Arc<Upstream>,
-    /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Where traces go, if anywhere.
     pub traces: Option<Traces>,
-    /// What time it is.
     pub clock: Arc<dyn Clock>,
 }
 
-/// What one worker has for itself.
+/// The state of one worker.
 #[derive(Clone)]
 pub struct Worker {
-    /// What all workers share.
     pub gate: Arc<Gate>,
-    /// This worker's client of Imgwire.
     pub client: std::rc::Rc<Client>,
 }
 
-/// Mounts the routes of `worker`'s gate.
 pub fn mount(config: &mut web::ServiceConfig, worker: &Worker) {
     config.app_data(worker.clone());
     if worker.gate.session.is_some() {
         config.service(session::resource());
     }
-    // The routes change with the rules, and actix-web's are fixed.
+    // The routes change with a reload, and actix-web's are fixed.
     config.default_service(web::to(dispatch));
 }
 
-/// Answers at the routes of the rules that are in force.
 async fn dispatch(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let rules = worker(&request).gate.rules.load();
     let path = request.path();
     if let Some(route) = rules.route(path).cloned() {
-        // Nobody's rules are held on to while a request runs, but its own route.
+        // Release the rules: a running request keeps only its own route.
         drop(rules);
         return match *request.method() {
             Method::POST => upload_token::post(request, payload, route).await,
@@ -110,7 +97,6 @@ async fn dispatch(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     }
 }
 
-/// Gives a request a place among those that run.
 fn enter(gate: &Gate) -> Option<Running> {
     let running = gate.in_flight.enter();
     if running.is_none() {
@@ -119,7 +105,7 @@ fn enter(gate: &Gate) -> Option<Running> {
     running
 }
 
-/// Does `work` for a request, if a place is free.
+/// Does `work` if a place is free.
 async fn in_place(request: &HttpRequest, work: impl Future<Output = HttpResponse>) -> HttpResponse {
     let Some(running) = enter(&worker(request).gate) else {
         return refuse(request, &ApiError::Overloaded);
@@ -130,7 +116,7 @@ async fn in_place(request: &HttpRequest, work: impl Future<Output = HttpResponse
     response
 }
 
-/// Logs a request whose client resets the connection before there is an answer: the framework drops its handler.
+/// Logs a request whose client disconnects before the response: the framework then drops the handler.
 struct Unanswered<'a>(&'a HttpRequest);
 
 impl Drop for Unanswered<'_> {
@@ -139,7 +125,7 @@ impl Drop for Unanswered<'_> {
     }
 }
 
-/// Answers that the gate failed, and has the log say why.
+/// Responds with 500, and logs the fault.
 fn fail(request: &HttpRequest, fault: &impl std::fmt::Display) -> HttpResponse {
     let mut response = refuse(request, &ApiError::Internal);
     Account::amend(&mut response, |account| {
@@ -152,14 +138,12 @@ pub(crate) fn refuse(request: &HttpRequest, error: &ApiError) -> HttpResponse {
     error.response(&RequestId::of(request))
 }
 
-/// The worker that runs `request`.
 pub(crate) fn worker(request: &HttpRequest) -> &Worker {
     request
         .app_data()
         .expect("every route is mounted with its worker")
 }
 
-/// Reads the facts of a request, whose body is `body`.
 fn facts(
     request: &HttpRequest,
     route: &Route,
@@ -184,7 +168,7 @@ fn facts(
     })
 }
 
-/// The id of a request, and the trace that it belongs to if it says so in W3C's form.
+/// The request's id, and its W3C trace context if that is valid.
 fn caller(request: &HttpRequest) -> Caller {
     let headers = request.headers();
     let parent = headers.get("traceparent").filter(|value| {

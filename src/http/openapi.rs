@@ -1,4 +1,4 @@
-//! This API as OpenAPI 3.1, made of the types that it is served by.
+//! This API as OpenAPI 3.1, generated from the types that serve it.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::{
     http::{allowance, body, error, management, session, upload_token},
 };
 
-/// The route that the document shows where no config says another one.
+/// The route in the document of a gate without a config.
 const DEFAULT_ROUTE: &str = "/api/imgwire/upload-token";
 
 #[derive(OpenApi)]
@@ -118,7 +118,7 @@ pub fn document<'a>(routes: impl Iterator<Item = &'a str>) -> openapi::OpenApi {
     let taken =
         |path: &str, paths: &mut BTreeMap<String, PathItem>| paths.remove(path).unwrap_or_default();
     let mut token = taken(DEFAULT_ROUTE, paths);
-    // An empty body is as good.
+    // The body may also be empty.
     let post = token.post.as_mut();
     if let Some(RefOr::T(body)) = post.and_then(|post| post.request_body.as_mut()) {
         body.required = Some(Required::False);
@@ -128,7 +128,7 @@ pub fn document<'a>(routes: impl Iterator<Item = &'a str>) -> openapi::OpenApi {
         paths.insert(route.to_owned(), token.clone());
         paths.insert(format!("{route}/allowance"), allowance.clone());
     }
-    // Nothing is asked for twice under one name.
+    // Operation ids must be unique.
     for (path, item) in &mut api.paths.paths {
         for operation in [
             &mut item.get,
@@ -146,7 +146,6 @@ pub fn document<'a>(routes: impl Iterator<Item = &'a str>) -> openapi::OpenApi {
     api
 }
 
-/// The document of a gate that has the default route.
 #[must_use]
 pub fn default_document() -> openapi::OpenApi {
     document(std::iter::once(DEFAULT_ROUTE))

@@ -8,7 +8,6 @@ use crate::http::error::whole_seconds;
 pub(crate) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(crate) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Tells how the limits stand.
 pub(super) fn insert(headers: &mut HeaderMap, limits: &[LimitState]) {
     if limits.is_empty() {
         return;
@@ -27,7 +26,7 @@ pub(super) fn insert(headers: &mut HeaderMap, limits: &[LimitState]) {
         );
     }
     for (name, value) in [(RATELIMIT_POLICY, policies), (RATELIMIT, states)] {
-        // Names of policies are letters, digits and -_. as the settings check.
+        // Policy names are letters, digits and `-_.`; the settings check that.
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }

@@ -1,4 +1,4 @@
-//! The id of a request: in its answer, and in every line of the log that is about it.
+//! The id of a request, in its response and in every log line about it.
 
 use actix_web::{
     HttpMessage as _, HttpRequest,
@@ -8,7 +8,6 @@ use actix_web::{
 use serde::Serialize;
 use uuid::{Uuid, fmt::Hyphenated};
 
-/// The header that carries it, in and out.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest inbound id that is kept.
@@ -19,8 +18,7 @@ const MAX_BYTES: usize = 128;
 pub struct RequestId(String);
 
 impl RequestId {
-    /// Keeps the id that the request came with, if it is sane, or else makes one.
-    /// Later calls give the same.
+    /// Keeps a valid id of the request, or makes a new one. Later calls return the same id.
     pub fn assign(request: &ServiceRequest) -> Self {
         if let Some(id) = request.extensions().get::<Self>() {
             return id.clone();
@@ -30,26 +28,22 @@ impl RequestId {
         id
     }
 
-    /// A new id.
     fn made() -> Self {
         let mut text = [0; Hyphenated::LENGTH];
         Self((*Uuid::new_v4().hyphenated().encode_lower(&mut text)).to_owned())
     }
 
-    /// The id of a request that has one.
     #[must_use]
     pub fn of(request: &HttpRequest) -> Self {
         let id = request.extensions().get::<Self>().cloned();
         id.unwrap_or_else(|| Self(String::new()))
     }
 
-    /// The id.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The id as the value of [`X_REQUEST_ID`].
     #[must_use]
     pub fn header_value(&self) -> HeaderValue {
         HeaderValue::from_str(&self.0).expect("an id is visible ASCII")

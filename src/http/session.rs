@@ -75,11 +75,11 @@ async fn begin(request: &HttpRequest, session: Session) -> HttpResponse {
         expires_at: end_of_session(&subject, now, cookie.ttl()),
         seen_at: now,
     };
-    // What browsers would not keep is not begun.
+    // A session that browsers would not keep does not begin.
     let begun = match cookie.check(&signed_in) {
         Ok(()) => {
             session.renew();
-            // Nothing of an earlier session goes on.
+            // Nothing of an earlier session remains.
             session.clear();
             let inserted = session.insert(SIGNED_IN, signed_in);
             inserted.map_err(|error| fail(request, &error))
@@ -148,7 +148,7 @@ async fn sign_out(request: &HttpRequest, session: &Session) -> HttpResponse {
     let rules = worker(request).gate.rules.load();
     let subject = subject(rules.identities.session(request).await);
     match &subject {
-        // Of two cookies neither is the session, so none would end.
+        // With two cookies, neither is the session, so none would end.
         Err(error @ NotSignedIn::Denied(Denial::InvalidCredentials(_)))
             if !session.contains_key(SIGNED_IN) =>
         {
@@ -157,7 +157,7 @@ async fn sign_out(request: &HttpRequest, session: &Session) -> HttpResponse {
         Err(error @ (NotSignedIn::Denied(Denial::CrossSite(_)) | NotSignedIn::Unknown(_))) => {
             return error.response(request);
         }
-        // A session that is no longer accepted can be ended, too.
+        // A session that is no longer accepted can also be ended.
         Ok(_) | Err(_) => session.purge(),
     }
     let mut response = HttpResponse::NoContent().finish();
@@ -167,10 +167,9 @@ async fn sign_out(request: &HttpRequest, session: &Session) -> HttpResponse {
     response
 }
 
-/// Why there is no subject.
 enum NotSignedIn {
     Denied(Denial),
-    /// The credential cannot be judged.
+    /// The credential could not be verified, because something failed.
     Unknown(Fault),
 }
 
@@ -183,7 +182,6 @@ impl NotSignedIn {
     }
 }
 
-/// Who presented a good credential.
 fn subject(presented: Result<Presented, Fault>) -> Result<Arc<Subject>, NotSignedIn> {
     match presented {
         Ok(Presented::Subject(subject)) => Ok(subject),

@@ -1,8 +1,8 @@
 //! The session cookie between clients and actix-session.
 //!
-//! actix-session finds its cookie by rules of its own: it decodes names and takes the first of several. So it is never
-//! shown what a client sent, only the one cookie that the gate's reader found, encrypted by the current key. What it
-//! sets is written by the gate: exactly the configured name, attributes that actix-session does not know, and no
+//! actix-session finds its cookie by its own rules: it decodes names and takes the first of several. So it never sees
+//! what a client sent, only the one cookie that the gate's reader found, encrypted with the current key. The gate then
+//! writes what actix-session sets: exactly the configured name, attributes that actix-session does not know, and no
 //! encoding that would make the length depend on chance.
 
 use std::sync::Arc;
@@ -33,7 +33,6 @@ use crate::{
 /// The longest cookie that every browser keeps, with its name and attributes (RFC 6265, 6.1).
 const MAX_COOKIE_BYTES: usize = 4096;
 
-/// Reads and writes the session cookie.
 pub struct SessionCookie {
     name: String,
     current: Key,
@@ -44,22 +43,18 @@ pub struct SessionCookie {
     holds_session: bool,
 }
 
-/// A session is too long for a cookie.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionRefused {
-    /// Browsers would drop it.
     #[error(
         "the session takes {0} bytes as a cookie, and browsers keep {MAX_COOKIE_BYTES}; keep sessions in a store with \
          [session] store, or have fewer claims read by policies and named in [session] claims"
     )]
     TooLong(usize),
-    /// It is no JSON.
     #[error("the session cannot be written: {0}")]
     Unwritable(#[from] serde_json::Error),
 }
 
 impl SessionCookie {
-    /// Takes the cookie of the settings.
     #[must_use]
     pub fn new(settings: &SessionSettings, keys: &SessionKeys) -> Self {
         let key = |key: &SecretString| Key::from(key.expose_secret().as_bytes());
@@ -74,17 +69,12 @@ impl SessionCookie {
         }
     }
 
-    /// How long a session lasts.
     #[must_use]
     pub fn ttl(&self) -> std::time::Duration {
         self.ttl
     }
 
-    /// Whether browsers will keep the cookie of this session.
-    ///
-    /// # Errors
-    ///
-    /// Why they will not.
+    /// Whether browsers will keep the cookie of this session; the error says why not.
     pub fn check(&self, session: &SignedIn) -> Result<(), SessionRefused> {
         if !self.holds_session {
             return Ok(());
@@ -126,7 +116,7 @@ impl SessionCookie {
         HeaderValue::from_str(&cookie.encoded().to_string()).ok()
     }
 
-    /// A value that an earlier key encrypted, encrypted by the current one: actix-session knows one key.
+    /// Encrypts a value of an earlier key with the current one, because actix-session knows only one key.
     fn renewed(&self, value: &str) -> Option<String> {
         if self.previous.is_empty() {
             return None;
@@ -140,7 +130,7 @@ impl SessionCookie {
         Some(self.sealed(plain.value().to_owned()))
     }
 
-    /// A value encrypted by the current key.
+    /// Encrypts with the current key.
     fn sealed(&self, plain: String) -> String {
         let mut jar = CookieJar::new();
         jar.private_mut(&self.current)
@@ -157,7 +147,7 @@ impl SessionCookie {
         format!("{name}={value}{attributes}; Max-Age={max_age}")
     }
 
-    /// Writes what actix-session sets.
+    /// Rewrites what actix-session sets.
     fn write(&self, headers: &mut HeaderMap) {
         if !headers.contains_key(header::SET_COOKIE) {
             return;
@@ -170,7 +160,7 @@ impl SessionCookie {
 
     fn written(&self, line: &HeaderValue) -> Option<HeaderValue> {
         let line = line.to_str().ok()?;
-        // It encodes the cookie that it sets, and not the one that it takes away.
+        // actix-session encodes the cookie that it sets, but not the one that it removes.
         let readings = [Cookie::parse_encoded(line), Cookie::parse(line)];
         let mut readings = readings.into_iter().flatten();
         let cookie = readings.find(|cookie| cookie.name() == self.name)?;
@@ -197,14 +187,10 @@ fn attributes(cookie: &CookieSettings) -> String {
     attributes
 }
 
-/// The cookies of a request, while actix-session sees none but its own.
+/// The request's cookies, while actix-session sees only its own.
 struct SetAside(Vec<HeaderValue>);
 
-/// Stands around actix-session: shows it the session cookie only, and writes what it sets.
-///
-/// # Errors
-///
-/// Those of what it wraps.
+/// Runs outside actix-session: shows it only the session cookie, and rewrites what it sets.
 pub(crate) async fn around<B: MessageBody>(
     cookie: Option<Arc<SessionCookie>>,
     mut request: ServiceRequest,
@@ -227,11 +213,7 @@ pub(crate) async fn around<B: MessageBody>(
     Ok(response)
 }
 
-/// Stands within actix-session: gives the request its cookies back.
-///
-/// # Errors
-///
-/// Those of what it wraps.
+/// Runs inside actix-session: restores the request's cookies.
 pub(crate) async fn within<B: MessageBody>(
     mut request: ServiceRequest,
     next: Next<B>,

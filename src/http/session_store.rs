@@ -17,21 +17,15 @@ use crate::{
 
 type State = HashMap<String, String>;
 
-/// The backend of sessions.
 #[derive(Clone)]
 pub enum Sessions {
-    /// The cookie itself, which has nothing but who is signed in.
+    /// The cookie itself, which holds only who is signed in.
     Cookie,
-    /// A store; the cookie has the session's key.
+    /// A store. The cookie holds the session's key.
     Store(Arc<dyn SessionBackend>),
 }
 
 impl Sessions {
-    /// Where the settings say that sessions are kept.
-    ///
-    /// # Errors
-    ///
-    /// When the store is not open for sessions.
     pub fn new(settings: &Settings, stores: &Stores) -> Result<Self, Fault> {
         let session = settings.session.as_ref();
         match session.and_then(|(session, _)| session.store.name()) {
@@ -42,8 +36,8 @@ impl Sessions {
 }
 
 impl SessionStore for Sessions {
-    /// A failure becomes the session's state, so that only requests that are judged by the session fail: the others may
-    /// bring another credential.
+    /// Keeps a failure as the session's state, so that only requests that are judged by the session fail: others may
+    /// have another credential.
     async fn load(&self, session: &SessionKey) -> Result<Option<State>, LoadError> {
         let store = match self {
             Self::Cookie => {
@@ -91,7 +85,6 @@ impl SessionStore for Sessions {
 }
 
 impl Sessions {
-    /// Writes the state of a session that is there, or of a new one.
     async fn write(
         &self,
         there: Option<SessionKey>,
@@ -120,7 +113,7 @@ impl Sessions {
     }
 }
 
-/// A session that is over has no length.
+/// An expired session has length zero.
 fn length(ttl: &Duration) -> std::time::Duration {
     (*ttl).try_into().unwrap_or_default()
 }

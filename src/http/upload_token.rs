@@ -76,7 +76,7 @@ pub(crate) async fn post(
         Ok(body) => body,
         Err(error) => return refuse(&request, &error),
     };
-    // A place is taken only now: a client that sends its body slowly keeps none from others.
+    // Takes a place only now: a client that sends its body slowly must not occupy one.
     let Some(running) = enter(gate) else {
         return refuse(&request, &ApiError::Overloaded);
     };
@@ -90,7 +90,7 @@ pub(crate) async fn post(
     // Boxed, so that requests without a trace do not carry room for one.
     let mut spans = traces.map(|traces| Box::new(traces.begin(request.headers(), &route.path)));
     let in_flight = running.in_flight();
-    // Shielded: a client that goes away ends this handler, and what is held is settled all the same.
+    // The handler is dropped if the client disconnects, but what the chain reserved must be settled.
     let work = async move {
         let report = issue(
             &asked.chain,
@@ -117,7 +117,7 @@ pub(crate) async fn post(
     }
 }
 
-/// A denial, with what its policy's config says that the user may be told. A limit of the server has no policy.
+/// Includes the text for the user from the policy's config. A limit of the server has no policy.
 fn denied(
     request: &HttpRequest,
     route: &Route,

@@ -10,10 +10,9 @@ use policies::Clock;
 use super::{ImgwireError, UploadToken};
 use crate::outbound::{HttpError, Object};
 
-/// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// Waits for the response to what is `sending`, and reads it: the token, or why Imgwire gave none.
+/// Waits for the response and reads the token, or why Imgwire gave none.
 pub(super) async fn run(
     sending: SendClientRequest,
     clock: &dyn Clock,
@@ -24,7 +23,7 @@ pub(super) async fn run(
         .headers()
         .get(header::RETRY_AFTER)
         .and_then(|value| wait(value.to_str().ok()?, clock));
-    // Read whatever the status is, so that the connection can be kept.
+    // Read for every status, so that the connection can be kept.
     let body = response.body().limit(MAX_ANSWER_BYTES).await;
     if status != StatusCode::OK {
         return Ok(Err(ImgwireError::Refused {

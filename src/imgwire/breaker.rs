@@ -1,4 +1,4 @@
-//! The circuit breaker: while Imgwire is down nobody waits for it.
+//! The circuit breaker: while Imgwire is down, requests fail at once.
 
 use std::{
     num::NonZeroU32,
@@ -8,7 +8,7 @@ use std::{
 
 use super::ImgwireError;
 
-/// One breaker a gate, for all its workers.
+/// Shared by all workers of a gate.
 pub struct Breaker {
     failures: NonZeroU32,
     pause: Duration,
@@ -18,29 +18,29 @@ pub struct Breaker {
 /// Whether requests go through, with the number that the metric has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// They do.
+    /// Requests go through.
     Closed = 0,
-    /// They fail at once, and whether Imgwire is back is being tried.
+    /// Requests fail at once, and a trial is in progress.
     HalfOpen = 1,
-    /// They fail at once.
+    /// Requests fail at once.
     Open = 2,
 }
 
 struct Circuit {
     state: BreakerState,
-    /// How many attempts have failed in a row.
+    /// In a row.
     failed: u32,
-    /// How often it has opened or closed: what an attempt came to counts if nothing has changed since it began.
+    /// How often it has opened or closed. A result counts only if this has not changed since the attempt began.
     changes: u32,
     trials: u32,
 }
 
-/// An attempt that goes through.
+/// Permission for one attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pass(u32);
 
 impl Breaker {
-    /// Opens after so many failures in a row. Then Imgwire is tried every `probe`.
+    /// Opens after this many failures in a row, and then tries Imgwire every `probe`.
     #[must_use]
     pub fn new(failures: NonZeroU32, probe: Duration) -> Self {
         Self {
@@ -55,7 +55,6 @@ impl Breaker {
         }
     }
 
-    /// How it stands.
     #[must_use]
     pub fn state(&self) -> BreakerState {
         self.lock().state
@@ -63,17 +62,17 @@ impl Breaker {
 
     /// How long to wait before the next trial.
     pub(super) fn pause(&self) -> Duration {
-        // Not all gates at once.
+        // Jitter, so that gates do not try at the same time.
         self.pause.mul_f64(fastrand::f64().mul_add(0.2, 0.8))
     }
 
-    /// Lets an attempt through while the circuit is closed.
+    /// `None` unless the circuit is closed.
     pub(super) fn pass(&self) -> Option<Pass> {
         let circuit = self.lock();
         (circuit.state == BreakerState::Closed).then_some(Pass(circuit.changes))
     }
 
-    /// Notes what an attempt came to. Returns whether that opened the circuit: then it is to be tried.
+    /// Records the result of an attempt. Returns whether it opened the circuit, so that trials must begin.
     #[must_use]
     pub(super) fn note(&self, Pass(changes): Pass, error: Option<&ImgwireError>) -> bool {
         let mut circuit = self.lock();
@@ -82,7 +81,7 @@ impl Breaker {
         }
         match error {
             Some(error) if error.is_outage() => circuit.failed += 1,
-            // It answers.
+            // Imgwire answers.
             _ => circuit.failed = 0,
         }
         let opens = circuit.failed >= self.failures.get();
@@ -93,7 +92,7 @@ impl Breaker {
         opens
     }
 
-    /// Notes that a trial begins, unless none is needed any more.
+    /// Records that a trial begins, unless none is needed any more.
     pub(super) fn begin_trial(&self) -> bool {
         let mut circuit = self.lock();
         let is_open = circuit.state != BreakerState::Closed;
@@ -104,13 +103,13 @@ impl Breaker {
         is_open
     }
 
-    /// Notes what a trial came to. The circuit closes if Imgwire answers, even if it refuses: then requests get its
-    /// answer, and the log has it.
+    /// Records the result of a trial. The circuit closes if Imgwire answers, even with a refusal: requests and the log
+    /// then show that answer.
     pub(super) fn end_trial(&self, error: Option<&ImgwireError>) {
         let mut circuit = self.lock();
         circuit.trials -= 1;
         if circuit.state == BreakerState::Closed {
-            // An earlier trial was slower, and no worse.
+            // A later trial finished first and closed the circuit.
         } else if !error.is_some_and(ImgwireError::is_outage) {
             circuit.state = BreakerState::Closed;
             circuit.failed = 0;

@@ -22,37 +22,30 @@ use crate::{
     outbound::{Peer, PoolSettings, Repeat, call, client, is_tls, plain},
 };
 
-/// The path at which tokens are created.
 pub(super) const TOKEN_PATH: &str = "/api/v1/images/token";
 
-/// How many connections a worker has at most.
+/// Per worker.
 const MAX_CONNECTIONS: usize = 1024;
 
-/// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
-/// The first wait between two attempts; the next ones double, and each is jittered.
+/// Doubled before each further attempt, and jittered.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
 const ENVIRONMENT_ID: HeaderName = HeaderName::from_static("x-environment-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// The request that a token is for: for the log, and the trace it belongs to (W3C Trace Context), which is
-/// passed on as it came.
+/// The request that needs a token: for the log, and its W3C trace context, which is passed on unchanged.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The request's id.
     pub request_id: RequestId,
-    /// `traceparent`
     pub parent: Option<HeaderValue>,
-    /// `tracestate`
     pub state: Option<HeaderValue>,
 }
 
-/// Asks Imgwire for upload tokens.
 pub struct Client {
-    /// What is asked, made once: all requests are the same but for their traces.
+    /// Made once, because requests differ only in their trace headers.
     creation: FrozenClientRequest,
     timeout: Duration,
     deadline: Duration,
@@ -62,7 +55,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Builds the client of the running worker.
+    /// Builds the client of the current worker.
     #[must_use]
     pub fn new(
         settings: &ImgwireSettings,
@@ -85,7 +78,7 @@ impl Client {
         }
     }
 
-    /// A token: one that was made ahead, if there is one, or else one that is created now.
+    /// A token from the pool, or a new one.
     pub async fn token(self: &Rc<Self>, caller: &Caller) -> Creation {
         let Some(pool) = &self.upstream.pool else {
             return self.create(caller).await;
@@ -101,27 +94,27 @@ impl Client {
                 return self.create(caller).await;
             }
         };
-        // One in its place, and one more as long as there are too few.
+        // One to replace it, and one more while the pool holds too few.
         self.make_ahead();
         self.make_ahead();
         creation
     }
 
-    /// Has one token made for the pool, beside the requests, if it wants one.
+    /// Makes one token for the pool in the background, if the pool wants one.
     fn make_ahead(self: &Rc<Self>) {
         let Some(making) = self.upstream.pool.as_ref().and_then(|pool| pool.make()) else {
             return;
         };
         let client = self.clone();
         rt::spawn(async move {
-            // One attempt: the next request has another one made.
+            // One attempt: the next request starts another.
             if let Ok(token) = client.guarded_attempt(None, client.timeout).await {
                 making.made(token);
             }
         });
     }
 
-    /// Creates a token: as many attempts as the settings and the budget allow, all within the deadline.
+    /// Makes as many attempts as the settings and the retry budget allow, within the deadline.
     async fn create(self: &Rc<Self>, caller: &Caller) -> Creation {
         let started = self.clock.elapsed();
         let took = || self.clock.elapsed().saturating_sub(started);
@@ -178,7 +171,7 @@ impl Client {
         }
     }
 
-    /// Makes an attempt if the breaker lets it through, and tells the breaker what came of it.
+    /// Makes an attempt if the breaker allows it, and reports the result to the breaker.
     async fn guarded_attempt(
         self: &Rc<Self>,
         caller: Option<&Caller>,
@@ -196,7 +189,7 @@ impl Client {
         result
     }
 
-    /// Tries Imgwire again and again, beside the requests. A trial that hangs keeps no other one from being made.
+    /// Tries Imgwire in the background until it is back. A trial that hangs does not delay the next one.
     async fn try_until_it_is_back(self: Rc<Self>) {
         let breaker = &self.upstream.breaker;
         loop {
@@ -212,7 +205,7 @@ impl Client {
                     tracing::debug!(%error, "a trial of Imgwire failed");
                 }
                 client.upstream.breaker.end_trial(made.as_ref().err());
-                // A token that nobody asked for ends by itself, if there is no use for it.
+                // An unused token expires by itself.
                 if let (Ok(token), Some(pool)) = (made, &client.upstream.pool) {
                     pool.keep(token);
                 }
@@ -220,7 +213,7 @@ impl Client {
         }
     }
 
-    /// Makes one attempt: a token that nobody uses does no harm, so the request may reach Imgwire twice.
+    /// Makes one attempt. The request may reach Imgwire twice, because an unused token does no harm.
     async fn attempt(
         &self,
         caller: Option<&Caller>,
@@ -231,7 +224,6 @@ impl Client {
     }
 }
 
-/// The request that creates a token.
 fn creation_request(
     peer: &Arc<Peer>,
     tls: &Arc<ClientConfig>,
@@ -265,7 +257,7 @@ fn creation_request(
         .expect("a base URL has a scheme and a host, as the settings check")
 }
 
-/// Sends `request`, as a part of the caller's trace.
+/// Sends `request` with the caller's trace headers.
 fn send(request: &FrozenClientRequest, caller: Option<&Caller>) -> SendClientRequest {
     let Some(caller) = caller else {
         return request.send();

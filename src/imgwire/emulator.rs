@@ -1,7 +1,7 @@
-//! An emulator of Imgwire, for the sandbox and the tests: on loopback, in memory, and misbehaving on demand.
+//! An emulator of Imgwire for the sandbox and the tests: on loopback, in memory, with faults on demand.
 //!
-//! It keeps to the published API: the paths, the shapes of answers and errors, a Server API Key for tokens
-//! and lists, a Client Key for uploads, a token that is used once and not after its expiry.
+//! It follows the published API: the paths, the shapes of responses and errors, a Server API Key for tokens and lists,
+//! a Client Key for uploads, and tokens that can be used once and not after they expire.
 
 mod api;
 mod misbehave;
@@ -15,13 +15,11 @@ use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, rt, web
 pub use self::misbehave::Misbehaviour;
 use self::{misbehave::misbehave, state::State};
 
-/// The Server API Key that the emulator takes.
 pub const SERVER_API_KEY: &str = "sk_emulator";
 
-/// The Client Key that the emulator takes.
 pub const CLIENT_KEY: &str = "ck_emulator";
 
-/// A running emulator; it ends when it is dropped.
+/// Stops when it is dropped.
 pub struct Emulator {
     state: Arc<State>,
     url: String,
@@ -29,11 +27,7 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Starts an emulator on a free port of 127.0.0.1, within the running actix system.
-    ///
-    /// # Errors
-    ///
-    /// When no port can be opened.
+    /// Listens on a free port of 127.0.0.1, within the running actix system.
     pub fn start() -> io::Result<Self> {
         let state = Arc::new(State::default());
         let shared = state.clone();
@@ -45,7 +39,7 @@ impl Emulator {
                 .wrap(from_fn(move |request, next| {
                     misbehave(state.clone(), request, next)
                 }))
-                // Pages of any origin upload, as far as a Client Key lets them.
+                // Pages of any origin may upload with a Client Key.
                 .wrap(Cors::permissive())
         })
         .workers(1)
@@ -72,47 +66,43 @@ impl Emulator {
         })
     }
 
-    /// The base URL.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Misbehaves from now on, or not any more.
+    /// `None` ends the misbehaviour.
     pub fn misbehave(&self, how: Option<Misbehaviour>) {
         self.state.set_misbehaviour(how);
     }
 
-    /// Misbehaves in these ways on the next requests, one each, before anything else.
+    /// Misbehaves on the next requests, once for each of `ways`. Takes precedence over [`misbehave`](Self::misbehave).
     pub fn misbehave_next(&self, ways: impl IntoIterator<Item = Misbehaviour>) {
         self.state.push_misbehaviours(ways);
     }
 
-    /// How many tokens were created.
     #[must_use]
     pub fn created(&self) -> usize {
         self.state.created()
     }
 
-    /// How many requests for a token arrived, whatever became of them.
+    /// All requests for a token, whatever the result.
     #[must_use]
     pub fn asked(&self) -> usize {
         self.state.asked()
     }
 
-    /// How many connections were opened.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.state.connections()
     }
 
-    /// The headers of the last request for a token, by lower-case name.
+    /// Of the last request for a token, by lower-case name.
     #[must_use]
     pub fn last_headers(&self) -> Vec<(String, String)> {
         self.state.last_headers()
     }
 
-    /// Lets every token that exists expire.
     pub fn expire_tokens(&self) {
         self.state.expire_tokens();
     }
@@ -120,7 +110,7 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        // Sent at once, whether or not anyone waits for it.
+        // The command is sent at once; awaiting it is not required.
         drop(self.server.stop(false));
     }
 }

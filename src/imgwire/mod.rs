@@ -22,11 +22,9 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// An upload token, as Imgwire made it.
 pub struct UploadToken {
-    /// The token itself.
     pub token: String,
-    /// When it ends, if Imgwire said so.
+    /// If Imgwire gave one.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -38,30 +36,23 @@ impl std::fmt::Debug for UploadToken {
     }
 }
 
-/// Why Imgwire gave no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImgwireError {
-    /// No connection could be made.
     #[error("Imgwire cannot be reached: {0}")]
     Unreachable(String),
-    /// The connection broke before the answer was whole.
     #[error("the connection to Imgwire broke: {0}")]
     Broken(String),
-    /// No answer in time.
     #[error("Imgwire did not answer in time")]
     Timeout,
-    /// Another status than 200.
     #[error("Imgwire answered {status}")]
     Refused {
-        /// The status.
         status: u16,
-        /// How long Imgwire asks to wait.
+        /// From `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// It is down, and is tried again before anybody else asks.
+    /// The circuit breaker is open.
     #[error("Imgwire is down, and is being tried")]
     Down,
-    /// An answer without a token in it.
     #[error("Imgwire's answer cannot be used: {0}")]
     Unreadable(String),
 }
@@ -84,7 +75,7 @@ impl From<InvalidResponse> for ImgwireError {
 }
 
 impl ImgwireError {
-    /// Whether another attempt may do better.
+    /// Whether another attempt may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -104,7 +95,7 @@ impl ImgwireError {
         }
     }
 
-    /// The error's name in metrics.
+    /// The name in metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -118,29 +109,23 @@ impl ImgwireError {
     }
 }
 
-/// What a creation came to, and what it took.
 pub struct Creation {
-    /// The token, or why there is none.
     pub result: Result<UploadToken, ImgwireError>,
-    /// How many attempts were made; none for a token that was made ahead.
+    /// 0 for a token from the pool.
     pub attempts: u32,
-    /// How long they took together.
+    /// For all attempts together.
     pub took: Duration,
 }
 
-/// What all clients of a gate share.
+/// Shared by all clients of a gate.
 pub struct Upstream {
-    /// Keeps requests from waiting while Imgwire is down.
     pub breaker: Breaker,
-    /// Tokens made ahead, if they are configured.
     pub pool: Option<Arc<Pool>>,
-    /// Imgwire, as all workers know it.
     peer: Arc<Peer>,
     metrics: Arc<Metrics>,
 }
 
 impl Upstream {
-    /// What the settings say.
     #[must_use]
     pub fn new(
         settings: &ImgwireSettings,

@@ -1,4 +1,4 @@
-//! Tokens made ahead, so that nobody waits for Imgwire.
+//! Tokens made ahead, so that requests do not wait for Imgwire.
 
 use std::{
     collections::VecDeque,
@@ -15,14 +15,14 @@ use crate::{
     telemetry::{Metrics, PoolEvent},
 };
 
-/// How long a token must still live when it is handed out: a client needs some time to use it.
+/// How long a token must still be valid when it is handed out: a client needs time to use it.
 const LEAST_LIFE: SignedDuration = SignedDuration::from_secs(10);
 
-/// One pool a gate, for all its workers.
+/// Shared by all workers of a gate.
 ///
-/// Each request has up to two tokens created, its own included, as long as the pool holds less than what half of its
-/// `max_age` uses up. So Imgwire is never asked for more than twice what is used, the pool is filled again after an
-/// outage without a burst, and what it holds is young.
+/// Each request creates up to two tokens, its own included, while the pool holds less than is used in half of its
+/// `max_age`. So Imgwire never creates more than twice the tokens that are used, the pool refills without a burst after
+/// an outage, and its tokens are young.
 pub struct Pool {
     size: usize,
     max_age: Duration,
@@ -33,12 +33,11 @@ pub struct Pool {
 
 #[derive(Default)]
 struct State {
-    /// The oldest first.
+    /// Oldest first.
     tokens: VecDeque<(UploadToken, Duration)>,
-    /// How many are being made.
     making: usize,
     is_closed: bool,
-    /// How many were asked for since then, and in the `max_age` before.
+    /// How many were asked for from `since` on, and in the `max_age` before.
     asked: usize,
     asked_before: usize,
     since: Duration,
@@ -67,13 +66,11 @@ impl Pool {
         })
     }
 
-    /// How many tokens it holds.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.lock().tokens.len()
     }
 
-    /// How many are being made for it.
     #[must_use]
     pub fn making(&self) -> usize {
         self.lock().making
@@ -89,7 +86,7 @@ impl Pool {
         Some(token)
     }
 
-    /// Lets one token be made, if there are too few.
+    /// Permits one new token, if the pool holds too few.
     pub(super) fn make(self: &Arc<Self>) -> Option<Making> {
         let mut state = self.lock();
         self.drop_old(&mut state);
@@ -102,7 +99,7 @@ impl Pool {
         })
     }
 
-    /// Keeps a token that was made for nobody.
+    /// Keeps a token that no request needs.
     pub(super) fn keep(&self, token: UploadToken) {
         let mut state = self.lock();
         if state.is_closed || state.tokens.len() >= self.size {
@@ -113,7 +110,7 @@ impl Pool {
         }
     }
 
-    /// Makes no more; what is there is handed out to those who still ask.
+    /// Makes no more tokens. Existing ones are still handed out.
     pub fn close(&self) {
         self.lock().is_closed = true;
     }
@@ -132,7 +129,7 @@ impl Pool {
         state.asked = state.asked.saturating_add(1);
     }
 
-    /// Drops the oldest as long as they are too old to be handed out.
+    /// Drops tokens that are too old to hand out.
     fn drop_old(&self, state: &mut State) {
         let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
         while let Some((token, made)) = state.tokens.front() {
@@ -153,7 +150,6 @@ impl Pool {
 }
 
 impl Making {
-    /// The token was made.
     pub(super) fn made(self, token: UploadToken) {
         self.0.keep(token);
     }

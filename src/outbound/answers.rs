@@ -1,5 +1,4 @@
-//! The answers of other services: asked for once however many requests wait, and remembered
-//! for a while.
+//! Answers of other services: fetched once for all requests that wait, and remembered for a while.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -12,30 +11,24 @@ use crate::outbound::{
     digest::Digest,
 };
 
-/// The longest that a "no" is remembered: whoever signs in is not to wait for it to be forgotten.
+/// How long a "no" is remembered at most, so that it soon gives way after a sign-in.
 const NO_REMEMBERED: Duration = Duration::from_secs(1);
 
-/// What a service says, or why it does not.
 pub(crate) type Answer<T> = Result<T, ServiceFault>;
 
-/// Why a service does not say what it is asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ServiceFault {
-    /// It gave no answer.
     #[error(transparent)]
     NoAnswer(#[from] HttpError),
-    /// It responded with a status that says nothing.
     #[error("the status of the response is {0}")]
     Status(u16),
-    /// Its response cannot be used.
     #[error(transparent)]
     Invalid(#[from] InvalidResponse),
-    /// It cannot be asked.
     #[error("it cannot be asked: {0}")]
     Unaskable(&'static str),
 }
 
-/// The answers of one service, by the digest of what it was asked about.
+/// The answers of one service, by the digest of the question.
 pub(crate) struct Answers<T, E = ServiceFault> {
     time_to_live: Duration,
     /// Whether an answer is a "no", which is forgotten sooner.
@@ -58,7 +51,7 @@ impl<T: Weigh, E: Weigh> Weigh for Remembered<T, E> {
 }
 
 impl<T: Clone + Weigh, E: Clone + Weigh> Answers<T, E> {
-    /// Remembers answers for `time_to_live`, and a "no" for a second at most, within the bytes that each service has.
+    /// Remembers answers for `time_to_live`, and a "no" for a second at most, within the byte limit of each service.
     pub(crate) fn new(
         time_to_live: Option<Duration>,
         is_no: fn(&T) -> bool,
@@ -72,8 +65,7 @@ impl<T: Clone + Weigh, E: Clone + Weigh> Answers<T, E> {
         }
     }
 
-    /// The answer: the one that is remembered, the one that another request waits for, or
-    /// else what `ask` brings.
+    /// The remembered answer, the one that another request waits for, or else the result of `ask`.
     pub(crate) async fn get(
         &self,
         of: &Digest,
@@ -83,7 +75,8 @@ impl<T: Clone + Weigh, E: Clone + Weigh> Answers<T, E> {
         asked.await.unwrap_or_else(|never| match never {})
     }
 
-    /// The same for an `ask` that may refuse to ask. Its refusal is its own: another request that waits asks itself.
+    /// Like [`get`](Self::get), but `ask` may refuse. The refusal applies only to its own request: others that wait ask
+    /// themselves.
     pub(crate) async fn get_unless<R>(
         &self,
         of: &Digest,
@@ -92,7 +85,7 @@ impl<T: Clone + Weigh, E: Clone + Weigh> Answers<T, E> {
         let asked_at = self.clock.elapsed();
         let found = self.cache.entry_async(of, |_, remembered| {
             let remembered = &remembered.value;
-            // Whoever waited takes what came, however short it lives.
+            // A request that waited takes the result, even if it has already expired.
             if remembered.until > asked_at || remembered.at >= asked_at {
                 EntryAction::Retain(remembered.answer.clone())
             } else {
@@ -102,7 +95,7 @@ impl<T: Clone + Weigh, E: Clone + Weigh> Answers<T, E> {
         let guard = match found.await {
             EntryResult::Retained(answer) => return Ok(answer),
             EntryResult::Vacant(guard) | EntryResult::Replaced(guard, _) => guard,
-            // Nothing is removed, and there is no time limit but that of `ask`.
+            // Nothing is removed, and only `ask` has a time limit.
             EntryResult::Removed(..) | EntryResult::Timeout => return ask.await,
         };
         let answer = ask.await?;
@@ -117,7 +110,7 @@ impl<T: Clone + Weigh, E: Clone + Weigh> Answers<T, E> {
                     Err(_) => Duration::ZERO,
                 },
         };
-        // When it was dropped meanwhile, the next request asks anew.
+        // If the entry was dropped meanwhile, the next request asks again.
         let _ = guard.insert(Weighed::new(remembered));
         Ok(answer)
     }

@@ -7,23 +7,22 @@ use std::{
 
 use policies::Clock;
 
-/// How many retries are there for a gate that has done nothing yet, and come back to one that does little.
+/// How many retries a new or idle gate has.
 const RESERVE: u32 = 10;
 
-/// How many retries can be saved up.
+/// How many retries can accumulate.
 const MOST: u32 = 100;
 
-/// How long one of the reserve takes to come back.
+/// How long one retry of the reserve takes to return.
 const TRICKLE: Duration = Duration::from_secs(1);
 
-/// One budget per service: each request brings one retry, so that retries double the load at most.
+/// One budget per service: each request earns one retry, so retries at most double the load.
 pub(crate) struct RetryBudget {
     clock: Arc<dyn Clock>,
     left: Mutex<(u32, Duration)>,
 }
 
 impl RetryBudget {
-    /// A budget with its reserve.
     #[must_use]
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let now = clock.elapsed();
@@ -33,20 +32,19 @@ impl RetryBudget {
         }
     }
 
-    /// Notes a request.
     pub(crate) fn deposit(&self) {
         let mut balance = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         balance.0 = (balance.0 + 1).min(MOST);
     }
 
-    /// Whether there is a retry left; it is taken then.
+    /// Takes a retry, if one is left.
     pub(crate) fn withdraw(&self) -> bool {
         let now = self.clock.elapsed();
         let mut balance = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let (left, since) = *balance;
         let came_back = now.saturating_sub(since).as_secs() / TRICKLE.as_secs();
         let came_back = u32::try_from(came_back).unwrap_or(u32::MAX);
-        // What comes back by itself fills the reserve and no more.
+        // The trickle fills only the reserve.
         let left = left.max(left.saturating_add(came_back).min(RESERVE));
         let since = if came_back > 0 { now } else { since };
         *balance = (left.saturating_sub(1), since);

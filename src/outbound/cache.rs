@@ -11,20 +11,20 @@ use crate::{
     stores::StoreFault,
 };
 
-/// What the verified tokens of all identities may take, in bytes.
+/// In bytes, for the verified tokens of all identities.
 const ALL_TOKENS: u64 = 8 << 20;
 
-/// What the remembered answers of all other services may take, in bytes.
+/// In bytes, for the remembered answers of all other services.
 const ALL_ANSWERS: u64 = 8 << 20;
 
-/// The least that a shard of a cache may take: an entry must be small beside it.
+/// The minimum size of a shard: an entry must be small compared to it.
 const SHARD_BYTES: u64 = 512 << 10;
 const MAX_SHARDS: u64 = 16;
 
-/// About how large entries are. It decides how many evicted keys the cache remembers.
+/// The typical size of an entry. It decides how many evicted keys the cache remembers.
 const USUAL_ENTRY_BYTES: u64 = 4 << 10;
 
-/// What each of the caches may take, in bytes.
+/// In bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheShares {
     pub(crate) tokens: u64,
@@ -32,7 +32,7 @@ pub struct CacheShares {
 }
 
 impl CacheShares {
-    /// Divides what all caches may take among the caches of `settings`.
+    /// Divides the total among the caches of `settings`.
     pub(crate) fn of(settings: &Settings) -> Self {
         let (mut tokens, mut answers) = (0, 0);
         for (_, identity) in &settings.identities {
@@ -62,7 +62,6 @@ impl Default for CacheShares {
     }
 }
 
-/// A cache by digests.
 pub(crate) type Cache<T> = sync::Cache<Digest, Weighed<T>, ByBytes>;
 
 /// A value, weighed once.
@@ -72,11 +71,10 @@ pub(crate) struct Weighed<T> {
     bytes: u64,
 }
 
-/// Weighs entries by their bytes.
 #[derive(Clone)]
 pub(crate) struct ByBytes {
-    /// The weight of an entry that would not fit into its shard otherwise. It is kept all the same, because requests
-    /// that wait for an answer find it in the cache, and it makes all others of the shard leave.
+    /// The weight of an entry that would not fit into its shard. The entry is kept, because requests that wait for an
+    /// answer find it in the cache, but it evicts all others of the shard.
     most: u64,
 }
 
@@ -86,7 +84,6 @@ impl<T> Weighter<Digest, Weighed<T>> for ByBytes {
     }
 }
 
-/// A cache that takes about `bytes`.
 pub(crate) fn cache<T: Clone>(bytes: u64) -> Cache<T> {
     let shards = (bytes / SHARD_BYTES).clamp(1, MAX_SHARDS);
     // Rounded down to a power of two.
@@ -109,7 +106,7 @@ pub(crate) fn cache<T: Clone>(bytes: u64) -> Cache<T> {
 
 impl<T: Weigh> Weighed<T> {
     pub(crate) fn new(value: T) -> Self {
-        // The cache has up to three times the room that its entries need, each with some words of its own.
+        // The cache has room for up to three times its entries, each with some words of overhead.
         let place = 3 * (size_of::<Digest>() + size_of::<Self>() + 3 * size_of::<u64>());
         let bytes = (place + value.heap()) as u64;
         Self { value, bytes }
@@ -122,12 +119,12 @@ impl<T> Weighed<T> {
     }
 }
 
-/// What a value takes besides its own size, in bytes, and rather too much than too little.
+/// What a value takes besides its own size, in bytes, rounded up generously.
 pub(crate) trait Weigh {
     fn heap(&self) -> usize;
 }
 
-/// An allocation: the allocator rounds it up, by a quarter at most.
+/// The allocator rounds sizes up, by a quarter at most.
 fn allocation(bytes: usize) -> usize {
     if bytes == 0 {
         0
@@ -168,7 +165,7 @@ impl Weigh for Member {
     }
 }
 
-/// Texts of errors are short, and what they are made of is at most as long again.
+/// Texts of errors are short, and their sources are at most as long again.
 fn in_words(error: &impl ToString) -> usize {
     2 * allocation(error.to_string().len())
 }
@@ -209,7 +206,7 @@ impl Weigh for Claims {
         let entries = self
             .iter()
             .map(|(name, value)| allocation(name.capacity()) + value.heap());
-        // All nodes but one have five entries at least.
+        // All nodes but one have at least five entries.
         (1 + self.len() / 5) * NODE + entries.sum::<usize>()
     }
 }

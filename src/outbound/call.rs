@@ -18,11 +18,11 @@ use tokio::time::timeout;
 
 use super::{HttpError, budget::RetryBudget, suppress_awc_tasks::suppress_awc_tasks};
 
-/// What all threads know of a service.
+/// What all threads know about a service.
 pub(crate) struct Peer {
-    /// Goes up when idle connections are no longer trusted: those of an earlier epoch are dropped.
+    /// Incremented when idle connections are no longer trusted. Those of an earlier epoch are dropped.
     epoch: AtomicU64,
-    /// Bounds the requests that are sent a second time.
+    /// Limits the requests that are sent a second time.
     pub(crate) budget: RetryBudget,
 }
 
@@ -38,7 +38,7 @@ impl Peer {
         self.epoch.load(Ordering::Relaxed)
     }
 
-    /// Drops the idle connections of all threads: if one of them went silent, the others most likely did, too.
+    /// Drops the idle connections of all threads: if one went silent, the others probably did, too.
     fn drop_idle_connections(&self) {
         self.epoch.fetch_add(1, Ordering::Relaxed);
     }
@@ -47,13 +47,13 @@ impl Peer {
 /// Whether a request may reach a service twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// It only reads, or creates an upload token, of which one too many does no harm.
+    /// It only reads, or creates an upload token; a surplus token does no harm.
     Harmless,
-    /// It may do something.
+    /// It may have side effects.
     Harmful,
 }
 
-/// What the connection of a running attempt is like.
+/// The state of a running attempt's connection.
 #[derive(Debug, Default)]
 struct Attempt {
     is_reused: Cell<bool>,
@@ -64,27 +64,20 @@ tokio::task_local! {
     static ATTEMPT: Rc<Attempt>;
 }
 
-/// Notes that the running attempt has got a connection.
 pub(super) fn note_connection(is_reused: bool) {
-    // Outside of a call nobody wants to know.
+    // Outside of a call there is nothing to record.
     let _ = ATTEMPT.try_with(|attempt| attempt.is_reused.set(is_reused));
 }
 
-/// Notes that the running attempt has written to its connection.
 pub(super) fn note_written() {
     let _ = ATTEMPT.try_with(|attempt| attempt.has_written.set(true));
 }
 
 /// Makes a call by `attempt`, within `time`.
 ///
-/// A connection that was kept may have died in silence. If one fails, or says nothing for half of the time, the other
-/// idle connections to that peer are dropped, and the request is sent once more on a fresh one, unless it may have
-/// arrived and must not arrive twice. A first attempt that was merely slow goes on meanwhile, and counts if it is
-/// answered first.
-///
-/// # Errors
-///
-/// [`HttpError::Timeout`], or the error of the last attempt.
+/// A kept connection may have died silently. If one fails, or stays silent for half of the time, the other idle
+/// connections to that peer are dropped, and the request is sent again on a fresh one, unless it may have arrived and
+/// must not arrive twice. A first attempt that was merely slow continues meanwhile, and counts if it finishes first.
 pub(crate) async fn call<T>(
     peer: &Peer,
     repeat: Repeat,
@@ -127,7 +120,7 @@ pub(crate) async fn call<T>(
     }
 }
 
-/// Begins an attempt, which says in `noted` what its connection is like.
+/// Begins an attempt, which records the state of its connection in `noted`.
 fn begin<T, A>(attempt: &A, noted: Rc<Attempt>) -> impl Future<Output = Result<T, HttpError>>
 where
     A: AsyncFn() -> Result<T, HttpError>,

@@ -20,18 +20,14 @@ use super::{
     stream::{Stream, Transport},
 };
 
-/// How a worker's connections to one service are kept.
 pub(crate) struct PoolSettings {
-    /// How many there are at most.
     pub(crate) limit: usize,
-    /// How long an idle one is kept.
     pub(crate) keep_alive: Duration,
-    /// How long connecting may take.
     pub(crate) connect_timeout: Duration,
 }
 
-/// A worker's client for one service. It takes [`plain`] URLs, because the connector does TLS itself: what it does to
-/// the bytes of a response, it does to the text.
+/// A worker's client for one service. It takes [`plain`] URLs, because the connector does TLS itself: it must read the
+/// decrypted response.
 pub(crate) fn client(
     peer: &Arc<Peer>,
     tls: Option<&Arc<ClientConfig>>,
@@ -48,22 +44,17 @@ pub(crate) fn client(
     awc::Client::builder()
         .connector(connector)
         .disable_redirects()
-        // Each call has its own.
+        // Each call has its own timeout.
         .disable_timeout()
         .add_default_header((header::USER_AGENT, USER_AGENT))
         .finish()
 }
 
-/// Whether a service is reached by TLS.
 pub(crate) fn is_tls(url: &Uri) -> bool {
     url.scheme_str() == Some("https")
 }
 
 /// The URL as awc takes it, without TLS but with its port, and the value of `Host`.
-///
-/// # Errors
-///
-/// When it has no host.
 pub(crate) fn plain(url: &Uri) -> Result<(Uri, HeaderValue), InvalidUrl> {
     let authority = url.authority().ok_or(InvalidUrl)?;
     let host = authority
@@ -85,12 +76,10 @@ pub(crate) fn plain(url: &Uri) -> Result<(Uri, HeaderValue), InvalidUrl> {
     Ok((plain.build().map_err(|_| InvalidUrl)?, host))
 }
 
-/// A URL without a host.
 #[derive(Debug, thiserror::Error)]
 #[error("the URL has no host")]
 pub(crate) struct InvalidUrl;
 
-/// Connects to one service.
 #[derive(Clone)]
 struct OutboundConnector {
     peer: Arc<Peer>,

@@ -6,14 +6,13 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::net::{TcpStream, lookup_host};
 
 /// How long the gate waits for one address before it also tries the next (RFC 8305, 5: at least 100 ms; short, because
-/// a policy may have no more than a few hundred milliseconds).
+/// a policy may have only a few hundred milliseconds).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(100);
 
-/// How many addresses of a name are tried.
 const MAX_ADDRESSES: usize = 8;
 
-/// Connects to `host`, which may be an address in brackets: to all of its addresses in turn, each a moment after the one
-/// before it or as soon as that one failed. The first connection wins (Happy Eyeballs, RFC 8305).
+/// Connects to `host`, which may be an address in brackets. Tries its addresses one after another, each a moment after
+/// the one before it or as soon as that one failed. The first connection wins (Happy Eyeballs, RFC 8305).
 pub(super) async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
     let host = host
         .strip_prefix('[')
@@ -47,7 +46,7 @@ pub(super) async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
     }
 }
 
-/// The addresses, the families in turn, so that one family without a route does not take the time of both.
+/// Alternates the families, so that a family without a route does not take the time of both.
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (preferred, other): (Vec<_>, Vec<_>) = addresses

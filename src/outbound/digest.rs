@@ -1,11 +1,11 @@
-//! What answers and tokens are remembered by: never a credential itself.
+//! Keys for remembered answers and tokens: never a credential itself.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 /// A SHA-256.
 pub(crate) type Digest = [u8; 32];
 
-/// The digest of some texts, each told from its neighbours.
+/// Keeps the boundaries between the parts.
 pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> Digest {
     let mut context = Context::new(&SHA256);
     for part in parts {
@@ -17,7 +17,6 @@ pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> Digest {
     digest
 }
 
-/// The digest of one text.
 pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
     let mut digest = [0; 32];
     digest.copy_from_slice(aws_lc_rs::digest::digest(&SHA256, bytes).as_ref());

@@ -1,13 +1,12 @@
-//! Where a message of HTTP ends (RFC 9112, 6).
+//! Where an HTTP message ends (RFC 9112, 6).
 //!
 //! awc decides by itself when a response is complete and its connection is free again. It takes the first head as the
-//! response, although a server may send any number of interim responses (1xx) before it, and it does not look at what
-//! follows a response. So the gate reads the framing a second time below awc: what awc gets is exactly one final
-//! response, and a connection whose bytes did not end with it is not used again.
+//! response, although a server may send any number of interim responses (1xx) before it, and it ignores what follows a
+//! response. So the gate also reads the framing below awc: awc gets exactly one final response, and a connection with
+//! any other bytes is not used again.
 
 use std::mem::MaybeUninit;
 
-/// The longest head that is read, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// As many headers as awc reads.
@@ -16,16 +15,15 @@ const MAX_HEADERS: usize = 96;
 /// The longest chunk extension or trailer line, in bytes.
 const MAX_LINE_BYTES: usize = 4096;
 
-/// What is known of the response that is being read.
+/// The state of the response that is being read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// No request is under way.
+    /// No request is in progress.
     Idle,
     /// A request was sent; its final head has not been read.
     Head,
-    /// So many bytes of the body are to come.
+    /// This many bytes of the body remain.
     Sized(u64),
-    /// The body comes in chunks.
     Chunked(Chunk),
     /// The body ends with the connection.
     UntilClose,
@@ -46,7 +44,7 @@ pub(crate) enum Chunk {
     Data(u64),
     DataCr,
     DataLf,
-    /// A trailer line of so many bytes; an empty one ends the body.
+    /// A trailer line of this many bytes; an empty one ends the body.
     Trailer(usize),
     TrailerEnd(usize),
 }
@@ -54,15 +52,13 @@ pub(crate) enum Chunk {
 /// A head at the start of some bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// It is not complete.
     Partial,
-    /// An interim response of so many bytes, which nobody waits for.
+    /// An interim response of this many bytes, to be skipped.
     Interim(usize),
-    /// The head of the response, of so many bytes.
+    /// The head of the response, of this many bytes.
     Final(usize, Framing),
 }
 
-/// Why a response cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FramingError {
     #[error("the response's head is malformed")]
@@ -78,7 +74,6 @@ pub(crate) enum FramingError {
 }
 
 impl Head {
-    /// Reads the head at the start of `bytes`.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, FramingError> {
         let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut []);
@@ -104,7 +99,7 @@ impl Head {
     }
 }
 
-/// The framing of the body (RFC 9112, 6.3). Whatever two readers could read in two ways is an error.
+/// The framing of the body (RFC 9112, 6.3). Anything ambiguous is an error.
 fn body(status: u16, headers: &[httparse::Header<'_>]) -> Result<Framing, FramingError> {
     let mut length = None;
     let mut codings = 0;
@@ -131,7 +126,7 @@ fn body(status: u16, headers: &[httparse::Header<'_>]) -> Result<Framing, Framin
     }
 }
 
-/// A number in decimal digits, and nothing else.
+/// Decimal digits, and nothing else.
 fn decimal(text: &[u8]) -> Option<u64> {
     let text = text.trim_ascii();
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
@@ -141,12 +136,10 @@ fn decimal(text: &[u8]) -> Option<u64> {
 }
 
 impl Framing {
-    /// A body in chunks, before its first.
     pub(crate) fn chunked() -> Self {
         Self::Chunked(Chunk::START)
     }
 
-    /// A body of `length` bytes; none is no body.
     pub(crate) fn sized(length: u64) -> Self {
         if length == 0 {
             Self::Idle
@@ -155,7 +148,7 @@ impl Framing {
         }
     }
 
-    /// Reads on in the body: how many of `bytes` belong to it. The rest, if there is any, follows the response.
+    /// Reads on in the body, and returns how many of `bytes` belong to it. The rest follows the response.
     pub(crate) fn read_body(&mut self, bytes: &[u8]) -> Result<usize, FramingError> {
         match self {
             Self::Idle | Self::Head => Ok(0),
@@ -184,7 +177,7 @@ impl Framing {
 impl Chunk {
     const START: Self = Self::Size { digits: 0, size: 0 };
 
-    /// Reads on; where the last chunk and its trailer end, if they do.
+    /// Reads on, and returns where the last chunk and its trailer end.
     fn read(&mut self, bytes: &[u8]) -> Result<Option<usize>, FramingError> {
         let mut at = 0;
         while at < bytes.len() {
@@ -251,7 +244,7 @@ impl Chunk {
 mod tests {
     use super::*;
 
-    /// Reads `bytes`, given in pieces of `size`; how many of them belong to the response once it is complete.
+    /// Reads `bytes` in pieces of `size`, and returns how many belong to the complete response.
     fn end(bytes: &[u8], size: usize) -> Result<Option<usize>, FramingError> {
         let mut before = 0;
         let (mut at, mut framing) = loop {

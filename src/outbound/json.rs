@@ -1,4 +1,4 @@
-//! How the JSON of other services is read: strictly, so that nobody takes "not quite what was asked for" for a yes.
+//! Reads the JSON of other services strictly, so that an almost correct answer is never taken for a yes.
 
 use std::fmt;
 
@@ -13,41 +13,30 @@ use serde_json::{Map, Number, Value};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Object(Map<String, Value>);
 
-/// Why the answer of a service cannot be used. The text of the answer is not shown.
+/// Never shows the text of the response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidResponse {
-    /// It is not JSON.
     #[error("the response is not JSON")]
     NotJson,
-    /// Two readers could take different ones (RFC 8259, 4).
+    /// Different readers could take different values (RFC 8259, 4).
     #[error("the response names a member twice")]
     DuplicateMember,
-    /// It is JSON of another type than an object.
     #[error("the response is {0}, expected an object")]
     NotAnObject(&'static str),
-    /// A member is not there.
     #[error("the response has no `{0}`")]
     Missing(&'static str),
-    /// An id is too long, once the config's prefix is before it.
+    /// The id is too long with the config's prefix.
     #[error("the response's id is too long")]
     LongId,
-    /// A member has another type.
     #[error("`{member}` in the response is {found}, expected {expected}")]
     WrongType {
-        /// The member.
         member: &'static str,
-        /// What it should be.
         expected: &'static str,
-        /// What it is.
         found: &'static str,
     },
 }
 
-/// Reads one JSON text in which no object names a member twice.
-///
-/// # Errors
-///
-/// [`InvalidResponse::NotJson`] or [`InvalidResponse::DuplicateMember`].
+/// Rejects objects that name a member twice.
 pub(crate) fn parse(text: &[u8]) -> Result<Value, InvalidResponse> {
     serde_json::from_slice::<Unambiguous>(text)
         .map(|Unambiguous(value)| value)
@@ -61,11 +50,6 @@ pub(crate) fn parse(text: &[u8]) -> Result<Value, InvalidResponse> {
 }
 
 impl Object {
-    /// Reads a text that is one JSON object.
-    ///
-    /// # Errors
-    ///
-    /// Why it is not.
     pub(crate) fn parse(text: &[u8]) -> Result<Self, InvalidResponse> {
         match parse(text)? {
             Value::Object(members) => Ok(Self(members)),
@@ -73,27 +57,16 @@ impl Object {
         }
     }
 
-    /// The members.
     pub(crate) fn into_members(self) -> Map<String, Value> {
         self.0
     }
 
-    /// A member that must be there.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidResponse::Missing`].
     pub(crate) fn take(&mut self, member: &'static str) -> Result<Value, InvalidResponse> {
         self.0
             .remove(member)
             .ok_or(InvalidResponse::Missing(member))
     }
 
-    /// A member that must be there as a text.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidResponse::Missing`] or [`InvalidResponse::WrongType`].
     pub(crate) fn take_text(&mut self, member: &'static str) -> Result<String, InvalidResponse> {
         match self.take(member)? {
             Value::String(text) => Ok(text),
@@ -101,11 +74,6 @@ impl Object {
         }
     }
 
-    /// A member that must be there as a boolean.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidResponse::Missing`] or [`InvalidResponse::WrongType`].
     pub(crate) fn take_bool(&mut self, member: &'static str) -> Result<bool, InvalidResponse> {
         match self.take(member)? {
             Value::Bool(value) => Ok(value),
@@ -113,11 +81,7 @@ impl Object {
         }
     }
 
-    /// The id in a member, a text or a whole number, if the member is there.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidResponse::WrongType`].
+    /// The id in a member, text or a whole number. `None` if the member is missing.
     pub(crate) fn take_id(
         &mut self,
         member: &'static str,
@@ -136,11 +100,7 @@ impl Object {
             .ok_or_else(|| wrong_type(member, "an id of 1 to 255 bytes", &value))
     }
 
-    /// A member that must be there as a text, a list of texts, or null, which is an empty list.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidResponse::Missing`] or [`InvalidResponse::WrongType`].
+    /// A member that must be text, a list of texts, or null, which gives an empty list.
     pub(crate) fn take_texts(
         &mut self,
         member: &'static str,
@@ -161,7 +121,6 @@ impl Object {
     }
 }
 
-/// The error of a member of another type.
 pub(crate) fn wrong_type(
     member: &'static str,
     expected: &'static str,
@@ -185,7 +144,7 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// A value without a member that is named twice.
+/// A value whose objects name each member once.
 struct Unambiguous(Value);
 
 impl<'de> Deserialize<'de> for Unambiguous {

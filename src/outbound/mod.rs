@@ -1,9 +1,8 @@
-//! Calls to other services by HTTP: bounded in time and size, without redirects, and without a proxy from the
-//! environment.
+//! HTTP calls to other services: bounded in time and size, without redirects, and without a proxy from the environment.
 //!
 //! - `call`: the one retry rule, and which connections a call uses.
 //! - `connector`, `dial`, `tls`: how a connection is made.
-//! - `stream`, `framing`: what a connection hands out: one final response per request.
+//! - `stream`, `framing`: what a connection returns: one final response per request.
 //! - `json`: how the answers are read.
 
 pub(crate) mod answers;
@@ -44,11 +43,9 @@ pub(crate) use self::{
 };
 use crate::{outbound::cache::CacheShares, telemetry::Metrics};
 
-/// What the gate calls itself.
 pub const USER_AGENT: &str = concat!("imgwire-gate/", env!("CARGO_PKG_VERSION"));
 
-/// How a worker's connections to a service are kept. Each service has its own, so that a slow one takes none from
-/// another.
+/// Each service has its own connections, so that a slow one takes none from another.
 const POOL: PoolSettings = PoolSettings {
     limit: 128,
     keep_alive: Duration::from_secs(15),
@@ -56,7 +53,7 @@ const POOL: PoolSettings = PoolSettings {
 };
 
 thread_local! {
-    /// The clients of this thread: those of awc stay on the thread that made them.
+    /// awc's clients stay on the thread that made them.
     static CLIENTS: RefCell<Vec<ThreadClient>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -68,71 +65,58 @@ struct ThreadClient {
     client: awc::Client,
 }
 
-/// The shared client.
 #[derive(Clone)]
 pub struct HttpClient(Arc<Shared>);
 
 struct Shared {
     tls: Arc<ClientConfig>,
     clock: Arc<dyn Clock>,
-    /// By origin. They come from the config, and from the documents of the issuers that it names.
+    /// By origin. Origins come from the config, and from the documents of the issuers that it names.
     peers: Mutex<HashMap<String, Arc<Peer>>>,
 }
 
-/// What everything shares that calls other services.
+/// Shared by everything that calls other services.
 #[derive(Clone)]
 pub struct Outbound {
-    /// The HTTP client.
     pub http: HttpClient,
-    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// What the caches of answers and of tokens may take.
     pub caches: CacheShares,
 }
 
-/// A request to another service.
 pub(crate) struct Outgoing<'a> {
     pub(crate) method: Method,
     pub(crate) url: &'a str,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// The body, if it is not empty.
     pub(crate) body: Bytes,
-    /// How long the whole call may take, until the response is read.
+    /// Until the response is read.
     pub(crate) timeout: Duration,
     /// The longest response that is read, in bytes.
     pub(crate) limit: usize,
-    /// Whether it may be sent twice.
     pub(crate) repeat: Repeat,
 }
 
-/// The response of another service.
 pub(crate) struct Incoming {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-/// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
-    /// No connection could be made.
     #[error("it cannot be reached: {0}")]
     Unreachable(String),
-    /// The connection broke before the response was complete.
     #[error("the connection broke: {0}")]
     Broken(String),
-    /// The time is over.
     #[error("no response in time")]
     Timeout,
-    /// The response is longer than the limit.
     #[error("the response is too long")]
     TooLong,
 }
 
 impl HttpError {
-    /// Whether another connection could do better.
+    /// Whether another connection could succeed.
     fn is_of_the_connection(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Broken(_))
     }
@@ -144,7 +128,7 @@ impl From<&SendRequestError> for HttpError {
             SendRequestError::Timeout | SendRequestError::Connect(ConnectError::Timeout) => {
                 Self::Timeout
             }
-            // awc's word for a connection that ends where a response should begin.
+            // How awc reports a connection that ends where a response should begin.
             SendRequestError::Connect(ConnectError::Disconnected) => {
                 Self::Broken("closed before a response".to_owned())
             }
@@ -163,7 +147,7 @@ impl From<PayloadError> for HttpError {
     }
 }
 
-/// The message of the innermost error: those around it only say that something failed.
+/// The message of the innermost error: outer ones only say that something failed.
 fn describe(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
@@ -173,7 +157,6 @@ fn describe(error: &dyn std::error::Error) -> String {
 }
 
 impl HttpClient {
-    /// Builds the client on a TLS configuration.
     #[must_use]
     pub fn new(tls: Arc<ClientConfig>, clock: Arc<dyn Clock>) -> Self {
         Self(Arc::new(Shared {
@@ -183,11 +166,6 @@ impl HttpClient {
         }))
     }
 
-    /// Sends a request and reads the response.
-    ///
-    /// # Errors
-    ///
-    /// Why there is no response.
     pub(crate) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Incoming, HttpError> {
         let unusable = || HttpError::Unreachable("the URL has no host".to_owned());
         let url = Uri::try_from(outgoing.url).map_err(|_| unusable())?;

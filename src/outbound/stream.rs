@@ -16,25 +16,22 @@ use super::{
     framing::{Framing, FramingError, Head},
 };
 
-/// The bytes of a connection.
 pub(super) enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A connection that hands out the final response to each request and nothing else, and that cannot be used again after
-/// anything else arrived.
+/// Returns only the final response to each request. A connection that receives anything else is not used again.
 pub(super) struct Stream {
     transport: Transport,
     peer: Arc<Peer>,
     /// The peer's epoch when the connection was made.
     epoch: u64,
     framing: Framing,
-    /// What was read while the final head was not complete, and is to be handed out.
+    /// What was read of an incomplete final head, to be returned later.
     held: Vec<u8>,
-    /// How many requests it has carried.
     requests: u64,
-    /// Whether bytes came that belong to no response.
+    /// Whether bytes arrived that belong to no response.
     is_spoiled: bool,
 }
 
@@ -60,7 +57,7 @@ impl Stream {
         self.is_spoiled || (self.requests > 0 && self.epoch != self.peer.epoch())
     }
 
-    /// Takes note of what was just read into `out`, behind its first `before` bytes.
+    /// Records what was just read into `out`, after its first `before` bytes.
     fn took(&mut self, out: &mut ReadBuf<'_>, before: usize) -> Result<(), FramingError> {
         if self.framing != Framing::Head {
             let read = &out.filled()[before..];
@@ -70,7 +67,7 @@ impl Stream {
             return Ok(());
         }
         if self.held.is_empty() {
-            // The usual case: the whole head at once, which stays where it is.
+            // The usual case: the whole head arrives at once, and stays where it is.
             let read = &out.filled()[before..];
             if let Head::Final(length, framing) = Head::parse(read)? {
                 self.framing = framing;
@@ -87,7 +84,7 @@ impl Stream {
         self.read_held()
     }
 
-    /// Looks for the final head in what is held, and drops interim responses.
+    /// Looks for the final head in `held`, and drops interim responses.
     fn read_held(&mut self) -> Result<(), FramingError> {
         loop {
             match Head::parse(&self.held)? {
@@ -108,7 +105,7 @@ impl Stream {
     }
 }
 
-/// awc takes a response of HTTP/1.1 without a length for one without a body; one of HTTP/1.0 it reads to the end.
+/// awc assumes that an HTTP/1.1 response without a length has no body; an HTTP/1.0 response it reads to the end.
 fn close_delimited(framing: &Framing, head: &mut [u8]) {
     const VERSION: &[u8] = b"HTTP/1.1";
 
@@ -147,7 +144,7 @@ impl AsyncRead for Stream {
             ready!(this.transport.poll_read(context, out))?;
             let length = out.filled().len() - before;
             match &this.framing {
-                // Between requests a server has nothing to say but goodbye: either way the pool drops it.
+                // Between requests a server can only close the connection: either way the pool drops it.
                 Framing::Idle => return Poll::Ready(Ok(())),
                 Framing::UntilClose if length == 0 => {
                     this.framing = Framing::Idle;

@@ -10,9 +10,10 @@ use tokio::task::LocalSet;
 
 /// Awaits `sending` with a task set of its own. The tasks that it spawns never run, and are dropped with the set.
 ///
-/// For each request awc makes the clock by which actix's servers write `Date`. A client has no use for it: its task ticks
-/// after a millisecond, then twice per second, and wakes the worker when it begins. That costs 5 % of a request. awc
-/// also spawns the orderly end of connections that were kept for too long; they end at once instead.
+/// For each request awc starts the clock by which actix's servers write `Date`. A client does not need it: its task
+/// ticks after a millisecond, then twice per second, and wakes the worker when it begins. That costs 5 % of a request.
+/// awc also starts tasks that shut down connections that were kept for too long; without them these connections close
+/// at once.
 pub(super) fn suppress_awc_tasks<F: Future>(sending: F) -> SuppressTasks<F> {
     SuppressTasks {
         tasks: LocalSet::new(),
@@ -61,7 +62,7 @@ mod tests {
                     ran.set(true);
                     drop(held_by_the_task);
                 });
-                // Elsewhere it would have had its turn by now.
+                // Without the task set it would have run by now.
                 yield_now().await;
                 "sent"
             });

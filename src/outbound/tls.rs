@@ -1,4 +1,4 @@
-//! Whom the gate trusts at the other end of a TLS connection.
+//! Which authorities the gate trusts for TLS connections.
 
 use std::sync::Arc;
 

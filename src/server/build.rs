@@ -1,4 +1,4 @@
-//! Puts policies, chains and identities together, as the settings say.
+//! Builds policies, chains and identities from the settings.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::{
     telemetry::{Metrics, Traces},
 };
 
-/// What rules are built on, and what stays the same from a gate's start to its end.
+/// What rules are built from. It stays the same while the gate runs.
 pub(crate) struct Foundation {
     server: ServerSettings,
     session: Option<(SessionSettings, Arc<SessionCookie>)>,
@@ -69,24 +69,20 @@ impl Foundation {
         }
     }
 
-    /// Whether sessions can be had.
     pub(crate) fn has_session(&self) -> bool {
         self.session.is_some()
     }
 
-    /// Begins to send traces, if the settings say where to.
     pub(crate) fn traces(&self, settings: &Settings) -> Result<Option<Traces>, String> {
         let otlp = settings.telemetry.otlp.as_ref();
         otlp.map(|otlp| Traces::start(otlp.as_str(), &self.outbound))
             .transpose()
     }
 
-    /// What stores are opened with.
     pub(crate) fn stores(&self) -> &stores::Surroundings {
         &self.stores
     }
 
-    /// Puts `rules` in force.
     pub(crate) fn gate(&self, rules: Rules, traces: Option<Traces>, in_flight: &InFlight) -> Gate {
         Gate {
             rules: ArcSwap::from_pointee(rules),
@@ -104,11 +100,8 @@ impl Foundation {
         }
     }
 
-    /// Builds rules on stores that are only looked at. Quotas have what is counted if `counted`; otherwise nothing is.
-    ///
-    /// # Errors
-    ///
-    /// As of [`rules`](Self::rules).
+    /// Builds rules on read-only stores. With `counted`, quotas show what their stores hold; otherwise all counters are
+    /// empty.
     pub(crate) fn look(&self, settings: &Settings, counted: bool) -> Result<Rules, BuildError> {
         let access = if counted {
             Access::Look
@@ -120,12 +113,8 @@ impl Foundation {
         self.rules(settings, stores, None)
     }
 
-    /// Builds the policies, the chains of the routes and the identities of `settings`, on stores that are open.
-    /// What `earlier` rules have counted, fetched and learnt goes on where nothing was changed.
-    ///
-    /// # Errors
-    ///
-    /// If a name leads nowhere, which the settings' check has ruled out.
+    /// Builds the policies, the chains of the routes and the identities of `settings` on open stores. Unchanged parts
+    /// keep what the `earlier` rules counted, fetched and learned.
     pub(crate) fn rules(
         &self,
         settings: &Settings,
@@ -204,7 +193,7 @@ impl Foundation {
         })
     }
 
-    /// What is kept of a subject's claims: all that policies read, and what `[session] claims` names.
+    /// The claims of a subject to keep: those that policies read, and those in `[session] claims`.
     fn kept_claims(&self, settings: &Settings) -> Reads {
         let mut reads = settings.claims();
         let named = self.session.iter().flat_map(|(session, _)| &session.claims);
@@ -215,8 +204,7 @@ impl Foundation {
     }
 }
 
-/// The policies of a route in their order. Those of a route with a purpose refuse another one, as soon as it is known
-/// who asks.
+/// The policies of a route in order. A route with a purpose denies other purposes as soon as the user is known.
 fn chain(route: &config::RouteSettings, links: &[Link]) -> Result<Chain, BuildError> {
     let find = |name: &PolicyName| {
         let link = links.iter().find(|link| link.name == *name);

@@ -1,15 +1,14 @@
-//! File descriptors: the gate takes all that the system allows, and keeps some for what must work when clients take the
-//! rest.
+//! File descriptors: the gate raises its limit as far as the system allows, and reserves some for what must work when
+//! clients take the rest.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// What the gate opens besides connections of clients and calls to Imgwire: files, stores, the management listener.
 const RESERVED: u64 = 96;
 
-/// What a worker opens for itself.
 const RESERVED_PER_WORKER: u64 = 12;
 
-/// Raises the soft limit on open files to the hard one. Returns what it is then; `None` means that there is none.
+/// Raises the soft limit on open files to the hard one, and returns it. `None` means unlimited.
 pub(crate) fn raise_limit() -> Option<u64> {
     let limits = getrlimit(Resource::Nofile);
     let mut raised = limits;
@@ -23,15 +22,14 @@ pub(crate) fn raise_limit() -> Option<u64> {
 /// What fits into the limit on open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Capacity {
-    /// Connections of clients.
     pub(crate) connections: usize,
-    /// Requests that run, each of which may call Imgwire.
+    /// Running requests, each of which may call Imgwire.
     pub(crate) in_flight: u32,
 }
 
 impl Capacity {
-    /// What is wanted, as far as it fits into `limit`. Connections take three quarters at most of what is left for
-    /// both, so that requests do not fail for want of a descriptor.
+    /// Reduces `wanted` to fit into `limit`. Connections take at most three quarters of what both share, so that
+    /// requests do not run out of descriptors.
     pub(crate) fn within(limit: Option<u64>, wanted: Self, workers: usize) -> Self {
         let Some(limit) = limit else { return wanted };
         let reserved = RESERVED + RESERVED_PER_WORKER * workers as u64;

@@ -18,26 +18,24 @@ tokio::task_local! {
 pub struct InFlight(Arc<Counts>);
 
 struct Counts {
-    /// Requests that have not been answered, whether or not they have a place.
+    /// Requests without a response, with or without a place.
     present: AtomicU32,
-    /// How many have begun, all in all.
+    /// How many have begun in total.
     begun: AtomicU32,
-    /// Requests that have a place.
     running: AtomicU32,
     max: u32,
     draining: AtomicBool,
 }
 
-/// A request that has not been answered, until it is dropped.
+/// A request without a response, until it is dropped.
 #[must_use]
 pub struct Present(InFlight);
 
-/// A request that has a place, until it is dropped.
+/// A request with a place, until it is dropped.
 #[must_use]
 pub struct Running(InFlight);
 
 impl InFlight {
-    /// Has `max` places.
     #[must_use]
     pub fn new(max: u32) -> Self {
         Self(Arc::new(Counts {
@@ -49,7 +47,7 @@ impl InFlight {
         }))
     }
 
-    /// Notes a request whose head has arrived.
+    /// Counts a request whose head has arrived.
     pub fn arrive(&self) -> Present {
         self.0.present.fetch_add(1, Ordering::AcqRel);
         self.0.begun.fetch_add(1, Ordering::Relaxed);
@@ -64,13 +62,12 @@ impl InFlight {
         (before < self.0.max).then_some(running)
     }
 
-    /// How many places are taken.
     #[must_use]
     pub fn running(&self) -> u32 {
         self.0.running.load(Ordering::Acquire)
     }
 
-    /// How many requests a gate that ends has to wait for: a request may run on after its client has gone away.
+    /// How many requests a stopping gate must wait for. A request may run on after its client disconnects.
     #[must_use]
     pub fn unfinished(&self) -> u32 {
         self.0.present.load(Ordering::Acquire).max(self.running())
@@ -82,20 +79,19 @@ impl InFlight {
         self.0.begun.load(Ordering::Relaxed)
     }
 
-    /// From here on connections end with their answers.
+    /// From now on, connections close after their response.
     pub fn start_draining(&self) {
         self.0.draining.store(true, Ordering::Release);
     }
 
-    /// Whether the gate is about to end.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Acquire)
     }
 }
 
-/// `work` of a request that holds a place, which it may leave by [`wait_without_place`]. Not an `async fn`: that would
-/// keep room for `work` twice.
+/// Does `work` for a request that holds a place, which it may leave by [`wait_without_place`]. Not an `async fn`, which
+/// would store `work` twice.
 pub(crate) fn with_place<F: Future>(
     in_flight: InFlight,
     work: F,
@@ -103,10 +99,10 @@ pub(crate) fn with_place<F: Future>(
     HELD.scope(in_flight, work)
 }
 
-/// Waits without the place that the running request holds, and takes it again, whether or not others have taken all:
-/// what many may wait for keeps no place from those that can go on.
+/// Releases the running request's place while it waits, and takes it again afterwards, even if all are taken by then.
+/// So a wait that many requests share does not block those that can proceed.
 pub(crate) async fn wait_without_place<F: Future>(waiting: F) -> F::Output {
-    /// Gives the place back until it is dropped.
+    /// The place is free until this is dropped.
     struct Away(InFlight);
 
     impl Drop for Away {
@@ -123,7 +119,6 @@ pub(crate) async fn wait_without_place<F: Future>(waiting: F) -> F::Output {
 }
 
 impl Running {
-    /// Where it has its place.
     pub(crate) fn in_flight(&self) -> InFlight {
         self.0.clone()
     }

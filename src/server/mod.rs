@@ -30,33 +30,22 @@ use crate::{
     stores::{Access, OpenError, StoreError, Stores},
 };
 
-/// How often a gate that ends looks whether it may.
+/// How often a draining gate checks whether it may stop.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
 
-/// Why a gate does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A listener cannot be opened.
     #[error("cannot listen on {bind}: {source}")]
-    Listen {
-        /// Where.
-        bind: Bind,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Traces cannot be sent.
+    Listen { bind: Bind, source: io::Error },
     #[error("[telemetry] otlp: {0}")]
     Traces(String),
-    /// A store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A policy cannot be built.
     #[error(transparent)]
     Policy(#[from] BuildError),
 }
 
 impl StartError {
-    /// What to do about it, where that is known.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -110,39 +99,35 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Registers a kind of policy of one's own, as the gate's own kinds are registered.
+    /// Registers your own kind of policy, next to the built-in ones.
     ///
     /// # Panics
     ///
-    /// If there is a kind of this name.
+    /// If a kind of this name exists.
     #[must_use]
     pub fn policy_kind<K: PolicyKind>(mut self) -> Self {
         self.kinds.policies.add::<K>();
         self
     }
 
-    /// Registers a kind of identity of one's own, as the gate's own kinds are registered.
+    /// Registers your own kind of identity, next to the built-in ones.
     ///
     /// # Panics
     ///
-    /// If there is a kind of this name.
+    /// If a kind of this name exists.
     #[must_use]
     pub fn identity_kind<K: IdentityKind>(mut self) -> Self {
         self.kinds.identities.add::<K>();
         self
     }
 
-    /// Takes the time from another clock than the machine's.
+    /// Replaces the machine's clock.
     #[must_use]
     pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
     }
 
-    /// Reads a config file: `text` is what is in it, `file` its name for the faults.
-    ///
-    /// # Errors
-    ///
-    /// Everything that is wrong with it.
+    /// `text` is the content of the file, `file` its name in faults.
     pub fn load(
         &self,
         file: &str,
@@ -152,22 +137,16 @@ impl Builder {
         config::load_with(&self.kinds, file, text, environment)
     }
 
-    /// The JSON Schema of the config file.
     #[must_use]
     pub fn schema(&self) -> schemars::Schema {
         config::schema_with(&self.kinds)
     }
 
-    /// Builds the gate.
-    ///
-    /// # Errors
-    ///
-    /// What keeps it from starting.
     pub fn build(&self, settings: Settings) -> Result<Application, StartError> {
         Application::start(settings, &self.clock, None)
     }
 
-    /// Builds the gate, and serves a page besides.
+    /// Also serves a page.
     pub(crate) fn build_with(
         &self,
         settings: Settings,
@@ -177,7 +156,7 @@ impl Builder {
     }
 }
 
-/// A gate that listens, and does not answer yet.
+/// A gate whose listeners are open, but that does not answer yet.
 pub struct Application {
     public: Server,
     management: Server,
@@ -190,17 +169,16 @@ pub struct Application {
     grace: Duration,
 }
 
-/// How a gate is told to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Others send it requests, and are to notice first: what comes meanwhile is answered.
+    /// Load balancers must notice first: requests that arrive meanwhile are answered.
     Drain,
-    /// Nobody is to notice anything; what runs may finish.
+    /// Running requests may finish; nothing else delays the end.
     AtOnce,
 }
 
 impl Application {
-    /// Begins with the gate's own kinds of policies and identities, and the machine's clock.
+    /// Starts with the built-in kinds of policies and identities, and the machine's clock.
     #[must_use]
     pub fn builder() -> Builder {
         Builder {
@@ -271,30 +249,25 @@ impl Application {
         })
     }
 
-    /// What puts other rules in force while the gate runs.
     #[must_use]
     pub fn reloader(&self) -> Arc<Reloader> {
         self.reloader.clone()
     }
 
-    /// Where the gate listens, unless that is a Unix socket.
+    /// `None` for a Unix socket.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
-    /// Where the management listener is, unless that is a Unix socket.
+    /// `None` for a Unix socket.
     #[must_use]
     pub fn management_address(&self) -> Option<SocketAddr> {
         self.management_address
     }
 
-    /// Answers until `stop` resolves. Then `/readyz` says 503, what runs may finish within the grace time,
-    /// and the gate ends.
-    ///
-    /// # Errors
-    ///
-    /// When a listener fails.
+    /// Answers until `stop` resolves. Then `/readyz` says 503, running requests may finish within the grace period, and
+    /// the gate stops.
     pub async fn run_until(self, stop: impl Future<Output = Stop>) -> io::Result<()> {
         let public = self.public.handle();
         let management = self.management.handle();
@@ -321,7 +294,7 @@ impl Application {
     }
 }
 
-/// How much the gate takes on at once: what the config says, within the limit on open files.
+/// The configured limits, as far as they fit into the limit on open files.
 fn capacity(server: &ServerSettings, max_connections: usize) -> Capacity {
     let limit = descriptors::raise_limit();
     let wanted = Capacity {
@@ -342,7 +315,7 @@ fn capacity(server: &ServerSettings, max_connections: usize) -> Capacity {
     capacity
 }
 
-/// Goes on until nothing new has come for `delay`, and lets what runs finish.
+/// Waits until no request has begun for `delay`, and then for the running ones to finish.
 async fn drain(in_flight: &InFlight, server: &ServerHandle, delay: Duration, grace: Duration) {
     tracing::info!(in_flight = in_flight.unfinished(), "draining");
     in_flight.start_draining();
@@ -357,12 +330,12 @@ async fn drain(in_flight: &InFlight, server: &ServerHandle, delay: Duration, gra
         }
     };
     let idle = async {
-        // Somebody who never notices is not to take the time that the others need to finish.
+        // A client that keeps sending must not use up the time that running requests need.
         let _ = tokio::time::timeout(grace / 2, quiet).await;
         while in_flight.unfinished() > 0 {
             tokio::time::sleep(DRAIN_STEP).await;
         }
-        // The last answer is still to be written.
+        // The last response must still be written.
         tokio::time::sleep(DRAIN_STEP).await;
     };
     if tokio::time::timeout(grace, idle).await.is_err() {

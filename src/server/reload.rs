@@ -1,4 +1,4 @@
-//! Puts other rules in force while the gate runs.
+//! Replaces the rules while the gate runs.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     stores::{Access, StoreError, Stores},
 };
 
-/// Puts other rules in force: for new requests, all at once, with what was counted.
+/// Replaces the rules for new requests, all at once, and keeps the counters.
 pub struct Reloader {
     gate: Arc<Gate>,
     foundation: Foundation,
@@ -21,22 +21,17 @@ pub struct Reloader {
     replaced: Notify,
 }
 
-/// Why rules are not put in force; nothing is changed then.
+/// Why rules were not replaced. The old ones stay in force.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// The file cannot be read.
     #[error("{0}")]
     Unreadable(String),
-    /// The file is faulty.
     #[error(transparent)]
     Faulty(#[from] Faults),
-    /// A store that is new cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A policy cannot be built.
     #[error(transparent)]
     Policy(#[from] BuildError),
-    /// An identity needs what only a start can bring.
     #[error("[session] is new, and begins when the gate is started anew")]
     NewSession,
 }
@@ -51,12 +46,9 @@ impl Reloader {
         }
     }
 
-    /// Replaces routes, policies and identities by those of `loaded`. Requests that run go on with the chain that
-    /// they started with. Sections that take effect at a start alone are named in the log if they differ.
-    ///
-    /// # Errors
-    ///
-    /// Why it was not done; that is logged and counted too.
+    /// Replaces routes, policies and identities with those of `loaded`. Running requests keep the chain that they
+    /// started with. Sections that take effect only at start are named in the log if they differ. A failure is logged
+    /// and counted, too.
     pub fn reload(&self, loaded: Result<Settings, ReloadError>) -> Result<(), ReloadError> {
         let done = loaded.and_then(|settings| self.replace(&settings));
         let result = if done.is_ok() { "applied" } else { "refused" };
@@ -92,7 +84,7 @@ impl Reloader {
         Ok(())
     }
 
-    /// Keeps the key sets that issuers publish up to date, for whatever rules are in force.
+    /// Refreshes the key sets that issuers publish, for the rules in force.
     pub(crate) async fn keep_keys(&self) {
         loop {
             let identities = self.gate.rules.load().identities.clone();

@@ -1,4 +1,4 @@
-//! Unix sockets to listen on: a live one is left alone, as a TCP port is, and a dead one is replaced.
+//! Unix sockets to listen on: a live one is an error, as a used TCP port is; a dead one is replaced.
 
 use std::{
     fs::{self, File, Permissions},
@@ -14,15 +14,10 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::server::SocketMode;
 
-/// How many connections wait to be accepted.
 const BACKLOG: i32 = 2048;
 
-/// Listens on the socket at `path`.
-///
-/// # Errors
-///
-/// [`io::ErrorKind::AddrInUse`] if a process listens there, [`io::ErrorKind::AlreadyExists`] if the file is not a
-/// socket, and what the system says.
+/// Fails with [`io::ErrorKind::AddrInUse`] if a process listens there, and with [`io::ErrorKind::AlreadyExists`] if the
+/// file is not a socket.
 pub(crate) fn listen(path: &Path, mode: SocketMode) -> io::Result<UnixListener> {
     // Two gates that find the same dead socket must not replace each other's new one.
     let mut lock_path = path.as_os_str().to_owned();
@@ -33,13 +28,13 @@ pub(crate) fn listen(path: &Path, mode: SocketMode) -> io::Result<UnixListener> 
     remove_dead(path, &address)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&address)?;
-    // Before it listens, so that nobody connects who may not.
+    // Before it listens, so that no unauthorized user can connect.
     fs::set_permissions(path, Permissions::from_mode(mode.bits()))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Removes what a process left that did not remove its socket.
+/// Removes the socket of a process that ended without removing it.
 fn remove_dead(path: &Path, address: &SockAddr) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -51,7 +46,7 @@ fn remove_dead(path: &Path, address: &SockAddr) -> io::Result<()> {
         }
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // One whose backlog is full would keep the probe waiting.
+    // A socket with a full backlog would block the probe.
     probe.set_nonblocking(true)?;
     match probe.connect(address) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),

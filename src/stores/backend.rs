@@ -1,4 +1,4 @@
-//! What every backend does that is asked over connections: operations in time, and probes beside them.
+//! What all backends that are reached over connections share: time limits for operations, and background probes.
 
 use std::{cell::RefCell, pin::pin, sync::Arc, time::Duration};
 
@@ -13,15 +13,13 @@ use super::{
     kept::{self, Kept},
 };
 
-/// Whether what is open of a store works.
 pub(super) trait Probe: Send + Sync {
-    /// Whether it is known to work.
     fn is_healthy(&self) -> bool;
 
-    /// Finds out in the background whether it works, where opening it has not told.
+    /// Probes in the background, if opening the store did not show whether it works.
     fn begin(&self) {}
 
-    /// Finds out whether it can be used; says why not.
+    /// Tests whether it can be used; the error says why not.
     fn try_it(&self) -> LocalBoxFuture<'_, Result<(), String>>;
 }
 
@@ -40,27 +38,27 @@ impl<B: Backend> Probe for Arc<B> {
     }
 }
 
-/// A store, or a node of one, on the other side of a connection.
+/// A store, or a node of one, that is reached over a connection.
 ///
-/// An operation that fails is a fault of its request. What that means for others is found out by a probe beside the
-/// requests, one at a time and on a connection of its own. Only if the probe fails, the store is down: then requests
-/// fail at once, and it is probed, ever less often, until a probe goes well.
+/// An operation that fails is a fault of its request only. A background probe, one at a time and on its own connection,
+/// finds out whether the store is down. Only if the probe fails, the store is down: requests then fail at once, and
+/// probes follow with growing pauses until one succeeds.
 pub(super) trait Backend: Sized + Send + Sync + 'static {
     fn health(&self) -> &Health;
 
-    /// Finds out, on a fresh connection, whether it does what it is needed for.
+    /// Tests on a fresh connection whether it does what it is needed for.
     fn probe(self: Arc<Self>, within: Duration) -> LocalBoxFuture<'static, Result<(), StoreFault>>;
 
-    /// Probes it beside the requests, so that it is known whether it works before the first of them asks.
+    /// Probes in the background, so that its state is known before the first request.
     fn begin(self: &Arc<Self>) {
         let backend = self.clone();
         rt::spawn(async move {
-            // What comes of it is known to its health.
+            // The result is recorded in its health.
             let _ = backend.try_out(backend.health().timeout()).await;
         });
     }
 
-    /// Probes it, and notes what comes of it.
+    /// Probes, and records the result.
     async fn try_out(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
         let tried = probe_in_time(self, within).await;
         match &tried {
@@ -70,7 +68,7 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
         tried
     }
 
-    /// Does one operation, in time or not at all.
+    /// Runs one operation within its time limit.
     async fn run<T>(
         self: &Arc<Self>,
         within: Duration,
@@ -90,14 +88,14 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
             Err(StoreFault::Locked) => health.answered(),
             Err(StoreFault::Broken(_) | StoreFault::Unsent) => self.is_suspect(),
             Err(StoreFault::Unreachable(_)) => self.probe_aside(health.timeout()),
-            // What that may mean was asked at half of the time.
+            // `in_time` already probed at half of the time.
             Err(StoreFault::Timeout | StoreFault::Down) => {}
         }
         done
     }
 
-    /// The same on this thread's connection, which all its operations share. It is opened by `connect` if need be.
-    /// If it breaks, the operation is repeated once if nothing of it was sent, or if it `only_reads`.
+    /// Like [`run`](Self::run), on this thread's connection, which all its operations share and `connect` opens if
+    /// needed. If it breaks, the operation is repeated once if nothing of it was sent, or if it `only_reads`.
     async fn run_on_kept<C: Clone + 'static, T>(
         self: &Arc<Self>,
         within: Duration,
@@ -124,7 +122,7 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
             attempt().await
         };
         let done = self.run(within, attempts).await;
-        // After anything but an answer the connection is not trusted any more.
+        // After anything but an answer, the connection is no longer trusted.
         if !matches!(
             done,
             Ok(_) | Err(StoreFault::Refused(_) | StoreFault::Locked)
@@ -135,8 +133,8 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
         done
     }
 
-    /// Gives an operation its time. If nothing at all was heard from the store in half of it, the store is probed,
-    /// so that a store that hangs is known to be down when the first operation gives up.
+    /// Limits an operation in time. If the store is silent for half of it, the store is probed, so that a hanging store
+    /// is known to be down when the first operation gives up.
     async fn in_time<T>(
         self: &Arc<Self>,
         within: Duration,
@@ -149,14 +147,14 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
             return done;
         }
         if health.answers() == before {
-            // Less than the other half.
+            // Shorter than the other half.
             self.probe_aside(health.timeout() * 2 / 5);
         }
         let done = timeout(within - half, operation).await;
         done.unwrap_or(Err(StoreFault::Timeout))
     }
 
-    /// Has it probed because of an operation that failed, unless it was just probed.
+    /// Starts a probe after a failed operation, unless one succeeded recently.
     fn is_suspect(self: &Arc<Self>) {
         let health = self.health();
         if !health.is_vouched_for() {
@@ -164,7 +162,7 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
         }
     }
 
-    /// Probes it beside the requests, unless that is being done.
+    /// Probes in the background, unless a probe is running.
     fn probe_aside(self: &Arc<Self>, within: Duration) {
         if !self.health().begin_probe() {
             return;
@@ -176,7 +174,7 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
             let probed = probe_in_time(&backend, within).await;
             health.end_probe(probed.is_ok());
             match probed {
-                // Others were answered meanwhile, so it does not hang.
+                // Others were answered meanwhile, so the store does not hang.
                 Err(fault) if fault.is_silence() && health.answers() != before => {
                     tracing::debug!(store = %health.store(), %fault, "a probe was slow");
                 }
@@ -186,7 +184,7 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
         });
     }
 
-    /// Notes that it is down, and has it probed, ever less often, until it is up.
+    /// Records that it is down, and probes it with growing pauses until it is up.
     fn is_down(self: &Arc<Self>, reason: &StoreFault) {
         const FIRST_WAIT: Duration = Duration::from_millis(100);
         const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -204,12 +202,12 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
                 .with_jitter();
             for wait in waits.build() {
                 tokio::time::sleep(wait).await;
-                // A store that a reload has replaced is not probed any more.
+                // Stops when a reload has replaced the store.
                 let Some(backend) = backend.upgrade() else {
                     return;
                 };
                 let health = backend.health();
-                // Another probe may have found it up. If it has gone down since, that has begun probes of its own.
+                // Another probe found it up. If it has gone down since, that started its own probes.
                 if health.returns() != returns {
                     return;
                 }
@@ -224,11 +222,7 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
     }
 }
 
-/// Probes a backend and notes nothing.
-///
-/// # Errors
-///
-/// Why it cannot be used.
+/// Probes a backend and records nothing.
 async fn probe_in_time<B: Backend>(backend: &Arc<B>, within: Duration) -> Result<(), StoreFault> {
     let probed = timeout(within, backend.clone().probe(within)).await;
     probed.unwrap_or(Err(StoreFault::Timeout))

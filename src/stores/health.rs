@@ -1,4 +1,4 @@
-//! Whether a store, or a node of one, can be asked.
+//! The state of a store, or of a node of one.
 
 use std::{
     fmt::Display,
@@ -13,28 +13,28 @@ use policies::{Clock, Fault, StoreName};
 
 use super::fault::StoreFault;
 
-/// For how long a probe that went well vouches for a store whose operations are answered with errors: such an
-/// operation is the fault of its request, and does not have the store probed all the time.
+/// How long a successful probe vouches for a store that answers operations with errors. Such an operation is the fault
+/// of its request, and must not cause a probe each time.
 const VOUCHED: Duration = Duration::from_secs(1);
 
-/// The state of a store. It is down if a probe fails; an operation that is slow or fails only has it probed.
+/// A store is down if a probe fails. An operation that is slow or fails only triggers a probe.
 pub(super) struct Health {
     store: StoreName,
-    /// The node of a cluster that this is about.
+    /// In a cluster.
     node: Option<String>,
-    /// How long one operation may take.
+    /// For one operation.
     timeout: Duration,
     clock: Arc<dyn Clock>,
     is_up: AtomicBool,
     was_reached: AtomicBool,
-    /// How often it has come back.
+    /// How often it has come back up.
     returns: AtomicU32,
-    /// How many answers have come, to tell one slow operation from a store that says nothing at all.
+    /// How many answers have come, to distinguish one slow operation from a silent store.
     answers: AtomicU64,
     is_probed: AtomicBool,
     /// In milliseconds of the clock.
     vouched_until: AtomicU64,
-    /// What connections that threads keep refer to.
+    /// Connections that threads keep refer to it.
     identity: Arc<()>,
 }
 
@@ -55,7 +55,6 @@ impl Health {
         }
     }
 
-    /// The same for one node of the store.
     pub(super) fn of_node(self, node: String) -> Self {
         Self {
             node: Some(node),
@@ -67,7 +66,6 @@ impl Health {
         &self.store
     }
 
-    /// The fault of a policy whose operation has no result.
     pub(super) fn fault(&self, source: StoreFault) -> Fault {
         Fault::Store {
             store: self.store.clone(),
@@ -79,17 +77,15 @@ impl Health {
         self.timeout
     }
 
-    /// Whether it may be asked, because it is not known to be down.
     pub(super) fn is_up(&self) -> bool {
         self.is_up.load(Ordering::Relaxed)
     }
 
-    /// Whether it is known to work.
     pub(super) fn is_ready(&self) -> bool {
         self.is_up() && self.was_reached.load(Ordering::Relaxed)
     }
 
-    /// How often it has come back: connections that are older are not used again.
+    /// How often it has come back up. Older connections are not used again.
     pub(super) fn returns(&self) -> u32 {
         self.returns.load(Ordering::Relaxed)
     }
@@ -98,17 +94,15 @@ impl Health {
         &self.identity
     }
 
-    /// How many answers have come.
     pub(super) fn answers(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
     }
 
-    /// Notes that an answer came, whatever it says.
     pub(super) fn answered(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes that an operation or a probe went well.
+    /// Records that an operation or a probe succeeded.
     pub(super) fn works(&self) {
         self.answered();
         if !self.was_reached.load(Ordering::Relaxed) {
@@ -116,7 +110,7 @@ impl Health {
         }
     }
 
-    /// Notes that it cannot be used. Returns whether that is news.
+    /// Returns whether it was up before.
     pub(super) fn goes_down(&self, reason: &dyn Display) -> bool {
         let is_news = self.is_up.swap(false, Ordering::Relaxed);
         match &self.node {
@@ -129,13 +123,12 @@ impl Health {
         is_news
     }
 
-    /// Notes that it can be used, or used again.
     pub(super) fn comes_back(&self) {
         self.works();
         if self.is_up() {
             return;
         }
-        // Before it is up: no connection from before is used then.
+        // Increment before it is up, so that no older connection is used.
         self.returns.fetch_add(1, Ordering::Relaxed);
         if self.is_up.swap(true, Ordering::Relaxed) {
             return;
@@ -146,12 +139,12 @@ impl Health {
         }
     }
 
-    /// Begins a probe, unless one runs.
+    /// Begins a probe, unless one is running.
     pub(super) fn begin_probe(&self) -> bool {
         self.is_up() && !self.is_probed.swap(true, Ordering::Relaxed)
     }
 
-    /// Ends a probe. One that went well vouches for the store for a while.
+    /// A successful probe vouches for the store for a while.
     pub(super) fn end_probe(&self, went_well: bool) {
         if went_well {
             self.works();
@@ -161,7 +154,7 @@ impl Health {
         self.is_probed.store(false, Ordering::Relaxed);
     }
 
-    /// Whether a probe went well lately.
+    /// Whether a recent probe succeeded.
     pub(super) fn is_vouched_for(&self) -> bool {
         millis(self.clock.elapsed()) < self.vouched_until.load(Ordering::Relaxed)
     }

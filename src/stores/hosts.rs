@@ -1,4 +1,4 @@
-//! Several hosts of which one is enough.
+//! Several hosts, of which any one suffices.
 
 use std::{
     collections::HashMap,
@@ -13,13 +13,13 @@ use tokio::{net::lookup_host, time::timeout};
 
 use super::fault::Unreachable;
 
-/// How long a host that failed, or said nothing, is tried after all others.
+/// How long a host that failed, or was silent, is tried after all others.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 
-/// The same for a host that fails again and again.
+/// For a host that fails repeatedly.
 const LONGEST_PAUSE: Duration = Duration::from_secs(160);
 
-/// Remembers which hosts were of no use lately. They are tried last, and no host takes the time of another.
+/// Remembers which hosts failed recently. They are tried last, and no host takes the time of another.
 pub(super) struct Hosts {
     clock: Arc<dyn Clock>,
     /// By name or address.
@@ -40,11 +40,8 @@ impl Hosts {
         }
     }
 
-    /// Attempts one host after the other until one works. Each may take an equal share of the time that is left.
-    ///
-    /// # Errors
-    ///
-    /// The fault of the last host.
+    /// Tries the hosts one after another until one works. Each may take an equal share of the remaining time. The error
+    /// is that of the last host.
     pub(super) async fn first<H, T, F>(
         &self,
         hosts: impl IntoIterator<Item = H>,
@@ -74,11 +71,7 @@ impl Hosts {
         Err(unreachable)
     }
 
-    /// Attempts one address of `host` after the other, as [`first`](Self::first) does.
-    ///
-    /// # Errors
-    ///
-    /// The fault of the last address, or that the name has none.
+    /// Tries the addresses of `host` one after another, as [`first`](Self::first) does.
     pub(super) async fn first_address<T, F>(
         &self,
         host: &str,
@@ -97,7 +90,7 @@ impl Hosts {
         self.first(addresses, within, attempt).await
     }
 
-    /// Has a host tried after all others for a while.
+    /// Tries a host after all others for a while.
     pub(super) fn pass_over(&self, host: String) {
         let now = self.clock.elapsed();
         let mut passed_over = self.passed_over();
@@ -113,12 +106,12 @@ impl Hosts {
         let pause = pause.min(LONGEST_PAUSE);
         let until = now + pause;
         passed_over.insert(host, PassedOver { until, pause });
-        // Addresses come and go with DNS, so those that are not tried any more are forgotten.
+        // Addresses come and go with DNS, so forget those that are no longer tried.
         passed_over.retain(|_, host| host.until + LONGEST_PAUSE > now);
     }
 
-    /// The hosts in the order in which they are tried: as they are written; then those that are passed over, the
-    /// first that failed first. One whose pause is over has a turn again, and others pass it over until it works.
+    /// Hosts in the order of the config, then those that failed recently, the earliest failure first. After its pause a
+    /// host gets one attempt, while others still skip it until it works.
     fn in_order<H: Display>(&self, hosts: impl IntoIterator<Item = H>) -> Vec<(String, H)> {
         let now = self.clock.elapsed();
         let mut order = Vec::new();
@@ -155,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    /// A clock that only goes when it is told to.
+    /// A clock that moves only when told.
     #[derive(Default)]
     struct Steps(AtomicU64);
 
@@ -169,7 +162,7 @@ mod tests {
         }
     }
 
-    /// The hosts that are attempted until `good` is.
+    /// The hosts that are tried until `good` works.
     async fn attempted(hosts: &Hosts, good: &str) -> Vec<&'static str> {
         let attempted = Mutex::new(Vec::new());
         let among = ["a", "b", "c"];

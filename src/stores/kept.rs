@@ -1,4 +1,4 @@
-//! The connections that threads keep: one for each backend and thread, which all its operations share.
+//! Connections per thread: one for each backend, shared by all operations of the thread.
 
 use std::{
     any::Any,
@@ -11,17 +11,14 @@ use futures_util::future::{FutureExt as _, LocalBoxFuture, Shared};
 
 use super::{fault::Unreachable, health::Health};
 
-/// A connection that is open, or being opened.
 type Opening<C> = Shared<LocalBoxFuture<'static, Result<C, Unreachable>>>;
 
-/// A connection that this thread keeps.
 #[derive(Clone)]
 pub(super) struct Kept<C: Clone + 'static>(Opening<C>);
 
 struct Entry {
-    /// The backend that it leads to.
     identity: Weak<()>,
-    /// How often the backend had come back when it was made.
+    /// How often the backend had come back up when it was made.
     returns: u32,
     /// An [`Opening`].
     opening: Box<dyn Any>,
@@ -32,18 +29,13 @@ thread_local! {
 }
 
 impl<C: Clone + 'static> Kept<C> {
-    /// Waits until it is open.
-    ///
-    /// # Errors
-    ///
-    /// Why it could not be opened.
     pub(super) async fn opened(&self) -> Result<C, Unreachable> {
         self.0.clone().await
     }
 }
 
-/// This thread's connection to a backend, opened by `connect` if there is none, or only one from before the backend
-/// was down. There is one type of connection for each backend.
+/// This thread's connection to a backend. `connect` opens it if there is none, or only one from before the backend was
+/// down. Each backend has one type of connection.
 pub(super) fn connection<C: Clone + 'static>(
     health: &Health,
     connect: impl FnOnce() -> LocalBoxFuture<'static, Result<C, Unreachable>>,
@@ -57,12 +49,12 @@ pub(super) fn connection<C: Clone + 'static>(
             return Kept(opening.clone());
         }
         connections.retain(|entry| entry.identity.strong_count() > 0 && !is_of(entry, identity));
-        // In a task of its own: the operation that begins it may be given up while others wait for it.
+        // In its own task: the operation that starts it may be given up while others wait for it.
         let opens = connect();
         let own = Arc::downgrade(identity);
         let task = rt::spawn(async move {
             let opened = opens.await;
-            // Perhaps nobody waits for it any more, and a later operation is to try anew.
+            // Perhaps nothing waits for it any more, and a later operation must try again.
             if opened.is_err() {
                 forget_unopened(&own, returns);
             }
@@ -81,7 +73,7 @@ pub(super) fn connection<C: Clone + 'static>(
     })
 }
 
-/// Gives a connection up, unless another has taken its place.
+/// Drops a connection, unless another has already replaced it.
 pub(super) fn forget<C: Clone + 'static>(health: &Health, kept: &Kept<C>) {
     CONNECTIONS.with_borrow_mut(|connections| {
         connections.retain(|entry| {
@@ -92,7 +84,6 @@ pub(super) fn forget<C: Clone + 'static>(health: &Health, kept: &Kept<C>) {
     });
 }
 
-/// Gives up the connection that could not be opened.
 fn forget_unopened(identity: &Weak<()>, returns: u32) {
     CONNECTIONS.with_borrow_mut(|connections| {
         connections.retain(|entry| !(entry.identity.ptr_eq(identity) && entry.returns == returns));

@@ -1,4 +1,4 @@
-//! A kind of store: how its URL is read, what it can be used for, and how it is opened.
+//! A kind of store: how to read its URL, what it supports, and how to open it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,37 +8,36 @@ use secrecy::SecretString;
 use super::{Surroundings, fault::OpenError, health::Health, open::Part};
 use crate::telemetry::StoreMetrics;
 
-/// What the gate knows of a kind of store. Each kind declares one in its own folder.
+/// Each kind declares one in its own folder.
 pub(super) struct StoreKind {
-    /// What messages call it.
+    /// For messages.
     pub(super) name: &'static str,
-    /// A URL that messages show.
+    /// A URL for messages.
     pub(super) example: &'static str,
     pub(super) uses: &'static [StoreUse],
     pub(super) takes_password: bool,
-    /// Whether all its uses share connections and probes. Otherwise each use is opened by itself, and a reload that
-    /// adds or removes one leaves the others open.
+    /// Whether all uses share connections and probes. Otherwise each use is opened separately, and a reload that adds
+    /// or removes one leaves the others open.
     pub(super) is_opened_once: bool,
-    /// Reads a URL; `None` if its scheme belongs to another kind. The URL may hold a password, so no message shows it.
+    /// `None` if the scheme belongs to another kind. The URL may contain a password, so no message shows it.
     pub(super) parse: fn(&str) -> Option<Parsed>,
 }
 
-/// Where a store is, or what is wrong with its URL.
+/// A location, or what is wrong with the URL.
 pub(super) type Parsed = Result<Arc<dyn Location>, &'static str>;
 
-/// Where a store is: a URL that its kind has read.
+/// A parsed URL.
 pub(super) trait Location: Send + Sync {
-    /// Opens the store for the uses of `opening`. A server that is down is no error: it is probed until it answers.
+    /// Opens the store for the uses of `opening`. A server that is down is not an error: it is probed until it answers.
     fn open(&self, opening: &Opening<'_>) -> Result<Part, OpenError>;
 }
 
-/// What a store is opened with.
 pub(super) struct Opening<'a> {
     pub(super) name: &'a StoreName,
     pub(super) uses: &'a [StoreUse],
-    /// Whether another gate may have it open. Then nothing is written.
+    /// Read-only, because another gate may have it open.
     pub(super) only_looks: bool,
-    /// How long one operation may take.
+    /// For one operation.
     pub(super) timeout: Duration,
     pub(super) password: Option<&'a SecretString>,
     pub(super) surroundings: &'a Surroundings,

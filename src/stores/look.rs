@@ -1,4 +1,4 @@
-//! A store of which one only sees what is counted.
+//! A read-only store: it shows counters and counts nothing.
 
 use std::sync::Arc;
 
@@ -13,10 +13,8 @@ use super::{
     shared_quotas::used_in,
 };
 
-/// What a counter holds, or why that cannot be told.
 type Counted = Result<Option<(u64, Window)>, String>;
 
-/// Says what is counted, and counts nothing.
 pub(super) struct Look {
     pub(super) store: StoreName,
     pub(super) read: Box<dyn Fn(&Counter) -> Counted + Send + Sync>,
@@ -24,7 +22,7 @@ pub(super) struct Look {
 }
 
 impl Look {
-    /// A look at a store in which nothing is counted.
+    /// A store without any counters.
     pub(super) fn at_nothing(store: &StoreName) -> Part {
         let look = Arc::new(Self {
             store: store.clone(),

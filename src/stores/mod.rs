@@ -1,7 +1,7 @@
-//! Where counters and sessions are kept and memberships looked up.
+//! Stores for counters and sessions, and databases with memberships.
 //!
-//! A kind of store is one folder and one line in [`KINDS`]. The folder declares a [`StoreKind`], reads its URLs into a
-//! [`Location`](kind::Location), and opens that as ports: a [`QuotaStore`](policies::QuotaStore), a
+//! A kind of store is one folder and one line in `KINDS`. The folder declares a `StoreKind`, reads its URLs into a
+//! `Location`, and opens that as ports: a [`QuotaStore`](policies::QuotaStore), a
 //! [`RateLimitStore`](policies::RateLimitStore), a [`SessionBackend`], a [`MemberDatabase`].
 
 mod backend;
@@ -39,15 +39,10 @@ pub use self::{
 };
 use crate::telemetry::Metrics;
 
-/// Every kind of store.
 static KINDS: &[StoreKind] = &[sqlite::KIND, postgres::KIND, redis::KIND];
 
-/// What stores are opened with.
 pub struct Surroundings {
-    /// How servers are reached by TLS.
     pub tls: Arc<ClientConfig>,
-    /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// What is counted.
     pub metrics: Arc<Metrics>,
 }

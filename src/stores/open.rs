@@ -1,4 +1,4 @@
-//! The stores that are open, and the ports through which policies and sessions use them.
+//! The open stores, and the ports through which policies and sessions use them.
 
 use std::sync::Arc;
 
@@ -15,28 +15,24 @@ use super::{
     settings::{StoreUrl, UsedStore},
 };
 
-/// All stores that are open.
 #[derive(Clone)]
 pub struct Stores(Vec<OpenStore>);
 
-/// A store that is open for what it is used for.
 #[derive(Clone)]
 pub struct OpenStore {
-    /// Its name.
     pub name: StoreName,
     url: StoreUrl,
-    /// By their uses.
+    /// By use.
     parts: Vec<(Vec<StoreUse>, Part)>,
 }
 
-/// What is open for some uses of a store: the ports share connections and probes.
+/// What is open for some uses of a store. The ports share connections and probes.
 #[derive(Clone)]
 pub(super) struct Part {
     pub(super) probe: Arc<dyn Probe>,
     pub(super) ports: Vec<Port>,
 }
 
-/// A port of a store.
 #[derive(Clone)]
 pub(super) enum Port {
     Quotas(Arc<dyn QuotaStore>),
@@ -45,15 +41,14 @@ pub(super) enum Port {
     Memberships(Arc<dyn MemberDatabase>),
 }
 
-/// How stores are opened.
 #[derive(Clone, Copy)]
 pub enum Access<'a> {
-    /// To be used. Of these, the stores which are where they were, and are used for the same, stay open with the
-    /// timeout that they were opened with.
+    /// Open for use. Stores of the earlier rules whose URL and uses are unchanged stay open, with their earlier
+    /// timeout.
     Use(Option<&'a Stores>),
-    /// To look at what is counted, which another gate may have open.
+    /// Read-only. Another gate may have the store open.
     Look,
-    /// The same as if nothing were counted.
+    /// As if all counters were empty.
     Ignore,
 }
 
@@ -108,23 +103,17 @@ impl OpenStore {
         })
     }
 
-    /// Whether anything uses it.
     #[must_use]
     pub fn is_used(&self) -> bool {
         !self.parts.is_empty()
     }
 
-    /// Whether everything that it is used for works.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.parts.iter().all(|(_, part)| part.probe.is_healthy())
     }
 
-    /// Finds out whether it can be used for what it is opened for. What memberships need is found out by their queries.
-    ///
-    /// # Errors
-    ///
-    /// What its backend says.
+    /// Tests whether it supports the uses that it is opened for. Memberships are tested by their queries.
     pub async fn try_it(&self) -> Result<(), String> {
         for (uses, part) in &self.parts {
             if *uses != [StoreUse::Memberships] {
@@ -136,11 +125,7 @@ impl OpenStore {
 }
 
 impl Stores {
-    /// Opens `stores`. Servers are connected to in the background, so that a gate starts without them.
-    ///
-    /// # Errors
-    ///
-    /// What keeps the first that fails from being opened.
+    /// Opens `stores`. Servers are connected in the background, so that a gate starts without them.
     pub fn open<'a>(
         stores: impl IntoIterator<Item = UsedStore<'a>>,
         surroundings: &Surroundings,
@@ -151,7 +136,6 @@ impl Stores {
         open.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &OpenStore> {
         self.0.iter()
     }
@@ -167,15 +151,10 @@ impl Stores {
     }
 }
 
-/// A way to a port by the name of its store.
 macro_rules! port {
     ($what:literal, $name:ident, $variant:ident, $port:ty) => {
         impl Stores {
             #[doc = $what]
-            ///
-            /// # Errors
-            ///
-            /// When the store is not open for that.
             pub fn $name(&self, store: &StoreName) -> Result<Arc<$port>, Fault> {
                 self.port(store, |port| match port {
                     Port::$variant(port) => Some(port.clone()),

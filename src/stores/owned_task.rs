@@ -2,7 +2,7 @@
 
 use actix_web::rt::{self, task::JoinHandle};
 
-/// Carries a connection; ends when it is dropped, whatever the server does.
+/// Drives a connection. It ends when dropped, whatever the server does.
 pub(super) struct OwnedTask(JoinHandle<()>);
 
 impl OwnedTask {

@@ -1,14 +1,14 @@
-//! A pool of connections that one operation at a time has to itself.
+//! A pool of connections, each used by one operation at a time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A bounded number of connections. One goes back only if it [is given back](Turn::give_back), which its user does
-/// after the whole answer was read; one that is dropped is closed.
+/// A bounded number of connections. A connection returns only by [`give_back`](Turn::give_back), after the whole answer
+/// was read. A dropped connection is closed.
 pub(super) struct Pool<C> {
     turns: Arc<Semaphore>,
-    /// With how often the store had come back when they were made.
+    /// With how often the store had come back up when they were made.
     idle: Mutex<Vec<(u32, C)>>,
 }
 
@@ -27,10 +27,10 @@ impl<C> Pool<C> {
         })
     }
 
-    /// Waits for a turn. `returns` says how often the store has come back: connections that are older are closed.
+    /// `returns` says how often the store has come back up: older connections are closed.
     pub(super) async fn turn(self: &Arc<Self>, returns: u32) -> Turn<C> {
         Turn {
-            // It is never closed, so there is always one.
+            // The semaphore is never closed, so there always is a permit.
             _permit: self.turns.clone().acquire_owned().await.ok(),
             pool: self.clone(),
             returns,
@@ -43,14 +43,13 @@ impl<C> Pool<C> {
 }
 
 impl<C> Turn<C> {
-    /// A connection that was used before, if there is one.
     pub(super) fn idle_connection(&self) -> Option<C> {
         let mut idle = self.pool.idle();
         idle.retain(|(returns, _)| *returns == self.returns);
         idle.pop().map(|(_, connection)| connection)
     }
 
-    /// Gives a connection back whose operation is over.
+    /// Returns a connection after its operation has completed.
     pub(super) fn give_back(self, connection: C) {
         self.pool.idle().push((self.returns, connection));
     }

@@ -6,33 +6,24 @@ use futures_util::future::LocalBoxFuture;
 
 use super::fault::StoreFault;
 
-/// What is done with the state of a session, which is kept under its key for as long as it lasts.
+/// An operation on the state of a session, which is stored under its key until it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionAction {
-    /// Reads the state, if the session has not ended.
     Load,
-    /// Writes the state of a session for as long as it lasts.
     Save {
-        /// Whether it is a new one. One that was ended meanwhile stays ended.
+        /// A session that was ended meanwhile stays ended, unless it is new.
         is_new: bool,
-        /// The state.
         state: String,
-        /// How long it lasts from now.
+        /// From now.
         ttl: Duration,
     },
-    /// Lets the session last so long from now.
+    /// The session ends after this time from now.
     Extend(Duration),
-    /// Ends the session.
     Delete,
 }
 
-/// Keeps sessions.
 pub trait SessionBackend: Send + Sync {
-    /// Does `action`. Returns the state if it was read.
-    ///
-    /// # Errors
-    ///
-    /// Resolves to a [`StoreFault`] if the store does not do it.
+    /// Returns the state for [`SessionAction::Load`].
     fn act<'a>(
         &'a self,
         key: &'a str,

@@ -32,7 +32,7 @@ fn default_timeout() -> Interval {
     Interval::from_secs(2)
 }
 
-/// A store of the config, and what policies and the session use it for.
+/// A store of the config, with the uses of policies and of the session.
 pub struct UsedStore<'a>(pub &'a StoreName, pub &'a StoreSettings, pub Vec<StoreUse>);
 
 /// A backend and where it is.
@@ -43,12 +43,11 @@ pub struct StoreUrl {
     pub(super) kind: &'static StoreKind,
     pub(super) location: Arc<dyn Location>,
     pub(super) password: Option<SecretString>,
-    /// What tells it from others: the URL, and the password.
+    /// Distinguishes it from others: the URL, and the password.
     identity: SecretString,
 }
 
 impl StoreUrl {
-    /// A SQLite file.
     pub(crate) fn file(path: &Path) -> Self {
         Self {
             kind: &sqlite::KIND,
@@ -58,7 +57,7 @@ impl StoreUrl {
         }
     }
 
-    /// Why a store of this kind cannot be used for `wanted`, if so.
+    /// Why a store of this kind does not support `wanted`.
     pub(crate) fn cannot(&self, wanted: StoreUse) -> Option<String> {
         if self.kind.uses.contains(&wanted) {
             return None;
@@ -78,11 +77,7 @@ impl StoreUrl {
         Some(format!("{name} cannot {what}; use {able}{otherwise}"))
     }
 
-    /// Adds a password.
-    ///
-    /// # Errors
-    ///
-    /// When a store of this kind has none.
+    /// Fails if a store of this kind has no password.
     pub(crate) fn set_password(&mut self, password: &SecretString) -> Result<(), String> {
         if !self.kind.takes_password {
             return Err(format!("{} has no password", self.kind.name));

@@ -9,24 +9,19 @@ use policies::{
 
 use super::{fault::StoreFault, store_clock::StoreClock};
 
-/// What came of a reservation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Granted {
-    /// The units that are counted, the new one included; `None` if the limit is reached.
+    /// The counted units, the new one included; `None` if the limit is reached.
     pub(super) used: Option<u64>,
-    /// The window that the counter is in.
     pub(super) window: Window,
 }
 
-/// The counters of a server.
 pub(super) trait SharedCounters: Send + Sync + 'static {
-    /// The fault of a policy whose operation has no result.
     fn fault(&self, source: StoreFault) -> Fault;
 
-    /// The server's clock.
     fn clock(&self) -> &StoreClock;
 
-    /// Asks the server what time it is; its clock hears the answer.
+    /// Reads the server's time, and updates the clock.
     async fn ask_time(self: &Arc<Self>) -> Result<(), StoreFault>;
 
     /// Counts one unit, unless the limit is reached. The unit is counted when this returns.
@@ -37,7 +32,6 @@ pub(super) trait SharedCounters: Send + Sync + 'static {
         limit: u64,
     ) -> Result<Granted, StoreFault>;
 
-    /// What is counted, and in which window.
     async fn read(self: &Arc<Self>, counter: &Counter)
     -> Result<Option<(u64, Window)>, StoreFault>;
 
@@ -49,7 +43,6 @@ pub(super) trait SharedCounters: Send + Sync + 'static {
     ) -> Result<(), StoreFault>;
 }
 
-/// Counts quotas on a server.
 pub(super) struct SharedQuotas<C>(pub(super) Arc<C>);
 
 impl<C: SharedCounters> QuotaStore for SharedQuotas<C> {
@@ -104,7 +97,7 @@ impl<C: SharedCounters> QuotaStore for SharedQuotas<C> {
     }
 }
 
-/// What is counted in `window`, or in the later one that a counter is in: what was counted in an earlier one is over.
+/// What is counted in `window`, or in the counter's window if that is later. Counts of earlier windows are over.
 pub(super) fn used_in(window: Window, counted: Option<(u64, Window)>) -> (u64, Window) {
     counted
         .filter(|(_, counted_in)| counted_in.start >= window.start)
@@ -119,7 +112,7 @@ struct Unit<C> {
 }
 
 impl<C: SharedCounters> Hold for Unit<C> {
-    /// The answer that granted it came after the server had counted it.
+    /// The server had already counted it when it granted it.
     fn commit(&mut self) -> Settling<'_> {
         Box::pin(ready(Ok(())))
     }

@@ -1,4 +1,4 @@
-//! What time it is by a store's own clock.
+//! The time by a store's own clock.
 
 use std::sync::{
     Arc,
@@ -8,18 +8,18 @@ use std::sync::{
 use jiff::{SignedDuration, Timestamp};
 use policies::Clock;
 
-/// Follows the clock of a store that several gates share: what it said last, and what has elapsed here since. So
-/// gates whose clocks differ, or jump, find the same windows.
+/// Follows the clock of a store that several gates share: its last reported time, plus what has elapsed here since. So
+/// gates whose clocks differ or jump use the same windows.
 #[derive(Clone)]
 pub(super) struct StoreClock {
     clock: Arc<dyn Clock>,
-    /// The store's time less what has elapsed here, in microseconds.
+    /// The store's time minus what has elapsed here, in microseconds.
     offset: Arc<AtomicI64>,
-    /// What had elapsed here when it was heard last.
+    /// What had elapsed here at the last report.
     heard_at: Arc<AtomicI64>,
 }
 
-/// How long what was heard is good for, in microseconds.
+/// How long a report is valid, in microseconds.
 const GOOD_FOR: i64 = 1_000_000;
 
 const UNKNOWN: i64 = i64::MIN;
@@ -33,7 +33,7 @@ impl StoreClock {
         }
     }
 
-    /// Notes what the store says, in microseconds since 1970.
+    /// Records the store's time, in microseconds since 1970.
     pub(super) fn heard(&self, micros: i64) {
         let elapsed = self.elapsed();
         let offset = micros.saturating_sub(elapsed);
@@ -41,12 +41,12 @@ impl StoreClock {
         self.heard_at.store(elapsed, Ordering::Relaxed);
     }
 
-    /// Whether it is time to ask the store again.
+    /// Whether the store's time must be read again.
     pub(super) fn is_due(&self) -> bool {
         self.elapsed() - self.heard_at.load(Ordering::Relaxed) >= GOOD_FOR
     }
 
-    /// The store's time, once it was heard.
+    /// `None` before the first report.
     pub(super) fn now(&self) -> Option<Timestamp> {
         let offset = self.offset.load(Ordering::Relaxed);
         if offset == UNKNOWN {

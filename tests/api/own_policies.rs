@@ -191,7 +191,8 @@ fn check_describes_it_as_the_gates_own_kinds() {
     let gate = with_business_hours(Application::builder());
     let settings = gate.load("gate.toml", &example("gate.toml"), &environment);
     let chains = cli::describe_chains(&settings.unwrap());
-    let line = "2. office (business_hours): between 09:00:00 and 17:30:00 on a working day; else 403";
+    let line =
+        "2. office (business_hours): between 09:00:00 and 17:30:00 on a working day; else 403";
     assert!(chains.contains(line), "{chains}");
 }
 

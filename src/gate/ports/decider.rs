@@ -20,7 +20,6 @@ use crate::outbound::{
 };
 use crate::telemetry::CallResult;
 
-/// Asks a service by POST.
 pub struct HttpDecider {
     policy: PolicyName,
     url: String,
@@ -32,7 +31,6 @@ pub struct HttpDecider {
 }
 
 impl HttpDecider {
-    /// Asks as the settings of the policy say.
     #[must_use]
     pub fn new(
         policy: PolicyName,
@@ -77,7 +75,7 @@ impl HttpDecider {
             body: Bytes::from(body.to_string()),
             timeout: self.timeout,
             limit: MAX_ANSWER_BYTES,
-            // What a service does when it decides is its own affair.
+            // The service's decision may have side effects.
             repeat: Repeat::Harmful,
         };
         let answer = self.outbound.http.send(outgoing).await?;
@@ -86,7 +84,7 @@ impl HttpDecider {
             Protocol::Plain if answer.status == StatusCode::FORBIDDEN => Ok(false),
             Protocol::Opa if answer.status == StatusCode::OK => {
                 match Object::parse(&answer.body)?.take_bool("result") {
-                    // A rule that is undefined for these facts.
+                    // The rule is undefined for these facts.
                     Err(InvalidResponse::Missing(_)) => Ok(false),
                     result => Ok(result?),
                 }
@@ -99,7 +97,7 @@ impl HttpDecider {
 impl Decider for HttpDecider {
     fn allows<'a>(&'a self, question: Question<'a>) -> LocalBoxFuture<'a, Result<bool, Fault>> {
         Box::pin(async move {
-            // Without the time, which would make each request a question of its own.
+            // Without the time, which would make every question unique.
             let asked = question
                 .identity()
                 .map_err(|error| Fault::Service(error.into()))?;

@@ -1,4 +1,4 @@
-//! Memberships that the app is asked about.
+//! Memberships from the app's HTTP API.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,6 @@ use crate::outbound::{
 };
 use crate::telemetry::CallResult;
 
-/// Asks the app by GET.
 pub struct HttpMemberships {
     policy: PolicyName,
     url: UrlTemplate,
@@ -35,7 +34,6 @@ pub struct HttpMemberships {
 }
 
 impl HttpMemberships {
-    /// Asks as the settings of the policy say.
     #[must_use]
     pub fn new(
         policy: PolicyName,
@@ -115,7 +113,8 @@ impl Memberships for HttpMemberships {
     ) -> LocalBoxFuture<'a, Result<MemberAnswer, Fault>> {
         Box::pin(async move {
             let (workspace, user) = (workspace.as_str(), user.as_str());
-            // By what was asked: each spelling of a workspace has an answer, which names the one that is meant.
+            // Keyed by the question: each spelling of a workspace has its own answer, which names the intended
+            // workspace.
             let asked = digest([workspace, user]);
             let segments = PathSegment::parse(workspace).zip(PathSegment::parse(user));
             let Some(segments) = segments else {

@@ -1,4 +1,4 @@
-//! What policies ask other services and databases: one port that `policies` declares, one way, one file.
+//! How policies ask other services and databases: one file for each port.
 
 mod decider;
 mod http_memberships;
@@ -18,10 +18,9 @@ pub use self::{
 pub(crate) use self::{policy_ports::PolicyPorts, turns::Turns};
 use crate::outbound::answers::ServiceFault;
 
-/// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// Says in the log, once, that a source of memberships does not name the workspace that it means.
+/// Warns once that a source of memberships does not name the workspace that it means.
 #[derive(Default)]
 struct SpellingWarning(OnceLock<()>);
 
@@ -38,7 +37,6 @@ impl SpellingWarning {
     }
 }
 
-/// `Authorization` with a bearer token, if there is one.
 fn authorization(token: Option<&SecretString>) -> Vec<(HeaderName, HeaderValue)> {
     let value = token.and_then(|token| {
         let bearer = format!("Bearer {}", token.expose_secret());

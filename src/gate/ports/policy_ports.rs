@@ -1,4 +1,4 @@
-//! What a policy gets from outside: the ports that `policies` declares, for one policy.
+//! The ports that the `policies` crate declares, as the service implements them for one policy.
 
 use std::sync::Arc;
 
@@ -11,10 +11,9 @@ use secrecy::SecretString;
 use super::{HttpDecider, HttpMemberships, SqlMemberships, Turns};
 use crate::{identities::Identities, outbound::Outbound, stores::Stores};
 
-/// The ports of the policy `name`.
 pub(crate) struct PolicyPorts<'a> {
     pub(crate) name: &'a PolicyName,
-    /// The token that it calls a service with.
+    /// For calls to a service.
     pub(crate) token: Option<&'a SecretString>,
     pub(crate) identities: &'a Identities,
     pub(crate) stores: &'a Stores,

@@ -1,4 +1,4 @@
-//! Memberships that a database is asked about.
+//! Memberships from a database.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,6 @@ use crate::{
     telemetry::{CallResult, Metrics},
 };
 
-/// Asks by a query.
 pub struct SqlMemberships {
     policy: PolicyName,
     store: StoreName,
@@ -29,7 +28,6 @@ pub struct SqlMemberships {
 }
 
 impl SqlMemberships {
-    /// Asks a database as the settings of the policy say.
     #[must_use]
     pub fn new(
         policy: PolicyName,
@@ -59,7 +57,7 @@ impl SqlMemberships {
 
     async fn ask(&self, workspace: &str, user: &str) -> Result<Option<Member>, StoreFault> {
         let asking = async {
-            // Policies that ask one database share its connections.
+            // Policies that use one database share its connections.
             let part = format!("stores.{}", self.store);
             let _turn = self.turns.turn(&part, user).await;
             self.look_up(workspace, user).await
@@ -103,7 +101,8 @@ impl Memberships for SqlMemberships {
     ) -> LocalBoxFuture<'a, Result<MemberAnswer, Fault>> {
         Box::pin(async move {
             let (workspace, user) = (workspace.as_str(), user.as_str());
-            // By what was asked: each spelling of a workspace has an answer, which names the one that is meant.
+            // Keyed by the question: each spelling of a workspace has its own answer, which names the intended
+            // workspace.
             let asked = digest([workspace, user]);
             let answer = self.answers.get(&asked, self.ask(workspace, user)).await;
             answer

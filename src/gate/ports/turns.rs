@@ -1,4 +1,4 @@
-//! How many lookups one user has under way.
+//! Limits how many lookups one user can run at once.
 
 use std::{
     collections::HashMap,
@@ -9,15 +9,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::outbound::digest::{Digest, digest};
 
-/// How many lookups of one user may run at once: fewer than there are connections to a database, so one user whose
-/// lookups are slow does not keep the others waiting.
+/// Fewer than the connections to a database, so that one user with slow lookups does not block the others.
 const AT_ONCE: usize = 2;
 
-/// The users who look something up. One who does not takes no memory.
+/// The users with lookups in progress. Other users take no memory.
 #[derive(Default)]
 pub struct Turns(Mutex<HashMap<Digest, Arc<Semaphore>>>);
 
-/// The right to look something up, or the wait for it.
+/// The right to look something up, or a place in the queue for it.
 #[must_use = "the right ends when it is dropped"]
 pub(super) struct Turn<'a> {
     turns: &'a Turns,
@@ -43,7 +42,7 @@ impl Turns {
             places,
             permit: None,
         };
-        // It is never closed, so there always is a permit.
+        // The semaphore is never closed, so there always is a permit.
         turn.permit = turn.places.clone().acquire_owned().await.ok();
         turn
     }
@@ -57,7 +56,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         drop(self.permit.take());
         let mut users = self.turns.lock();
-        // The map has one reference, and this is the other.
+        // The map holds one reference, and this is the other.
         if Arc::strong_count(&self.places) == 2 {
             users.remove(&self.user);
         }
@@ -84,7 +83,7 @@ mod tests {
         drop(first);
         let third = (&mut third).now_or_never();
         assert!(third.is_some(), "it has a turn");
-        // One that gives up while it waits leaves nothing, either.
+        // A waiter that gives up leaves nothing either.
         let fourth = turns.turn("stores.app", "user_1");
         assert!(fourth.now_or_never().is_none());
         drop((second, third, others));

@@ -1,5 +1,4 @@
-//! The management listener: whether the gate lives, whether it is ready, what it counted, and, for whoever may
-//! ask, why it decides as it does.
+//! The management listener: liveness, readiness, metrics and, for operators, explanations of decisions.
 
 pub(crate) mod explain;
 pub(crate) mod log;
@@ -28,21 +27,18 @@ use super::{
 };
 use crate::{config::server::HostName, http::error::ApiError};
 
-/// What answers everyone: health checks and Prometheus name the host as they like, and may have no token.
+/// Open to everyone: health checks and Prometheus choose the host name freely and may not have the token.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
-/// What the management listener knows.
 #[derive(Clone)]
 pub struct Management {
-    /// What all workers share.
     pub gate: Arc<Gate>,
-    /// The token of the endpoints that are not open, if there is one.
+    /// Required by all endpoints that are not open, if it is set.
     pub token: Option<SecretString>,
-    /// Names that requests may have in `Host`.
+    /// Names accepted in `Host`.
     pub hosts: Vec<HostName>,
 }
 
-/// Mounts the management endpoints.
 pub fn mount(config: &mut web::ServiceConfig, management: &Management) {
     config
         .app_data(web::Data::new(management.clone()))
@@ -63,11 +59,7 @@ pub fn mount(config: &mut web::ServiceConfig, management: &Management) {
         );
 }
 
-/// Wraps everything on the management listener: what is not open is for the operator only.
-///
-/// # Errors
-///
-/// Those of what it wraps.
+/// Restricts everything that is not open to the operator.
 pub async fn guard<B: MessageBody + 'static>(
     management: Management,
     request: ServiceRequest,
@@ -88,14 +80,14 @@ pub async fn guard<B: MessageBody + 'static>(
         .map(ServiceResponse::map_into_left_body)
 }
 
-/// Admits the bearer of the token or, if there is none, this machine.
+/// Admits the bearer of the token or, without a configured token, this machine.
 fn admit(
     peer: Option<SocketAddr>,
     headers: &HeaderMap,
     token: Option<&SecretString>,
 ) -> Result<(), Denial> {
     let Some(token) = token else {
-        // The peer of a Unix socket has no address, and is on this machine.
+        // The peer of a Unix socket has no address, but is on this machine.
         let is_here = peer.is_none_or(|peer| peer.ip().to_canonical().is_loopback());
         return is_here.then_some(()).ok_or(Denial::NotSignedIn);
     };
@@ -111,7 +103,6 @@ fn admit(
     }
 }
 
-/// Reads the JSON object in a body.
 fn read<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, ApiError> {
     // A page of another site can send other types without a preflight, which the gate does not answer here.
     if !is_json(request.headers()) {
@@ -121,7 +112,7 @@ fn read<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, Ap
     Ok(sent)
 }
 
-/// Compares in a time that tells nothing.
+/// Compares digests, so that the time reveals nothing about the texts.
 pub(crate) fn is_same(one: &str, other: &str) -> bool {
     let digest = |text: &str| digest::digest(&digest::SHA256, text.as_bytes());
     let (one, other) = (digest(one), digest(other));

@@ -99,7 +99,6 @@ pub(crate) async fn give_back(
     }
 }
 
-/// Does something with the counters of a policy of this name.
 async fn with_counters<T>(
     request: &HttpRequest,
     management: &Management,

@@ -1,4 +1,4 @@
-//! How the gate is: `/livez`, `/readyz`, `/metrics`; and what it answers to, `/openapi.json`.
+//! The state of the gate: `/livez`, `/readyz` and `/metrics`; and its API, `/openapi.json`.
 
 use actix_web::{HttpResponse, http::header, web};
 use serde::Serialize;

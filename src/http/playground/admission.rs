@@ -1,5 +1,5 @@
-//! Only the playground's own page may use it. The page gets demo people's tokens and puts rules in force. A page of
-//! another site, or one that rebinds its name to this machine (DNS rebinding), must not.
+//! Only the playground's own page may use it, because the page gets the demo users' tokens and changes the rules. A
+//! page of another site, or one that uses DNS rebinding, must not.
 
 use std::future::{Ready, ready};
 
@@ -22,10 +22,10 @@ const KEY: &str = "x-playground-key";
 /// Proof that a request names this machine and does not come from a page of another origin.
 pub(super) struct SameOrigin;
 
-/// Proof that a request has the key besides: in the header, as the page's calls have it.
+/// Proof that a request also has the key in the header, as the page's calls do.
 pub(super) struct HasKey;
 
-/// Proof that a request has the key in its URL, as the page itself has it.
+/// Proof that a request has the key in its URL, as the request for the page does.
 pub(super) struct HasKeyInUrl;
 
 impl FromRequest for SameOrigin {

@@ -1,4 +1,4 @@
-//! The sandbox's page: demo people ask for tokens, and see which rule decided what. It is served by the sandbox alone.
+//! The sandbox's page: demo users ask for tokens and see which rule decided. Only the sandbox serves it.
 
 mod admission;
 
@@ -25,19 +25,16 @@ use crate::{
     server::reload::Reloader,
 };
 
-/// How long the emulated Imgwire takes when it is slow.
 const SLOW: Duration = Duration::from_secs(3);
 
-/// How long a demo person's token lasts, in seconds.
 const TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
-/// The function of the guide for front ends: what the page runs is what the guide says.
+/// The page runs the same function that the guide for front ends shows.
 const FRONTEND_GUIDE: &str = include_str!("../../../docs/frontend.md");
 
 /// Reads a config file as the sandbox reads its own.
 pub(crate) type Load = Box<dyn Fn(&str) -> Result<Settings, Faults> + Send + Sync>;
 
-/// What the page is served from.
 pub(crate) struct Playground {
     /// The key in the page's URL, which the page sends with every call.
     key: String,
@@ -46,25 +43,23 @@ pub(crate) struct Playground {
     config: &'static str,
     load: Load,
     emulator: Arc<Emulator>,
-    /// Known as soon as the gate is built.
+    /// Set once the gate is built.
     reloader: OnceLock<Arc<Reloader>>,
 }
 
-/// Someone to ask as.
 #[derive(Serialize)]
 struct Person {
     id: &'static str,
     label: &'static str,
-    /// Nobody has none.
+    /// `None` for a visitor who is not signed in.
     token: Option<String>,
     workspace: Option<&'static str>,
 }
 
-/// Where the demo people may upload.
 const WORKSPACES: [&str; 2] = ["ws_1", "ws_2"];
 
 impl Playground {
-    /// Makes the demo people, whose tokens are signed with `secret` at `now`. The page needs `key`.
+    /// Makes the demo users, whose tokens are signed with `secret` at `now`. The page requires `key`.
     pub(crate) fn new(
         key: String,
         secret: &str,
@@ -137,13 +132,11 @@ impl Playground {
         }
     }
 
-    /// Lets the page put configs in force.
     pub(crate) fn set_reloader(&self, reloader: Arc<Reloader>) {
-        // Set once, by the sandbox.
+        // The sandbox sets it once.
         let _ = self.reloader.set(reloader);
     }
 
-    /// Mounts the page and what it asks.
     pub(crate) fn mount(self: &Arc<Self>, config: &mut web::ServiceConfig) {
         config
             .app_data(web::Data::from(self.clone()))
@@ -205,7 +198,6 @@ async fn state(_: HasKey, playground: web::Data<Playground>) -> HttpResponse {
     }))
 }
 
-/// Reads the JSON that the page sends.
 fn read<'a, T: Deserialize<'a>>(request: &HttpRequest, body: &'a [u8]) -> Result<T, ApiError> {
     if !is_json(request.headers()) {
         return Err(ApiError::UnsupportedMediaType);
@@ -224,7 +216,6 @@ async fn explain(_: HasKey, request: HttpRequest, body: web::Bytes) -> HttpRespo
     }
 }
 
-/// How Imgwire is to behave.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum How {

@@ -50,7 +50,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// The longest that the task sleeps at once: time is what the injected clock says, which may jump.
 const STEP: Duration = Duration::from_millis(500);
 
-/// A key set that is kept up to date by [`PublishedKeys::keep`].
+/// A key set that is kept up to date by `PublishedKeys::keep`.
 pub struct PublishedKeys {
     identity: IdentityName,
     source: KeySetSource,

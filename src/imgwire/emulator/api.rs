@@ -10,7 +10,6 @@ use super::{
 };
 use crate::imgwire::client::TOKEN_PATH;
 
-/// The longest upload that is taken, in bytes.
 const MAX_UPLOAD_BYTES: usize = 100 << 20;
 
 pub(super) fn mount(config: &mut web::ServiceConfig) {
@@ -34,7 +33,7 @@ fn detail(status: u16, message: &str) -> HttpResponse {
     HttpResponse::build(status).json(json!({ "detail": message }))
 }
 
-/// The published shape of a request that makes no sense.
+/// The published shape of a validation error.
 fn invalid(location: &[&str], message: &str, kind: &str) -> HttpResponse {
     HttpResponse::UnprocessableEntity()
         .json(json!({ "detail": [{ "loc": location, "msg": message, "type": kind }] }))
@@ -84,7 +83,6 @@ async fn standard_upload(
     }
 }
 
-/// Delivers the picture as it came.
 async fn deliver(path: web::Path<String>, state: web::Data<State>) -> HttpResponse {
     match state.picture(&path) {
         Some((kind, bytes)) => HttpResponse::Ok().content_type(kind).body(bytes),

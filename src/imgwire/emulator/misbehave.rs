@@ -1,4 +1,4 @@
-//! The emulator's bad days.
+//! Faults that the emulator simulates.
 
 use std::{any::Any, net, os::fd::AsFd as _, time::Duration};
 
@@ -17,20 +17,17 @@ use futures_util::stream;
 use super::state::State;
 use crate::imgwire::client::TOKEN_PATH;
 
-/// A way to misbehave on a request for a token.
 #[derive(Clone, Debug)]
 pub enum Misbehaviour {
-    /// Answers, but only after this long.
+    /// Answers after this long.
     Slow(Duration),
-    /// Never answers.
     Hang,
-    /// Resets the connection.
     Reset,
     /// Closes the connection without an answer.
     Close,
-    /// Creates the token, and breaks off in the middle of the answer.
+    /// Creates the token, then breaks off in the middle of the response.
     BreakOff,
-    /// Sends the answer byte by byte, one each this long.
+    /// Sends the response byte by byte, with this pause.
     Trickle(Duration),
     /// Answers with this status, and this `Retry-After` if any.
     Status(u16, Option<String>),
@@ -38,10 +35,9 @@ pub enum Misbehaviour {
     Body(String),
 }
 
-/// The connection's socket, to reset it by.
+/// The connection's socket, to reset it.
 struct Socket(net::TcpStream);
 
-/// Keeps a connection's socket at hand.
 pub(super) fn keep_socket(connection: &dyn Any, extensions: &mut Extensions) {
     if let Some(stream) = connection.downcast_ref::<TcpStream>()
         && let Ok(socket) = stream.as_fd().try_clone_to_owned()
@@ -74,7 +70,7 @@ pub(super) async fn misbehave<B: MessageBody + 'static>(
                 } else {
                     None
                 };
-                // What fails here, the connection's end below does as well.
+                // A failure here does not matter, because the response below ends the connection, too.
                 let socket = socket2::SockRef::from(socket);
                 let _ = socket.set_linger(how);
                 if how.is_none() {
@@ -105,7 +101,7 @@ pub(super) async fn misbehave<B: MessageBody + 'static>(
     Ok(request.into_response(answer).map_into_right_body())
 }
 
-/// An answer that ends the connection after `start` of its body.
+/// A response that breaks the connection after `start`.
 fn broken(start: String) -> HttpResponse {
     let failure = actix_web::error::ErrorInternalServerError("the emulator was told to");
     let chunks = (!start.is_empty()).then(|| Ok(Bytes::from(start)));

@@ -12,10 +12,8 @@ use serde_json::{Value, json};
 
 use super::misbehave::Misbehaviour;
 
-/// How many pictures are kept.
 const KEPT_PICTURES: usize = 20;
 
-/// How long a token lives.
 const LIFETIME: SignedDuration = SignedDuration::from_mins(15);
 
 const ENVIRONMENT: &str = "00000000-0000-4000-8000-000000000001";
@@ -46,12 +44,11 @@ struct Token {
 struct Image {
     id: String,
     facts: Value,
-    /// What was uploaded; the oldest ones are forgotten.
+    /// Dropped for old pictures.
     bytes: Option<Bytes>,
     was_put: bool,
 }
 
-/// Why an upload is refused.
 pub(super) enum Refusal {
     Unknown,
     Used,
@@ -87,7 +84,7 @@ impl State {
         self.lock().next.extend(ways);
     }
 
-    /// Notes a request for a token, and says how to misbehave on it.
+    /// Records a request for a token, and returns how to misbehave on it.
     pub(super) fn ask(&self, headers: &HeaderMap) -> Option<Misbehaviour> {
         let mut memory = self.lock();
         memory.asked += 1;
@@ -154,7 +151,7 @@ impl State {
         })
     }
 
-    /// Uses a token up and makes an image that waits for its bytes.
+    /// Consumes a token, and creates an image that waits for its bytes.
     pub(super) fn start_upload(&self, token: &str, request: &Value) -> Result<Value, Refusal> {
         let mut memory = self.lock();
         let now = now();
@@ -202,7 +199,7 @@ impl State {
         Ok(json!({ "image": facts, "upload_url": upload_url }))
     }
 
-    /// Takes an image's bytes; `false` if no image waits for them.
+    /// `false` if no image waits for bytes.
     pub(super) fn put(&self, id: &str, bytes: Bytes) -> bool {
         let mut memory = self.lock();
         let image = memory.images.iter_mut().find(|image| image.id == id);
@@ -224,7 +221,6 @@ impl State {
         true
     }
 
-    /// A picture's type and bytes.
     pub(super) fn picture(&self, id: &str) -> Option<(String, Bytes)> {
         let memory = self.lock();
         let image = memory.images.iter().find(|image| image.id == id)?;

@@ -1,4 +1,4 @@
-//! The two listeners: for pages, and for operators. What every request of theirs goes through is put together here.
+//! The listeners for pages and for operators, with the middleware of each.
 
 mod head_budget;
 mod request_framing;
@@ -37,7 +37,7 @@ use crate::{
     telemetry::RootSpan,
 };
 
-/// Opens the listener for pages. Returns its address too, unless it is a Unix socket.
+/// Returns its address, unless it is a Unix socket.
 pub(crate) fn serve_public(
     settings: Settings,
     sessions: Sessions,
@@ -70,7 +70,7 @@ pub(crate) fn serve_public(
         let has_session = session.is_some();
         let middleware = match &session {
             Some(cookie) => cookie.middleware(sessions.clone()),
-            // Never asked: the condition below is false.
+            // Never used: the condition below is false.
             None => SessionMiddleware::new(sessions.clone(), Key::generate()),
         };
         App::new()
@@ -105,7 +105,7 @@ pub(crate) fn serve_public(
     server::serve(&bind, socket_mode, limits, app)
 }
 
-/// Opens the listener for operators. Returns its address too, unless it is a Unix socket.
+/// Returns its address, unless it is a Unix socket.
 pub(crate) fn serve_management(
     settings: &Settings,
     management: &Management,
@@ -136,7 +136,7 @@ pub(crate) fn serve_management(
     };
     let max_connections = settings.server.max_connections.get();
     let limits = Limits::of(&settings.server, 1, max_connections);
-    // Every peer of a Unix socket counts as this machine, so this one is never open to all users of it.
+    // Every peer of a Unix socket counts as this machine, so this socket is never open to all users.
     server::serve(
         &settings.management.bind,
         SocketMode::default(),
@@ -145,7 +145,7 @@ pub(crate) fn serve_management(
     )
 }
 
-/// How many workers there are: one per core, unless the config says otherwise.
+/// One per core by default.
 pub(crate) fn workers(server: &ServerSettings) -> usize {
     let workers = server.workers.or_else(|| available_parallelism().ok());
     workers.map_or(1, NonZeroUsize::get)

@@ -1,14 +1,14 @@
-//! Where a request begins and ends on a connection (RFC 9112, 6), as far as its time limit needs to know.
+//! Where a request begins and ends on a connection (RFC 9112, 6), as far as its time limit needs it.
 //!
-//! actix-http parses requests; it limits only the time for the first head of a connection. What is counted here decides
-//! over nothing but that time: any byte outside of a complete request starts the clock, so a reading that differs from
+//! actix-http parses requests, but limits only the time for the first head of a connection. What is read here affects
+//! only that time limit: any byte outside of a complete request starts the clock, so a reading that differs from
 //! actix's ends a connection too early rather than too late.
 
 use memchr::memchr;
 
 use crate::outbound::Framing;
 
-/// The longest line that is looked at: the two headers that matter are shorter.
+/// The two headers that matter are shorter.
 const MAX_LINE_BYTES: usize = 64;
 
 /// The position within the requests of a connection.
@@ -31,7 +31,7 @@ enum State {
 /// The part of a head that was read.
 #[derive(Debug, Default)]
 struct Head {
-    /// The line that has begun, as far as it is looked at.
+    /// The current line, up to [`MAX_LINE_BYTES`].
     line: Vec<u8>,
     has_request_line: bool,
     content_length: u64,
@@ -39,12 +39,10 @@ struct Head {
 }
 
 impl RequestFraming {
-    /// Whether a request has begun and is not complete.
     pub(super) fn is_within_a_request(&self) -> bool {
         !matches!(self.state, State::Idle)
     }
 
-    /// Whether its head is complete.
     pub(super) fn is_within_a_body(&self) -> bool {
         matches!(self.state, State::Body(_))
     }
@@ -78,7 +76,7 @@ impl RequestFraming {
                 }
                 State::Body(framing) => {
                     let Ok(length) = framing.read_body(bytes) else {
-                        // actix refuses it; the clock goes on.
+                        // actix rejects it; the clock continues.
                         return has_completed;
                     };
                     bytes = &bytes[length..];
@@ -102,7 +100,7 @@ impl RequestFraming {
 }
 
 impl Head {
-    /// Reads on; how many of `bytes` belong to the head, if it ends in them.
+    /// Returns how many of `bytes` belong to the head, if it ends in them.
     fn read(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let Some(length) = memchr(b'\n', &bytes[at..]) {

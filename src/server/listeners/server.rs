@@ -1,7 +1,7 @@
-//! A server on one address, whose connections are limited in number and whose requests are limited in time.
+//! A server on one address, with limits on the number of connections and on the time of requests.
 //!
-//! actix-web's `HttpServer` does not let anything come between a socket and its HTTP service, so the two are put together
-//! here as it does.
+//! actix-web's `HttpServer` allows nothing between a socket and its HTTP service, so the two are put together here in
+//! the same way.
 
 use std::{
     fmt,
@@ -30,21 +30,18 @@ use crate::{
     server::unix_socket,
 };
 
-/// How long an idle connection is kept: longer than proxies keep theirs, so that none of them sends a request into a
-/// connection that closes.
+/// Longer than proxies keep idle connections, so that none of them sends a request on a connection that is closing.
 const KEEP_ALIVE: Duration = Duration::from_secs(125);
 
-/// How long a client may take to end a connection that the gate ends.
+/// How long a client may take to close a connection that the gate ends.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many connections wait to be accepted.
 const BACKLOG: i32 = 2048;
 
-/// What clients may take of a listener.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
     workers: usize,
-    /// How many connections a worker has at most.
+    /// Per worker.
     connections: usize,
     request_timeout: Duration,
 }
@@ -59,7 +56,7 @@ impl Limits {
     }
 }
 
-/// Opens a listener. Returns its address too, unless it is a Unix socket.
+/// Returns its address, unless it is a Unix socket.
 pub(super) fn serve<F, I, S, B>(
     bind: &Bind,
     socket_mode: SocketMode,
@@ -87,7 +84,7 @@ where
                     .map_err(|error| error.into().error_response());
                 let http = HttpService::build()
                     .keep_alive(KEEP_ALIVE)
-                    // The first head, counted from the connection's begin; the stream limits all that follows.
+                    // For the first head, counted from the start of the connection; the stream limits all that follows.
                     .client_request_timeout(limits.request_timeout)
                     .client_disconnect_timeout(DISCONNECT_TIMEOUT)
                     .h1(map_config(app, |_| AppConfig::default()));
@@ -129,7 +126,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    // A gate that has just ended leaves connections that are yet to be forgotten.
+    // A gate that has just stopped leaves connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -44,7 +44,6 @@ impl<Io> TimedStream<Io> {
         }
     }
 
-    /// Whether the time of a request that is incomplete is over.
     fn is_late(&mut self, context: &mut Context<'_>) -> bool {
         if !self.framing.is_within_a_request() {
             return false;

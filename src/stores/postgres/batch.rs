@@ -1,4 +1,4 @@
-//! What many requests ask of the database, put together.
+//! Requests to the database, combined in batches.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, btree_map as map},
@@ -13,14 +13,13 @@ use tokio_postgres::{Error, Row, types::ToSql};
 use super::lane::Statements;
 use crate::stores::{fault::StoreFault, shared_quotas::Granted};
 
-/// The most that one batch carries.
 const MAX_ASKED: usize = 500;
 
-/// What one request asks: one unit, or to give one back.
+/// One request: a unit to count, or one to give back.
 pub(super) struct Asked {
     pub(super) what: What,
     pub(super) counter: Counter,
-    /// The window that is asked for, or that the unit was counted in.
+    /// The requested window, or the one that the unit was counted in.
     pub(super) window: Window,
     pub(super) reply: Reply,
 }
@@ -33,18 +32,17 @@ pub(super) enum What {
 
 pub(super) type Reply = oneshot::Sender<Result<Granted, StoreFault>>;
 
-/// What travels together.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) reservations: Part,
     pub(super) returns: Part,
 }
 
-/// What one statement does for many requests: by policy and key, in their order.
+/// One statement for many requests: by policy and key, in their order.
 #[derive(Default)]
 pub(super) struct Part(BTreeMap<(String, String), Entry>);
 
-/// The same for each of some requests, on one counter.
+/// Equal requests for one counter.
 struct Entry {
     what: What,
     counter: Counter,
@@ -52,7 +50,6 @@ struct Entry {
     replies: Vec<Reply>,
 }
 
-/// The counters after a statement.
 #[derive(Default)]
 pub(super) struct Counts(HashMap<(String, String), Counted>);
 
@@ -63,7 +60,7 @@ struct Counted {
     granted: u64,
 }
 
-/// A counter's key, as the database holds it: a text of its own has no zero byte. `%` is escaped already.
+/// The counter's key without zero bytes, which `text` cannot hold. `%` is already escaped.
 pub(super) fn key(counter: &Counter) -> String {
     counter.key.replace('\0', "%00")
 }
@@ -77,7 +74,7 @@ pub(super) fn system_time(timestamp: Timestamp) -> SystemTime {
     }
 }
 
-/// Windows come back as they were written; what is out of the calendar is its end.
+/// Windows come back as written. A time outside of the calendar becomes its end.
 pub(super) fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
 }
@@ -87,8 +84,8 @@ pub(super) fn micros(time: SystemTime) -> i64 {
 }
 
 impl Batch {
-    /// Takes as much as fits out of what is asked. A counter has one window and one limit within a statement; a request
-    /// with others waits for the next batch.
+    /// Takes as many requests as fit. A counter has one window and one limit within a statement, so a request with
+    /// others waits for the next batch.
     pub(super) fn take(asked: &mut Vec<Asked>) -> Option<Self> {
         if asked.is_empty() {
             return None;
@@ -98,7 +95,7 @@ impl Batch {
         let mut later = Vec::new();
         for asked in std::mem::take(asked) {
             let part = match asked.what {
-                // A request that gave up before its turn asks for nothing.
+                // A request that gave up before its turn needs nothing.
                 What::Reserve { .. } if asked.reply.is_closed() => continue,
                 What::Reserve { .. } => &mut batch.reservations,
                 What::GiveBack => &mut batch.returns,
@@ -112,7 +109,7 @@ impl Batch {
 }
 
 impl Part {
-    /// Adds what is asked, or returns it if it does not fit.
+    /// Returns the request if it does not fit.
     fn add(&mut self, asked: Asked) -> Option<Asked> {
         let name = (asked.counter.policy.to_string(), key(&asked.counter));
         match self.0.entry(name) {
@@ -135,26 +132,23 @@ impl Part {
         None
     }
 
-    /// How many counters it is about.
+    /// The number of counters.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Two halves: if the server refuses the whole, it has done nothing of it, and the half that it refuses is
-    /// another one's.
+    /// Two halves. A statement that the server refuses has no effect, so each half can be sent again by itself.
     pub(super) fn split(mut self) -> [Self; 2] {
         let middle = self.0.keys().nth(self.len() / 2).cloned();
         let rest = middle.map(|middle| self.0.split_off(&middle));
         [self, Self(rest.unwrap_or_default())]
     }
 
-    /// Takes what is about some counters out of it.
     pub(super) fn take_out(&mut self, counters: &HashSet<(String, String)>) -> Self {
         let is_one = |name: &(String, String), _: &mut Entry| counters.contains(name);
         Self(self.0.extract_if(.., is_one).collect())
     }
 
-    /// The counters, by policy and key.
     pub(super) fn names(&self) -> (Vec<&str>, Vec<&str>) {
         let names = self.0.keys();
         names
@@ -186,7 +180,7 @@ impl Part {
         Ok(Counts(rows.iter().map(counted).collect()))
     }
 
-    /// Tells every request what came of it. Returns what must be given back because the request gave up.
+    /// Reports the result to each request. Returns what must be given back because its request gave up.
     pub(super) fn settle(self, sent: &Result<Counts, StoreFault>) -> Vec<Asked> {
         let mut unclaimed = Vec::new();
         for (name, entry) in self.0 {
@@ -234,7 +228,7 @@ impl What {
 }
 
 impl Counted {
-    /// What one of the requests is told. The units that were granted are the last of those that are counted.
+    /// The result for one of the requests. The granted units are the last of the counted ones.
     fn granted(self, index: u64) -> Granted {
         let used = self.used.saturating_sub(self.granted) + index + 1;
         Granted {
@@ -257,7 +251,7 @@ fn counted(row: &Row) -> ((String, String), Counted) {
     ((row.get(0), row.get(1)), counted)
 }
 
-/// A `bigint`; a limit beyond it is none.
+/// A limit beyond `bigint` is unlimited.
 fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Deletes the counters of windows that are long over: page by page, on a connection of its own, beside the requests.
+//! Deletes counters of long past windows: page by page, on its own connection, in the background.
 
 use std::{
     sync::{Arc, Weak},
@@ -11,10 +11,9 @@ use crate::stores::{
     retention::{Cleaning, KEPT, PAGE},
 };
 
-/// How often it is looked whether there is something to do.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Goes on for as long as the store is open.
+/// Runs while the store is open.
 pub(super) async fn keep_clean(store: Weak<Counters>, mut cleaning: Cleaning) {
     loop {
         tokio::time::sleep(LOOK).await;

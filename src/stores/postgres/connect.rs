@@ -1,4 +1,4 @@
-//! Connections to whichever host can be used.
+//! Connects to the first host that can be used.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
@@ -19,9 +19,8 @@ use crate::{
 
 const PORT: u16 = 5432;
 
-/// Connects to the hosts of a URL.
 pub(super) struct Connector {
-    /// All but the hosts.
+    /// Without hosts.
     config: Config,
     targets: Vec<Target>,
     is_random: bool,
@@ -29,16 +28,15 @@ pub(super) struct Connector {
     hosts: Hosts,
 }
 
-/// A host of the URL.
 #[derive(Clone)]
 struct Target {
-    /// Its name, which its certificate must hold.
+    /// Its certificate must have this name.
     host: Option<Host>,
     address: Option<IpAddr>,
     port: u16,
 }
 
-/// A connection, which is closed when it is dropped.
+/// Closed when dropped.
 pub(super) struct Session {
     pub(super) client: Client,
     _driver: OwnedTask,
@@ -54,7 +52,7 @@ impl Connector {
             config.password(password.expose_secret());
         }
         if opening.is_for(StoreUse::Quotas) {
-            // A server that is no longer the primary is not asked.
+            // Skip a server that is no longer the primary.
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         Self {
@@ -70,11 +68,8 @@ impl Connector {
         self.tls.clone()
     }
 
-    /// Connects to the first host and address that can be used: one where `set_up` succeeds, too.
-    ///
-    /// # Errors
-    ///
-    /// Why the last one could not be used.
+    /// Connects to the first host and address that can be used and where `set_up` succeeds. The error is that of the
+    /// last one.
     pub(super) async fn connect<T, F>(
         &self,
         within: Duration,
@@ -130,7 +125,7 @@ impl Connector {
             let (client, connection) = config.connect(self.tls.clone()).await?;
             set_up(Session {
                 client,
-                // What goes wrong reaches the client.
+                // Errors reach the client.
                 _driver: OwnedTask::spawn(connection.map(drop)),
             })
             .await
@@ -156,7 +151,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// The hosts that a URL names. One that has an address, too, is not looked up.
+/// The hosts that a URL names. A host with an address is not looked up.
 fn targets(config: &Config) -> Vec<Target> {
     let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
     let ports = config.get_ports();

@@ -1,13 +1,13 @@
-//! What the server's errors mean.
+//! Classifies errors of the server.
 
 use tokio_postgres::error::SqlState;
 
 use crate::stores::fault::StoreFault;
 
-/// A fault of the connection, of a server that stops or starts, or of the statement.
+/// Distinguishes faults of the connection, of a server that stops or starts, and of the statement.
 pub(super) fn fault(error: &tokio_postgres::Error) -> StoreFault {
     let is_broken = match error.as_db_error() {
-        // Classes 08 and 57P: the connection, and an operator who stops the server.
+        // Classes 08 and 57P: the connection, and a shutdown by an operator.
         Some(error) => ["08", "57P"]
             .iter()
             .any(|class| error.code().code().starts_with(class)),
@@ -26,8 +26,8 @@ pub(super) fn fault(error: &tokio_postgres::Error) -> StoreFault {
     }
 }
 
-/// The same for a statement that writes: a server that has become a replica is as good as a connection that broke,
-/// because the primary is elsewhere.
+/// For a statement that writes. A server that has become a replica counts as a broken connection, because the primary
+/// is elsewhere.
 pub(super) fn fault_of_write(error: &tokio_postgres::Error) -> StoreFault {
     match error.code() {
         Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => StoreFault::Broken(describe(error)),
@@ -36,7 +36,7 @@ pub(super) fn fault_of_write(error: &tokio_postgres::Error) -> StoreFault {
     }
 }
 
-/// What the server says, which the error alone does not show.
+/// The server's message, which the error by itself does not show.
 pub(super) fn describe(error: &tokio_postgres::Error) -> String {
     match (error.as_db_error(), std::error::Error::source(error)) {
         (Some(error), _) => error.message().to_owned(),

@@ -1,4 +1,4 @@
-//! One thread's connection to the counters, and the requests that wait for it.
+//! One thread's connection to the counters, with its waiting requests.
 
 use std::{cell::RefCell, collections::HashSet, rc::Rc, time::Duration};
 
@@ -17,17 +17,16 @@ use super::{
 };
 use crate::stores::{fault::StoreFault, shared_quotas::Granted, store_clock::StoreClock};
 
-/// How often a statement is sent again without the counters that are locked.
+/// How often a statement is sent again without its locked counters.
 const MAX_RESENT: usize = 3;
 
-/// A connection on which the gate counts. While one batch is under way, the next gathers.
+/// A connection for counting. While one batch is in progress, the next one fills.
 pub(super) struct Lane {
     statements: Statements,
     timeout: Duration,
     waiting: RefCell<Waiting>,
 }
 
-/// A session that is ready to count.
 pub(super) struct Statements {
     pub(super) session: Session,
     pub(super) reserve: Statement,
@@ -38,20 +37,20 @@ pub(super) struct Statements {
 #[derive(Default)]
 struct Waiting {
     asked: Vec<Asked>,
-    /// Whether a task carries them to the server.
+    /// Whether a task is sending them.
     is_carried: bool,
 }
 
 impl Statements {
-    /// Makes the tables, if they are not there, and prepares the statements.
+    /// Creates missing tables, and prepares the statements.
     pub(super) async fn prepare(
         mut session: Session,
         timeout: Duration,
         clock: StoreClock,
     ) -> Result<Self, Error> {
         migrate(&mut session.client).await?;
-        // The server ends what takes too long, and waits for a lock no longer than the others in a batch can. What it
-        // says is counted is on its disk.
+        // The server cancels what takes too long, and waits for a lock no longer than the others in a batch can. What
+        // it reports as counted is on its disk.
         let begin = format!(
             "set statement_timeout = {}; \
              set lock_timeout = {}; \
@@ -77,10 +76,10 @@ impl Statements {
         })
     }
 
-    /// Counts a unit and gives it back in a transaction that leaves nothing, so that a missing right shows. The key is
-    /// a new one, so no other gate waits for it.
+    /// Counts a unit and gives it back in a transaction that is rolled back, so that a missing permission shows. The
+    /// key is new, so no other gate waits for it.
     pub(super) async fn try_out(mut self) -> Result<(), Error> {
-        // No policy has a name with a space.
+        // No policy name contains a space.
         const POLICY: [&str; 1] = ["a probe"];
 
         let key = vec![Uuid::new_v4().to_string()];
@@ -111,7 +110,7 @@ impl Lane {
         &self.statements.session.client
     }
 
-    /// Has something carried to the server with the next batch.
+    /// Adds a request to the next batch.
     pub(super) async fn ask(
         self: &Rc<Self>,
         what: What,
@@ -137,7 +136,7 @@ impl Lane {
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Carries batch after batch, until nothing is left.
+    /// Sends batches until nothing is waiting.
     async fn carry(&self) {
         loop {
             let batch = {
@@ -147,19 +146,19 @@ impl Lane {
                 batch
             };
             let Some(batch) = batch else { return };
-            // Both travel together.
+            // Both are sent together.
             let (unclaimed, _) = join(
                 self.deliver(batch.reservations),
                 self.deliver(batch.returns),
             )
             .await;
-            // What was granted to requests that gave up meanwhile goes back.
+            // Gives back what was granted to requests that gave up meanwhile.
             self.waiting.borrow_mut().asked.extend(unclaimed);
         }
     }
 
-    /// Sends a statement for many requests. If the server refuses it, it has done nothing of it. Then the requests whose
-    /// fault that is are found, so that no request fails for another.
+    /// Sends a statement for many requests. If the server refuses it, it has no effect. Then the requests that caused
+    /// this are found, so that no request fails because of another.
     async fn deliver(&self, part: Part) -> Vec<Asked> {
         let mut unclaimed = Vec::new();
         let mut parts = vec![part];
@@ -192,14 +191,14 @@ impl Lane {
         }
     }
 
-    /// Which counters another transaction has locked.
+    /// The counters that another transaction has locked.
     async fn locked(&self, part: &Part) -> HashSet<(String, String)> {
         let (policies, keys) = part.names();
         let parameters: [&(dyn ToSql + Sync); 2] = [&policies, &keys];
         let asked = self.client().query(include_str!("locked.sql"), &parameters);
         match timeout(self.timeout, asked).await {
             Ok(Ok(rows)) => rows.iter().map(|row| (row.get(0), row.get(1))).collect(),
-            // Nothing is known, then.
+            // Unknown.
             Ok(Err(_)) | Err(_) => HashSet::new(),
         }
     }

@@ -21,10 +21,9 @@ use crate::stores::{
     pool::Pool,
 };
 
-/// How many statements a connection keeps prepared: one for each policy, and those from before a reload.
+/// Per connection: one for each policy, and those from before a reload.
 const MAX_STATEMENTS: usize = 64;
 
-/// A database that is asked.
 pub(super) struct Members {
     connector: Connector,
     pool: Arc<Pool<Connection>>,
@@ -63,7 +62,7 @@ impl Backend for Members {
 }
 
 impl Members {
-    /// Connects when it is asked.
+    /// Connects on the first query.
     pub(super) fn new(url: &PostgresUrl, opening: &Opening<'_>) -> Self {
         Self {
             connector: Connector::new(url, opening),
@@ -73,7 +72,7 @@ impl Members {
     }
 
     async fn connect(&self, within: Duration) -> Result<Connection, Unreachable> {
-        // Whatever a query says, nothing is written, and the server ends what takes too long.
+        // Whatever a query says, nothing is written, and the server cancels what takes too long.
         let begin = format!(
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; SET statement_timeout = {}",
             self.health.timeout().as_millis().max(1)
@@ -89,12 +88,12 @@ impl Members {
             }
         };
         let connection = self.connector.connect(within, set_up).await?;
-        // A probe tests no more than that, so a query that is wrong does not hide it.
+        // A probe tests only the connection, so a wrong query does not hide that it works.
         self.health.works();
         Ok(connection)
     }
 
-    /// Asks on a connection of its own. A query only reads, so it is repeated if a connection broke that was kept.
+    /// Queries on a connection of its own. A query only reads, so it is repeated if a kept connection broke.
     async fn select(
         &self,
         query: &str,
@@ -124,7 +123,7 @@ impl Members {
             drop(end);
             let answer = match selected {
                 Ok((rows, _)) => rows.iter().map(member).collect(),
-                // An identifier that the column cannot hold belongs to nobody.
+                // No member has an identifier that the column cannot hold.
                 Err(error) if is_no_value(&error) => Ok(Vec::new()),
                 Err(error) => Err(match fault(&error) {
                     StoreFault::Refused(message) => StoreFault::of_query(message),
@@ -142,7 +141,7 @@ impl Members {
     }
 }
 
-/// Tells the server to end a query when it is given up.
+/// Cancels a query on the server when it is dropped.
 struct EndQuery<'a> {
     client: Option<&'a Client>,
     of: &'a Members,
@@ -150,7 +149,7 @@ struct EndQuery<'a> {
 
 impl Drop for EndQuery<'_> {
     fn drop(&mut self) {
-        // A thread that ends has no runtime any more; the server's own timeout ends the query then.
+        // A thread that ends has no runtime any more; then the server's own timeout ends the query.
         let (Some(client), Ok(runtime)) = (self.client, Handle::try_current()) else {
             return;
         };
@@ -165,7 +164,7 @@ impl Drop for EndQuery<'_> {
     }
 }
 
-/// The rows, at most [`MAX_ROWS`] of them, and whether these are all.
+/// At most [`MAX_ROWS`] rows, and whether these are all.
 async fn select(
     client: &Client,
     statements: &mut HashMap<String, Statement>,

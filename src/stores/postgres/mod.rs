@@ -1,10 +1,10 @@
 //! PostgreSQL.
 //!
 //! - [`url`]: how a URL is read.
-//! - [`connect`]: connections to whichever host can be used.
+//! - [`connect`]: connections to the first host that can be used.
 //! - [`quotas`]: counters, shared by any number of gates.
 //! - [`lane`] and [`batch`]: reservations of many requests in one statement.
-//! - [`cleanup`]: the end of counters whose windows are long over.
+//! - [`cleanup`]: deletes counters of long past windows.
 //! - [`schema`]: the tables of counters.
 //! - [`members`]: memberships, looked up in any database.
 

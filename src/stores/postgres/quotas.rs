@@ -1,6 +1,6 @@
 //! Quotas in PostgreSQL (13 or later).
 //!
-//! What concurrent requests reserve is one statement and one commit.
+//! Concurrent reservations share one statement and one commit.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -29,7 +29,6 @@ use crate::{
     telemetry::{Operation, StoreMetrics},
 };
 
-/// What all threads know of the database.
 pub(super) struct Counters {
     pub(super) health: Health,
     connector: Connector,
@@ -38,8 +37,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// Connects when it is asked; then its tables are made, if they are not there. Old counters are deleted in the
-    /// background.
+    /// Connects on the first operation, and then creates missing tables. Old counters are deleted in the background.
     pub(super) fn new(url: &PostgresUrl, opening: &Opening<'_>) -> Arc<Self> {
         let counters = Arc::new(Self {
             connector: Connector::new(url, opening),
@@ -52,7 +50,7 @@ impl Counters {
         counters
     }
 
-    /// Does one operation on this thread's connection, in time or not at all.
+    /// Runs one operation on this thread's connection, within its time limit.
     async fn ask<T>(
         self: &Arc<Self>,
         what: Operation,
@@ -62,7 +60,7 @@ impl Counters {
         let timeout = self.health.timeout();
         let connect = || {
             let counters = self.clone();
-            // It fails before the operation does, and says which host it was.
+            // Connecting fails before the operation does, and names the host.
             let connecting = async move { counters.connect(timeout * 9 / 10).await };
             let connected = connecting.map(move |opened| {
                 opened.map(|statements| Rc::new(Lane::new(statements, timeout)))
@@ -70,7 +68,7 @@ impl Counters {
             connected.boxed_local()
         };
         let done = self.run_on_kept(timeout, only_reads, connect, async |lane: Rc<Lane>| {
-            // A connection that is known to be closed.
+            // The connection is known to be closed.
             if lane.client().is_closed() {
                 return Err(StoreFault::Unsent);
             }
@@ -110,7 +108,7 @@ impl SharedCounters for Counters {
         &self.clock
     }
 
-    /// A connection hears the time when it is opened.
+    /// A new connection reads the time when it is opened.
     async fn ask_time(self: &Arc<Self>) -> Result<(), StoreFault> {
         self.ask(Operation::Time, true, async |_| Ok(())).await
     }

@@ -1,14 +1,14 @@
-//! The tables of counters, made by whoever comes first.
+//! The tables of counters. The first gate that connects creates them.
 
 use tokio_postgres::{Client, Error, GenericClient};
 
-/// Each is applied once, in this order; what is here is never changed, only added to.
+/// Each is applied once, in this order. Existing entries never change; new ones are appended.
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/1_quota.sql")];
 
-/// The advisory lock that gates which start together take turns by: "imgwire" in ASCII.
+/// The advisory lock that serializes gates which start together: "imgwire" in ASCII.
 const LOCK: i64 = 0x0069_6d67_7769_7265;
 
-/// Applies what was not applied yet. A role that may not make tables does well as long as there is nothing to apply.
+/// Applies missing migrations. A role without the right to create tables suffices if none are missing.
 pub(super) async fn migrate(client: &mut Client) -> Result<(), Error> {
     if version(client).await? >= MIGRATIONS.len() {
         return Ok(());
@@ -17,7 +17,7 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), Error> {
     transaction
         .execute("select pg_advisory_xact_lock($1)", &[&LOCK])
         .await?;
-    // Another gate may have been here while this one waited.
+    // Another gate may have migrated while this one waited.
     let done = version(&transaction).await?;
     for (index, migration) in MIGRATIONS.iter().enumerate().skip(done) {
         transaction.batch_execute(migration).await?;
@@ -32,9 +32,8 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), Error> {
     transaction.commit().await
 }
 
-/// How many migrations were applied.
 async fn version(client: &impl GenericClient) -> Result<usize, Error> {
-    // By a scan: what was looked up by name may be remembered from before another gate made it.
+    // By a scan: a lookup by name may use a cached result from before another gate created it.
     let there = "select exists (select from pg_catalog.pg_tables \
                  where schemaname = 'imgwire_gate' and tablename = 'migration')";
     if !client.query_one(there, &[]).await?.get::<_, bool>(0) {

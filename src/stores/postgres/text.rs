@@ -1,4 +1,4 @@
-//! Values as text, whatever the type of the column that they are compared with.
+//! Parameters and columns as text, whatever their type.
 
 use std::error::Error;
 
@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use tokio_postgres::types::{Format, FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
-/// A parameter that the server reads as it reads a literal: an identifier may be a `text`, a `uuid` or a `bigint`.
+/// The server reads it as a literal: an identifier may be a `text`, a `uuid` or a `bigint`.
 #[derive(Debug)]
 pub(super) struct Literal<'a>(pub(super) &'a str);
 
@@ -27,7 +27,7 @@ impl ToSql for Literal<'_> {
     to_sql_checked!();
 }
 
-/// A column of any type whose values are texts: `text`, `varchar`, an enum, a domain of one.
+/// A column of any text type: `text`, `varchar`, an enum, a domain of one.
 pub(super) struct Text(pub(super) String);
 
 impl<'a> FromSql<'a> for Text {
@@ -49,7 +49,7 @@ impl<'a> FromSql<'a> for Text {
     }
 }
 
-/// A column whose values are identifiers: texts, `uuid` in its canonical form, or integers in their digits.
+/// A column of identifiers: texts, `uuid` in canonical form, or integers in decimal digits.
 pub(super) struct Id(pub(super) String);
 
 impl<'a> FromSql<'a> for Id {

@@ -1,16 +1,15 @@
-//! Where a PostgreSQL is.
+//! Parses PostgreSQL URLs.
 
 use tokio_postgres::Config;
 
-/// The hosts of a URL, and how each of them is connected to.
 pub(super) struct PostgresUrl {
     pub(super) hosts: Config,
-    /// All but the hosts, which one cannot take out of a [`Config`].
+    /// Without the hosts, which cannot be removed from a [`Config`].
     pub(super) config: Config,
 }
 
 impl PostgresUrl {
-    /// Reads a URL; `None` if its scheme is another one. No message shows the text, which may hold a password.
+    /// `None` if the scheme is another one. No message shows the text, which may contain a password.
     pub(super) fn parse(text: &str) -> Option<Result<Self, &'static str>> {
         let is_here = text.starts_with("postgres://") || text.starts_with("postgresql://");
         is_here.then(|| {
@@ -28,7 +27,7 @@ impl PostgresUrl {
     }
 }
 
-/// The same URL without its hosts, taken apart as tokio-postgres does.
+/// The URL without its hosts, split as tokio-postgres does.
 fn without_hosts(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
     let (user, rest) = rest.split_at(rest.find('@').map_or(0, |at| at + 1));

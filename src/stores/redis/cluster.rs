@@ -1,4 +1,4 @@
-//! A cluster: each key is asked of the node that has it, and each node is up or down by itself.
+//! A cluster: each key belongs to one node, and each node is up or down by itself.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,10 +21,10 @@ use crate::stores::{
     kind::Opening,
 };
 
-/// How often one operation is sent on to another node.
+/// How often one operation follows a redirect.
 const REDIRECTS: usize = 4;
 
-/// How many nodes are asked for the slots, besides those of the URL.
+/// How many nodes to ask for the slots, besides those of the URL.
 const ASKED_NODES: usize = 3;
 
 pub(super) struct Cluster {
@@ -33,7 +33,7 @@ pub(super) struct Cluster {
     clock: Arc<dyn Clock>,
     health: Health,
     slots: ArcSwap<Slots>,
-    /// Held by whoever finds out who has which slots.
+    /// Held while the slots are being learned.
     learning: Mutex<()>,
 }
 
@@ -49,11 +49,7 @@ impl Cluster {
         })
     }
 
-    /// Does one operation on a key, or one that any node can do, in time or not at all.
-    ///
-    /// # Errors
-    ///
-    /// Why it has no result.
+    /// Runs one operation on a key, or one that any node can do, within its time limit.
     pub(super) async fn ask<T>(
         self: &Arc<Self>,
         key: Option<&str>,
@@ -66,7 +62,7 @@ impl Cluster {
         let done = self.ask_the_node_of(key, only_reads, operation).await;
         match &done {
             Ok(_) => self.health.works(),
-            // The slots of a node that is down may be elsewhere by now, or all nodes may be down.
+            // The slots of a node that is down may have moved, or all nodes may be down.
             Err(_) => self.is_suspect(),
         }
         done
@@ -106,7 +102,7 @@ impl Cluster {
         Err(StoreFault::Refused("the key moves all the time".to_owned()))
     }
 
-    /// Finds out who has which slots, unless that was done since they were as `known`.
+    /// Learns which node has which slots, unless the slots were updated since `known`.
     async fn learn(&self, known: &Arc<Slots>, within: Duration) -> Result<Arc<Slots>, Unreachable> {
         let ends = self.clock.elapsed() + within;
         let learning = timeout(within, self.learning.lock()).await;
@@ -131,7 +127,6 @@ impl Cluster {
         Ok(slots)
     }
 
-    /// Asks a node who has which slots.
     async fn ranges(&self, node: &Node, within: Duration) -> Result<Vec<Range>, Unreachable> {
         let Access { dialer, login, .. } = &*self.access;
         let mut lane = dialer.connect(node, login, within).await?;
@@ -162,7 +157,7 @@ impl Backend for Cluster {
         &self.health
     }
 
-    /// It is up if any node works: what the others have is a fault of those who ask for it.
+    /// The cluster is up if any node works. The other nodes' keys are faults of the requests for them.
     fn probe(self: Arc<Self>, within: Duration) -> LocalBoxFuture<'static, Result<(), StoreFault>> {
         Box::pin(async move {
             let ends = self.clock.elapsed() + within;
@@ -171,7 +166,7 @@ impl Backend for Cluster {
                 return Ok(());
             }
             let within = ends.saturating_sub(self.clock.elapsed());
-            // In tasks of their own: the first that works is enough here, and the others are to be known, too.
+            // In separate tasks: the first that works is enough here, but the state of the others must be known, too.
             let tries = slots.servers().map(|server| {
                 let server = server.clone();
                 rt::spawn(async move { server.try_out(within).await }).map(|tried| {

@@ -1,4 +1,4 @@
-//! One connection to a Redis, which all operations of a thread share.
+//! One connection to a Redis, shared by all operations of a thread.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// Where a server is. TLS is not read from it: [`Dialer`] knows.
+/// TLS is not read from it: [`Dialer`] knows.
 pub(super) use redis::ConnectionAddr as Node;
 use redis::{
     AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisError, RedisFuture,
@@ -29,19 +29,14 @@ use tokio_rustls::TlsConnector;
 
 use crate::stores::{fault::Unreachable, hosts::Hosts, owned_task::OwnedTask};
 
-/// How servers are connected to.
 pub(super) struct Dialer {
     pub(super) hosts: Hosts,
-    /// Where connections are by TLS.
+    /// If connections use TLS.
     pub(super) tls: Option<TlsConnector>,
 }
 
 impl Dialer {
-    /// Connects to one server, by whichever of its addresses answers.
-    ///
-    /// # Errors
-    ///
-    /// Why no address could be used.
+    /// Connects to the first of the server's addresses that works.
     pub(super) async fn connect(
         &self,
         node: &Node,
@@ -85,7 +80,7 @@ impl Dialer {
     }
 }
 
-/// A connection to one server. Its clones share it: what is asked at the same time travels together.
+/// A connection to one server. Its clones share it: concurrent commands are sent together.
 #[derive(Clone)]
 pub(super) struct Lane {
     connection: MultiplexedConnection,
@@ -101,7 +96,7 @@ impl Lane {
             stream,
             sent: sent.clone(),
         };
-        // Each operation has its own time.
+        // Each operation has its own time limit.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let opened = MultiplexedConnection::new_with_config(login, stream, config);
         let (connection, driver) = opened.await?;
@@ -113,13 +108,13 @@ impl Lane {
         })
     }
 
-    /// How many bytes were sent. If an operation fails and nothing was sent since it began, the server has not seen it.
+    /// How many bytes were sent. If this has not changed since a failed operation began, the server has not seen the
+    /// operation.
     pub(super) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// The same for commands on a key that a node of a cluster is about to hand over: the other node takes them only
-    /// if they are announced.
+    /// For commands on a key that a cluster node is migrating: the other node accepts them only after `ASKING`.
     pub(super) fn asking(self) -> Self {
         Self {
             asking: true,
@@ -128,7 +123,6 @@ impl Lane {
     }
 }
 
-/// Whether an error means that the connection is of no use any more.
 pub(super) fn is_broken(error: &RedisError) -> bool {
     error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error()
 }
@@ -162,12 +156,11 @@ impl ConnectionLike for Lane {
     }
 }
 
-/// What bytes travel over.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Counts what is sent.
+/// Counts sent bytes.
 struct Counted {
     stream: Box<dyn Stream>,
     sent: Arc<AtomicU64>,

@@ -1,13 +1,13 @@
 //! Rate limits, quotas and sessions in Redis (6.2 or later) or Valkey, shared by any number of gates.
 //!
-//! Whatever is counted is decided by one script on one key, so that each decision is one round trip and works in a
-//! cluster, too. Keys are prefixed and hashed: who uploads is not to be read off them. They expire by themselves.
+//! One script on one key decides each reservation, so that each decision is one round trip and works in a cluster, too.
+//! Keys are prefixed and hashed, so that they do not reveal who uploads. They expire by themselves.
 //!
 //! - [`url`]: how a URL is read.
-//! - [`connection`]: one multiplexed connection a thread.
-//! - [`server`]: how a server is found, asked and probed.
-//! - [`cluster`] and [`slots`]: which node is asked.
-//! - [`trial`]: what a probe asks.
+//! - [`connection`]: one multiplexed connection per thread.
+//! - [`server`]: how a server is found, used and probed.
+//! - [`cluster`] and [`slots`]: which node has a key.
+//! - [`trial`]: what a probe does.
 //! - [`limits`]: GCRA by the server's clock.
 //! - [`quotas`]: units that are reserved and given back.
 //! - [`sessions`]: the states of sessions.
@@ -49,7 +49,6 @@ use crate::{
     telemetry::{Operation, StoreMetrics},
 };
 
-/// What every key begins with.
 const PREFIX: &str = "imgwire-gate";
 
 pub(super) const KIND: StoreKind = StoreKind {
@@ -82,7 +81,7 @@ impl Location for RedisUrl {
     }
 }
 
-/// A server, a cluster, or whatever the Sentinels say is the primary.
+/// A server, a cluster, or the primary that Sentinels name.
 struct RedisStore {
     servers: Servers,
     clock: StoreClock,
@@ -102,7 +101,7 @@ struct Scripts {
 }
 
 impl RedisStore {
-    /// Connects when it is asked.
+    /// Connects on the first operation.
     fn new(url: &RedisUrl, opening: &Opening<'_>) -> Self {
         let scripts = Arc::new(Scripts {
             limit: redis::Script::new(include_str!("limit.lua")),
@@ -137,7 +136,7 @@ impl RedisStore {
         }
     }
 
-    /// Does one operation, in time or not at all. Any node can do it if it is about no key.
+    /// Runs one operation within its time limit. Any node can do it if it has no key.
     async fn ask<T>(
         &self,
         what: Operation,
@@ -164,7 +163,7 @@ impl RedisStore {
     }
 }
 
-/// The key of a counter: its policy by name, for an operator who looks; the rest hashed.
+/// The key of a counter: the policy's name, so that an operator can find it, and a hash of the rest.
 fn key(what: &str, counter: &Counter) -> String {
     format!(
         "{PREFIX}:{what}:{}:{}",

@@ -17,7 +17,7 @@ use crate::{
     telemetry::Operation,
 };
 
-/// Reads a counter as it is kept: three doubles.
+/// Reads a stored counter: three doubles.
 fn parse_counter(bytes: &[u8]) -> Result<(u64, Window), StoreFault> {
     // Whole numbers, which a double holds exactly.
     let (doubles, _) = bytes.as_chunks::<8>();
@@ -31,7 +31,7 @@ fn parse_counter(bytes: &[u8]) -> Result<(u64, Window), StoreFault> {
     Ok((used, parse_window(start, end)?))
 }
 
-/// A window by its start and end in milliseconds.
+/// From milliseconds.
 fn parse_window(start: i64, end: i64) -> Result<Window, StoreFault> {
     let time = |millis| {
         let time = Timestamp::from_millisecond(millis);
@@ -85,7 +85,7 @@ impl SharedCounters for RedisStore {
             let used = u64::try_from(used).ok().filter(|used| *used > 0);
             return Ok(Granted { used, window });
         }
-        // With the window, which may be another one, and the server's time.
+        // The counter's window, which may differ from the requested one, and the server's time.
         let reserved = redis::from_redis_value::<(u64, i64, i64, i64, i64)>(reserved);
         let (used, start, end, seconds, micros) =
             reserved.map_err(|error| StoreFault::Refused(error.to_string()))?;

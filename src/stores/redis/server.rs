@@ -1,4 +1,4 @@
-//! One server, or one node of a cluster: how it is found, asked and probed.
+//! One server, or one node of a cluster: how it is found, used and probed.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -25,7 +25,7 @@ use crate::stores::{
     kind::Opening,
 };
 
-/// What all servers of a store have in common.
+/// Shared by all servers of a store.
 pub(super) struct Access {
     pub(super) dialer: Dialer,
     pub(super) login: RedisConnectionInfo,
@@ -50,11 +50,10 @@ impl Access {
     }
 }
 
-/// How a server is found.
 #[derive(Clone)]
 pub(super) enum Found {
     At(Node),
-    /// Whatever the Sentinels say is the primary of this name.
+    /// The primary of this name, according to the Sentinels.
     BySentinels {
         sentinels: Vec<Node>,
         primary: String,
@@ -65,21 +64,20 @@ pub(super) struct Server {
     found: Found,
     access: Arc<Access>,
     health: Health,
-    /// What the keys of probes begin with: in a cluster, something whose slot is here.
+    /// The prefix of probe keys: in a cluster, one whose slot is on this node.
     probe_prefix: Mutex<String>,
 }
 
-/// What came of an operation that reached a server.
+/// The result of an operation that reached a server.
 pub(super) enum Reply<T> {
     Done(T),
-    /// Another node of the cluster has the key. Nothing was done.
+    /// Another node of the cluster has the key. The operation had no effect.
     Elsewhere(Redirect),
 }
 
-/// Which node has a key.
 pub(super) struct Redirect {
     pub(super) node: Node,
-    /// Whether it takes the commands only if they are announced.
+    /// Whether the node accepts the commands only after `ASKING`.
     pub(super) asking: bool,
 }
 
@@ -93,7 +91,7 @@ impl Server {
         })
     }
 
-    /// Where it is, if that is known without asking.
+    /// `None` if the Sentinels must be asked.
     pub(super) fn node(&self) -> Option<&Node> {
         match &self.found {
             Found::At(node) => Some(node),
@@ -106,11 +104,7 @@ impl Server {
         *known.unwrap_or_else(PoisonError::into_inner) = prefix;
     }
 
-    /// Does one operation, in time or not at all.
-    ///
-    /// # Errors
-    ///
-    /// Why it has no result.
+    /// Runs one operation within its time limit.
     pub(super) async fn ask<T>(
         self: &Arc<Self>,
         only_reads: bool,
@@ -120,7 +114,7 @@ impl Server {
     ) -> Result<Reply<T>, StoreFault> {
         let connect = || {
             let server = self.clone();
-            // It fails before the operation does, and says which host it was.
+            // Connecting fails before the operation does, and names the host.
             let share = within * 9 / 10;
             async move { server.connect(share).await }.boxed_local()
         };
@@ -152,7 +146,7 @@ impl Server {
         match &self.found {
             Found::At(node) => dialer.connect(node, login, within).await,
             Found::BySentinels { sentinels, primary } => {
-                // Half of the time is the primary's.
+                // Half of the time is for the primary.
                 let half = within / 2;
                 let asked = dialer.hosts.first(sentinels, half, |sentinel, share| {
                     primary_of(dialer, sentinel, primary, share)
@@ -165,7 +159,7 @@ impl Server {
                 let connected = timeout(half, connecting).await;
                 let connected = connected.unwrap_or(Err(Unreachable::Silent(node.to_string())));
                 if connected.is_err() {
-                    // Another Sentinel may know of another primary.
+                    // Another Sentinel may know another primary.
                     dialer.hosts.pass_over(sentinel.to_string());
                 }
                 connected
@@ -185,7 +179,7 @@ impl Backend for Server {
             let prefix = self.probe_prefix.lock();
             let prefix = prefix.unwrap_or_else(PoisonError::into_inner).clone();
             match self.access.trial.run(&lane, &prefix).await {
-                // It answers for keys of its own, and these are no more.
+                // The node works, but no longer has these keys.
                 Err(error) if self.redirect(&error).is_some() => Ok(()),
                 Err(error) => Err(fault(&error, false)),
                 Ok(()) => Ok(()),
@@ -194,7 +188,6 @@ impl Backend for Server {
     }
 }
 
-/// Asks a Sentinel where the primary is.
 async fn primary_of<'a>(
     dialer: &Dialer,
     sentinel: &'a Node,
@@ -215,7 +208,7 @@ async fn primary_of<'a>(
     }
 }
 
-/// Makes sure that a server still is a primary, as far as the user may ask.
+/// Checks that a server is still a primary, as far as the user's permissions allow.
 async fn is_primary(mut lane: Lane, node: &Node) -> Result<Lane, Unreachable> {
     let role = redis::cmd("ROLE")
         .query_async::<redis::Value>(&mut lane)
@@ -233,10 +226,10 @@ async fn is_primary(mut lane: Lane, node: &Node) -> Result<Lane, Unreachable> {
     }
 }
 
-/// What an error means for the operation. A server that has become a replica is as good as a connection that broke:
-/// the primary is elsewhere.
+/// Classifies an error of an operation. A server that has become a replica counts as a broken connection, because the
+/// primary is elsewhere.
 fn fault(error: &RedisError, nothing_was_sent: bool) -> StoreFault {
-    // Servers before version 7 name it inside of the error of a script.
+    // Servers before version 7 name it inside the error of a script.
     let is_replica = error.to_string().contains("READONLY");
     if is_broken(error) || is_replica {
         if nothing_was_sent && !is_replica {

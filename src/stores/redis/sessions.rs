@@ -21,7 +21,7 @@ impl SessionBackend for RedisStore {
     ) -> LocalBoxFuture<'a, Result<Option<String>, StoreFault>> {
         Box::pin(async move {
             let only_reads = action == SessionAction::Load;
-            // Whoever reads the names cannot come in with them.
+            // Reading the names must not be enough to use a session.
             let name = format!("{PREFIX}:session:{}", hashed(key.as_bytes()));
             let mut command = redis::Cmd::new();
             match action {

@@ -7,27 +7,24 @@ use redis::{RedisResult, Value, from_redis_value};
 use super::{PREFIX, connection::Node, server::Server};
 use crate::stores::backend::Backend as _;
 
-/// How many slots a cluster has.
 const SLOTS: u16 = 16_384;
 
-/// The slots from the first to the last, which one node has.
+/// Consecutive slots of one node.
 pub(super) struct Range {
     pub(super) first: u16,
     pub(super) last: u16,
     pub(super) node: Node,
 }
 
-/// Who has which slots.
 #[derive(Default)]
 pub(super) struct Slots {
-    /// From the first slot to the last, in their order.
+    /// In order: the first and the last slot of each range.
     ranges: Vec<(u16, u16, Arc<Server>)>,
-    /// Each node once.
     servers: Vec<Arc<Server>>,
 }
 
 impl Slots {
-    /// Puts what a node has told together; `server` gives the server that is a node.
+    /// `server` returns the server of a node.
     pub(super) fn new(mut ranges: Vec<Range>, server: impl Fn(&Node) -> Arc<Server>) -> Self {
         let mut slots = Self::default();
         ranges.sort_unstable_by_key(|range| range.first);
@@ -51,14 +48,12 @@ impl Slots {
         self.servers.is_empty()
     }
 
-    /// The node that has a slot.
     pub(super) fn of(&self, slot: u16) -> Option<&Arc<Server>> {
         let index = self.ranges.partition_point(|(_, last, _)| *last < slot);
         let (first, _, server) = self.ranges.get(index)?;
         (*first <= slot).then_some(server)
     }
 
-    /// The node at an address.
     pub(super) fn at(&self, node: &Node) -> Option<Arc<Server>> {
         let mut servers = self.servers.iter();
         servers.find(|server| server.node() == Some(node)).cloned()
@@ -80,7 +75,7 @@ impl Slots {
         self.ready().next().or(self.servers.first()).cloned()
     }
 
-    /// What keys begin with that this node has.
+    /// A prefix of keys on this node.
     fn probe_prefix(&self, server: &Arc<Server>) -> Option<String> {
         let prefixes = (0..4 * u32::from(SLOTS)).map(|tag| format!("{PREFIX}:probe:{{{tag}}}"));
         let is_here = |prefix: &String| {
@@ -91,7 +86,7 @@ impl Slots {
     }
 }
 
-/// The slot of a key: of the part in braces, if there is one.
+/// The slot of a key, or of its part in braces, if there is one.
 pub(super) fn slot_of(key: &str) -> u16 {
     let tag = key
         .split_once('{')
@@ -100,7 +95,7 @@ pub(super) fn slot_of(key: &str) -> u16 {
     crc16(hashed.as_bytes()) % SLOTS
 }
 
-/// CRC-16/XMODEM, which the specification of Redis Cluster names.
+/// CRC-16/XMODEM, as the Redis Cluster specification demands.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| {
         (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc: u16, _| {
@@ -110,11 +105,7 @@ fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-/// Reads the answer to `CLUSTER SLOTS`; `asked` is the node that gave it.
-///
-/// # Errors
-///
-/// When it has another form.
+/// Reads the answer to `CLUSTER SLOTS` from the node `asked`.
 pub(super) fn read(answer: Value, asked: &Node) -> RedisResult<Vec<Range>> {
     // First, last, the primary, its replicas; a node is its host, its port, and more.
     let rows: Vec<Vec<Value>> = from_redis_value(answer)?;
@@ -141,7 +132,7 @@ pub(super) fn read(answer: Value, asked: &Node) -> RedisResult<Vec<Range>> {
     Ok(ranges)
 }
 
-/// A node as another one names it: without a host, it is where the other one is; `?` is an unknown one.
+/// A node as another one names it. Without a host, it is on the other one's host; `?` is unknown.
 pub(super) fn node(host: &str, port: u16, asked: &Node) -> Option<Node> {
     let host = match (host, asked) {
         ("?", _) => return None,

@@ -1,4 +1,4 @@
-//! What a probe asks of a server: all that the gate asks of it, on keys of the probe's own.
+//! What a probe tests on a server: all operations of the gate, on keys of its own.
 
 use std::sync::Arc;
 
@@ -9,7 +9,6 @@ use redis::RedisResult;
 use super::{Scripts, connection::Lane};
 use crate::stores::store_clock::StoreClock;
 
-/// How long a key of a probe lives, in milliseconds.
 const KEPT_MS: u64 = 1000;
 
 pub(super) struct Trial {
@@ -19,12 +18,8 @@ pub(super) struct Trial {
 }
 
 impl Trial {
-    /// Runs the very scripts and commands that the gate runs, so that a missing right, a full memory or a server that
-    /// takes no writes shows. The keys begin with `prefix`.
-    ///
-    /// # Errors
-    ///
-    /// What the server refuses.
+    /// Runs the same scripts and commands as the gate, so that a missing permission, a full memory or a read-only
+    /// server shows. The keys begin with `prefix`.
     pub(super) async fn run(&self, lane: &Lane, prefix: &str) -> RedisResult<()> {
         let trials = self.uses.iter().map(|wanted| match wanted {
             StoreUse::RateLimits => self
@@ -39,14 +34,14 @@ impl Trial {
         try_join_all(trials).await.map(drop)
     }
 
-    /// Counts an attempt, which comes back after a microsecond.
+    /// Counts an attempt that returns after a microsecond.
     async fn limit(&self, mut lane: Lane, key: String) -> RedisResult<()> {
         let mut limit = self.scripts.limit.key(key);
         limit.arg(1).arg(1).arg(1);
         limit.invoke_async::<i64>(&mut lane).await.map(drop)
     }
 
-    /// Counts a unit and gives it back. Both travel together, and in this order.
+    /// Counts a unit and gives it back. Both commands are sent together, in this order.
     async fn quota(&self, mut lane: Lane, key: String) -> RedisResult<()> {
         let mut reserve = self.scripts.reserve.key(&key);
         reserve.arg(0).arg(1).arg(u32::MAX).arg(KEPT_MS).arg(1);
@@ -64,7 +59,6 @@ impl Trial {
     }
 }
 
-/// Writes a session, reads it and ends it.
 async fn session(mut lane: Lane, key: String) -> RedisResult<()> {
     let mut commands = redis::pipe();
     commands.cmd("SET").arg(&key).arg(1).arg("PX").arg(KEPT_MS);

@@ -1,30 +1,29 @@
-//! Where a Redis is.
+//! Parses Redis URLs.
 
 use redis::{ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
 
 use super::{connection::Node, server::Found};
 
-/// A server (`redis://`, `rediss://` by TLS, `redis+unix:///path`), whatever Sentinels say is the primary
+/// A server (`redis://`, `rediss://` with TLS, `redis+unix:///path`), the primary that Sentinels name
 /// (`redis+sentinel://user@sentinel-1:26379,sentinel-2:26379/primary/0`), or a cluster
-/// (`redis+cluster://node-1:6379,node-2:6379`); `valkey` does as well as `redis`, and `rediss+...` is by TLS.
+/// (`redis+cluster://node-1:6379,node-2:6379`). `valkey` works like `redis`, and `rediss+...` uses TLS.
 pub(super) struct RedisUrl {
     pub(super) named: Named,
-    /// How a connection logs in: as which user, and to which database.
+    /// How a connection logs in: the user and the database.
     pub(super) login: RedisConnectionInfo,
     pub(super) is_tls: bool,
 }
 
-/// What a URL names.
 pub(super) enum Named {
     Server(Found),
-    /// Nodes of a cluster, some of them.
+    /// Some nodes of a cluster.
     Cluster(Vec<Node>),
 }
 
 const WRONG: &str = "is not a Redis URL; write for example \"redis://gate@cache:6379/0\"";
 
 impl RedisUrl {
-    /// Reads a URL; `None` if its scheme is another one. No message shows the text, which may hold a password.
+    /// `None` if the scheme is another one. No message shows the text, which may contain a password.
     pub(super) fn parse(text: &str) -> Option<Result<Self, &'static str>> {
         let (scheme, rest) = text.split_once("://")?;
         let (base, kind) = scheme.split_once('+').unwrap_or((scheme, ""));

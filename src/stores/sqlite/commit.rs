@@ -1,4 +1,4 @@
-//! The commits to come, and the wait for them.
+//! Pending commits, and how requests wait for them.
 
 use std::{
     cell::RefCell,
@@ -13,20 +13,19 @@ use tokio::sync::SetOnce;
 
 use super::shared::Shared;
 
-/// The wait for a commit, shared by a thread's tasks.
+/// Shared by the tasks of a thread.
 type Wait = future::Shared<LocalBoxFuture<'static, Result<(), String>>>;
 
 thread_local! {
-    /// The wait that this thread began last. The weak pointer keeps its address from being used anew.
+    /// The latest wait of this thread. The weak pointer prevents reuse of its address.
     static LATEST_WAIT: RefCell<Option<(Weak<Commit>, Wait)>> = const { RefCell::new(None) };
 }
 
-/// A commit to come: waited for by everyone whose count is in it.
+/// A pending commit. Every request with a count in it waits for it.
 pub(super) struct Commit {
     result: SetOnce<Result<(), String>>,
-    /// How many changes are in it.
     changes: AtomicUsize,
-    /// How many of those who made them wait for it.
+    /// How many requests with changes wait for it.
     waiting: AtomicUsize,
 }
 
@@ -39,20 +38,19 @@ impl Commit {
         })
     }
 
-    /// Notes one more change in it.
     pub(super) fn add_change(&self) {
         self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether it is time for it: half of what is in it is waited for. The other half is still worked at while it is
-    /// made, so neither has to wait for the other; and who asks alone has it at once.
+    /// A commit is due when half of its changes are waited for. Requests still process the other half meanwhile, so
+    /// neither side waits for the other, and a single request is committed at once.
     pub(super) fn is_due(&self) -> bool {
         let waiting = self.waiting.load(Ordering::Relaxed);
         waiting > 0 && 2 * waiting >= self.changes.load(Ordering::Relaxed)
     }
 
-    /// Waits until it has reached the disk, or failed, or is late. All who wait on one thread share
-    /// one wait and its timer: the writer wakes one task of a thread, and that one the others.
+    /// Waits until the commit is on disk, has failed, or is late. All waiters of a thread share one wait and its timer:
+    /// the writer wakes one task per thread, and that task wakes the others.
     pub(super) fn wait(self: &Arc<Self>, shared: &Arc<Shared>) -> Wait {
         if !self.result.initialized() {
             self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -75,7 +73,7 @@ impl Commit {
     }
 
     pub(super) fn finish(&self, result: Result<(), String>) {
-        // Set once, by the writer alone.
+        // Only the writer sets it, once.
         let _ = self.result.set(result);
     }
 }

@@ -1,4 +1,4 @@
-//! Quotas in a SQLite file that one process has to itself.
+//! Quotas in a SQLite file that only this process opens.
 
 use std::{
     fs::{self, File},
@@ -24,17 +24,16 @@ use crate::stores::{
     retention::Cleaning,
 };
 
-/// Counters in a file.
 pub(super) struct Counters {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
-    /// Held as long as the store lives.
+    /// Held while the store is open.
     _lock: File,
 }
 
 impl Counters {
-    /// Opens the file at `path`, which is made if it is not there. The timeout bounds how long a request waits for the
-    /// disk, and the clock tells how long counts have been gathered for a commit.
+    /// Opens or creates the file at `path`. The timeout limits how long a request waits for the disk, and the clock
+    /// measures how long counts have been gathered for a commit.
     pub(super) fn open(path: &Path, opening: &Opening<'_>) -> Result<Self, OpenError> {
         let io = |path: &Path, source| OpenError::Io {
             path: path.display().to_string(),
@@ -43,7 +42,7 @@ impl Counters {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(|error| io(folder, error))?;
         }
-        // Its real path, so that two names of one file are one file.
+        // The real path, so that two names of one file are one file.
         let path = match fs::canonicalize(path) {
             Ok(path) => path,
             Err(_) => path.to_owned(),
@@ -86,7 +85,7 @@ impl Counters {
         })
     }
 
-    /// Hands a counter to `then` under the lock, loading it first if it is not in memory.
+    /// Passes a counter to `then` under the lock, and loads it first if it is not in memory.
     async fn with_counter<T>(
         &self,
         counter: Counter,
@@ -169,7 +168,7 @@ impl QuotaStore for Counters {
 }
 
 impl Counters {
-    /// Sets a counter to nothing, and waits until that has reached the disk.
+    /// Resets a counter, and waits until that is on disk.
     async fn clear(&self, counter: Counter, window: Window) -> Result<(), Fault> {
         let clear = |ledger: &mut Ledger, slot: Slot| {
             ledger.row(slot, window).used = 0;
@@ -192,7 +191,6 @@ impl Drop for Counters {
     }
 }
 
-/// A unit that is counted for a request.
 struct Unit {
     pin: Pin,
     window: Window,
@@ -217,7 +215,6 @@ impl Hold for Unit {
     }
 }
 
-/// The fault of a policy whose operation has no result.
 fn fault(shared: &Shared) -> impl Fn(String) -> Fault {
     |message| Fault::Store {
         store: shared.health.store().clone(),

@@ -9,10 +9,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::ledger::{Changed, Row};
 use crate::stores::retention::{KEPT, Name, PAGE};
 
-/// How long another process, for example an operator's shell, may keep the file locked.
+/// How long another process, such as an operator's shell, may lock the file.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// An open file.
 pub(super) struct Database(Connection);
 
 impl Database {
@@ -22,8 +21,8 @@ impl Database {
         // In WAL, FULL means that a commit has reached the disk when it returns.
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // The log begins anew after each checkpoint, and what is written over costs a third less than what makes
-        // the file grow: no blocks are to be found, and no size is to be written down. So it stays at 1 MiB.
+        // The log restarts after each checkpoint. Overwriting costs a third less than growing the file, which must
+        // allocate blocks and record a new size. So the log stays at 1 MiB.
         connection.pragma_update(None, "wal_autocheckpoint", 256)?;
         connection.execute_batch(
             "CREATE TABLE IF NOT EXISTS quota_counters (
@@ -38,26 +37,24 @@ impl Database {
         Ok(Self(connection))
     }
 
-    /// Opens a file to look at it; nothing is changed.
     pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Self> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(BUSY)?;
         Ok(Self(connection))
     }
 
-    /// Reads a little, to see whether that works.
+    /// Tests reading.
     pub(super) fn try_to_read(&self) -> rusqlite::Result<()> {
         self.0
             .execute_batch("SELECT used FROM quota_counters LIMIT 1")
     }
 
-    /// Has a commit reach the disk, to see whether that works. It changes nothing: it writes the number down that the
-    /// file has for the use of applications, and has none.
+    /// Tests that a commit reaches the disk. It changes nothing: it rewrites the file's `user_version`, which is always
+    /// 0.
     pub(super) fn try_to_write(&self) -> rusqlite::Result<()> {
         self.0.pragma_update(None, "user_version", 0)
     }
 
-    /// What is counted under `counter`, if anything.
     pub(super) fn read(&self, counter: &Counter) -> rusqlite::Result<Option<Row>> {
         let mut statement = self.0.prepare_cached(
             "SELECT window_start, window_end, used FROM quota_counters WHERE policy = ? AND key = ?",
@@ -75,11 +72,11 @@ impl Database {
             .optional()
     }
 
-    /// Writes all of `changes` in one commit, which has reached the disk when this returns.
+    /// Writes all `changes` in one commit, which is on disk when this returns.
     pub(super) fn write(&mut self, changes: &[Changed]) -> rusqlite::Result<()> {
         let transaction = self.0.transaction()?;
         {
-            // Most counters are there already, and an update is half of an upsert's work.
+            // Most counters exist, and an update costs half of an upsert.
             let mut update = transaction.prepare_cached(
                 "UPDATE quota_counters SET window_start = ?3, window_end = ?4, used = ?5
                  WHERE policy = ?1 AND key = ?2",
@@ -104,8 +101,8 @@ impl Database {
         transaction.commit()
     }
 
-    /// Deletes the counters whose windows are long over at `now`, in the page of the table after `after`. Returns the
-    /// last row of the page, unless it is the last page.
+    /// Deletes the counters of long past windows at `now`, in the page of the table after `after`. Returns the last row
+    /// of the page, unless it is the last page.
     pub(super) fn delete_old(
         &self,
         (policy, key): Name,

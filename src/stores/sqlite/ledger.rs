@@ -1,4 +1,4 @@
-//! The counters in memory, and what of them is to be written.
+//! The counters in memory, and which of them must be written.
 
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
@@ -8,18 +8,17 @@ use tokio::sync::oneshot;
 
 use super::commit::Commit;
 
-/// How many counters stay in memory when nobody uses them.
+/// How many unused counters stay in memory.
 const MAX_IDLE_COUNTERS: usize = 65_536;
 
-/// What is counted under one key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     pub(super) window: Window,
     pub(super) used: u64,
 }
 
-/// A change of a counter, to be announced by [`Shared::announce`](super::shared::Shared::announce) when the ledger is
-/// free again.
+/// A change of a counter. Announce it with [`Shared::announce`](super::shared::Shared::announce) after the ledger's
+/// lock is released.
 #[must_use]
 pub(super) struct Change {
     pub(super) commit: Arc<Commit>,
@@ -29,60 +28,56 @@ pub(super) struct Change {
 /// Resolves when a counter is in memory, or cannot be read.
 pub(super) type Loading = oneshot::Receiver<Result<(), String>>;
 
-/// A counter that somebody wants in memory.
+/// A counter that must be loaded.
 pub(super) struct Load {
     pub(super) counter: Arc<Counter>,
     pub(super) reply: oneshot::Sender<Result<(), String>>,
 }
 
-/// Where in the ledger a counter is. It is valid as long as the counter is pinned.
+/// A counter's position in the ledger. Valid while the counter is pinned.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot(usize);
 
-/// A counter that is to be written.
+/// A counter that must be written.
 pub(super) struct Changed {
     pub(super) slot: Slot,
     pub(super) counter: Arc<Counter>,
     pub(super) row: Row,
 }
 
-/// The counters, under one lock.
 pub(super) struct Ledger {
     slots: HashMap<Arc<Counter>, Slot>,
     entries: Slab<Entry>,
-    /// Counters that differ from what is on the disk; pinned.
+    /// Pinned counters that differ from the disk.
     dirty: Vec<Slot>,
     pub(super) loads: Vec<Load>,
     pub(super) next: Arc<Commit>,
-    /// Since when the writer has known of changes for it.
+    /// When the writer began to gather changes.
     pub(super) gathers_since: Option<Duration>,
     pub(super) writer: Writer,
     pub(super) closed: bool,
 }
 
-/// What the writer is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writer {
-    /// It reads, writes, or is about to look whether it is to.
+    /// It reads, writes, or is about to check whether it must.
     Works,
     /// It waits for the first change.
     Waits,
-    /// It waits for more of them.
+    /// It waits for more changes.
     Gathers,
 }
 
-/// What is written at once.
 pub(super) struct Batch {
     pub(super) changes: Vec<Changed>,
     pub(super) commit: Arc<Commit>,
 }
 
-/// A counter in memory.
 struct Entry {
     counter: Arc<Counter>,
-    /// What is counted; `None` until it is loaded.
+    /// `None` until it is loaded.
     row: Option<Row>,
-    /// How many use it, the writer included; it stays as long as any does.
+    /// How many users it has, the writer included. It stays in memory while there are any.
     pins: usize,
     is_dirty: bool,
 }
@@ -101,12 +96,11 @@ impl Ledger {
         }
     }
 
-    /// Whether there is something to be written.
     pub(super) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
-    /// The row of a counter that is loaded, in `window` or in the later one that it is in already.
+    /// The row of a loaded counter, in `window` or in its own window if that is later.
     pub(super) fn row(&mut self, slot: Slot, window: Window) -> &mut Row {
         let row = &mut self.entries[slot.0].row;
         let row = row.get_or_insert(Row { window, used: 0 });
@@ -116,7 +110,7 @@ impl Ledger {
         row
     }
 
-    /// Notes that a counter is to be written; returns the commit that will do it.
+    /// Marks a counter as changed, and returns the commit that will write it.
     pub(super) fn changed(&mut self, slot: Slot) -> Change {
         let wakes_writer = self.writer == Writer::Waits && self.begins_to_work();
         self.next.add_change();
@@ -141,14 +135,14 @@ impl Ledger {
         Some(self.changed(slot))
     }
 
-    /// Puts what was read into memory, unless nobody wants it any more or it is there already.
+    /// Stores what was read, unless the counter is no longer needed or is already loaded.
     pub(super) fn loaded(&mut self, counter: &Counter, row: Option<Row>) {
         if let (Some(slot), Some(row)) = (self.slots.get(counter), row) {
             self.entries[slot.0].row.get_or_insert(row);
         }
     }
 
-    /// Takes what is to be written out of the ledger.
+    /// Takes everything that must be written.
     pub(super) fn take_batch(&mut self) -> Option<Batch> {
         self.gathers_since = None;
         if self.dirty.is_empty() {
@@ -167,12 +161,12 @@ impl Ledger {
         })
     }
 
-    /// Notes that the writer is woken. Returns whether it has to be: while it works it will look again anyway.
+    /// Marks the writer as awake. Returns whether it must be woken: while it works, it checks again anyway.
     pub(super) fn begins_to_work(&mut self) -> bool {
         mem::replace(&mut self.writer, Writer::Works) != Writer::Works
     }
 
-    /// Wants a pinned counter in memory.
+    /// Requests that a pinned counter is loaded.
     pub(super) fn load(&mut self, slot: Slot) -> Loading {
         let (reply, loading) = oneshot::channel();
         let counter = self.entries[slot.0].counter.clone();
@@ -180,7 +174,7 @@ impl Ledger {
         loading
     }
 
-    /// Pins a counter, and says whether it is loaded.
+    /// Also returns whether the counter is loaded.
     pub(super) fn pin(&mut self, counter: Counter) -> (Slot, bool) {
         if let Some(&slot) = self.slots.get(&counter) {
             let entry = &mut self.entries[slot.0];
@@ -198,7 +192,6 @@ impl Ledger {
         (slot, false)
     }
 
-    /// Has a counter stay for one reason less.
     pub(super) fn unpin(&mut self, slot: Slot) {
         self.entries[slot.0].pins -= 1;
         if self.entries.len() > MAX_IDLE_COUNTERS {

@@ -1,4 +1,4 @@
-//! A file of counters that is only looked at: beside a gate that has it open, or instead of one.
+//! A read-only file of counters, even while another gate has it open.
 
 use std::{path::Path, sync::Arc};
 
@@ -10,7 +10,7 @@ use crate::stores::{
     open::{Part, Port},
 };
 
-/// Says what is counted in a file, which need not be there yet.
+/// Shows the counters of a file, which need not exist yet.
 pub(super) fn at(file: &Path, store: &StoreName) -> Part {
     let (read, tried) = (file.to_owned(), file.to_owned());
     let look = Arc::new(Look {
@@ -32,7 +32,7 @@ fn counted(file: &Path, counter: &Counter) -> rusqlite::Result<Option<(u64, Wind
     Ok(row.map(|row| (row.used, row.window)))
 }
 
-/// Whether a file can be read, or made where it is to be.
+/// Whether a file can be read, or created if it does not exist.
 fn try_file(file: &Path) -> Result<(), String> {
     if file.exists() {
         let read = Database::open_to_read(file).and_then(|database| database.try_to_read());

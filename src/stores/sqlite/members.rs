@@ -22,17 +22,16 @@ use crate::stores::{
     pool::Pool,
 };
 
-/// After how many instructions of SQLite's a query that was given up notices it.
+/// How often a running query checks whether it was given up, in SQLite's instructions.
 const INSTRUCTIONS: i32 = 1000;
 
-/// A file that is asked.
 pub(super) struct Members {
     path: PathBuf,
     pool: Arc<Pool<Connection>>,
     health: Health,
 }
 
-/// Tells a query that it was given up, when it is dropped.
+/// Stops a query when it is dropped.
 struct EndsQuery(Arc<AtomicBool>);
 
 impl Drop for EndsQuery {
@@ -73,8 +72,8 @@ impl Backend for Members {
     }
 }
 
-/// Asks on a connection of its own, on a thread that may block. The connection goes back only if the request waited
-/// for the answer, and there was one.
+/// Queries on its own connection, on a thread that may block. The connection is reused only if the request waited for
+/// the answer, and there was one.
 async fn ask(file: &Arc<Members>, question: [String; 3]) -> Result<Vec<MemberRow>, StoreFault> {
     let turn = file.pool.turn(file.health.returns()).await;
     let kept = turn.idle_connection();
@@ -111,7 +110,7 @@ impl Members {
         }
     }
 
-    /// `busy` is how long it waits for a lock.
+    /// `busy` is how long to wait for a lock.
     fn open(&self, busy: Duration) -> Result<Connection, StoreFault> {
         let opened = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY);
         let opened = opened.and_then(|connection| {
@@ -133,7 +132,7 @@ fn select(
     [query, user, workspace]: &[String; 3],
 ) -> Result<Vec<MemberRow>, StoreFault> {
     let mut statement = connection.prepare_cached(query).map_err(fault)?;
-    // To SQLite `$1` is a name, and the first that it meets is the first parameter.
+    // SQLite treats `$1` as a name, and the first name in the text is the first parameter.
     for (name, value) in [("$1", user), ("$2", workspace)] {
         if let Some(index) = statement.parameter_index(name).map_err(fault)? {
             statement.raw_bind_parameter(index, value).map_err(fault)?;

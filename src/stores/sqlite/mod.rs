@@ -1,17 +1,16 @@
 //! Quotas and memberships in a SQLite file.
 //!
-//! The process has the file of counters to itself (a lock beside it sees to that), so the counters in use live in
-//! memory and a reservation is decided there and then, without waiting for the disk. What it counts is
-//! written by one thread, many reservations in one commit, while Imgwire is asked; a token leaves only when
-//! the commit that counts it has reached the disk.
+//! A lock file ensures that only one process opens the counters. So the counters in use live in memory, and
+//! reservations are decided without waiting for the disk. One thread writes them, many reservations in one commit,
+//! while Imgwire creates the token. The token is sent only after the commit that counts it is on disk.
 //!
 //! - [`counters`]: the quotas.
-//! - [`ledger`]: the counters in memory, and what is to be written.
-//! - [`commit`]: the commits to come, and the wait for them.
+//! - [`ledger`]: the counters in memory, and which of them must be written.
+//! - [`commit`]: pending commits, and how requests wait for them.
 //! - [`shared`]: the ledger's lock, and how the requests and the writer wake each other.
 //! - [`writer`]: the thread that writes.
 //! - [`database`]: the SQL.
-//! - [`look`]: a file of counters that another process may have open.
+//! - [`look`]: read-only access to a file that another process may have open.
 //! - [`members`]: memberships, looked up in any file.
 
 mod commit;
@@ -51,7 +50,6 @@ pub(super) const KIND: StoreKind = StoreKind {
     },
 };
 
-/// A file.
 struct SqliteFile(PathBuf);
 
 pub(super) fn at(path: &Path) -> Arc<dyn Location> {

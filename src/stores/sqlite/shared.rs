@@ -1,4 +1,4 @@
-//! What the requests and the writer share, and how they wake each other.
+//! State that requests and the writer share, and how they wake each other.
 
 use std::{
     mem,
@@ -14,14 +14,13 @@ use super::{
 };
 use crate::stores::health::Health;
 
-/// How long the writer waits for more before it commits: a commit costs the same for one count as for many, and
-/// Imgwire takes longer than this anyway. It does not wait that long if the commit [is due](Commit::is_due) before.
+/// How long the writer gathers changes before it commits. A commit costs the same for one count as for many, and
+/// Imgwire takes longer than this anyway. The writer commits earlier if the commit [is due](Commit::is_due).
 const GATHERING: Duration = Duration::from_millis(2);
 
-/// How long a disk that fails is left alone before it is probed.
+/// How long to wait before a failed disk is probed.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What the requests and the writer share.
 pub(super) struct Shared {
     clock: Arc<dyn Clock>,
     pub(super) health: Health,
@@ -29,7 +28,6 @@ pub(super) struct Shared {
     work: Condvar,
 }
 
-/// What the writer is to do next.
 pub(super) struct Work {
     pub(super) loads: Vec<Load>,
     pub(super) batch: Option<Batch>,
@@ -45,18 +43,17 @@ impl Shared {
         }
     }
 
-    /// What has elapsed.
     pub(super) fn now(&self) -> Duration {
         self.clock.elapsed()
     }
 
-    /// The ledger; every change to it leaves it whole, so a panic elsewhere does no harm.
+    /// Every change leaves the ledger consistent, so a panic elsewhere does no harm.
     pub(super) fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the disk the time of one operation. If the writer has finished nothing at all meanwhile, the disk hangs,
-    /// and requests do not wait for it until it works again.
+    /// Limits an operation in time. If the writer has finished nothing meanwhile, the disk hangs, and requests fail at
+    /// once until it works again.
     pub(super) async fn in_time<T>(&self, operation: impl Future<Output = T>) -> Result<T, String> {
         let before = self.health.answers();
         let result = tokio::time::timeout(self.health.timeout(), operation).await;
@@ -71,7 +68,7 @@ impl Shared {
         })
     }
 
-    /// Has the writer look whether `commit` is due, if it gathers for it.
+    /// Makes the writer check whether `commit` is due, if it is gathering for it.
     pub(super) fn hasten(&self, commit: &Arc<Commit>) {
         let mut ledger = self.lock();
         if Arc::ptr_eq(&ledger.next, commit) && ledger.begins_to_work() {
@@ -87,15 +84,14 @@ impl Shared {
         change.commit
     }
 
-    /// Tells the writer to finish.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.work.notify_one();
     }
 
-    /// Waits for work, and takes it; `None` when there is none left and the store is closed. What is read is read
-    /// at once; what is written is given some time to become more. A disk that fails is left alone for [`PAUSE`];
-    /// then there may be no work but to probe it. After `patience` there may be no work at all.
+    /// Waits for work, and takes it; `None` if there is none left and the store is closed. Reads happen at once; writes
+    /// are gathered for some time. A failed disk is left alone for [`PAUSE`]; then the work may only be a probe. After
+    /// `patience` the work may be empty.
     pub(super) fn next_work(&self, patience: Duration) -> Option<Work> {
         let mut ledger = self.lock();
         let mut is_due = false;
@@ -141,7 +137,7 @@ impl Shared {
         })
     }
 
-    /// Has changes that were written no longer keep their counters.
+    /// Unpins the counters of committed changes.
     pub(super) fn written(&self, changes: Vec<Changed>) {
         let mut ledger = self.lock();
         for change in changes {
@@ -149,11 +145,11 @@ impl Shared {
         }
     }
 
-    /// Puts changes that could not be written back, to be tried again; returns whether the store is closed.
+    /// Marks changes that could not be written as changed again. Returns whether the store is closed.
     pub(super) fn put_back(&self, changes: Vec<Changed>) -> bool {
         let mut ledger = self.lock();
         for change in changes {
-            // It is the writer that puts back, so nobody is to be woken.
+            // The writer itself calls this, so it need not be woken.
             let _ = ledger.changed(change.slot);
             ledger.unpin(change.slot);
         }
@@ -161,14 +157,14 @@ impl Shared {
     }
 }
 
-/// Keeps a counter in memory as long as a request uses it.
+/// Keeps a counter in memory while a request uses it.
 pub(super) struct Pin {
     shared: Arc<Shared>,
     slot: Slot,
 }
 
 impl Pin {
-    /// Pins a counter and hands it to `then`, if it is in memory; or else says what to wait for.
+    /// Pins a counter and passes it to `then` if it is in memory. Otherwise returns what to wait for.
     pub(super) fn with<T>(
         shared: &Arc<Shared>,
         counter: Counter,
@@ -219,7 +215,7 @@ mod tests {
         end: Timestamp::MAX,
     };
 
-    /// A clock that stands still until it is told to go on.
+    /// A clock that moves only when told.
     #[derive(Default)]
     struct StandingClock {
         elapsed_ms: AtomicU64,
@@ -242,7 +238,7 @@ mod tests {
         }
     }
 
-    /// A ledger with one counter in memory, which stays as long as the pin.
+    /// A ledger with one counter in memory, pinned by the returned pin.
     fn shared() -> (Arc<Shared>, Pin, Arc<StandingClock>) {
         let clock = Arc::<StandingClock>::default();
         let name = policies::StoreName::parse("main").expect("it is a name");
@@ -261,14 +257,13 @@ mod tests {
         }
     }
 
-    /// Wants a counter that is not in memory.
+    /// Requests a counter that is not in memory.
     fn want(shared: &Arc<Shared>, key: &str) -> Pin {
         let (pin, loading) = Pin::with(shared, counter(key), |_, _| ());
         assert!(loading.is_err(), "it is not in memory");
         pin
     }
 
-    /// Counts one unit under the counter that is in memory.
     fn count(shared: &Arc<Shared>) -> Arc<Commit> {
         let (_pin, change) = Pin::with(shared, counter("somebody"), |ledger, slot| {
             ledger.row(slot, WINDOW).used += 1;
@@ -277,7 +272,7 @@ mod tests {
         shared.announce(change.expect("it is in memory"))
     }
 
-    /// What the writer does next: how many counters it reads, and what it writes of the one that is in memory.
+    /// The writer's next work: how many counters it reads, and what it writes of the one in memory.
     fn work(shared: &Shared) -> (usize, Option<u64>) {
         let work = shared.next_work(PAUSE).expect("there is work");
         let used = work.batch.map(|batch| batch.changes[0].row.used);
@@ -299,7 +294,7 @@ mod tests {
         assert!(commit.is_due());
         assert!(shared.lock().writer == Writer::Works, "it is woken");
         assert_eq!(work(&shared), (0, Some(4)));
-        // What is counted from now on is in the next one, whose turn it is not.
+        // Later counts are in the next commit, which is not due yet.
         let next = count(&shared);
         assert!(!Arc::ptr_eq(&commit, &next));
         assert!(!next.is_due());

@@ -9,11 +9,11 @@ use super::{
 };
 use crate::stores::retention::Cleaning;
 
-/// Works until the store is closed and everything is written. A file that fails is opened again before the
-/// next try, so that a disk that was full or read-only for a while is no reason to restart.
+/// Runs until the store is closed and everything is written. A file that fails is opened again before the next attempt,
+/// so that no restart is needed after a disk was full or read-only.
 ///
-/// The store is down if a commit does not reach the disk, and back when one does in time. A counter that cannot be
-/// read is a fault of the requests for it: then an empty commit shows whether there is more to it.
+/// The store is down if a commit does not reach the disk, and up again when one does in time. A counter that cannot be
+/// read is a fault only of its requests: an empty commit then shows whether the whole store is affected.
 pub(super) fn run(shared: &Shared, path: &Path, database: Database, mut cleaning: Cleaning) {
     let mut database = Some(database);
     while let Some(work) = shared.next_work(cleaning.due_in()) {
@@ -63,7 +63,7 @@ pub(super) fn run(shared: &Shared, path: &Path, database: Database, mut cleaning
         }
         match written {
             Err(error) => _ = shared.health.goes_down(&error),
-            // A disk that needs longer than a request waits is of no use, either.
+            // A disk that is slower than requests wait is unusable, too.
             Ok(()) if shared.now().saturating_sub(began) < shared.health.timeout() => {
                 shared.health.comes_back();
             }
