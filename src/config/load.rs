@@ -109,10 +109,10 @@ fn read(
     policy::check_chains(reader, &routes, &policies, &profiles);
     let session = match session {
         None => Some(None),
-        Some(session) => {
-            let session = session?.resolve(reader, environment, &stores, &profiles);
-            session.map(Some)
-        }
+        // Its faults must not hide those of the sections after it.
+        Some(session) => session
+            .and_then(|session| session.resolve(reader, environment, &stores, &profiles))
+            .map(Some),
     };
     let imgwire_key = imgwire.as_ref();
     let api_key = imgwire_key.and_then(|imgwire| imgwire.load_api_key(reader, environment));

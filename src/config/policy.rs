@@ -150,18 +150,11 @@ pub(super) fn read(
     };
     let kind = (known.read)(reader, path, value)?;
     let requirements = kind.requirements();
-    let source = requirements.service.as_ref();
-    let token = source.and_then(|service| service.token.as_ref());
-    let token = match token {
-        Some(source) => Some(secret::read(
-            reader,
-            environment,
-            &join(path, "token"),
-            source,
-            1,
-        )?),
-        None => None,
-    };
+    let service = requirements.service.as_ref();
+    let token = service.and_then(|service| service.token.as_ref());
+    // A secret that cannot be loaded is a fault, which must not hide those of the chains.
+    let token =
+        token.and_then(|source| secret::read(reader, environment, &join(path, "token"), source, 1));
     Some(PolicySettings {
         common: common?,
         kind,

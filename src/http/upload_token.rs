@@ -1,6 +1,6 @@
 //! `POST <route>`: a token, if every policy agrees.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -13,7 +13,7 @@ use serde::Serialize;
 use tracing::Instrument as _;
 use utoipa::ToSchema;
 
-use super::{body, caller, enter, facts, ratelimit_fields, refuse, worker};
+use super::{Unanswered, body, caller, enter, facts, ratelimit_fields, refuse, worker};
 use crate::{
     gate::{
         issue::{Ending, Report, issue},
@@ -72,7 +72,10 @@ pub(crate) async fn post(
 ) -> HttpResponse {
     let worker = worker(&request).clone();
     let gate = &worker.gate;
-    let body = match body::read(&request, payload, gate.body_limits).await {
+    let unanswered = Unanswered(&request);
+    let body = body::read(&request, payload, gate.body_limits).await;
+    mem::forget(unanswered);
+    let body = match body {
         Ok(body) => body,
         Err(error) => return refuse(&request, &error),
     };

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use imgwire_gate::server::Application;
 use serde_json::json;
 
 use crate::{
@@ -290,5 +291,33 @@ async fn a_kind_that_cannot_fail_does_not_say_what_then() {
         let environment = |_: &str| Some("a".repeat(64));
         let loaded = imgwire_gate::config::load("gate.toml", &config, &environment);
         assert_eq!(loaded.is_ok(), row.takes_on_failure, "{}", row.kind);
+    }
+}
+
+#[test]
+fn the_pages_list_every_registered_kind() {
+    let schema = Application::builder().schema();
+    let kinds = |of: &str| {
+        let kinds = schema.pointer(&format!("/$defs/{of}/oneOf")).unwrap();
+        kinds.as_array().unwrap().clone()
+    };
+    let page = |name: &str| {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("docs")
+            .join(name);
+        std::fs::read_to_string(page).unwrap()
+    };
+    let name = |kind: &serde_json::Value| {
+        let name = kind["properties"]["kind"]["const"].as_str();
+        name.unwrap().to_owned()
+    };
+    for kind in kinds("PolicySettings") {
+        let (name, says) = (name(&kind), kind["description"].as_str().unwrap());
+        let row = format!("| [`{name}`](#{name}) | {} |", says.replace('\n', " "));
+        assert!(page("policies.md").contains(&row), "{row}");
+    }
+    for kind in kinds("IdentitySettings") {
+        let row = format!("| [`{}`](#", name(&kind));
+        assert!(page("identities.md").contains(&row), "{row}");
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use actix_web::http::Method;
 use imgwire_gate::imgwire::emulator::Emulator;
 use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::{
     helpers::{ROUTE, Recipe, SESSION, Token, eventually},
@@ -332,6 +335,30 @@ async fn a_client_that_resets_its_connection_leaves_a_line() {
     assert_eq!(lines[0]["path"], SESSION);
     assert_eq!(lines[0]["client"], "127.0.0.1");
     assert!(lines[0].get("status").is_none());
+}
+
+#[actix_web::test]
+async fn a_client_that_resets_its_connection_within_a_body_leaves_a_line() {
+    let logged = Logged::start("", "info").await;
+    let url = logged.gate.url();
+    let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap())
+        .await
+        .unwrap();
+    let head = format!(
+        "POST {ROUTE} HTTP/1.1\r\nhost: gate\r\nx-request-id: left\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The handler waits for the body once it has asked for it.
+    stream.read_exact(&mut [0; 25]).await.unwrap();
+    stream.write_all(b"{").await.unwrap();
+    stream.set_zero_linger().unwrap();
+    drop(stream);
+    let lines = logged.lines_of("left").await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    // Whether the gate reads the end of the body or of the connection first, is a matter of timing.
+    let message = lines[0]["message"].as_str().unwrap();
+    assert!(["client gone", "refused"].contains(&message), "{message}");
+    assert_eq!(lines[0]["route"], ROUTE);
 }
 
 #[actix_web::test]
