@@ -27,7 +27,6 @@ use arc_swap::ArcSwap;
 use policies::{Clock, UploadRequest};
 
 pub use self::body::BodyLimits;
-pub(crate) use self::body::is_json;
 pub use self::{
     cors::Cors,
     envelope::{Listener, envelope},

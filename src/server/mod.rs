@@ -224,7 +224,8 @@ impl Application {
         let bind = settings.server.bind.clone();
         let reloader = Arc::new(reloader);
         if let Some(playground) = &playground {
-            playground.set_reloader(reloader.clone());
+            // It is set once.
+            let _ = playground.reloader.set(reloader.clone());
         }
         let public = serve_public(
             settings,
