@@ -24,7 +24,7 @@ use actix_web::{
     web,
 };
 use arc_swap::ArcSwap;
-use policies::{Clock, UploadRequest};
+use policies::{Clock, DeclaredFile, UploadRequest};
 
 pub use self::body::BodyLimits;
 pub use self::{
@@ -157,7 +157,11 @@ fn facts(
             None => body::workspace_header(request.headers())?,
         },
         purpose: body.purpose.or_else(|| route.purpose.clone()),
-        file: body.file,
+        file: body.file.map(|body::Object(file)| DeclaredFile {
+            name: file.name,
+            mime_type: file.mime_type,
+            size: file.size,
+        }),
         ip: gate.client_address.of(request),
         credentials: Box::new(RequestCredentials::new(
             request.clone(),
