@@ -11,7 +11,7 @@ use futures_util::{
 };
 use imgwire_gate::{
     config::{self, Settings},
-    gate::ports::{HttpDecider, SqlMemberships},
+    gate::ports::{HttpDecider, query_memberships},
     identities::{ClientAddress, CrossSite, Identities, Limited, RequestCredentials, ServerLimits},
     outbound::cache::CacheShares,
     outbound::{HttpClient, Outbound, tls_config},
@@ -92,8 +92,8 @@ impl Ports for Outside<'_> {
         let name = PolicyName::parse("asked").expect("the name is valid");
         let store = StoreName::parse("app").expect("the name is valid");
         let (database, turns) = (Arc::new(Nowhere), Arc::default());
-        let asked = SqlMemberships::new(name, store, database, "", settings, &turns, self.0);
-        Ok(Arc::new(asked))
+        let asked = query_memberships(name, store, database, "", settings, &turns, self.0);
+        Ok(asked)
     }
 
     fn decider(&self, settings: &RemoteSettings) -> Arc<dyn Decider> {

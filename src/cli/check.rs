@@ -57,17 +57,16 @@ pub fn describe_chains(settings: &Settings) -> String {
             else {
                 continue;
             };
-            let observed = match common.mode {
-                Mode::Enforce => "",
-                Mode::Observe => ", observed only",
-            };
             let when = match &common.when {
                 None => String::new(),
                 Some(when) => format!(", when {when}"),
             };
-            let refuses = match common.mode {
-                Mode::Enforce => format!("; else {}", status_of(requirements.refusal).as_u16()),
-                Mode::Observe => String::new(),
+            let (observed, refuses) = match common.mode {
+                Mode::Enforce => {
+                    let status = status_of(requirements.refusal).as_u16();
+                    ("", format!("; else {status}"))
+                }
+                Mode::Observe => (", observed only", String::new()),
             };
             text.push_str(&format!(
                 "  │ {}. {name} ({}{observed}{when}): {}{refuses}\n",

@@ -4,29 +4,25 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use crate::{
     config::{Confines, Faults, Settings, check_confines, imgwire::BaseUrl, server::Bind},
-    http::playground::Playground,
+    http::playground::{Playground, people},
     imgwire::emulator::{Emulator, SERVER_API_KEY},
     server::Builder,
     stores::StoreUrl,
     telemetry,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{EncodingKey, Header};
 use policies::{Clock as _, SystemClock};
-use serde_json::json;
 use url::Url;
 
 use super::{Failure, print, serve::stop};
 
 const FILE: &str = "config/sandbox.toml";
 const CONFIG: &str = include_str!("../../config/sandbox.toml");
-
-const DEMO_TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
 /// What the sandbox adds to its config.
 struct Additions {
@@ -84,22 +80,25 @@ pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
         let _log = telemetry::start_log(settings.telemetry.log);
         settings.server.bind = free(&settings.server.bind)?;
         settings.management.bind = free(&settings.management.bind)?;
-        let page_key = random_text()?;
-        let text = welcome(&settings, &additions.secret, &page_key, emulator.url())?;
+        let key = random_text()?;
+        let people = people(&additions.secret, SystemClock::new().now().as_second());
         let route = settings.routes.first().map(|route| route.path.to_string());
+        let route = route.unwrap_or_default();
+        let token = people[0]["token"].as_str().unwrap_or_default();
+        let text = welcome(&settings, &route, token, &key, emulator.url());
         let load = {
             let (builder, additions) = (builder.clone(), additions.clone());
             Box::new(move |text: &str| additions.load(&builder, text))
         };
-        let playground = Playground::new(
-            page_key,
-            &additions.secret,
-            SystemClock::new().now().as_second(),
-            route.unwrap_or_default(),
-            CONFIG,
+        let playground = Playground {
+            key,
+            people,
+            route,
+            config: CONFIG,
             load,
-            emulator.clone(),
-        );
+            emulator,
+            reloader: OnceLock::new(),
+        };
         let application = builder.build_with(settings, Arc::new(playground));
         let application = application.map_err(Failure::start)?;
         print(&text)?;
@@ -128,32 +127,13 @@ fn random_text() -> Result<String, Failure> {
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-fn welcome(
-    settings: &Settings,
-    secret: &str,
-    page_key: &str,
-    emulator: &str,
-) -> Result<String, Failure> {
+fn welcome(settings: &Settings, route: &str, token: &str, key: &str, emulator: &str) -> String {
     let gate = format!("http://{}", settings.server.bind);
     let management = format!("http://{}", settings.management.bind);
-    let claims = json!({
-        "sub": "user_1",
-        "aud": "imgwire-gate",
-        "exp": SystemClock::new().now().as_second() + DEMO_TOKEN_SECONDS,
-        "workspaces": [{ "id": "ws_1", "role": "editor" }],
-        "plan": "free",
-    });
-    let key = EncodingKey::from_secret(secret.as_bytes());
-    let token = jsonwebtoken::encode(&Header::default(), &claims, &key).map_err(Failure::other)?;
-    let route = settings
-        .routes
-        .first()
-        .map(|route| route.path.as_str())
-        .unwrap_or_default();
-    Ok(format!(
+    format!(
         "imgwire-gate sandbox (ctrl-c ends it)\n\
          \n\
-         the playground {gate}/?key={page_key}\n\
+         the playground {gate}/?key={key}\n\
          the gate       {gate}\n\
          its health     {management}/readyz\n\
          its metrics    {management}/metrics\n\
@@ -165,5 +145,5 @@ fn welcome(
          \n\
          Without the header the gate says 401; ask a few times more and see the limits in the RateLimit \
          field (curl -i). The config is config/sandbox.toml."
-    ))
+    )
 }

@@ -155,18 +155,18 @@ pub async fn explain(
     let request = upload_request(route, described);
     let mut trace = Trace::new(&*gate.clock);
     let evaluation = route.chain.explain(&request, &mut trace).await;
-    let (outcome, error) = match evaluation.outcome {
+    let (outcome, result) = match evaluation.outcome {
         // A preview reserves nothing.
-        Outcome::Allowed(_) => (ExplainedOutcome::Allow, None),
-        Outcome::Denied { denial, .. } => (ExplainedOutcome::Deny, Some(ApiError::Denied(denial))),
-        Outcome::Faulted { .. } => (ExplainedOutcome::Fault, Some(ApiError::Internal)),
+        Outcome::Allowed(_) => (ExplainedOutcome::Allow, Ok(())),
+        Outcome::Denied { denial, .. } => (ExplainedOutcome::Deny, Err(ApiError::Denied(denial))),
+        Outcome::Faulted { .. } => (ExplainedOutcome::Fault, Err(ApiError::Internal)),
     };
-    let described = error.map(|error| error.describe());
+    let (status, code) = ApiError::describe_result(&result);
     Ok(Explanation {
         route: route.path.clone(),
         outcome,
-        status: described.map_or(200, |(status, _)| status.as_u16()),
-        code: described.map(|(_, code)| code),
+        status,
+        code,
         policies: trace.into_steps().into_iter().map(explained).collect(),
     })
 }
@@ -197,13 +197,12 @@ fn explained(step: policies::Step) -> ExplainedPolicy {
 
 fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
     let credentials: Box<dyn Credentials> = match (described.subject, described.token) {
-        (Some(subject), _) => Box::new(Described(subject)),
         (None, Some(token)) => Box::new(RequestCredentials::new(
             InMemoryCredentials::default().with_header(header::AUTHORIZATION, token.0),
             route.identities.clone(),
             Limited::Nothing,
         )),
-        (None, None) => Box::new(Nobody),
+        (subject, _) => Box::new(Described(subject)),
     };
     UploadRequest {
         route: route.path.clone(),
@@ -219,30 +218,25 @@ fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
     }
 }
 
-/// A subject whose identity is the first one that the chain accepts.
-struct Described(DescribedSubject);
+/// A subject whose identity is the first one that the chain accepts, or nobody.
+struct Described(Option<DescribedSubject>);
 
 impl Credentials for Described {
     fn judge<'a>(&'a self, accept: &'a Accept) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
-        let presented = accept.first().map_or(Presented::Nothing, |identity| {
-            let subject = Subject {
-                id: self.0.id.clone(),
-                identity: identity.clone(),
-                session: false,
-                claims: self.0.claims.clone(),
-                expires_at: None,
-            };
-            Presented::Subject(subject.into())
-        });
+        let presented = match (&self.0, accept.first()) {
+            (Some(subject), Some(identity)) => {
+                let subject = Subject {
+                    id: subject.id.clone(),
+                    identity: identity.clone(),
+                    session: false,
+                    claims: subject.claims.clone(),
+                    expires_at: None,
+                };
+                Presented::Subject(subject.into())
+            }
+            _ => Presented::Nothing,
+        };
         Box::pin(ready(Ok(presented)))
-    }
-}
-
-struct Nobody;
-
-impl Credentials for Nobody {
-    fn judge<'a>(&'a self, _: &'a Accept) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
-        Box::pin(ready(Ok(Presented::Nothing)))
     }
 }
 

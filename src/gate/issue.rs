@@ -8,6 +8,7 @@ use policies::{
 };
 
 use crate::{
+    http::error::ApiError,
     imgwire::{Caller, Client, ImgwireError, UploadToken},
     telemetry::RequestTrace,
 };
@@ -30,6 +31,29 @@ pub enum Ending {
     /// A policy could not decide.
     Faulted(PolicyName, Fault),
     ImgwireFailed(ImgwireError),
+}
+
+impl Ending {
+    /// As the log, the metrics and the traces name it.
+    #[must_use]
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Issued(_) => "issued",
+            Self::Denied(..) => "denied",
+            Self::Faulted(..) => "faulted",
+            Self::ImgwireFailed(_) => "failed",
+        }
+    }
+
+    /// What the client gets.
+    pub fn result(&self) -> Result<&UploadToken, ApiError> {
+        match self {
+            Self::Issued(token) => Ok(token),
+            Self::Denied(_, denial) => Err(ApiError::Denied(denial.clone())),
+            Self::Faulted(..) => Err(ApiError::Internal),
+            Self::ImgwireFailed(_) => Err(ApiError::ImgwireFailed),
+        }
+    }
 }
 
 /// Issues a token if every policy of `chain` allows it. Everything that the chain reserved is settled when this

@@ -7,7 +7,7 @@ use actix_web::{
     http::header::{self, HeaderMap, HeaderName},
     web,
 };
-use policies::{DeclaredFile, Purpose, WorkspaceId};
+use policies::{Purpose, WorkspaceId};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
@@ -39,9 +39,8 @@ pub(crate) struct Body {
     #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
     pub(super) purpose: Option<Purpose>,
     /// The file that is to be uploaded.
-    #[serde(default, deserialize_with = "file")]
     #[schema(value_type = Option<File>)]
-    pub(super) file: Option<DeclaredFile>,
+    pub(super) file: Option<Object<File>>,
 }
 
 /// A file, as the client declares it.
@@ -49,12 +48,12 @@ pub(crate) struct Body {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct File {
     /// Its name.
-    name: Option<String>,
+    pub(super) name: Option<String>,
     /// Its type, for example `image/png`.
-    mime_type: Option<String>,
+    pub(super) mime_type: Option<String>,
     /// Its size in bytes.
     #[schema(format = "uint64")]
-    size: Option<u64>,
+    pub(super) size: Option<u64>,
 }
 
 /// The id of a workspace: 1 to 255 bytes without control characters.
@@ -72,17 +71,8 @@ pub(crate) enum Id {
     Integer(i64),
 }
 
-fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DeclaredFile>, D::Error> {
-    let file = Option::<Object<File>>::deserialize(deserializer)?;
-    Ok(file.map(|Object(file)| DeclaredFile {
-        name: file.name,
-        mime_type: file.mime_type,
-        size: file.size,
-    }))
-}
-
 /// Deserializes only from a JSON object; serde would also accept an array.
-pub(super) struct Object<T>(pub(super) T);
+pub(crate) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -1,14 +1,14 @@
 //! What every response has: the request's id, `no-store`, CORS headers for an allowed origin, and the API's error body
 //! even for errors of the framework.
 
-use std::{mem, net::IpAddr};
+use std::{borrow::Cow, mem, net::IpAddr};
 
 use actix_web::{
     Error, HttpRequest, HttpResponse, ResponseError,
     body::{BoxBody, EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
-        ConnectionType, Method, StatusCode,
+        ConnectionType, StatusCode,
         header::{self, HeaderMap},
     },
     middleware::Next,
@@ -49,7 +49,8 @@ pub async fn envelope<B: MessageBody + 'static>(
     let id = RequestId::assign(&request);
     let grant = cors.grant(request.headers());
     let is_preflight = grant.is_preflight(&request);
-    let asked = may_fail(&request).then(|| Asked::of(request.request()));
+    // Taken before a middleware consumes the request.
+    let asked = may_fail(&request).then(|| line(request.request(), request.path().to_owned()));
     let answered = if is_preflight {
         let granted = grant.preflight(request.headers());
         let response = granted.unwrap_or_else(|| ApiError::BadRequest.response(&id));
@@ -69,7 +70,7 @@ pub async fn envelope<B: MessageBody + 'static>(
                 ..Account::default()
             };
             let asked = asked.unwrap_or_default();
-            asked.line(&id, Some(status), &account).write();
+            asked.write(&id, Some(status), &account);
             return Err(Failure { status, id, grant }.into());
         }
     };
@@ -99,27 +100,28 @@ fn log<B>(response: &ServiceResponse<B>, id: &RequestId, is_preflight: bool) {
     }
     let nothing = Account::default();
     let request = response.request();
-    let line = RequestLine {
-        request_id: id,
-        client: client(request),
-        method: request.method(),
-        route: route(request),
-        path: request.path(),
-        status: Some(response.status()),
-        account: extensions.get().unwrap_or(&nothing),
-    };
+    let line = line(request, request.path());
+    let (status, account) = (response.status(), extensions.get().unwrap_or(&nothing));
     if is_preflight {
-        line.write_preflight();
+        line.write_preflight(id, status, account);
     } else {
-        line.write();
+        line.write(id, Some(status), account);
     }
 }
 
 /// Logs a request whose client disconnected before the response.
 pub(super) fn log_unanswered(request: &HttpRequest) {
-    Asked::of(request)
-        .line(&RequestId::of(request), None, &Account::default())
-        .write();
+    let id = RequestId::of(request);
+    line(request, request.path()).write(&id, None, &Account::default());
+}
+
+fn line<'a>(request: &HttpRequest, path: impl Into<Cow<'a, str>>) -> RequestLine<'a> {
+    RequestLine {
+        client: client(request),
+        method: request.method().clone(),
+        route: route(request),
+        path: path.into(),
+    }
 }
 
 fn client(request: &HttpRequest) -> Option<IpAddr> {
@@ -138,43 +140,6 @@ fn route(request: &HttpRequest) -> Option<RoutePath> {
         .route(path)
         .or_else(|| rules.route(about.unwrap_or(path)));
     route.map(|route| route.path.clone())
-}
-
-/// What the log needs of a request, taken before a middleware consumes it and may fail.
-#[derive(Default)]
-struct Asked {
-    client: Option<IpAddr>,
-    method: Method,
-    route: Option<RoutePath>,
-    path: String,
-}
-
-impl Asked {
-    fn of(request: &HttpRequest) -> Self {
-        Self {
-            client: client(request),
-            method: request.method().clone(),
-            route: route(request),
-            path: request.path().to_owned(),
-        }
-    }
-
-    fn line<'a>(
-        &'a self,
-        request_id: &'a RequestId,
-        status: Option<StatusCode>,
-        account: &'a Account,
-    ) -> RequestLine<'a> {
-        RequestLine {
-            request_id,
-            client: self.client,
-            method: &self.method,
-            route: self.route.clone(),
-            path: &self.path,
-            status,
-            account,
-        }
-    }
 }
 
 fn complete(headers: &mut HeaderMap, id: &RequestId, grant: &Grant) {

@@ -81,6 +81,15 @@ impl ApiError {
         }
     }
 
+    /// The status and the code, if there is one, of a result.
+    #[must_use]
+    pub fn describe_result<T>(result: &Result<T, Self>) -> (u16, Option<&'static str>) {
+        result.as_ref().err().map_or((200, None), |error| {
+            let (status, code) = error.describe();
+            (status.as_u16(), Some(code))
+        })
+    }
+
     /// The error for a status that the framework produced.
     #[must_use]
     pub fn from_status(status: StatusCode) -> Self {

@@ -24,10 +24,9 @@ use actix_web::{
     web,
 };
 use arc_swap::ArcSwap;
-use policies::{Clock, UploadRequest};
+use policies::{Clock, DeclaredFile, UploadRequest};
 
 pub use self::body::BodyLimits;
-pub(crate) use self::body::is_json;
 pub use self::{
     cors::Cors,
     envelope::{Listener, envelope},
@@ -158,7 +157,11 @@ fn facts(
             None => body::workspace_header(request.headers())?,
         },
         purpose: body.purpose.or_else(|| route.purpose.clone()),
-        file: body.file,
+        file: body.file.map(|body::Object(file)| DeclaredFile {
+            name: file.name,
+            mime_type: file.mime_type,
+            size: file.size,
+        }),
         ip: gate.client_address.of(request),
         credentials: Box::new(RequestCredentials::new(
             request.clone(),

@@ -8,7 +8,6 @@ use actix_web::{
     web,
 };
 use jiff::Timestamp;
-use policies::{Denial, PolicyName};
 use serde::Serialize;
 use tracing::Instrument as _;
 use utoipa::ToSchema;
@@ -120,17 +119,21 @@ pub(crate) async fn post(
     }
 }
 
-/// Includes the text for the user from the policy's config. A limit of the server has no policy.
-fn denied(
+/// Includes the text for the user from the config of the policy that denies. A limit of the server has no policy.
+fn refusal(
     request: &HttpRequest,
     route: &Route,
-    policy: &PolicyName,
-    denial: &Denial,
+    ending: &Ending,
+    error: &ApiError,
 ) -> HttpResponse {
-    let messages = route.messages.iter().find(|(name, _)| name == policy);
-    let error = ApiError::Denied(denial.clone());
-    let Some((_, messages)) = messages.filter(|_| !denial.is_of_server()) else {
-        return refuse(request, &error);
+    let messages = match ending {
+        Ending::Denied(policy, denial) if !denial.is_of_server() => {
+            route.messages.iter().find(|(name, _)| name == policy)
+        }
+        _ => None,
+    };
+    let Some((_, messages)) = messages else {
+        return refuse(request, error);
     };
     let wanted = AcceptLanguage::parse(request).map(|wanted| wanted.ranked());
     let wanted = wanted.unwrap_or_default();
@@ -143,14 +146,12 @@ fn denied(
 }
 
 fn answer(request: &HttpRequest, route: &Route, report: &Report) -> HttpResponse {
-    let mut response = match &report.ending {
-        Ending::Issued(token) => HttpResponse::Ok().json(Answer {
+    let mut response = match report.ending.result() {
+        Ok(token) => HttpResponse::Ok().json(Answer {
             upload_token: &token.token,
             expires_at: token.expires_at,
         }),
-        Ending::Denied(policy, denial) => denied(request, route, policy, denial),
-        Ending::Faulted(..) => refuse(request, &ApiError::Internal),
-        Ending::ImgwireFailed(_) => refuse(request, &ApiError::ImgwireFailed),
+        Err(error) => refusal(request, route, &report.ending, &error),
     };
     response.extensions_mut().insert(HasDecision);
     if matches!(response.status().as_u16(), 200 | 429) {

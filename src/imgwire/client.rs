@@ -1,25 +1,30 @@
 //! The client of Imgwire: one for each worker.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use actix_web::{
     http::{
-        Uri,
+        StatusCode, Uri,
         header::{self, HeaderName, HeaderValue},
     },
     rt,
 };
 use awc::{FrozenClientRequest, SendClientRequest};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
+use jiff::Timestamp;
 use policies::Clock;
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Creation, ImgwireError, UploadToken, Upstream, attempt};
+use super::{Creation, ImgwireError, UploadToken, Upstream};
 use crate::{
     config::ImgwireSettings,
     http::request_id::RequestId,
-    outbound::{Peer, PoolSettings, Repeat, call, client, is_tls, plain},
+    outbound::{HttpError, Object, Peer, PoolSettings, Repeat, call, client, is_tls, plain},
 };
 
 pub(super) const TOKEN_PATH: &str = "/api/v1/images/token";
@@ -31,6 +36,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// Doubled before each further attempt, and jittered.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
+
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 const ENVIRONMENT_ID: HeaderName = HeaderName::from_static("x-environment-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -109,7 +116,7 @@ impl Client {
         rt::spawn(async move {
             // One attempt: the next request starts another.
             if let Ok(token) = client.guarded_attempt(None, client.timeout).await {
-                making.made(token);
+                making.0.keep(token);
             }
         });
     }
@@ -219,7 +226,7 @@ impl Client {
         caller: Option<&Caller>,
         timeout: Duration,
     ) -> Result<UploadToken, ImgwireError> {
-        let attempt = async || attempt::run(send(&self.creation, caller), &*self.clock).await;
+        let attempt = async || read_answer(send(&self.creation, caller), &*self.clock).await;
         call(&self.upstream.peer, Repeat::Harmless, timeout, attempt).await?
     }
 }
@@ -270,4 +277,51 @@ fn send(request: &FrozenClientRequest, caller: Option<&Caller>) -> SendClientReq
             .extra_header((TRACESTATE, state.clone()))
             .send(),
     }
+}
+
+/// Waits for the response and reads the token, or why Imgwire gave none.
+async fn read_answer(
+    sending: SendClientRequest,
+    clock: &dyn Clock,
+) -> Result<Result<UploadToken, ImgwireError>, HttpError> {
+    let mut response = sending.await.map_err(|error| HttpError::from(&error))?;
+    let status = response.status();
+    let retry_after = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|value| wait(value.to_str().ok()?, clock));
+    // Read for every status, so that the connection can be kept.
+    let body = response.body().limit(MAX_ANSWER_BYTES).await;
+    if status != StatusCode::OK {
+        return Ok(Err(ImgwireError::Refused {
+            status: status.as_u16(),
+            retry_after,
+        }));
+    }
+    Ok(token(&body?))
+}
+
+/// Reads `Retry-After` (RFC 9110, 10.2.3): seconds, or a date.
+fn wait(text: &str, clock: &dyn Clock) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    let date = date.duration_since(UNIX_EPOCH).ok()?;
+    let now = u64::try_from(clock.now().as_second()).ok()?;
+    Some(date.saturating_sub(Duration::from_secs(now)))
+}
+
+/// Reads a response leniently: only the token is required.
+fn token(body: &[u8]) -> Result<UploadToken, ImgwireError> {
+    let mut response = Object::parse(body)?;
+    let token = response.take_text("token")?;
+    if token.is_empty() {
+        return Err(ImgwireError::Unreadable("its `token` is empty".to_owned()));
+    }
+    let expires_at = response.take_text("expires_at").ok();
+    Ok(UploadToken {
+        token,
+        expires_at: expires_at.and_then(|text| text.parse::<Timestamp>().ok()),
+    })
 }

@@ -11,6 +11,7 @@ use std::{io, net::Ipv4Addr, sync::Arc};
 
 use actix_cors::Cors;
 use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, rt, web};
+use jiff::Timestamp;
 
 pub use self::misbehave::Misbehaviour;
 use self::{misbehave::misbehave, state::State};
@@ -47,7 +48,7 @@ impl Emulator {
         .on_connect({
             let state = state.clone();
             move |connection, extensions| {
-                state.connected();
+                state.lock().connections += 1;
                 misbehave::keep_socket(connection, extensions);
             }
         })
@@ -55,7 +56,7 @@ impl Emulator {
         let address = server.addrs().first().copied();
         let port = address.map_or(0, |address| address.port());
         let url = format!("http://127.0.0.1:{port}");
-        state.set_url(&url);
+        state.lock().url.clone_from(&url);
         let server = server.run();
         let handle = server.handle();
         rt::spawn(server);
@@ -73,38 +74,40 @@ impl Emulator {
 
     /// `None` ends the misbehaviour.
     pub fn misbehave(&self, how: Option<Misbehaviour>) {
-        self.state.set_misbehaviour(how);
+        self.state.lock().misbehaviour = how;
     }
 
     /// Misbehaves on the next requests, once for each of `ways`. Takes precedence over [`misbehave`](Self::misbehave).
     pub fn misbehave_next(&self, ways: impl IntoIterator<Item = Misbehaviour>) {
-        self.state.push_misbehaviours(ways);
+        self.state.lock().next.extend(ways);
     }
 
     #[must_use]
     pub fn created(&self) -> usize {
-        self.state.created()
+        self.state.lock().created
     }
 
     /// All requests for a token, whatever the result.
     #[must_use]
     pub fn asked(&self) -> usize {
-        self.state.asked()
+        self.state.lock().asked
     }
 
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.state.connections()
+        self.state.lock().connections
     }
 
     /// Of the last request for a token, by lower-case name.
     #[must_use]
     pub fn last_headers(&self) -> Vec<(String, String)> {
-        self.state.last_headers()
+        self.state.lock().last_headers.clone()
     }
 
     pub fn expire_tokens(&self) {
-        self.state.expire_tokens();
+        for token in self.state.lock().tokens.values_mut() {
+            token.expires_at = Timestamp::UNIX_EPOCH;
+        }
     }
 }
 

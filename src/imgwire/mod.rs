@@ -1,6 +1,5 @@
 //! Imgwire, the service on the other side: its client, and an emulator of it.
 
-mod attempt;
 mod breaker;
 mod client;
 pub mod emulator;

@@ -45,7 +45,7 @@ struct State {
 
 /// The right to make one token for the pool.
 #[must_use = "it is to be made, or given up"]
-pub(super) struct Making(Arc<Pool>);
+pub(super) struct Making(pub(super) Arc<Pool>);
 
 impl Pool {
     pub(super) fn new(
@@ -146,12 +146,6 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Making {
-    pub(super) fn made(self, token: UploadToken) {
-        self.0.keep(token);
     }
 }
 

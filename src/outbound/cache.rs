@@ -166,27 +166,17 @@ impl Weigh for Member {
 }
 
 /// Texts of errors are short, and their sources are at most as long again.
-fn in_words(error: &impl ToString) -> usize {
-    2 * allocation(error.to_string().len())
+macro_rules! weigh_in_words {
+    ($($error:ty),+) => {
+        $(impl Weigh for $error {
+            fn heap(&self) -> usize {
+                2 * allocation(self.to_string().len())
+            }
+        })+
+    };
 }
 
-impl Weigh for Denial {
-    fn heap(&self) -> usize {
-        in_words(self)
-    }
-}
-
-impl Weigh for ServiceFault {
-    fn heap(&self) -> usize {
-        in_words(self)
-    }
-}
-
-impl Weigh for StoreFault {
-    fn heap(&self) -> usize {
-        in_words(self)
-    }
-}
+weigh_in_words!(Denial, ServiceFault, StoreFault);
 
 impl Weigh for std::sync::Arc<Subject> {
     fn heap(&self) -> usize {

@@ -90,7 +90,9 @@ pub(crate) async fn call<T>(
     let may_repeat = || repeat == Repeat::Harmless || !noted.has_written.get();
     let mut first = pin!(begin(&attempt, noted.clone()));
     match timeout(first_half, &mut first).await {
-        Ok(Err(error)) if noted.is_reused.get() && error.is_of_the_connection() => {
+        Ok(Err(error @ (HttpError::Unreachable(_) | HttpError::Broken(_))))
+            if noted.is_reused.get() =>
+        {
             peer.drop_idle_connections();
             if !may_repeat() {
                 return Err(error);

@@ -101,11 +101,11 @@ impl Service<ConnectInfo<Uri>> for OutboundConnector {
             let tcp = dial(host, url.port_u16().unwrap_or(80)).await;
             let tcp = tcp.map_err(ConnectError::Io)?;
             let transport = match tls {
-                None => Transport::Plain(tcp),
+                None => Transport::Left(tcp),
                 Some(tls) => {
                     let name = server_name(host).map_err(ConnectError::Io)?;
                     let stream = tls.connect(name, tcp).await;
-                    Transport::Tls(Box::new(stream.map_err(ConnectError::Io)?))
+                    Transport::Right(Box::new(stream.map_err(ConnectError::Io)?))
                 }
             };
             let stream = Stream::new(transport, peer);

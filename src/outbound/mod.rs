@@ -115,13 +115,6 @@ pub enum HttpError {
     TooLong,
 }
 
-impl HttpError {
-    /// Whether another connection could succeed.
-    fn is_of_the_connection(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Broken(_))
-    }
-}
-
 impl From<&SendRequestError> for HttpError {
     fn from(error: &SendRequestError) -> Self {
         match error {

@@ -10,16 +10,15 @@ use std::{
 use actix_web::rt::net::{ActixStream, Ready, TcpStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 use super::{
     call::{self, Peer},
     framing::{Framing, FramingError, Head},
 };
 
-pub(super) enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// With or without TLS.
+pub(super) type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// Returns only the final response to each request. A connection that receives anything else is not used again.
 pub(super) struct Stream {
@@ -45,6 +44,13 @@ impl Stream {
             held: Vec::new(),
             requests: 0,
             is_spoiled: false,
+        }
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match &self.transport {
+            Either::Left(stream) => stream,
+            Either::Right(stream) => stream.get_ref().0,
         }
     }
 
@@ -141,7 +147,7 @@ impl AsyncRead for Stream {
                 return Poll::Ready(Ok(()));
             }
             let before = out.filled().len();
-            ready!(this.transport.poll_read(context, out))?;
+            ready!(Pin::new(&mut this.transport).poll_read(context, out))?;
             let length = out.filled().len() - before;
             match &this.framing {
                 // Between requests a server can only close the connection: either way the pool drops it.
@@ -179,7 +185,7 @@ impl AsyncWrite for Stream {
             this.framing = Framing::Head;
             this.requests += 1;
         }
-        let written = ready!(this.transport.poll_write(context, bytes))?;
+        let written = ready!(Pin::new(&mut this.transport).poll_write(context, bytes))?;
         if written > 0 {
             call::note_written();
         }
@@ -187,54 +193,21 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Transport::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
+        Pin::new(&mut self.transport).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-}
-
-impl Transport {
-    fn poll_read(
-        &mut self,
-        context: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, out),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, out),
-        }
-    }
-
-    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-        }
+        Pin::new(&mut self.transport).poll_shutdown(context)
     }
 }
 
 impl ActixStream for Stream {
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        ActixStream::poll_read_ready(self.transport.tcp(), context)
+        ActixStream::poll_read_ready(self.tcp(), context)
     }
 
     fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        ActixStream::poll_write_ready(self.transport.tcp(), context)
+        ActixStream::poll_write_ready(self.tcp(), context)
     }
 }
 

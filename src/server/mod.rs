@@ -49,31 +49,21 @@ impl StartError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Listen {
-                source,
-                bind: Bind::Unix(_),
-            } => match source.kind() {
-                io::ErrorKind::AddrInUse => Some(
+            Self::Listen { bind, source } => match (source.kind(), bind) {
+                (io::ErrorKind::AddrInUse, _) => Some(
                     "another gate, or something else, listens there: end it, or change `bind` in [server] or \
                      [management]",
                 ),
-                io::ErrorKind::AlreadyExists => {
+                (io::ErrorKind::AlreadyExists, Bind::Unix(_)) => {
                     Some("move the file away, or change `bind` in [server] or [management]")
                 }
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                (io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied, Bind::Unix(_)) => {
                     Some("the socket's folder must be there, and be the gate's to write")
                 }
-                _ => None,
-            },
-            Self::Listen { source, .. } => match source.kind() {
-                io::ErrorKind::AddrInUse => Some(
-                    "another gate, or something else, listens there: end it, or change `bind` in [server] or \
-                     [management]",
-                ),
-                io::ErrorKind::AddrNotAvailable => {
+                (io::ErrorKind::AddrNotAvailable, Bind::Tcp(_)) => {
                     Some("this machine has no such address; `0.0.0.0` listens on all that it has")
                 }
-                io::ErrorKind::PermissionDenied => {
+                (io::ErrorKind::PermissionDenied, Bind::Tcp(_)) => {
                     Some("ports below 1024 need a privilege: take another one, behind your proxy")
                 }
                 _ => None,
@@ -207,35 +197,25 @@ impl Application {
         let reloader = Reloader::new(gate.clone(), foundation, fixed);
         let grace = settings.server.shutdown_grace.get();
         let delay = settings.server.shutdown_delay.get();
-        let running = gate.clone();
-        let management_bind = settings.management.bind.clone();
-        let (management, management_address) = serve_management(
-            &settings,
-            &Management {
-                gate: gate.clone(),
-                token: settings.management_token.clone(),
-                hosts: settings.management.hosts.clone(),
-            },
-        )
-        .map_err(|source| StartError::Listen {
-            bind: management_bind,
-            source,
-        })?;
-        let bind = settings.server.bind.clone();
+        let management = Management {
+            gate: gate.clone(),
+            token: settings.management_token.clone(),
+            hosts: settings.management.hosts.clone(),
+        };
+        let (management, management_address) = serve_management(&settings, management)?;
         let reloader = Arc::new(reloader);
         if let Some(playground) = &playground {
-            playground.set_reloader(reloader.clone());
+            // It is set once.
+            let _ = playground.reloader.set(reloader.clone());
         }
-        let public = serve_public(
+        let (public, address) = serve_public(
             settings,
             sessions,
-            gate,
+            gate.clone(),
             tls,
-            clock,
             playground,
             capacity.connections,
-        );
-        let (public, address) = public.map_err(|source| StartError::Listen { bind, source })?;
+        )?;
         Ok(Self {
             public,
             management,
@@ -243,7 +223,7 @@ impl Application {
             management_address,
             reloader,
             in_flight,
-            gate: running,
+            gate,
             delay,
             grace,
         })

@@ -108,7 +108,7 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
         let attempt = async || {
             let kept = kept::connection(health, &connect);
             used.replace(Some(kept.clone()));
-            operation(kept.opened().await?).await
+            operation(kept.await?).await
         };
         let attempts = async {
             match attempt().await {

@@ -11,27 +11,19 @@ use futures_util::future::{FutureExt as _, LocalBoxFuture, Shared};
 
 use super::{fault::Unreachable, health::Health};
 
-type Opening<C> = Shared<LocalBoxFuture<'static, Result<C, Unreachable>>>;
-
-#[derive(Clone)]
-pub(super) struct Kept<C: Clone + 'static>(Opening<C>);
+/// A connection that is open, or being opened.
+pub(super) type Kept<C> = Shared<LocalBoxFuture<'static, Result<C, Unreachable>>>;
 
 struct Entry {
     identity: Weak<()>,
     /// How often the backend had come back up when it was made.
     returns: u32,
-    /// An [`Opening`].
+    /// A [`Kept`].
     opening: Box<dyn Any>,
 }
 
 thread_local! {
     static CONNECTIONS: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
-}
-
-impl<C: Clone + 'static> Kept<C> {
-    pub(super) async fn opened(&self) -> Result<C, Unreachable> {
-        self.0.clone().await
-    }
 }
 
 /// This thread's connection to a backend. `connect` opens it if there is none, or only one from before the backend was
@@ -44,9 +36,9 @@ pub(super) fn connection<C: Clone + 'static>(
     CONNECTIONS.with_borrow_mut(|connections| {
         let is_own = |entry: &&Entry| is_of(entry, identity) && entry.returns == returns;
         let entry = connections.iter().find(is_own);
-        let opening = entry.and_then(|entry| entry.opening.downcast_ref::<Opening<C>>());
+        let opening = entry.and_then(|entry| entry.opening.downcast_ref::<Kept<C>>());
         if let Some(opening) = opening {
-            return Kept(opening.clone());
+            return opening.clone();
         }
         connections.retain(|entry| entry.identity.strong_count() > 0 && !is_of(entry, identity));
         // In its own task: the operation that starts it may be given up while others wait for it.
@@ -69,7 +61,7 @@ pub(super) fn connection<C: Clone + 'static>(
             returns,
             opening: Box::new(opening.clone()),
         });
-        Kept(opening)
+        opening
     })
 }
 
@@ -77,8 +69,8 @@ pub(super) fn connection<C: Clone + 'static>(
 pub(super) fn forget<C: Clone + 'static>(health: &Health, kept: &Kept<C>) {
     CONNECTIONS.with_borrow_mut(|connections| {
         connections.retain(|entry| {
-            let opening = entry.opening.downcast_ref::<Opening<C>>();
-            let is_it = opening.is_some_and(|opening| opening.ptr_eq(&kept.0));
+            let opening = entry.opening.downcast_ref::<Kept<C>>();
+            let is_it = opening.is_some_and(|opening| opening.ptr_eq(kept));
             !(is_it && is_of(entry, health.identity()))
         });
     });

@@ -20,31 +20,14 @@ pub fn record(
     request: &UploadRequest,
     report: &Report,
 ) {
-    let (outcome, policy, error, reason) = match &report.ending {
-        Ending::Issued(_) => ("issued", None, None, None),
-        Ending::Denied(policy, denial) => (
-            "denied",
-            Some(policy),
-            Some(ApiError::Denied(denial.clone())),
-            Some(denial.to_string()),
-        ),
-        Ending::Faulted(policy, fault) => (
-            "faulted",
-            Some(policy),
-            Some(ApiError::Internal),
-            Some(fault.to_string()),
-        ),
-        Ending::ImgwireFailed(error) => (
-            "failed",
-            None,
-            Some(ApiError::ImgwireFailed),
-            Some(error.to_string()),
-        ),
+    let (policy, reason) = match &report.ending {
+        Ending::Issued(_) => (None, None),
+        Ending::Denied(policy, denial) => (Some(policy), Some(denial.to_string())),
+        Ending::Faulted(policy, fault) => (Some(policy), Some(fault.to_string())),
+        Ending::ImgwireFailed(error) => (None, Some(error.to_string())),
     };
-    let (status, code) = error.map_or((200, None), |error| {
-        let (status, code) = error.describe();
-        (status.as_u16(), Some(code))
-    });
+    let outcome = report.ending.outcome();
+    let (status, code) = ApiError::describe_result(&report.ending.result());
     let subject = report.facts.subject.as_deref();
     let identity = subject
         .map(|subject| &subject.identity)

@@ -1,7 +1,7 @@
 //! The log line of a request that has no decision: of the session, of an allowance, or of a request that was refused
 //! before any policy was asked.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use actix_web::{
     HttpResponse,
@@ -48,40 +48,37 @@ impl Account {
 pub(crate) struct HasDecision;
 
 /// A request, as its line describes it.
+#[derive(Default)]
 pub(crate) struct RequestLine<'a> {
-    pub(crate) request_id: &'a RequestId,
     pub(crate) client: Option<IpAddr>,
-    pub(crate) method: &'a Method,
+    pub(crate) method: Method,
     /// The route that it asked, or asked about.
     pub(crate) route: Option<RoutePath>,
     /// Its path, without the query.
-    pub(crate) path: &'a str,
-    /// The status of the response, if there is one.
-    pub(crate) status: Option<StatusCode>,
-    pub(crate) account: &'a Account,
+    pub(crate) path: Cow<'a, str>,
 }
 
 impl RequestLine<'_> {
-    /// Writes the line. A gate that failed is an error; a refusal is not.
-    pub(crate) fn write(&self) {
-        let code = self.account.code;
-        let denial = self.account.denial.as_ref();
-        let subject = self.account.subject.as_ref();
+    /// Writes the line. A gate that failed is an error; a refusal is not. Without a response there is no status.
+    pub(crate) fn write(&self, id: &RequestId, status: Option<StatusCode>, account: &Account) {
+        let code = account.code;
+        let denial = account.denial.as_ref();
+        let subject = account.subject.as_ref();
         let identity = subject
             .map(|(_, identity)| identity)
             .or_else(|| denial.and_then(Denial::identity));
         let reason = denial.map(ToString::to_string);
-        let reason = reason.as_deref().or(self.account.fault.as_deref());
+        let reason = reason.as_deref().or(account.fault.as_deref());
         macro_rules! line {
             ($level:ident, $target:expr, $message:literal) => {
                 tracing::$level!(
                     target: $target,
-                    request_id = self.request_id.as_str(),
+                    request_id = id.as_str(),
                     client = self.client.map(tracing::field::display),
                     method = self.method.as_str(),
                     route = self.route.as_ref().map(RoutePath::as_str),
-                    path = shortened(self.path),
-                    status = self.status.map(|status| status.as_u16()),
+                    path = shortened(&self.path),
+                    status = status.map(|status| status.as_u16()),
                     code,
                     identity = identity.map(IdentityName::as_str),
                     subject = subject.map(|(subject, _)| subject.as_str()),
@@ -90,7 +87,7 @@ impl RequestLine<'_> {
                 )
             };
         }
-        match self.status {
+        match status {
             None => line!(info, ANSWERED, "client gone"),
             Some(status) if status.is_server_error() => line!(error, ANSWERED, "request failed"),
             Some(status) if is_malformed(status) => line!(info, REFUSED, "refused"),
@@ -99,15 +96,15 @@ impl RequestLine<'_> {
     }
 
     /// Writes the line of a preflight, which browsers send before many requests.
-    pub(crate) fn write_preflight(&self) {
+    pub(crate) fn write_preflight(&self, id: &RequestId, status: StatusCode, account: &Account) {
         tracing::debug!(
             target: ANSWERED,
-            request_id = self.request_id.as_str(),
+            request_id = id.as_str(),
             client = self.client.map(tracing::field::display),
             method = self.method.as_str(),
-            path = shortened(self.path),
-            status = self.status.map(|status| status.as_u16()),
-            code = self.account.code,
+            path = shortened(&self.path),
+            status = status.as_u16(),
+            code = account.code,
             "preflight answered"
         );
     }

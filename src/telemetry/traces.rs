@@ -2,7 +2,7 @@
 //! gets by OTLP over HTTP. They are put together when a request is over, and sent by a thread of their own.
 
 use std::{
-    fmt, thread,
+    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -11,7 +11,6 @@ use actix_web::http::{
     header::{HeaderMap, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use opentelemetry::{
     Context, KeyValue,
     propagation::{Extractor, TextMapPropagator as _},
@@ -32,7 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::trace_state::trace_state;
 use crate::{
-    gate::issue::{Ending, Report},
+    gate::issue::Report,
     http::error::ApiError,
     imgwire::{Caller, Creation},
     outbound::{HttpClient, Outbound, Outgoing, Repeat},
@@ -106,10 +105,12 @@ impl Traces {
     #[must_use]
     pub fn begin(&self, headers: &HeaderMap, route: &RoutePath) -> RequestTrace {
         let clock = &self.outbound.clock;
-        let now = system_time(clock.now().as_microsecond());
+        let micros = u64::try_from(clock.now().as_microsecond()).unwrap_or_default();
+        let now = UNIX_EPOCH + Duration::from_micros(micros);
+        let state = trace_state(headers);
         let parent = self
             .propagator
-            .extract_with_context(&Context::new(), &Headers::new(headers));
+            .extract_with_context(&Context::new(), &Headers { headers, state });
         let builder = self
             .tracer
             .span_builder(format!("POST {route}"))
@@ -165,16 +166,13 @@ impl RequestTrace {
                     ("fault", Some(reason))
                 }
             };
-            span.set_attribute(KeyValue::new(
-                "imgwire_gate.policy",
-                step.policy.to_string(),
-            ));
-            span.set_attribute(KeyValue::new("imgwire_gate.kind", step.kind));
-            span.set_attribute(KeyValue::new("imgwire_gate.verdict", verdict));
-            span.set_attribute(KeyValue::new("imgwire_gate.overlooked", step.overlooked));
-            if let Some(reason) = reason {
-                span.set_attribute(KeyValue::new("imgwire_gate.reason", reason));
-            }
+            span.set_attributes([
+                KeyValue::new("imgwire_gate.policy", step.policy.to_string()),
+                KeyValue::new("imgwire_gate.kind", step.kind),
+                KeyValue::new("imgwire_gate.verdict", verdict),
+                KeyValue::new("imgwire_gate.overlooked", step.overlooked),
+            ]);
+            span.set_attributes(reason.map(|reason| KeyValue::new("imgwire_gate.reason", reason)));
             span.end_with_timestamp(self.zero + step.began + step.took);
         }
     }
@@ -220,25 +218,16 @@ impl RequestTrace {
 
     /// Ends the span of the request.
     pub fn end(mut self, caller: &Caller, report: &Report) {
-        let (outcome, error) = match &report.ending {
-            Ending::Issued(_) => ("issued", None),
-            Ending::Denied(_, denial) => ("denied", Some(ApiError::Denied(denial.clone()))),
-            Ending::Faulted(..) => ("faulted", Some(ApiError::Internal)),
-            Ending::ImgwireFailed(_) => ("failed", Some(ApiError::ImgwireFailed)),
-        };
-        let described = error.map(|error| error.describe());
-        let status = described.map_or(200, |(status, _)| i64::from(status.as_u16()));
+        let outcome = report.ending.outcome();
+        let (status, code) = ApiError::describe_result(&report.ending.result());
         let id = caller.request_id.as_str().to_owned();
-        self.server
-            .set_attribute(KeyValue::new("http.response.status_code", status));
-        self.server
-            .set_attribute(KeyValue::new("imgwire_gate.request_id", id));
-        self.server
-            .set_attribute(KeyValue::new("imgwire_gate.outcome", outcome));
-        if let Some((_, code)) = described {
-            self.server
-                .set_attribute(KeyValue::new("imgwire_gate.code", code));
-        }
+        self.server.set_attributes([
+            KeyValue::new("http.response.status_code", i64::from(status)),
+            KeyValue::new("imgwire_gate.request_id", id),
+            KeyValue::new("imgwire_gate.outcome", outcome),
+        ]);
+        let code = code.map(|code| KeyValue::new("imgwire_gate.code", code));
+        self.server.set_attributes(code);
         if status >= 500 {
             self.server.set_status(Status::error(outcome));
         }
@@ -251,21 +240,10 @@ impl RequestTrace {
     }
 }
 
-fn system_time(micros: i64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default())
-}
-
 /// A request's headers, as OpenTelemetry reads them.
 struct Headers<'a> {
     headers: &'a HeaderMap,
     state: Option<HeaderValue>,
-}
-
-impl<'a> Headers<'a> {
-    fn new(headers: &'a HeaderMap) -> Self {
-        let state = trace_state(headers);
-        Self { headers, state }
-    }
 }
 
 impl Extractor for Headers<'_> {
@@ -288,6 +266,7 @@ type Parcel = (
 );
 
 /// Carries what the exporter sends: by the gate's own HTTP client, whose connections stay on one thread.
+#[derive(Debug)]
 struct Courier(mpsc::UnboundedSender<Parcel>);
 
 impl Courier {
@@ -335,12 +314,6 @@ async fn carry(
         .map_err(|error| error.to_string())
 }
 
-impl fmt::Debug for Courier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Courier")
-    }
-}
-
 #[async_trait::async_trait]
 impl ExportClient for Courier {
     async fn send_bytes(
@@ -349,7 +322,6 @@ impl ExportClient for Courier {
     ) -> Result<http::Response<Bytes>, HttpError> {
         let (reply, answer) = oneshot::channel();
         self.0.send((request, reply))?;
-        let answer = answer.map(|answer| answer.map_err(HttpError::from)).await?;
-        answer.map_err(HttpError::from)
+        answer.await?.map_err(HttpError::from)
     }
 }

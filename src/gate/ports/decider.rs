@@ -12,7 +12,7 @@ use policies::{Decider, Fault, PolicyName, Protocol, Question, RemoteSettings};
 use secrecy::SecretString;
 use serde_json::json;
 
-use super::{MAX_ANSWER_BYTES, authorization, fault};
+use super::{MAX_ANSWER_BYTES, authorization};
 use crate::outbound::{
     InvalidResponse, Object, Outbound, Outgoing, Repeat,
     answers::{Answer, Answers, ServiceFault},
@@ -103,7 +103,7 @@ impl Decider for HttpDecider {
                 .map_err(|error| Fault::Service(error.into()))?;
             let asked = digest_of(&asked);
             let answer = self.answers.get(&asked, self.ask(question)).await;
-            answer.map_err(fault)
+            answer.map_err(|fault| Fault::Service(Box::new(fault)))
         })
     }
 }

@@ -8,7 +8,11 @@ use policies::{
 };
 use secrecy::SecretString;
 
-use super::{HttpDecider, HttpMemberships, SqlMemberships, Turns};
+use super::{
+    Turns, authorization,
+    decider::HttpDecider,
+    memberships::{Service, SourceMemberships, query_memberships},
+};
 use crate::{identities::Identities, outbound::Outbound, stores::Stores};
 
 pub(crate) struct PolicyPorts<'a> {
@@ -42,25 +46,20 @@ impl Ports for PolicyPorts<'_> {
     ) -> Result<Arc<dyn Memberships>, BuildError> {
         let name = self.name.clone();
         Ok(match lookup {
-            Lookup::Url(url) => Arc::new(HttpMemberships::new(
-                name,
-                url,
-                settings,
-                self.token,
-                self.turns,
-                self.outbound,
-            )),
+            Lookup::Url(url) => {
+                let service = Service {
+                    url: url.clone(),
+                    headers: authorization(self.token),
+                    timeout: settings.timeout.get(),
+                    http: self.outbound.http.clone(),
+                };
+                let part = format!("policies.{name}");
+                SourceMemberships::new(service, name, part, settings, self.turns, self.outbound)
+            }
             Lookup::Query { store, query } => {
                 let database = self.stores.memberships(store)?;
-                Arc::new(SqlMemberships::new(
-                    name,
-                    store.clone(),
-                    database,
-                    query,
-                    settings,
-                    self.turns,
-                    self.outbound,
-                ))
+                let (store, turns) = (store.clone(), self.turns);
+                query_memberships(name, store, database, query, settings, turns, self.outbound)
             }
         })
     }

@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::{Management, read};
 use crate::{
     gate::explain::{DescribedRequest, Explanation},
-    http::{error::ApiError, openapi::ManagementRefusals, refuse},
+    http::{Gate, error::ApiError, openapi::ManagementRefusals, refuse},
 };
 
 /// Says what each policy decides on a described request, and consumes nothing.
@@ -24,12 +24,17 @@ pub(crate) async fn explain(
     body: web::Bytes,
     management: web::Data<Management>,
 ) -> HttpResponse {
-    let described: DescribedRequest = match read(&request, &body) {
+    explained(&request, &management.gate, &body).await
+}
+
+/// The response to `body`, which describes a request.
+pub(crate) async fn explained(request: &HttpRequest, gate: &Gate, body: &[u8]) -> HttpResponse {
+    let described: DescribedRequest = match read(request, body) {
         Ok(described) => described,
-        Err(error) => return refuse(&request, &error),
+        Err(error) => return refuse(request, &error),
     };
-    match crate::gate::explain::explain(&management.gate, described).await {
+    match crate::gate::explain::explain(gate, described).await {
         Ok(explanation) => HttpResponse::Ok().json(explanation),
-        Err(_) => refuse(&request, &ApiError::NotFound),
+        Err(_) => refuse(request, &ApiError::NotFound),
     }
 }

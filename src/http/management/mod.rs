@@ -103,7 +103,7 @@ fn admit(
     }
 }
 
-fn read<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, ApiError> {
+pub(crate) fn read<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, ApiError> {
     // A page of another site can send other types without a preflight, which the gate does not answer here.
     if !is_json(request.headers()) {
         return Err(ApiError::UnsupportedMediaType);

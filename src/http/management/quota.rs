@@ -111,11 +111,9 @@ async fn with_counters<T>(
     let counted = policy.and_then(|(_, policy)| policy.counted());
     let counted = counted.ok_or_else(|| refuse(request, &ApiError::NotFound))?;
     let done = act(counted).await;
-    done.map_err(|fault| failed(request, name, &fault))
-}
-
-fn failed(request: &HttpRequest, policy: &str, fault: &Fault) -> HttpResponse {
-    let id = RequestId::of(request);
-    tracing::error!(request_id = id.as_str(), policy, error = %fault, "a store cannot tell");
-    refuse(request, &ApiError::Internal)
+    done.map_err(|fault| {
+        let id = RequestId::of(request);
+        tracing::error!(request_id = id.as_str(), policy = name, error = %fault, "a store cannot tell");
+        refuse(request, &ApiError::Internal)
+    })
 }

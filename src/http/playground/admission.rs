@@ -1,11 +1,8 @@
 //! Only the playground's own page may use it, because the page gets the demo users' tokens and changes the rules. A
 //! page of another site, or one that uses DNS rebinding, must not.
 
-use std::future::{Ready, ready};
-
 use actix_web::{
-    Error, FromRequest, HttpRequest,
-    dev::Payload,
+    Error, HttpRequest,
     error::InternalError,
     http::header::{self, HeaderMap},
     web,
@@ -19,60 +16,34 @@ use crate::http::{error::ApiError, host, management::is_same, request_id::Reques
 /// The header in which the page sends the key of its URL.
 const KEY: &str = "x-playground-key";
 
-/// Proof that a request names this machine and does not come from a page of another origin.
-pub(super) struct SameOrigin;
-
-/// Proof that a request also has the key in the header, as the page's calls do.
-pub(super) struct HasKey;
-
-/// Proof that a request has the key in its URL, as the request for the page does.
-pub(super) struct HasKeyInUrl;
-
-impl FromRequest for SameOrigin {
-    type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let checked = same_origin(request).map(|()| Self);
-        ready(checked.map_err(|denial| refusal(request, denial)))
-    }
+/// Where a request must have the key.
+pub(super) enum Key {
+    Nowhere,
+    /// As the page's calls do.
+    InHeader,
+    /// As the request for the page does.
+    InUrl,
 }
 
-impl FromRequest for HasKey {
-    type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let key = request.headers().get(KEY);
-        let key = key.and_then(|key| key.to_str().ok());
-        let checked = same_origin(request).and_then(|()| has_key(request, key));
-        ready(
-            checked
-                .map(|()| Self)
-                .map_err(|denial| refusal(request, denial)),
-        )
+/// Admits a request that names this machine, does not come from a page of another origin, and has the key.
+pub(super) fn admit(request: &HttpRequest, key: Key) -> Result<(), Error> {
+    #[derive(Deserialize)]
+    struct Query {
+        key: String,
     }
-}
 
-impl FromRequest for HasKeyInUrl {
-    type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        #[derive(Deserialize)]
-        struct Query {
-            key: String,
+    let checked = same_origin(request).and_then(|()| match key {
+        Key::Nowhere => Ok(()),
+        Key::InHeader => {
+            let key = request.headers().get(KEY);
+            has_key(request, key.and_then(|key| key.to_str().ok()))
         }
-
-        let query = web::Query::<Query>::from_query(request.query_string()).ok();
-        let key = query.as_ref().map(|query| query.key.as_str());
-        let checked = same_origin(request).and_then(|()| has_key(request, key));
-        ready(
-            checked
-                .map(|()| Self)
-                .map_err(|denial| refusal(request, denial)),
-        )
-    }
+        Key::InUrl => {
+            let query = web::Query::<Query>::from_query(request.query_string()).ok();
+            has_key(request, query.as_ref().map(|query| query.key.as_str()))
+        }
+    });
+    checked.map_err(|denial| refusal(request, denial))
 }
 
 fn same_origin(request: &HttpRequest) -> Result<(), Denial> {

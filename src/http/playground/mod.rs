@@ -8,19 +8,21 @@ use std::{
 };
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    Error, HttpRequest, HttpResponse, Route,
     http::header::{self, ContentType},
     web,
 };
 use jsonwebtoken::{EncodingKey, Header};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use self::admission::{HasKey, HasKeyInUrl, SameOrigin};
+use self::admission::{Key, admit};
 use crate::{
     config::{Faults, Settings},
-    gate::explain::{self, DescribedRequest},
-    http::{error::ApiError, is_json, refuse, worker},
+    http::{
+        management::{explain::explained, read},
+        refuse, worker,
+    },
     imgwire::emulator::{CLIENT_KEY, Emulator, Misbehaviour},
     server::reload::Reloader,
 };
@@ -37,113 +39,85 @@ pub(crate) type Load = Box<dyn Fn(&str) -> Result<Settings, Faults> + Send + Syn
 
 pub(crate) struct Playground {
     /// The key in the page's URL, which the page sends with every call.
-    key: String,
-    people: Vec<Person>,
-    route: String,
-    config: &'static str,
-    load: Load,
-    emulator: Arc<Emulator>,
+    pub(crate) key: String,
+    /// The demo users, see [`people`].
+    pub(crate) people: Value,
+    pub(crate) route: String,
+    pub(crate) config: &'static str,
+    pub(crate) load: Load,
+    pub(crate) emulator: Arc<Emulator>,
     /// Set once the gate is built.
-    reloader: OnceLock<Arc<Reloader>>,
-}
-
-#[derive(Serialize)]
-struct Person {
-    id: &'static str,
-    label: &'static str,
-    /// `None` for a visitor who is not signed in.
-    token: Option<String>,
-    workspace: Option<&'static str>,
+    pub(crate) reloader: OnceLock<Arc<Reloader>>,
 }
 
 const WORKSPACES: [&str; 2] = ["ws_1", "ws_2"];
 
+/// The demo users, whose tokens are signed with `secret` at `now`.
+pub(crate) fn people(secret: &str, now: i64) -> Value {
+    let token = |subject: &str, workspaces: Value, plan: &str, lasts: i64| {
+        let claims = json!({
+            "sub": subject,
+            "aud": "imgwire-gate",
+            "exp": now + lasts,
+            "workspaces": workspaces,
+            "plan": plan,
+        });
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        jsonwebtoken::encode(&Header::default(), &claims, &key).ok()
+    };
+    let of = |id: &str, role: &str| json!([{ "id": id, "role": role }]);
+    let both = json!([{ "id": "ws_1", "role": "owner" }, { "id": "ws_2", "role": "owner" }]);
+    json!([
+        {
+            "id": "editor",
+            "label": "user_1, editor of ws_1, free plan",
+            "token": token("user_1", of("ws_1", "editor"), "free", TOKEN_SECONDS),
+            "workspace": null,
+        },
+        {
+            "id": "owner",
+            "label": "user_2, owner of ws_1 and ws_2, pro plan",
+            "token": token("user_2", both, "pro", TOKEN_SECONDS),
+            "workspace": "ws_2",
+        },
+        {
+            "id": "viewer",
+            "label": "user_3, viewer of ws_1",
+            "token": token("user_3", of("ws_1", "viewer"), "free", TOKEN_SECONDS),
+            "workspace": null,
+        },
+        {
+            "id": "stranger",
+            "label": "user_4, member of no workspace",
+            "token": token("user_4", json!([]), "free", TOKEN_SECONDS),
+            "workspace": "ws_1",
+        },
+        {
+            "id": "expired",
+            "label": "user_1 with a token that is over",
+            "token": token("user_1", of("ws_1", "editor"), "free", -3600),
+            "workspace": null,
+        },
+        {
+            "id": "nobody",
+            "label": "nobody: not signed in",
+            "token": null,
+            "workspace": "ws_1",
+        },
+    ])
+}
+
 impl Playground {
-    /// Makes the demo users, whose tokens are signed with `secret` at `now`. The page requires `key`.
-    pub(crate) fn new(
-        key: String,
-        secret: &str,
-        now: i64,
-        route: String,
-        config: &'static str,
-        load: Load,
-        emulator: Arc<Emulator>,
-    ) -> Self {
-        let token = |subject: &str, workspaces: Value, plan: &str, lasts: i64| {
-            let claims = json!({
-                "sub": subject,
-                "aud": "imgwire-gate",
-                "exp": now + lasts,
-                "workspaces": workspaces,
-                "plan": plan,
-            });
-            let key = EncodingKey::from_secret(secret.as_bytes());
-            jsonwebtoken::encode(&Header::default(), &claims, &key).ok()
-        };
-        let of = |id: &str, role: &str| json!([{ "id": id, "role": role }]);
-        let both = json!([{ "id": "ws_1", "role": "owner" }, { "id": "ws_2", "role": "owner" }]);
-        let person = |id, label, token, workspace| Person {
-            id,
-            label,
-            token,
-            workspace,
-        };
-        let lasts = TOKEN_SECONDS;
-        Self {
-            key,
-            people: vec![
-                person(
-                    "editor",
-                    "user_1, editor of ws_1, free plan",
-                    token("user_1", of("ws_1", "editor"), "free", lasts),
-                    None,
-                ),
-                person(
-                    "owner",
-                    "user_2, owner of ws_1 and ws_2, pro plan",
-                    token("user_2", both, "pro", lasts),
-                    Some("ws_2"),
-                ),
-                person(
-                    "viewer",
-                    "user_3, viewer of ws_1",
-                    token("user_3", of("ws_1", "viewer"), "free", lasts),
-                    None,
-                ),
-                person(
-                    "stranger",
-                    "user_4, member of no workspace",
-                    token("user_4", json!([]), "free", lasts),
-                    Some("ws_1"),
-                ),
-                person(
-                    "expired",
-                    "user_1 with a token that is over",
-                    token("user_1", of("ws_1", "editor"), "free", -3600),
-                    None,
-                ),
-                person("nobody", "nobody: not signed in", None, Some("ws_1")),
-            ],
-            route,
-            config,
-            load,
-            emulator,
-            reloader: OnceLock::new(),
-        }
-    }
-
-    pub(crate) fn set_reloader(&self, reloader: Arc<Reloader>) {
-        // The sandbox sets it once.
-        let _ = self.reloader.set(reloader);
-    }
-
     pub(crate) fn mount(self: &Arc<Self>, config: &mut web::ServiceConfig) {
         config
             .app_data(web::Data::from(self.clone()))
             .route("/", web::get().to(page))
-            .route("/playground.css", web::get().to(style))
-            .route("/playground.js", web::get().to(script))
-            .route("/get-upload-token.js", web::get().to(token_function))
+            .route(
+                "/playground.css",
+                file("text/css", include_str!("page.css")),
+            )
+            .route("/playground.js", javascript(include_str!("page.js")))
+            .route("/get-upload-token.js", javascript(token_function()))
             .route("/playground/state", web::get().to(state))
             .route("/playground/explain", web::post().to(explain))
             .route("/playground/imgwire", web::post().to(imgwire))
@@ -151,69 +125,61 @@ impl Playground {
     }
 }
 
-async fn page(_: HasKeyInUrl, playground: web::Data<Playground>) -> HttpResponse {
+async fn page(
+    request: HttpRequest,
+    playground: web::Data<Playground>,
+) -> Result<HttpResponse, Error> {
+    admit(&request, Key::InUrl)?;
     let imgwire = playground.emulator.url();
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' {imgwire}; \
          img-src data: {imgwire}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
-    HttpResponse::Ok()
+    Ok(HttpResponse::Ok()
         .content_type(ContentType::html())
         .insert_header((header::CONTENT_SECURITY_POLICY, policy))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
-        .body(include_str!("page.html"))
+        .body(include_str!("page.html")))
 }
 
-async fn style(_: SameOrigin) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("text/css; charset=utf-8")
-        .body(include_str!("page.css"))
+/// A text that the page loads.
+fn file(kind: &'static str, text: &'static str) -> Route {
+    web::get().to(move |request: HttpRequest| async move {
+        admit(&request, Key::Nowhere)?;
+        let kind = format!("{kind}; charset=utf-8");
+        Ok::<_, Error>(HttpResponse::Ok().content_type(kind).body(text))
+    })
 }
 
-async fn script(_: SameOrigin) -> HttpResponse {
-    javascript(include_str!("page.js"))
+fn javascript(text: &'static str) -> Route {
+    file("text/javascript", text)
 }
 
-async fn token_function(_: SameOrigin) -> HttpResponse {
+fn token_function() -> &'static str {
     let (_, rest) = FRONTEND_GUIDE.split_once("```js\n").unwrap_or_default();
     let (function, _) = rest.split_once("```").unwrap_or_default();
-    javascript(function)
+    function
 }
 
-fn javascript(text: &'static str) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("text/javascript; charset=utf-8")
-        .body(text)
-}
-
-async fn state(_: HasKey, playground: web::Data<Playground>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({
+async fn state(
+    request: HttpRequest,
+    playground: web::Data<Playground>,
+) -> Result<HttpResponse, Error> {
+    admit(&request, Key::InHeader)?;
+    Ok(HttpResponse::Ok().json(json!({
         "people": playground.people,
         "workspaces": WORKSPACES,
         "route": playground.route,
         "imgwire": playground.emulator.url(),
         "clientKey": CLIENT_KEY,
         "config": playground.config,
-    }))
+    })))
 }
 
-fn read<'a, T: Deserialize<'a>>(request: &HttpRequest, body: &'a [u8]) -> Result<T, ApiError> {
-    if !is_json(request.headers()) {
-        return Err(ApiError::UnsupportedMediaType);
-    }
-    serde_json::from_slice(body).map_err(|_| ApiError::BadRequest)
-}
-
-async fn explain(_: HasKey, request: HttpRequest, body: web::Bytes) -> HttpResponse {
-    let described: DescribedRequest = match read(&request, &body) {
-        Ok(described) => described,
-        Err(error) => return refuse(&request, &error),
-    };
-    match explain::explain(&worker(&request).gate, described).await {
-        Ok(explanation) => HttpResponse::Ok().json(explanation),
-        Err(_) => refuse(&request, &ApiError::NotFound),
-    }
+async fn explain(request: HttpRequest, body: web::Bytes) -> Result<HttpResponse, Error> {
+    admit(&request, Key::InHeader)?;
+    Ok(explained(&request, &worker(&request).gate, &body).await)
 }
 
 #[derive(Deserialize)]
@@ -232,14 +198,14 @@ struct Behaviour {
 }
 
 async fn imgwire(
-    _: HasKey,
     request: HttpRequest,
     body: web::Bytes,
     playground: web::Data<Playground>,
-) -> HttpResponse {
+) -> Result<HttpResponse, Error> {
+    admit(&request, Key::InHeader)?;
     let Behaviour { how } = match read(&request, &body) {
         Ok(behaviour) => behaviour,
-        Err(error) => return refuse(&request, &error),
+        Err(error) => return Ok(refuse(&request, &error)),
     };
     playground.emulator.misbehave(match how {
         How::Fine => None,
@@ -247,7 +213,7 @@ async fn imgwire(
         How::Broken => Some(Misbehaviour::Status(503, None)),
         How::Gone => Some(Misbehaviour::Reset),
     });
-    HttpResponse::Ok().json(json!({ "done": true }))
+    Ok(HttpResponse::Ok().json(json!({ "done": true })))
 }
 
 #[derive(Deserialize)]
@@ -258,14 +224,14 @@ struct Edited {
 }
 
 async fn config_text(
-    _: HasKey,
     request: HttpRequest,
     body: web::Bytes,
     playground: web::Data<Playground>,
-) -> HttpResponse {
+) -> Result<HttpResponse, Error> {
+    admit(&request, Key::InHeader)?;
     let Edited { text, apply } = match read(&request, &body) {
         Ok(edited) => edited,
-        Err(error) => return refuse(&request, &error),
+        Err(error) => return Ok(refuse(&request, &error)),
     };
     let (faults, applied) = match ((playground.load)(&text), playground.reloader.get()) {
         (Err(faults), _) => (faults.to_string().lines().map(fault).collect(), false),
@@ -275,7 +241,7 @@ async fn config_text(
         },
         (Ok(_), _) => (Vec::new(), false),
     };
-    HttpResponse::Ok().json(json!({ "faults": faults, "applied": applied }))
+    Ok(HttpResponse::Ok().json(json!({ "faults": faults, "applied": applied })))
 }
 
 /// A fault, `file:line:column: key: what is wrong`, with its line.

@@ -4,10 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    CLIENT_KEY, SERVER_API_KEY,
-    state::{Refusal, State},
-};
+use super::{CLIENT_KEY, SERVER_API_KEY, state::State};
 use crate::imgwire::client::TOKEN_PATH;
 
 const MAX_UPLOAD_BYTES: usize = 100 << 20;
@@ -15,7 +12,10 @@ const MAX_UPLOAD_BYTES: usize = 100 << 20;
 pub(super) fn mount(config: &mut web::ServiceConfig) {
     config
         .app_data(web::PayloadConfig::new(MAX_UPLOAD_BYTES))
-        .route("/health", web::get().to(health))
+        .route(
+            "/health",
+            web::get().to(async || HttpResponse::Ok().json(json!({ "status": "ok" }))),
+        )
         .route(TOKEN_PATH, web::post().to(create_token))
         .route(
             "/api/v1/images/standard_upload",
@@ -77,9 +77,7 @@ async fn standard_upload(
     }
     match state.start_upload(token, &upload) {
         Ok(answer) => HttpResponse::Ok().json(answer),
-        Err(Refusal::Unknown) => detail(403, "Unknown upload token"),
-        Err(Refusal::Used) => detail(403, "Upload token was used already"),
-        Err(Refusal::Expired) => detail(403, "Upload token has expired"),
+        Err(refusal) => detail(403, refusal),
     }
 }
 
@@ -122,8 +120,4 @@ async fn list(
     }
     let (page, limit) = (paging.page.unwrap_or(1), paging.limit.unwrap_or(25));
     HttpResponse::Ok().json(state.images(page, limit))
-}
-
-async fn health() -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "status": "ok" }))
 }

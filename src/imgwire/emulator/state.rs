@@ -23,21 +23,21 @@ const ENVIRONMENT: &str = "00000000-0000-4000-8000-000000000001";
 pub(super) struct State(Mutex<Memory>);
 
 #[derive(Default)]
-struct Memory {
-    url: String,
-    tokens: HashMap<String, Token>,
+pub(super) struct Memory {
+    pub(super) url: String,
+    pub(super) tokens: HashMap<String, Token>,
     images: Vec<Image>,
-    asked: usize,
-    created: usize,
-    connections: usize,
-    last_headers: Vec<(String, String)>,
-    misbehaviour: Option<Misbehaviour>,
-    next: VecDeque<Misbehaviour>,
+    pub(super) asked: usize,
+    pub(super) created: usize,
+    pub(super) connections: usize,
+    pub(super) last_headers: Vec<(String, String)>,
+    pub(super) misbehaviour: Option<Misbehaviour>,
+    pub(super) next: VecDeque<Misbehaviour>,
 }
 
-struct Token {
+pub(super) struct Token {
     id: String,
-    expires_at: Timestamp,
+    pub(super) expires_at: Timestamp,
     used: bool,
 }
 
@@ -47,12 +47,6 @@ struct Image {
     /// Dropped for old pictures.
     bytes: Option<Bytes>,
     was_put: bool,
-}
-
-pub(super) enum Refusal {
-    Unknown,
-    Used,
-    Expired,
 }
 
 #[expect(
@@ -68,20 +62,8 @@ fn id(kind: u8, number: usize) -> String {
 }
 
 impl State {
-    fn lock(&self) -> MutexGuard<'_, Memory> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Memory> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn set_url(&self, url: &str) {
-        self.lock().url = url.to_owned();
-    }
-
-    pub(super) fn set_misbehaviour(&self, how: Option<Misbehaviour>) {
-        self.lock().misbehaviour = how;
-    }
-
-    pub(super) fn push_misbehaviours(&self, ways: impl IntoIterator<Item = Misbehaviour>) {
-        self.lock().next.extend(ways);
     }
 
     /// Records a request for a token, and returns how to misbehave on it.
@@ -97,32 +79,6 @@ impl State {
             .collect();
         let next = memory.next.pop_front();
         next.or_else(|| memory.misbehaviour.clone())
-    }
-
-    pub(super) fn asked(&self) -> usize {
-        self.lock().asked
-    }
-
-    pub(super) fn connected(&self) {
-        self.lock().connections += 1;
-    }
-
-    pub(super) fn connections(&self) -> usize {
-        self.lock().connections
-    }
-
-    pub(super) fn created(&self) -> usize {
-        self.lock().created
-    }
-
-    pub(super) fn last_headers(&self) -> Vec<(String, String)> {
-        self.lock().last_headers.clone()
-    }
-
-    pub(super) fn expire_tokens(&self) {
-        for token in self.lock().tokens.values_mut() {
-            token.expires_at = Timestamp::UNIX_EPOCH;
-        }
     }
 
     pub(super) fn create_token(&self) -> Value {
@@ -151,16 +107,16 @@ impl State {
         })
     }
 
-    /// Consumes a token, and creates an image that waits for its bytes.
-    pub(super) fn start_upload(&self, token: &str, request: &Value) -> Result<Value, Refusal> {
+    /// Consumes a token, and creates an image that waits for its bytes. The error says why the token is refused.
+    pub(super) fn start_upload(&self, token: &str, request: &Value) -> Result<Value, &'static str> {
         let mut memory = self.lock();
         let now = now();
-        let token = memory.tokens.get_mut(token).ok_or(Refusal::Unknown)?;
+        let token = memory.tokens.get_mut(token).ok_or("Unknown upload token")?;
         if token.used {
-            return Err(Refusal::Used);
+            return Err("Upload token was used already");
         }
         if token.expires_at <= now {
-            return Err(Refusal::Expired);
+            return Err("Upload token has expired");
         }
         token.used = true;
         let token_id = token.id.clone();

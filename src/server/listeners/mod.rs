@@ -5,9 +5,7 @@ mod request_framing;
 mod server;
 mod timed_stream;
 
-use std::{
-    io, net::SocketAddr, num::NonZeroUsize, rc::Rc, sync::Arc, thread::available_parallelism,
-};
+use std::{net::SocketAddr, num::NonZeroUsize, rc::Rc, sync::Arc, thread::available_parallelism};
 
 use actix_session::SessionMiddleware;
 use actix_web::{
@@ -16,7 +14,6 @@ use actix_web::{
     dev::Server,
     middleware::{Condition, from_fn},
 };
-use policies::Clock;
 use rustls::ClientConfig;
 use tracing_actix_web::TracingLogger;
 
@@ -34,6 +31,7 @@ use crate::{
         session_store::Sessions,
     },
     imgwire::Client,
+    server::StartError,
     telemetry::RootSpan,
 };
 
@@ -43,14 +41,12 @@ pub(crate) fn serve_public(
     sessions: Sessions,
     gate: Arc<Gate>,
     tls: Arc<ClientConfig>,
-    clock: &Arc<dyn Clock>,
     playground: Option<Arc<Playground>>,
     max_connections: usize,
-) -> io::Result<(Server, Option<SocketAddr>)> {
+) -> Result<(Server, Option<SocketAddr>), StartError> {
     let bind = settings.server.bind.clone();
     let limits = Limits::of(&settings.server, workers(&settings.server), max_connections);
     let socket_mode = settings.server.socket_mode;
-    let clock = clock.clone();
     let settings = Arc::new(settings);
     let cors = Cors::new(&settings.server.allowed_origins);
     let app = move || {
@@ -61,7 +57,7 @@ pub(crate) fn serve_public(
                 &settings.api_key,
                 &tls,
                 gate.upstream.clone(),
-                clock.clone(),
+                gate.clock.clone(),
             )),
         };
         let in_flight = gate.in_flight.clone();
@@ -108,9 +104,8 @@ pub(crate) fn serve_public(
 /// Returns its address, unless it is a Unix socket.
 pub(crate) fn serve_management(
     settings: &Settings,
-    management: &Management,
-) -> io::Result<(Server, Option<SocketAddr>)> {
-    let management = management.clone();
+    management: Management,
+) -> Result<(Server, Option<SocketAddr>), StartError> {
     let in_flight = management.gate.in_flight.clone();
     let app = move || {
         let in_flight = in_flight.clone();

@@ -27,7 +27,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::{head_budget::HeadBudget, timed_stream::TimedStream};
 use crate::{
     config::server::{Bind, ServerSettings, SocketMode},
-    server::unix_socket,
+    server::{StartError, unix_socket},
 };
 
 /// Longer than proxies keep idle connections, so that none of them sends a request on a connection that is closing.
@@ -62,7 +62,7 @@ pub(super) fn serve<F, I, S, B>(
     socket_mode: SocketMode,
     limits: Limits,
     app: F,
-) -> io::Result<(Server, Option<SocketAddr>)>
+) -> Result<(Server, Option<SocketAddr>), StartError>
 where
     F: Fn() -> I + Send + Clone + 'static,
     I: IntoServiceFactory<S, Request>,
@@ -103,7 +103,7 @@ where
         .workers(limits.workers)
         .max_concurrent_connections(limits.connections)
         .disable_signals();
-    match bind {
+    let served = || match bind {
         Bind::Tcp(address) => {
             let listener = listen(*address)?;
             let address = listener.local_addr()?;
@@ -117,7 +117,11 @@ where
             let builder = builder.listen_uds("unix", listener, http!(UnixStream, peer))?;
             Ok((builder.run(), None))
         }
-    }
+    };
+    served().map_err(|source| StartError::Listen {
+        bind: bind.clone(),
+        source,
+    })
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -163,21 +163,16 @@ impl QuotaStore for Counters {
     }
 
     fn give_back(&self, counter: Counter, window: Window) -> LocalBoxFuture<'_, Result<(), Fault>> {
-        Box::pin(self.clear(counter, window))
-    }
-}
-
-impl Counters {
-    /// Resets a counter, and waits until that is on disk.
-    async fn clear(&self, counter: Counter, window: Window) -> Result<(), Fault> {
-        let clear = |ledger: &mut Ledger, slot: Slot| {
-            ledger.row(slot, window).used = 0;
-            ledger.changed(slot)
-        };
-        let (change, _pin) = self.with_counter(counter, clear).await?;
-        let commit = self.shared.announce(change);
-        let committed = commit.wait(&self.shared).await;
-        committed.map_err(fault(&self.shared))
+        Box::pin(async move {
+            let clear = |ledger: &mut Ledger, slot: Slot| {
+                ledger.row(slot, window).used = 0;
+                ledger.changed(slot)
+            };
+            let (change, _pin) = self.with_counter(counter, clear).await?;
+            let commit = self.shared.announce(change);
+            let committed = commit.wait(&self.shared).await;
+            committed.map_err(fault(&self.shared))
+        })
     }
 }
 

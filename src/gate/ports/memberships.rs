@@ -1,0 +1,247 @@
+//! Memberships from the app's HTTP API or from a database.
+
+use std::{
+    sync::{Arc, Once},
+    time::Duration,
+};
+
+use actix_web::http::{
+    Method, StatusCode,
+    header::{HeaderName, HeaderValue},
+};
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use policies::{
+    Fault, Member, MemberAnswer, Memberships, PathSegment, PolicyName, StoreName, SubjectId,
+    UrlTemplate, WorkspaceId, WorkspaceMemberSettings,
+};
+
+use super::{MAX_ANSWER_BYTES, Turns};
+use crate::{
+    outbound::{
+        HttpClient, HttpError, Object, Outbound, Outgoing, Repeat,
+        answers::{Answers, ServiceFault},
+        cache::Weigh,
+        digest::digest,
+    },
+    stores::{MemberDatabase, StoreFault},
+    telemetry::{CallResult, Metrics},
+};
+
+/// Where memberships are looked up.
+pub(super) trait Source: Send + Sync {
+    type Question<'a>;
+    type Fault: Clone + Weigh + Send + Sync;
+
+    const TIMEOUT: Self::Fault;
+
+    /// `None` if the source cannot be asked this.
+    fn question<'a>(&self, workspace: &'a str, user: &'a str) -> Option<Self::Question<'a>>;
+
+    async fn look_up(&self, question: Self::Question<'_>) -> Result<Option<Member>, Self::Fault>;
+
+    fn fault(&self, fault: Self::Fault) -> Fault;
+}
+
+/// The memberships of one policy.
+pub(super) struct SourceMemberships<S: Source> {
+    source: S,
+    policy: PolicyName,
+    /// The part of the config in which a user's lookups take turns.
+    part: String,
+    timeout: Duration,
+    answers: Answers<Option<Member>, S::Fault>,
+    spelling_warning: Once,
+    turns: Arc<Turns>,
+    metrics: Arc<Metrics>,
+}
+
+impl<S: Source> SourceMemberships<S> {
+    pub(super) fn new(
+        source: S,
+        policy: PolicyName,
+        part: String,
+        settings: &WorkspaceMemberSettings,
+        turns: &Arc<Turns>,
+        outbound: &Outbound,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            source,
+            policy,
+            part,
+            timeout: settings.timeout.get(),
+            answers: Answers::new(
+                settings.cache.map(policies::Interval::get),
+                Option::is_none,
+                outbound,
+            ),
+            spelling_warning: Once::new(),
+            turns: turns.clone(),
+            metrics: outbound.metrics.clone(),
+        })
+    }
+
+    async fn ask(&self, question: S::Question<'_>, user: &str) -> Result<Option<Member>, S::Fault> {
+        let asking = async {
+            let _turn = self.turns.turn(&self.part, user).await;
+            self.source.look_up(question).await
+        };
+        let answer = tokio::time::timeout(self.timeout, asking).await;
+        let answer = answer.unwrap_or(Err(S::TIMEOUT));
+        let result = CallResult::of(&answer);
+        self.metrics.policy_calls(self.policy.clone(), result).inc();
+        if let Ok(Some(member)) = &answer
+            && member.workspace.is_none()
+        {
+            self.spelling_warning.call_once(|| {
+                tracing::warn!(
+                    target: "imgwire_gate::gate::ports",
+                    policy = self.policy.as_str(),
+                    "the source of memberships names no workspace: each spelling of an id has limits of its own"
+                );
+            });
+        }
+        answer
+    }
+}
+
+impl<S: Source> Memberships for SourceMemberships<S> {
+    fn find<'a>(
+        &'a self,
+        workspace: &'a WorkspaceId,
+        user: &'a SubjectId,
+    ) -> LocalBoxFuture<'a, Result<MemberAnswer, Fault>> {
+        Box::pin(async move {
+            let (workspace, user) = (workspace.as_str(), user.as_str());
+            let Some(question) = self.source.question(workspace, user) else {
+                return Ok(MemberAnswer::NotAsked);
+            };
+            // Keyed by the question: each spelling of a workspace has its own answer, which names the intended
+            // workspace.
+            let asked = digest([workspace, user]);
+            let answer = self.answers.get(&asked, self.ask(question, user)).await;
+            answer
+                .map(MemberAnswer::from)
+                .map_err(|fault| self.source.fault(fault))
+        })
+    }
+}
+
+/// The app's HTTP API.
+pub(super) struct Service {
+    pub(super) url: UrlTemplate,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) timeout: Duration,
+    pub(super) http: HttpClient,
+}
+
+impl Source for Service {
+    type Question<'a> = (PathSegment<'a>, PathSegment<'a>);
+    type Fault = ServiceFault;
+
+    const TIMEOUT: ServiceFault = ServiceFault::NoAnswer(HttpError::Timeout);
+
+    fn question<'a>(&self, workspace: &'a str, user: &'a str) -> Option<Self::Question<'a>> {
+        PathSegment::parse(workspace).zip(PathSegment::parse(user))
+    }
+
+    async fn look_up(
+        &self,
+        (workspace, user): Self::Question<'_>,
+    ) -> Result<Option<Member>, ServiceFault> {
+        let outgoing = Outgoing {
+            method: Method::GET,
+            url: &self.url.fill(workspace, user),
+            headers: self.headers.clone(),
+            body: Bytes::new(),
+            timeout: self.timeout,
+            limit: MAX_ANSWER_BYTES,
+            repeat: Repeat::Harmless,
+        };
+        let answer = self.http.send(outgoing).await?;
+        match answer.status {
+            StatusCode::OK => {
+                let mut found = Object::parse(&answer.body)?;
+                let member = Member {
+                    roles: found.take_texts("role")?,
+                    workspace: found.take_id("workspace")?,
+                };
+                Ok(Some(member))
+            }
+            StatusCode::NOT_FOUND => Ok(None),
+            status => Err(ServiceFault::Status(status.as_u16())),
+        }
+    }
+
+    fn fault(&self, fault: ServiceFault) -> Fault {
+        Fault::Service(Box::new(fault))
+    }
+}
+
+/// A query of a database.
+struct Query {
+    store: StoreName,
+    database: Arc<dyn MemberDatabase>,
+    query: String,
+}
+
+/// The memberships that `query` finds in `database`.
+pub fn query_memberships(
+    policy: PolicyName,
+    store: StoreName,
+    database: Arc<dyn MemberDatabase>,
+    query: &str,
+    settings: &WorkspaceMemberSettings,
+    turns: &Arc<Turns>,
+    outbound: &Outbound,
+) -> Arc<dyn Memberships> {
+    // Policies that use one database share its connections.
+    let part = format!("stores.{store}");
+    let query = Query {
+        store,
+        database,
+        query: query.to_owned(),
+    };
+    SourceMemberships::new(query, policy, part, settings, turns, outbound)
+}
+
+impl Source for Query {
+    type Question<'a> = (&'a str, &'a str);
+    type Fault = StoreFault;
+
+    const TIMEOUT: StoreFault = StoreFault::Timeout;
+
+    fn question<'a>(&self, workspace: &'a str, user: &'a str) -> Option<Self::Question<'a>> {
+        Some((workspace, user))
+    }
+
+    async fn look_up(
+        &self,
+        (workspace, user): Self::Question<'_>,
+    ) -> Result<Option<Member>, StoreFault> {
+        let rows = self.database.members(&self.query, user, workspace).await?;
+        let mut rows = rows.into_iter();
+        let Some(first) = rows.next() else {
+            return Ok(None);
+        };
+        let mut member = Member {
+            roles: first.role.into_iter().collect(),
+            workspace: first.workspace,
+        };
+        for row in rows {
+            if row.workspace != member.workspace {
+                let message = "the query fails: its rows name different workspaces";
+                return Err(StoreFault::Refused(message.to_owned()));
+            }
+            member.roles.extend(row.role);
+        }
+        Ok(Some(member))
+    }
+
+    fn fault(&self, fault: StoreFault) -> Fault {
+        Fault::Store {
+            store: self.store.clone(),
+            source: Box::new(fault),
+        }
+    }
+}
