@@ -19,11 +19,11 @@ use imgwire_gate::{
 };
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{
-    Accept, BuildContext, BuildError, Chain, Claims, Clock, ConfiguredPolicy, Counter, Decider,
-    Evaluating, Facts, Fault, Hold, IdentityName, Link, Lookup, Memberships, Outcome, Pass, Policy,
-    PolicyName, Ports, QuotaStore, RateLimitStore, RemoteSettings, Reservation, Reserving,
-    RoutePath, Settling, StoreName, Subject, SubjectId, SystemClock, UploadRequest, Verdict,
-    Window, WorkspaceId, WorkspaceMemberSettings,
+    Accept, BoxFuture, BuildContext, BuildError, Chain, Claims, Clock, ConfiguredPolicy, Counter,
+    Decider, Evaluating, Facts, Hold, IdentityName, Link, Lookup, Memberships, Outcome, Pass,
+    Policy, PolicyName, Ports, QuotaStore, RateLimitStore, RemoteSettings, Reservation, RoutePath,
+    StoreName, Subject, SubjectId, SystemClock, UploadRequest, Verdict, Window, WorkspaceId,
+    WorkspaceMemberSettings,
 };
 use serde_json::json;
 
@@ -35,7 +35,7 @@ struct Nowhere;
 struct Nothing;
 
 impl QuotaStore for Nowhere {
-    fn reserve(&self, _: Counter, window: Window, _: u64) -> Reserving<'_> {
+    fn reserve(&self, _: Counter, window: Window, _: u64) -> BoxFuture<'_, Reservation> {
         let hold = Box::new(Nothing);
         Box::pin(ready(Ok(Reservation::Granted {
             hold,
@@ -44,11 +44,11 @@ impl QuotaStore for Nowhere {
         })))
     }
 
-    fn used(&self, _: Counter, window: Window) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>> {
+    fn used(&self, _: Counter, window: Window) -> BoxFuture<'_, (u64, Window)> {
         Box::pin(ready(Ok((0, window))))
     }
 
-    fn give_back(&self, _: Counter, _: Window) -> LocalBoxFuture<'_, Result<(), Fault>> {
+    fn give_back(&self, _: Counter, _: Window) -> BoxFuture<'_, ()> {
         Box::pin(ready(Ok(())))
     }
 }
@@ -117,11 +117,11 @@ impl MemberDatabase for Nowhere {
 }
 
 impl Hold for Nothing {
-    fn commit(&mut self) -> Settling<'_> {
+    fn commit(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(ready(Ok(())))
     }
 
-    fn release(self: Box<Self>) -> Settling<'static> {
+    fn release(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(ready(Ok(())))
     }
 }

@@ -23,7 +23,7 @@
 //! use std::sync::Arc;
 //!
 //! use policies::{
-//!     BuildContext, BuildError, Deciding, Decision, Denial, Evaluating, Findings, Policy, PolicyKind, Verdict,
+//!     BoxFuture, BuildContext, BuildError, Decision, Denial, Evaluating, Findings, Policy, PolicyKind, Verdict,
 //! };
 //! use schemars::JsonSchema;
 //! use serde::Deserialize;
@@ -59,7 +59,7 @@
 //! struct NamedWorkspace(Vec<String>);
 //!
 //! impl Policy for NamedWorkspace {
-//!     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
+//!     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
 //!         Box::pin(async move {
 //!             let named = evaluating.request.workspace.as_ref();
 //!             let is_listed = named.is_some_and(|named| self.0.iter().any(|id| id == named.as_str()));
@@ -92,10 +92,8 @@ mod workspace_member;
 
 pub use engine::*;
 pub use expression::{Condition, EvaluationError, Expression, ExpressionSettings};
-pub use quota::{Counter, QuotaSettings, QuotaStore, Reservation, Reserving, Telling};
-pub use rate_limit::{
-    LimitOnFailure, Rate, RateLimit, RateLimitSettings, RateLimitStore, Taken, Taking,
-};
+pub use quota::{Counter, QuotaSettings, QuotaStore, Reservation};
+pub use rate_limit::{LimitOnFailure, Rate, RateLimit, RateLimitSettings, RateLimitStore, Taken};
 pub use remote::{Decider, Protocol, Question, RemoteSettings};
 pub use signed_in::SignedInSettings;
 pub use upload_intent::{FixedPurpose, UploadIntentSettings};

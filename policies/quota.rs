@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use futures_util::future::{Either, LocalBoxFuture, Ready, ready};
+use futures_util::future::{Either, Ready, ready};
 use jiff::{Timestamp, tz::TimeZone};
 use schemars::JsonSchema;
 use serde::{
@@ -11,7 +11,7 @@ use serde::{
 };
 
 use crate::{
-    BuildContext, BuildError, ClaimPath, Clock, Counted, Deciding, Decision, Denial, Evaluating,
+    BoxFuture, BuildContext, BuildError, ClaimPath, Clock, Counted, Decision, Denial, Evaluating,
     Fact, Facts, Fault, Hold, LimitState, Pass, Per, Policy, PolicyKind, PolicyName, Reads,
     Refusal, Requirements, StoreName, StoreUse, Unit, Verdict, Window, Windows,
 };
@@ -159,35 +159,22 @@ pub trait QuotaStore: Send + Sync {
     /// # Errors
     ///
     /// Resolves to a [`Fault`] if the store fails.
-    fn now<'a>(&'a self, clock: &'a dyn Clock) -> Telling<'a> {
+    fn now<'a>(
+        &'a self,
+        clock: &'a dyn Clock,
+    ) -> Either<Ready<Result<Timestamp, Fault>>, BoxFuture<'a, Timestamp>> {
         Either::Left(ready(Ok(clock.now())))
     }
 
     /// Counts one unit in `window`, unless `limit` units are already counted.
-    fn reserve(
-        &self,
-        counter: Counter,
-        window: Window,
-        limit: u64,
-    ) -> LocalBoxFuture<'_, Result<Reservation, Fault>>;
+    fn reserve(&self, counter: Counter, window: Window, limit: u64) -> BoxFuture<'_, Reservation>;
 
     /// How many units are counted, and in which window.
-    fn used(
-        &self,
-        counter: Counter,
-        window: Window,
-    ) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>>;
+    fn used(&self, counter: Counter, window: Window) -> BoxFuture<'_, (u64, Window)>;
 
     /// Gives back all units of a counter.
-    fn give_back(&self, counter: Counter, window: Window) -> LocalBoxFuture<'_, Result<(), Fault>>;
+    fn give_back(&self, counter: Counter, window: Window) -> BoxFuture<'_, ()>;
 }
-
-/// The future of [`QuotaStore::now`].
-pub type Telling<'a> =
-    Either<Ready<Result<Timestamp, Fault>>, LocalBoxFuture<'a, Result<Timestamp, Fault>>>;
-
-/// The future of [`QuotaStore::reserve`].
-pub type Reserving<'a> = LocalBoxFuture<'a, Result<Reservation, Fault>>;
 
 /// A store's answer to a reservation.
 pub enum Reservation {
@@ -239,7 +226,7 @@ impl Quota {
 }
 
 impl Counted for Quota {
-    fn used<'a>(&'a self, key: &str) -> LocalBoxFuture<'a, Result<(u64, Window), Fault>> {
+    fn used<'a>(&'a self, key: &str) -> BoxFuture<'a, (u64, Window)> {
         let counter = self.counter(key.to_owned());
         Box::pin(async move {
             let window = self.windows.at(self.store.now(&*self.clock).await?);
@@ -247,7 +234,7 @@ impl Counted for Quota {
         })
     }
 
-    fn give_back<'a>(&'a self, key: &str) -> LocalBoxFuture<'a, Result<(), Fault>> {
+    fn give_back<'a>(&'a self, key: &str) -> BoxFuture<'a, ()> {
         let counter = self.counter(key.to_owned());
         Box::pin(async move {
             let window = self.windows.at(self.store.now(&*self.clock).await?);
@@ -261,7 +248,7 @@ impl Policy for Quota {
         Some(self)
     }
 
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
+    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let now = self.store.now(&*self.clock).await?;
             let limit = self.limit_of(evaluating.facts);

@@ -2,15 +2,14 @@
 
 use std::{borrow::Cow, num::NonZeroU32, sync::Arc, time::Duration};
 
-use futures_util::future::LocalBoxFuture;
 use governor::Quota;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 
 use crate::{
-    BuildContext, BuildError, Clock, Counter, Deciding, Decision, Denial, Evaluating, Fault,
-    Interval, LimitState, OnFailure, Pass, Per, Policy, PolicyKind, PolicyName, Refusal,
-    Requirements, StoreName, StoreUse, Verdict, engine::rate_limit_memory::MemoryLimit,
+    BoxFuture, BuildContext, BuildError, Clock, Counter, Decision, Denial, Evaluating, Interval,
+    LimitState, OnFailure, Pass, Per, Policy, PolicyKind, PolicyName, Refusal, Requirements,
+    StoreName, StoreUse, Verdict, engine::rate_limit_memory::MemoryLimit,
 };
 
 /// At most this many attempts per period (GCRA).
@@ -253,13 +252,10 @@ pub enum Taken {
     },
 }
 
-/// The future of [`RateLimitStore::take`].
-pub type Taking<'a> = LocalBoxFuture<'a, Result<Taken, Fault>>;
-
 /// A store of rate limits that several gates share. It uses its own clock.
 pub trait RateLimitStore: Send + Sync {
     /// Counts an attempt, if `rate` allows it. A [`Pass::Preview`] only looks.
-    fn take(&self, counter: Counter, rate: Rate, pass: Pass) -> Taking<'_>;
+    fn take(&self, counter: Counter, rate: Rate, pass: Pass) -> BoxFuture<'_, Taken>;
 }
 
 /// Counts attempts, in memory or in a store. An attempt counts regardless of later decisions.
@@ -363,7 +359,7 @@ impl RateLimit {
 }
 
 impl Policy for RateLimit {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
+    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let key = self.settings.per.key(evaluating.request, evaluating.facts);
             let pass = evaluating.pass;

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use futures_util::future::LocalBoxFuture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
-    BuildContext, BuildError, Clock, Deciding, Decision, Denial, Evaluating, Facts, Fault,
-    Interval, Policy, PolicyKind, Reads, Requirements, SecretSource, ServiceCall, ServiceUrl,
-    UploadRequest, Verdict,
+    BoxFuture, BuildContext, BuildError, Clock, Decision, Denial, Evaluating, Facts, Interval,
+    Policy, PolicyKind, Reads, Requirements, SecretSource, ServiceCall, ServiceUrl, UploadRequest,
+    Verdict,
     engine::facts::{self, Group},
 };
 
@@ -86,8 +85,8 @@ pub trait Decider: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Resolves to a [`Fault`] if the service gives no usable answer.
-    fn allows<'a>(&'a self, question: Question<'a>) -> LocalBoxFuture<'a, Result<bool, Fault>>;
+    /// Resolves to a [`Fault`](crate::Fault) if the service gives no usable answer.
+    fn allows<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, bool>;
 }
 
 /// The question to a service: the facts of a request.
@@ -129,7 +128,7 @@ struct Remote {
 }
 
 impl Policy for Remote {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
+    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let question = Question {
                 request: evaluating.request,

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    Accept, BuildContext, BuildError, Deciding, Decision, Denial, Evaluating, Fact, Finding,
+    Accept, BoxFuture, BuildContext, BuildError, Decision, Denial, Evaluating, Fact, Finding,
     Findings, IdentityName, Policy, PolicyKind, Presented, Refusal, Requirements, Verdict,
 };
 
@@ -56,7 +56,7 @@ struct SignedIn {
 }
 
 impl Policy for SignedIn {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
+    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let presented = evaluating.request.credentials.judge(&self.accept).await?;
             Ok(match presented {

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
-    BuildContext, BuildError, ByteCount, Deciding, Decision, Denial, Evaluating, Findings, Link,
+    BoxFuture, BuildContext, BuildError, ByteCount, Decision, Denial, Evaluating, Findings, Link,
     Mode, OnFailure, Policy, PolicyKind, PolicyName, Purpose, Requirements, UploadRequest, Verdict,
 };
 
@@ -168,7 +168,7 @@ impl UploadIntent {
 }
 
 impl Policy for UploadIntent {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
+    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let checked = self.check(evaluating.request);
             Ok(Decision::from(match checked {
@@ -204,7 +204,7 @@ impl FixedPurpose {
 }
 
 impl Policy for FixedPurpose {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
+    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let purpose = evaluating.request.purpose.as_ref();
             Ok(Decision::from(match purpose {

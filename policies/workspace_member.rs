@@ -2,12 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use futures_util::future::LocalBoxFuture;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    BuildContext, BuildError, ClaimPath, Deciding, Decision, Denial, Evaluating, Fact, Fault,
+    BoxFuture, BuildContext, BuildError, ClaimPath, Decision, Denial, Evaluating, Fact, Fault,
     Finding, Findings, Interval, Membership, Policy, PolicyKind, Reads, Requirements, SecretSource,
     ServiceCall, StoreName, StoreUse, Subject, SubjectId, UploadRequest, UrlTemplate, Verdict,
     WorkspaceId,
@@ -184,7 +183,7 @@ pub trait Memberships: Send + Sync {
         &'a self,
         workspace: &'a WorkspaceId,
         user: &'a SubjectId,
-    ) -> LocalBoxFuture<'a, Result<MemberAnswer, Fault>>;
+    ) -> BoxFuture<'a, MemberAnswer>;
 }
 
 /// A membership in a workspace.
@@ -315,7 +314,7 @@ impl WorkspaceMember {
 }
 
 impl Policy for WorkspaceMember {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a> {
+    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let Evaluating { request, facts, .. } = evaluating;
             let checked = self.check(request, facts.subject.as_deref()).await?;

@@ -1,14 +1,11 @@
 //! What a policy holds while Imgwire creates the token, and how it is settled.
 
-use futures_util::future::{self, LocalBoxFuture};
+use futures_util::future::{self};
 
 use crate::{
-    Fault, PolicyName,
+    BoxFuture, Fault, PolicyName,
     engine::chain::{Overlooked, Reason},
 };
-
-/// The future of settling a hold.
-pub type Settling<'a> = LocalBoxFuture<'a, Result<(), Fault>>;
 
 /// Something that a policy holds for a request, for example a unit of a quota.
 ///
@@ -20,14 +17,14 @@ pub trait Hold {
     /// # Errors
     ///
     /// Resolves to a [`Fault`] if the count is uncertain. The hold must then be released.
-    fn commit(&mut self) -> Settling<'_>;
+    fn commit(&mut self) -> BoxFuture<'_, ()>;
 
     /// Gives back what is held, because no token was issued.
     ///
     /// # Errors
     ///
     /// Resolves to a [`Fault`] if it could not be given back. It stays counted.
-    fn release(self: Box<Self>) -> Settling<'static>;
+    fn release(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
 pub(crate) struct Held {

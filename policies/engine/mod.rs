@@ -36,7 +36,7 @@ pub use clock::{Clock, SystemClock};
 pub use common::{Common, Messages, Mode, OnFailure};
 pub use counter::{Dimension, Per, network};
 pub use denial::{Class, Denial};
-pub use hold::{Hold, Permit, Settling};
+pub use hold::{Hold, Permit};
 pub use keyed_limit::{KeyedLimit, KeyedLimitSettings};
 pub use kind::{
     BuildContext, BuildError, ConfiguredPolicy, Fact, Findings, PolicyKind, PolicyRegistry, Ports,
@@ -44,7 +44,7 @@ pub use kind::{
 };
 pub use limit::LimitState;
 pub use policy::{
-    Counted, Deciding, Decision, Evaluating, Facts, Fault, Finding, Membership, Pass, Policy,
+    BoxFuture, Counted, Decision, Evaluating, Facts, Fault, Finding, Membership, Pass, Policy,
     Verdict,
 };
 pub use reads::Reads;

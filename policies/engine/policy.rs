@@ -18,7 +18,7 @@ pub trait Policy: Any + Send + Sync {
     /// # Errors
     ///
     /// Resolves to a [`Fault`] if the policy cannot decide. A denial is [`Verdict::Deny`].
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> Deciding<'a>;
+    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision>;
 
     /// The counters of a policy that keeps persistent ones.
     fn counted(&self) -> Option<&dyn Counted> {
@@ -33,18 +33,19 @@ pub trait Counted {
     /// # Errors
     ///
     /// Resolves to a [`Fault`] if the store fails.
-    fn used<'a>(&'a self, key: &str) -> LocalBoxFuture<'a, Result<(u64, Window), Fault>>;
+    fn used<'a>(&'a self, key: &str) -> BoxFuture<'a, (u64, Window)>;
 
     /// Gives back all that is counted under `key`.
     ///
     /// # Errors
     ///
     /// Resolves to a [`Fault`] if the store fails.
-    fn give_back<'a>(&'a self, key: &str) -> LocalBoxFuture<'a, Result<(), Fault>>;
+    fn give_back<'a>(&'a self, key: &str) -> BoxFuture<'a, ()>;
 }
 
-/// The future of [`Policy::decide`].
-pub type Deciding<'a> = LocalBoxFuture<'a, Result<Decision, Fault>>;
+/// A future of what a policy or a port finds out, or of the [`Fault`] that keeps it from that. It stays on the worker that
+/// made it.
+pub type BoxFuture<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
 
 /// The input of a policy for one request.
 #[derive(Clone, Copy)]

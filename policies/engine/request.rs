@@ -8,11 +8,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures_util::future::LocalBoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
 
-use crate::{Denial, Fault};
+use crate::{BoxFuture, Denial};
 
 /// A request for an upload token.
 pub struct UploadRequest {
@@ -37,8 +36,8 @@ pub trait Credentials {
     ///
     /// # Errors
     ///
-    /// Resolves to a [`Fault`] if that identity cannot decide, not if the credential is invalid.
-    fn judge<'a>(&'a self, accept: &'a Accept) -> LocalBoxFuture<'a, Result<Presented, Fault>>;
+    /// Resolves to a [`Fault`](crate::Fault) if that identity cannot decide, not if the credential is invalid.
+    fn judge<'a>(&'a self, accept: &'a Accept) -> BoxFuture<'a, Presented>;
 }
 
 /// The identities that a policy accepts, resolved when the rules are built. The service that implements [`Credentials`]

@@ -2,8 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use futures_util::future::LocalBoxFuture;
-use policies::{Clock, Denial, Fault, IdentityName, Presented};
+use policies::{BoxFuture, Clock, Denial, Fault, IdentityName, Presented};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
@@ -96,7 +95,7 @@ pub enum Judgement<'a> {
     /// It is known. This costs no allocation.
     Now(Result<Presented, Fault>),
     /// It has to be waited for.
-    Later(LocalBoxFuture<'a, Result<Presented, Fault>>),
+    Later(BoxFuture<'a, Presented>),
 }
 
 impl Judgement<'_> {

@@ -35,8 +35,10 @@ mod token_source;
 
 use std::{cell::Cell, sync::Arc};
 
-use futures_util::future::{LocalBoxFuture, join_all};
-use policies::{Accept, Credentials, Denial, Fault, IdentityName, Presented, Reads, Subject};
+use futures_util::future::join_all;
+use policies::{
+    Accept, BoxFuture, Credentials, Denial, Fault, IdentityName, Presented, Reads, Subject,
+};
 
 pub(crate) use self::{
     accept_check::ChainIdentities, configured::ConfiguredIdentities, profile::Profiles,
@@ -297,7 +299,7 @@ impl<P: PresentedCredentials> RequestCredentials<P> {
 }
 
 impl<P: PresentedCredentials> Credentials for RequestCredentials<P> {
-    fn judge<'a>(&'a self, accept: &'a Accept) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
+    fn judge<'a>(&'a self, accept: &'a Accept) -> BoxFuture<'a, Presented> {
         Box::pin(async {
             let Self { identities, .. } = self;
             let judged = identities.judge(accept.positions(), &self.presented, self.limited);

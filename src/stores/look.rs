@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use futures_util::future::{LocalBoxFuture, ready};
 use policies::{
-    Counter, Fault, Pass, QuotaStore, Rate, RateLimitStore, Reserving, StoreName, Taking, Window,
+    BoxFuture, Counter, Fault, Pass, QuotaStore, Rate, RateLimitStore, Reservation, StoreName,
+    Taken, Window,
 };
 
 use super::{
@@ -42,7 +43,7 @@ impl Look {
         }
     }
 
-    fn refuse<'a, T: 'a>(&self) -> LocalBoxFuture<'a, Result<T, Fault>> {
+    fn refuse<'a, T: 'a>(&self) -> BoxFuture<'a, T> {
         Box::pin(ready(Err(self.fault("it is only looked at".to_owned()))))
     }
 }
@@ -58,26 +59,22 @@ impl Probe for Look {
 }
 
 impl QuotaStore for Look {
-    fn reserve(&self, _: Counter, _: Window, _: u64) -> Reserving<'_> {
+    fn reserve(&self, _: Counter, _: Window, _: u64) -> BoxFuture<'_, Reservation> {
         self.refuse()
     }
 
-    fn used(
-        &self,
-        counter: Counter,
-        window: Window,
-    ) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>> {
+    fn used(&self, counter: Counter, window: Window) -> BoxFuture<'_, (u64, Window)> {
         let counted = (self.read)(&counter).map_err(|error| self.fault(error));
         Box::pin(ready(counted.map(|counted| used_in(window, counted))))
     }
 
-    fn give_back(&self, _: Counter, _: Window) -> LocalBoxFuture<'_, Result<(), Fault>> {
+    fn give_back(&self, _: Counter, _: Window) -> BoxFuture<'_, ()> {
         self.refuse()
     }
 }
 
 impl RateLimitStore for Look {
-    fn take(&self, _: Counter, rate: Rate, pass: Pass) -> Taking<'_> {
+    fn take(&self, _: Counter, rate: Rate, pass: Pass) -> BoxFuture<'_, Taken> {
         match pass {
             Pass::Preview => Box::pin(ready(Ok(rate.allowed(rate.interval())))),
             Pass::Issue => self.refuse(),

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use futures_util::future::{Either, LocalBoxFuture, ready};
-use policies::{
-    Clock, Counter, Fault, Hold, QuotaStore, Reservation, Reserving, Settling, Telling, Window,
-};
+use futures_util::future::{Either, Ready, ready};
+use jiff::Timestamp;
+use policies::{BoxFuture, Clock, Counter, Fault, Hold, QuotaStore, Reservation, Window};
 
 use super::{fault::StoreFault, store_clock::StoreClock};
 
@@ -46,7 +45,10 @@ pub(super) trait SharedCounters: Send + Sync + 'static {
 pub(super) struct SharedQuotas<C>(pub(super) Arc<C>);
 
 impl<C: SharedCounters> QuotaStore for SharedQuotas<C> {
-    fn now<'a>(&'a self, _: &'a dyn Clock) -> Telling<'a> {
+    fn now<'a>(
+        &'a self,
+        _: &'a dyn Clock,
+    ) -> Either<Ready<Result<Timestamp, Fault>>, BoxFuture<'a, Timestamp>> {
         match self.0.clock().now() {
             Some(now) => Either::Left(ready(Ok(now))),
             None => Either::Right(Box::pin(async {
@@ -57,7 +59,7 @@ impl<C: SharedCounters> QuotaStore for SharedQuotas<C> {
         }
     }
 
-    fn reserve(&self, counter: Counter, window: Window, limit: u64) -> Reserving<'_> {
+    fn reserve(&self, counter: Counter, window: Window, limit: u64) -> BoxFuture<'_, Reservation> {
         Box::pin(async move {
             let granted = self.0.reserve(&counter, window, limit).await;
             let Granted { used, window } = granted.map_err(|fault| self.0.fault(fault))?;
@@ -77,11 +79,7 @@ impl<C: SharedCounters> QuotaStore for SharedQuotas<C> {
         })
     }
 
-    fn used(
-        &self,
-        counter: Counter,
-        window: Window,
-    ) -> LocalBoxFuture<'_, Result<(u64, Window), Fault>> {
+    fn used(&self, counter: Counter, window: Window) -> BoxFuture<'_, (u64, Window)> {
         Box::pin(async move {
             let read = self.0.read(&counter).await;
             let read = read.map_err(|fault| self.0.fault(fault))?;
@@ -89,7 +87,7 @@ impl<C: SharedCounters> QuotaStore for SharedQuotas<C> {
         })
     }
 
-    fn give_back(&self, counter: Counter, _: Window) -> LocalBoxFuture<'_, Result<(), Fault>> {
+    fn give_back(&self, counter: Counter, _: Window) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let given_back = self.0.give_back(&counter, None).await;
             given_back.map_err(|fault| self.0.fault(fault))
@@ -113,11 +111,11 @@ struct Unit<C> {
 
 impl<C: SharedCounters> Hold for Unit<C> {
     /// The server had already counted it when it granted it.
-    fn commit(&mut self) -> Settling<'_> {
+    fn commit(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(ready(Ok(())))
     }
 
-    fn release(self: Box<Self>) -> Settling<'static> {
+    fn release(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let given_back = self
                 .counters

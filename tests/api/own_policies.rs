@@ -4,7 +4,10 @@ use std::{fs, path::Path, sync::Arc};
 
 use imgwire_gate::{
     cli,
-    policies::{BuildContext, BuildError, Deciding, Evaluating, Policy, PolicyKind, QuotaSettings},
+    policies::{
+        BoxFuture, BuildContext, BuildError, Decision, Evaluating, Policy, PolicyKind,
+        QuotaSettings,
+    },
     server::{Application, Builder},
 };
 use schemars::JsonSchema;
@@ -111,7 +114,7 @@ impl PolicyKind for NoSettings {
 }
 
 impl Policy for Buggy {
-    fn decide<'a>(&'a self, _: Evaluating<'a>) -> Deciding<'a> {
+    fn decide<'a>(&'a self, _: Evaluating<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async { panic!("a bug") })
     }
 }

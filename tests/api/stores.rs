@@ -7,9 +7,9 @@ use futures_util::future::{LocalBoxFuture, join_all};
 use imgwire_gate::stores::SessionAction;
 use jiff::{SignedDuration, Timestamp};
 use policies::{
-    Accept, Clock, Counter, Credentials, Denial, Evaluating, Facts, Fault, Hold, Pass, Policy as _,
-    PolicyName, Presented, QuotaStore, RateLimit, RateLimitSettings, Reservation, RoutePath,
-    StoreUse, SystemClock, UploadRequest, Verdict, Window,
+    Accept, BoxFuture, Clock, Counter, Credentials, Denial, Evaluating, Facts, Hold, Pass,
+    Policy as _, PolicyName, Presented, QuotaStore, RateLimit, RateLimitSettings, Reservation,
+    RoutePath, StoreUse, SystemClock, UploadRequest, Verdict, Window,
 };
 use proptest::{
     prelude::*,
@@ -248,7 +248,7 @@ fn limit_settings(text: &str) -> RateLimitSettings {
 struct Nobody;
 
 impl Credentials for Nobody {
-    fn judge<'a>(&'a self, _: &'a Accept) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
+    fn judge<'a>(&'a self, _: &'a Accept) -> BoxFuture<'a, Presented> {
         Box::pin(std::future::ready(Ok(Presented::Nothing)))
     }
 }

@@ -8,8 +8,8 @@ use std::{
 
 use futures_util::{FutureExt as _, future::ready};
 use policies::{
-    Chain, Counting, Deciding, Decision, Denial, Evaluating, Fault, Hold, Link, Mode, OnFailure,
-    Outcome, Pass, Policy, Settling, StoreName, Verdict,
+    BoxFuture, Chain, Counting, Decision, Denial, Evaluating, Fault, Hold, Link, Mode, OnFailure,
+    Outcome, Pass, Policy, StoreName, Verdict,
 };
 use proptest::prelude::*;
 
@@ -45,7 +45,7 @@ fn fault() -> Fault {
 struct Scripted(usize, Script);
 
 impl Policy for Scripted {
-    fn decide<'a>(&'a self, _: Evaluating<'a>) -> Deciding<'a> {
+    fn decide<'a>(&'a self, _: Evaluating<'a>) -> BoxFuture<'a, Decision> {
         note(format!("ask {}", self.0));
         Box::pin(ready(match self.1 {
             Script::Allow => Ok(Decision::from(Verdict::Allow)),
@@ -60,12 +60,12 @@ impl Policy for Scripted {
 struct Held(usize, bool);
 
 impl Hold for Held {
-    fn commit(&mut self) -> Settling<'_> {
+    fn commit(&mut self) -> BoxFuture<'_, ()> {
         note(format!("commit {}", self.0));
         Box::pin(ready(if self.1 { Ok(()) } else { Err(fault()) }))
     }
 
-    fn release(self: Box<Self>) -> Settling<'static> {
+    fn release(self: Box<Self>) -> BoxFuture<'static, ()> {
         note(format!("release {}", self.0));
         Box::pin(ready(Ok(())))
     }

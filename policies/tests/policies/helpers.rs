@@ -6,20 +6,20 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{LocalBoxFuture, ready};
+use futures_util::future::ready;
 use jiff::Timestamp;
 use policies::{
-    Accept, BuildContext, BuildError, Clock, Credentials, Decider, Deciding, Decision, Denial,
-    Evaluating, Fault, IdentityName, Link, Lookup, Memberships, Mode, OnFailure, Policy,
-    PolicyKind, PolicyName, Ports, Presented, QuotaStore, RateLimitStore, RemoteSettings,
-    RoutePath, StoreName, UploadRequest, Verdict, WorkspaceMemberSettings,
+    Accept, BoxFuture, BuildContext, BuildError, Clock, Credentials, Decider, Decision, Denial,
+    Evaluating, IdentityName, Link, Lookup, Memberships, Mode, OnFailure, Policy, PolicyKind,
+    PolicyName, Ports, Presented, QuotaStore, RateLimitStore, RemoteSettings, RoutePath, StoreName,
+    UploadRequest, Verdict, WorkspaceMemberSettings,
 };
 
 /// Presents nothing.
 pub(crate) struct Nobody;
 
 impl Credentials for Nobody {
-    fn judge<'a>(&'a self, _: &'a Accept) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
+    fn judge<'a>(&'a self, _: &'a Accept) -> BoxFuture<'a, Presented> {
         Box::pin(ready(Ok(Presented::Nothing)))
     }
 }
@@ -116,7 +116,7 @@ impl Clock for StoppedClock {
 pub(crate) struct Deny;
 
 impl Policy for Deny {
-    fn decide<'a>(&'a self, _: Evaluating<'a>) -> Deciding<'a> {
+    fn decide<'a>(&'a self, _: Evaluating<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(ready(Ok(Decision::from(Verdict::Deny(
             Denial::NotSignedIn,
         )))))

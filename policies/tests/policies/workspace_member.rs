@@ -3,13 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use futures_util::{
-    FutureExt as _,
-    future::{LocalBoxFuture, ready},
-};
+use futures_util::{FutureExt as _, future::ready};
 use policies::{
-    Evaluating, Facts, Fault, Finding, IdentityName, Member, MemberAnswer, Memberships, Pass, Per,
-    Subject, SubjectId, Verdict, WorkspaceId, WorkspaceMemberSettings,
+    BoxFuture, Evaluating, Facts, Finding, IdentityName, Member, MemberAnswer, Memberships, Pass,
+    Per, Subject, SubjectId, Verdict, WorkspaceId, WorkspaceMemberSettings,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -144,7 +141,7 @@ impl Memberships for Loose {
         &'a self,
         workspace: &'a WorkspaceId,
         _: &'a SubjectId,
-    ) -> LocalBoxFuture<'a, Result<MemberAnswer, Fault>> {
+    ) -> BoxFuture<'a, MemberAnswer> {
         let member = meant(workspace.as_str()).map(|id| Member {
             roles: Vec::new(),
             workspace: Some(WorkspaceId::parse(&id).unwrap()),

@@ -7,8 +7,7 @@ use actix_web::http::{
     header::{self, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
-use futures_util::future::LocalBoxFuture;
-use policies::{Decider, Fault, PolicyName, Protocol, Question, RemoteSettings};
+use policies::{BoxFuture, Decider, Fault, PolicyName, Protocol, Question, RemoteSettings};
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -95,7 +94,7 @@ impl HttpDecider {
 }
 
 impl Decider for HttpDecider {
-    fn allows<'a>(&'a self, question: Question<'a>) -> LocalBoxFuture<'a, Result<bool, Fault>> {
+    fn allows<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, bool> {
         Box::pin(async move {
             // Without the time, which would make every question unique.
             let asked = question

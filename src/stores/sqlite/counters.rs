@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::{TryFutureExt as _, future::LocalBoxFuture};
-use policies::{Counter, Fault, Hold, QuotaStore, Reservation, Reserving, Settling, Window};
+use policies::{BoxFuture, Counter, Fault, Hold, QuotaStore, Reservation, Window};
 
 use super::{
     commit::Commit,
@@ -124,7 +124,7 @@ impl Probe for Counters {
 }
 
 impl QuotaStore for Counters {
-    fn reserve(&self, counter: Counter, window: Window, limit: u64) -> Reserving<'_> {
+    fn reserve(&self, counter: Counter, window: Window, limit: u64) -> BoxFuture<'_, Reservation> {
         Box::pin(async move {
             let reserve = |ledger: &mut Ledger, slot: Slot| {
                 let row = ledger.row(slot, window);
@@ -193,12 +193,12 @@ struct Unit {
 }
 
 impl Hold for Unit {
-    fn commit(&mut self) -> Settling<'_> {
+    fn commit(&mut self) -> BoxFuture<'_, ()> {
         let committed = self.commit.wait(self.pin.shared());
         Box::pin(committed.map_err(fault(self.pin.shared())))
     }
 
-    fn release(self: Box<Self>) -> Settling<'static> {
+    fn release(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let shared = self.pin.shared();
             let change = shared.lock().give_back(self.pin.slot(), self.window);
