@@ -221,12 +221,6 @@ impl Chain {
         self.evaluate_and_tell(request, pass, Some(trace)).await
     }
 
-    /// Consumes nothing, and records the result of each policy.
-    pub async fn explain(&self, request: &UploadRequest, trace: &mut Trace<'_>) -> Evaluation {
-        self.evaluate_and_tell(request, Pass::Preview, Some(trace))
-            .await
-    }
-
     async fn evaluate_and_tell(
         &self,
         request: &UploadRequest,

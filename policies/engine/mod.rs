@@ -15,7 +15,6 @@ pub(crate) mod facts;
 pub(crate) mod hold;
 pub(crate) mod keyed_limit;
 pub(crate) mod kind;
-pub(crate) mod limit;
 pub(crate) mod long_list;
 pub(crate) mod policy;
 pub(crate) mod rate_limit_memory;
@@ -42,10 +41,9 @@ pub use kind::{
     BuildContext, BuildError, ConfiguredPolicy, Fact, Findings, PolicyKind, PolicyRegistry, Ports,
     Refusal, Requirements, ServiceCall, StoreUse,
 };
-pub use limit::LimitState;
 pub use policy::{
-    BoxFuture, Counted, Decision, Evaluating, Facts, Fault, Finding, Membership, Pass, Policy,
-    Verdict,
+    BoxFuture, Counted, Decision, Evaluating, Facts, Fault, Finding, LimitState, Membership, Pass,
+    Policy, Verdict,
 };
 pub use reads::Reads;
 pub use request::{

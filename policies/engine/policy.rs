@@ -1,11 +1,11 @@
 //! The vocabulary of a policy: its input and its results.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
 
 use crate::{
-    Denial, Hold, IdentityName, LimitState, StoreName, Subject, UploadRequest, Window, WorkspaceId,
+    Denial, Hold, IdentityName, PolicyName, StoreName, Subject, UploadRequest, Window, WorkspaceId,
     engine::fact_values::FactValues,
 };
 
@@ -159,6 +159,21 @@ impl Decision {
             ..self
         }
     }
+}
+
+/// The state of a limit after an attempt: one item of the `RateLimit` fields of draft-ietf-httpapi-ratelimit-headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitState {
+    /// The policy.
+    pub policy: PolicyName,
+    /// Units per window (`q`).
+    pub limit: u64,
+    /// The window's length (`w`).
+    pub window: Duration,
+    /// Units left (`r`).
+    pub remaining: u64,
+    /// Time until all units are available again (`t`).
+    pub resets_in: Duration,
 }
 
 /// The verdict of a policy.

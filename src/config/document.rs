@@ -180,6 +180,15 @@ pub(crate) fn join(path: &str, key: &str) -> String {
     }
 }
 
+/// The path of a key of the table at `path`. An empty key is the table itself.
+pub(crate) fn within(path: &str, key: &str) -> String {
+    if key.is_empty() {
+        path.to_owned()
+    } else {
+        join(path, key)
+    }
+}
+
 /// The keys that a table requires and does not have.
 fn missing_keys<T: JsonSchema>(value: &Value<'_>) -> Vec<String> {
     let schema = T::json_schema(&mut SchemaGenerator::default());
@@ -213,7 +222,7 @@ fn take_out(table: &mut DeTable<'_>, offset: usize) -> Option<String> {
     Some(name)
 }
 
-pub(super) type Named<N, T> = (N, Option<T>);
+pub(crate) type Named<N, T> = (N, Option<T>);
 
 /// Reads a section of named tables, in the order of the file.
 pub(super) fn named<'t, N, T>(

@@ -1,6 +1,6 @@
 //! What is wrong with a config file, and where.
 
-use std::{fmt, ops::Range};
+use std::ops::Range;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
@@ -15,45 +15,26 @@ pub(super) struct Fault {
 /// Everything that is wrong with a config file. `Display` writes a line for each:
 /// `gate.toml:12:9: policies.daily.limit: what is wrong`.
 #[derive(Debug, Default, thiserror::Error)]
-pub struct Faults {
-    file: String,
-    lines: Vec<(usize, usize, String, String)>,
-}
+#[error("{}", .0.join("\n"))]
+pub struct Faults(Vec<String>);
 
 impl Faults {
     pub(super) fn new(file: &str, text: &str, mut faults: Vec<Fault>) -> Self {
         faults.sort_by_key(|fault| fault.span.start);
-        let lines = faults
-            .into_iter()
-            .map(|fault| {
-                let (line, column) = position(text, fault.span.start);
-                (line, column, named(fault.key), fault.message)
-            })
-            .collect();
-        Self {
-            file: file.to_owned(),
-            lines,
-        }
-    }
-}
-
-impl Faults {
-    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
-        self.lines.iter().map(|(line, column, key, message)| {
-            let file = &self.file;
-            if key.is_empty() {
-                format!("{file}:{line}:{column}: {message}")
-            } else {
-                format!("{file}:{line}:{column}: {key}: {message}")
+        let lines = faults.into_iter().map(|fault| {
+            let (line, column) = position(text, fault.span.start);
+            let message = fault.message;
+            match named(fault.key) {
+                key if key.is_empty() => format!("{file}:{line}:{column}: {message}"),
+                key => format!("{file}:{line}:{column}: {key}: {message}"),
             }
-        })
+        });
+        Self(lines.collect())
     }
-}
 
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<_> = self.lines().collect();
-        f.write_str(&lines.join("\n"))
+    #[must_use]
+    pub fn lines(&self) -> &[String] {
+        &self.0
     }
 }
 

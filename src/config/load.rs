@@ -88,7 +88,7 @@ fn read(
         let kind = take_kind(reader, path, &mut value)?;
         kinds.identities.read(&kind, reader, path, value)
     });
-    let identities: ConfiguredIdentities = identities.into_iter().collect();
+    let identities = ConfiguredIdentities(identities);
     let profiles = identities.profiles();
     let policies = named(reader, document, "policies", |reader, path, value| {
         policy::read(reader, &kinds.policies, environment, path, value)

@@ -16,7 +16,6 @@ pub mod secret;
 pub mod server;
 pub mod session;
 mod session_cookie;
-mod size;
 mod store;
 pub mod telemetry;
 

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Environment,
-    document::{Named, Reader, Value, join, take_kind},
+    document::{Named, Reader, Value, join, take_kind, within},
     routes::RouteSettings,
     secret,
     store::Stores,
@@ -217,14 +217,6 @@ pub(super) fn check(
         if !requirements.accept.is_empty() {
             identities.check_accept(reader, &join(&path, "accept"), &requirements.accept);
         }
-    }
-}
-
-fn within(path: &str, key: &str) -> String {
-    if key.is_empty() {
-        path.to_owned()
-    } else {
-        join(path, key)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Secrets: named in the config file, kept elsewhere.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 pub use policies::SecretSource;
 use schemars::JsonSchema;
@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for SecretSources {
 }
 
 /// Loads the secret of the key at `path`, which must have at least `least` bytes, and records what is wrong with it.
-pub(super) fn read(
+pub(crate) fn read(
     reader: &mut Reader,
     environment: Environment<'_>,
     path: &str,
@@ -81,35 +81,26 @@ pub(super) fn read(
     loaded.map_err(|message| reader.fault(path, message)).ok()
 }
 
-/// Loads a secret, which must have at least `least` bytes. Errors name the source and show nothing of the secret.
-pub(crate) fn load(
+/// Errors name the source and show nothing of the secret.
+fn load(
     from: &SecretSource,
     environment: Environment<'_>,
     least: usize,
 ) -> Result<SecretString, String> {
-    let (source, text) = match from {
+    let (source, secret) = match from {
         SecretSource::Env(name) => {
-            let text = environment(name)
-                .ok_or_else(|| format!("the environment variable `{name}` is not set"))?;
-            (format!("the environment variable `{name}`"), text)
+            let source = format!("the environment variable `{name}`");
+            let text = environment(name).ok_or_else(|| format!("{source} is not set"))?;
+            (source, SecretString::from(text))
         }
         SecretSource::File(path) => {
-            let path = path.display();
-            let text = std::fs::read_to_string(path.to_string())
-                .map_err(|error| format!("the file `{path}` cannot be read: {}", error.kind()))?;
-            (format!("the file `{path}`"), text)
+            let source = format!("the file `{}`", path.display());
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| format!("{source} cannot be read: {}", error.kind()))?;
+            let line = text.strip_suffix('\n').unwrap_or(&text);
+            (source, line.strip_suffix('\r').unwrap_or(line).into())
         }
     };
-    let secret = SecretString::from(
-        match from {
-            SecretSource::Env(_) => Cow::Borrowed(text.as_str()),
-            SecretSource::File(_) => {
-                let line = text.strip_suffix('\n').unwrap_or(&text);
-                Cow::Borrowed(line.strip_suffix('\r').unwrap_or(line))
-            }
-        }
-        .into_owned(),
-    );
     let length = secret.expose_secret().len();
     if length == 0 {
         Err(format!("{source} is empty"))

@@ -9,16 +9,15 @@ use std::{
 };
 
 use ipnet::IpNet;
-use policies::{Interval, KeyedLimitSettings};
+use policies::{ByteCount, Interval, KeyedLimitSettings};
 use schemars::JsonSchema;
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{
     document::Reader,
     origin::{OriginPattern, PublicOrigin},
     secret::{self, Environment, SecretSource},
-    size::Size,
 };
 
 /// `[server]`
@@ -193,8 +192,36 @@ impl fmt::Display for Bind {
     }
 }
 
-/// The shortest prefixes (IPv4, IPv6) that a list of proxies plausibly has.
-const WIDEST: (u8, u8) = (8, 16);
+/// A number of bytes, for example `"16KiB"`: at least one, at most 64 MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "ByteCount")]
+pub struct Size(usize);
+
+const LARGEST: usize = 64 << 20;
+
+impl Size {
+    #[must_use]
+    pub const fn from_kib(kib: u16) -> Self {
+        Self((kib as usize) << 10)
+    }
+
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let count = ByteCount::deserialize(deserializer)?;
+        usize::try_from(count.bytes())
+            .ok()
+            .filter(|bytes| *bytes <= LARGEST)
+            .map(Self)
+            .ok_or_else(|| D::Error::custom("the size must be at most 64 MiB"))
+    }
+}
+
 /// The mode of a Unix socket's file: who may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
@@ -263,6 +290,9 @@ impl TryFrom<String> for HostName {
         }
     }
 }
+
+/// The shortest prefixes (IPv4, IPv6) that a list of proxies plausibly has.
+const WIDEST: (u8, u8) = (8, 16);
 
 /// A network in CIDR notation, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

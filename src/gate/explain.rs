@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use actix_web::http::header::{self, HeaderValue};
-use futures_util::future::{Either, LocalBoxFuture, ready, select};
+use futures_util::future::{Either, ready, select};
 use policies::{
-    Accept, BuildError, Claims, Clock, Credentials, DeclaredFile, Fault, Outcome, PolicyName,
-    Presented, Purpose, RoutePath, Said, Subject, SubjectId, Trace, UploadRequest, WorkspaceId,
+    Accept, BoxFuture, BuildError, Claims, Clock, Credentials, DeclaredFile, Outcome, Pass,
+    PolicyName, Presented, Purpose, RoutePath, Said, Subject, SubjectId, Trace, UploadRequest,
+    WorkspaceId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -154,8 +155,9 @@ pub async fn explain(
     let route = route.ok_or_else(|| UnknownRoute(described.route.clone().unwrap_or_default()))?;
     let request = upload_request(route, described);
     let mut trace = Trace::new(&*gate.clock);
-    let evaluation = route.chain.explain(&request, &mut trace).await;
-    let (outcome, result) = match evaluation.outcome {
+    let chain = &route.chain;
+    let evaluation = chain.evaluate_and_trace(&request, Pass::Preview, &mut trace);
+    let (outcome, result) = match evaluation.await.outcome {
         // A preview reserves nothing.
         Outcome::Allowed(_) => (ExplainedOutcome::Allow, Ok(())),
         Outcome::Denied { denial, .. } => (ExplainedOutcome::Deny, Err(ApiError::Denied(denial))),
@@ -222,7 +224,7 @@ fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
 struct Described(Option<DescribedSubject>);
 
 impl Credentials for Described {
-    fn judge<'a>(&'a self, accept: &'a Accept) -> LocalBoxFuture<'a, Result<Presented, Fault>> {
+    fn judge<'a>(&'a self, accept: &'a Accept) -> BoxFuture<'a, Presented> {
         let presented = match (&self.0, accept.first()) {
             (Some(subject), Some(identity)) => {
                 let subject = Subject {

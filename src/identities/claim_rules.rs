@@ -260,7 +260,7 @@ pub(super) fn mismatch<'a>(
 }
 
 /// The beginning of a text that a client wrote.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars()
         .take(SHOWN)
         .flat_map(char::escape_debug)

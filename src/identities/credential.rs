@@ -46,10 +46,7 @@ pub(super) fn cookie<'a>(presented: &'a dyn PresentedCredentials, name: &str) ->
     match Cookie::find(presented.headers(), name) {
         Cookie::Absent => Found::Nothing,
         Cookie::Several => Found::Unusable("the credential is there twice"),
-        Cookie::One(value) => match std::str::from_utf8(value) {
-            Ok(value) => Found::One(value),
-            Err(_) => Found::Unusable("the credential is not UTF-8"),
-        },
+        Cookie::One(value) => text(value),
     }
 }
 
@@ -68,22 +65,22 @@ fn after_bearer(value: &[u8]) -> Option<&[u8]> {
     is_bearer.then(|| value[scheme.len()..].trim_ascii())
 }
 
-fn in_header<'a>(values: impl Iterator<Item = &'a [u8]>) -> Found<'a> {
-    match only(values) {
-        Found::One(text) if !text.is_ascii() => Found::Unusable("the credential is not ASCII"),
-        found => found,
-    }
-}
-
 /// The one value that is not empty.
-fn only<'a>(values: impl Iterator<Item = &'a [u8]>) -> Found<'a> {
+fn in_header<'a>(values: impl Iterator<Item = &'a [u8]>) -> Found<'a> {
     let mut values = values.filter(|value| !value.is_empty());
     match (values.next(), values.next()) {
         (None, _) => Found::Nothing,
         (Some(_), Some(_)) => Found::Unusable("the credential is there twice"),
-        (Some(value), None) => match std::str::from_utf8(value) {
-            Ok(text) => Found::One(text),
-            Err(_) => Found::Unusable("the credential is not UTF-8"),
+        (Some(value), None) => match text(value) {
+            Found::One(text) if !text.is_ascii() => Found::Unusable("the credential is not ASCII"),
+            found => found,
         },
+    }
+}
+
+fn text(value: &[u8]) -> Found<'_> {
+    match std::str::from_utf8(value) {
+        Ok(text) => Found::One(text),
+        Err(_) => Found::Unusable("the credential is not UTF-8"),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use policies::{Claims, Reads};
 use serde_json::Value;
 
+use super::claim_rules::shown;
 use crate::outbound::cache::Weigh as _;
 
 /// How deep a claim that is kept may be nested.
@@ -32,13 +33,9 @@ impl KeptClaims {
         let kept = self.0.of(claims);
         for (name, value) in &kept {
             if is_deeper(value, MAX_NESTING) {
-                let name: String = name
-                    .chars()
-                    .take(100)
-                    .flat_map(char::escape_debug)
-                    .collect();
                 return Err(format!(
-                    "the claim `{name}` is nested deeper than {MAX_NESTING} levels"
+                    "the claim `{}` is nested deeper than {MAX_NESTING} levels",
+                    shown(name)
                 ));
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! - `kind`: what a kind is. To add one, implement [`IdentityKind`] in a file of its own and register it in
 //!   [`IdentityKinds::default`].
-//! - `registry`, `section`, `configured`: how `[identities.*]` is read and checked.
+//! - `registry`, `section`: how `[identities.*]` is read and checked.
 //! - `presented`, `case`, `credential`, `cookies`, `token`: what a request presents, and how identities read it.
 //! - `claim_rules`, `issuer`, `kept_claims`, `token_source`: what several kinds share.
 //! - `client_address`, `cross_site`, `failures`, `server_limits`: who sent the request, and what it may cost.
@@ -11,7 +11,6 @@ mod accept_check;
 mod case;
 mod claim_rules;
 mod client_address;
-mod configured;
 mod cookies;
 mod credential;
 mod cross_site;
@@ -41,7 +40,7 @@ use policies::{
 };
 
 pub(crate) use self::{
-    accept_check::ChainIdentities, configured::ConfiguredIdentities, profile::Profiles,
+    accept_check::ChainIdentities, profile::Profiles, registry::ConfiguredIdentities,
     section::SectionFacts,
 };
 pub use self::{
@@ -72,7 +71,7 @@ pub use secrecy::SecretString;
 impl Default for IdentityKinds {
     /// The gate's own kinds.
     fn default() -> Self {
-        let mut kinds = Self::none();
+        let mut kinds = Self(Vec::new());
         kinds.add::<JwtSettings>();
         kinds.add::<IntrospectionSettings>();
         kinds.add::<SessionIdentitySettings>();

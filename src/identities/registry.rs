@@ -1,33 +1,30 @@
-//! The kinds of identity that a config may name.
+//! The kinds of identity that a config may name, and `[identities.*]` as the config has it.
 
 use std::{fmt, sync::Arc};
 
+use policies::IdentityName;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::{
     kind::{Build, BuildContext, Identity, IdentityKind},
-    profile::Profile,
-    section::Section,
+    profile::{Profile, Profiles},
+    section::{Section, SectionFacts},
 };
-use crate::config::document::{self, Reader, join};
+use crate::config::document::{self, Named, Reader, join};
 
 /// The kinds of identity that a config may name.
 #[derive(Clone, Debug)]
-pub struct IdentityKinds(Vec<Kind>);
+pub struct IdentityKinds(pub(super) Vec<Kind>);
 
 #[derive(Clone, Debug)]
-struct Kind {
+pub(super) struct Kind {
     name: &'static str,
     read: fn(&mut Reader, &str, document::Value<'_>) -> Option<Arc<dyn IdentitySettings>>,
     schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
 impl IdentityKinds {
-    pub(super) const fn none() -> Self {
-        Self(Vec::new())
-    }
-
     /// Adds a kind.
     ///
     /// # Panics
@@ -95,6 +92,45 @@ impl<K: IdentityKind> IdentitySettings for K {
     }
 }
 
+/// The identities of a config file, in its order, each with what could be read of it.
+pub(crate) struct ConfiguredIdentities(
+    pub(crate) Vec<Named<IdentityName, Arc<dyn IdentitySettings>>>,
+);
+
+impl ConfiguredIdentities {
+    /// What the checks of other sections need to know of them.
+    pub(crate) fn profiles(&self) -> Profiles<'_> {
+        let profiles = self.0.iter().map(|(name, settings)| {
+            let settings = settings.as_ref();
+            (name, settings.map(|settings| settings.profile()))
+        });
+        Profiles(profiles.collect())
+    }
+
+    /// Checks each identity and loads its secrets. `None` if any has a fault.
+    pub(crate) fn resolve(
+        &self,
+        reader: &mut Reader,
+        facts: SectionFacts<'_>,
+    ) -> Option<Vec<(IdentityName, ResolvedIdentity)>> {
+        let profiles = self.profiles();
+        let resolved = self.0.iter().map(|(name, settings)| {
+            let mut section = Section {
+                reader,
+                path: format!("identities.{name}"),
+                facts,
+                profiles: &profiles,
+            };
+            let settings = settings.clone()?;
+            let build = settings.clone().resolve(&mut section)?;
+            Some((name.clone(), ResolvedIdentity { settings, build }))
+        });
+        // Each is looked at, whatever is wrong with the others.
+        let resolved: Vec<_> = resolved.collect();
+        resolved.into_iter().collect()
+    }
+}
+
 /// An identity of a valid config, with its secrets.
 pub struct ResolvedIdentity {
     settings: Arc<dyn IdentitySettings>,
@@ -102,14 +138,6 @@ pub struct ResolvedIdentity {
 }
 
 impl ResolvedIdentity {
-    pub(super) fn new(
-        settings: Arc<dyn IdentitySettings>,
-        section: &mut Section<'_>,
-    ) -> Option<Self> {
-        let build = settings.clone().resolve(section)?;
-        Some(Self { settings, build })
-    }
-
     /// What the gate needs to know of the identity besides its verdicts.
     #[must_use]
     pub fn profile(&self) -> Profile<'_> {

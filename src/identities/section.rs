@@ -1,11 +1,11 @@
 //! `[identities.<name>]` while it is read.
 
-use policies::{IdentityName, SecretSource, ServiceUrl};
+use policies::{SecretSource, ServiceUrl};
 use secrecy::SecretString;
 
 use super::{issuer::SubjectPrefix, profile::Profiles, token_source::TokenSource};
 use crate::config::{
-    document::{Reader, join},
+    document::{Reader, within},
     secret::{self, Environment},
     server::ServerSettings,
 };
@@ -53,8 +53,8 @@ impl Section<'_> {
         source: &SecretSource,
         least: usize,
     ) -> Option<SecretString> {
-        let loaded = secret::load(source, self.facts.environment, least);
-        loaded.map_err(|message| self.fault(key, message)).ok()
+        let path = self.path_of(key);
+        secret::read(self.reader, self.facts.environment, &path, source, least)
     }
 
     /// Checks a URL that credentials or keys travel to or from: it must be https, except for loopback.
@@ -91,21 +91,7 @@ impl Section<'_> {
         }
     }
 
-    /// Checks a list of names: none twice, and none that `fault` objects to.
-    pub(super) fn check_names(
-        &mut self,
-        key: &str,
-        names: &[IdentityName],
-        fault: impl Fn(&IdentityName) -> Option<String>,
-    ) {
-        self.reader.names(&self.path_of(key), names, fault);
-    }
-
     pub(super) fn path_of(&self, key: &str) -> String {
-        if key.is_empty() {
-            self.path.clone()
-        } else {
-            join(&self.path, key)
-        }
+        within(&self.path, key)
     }
 }

@@ -96,7 +96,8 @@ impl SessionIdentitySettings {
             section.fault(KEY, "must name at least one identity");
         }
         let profiles = section.profiles;
-        section.check_names(KEY, &self.exchange, |name| {
+        let path = section.path_of(KEY);
+        section.reader.names(&path, &self.exchange, |name| {
             let profile = profiles.find(name);
             if !profiles.contains(name) {
                 Some(format!("there is no [identities.{name}]"))
@@ -109,7 +110,6 @@ impl SessionIdentitySettings {
             }
         });
         if !section.has_fault(KEY) {
-            let path = section.path_of(KEY);
             profiles.check_shadowing(section.reader, &path, &self.exchange);
         }
     }

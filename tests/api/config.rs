@@ -107,7 +107,7 @@ fn warnings(member: &str, chain: &str) -> Vec<String> {
         .unwrap_or_else(|faults| panic!("{faults}"))
         .warnings
         .lines()
-        .collect()
+        .to_vec()
 }
 
 #[test]
