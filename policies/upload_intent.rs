@@ -66,9 +66,7 @@ impl PolicyKind for UploadIntentSettings {
     }
 
     fn build(&self, _: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
-        Ok(Arc::new(UploadIntent {
-            settings: self.clone(),
-        }))
+        Ok(Arc::new(self.clone()))
     }
 }
 
@@ -119,17 +117,13 @@ impl MimeType {
     }
 }
 
-struct UploadIntent {
-    settings: UploadIntentSettings,
-}
-
-impl UploadIntent {
-    fn check(&self, request: &UploadRequest) -> Result<(), Denial> {
+impl UploadIntentSettings {
+    fn judge(&self, request: &UploadRequest) -> Result<(), Denial> {
         let UploadIntentSettings {
             purposes,
             mime_types,
             max_size,
-        } = &self.settings;
+        } = self;
         if let Some(NonEmpty(purposes)) = purposes {
             match &request.purpose {
                 Some(purpose) if purposes.contains(purpose) => {}
@@ -167,10 +161,10 @@ impl UploadIntent {
     }
 }
 
-impl Policy for UploadIntent {
+impl Policy for UploadIntentSettings {
     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
-            let checked = self.check(evaluating.request);
+            let checked = self.judge(evaluating.request);
             Ok(Decision::from(match checked {
                 Ok(()) => Verdict::Allow,
                 Err(denial) => Verdict::Deny(denial),

@@ -132,27 +132,7 @@ impl<'a> Trace<'a> {
     pub fn into_steps(self) -> Vec<Step> {
         self.steps
     }
-}
 
-/// A result that would have stopped the request if the config did not say otherwise.
-#[derive(Debug)]
-pub struct Overlooked {
-    /// The policy that said it.
-    pub policy: PolicyName,
-    /// What it said.
-    pub reason: Reason,
-}
-
-/// Why a policy would have stopped a request.
-#[derive(Debug)]
-pub enum Reason {
-    /// It denied, in `mode = "observe"`.
-    Denial(Denial),
-    /// It could not decide, with `on_failure = "allow"` or `mode = "observe"`.
-    Fault(Fault),
-}
-
-impl Trace<'_> {
     fn note(
         &mut self,
         link: &Link,
@@ -171,6 +151,24 @@ impl Trace<'_> {
             took: self.clock.elapsed().saturating_sub(began),
         });
     }
+}
+
+/// A result that would have stopped the request if the config did not say otherwise.
+#[derive(Debug)]
+pub struct Overlooked {
+    /// The policy that said it.
+    pub policy: PolicyName,
+    /// What it said.
+    pub reason: Reason,
+}
+
+/// Why a policy would have stopped a request.
+#[derive(Debug)]
+pub enum Reason {
+    /// It denied, in `mode = "observe"`.
+    Denial(Denial),
+    /// It could not decide, with `on_failure = "allow"` or `mode = "observe"`.
+    Fault(Fault),
 }
 
 impl Said {

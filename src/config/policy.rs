@@ -1,7 +1,5 @@
 //! `[policies.<name>]`: the registered kinds, and the policies that a config has.
 
-use std::fmt;
-
 use policies::{
     Common, ConfiguredPolicy, Dimension, Findings, OnFailure, PolicyKind, PolicyName,
     PolicyRegistry, Requirements,
@@ -21,10 +19,10 @@ use super::{
 };
 use crate::identities::{ChainIdentities, Profiles};
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct PolicyKinds(Vec<Kind>);
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Kind {
     name: &'static str,
     can_fail: bool,
@@ -38,12 +36,6 @@ impl Default for PolicyKinds {
         let mut kinds = Self(Vec::new());
         policies::add_built_in_kinds(&mut kinds);
         kinds
-    }
-}
-
-impl fmt::Debug for PolicyKinds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.names()).finish()
     }
 }
 
@@ -67,16 +59,12 @@ impl PolicyKinds {
     }
 
     /// One of the kinds, with the keys that every kind has.
-    pub(super) fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+    pub(super) fn schema(&self, generator: &mut SchemaGenerator) -> Vec<Json> {
         let common = Common::json_schema(generator);
-        let kinds: Vec<_> = self
-            .0
-            .iter()
+        let kinds = self.0.iter();
+        kinds
             .map(|kind| kind.full_schema(&common, generator))
-            .collect();
-        let mut schema = Schema::default();
-        schema.insert("oneOf".to_owned(), kinds.into());
-        schema
+            .collect()
     }
 }
 

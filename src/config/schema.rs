@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde_json::Value;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Value, json};
 
 use super::{
     ImgwireSettings, Kinds, ManagementSettings, ServerSettings, SessionSettings, StoreSettings,
@@ -38,17 +38,8 @@ struct ConfigFile {
 }
 
 /// The settings of one identity, by its kind. The kinds are added when the schema is made.
-struct IdentitySettings;
-
-impl JsonSchema for IdentitySettings {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "IdentitySettings".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "description": "The settings of one identity, by its kind." })
-    }
-}
+#[derive(JsonSchema)]
+struct IdentitySettings {}
 
 /// The settings of one policy, by its kind. The kinds are added when the schema is made.
 #[derive(JsonSchema)]
@@ -65,14 +56,13 @@ pub fn schema() -> Schema {
 #[must_use]
 pub fn schema_with(kinds: &Kinds) -> Schema {
     let mut generator = SchemaGenerator::default();
-    let policy = kinds.policies.schema(&mut generator);
+    let policies = kinds.policies.schema(&mut generator);
     let identities = kinds.identities.schema(&mut generator);
     let mut root = generator.into_root_schema_for::<ConfigFile>();
-    if let Some(of_identities) = root.pointer_mut("/$defs/IdentitySettings") {
-        of_identities["oneOf"] = identities.into();
-    }
     if let Some(definitions) = root.pointer_mut("/$defs").and_then(Value::as_object_mut) {
-        definitions.insert("PolicySettings".to_owned(), policy.to_value());
+        let identity = json!({ "description": "The settings of one identity, by its kind.", "oneOf": identities });
+        definitions.insert("IdentitySettings".to_owned(), identity);
+        definitions.insert("PolicySettings".to_owned(), json!({ "oneOf": policies }));
     }
     root
 }
