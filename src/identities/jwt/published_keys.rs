@@ -179,6 +179,8 @@ impl PublishedKeys {
         algorithm: Algorithm,
         attempt: &Attempt<'_>,
     ) -> Result<Option<Arc<Key>>, NoKeys> {
+        // Taken first: a set that is published from here on may have the key, and demands no fetch.
+        let served = self.state.borrow().served;
         if let Some(key) = self.known(kid, algorithm) {
             return Ok(Some(key));
         }
@@ -187,7 +189,7 @@ impl PublishedKeys {
         if pauses.is_some_and(|missed| self.clock.elapsed() < missed.until) {
             return Ok(None);
         }
-        self.refetch(attempt).await?;
+        self.refetch(served, attempt).await?;
         let key = self.known(kid, algorithm);
         if key.is_none() {
             self.note_missing(missed);
@@ -206,7 +208,8 @@ impl PublishedKeys {
         failed: &Arc<Key>,
         attempt: &Attempt<'_>,
     ) -> Result<Option<Arc<Key>>, NoKeys> {
-        self.refetch(attempt).await?;
+        let served = self.state.borrow().served;
+        self.refetch(served, attempt).await?;
         let key = self.known(kid, failed.algorithm());
         Ok(key.filter(|key| !Arc::ptr_eq(key, failed)))
     }
@@ -216,13 +219,13 @@ impl PublishedKeys {
         state.set.as_ref()?.find(kid, algorithm).cloned()
     }
 
-    /// Demands a fetch, if one is due, and waits for the one that is under way.
+    /// Demands a fetch, if one is due and none was served since `served`, and waits for the one that is under way.
     ///
     /// # Errors
     ///
     /// When no set has ever been fetched, or when the client may cause no fetch.
-    async fn refetch(&self, attempt: &Attempt<'_>) -> Result<(), NoKeys> {
-        self.demand(attempt)?;
+    async fn refetch(&self, served: u64, attempt: &Attempt<'_>) -> Result<(), NoKeys> {
+        self.demand(served, attempt)?;
         let mut states = self.state.subscribe();
         let wanted = states.borrow().demanded;
         // Given back also by a request whose client goes away.
@@ -241,16 +244,16 @@ impl PublishedKeys {
     }
 
     /// Demands a fetch, unless one was demanded a short while ago.
-    fn demand(&self, attempt: &Attempt<'_>) -> Result<(), Denial> {
+    fn demand(&self, served: u64, attempt: &Attempt<'_>) -> Result<(), Denial> {
         let now = self.clock.elapsed();
         let mut demanded_at = self.demanded_at();
         let is_due = demanded_at.is_none_or(|at| now.saturating_sub(at) >= DEMAND_PAUSE);
-        // A fetch that is under way serves, too, the one at start among them.
-        let is_fetching = {
+        // A fetch that is under way serves, too, the one at start among them, and so does one that has just ended.
+        let is_served = {
             let state = self.state.borrow();
-            state.demanded > state.served
+            state.demanded > state.served || state.served != served
         };
-        if is_due && !is_fetching {
+        if is_due && !is_served {
             attempt.may_fetch()?;
             *demanded_at = Some(now);
             self.state.send_modify(|state| state.demanded += 1);
