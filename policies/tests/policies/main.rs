@@ -10,6 +10,7 @@ mod chain;
 mod counter;
 mod expression;
 mod expression_bounds;
+mod facts;
 mod helpers;
 mod keyed_limit;
 mod rate_limit;
