@@ -10,11 +10,11 @@ use futures_util::{
     future::{LocalBoxFuture, ready},
 };
 use imgwire_gate::{
-    config::{self, Settings},
     gate::ports::{HttpDecider, query_memberships},
     identities::{ClientAddress, CrossSite, Identities, Limited, RequestCredentials, ServerLimits},
     outbound::cache::CacheShares,
     outbound::{HttpClient, Outbound, tls_config},
+    server::settings::{self, Settings},
     stores::{MemberDatabase, MemberRow, StoreFault},
 };
 use jsonwebtoken::{EncodingKey, Header};
@@ -186,7 +186,7 @@ fn settings() -> Settings {
         let secret = if name == "SECRET" { SECRET } else { "sk_bench" };
         Some(secret.to_owned())
     };
-    config::load("bench.toml", config, &environment).expect("the config is valid")
+    settings::load("bench.toml", config, &environment).expect("the config is valid")
 }
 
 fn token() -> String {

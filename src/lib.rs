@@ -12,6 +12,7 @@ pub mod http;
 pub mod identities;
 pub mod imgwire;
 pub mod outbound;
+pub mod sandbox;
 pub mod server;
 pub mod stores;
 pub mod telemetry;

@@ -6,8 +6,8 @@ use policies::{Clock, Mode, SystemClock};
 
 use crate::{
     cli::connections::{self, Tried},
-    config::{PolicySettings, Settings},
     http::error::status_of,
+    server::settings::{PolicySettings, Settings},
 };
 
 use super::{Config, Failure, print};

@@ -8,10 +8,9 @@ use policies::{BuildError, Clock, Requirements};
 use tokio::time::timeout;
 
 use crate::{
-    config::Settings,
     identities::Identities,
     outbound::{HttpClient, Outgoing, Repeat, tls_config},
-    server::build::Foundation,
+    server::{build::Foundation, settings::Settings},
     stores::{OpenStore, Stores},
 };
 

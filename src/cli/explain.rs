@@ -2,11 +2,15 @@
 
 use std::{path::Path, sync::Arc};
 
-use crate::gate::explain::{DescribedRequest, ExplainedOutcome, Explanation, Inspector};
 use policies::SystemClock;
 use serde::Deserialize;
 
 use super::{Config, Failure, print, read};
+use crate::{
+    gate::explain::DescribedRequest,
+    http::explanation::{ExplainedOutcome, Explanation},
+    server::inspector::Inspector,
+};
 
 /// Does not disturb a gate that runs with the same config.
 pub(super) fn explain(config: &Config, request: &Path) -> Result<(), Failure> {

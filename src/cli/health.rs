@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::config::{self, server::Bind};
+use crate::{config::server::Bind, server::settings};
 
 use super::{Config, Failure, read};
 
@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) fn health(config: &Config) -> Result<(), Failure> {
     let path = config.path()?;
     let text = read(&path)?;
-    let management = config::load_management(&path.display().to_string(), &text)
+    let management = settings::load_management(&path.display().to_string(), &text)
         .map_err(|faults| Failure::Config(faults.to_string()))?;
     let status = ask(&management.bind).map_err(|error| {
         let bind = &management.bind;

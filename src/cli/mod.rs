@@ -21,9 +21,9 @@ use clap_complete::Shell;
 
 pub use self::check::describe_chains;
 use crate::{
-    config::{self, Settings},
+    config,
     http::openapi,
-    server::{Builder, StartError},
+    server::{Builder, StartError, settings::Settings},
 };
 
 /// The version, and the commit that it was built from.

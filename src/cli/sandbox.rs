@@ -8,10 +8,13 @@ use std::{
 };
 
 use crate::{
-    config::{Confines, Faults, Settings, check_confines, imgwire::BaseUrl, server::Bind},
-    http::playground::{Playground, people},
-    imgwire::emulator::{Emulator, SERVER_API_KEY},
-    server::Builder,
+    config::{Faults, imgwire::BaseUrl, server::Bind},
+    sandbox::{
+        confine::{self, Confines},
+        emulator::{Emulator, SERVER_API_KEY},
+        playground::{Playground, people},
+    },
+    server::{Builder, settings::Settings},
     stores::StoreUrl,
     telemetry,
 };
@@ -19,7 +22,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use policies::{Clock as _, SystemClock};
 use url::Url;
 
-use super::{Failure, print, serve::stop};
+use super::{
+    Failure, print,
+    serve::{log_format, stop},
+};
 
 const FILE: &str = "config/sandbox.toml";
 const CONFIG: &str = include_str!("../../config/sandbox.toml");
@@ -48,7 +54,7 @@ impl Additions {
             host: &self.emulator,
             own: CONFIG,
         };
-        check_confines(FILE, text, &confines)?;
+        confine::check(FILE, text, &confines)?;
         let environment = |wanted: &str| {
             let variable = variables.iter().find(|(name, _)| *name == wanted);
             variable.map(|(_, value)| (*value).to_owned())
@@ -77,7 +83,7 @@ pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
         });
         let faulty = |faults: Faults| Failure::Config(faults.to_string());
         let mut settings = additions.load(builder, CONFIG).map_err(faulty)?;
-        let _log = telemetry::start_log(settings.telemetry.log);
+        let _log = telemetry::start_log(log_format(settings.telemetry.log));
         settings.server.bind = free(&settings.server.bind)?;
         settings.management.bind = free(&settings.management.bind)?;
         let key = random_text()?;
@@ -99,8 +105,13 @@ pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
             emulator,
             reloader: OnceLock::new(),
         };
-        let application = builder.build_with(settings, Arc::new(playground));
+        let playground = Arc::new(playground);
+        let mounted = playground.clone();
+        let mount = Arc::new(move |config: &mut _| mounted.mount(config));
+        let application = builder.build_with(settings, mount);
         let application = application.map_err(Failure::start)?;
+        // It is set once.
+        let _ = playground.reloader.set(application.reloader());
         print(&text)?;
         application.run_until(stop()?).await.map_err(Failure::other)
     })

@@ -1,16 +1,20 @@
 //! `imgwire-gate serve`
 
-use std::{convert::Infallible, fs, path::Path, time::Duration};
+use std::{convert::Infallible, fs, path::Path, sync::Arc, time::Duration};
 
+use policies::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Config, Failure, VERSION, load_text, process_environment, read};
 use crate::{
+    config,
+    outbound::{HttpClient, OtlpClient, tls_config},
     server::{
         Builder, Stop,
         reload::{ReloadError, Reloader},
+        settings::Settings,
     },
-    telemetry,
+    telemetry::{self, LogFormat, TelemetryGuard},
 };
 
 /// How often to read a watched file. A change counts when two reads in a row agree, so that a file that is still being
@@ -22,7 +26,7 @@ pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
     let path = config.path()?;
     let text = read(&path)?;
     let settings = load_text(&config.builder, &path, &text, &process_environment)?;
-    let _log = telemetry::start_log(settings.telemetry.log);
+    let _telemetry = start_telemetry(&settings)?;
     actix_web::rt::System::new().block_on(async {
         let bind = settings.server.bind.to_string();
         let management = settings.management.bind.to_string();
@@ -47,9 +51,28 @@ pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
     })
 }
 
+/// Starts the log, and the traces if the config names a collector.
+fn start_telemetry(settings: &Settings) -> Result<TelemetryGuard, Failure> {
+    let format = log_format(settings.telemetry.log);
+    let Some(otlp) = &settings.telemetry.otlp else {
+        return Ok(telemetry::start_log(format));
+    };
+    let tls = tls_config(&settings.authorities);
+    let client = OtlpClient::start(HttpClient::new(tls, Arc::new(SystemClock::new())));
+    telemetry::start_log_and_traces(format, otlp.as_str(), client)
+        .map_err(|error| Failure::other(format_args!("[telemetry] otlp: {error}")))
+}
+
+pub(super) fn log_format(format: config::telemetry::LogFormat) -> LogFormat {
+    match format {
+        config::telemetry::LogFormat::Json => LogFormat::Json,
+        config::telemetry::LogFormat::Text => LogFormat::Text,
+    }
+}
+
 async fn reload(
     builder: &Builder,
-    reloader: std::sync::Arc<Reloader>,
+    reloader: Arc<Reloader>,
     mut file: Watched<'_>,
     watch: bool,
 ) -> Result<Infallible, Failure> {

@@ -26,8 +26,8 @@ const RENAMED: [(&str, &str); 1] = [("imgwire.breaker.open", "probe")];
 pub(crate) struct Reader {
     /// Where each key is, by its path: `policies.member.roles`, and `policies.member.roles[0]` for an element.
     places: HashMap<String, Range<usize>>,
-    pub(super) faults: Vec<Fault>,
-    pub(super) warnings: Vec<Fault>,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) warnings: Vec<Fault>,
 }
 
 impl Reader {
@@ -111,7 +111,7 @@ impl Reader {
     }
 
     /// Records all syntax errors, and returns what could be read.
-    pub(super) fn parse<'t>(&mut self, text: &'t str) -> DeTable<'t> {
+    pub(crate) fn parse<'t>(&mut self, text: &'t str) -> DeTable<'t> {
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             self.faults.push(Fault {
@@ -225,7 +225,7 @@ fn take_out(table: &mut DeTable<'_>, offset: usize) -> Option<String> {
 pub(crate) type Named<N, T> = (N, Option<T>);
 
 /// Reads a section of named tables, in the order of the file.
-pub(super) fn named<'t, N, T>(
+pub(crate) fn named<'t, N, T>(
     reader: &mut Reader,
     document: &mut DeTable<'t>,
     section: &str,
@@ -263,7 +263,7 @@ where
     entries.collect()
 }
 
-pub(super) fn take_kind(reader: &mut Reader, path: &str, value: &mut Value<'_>) -> Option<String> {
+pub(crate) fn take_kind(reader: &mut Reader, path: &str, value: &mut Value<'_>) -> Option<String> {
     let DeValue::Table(table) = value.get_mut() else {
         reader.fault(path, "must be a table");
         return None;

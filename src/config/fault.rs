@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     /// In bytes of the file.
-    pub(super) span: Range<usize>,
+    pub(crate) span: Range<usize>,
     /// The path of the key, for example `policies.member.roles[0]`.
-    pub(super) key: String,
+    pub(crate) key: String,
     /// Never shows a secret.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 /// Everything that is wrong with a config file. `Display` writes a line for each:
@@ -19,7 +19,7 @@ pub(super) struct Fault {
 pub struct Faults(Vec<String>);
 
 impl Faults {
-    pub(super) fn new(file: &str, text: &str, mut faults: Vec<Fault>) -> Self {
+    pub(crate) fn new(file: &str, text: &str, mut faults: Vec<Fault>) -> Self {
         faults.sort_by_key(|fault| fault.span.start);
         let lines = faults.into_iter().map(|fault| {
             let (line, column) = position(text, fault.span.start);

@@ -43,7 +43,7 @@ pub struct ImgwireSettings {
 }
 
 impl ImgwireSettings {
-    pub(super) fn load_api_key(
+    pub(crate) fn load_api_key(
         &self,
         reader: &mut Reader,
         environment: Environment<'_>,

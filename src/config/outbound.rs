@@ -18,7 +18,7 @@ pub struct OutboundSettings {
 }
 
 impl OutboundSettings {
-    pub(super) fn authorities(&self, reader: &mut Reader) -> Option<ExtraAuthorities> {
+    pub(crate) fn authorities(&self, reader: &mut Reader) -> Option<ExtraAuthorities> {
         let Some(path) = &self.ca else {
             return Some(ExtraAuthorities::default());
         };

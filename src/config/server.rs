@@ -65,7 +65,7 @@ pub struct ServerSettings {
 
 impl ServerSettings {
     /// Warns about proxy networks that cover the whole Internet: clients could then choose their own address.
-    pub(super) fn check(&self, reader: &mut Reader) {
+    pub(crate) fn check(&self, reader: &mut Reader) {
         let mut proxies = self.trusted_proxies.iter();
         if let Some(network) = proxies.find(|proxy| proxy.is_everyone()) {
             let message = format!(
@@ -129,7 +129,7 @@ pub struct ManagementSettings {
 }
 
 impl ManagementSettings {
-    pub(super) fn load_token(
+    pub(crate) fn load_token(
         &self,
         reader: &mut Reader,
         environment: Environment<'_>,

@@ -1,20 +1,13 @@
 //! `[session]`: the gate's own session cookie.
 
-use policies::{ClaimPath, Interval, StoreName, StoreUse};
+use policies::{ClaimPath, Interval, StoreName};
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{
-    document::Reader,
-    secret::{self, Environment, SecretSource},
-    store::Stores,
-};
-use crate::{http::SESSION_PATH, identities::Profiles};
+use super::secret::SecretSource;
 
 pub use super::session_cookie::{CookieName, CookieSettings, SameSite};
-
-const KEY_BYTES: usize = 64;
 
 /// `[session]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -50,46 +43,6 @@ pub struct SessionKeys {
     pub current: SecretString,
     /// Only decrypt cookies, from before a change of the key.
     pub previous: Vec<SecretString>,
-}
-
-impl SessionSettings {
-    /// Loads the keys of the cookie and checks the section.
-    pub(super) fn resolve(
-        self,
-        reader: &mut Reader,
-        environment: Environment<'_>,
-        stores: &Stores,
-        identities: &Profiles<'_>,
-    ) -> Option<(Self, SessionKeys)> {
-        if let SessionPlace::Store(name) = &self.store {
-            stores.check(reader, "session.store", name, StoreUse::Sessions);
-        }
-        if !identities.may_have_session() {
-            let message = "no identity is of kind \"session\", so no session can begin; add one, or leave [session] out";
-            reader.warning("session", message);
-        }
-        // An unreadable key has its default, which may contradict the others.
-        if !reader.has_fault("session.cookie") {
-            for contradiction in self.cookie.contradictions(SESSION_PATH) {
-                reader.fault("session.cookie", contradiction);
-            }
-            for warning in self.cookie.warnings() {
-                reader.warning("session.cookie", warning);
-            }
-        }
-        let mut load = |path, source| secret::read(reader, environment, path, source, KEY_BYTES);
-        let current = load("session.key", &self.key);
-        let previous = self.previous_keys.iter();
-        // Load every key, even if another one has a fault.
-        let previous: Vec<_> = previous
-            .map(|source| load("session.previous_keys", source))
-            .collect();
-        let keys = SessionKeys {
-            current: current?,
-            previous: previous.into_iter().collect::<Option<_>>()?,
-        };
-        Some((self, keys))
-    }
 }
 
 fn default_ttl() -> Interval {

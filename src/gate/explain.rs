@@ -3,23 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use actix_web::http::header::{self, HeaderValue};
-use futures_util::future::{Either, ready, select};
+use futures_util::future::ready;
 use policies::{
-    Accept, BoxFuture, BuildError, Claims, Clock, Credentials, DeclaredFile, Outcome, Pass,
-    PolicyName, Presented, Purpose, RoutePath, Said, Subject, SubjectId, Trace, UploadRequest,
-    WorkspaceId,
+    Accept, BoxFuture, Claims, Clock, Credentials, DeclaredFile, Outcome, Pass, Presented, Purpose,
+    RoutePath, Step, Subject, SubjectId, Trace, UploadRequest, WorkspaceId,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::{
-    config::Settings,
-    gate::rules::Route,
-    http::{Gate, body::Id, error::ApiError},
-    identities::{InMemoryCredentials, Limited, RequestCredentials},
-    outbound::tls_config,
-    server::{build::Foundation, in_flight::InFlight},
-};
+use super::rules::{Route, Rules};
+use crate::identities::{InMemoryCredentials, Limited, RequestCredentials};
 
 /// A request, as an operator describes it.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -93,50 +86,27 @@ pub struct DescribedFile {
     size: Option<u64>,
 }
 
-/// What the chain says.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Explanation {
-    /// The route that was asked.
-    #[schema(value_type = String)]
+/// The id of a workspace: 1 to 255 bytes without control characters.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(as = WorkspaceId)]
+#[expect(
+    dead_code,
+    reason = "it describes what a request says, and is none of it"
+)]
+pub(crate) enum Id {
+    /// As a text.
+    Text(String),
+    /// As an integer, which is the text of its digits.
+    Integer(i64),
+}
+
+/// What a chain decides about a described request.
+pub struct Explained {
     pub route: RoutePath,
-    /// How it ends.
-    pub outcome: ExplainedOutcome,
-    /// The status that a client would get; 200 if Imgwire gave a token.
-    pub status: u16,
-    /// The code that a client would get.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub code: Option<&'static str>,
-    /// What each policy said, up to the one that ended it.
-    pub policies: Vec<ExplainedPolicy>,
-}
-
-/// How a described request ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ExplainedOutcome {
-    /// Every policy agreed.
-    Allow,
-    /// A policy refused.
-    Deny,
-    /// A policy could not tell.
-    Fault,
-}
-
-/// What one policy said.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ExplainedPolicy {
-    /// Its name.
-    #[schema(value_type = String)]
-    pub name: PolicyName,
-    /// Its kind.
-    pub kind: &'static str,
-    /// `allow`, `deny`, `fault`, or `skip` where its condition is false.
-    pub verdict: &'static str,
-    /// Why; and whether it made no difference, because the policy is observed or may fail.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// How long it took, in microseconds.
-    pub micros: u64,
+    pub outcome: Outcome,
+    /// The result of each policy, up to the one that ended the request.
+    pub steps: Vec<Step>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -144,57 +114,24 @@ pub struct ExplainedPolicy {
 pub struct UnknownRoute(String);
 
 pub async fn explain(
-    gate: &Gate,
+    rules: &Rules,
+    clock: &dyn Clock,
     described: DescribedRequest,
-) -> Result<Explanation, UnknownRoute> {
-    let rules = gate.rules.load_full();
+) -> Result<Explained, UnknownRoute> {
     let route = match &described.route {
         None => rules.routes.first(),
         Some(path) => rules.route(path),
     };
     let route = route.ok_or_else(|| UnknownRoute(described.route.clone().unwrap_or_default()))?;
     let request = upload_request(route, described);
-    let mut trace = Trace::new(&*gate.clock);
+    let mut trace = Trace::new(clock);
     let chain = &route.chain;
     let evaluation = chain.evaluate_and_trace(&request, Pass::Preview, &mut trace);
-    let (outcome, result) = match evaluation.await.outcome {
-        // A preview reserves nothing.
-        Outcome::Allowed(_) => (ExplainedOutcome::Allow, Ok(())),
-        Outcome::Denied { denial, .. } => (ExplainedOutcome::Deny, Err(ApiError::Denied(denial))),
-        Outcome::Faulted { .. } => (ExplainedOutcome::Fault, Err(ApiError::Internal)),
-    };
-    let (status, code) = ApiError::describe_result(&result);
-    Ok(Explanation {
+    Ok(Explained {
         route: route.path.clone(),
-        outcome,
-        status,
-        code,
-        policies: trace.into_steps().into_iter().map(explained).collect(),
+        outcome: evaluation.await.outcome,
+        steps: trace.into_steps(),
     })
-}
-
-fn explained(step: policies::Step) -> ExplainedPolicy {
-    let (verdict, reason) = match step.said {
-        Said::Allow => ("allow", None),
-        Said::Skip => ("skip", Some("its condition is false".to_owned())),
-        Said::Deny(reason) => ("deny", Some(reason)),
-        Said::Fault(reason) => ("fault", Some(reason)),
-    };
-    let mut reasons = Vec::new();
-    if let Some(reason) = reason {
-        let overlooked = if step.overlooked { " (overlooked)" } else { "" };
-        reasons.push(format!("{reason}{overlooked}"));
-    }
-    if let Some(error) = step.no_value {
-        reasons.push(format!("its condition is not false: {error}"));
-    }
-    ExplainedPolicy {
-        name: step.policy,
-        kind: step.kind,
-        verdict,
-        reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
-        micros: u64::try_from(step.took.as_micros()).unwrap_or(u64::MAX),
-    }
 }
 
 fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
@@ -239,34 +176,5 @@ impl Credentials for Described {
             _ => Presented::Nothing,
         };
         Box::pin(ready(Ok(presented)))
-    }
-}
-
-/// A gate without listeners that only explains decisions. It opens stores read-only.
-pub struct Inspector(Gate);
-
-impl Inspector {
-    /// With `counted`, quotas show what their stores hold; otherwise all counters are empty.
-    pub fn new(
-        settings: &Settings,
-        counted: bool,
-        clock: std::sync::Arc<dyn Clock>,
-    ) -> Result<Self, BuildError> {
-        let tls = tls_config(&settings.authorities);
-        let foundation = Foundation::new(settings, &tls, &clock);
-        let rules = foundation.look(settings, counted)?;
-        Ok(Self(foundation.gate(rules, None, &InFlight::new(1))))
-    }
-
-    /// Fetches keys of issuers if needed.
-    pub async fn explain(&self, described: DescribedRequest) -> Result<Explanation, UnknownRoute> {
-        let explaining = std::pin::pin!(explain(&self.0, described));
-        let identities = self.0.rules.load().identities.clone();
-        let keeping_keys = std::pin::pin!(identities.keep_keys());
-        match select(explaining, keeping_keys).await {
-            Either::Left((explanation, _)) => explanation,
-            // No issuer publishes keys.
-            Either::Right(((), explaining)) => explaining.await,
-        }
     }
 }

@@ -4,13 +4,13 @@ use std::{rc::Rc, time::Duration};
 
 use policies::{
     Chain, Clock, Denial, Evaluation, Facts, Fault, LimitState, Outcome, Overlooked, Pass, Permit,
-    PolicyName, Trace, UploadRequest,
+    PolicyName, UploadRequest,
 };
+use tracing::{Instrument as _, field::Empty};
 
 use crate::{
-    http::error::ApiError,
-    imgwire::{Caller, Client, ImgwireError, UploadToken},
-    telemetry::RequestTrace,
+    imgwire::{Caller, Client, Creation, ImgwireError, UploadToken},
+    telemetry,
 };
 
 /// The result of a request, with everything that the log and the metrics report.
@@ -33,38 +33,14 @@ pub enum Ending {
     ImgwireFailed(ImgwireError),
 }
 
-impl Ending {
-    /// As the log, the metrics and the traces name it.
-    #[must_use]
-    pub fn outcome(&self) -> &'static str {
-        match self {
-            Self::Issued(_) => "issued",
-            Self::Denied(..) => "denied",
-            Self::Faulted(..) => "faulted",
-            Self::ImgwireFailed(_) => "failed",
-        }
-    }
-
-    /// What the client gets.
-    pub fn result(&self) -> Result<&UploadToken, ApiError> {
-        match self {
-            Self::Issued(token) => Ok(token),
-            Self::Denied(_, denial) => Err(ApiError::Denied(denial.clone())),
-            Self::Faulted(..) => Err(ApiError::Internal),
-            Self::ImgwireFailed(_) => Err(ApiError::ImgwireFailed),
-        }
-    }
-}
-
 /// Issues a token if every policy of `chain` allows it. Everything that the chain reserved is settled when this
-/// returns, so it must run to completion even if the client disconnects. `spans` records traces, if they are enabled.
+/// returns, so it must run to completion even if the client disconnects.
 pub async fn issue(
     chain: &Chain,
     client: &Rc<Client>,
     clock: &dyn Clock,
     request: &UploadRequest,
-    caller: &mut Caller,
-    mut spans: Option<&mut RequestTrace>,
+    caller: &Caller,
 ) -> Report {
     let started = clock.elapsed();
     let Evaluation {
@@ -72,27 +48,12 @@ pub async fn issue(
         facts,
         limits,
         mut overlooked,
-    } = match spans.as_mut() {
-        None => chain.evaluate(request, Pass::Issue).await,
-        Some(spans) => {
-            let mut trace = Trace::new(clock);
-            let evaluation = chain.evaluate_and_trace(request, Pass::Issue, &mut trace);
-            let evaluation = evaluation.await;
-            spans.note_policies(trace.into_steps());
-            evaluation
-        }
-    };
+    } = chain.evaluate(request, Pass::Issue).await;
     let chain_took = clock.elapsed().saturating_sub(started);
     let mut upstream = None;
     let ending = match outcome {
         Outcome::Allowed(permit) => {
-            if let Some(spans) = spans.as_mut() {
-                spans.begin_upstream(caller);
-            }
-            let creation = client.token(caller).await;
-            if let Some(spans) = spans.as_mut() {
-                spans.end_upstream(&creation);
-            }
+            let creation = create(client, caller).await;
             upstream = Some((creation.attempts, creation.took));
             settle(permit, creation.result, &mut overlooked).await
         }
@@ -107,6 +68,36 @@ pub async fn issue(
         chain_took,
         upstream,
     }
+}
+
+/// Creates a token in a span of its own, which Imgwire is told of.
+async fn create(client: &Rc<Client>, caller: &Caller) -> Creation {
+    let span = tracing::debug_span!(
+        "create upload token",
+        otel.kind = "client",
+        otel.status_code = Empty,
+        otel.status_description = Empty,
+        error.type = Empty,
+        imgwire_gate.attempts = Empty,
+        imgwire_gate.pooled = Empty,
+    );
+    let Some((parent, state)) = telemetry::outgoing_headers(&span) else {
+        return client.token(caller).await;
+    };
+    let caller = Caller {
+        request_id: caller.request_id.clone(),
+        parent: Some(parent),
+        state,
+    };
+    let creation = client.token(&caller).instrument(span.clone()).await;
+    span.record("imgwire_gate.attempts", creation.attempts);
+    span.record("imgwire_gate.pooled", creation.attempts == 0);
+    if let Err(error) = &creation.result {
+        span.record("error.type", error.name());
+        span.record("otel.status_code", "ERROR");
+        span.record("otel.status_description", error.to_string());
+    }
+    creation
 }
 
 async fn settle(

@@ -8,13 +8,15 @@ use policies::{Class, Evaluation, LimitState, Outcome, Pass, PolicyName};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{body::Body, facts, fail, in_place, refuse, worker};
-use crate::{
-    gate::rules::Route,
-    http::{error::ApiError, openapi::Refusals},
-    identities::Limited,
-    telemetry::Account,
+use super::{
+    body::Body,
+    context::worker,
+    error::{ApiError, fail, refuse},
+    facts::upload_request,
+    refusals::Refusals,
+    running::in_place,
 };
+use crate::{gate::rules::Route, identities::Limited, telemetry::Account};
 
 /// What a POST would meet now.
 #[derive(Serialize, ToSchema)]
@@ -63,7 +65,7 @@ pub(crate) async fn get(request: HttpRequest, route: Arc<Route>) -> HttpResponse
 }
 
 async fn show(request: &HttpRequest, route: &Route) -> HttpResponse {
-    let upload = match facts(request, route, Body::default(), Limited::Reads) {
+    let upload = match upload_request(request, route, Body::default(), Limited::Reads) {
         Ok(upload) => upload,
         Err(error) => return refuse(request, &error),
     };

@@ -14,8 +14,8 @@ use serde::{
 };
 use utoipa::ToSchema;
 
-use super::has_body;
-use crate::http::error::ApiError;
+use super::error::ApiError;
+use crate::gate::explain::Id;
 
 const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 
@@ -54,21 +54,6 @@ pub(crate) struct File {
     /// Its size in bytes.
     #[schema(format = "uint64")]
     pub(super) size: Option<u64>,
-}
-
-/// The id of a workspace: 1 to 255 bytes without control characters.
-#[derive(ToSchema)]
-#[serde(untagged)]
-#[schema(as = WorkspaceId)]
-#[expect(
-    dead_code,
-    reason = "it describes what a request says, and is none of it"
-)]
-pub(crate) enum Id {
-    /// As a text.
-    Text(String),
-    /// As an integer, which is the text of its digits.
-    Integer(i64),
 }
 
 /// Deserializes only from a JSON object; serde would also accept an array.
@@ -123,6 +108,15 @@ pub(super) async fn read(
     }
     let Object(body) = serde_json::from_slice(&bytes).map_err(|_| ApiError::BadRequest)?;
     Ok(body)
+}
+
+/// Whether a body is there, by its framing (RFC 9112, 6.3).
+fn has_body(request: &HttpRequest) -> bool {
+    let headers = request.headers();
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|length| length.as_bytes() != b"0")
 }
 
 /// Whether `Content-Type` and `Content-Encoding` declare plain JSON.

@@ -16,16 +16,13 @@ use actix_web::{
 use policies::RoutePath;
 
 use super::{
-    ALLOWANCE, SESSION_PATH, Worker,
+    context::{ALLOWANCE, SESSION_PATH, Worker},
     cors::{Cors, Grant},
+    error::ApiError,
 };
 use crate::{
-    http::{
-        error::ApiError,
-        request_id::{RequestId, X_REQUEST_ID},
-    },
-    server::in_flight::InFlight,
-    telemetry::{Account, HasDecision, RequestLine},
+    outbound::in_flight::InFlight,
+    telemetry::{Account, HasDecision, RequestId, RequestLine, X_REQUEST_ID},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,16 +1,16 @@
-//! The one place where an outcome becomes a status: the table of the HTTP API.
+//! The table of errors: the status, the code and the headers of each.
 
 use std::time::Duration;
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     http::{Method, StatusCode, header},
 };
 use policies::{Class, Denial, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{http::request_id::RequestId, telemetry::Account};
+use crate::telemetry::{Account, RequestId};
 
 /// Every response other than a token.
 #[derive(Debug)]
@@ -153,6 +153,19 @@ impl ApiError {
         });
         response
     }
+}
+
+pub(crate) fn refuse(request: &HttpRequest, error: &ApiError) -> HttpResponse {
+    error.response(&RequestId::of(request))
+}
+
+/// Responds with 500, and logs the fault.
+pub(super) fn fail(request: &HttpRequest, fault: &impl std::fmt::Display) -> HttpResponse {
+    let mut response = refuse(request, &ApiError::Internal);
+    Account::amend(&mut response, |account| {
+        account.fault = Some(fault.to_string());
+    });
+    response
 }
 
 /// Rounds up, so that waiting that long is always enough.

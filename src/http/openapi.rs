@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 
 use utoipa::{
-    IntoResponses, Modify, OpenApi,
+    Modify, OpenApi,
     openapi::{
         self, PathItem, RefOr, Required,
         security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
     },
 };
 
-use crate::{
-    gate::explain,
-    http::{allowance, body, error, management, session, upload_token},
-};
+use super::{allowance, body, error, explanation, management, session, upload_token};
+use crate::gate::explain;
 
 /// The route in the document of a gate without a config.
 const DEFAULT_ROUTE: &str = "/api/imgwire/upload-token";
@@ -40,7 +38,7 @@ const DEFAULT_ROUTE: &str = "/api/imgwire/upload-token";
         management::quota::show,
         management::quota::give_back
     ),
-    components(schemas(error::Body, body::Body, explain::DescribedRequest, explain::Explanation)),
+    components(schemas(error::Body, body::Body, explain::DescribedRequest, explanation::Explanation)),
     modifiers(&Security),
     tags(
         (name = "public", description = "What pages ask"),
@@ -48,54 +46,6 @@ const DEFAULT_ROUTE: &str = "/api/imgwire/upload-token";
     )
 )]
 struct Api;
-
-/// What every path that pages ask may answer besides.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "it describes answers, and is none")]
-pub(crate) enum Refusals {
-    /// The request makes no sense.
-    #[response(status = 400)]
-    BadRequest(#[to_schema] error::Body<'static>),
-    /// Nobody is signed in, or the credential is no good.
-    #[response(status = 401, headers(("WWW-Authenticate" = String)))]
-    Unauthenticated(#[to_schema] error::Body<'static>),
-    /// Whoever asks may not upload.
-    #[response(status = 403)]
-    Forbidden(#[to_schema] error::Body<'static>),
-    /// There is no such route.
-    #[response(status = 404)]
-    NotFound(#[to_schema] error::Body<'static>),
-    /// The route takes another method.
-    #[response(status = 405)]
-    MethodNotAllowed(#[to_schema] error::Body<'static>),
-    /// Imgwire failed, or the gate did.
-    #[response(status = 500)]
-    Failed(#[to_schema] error::Body<'static>),
-}
-
-/// What every path that operators ask may answer besides.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "it describes answers, and is none")]
-pub(crate) enum ManagementRefusals {
-    /// The request makes no sense.
-    #[response(status = 400)]
-    BadRequest(#[to_schema] error::Body<'static>),
-    /// The management token is missing or wrong. If none is configured: the request does not come from this machine.
-    #[response(status = 401, headers(("WWW-Authenticate" = String)))]
-    Unauthenticated(#[to_schema] error::Body<'static>),
-    /// `Host` names another host.
-    #[response(status = 403)]
-    Forbidden(#[to_schema] error::Body<'static>),
-    /// There is no such thing.
-    #[response(status = 404)]
-    NotFound(#[to_schema] error::Body<'static>),
-    /// The body is not JSON.
-    #[response(status = 415)]
-    UnsupportedMediaType(#[to_schema] error::Body<'static>),
-    /// A store cannot tell.
-    #[response(status = 500)]
-    Failed(#[to_schema] error::Body<'static>),
-}
 
 /// How a request says who it comes from.
 struct Security;

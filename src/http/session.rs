@@ -9,9 +9,13 @@ use policies::{Denial, Fault, Presented, Subject, SubjectId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{SESSION_PATH, fail, in_place, refuse, worker};
+use super::{
+    context::{SESSION_PATH, worker},
+    error::{ApiError, fail, refuse},
+    refusals::Refusals,
+    running::in_place,
+};
 use crate::{
-    http::{error::ApiError, openapi::Refusals},
     identities::{SIGNED_IN, SignedIn},
     telemetry::Account,
 };

@@ -7,10 +7,9 @@ use actix_session::storage::{
 };
 use actix_web::cookie::time::Duration;
 
-use policies::Fault;
+use policies::{Fault, StoreName};
 
 use crate::{
-    config::Settings,
     identities::{SIGNED_IN, UNAVAILABLE},
     stores::{SessionAction, SessionBackend, StoreFault, Stores},
 };
@@ -26,9 +25,9 @@ pub enum Sessions {
 }
 
 impl Sessions {
-    pub fn new(settings: &Settings, stores: &Stores) -> Result<Self, Fault> {
-        let session = settings.session.as_ref();
-        match session.and_then(|(session, _)| session.store.name()) {
+    /// In `store`, or in the cookie itself without one.
+    pub fn new(store: Option<&StoreName>, stores: &Stores) -> Result<Self, Fault> {
+        match store {
             Some(name) => Ok(Self::Store(stores.sessions(name)?)),
             None => Ok(Self::Cookie),
         }

@@ -12,21 +12,25 @@ use serde::Serialize;
 use tracing::Instrument as _;
 use utoipa::ToSchema;
 
-use super::{Unanswered, body, caller, enter, facts, ratelimit_fields, refuse, worker};
+use super::{
+    body,
+    context::worker,
+    decision::{self, result},
+    error::{ApiError, Body as Error, refuse},
+    facts::{caller, upload_request},
+    ratelimit_fields,
+    refusals::Refusals,
+    running::{Unanswered, enter},
+};
 use crate::{
     gate::{
         issue::{Ending, Report, issue},
         rules::Route,
         shield::shield,
     },
-    http::{
-        error::{ApiError, Body as Error},
-        openapi::Refusals,
-        request_id::RequestId,
-    },
     identities::Limited,
-    server::in_flight::with_place,
-    telemetry::{self, HasDecision, RequestTrace},
+    outbound::in_flight::with_place,
+    telemetry::{HasDecision, RequestId, RootSpan},
 };
 
 /// A token, as Imgwire made it.
@@ -82,33 +86,19 @@ pub(crate) async fn post(
     let Some(running) = enter(gate) else {
         return refuse(&request, &ApiError::Overloaded);
     };
-    let upload = match facts(&request, &route, body, Limited::Failures) {
+    let upload = match upload_request(&request, &route, body, Limited::Failures) {
         Ok(upload) => upload,
         Err(error) => return refuse(&request, &error),
     };
+    RootSpan::record_route("POST", route.path.as_str());
     let asked = route.clone();
-    let mut caller = caller(&request);
-    let traces = gate.traces.as_ref();
-    // Boxed, so that requests without a trace do not carry room for one.
-    let mut spans = traces.map(|traces| Box::new(traces.begin(request.headers(), &route.path)));
+    let caller = caller(&request);
     let in_flight = running.in_flight();
     // The handler is dropped if the client disconnects, but what the chain reserved must be settled.
     let work = async move {
-        let report = issue(
-            &asked.chain,
-            &worker.client,
-            &*worker.gate.clock,
-            &upload,
-            &mut caller,
-            spans.as_deref_mut(),
-        )
-        .await;
-        let trace = spans.as_deref().map(RequestTrace::id);
-        let metrics = &worker.gate.metrics;
-        telemetry::record(metrics, &caller.request_id, trace, &upload, &report);
-        if let Some(spans) = spans {
-            spans.end(&caller, &report);
-        }
+        let gate = &worker.gate;
+        let report = issue(&asked.chain, &worker.client, &*gate.clock, &upload, &caller).await;
+        decision::record(&gate.metrics, &caller.request_id, &upload, &report);
         drop(running);
         report
     };
@@ -146,7 +136,7 @@ fn refusal(
 }
 
 fn answer(request: &HttpRequest, route: &Route, report: &Report) -> HttpResponse {
-    let mut response = match report.ending.result() {
+    let mut response = match result(&report.ending) {
         Ok(token) => HttpResponse::Ok().json(Answer {
             upload_token: &token.token,
             expires_at: token.expires_at,

@@ -23,11 +23,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::{Creation, ImgwireError, UploadToken, Upstream};
 use crate::{
     config::ImgwireSettings,
-    http::request_id::RequestId,
     outbound::{HttpError, Object, Peer, PoolSettings, Repeat, call, client, is_tls, plain},
+    telemetry::RequestId,
 };
 
-pub(super) const TOKEN_PATH: &str = "/api/v1/images/token";
+const TOKEN_PATH: &str = "/api/v1/images/token";
 
 /// Per worker.
 const MAX_CONNECTIONS: usize = 1024;

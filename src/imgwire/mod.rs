@@ -1,8 +1,7 @@
-//! Imgwire, the service on the other side: its client, and an emulator of it.
+//! The client of Imgwire, its circuit breaker and its pool of tokens.
 
 mod breaker;
 mod client;
-pub mod emulator;
 mod pool;
 
 use std::{sync::Arc, time::Duration};

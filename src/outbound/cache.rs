@@ -5,9 +5,9 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync};
 use serde_json::Value;
 
 use crate::{
-    config::Settings,
     identities::Remembers,
     outbound::{answers::ServiceFault, digest::Digest},
+    server::settings::Settings,
     stores::StoreFault,
 };
 

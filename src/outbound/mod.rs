@@ -13,7 +13,9 @@ mod connector;
 mod dial;
 pub(crate) mod digest;
 mod framing;
+pub mod in_flight;
 mod json;
+mod otlp;
 mod stream;
 mod suppress_awc_tasks;
 mod tls;
@@ -34,13 +36,13 @@ use bytes::Bytes;
 use policies::Clock;
 use rustls::ClientConfig;
 
-pub use self::tls::tls_config;
 pub(crate) use self::{
     call::{Peer, Repeat, call},
     connector::{PoolSettings, client, is_tls, plain},
     framing::Framing,
     json::{InvalidResponse, Object, parse as parse_json, wrong_type},
 };
+pub use self::{otlp::OtlpClient, tls::tls_config};
 use crate::{outbound::cache::CacheShares, telemetry::Metrics};
 
 pub const USER_AGENT: &str = concat!("imgwire-gate/", env!("CARGO_PKG_VERSION"));

@@ -9,8 +9,9 @@ use policies::{
 };
 use rustls::ClientConfig;
 
+use super::settings::{RouteSettings, Settings};
 use crate::{
-    config::{self, ServerSettings, SessionSettings, Settings},
+    config::{ServerSettings, SessionSettings},
     gate::{
         ports::{PolicyPorts, Turns},
         rules::{Route, Rules},
@@ -18,10 +19,10 @@ use crate::{
     http::{BodyLimits, Gate, session_cookie::SessionCookie},
     identities::{ClientAddress, CrossSite, Identities, ServerLimits},
     imgwire::Upstream,
+    outbound::in_flight::InFlight,
     outbound::{HttpClient, Outbound, cache::CacheShares},
-    server::in_flight::InFlight,
     stores::{self, Access, Stores},
-    telemetry::{Metrics, Traces},
+    telemetry::Metrics,
 };
 
 /// What rules are built from. It stays the same while the gate runs.
@@ -73,17 +74,11 @@ impl Foundation {
         self.session.is_some()
     }
 
-    pub(crate) fn traces(&self, settings: &Settings) -> Result<Option<Traces>, String> {
-        let otlp = settings.telemetry.otlp.as_ref();
-        otlp.map(|otlp| Traces::start(otlp.as_str(), &self.outbound))
-            .transpose()
-    }
-
     pub(crate) fn stores(&self) -> &stores::Surroundings {
         &self.stores
     }
 
-    pub(crate) fn gate(&self, rules: Rules, traces: Option<Traces>, in_flight: &InFlight) -> Gate {
+    pub(crate) fn gate(&self, rules: Rules, in_flight: &InFlight) -> Gate {
         Gate {
             rules: ArcSwap::from_pointee(rules),
             client_address: self.client_address.clone(),
@@ -95,7 +90,6 @@ impl Foundation {
             in_flight: in_flight.clone(),
             upstream: self.upstream.clone(),
             metrics: self.outbound.metrics.clone(),
-            traces,
             clock: self.outbound.clock.clone(),
         }
     }
@@ -205,7 +199,7 @@ impl Foundation {
 }
 
 /// The policies of a route in order. A route with a purpose denies other purposes as soon as the user is known.
-fn chain(route: &config::RouteSettings, links: &[Link]) -> Result<Chain, BuildError> {
+fn chain(route: &RouteSettings, links: &[Link]) -> Result<Chain, BuildError> {
     let find = |name: &PolicyName| {
         let link = links.iter().find(|link| link.name == *name);
         link.cloned()

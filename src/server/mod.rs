@@ -2,9 +2,10 @@
 
 pub(crate) mod build;
 pub(crate) mod descriptors;
-pub mod in_flight;
+pub mod inspector;
 pub(crate) mod listeners;
 pub mod reload;
+pub mod settings;
 pub(crate) mod unix_socket;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -16,16 +17,16 @@ use actix_web::{
 use policies::{BuildError, Clock, PolicyKind, PolicyRegistry as _, SystemClock};
 
 use crate::{
-    config::{self, Environment, Faults, Kinds, ServerSettings, Settings, server::Bind},
-    http::{Gate, management::Management, playground::Playground, session_store::Sessions},
+    config::{Environment, Faults, ServerSettings, server::Bind},
+    http::{Gate, management::Management, session_store::Sessions},
     identities::IdentityKind,
-    outbound::tls_config,
+    outbound::{in_flight::InFlight, tls_config},
     server::{
         build::Foundation,
         descriptors::Capacity,
-        in_flight::InFlight,
-        listeners::{serve_management, serve_public, workers},
+        listeners::{Mount, serve_management, serve_public, workers},
         reload::Reloader,
+        settings::{Kinds, Settings},
     },
     stores::{Access, OpenError, StoreError, Stores},
 };
@@ -37,8 +38,6 @@ const DRAIN_STEP: Duration = Duration::from_millis(10);
 pub enum StartError {
     #[error("cannot listen on {bind}: {source}")]
     Listen { bind: Bind, source: io::Error },
-    #[error("[telemetry] otlp: {0}")]
-    Traces(String),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -77,7 +76,7 @@ impl StartError {
                 }
                 OpenError::Database { .. } => None,
             },
-            Self::Traces(_) | Self::Policy(_) => None,
+            Self::Policy(_) => None,
         }
     }
 }
@@ -124,25 +123,25 @@ impl Builder {
         text: &str,
         environment: Environment<'_>,
     ) -> Result<Settings, Faults> {
-        config::load_with(&self.kinds, file, text, environment)
+        settings::load_with(&self.kinds, file, text, environment)
     }
 
     #[must_use]
     pub fn schema(&self) -> schemars::Schema {
-        config::schema_with(&self.kinds)
+        settings::schema_with(&self.kinds)
     }
 
     pub fn build(&self, settings: Settings) -> Result<Application, StartError> {
-        Application::start(settings, &self.clock, None)
+        Application::start(settings, &self.clock, Arc::new(|_| {}))
     }
 
-    /// Also serves a page.
+    /// Also serves what `mount` adds to the public listener.
     pub(crate) fn build_with(
         &self,
         settings: Settings,
-        playground: Arc<Playground>,
+        mount: Mount,
     ) -> Result<Application, StartError> {
-        Application::start(settings, &self.clock, Some(playground))
+        Application::start(settings, &self.clock, mount)
     }
 }
 
@@ -177,11 +176,7 @@ impl Application {
         }
     }
 
-    fn start(
-        settings: Settings,
-        clock: &Arc<dyn Clock>,
-        playground: Option<Arc<Playground>>,
-    ) -> Result<Self, StartError> {
+    fn start(settings: Settings, clock: &Arc<dyn Clock>, mount: Mount) -> Result<Self, StartError> {
         settings.log_warnings();
         let capacity = capacity(&settings.server, settings.server.max_connections.get());
         let in_flight = InFlight::new(capacity.in_flight);
@@ -189,10 +184,10 @@ impl Application {
         let foundation = Foundation::new(&settings, &tls, clock);
         let used = settings.used_stores();
         let stores = Stores::open(used, foundation.stores(), Access::Use(None))?;
-        let sessions = Sessions::new(&settings, &stores).map_err(BuildError::from)?;
+        let sessions =
+            Sessions::new(settings.session_store(), &stores).map_err(BuildError::from)?;
         let rules = foundation.rules(&settings, stores, None)?;
-        let traces = foundation.traces(&settings).map_err(StartError::Traces)?;
-        let gate = Arc::new(foundation.gate(rules, traces, &in_flight));
+        let gate = Arc::new(foundation.gate(rules, &in_flight));
         let fixed = settings.fixed.clone();
         let reloader = Reloader::new(gate.clone(), foundation, fixed);
         let grace = settings.server.shutdown_grace.get();
@@ -204,16 +199,12 @@ impl Application {
         };
         let (management, management_address) = serve_management(&settings, management)?;
         let reloader = Arc::new(reloader);
-        if let Some(playground) = &playground {
-            // It is set once.
-            let _ = playground.reloader.set(reloader.clone());
-        }
         let (public, address) = serve_public(
             settings,
             sessions,
             gate.clone(),
             tls,
-            playground,
+            mount,
             capacity.connections,
         )?;
         Ok(Self {
@@ -267,9 +258,6 @@ impl Application {
         };
         let (public, management, ()) =
             futures_util::future::join3(self.public, self.management, ending).await;
-        if let Some(traces) = &self.gate.traces {
-            traces.end();
-        }
         public.and(management)
     }
 }

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use policies::BuildError;
 use tokio::sync::Notify;
 
+use super::{
+    build::Foundation,
+    settings::{Fixed, Settings},
+};
 use crate::{
-    config::{Faults, Fixed, Settings},
+    config::Faults,
     http::Gate,
-    server::build::Foundation,
     stores::{Access, StoreError, Stores},
 };
 

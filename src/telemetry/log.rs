@@ -8,32 +8,59 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{Error, body::MessageBody, dev::ServiceRequest, dev::ServiceResponse};
-use tracing::{Span, level_filters::LevelFilter};
-use tracing_actix_web::RootSpanBuilder;
+use opentelemetry_http::HttpClient;
+use opentelemetry_otlp::ExporterBuildError;
+use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, Registry, filter::ParseError, fmt, prelude::*, reload};
 
-use super::{line_filter::LineFilter, line_limit::LineLimit};
-use crate::{config::telemetry::LogFormat, http::request_id::RequestId};
+use super::{line_filter::LineFilter, line_limit::LineLimit, traces::Traces};
 
-/// How many lines may wait to be written; what comes then is dropped rather than waited for.
+/// How many lines may wait to be written. Further lines are dropped, so that no request waits.
 const BUFFERED_LINES: usize = 4096;
 
-/// How long the writer lets lines gather once it has written all there were. A writer that waited for each
-/// line would cost every request a system call to wake it.
+/// How long the writer waits for more lines after it has written all. Without this, every request would pay for a
+/// system call that wakes the writer.
 const GATHERING: Duration = Duration::from_millis(5);
 
-/// What lines of one gathering are put together in, in bytes.
+/// In bytes.
 const BUFFER: usize = 128 * 1024;
 
-/// Writes what is left of the log when it is dropped.
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+/// Writes the rest of the log, and sends the last spans, when it is dropped.
 #[must_use = "the log ends when this is dropped"]
-pub struct LogGuard(#[expect(dead_code, reason = "dropped, never read")] WorkerGuard);
+pub struct TelemetryGuard {
+    // Dropped first, because it may write to the log.
+    _traces: Option<Traces>,
+    _log: WorkerGuard,
+}
 
 /// Starts the log of this process: lines at `info` and above, or what `RUST_LOG` says.
-pub fn start_log(format: LogFormat) -> LogGuard {
-    let (writer, guard) = NonBlockingBuilder::default()
+pub fn start_log(format: LogFormat) -> TelemetryGuard {
+    start(format, None)
+}
+
+/// Like [`start_log`], and also sends traces to the collector at `otlp`, with `client`.
+///
+/// # Errors
+///
+/// If the exporter cannot be built, for example because a variable of its environment is invalid.
+pub fn start_log_and_traces(
+    format: LogFormat,
+    otlp: &str,
+    client: impl HttpClient + 'static,
+) -> Result<TelemetryGuard, ExporterBuildError> {
+    Ok(start(format, Some(Traces::start(otlp, client)?)))
+}
+
+fn start(format: LogFormat, traces: Option<Traces>) -> TelemetryGuard {
+    let (writer, log) = NonBlockingBuilder::default()
         .buffered_lines_limit(BUFFERED_LINES)
         .lossy(true)
         .thread_name("log-writer")
@@ -50,30 +77,31 @@ pub fn start_log(format: LogFormat) -> LogGuard {
     let (filter, handle) = reload::Layer::new(filter);
     // A second start, in a test, keeps the first one's log.
     let _ = FILTER.set(handle);
-    let layer = fmt::layer().with_writer(writer);
-    let registry = tracing_subscriber::registry()
-        .with(filter)
-        // Without its thread there is no limit, and every line is written.
-        .with(LineLimit::start().ok());
-    let _ = match format {
-        LogFormat::Json => registry
-            .with(
-                layer
-                    .json()
-                    .flatten_event(true)
-                    .with_current_span(false)
-                    .with_span_list(false),
-            )
-            .try_init(),
-        LogFormat::Text => registry.with(layer.with_ansi(false)).try_init(),
+    let lines = fmt::layer().with_writer(writer);
+    let lines = match format {
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .boxed(),
+        LogFormat::Text => lines.with_ansi(false).boxed(),
     };
-    LogGuard(guard)
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        // Without its thread there is no limit, and every line is written.
+        .with(LineLimit::start().ok())
+        .with(traces.as_ref().map(Traces::layer))
+        .try_init();
+    TelemetryGuard {
+        _traces: traces,
+        _log: log,
+    }
 }
 
 /// The filter that is in force.
 static FILTER: OnceLock<reload::Handle<LineFilter, Registry>> = OnceLock::new();
 
-/// Which lines are written: `info`, or what `directives` say, as `RUST_LOG` does.
 fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
     let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
     builder.parse(directives).map(quieter)
@@ -88,7 +116,7 @@ fn quieter(filter: EnvFilter) -> EnvFilter {
         .fold(filter, EnvFilter::add_directive)
 }
 
-/// Which lines are written, while the log runs.
+/// The filter in force, in the syntax of `RUST_LOG`.
 #[must_use]
 pub fn log_filter() -> String {
     let filter = FILTER.get();
@@ -97,12 +125,12 @@ pub fn log_filter() -> String {
     text.unwrap_or_default()
 }
 
-/// Writes other lines from here on: a level (`debug`), levels by target (`info,imgwire_gate=debug`), or nothing for the
-/// default. The lines that tell of decisions are always written.
+/// Changes the filter: a level (`debug`), levels by target (`info,imgwire_gate=debug`), or nothing for the default.
+/// Decision lines are always written.
 ///
 /// # Errors
 ///
-/// What is wrong with the directives; the log stays as it is then.
+/// If the directives are invalid. The filter then stays as it is.
 pub fn set_log_filter(directives: &str) -> Result<(), String> {
     let filter = filter(directives).map_err(|error| error.to_string())?;
     let handle = FILTER.get().ok_or("this process has no log")?;
@@ -113,7 +141,7 @@ pub fn set_log_filter(directives: &str) -> Result<(), String> {
     handle.reload(filter).map_err(|error| error.to_string())
 }
 
-/// Writes lines that come together in one go. The thread that writes flushes whenever no line waits.
+/// Writes several lines at once. The log's thread flushes it whenever no line waits.
 struct GatheringWriter(BufWriter<Stderr>);
 
 impl Write for GatheringWriter {
@@ -126,25 +154,4 @@ impl Write for GatheringWriter {
         thread::sleep(GATHERING);
         Ok(())
     }
-}
-
-/// The span of a request, at `debug`. A span costs more than all policies together, so at `info` there is
-/// none, and every line about a request names its id itself.
-pub struct RootSpan;
-
-impl RootSpan {
-    /// Whether the log wants spans at all; if not, nothing of them is to cost a request anything.
-    #[must_use]
-    pub fn is_enabled() -> bool {
-        tracing::enabled!(tracing::Level::DEBUG)
-    }
-}
-
-impl RootSpanBuilder for RootSpan {
-    fn on_request_start(request: &ServiceRequest) -> Span {
-        let id = RequestId::assign(request);
-        tracing::debug_span!("request", request_id = id.as_str())
-    }
-
-    fn on_request_end<B: MessageBody>(_: Span, _: &Result<ServiceResponse<B>, Error>) {}
 }

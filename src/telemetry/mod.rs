@@ -1,22 +1,24 @@
 //! What the gate tells its operator: one log line for each request, and metrics.
 
-mod decision;
 mod line_filter;
 mod line_limit;
 mod log;
 mod metrics;
+mod request_id;
 mod request_line;
 mod trace_state;
 mod traces;
 
-pub use self::{
-    decision::record,
-    log::{LogGuard, RootSpan, log_filter, set_log_filter, start_log},
-    metrics::Metrics,
-    trace_state::trace_state,
-    traces::{RequestTrace, Traces},
-};
 pub(crate) use self::{
+    line_filter::DECISION,
     metrics::{CallResult, Operation, PoolEvent, StoreMetrics},
     request_line::{Account, HasDecision, RequestLine},
+    traces::outgoing_headers,
+};
+pub use self::{
+    log::{LogFormat, TelemetryGuard, log_filter, set_log_filter, start_log, start_log_and_traces},
+    metrics::Metrics,
+    request_id::{RequestId, X_REQUEST_ID},
+    trace_state::trace_state,
+    traces::{RootSpan, trace_id},
 };

@@ -9,8 +9,7 @@ use actix_web::{
 };
 use policies::{Denial, IdentityName, RoutePath, Subject, SubjectId};
 
-use super::line_limit::REFUSED;
-use crate::http::request_id::RequestId;
+use super::{line_limit::REFUSED, request_id::RequestId};
 
 /// The target of the others.
 const ANSWERED: &str = "request";

@@ -1,6 +1,6 @@
 //! The choice of the identity against a model of it: many lists of identities, and tokens that address some of them.
 
-use imgwire_gate::config;
+use imgwire_gate::server::settings;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::{
     collection::vec,
@@ -181,7 +181,7 @@ fn is_valid(all: &[Identity], identities: &str, accept: &[usize]) -> bool {
     let config =
         Recipe::accepting(&format!("{names:?}"), identities).config("https://x.example", folder);
     let environment = |_: &str| Some("s".repeat(64));
-    match config::load("gate.toml", &config, &environment) {
+    match settings::load("gate.toml", &config, &environment) {
         Ok(_) => true,
         Err(faults) => {
             let faults = faults.to_string();

@@ -85,7 +85,7 @@ async fn expires_at_is_left_out_when_imgwire_gives_none() {
         r#"{"token":"ut_1","expires_at":"soon","id":7}"#,
     ] {
         app.imgwire
-            .misbehave_next([imgwire_gate::imgwire::emulator::Misbehaviour::Body(
+            .misbehave_next([imgwire_gate::sandbox::emulator::Misbehaviour::Body(
                 body.into(),
             )]);
         let answer = app.ask_as(&Token::of("user_1")).await;
@@ -175,7 +175,7 @@ async fn an_imgwire_that_fails_is_500_and_shows_nothing_of_it() {
     let app = recipe.start().await;
     let secret = "a detail of the upstream".to_owned();
     app.imgwire
-        .misbehave(Some(imgwire_gate::imgwire::emulator::Misbehaviour::Body(
+        .misbehave(Some(imgwire_gate::sandbox::emulator::Misbehaviour::Body(
             secret,
         )));
     let answer = app.ask_as(&Token::of("user_1")).await;
@@ -190,7 +190,7 @@ async fn too_many_requests_at_once_are_turned_away() {
         ..Recipe::default()
     };
     let app = recipe.start().await;
-    let hang = imgwire_gate::imgwire::emulator::Misbehaviour::Hang;
+    let hang = imgwire_gate::sandbox::emulator::Misbehaviour::Hang;
     app.imgwire.misbehave_next([hang]);
     let token = Token::of("user_1").sign();
     let first = actix_web::rt::spawn(app.ask().bearer(&token).send());

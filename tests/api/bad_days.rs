@@ -7,7 +7,7 @@ use std::{
 
 use actix_web::http::StatusCode;
 use futures_util::future::join_all;
-use imgwire_gate::imgwire::emulator::Misbehaviour;
+use imgwire_gate::sandbox::emulator::Misbehaviour;
 
 use crate::helpers::{Recipe, TestApp, Token, eventually};
 

@@ -113,7 +113,7 @@ fn any_secret(name: &str) -> Option<String> {
 #[test]
 fn its_whole_configs_are_valid_as_they_stand() {
     let load = |file: &str, config: &str| {
-        let loaded = imgwire_gate::config::load(file, config, &any_secret);
+        let loaded = imgwire_gate::server::settings::load(file, config, &any_secret);
         loaded.unwrap_or_else(|faults| panic!("{faults}"));
     };
     load("start.md", &blocks("docs/start.md", "toml")[0]);
@@ -187,7 +187,7 @@ async fn the_move_from_a_route_is_tried_before_it_is_made() {
 
 #[actix_web::test]
 async fn the_commands_of_operations_turn_the_log_up_and_make_secrets_that_do() {
-    let imgwire = imgwire_gate::imgwire::emulator::Emulator::start().unwrap();
+    let imgwire = imgwire_gate::sandbox::emulator::Emulator::start().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("running.toml");
     let recipe = Recipe::accepting("[\"app\"]", "");
@@ -220,7 +220,7 @@ async fn the_commands_of_operations_turn_the_log_up_and_make_secrets_that_do() {
     let deployment = fs::read_to_string(deployment).unwrap();
     let secrets = folder.path().join("deploy/secrets");
     let deployment = deployment.replace("/run/secrets", secrets.to_str().unwrap());
-    let loaded = imgwire_gate::config::load("gate.toml", &deployment, &|_| None);
+    let loaded = imgwire_gate::server::settings::load("gate.toml", &deployment, &|_| None);
     loaded.unwrap_or_else(|faults| panic!("{faults}"));
 }
 

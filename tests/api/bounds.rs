@@ -1,7 +1,7 @@
 //! What clients can make the gate keep: claims within bounds, and caches that are bounded in bytes.
 
 use futures_util::{StreamExt as _, stream};
-use imgwire_gate::imgwire::emulator::Emulator;
+use imgwire_gate::sandbox::emulator::Emulator;
 use serde_json::{Value, json};
 
 use tokio::{

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use imgwire_gate::imgwire::emulator::Misbehaviour;
+use imgwire_gate::sandbox::emulator::Misbehaviour;
 use serde_json::json;
 
 use crate::helpers::{Recipe, TestApp, Token};

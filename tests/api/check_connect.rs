@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use actix_web::web;
-use imgwire_gate::imgwire::emulator::Emulator;
+use imgwire_gate::sandbox::emulator::Emulator;
 use jsonwebtoken::Algorithm;
 
 use crate::{

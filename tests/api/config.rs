@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs};
 
-use imgwire_gate::config;
+use imgwire_gate::server::settings;
 
 fn environment(name: &str) -> Option<String> {
     match name {
@@ -20,7 +20,7 @@ fn environment(name: &str) -> Option<String> {
 }
 
 fn faults(config: &str) -> String {
-    match config::load("gate.toml", config, &environment) {
+    match settings::load("gate.toml", config, &environment) {
         Ok(_) => "no faults".to_owned(),
         Err(faults) => faults.to_string(),
     }
@@ -64,7 +64,7 @@ fn the_configs_of_the_repository_are_valid() {
         let path = format!("{}/config/{name}", env!("CARGO_MANIFEST_DIR"));
         let config = fs::read_to_string(path).unwrap();
         let config = config.replace("/run/secrets", folder.path().to_str().unwrap());
-        let settings = config::load(name, &config, &environment);
+        let settings = settings::load(name, &config, &environment);
         let settings = settings.unwrap_or_else(|faults| panic!("{faults}"));
         assert_eq!(settings.warnings.to_string(), "");
     }
@@ -102,7 +102,7 @@ fn warnings(member: &str, chain: &str) -> Vec<String> {
         policies = ["signed-in", "member", {chain}]
         "#
     );
-    let settings = config::load("gate.toml", &config, &environment);
+    let settings = settings::load("gate.toml", &config, &environment);
     settings
         .unwrap_or_else(|faults| panic!("{faults}"))
         .warnings
@@ -175,6 +175,6 @@ fn the_settings_show_no_secret_when_they_are_debugged() {
         env!("CARGO_MANIFEST_DIR")
     ))
     .unwrap();
-    let settings = config::load("default.toml", &config, &environment).unwrap();
+    let settings = settings::load("default.toml", &config, &environment).unwrap();
     assert!(!format!("{settings:?}").contains("long-enough"));
 }

@@ -289,7 +289,7 @@ async fn a_kind_that_cannot_fail_does_not_say_what_then() {
         let folder = tempfile::tempdir().unwrap();
         let config = recipe(&app, row.kind, &settings).config(&app.url, folder.path());
         let environment = |_: &str| Some("a".repeat(64));
-        let loaded = imgwire_gate::config::load("gate.toml", &config, &environment);
+        let loaded = imgwire_gate::server::settings::load("gate.toml", &config, &environment);
         assert_eq!(loaded.is_ok(), row.takes_on_failure, "{}", row.kind);
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use imgwire_gate::imgwire::emulator::Emulator;
+use imgwire_gate::sandbox::emulator::Emulator;
 use jsonwebtoken::Algorithm;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};

@@ -174,7 +174,7 @@ async fn every_other_block_of_the_guides_is_a_config_that_starts() {
                     .to_owned(),
             )
         };
-        let settings = imgwire_gate::config::load(table, &config, &environment);
+        let settings = imgwire_gate::server::settings::load(table, &config, &environment);
         let settings = settings.unwrap_or_else(|faults| panic!("{table}: {faults}"));
         let gate = imgwire_gate::server::Application::builder();
         gate.build(settings).unwrap();
@@ -262,7 +262,7 @@ fn the_stores_and_the_bad_days_of_the_documents_are_valid() {
                 };
                 Some(secret.to_owned())
             };
-            let loaded = imgwire_gate::config::load(file, &config, &environment);
+            let loaded = imgwire_gate::server::settings::load(file, &config, &environment);
             loaded.unwrap_or_else(|faults| panic!("{block}\n{faults}"));
         }
     }

@@ -11,9 +11,10 @@ use actix_web::http::{
     header::{HeaderMap, HeaderValue},
 };
 use imgwire_gate::{
-    config::{Faults, Settings},
-    imgwire::emulator::{Emulator, SERVER_API_KEY},
+    config::Faults,
+    sandbox::emulator::{Emulator, SERVER_API_KEY},
     server::reload::{ReloadError, Reloader},
+    server::settings::Settings,
     server::{Application, Builder, StartError, Stop},
     stores::{OpenError, StoreError},
 };

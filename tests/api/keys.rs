@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use imgwire_gate::imgwire::emulator::Emulator;
+use imgwire_gate::sandbox::emulator::Emulator;
 use jsonwebtoken::Algorithm;
 use proptest::{prelude::*, strategy::ValueTree as _};
 use serde_json::{Value, json};

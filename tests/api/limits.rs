@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use imgwire_gate::imgwire::emulator::Misbehaviour;
+use imgwire_gate::sandbox::emulator::Misbehaviour;
 use serde_json::json;
 
 use crate::helpers::{Recipe, TestApp, Token};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::http::Method;
-use imgwire_gate::imgwire::emulator::Misbehaviour;
+use imgwire_gate::sandbox::emulator::Misbehaviour;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

@@ -11,7 +11,7 @@ use std::{
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use futures_util::future::join_all;
-use imgwire_gate::{imgwire::emulator::Emulator, telemetry::Metrics};
+use imgwire_gate::{sandbox::emulator::Emulator, telemetry::Metrics};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest, trace::v1::Span,
 };
@@ -648,6 +648,6 @@ fn the_config_of_the_deployment_is_valid_and_the_same_everywhere() {
         fs::write(secrets.path().join(line), "s".repeat(64)).unwrap();
     }
     let config = config.replace("/run/secrets", secrets.path().to_str().unwrap());
-    let loaded = imgwire_gate::config::load("gate.toml", &config, &|_| None);
+    let loaded = imgwire_gate::server::settings::load("gate.toml", &config, &|_| None);
     loaded.unwrap_or_else(|faults| panic!("{faults}"));
 }

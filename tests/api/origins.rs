@@ -1,7 +1,7 @@
 //! Pages of other origins: which ones the config allows, what they may send, and what they can read.
 
 use actix_web::http::Method;
-use imgwire_gate::config;
+use imgwire_gate::server::settings;
 
 use crate::{
     helpers::{Answer, ROUTE, Recipe, SESSION, TestApp, Token},
@@ -258,7 +258,7 @@ fn sessions_that_nothing_accepts_are_warned_of() {
         policies = ["burst"]
     "#;
     let environment = |_: &str| Some("k".repeat(64));
-    let settings = config::load("gate.toml", config, &environment).unwrap();
+    let settings = settings::load("gate.toml", config, &environment).unwrap();
     let warnings = settings.warnings.to_string();
     assert!(warnings.starts_with("gate.toml:4:9: session: no identity is of kind"));
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use imgwire_gate::imgwire::emulator::Emulator;
+use imgwire_gate::sandbox::emulator::Emulator;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use imgwire_gate::imgwire::emulator::{Emulator, Misbehaviour, SERVER_API_KEY};
+use imgwire_gate::sandbox::emulator::{Emulator, Misbehaviour, SERVER_API_KEY};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -3,7 +3,7 @@
 use std::{fs, net::IpAddr, path::Path};
 
 use actix_web::http::Method;
-use imgwire_gate::imgwire::emulator::Emulator;
+use imgwire_gate::sandbox::emulator::Emulator;
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 use tempfile::TempDir;

@@ -241,7 +241,7 @@ async fn keys_that_were_fetched_serve_on_while_their_issuer_is_down() {
 
 #[actix_web::test]
 async fn sighup_and_a_watched_change_load_the_file_again() {
-    let imgwire = imgwire_gate::imgwire::emulator::Emulator::start().unwrap();
+    let imgwire = imgwire_gate::sandbox::emulator::Emulator::start().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gate.toml");
     let write = |limits: &[(&str, &str)]| {

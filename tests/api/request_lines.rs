@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::http::Method;
-use imgwire_gate::imgwire::emulator::Emulator;
+use imgwire_gate::sandbox::emulator::Emulator;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::future::{join, join_all};
-use imgwire_gate::imgwire::emulator::{Emulator, Misbehaviour};
+use imgwire_gate::sandbox::emulator::{Emulator, Misbehaviour};
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use imgwire_gate::imgwire::emulator::{Emulator, Misbehaviour};
+use imgwire_gate::sandbox::emulator::{Emulator, Misbehaviour};
 use tempfile::TempDir;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use imgwire_gate::imgwire::emulator::Misbehaviour;
+use imgwire_gate::sandbox::emulator::Misbehaviour;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,

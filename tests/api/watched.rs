@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use imgwire_gate::imgwire::emulator::Emulator;
+use imgwire_gate::sandbox::emulator::Emulator;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

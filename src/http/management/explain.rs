@@ -4,8 +4,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{Management, read};
 use crate::{
-    gate::explain::{DescribedRequest, Explanation},
-    http::{Gate, error::ApiError, openapi::ManagementRefusals, refuse},
+    gate::explain::DescribedRequest,
+    http::{
+        context::Gate,
+        error::{ApiError, refuse},
+        explanation::Explanation,
+        refusals::ManagementRefusals,
+    },
 };
 
 /// Says what each policy decides on a described request, and consumes nothing.
@@ -33,8 +38,9 @@ pub(crate) async fn explained(request: &HttpRequest, gate: &Gate, body: &[u8]) -
         Ok(described) => described,
         Err(error) => return refuse(request, &error),
     };
-    match crate::gate::explain::explain(gate, described).await {
-        Ok(explanation) => HttpResponse::Ok().json(explanation),
+    let rules = gate.rules.load_full();
+    match crate::gate::explain::explain(&rules, &*gate.clock, described).await {
+        Ok(explained) => HttpResponse::Ok().json(Explanation::from(explained)),
         Err(_) => refuse(request, &ApiError::NotFound),
     }
 }

@@ -6,8 +6,11 @@ use utoipa::ToSchema;
 
 use super::read;
 use crate::{
-    http::{error::ApiError, openapi::ManagementRefusals, refuse, request_id::RequestId},
-    telemetry,
+    http::{
+        error::{ApiError, refuse},
+        refusals::ManagementRefusals,
+    },
+    telemetry::{self, RequestId},
 };
 
 /// Which lines are written, by level and target.

@@ -7,7 +7,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Management;
-use crate::http::{error::ApiError, openapi::ManagementRefusals, refuse, request_id::RequestId};
+use crate::{
+    http::{
+        error::{ApiError, refuse},
+        refusals::ManagementRefusals,
+    },
+    telemetry::RequestId,
+};
 
 #[derive(Deserialize)]
 pub(crate) struct Key {

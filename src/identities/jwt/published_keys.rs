@@ -24,11 +24,11 @@ use crate::{
         failures::Attempt,
         keys::{Key, KeySet},
     },
+    outbound::in_flight::wait_without_place,
     outbound::{
         Outbound,
         digest::{Digest, digest},
     },
-    server::in_flight::wait_without_place,
     telemetry::{CallResult, Metrics},
 };
 

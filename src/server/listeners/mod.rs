@@ -13,27 +13,27 @@ use actix_web::{
     cookie::Key,
     dev::Server,
     middleware::{Condition, from_fn},
+    web::ServiceConfig,
 };
 use rustls::ClientConfig;
 use tracing_actix_web::TracingLogger;
 
 use self::server::Limits;
 use crate::{
-    config::{
-        Settings,
-        server::{ServerSettings, SocketMode},
-    },
+    config::server::{ServerSettings, SocketMode},
     http::{
         self, Cors, Gate, Listener, Worker, envelope,
         management::{self, Management},
-        playground::Playground,
         session_cookie,
         session_store::Sessions,
     },
     imgwire::Client,
-    server::StartError,
+    server::{StartError, settings::Settings},
     telemetry::RootSpan,
 };
+
+/// Adds services to the public listener.
+pub(crate) type Mount = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
 /// Returns its address, unless it is a Unix socket.
 pub(crate) fn serve_public(
@@ -41,7 +41,7 @@ pub(crate) fn serve_public(
     sessions: Sessions,
     gate: Arc<Gate>,
     tls: Arc<ClientConfig>,
-    playground: Option<Arc<Playground>>,
+    mount: Mount,
     max_connections: usize,
 ) -> Result<(Server, Option<SocketAddr>), StartError> {
     let bind = settings.server.bind.clone();
@@ -71,9 +71,7 @@ pub(crate) fn serve_public(
         };
         App::new()
             .configure(|config| {
-                if let Some(playground) = &playground {
-                    playground.mount(config);
-                }
+                mount(config);
                 http::mount(config, &worker);
             })
             .wrap(Condition::new(has_session, from_fn(session_cookie::within)))

@@ -1,33 +1,45 @@
-//! One line a decision, and what it counts.
+//! How a request for a token ended: what the client gets, and what the log, the metrics and the trace say of it.
 
-use opentelemetry::trace::TraceId;
 use policies::{Overlooked, Reason, UploadRequest};
+use tracing::Span;
 
-use super::Metrics;
+use super::error::ApiError;
 use crate::{
     gate::issue::{Ending, Report},
-    http::{error::ApiError, request_id::RequestId},
+    imgwire::UploadToken,
+    telemetry::{DECISION, Metrics, RequestId, trace_id},
 };
 
-/// The target of the lines.
-pub(super) const TARGET: &str = "decision";
+/// What the client gets. [`ApiError::describe`] has the status and the code of each error.
+pub(super) fn result(ending: &Ending) -> Result<&UploadToken, ApiError> {
+    match ending {
+        Ending::Issued(token) => Ok(token),
+        Ending::Denied(_, denial) => Err(ApiError::Denied(denial.clone())),
+        Ending::Faulted(..) => Err(ApiError::Internal),
+        Ending::ImgwireFailed(_) => Err(ApiError::ImgwireFailed),
+    }
+}
 
-/// Logs and counts what a request came to, and says which trace it belongs to.
-pub fn record(
-    metrics: &Metrics,
-    id: &RequestId,
-    trace: Option<TraceId>,
-    request: &UploadRequest,
-    report: &Report,
-) {
+/// The outcome in the log, the metrics and the trace.
+fn outcome(ending: &Ending) -> &'static str {
+    match ending {
+        Ending::Issued(_) => "issued",
+        Ending::Denied(..) => "denied",
+        Ending::Faulted(..) => "faulted",
+        Ending::ImgwireFailed(_) => "failed",
+    }
+}
+
+/// Writes the one log line of a request, counts it, and completes its span.
+pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest, report: &Report) {
     let (policy, reason) = match &report.ending {
         Ending::Issued(_) => (None, None),
         Ending::Denied(policy, denial) => (Some(policy), Some(denial.to_string())),
         Ending::Faulted(policy, fault) => (Some(policy), Some(fault.to_string())),
         Ending::ImgwireFailed(error) => (None, Some(error.to_string())),
     };
-    let outcome = report.ending.outcome();
-    let (status, code) = ApiError::describe_result(&report.ending.result());
+    let outcome = outcome(&report.ending);
+    let (status, code) = ApiError::describe_result(&result(&report.ending));
     let subject = report.facts.subject.as_deref();
     let identity = subject
         .map(|subject| &subject.identity)
@@ -43,11 +55,11 @@ pub fn record(
         (Ending::Issued(_) | Ending::ImgwireFailed(_), None) => None,
     };
     let upstream = report.upstream;
-    let trace_id = trace.map(|id| id.to_string());
+    let trace_id = trace_id().map(|id| id.to_string());
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
-        target: TARGET,
+        target: DECISION,
         request_id = id.as_str(),
         client = %request.ip,
         trace_id,
@@ -66,12 +78,15 @@ pub fn record(
             )
         };
     }
-    // A fault is not a denial: somebody has to look at it.
+    // A fault needs the operator's attention; a denial does not.
     if status >= 500 {
         line!(error);
     } else {
         line!(info);
     }
+    let span = Span::current();
+    span.record("imgwire_gate.outcome", outcome);
+    span.record("imgwire_gate.code", code);
     let (route, policy) = (request.route.clone(), policy.cloned());
     let code = code.unwrap_or("issued");
     metrics.decisions(route, outcome, policy, code).inc();
@@ -106,7 +121,7 @@ fn record_overlooked(
         ($level:ident, $outcome:literal, $code:expr, $reason:ident) => {{
             let code = $code;
             tracing::$level!(
-                target: TARGET,
+                target: DECISION,
                 request_id = id.as_str(),
                 outcome = $outcome,
                 code,

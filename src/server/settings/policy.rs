@@ -10,14 +10,15 @@ use serde_json::{Value as Json, json};
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{
-    Environment,
-    document::{Named, Reader, Value, join, take_kind, within},
-    routes::RouteSettings,
-    secret,
-    store::Stores,
+use super::{routes::RouteSettings, stores::Stores};
+use crate::{
+    config::{
+        Environment,
+        document::{Named, Reader, Value, join, take_kind, within},
+        secret,
+    },
+    identities::{ChainIdentities, Profiles},
 };
-use crate::identities::{ChainIdentities, Profiles};
 
 #[derive(Clone, Debug)]
 pub struct PolicyKinds(Vec<Kind>);

@@ -2,12 +2,14 @@
 
 use policies::{StoreName, StoreUse};
 
-use super::{
-    Environment,
-    document::{Named, Reader, Value, join},
-    secret,
+use crate::{
+    config::{
+        Environment,
+        document::{Named, Reader, Value, join},
+        secret,
+    },
+    stores::StoreSettings,
 };
-use crate::stores::StoreSettings;
 
 /// The stores that a config has, each if it could be read.
 pub(super) struct Stores(pub(super) Vec<Named<StoreName, StoreSettings>>);

@@ -5,14 +5,17 @@ use serde::de::DeserializeOwned;
 use toml::de::DeTable;
 
 use super::{
-    Environment, Faults, Fixed, ImgwireSettings, Kinds, ManagementSettings, ServerSettings,
-    SessionSettings, Settings,
-    document::{Named, Reader, named, take_kind},
-    outbound::OutboundSettings,
-    policy, routes,
-    store::{self, Stores},
+    Fixed, Kinds, Settings, policy, routes, session,
+    stores::{self, Stores},
 };
-use crate::identities::{ConfiguredIdentities, SectionFacts};
+use crate::{
+    config::{
+        Environment, Faults, ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings,
+        document::{Named, Reader, named, take_kind},
+        outbound::OutboundSettings,
+    },
+    identities::{ConfiguredIdentities, SectionFacts},
+};
 
 const SECTIONS: [&str; 10] = [
     "server",
@@ -82,7 +85,7 @@ fn read(
     let outbound: Option<OutboundSettings> = section_or_default(reader, document, "outbound");
     let session: Option<Option<SessionSettings>> = section(reader, document, "session");
     let stores = Stores(named(reader, document, "stores", |reader, path, value| {
-        store::read(reader, environment, path, value)
+        stores::read(reader, environment, path, value)
     }));
     let identities = named(reader, document, "identities", |reader, path, mut value| {
         let kind = take_kind(reader, path, &mut value)?;
@@ -111,7 +114,7 @@ fn read(
         None => Some(None),
         // Its faults must not hide those of the sections after it.
         Some(session) => session
-            .and_then(|session| session.resolve(reader, environment, &stores, &profiles))
+            .and_then(|session| session::resolve(session, reader, environment, &stores, &profiles))
             .map(Some),
     };
     let imgwire_key = imgwire.as_ref();

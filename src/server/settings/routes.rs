@@ -7,8 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::de::{DeTable, DeValue};
 
-use super::document::Reader;
-use crate::http::{ALLOWANCE, SESSION_PATH};
+use crate::{
+    config::document::Reader,
+    http::{ALLOWANCE, SESSION_PATH},
+};
 
 /// `[[routes]]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{CLIENT_KEY, SERVER_API_KEY, state::State};
-use crate::imgwire::client::TOKEN_PATH;
+
+pub(super) const TOKEN_PATH: &str = "/api/v1/images/token";
 
 const MAX_UPLOAD_BYTES: usize = 100 << 20;
 

@@ -14,8 +14,7 @@ use actix_web::{
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::state::State;
-use crate::imgwire::client::TOKEN_PATH;
+use super::{api::TOKEN_PATH, state::State};
 
 #[derive(Clone, Debug)]
 pub enum Misbehaviour {

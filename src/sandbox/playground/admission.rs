@@ -11,7 +11,10 @@ use policies::Denial;
 use serde::Deserialize;
 
 use super::Playground;
-use crate::http::{error::ApiError, host, management::is_same, request_id::RequestId};
+use crate::{
+    http::{error::ApiError, host, management::is_same},
+    telemetry::RequestId,
+};
 
 /// The header in which the page sends the key of its URL.
 const KEY: &str = "x-playground-key";

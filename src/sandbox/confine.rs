@@ -4,7 +4,7 @@
 use toml::de::{DeTable, DeValue};
 use url::Url;
 
-use super::{
+use crate::config::{
     Faults,
     document::{Reader, Value, join},
 };

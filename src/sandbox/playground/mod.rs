@@ -18,13 +18,13 @@ use serde_json::{Value, json};
 
 use self::admission::{Key, admit};
 use crate::{
-    config::{Faults, Settings},
+    config::Faults,
     http::{
         management::{explain::explained, read},
         refuse, worker,
     },
-    imgwire::emulator::{CLIENT_KEY, Emulator, Misbehaviour},
-    server::reload::Reloader,
+    sandbox::emulator::{CLIENT_KEY, Emulator, Misbehaviour},
+    server::{reload::Reloader, settings::Settings},
 };
 
 const SLOW: Duration = Duration::from_secs(3);

@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use super::{
-    ImgwireSettings, Kinds, ManagementSettings, ServerSettings, SessionSettings, StoreSettings,
-    TelemetrySettings, outbound::OutboundSettings, routes::RouteSettings,
+use super::{Kinds, routes::RouteSettings};
+use crate::{
+    config::{
+        ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings, TelemetrySettings,
+        outbound::OutboundSettings,
+    },
+    stores::StoreSettings,
 };
 
 /// The whole file.
