@@ -1,14 +1,14 @@
 //! What every response has: the request's id, `no-store`, CORS headers for an allowed origin, and the API's error body
 //! even for errors of the framework.
 
-use std::{borrow::Cow, mem, net::IpAddr};
+use std::{borrow::Cow, mem, net::IpAddr, time::Duration};
 
 use actix_web::{
     Error, HttpRequest, HttpResponse, ResponseError,
     body::{BoxBody, EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
-        ConnectionType, StatusCode,
+        ConnectionType, Method, StatusCode,
         header::{self, HeaderMap},
     },
     middleware::Next,
@@ -42,6 +42,7 @@ pub async fn envelope<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let _present = (listener == Listener::Public).then(|| in_flight.arrive());
+    let began = began(&request);
     fit_headers(request.head_mut().headers_mut());
     let id = RequestId::assign(&request);
     let grant = cors.grant(request.headers());
@@ -78,10 +79,39 @@ pub async fn envelope<B: MessageBody + 'static>(
     complete(response.headers_mut(), &id, &grant);
     // Operators' requests are logged only if they fail.
     let status = response.status();
+    if let Some(began) = began {
+        measure(response.request(), began, status);
+    }
     if listener == Listener::Public || status.is_client_error() || status.is_server_error() {
         log(&response, &id, is_preflight);
     }
     Ok(response)
+}
+
+/// When the request began, if its duration is measured: on the public listener.
+fn began(request: &ServiceRequest) -> Option<Duration> {
+    let worker = request.app_data::<Worker>()?;
+    Some(worker.gate.clock.elapsed())
+}
+
+fn measure(request: &HttpRequest, began: Duration, status: StatusCode) {
+    let Some(Worker { gate, .. }) = request.app_data() else {
+        return;
+    };
+    let took = gate.clock.elapsed().saturating_sub(began);
+    let method = known_method(request.method());
+    let metrics = &gate.metrics;
+    let durations = metrics.http_server_request_duration_seconds(method, route(request), status);
+    durations.observe(took.as_secs_f64());
+}
+
+/// The method, as OpenTelemetry names it: `_OTHER` for any that is not standard.
+fn known_method(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] = [
+        "GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE",
+    ];
+    let known = KNOWN.into_iter().find(|known| *known == method.as_str());
+    known.unwrap_or("_OTHER")
 }
 
 /// Only the session middleware can fail, when it saves a session.

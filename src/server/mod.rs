@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 pub(crate) mod descriptors;
+mod error;
 pub mod inspector;
 pub(crate) mod listeners;
 pub mod reload;
@@ -16,8 +17,9 @@ use actix_web::{
 };
 use policies::{BuildError, Clock, PolicyKind, PolicyRegistry as _, SystemClock};
 
+pub use self::error::StartError;
 use crate::{
-    config::{Environment, Faults, ServerSettings, server::Bind},
+    config::{Environment, Faults, ServerSettings},
     http::{Gate, management::Management, session_store::Sessions},
     identities::IdentityKind,
     outbound::{in_flight::InFlight, tls_config},
@@ -28,58 +30,11 @@ use crate::{
         reload::Reloader,
         settings::{Kinds, Settings},
     },
-    stores::{Access, OpenError, StoreError, Stores},
+    stores::{Access, Stores},
 };
 
 /// How often a draining gate checks whether it may stop.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
-
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("cannot listen on {bind}: {source}")]
-    Listen { bind: Bind, source: io::Error },
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Policy(#[from] BuildError),
-}
-
-impl StartError {
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Listen { bind, source } => match (source.kind(), bind) {
-                (io::ErrorKind::AddrInUse, _) => Some(
-                    "another gate, or something else, listens there: end it, or change `bind` in [server] or \
-                     [management]",
-                ),
-                (io::ErrorKind::AlreadyExists, Bind::Unix(_)) => {
-                    Some("move the file away, or change `bind` in [server] or [management]")
-                }
-                (io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied, Bind::Unix(_)) => {
-                    Some("the socket's folder must be there, and be the gate's to write")
-                }
-                (io::ErrorKind::AddrNotAvailable, Bind::Tcp(_)) => {
-                    Some("this machine has no such address; `0.0.0.0` listens on all that it has")
-                }
-                (io::ErrorKind::PermissionDenied, Bind::Tcp(_)) => {
-                    Some("ports below 1024 need a privilege: take another one, behind your proxy")
-                }
-                _ => None,
-            },
-            Self::Store(StoreError { source, .. }) => match source {
-                OpenError::InUse(_) => Some(
-                    "end the other gate; several share a `postgres://` or a `redis://` store instead of a file",
-                ),
-                OpenError::Io { .. } => {
-                    Some("the folder of the store's file must be there, and be the gate's to write")
-                }
-                OpenError::Database { .. } => None,
-            },
-            Self::Policy(_) => None,
-        }
-    }
-}
 
 /// What a gate is made with, besides its settings.
 pub struct Builder {

@@ -14,6 +14,7 @@ mod answers;
 mod api_description;
 #[path = "../../examples/api_keys/identity.rs"]
 mod api_keys;
+mod architecture;
 mod backends;
 mod bad_days;
 mod book;

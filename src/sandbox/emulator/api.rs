@@ -4,7 +4,11 @@ use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{CLIENT_KEY, SERVER_API_KEY, state::State};
+use super::state::State;
+
+pub const SERVER_API_KEY: &str = "sk_emulator";
+
+pub const CLIENT_KEY: &str = "ck_emulator";
 
 pub(super) const TOKEN_PATH: &str = "/api/v1/images/token";
 

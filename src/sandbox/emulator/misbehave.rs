@@ -14,25 +14,10 @@ use actix_web::{
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::{api::TOKEN_PATH, state::State};
-
-#[derive(Clone, Debug)]
-pub enum Misbehaviour {
-    /// Answers after this long.
-    Slow(Duration),
-    Hang,
-    Reset,
-    /// Closes the connection without an answer.
-    Close,
-    /// Creates the token, then breaks off in the middle of the response.
-    BreakOff,
-    /// Sends the response byte by byte, with this pause.
-    Trickle(Duration),
-    /// Answers with this status, and this `Retry-After` if any.
-    Status(u16, Option<String>),
-    /// Answers 200 with this body.
-    Body(String),
-}
+use super::{
+    api::TOKEN_PATH,
+    state::{Misbehaviour, State},
+};
 
 /// The connection's socket, to reset it.
 struct Socket(net::TcpStream);

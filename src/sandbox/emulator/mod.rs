@@ -13,12 +13,11 @@ use actix_cors::Cors;
 use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, rt, web};
 use jiff::Timestamp;
 
-pub use self::misbehave::Misbehaviour;
+pub use self::{
+    api::{CLIENT_KEY, SERVER_API_KEY},
+    state::Misbehaviour,
+};
 use self::{misbehave::misbehave, state::State};
-
-pub const SERVER_API_KEY: &str = "sk_emulator";
-
-pub const CLIENT_KEY: &str = "ck_emulator";
 
 /// Stops when it is dropped.
 pub struct Emulator {

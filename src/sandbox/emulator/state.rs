@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use actix_web::http::header::HeaderMap;
@@ -10,13 +11,29 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::misbehave::Misbehaviour;
-
 const KEPT_PICTURES: usize = 20;
 
 const LIFETIME: SignedDuration = SignedDuration::from_mins(15);
 
 const ENVIRONMENT: &str = "00000000-0000-4000-8000-000000000001";
+
+#[derive(Clone, Debug)]
+pub enum Misbehaviour {
+    /// Answers after this long.
+    Slow(Duration),
+    Hang,
+    Reset,
+    /// Closes the connection without an answer.
+    Close,
+    /// Creates the token, then breaks off in the middle of the response.
+    BreakOff,
+    /// Sends the response byte by byte, with this pause.
+    Trickle(Duration),
+    /// Answers with this status, and this `Retry-After` if any.
+    Status(u16, Option<String>),
+    /// Answers 200 with this body.
+    Body(String),
+}
 
 /// Everything, under one lock.
 #[derive(Default)]

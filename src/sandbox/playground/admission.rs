@@ -10,7 +10,6 @@ use actix_web::{
 use policies::Denial;
 use serde::Deserialize;
 
-use super::Playground;
 use crate::{
     http::{error::ApiError, host, management::is_same},
     telemetry::RequestId,
@@ -18,6 +17,10 @@ use crate::{
 
 /// The header in which the page sends the key of its URL.
 const KEY: &str = "x-playground-key";
+
+/// The key in the page's URL, which the page sends with every call.
+#[derive(Clone)]
+pub(super) struct PageKey(pub(super) String);
 
 /// Where a request must have the key.
 pub(super) enum Key {
@@ -68,9 +71,8 @@ fn own_origin(headers: &HeaderMap) -> Option<String> {
 }
 
 fn has_key(request: &HttpRequest, key: Option<&str>) -> Result<(), Denial> {
-    let playground = request.app_data::<web::Data<Playground>>();
-    match (playground, key) {
-        (Some(playground), Some(key)) if is_same(&playground.key, key) => Ok(()),
+    match (request.app_data::<PageKey>(), key) {
+        (Some(PageKey(expected)), Some(key)) if is_same(expected, key) => Ok(()),
         _ => Err(Denial::CrossSite(
             "the key of the page's URL is missing or wrong".to_owned(),
         )),

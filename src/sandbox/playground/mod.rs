@@ -16,7 +16,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use self::admission::{Key, admit};
+use self::admission::{Key, PageKey, admit};
 use crate::{
     config::Faults,
     http::{
@@ -111,6 +111,7 @@ impl Playground {
     pub(crate) fn mount(self: &Arc<Self>, config: &mut web::ServiceConfig) {
         config
             .app_data(web::Data::from(self.clone()))
+            .app_data(PageKey(self.key.clone()))
             .route("/", web::get().to(page))
             .route(
                 "/playground.css",

@@ -1,5 +1,6 @@
 //! What the declaration of a metric turns into.
 
+use actix_web::http::StatusCode;
 use policies::{IdentityName, PolicyName, RoutePath, StoreName};
 use prometheus_client::registry::{Metric, Registry, Unit};
 
@@ -12,6 +13,12 @@ pub(super) trait LabelValue {
 impl LabelValue for &'static str {
     fn text(&self) -> &str {
         self
+    }
+}
+
+impl LabelValue for StatusCode {
+    fn text(&self) -> &str {
+        self.as_str()
     }
 }
 
@@ -61,25 +68,29 @@ macro_rules! label_values {
     };
 }
 
-/// Declares all metrics. A declaration is a help text, a name, a type, labels if the metric has any, and an initial value
-/// if `Default` does not give it.
+/// Declares all metrics, in blocks of one prefix each. A declaration is a help text, a name, a type, labels if the
+/// metric has any, and an initial value if `Default` does not give it.
 ///
 /// Each metric becomes a method of its name. The method takes a value for each label, and returns the metric to record
 /// in. With labels, what it returns holds a read lock on all metrics of that name: record in it at once and drop it.
 macro_rules! metrics {
     (
         $(#[$meta:meta])*
-        pub struct $name:ident($prefix:literal);
+        pub struct $name:ident;
         $(
-            #[doc = $help:literal]
-            $metric:ident: $type:ident $({ $($label:ident: $value:ty),+ })? $(= $new:expr)?;
+            $prefix:literal {
+                $(
+                    #[doc = $help:literal]
+                    $metric:ident: $type:ident $({ $($label:ident: $value:ty),+ })? $(= $new:expr)?;
+                )+
+            }
         )+
         info {
             #[doc = $info_help:literal]
             $info:ident: $info_labels:expr;
         }
     ) => {
-        $($(
+        $($($(
             mod $metric {
                 use super::*;
 
@@ -95,35 +106,36 @@ macro_rules! metrics {
                     }
                 }
             }
-        )?)+
+        )?)+)+
 
         $(#[$meta])*
         pub struct $name {
             registry: Registry,
-            $($metric: by_labels!(type $type $($metric $($label)+)?),)+
+            $($($metric: by_labels!(type $type $($metric $($label)+)?),)+)+
         }
 
         impl Default for $name {
             fn default() -> Self {
-                let mut registry = Registry::with_prefix($prefix);
-                $(
+                let mut registry = Registry::default();
+                $($(
                     let new: fn() -> $type = || by_labels!(value $($new)?);
                     let $metric = by_labels!(new new $($($label)+)?);
-                    register(&mut registry, stringify!($metric), $help, Clone::clone(&$metric));
-                )+
+                    let metric = Clone::clone(&$metric);
+                    register(&mut registry, concat!($prefix, stringify!($metric)), $help, metric);
+                )+)+
                 register(&mut registry, stringify!($info), $info_help, Info::new($info_labels));
-                Self { registry, $($metric),+ }
+                Self { registry, $($($metric),+),+ }
             }
         }
 
         impl $name {
             /// The names of all metrics, without the suffixes that their types add.
             pub const NAMES: &[&str] = &[
-                $(concat!($prefix, "_", stringify!($metric)),)+
-                concat!($prefix, "_", stringify!($info)),
+                $($(concat!($prefix, stringify!($metric)),)+)+
+                stringify!($info),
             ];
 
-            $(by_labels!(fn $help $metric $type $($($label: $value),+)?);)+
+            $($(by_labels!(fn $help $metric $type $($($label: $value),+)?);)+)+
         }
     };
 }
