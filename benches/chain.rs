@@ -19,11 +19,11 @@ use imgwire_gate::{
 };
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{
-    Accept, BoxFuture, BuildContext, BuildError, Chain, Claims, Clock, ConfiguredPolicy, Counter,
-    Decider, Evaluating, Facts, Hold, IdentityName, Link, Lookup, Memberships, Outcome, Pass,
-    Policy, PolicyName, Ports, QuotaStore, RateLimitStore, RemoteSettings, Reservation, RoutePath,
-    StoreName, Subject, SubjectId, SystemClock, UploadRequest, Verdict, Window, WorkspaceId,
-    WorkspaceMemberSettings,
+    AcceptedIdentities, BoxFuture, BuildContext, BuildError, Chain, Claims, Clock,
+    ConfiguredPolicy, Counter, Decider, Facts, Hold, IdentityName, Link, MembershipSource,
+    Memberships, Outcome, Pass, Policy, PolicyInput, PolicyName, Ports, QuotaStore, RateLimitStore,
+    RemoteSettings, Reservation, RoutePath, StoreName, Subject, SubjectId, SystemClock,
+    UploadRequest, Verdict, Window, WorkspaceId, WorkspaceMemberSettings,
 };
 use serde_json::json;
 
@@ -72,7 +72,7 @@ fn build(
 struct Outside<'a>(&'a Outbound, &'a Identities);
 
 impl Ports for Outside<'_> {
-    fn accept(&self, names: &[IdentityName]) -> Result<Accept, BuildError> {
+    fn accept(&self, names: &[IdentityName]) -> Result<AcceptedIdentities, BuildError> {
         Ok(self.1.accept(names).expect("the identities exist"))
     }
 
@@ -86,7 +86,7 @@ impl Ports for Outside<'_> {
 
     fn memberships(
         &self,
-        _: Lookup<'_>,
+        _: MembershipSource<'_>,
         settings: &WorkspaceMemberSettings,
     ) -> Result<Arc<dyn Memberships>, BuildError> {
         let name = PolicyName::parse("asked").expect("the name is valid");
@@ -235,12 +235,12 @@ fn request(http: &HttpRequest, identities: &Arc<Identities>) -> UploadRequest {
 }
 
 fn decides(policy: &dyn Policy, request: &UploadRequest, facts: &Facts) -> bool {
-    let evaluating = Evaluating {
+    let input = PolicyInput {
         request,
         facts,
         pass: Pass::Issue,
     };
-    let decision = policy.decide(evaluating).now_or_never();
+    let decision = policy.decide(input).now_or_never();
     let decision = decision.expect("nothing waits").expect("it can tell");
     matches!(decision.verdict, Verdict::Allow)
 }
@@ -273,7 +273,7 @@ fn chain(criterion: &mut Criterion) {
             on_failure: policy.on_failure(),
             when: None,
             provides: policy.requirements.provides,
-            counting: None,
+            counter_store: None,
             policy: build(
                 &*policy.kind,
                 name,
@@ -340,12 +340,12 @@ fn chain(criterion: &mut Criterion) {
         serde_json::from_value(json!({ "url": service(), "cache": "1h" })).expect("it is valid");
     let remote = build(&remote, &name, &clock, &Outside(&outbound, &identities));
     let ask = async |policy: &dyn Policy, facts: &Facts| {
-        let evaluating = Evaluating {
+        let input = PolicyInput {
             request: &request,
             facts,
             pass: Pass::Issue,
         };
-        policy.decide(evaluating).await.expect("it can tell");
+        policy.decide(input).await.expect("it can tell");
     };
     system.block_on(ask(&*remote, &facts));
     criterion.bench_function("remote, remembered", |bencher| {

@@ -13,7 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
-    BoxFuture, BuildContext, BuildError, Clock, Decision, Denial, Evaluating, Facts, Policy,
+    BoxFuture, BuildContext, BuildError, Clock, Decision, Denial, Facts, Policy, PolicyInput,
     PolicyKind, Reads, Requirements, UploadRequest, Verdict,
     engine::{
         expression_check::{Check, TOO_DEEP, is_nested_too_deep},
@@ -282,8 +282,8 @@ impl Condition {
 struct ExpressionPolicy(Condition);
 
 impl Policy for ExpressionPolicy {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
-        let Evaluating { request, facts, .. } = evaluating;
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
+        let PolicyInput { request, facts, .. } = input;
         let reason = match self.0.evaluate(request, facts) {
             Ok(true) => None,
             Ok(false) => Some("the expression is false".to_owned()),

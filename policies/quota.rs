@@ -11,9 +11,9 @@ use serde::{
 };
 
 use crate::{
-    BoxFuture, BuildContext, BuildError, ClaimPath, Clock, Counted, Decision, Denial, Evaluating,
-    Fact, Facts, Fault, Hold, LimitState, Pass, Per, Policy, PolicyKind, PolicyName, Reads,
-    Refusal, Requirements, StoreName, StoreUse, Unit, Verdict, Window, Windows,
+    BoxFuture, BuildContext, BuildError, ClaimPath, Clock, Decision, Denial, DenialClass, Fact,
+    Facts, Fault, Hold, LimitState, Pass, Per, PersistentCounters, Policy, PolicyInput, PolicyKind,
+    PolicyName, Reads, Requirements, StoreName, StoreUse, Verdict, Window, WindowUnit, Windows,
 };
 
 /// At most so many tokens per window.
@@ -25,7 +25,7 @@ pub struct QuotaSettings {
     /// How many tokens in a window.
     pub limit: QuotaLimit,
     /// How long a window is.
-    pub window: Unit,
+    pub window: WindowUnit,
     /// The time zone that windows are aligned to, by its IANA name; left out: UTC.
     #[serde(default, deserialize_with = "timezone")]
     #[schemars(with = "Option<String>")]
@@ -56,7 +56,7 @@ impl PolicyKind for QuotaSettings {
             }
         }
         Requirements {
-            refusal: Refusal::Limited,
+            denies_with: DenialClass::Limited,
             needs,
             claims,
             per: Some(self.per.clone()),
@@ -225,7 +225,7 @@ impl Quota {
     }
 }
 
-impl Counted for Quota {
+impl PersistentCounters for Quota {
     fn used<'a>(&'a self, key: &str) -> BoxFuture<'a, (u64, Window)> {
         let counter = self.counter(key.to_owned());
         Box::pin(async move {
@@ -244,17 +244,17 @@ impl Counted for Quota {
 }
 
 impl Policy for Quota {
-    fn counted(&self) -> Option<&dyn Counted> {
+    fn counters(&self) -> Option<&dyn PersistentCounters> {
         Some(self)
     }
 
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let now = self.store.now(&*self.clock).await?;
-            let limit = self.limit_of(evaluating.facts);
+            let limit = self.limit_of(input.facts);
             let asked = self.windows.at(now);
-            let counter = self.counter(self.per.key(evaluating.request, evaluating.facts));
-            let (verdict, used, window) = match evaluating.pass {
+            let counter = self.counter(self.per.key(input.request, input.facts));
+            let (verdict, used, window) = match input.pass {
                 Pass::Issue => match self.store.reserve(counter, asked, limit).await? {
                     Reservation::Granted { hold, used, window } => {
                         (Some(Verdict::Hold(hold)), used, window)

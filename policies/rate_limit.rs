@@ -7,8 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 
 use crate::{
-    BoxFuture, BuildContext, BuildError, Clock, Counter, Decision, Denial, Evaluating, Interval,
-    LimitState, OnFailure, Pass, Per, Policy, PolicyKind, PolicyName, Refusal, Requirements,
+    BoxFuture, BuildContext, BuildError, Clock, Counter, Decision, Denial, DenialClass, Interval,
+    LimitState, OnFailure, Pass, Per, Policy, PolicyInput, PolicyKind, PolicyName, Requirements,
     StoreName, StoreUse, Verdict, engine::rate_limit_memory::MemoryLimit,
 };
 
@@ -112,7 +112,7 @@ impl PolicyKind for RateLimitSettings {
     fn requirements(&self) -> Requirements {
         let store = self.store.clone();
         Requirements {
-            refusal: Refusal::Limited,
+            denies_with: DenialClass::Limited,
             needs: self.per.needs(),
             per: Some(self.per.clone()),
             store: store.map(|store| (store, StoreUse::RateLimits)),
@@ -214,10 +214,10 @@ impl Rate {
 
     /// The result of an allowed attempt, if everything will have returned after `resets_in`.
     #[must_use]
-    pub fn allowed(&self, resets_in: Duration) -> Taken {
+    pub fn allowed(&self, resets_in: Duration) -> AttemptResult {
         let used = resets_in.as_micros().div_ceil(self.interval.as_micros());
         let used = u32::try_from(used).unwrap_or(u32::MAX);
-        Taken::Allowed {
+        AttemptResult::Allowed {
             remaining: self.burst.get().saturating_sub(used),
             resets_in,
         }
@@ -225,8 +225,8 @@ impl Rate {
 
     /// The result of a denied attempt, if everything will have returned after `resets_in`.
     #[must_use]
-    pub fn denied(&self, resets_in: Duration) -> Taken {
-        Taken::Denied {
+    pub fn denied(&self, resets_in: Duration) -> AttemptResult {
+        AttemptResult::Denied {
             retry_after: resets_in.saturating_sub(self.interval * (self.burst.get() - 1)),
             resets_in,
         }
@@ -235,7 +235,7 @@ impl Rate {
 
 /// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum AttemptResult {
     /// It is allowed.
     Allowed {
         /// How many more would be allowed now.
@@ -255,7 +255,7 @@ pub enum Taken {
 /// A store of rate limits that several gates share. It uses its own clock.
 pub trait RateLimitStore: Send + Sync {
     /// Counts an attempt, if `rate` allows it. A [`Pass::Preview`] only looks.
-    fn take(&self, counter: Counter, rate: Rate, pass: Pass) -> BoxFuture<'_, Taken>;
+    fn take(&self, counter: Counter, rate: Rate, pass: Pass) -> BoxFuture<'_, AttemptResult>;
 }
 
 /// Counts attempts, in memory or in a store. An attempt counts regardless of later decisions.
@@ -334,13 +334,13 @@ impl RateLimit {
         }
     }
 
-    fn decision(&self, taken: Taken) -> Decision {
+    fn decision(&self, taken: AttemptResult) -> Decision {
         let (verdict, remaining, resets_in) = match taken {
-            Taken::Allowed {
+            AttemptResult::Allowed {
                 remaining,
                 resets_in,
             } => (Verdict::Allow, remaining, resets_in),
-            Taken::Denied {
+            AttemptResult::Denied {
                 retry_after,
                 resets_in,
             } => {
@@ -359,10 +359,10 @@ impl RateLimit {
 }
 
 impl Policy for RateLimit {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
-            let key = self.settings.per.key(evaluating.request, evaluating.facts);
-            let pass = evaluating.pass;
+            let key = self.settings.per.key(input.request, input.facts);
+            let pass = input.pass;
             let (store, rate, local) = match &self.cells {
                 Cells::Memory(memory) => return Ok(self.decision(memory.take(&key, pass))),
                 Cells::Shared { store, rate, local } => (store, *rate, local),
@@ -376,7 +376,7 @@ impl Policy for RateLimit {
                 (Ok(taken), _) => Ok(self.decision(taken)),
                 (Err(fault), None) => Err(fault),
                 (Err(fault), Some(local)) => Ok(Decision {
-                    despite: Some(Box::new(fault)),
+                    tolerated_fault: Some(Box::new(fault)),
                     ..self.decision(local.take(&key, pass))
                 }),
             }

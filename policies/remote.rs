@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
-    BoxFuture, BuildContext, BuildError, Clock, Decision, Denial, Evaluating, Facts, Interval,
-    Policy, PolicyKind, Reads, Requirements, SecretSource, ServiceCall, ServiceUrl, UploadRequest,
-    Verdict,
+    BoxFuture, BuildContext, BuildError, Clock, Decision, Denial, Facts, Interval, Policy,
+    PolicyInput, PolicyKind, Reads, Requirements, SecretSource, ServiceCall, ServiceUrl,
+    UploadRequest, Verdict,
     engine::facts::{self, Group},
 };
 
@@ -113,7 +113,7 @@ impl Question<'_> {
     /// # Errors
     ///
     /// If the facts cannot be written as JSON.
-    pub fn identity(&self) -> serde_json::Result<Vec<u8>> {
+    pub fn cache_key(&self) -> serde_json::Result<Vec<u8>> {
         self.list(None, |facts| serde_json::to_vec(&facts))
     }
 
@@ -128,11 +128,11 @@ struct Remote {
 }
 
 impl Policy for Remote {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let question = Question {
-                request: evaluating.request,
-                facts: evaluating.facts,
+                request: input.request,
+                facts: input.facts,
                 clock: &*self.clock,
             };
             let allows = self.decider.allows(question).await?;

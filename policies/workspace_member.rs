@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    BoxFuture, BuildContext, BuildError, ClaimPath, Decision, Denial, Evaluating, Fact, Fault,
-    Finding, Findings, Interval, Membership, Policy, PolicyKind, Reads, Requirements, SecretSource,
-    ServiceCall, StoreName, StoreUse, Subject, SubjectId, UploadRequest, UrlTemplate, Verdict,
-    WorkspaceId,
+    BoxFuture, BuildContext, BuildError, ClaimPath, Decision, Denial, Fact, Fault, Findings,
+    Interval, Membership, NewFact, Policy, PolicyInput, PolicyKind, Reads, Requirements,
+    SecretSource, ServiceCall, StoreName, StoreUse, Subject, SubjectId, UploadRequest, UrlTemplate,
+    Verdict, WorkspaceId,
     engine::{claimed_memberships::ClaimedMemberships, workspace_member_check},
 };
 
@@ -72,7 +72,7 @@ fn default_timeout() -> Interval {
 
 /// The source of memberships outside of the gate.
 #[derive(Clone, Copy, Debug)]
-pub enum Lookup<'a> {
+pub enum MembershipSource<'a> {
     /// The app's HTTP API.
     Url(&'a UrlTemplate),
     /// A database.
@@ -99,12 +99,12 @@ impl WorkspaceMemberSettings {
 
     /// The external source of memberships, if any.
     #[must_use]
-    pub fn lookup(&self) -> Option<Lookup<'_>> {
+    pub fn lookup(&self) -> Option<MembershipSource<'_>> {
         if let Some(url) = self.url.as_ref() {
-            return Some(Lookup::Url(url));
+            return Some(MembershipSource::Url(url));
         }
         let (store, query) = (self.store.as_ref()?, self.query.as_ref()?);
-        Some(Lookup::Query { store, query })
+        Some(MembershipSource::Query { store, query })
     }
 }
 
@@ -202,14 +202,14 @@ pub enum MemberAnswer {
     /// The subject is a member.
     Member(Member),
     /// The subject is not a member.
-    NoMember,
+    NotAMember,
     /// The source was not asked, because an id is not a [`PathSegment`](crate::PathSegment).
     NotAsked,
 }
 
 impl From<Option<Member>> for MemberAnswer {
     fn from(member: Option<Member>) -> Self {
-        member.map_or(Self::NoMember, Self::Member)
+        member.map_or(Self::NotAMember, Self::Member)
     }
 }
 
@@ -253,7 +253,7 @@ impl WorkspaceMember {
                     // From here on it is the workspace that the source names, whatever the client wrote.
                     self.judge(member.workspace.as_ref().unwrap_or(&workspace), Some(roles))
                 }
-                MemberAnswer::NoMember => self.judge(&workspace, None),
+                MemberAnswer::NotAMember => self.judge(&workspace, None),
                 MemberAnswer::NotAsked => {
                     let subject = &subject.id;
                     let reason = format!(
@@ -314,13 +314,13 @@ impl WorkspaceMember {
 }
 
 impl Policy for WorkspaceMember {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
-            let Evaluating { request, facts, .. } = evaluating;
+            let PolicyInput { request, facts, .. } = input;
             let checked = self.check(request, facts.subject.as_deref()).await?;
             Ok(match checked {
                 Ok(membership) => {
-                    Decision::from(Verdict::Allow).with_finding(Finding::Membership(membership))
+                    Decision::from(Verdict::Allow).with_fact(NewFact::Membership(membership))
                 }
                 Err(denial) => Decision::from(Verdict::Deny(denial)),
             })

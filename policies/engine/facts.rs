@@ -13,7 +13,7 @@ use crate::{Claims, Clock, Facts, UploadRequest};
 /// A fact, borrowed from the request.
 #[derive(Clone, Copy, Serialize)]
 #[serde(untagged)]
-pub(crate) enum Fact<'a> {
+pub(crate) enum FactRef<'a> {
     Flag(bool),
     Text(&'a str),
     Size(u64),
@@ -31,7 +31,7 @@ pub(crate) struct Group<'a> {
     /// Whether the request has any of them.
     is_known: bool,
     /// Every possible fact, with its value in this request.
-    all: &'a [(&'static str, Option<Fact<'a>>)],
+    all: &'a [(&'static str, Option<FactRef<'a>>)],
 }
 
 /// Lists the facts for `read`. Facts without a source have names and no values. The list borrows everything and stays
@@ -42,7 +42,7 @@ pub(crate) fn list<T>(
     clock: Option<&dyn Clock>,
     read: impl FnOnce(Group<'_>) -> T,
 ) -> T {
-    use Fact::{Address, Claims, Flag, Size, Text, Time};
+    use FactRef::{Address, Claims, Flag, Size, Text, Time};
 
     let subject = known.and_then(|known| known.subject.as_deref());
     let claims = subject.map(|subject| &subject.claims);
@@ -90,24 +90,27 @@ pub(crate) fn list<T>(
     })
 }
 
-fn group<'a>(is_known: bool, all: &'a [(&'static str, Option<Fact<'a>>)]) -> Option<Fact<'a>> {
-    Some(Fact::Group(Group { is_known, all }))
+fn group<'a>(
+    is_known: bool,
+    all: &'a [(&'static str, Option<FactRef<'a>>)],
+) -> Option<FactRef<'a>> {
+    Some(FactRef::Group(Group { is_known, all }))
 }
 
 impl<'a> Group<'a> {
     /// The fact of this name, if the name exists.
-    pub(crate) fn named(self, name: &str) -> Option<(&'static str, Option<Fact<'a>>)> {
+    pub(crate) fn named(self, name: &str) -> Option<(&'static str, Option<FactRef<'a>>)> {
         self.all.iter().find(|(other, _)| *other == name).copied()
     }
 
     /// The facts that the request has.
-    pub(crate) fn known(self) -> impl Iterator<Item = (&'static str, Fact<'a>)> {
+    pub(crate) fn known(self) -> impl Iterator<Item = (&'static str, FactRef<'a>)> {
         let facts = self.all.iter();
-        facts.filter_map(|(name, fact)| Some((*name, fact.filter(Fact::is_known)?)))
+        facts.filter_map(|(name, fact)| Some((*name, fact.filter(FactRef::is_known)?)))
     }
 }
 
-impl Fact<'_> {
+impl FactRef<'_> {
     pub(crate) fn is_known(&self) -> bool {
         match self {
             Self::Group(group) => group.is_known,
@@ -117,7 +120,7 @@ impl Fact<'_> {
     }
 }
 
-impl<'a> From<&'a Value> for Fact<'a> {
+impl<'a> From<&'a Value> for FactRef<'a> {
     fn from(claim: &'a Value) -> Self {
         match claim {
             Value::String(text) => Self::Text(text),
@@ -140,11 +143,11 @@ impl Serialize for Group<'_> {
 /// Checks that a fact may exist at the end of `path`. The error says which name is unknown, and which names exist.
 pub(crate) fn check_path(path: &[&str]) -> Result<(), String> {
     list(None, None, None, |all| {
-        let mut fact = Some(Fact::Group(all));
+        let mut fact = Some(FactRef::Group(all));
         for (depth, name) in path.iter().enumerate() {
             let group = match fact {
-                Some(Fact::Group(group)) => group,
-                Some(Fact::Claims(_)) => return Ok(()),
+                Some(FactRef::Group(group)) => group,
+                Some(FactRef::Claims(_)) => return Ok(()),
                 _ => {
                     let so_far = path[..depth].join(".");
                     return Err(format!("`{so_far}` has no fields, and so no `{name}`"));
@@ -166,14 +169,14 @@ pub(crate) fn check_path(path: &[&str]) -> Result<(), String> {
 
 /// The path of every fact, for the JSON Schema of the config.
 pub(crate) fn paths() -> Vec<String> {
-    fn below(name: &str, fact: Option<Fact<'_>>) -> Vec<String> {
+    fn below(name: &str, fact: Option<FactRef<'_>>) -> Vec<String> {
         match fact {
-            Some(Fact::Group(group)) => {
+            Some(FactRef::Group(group)) => {
                 let facts = group.all.iter();
                 let paths = facts.flat_map(|(field, fact)| below(field, *fact));
                 paths.map(|path| format!("{name}.{path}")).collect()
             }
-            Some(Fact::Claims(_)) => vec![format!("{name}.*")],
+            Some(FactRef::Claims(_)) => vec![format!("{name}.*")],
             _ => vec![name.to_owned()],
         }
     }

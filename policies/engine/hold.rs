@@ -4,7 +4,7 @@ use futures_util::future::{self};
 
 use crate::{
     BoxFuture, Fault, PolicyName,
-    engine::chain::{Overlooked, Reason},
+    engine::chain::{Reason, Tolerated},
 };
 
 /// Something that a policy holds for a request, for example a unit of a quota.
@@ -51,12 +51,12 @@ impl Permit {
     /// # Errors
     ///
     /// The first policy that failed. Everything has then been released, and the token must not be sent.
-    pub async fn issued(self) -> Result<Vec<Overlooked>, (PolicyName, Fault)> {
+    pub async fn issued(self) -> Result<Vec<Tolerated>, (PolicyName, Fault)> {
         let mut held = self.held;
         // Concurrently, because a store may combine several commits into one.
         let committing = held.iter_mut().map(|held| held.hold.commit());
         let committed = future::join_all(committing).await;
-        let mut overlooked = Vec::new();
+        let mut tolerated = Vec::new();
         for (index, result) in committed.into_iter().enumerate() {
             let Err(fault) = result else { continue };
             let policy = held[index].policy.clone();
@@ -65,23 +65,23 @@ impl Permit {
                 return Err((policy, fault));
             }
             let reason = Reason::Fault(fault);
-            overlooked.push(Overlooked { policy, reason });
+            tolerated.push(Tolerated { policy, reason });
         }
-        Ok(overlooked)
+        Ok(tolerated)
     }
 
     /// No token was created: gives everything back in reverse order. Returns what could not be given back and stays
     /// counted.
-    pub async fn not_issued(self) -> Vec<Overlooked> {
-        let mut overlooked = Vec::new();
+    pub async fn not_issued(self) -> Vec<Tolerated> {
+        let mut tolerated = Vec::new();
         for Held { policy, hold, .. } in self.held.into_iter().rev() {
             if let Err(fault) = hold.release().await {
-                overlooked.push(Overlooked {
+                tolerated.push(Tolerated {
                     policy,
                     reason: Reason::Fault(fault),
                 });
             }
         }
-        overlooked
+        tolerated
     }
 }

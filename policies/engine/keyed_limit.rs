@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    Clock, Interval, Pass, RateLimitSettings, Taken,
+    AttemptResult, Clock, Interval, Pass, RateLimitSettings,
     engine::{rate_limit_memory::MemoryLimit, units},
 };
 
@@ -66,13 +66,13 @@ impl KeyedLimit {
     }
 
     /// Counts an attempt, if one is left.
-    pub fn take(&self, key: &str) -> Taken {
+    pub fn take(&self, key: &str) -> AttemptResult {
         self.0.take(key, Pass::Issue)
     }
 
     /// The result of an attempt now, without counting it.
     #[must_use]
-    pub fn look(&self, key: &str) -> Taken {
+    pub fn peek(&self, key: &str) -> AttemptResult {
         self.0.take(key, Pass::Preview)
     }
 }

@@ -7,9 +7,9 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Accept, Clock, Counting, Decider, Fault, IdentityName, Lookup, Memberships, OnFailure, Per,
-    Policy, PolicyName, QuotaStore, RateLimitStore, Reads, RemoteSettings, SecretSource, StoreName,
-    WorkspaceMemberSettings,
+    AcceptedIdentities, Clock, CounterStore, Decider, DenialClass, Fault, IdentityName,
+    MembershipSource, Memberships, OnFailure, Per, Policy, PolicyName, QuotaStore, RateLimitStore,
+    Reads, RemoteSettings, SecretSource, StoreName, WorkspaceMemberSettings,
 };
 
 /// A kind of policy. The type is the kind's settings: a table `[policies.<name>]` with `kind = NAME`.
@@ -56,11 +56,11 @@ pub trait PolicyRegistry {
     fn add<K: PolicyKind>(&mut self);
 }
 
-/// What a policy uses, reads and provides. By default a policy needs nothing, reads no claims, and denies with 403.
+/// What a policy uses, reads and provides. By default a policy needs nothing, reads no claims, and its denials are [`DenialClass::Forbidden`].
 #[derive(Clone, Debug, Default)]
 pub struct Requirements {
-    /// The status of its denials.
-    pub refusal: Refusal,
+    /// The class of its denials.
+    pub denies_with: DenialClass,
     /// The identities that it accepts.
     pub accept: Vec<IdentityName>,
     /// The facts that policies before it must provide.
@@ -88,29 +88,17 @@ pub struct Requirements {
 impl Requirements {
     /// Where the policy counts, if that is outside of this process.
     #[must_use]
-    pub fn counting(&self) -> Option<Counting> {
-        let (store, gives_back) = match self.store.as_ref()? {
+    pub fn counter_store(&self) -> Option<CounterStore> {
+        let (store, can_release) = match self.store.as_ref()? {
             (store, StoreUse::Quotas) => (store, true),
             (store, StoreUse::RateLimits) => (store, false),
             (_, StoreUse::Memberships | StoreUse::Sessions) => return None,
         };
-        Some(Counting {
+        Some(CounterStore {
             store: store.clone(),
-            gives_back,
+            can_release,
         })
     }
-}
-
-/// The kind of response to a policy's denials.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Refusal {
-    /// The client is not signed in.
-    Unauthenticated,
-    /// The client may not do this.
-    #[default]
-    Forbidden,
-    /// The client has reached a limit.
-    Limited,
 }
 
 /// A fact that a policy needs from an earlier one.
@@ -125,7 +113,7 @@ pub enum Fact {
 impl Fact {
     /// The kind of policy that provides it.
     #[must_use]
-    pub fn found_out_by(self) -> &'static str {
+    pub fn provided_by(self) -> &'static str {
         match self {
             Self::Subject => "signed_in",
             Self::Membership => "workspace_member",
@@ -217,7 +205,7 @@ pub trait Ports {
     /// # Errors
     ///
     /// If an identity does not exist.
-    fn accept(&self, names: &[IdentityName]) -> Result<Accept, BuildError>;
+    fn accept(&self, names: &[IdentityName]) -> Result<AcceptedIdentities, BuildError>;
 
     /// The store of this name, for quotas.
     ///
@@ -240,7 +228,7 @@ pub trait Ports {
     /// If the store in `lookup` does not support queries.
     fn memberships(
         &self,
-        lookup: Lookup<'_>,
+        lookup: MembershipSource<'_>,
         settings: &WorkspaceMemberSettings,
     ) -> Result<Arc<dyn Memberships>, BuildError>;
 

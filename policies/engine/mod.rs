@@ -28,29 +28,30 @@ pub(crate) mod window;
 pub(crate) mod workspace_member_check;
 
 pub use chain::{
-    Chain, Counting, Evaluation, Link, Outcome, Overlooked, Reason, Said, Step, Trace,
+    Chain, CounterStore, Evaluation, Link, Outcome, Reason, Step, StepResult, Tolerated, Trace,
 };
 pub use claim_path::ClaimPath;
 pub use clock::{Clock, SystemClock};
 pub use common::{Common, Messages, Mode, OnFailure};
 pub use counter::{Dimension, Per, network};
-pub use denial::{Class, Denial};
+pub use denial::{Denial, DenialClass};
 pub use hold::{Hold, Permit};
 pub use keyed_limit::{KeyedLimit, KeyedLimitSettings};
 pub use kind::{
     BuildContext, BuildError, ConfiguredPolicy, Fact, Findings, PolicyKind, PolicyRegistry, Ports,
-    Refusal, Requirements, ServiceCall, StoreUse,
+    Requirements, ServiceCall, StoreUse,
 };
 pub use policy::{
-    BoxFuture, Counted, Decision, Evaluating, Facts, Fault, Finding, LimitState, Membership, Pass,
-    Policy, Verdict,
+    BoxFuture, Decision, Facts, Fault, LimitState, Membership, NewFact, Pass, PersistentCounters,
+    Policy, PolicyInput, Verdict,
 };
 pub use reads::Reads;
 pub use request::{
-    Accept, Claims, Credentials, DeclaredFile, IdentityName, InvalidId, MAX_ID_BYTES, PolicyName,
-    Presented, Purpose, RoutePath, StoreName, Subject, SubjectId, UploadRequest, WorkspaceId,
+    AcceptedIdentities, Claims, Credentials, DeclaredFile, IdentityName, InvalidId, MAX_ID_BYTES,
+    PolicyName, Presented, Purpose, RoutePath, StoreName, Subject, SubjectId, UploadRequest,
+    WorkspaceId,
 };
 pub use secret_source::SecretSource;
 pub use units::{ByteCount, Interval};
 pub use urls::{PathSegment, ServiceUrl, UrlTemplate, is_loopback};
-pub use window::{Unit, Window, Windows};
+pub use window::{Window, WindowUnit, Windows};

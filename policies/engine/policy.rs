@@ -18,16 +18,16 @@ pub trait Policy: Any + Send + Sync {
     /// # Errors
     ///
     /// Resolves to a [`Fault`] if the policy cannot decide. A denial is [`Verdict::Deny`].
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision>;
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision>;
 
     /// The counters of a policy that keeps persistent ones.
-    fn counted(&self) -> Option<&dyn Counted> {
+    fn counters(&self) -> Option<&dyn PersistentCounters> {
         None
     }
 }
 
 /// A policy's counters, for the operator.
-pub trait Counted {
+pub trait PersistentCounters {
     /// How many units are counted under `key`, and in which window.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ pub type BoxFuture<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
 
 /// The input of a policy for one request.
 #[derive(Clone, Copy)]
-pub struct Evaluating<'a> {
+pub struct PolicyInput<'a> {
     /// What the client asks for.
     pub request: &'a UploadRequest,
     /// What the earlier policies established.
@@ -79,7 +79,7 @@ pub struct Facts {
 
 /// What a policy establishes for the policies after it.
 #[derive(Debug)]
-pub enum Finding {
+pub enum NewFact {
     /// The user.
     Subject(Arc<Subject>),
     /// The workspace that the subject is a member of.
@@ -101,10 +101,10 @@ impl Facts {
         &self.values
     }
 
-    pub(crate) fn add(&mut self, finding: Finding) {
-        match finding {
-            Finding::Subject(subject) => *self = Self::new(Some(subject), self.membership.take()),
-            Finding::Membership(membership) => self.membership = Some(membership),
+    pub(crate) fn add(&mut self, new_fact: NewFact) {
+        match new_fact {
+            NewFact::Subject(subject) => *self = Self::new(Some(subject), self.membership.take()),
+            NewFact::Membership(membership) => self.membership = Some(membership),
         }
     }
 }
@@ -125,9 +125,9 @@ pub struct Decision {
     /// The state of the limit that decided, for the `RateLimit` fields of the response.
     pub limit: Option<LimitState>,
     /// What it established.
-    pub finding: Option<Finding>,
+    pub new_fact: Option<NewFact>,
     /// What failed, if the policy decided despite it.
-    pub despite: Option<Box<Fault>>,
+    pub tolerated_fault: Option<Box<Fault>>,
 }
 
 impl From<Verdict> for Decision {
@@ -135,8 +135,8 @@ impl From<Verdict> for Decision {
         Self {
             verdict,
             limit: None,
-            finding: None,
-            despite: None,
+            new_fact: None,
+            tolerated_fault: None,
         }
     }
 }
@@ -153,9 +153,9 @@ impl Decision {
 
     /// Adds what the policy established.
     #[must_use]
-    pub fn with_finding(self, finding: Finding) -> Self {
+    pub fn with_fact(self, new_fact: NewFact) -> Self {
         Self {
-            finding: Some(finding),
+            new_fact: Some(new_fact),
             ..self
         }
     }

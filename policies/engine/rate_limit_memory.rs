@@ -10,7 +10,7 @@ use governor::{
 };
 
 use crate::{
-    Clock, Pass, RateLimitSettings, Taken,
+    AttemptResult, Clock, Pass, RateLimitSettings,
     engine::rate_limit_state::{BoundedState, GovernorClock, Probe},
 };
 
@@ -70,7 +70,7 @@ impl MemoryLimit {
     }
 
     /// Counts an attempt, if one is left. A [`Pass::Preview`] only looks.
-    pub(crate) fn take(&self, key: &str, pass: Pass) -> Taken {
+    pub(crate) fn take(&self, key: &str, pass: Pass) -> AttemptResult {
         let probe = Probe {
             cell: self.hasher.hash_one(key),
             pass,
@@ -79,14 +79,14 @@ impl MemoryLimit {
         match self.limiter.check_key(&probe) {
             Ok(snapshot) => {
                 let remaining = snapshot.remaining_burst_capacity();
-                Taken::Allowed {
+                AttemptResult::Allowed {
                     remaining,
                     resets_in: self.quota.replenish_interval() * (burst - remaining),
                 }
             }
             Err(not_until) => {
                 let retry_after = not_until.wait_time_from(self.clock.now());
-                Taken::Denied {
+                AttemptResult::Denied {
                     retry_after,
                     resets_in: retry_after + self.quota.replenish_interval() * (burst - 1),
                 }

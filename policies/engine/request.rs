@@ -37,18 +37,18 @@ pub trait Credentials {
     /// # Errors
     ///
     /// Resolves to a [`Fault`](crate::Fault) if that identity cannot decide, not if the credential is invalid.
-    fn judge<'a>(&'a self, accept: &'a Accept) -> BoxFuture<'a, Presented>;
+    fn authenticate<'a>(&'a self, accept: &'a AcceptedIdentities) -> BoxFuture<'a, Presented>;
 }
 
 /// The identities that a policy accepts, resolved when the rules are built. The service that implements [`Credentials`]
 /// knows them by their positions.
 #[derive(Clone, Debug)]
-pub struct Accept {
+pub struct AcceptedIdentities {
     first: Option<IdentityName>,
     positions: Box<[usize]>,
 }
 
-impl Accept {
+impl AcceptedIdentities {
     /// The identities at `positions`; `first` is the name of the first one.
     #[must_use]
     pub fn new(first: Option<IdentityName>, positions: Vec<usize>) -> Self {

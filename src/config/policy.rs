@@ -259,7 +259,7 @@ fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: 
         }
         for fact in &requirements.needs {
             if !found_out.contains(fact) {
-                let first = fact.found_out_by();
+                let first = fact.provided_by();
                 let message = format!("`{name}` needs a policy of kind `{first}` before it");
                 reader.fault(&place, message);
             }

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use actix_web::http::header::{self, HeaderValue};
 use futures_util::future::{Either, ready, select};
 use policies::{
-    Accept, BoxFuture, BuildError, Claims, Clock, Credentials, DeclaredFile, Outcome, Pass,
-    PolicyName, Presented, Purpose, RoutePath, Said, Subject, SubjectId, Trace, UploadRequest,
-    WorkspaceId,
+    AcceptedIdentities, BoxFuture, BuildError, Claims, Clock, Credentials, DeclaredFile, Outcome,
+    Pass, PolicyName, Presented, Purpose, RoutePath, StepResult, Subject, SubjectId, Trace,
+    UploadRequest, WorkspaceId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -174,18 +174,18 @@ pub async fn explain(
 }
 
 fn explained(step: policies::Step) -> ExplainedPolicy {
-    let (verdict, reason) = match step.said {
-        Said::Allow => ("allow", None),
-        Said::Skip => ("skip", Some("its condition is false".to_owned())),
-        Said::Deny(reason) => ("deny", Some(reason)),
-        Said::Fault(reason) => ("fault", Some(reason)),
+    let (verdict, reason) = match step.result {
+        StepResult::Allow => ("allow", None),
+        StepResult::Skip => ("skip", Some("its condition is false".to_owned())),
+        StepResult::Deny(reason) => ("deny", Some(reason)),
+        StepResult::Fault(reason) => ("fault", Some(reason)),
     };
     let mut reasons = Vec::new();
     if let Some(reason) = reason {
-        let overlooked = if step.overlooked { " (overlooked)" } else { "" };
+        let overlooked = if step.tolerated { " (overlooked)" } else { "" };
         reasons.push(format!("{reason}{overlooked}"));
     }
-    if let Some(error) = step.no_value {
+    if let Some(error) = step.condition_error {
         reasons.push(format!("its condition is not false: {error}"));
     }
     ExplainedPolicy {
@@ -224,7 +224,7 @@ fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
 struct Described(Option<DescribedSubject>);
 
 impl Credentials for Described {
-    fn judge<'a>(&'a self, accept: &'a Accept) -> BoxFuture<'a, Presented> {
+    fn authenticate<'a>(&'a self, accept: &'a AcceptedIdentities) -> BoxFuture<'a, Presented> {
         let presented = match (&self.0, accept.first()) {
             (Some(subject), Some(identity)) => {
                 let subject = Subject {

@@ -162,7 +162,7 @@ impl Foundation {
                     on_failure: policy.on_failure(),
                     when: when.map(|when| Condition::new(when, clock.clone())),
                     provides: policy.requirements.provides,
-                    counting: policy.requirements.counting(),
+                    counter_store: policy.requirements.counter_store(),
                     policy: policy.kind.build(context)?,
                 })
             })

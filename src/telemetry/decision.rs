@@ -1,7 +1,7 @@
 //! One line a decision, and what it counts.
 
 use opentelemetry::trace::TraceId;
-use policies::{Overlooked, Reason, UploadRequest};
+use policies::{Reason, Tolerated, UploadRequest};
 
 use super::Metrics;
 use crate::{
@@ -90,8 +90,8 @@ pub fn record(
             metrics.upstream_seconds().observe(took.as_secs_f64());
         }
     }
-    for overlooked in &report.overlooked {
-        record_overlooked(metrics, id, request, overlooked);
+    for tolerated in &report.tolerated {
+        record_overlooked(metrics, id, request, tolerated);
     }
 }
 
@@ -99,9 +99,9 @@ fn record_overlooked(
     metrics: &Metrics,
     id: &RequestId,
     request: &UploadRequest,
-    overlooked: &Overlooked,
+    tolerated: &Tolerated,
 ) {
-    let Overlooked { policy, reason } = overlooked;
+    let Tolerated { policy, reason } = tolerated;
     macro_rules! line {
         ($level:ident, $outcome:literal, $code:expr, $reason:ident) => {{
             let code = $code;

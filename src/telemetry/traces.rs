@@ -26,7 +26,7 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{SdkTracer, SdkTracerProvider, Span},
 };
-use policies::{RoutePath, Said, Step};
+use policies::{RoutePath, Step, StepResult};
 use tokio::sync::{mpsc, oneshot};
 
 use super::trace_state::trace_state;
@@ -157,11 +157,11 @@ impl RequestTrace {
                 .with_kind(SpanKind::Internal)
                 .with_start_time(self.zero + step.began);
             let mut span = self.tracer.build_with_context(builder, &self.context);
-            let (verdict, reason) = match step.said {
-                Said::Allow => ("allow", None),
-                Said::Skip => ("skip", None),
-                Said::Deny(reason) => ("deny", Some(reason)),
-                Said::Fault(reason) => {
+            let (verdict, reason) = match step.result {
+                StepResult::Allow => ("allow", None),
+                StepResult::Skip => ("skip", None),
+                StepResult::Deny(reason) => ("deny", Some(reason)),
+                StepResult::Fault(reason) => {
                     span.set_status(Status::error(reason.clone()));
                     ("fault", Some(reason))
                 }
@@ -170,7 +170,7 @@ impl RequestTrace {
                 KeyValue::new("imgwire_gate.policy", step.policy.to_string()),
                 KeyValue::new("imgwire_gate.kind", step.kind),
                 KeyValue::new("imgwire_gate.verdict", verdict),
-                KeyValue::new("imgwire_gate.overlooked", step.overlooked),
+                KeyValue::new("imgwire_gate.overlooked", step.tolerated),
             ]);
             span.set_attributes(reason.map(|reason| KeyValue::new("imgwire_gate.reason", reason)));
             span.end_with_timestamp(self.zero + step.began + step.took);

@@ -98,7 +98,7 @@ impl Decider for HttpDecider {
         Box::pin(async move {
             // Without the time, which would make every question unique.
             let asked = question
-                .identity()
+                .cache_key()
                 .map_err(|error| Fault::Service(error.into()))?;
             let asked = digest_of(&asked);
             let answer = self.answers.get(&asked, self.ask(question)).await;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use policies::{
-    Accept, BuildError, Decider, IdentityName, Lookup, Memberships, PolicyName, Ports, QuotaStore,
-    RateLimitStore, RemoteSettings, StoreName, WorkspaceMemberSettings,
+    AcceptedIdentities, BuildError, Decider, IdentityName, MembershipSource, Memberships,
+    PolicyName, Ports, QuotaStore, RateLimitStore, RemoteSettings, StoreName,
+    WorkspaceMemberSettings,
 };
 use secrecy::SecretString;
 
@@ -26,7 +27,7 @@ pub(crate) struct PolicyPorts<'a> {
 }
 
 impl Ports for PolicyPorts<'_> {
-    fn accept(&self, names: &[IdentityName]) -> Result<Accept, BuildError> {
+    fn accept(&self, names: &[IdentityName]) -> Result<AcceptedIdentities, BuildError> {
         let accept = self.identities.accept(names);
         accept.map_err(|error| BuildError::Other(error.into()))
     }
@@ -41,12 +42,12 @@ impl Ports for PolicyPorts<'_> {
 
     fn memberships(
         &self,
-        lookup: Lookup<'_>,
+        lookup: MembershipSource<'_>,
         settings: &WorkspaceMemberSettings,
     ) -> Result<Arc<dyn Memberships>, BuildError> {
         let name = self.name.clone();
         Ok(match lookup {
-            Lookup::Url(url) => {
+            MembershipSource::Url(url) => {
                 let service = Service {
                     url: url.clone(),
                     headers: authorization(self.token),
@@ -56,7 +57,7 @@ impl Ports for PolicyPorts<'_> {
                 let part = format!("policies.{name}");
                 SourceMemberships::new(service, name, part, settings, self.turns, self.outbound)
             }
-            Lookup::Query { store, query } => {
+            MembershipSource::Query { store, query } => {
                 let database = self.stores.memberships(store)?;
                 let (store, turns) = (store.clone(), self.turns);
                 query_memberships(name, store, database, query, settings, turns, self.outbound)
