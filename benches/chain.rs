@@ -19,11 +19,11 @@ use imgwire_gate::{
 };
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{
-    AcceptedIdentities, BoxFuture, BuildContext, BuildError, Chain, Claims, Clock,
-    ConfiguredPolicy, Counter, Decider, Facts, Hold, IdentityName, Link, MembershipSource,
-    Memberships, Outcome, Pass, Policy, PolicyInput, PolicyName, Ports, QuotaStore, RateLimitStore,
-    RemoteSettings, Reservation, RoutePath, StoreName, Subject, SubjectId, SystemClock,
-    UploadRequest, Verdict, Window, WorkspaceId, WorkspaceMemberSettings,
+    AcceptedIdentities, BoxFuture, BuildContext, BuildError, CallSettings, Chain, Claims, Clock,
+    ConfiguredPolicy, Counter, Decider, Endpoint, Facts, Hold, IdentityName, Link,
+    MembershipSource, Memberships, Outcome, Pass, Policy, PolicyInput, PolicyName, Ports, Protocol,
+    QuotaStore, RateLimitStore, RemoteSettings, Reservation, RoutePath, StoreName, Subject,
+    SubjectId, SystemClock, UploadRequest, Verdict, Window, WorkspaceId,
 };
 use serde_json::json;
 
@@ -87,18 +87,24 @@ impl Ports for Outside<'_> {
     fn memberships(
         &self,
         _: MembershipSource<'_>,
-        settings: &WorkspaceMemberSettings,
+        call: CallSettings,
     ) -> Result<Arc<dyn Memberships>, BuildError> {
         let name = PolicyName::parse("asked").expect("the name is valid");
         let store = StoreName::parse("app").expect("the name is valid");
         let (database, turns) = (Arc::new(Nowhere), Arc::default());
-        let asked = query_memberships(name, store, database, "", settings, &turns, self.0);
+        let asked = query_memberships(name, store, database, "", call, &turns, self.0);
         Ok(asked)
     }
 
-    fn decider(&self, settings: &RemoteSettings) -> Arc<dyn Decider> {
+    fn decider(
+        &self,
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        call: CallSettings,
+    ) -> Result<Arc<dyn Decider>, BuildError> {
         let name = PolicyName::parse("asked").expect("the name is valid");
-        Arc::new(HttpDecider::new(name, settings, None, self.0))
+        let decider = HttpDecider::new(name, endpoint, protocol, call, None, self.0)?;
+        Ok(Arc::new(decider))
     }
 }
 

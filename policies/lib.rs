@@ -91,17 +91,13 @@ mod upload_intent;
 mod workspace_member;
 
 pub use engine::*;
-pub use expression::{Condition, EvaluationError, Expression, ExpressionSettings};
-pub use quota::{Counter, QuotaSettings, QuotaStore, Reservation};
-pub use rate_limit::{
-    AttemptResult, LimitOnFailure, Rate, RateLimit, RateLimitSettings, RateLimitStore,
-};
-pub use remote::{Decider, Protocol, Question, RemoteSettings};
+pub use expression::ExpressionSettings;
+pub use quota::QuotaSettings;
+pub use rate_limit::{LimitOnFailure, RateLimit, RateLimitSettings};
+pub use remote::RemoteSettings;
 pub use signed_in::SignedInSettings;
 pub use upload_intent::{FixedPurpose, UploadIntentSettings};
-pub use workspace_member::{
-    Member, MemberAnswer, Members, MembershipSource, Memberships, WorkspaceMemberSettings,
-};
+pub use workspace_member::{Members, WorkspaceMemberSettings};
 
 /// Registers the built-in kinds, one per line.
 pub fn add_built_in_kinds(registry: &mut impl PolicyRegistry) {

@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use futures_util::future::{Either, Ready, ready};
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer,
@@ -11,9 +10,10 @@ use serde::{
 };
 
 use crate::{
-    BoxFuture, BuildContext, BuildError, ClaimPath, Clock, Decision, Denial, DenialClass, Fact,
-    Facts, Fault, Hold, LimitState, Pass, Per, PersistentCounters, Policy, PolicyInput, PolicyKind,
-    PolicyName, Reads, Requirements, StoreName, StoreUse, Verdict, Window, WindowUnit, Windows,
+    BoxFuture, BuildContext, BuildError, ClaimPath, Clock, Counter, Decision, Denial, DenialClass,
+    Fact, Facts, LimitState, Pass, Per, PersistentCounters, Policy, PolicyInput, PolicyKind,
+    PolicyName, QuotaStore, Reads, Requirements, Reservation, StoreName, StoreUse, Verdict, Window,
+    WindowUnit, Windows,
 };
 
 /// At most so many tokens per window.
@@ -137,61 +137,6 @@ fn timezone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TimeZon
             "`{name}` is no time zone; write for example \"Europe/Berlin\""
         ))
     })
-}
-
-/// The identity of one counter.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Counter {
-    /// The policy. Counters belong to policy names.
-    pub policy: PolicyName,
-    /// The key within the policy, from [`Per::key`].
-    pub key: String,
-}
-
-/// A store of quotas: the port that a store implements.
-///
-/// A store keeps one window per counter and never goes back to an earlier one: for a window that starts before the
-/// current one, it counts in the current one. So a clock that is set back does not reopen a window.
-pub trait QuotaStore: Send + Sync {
-    /// The time that windows are based on. Gates that share a store use the store's time, because their own clocks may
-    /// differ.
-    ///
-    /// # Errors
-    ///
-    /// Resolves to a [`Fault`] if the store fails.
-    fn now<'a>(
-        &'a self,
-        clock: &'a dyn Clock,
-    ) -> Either<Ready<Result<Timestamp, Fault>>, BoxFuture<'a, Timestamp>> {
-        Either::Left(ready(Ok(clock.now())))
-    }
-
-    /// Counts one unit in `window`, unless `limit` units are already counted.
-    fn reserve(&self, counter: Counter, window: Window, limit: u64) -> BoxFuture<'_, Reservation>;
-
-    /// How many units are counted, and in which window.
-    fn used(&self, counter: Counter, window: Window) -> BoxFuture<'_, (u64, Window)>;
-
-    /// Gives back all units of a counter.
-    fn give_back(&self, counter: Counter, window: Window) -> BoxFuture<'_, ()>;
-}
-
-/// A store's answer to a reservation.
-pub enum Reservation {
-    /// One unit is reserved.
-    Granted {
-        /// Settles it.
-        hold: Box<dyn Hold>,
-        /// Units counted in the window, this one included.
-        used: u64,
-        /// The window it is counted in.
-        window: Window,
-    },
-    /// The limit is reached. Nothing was counted.
-    Exhausted {
-        /// The window that it would have been counted in.
-        window: Window,
-    },
 }
 
 struct Quota {

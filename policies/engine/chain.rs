@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 
 use crate::{
     Clock, Condition, Decision, Denial, EvaluationError, Fact, Facts, Fault, LimitState, Mode,
-    OnFailure, Pass, Permit, Policy, PolicyInput, PolicyName, StoreName, UploadRequest, Verdict,
-    engine::hold::Held,
+    OnFailure, Pass, Permit, Policy, PolicyInput, PolicyName, Reason, StoreName, Tolerated,
+    UploadRequest, Verdict, engine::permit::Held,
 };
 
 /// One policy of a chain, with how its result is used.
@@ -151,24 +151,6 @@ impl<'a> Trace<'a> {
             took: self.clock.elapsed().saturating_sub(began),
         });
     }
-}
-
-/// A result that would have stopped the request if the config did not say otherwise.
-#[derive(Debug)]
-pub struct Tolerated {
-    /// The policy that said it.
-    pub policy: PolicyName,
-    /// What it said.
-    pub reason: Reason,
-}
-
-/// Why a policy would have stopped a request.
-#[derive(Debug)]
-pub enum Reason {
-    /// It denied, in `mode = "observe"`.
-    Denial(Denial),
-    /// It could not decide, with `on_failure = "allow"` or `mode = "observe"`.
-    Fault(Fault),
 }
 
 impl StepResult {

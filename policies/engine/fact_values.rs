@@ -27,7 +27,7 @@ use serde_json::{Number, Value};
 use crate::{
     Reads,
     engine::{
-        facts::{FactRef, Group},
+        fact_ref::{FactRef, Group},
         long_list::{LongList, MAX_LIST},
     },
 };

@@ -1,13 +1,8 @@
 //! The vocabulary of a policy: its input and its results.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, time::Duration};
 
-use futures_util::future::LocalBoxFuture;
-
-use crate::{
-    Denial, Hold, IdentityName, PolicyName, StoreName, Subject, UploadRequest, Window, WorkspaceId,
-    engine::fact_values::FactValues,
-};
+use crate::{BoxFuture, Denial, Facts, Fault, Hold, NewFact, PolicyName, UploadRequest, Window};
 
 /// One rule of a chain.
 ///
@@ -43,10 +38,6 @@ pub trait PersistentCounters {
     fn give_back<'a>(&'a self, key: &str) -> BoxFuture<'a, ()>;
 }
 
-/// A future of what a policy or a port finds out, or of the [`Fault`] that keeps it from that. It stays on the worker that
-/// made it.
-pub type BoxFuture<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
-
 /// The input of a policy for one request.
 #[derive(Clone, Copy)]
 pub struct PolicyInput<'a> {
@@ -65,57 +56,6 @@ pub enum Pass {
     Issue,
     /// A preview: consumes and reserves nothing.
     Preview,
-}
-
-/// What the chain has established so far.
-#[derive(Debug, Default)]
-pub struct Facts {
-    /// The user, once `signed_in` has passed.
-    pub subject: Option<Arc<Subject>>,
-    /// The workspace and the subject's membership in it, once `workspace_member` has passed.
-    pub membership: Option<Membership>,
-    values: FactValues,
-}
-
-/// What a policy establishes for the policies after it.
-#[derive(Debug)]
-pub enum NewFact {
-    /// The user.
-    Subject(Arc<Subject>),
-    /// The workspace that the subject is a member of.
-    Membership(Membership),
-}
-
-impl Facts {
-    /// Facts that are already known.
-    #[must_use]
-    pub fn new(subject: Option<Arc<Subject>>, membership: Option<Membership>) -> Self {
-        Self {
-            subject,
-            membership,
-            values: FactValues::default(),
-        }
-    }
-
-    pub(crate) fn values(&self) -> &FactValues {
-        &self.values
-    }
-
-    pub(crate) fn add(&mut self, new_fact: NewFact) {
-        match new_fact {
-            NewFact::Subject(subject) => *self = Self::new(Some(subject), self.membership.take()),
-            NewFact::Membership(membership) => self.membership = Some(membership),
-        }
-    }
-}
-
-/// A workspace that the subject belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Membership {
-    /// The workspace.
-    pub workspace: WorkspaceId,
-    /// The subject's role in it, if the source has roles.
-    pub role: Option<String>,
 }
 
 /// A policy's result.
@@ -185,28 +125,4 @@ pub enum Verdict {
     Deny(Denial),
     /// Continue with a reservation, which must be settled once it is known whether a token was issued.
     Hold(Box<dyn Hold>),
-}
-
-/// A policy cannot decide, because something that it depends on is down, slow or responds with nonsense.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// A store failed.
-    #[error("store `{store}`: {source}")]
-    Store {
-        /// Which store.
-        store: StoreName,
-        /// What the backend said.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A service gave no usable answer.
-    #[error("the service cannot be asked: {0}")]
-    Service(Box<dyn std::error::Error + Send + Sync>),
-    /// An identity could not verify a credential.
-    #[error("identity `{identity}`: {source}")]
-    Identity {
-        /// Which identity.
-        identity: IdentityName,
-        /// Why it could not.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
 }

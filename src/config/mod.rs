@@ -1,6 +1,7 @@
 //! The config file, with one file for each section. Loading parses every value, loads every named secret and reports
 //! all faults at once.
 
+mod common;
 mod confine;
 pub(crate) mod document;
 mod fault;
@@ -14,10 +15,12 @@ mod routes;
 mod schema;
 pub mod secret;
 pub mod server;
+mod service_url;
 pub mod session;
 mod session_cookie;
 mod store;
 pub mod telemetry;
+pub(crate) mod url_template;
 
 use policies::{IdentityName, PolicyName, Reads, StoreName, StoreUse};
 use secrecy::SecretString;
@@ -27,6 +30,7 @@ use crate::identities::{IdentityKinds, ResolvedIdentity};
 
 pub(crate) use self::confine::{Confines, check as check_confines};
 pub use self::{
+    common::{CommonSettings, Messages},
     fault::Faults,
     imgwire::ImgwireSettings,
     load::{load, load_management, load_with},
@@ -35,6 +39,7 @@ pub use self::{
     schema::{schema, schema_with},
     secret::Environment,
     server::{ManagementSettings, ServerSettings},
+    service_url::ServiceUrl,
     session::SessionSettings,
     telemetry::TelemetrySettings,
 };

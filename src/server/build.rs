@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use policies::{
-    BuildContext, BuildError, Chain, Clock, Condition, Fact, FixedPurpose, Link, Messages,
-    PolicyName, Reads,
+    BuildContext, BuildError, Chain, Clock, Condition, Fact, FixedPurpose, Link, PolicyName, Reads,
 };
 use rustls::ClientConfig;
 
 use crate::{
-    config::{self, ServerSettings, SessionSettings, Settings},
+    config::{self, Messages, ServerSettings, SessionSettings, Settings},
     gate::{
         ports::{PolicyPorts, Turns},
         rules::{Route, Rules},

@@ -9,10 +9,10 @@ use std::{
 use futures_util::future::ready;
 use jiff::Timestamp;
 use policies::{
-    AcceptedIdentities, BoxFuture, BuildContext, BuildError, Clock, Credentials, Decider, Decision,
-    Denial, IdentityName, Link, MembershipSource, Memberships, Mode, OnFailure, Policy,
-    PolicyInput, PolicyKind, PolicyName, Ports, Presented, QuotaStore, RateLimitStore,
-    RemoteSettings, RoutePath, StoreName, UploadRequest, Verdict, WorkspaceMemberSettings,
+    AcceptedIdentities, BoxFuture, BuildContext, BuildError, CallSettings, Clock, Credentials,
+    Decider, Decision, Denial, Endpoint, IdentityName, Link, MembershipSource, Memberships, Mode,
+    OnFailure, Policy, PolicyInput, PolicyKind, PolicyName, Ports, Presented, Protocol, QuotaStore,
+    RateLimitStore, RoutePath, StoreName, UploadRequest, Verdict,
 };
 
 /// Presents nothing.
@@ -82,12 +82,17 @@ impl Ports for TestPorts {
     fn memberships(
         &self,
         _: MembershipSource<'_>,
-        _: &WorkspaceMemberSettings,
+        _: CallSettings,
     ) -> Result<Arc<dyn Memberships>, BuildError> {
         Ok(self.0.clone().expect("the test has memberships"))
     }
 
-    fn decider(&self, _: &RemoteSettings) -> Arc<dyn Decider> {
+    fn decider(
+        &self,
+        _: &Endpoint,
+        _: Protocol,
+        _: CallSettings,
+    ) -> Result<Arc<dyn Decider>, BuildError> {
         panic!("no test asks a service");
     }
 }
