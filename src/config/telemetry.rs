@@ -1,8 +1,9 @@
 //! `[telemetry]`: what the gate tells its operator.
 
-use policies::ServiceUrl;
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use super::ServiceUrl;
 
 /// `[telemetry]`
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

@@ -3,8 +3,8 @@
 use std::{rc::Rc, time::Duration};
 
 use policies::{
-    Chain, Clock, Denial, Evaluation, Facts, Fault, LimitState, Outcome, Overlooked, Pass, Permit,
-    PolicyName, UploadRequest,
+    Chain, Clock, Denial, Evaluation, Facts, Fault, LimitState, Outcome, Pass, Permit, PolicyName,
+    Tolerated, UploadRequest,
 };
 use tracing::{Instrument as _, field::Empty};
 
@@ -19,7 +19,7 @@ pub struct Report {
     pub facts: Facts,
     pub limits: Vec<LimitState>,
     /// Denials and faults that did not stop the request.
-    pub overlooked: Vec<Overlooked>,
+    pub tolerated: Vec<Tolerated>,
     pub chain_took: Duration,
     /// How many attempts Imgwire took, and how long; `None` if it was not called.
     pub upstream: Option<(u32, Duration)>,
@@ -47,7 +47,7 @@ pub async fn issue(
         outcome,
         facts,
         limits,
-        mut overlooked,
+        mut tolerated,
     } = chain.evaluate(request, Pass::Issue).await;
     let chain_took = clock.elapsed().saturating_sub(started);
     let mut upstream = None;
@@ -55,7 +55,7 @@ pub async fn issue(
         Outcome::Allowed(permit) => {
             let creation = create(client, caller).await;
             upstream = Some((creation.attempts, creation.took));
-            settle(permit, creation.result, &mut overlooked).await
+            settle(permit, creation.result, &mut tolerated).await
         }
         Outcome::Denied { policy, denial } => Ending::Denied(policy, denial),
         Outcome::Faulted { policy, fault } => Ending::Faulted(policy, fault),
@@ -64,7 +64,7 @@ pub async fn issue(
         ending,
         facts,
         limits,
-        overlooked,
+        tolerated,
         chain_took,
         upstream,
     }
@@ -103,18 +103,18 @@ async fn create(client: &Rc<Client>, caller: &Caller) -> Creation {
 async fn settle(
     permit: Permit,
     created: Result<UploadToken, ImgwireError>,
-    overlooked: &mut Vec<Overlooked>,
+    tolerated: &mut Vec<Tolerated>,
 ) -> Ending {
     match created {
         Ok(token) => match permit.issued().await {
             Ok(faults) => {
-                overlooked.extend(faults);
+                tolerated.extend(faults);
                 Ending::Issued(token)
             }
             Err((policy, fault)) => Ending::Faulted(policy, fault),
         },
         Err(error) => {
-            overlooked.extend(permit.not_issued().await);
+            tolerated.extend(permit.not_issued().await);
             Ending::ImgwireFailed(error)
         }
     }

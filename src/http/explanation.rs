@@ -1,6 +1,6 @@
 //! What policies decide about a described request, as `POST /explain` returns it and `imgwire-gate explain` prints it.
 
-use policies::{Outcome, PolicyName, RoutePath, Said, Step};
+use policies::{Outcome, PolicyName, RoutePath, Step, StepResult};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -75,18 +75,18 @@ impl From<Explained> for Explanation {
 }
 
 fn describe(step: Step) -> ExplainedPolicy {
-    let (verdict, reason) = match step.said {
-        Said::Allow => ("allow", None),
-        Said::Skip => ("skip", Some("its condition is false".to_owned())),
-        Said::Deny(reason) => ("deny", Some(reason)),
-        Said::Fault(reason) => ("fault", Some(reason)),
+    let (verdict, reason) = match step.result {
+        StepResult::Allow => ("allow", None),
+        StepResult::Skip => ("skip", Some("its condition is false".to_owned())),
+        StepResult::Deny(reason) => ("deny", Some(reason)),
+        StepResult::Fault(reason) => ("fault", Some(reason)),
     };
     let mut reasons = Vec::new();
     if let Some(reason) = reason {
-        let overlooked = if step.overlooked { " (overlooked)" } else { "" };
+        let overlooked = if step.tolerated { " (overlooked)" } else { "" };
         reasons.push(format!("{reason}{overlooked}"));
     }
-    if let Some(error) = step.no_value {
+    if let Some(error) = step.condition_error {
         reasons.push(format!("its condition is not false: {error}"));
     }
     ExplainedPolicy {

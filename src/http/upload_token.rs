@@ -23,6 +23,7 @@ use super::{
     running::{Unanswered, enter},
 };
 use crate::{
+    config::Messages,
     gate::{
         issue::{Ending, Report, issue},
         rules::Route,
@@ -128,11 +129,27 @@ fn refusal(
     let wanted = AcceptLanguage::parse(request).map(|wanted| wanted.ranked());
     let wanted = wanted.unwrap_or_default();
     let wanted = wanted.iter().filter_map(|language| language.item());
-    let message = messages.choose(wanted.map(|language| language.as_str()));
+    let message = choose(messages, wanted.map(|language| language.as_str()));
     let mut response = error.response_with(&RequestId::of(request), Some(message));
     let vary = HeaderValue::from_static("accept-language");
     response.headers_mut().append(header::VARY, vary);
     response
+}
+
+/// The text in the first available of the `wanted` languages, each also tried without its region (RFC 4647, 3.4).
+/// Otherwise the English text, or else any.
+fn choose<'a>(messages: &Messages, wanted: impl IntoIterator<Item = &'a str>) -> &str {
+    let find = |tag: &str| {
+        let mut texts = messages.texts();
+        let text = texts.find(|(language, _)| language.eq_ignore_ascii_case(tag));
+        text.map(|(_, text)| text)
+    };
+    wanted
+        .into_iter()
+        .find_map(|tag| find(tag).or_else(|| find(tag.split('-').next()?)))
+        .or_else(|| find("en"))
+        .or_else(|| messages.texts().next().map(|(_, text)| text))
+        .unwrap_or_default()
 }
 
 fn answer(request: &HttpRequest, route: &Route, report: &Report) -> HttpResponse {

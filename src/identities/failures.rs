@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
 };
 
-use policies::{Clock, Denial, KeyedLimit, KeyedLimitSettings, Taken, network};
+use policies::{AttemptResult, Clock, Denial, KeyedLimit, KeyedLimitSettings, network};
 use tokio::sync::oneshot;
 
 use super::{client_address::ClientAddress, presented::PresentedCredentials};
@@ -71,10 +71,10 @@ impl Failures {
     ///
     /// If too many credentials of the address have failed.
     fn room(&self, address: IpAddr) -> Result<u32, Denial> {
-        match self.limit.look(&address.to_string()) {
+        match self.limit.peek(&address.to_string()) {
             // One more than remain after this one.
-            Taken::Allowed { remaining, .. } => Ok(remaining.saturating_add(1)),
-            Taken::Denied { retry_after, .. } => Err(Denial::ServerLimited {
+            AttemptResult::Allowed { remaining, .. } => Ok(remaining.saturating_add(1)),
+            AttemptResult::Denied { retry_after, .. } => Err(Denial::ServerLimited {
                 key: "failures",
                 retry_after,
             }),

@@ -9,9 +9,7 @@ use actix_web::http::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use policies::{
-    Claims, Denial, Fault, IdentityName, Interval, Presented, SecretSource, ServiceUrl,
-};
+use policies::{Claims, Denial, Fault, IdentityName, Interval, Presented, SecretSource};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -30,6 +28,7 @@ use super::{
     token_source::{TokenSource, default_ambient, default_from},
 };
 use crate::{
+    config::ServiceUrl,
     outbound::{
         Object, Outbound, Outgoing, Repeat,
         answers::{Answer, Answers, ServiceFault},

@@ -1,10 +1,11 @@
 //! `issuer` and `subject_prefix`: the issuers whose tokens an identity takes, and what keeps their subjects apart.
 
-use policies::{InvalidId, PathSegment, SubjectId};
+use policies::{InvalidId, SubjectId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::claim_rules::OneOrMany;
+use crate::config::url_template::PathSegment;
 
 /// What stands for the claim `tid` in an issuer.
 const TID: &str = "{tid}";

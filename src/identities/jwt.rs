@@ -7,7 +7,7 @@ pub(super) mod published_keys;
 use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
-use policies::{Clock, Denial, Fault, IdentityName, Presented, SecretSource, ServiceUrl};
+use policies::{Clock, Denial, Fault, IdentityName, Presented, SecretSource};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -28,7 +28,7 @@ use super::{
     token_source::{TokenSource, default_ambient, default_from},
 };
 use crate::{
-    config::secret::SecretSources,
+    config::{ServiceUrl, secret::SecretSources},
     identities::keys::Key,
     outbound::cache::{Cache, Weigh, Weighed, cache},
 };

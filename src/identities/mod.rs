@@ -36,7 +36,8 @@ use std::{cell::Cell, sync::Arc};
 
 use futures_util::future::join_all;
 use policies::{
-    Accept, BoxFuture, Credentials, Denial, Fault, IdentityName, Presented, Reads, Subject,
+    AcceptedIdentities, BoxFuture, Credentials, Denial, Fault, IdentityName, Presented, Reads,
+    Subject,
 };
 
 pub(crate) use self::{
@@ -155,13 +156,13 @@ impl Identities {
     /// # Errors
     ///
     /// The first name that none of them has.
-    pub fn accept(&self, names: &[IdentityName]) -> Result<Accept, UnknownIdentity> {
+    pub fn accept(&self, names: &[IdentityName]) -> Result<AcceptedIdentities, UnknownIdentity> {
         let position = |name: &IdentityName| {
             let position = self.entries.iter().position(|entry| entry.name == *name);
             position.ok_or_else(|| UnknownIdentity(name.clone()))
         };
         let positions = names.iter().map(position).collect::<Result<Vec<_>, _>>()?;
-        Ok(Accept::new(names.first().cloned(), positions))
+        Ok(AcceptedIdentities::new(names.first().cloned(), positions))
     }
 
     /// Has the first identity that a credential addresses judge that credential, of those at `positions`.
@@ -188,7 +189,7 @@ impl Identities {
                 Presented::Nothing => {}
                 Presented::Subject(subject) => return Ok(Presented::Subject(subject)),
                 Presented::Refused(denial) => {
-                    return Ok(Presented::Refused(Denial::Judged {
+                    return Ok(Presented::Refused(Denial::Identity {
                         identity: name.clone(),
                         denial: Box::new(denial),
                     }));
@@ -224,7 +225,7 @@ impl Identities {
             judged = match presented.await? {
                 Presented::Subject(subject) => return Ok(Presented::Subject(subject)),
                 // The client asks about its session, whichever identity reads it.
-                Presented::Refused(Denial::Judged { denial, .. }) => Presented::Refused(*denial),
+                Presented::Refused(Denial::Identity { denial, .. }) => Presented::Refused(*denial),
                 other => other,
             };
         }
@@ -298,7 +299,7 @@ impl<P: PresentedCredentials> RequestCredentials<P> {
 }
 
 impl<P: PresentedCredentials> Credentials for RequestCredentials<P> {
-    fn judge<'a>(&'a self, accept: &'a Accept) -> BoxFuture<'a, Presented> {
+    fn authenticate<'a>(&'a self, accept: &'a AcceptedIdentities) -> BoxFuture<'a, Presented> {
         Box::pin(async {
             let Self { identities, .. } = self;
             let judged = identities.judge(accept.positions(), &self.presented, self.limited);

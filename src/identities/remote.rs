@@ -7,7 +7,7 @@ use actix_web::http::{
     header::{self, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
-use policies::{Denial, Fault, IdentityName, Interval, Presented, ServiceUrl, Subject, SubjectId};
+use policies::{Denial, Fault, IdentityName, Interval, Presented, Subject, SubjectId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -26,6 +26,7 @@ use super::{
     token_source::{TokenSource, default_ambient},
 };
 use crate::{
+    config::ServiceUrl,
     outbound::{
         InvalidResponse, Outbound, Outgoing, Repeat,
         answers::{Answer, Answers, ServiceFault},

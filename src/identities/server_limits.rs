@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use policies::{Clock, Denial, KeyedLimit, Subject, Taken};
+use policies::{AttemptResult, Clock, Denial, KeyedLimit, Subject};
 
 use super::{client_address::ClientAddress, failures::Failures};
 use crate::config::server::ServerSettings;
@@ -44,8 +44,8 @@ impl ServerLimits {
     /// If the subject has read too often.
     pub(super) fn read(&self, subject: &Subject) -> Result<(), Denial> {
         match self.reads.take(subject.id.as_str()) {
-            Taken::Allowed { .. } => Ok(()),
-            Taken::Denied { retry_after, .. } => Err(Denial::ServerLimited {
+            AttemptResult::Allowed { .. } => Ok(()),
+            AttemptResult::Denied { retry_after, .. } => Err(Denial::ServerLimited {
                 key: "reads",
                 retry_after,
             }),

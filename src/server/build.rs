@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use policies::{
-    BuildContext, BuildError, Chain, Clock, Condition, Fact, FixedPurpose, Link, Messages,
-    PolicyName, Reads,
+    BuildContext, BuildError, Chain, Clock, Condition, Fact, FixedPurpose, Link, PolicyName, Reads,
 };
 use rustls::ClientConfig;
 
 use super::settings::{RouteSettings, Settings};
 use crate::{
-    config::{ServerSettings, SessionSettings},
+    config::{Messages, ServerSettings, SessionSettings},
     gate::{
         ports::{PolicyPorts, Turns},
         rules::{Route, Rules},
@@ -156,7 +155,7 @@ impl Foundation {
                     on_failure: policy.on_failure(),
                     when: when.map(|when| Condition::new(when, clock.clone())),
                     provides: policy.requirements.provides,
-                    counting: policy.requirements.counting(),
+                    counter_store: policy.requirements.counter_store(),
                     policy: policy.kind.build(context)?,
                 })
             })

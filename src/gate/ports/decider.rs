@@ -7,11 +7,14 @@ use actix_web::http::{
     header::{self, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
-use policies::{BoxFuture, Decider, Fault, PolicyName, Protocol, Question, RemoteSettings};
+use policies::{
+    BoxFuture, BuildError, CallSettings, Decider, Endpoint, Fault, PolicyName, Protocol, Question,
+};
 use secrecy::SecretString;
 use serde_json::json;
 
 use super::{MAX_ANSWER_BYTES, authorization};
+use crate::config::ServiceUrl;
 use crate::outbound::{
     InvalidResponse, Object, Outbound, Outgoing, Repeat,
     answers::{Answer, Answers, ServiceFault},
@@ -30,29 +33,32 @@ pub struct HttpDecider {
 }
 
 impl HttpDecider {
-    #[must_use]
     pub fn new(
         policy: PolicyName,
-        settings: &RemoteSettings,
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        call: CallSettings,
         token: Option<&SecretString>,
         outbound: &Outbound,
-    ) -> Self {
+    ) -> Result<Self, BuildError> {
+        let url = ServiceUrl::try_from(endpoint.as_str().to_owned());
+        let url = url.map_err(|error| BuildError::Other(error.into()))?;
         let mut headers = authorization(token);
         let json = HeaderValue::from_static("application/json");
         headers.push((header::CONTENT_TYPE, json));
-        Self {
+        Ok(Self {
             policy,
-            url: settings.url.as_str().to_owned(),
-            protocol: settings.protocol,
+            url: url.as_str().to_owned(),
+            protocol,
             headers,
-            timeout: settings.timeout.get(),
+            timeout: call.timeout.get(),
             answers: Answers::new(
-                settings.cache.map(policies::Interval::get),
+                call.cache.map(policies::Interval::get),
                 |allows| !allows,
                 outbound,
             ),
             outbound: outbound.clone(),
-        }
+        })
     }
 
     async fn ask(&self, question: Question<'_>) -> Answer<bool> {
@@ -98,7 +104,7 @@ impl Decider for HttpDecider {
         Box::pin(async move {
             // Without the time, which would make every question unique.
             let asked = question
-                .identity()
+                .cache_key()
                 .map_err(|error| Fault::Service(error.into()))?;
             let asked = digest_of(&asked);
             let answer = self.answers.get(&asked, self.ask(question)).await;

@@ -12,12 +12,13 @@ use actix_web::http::{
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use policies::{
-    Fault, Member, MemberAnswer, Memberships, PathSegment, PolicyName, StoreName, SubjectId,
-    UrlTemplate, WorkspaceId, WorkspaceMemberSettings,
+    CallSettings, Fault, Member, MemberAnswer, Memberships, PolicyName, StoreName, SubjectId,
+    WorkspaceId,
 };
 
 use super::{MAX_ANSWER_BYTES, Turns};
 use crate::{
+    config::url_template::{PathSegment, UrlTemplate},
     outbound::{
         HttpClient, HttpError, Object, Outbound, Outgoing, Repeat,
         answers::{Answers, ServiceFault},
@@ -61,7 +62,7 @@ impl<S: Source> SourceMemberships<S> {
         source: S,
         policy: PolicyName,
         part: String,
-        settings: &WorkspaceMemberSettings,
+        call: CallSettings,
         turns: &Arc<Turns>,
         outbound: &Outbound,
     ) -> Arc<Self> {
@@ -69,9 +70,9 @@ impl<S: Source> SourceMemberships<S> {
             source,
             policy,
             part,
-            timeout: settings.timeout.get(),
+            timeout: call.timeout.get(),
             answers: Answers::new(
-                settings.cache.map(policies::Interval::get),
+                call.cache.map(policies::Interval::get),
                 Option::is_none,
                 outbound,
             ),
@@ -191,7 +192,7 @@ pub fn query_memberships(
     store: StoreName,
     database: Arc<dyn MemberDatabase>,
     query: &str,
-    settings: &WorkspaceMemberSettings,
+    call: CallSettings,
     turns: &Arc<Turns>,
     outbound: &Outbound,
 ) -> Arc<dyn Memberships> {
@@ -202,7 +203,7 @@ pub fn query_memberships(
         database,
         query: query.to_owned(),
     };
-    SourceMemberships::new(query, policy, part, settings, turns, outbound)
+    SourceMemberships::new(query, policy, part, call, turns, outbound)
 }
 
 impl Source for Query {

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use crate::{
+    config::ServiceUrl,
+    outbound::{HttpClient, InvalidResponse, Object, Outgoing, Repeat},
+};
 use actix_web::http::{
     Method, StatusCode,
     header::{self, HeaderMap},
 };
 use bytes::Bytes;
-use policies::ServiceUrl;
-
-use crate::outbound::{HttpClient, InvalidResponse, Object, Outgoing, Repeat};
 
 /// How long a set is fresh where the issuer says nothing.
 const USUAL_AGE: Duration = Duration::from_secs(15 * 60);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
-use policies::{SecretSource, ServiceUrl};
+use policies::SecretSource;
 use secrecy::ExposeSecret as _;
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     published_keys::{NoKeys, PublishedKeys},
 };
 use crate::{
-    config::secret::SecretSources,
+    config::{ServiceUrl, secret::SecretSources},
     identities::{
         failures::Attempt,
         keys::{self, Key, KeySet},
