@@ -19,15 +19,15 @@ use url::form_urlencoded;
 
 use super::{
     case::Case,
-    claim_rules::{Accepted, ClaimRules, ClaimValues, Leeway, default_subject_claim},
-    failures::Attempt,
+    claims::KeptClaims,
+    claims::{Accepted, ClaimRules, ClaimValues, Leeway, default_subject_claim},
+    credential::{TokenSource, default_ambient, default_from},
     issuer::{Issuers, SubjectPrefix},
-    kept_claims::KeptClaims,
     kind::{Build, Identity, IdentityKind, Judgement, fault},
+    limits::Attempt,
     profile::{Place, Profile, Remembers, Takes},
     section::Section,
     token::Token,
-    token_source::{TokenSource, default_ambient, default_from},
 };
 use crate::{
     outbound::{

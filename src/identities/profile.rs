@@ -7,8 +7,8 @@ use jsonwebtoken::Algorithm;
 use policies::IdentityName;
 
 use super::{
+    credential::TokenSource,
     issuer::{Issuers, SubjectPrefix},
-    token_source::TokenSource,
 };
 use crate::config::session::CookieName;
 

@@ -14,16 +14,16 @@ use serde_json::Value;
 
 use super::{
     case::Case,
+    claims::KeptClaims,
     credential::{self, Found},
+    credential::{TokenSource, default_ambient},
     cross_site::is_sent_by_itself,
-    failures::Attempt,
     issuer::SubjectPrefix,
-    kept_claims::KeptClaims,
     kind::{Build, Identity, IdentityKind, Judgement, fault},
-    presented::PresentedCredentials,
+    limits::Attempt,
     profile::{Place, Profile, Remembers},
+    request_view::PresentedCredentials,
     section::Section,
-    token_source::{TokenSource, default_ambient},
 };
 use crate::{
     outbound::{

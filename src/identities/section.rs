@@ -3,7 +3,7 @@
 use policies::{SecretSource, ServiceUrl};
 use secrecy::SecretString;
 
-use super::{issuer::SubjectPrefix, profile::Profiles, token_source::TokenSource};
+use super::{credential::TokenSource, issuer::SubjectPrefix, profile::Profiles};
 use crate::config::{
     document::{Reader, within},
     secret::{self, Environment},

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::ImgwireError;
+use super::error::ImgwireError;
 
 /// Shared by all workers of a gate.
 pub struct Breaker {

@@ -20,7 +20,11 @@ use policies::Clock;
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Creation, ImgwireError, UploadToken, Upstream};
+use super::{
+    error::ImgwireError,
+    token::{Creation, UploadToken},
+    upstream::Upstream,
+};
 use crate::{
     config::ImgwireSettings,
     outbound::{HttpError, Object, Peer, PoolSettings, Repeat, call, client, is_tls, plain},

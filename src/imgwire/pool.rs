@@ -9,7 +9,7 @@ use std::{
 use jiff::SignedDuration;
 use policies::Clock;
 
-use super::UploadToken;
+use super::token::UploadToken;
 use crate::{
     config::imgwire::PoolSettings,
     telemetry::{Metrics, PoolEvent},

@@ -5,10 +5,12 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use policies::Clock;
 use quick_cache::sync::{EntryAction, EntryResult};
 
-use crate::outbound::{
-    HttpError, InvalidResponse, Outbound,
-    cache::{Cache, Weigh, Weighed, cache},
+use super::{
+    cache::{Cache, Weigh, Weighed, cache, weigh_text},
+    client::Outbound,
     digest::Digest,
+    error::HttpError,
+    json::InvalidResponse,
 };
 
 /// How long a "no" is remembered at most, so that it soon gives way after a sign-in.
@@ -26,6 +28,12 @@ pub(crate) enum ServiceFault {
     Invalid(#[from] InvalidResponse),
     #[error("it cannot be asked: {0}")]
     Unaskable(&'static str),
+}
+
+impl Weigh for ServiceFault {
+    fn heap(&self) -> usize {
+        weigh_text(self)
+    }
 }
 
 /// The answers of one service, by the digest of the question.

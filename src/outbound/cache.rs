@@ -4,12 +4,7 @@ use policies::{Claims, Denial, Member, Subject};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter, sync};
 use serde_json::Value;
 
-use crate::{
-    identities::Remembers,
-    outbound::{answers::ServiceFault, digest::Digest},
-    server::settings::Settings,
-    stores::StoreFault,
-};
+use super::digest::Digest;
 
 /// In bytes, for the verified tokens of all identities.
 const ALL_TOKENS: u64 = 8 << 20;
@@ -32,23 +27,12 @@ pub struct CacheShares {
 }
 
 impl CacheShares {
-    /// Divides the total among the caches of `settings`.
-    pub(crate) fn of(settings: &Settings) -> Self {
-        let (mut tokens, mut answers) = (0, 0);
-        for (_, identity) in &settings.identities {
-            match identity.profile().remembers {
-                Remembers::Nothing => {}
-                Remembers::Tokens => tokens += 1,
-                Remembers::Answers => answers += 1,
-            }
-        }
-        let policies = settings.policies.iter();
-        let asking = policies.filter(|(_, policy)| policy.asks());
-        answers += asking.count() as u64;
-        let all = Self::default();
+    /// Divides the total among this many caches of each kind.
+    pub(crate) fn among(tokens: usize, answers: usize) -> Self {
+        let share = |total, caches: usize| total / caches.max(1) as u64;
         Self {
-            tokens: all.tokens / tokens.max(1),
-            answers: all.answers / answers.max(1),
+            tokens: share(ALL_TOKENS, tokens),
+            answers: share(ALL_ANSWERS, answers),
         }
     }
 }
@@ -166,17 +150,15 @@ impl Weigh for Member {
 }
 
 /// Texts of errors are short, and their sources are at most as long again.
-macro_rules! weigh_in_words {
-    ($($error:ty),+) => {
-        $(impl Weigh for $error {
-            fn heap(&self) -> usize {
-                2 * allocation(self.to_string().len())
-            }
-        })+
-    };
+pub(crate) fn weigh_text(error: &impl std::error::Error) -> usize {
+    2 * allocation(error.to_string().len())
 }
 
-weigh_in_words!(Denial, ServiceFault, StoreFault);
+impl Weigh for Denial {
+    fn heap(&self) -> usize {
+        weigh_text(self)
+    }
+}
 
 impl Weigh for std::sync::Arc<Subject> {
     fn heap(&self) -> usize {

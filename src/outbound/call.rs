@@ -16,7 +16,7 @@ use futures_util::future::select_ok;
 use policies::Clock;
 use tokio::time::timeout;
 
-use super::{HttpError, budget::RetryBudget, suppress_awc_tasks::suppress_awc_tasks};
+use super::{budget::RetryBudget, error::HttpError, suppress_awc_tasks::suppress_awc_tasks};
 
 /// What all threads know about a service.
 pub(crate) struct Peer {

@@ -14,11 +14,12 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio_rustls::TlsConnector;
 
 use super::{
-    USER_AGENT,
     call::Peer,
     dial::dial,
     stream::{Stream, Transport},
 };
+
+pub const USER_AGENT: &str = concat!("imgwire-gate/", env!("CARGO_PKG_VERSION"));
 
 pub(crate) struct PoolSettings {
     pub(crate) limit: usize,

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use opentelemetry_http::HttpError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{HttpClient, Outgoing, Repeat};
+use super::{
+    call::Repeat,
+    client::{HttpClient, Outgoing},
+};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 

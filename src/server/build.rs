@@ -17,7 +17,7 @@ use crate::{
         rules::{Route, Rules},
     },
     http::{BodyLimits, Gate, session_cookie::SessionCookie},
-    identities::{ClientAddress, CrossSite, Identities, ServerLimits},
+    identities::{ClientAddress, CrossSite, Identities, Remembers, ServerLimits},
     imgwire::Upstream,
     outbound::in_flight::InFlight,
     outbound::{HttpClient, Outbound, cache::CacheShares},
@@ -117,7 +117,7 @@ impl Foundation {
     ) -> Result<Rules, BuildError> {
         let clock = &self.outbound.clock;
         let outbound = Outbound {
-            caches: CacheShares::of(settings),
+            caches: cache_shares(settings),
             ..self.outbound.clone()
         };
         let claims = self.kept_claims(settings);
@@ -196,6 +196,18 @@ impl Foundation {
         }
         reads
     }
+}
+
+/// Divides the memory for caches among the identities and policies that have one.
+fn cache_shares(settings: &Settings) -> CacheShares {
+    let identities = settings.identities.iter();
+    let remembers: Vec<_> = identities
+        .map(|(_, identity)| identity.profile().remembers)
+        .collect();
+    let count = |kind| remembers.iter().filter(|other| **other == kind).count();
+    let policies = settings.policies.iter();
+    let asking = policies.filter(|(_, policy)| policy.asks()).count();
+    CacheShares::among(count(Remembers::Tokens), count(Remembers::Answers) + asking)
 }
 
 /// The policies of a route in order. A route with a purpose denies other purposes as soon as the user is known.

@@ -21,7 +21,7 @@ use crate::{
     outbound::{
         HttpClient, HttpError, Object, Outbound, Outgoing, Repeat,
         answers::{Answers, ServiceFault},
-        cache::Weigh,
+        cache::{Weigh, weigh_text},
         digest::digest,
     },
     stores::{MemberDatabase, StoreFault},
@@ -243,5 +243,11 @@ impl Source for Query {
             store: self.store.clone(),
             source: Box::new(fault),
         }
+    }
+}
+
+impl Weigh for StoreFault {
+    fn heap(&self) -> usize {
+        weigh_text(self)
     }
 }

@@ -24,7 +24,7 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// Where an issuer publishes its key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Location {
+pub(crate) enum Location {
     /// Under this URL.
     Jwks(ServiceUrl),
     /// Where the issuer's discovery document says.
