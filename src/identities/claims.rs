@@ -12,7 +12,7 @@ use super::{
     issuer::{Issuers, OneOrMany, SubjectPrefix},
     section::Section,
 };
-use crate::outbound::cache::Weigh;
+use crate::outbound::cache::HeapSize;
 
 /// The longest part of a claim that the log shows, in characters.
 const SHOWN: usize = 100;
@@ -83,9 +83,9 @@ pub(super) struct Accepted {
     not_before: Option<f64>,
 }
 
-impl Weigh for Accepted {
-    fn heap(&self) -> usize {
-        self.subject.heap()
+impl HeapSize for Accepted {
+    fn heap_size(&self) -> usize {
+        self.subject.heap_size()
     }
 }
 
@@ -273,7 +273,7 @@ impl KeptClaims {
                 ));
             }
         }
-        if kept.heap() > MAX_BYTES {
+        if kept.heap_size() > MAX_BYTES {
             return Err(format!(
                 "the claims that policies read take more than {} KiB of memory",
                 MAX_BYTES >> 10

@@ -18,11 +18,11 @@ use super::{
     keys::{Key, NoKeys, PublishedKeys},
     kind::{Build, Identity, IdentityKind, Judgement, fault},
     limits::Attempt,
-    profile::{Place, Profile, Remembers, Takes},
+    profile::{CacheKind, Place, Profile, Takes},
     section::Section,
     token::{Token, UnverifiedJwt},
 };
-use crate::outbound::cache::{Cache, Weigh, Weighed, cache};
+use crate::outbound::cache::{Cache, CacheEntry, HeapSize, new_cache};
 
 impl IdentityKind for JwtSettings {
     const NAME: &'static str = "jwt";
@@ -37,7 +37,7 @@ impl IdentityKind for JwtSettings {
             issuers: self.issuer.as_ref(),
             subject_prefix: Some(&self.subject_prefix),
             exchange: None,
-            remembers: Remembers::Tokens,
+            cache: Some(CacheKind::Tokens),
         }
     }
 
@@ -57,7 +57,7 @@ impl IdentityKind for JwtSettings {
             Arc::new(Jwt {
                 name: context.name.clone(),
                 keys: keys.build(&self.algorithms, context),
-                verified: cache(context.outbound.caches.tokens),
+                verified: new_cache(context.outbound.caches.tokens),
                 kept: context.kept.clone(),
                 clock: context.clock().clone(),
                 settings: self.clone(),
@@ -94,9 +94,9 @@ struct Verified {
     key: Arc<Key>,
 }
 
-impl Weigh for Verified {
-    fn heap(&self) -> usize {
-        self.accepted.heap()
+impl HeapSize for Verified {
+    fn heap_size(&self) -> usize {
+        self.accepted.heap_size()
     }
 }
 
@@ -236,7 +236,7 @@ impl Jwt {
     }
 
     fn remember(&self, token: &Token<'_>, verified: &Verified) {
-        let verified = Weighed::new(verified.clone());
+        let verified = CacheEntry::new(verified.clone());
         if verified.bytes() <= MOST_REMEMBERED {
             self.verified.insert(*token.digest(), verified);
         }

@@ -47,7 +47,7 @@ pub use self::{
     keys::{KeysState, PublishedKeys},
     kind::{Build, BuildContext, Identity, IdentityKind, Judgement},
     limits::{Limited, ServerLimits},
-    profile::{Place, Profile, Remembers, Takes},
+    profile::{CacheKind, Place, Profile, Takes},
     registry::{IdentityKinds, ResolvedIdentity},
     request_view::{Cookie as RequestCookie, InMemoryCredentials, PresentedCredentials},
     section::Section,

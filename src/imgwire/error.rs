@@ -6,23 +6,22 @@ use crate::outbound::{HttpError, InvalidResponse};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImgwireError {
-    #[error("Imgwire cannot be reached: {0}")]
+    #[error("cannot connect to Imgwire: {0}")]
     Unreachable(String),
-    #[error("the connection to Imgwire broke: {0}")]
+    #[error("the connection to Imgwire failed: {0}")]
     Broken(String),
-    #[error("Imgwire did not answer in time")]
+    #[error("no response from Imgwire within the timeout")]
     Timeout,
-    #[error("Imgwire answered {status}")]
+    #[error("Imgwire responded with status {status}")]
     Refused {
         status: u16,
-        /// From `Retry-After`.
+        /// The value of `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// The circuit breaker is open.
-    #[error("Imgwire is down, and is being tried")]
-    Down,
-    #[error("Imgwire's answer cannot be used: {0}")]
-    Unreadable(String),
+    #[error("the circuit breaker for Imgwire is open")]
+    CircuitOpen,
+    #[error("invalid response from Imgwire: {0}")]
+    InvalidResponse(String),
 }
 
 impl From<HttpError> for ImgwireError {
@@ -31,14 +30,14 @@ impl From<HttpError> for ImgwireError {
             HttpError::Unreachable(reason) => Self::Unreachable(reason),
             HttpError::Broken(reason) => Self::Broken(reason),
             HttpError::Timeout => Self::Timeout,
-            HttpError::TooLong => Self::Unreadable("it is too long".to_owned()),
+            HttpError::TooLarge => Self::InvalidResponse("it is too large".to_owned()),
         }
     }
 }
 
 impl From<InvalidResponse> for ImgwireError {
     fn from(error: InvalidResponse) -> Self {
-        Self::Unreadable(error.to_string())
+        Self::InvalidResponse(error.to_string())
     }
 }
 
@@ -49,21 +48,23 @@ impl ImgwireError {
         match self {
             Self::Unreachable(_) | Self::Broken(_) | Self::Timeout => true,
             Self::Refused { status, .. } => matches!(status, 408 | 429 | 500..=599),
-            Self::Down | Self::Unreadable(_) => false,
+            Self::CircuitOpen | Self::InvalidResponse(_) => false,
         }
     }
 
-    /// Whether Imgwire seems to be down, rather than to refuse this gate.
+    /// Whether Imgwire seems to be down for every request. The circuit breaker counts only these errors.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Broken(_) | Self::Timeout | Self::Unreadable(_) => true,
+            Self::Unreachable(_) | Self::Broken(_) | Self::Timeout | Self::InvalidResponse(_) => {
+                true
+            }
             Self::Refused { status, .. } => matches!(status, 408 | 500..=599),
-            Self::Down => false,
+            Self::CircuitOpen => false,
         }
     }
 
-    /// The name in metrics.
+    /// The label in metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -71,8 +72,8 @@ impl ImgwireError {
             Self::Broken(_) => "broken",
             Self::Timeout => "timeout",
             Self::Refused { .. } => "refused",
-            Self::Down => "down",
-            Self::Unreadable(_) => "unreadable",
+            Self::CircuitOpen => "down",
+            Self::InvalidResponse(_) => "unreadable",
         }
     }
 }

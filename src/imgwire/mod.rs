@@ -9,9 +9,9 @@ mod upstream;
 
 pub use self::{
     breaker::{Breaker, BreakerState},
-    client::{Caller, Client},
+    client::{Client, TraceContext},
     error::ImgwireError,
     pool::Pool,
-    token::{Creation, UploadToken},
+    token::{TokenOutcome, UploadToken},
     upstream::Upstream,
 };

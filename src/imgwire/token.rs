@@ -1,4 +1,4 @@
-//! Upload tokens, and how their creation ended.
+//! Upload tokens.
 
 use std::time::Duration;
 
@@ -8,7 +8,6 @@ use super::error::ImgwireError;
 
 pub struct UploadToken {
     pub token: String,
-    /// If Imgwire gave one.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -20,10 +19,10 @@ impl std::fmt::Debug for UploadToken {
     }
 }
 
-pub struct Creation {
+pub struct TokenOutcome {
     pub result: Result<UploadToken, ImgwireError>,
     /// 0 for a token from the pool.
     pub attempts: u32,
-    /// For all attempts together.
+    /// The time of all attempts.
     pub took: Duration,
 }

@@ -1,4 +1,4 @@
-//! What all clients of a gate share.
+//! What the clients of all workers share.
 
 use std::sync::Arc;
 
@@ -7,7 +7,6 @@ use policies::Clock;
 use super::{breaker::Breaker, pool::Pool};
 use crate::{config::ImgwireSettings, outbound::Peer, telemetry::Metrics};
 
-/// Shared by all clients of a gate.
 pub struct Upstream {
     pub breaker: Breaker,
     pub pool: Option<Arc<Pool>>,

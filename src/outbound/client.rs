@@ -1,4 +1,4 @@
-//! The HTTP client for all services but Imgwire.
+//! The HTTP client for all services except Imgwire.
 
 use std::{
     cell::RefCell,
@@ -16,14 +16,14 @@ use policies::Clock;
 use rustls::ClientConfig;
 
 use super::{
-    cache::CacheShares,
-    call::{Peer, Repeat, call},
+    cache::CacheCapacity,
+    call::{Peer, Resend, call},
     connector::{PoolSettings, client, is_tls, plain},
     error::HttpError,
 };
 use crate::telemetry::Metrics;
 
-/// Each service has its own connections, so that a slow one takes none from another.
+/// Per service and thread: a slow service must not take connections from another.
 const POOL: PoolSettings = PoolSettings {
     limit: 128,
     keep_alive: Duration::from_secs(15),
@@ -31,14 +31,14 @@ const POOL: PoolSettings = PoolSettings {
 };
 
 thread_local! {
-    /// awc's clients stay on the thread that made them.
+    /// awc's clients are not `Send`.
     static CLIENTS: RefCell<Vec<ThreadClient>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A client for one service, on one thread.
 struct ThreadClient {
-    /// The [`HttpClient`] that it is for.
-    of: Weak<Shared>,
+    /// The [`HttpClient`] that it belongs to.
+    owner: Weak<Shared>,
     origin: String,
     client: awc::Client,
 }
@@ -49,33 +49,32 @@ pub struct HttpClient(Arc<Shared>);
 struct Shared {
     tls: Arc<ClientConfig>,
     clock: Arc<dyn Clock>,
-    /// By origin. Origins come from the config, and from the documents of the issuers that it names.
+    /// By origin. Origins are bounded: they come from the config and from the discovery documents of its issuers.
     peers: Mutex<HashMap<String, Arc<Peer>>>,
 }
 
-/// Shared by everything that calls other services.
+/// What callers of other services share.
 #[derive(Clone)]
 pub struct Outbound {
     pub http: HttpClient,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
-    pub caches: CacheShares,
+    pub caches: CacheCapacity,
 }
 
-pub(crate) struct Outgoing<'a> {
+pub(crate) struct OutboundRequest<'a> {
     pub(crate) method: Method,
     pub(crate) url: &'a str,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// The body, if it is not empty.
+    /// If it is empty, the request has no body.
     pub(crate) body: Bytes,
-    /// Until the response is read.
+    /// Includes reading the response.
     pub(crate) timeout: Duration,
-    /// The longest response that is read, in bytes.
-    pub(crate) limit: usize,
-    pub(crate) repeat: Repeat,
+    pub(crate) max_response_bytes: usize,
+    pub(crate) resend: Resend,
 }
 
-pub(crate) struct Incoming {
+pub(crate) struct OutboundResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -91,38 +90,41 @@ impl HttpClient {
         }))
     }
 
-    pub(crate) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Incoming, HttpError> {
-        let unusable = || HttpError::Unreachable("the URL has no host".to_owned());
-        let url = Uri::try_from(outgoing.url).map_err(|_| unusable())?;
-        let (plain_url, host) = plain(&url).map_err(|_| unusable())?;
+    pub(crate) async fn send(
+        &self,
+        request: OutboundRequest<'_>,
+    ) -> Result<OutboundResponse, HttpError> {
+        let invalid_url = || HttpError::Unreachable("the URL has no host".to_owned());
+        let url = Uri::try_from(request.url).map_err(|_| invalid_url())?;
+        let (plain_url, host) = plain(&url).map_err(|_| invalid_url())?;
         let (peer, client) = self.0.service(&url);
         peer.budget.deposit();
-        let attempt = async || exchange(&client, &outgoing, &plain_url, &host).await;
-        call(&peer, outgoing.repeat, outgoing.timeout, attempt).await
+        let send = async || exchange(&client, &request, &plain_url, &host).await;
+        call(&peer, request.resend, request.timeout, send).await
     }
 }
 
 async fn exchange(
     client: &awc::Client,
-    outgoing: &Outgoing<'_>,
+    request: &OutboundRequest<'_>,
     url: &Uri,
     host: &HeaderValue,
-) -> Result<Incoming, HttpError> {
-    let mut request = client
-        .request(outgoing.method.clone(), url)
+) -> Result<OutboundResponse, HttpError> {
+    let mut builder = client
+        .request(request.method.clone(), url)
         .insert_header((header::HOST, host.clone()))
         .insert_header((header::ACCEPT, "application/json"));
-    for header in &outgoing.headers {
-        request = request.append_header(header.clone());
+    for header in &request.headers {
+        builder = builder.append_header(header.clone());
     }
-    let sending = if outgoing.body.is_empty() {
-        request.send()
+    let sending = if request.body.is_empty() {
+        builder.send()
     } else {
-        request.send_body(outgoing.body.clone())
+        builder.send_body(request.body.clone())
     };
     let mut response = sending.await.map_err(|error| HttpError::from(&error))?;
-    let body = response.body().limit(outgoing.limit).await?;
-    Ok(Incoming {
+    let body = response.body().limit(request.max_response_bytes).await?;
+    Ok(OutboundResponse {
         status: response.status(),
         headers: response.headers().clone(),
         body,
@@ -130,7 +132,7 @@ async fn exchange(
 }
 
 impl Shared {
-    /// The service of a URL, and this thread's client for it.
+    /// Returns the service of a URL, and this thread's client for it.
     fn service(self: &Arc<Self>, url: &Uri) -> (Arc<Peer>, awc::Client) {
         let scheme = url.scheme_str().unwrap_or_default();
         let authority = url.authority().map_or("", |authority| authority.as_str());
@@ -143,15 +145,15 @@ impl Shared {
         };
         let client = CLIENTS.with_borrow_mut(|clients| {
             let own = clients.iter().find(|client| {
-                std::ptr::eq(client.of.as_ptr(), Arc::as_ptr(self)) && client.origin == origin
+                std::ptr::eq(client.owner.as_ptr(), Arc::as_ptr(self)) && client.origin == origin
             });
             if let Some(own) = own {
                 return own.client.clone();
             }
-            clients.retain(|client| client.of.strong_count() > 0);
+            clients.retain(|client| client.owner.strong_count() > 0);
             let client = client(&peer, is_tls(url).then_some(&self.tls), &POOL);
             clients.push(ThreadClient {
-                of: Arc::downgrade(self),
+                owner: Arc::downgrade(self),
                 origin,
                 client: client.clone(),
             });

@@ -1,17 +1,17 @@
-//! Why a call failed.
+//! Why a call to a service failed.
 
 use awc::error::{ConnectError, PayloadError, SendRequestError};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
-    #[error("it cannot be reached: {0}")]
+    #[error("cannot connect: {0}")]
     Unreachable(String),
-    #[error("the connection broke: {0}")]
+    #[error("the connection failed: {0}")]
     Broken(String),
-    #[error("no response in time")]
+    #[error("no response within the timeout")]
     Timeout,
-    #[error("the response is too long")]
-    TooLong,
+    #[error("the response is too large")]
+    TooLarge,
 }
 
 impl From<&SendRequestError> for HttpError {
@@ -20,7 +20,7 @@ impl From<&SendRequestError> for HttpError {
             SendRequestError::Timeout | SendRequestError::Connect(ConnectError::Timeout) => {
                 Self::Timeout
             }
-            // How awc reports a connection that ends where a response should begin.
+            // awc reports this if the connection ends where a response should begin.
             SendRequestError::Connect(ConnectError::Disconnected) => {
                 Self::Broken("closed before a response".to_owned())
             }
@@ -33,13 +33,13 @@ impl From<&SendRequestError> for HttpError {
 impl From<PayloadError> for HttpError {
     fn from(error: PayloadError) -> Self {
         match error {
-            PayloadError::Overflow => Self::TooLong,
+            PayloadError::Overflow => Self::TooLarge,
             error => Self::Broken(describe(&error)),
         }
     }
 }
 
-/// The message of the innermost error: outer ones only say that something failed.
+/// Returns the message of the innermost error: outer ones only say that something failed.
 fn describe(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

@@ -1,12 +1,14 @@
 //! HTTP calls to other services: bounded in time and size, without redirects, and without a proxy from the environment.
 //!
-//! - `call`: the one retry rule, and which connections a call uses.
-//! - `connector`, `dial`, `tls`: how a connection is made.
-//! - `stream`, `framing`: what a connection returns: one final response per request.
-//! - `json`: how the answers are read.
+//! - `client`: the HTTP client for all services except Imgwire.
+//! - `call`: the one retry rule, the retry budget, and which connections a call uses.
+//! - `connector`, `dial`, `tls`: how a connection is opened.
+//! - `stream`, `framing`: one final response per request.
+//! - `json`: how responses are read.
+//! - `single_flight`, `cache`, `digest`: how responses are cached.
+//! - `in_flight`: the requests that run, and how one gives up its place while it waits.
+//! - `otlp`: the client of the trace exporter.
 
-pub(crate) mod answers;
-mod budget;
 pub mod cache;
 mod call;
 mod client;
@@ -18,16 +20,17 @@ mod framing;
 pub mod in_flight;
 mod json;
 mod otlp;
+pub(crate) mod single_flight;
 mod stream;
 mod suppress_awc_tasks;
 mod tls;
 
 pub(crate) use self::{
-    call::{Peer, Repeat, call},
-    client::Outgoing,
+    call::{Peer, Resend, call},
+    client::OutboundRequest,
     connector::{PoolSettings, client, is_tls, plain},
     framing::Framing,
-    json::{InvalidResponse, Object, parse as parse_json, wrong_type},
+    json::{InvalidResponse, JsonObject, parse as parse_json, wrong_type},
 };
 pub use self::{
     client::{HttpClient, Outbound},

@@ -17,10 +17,10 @@ use crate::{
         rules::{Route, Rules},
     },
     http::{BodyLimits, Gate, session_cookie::SessionCookie},
-    identities::{ClientAddress, CrossSite, Identities, Remembers, ServerLimits},
+    identities::{CacheKind, ClientAddress, CrossSite, Identities, ServerLimits},
     imgwire::Upstream,
     outbound::in_flight::InFlight,
-    outbound::{HttpClient, Outbound, cache::CacheShares},
+    outbound::{HttpClient, Outbound, cache::CacheCapacity},
     stores::{self, Access, Stores},
     telemetry::Metrics,
 };
@@ -58,7 +58,7 @@ impl Foundation {
                 http: HttpClient::new(tls.clone(), clock.clone()),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
-                caches: CacheShares::default(),
+                caches: CacheCapacity::default(),
             },
             turns: Arc::default(),
             stores: stores::Surroundings {
@@ -117,7 +117,7 @@ impl Foundation {
     ) -> Result<Rules, BuildError> {
         let clock = &self.outbound.clock;
         let outbound = Outbound {
-            caches: cache_shares(settings),
+            caches: cache_capacity(settings),
             ..self.outbound.clone()
         };
         let claims = self.kept_claims(settings);
@@ -199,15 +199,18 @@ impl Foundation {
 }
 
 /// Divides the memory for caches among the identities and policies that have one.
-fn cache_shares(settings: &Settings) -> CacheShares {
+fn cache_capacity(settings: &Settings) -> CacheCapacity {
     let identities = settings.identities.iter();
-    let remembers: Vec<_> = identities
-        .map(|(_, identity)| identity.profile().remembers)
+    let caches: Vec<_> = identities
+        .map(|(_, identity)| identity.profile().cache)
         .collect();
-    let count = |kind| remembers.iter().filter(|other| **other == kind).count();
+    let count = |kind| caches.iter().filter(|cache| **cache == Some(kind)).count();
     let policies = settings.policies.iter();
     let asking = policies.filter(|(_, policy)| policy.asks()).count();
-    CacheShares::among(count(Remembers::Tokens), count(Remembers::Answers) + asking)
+    CacheCapacity::divided(
+        count(CacheKind::Tokens),
+        count(CacheKind::Responses) + asking,
+    )
 }
 
 /// The policies of a route in order. A route with a purpose denies other purposes as soon as the user is known.
