@@ -12,7 +12,7 @@ use futures_util::{
 use imgwire_gate::{
     gate::ports::{HttpDecider, query_memberships},
     identities::{ClientAddress, CrossSite, Identities, Limited, RequestCredentials, ServerLimits},
-    outbound::cache::CacheShares,
+    outbound::cache::CacheCapacity,
     outbound::{HttpClient, Outbound, tls_config},
     server::settings::{self, Settings},
     stores::{MemberDatabase, MemberRow, StoreFault},
@@ -258,7 +258,7 @@ fn chain(criterion: &mut Criterion) {
         http: HttpClient::new(tls_config(&settings.authorities), clock.clone()),
         clock: clock.clone(),
         metrics: Arc::default(),
-        caches: CacheShares::default(),
+        caches: CacheCapacity::default(),
     };
     let proxies = ClientAddress::new(&settings.server);
     let identities = Arc::new(Identities::new(

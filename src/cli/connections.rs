@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::{
     identities::Identities,
-    outbound::{HttpClient, Outgoing, Repeat, tls_config},
+    outbound::{HttpClient, OutboundRequest, Resend, tls_config},
     server::{build::Foundation, settings::Settings},
     stores::{OpenStore, Stores},
 };
@@ -107,14 +107,14 @@ async fn try_imgwire(settings: &Settings, http: &HttpClient) -> Result<String, S
     const HEALTH: &str = "/health";
     const LONGEST: usize = 64 * 1024;
 
-    let outgoing = Outgoing {
+    let outgoing = OutboundRequest {
         method: Method::GET,
         url: &format!("{}{HEALTH}", settings.imgwire.base_url.as_str()),
         headers: Vec::new(),
         body: Bytes::new(),
         timeout: settings.imgwire.timeout.get(),
-        limit: LONGEST,
-        repeat: Repeat::Harmless,
+        max_response_bytes: LONGEST,
+        resend: Resend::Safe,
     };
     let answer = http
         .send(outgoing)

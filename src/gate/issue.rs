@@ -9,7 +9,7 @@ use policies::{
 use tracing::{Instrument as _, field::Empty};
 
 use crate::{
-    imgwire::{Caller, Client, Creation, ImgwireError, UploadToken},
+    imgwire::{Client, ImgwireError, TokenOutcome, TraceContext, UploadToken},
     telemetry,
 };
 
@@ -40,7 +40,7 @@ pub async fn issue(
     client: &Rc<Client>,
     clock: &dyn Clock,
     request: &UploadRequest,
-    caller: &Caller,
+    context: &TraceContext,
 ) -> Report {
     let started = clock.elapsed();
     let Evaluation {
@@ -53,7 +53,7 @@ pub async fn issue(
     let mut upstream = None;
     let ending = match outcome {
         Outcome::Allowed(permit) => {
-            let creation = create(client, caller).await;
+            let creation = create(client, context).await;
             upstream = Some((creation.attempts, creation.took));
             settle(permit, creation.result, &mut tolerated).await
         }
@@ -71,7 +71,7 @@ pub async fn issue(
 }
 
 /// Creates a token in a span of its own, which Imgwire is told of.
-async fn create(client: &Rc<Client>, caller: &Caller) -> Creation {
+async fn create(client: &Rc<Client>, context: &TraceContext) -> TokenOutcome {
     let span = tracing::debug_span!(
         "create upload token",
         otel.kind = "client",
@@ -82,14 +82,14 @@ async fn create(client: &Rc<Client>, caller: &Caller) -> Creation {
         imgwire_gate.pooled = Empty,
     );
     let Some((parent, state)) = telemetry::outgoing_headers(&span) else {
-        return client.token(caller).await;
+        return client.token(context).await;
     };
-    let caller = Caller {
-        request_id: caller.request_id.clone(),
+    let context = TraceContext {
+        request_id: context.request_id.clone(),
         parent: Some(parent),
         state,
     };
-    let creation = client.token(&caller).instrument(span.clone()).await;
+    let creation = client.token(&context).instrument(span.clone()).await;
     span.record("imgwire_gate.attempts", creation.attempts);
     span.record("imgwire_gate.pooled", creation.attempts == 0);
     if let Err(error) = &creation.result {

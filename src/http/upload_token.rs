@@ -17,7 +17,7 @@ use super::{
     context::worker,
     decision::{self, result},
     error::{ApiError, Body as Error, refuse},
-    facts::{caller, upload_request},
+    facts::{trace_context, upload_request},
     ratelimit_fields,
     refusals::Refusals,
     running::{Unanswered, enter},
@@ -93,13 +93,20 @@ pub(crate) async fn post(
     };
     RootSpan::record_route("POST", route.path.as_str());
     let asked = route.clone();
-    let caller = caller(&request);
+    let context = trace_context(&request);
     let in_flight = running.in_flight();
     // The handler is dropped if the client disconnects, but what the chain reserved must be settled.
     let work = async move {
         let gate = &worker.gate;
-        let report = issue(&asked.chain, &worker.client, &*gate.clock, &upload, &caller).await;
-        decision::record(&gate.metrics, &caller.request_id, &upload, &report);
+        let report = issue(
+            &asked.chain,
+            &worker.client,
+            &*gate.clock,
+            &upload,
+            &context,
+        )
+        .await;
+        decision::record(&gate.metrics, &context.request_id, &upload, &report);
         drop(running);
         report
     };

@@ -3,7 +3,7 @@
 use policies::SecretSource;
 use secrecy::SecretString;
 
-use super::{issuer::SubjectPrefix, profile::Profiles, token_source::TokenSource};
+use super::{credential::TokenSource, issuer::SubjectPrefix, profile::Profiles};
 use crate::config::{
     ServiceUrl,
     document::{Reader, within},

@@ -16,10 +16,10 @@ use crate::{
         rules::{Route, Rules},
     },
     http::{BodyLimits, Gate, session_cookie::SessionCookie},
-    identities::{ClientAddress, CrossSite, Identities, ServerLimits},
+    identities::{CacheKind, ClientAddress, CrossSite, Identities, ServerLimits},
     imgwire::Upstream,
     outbound::in_flight::InFlight,
-    outbound::{HttpClient, Outbound, cache::CacheShares},
+    outbound::{HttpClient, Outbound, cache::CacheCapacity},
     stores::{self, Access, Stores},
     telemetry::Metrics,
 };
@@ -57,7 +57,7 @@ impl Foundation {
                 http: HttpClient::new(tls.clone(), clock.clone()),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
-                caches: CacheShares::default(),
+                caches: CacheCapacity::default(),
             },
             turns: Arc::default(),
             stores: stores::Surroundings {
@@ -116,7 +116,7 @@ impl Foundation {
     ) -> Result<Rules, BuildError> {
         let clock = &self.outbound.clock;
         let outbound = Outbound {
-            caches: CacheShares::of(settings),
+            caches: cache_capacity(settings),
             ..self.outbound.clone()
         };
         let claims = self.kept_claims(settings);
@@ -195,6 +195,21 @@ impl Foundation {
         }
         reads
     }
+}
+
+/// Divides the memory for caches among the identities and policies that have one.
+fn cache_capacity(settings: &Settings) -> CacheCapacity {
+    let identities = settings.identities.iter();
+    let caches: Vec<_> = identities
+        .map(|(_, identity)| identity.profile().cache)
+        .collect();
+    let count = |kind| caches.iter().filter(|cache| **cache == Some(kind)).count();
+    let policies = settings.policies.iter();
+    let asking = policies.filter(|(_, policy)| policy.asks()).count();
+    CacheCapacity::divided(
+        count(CacheKind::Tokens),
+        count(CacheKind::Responses) + asking,
+    )
 }
 
 /// The policies of a route in order. A route with a purpose denies other purposes as soon as the user is known.

@@ -16,9 +16,9 @@ use serde_json::json;
 use super::{MAX_ANSWER_BYTES, authorization};
 use crate::config::ServiceUrl;
 use crate::outbound::{
-    InvalidResponse, Object, Outbound, Outgoing, Repeat,
-    answers::{Answer, Answers, ServiceFault},
+    InvalidResponse, JsonObject, Outbound, OutboundRequest, Resend,
     digest::digest_of,
+    single_flight::{ServiceFault, ServiceResult, SingleFlightCache},
 };
 use crate::telemetry::CallResult;
 
@@ -28,7 +28,7 @@ pub struct HttpDecider {
     protocol: Protocol,
     headers: Vec<(HeaderName, HeaderValue)>,
     timeout: Duration,
-    answers: Answers<bool>,
+    answers: SingleFlightCache<bool>,
     outbound: Outbound,
 }
 
@@ -52,7 +52,7 @@ impl HttpDecider {
             protocol,
             headers,
             timeout: call.timeout.get(),
-            answers: Answers::new(
+            answers: SingleFlightCache::new(
                 call.cache.map(policies::Interval::get),
                 |allows| !allows,
                 outbound,
@@ -61,34 +61,34 @@ impl HttpDecider {
         })
     }
 
-    async fn ask(&self, question: Question<'_>) -> Answer<bool> {
+    async fn ask(&self, question: Question<'_>) -> ServiceResult<bool> {
         let answer = self.decide(question).await;
         let (metrics, result) = (&self.outbound.metrics, CallResult::of(&answer));
         metrics.policy_calls(self.policy.clone(), result).inc();
         answer
     }
 
-    async fn decide(&self, question: Question<'_>) -> Answer<bool> {
+    async fn decide(&self, question: Question<'_>) -> ServiceResult<bool> {
         let body = match self.protocol {
             Protocol::Plain => json!(question),
             Protocol::Opa => json!({ "input": question }),
         };
-        let outgoing = Outgoing {
+        let outgoing = OutboundRequest {
             method: Method::POST,
             url: &self.url,
             headers: self.headers.clone(),
             body: Bytes::from(body.to_string()),
             timeout: self.timeout,
-            limit: MAX_ANSWER_BYTES,
+            max_response_bytes: MAX_ANSWER_BYTES,
             // The service's decision may have side effects.
-            repeat: Repeat::Harmful,
+            resend: Resend::Unsafe,
         };
         let answer = self.outbound.http.send(outgoing).await?;
         match self.protocol {
             Protocol::Plain if answer.status.is_success() => Ok(true),
             Protocol::Plain if answer.status == StatusCode::FORBIDDEN => Ok(false),
             Protocol::Opa if answer.status == StatusCode::OK => {
-                match Object::parse(&answer.body)?.take_bool("result") {
+                match JsonObject::parse(&answer.body)?.take_bool("result") {
                     // The rule is undefined for these facts.
                     Err(InvalidResponse::Missing(_)) => Ok(false),
                     result => Ok(result?),

@@ -20,10 +20,10 @@ use super::{MAX_ANSWER_BYTES, Turns};
 use crate::{
     config::url_template::{PathSegment, UrlTemplate},
     outbound::{
-        HttpClient, HttpError, Object, Outbound, Outgoing, Repeat,
-        answers::{Answers, ServiceFault},
-        cache::Weigh,
+        HttpClient, HttpError, JsonObject, Outbound, OutboundRequest, Resend,
+        cache::{HeapSize, error_heap_size},
         digest::digest,
+        single_flight::{ServiceFault, SingleFlightCache},
     },
     stores::{MemberDatabase, StoreFault},
     telemetry::{CallResult, Metrics},
@@ -32,7 +32,7 @@ use crate::{
 /// Where memberships are looked up.
 pub(super) trait Source: Send + Sync {
     type Question<'a>;
-    type Fault: Clone + Weigh + Send + Sync;
+    type Fault: Clone + HeapSize + Send + Sync;
 
     const TIMEOUT: Self::Fault;
 
@@ -51,7 +51,7 @@ pub(super) struct SourceMemberships<S: Source> {
     /// The part of the config in which a user's lookups take turns.
     part: String,
     timeout: Duration,
-    answers: Answers<Option<Member>, S::Fault>,
+    answers: SingleFlightCache<Option<Member>, S::Fault>,
     spelling_warning: Once,
     turns: Arc<Turns>,
     metrics: Arc<Metrics>,
@@ -71,7 +71,7 @@ impl<S: Source> SourceMemberships<S> {
             policy,
             part,
             timeout: call.timeout.get(),
-            answers: Answers::new(
+            answers: SingleFlightCache::new(
                 call.cache.map(policies::Interval::get),
                 Option::is_none,
                 outbound,
@@ -140,7 +140,7 @@ impl Source for Service {
     type Question<'a> = (PathSegment<'a>, PathSegment<'a>);
     type Fault = ServiceFault;
 
-    const TIMEOUT: ServiceFault = ServiceFault::NoAnswer(HttpError::Timeout);
+    const TIMEOUT: ServiceFault = ServiceFault::Http(HttpError::Timeout);
 
     fn question<'a>(&self, workspace: &'a str, user: &'a str) -> Option<Self::Question<'a>> {
         PathSegment::parse(workspace).zip(PathSegment::parse(user))
@@ -150,21 +150,21 @@ impl Source for Service {
         &self,
         (workspace, user): Self::Question<'_>,
     ) -> Result<Option<Member>, ServiceFault> {
-        let outgoing = Outgoing {
+        let outgoing = OutboundRequest {
             method: Method::GET,
             url: &self.url.fill(workspace, user),
             headers: self.headers.clone(),
             body: Bytes::new(),
             timeout: self.timeout,
-            limit: MAX_ANSWER_BYTES,
-            repeat: Repeat::Harmless,
+            max_response_bytes: MAX_ANSWER_BYTES,
+            resend: Resend::Safe,
         };
         let answer = self.http.send(outgoing).await?;
         match answer.status {
             StatusCode::OK => {
-                let mut found = Object::parse(&answer.body)?;
+                let mut found = JsonObject::parse(&answer.body)?;
                 let member = Member {
-                    roles: found.take_texts("role")?,
+                    roles: found.take_strings("role")?,
                     workspace: found.take_id("workspace")?,
                 };
                 Ok(Some(member))
@@ -244,5 +244,11 @@ impl Source for Query {
             store: self.store.clone(),
             source: Box::new(fault),
         }
+    }
+}
+
+impl HeapSize for StoreFault {
+    fn heap_size(&self) -> usize {
+        error_heap_size(self)
     }
 }
