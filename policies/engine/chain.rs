@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use tracing::{Instrument as _, field::Empty};
 
 use crate::{
     Clock, Condition, Decision, Denial, EvaluationError, Fact, Facts, Fault, LimitState, Mode,
@@ -153,6 +154,50 @@ impl<'a> Trace<'a> {
     }
 }
 
+impl Link {
+    /// Asks the policy. If traces are recorded, this is a span of its own.
+    async fn decide(&self, input: PolicyInput<'_>) -> Result<Decision, Fault> {
+        let span = tracing::debug_span!(
+            "policy",
+            otel.name = %format_args!("policy {}", self.name),
+            otel.status_code = Empty,
+            otel.status_description = Empty,
+            imgwire_gate.policy = self.name.as_str(),
+            imgwire_gate.kind = self.kind,
+            imgwire_gate.verdict = Empty,
+            imgwire_gate.reason = Empty,
+            imgwire_gate.tolerated = Empty,
+        );
+        if span.is_disabled() {
+            return self.policy.decide(input).await;
+        }
+        let decided = self.policy.decide(input).instrument(span.clone()).await;
+        let result = StepResult::of(&decided);
+        span.record("imgwire_gate.tolerated", self.tolerates(&result));
+        match result {
+            StepResult::Allow | StepResult::Skip => span.record("imgwire_gate.verdict", "allow"),
+            StepResult::Deny(reason) => span
+                .record("imgwire_gate.verdict", "deny")
+                .record("imgwire_gate.reason", reason),
+            StepResult::Fault(reason) => span
+                .record("imgwire_gate.verdict", "fault")
+                .record("otel.status_code", "ERROR")
+                .record("otel.status_description", reason),
+        };
+        decided
+    }
+
+    /// Whether the request continues despite this result.
+    fn tolerates(&self, result: &StepResult) -> bool {
+        let observed = self.mode == Mode::Observe;
+        match result {
+            StepResult::Deny(_) => observed,
+            StepResult::Fault(_) => observed || self.on_failure == OnFailure::Allow,
+            StepResult::Allow | StepResult::Skip => false,
+        }
+    }
+}
+
 impl StepResult {
     fn of(decided: &Result<Decision, Fault>) -> Self {
         match decided {
@@ -238,11 +283,11 @@ impl Chain {
             let decided = if let Some(decided) = already_decided.pop_front() {
                 decided
             } else if self.followers[index] == 0 || pass == Pass::Preview {
-                link.policy.decide(input).await
+                link.decide(input).await
             } else {
                 began_together = began;
                 let together = &self.links[index..=index + self.followers[index]];
-                let asked = together.iter().map(|link| link.policy.decide(input));
+                let asked = together.iter().map(|link| link.decide(input));
                 let mut decided = join_all(asked).await.into_iter();
                 let first = decided.next().expect("the link itself was asked");
                 already_decided.extend(decided);
@@ -250,11 +295,7 @@ impl Chain {
             };
             if let (Some(trace), Some(began)) = (trace.as_deref_mut(), began) {
                 let result = StepResult::of(&decided);
-                let tolerated = match result {
-                    StepResult::Deny(_) => observed,
-                    StepResult::Fault(_) => lenient,
-                    StepResult::Allow | StepResult::Skip => false,
-                };
+                let tolerated = link.tolerates(&result);
                 let condition_error = condition.and_then(Result::err);
                 trace.note(link, result, condition_error, tolerated, began);
             }

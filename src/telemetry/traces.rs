@@ -39,7 +39,7 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// All spans of the gate's crates belong to traces.
-const TARGET_PREFIX: &str = "imgwire_gate";
+const TARGETS: [&str; 2] = ["imgwire_gate", "policies"];
 
 /// Sends what is left when it is dropped.
 pub(super) struct Traces(SdkTracerProvider);
@@ -84,7 +84,8 @@ impl Traces {
             .with_threads(false)
             .with_tracked_inactivity(false)
             .with_filter(filter_fn(|metadata| {
-                metadata.is_span() && metadata.target().starts_with(TARGET_PREFIX)
+                let is_own = |target| metadata.target().starts_with(target);
+                metadata.is_span() && TARGETS.into_iter().any(is_own)
             }))
     }
 }
