@@ -55,7 +55,7 @@ pub(super) async fn try_all(
 
 /// Tries a store, and each membership query that uses it.
 async fn try_store(settings: &Settings, stores: &Stores, store: &OpenStore) -> Result<(), String> {
-    store.try_it().await?;
+    store.check().await?;
     for (name, policy) in &settings.policies {
         let Requirements {
             store: used, query, ..

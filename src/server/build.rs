@@ -32,7 +32,7 @@ pub(crate) struct Foundation {
     limits: Arc<ServerLimits>,
     outbound: Outbound,
     turns: Arc<Turns>,
-    stores: stores::Surroundings,
+    stores: stores::StoreContext,
     upstream: Arc<Upstream>,
 }
 
@@ -60,7 +60,7 @@ impl Foundation {
                 caches: CacheCapacity::default(),
             },
             turns: Arc::default(),
-            stores: stores::Surroundings {
+            stores: stores::StoreContext {
                 tls: tls.clone(),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
@@ -73,7 +73,7 @@ impl Foundation {
         self.session.is_some()
     }
 
-    pub(crate) fn stores(&self) -> &stores::Surroundings {
+    pub(crate) fn stores(&self) -> &stores::StoreContext {
         &self.stores
     }
 
@@ -97,9 +97,9 @@ impl Foundation {
     /// empty.
     pub(crate) fn look(&self, settings: &Settings, counted: bool) -> Result<Rules, BuildError> {
         let access = if counted {
-            Access::Look
+            Access::ReadOnly
         } else {
-            Access::Ignore
+            Access::Empty
         };
         let stores = Stores::open(settings.used_stores(), &self.stores, access);
         let stores = stores.map_err(|error| BuildError::Other(error.into()))?;

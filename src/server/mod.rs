@@ -138,7 +138,7 @@ impl Application {
         let tls = tls_config(&settings.authorities);
         let foundation = Foundation::new(&settings, &tls, clock);
         let used = settings.used_stores();
-        let stores = Stores::open(used, foundation.stores(), Access::Use(None))?;
+        let stores = Stores::open(used, foundation.stores(), Access::ReadWrite(None))?;
         let sessions =
             Sessions::new(settings.session_store(), &stores).map_err(BuildError::from)?;
         let rules = foundation.rules(&settings, stores, None)?;

@@ -76,7 +76,7 @@ impl Reloader {
         let stores = Stores::open(
             used,
             self.foundation.stores(),
-            Access::Use(Some(&earlier.stores)),
+            Access::ReadWrite(Some(&earlier.stores)),
         )?;
         let rules = self.foundation.rules(settings, stores, Some(&earlier))?;
         self.gate.rules.store(Arc::new(rules));

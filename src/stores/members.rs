@@ -5,7 +5,7 @@ use policies::WorkspaceId;
 
 use super::fault::StoreFault;
 
-/// How many rows of an answer are read: no member has more roles.
+/// How many rows of an answer are read. No member has more roles.
 pub(super) const MAX_ROWS: usize = 100;
 
 pub(super) const MAX_CONNECTIONS: usize = 8;
@@ -18,9 +18,9 @@ pub struct MemberRow {
     pub workspace: Option<WorkspaceId>,
 }
 
-/// A database with memberships. Nothing is written to it.
+/// A database with memberships, which the gate only reads.
 pub trait MemberDatabase: Send + Sync {
-    /// The rows of `query`, where `$1` is the user and `$2` the workspace.
+    /// Returns the rows of `query`, in which `$1` is the user and `$2` the workspace.
     fn members<'a>(
         &'a self,
         query: &'a str,
@@ -30,5 +30,6 @@ pub trait MemberDatabase: Send + Sync {
 }
 
 pub(super) fn workspace_id(text: &str) -> Result<WorkspaceId, StoreFault> {
-    WorkspaceId::parse(text).map_err(|error| StoreFault::no_id(format_args!("an id that {error}")))
+    WorkspaceId::parse(text)
+        .map_err(|error| StoreFault::invalid_id(format_args!("an id that {error}")))
 }

@@ -1,4 +1,4 @@
-//! The port through which a store keeps sessions.
+//! The port for sessions.
 
 use std::time::Duration;
 
@@ -6,18 +6,16 @@ use futures_util::future::LocalBoxFuture;
 
 use super::fault::StoreFault;
 
-/// An operation on the state of a session, which is stored under its key until it ends.
+/// An operation on the state of a session. Times are from now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionAction {
     Load,
     Save {
-        /// A session that was ended meanwhile stays ended, unless it is new.
+        /// Only a new session is created. One that was deleted meanwhile stays deleted.
         is_new: bool,
         state: String,
-        /// From now.
         ttl: Duration,
     },
-    /// The session ends after this time from now.
     Extend(Duration),
     Delete,
 }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use imgwire_gate::{
     config::outbound::ExtraAuthorities,
     outbound::tls_config,
-    stores::{Access, StoreSettings, Stores, Surroundings, UsedStore},
+    stores::{Access, StoreContext, StoreSettings, Stores, UsedStore},
     telemetry::Metrics,
 };
 use policies::{Clock, StoreName, StoreUse};
@@ -238,7 +238,7 @@ pub(crate) fn main_store() -> StoreName {
 pub(crate) fn open(url: &str, uses: &[StoreUse], clock: Arc<dyn Clock>) -> Stores {
     let settings = json!({ "url": url, "timeout": "5s" });
     let settings: StoreSettings = serde_json::from_value(settings).unwrap();
-    let surroundings = Surroundings {
+    let surroundings = StoreContext {
         tls: tls_config(&ExtraAuthorities::default()),
         clock,
         metrics: Arc::<Metrics>::default(),
@@ -247,7 +247,7 @@ pub(crate) fn open(url: &str, uses: &[StoreUse], clock: Arc<dyn Clock>) -> Store
     // A file that was open until now has a last thread that still ends.
     for _ in 0..500 {
         let store = UsedStore(&name, &settings, uses.to_vec());
-        if let Ok(open) = Stores::open([store], &surroundings, Access::Use(None)) {
+        if let Ok(open) = Stores::open([store], &surroundings, Access::ReadWrite(None)) {
             return open;
         }
         std::thread::sleep(Duration::from_millis(10));

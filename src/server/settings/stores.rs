@@ -44,7 +44,10 @@ impl Stores {
             reader.fault(path, format!("there is no [stores.{name}]"));
             return;
         };
-        if let Some(fault) = store.as_ref().and_then(|store| store.url.cannot(wanted)) {
+        if let Some(fault) = store
+            .as_ref()
+            .and_then(|store| store.url.unsupported(wanted))
+        {
             reader.fault(path, fault);
         }
     }
