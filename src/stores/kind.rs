@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use policies::{StoreName, StoreUse};
+use policies::{Clock, StoreName, StoreUse};
+use rustls::ClientConfig;
 use secrecy::SecretString;
 
-use super::{context::StoreContext, fault::OpenError, health::Health, ports::OpenPorts};
-use crate::telemetry::StoreMetrics;
+use super::{fault::OpenError, health::Health, ports::OpenPorts};
+use crate::telemetry::{Metrics, StoreMetrics};
 
 /// Each kind declares one in its own folder.
 pub(super) struct StoreKind {
@@ -30,6 +31,13 @@ pub(super) type Parsed = Result<Arc<dyn Location>, &'static str>;
 pub(super) trait Location: Send + Sync {
     /// Opens the store for the uses in `options`. A server that is down is not an error: it is probed until it answers.
     fn open(&self, options: &OpenOptions<'_>) -> Result<OpenPorts, OpenError>;
+}
+
+/// What all stores use.
+pub struct StoreContext {
+    pub tls: Arc<ClientConfig>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
 }
 
 pub(super) struct OpenOptions<'a> {

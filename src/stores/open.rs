@@ -5,15 +5,11 @@ use std::sync::Arc;
 use policies::{Fault, QuotaStore, RateLimitStore, StoreName, StoreUse};
 
 use super::{
-    context::StoreContext,
     fault::StoreError,
-    kind::OpenOptions,
-    members::MemberDatabase,
-    ports::{OpenPorts, Port},
+    kind::{OpenOptions, StoreContext},
+    ports::{MemberDatabase, OpenPorts, Port, SessionBackend},
     read_only::ReadOnly,
-    sessions::SessionBackend,
-    settings::UsedStore,
-    url::StoreUrl,
+    settings::{StoreUrl, UsedStore},
 };
 
 #[derive(Clone)]

@@ -11,8 +11,8 @@ use super::super::{
     fault::{StoreFault, Unreachable},
     health::Health,
     kind::OpenOptions,
-    members::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
     pool::Pool,
+    ports::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
 };
 use super::{
     connect::{Connector, Session},

@@ -8,7 +8,7 @@ use super::{keys::session_key, store::RedisStore};
 use crate::{
     stores::{
         fault::StoreFault,
-        sessions::{SessionAction, SessionBackend},
+        ports::{SessionAction, SessionBackend},
     },
     telemetry::Operation,
 };

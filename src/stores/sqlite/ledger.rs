@@ -6,20 +6,21 @@ use policies::{Counter, Window};
 use tokio::sync::{SetOnce, oneshot};
 
 use super::database::{Change, Row};
+use crate::stores::fault::StoreFault;
 
 /// How many counters stay in memory. Only counters with unwritten changes may exceed this.
 pub(super) const MAX_COUNTERS: usize = 65_536;
 
 /// The result of a commit. Every request whose change is in it waits for it.
-pub(super) type Commit = Arc<SetOnce<Result<(), String>>>;
+pub(super) type Commit = Arc<SetOnce<Result<(), StoreFault>>>;
 
 /// Resolves when a counter is in memory, or cannot be read.
-pub(super) type Loading = oneshot::Receiver<Result<(), String>>;
+pub(super) type Loading = oneshot::Receiver<Result<(), StoreFault>>;
 
 /// A counter that must be read.
 pub(super) struct Load {
     pub(super) counter: Arc<Counter>,
-    pub(super) reply: oneshot::Sender<Result<(), String>>,
+    pub(super) reply: oneshot::Sender<Result<(), StoreFault>>,
 }
 
 pub(super) struct Ledger {

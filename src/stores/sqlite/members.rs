@@ -18,8 +18,8 @@ use super::super::{
     fault::{StoreFault, Unreachable},
     health::Health,
     kind::OpenOptions,
-    members::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
     pool::Pool,
+    ports::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
 };
 
 /// After how many of SQLite's instructions a query checks whether it was cancelled.

@@ -7,10 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use futures_util::{
-    TryFutureExt as _,
-    future::{LocalBoxFuture, ready},
-};
+use futures_util::future::{LocalBoxFuture, ready};
 use policies::{BoxFuture, Counter, Fault, Hold, QuotaStore, Reservation, Window};
 
 use super::super::{
@@ -83,6 +80,12 @@ impl Counters {
             _lock: lock,
         })
     }
+
+    fn require_up(&self) -> Result<(), Fault> {
+        let health = &self.shared.health;
+        let is_up = health.is_up().then_some(());
+        is_up.ok_or_else(|| health.fault(StoreFault::Down))
+    }
 }
 
 impl HealthCheck for Counters {
@@ -99,6 +102,7 @@ impl HealthCheck for Counters {
 impl QuotaStore for Counters {
     fn reserve(&self, counter: Counter, window: Window, limit: u64) -> BoxFuture<'_, Reservation> {
         Box::pin(async move {
+            self.require_up()?;
             let counter = Arc::new(counter);
             let reserve = |entry: &mut Entry, pending: &mut Pending| {
                 let row = entry.row(window);
@@ -108,7 +112,7 @@ impl QuotaStore for Counters {
                 row.used += 1;
                 Ok((*row, pending.add(&counter, entry)))
             };
-            Ok(match with_entry(&self.shared, &counter, reserve).await? {
+            Ok(match self.shared.with_counter(&counter, reserve).await? {
                 Err(window) => Reservation::Exhausted { window },
                 Ok((Row { window, used }, commit)) => Reservation::Granted {
                     hold: Box::new(ReservedUnit {
@@ -126,46 +130,24 @@ impl QuotaStore for Counters {
 
     fn used(&self, counter: Counter, window: Window) -> BoxFuture<'_, (u64, Window)> {
         Box::pin(async move {
+            self.require_up()?;
             let read = |entry: &mut Entry, _: &mut Pending| *entry.row(window);
-            let row = with_entry(&self.shared, &Arc::new(counter), read).await?;
+            let row = self.shared.with_counter(&Arc::new(counter), read).await?;
             Ok((row.used, row.window))
         })
     }
 
     fn give_back(&self, counter: Counter, window: Window) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            self.require_up()?;
             let counter = Arc::new(counter);
             let clear = |entry: &mut Entry, pending: &mut Pending| {
                 entry.row(window).used = 0;
                 pending.add(&counter, entry)
             };
-            let commit = with_entry(&self.shared, &counter, clear).await?;
-            let committed = self.shared.wait(&commit).await;
-            committed.map_err(fault(&self.shared))
+            let commit = self.shared.with_counter(&counter, clear).await?;
+            self.shared.wait(&commit).await
         })
-    }
-}
-
-/// Runs an operation on a counter, which is loaded first if it is not in memory.
-async fn with_entry<T>(
-    shared: &Shared,
-    counter: &Arc<Counter>,
-    operation: impl Fn(&mut Entry, &mut Pending) -> T,
-) -> Result<T, Fault> {
-    if !shared.health.is_up() {
-        return Err(fault(shared)(StoreFault::Down.to_string()));
-    }
-    loop {
-        let loading = match shared.with_entry(counter, &operation) {
-            Ok(output) => return Ok(output),
-            Err(loading) => loading,
-        };
-        let loaded = match shared.limit_time(loading).await {
-            Ok(Ok(loaded)) => loaded,
-            Ok(Err(_)) => Err("the store is closed".to_owned()),
-            Err(late) => Err(late),
-        };
-        loaded.map_err(fault(shared))?;
     }
 }
 
@@ -188,8 +170,7 @@ struct ReservedUnit {
 
 impl Hold for ReservedUnit {
     fn commit(&mut self) -> BoxFuture<'_, ()> {
-        let committed = self.shared.wait(&self.commit);
-        Box::pin(committed.map_err(fault(&self.shared)))
+        Box::pin(self.shared.wait(&self.commit))
     }
 
     fn release(self: Box<Self>) -> BoxFuture<'static, ()> {
@@ -202,17 +183,11 @@ impl Hold for ReservedUnit {
                 row.used = row.used.saturating_sub(1);
                 Some(pending.add(&self.counter, entry))
             };
-            let commit = with_entry(&self.shared, &self.counter, give_back).await?;
-            let Some(commit) = commit else { return Ok(()) };
-            let committed = self.shared.wait(&commit).await;
-            committed.map_err(fault(&self.shared))
+            // Even if the store is down, so that the unit does not stay counted in memory.
+            match self.shared.with_counter(&self.counter, give_back).await? {
+                Some(commit) => self.shared.wait(&commit).await,
+                None => Ok(()),
+            }
         })
-    }
-}
-
-fn fault(shared: &Shared) -> impl Fn(String) -> Fault {
-    |message| Fault::Store {
-        store: shared.health.store().clone(),
-        source: message.into(),
     }
 }

@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use policies::{Clock, Counter};
+use policies::{Clock, Counter, Fault};
 
+use super::super::{fault::StoreFault, health::Health};
 use super::ledger::{Batch, Commit, Entry, Ledger, Load, Loading, Pending};
-use crate::stores::health::Health;
 
 /// How long the writer gathers changes before it commits. It commits earlier if the commit [is due](Pending::is_due).
 const GATHERING: Duration = Duration::from_millis(2);
@@ -48,8 +48,27 @@ impl Shared {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs an operation on a counter in memory. If it is not in memory, requests it and returns what to wait for.
-    pub(super) fn with_entry<T>(
+    /// Runs an operation on a counter. If it is not in memory, it is loaded first.
+    pub(super) async fn with_counter<T>(
+        &self,
+        counter: &Arc<Counter>,
+        operation: impl Fn(&mut Entry, &mut Pending) -> T,
+    ) -> Result<T, Fault> {
+        loop {
+            let loading = match self.try_with_counter(counter, &operation) {
+                Ok(output) => return Ok(output),
+                Err(loading) => loading,
+            };
+            let loaded = match self.limit_time(loading).await {
+                Ok(Ok(loaded)) => loaded,
+                Ok(Err(_)) => Err(StoreFault::Refused("the store is closed".to_owned())),
+                Err(fault) => Err(fault),
+            };
+            loaded.map_err(|fault| self.health.fault(fault))?;
+        }
+    }
+
+    fn try_with_counter<T>(
         &self,
         counter: &Arc<Counter>,
         operation: impl FnOnce(&mut Entry, &mut Pending) -> T,
@@ -63,20 +82,22 @@ impl Shared {
         };
         let was_empty = pending.is_empty();
         let output = operation(entry, pending);
-        let has_begun = was_empty && !pending.is_empty();
+        let is_first_change = was_empty && !pending.is_empty();
         drop(ledger);
-        if has_begun {
+        if is_first_change {
             self.work.notify_one();
         }
         Ok(output)
     }
 
     /// Waits until `commit` is on disk, has failed, or is late.
-    pub(super) async fn wait(&self, commit: &Commit) -> Result<(), String> {
+    pub(super) async fn wait(&self, commit: &Commit) -> Result<(), Fault> {
         if !commit.initialized() && self.lock().pending.add_waiting(commit) {
             self.work.notify_one();
         }
-        self.limit_time(commit.wait()).await?.clone()
+        let committed = self.limit_time(commit.wait()).await;
+        let committed = committed.and_then(Clone::clone);
+        committed.map_err(|fault| self.health.fault(fault))
     }
 
     /// Limits an operation in time. If the writer has finished nothing meanwhile, the disk hangs, and requests fail at
@@ -84,18 +105,17 @@ impl Shared {
     pub(super) async fn limit_time<T>(
         &self,
         operation: impl Future<Output = T>,
-    ) -> Result<T, String> {
+    ) -> Result<T, StoreFault> {
         let before = self.health.answers();
         let result = tokio::time::timeout(self.health.timeout(), operation).await;
         result.map_err(|_| {
-            let late = "the disk did not answer in time";
             if self.health.answers() == before {
-                self.health.mark_down(&late);
+                self.health.mark_down(&StoreFault::Timeout);
                 // With the lock, so that the writer does not miss it.
                 drop(self.lock());
                 self.work.notify_one();
             }
-            late.to_owned()
+            StoreFault::Timeout
         })
     }
 
@@ -104,17 +124,19 @@ impl Shared {
         self.work.notify_one();
     }
 
-    /// Waits for work, and takes it; `None` if the store is closed and no work is left. Reads happen at once; writes are
-    /// gathered for some time. After a fault of the disk, it waits for [`PAUSE`]. The work is empty if the only work is
-    /// a probe, or after `patience`.
+    /// Waits for work, and takes it; `None` if the store is closed and no work is left. After `patience`, or if the disk
+    /// must be probed, the work may be empty.
     pub(super) fn next_work(&self, patience: Duration) -> Option<Work> {
         let mut ledger = self.lock();
+        let mut is_gathered = false;
         if self.health.is_up() {
-            ledger = self.wait_while(ledger, patience, |pending| pending.is_empty());
+            (ledger, _) = self.wait_while(ledger, patience, Pending::is_empty);
             if !ledger.pending.is_empty() {
                 let since = *ledger.pending.since.get_or_insert_with(|| self.now());
                 let left = (since + GATHERING).saturating_sub(self.now());
-                ledger = self.wait_while(ledger, left, |pending| !pending.is_due());
+                let is_late;
+                (ledger, is_late) = self.wait_while(ledger, left, |pending| !pending.is_due());
+                is_gathered = is_late || left.is_zero();
             }
         } else {
             let waited = self
@@ -126,9 +148,6 @@ impl Shared {
         if ledger.is_closed && !ledger.has_loads() && pending.is_empty() {
             return None;
         }
-        let is_gathered = pending
-            .since
-            .is_some_and(|since| since + GATHERING <= self.now());
         let is_due = pending.is_due() || is_gathered || ledger.is_closed || !self.health.is_up();
         Some(Work {
             loads: ledger.take_loads(),
@@ -136,19 +155,21 @@ impl Shared {
         })
     }
 
-    /// Waits while `condition` holds, unless there is something to read, or the disk failed, or the store is closed.
+    /// Waits while `condition` holds, unless there is something to read, or the disk failed, or the store is closed. Also
+    /// returns whether the time is up.
     fn wait_while<'a>(
         &self,
         ledger: MutexGuard<'a, Ledger>,
         at_most: Duration,
         condition: impl Fn(&Pending) -> bool,
-    ) -> MutexGuard<'a, Ledger> {
+    ) -> (MutexGuard<'a, Ledger>, bool) {
         let must_wait = |ledger: &mut Ledger| {
             let must_act = ledger.has_loads() || ledger.is_closed || !self.health.is_up();
             !must_act && condition(&ledger.pending)
         };
         let waited = self.work.wait_timeout_while(ledger, at_most, must_wait);
-        waited.unwrap_or_else(PoisonError::into_inner).0
+        let (ledger, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        (ledger, waited.timed_out())
     }
 }
 
@@ -210,12 +231,12 @@ mod tests {
 
     /// Requests a counter that is not in memory.
     fn request(shared: &Shared, key: &str) {
-        assert!(shared.with_entry(&counter(key), |_, _| ()).is_err());
+        assert!(shared.try_with_counter(&counter(key), |_, _| ()).is_err());
     }
 
     fn count(shared: &Shared) -> Commit {
         let counter = counter("user");
-        let counted = shared.with_entry(&counter, |entry, pending| {
+        let counted = shared.try_with_counter(&counter, |entry, pending| {
             entry.row(WINDOW).used += 1;
             pending.add(&counter, entry)
         });
@@ -275,11 +296,10 @@ mod tests {
 
     #[test]
     fn changes_are_written_without_a_waiting_request_and_when_the_store_is_closed() {
-        let (shared, clock) = shared();
+        let (shared, _clock) = shared();
         for _ in 0..16 {
             count(&shared);
         }
-        clock.advance(GATHERING);
         assert_eq!(work(&shared), (0, Some(16)));
         count(&shared);
         shared.close();

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use super::super::{fault::StoreFault, retention::CleanupSchedule};
 use super::{
     database::Database,
     shared::{Shared, Work},
 };
-use crate::stores::retention::CleanupSchedule;
 
 /// Runs until the store is closed and everything is written. After an error, the file is opened again, so that no restart
 /// is needed after a disk was full or read-only.
@@ -28,7 +28,7 @@ pub(super) fn run(shared: &Shared, path: &Path, database: Database, mut schedule
                 }
                 Err(error) => {
                     must_check = true;
-                    Err(error.to_string())
+                    Err(StoreFault::Refused(error.to_string()))
                 }
             };
             // The request may have given up.
@@ -41,7 +41,8 @@ pub(super) fn run(shared: &Shared, path: &Path, database: Database, mut schedule
             written = attempt(&mut database, path, |database| {
                 database.write(&batch.changes)
             });
-            let result = written.as_ref().copied().map_err(ToString::to_string);
+            let result = written.as_ref().copied();
+            let result = result.map_err(|error| StoreFault::Refused(error.to_string()));
             let mut ledger = shared.lock();
             if result.is_ok() {
                 ledger.written(&batch);
