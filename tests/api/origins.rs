@@ -218,7 +218,7 @@ fn check_warns_of_what_is_possible_and_rarely_meant() {
             panic!("{everyone}");
         };
         assert!(proxies.contains("gate.toml:") && proxies.contains("server.trusted_proxies: "));
-        assert!(identity.contains("identities.edge: any client can claim to be anyone"));
+        assert!(identity.contains("identities.edge: any client can sign in as any user"));
     }
     for (cookie, warning) in [
         (

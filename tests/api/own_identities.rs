@@ -138,7 +138,7 @@ fn its_faults_are_named_with_line_and_key() {
         (
             "[\"header:X-Api-Key\", \"bearer\"]",
             "[]",
-            "gate.toml:6:8: identities.programs.from: must name at least one place",
+            "gate.toml:6:8: identities.programs.from: must have at least one place",
         ),
         (
             "{ env = \"ARCHIVE_KEY\" }",
@@ -158,7 +158,7 @@ fn its_faults_are_named_with_line_and_key() {
         (
             "api_keys",
             "api_key",
-            "gate.toml:5:8: identities.programs.kind: `api_key` is no kind; there are `jwt`, ",
+            "gate.toml:5:8: identities.programs.kind: unknown identity kind `api_key`; the kinds are `jwt`, ",
         ),
         ("api_keys", "api_key", ", `api_keys`"),
     ] {
@@ -181,7 +181,7 @@ fn one_that_shadows_a_later_identity_is_refused() {
         let loaded = gate.load("gate.toml", &config, &environment);
         let faults = loaded.map_or_else(|faults| faults.to_string(), |_| String::new());
         assert_eq!(faults.is_empty(), is_valid, "{accept}: {faults}");
-        let message = "`app` would never judge the bearer token, because `programs`, listed before it, takes all";
+        let message = "`app` would never use the bearer token, because `programs`, listed before it, accepts everything";
         assert!(is_valid || faults.contains(message), "{faults}");
     }
 }
@@ -204,7 +204,7 @@ fn its_settings_are_in_the_schema() {
 }
 
 #[test]
-#[should_panic(expected = "there is a kind `api_keys` already")]
+#[should_panic(expected = "there is already a kind `api_keys`")]
 fn two_kinds_of_one_name_are_refused() {
     let _ = with_api_keys(with_api_keys(Application::builder()));
 }
