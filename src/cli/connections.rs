@@ -84,7 +84,7 @@ async fn try_keys(identities: &Identities) -> Vec<Tried> {
     let fetching = async {
         tokio::select! {
             () = fetched => {}
-            () = async { identities.keep_keys().await; std::future::pending().await } => {}
+            () = async { identities.refresh_keys().await; std::future::pending().await } => {}
         }
     };
     let is_late = timeout(KEYS_TIMEOUT, fetching).await.is_err();

@@ -16,7 +16,7 @@ use super::{
     refusals::Refusals,
     running::in_place,
 };
-use crate::{gate::rules::Route, identities::Limited, telemetry::Account};
+use crate::{gate::rules::Route, identities::AppliedLimits, telemetry::Account};
 
 /// What a POST would meet now.
 #[derive(Serialize, ToSchema)]
@@ -65,7 +65,12 @@ pub(crate) async fn get(request: HttpRequest, route: Arc<Route>) -> HttpResponse
 }
 
 async fn show(request: &HttpRequest, route: &Route) -> HttpResponse {
-    let upload = match upload_request(request, route, Body::default(), Limited::Reads) {
+    let upload = match upload_request(
+        request,
+        route,
+        Body::default(),
+        AppliedLimits::FailuresAndReads,
+    ) {
         Ok(upload) => upload,
         Err(error) => return refuse(request, &error),
     };

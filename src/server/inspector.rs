@@ -36,7 +36,7 @@ impl Inspector {
     /// Fetches keys of issuers if needed.
     pub async fn explain(&self, described: DescribedRequest) -> Result<Explanation, UnknownRoute> {
         let explaining = pin!(explain(&self.rules, &*self.clock, described));
-        let keeping_keys = pin!(self.rules.identities.keep_keys());
+        let keeping_keys = pin!(self.rules.identities.refresh_keys());
         let explained = match select(explaining, keeping_keys).await {
             Either::Left((explained, _)) => explained,
             // No issuer publishes keys.

@@ -198,7 +198,7 @@ impl Application {
         let public = self.public.handle();
         let management = self.management.handle();
         let reloader = self.reloader;
-        let keeping_keys = rt::spawn(async move { reloader.keep_keys().await });
+        let keeping_keys = rt::spawn(async move { reloader.refresh_keys().await });
         let ending = async {
             let delay = match stop.await {
                 Stop::Drain => self.delay,

@@ -88,11 +88,11 @@ impl Reloader {
     }
 
     /// Refreshes the key sets that issuers publish, for the rules in force.
-    pub(crate) async fn keep_keys(&self) {
+    pub(crate) async fn refresh_keys(&self) {
         loop {
             let identities = self.gate.rules.load().identities.clone();
             tokio::select! {
-                () = async { identities.keep_keys().await; std::future::pending().await } => {}
+                () = async { identities.refresh_keys().await; std::future::pending().await } => {}
                 () = self.replaced.notified() => {}
             }
         }

@@ -181,7 +181,7 @@ fn is_valid(all: &[Identity], accept: &[usize]) -> bool {
         Ok(_) => true,
         Err(faults) => {
             let faults = faults.to_string();
-            assert!(faults.contains("would never judge"), "{faults}");
+            assert!(faults.contains("would never use"), "{faults}");
             false
         }
     }

@@ -211,7 +211,7 @@ async fn the_log_names_the_identity_that_judged_and_why_it_refused() {
             "authorization",
             format!("Bearer {}", signed_with(&of(A), OTHER_SECRET)),
             Some("a"),
-            "identity `a`: no key of the identity made the token's signature",
+            "identity `a`: the token's signature does not match any key of the identity",
         ),
         (
             "x-opaque",

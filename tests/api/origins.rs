@@ -220,7 +220,7 @@ fn check_warns_of_valid_settings_that_are_rarely_intended() {
             panic!("{everyone:?}");
         };
         assert!(proxies.contains("gate.toml:") && proxies.contains("server.trusted_proxies: "));
-        assert!(identity.contains("identities.edge: any client can claim to be anyone"));
+        assert!(identity.contains("identities.edge: any client can sign in as any user"));
     }
     for (cookie, warning) in [
         (

@@ -14,7 +14,7 @@ use crate::{
         document::{Named, Reader, named, take_kind},
         outbound::OutboundSettings,
     },
-    identities::{ConfiguredIdentities, SectionFacts},
+    identities::{ConfiguredIdentities, OtherSections},
 };
 
 const SECTIONS: [&str; 10] = [
@@ -101,7 +101,7 @@ fn read(
     if let Some(server) = &server {
         server.check(reader);
     }
-    let facts = SectionFacts {
+    let facts = OtherSections {
         server: server.as_ref(),
         has_session: session.is_some(),
         environment,
