@@ -1,6 +1,6 @@
-//! Reads the config file: its sections, values and secrets, with the position of every fault.
+//! Reads the config file: its sections, values and secrets, with the position of every error.
 //!
-//! A section that names kinds of policies, identities or stores is read where these are known: in `server::settings`.
+//! `server::settings` reads the sections that name kinds of policies, identities or stores, because it knows the kinds.
 
 pub(crate) mod document;
 mod fault;
@@ -12,6 +12,7 @@ pub mod secret;
 pub mod server;
 pub mod session;
 mod session_cookie;
+pub(crate) mod suggestion;
 pub mod telemetry;
 
 pub use self::{

@@ -77,7 +77,7 @@ impl IdentityKind for ForwardedSettings {
             let message = "needs `trusted_proxies` in [server]: nobody else is believed";
             section.fault("", message);
         } else if let Some(network) =
-            proxies.and_then(|all| all.iter().find(|network| network.is_everyone()))
+            proxies.and_then(|all| all.iter().find(|network| network.is_too_wide()))
         {
             let message = format!(
                 "any client can claim to be anyone, because `trusted_proxies` has {}; name the addresses of your \

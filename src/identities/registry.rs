@@ -11,7 +11,10 @@ use super::{
     profile::{Profile, Profiles},
     section::{Section, SectionFacts},
 };
-use crate::config::document::{self, Named, Reader, join};
+use crate::config::{
+    document::{self, Named, Reader, join},
+    suggestion::unknown,
+};
 
 /// The kinds of identity that a config may name.
 #[derive(Clone, Debug)]
@@ -52,9 +55,8 @@ impl IdentityKinds {
         if let Some(kind) = self.0.iter().find(|kind| kind.name == name) {
             return (kind.read)(reader, path, value);
         }
-        let known: Vec<_> = self.0.iter().map(|kind| kind.name).collect();
-        let message = format!("`{name}` is no kind; there are `{}`", known.join("`, `"));
-        reader.fault(join(path, "kind"), message);
+        let known = self.0.iter().map(|kind| kind.name);
+        reader.fault(join(path, "kind"), unknown("identity kind", name, known));
         None
     }
 

@@ -13,6 +13,7 @@ use crate::{
         Environment, Faults, ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings,
         document::{Named, Reader, named, take_kind},
         outbound::OutboundSettings,
+        suggestion::unknown,
     },
     identities::{ConfiguredIdentities, SectionFacts},
 };
@@ -68,9 +69,7 @@ fn read(
 ) -> Option<Settings> {
     for key in document.keys().map(toml::Spanned::get_ref) {
         if !SECTIONS.contains(&key.as_ref()) {
-            let known = SECTIONS.join("`, `");
-            let message = format!("is no section; there are `{known}`");
-            reader.fault(key.as_ref(), message);
+            reader.fault(key.as_ref(), unknown("section", key, SECTIONS));
         }
     }
     // Reads every section first, so that each can be checked against the others.

@@ -16,6 +16,7 @@ use crate::{
         Environment,
         document::{Named, Reader, Value, join, take_kind, within},
         secret,
+        suggestion::unknown,
     },
     identities::{ChainIdentities, Profiles},
 };
@@ -132,8 +133,7 @@ pub(super) fn read(
         reader.table(path, common)
     };
     let Some(known) = known else {
-        let names: Vec<_> = kinds.names().map(|name| format!("`{name}`")).collect();
-        let message = format!("`{name}` is no kind; there are {}", names.join(", "));
+        let message = unknown("policy kind", &name, kinds.names());
         reader.fault(join(path, "kind"), message);
         return None;
     };
@@ -236,9 +236,9 @@ fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: 
         reader.fault(key, message);
     }
     reader.names(key, chain, |name| {
-        let mut policies = policies.iter();
-        (!policies.any(|(other, _)| other == name))
-            .then(|| format!("there is no [policies.{name}]"))
+        let known = policies.iter().map(|(name, _)| name);
+        (!known.clone().any(|other| other == name))
+            .then(|| unknown("policy", name.as_str(), known.map(PolicyName::as_str)))
     });
     let mut found_out = Vec::new();
     let mut bounds_purposes = route.purpose.is_some();

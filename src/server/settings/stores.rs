@@ -7,6 +7,7 @@ use crate::{
         Environment,
         document::{Named, Reader, Value, join},
         secret,
+        suggestion::unknown,
     },
     stores::StoreSettings,
 };
@@ -41,7 +42,8 @@ impl Stores {
         wanted: StoreUse,
     ) {
         let Some((_, store)) = self.0.iter().find(|(other, _)| other == name) else {
-            reader.fault(path, format!("there is no [stores.{name}]"));
+            let known = self.0.iter().map(|(name, _)| name.as_str());
+            reader.fault(path, unknown("store", name.as_str(), known));
             return;
         };
         if let Some(fault) = store.as_ref().and_then(|store| store.url.cannot(wanted)) {
