@@ -43,7 +43,7 @@ impl CacheShares {
             }
         }
         let policies = settings.policies.iter();
-        let asking = policies.filter(|(_, policy)| policy.asks());
+        let asking = policies.filter(|(_, policy)| policy.is_remote());
         answers += asking.count() as u64;
         let all = Self::default();
         Self {

@@ -1,4 +1,4 @@
-//! Builds policies, chains and identities from the settings.
+//! Builds the rules from the settings: policies, chains and identities.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::settings::{RouteSettings, Settings};
 use crate::{
     config::{ServerSettings, SessionSettings},
     gate::{
-        ports::{PolicyPorts, Turns},
+        ports::{LookupSlots, PolicyPorts},
         rules::{Route, Rules},
     },
     http::{BodyLimits, Gate, session_cookie::SessionCookie},
@@ -25,19 +25,19 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// What rules are built from. It stays the same while the gate runs.
-pub(crate) struct Foundation {
+/// Builds rules. Everything in it stays the same when the config is reloaded.
+pub(crate) struct RulesBuilder {
     server: ServerSettings,
     session: Option<(SessionSettings, Arc<SessionCookie>)>,
     client_address: ClientAddress,
     limits: Arc<ServerLimits>,
     outbound: Outbound,
-    turns: Arc<Turns>,
+    lookup_slots: Arc<LookupSlots>,
     stores: stores::Surroundings,
     upstream: Arc<Upstream>,
 }
 
-impl Foundation {
+impl RulesBuilder {
     pub(crate) fn new(
         settings: &Settings,
         tls: &Arc<ClientConfig>,
@@ -60,7 +60,7 @@ impl Foundation {
                 metrics: metrics.clone(),
                 caches: CacheShares::default(),
             },
-            turns: Arc::default(),
+            lookup_slots: Arc::default(),
             stores: stores::Surroundings {
                 tls: tls.clone(),
                 clock: clock.clone(),
@@ -94,22 +94,26 @@ impl Foundation {
         }
     }
 
-    /// Builds rules on read-only stores. With `counted`, quotas show what their stores hold; otherwise all counters are
-    /// empty.
-    pub(crate) fn look(&self, settings: &Settings, counted: bool) -> Result<Rules, BuildError> {
-        let access = if counted {
+    /// Builds rules on read-only stores. With `with_counters`, quotas see the counters of their stores; otherwise all
+    /// counters are empty.
+    pub(crate) fn build_read_only(
+        &self,
+        settings: &Settings,
+        with_counters: bool,
+    ) -> Result<Rules, BuildError> {
+        let access = if with_counters {
             Access::Look
         } else {
             Access::Ignore
         };
         let stores = Stores::open(settings.used_stores(), &self.stores, access);
         let stores = stores.map_err(|error| BuildError::Other(error.into()))?;
-        self.rules(settings, stores, None)
+        self.build(settings, stores, None)
     }
 
     /// Builds the policies, the chains of the routes and the identities of `settings` on open stores. Unchanged parts
-    /// keep what the `earlier` rules counted, fetched and learned.
-    pub(crate) fn rules(
+    /// keep the counters, keys and caches of the `earlier` rules.
+    pub(crate) fn build(
         &self,
         settings: &Settings,
         stores: Stores,
@@ -140,7 +144,7 @@ impl Foundation {
                     identities: &identities,
                     stores: &stores,
                     outbound: &outbound,
-                    turns: &self.turns,
+                    lookup_slots: &self.lookup_slots,
                 };
                 let when = policy.common.when.clone();
                 let context = BuildContext {
@@ -187,11 +191,11 @@ impl Foundation {
         })
     }
 
-    /// The claims of a subject to keep: those that policies read, and those in `[session] claims`.
+    /// The claims of a subject to keep: those that policies read and those in `[session] claims`.
     fn kept_claims(&self, settings: &Settings) -> Reads {
         let mut reads = settings.claims();
-        let named = self.session.iter().flat_map(|(session, _)| &session.claims);
-        for claim in named {
+        let configured = self.session.iter().flat_map(|(session, _)| &session.claims);
+        for claim in configured {
             reads.merge(Reads::claim(claim));
         }
         reads

@@ -390,7 +390,7 @@ async fn clients_that_leave_while_they_wait_for_keys_let_others_wait() {
         }
         let lines = gate.lines().into_iter();
         lines
-            .filter(|line| line["message"] == "client gone")
+            .filter(|line| line["message"] == "client disconnected")
             .count()
             > 1000
     })

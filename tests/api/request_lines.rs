@@ -331,7 +331,7 @@ async fn a_client_that_resets_its_connection_leaves_a_line() {
     drop(stream);
     let lines = logged.lines_of("left").await;
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert_eq!(lines[0]["message"], "client gone");
+    assert_eq!(lines[0]["message"], "client disconnected");
     assert_eq!(lines[0]["path"], SESSION);
     assert_eq!(lines[0]["client"], "127.0.0.1");
     assert!(lines[0].get("status").is_none());
@@ -357,7 +357,10 @@ async fn a_client_that_resets_its_connection_within_a_body_leaves_a_line() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     // Whether the gate reads the end of the body or of the connection first, is a matter of timing.
     let message = lines[0]["message"].as_str().unwrap();
-    assert!(["client gone", "refused"].contains(&message), "{message}");
+    assert!(
+        ["client disconnected", "refused"].contains(&message),
+        "{message}"
+    );
     assert_eq!(lines[0]["route"], ROUTE);
 }
 

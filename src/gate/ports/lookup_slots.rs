@@ -1,4 +1,4 @@
-//! Limits how many lookups one user can run at once.
+//! Limits how many lookups one user can run at the same time.
 
 use std::{
     collections::HashMap,
@@ -10,41 +10,41 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::outbound::digest::{Digest, digest};
 
 /// Fewer than the connections to a database, so that one user with slow lookups does not block the others.
-const AT_ONCE: usize = 2;
+const SLOTS_PER_USER: usize = 2;
 
 /// The users with lookups in progress. Other users take no memory.
 #[derive(Default)]
-pub struct Turns(Mutex<HashMap<Digest, Arc<Semaphore>>>);
+pub struct LookupSlots(Mutex<HashMap<Digest, Arc<Semaphore>>>);
 
-/// The right to look something up, or a place in the queue for it.
-#[must_use = "the right ends when it is dropped"]
-pub(super) struct Turn<'a> {
-    turns: &'a Turns,
+/// A permit for one lookup, or a place in the queue for it.
+#[must_use = "the slot is released when it is dropped"]
+pub(super) struct LookupSlot<'a> {
+    slots: &'a LookupSlots,
     user: Digest,
-    places: Arc<Semaphore>,
+    semaphore: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Turns {
-    /// Waits until `user` may look something up in this part of the config.
-    pub(super) async fn turn(&self, part: &str, user: &str) -> Turn<'_> {
+impl LookupSlots {
+    /// Waits until `user` may run a lookup in this part of the config.
+    pub(super) async fn acquire(&self, part: &str, user: &str) -> LookupSlot<'_> {
         let user = digest([part, user]);
-        let places = {
+        let semaphore = {
             let mut users = self.lock();
-            let places = users
+            let semaphore = users
                 .entry(user)
-                .or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE)));
-            places.clone()
+                .or_insert_with(|| Arc::new(Semaphore::new(SLOTS_PER_USER)));
+            semaphore.clone()
         };
-        let mut turn = Turn {
-            turns: self,
+        let mut slot = LookupSlot {
+            slots: self,
             user,
-            places,
+            semaphore,
             permit: None,
         };
         // The semaphore is never closed, so there always is a permit.
-        turn.permit = turn.places.clone().acquire_owned().await.ok();
-        turn
+        slot.permit = slot.semaphore.clone().acquire_owned().await.ok();
+        slot
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Semaphore>>> {
@@ -52,12 +52,12 @@ impl Turns {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for LookupSlot<'_> {
     fn drop(&mut self) {
         drop(self.permit.take());
-        let mut users = self.turns.lock();
+        let mut users = self.slots.lock();
         // The map holds one reference, and this is the other.
-        if Arc::strong_count(&self.places) == 2 {
+        if Arc::strong_count(&self.semaphore) == 2 {
             users.remove(&self.user);
         }
     }
@@ -70,23 +70,23 @@ mod tests {
     use super::*;
 
     #[actix_web::test]
-    async fn a_user_has_two_turns_and_leaves_nothing_behind() {
-        let turns = Turns::default();
-        let first = turns.turn("stores.app", "user_1").await;
-        let second = turns.turn("stores.app", "user_1").await;
-        let mut third = Box::pin(turns.turn("stores.app", "user_1"));
+    async fn a_user_has_two_slots_and_leaves_nothing_behind() {
+        let slots = LookupSlots::default();
+        let first = slots.acquire("stores.app", "user_1").await;
+        let second = slots.acquire("stores.app", "user_1").await;
+        let mut third = Box::pin(slots.acquire("stores.app", "user_1"));
         assert!((&mut third).now_or_never().is_none(), "it waits");
         let others = [
-            turns.turn("stores.app", "user_2").await,
-            turns.turn("policies.member", "user_1").await,
+            slots.acquire("stores.app", "user_2").await,
+            slots.acquire("policies.member", "user_1").await,
         ];
         drop(first);
         let third = (&mut third).now_or_never();
-        assert!(third.is_some(), "it has a turn");
-        // A waiter that gives up leaves nothing either.
-        let fourth = turns.turn("stores.app", "user_1");
+        assert!(third.is_some(), "it has a slot");
+        // A waiter that is dropped leaves nothing behind either.
+        let fourth = slots.acquire("stores.app", "user_1");
         assert!(fourth.now_or_never().is_none());
         drop((second, third, others));
-        assert_eq!(turns.lock().len(), 0);
+        assert_eq!(slots.lock().len(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! `[stores.<name>]`: the stores of a config, while it is read.
+//! `[stores.<name>]`: the stores of a config that is being read.
 
 use policies::{StoreName, StoreUse};
 
@@ -12,7 +12,7 @@ use crate::{
     stores::StoreSettings,
 };
 
-/// The stores that a config has, each if it could be read.
+/// All stores of a config; `None` for a store that could not be read.
 pub(super) struct Stores(pub(super) Vec<Named<StoreName, StoreSettings>>);
 
 pub(super) fn read(
@@ -33,7 +33,7 @@ pub(super) fn read(
 }
 
 impl Stores {
-    /// The store must exist, and support what it is named for.
+    /// Checks that a store exists and supports the wanted use.
     pub(super) fn check(
         &self,
         reader: &mut Reader,
