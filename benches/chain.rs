@@ -12,18 +12,18 @@ use futures_util::{
 use imgwire_gate::{
     gate::ports::{HttpDecider, query_memberships},
     identities::{ClientAddress, CrossSite, Identities, Limited, RequestCredentials, ServerLimits},
-    outbound::cache::CacheShares,
+    outbound::cache::CacheCapacity,
     outbound::{HttpClient, Outbound, tls_config},
     server::settings::{self, Settings},
     stores::{MemberDatabase, MemberRow, StoreFault},
 };
 use jsonwebtoken::{EncodingKey, Header};
 use policies::{
-    Accept, BoxFuture, BuildContext, BuildError, Chain, Claims, Clock, ConfiguredPolicy, Counter,
-    Decider, Evaluating, Facts, Hold, IdentityName, Link, Lookup, Memberships, Outcome, Pass,
-    Policy, PolicyName, Ports, QuotaStore, RateLimitStore, RemoteSettings, Reservation, RoutePath,
-    StoreName, Subject, SubjectId, SystemClock, UploadRequest, Verdict, Window, WorkspaceId,
-    WorkspaceMemberSettings,
+    AcceptedIdentities, BoxFuture, BuildContext, BuildError, CallSettings, Chain, Claims, Clock,
+    ConfiguredPolicy, Counter, Decider, Endpoint, Facts, Hold, IdentityName, Link,
+    MembershipSource, Memberships, Outcome, Pass, Policy, PolicyInput, PolicyName, Ports, Protocol,
+    QuotaStore, RateLimitStore, RemoteSettings, Reservation, RoutePath, StoreName, Subject,
+    SubjectId, SystemClock, UploadRequest, Verdict, Window, WorkspaceId,
 };
 use serde_json::json;
 
@@ -72,7 +72,7 @@ fn build(
 struct Outside<'a>(&'a Outbound, &'a Identities);
 
 impl Ports for Outside<'_> {
-    fn accept(&self, names: &[IdentityName]) -> Result<Accept, BuildError> {
+    fn accept(&self, names: &[IdentityName]) -> Result<AcceptedIdentities, BuildError> {
         Ok(self.1.accept(names).expect("the identities exist"))
     }
 
@@ -86,19 +86,25 @@ impl Ports for Outside<'_> {
 
     fn memberships(
         &self,
-        _: Lookup<'_>,
-        settings: &WorkspaceMemberSettings,
+        _: MembershipSource<'_>,
+        call: CallSettings,
     ) -> Result<Arc<dyn Memberships>, BuildError> {
         let name = PolicyName::parse("asked").expect("the name is valid");
         let store = StoreName::parse("app").expect("the name is valid");
         let (database, turns) = (Arc::new(Nowhere), Arc::default());
-        let asked = query_memberships(name, store, database, "", settings, &turns, self.0);
+        let asked = query_memberships(name, store, database, "", call, &turns, self.0);
         Ok(asked)
     }
 
-    fn decider(&self, settings: &RemoteSettings) -> Arc<dyn Decider> {
+    fn decider(
+        &self,
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        call: CallSettings,
+    ) -> Result<Arc<dyn Decider>, BuildError> {
         let name = PolicyName::parse("asked").expect("the name is valid");
-        Arc::new(HttpDecider::new(name, settings, None, self.0))
+        let decider = HttpDecider::new(name, endpoint, protocol, call, None, self.0)?;
+        Ok(Arc::new(decider))
     }
 }
 
@@ -235,12 +241,12 @@ fn request(http: &HttpRequest, identities: &Arc<Identities>) -> UploadRequest {
 }
 
 fn decides(policy: &dyn Policy, request: &UploadRequest, facts: &Facts) -> bool {
-    let evaluating = Evaluating {
+    let input = PolicyInput {
         request,
         facts,
         pass: Pass::Issue,
     };
-    let decision = policy.decide(evaluating).now_or_never();
+    let decision = policy.decide(input).now_or_never();
     let decision = decision.expect("nothing waits").expect("it can tell");
     matches!(decision.verdict, Verdict::Allow)
 }
@@ -252,7 +258,7 @@ fn chain(criterion: &mut Criterion) {
         http: HttpClient::new(tls_config(&settings.authorities), clock.clone()),
         clock: clock.clone(),
         metrics: Arc::default(),
-        caches: CacheShares::default(),
+        caches: CacheCapacity::default(),
     };
     let proxies = ClientAddress::new(&settings.server);
     let identities = Arc::new(Identities::new(
@@ -273,7 +279,7 @@ fn chain(criterion: &mut Criterion) {
             on_failure: policy.on_failure(),
             when: None,
             provides: policy.requirements.provides,
-            counting: None,
+            counter_store: None,
             policy: build(
                 &*policy.kind,
                 name,
@@ -340,12 +346,12 @@ fn chain(criterion: &mut Criterion) {
         serde_json::from_value(json!({ "url": service(), "cache": "1h" })).expect("it is valid");
     let remote = build(&remote, &name, &clock, &Outside(&outbound, &identities));
     let ask = async |policy: &dyn Policy, facts: &Facts| {
-        let evaluating = Evaluating {
+        let input = PolicyInput {
             request: &request,
             facts,
             pass: Pass::Issue,
         };
-        policy.decide(evaluating).await.expect("it can tell");
+        policy.decide(input).await.expect("it can tell");
     };
     system.block_on(ask(&*remote, &facts));
     criterion.bench_function("remote, remembered", |bencher| {

@@ -1,37 +1,15 @@
-//! Rules in CEL, the Common Expression Language: the policy of kind `expression`, and `when` of every policy.
+//! `expression`: a rule in CEL, the Common Expression Language.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, LazyLock},
-};
+use std::sync::Arc;
 
-use cel::{Context, Env, ExecutionError, Program, Value};
 use futures_util::future::ready;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::{
-    BoxFuture, BuildContext, BuildError, Clock, Decision, Denial, Evaluating, Facts, Policy,
-    PolicyKind, Reads, Requirements, UploadRequest, Verdict,
-    engine::{
-        expression_check::{Check, TOO_DEEP, is_nested_too_deep},
-        fact_values::Variables,
-        facts,
-        long_list::MAX_LIST,
-    },
+    BoxFuture, BuildContext, BuildError, Condition, Decision, Denial, Expression, Policy,
+    PolicyInput, PolicyKind, Requirements, Verdict,
 };
-
-const MAX_BYTES: usize = 4096;
-
-const PARSER_STACK_BYTES: usize = 64 << 20;
-
-static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
-
-/// The outer scope of every evaluation, so that an evaluation builds nothing and counts no references.
-static ROOT: LazyLock<Context<'static, 'static>> =
-    LazyLock::new(|| Context::with_env(ENVIRONMENT.clone()));
 
 /// A rule in CEL, the Common Expression Language.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -62,228 +40,11 @@ impl PolicyKind for ExpressionSettings {
     }
 }
 
-/// A CEL expression that was compiled and checked.
-#[derive(Clone)]
-pub struct Expression(Arc<Compiled>);
-
-struct Compiled {
-    text: String,
-    program: Program,
-    check: Check,
-}
-
-/// Why an expression is neither true nor false. `Display` is one line for the log, with the names of facts, keys and
-/// types.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EvaluationError {
-    /// A fact is missing, or a type does not fit.
-    #[error("the expression cannot be evaluated: {0}")]
-    NoValue(String),
-    /// The value is not a boolean.
-    #[error("the expression must be true or false, and is a value of type {0}")]
-    NotBoolean(String),
-    /// It walks, searches or compares a list in a claim that is too long.
-    #[error("the expression uses a list of more than {MAX_LIST} entries")]
-    LongList,
-}
-
-/// How many characters of a missing key to show. It may come from a request.
-const MAX_KEY: usize = 100;
-
-impl From<&ExecutionError> for EvaluationError {
-    fn from(error: &ExecutionError) -> Self {
-        let reason = match error {
-            ExecutionError::NoSuchKey(key) | ExecutionError::UndeclaredReference(key) => {
-                let key = key.chars().take(MAX_KEY).flat_map(char::escape_debug);
-                format!("there is no `{}`", key.collect::<String>())
-            }
-            ExecutionError::NoSuchOverload(call) => {
-                let types = call.argument_types().join("` and `");
-                format!("`{}` does not take `{types}`", call.function())
-            }
-            ExecutionError::FunctionError { function, .. } => {
-                format!("`{function}` does not take this value")
-            }
-            ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
-                "it divides by zero".to_owned()
-            }
-            ExecutionError::Overflow(..) => "a number is too large".to_owned(),
-            ExecutionError::IndexOutOfBounds(_) => "a list has no such entry".to_owned(),
-            // Other messages would show values.
-            _ => "a value is of the wrong type".to_owned(),
-        };
-        Self::NoValue(reason)
-    }
-}
-
-impl Expression {
-    /// Compiles an expression.
-    ///
-    /// # Errors
-    ///
-    /// Says what is wrong, and where in the text.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        if text.len() > MAX_BYTES {
-            return Err(format!("is longer than {MAX_BYTES} bytes"));
-        }
-        if is_nested_too_deep(text) {
-            return Err(TOO_DEEP.to_owned());
-        }
-        // On a thread with enough stack for the parser. If the parser panics, the text is at fault.
-        let text = text.to_owned();
-        std::thread::Builder::new()
-            .stack_size(PARSER_STACK_BYTES)
-            .spawn(move || Self::compile(text))
-            .map_err(|error| format!("cannot be parsed: {error}"))?
-            .join()
-            .unwrap_or_else(|_| Err("cannot be parsed".to_owned()))
-    }
-
-    fn compile(text: String) -> Result<Self, String> {
-        let program = ENVIRONMENT.compile(&text).map_err(|errors| {
-            let error = errors.errors.first();
-            error.map_or_else(
-                || "cannot be parsed".to_owned(),
-                |error| {
-                    let (line, column) = error.pos;
-                    format!("line {line}, column {column} of it: {}", error.msg)
-                },
-            )
-        })?;
-        let mut check = Check::default();
-        check.visit(program.expression(), &[])?;
-        if let Some(name) = unknown_function(&program) {
-            return Err(format!("unknown function `{name}`"));
-        }
-        Ok(Self(Arc::new(Compiled {
-            text,
-            program,
-            check,
-        })))
-    }
-
-    /// What it reads of the subject's claims.
-    #[must_use]
-    pub fn claims(&self) -> Reads {
-        self.0.check.claims.clone()
-    }
-}
-
-/// Whether this is the name of a type, which is also a value: `type(x) == string`.
-pub(crate) fn is_type(name: &str) -> bool {
-    ENVIRONMENT.types().find_type(name).is_some()
-}
-
-/// A function that the expression calls, but that does not exist: such an expression never has a value.
-fn unknown_function(program: &Program) -> Option<String> {
-    let references = program.references();
-    // Operators are functions, too, with names that no text can call.
-    let is_name = |name: &&str| name.starts_with(|first: char| first.is_ascii_alphabetic());
-    let mut names = references.functions().into_iter().filter(is_name);
-    names
-        .find(|name| {
-            // A function that exists rejects its arguments.
-            [format!("{name}()"), format!("''.{name}()")].iter().all(|call| {
-                let called = ENVIRONMENT.compile(call).map(|call| call.execute(&ROOT));
-                matches!(called, Ok(Err(ExecutionError::UndeclaredReference(unknown))) if *unknown == **name)
-            })
-        })
-        .map(str::to_owned)
-}
-
-impl fmt::Debug for Expression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Expression").field(&self.0.text).finish()
-    }
-}
-
-impl fmt::Display for Expression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.text)
-    }
-}
-
-impl<'de> Deserialize<'de> for Expression {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        Self::parse(&text).map_err(D::Error::custom)
-    }
-}
-
-impl JsonSchema for Expression {
-    fn schema_name() -> Cow<'static, str> {
-        "Expression".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "description": format!("A CEL expression over the facts `{}`", facts::paths().join("`, `")),
-            "maxLength": MAX_BYTES,
-        })
-    }
-}
-
-/// An expression with the clock for its `request.time`.
-#[derive(Clone)]
-pub struct Condition {
-    expression: Expression,
-    clock: Arc<dyn Clock>,
-}
-
-impl Condition {
-    /// Combines both.
-    #[must_use]
-    pub fn new(expression: Expression, clock: Arc<dyn Clock>) -> Self {
-        Self { expression, clock }
-    }
-
-    /// Evaluates the expression for these facts.
-    ///
-    /// # Errors
-    ///
-    /// If the value is neither `true` nor `false`.
-    pub fn evaluate(
-        &self,
-        request: &UploadRequest,
-        known: &Facts,
-    ) -> Result<bool, EvaluationError> {
-        let Compiled { program, check, .. } = &*self.expression.0;
-        let (reads, values) = (&check.made, known.values());
-        let execute = || {
-            facts::list(Some(request), Some(known), Some(&*self.clock), |facts| {
-                let variables = Variables {
-                    facts,
-                    reads,
-                    values,
-                };
-                let root: &Context<'_, '_> = &ROOT;
-                let mut context = root.new_inner_scope();
-                context.set_variable_resolver(&variables);
-                program.execute(&context)
-            })
-        };
-        let evaluated = catch_unwind(AssertUnwindSafe(execute));
-        // Regardless of the value: a rule must not pass because a list is long.
-        if values.take_long_list_used() {
-            return Err(EvaluationError::LongList);
-        }
-        match evaluated {
-            Ok(Ok(Value::Bool(value))) => Ok(value),
-            Ok(Ok(value)) => Err(EvaluationError::NotBoolean(value.type_of().to_string())),
-            Ok(Err(error)) => Err(EvaluationError::from(&error)),
-            Err(_) => Err(EvaluationError::NoValue(
-                "the evaluation panicked".to_owned(),
-            )),
-        }
-    }
-}
-
 struct ExpressionPolicy(Condition);
 
 impl Policy for ExpressionPolicy {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
-        let Evaluating { request, facts, .. } = evaluating;
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
+        let PolicyInput { request, facts, .. } = input;
         let reason = match self.0.evaluate(request, facts) {
             Ok(true) => None,
             Ok(false) => Some("the expression is false".to_owned()),

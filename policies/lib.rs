@@ -23,7 +23,7 @@
 //! use std::sync::Arc;
 //!
 //! use policies::{
-//!     BoxFuture, BuildContext, BuildError, Decision, Denial, Evaluating, Findings, Policy, PolicyKind, Verdict,
+//!     BoxFuture, BuildContext, BuildError, Decision, Denial, PolicyInput, Findings, Policy, PolicyKind, Verdict,
 //! };
 //! use schemars::JsonSchema;
 //! use serde::Deserialize;
@@ -59,9 +59,9 @@
 //! struct NamedWorkspace(Vec<String>);
 //!
 //! impl Policy for NamedWorkspace {
-//!     fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+//!     fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
 //!         Box::pin(async move {
-//!             let named = evaluating.request.workspace.as_ref();
+//!             let named = input.request.workspace.as_ref();
 //!             let is_listed = named.is_some_and(|named| self.0.iter().any(|id| id == named.as_str()));
 //!             Ok(Decision::from(if is_listed {
 //!                 Verdict::Allow
@@ -91,15 +91,13 @@ mod upload_intent;
 mod workspace_member;
 
 pub use engine::*;
-pub use expression::{Condition, EvaluationError, Expression, ExpressionSettings};
-pub use quota::{Counter, QuotaSettings, QuotaStore, Reservation};
-pub use rate_limit::{LimitOnFailure, Rate, RateLimit, RateLimitSettings, RateLimitStore, Taken};
-pub use remote::{Decider, Protocol, Question, RemoteSettings};
+pub use expression::ExpressionSettings;
+pub use quota::QuotaSettings;
+pub use rate_limit::{LimitOnFailure, RateLimit, RateLimitSettings};
+pub use remote::RemoteSettings;
 pub use signed_in::SignedInSettings;
 pub use upload_intent::{FixedPurpose, UploadIntentSettings};
-pub use workspace_member::{
-    Lookup, Member, MemberAnswer, Members, Memberships, WorkspaceMemberSettings,
-};
+pub use workspace_member::{Members, WorkspaceMemberSettings};
 
 /// Registers the built-in kinds, one per line.
 pub fn add_built_in_kinds(registry: &mut impl PolicyRegistry) {

@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use futures_util::future::{Either, Ready, ready};
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer,
@@ -11,9 +10,10 @@ use serde::{
 };
 
 use crate::{
-    BoxFuture, BuildContext, BuildError, ClaimPath, Clock, Counted, Decision, Denial, Evaluating,
-    Fact, Facts, Fault, Hold, LimitState, Pass, Per, Policy, PolicyKind, PolicyName, Reads,
-    Refusal, Requirements, StoreName, StoreUse, Unit, Verdict, Window, Windows,
+    BoxFuture, BuildContext, BuildError, ClaimPath, Clock, Counter, Decision, Denial, DenialClass,
+    Fact, Facts, LimitState, Pass, Per, PersistentCounters, Policy, PolicyInput, PolicyKind,
+    PolicyName, QuotaStore, Reads, Requirements, Reservation, StoreName, StoreUse, Verdict, Window,
+    WindowUnit, Windows,
 };
 
 /// At most so many tokens per window.
@@ -25,7 +25,7 @@ pub struct QuotaSettings {
     /// How many tokens in a window.
     pub limit: QuotaLimit,
     /// How long a window is.
-    pub window: Unit,
+    pub window: WindowUnit,
     /// The time zone that windows are aligned to, by its IANA name; left out: UTC.
     #[serde(default, deserialize_with = "timezone")]
     #[schemars(with = "Option<String>")]
@@ -56,7 +56,7 @@ impl PolicyKind for QuotaSettings {
             }
         }
         Requirements {
-            refusal: Refusal::Limited,
+            denies_with: DenialClass::Limited,
             needs,
             claims,
             per: Some(self.per.clone()),
@@ -139,61 +139,6 @@ fn timezone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TimeZon
     })
 }
 
-/// The identity of one counter.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Counter {
-    /// The policy. Counters belong to policy names.
-    pub policy: PolicyName,
-    /// The key within the policy, from [`Per::key`].
-    pub key: String,
-}
-
-/// A store of quotas: the port that a store implements.
-///
-/// A store keeps one window per counter and never goes back to an earlier one: for a window that starts before the
-/// current one, it counts in the current one. So a clock that is set back does not reopen a window.
-pub trait QuotaStore: Send + Sync {
-    /// The time that windows are based on. Gates that share a store use the store's time, because their own clocks may
-    /// differ.
-    ///
-    /// # Errors
-    ///
-    /// Resolves to a [`Fault`] if the store fails.
-    fn now<'a>(
-        &'a self,
-        clock: &'a dyn Clock,
-    ) -> Either<Ready<Result<Timestamp, Fault>>, BoxFuture<'a, Timestamp>> {
-        Either::Left(ready(Ok(clock.now())))
-    }
-
-    /// Counts one unit in `window`, unless `limit` units are already counted.
-    fn reserve(&self, counter: Counter, window: Window, limit: u64) -> BoxFuture<'_, Reservation>;
-
-    /// How many units are counted, and in which window.
-    fn used(&self, counter: Counter, window: Window) -> BoxFuture<'_, (u64, Window)>;
-
-    /// Gives back all units of a counter.
-    fn give_back(&self, counter: Counter, window: Window) -> BoxFuture<'_, ()>;
-}
-
-/// A store's answer to a reservation.
-pub enum Reservation {
-    /// One unit is reserved.
-    Granted {
-        /// Settles it.
-        hold: Box<dyn Hold>,
-        /// Units counted in the window, this one included.
-        used: u64,
-        /// The window it is counted in.
-        window: Window,
-    },
-    /// The limit is reached. Nothing was counted.
-    Exhausted {
-        /// The window that it would have been counted in.
-        window: Window,
-    },
-}
-
 struct Quota {
     name: PolicyName,
     per: Per,
@@ -225,7 +170,7 @@ impl Quota {
     }
 }
 
-impl Counted for Quota {
+impl PersistentCounters for Quota {
     fn used<'a>(&'a self, key: &str) -> BoxFuture<'a, (u64, Window)> {
         let counter = self.counter(key.to_owned());
         Box::pin(async move {
@@ -244,17 +189,17 @@ impl Counted for Quota {
 }
 
 impl Policy for Quota {
-    fn counted(&self) -> Option<&dyn Counted> {
+    fn counters(&self) -> Option<&dyn PersistentCounters> {
         Some(self)
     }
 
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let now = self.store.now(&*self.clock).await?;
-            let limit = self.limit_of(evaluating.facts);
+            let limit = self.limit_of(input.facts);
             let asked = self.windows.at(now);
-            let counter = self.counter(self.per.key(evaluating.request, evaluating.facts));
-            let (verdict, used, window) = match evaluating.pass {
+            let counter = self.counter(self.per.key(input.request, input.facts));
+            let (verdict, used, window) = match input.pass {
                 Pass::Issue => match self.store.reserve(counter, asked, limit).await? {
                     Reservation::Granted { hold, used, window } => {
                         (Some(Verdict::Hold(hold)), used, window)

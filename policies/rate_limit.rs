@@ -7,9 +7,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 
 use crate::{
-    BoxFuture, BuildContext, BuildError, Clock, Counter, Decision, Denial, Evaluating, Interval,
-    LimitState, OnFailure, Pass, Per, Policy, PolicyKind, PolicyName, Refusal, Requirements,
-    StoreName, StoreUse, Verdict, engine::rate_limit_memory::MemoryLimit,
+    AttemptResult, BoxFuture, BuildContext, BuildError, Clock, Counter, Decision, Denial,
+    DenialClass, Interval, LimitState, OnFailure, Per, Policy, PolicyInput, PolicyKind, PolicyName,
+    Rate, RateLimitStore, Requirements, StoreName, StoreUse, Verdict,
+    engine::rate_limit_memory::{self, MemoryLimit},
 };
 
 /// At most this many attempts per period (GCRA).
@@ -19,8 +20,8 @@ pub struct RateLimitSettings {
     per: Per,
     limit: NonZeroU32,
     period: Duration,
-    pub(crate) max_keys: NonZeroU32,
-    pub(crate) quota: Quota,
+    max_keys: NonZeroU32,
+    quota: Quota,
     /// Where it is counted; `None` for in memory.
     pub store: Option<StoreName>,
     /// What happens while the store is down.
@@ -75,25 +76,6 @@ impl JsonSchema for RateLimitSettings {
     }
 }
 
-impl RateLimitSettings {
-    /// A limit in memory for keys that the caller chooses.
-    pub(crate) fn in_memory(
-        limit: NonZeroU32,
-        period: Interval,
-        max_keys: NonZeroU32,
-    ) -> Result<Self, &'static str> {
-        Self::try_from(Table {
-            per: Per::default(),
-            limit,
-            period,
-            burst: None,
-            max_keys,
-            store: None,
-            on_failure: None,
-        })
-    }
-}
-
 impl PolicyKind for RateLimitSettings {
     const NAME: &'static str = "rate_limit";
     // It has its own `on_failure`.
@@ -112,7 +94,7 @@ impl PolicyKind for RateLimitSettings {
     fn requirements(&self) -> Requirements {
         let store = self.store.clone();
         Requirements {
-            refusal: Refusal::Limited,
+            denies_with: DenialClass::Limited,
             needs: self.per.needs(),
             per: Some(self.per.clone()),
             store: store.map(|store| (store, StoreUse::RateLimits)),
@@ -147,27 +129,15 @@ impl TryFrom<Table> for RateLimitSettings {
     type Error = &'static str;
 
     fn try_from(table: Table) -> Result<Self, Self::Error> {
-        const LONGEST: u128 = 10 * 366 * 24 * 60 * 60 * 1_000_000_000;
-
-        let period = table.period.get();
         let burst = table.burst.unwrap_or(table.limit);
-        // Rounded up, so that never more than `limit` return in a period.
-        let interval = period.as_nanos().div_ceil(table.limit.get().into());
-        if interval * u128::from(burst.get()) > LONGEST {
-            return Err("a full burst would take more than ten years to come back");
-        }
+        let quota = rate_limit_memory::quota(table.limit, table.period, burst)?;
         if table.store.is_none() && table.on_failure.is_some() {
             return Err("`on_failure` goes with `store` alone: memory does not fail");
         }
-        let quota = u64::try_from(interval)
-            .ok()
-            .and_then(|interval| Quota::with_period(Duration::from_nanos(interval)))
-            .ok_or("the period is too long for this limit")?
-            .allow_burst(burst);
         Ok(Self {
             per: table.per,
             limit: table.limit,
-            period,
+            period: table.period.get(),
             max_keys: table.max_keys,
             quota,
             store: table.store,
@@ -178,84 +148,6 @@ impl TryFrom<Table> for RateLimitSettings {
 
 fn default_max_keys() -> NonZeroU32 {
     const { NonZeroU32::new(1_000_000).expect("a million is not zero") }
-}
-
-/// How fast attempts return, and how many may come at once: the two parameters of GCRA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// How long one attempt takes to return: the emission interval, in whole microseconds.
-    interval: Duration,
-    /// How many may come at once.
-    burst: NonZeroU32,
-}
-
-impl Rate {
-    /// An attempt returns after `interval`, rounded up to a microsecond, which is the resolution of stores.
-    #[must_use]
-    pub fn new(interval: Duration, burst: NonZeroU32) -> Self {
-        let micros = interval.as_nanos().div_ceil(1000).max(1);
-        Self {
-            interval: Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)),
-            burst,
-        }
-    }
-
-    /// How long one attempt takes to return.
-    #[must_use]
-    pub fn interval(&self) -> Duration {
-        self.interval
-    }
-
-    /// How many may come at once.
-    #[must_use]
-    pub fn burst(&self) -> NonZeroU32 {
-        self.burst
-    }
-
-    /// The result of an allowed attempt, if everything will have returned after `resets_in`.
-    #[must_use]
-    pub fn allowed(&self, resets_in: Duration) -> Taken {
-        let used = resets_in.as_micros().div_ceil(self.interval.as_micros());
-        let used = u32::try_from(used).unwrap_or(u32::MAX);
-        Taken::Allowed {
-            remaining: self.burst.get().saturating_sub(used),
-            resets_in,
-        }
-    }
-
-    /// The result of a denied attempt, if everything will have returned after `resets_in`.
-    #[must_use]
-    pub fn denied(&self, resets_in: Duration) -> Taken {
-        Taken::Denied {
-            retry_after: resets_in.saturating_sub(self.interval * (self.burst.get() - 1)),
-            resets_in,
-        }
-    }
-}
-
-/// The result of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// It is allowed.
-    Allowed {
-        /// How many more would be allowed now.
-        remaining: u32,
-        /// When all attempts will have returned.
-        resets_in: Duration,
-    },
-    /// It is denied, and nothing was counted.
-    Denied {
-        /// When the next attempt will be allowed.
-        retry_after: Duration,
-        /// When all attempts will have returned.
-        resets_in: Duration,
-    },
-}
-
-/// A store of rate limits that several gates share. It uses its own clock.
-pub trait RateLimitStore: Send + Sync {
-    /// Counts an attempt, if `rate` allows it. A [`Pass::Preview`] only looks.
-    fn take(&self, counter: Counter, rate: Rate, pass: Pass) -> BoxFuture<'_, Taken>;
 }
 
 /// Counts attempts, in memory or in a store. An attempt counts regardless of later decisions.
@@ -286,7 +178,7 @@ impl RateLimit {
         store: Option<Arc<dyn RateLimitStore>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let memory = || MemoryLimit::new(settings, clock);
+        let memory = || MemoryLimit::new(settings.quota, settings.max_keys, clock);
         Self::with_cells(name, settings, store, memory)
     }
 
@@ -304,8 +196,10 @@ impl RateLimit {
             | Cells::Shared {
                 local: Some(memory),
                 ..
-            } => memory.changed(settings),
-            Cells::Shared { local: None, .. } => MemoryLimit::new(settings, clock),
+            } => memory.changed(settings.quota, settings.max_keys),
+            Cells::Shared { local: None, .. } => {
+                MemoryLimit::new(settings.quota, settings.max_keys, clock)
+            }
         };
         Self::with_cells(self.name.clone(), settings, store, memory)
     }
@@ -334,13 +228,13 @@ impl RateLimit {
         }
     }
 
-    fn decision(&self, taken: Taken) -> Decision {
+    fn decision(&self, taken: AttemptResult) -> Decision {
         let (verdict, remaining, resets_in) = match taken {
-            Taken::Allowed {
+            AttemptResult::Allowed {
                 remaining,
                 resets_in,
             } => (Verdict::Allow, remaining, resets_in),
-            Taken::Denied {
+            AttemptResult::Denied {
                 retry_after,
                 resets_in,
             } => {
@@ -359,10 +253,10 @@ impl RateLimit {
 }
 
 impl Policy for RateLimit {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
-            let key = self.settings.per.key(evaluating.request, evaluating.facts);
-            let pass = evaluating.pass;
+            let key = self.settings.per.key(input.request, input.facts);
+            let pass = input.pass;
             let (store, rate, local) = match &self.cells {
                 Cells::Memory(memory) => return Ok(self.decision(memory.take(&key, pass))),
                 Cells::Shared { store, rate, local } => (store, *rate, local),
@@ -376,7 +270,7 @@ impl Policy for RateLimit {
                 (Ok(taken), _) => Ok(self.decision(taken)),
                 (Err(fault), None) => Err(fault),
                 (Err(fault), Some(local)) => Ok(Decision {
-                    despite: Some(Box::new(fault)),
+                    tolerated_fault: Some(Box::new(fault)),
                     ..self.decision(local.take(&key, pass))
                 }),
             }

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::Deserialize;
 
 use crate::{
-    BoxFuture, BuildContext, BuildError, Clock, Decision, Denial, Evaluating, Facts, Interval,
-    Policy, PolicyKind, Reads, Requirements, SecretSource, ServiceCall, ServiceUrl, UploadRequest,
-    Verdict,
-    engine::facts::{self, Group},
+    BoxFuture, BuildContext, BuildError, CallSettings, Clock, Decider, Decision, Denial, Endpoint,
+    Interval, Policy, PolicyInput, PolicyKind, Protocol, Question, Reads, Requirements,
+    SecretSource, ServiceCall, Verdict,
 };
 
 /// Another service decides.
@@ -17,7 +16,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct RemoteSettings {
     /// What is asked, by POST, with the facts as JSON.
-    pub url: ServiceUrl,
+    pub url: Endpoint,
     /// How it is asked.
     #[serde(default)]
     pub protocol: Protocol,
@@ -51,74 +50,24 @@ impl PolicyKind for RemoteSettings {
             // The service receives all facts.
             claims: Reads::All,
             service: Some(ServiceCall {
+                endpoint: self.url.clone(),
                 token: self.token.clone(),
-                is_private: self.url.is_private(),
                 insecure_http: self.insecure_http,
-                names_user_in_path: false,
+                is_template: false,
             }),
             ..Requirements::default()
         }
     }
 
     fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
+        let call = CallSettings {
+            timeout: self.timeout,
+            cache: self.cache,
+        };
         Ok(Arc::new(Remote {
-            decider: context.ports.decider(self),
+            decider: context.ports.decider(&self.url, self.protocol, call)?,
             clock: context.clock.clone(),
         }))
-    }
-}
-
-/// How a service is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    /// The facts; 2xx allows, 403 denies.
-    #[default]
-    Plain,
-    /// `{"input": facts}` as Open Policy Agent takes it; `{"result": true}` allows, `false` or none denies.
-    Opa,
-}
-
-/// A service that decides: the port that the gate implements.
-pub trait Decider: Send + Sync {
-    /// Whether these facts are allowed.
-    ///
-    /// # Errors
-    ///
-    /// Resolves to a [`Fault`](crate::Fault) if the service gives no usable answer.
-    fn allows<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, bool>;
-}
-
-/// The question to a service: the facts of a request.
-#[derive(Clone, Copy)]
-pub struct Question<'a> {
-    /// What the client requests.
-    pub request: &'a UploadRequest,
-    /// What the earlier policies established.
-    pub facts: &'a Facts,
-    /// The source of time.
-    pub clock: &'a dyn Clock,
-}
-
-/// A fact that is unknown has no key.
-impl Serialize for Question<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.list(Some(self.clock), |facts| facts.serialize(serializer))
-    }
-}
-
-impl Question<'_> {
-    /// What identifies the question: every fact except the time.
-    ///
-    /// # Errors
-    ///
-    /// If the facts cannot be written as JSON.
-    pub fn identity(&self) -> serde_json::Result<Vec<u8>> {
-        self.list(None, |facts| serde_json::to_vec(&facts))
-    }
-
-    fn list<T>(&self, clock: Option<&dyn Clock>, read: impl FnOnce(Group<'_>) -> T) -> T {
-        facts::list(Some(self.request), Some(self.facts), clock, read)
     }
 }
 
@@ -128,11 +77,11 @@ struct Remote {
 }
 
 impl Policy for Remote {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let question = Question {
-                request: evaluating.request,
-                facts: evaluating.facts,
+                request: input.request,
+                facts: input.facts,
                 clock: &*self.clock,
             };
             let allows = self.decider.allows(question).await?;

@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    Accept, BoxFuture, BuildContext, BuildError, Decision, Denial, Evaluating, Fact, Finding,
-    Findings, IdentityName, Policy, PolicyKind, Presented, Refusal, Requirements, Verdict,
+    AcceptedIdentities, BoxFuture, BuildContext, BuildError, Decision, Denial, DenialClass, Fact,
+    Findings, IdentityName, NewFact, Policy, PolicyInput, PolicyKind, Presented, Requirements,
+    Verdict,
 };
 
 /// A user is signed in.
@@ -30,7 +31,7 @@ impl PolicyKind for SignedInSettings {
 
     fn requirements(&self) -> Requirements {
         Requirements {
-            refusal: Refusal::Unauthenticated,
+            denies_with: DenialClass::Unauthenticated,
             accept: self.accept.clone(),
             provides: Some(Fact::Subject),
             ..Requirements::default()
@@ -52,18 +53,18 @@ impl PolicyKind for SignedInSettings {
 /// The accepted identities judge the request's credential. An invalid credential is denied and never falls through to
 /// another identity.
 struct SignedIn {
-    accept: Accept,
+    accept: AcceptedIdentities,
 }
 
 impl Policy for SignedIn {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
-            let presented = evaluating.request.credentials.judge(&self.accept).await?;
+            let presented = input.request.credentials.authenticate(&self.accept).await?;
             Ok(match presented {
                 Presented::Nothing => Decision::from(Verdict::Deny(Denial::NotSignedIn)),
                 Presented::Refused(denial) => Decision::from(Verdict::Deny(denial)),
                 Presented::Subject(subject) => {
-                    Decision::from(Verdict::Allow).with_finding(Finding::Subject(subject))
+                    Decision::from(Verdict::Allow).with_fact(NewFact::Subject(subject))
                 }
             })
         })

@@ -9,8 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
-    BoxFuture, BuildContext, BuildError, ByteCount, Decision, Denial, Evaluating, Findings, Link,
-    Mode, OnFailure, Policy, PolicyKind, PolicyName, Purpose, Requirements, UploadRequest, Verdict,
+    BoxFuture, BuildContext, BuildError, ByteCount, Decision, Denial, Findings, Link, Mode,
+    OnFailure, Policy, PolicyInput, PolicyKind, PolicyName, Purpose, Requirements, UploadRequest,
+    Verdict,
 };
 
 /// The media types that Imgwire supports.
@@ -162,9 +163,9 @@ impl UploadIntentSettings {
 }
 
 impl Policy for UploadIntentSettings {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
-            let checked = self.judge(evaluating.request);
+            let checked = self.judge(input.request);
             Ok(Decision::from(match checked {
                 Ok(()) => Verdict::Allow,
                 Err(denial) => Verdict::Deny(denial),
@@ -191,16 +192,16 @@ impl FixedPurpose {
             on_failure: OnFailure::Deny,
             when: None,
             provides: None,
-            counting: None,
+            counter_store: None,
             policy: Arc::new(Self(purpose)),
         }
     }
 }
 
 impl Policy for FixedPurpose {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
-            let purpose = evaluating.request.purpose.as_ref();
+            let purpose = input.request.purpose.as_ref();
             Ok(Decision::from(match purpose {
                 Some(purpose) if *purpose != self.0 => Verdict::Deny(Denial::PurposeForbidden(
                     format!("this route is for `{}`, the body says `{purpose}`", self.0),

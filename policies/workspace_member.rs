@@ -6,15 +6,19 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    BoxFuture, BuildContext, BuildError, ClaimPath, Decision, Denial, Evaluating, Fact, Fault,
-    Finding, Findings, Interval, Membership, Policy, PolicyKind, Reads, Requirements, SecretSource,
-    ServiceCall, StoreName, StoreUse, Subject, SubjectId, UploadRequest, UrlTemplate, Verdict,
-    WorkspaceId,
-    engine::{claimed_memberships::ClaimedMemberships, workspace_member_check},
+    BoxFuture, BuildContext, BuildError, CallSettings, ClaimPath, Decision, Denial, Endpoint, Fact,
+    Fault, Findings, Interval, MemberAnswer, Membership, MembershipSource, Memberships, NewFact,
+    Policy, PolicyInput, PolicyKind, Reads, Requirements, SecretSource, ServiceCall, StoreName,
+    StoreUse, Subject, SubjectId, UploadRequest, Verdict, WorkspaceId,
+    engine::{claimed_memberships::ClaimedMemberships, sql_columns::selects_one_column},
 };
 
 const UNSEEN_ANSWERS: &str = "limits per workspace follow, and only the answers show whether they name the workspace: \
     without `workspace` in them, each spelling of an id that the app accepts has limits of its own";
+
+const NO_SECOND_COLUMN: &str = "the query selects one column, so the database cannot say which workspace it means: \
+    if it accepts several spellings of an id, each has limits of its own; \
+    select the workspace's id as the second column";
 
 /// The user is a member of the workspace, by exactly one of `claim`, `members`, `url` and `query`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -41,7 +45,7 @@ pub struct WorkspaceMemberSettings {
     /// with `{"role": ..., "workspace": ...}`, or 404. `role` is a text, a list of texts or null; `workspace` is the id that
     /// the app means, however the client spelled it.
     #[serde(default)]
-    pub url: Option<UrlTemplate>,
+    pub url: Option<Endpoint>,
     /// The database that is asked: a name of `[stores]`; with `query`.
     #[serde(default)]
     pub store: Option<StoreName>,
@@ -70,20 +74,6 @@ fn default_timeout() -> Interval {
     Interval::from_secs(2)
 }
 
-/// The source of memberships outside of the gate.
-#[derive(Clone, Copy, Debug)]
-pub enum Lookup<'a> {
-    /// The app's HTTP API.
-    Url(&'a UrlTemplate),
-    /// A database.
-    Query {
-        /// Which store.
-        store: &'a StoreName,
-        /// The SQL query.
-        query: &'a str,
-    },
-}
-
 impl WorkspaceMemberSettings {
     /// The member of an object that is the workspace's id.
     #[must_use]
@@ -97,14 +87,50 @@ impl WorkspaceMemberSettings {
         self.role_key.as_deref().unwrap_or("role")
     }
 
+    /// Keys for a claim require a claim, and each role comes from one place.
+    fn check_claim_keys(&self, findings: &mut Findings) {
+        let Self {
+            claim,
+            id_key,
+            role_key,
+            role_claim,
+            ..
+        } = self;
+        let mut fault = |message: &str| findings.fault("", message);
+        if claim.is_none() {
+            let keys = [
+                (id_key.is_some(), "`id_key` goes with `claim` only"),
+                (role_key.is_some(), "`role_key` goes with `claim` only"),
+                (role_claim.is_some(), "`role_claim` goes with `claim` only"),
+            ];
+            for (_, message) in keys.into_iter().filter(|(is_set, _)| *is_set) {
+                fault(message);
+            }
+            return;
+        }
+        if self.id_key().is_empty() || self.role_key().is_empty() {
+            fault("`id_key` and `role_key` must not be empty");
+        } else if role_claim.is_none() && self.id_key() == self.role_key() {
+            fault(
+                "`id_key` and `role_key` must differ: one member is not both the id and the role",
+            );
+        }
+        if role_key.is_some() && role_claim.is_some() {
+            fault("`role_key` and `role_claim` exclude each other: a role comes from one place");
+        }
+        if role_claim.is_some() && role_claim == claim {
+            fault("`role_claim` must be another claim than `claim`");
+        }
+    }
+
     /// The external source of memberships, if any.
     #[must_use]
-    pub fn lookup(&self) -> Option<Lookup<'_>> {
+    pub fn lookup(&self) -> Option<MembershipSource<'_>> {
         if let Some(url) = self.url.as_ref() {
-            return Some(Lookup::Url(url));
+            return Some(MembershipSource::Url(url));
         }
         let (store, query) = (self.store.as_ref()?, self.query.as_ref()?);
-        Some(Lookup::Query { store, query })
+        Some(MembershipSource::Query { store, query })
     }
 }
 
@@ -130,10 +156,10 @@ impl PolicyKind for WorkspaceMemberSettings {
         }
         let store = self.store.clone();
         let service = self.url.as_ref().map(|url| ServiceCall {
+            endpoint: url.clone(),
             token: self.token.clone(),
-            is_private: url.is_private(),
             insecure_http: self.insecure_http,
-            names_user_in_path: true,
+            is_template: true,
         });
         Requirements {
             needs: vec![Fact::Subject],
@@ -148,7 +174,43 @@ impl PolicyKind for WorkspaceMemberSettings {
     }
 
     fn check(&self, findings: &mut Findings) {
-        workspace_member_check::check(self, findings);
+        let places = [
+            self.claim.is_some(),
+            self.members.is_some(),
+            self.url.is_some(),
+            self.query.is_some(),
+        ];
+        if places.into_iter().filter(|found| *found).count() != 1 {
+            findings.fault("", "needs one of `claim`, `members`, `url` and `query`");
+            return;
+        }
+        let is_asked_for = self.url.is_some() || self.query.is_some();
+        if self.cache.is_some() && !is_asked_for {
+            findings.fault("", "`cache` goes with `url` and `query` only");
+        }
+        if self.token.is_some() && self.url.is_none() {
+            findings.fault("", "`token` goes with `url` only");
+        }
+        if self.store.is_some() != self.query.is_some() {
+            findings.fault("", "`store` and `query` go together");
+        }
+        if self.roles.as_ref().is_some_and(Vec::is_empty) {
+            let message = "`roles` must name at least one role; leave it out to let in any member";
+            findings.fault("", message);
+        }
+        self.check_claim_keys(findings);
+        if let Some(query) = &self.query {
+            if ["$1", "$2"]
+                .iter()
+                .any(|parameter| !query.contains(parameter))
+            {
+                let message = "must use `$1`, the user's id, and `$2`, the workspace's";
+                findings.fault("query", message);
+            }
+            if selects_one_column(query) {
+                findings.warning("query", NO_SECOND_COLUMN);
+            }
+        }
     }
 
     fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
@@ -159,7 +221,13 @@ impl PolicyKind for WorkspaceMemberSettings {
                 role_key: self.role_key().to_owned(),
                 role_claim: self.role_claim.clone(),
             }),
-            (None, Some(lookup)) => Source::Lookup(context.ports.memberships(lookup, self)?),
+            (None, Some(lookup)) => {
+                let call = CallSettings {
+                    timeout: self.timeout,
+                    cache: self.cache,
+                };
+                Source::Lookup(context.ports.memberships(lookup, call)?)
+            }
             (None, None) => Source::Members(self.members.clone().unwrap_or_default()),
         };
         Ok(Arc::new(WorkspaceMember {
@@ -171,47 +239,6 @@ impl PolicyKind for WorkspaceMemberSettings {
 
 /// The members of each workspace, with their roles.
 pub type Members = BTreeMap<WorkspaceId, BTreeMap<SubjectId, String>>;
-
-/// A source of memberships: the port that the service implements.
-pub trait Memberships: Send + Sync {
-    /// Whether `user` is a member of `workspace`, and the source's spelling of the workspace and the roles.
-    ///
-    /// # Errors
-    ///
-    /// Resolves to a [`Fault`] if the source fails.
-    fn find<'a>(
-        &'a self,
-        workspace: &'a WorkspaceId,
-        user: &'a SubjectId,
-    ) -> BoxFuture<'a, MemberAnswer>;
-}
-
-/// A membership in a workspace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Its roles. There may be none.
-    pub roles: Vec<String>,
-    /// The workspace as the source spells it, if the source tells. Sources compare more loosely than by bytes, so the
-    /// client's text may be one of many spellings of an id.
-    pub workspace: Option<WorkspaceId>,
-}
-
-/// A source's answer for a subject and a workspace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MemberAnswer {
-    /// The subject is a member.
-    Member(Member),
-    /// The subject is not a member.
-    NoMember,
-    /// The source was not asked, because an id is not a [`PathSegment`](crate::PathSegment).
-    NotAsked,
-}
-
-impl From<Option<Member>> for MemberAnswer {
-    fn from(member: Option<Member>) -> Self {
-        member.map_or(Self::NoMember, Self::Member)
-    }
-}
 
 enum Source {
     Claim(ClaimedMemberships),
@@ -253,7 +280,7 @@ impl WorkspaceMember {
                     // From here on it is the workspace that the source names, whatever the client wrote.
                     self.judge(member.workspace.as_ref().unwrap_or(&workspace), Some(roles))
                 }
-                MemberAnswer::NoMember => self.judge(&workspace, None),
+                MemberAnswer::NotAMember => self.judge(&workspace, None),
                 MemberAnswer::NotAsked => {
                     let subject = &subject.id;
                     let reason = format!(
@@ -314,13 +341,13 @@ impl WorkspaceMember {
 }
 
 impl Policy for WorkspaceMember {
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
-            let Evaluating { request, facts, .. } = evaluating;
+            let PolicyInput { request, facts, .. } = input;
             let checked = self.check(request, facts.subject.as_deref()).await?;
             Ok(match checked {
                 Ok(membership) => {
-                    Decision::from(Verdict::Allow).with_finding(Finding::Membership(membership))
+                    Decision::from(Verdict::Allow).with_fact(NewFact::Membership(membership))
                 }
                 Err(denial) => Decision::from(Verdict::Deny(denial)),
             })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use imgwire_gate::policies::{
-    BoxFuture, BuildContext, BuildError, Clock, Decision, Denial, Evaluating, Findings, Policy,
+    BoxFuture, BuildContext, BuildError, Clock, Decision, Denial, Findings, Policy, PolicyInput,
     PolicyKind, Verdict,
 };
 use jiff::{civil::Time, civil::Weekday, tz::TimeZone};
@@ -57,7 +57,7 @@ struct Office {
 }
 
 impl Policy for Office {
-    fn decide<'a>(&'a self, _: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, _: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let now = self.clock.now();
             let now = now.to_zoned_datetime(self.hours.timezone.clone());

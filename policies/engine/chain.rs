@@ -3,11 +3,12 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use tracing::{Instrument as _, field::Empty};
 
 use crate::{
-    Clock, Condition, Decision, Denial, Evaluating, EvaluationError, Fact, Facts, Fault,
-    LimitState, Mode, OnFailure, Pass, Permit, Policy, PolicyName, StoreName, UploadRequest,
-    Verdict, engine::hold::Held,
+    Clock, Condition, Decision, Denial, EvaluationError, Fact, Facts, Fault, LimitState, Mode,
+    OnFailure, Pass, Permit, Policy, PolicyInput, PolicyName, Reason, StoreName, Tolerated,
+    UploadRequest, Verdict, engine::permit::Held,
 };
 
 /// One policy of a chain, with how its result is used.
@@ -26,18 +27,18 @@ pub struct Link {
     /// The fact that it provides to the policies after it.
     pub provides: Option<Fact>,
     /// Where it counts, if that is outside of this process.
-    pub counting: Option<Counting>,
+    pub counter_store: Option<CounterStore>,
     /// The policy itself, shared by all chains that name it.
     pub policy: Arc<dyn Policy>,
 }
 
 /// Where a policy counts. The chain combines neighbours that share a store, so that they cost one round trip.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counting {
+pub struct CounterStore {
     /// The store.
     pub store: StoreName,
     /// Whether its counts can be given back. Only then may it run before the policies in front of it have decided.
-    pub gives_back: bool,
+    pub can_release: bool,
 }
 
 /// The policies of a route, evaluated in the written order.
@@ -56,7 +57,7 @@ pub struct Evaluation {
     /// The evaluated and enforced limits, in the chain's order.
     pub limits: Vec<LimitState>,
     /// Denials and faults that did not stop the request.
-    pub overlooked: Vec<Overlooked>,
+    pub tolerated: Vec<Tolerated>,
 }
 
 /// How a chain ends.
@@ -93,11 +94,11 @@ pub struct Step {
     /// Its kind.
     pub kind: &'static str,
     /// Its result.
-    pub said: Said,
+    pub result: StepResult,
     /// Why its condition is neither true nor false, if so. The policy was evaluated in this case.
-    pub no_value: Option<EvaluationError>,
+    pub condition_error: Option<EvaluationError>,
     /// Whether the config lets the request continue despite this result.
-    pub overlooked: bool,
+    pub tolerated: bool,
     /// When it began, by the clock's [`Clock::elapsed`].
     pub began: Duration,
     /// How long it took. Policies that are evaluated together all take the total time.
@@ -106,7 +107,7 @@ pub struct Step {
 
 /// The result of a policy, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum StepResult {
     /// It allowed.
     Allow,
     /// It was skipped: its condition is false.
@@ -136,42 +137,68 @@ impl<'a> Trace<'a> {
     fn note(
         &mut self,
         link: &Link,
-        said: Said,
-        no_value: Option<EvaluationError>,
-        overlooked: bool,
+        result: StepResult,
+        condition_error: Option<EvaluationError>,
+        tolerated: bool,
         began: Duration,
     ) {
         self.steps.push(Step {
             policy: link.name.clone(),
             kind: link.kind,
-            said,
-            no_value,
-            overlooked,
+            result,
+            condition_error,
+            tolerated,
             began,
             took: self.clock.elapsed().saturating_sub(began),
         });
     }
 }
 
-/// A result that would have stopped the request if the config did not say otherwise.
-#[derive(Debug)]
-pub struct Overlooked {
-    /// The policy that said it.
-    pub policy: PolicyName,
-    /// What it said.
-    pub reason: Reason,
+impl Link {
+    /// Asks the policy. If traces are recorded, this is a span of its own.
+    async fn decide(&self, input: PolicyInput<'_>) -> Result<Decision, Fault> {
+        let span = tracing::debug_span!(
+            "policy",
+            otel.name = %format_args!("policy {}", self.name),
+            otel.status_code = Empty,
+            otel.status_description = Empty,
+            imgwire_gate.policy = self.name.as_str(),
+            imgwire_gate.kind = self.kind,
+            imgwire_gate.verdict = Empty,
+            imgwire_gate.reason = Empty,
+            imgwire_gate.tolerated = Empty,
+        );
+        if span.is_disabled() {
+            return self.policy.decide(input).await;
+        }
+        let decided = self.policy.decide(input).instrument(span.clone()).await;
+        let result = StepResult::of(&decided);
+        span.record("imgwire_gate.tolerated", self.tolerates(&result));
+        match result {
+            StepResult::Allow | StepResult::Skip => span.record("imgwire_gate.verdict", "allow"),
+            StepResult::Deny(reason) => span
+                .record("imgwire_gate.verdict", "deny")
+                .record("imgwire_gate.reason", reason),
+            StepResult::Fault(reason) => span
+                .record("imgwire_gate.verdict", "fault")
+                .record("otel.status_code", "ERROR")
+                .record("otel.status_description", reason),
+        };
+        decided
+    }
+
+    /// Whether the request continues despite this result.
+    fn tolerates(&self, result: &StepResult) -> bool {
+        let observed = self.mode == Mode::Observe;
+        match result {
+            StepResult::Deny(_) => observed,
+            StepResult::Fault(_) => observed || self.on_failure == OnFailure::Allow,
+            StepResult::Allow | StepResult::Skip => false,
+        }
+    }
 }
 
-/// Why a policy would have stopped a request.
-#[derive(Debug)]
-pub enum Reason {
-    /// It denied, in `mode = "observe"`.
-    Denial(Denial),
-    /// It could not decide, with `on_failure = "allow"` or `mode = "observe"`.
-    Fault(Fault),
-}
-
-impl Said {
+impl StepResult {
     fn of(decided: &Result<Decision, Fault>) -> Self {
         match decided {
             Ok(Decision {
@@ -227,70 +254,66 @@ impl Chain {
     ) -> Evaluation {
         let mut facts = Facts::default();
         let mut limits = Vec::with_capacity(self.links.len());
-        let mut overlooked = Vec::new();
+        let mut tolerated = Vec::new();
         let mut held = Vec::new();
         // Results of policies that were evaluated together with an earlier one.
-        let mut said_already = VecDeque::new();
+        let mut already_decided = VecDeque::new();
         let mut began_together = None;
 
         for (index, link) in self.links.iter().enumerate() {
             let observed = link.mode == Mode::Observe;
             let lenient = observed || link.on_failure == OnFailure::Allow;
             let began = match began_together {
-                Some(began) if !said_already.is_empty() => Some(began),
+                Some(began) if !already_decided.is_empty() => Some(began),
                 _ => trace.as_ref().map(|trace| trace.clock.elapsed()),
             };
             let condition = link.when.as_ref();
             let condition = condition.map(|when| when.evaluate(request, &facts));
             if condition == Some(Ok(false)) {
                 if let (Some(trace), Some(began)) = (trace.as_deref_mut(), began) {
-                    trace.note(link, Said::Skip, None, false, began);
+                    trace.note(link, StepResult::Skip, None, false, began);
                 }
                 continue;
             }
-            let evaluating = Evaluating {
+            let input = PolicyInput {
                 request,
                 facts: &facts,
                 pass,
             };
-            let decided = if let Some(decided) = said_already.pop_front() {
+            let decided = if let Some(decided) = already_decided.pop_front() {
                 decided
             } else if self.followers[index] == 0 || pass == Pass::Preview {
-                link.policy.decide(evaluating).await
+                link.decide(input).await
             } else {
                 began_together = began;
                 let together = &self.links[index..=index + self.followers[index]];
-                let asked = together.iter().map(|link| link.policy.decide(evaluating));
-                let mut said = join_all(asked).await.into_iter();
-                let first = said.next().expect("the link itself was asked");
-                said_already.extend(said);
+                let asked = together.iter().map(|link| link.decide(input));
+                let mut decided = join_all(asked).await.into_iter();
+                let first = decided.next().expect("the link itself was asked");
+                already_decided.extend(decided);
                 first
             };
             if let (Some(trace), Some(began)) = (trace.as_deref_mut(), began) {
-                let said = Said::of(&decided);
-                let overlooked = match said {
-                    Said::Deny(_) => observed,
-                    Said::Fault(_) => lenient,
-                    Said::Allow | Said::Skip => false,
-                };
-                let no_value = condition.and_then(Result::err);
-                trace.note(link, said, no_value, overlooked, began);
+                let result = StepResult::of(&decided);
+                let tolerated = link.tolerates(&result);
+                let condition_error = condition.and_then(Result::err);
+                trace.note(link, result, condition_error, tolerated, began);
             }
             let stop = match decided {
                 Ok(Decision {
                     verdict,
                     limit,
-                    finding,
-                    despite,
+                    new_fact,
+                    tolerated_fault,
                 }) => {
                     if let Some(limit) = limit.filter(|_| !observed) {
                         limits.push(limit);
                     }
-                    if let Some(finding) = finding {
-                        facts.add(finding);
+                    if let Some(new_fact) = new_fact {
+                        facts.add(new_fact);
                     }
-                    if let Some(fault) = despite {
-                        overlooked.push(Overlooked {
+                    if let Some(fault) = tolerated_fault {
+                        tolerated.push(Tolerated {
                             policy: link.name.clone(),
                             reason: Reason::Fault(*fault),
                         });
@@ -316,12 +339,12 @@ impl Chain {
                 Reason::Denial(denial) if !observed => Outcome::Denied { policy, denial },
                 Reason::Fault(fault) if !lenient => Outcome::Faulted { policy, fault },
                 reason => {
-                    overlooked.push(Overlooked { policy, reason });
+                    tolerated.push(Tolerated { policy, reason });
                     continue;
                 }
             };
             // Later policies that were evaluated together with this one hold reservations that are not needed.
-            for (link, decided) in self.links[index + 1..].iter().zip(said_already) {
+            for (link, decided) in self.links[index + 1..].iter().zip(already_decided) {
                 if let Ok(Decision {
                     verdict: Verdict::Hold(hold),
                     ..
@@ -334,12 +357,12 @@ impl Chain {
                     });
                 }
             }
-            overlooked.extend(Permit::new(held).not_issued().await);
+            tolerated.extend(Permit::new(held).not_issued().await);
             return Evaluation {
                 outcome,
                 facts,
                 limits,
-                overlooked,
+                tolerated,
             };
         }
 
@@ -347,7 +370,7 @@ impl Chain {
             outcome: Outcome::Allowed(Permit::new(held)),
             facts,
             limits,
-            overlooked,
+            tolerated,
         }
     }
 }
@@ -358,13 +381,13 @@ fn followers(links: &[Link]) -> usize {
     let Some((first, others)) = links.split_first() else {
         return 0;
     };
-    let Some(counting) = &first.counting else {
+    let Some(counter_store) = &first.counter_store else {
         return 0;
     };
     let follows = |link: &&Link| {
-        let also = link.counting.as_ref();
+        let also = link.counter_store.as_ref();
         link.when.is_none()
-            && also.is_some_and(|also| also.gives_back && also.store == counting.store)
+            && also.is_some_and(|also| also.can_release && also.store == counter_store.store)
     };
     others.iter().take_while(follows).count()
 }

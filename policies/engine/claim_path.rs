@@ -6,7 +6,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::Claims;
+/// Claims by name, as in RFC 7519.
+pub type Claims = serde_json::Map<String, serde_json::Value>;
 
 /// A claim by its top-level name, taken literally, or by a JSON Pointer (RFC 6901), which starts with `/`.
 ///

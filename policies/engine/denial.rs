@@ -21,7 +21,7 @@ pub enum Denial {
     CrossSite(String),
     /// The denial of the identity that judged the credential.
     #[error("identity `{identity}`: {}", in_words(denial))]
-    Judged {
+    Identity {
         /// The identity.
         identity: IdentityName,
         /// Why it denies.
@@ -82,57 +82,61 @@ fn in_words(denial: &Denial) -> String {
     }
 }
 
-/// The kind of a denial, which decides the status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// Not signed in.
-    Unauthenticated {
-        /// Whether a credential was presented, and was bad.
-        presented: bool,
-    },
-    /// Signed in, but not allowed.
+/// The class of a denial. The service chooses the status of its response by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DenialClass {
+    /// The client is not signed in.
+    Unauthenticated,
+    /// The client is not allowed to do this.
+    #[default]
     Forbidden,
-    /// Allowed, but not now.
-    Limited {
-        /// How long until it may pass.
-        retry_after: Duration,
-    },
+    /// The client has reached a limit, and may try again later.
+    Limited,
 }
 
 impl Denial {
-    /// The stable code that clients see, and the kind of denial.
+    /// The stable code that clients see, for example `quota_exhausted`.
     #[must_use]
-    pub fn describe(&self) -> (&'static str, Class) {
-        match *self {
-            Self::Judged { ref denial, .. } => match denial.describe() {
-                (code, Class::Unauthenticated { .. }) => {
-                    (code, Class::Unauthenticated { presented: true })
-                }
-                other => other,
-            },
-            Self::NotSignedIn => ("not_signed_in", Class::Unauthenticated { presented: false }),
-            Self::InvalidCredentials(_) => (
-                "invalid_credentials",
-                Class::Unauthenticated { presented: true },
-            ),
-            Self::CredentialsExpired => (
-                "credentials_expired",
-                Class::Unauthenticated { presented: true },
-            ),
-            Self::CrossSite(_) => ("cross_site", Class::Forbidden),
-            Self::WorkspaceRequired => ("workspace_required", Class::Forbidden),
-            Self::WorkspaceForbidden(_) => ("workspace_forbidden", Class::Forbidden),
-            Self::PurposeForbidden(_) => ("purpose_forbidden", Class::Forbidden),
-            Self::FileRequired(_) => ("file_required", Class::Forbidden),
-            Self::FileTypeForbidden(_) => ("file_type_forbidden", Class::Forbidden),
-            Self::FileTooLarge { .. } => ("file_too_large", Class::Forbidden),
-            Self::RuleForbidden(_) => ("rule_forbidden", Class::Forbidden),
-            Self::RateLimited { retry_after } | Self::ServerLimited { retry_after, .. } => {
-                ("rate_limited", Class::Limited { retry_after })
-            }
-            Self::QuotaExhausted { retry_after } => {
-                ("quota_exhausted", Class::Limited { retry_after })
-            }
+    pub fn code(&self) -> &'static str {
+        self.describe().0
+    }
+
+    /// The class of the denial.
+    #[must_use]
+    pub fn class(&self) -> DenialClass {
+        self.describe().1
+    }
+
+    /// How long the client should wait before it tries again. `None` unless the class is [`DenialClass::Limited`].
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Identity { denial, .. } => denial.retry_after(),
+            Self::RateLimited { retry_after }
+            | Self::ServerLimited { retry_after, .. }
+            | Self::QuotaExhausted { retry_after } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
+    fn describe(&self) -> (&'static str, DenialClass) {
+        use DenialClass::{Forbidden, Limited, Unauthenticated};
+
+        match self {
+            Self::Identity { denial, .. } => denial.describe(),
+            Self::NotSignedIn => ("not_signed_in", Unauthenticated),
+            Self::InvalidCredentials(_) => ("invalid_credentials", Unauthenticated),
+            Self::CredentialsExpired => ("credentials_expired", Unauthenticated),
+            Self::CrossSite(_) => ("cross_site", Forbidden),
+            Self::WorkspaceRequired => ("workspace_required", Forbidden),
+            Self::WorkspaceForbidden(_) => ("workspace_forbidden", Forbidden),
+            Self::PurposeForbidden(_) => ("purpose_forbidden", Forbidden),
+            Self::FileRequired(_) => ("file_required", Forbidden),
+            Self::FileTypeForbidden(_) => ("file_type_forbidden", Forbidden),
+            Self::FileTooLarge { .. } => ("file_too_large", Forbidden),
+            Self::RuleForbidden(_) => ("rule_forbidden", Forbidden),
+            Self::RateLimited { .. } | Self::ServerLimited { .. } => ("rate_limited", Limited),
+            Self::QuotaExhausted { .. } => ("quota_exhausted", Limited),
         }
     }
 
@@ -140,7 +144,7 @@ impl Denial {
     #[must_use]
     pub fn identity(&self) -> Option<&IdentityName> {
         match self {
-            Self::Judged { identity, .. } => Some(identity),
+            Self::Identity { identity, .. } => Some(identity),
             _ => None,
         }
     }
@@ -149,14 +153,8 @@ impl Denial {
     #[must_use]
     pub fn is_of_server(&self) -> bool {
         match self {
-            Self::Judged { denial, .. } => denial.is_of_server(),
+            Self::Identity { denial, .. } => denial.is_of_server(),
             denial => matches!(denial, Self::ServerLimited { .. }),
         }
-    }
-
-    /// The stable code that clients see.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        self.describe().0
     }
 }

@@ -5,10 +5,10 @@ use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 use crate::{
     Reads,
     engine::{
+        cel_environment::is_type,
         expression_walk::{self, NESTED_WALK, SEARCH, Size},
-        facts,
+        fact_list,
     },
-    expression::is_type,
 };
 
 /// Each level of nesting takes some of the stack.
@@ -171,7 +171,7 @@ impl Check {
         if is_type(names[0]) {
             return Ok(Size::Short);
         }
-        facts::check_path(names)?;
+        fact_list::check_path(names)?;
         self.made.add(&names[..*dotted]);
         match names.as_slice() {
             ["subject"] => self.claims = Reads::All,

@@ -27,7 +27,7 @@ use serde_json::{Number, Value};
 use crate::{
     Reads,
     engine::{
-        facts::{Fact, Group},
+        fact_ref::{FactRef, Group},
         long_list::{LongList, MAX_LIST},
     },
 };
@@ -58,7 +58,7 @@ impl VariableResolver for Variables<'_> {
 /// hundred claims in a token, an expression on one of them takes 0.4 us, and 16 us if it builds all.
 #[derive(Clone, Copy)]
 struct Part<'a> {
-    fact: Fact<'a>,
+    fact: FactRef<'a>,
     /// The name of a fact that a request may lack. A variable always exists.
     name: Option<&'static str>,
     reads: &'a Reads,
@@ -68,11 +68,11 @@ struct Part<'a> {
 impl<'a> Part<'a> {
     fn field(self, name: &str) -> Option<Self> {
         let (known_name, fact) = match self.fact {
-            Fact::Group(group) => {
+            FactRef::Group(group) => {
                 let (name, fact) = group.named(name)?;
                 (Some(name), fact?)
             }
-            Fact::Claims(claims) => (None, claims?.get(name)?.into()),
+            FactRef::Claims(claims) => (None, claims?.get(name)?.into()),
             _ => return None,
         };
         Some(Self {
@@ -92,8 +92,8 @@ impl<'a> Part<'a> {
     /// without a file. Claims differ: without a subject, `!has(subject.claims.suspended)` must not be true.
     fn value(self) -> Option<CowVal<'a, 'a>> {
         Some(match (self.fact, self.reads) {
-            (Fact::Text(text), _) => CowVal::owned(CelString::from(text)),
-            (Fact::Group(_) | Fact::Claims(Some(_)), Reads::Fields(_)) => CowVal::owned(self),
+            (FactRef::Text(text), _) => CowVal::owned(CelString::from(text)),
+            (FactRef::Group(_) | FactRef::Claims(Some(_)), Reads::Fields(_)) => CowVal::owned(self),
             _ if self.missing().is_some() => return None,
             (fact, _) => match Key::of(fact) {
                 Some(key) => CowVal::Borrowed(self.values.get(key, fact)),
@@ -165,12 +165,12 @@ enum Key {
 
 impl Key {
     /// `None` for facts that are always small.
-    fn of(fact: Fact<'_>) -> Option<Self> {
+    fn of(fact: FactRef<'_>) -> Option<Self> {
         match fact {
-            Fact::Claims(claims) => Some(Self::Claim(ptr::from_ref(claims?).addr())),
-            Fact::Json(list @ Value::Array(_)) => Some(Self::Claim(ptr::from_ref(list).addr())),
-            Fact::Group(group) => group.known().find_map(|(_, fact)| match fact {
-                Fact::Claims(claims) => Some(Self::GroupOf(ptr::from_ref(claims?).addr())),
+            FactRef::Claims(claims) => Some(Self::Claim(ptr::from_ref(claims?).addr())),
+            FactRef::Json(list @ Value::Array(_)) => Some(Self::Claim(ptr::from_ref(list).addr())),
+            FactRef::Group(group) => group.known().find_map(|(_, fact)| match fact {
+                FactRef::Claims(claims) => Some(Self::GroupOf(ptr::from_ref(claims?).addr())),
                 _ => None,
             }),
             _ => None,
@@ -200,7 +200,7 @@ impl fmt::Debug for FactValues {
 
 impl FactValues {
     /// The value of a fact, built on first use.
-    fn get(&self, key: Key, fact: Fact<'_>) -> &dyn Val {
+    fn get(&self, key: Key, fact: FactRef<'_>) -> &dyn Val {
         let mut slot = &self.first;
         loop {
             let made = slot.get_or_init(|| {
@@ -223,32 +223,32 @@ impl FactValues {
     }
 
     /// Whole numbers become `int`, as in the text of an expression.
-    fn make(&self, fact: Fact<'_>) -> Box<dyn Val> {
+    fn make(&self, fact: FactRef<'_>) -> Box<dyn Val> {
         match fact {
-            Fact::Flag(flag) => Box::new(CelBool::from(flag)),
-            Fact::Text(text) => Box::new(CelString::from(text.to_owned())),
-            Fact::Size(size) => number(&size.into()),
-            Fact::Address(address) => Box::new(CelString::from(address.to_string())),
-            Fact::Time(clock) => Box::new(CelTimestamp::from(timestamp(clock.now()))),
-            Fact::Claims(claims) => {
+            FactRef::Flag(flag) => Box::new(CelBool::from(flag)),
+            FactRef::Text(text) => Box::new(CelString::from(text.to_owned())),
+            FactRef::Size(size) => number(&size.into()),
+            FactRef::Address(address) => Box::new(CelString::from(address.to_string())),
+            FactRef::Time(clock) => Box::new(CelTimestamp::from(timestamp(clock.now()))),
+            FactRef::Claims(claims) => {
                 let members = claims.into_iter().flatten();
-                self.map(members.map(|(name, claim)| (name.as_str(), Fact::from(claim))))
+                self.map(members.map(|(name, claim)| (name.as_str(), FactRef::from(claim))))
             }
-            Fact::Group(group) => self.map(group.known()),
-            Fact::Json(Value::Bool(flag)) => Box::new(CelBool::from(*flag)),
-            Fact::Json(Value::Number(claim)) => number(claim),
-            Fact::Json(Value::Array(list)) if list.len() > MAX_LIST => {
+            FactRef::Group(group) => self.map(group.known()),
+            FactRef::Json(Value::Bool(flag)) => Box::new(CelBool::from(*flag)),
+            FactRef::Json(Value::Number(claim)) => number(claim),
+            FactRef::Json(Value::Array(list)) if list.len() > MAX_LIST => {
                 Box::new(LongList::new(list.len(), self.long_list_used.clone()))
             }
-            Fact::Json(Value::Array(list)) => {
+            FactRef::Json(Value::Array(list)) => {
                 let values: Vec<_> = list.iter().map(|claim| self.make(claim.into())).collect();
                 Box::new(CelList::from(values))
             }
-            Fact::Json(_) => Box::new(CelNull),
+            FactRef::Json(_) => Box::new(CelNull),
         }
     }
 
-    fn map<'a, 'f>(&self, facts: impl Iterator<Item = (&'a str, Fact<'f>)>) -> Box<dyn Val> {
+    fn map<'a, 'f>(&self, facts: impl Iterator<Item = (&'a str, FactRef<'f>)>) -> Box<dyn Val> {
         let entries = facts.map(|(name, fact)| (CelMapKey::from(name.to_owned()), self.make(fact)));
         Box::new(CelMap::from(entries.collect::<HashMap<_, _>>()))
     }

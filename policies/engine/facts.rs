@@ -1,186 +1,76 @@
-//! The facts of a request: the only list of them.
-//!
-//! Expressions, remote policies and the cache of their answers all read this list. Expressions may use exactly its
-//! names.
+//! What the chain establishes about a request.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
-use serde_json::Value;
+use crate::{Subject, WorkspaceId, engine::fact_values::FactValues};
 
-use crate::{Claims, Clock, Facts, UploadRequest};
-
-/// A fact, borrowed from the request.
-#[derive(Clone, Copy, Serialize)]
-#[serde(untagged)]
-pub(crate) enum Fact<'a> {
-    Flag(bool),
-    Text(&'a str),
-    Size(u64),
-    Address(IpAddr),
-    Time(#[serde(serialize_with = "now")] &'a dyn Clock),
-    /// All claims, or an object in a claim, which may have any field. Unknown without a subject.
-    Claims(Option<&'a Claims>),
-    /// Any other value in a claim.
-    Json(&'a Value),
-    Group(Group<'a>),
+/// A fact that a policy needs from an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// The user; `signed_in` provides it.
+    Subject,
+    /// The workspace, with a membership in it; `workspace_member` provides it.
+    Membership,
 }
 
-#[derive(Clone, Copy)]
-pub(crate) struct Group<'a> {
-    /// Whether the request has any of them.
-    is_known: bool,
-    /// Every possible fact, with its value in this request.
-    all: &'a [(&'static str, Option<Fact<'a>>)],
-}
-
-/// Lists the facts for `read`. Facts without a source have names and no values. The list borrows everything and stays
-/// on the stack, so each reader builds its own.
-pub(crate) fn list<T>(
-    request: Option<&UploadRequest>,
-    known: Option<&Facts>,
-    clock: Option<&dyn Clock>,
-    read: impl FnOnce(Group<'_>) -> T,
-) -> T {
-    use Fact::{Address, Claims, Flag, Size, Text, Time};
-
-    let subject = known.and_then(|known| known.subject.as_deref());
-    let claims = subject.map(|subject| &subject.claims);
-    let subject_facts = [
-        ("id", subject.map(|subject| Text(subject.id.as_str()))),
-        ("identity", subject.map(|s| Text(s.identity.as_str()))),
-        ("session", subject.map(|subject| Flag(subject.session))),
-        ("claims", Some(Claims(claims))),
-    ];
-
-    let member = known.and_then(|known| known.membership.as_ref());
-    let role = member.and_then(|member| member.role.as_deref());
-    let workspace_facts = [
-        ("id", member.map(|member| Text(member.workspace.as_str()))),
-        ("role", role.map(Text)),
-    ];
-
-    let file = request.and_then(|request| request.file.as_ref());
-    let name = file.and_then(|file| file.name.as_deref());
-    let mime_type = file.and_then(|file| file.mime_type.as_deref());
-    let file_facts = [
-        ("name", name.map(Text)),
-        ("mime_type", mime_type.map(Text)),
-        ("size", file.and_then(|file| file.size).map(Size)),
-    ];
-
-    let workspace = request.and_then(|request| request.workspace.as_ref());
-    let purpose = request.and_then(|request| request.purpose.as_ref());
-    let request_facts = [
-        ("workspace", workspace.map(|id| Text(id.as_str()))),
-        ("purpose", purpose.map(|purpose| Text(purpose.as_str()))),
-        ("route", request.map(|request| Text(request.route.as_str()))),
-        ("ip", request.map(|request| Address(request.ip))),
-        ("time", clock.map(Time)),
-        ("file", group(file.is_some(), &file_facts)),
-    ];
-
-    read(Group {
-        is_known: true,
-        all: &[
-            ("request", group(request.is_some(), &request_facts)),
-            ("subject", group(subject.is_some(), &subject_facts)),
-            ("workspace", group(member.is_some(), &workspace_facts)),
-        ],
-    })
-}
-
-fn group<'a>(is_known: bool, all: &'a [(&'static str, Option<Fact<'a>>)]) -> Option<Fact<'a>> {
-    Some(Fact::Group(Group { is_known, all }))
-}
-
-impl<'a> Group<'a> {
-    /// The fact of this name, if the name exists.
-    pub(crate) fn named(self, name: &str) -> Option<(&'static str, Option<Fact<'a>>)> {
-        self.all.iter().find(|(other, _)| *other == name).copied()
-    }
-
-    /// The facts that the request has.
-    pub(crate) fn known(self) -> impl Iterator<Item = (&'static str, Fact<'a>)> {
-        let facts = self.all.iter();
-        facts.filter_map(|(name, fact)| Some((*name, fact.filter(Fact::is_known)?)))
-    }
-}
-
-impl Fact<'_> {
-    pub(crate) fn is_known(&self) -> bool {
+impl Fact {
+    /// The kind of policy that provides it.
+    #[must_use]
+    pub fn provided_by(self) -> &'static str {
         match self {
-            Self::Group(group) => group.is_known,
-            Self::Claims(claims) => claims.is_some(),
-            _ => true,
+            Self::Subject => "signed_in",
+            Self::Membership => "workspace_member",
         }
     }
 }
 
-impl<'a> From<&'a Value> for Fact<'a> {
-    fn from(claim: &'a Value) -> Self {
-        match claim {
-            Value::String(text) => Self::Text(text),
-            Value::Object(members) => Self::Claims(Some(members)),
-            other => Self::Json(other),
+/// What the chain has established so far.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// The user, once `signed_in` has passed.
+    pub subject: Option<Arc<Subject>>,
+    /// The workspace and the subject's membership in it, once `workspace_member` has passed.
+    pub membership: Option<Membership>,
+    values: FactValues,
+}
+
+/// What a policy establishes for the policies after it.
+#[derive(Debug)]
+pub enum NewFact {
+    /// The user.
+    Subject(Arc<Subject>),
+    /// The workspace that the subject is a member of.
+    Membership(Membership),
+}
+
+impl Facts {
+    /// Facts that are already known.
+    #[must_use]
+    pub fn new(subject: Option<Arc<Subject>>, membership: Option<Membership>) -> Self {
+        Self {
+            subject,
+            membership,
+            values: FactValues::default(),
+        }
+    }
+
+    pub(crate) fn values(&self) -> &FactValues {
+        &self.values
+    }
+
+    pub(crate) fn add(&mut self, new_fact: NewFact) {
+        match new_fact {
+            NewFact::Subject(subject) => *self = Self::new(Some(subject), self.membership.take()),
+            NewFact::Membership(membership) => self.membership = Some(membership),
         }
     }
 }
 
-fn now<S: Serializer>(clock: &&dyn Clock, serializer: S) -> Result<S::Ok, S::Error> {
-    clock.now().serialize(serializer)
-}
-
-impl Serialize for Group<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.known())
-    }
-}
-
-/// Checks that a fact may exist at the end of `path`. The error says which name is unknown, and which names exist.
-pub(crate) fn check_path(path: &[&str]) -> Result<(), String> {
-    list(None, None, None, |all| {
-        let mut fact = Some(Fact::Group(all));
-        for (depth, name) in path.iter().enumerate() {
-            let group = match fact {
-                Some(Fact::Group(group)) => group,
-                Some(Fact::Claims(_)) => return Ok(()),
-                _ => {
-                    let so_far = path[..depth].join(".");
-                    return Err(format!("`{so_far}` has no fields, and so no `{name}`"));
-                }
-            };
-            let named = group.named(name);
-            (_, fact) = named.ok_or_else(|| {
-                let names: Vec<_> = group.all.iter().map(|(name, _)| *name).collect();
-                let names = names.join("`, `");
-                match path[..depth].join(".").as_str() {
-                    "" => format!("`{name}` is no fact; there are `{names}`"),
-                    so_far => format!("`{so_far}` has no `{name}`; it has `{names}`"),
-                }
-            })?;
-        }
-        Ok(())
-    })
-}
-
-/// The path of every fact, for the JSON Schema of the config.
-pub(crate) fn paths() -> Vec<String> {
-    fn below(name: &str, fact: Option<Fact<'_>>) -> Vec<String> {
-        match fact {
-            Some(Fact::Group(group)) => {
-                let facts = group.all.iter();
-                let paths = facts.flat_map(|(field, fact)| below(field, *fact));
-                paths.map(|path| format!("{name}.{path}")).collect()
-            }
-            Some(Fact::Claims(_)) => vec![format!("{name}.*")],
-            _ => vec![name.to_owned()],
-        }
-    }
-    list(None, None, None, |all| {
-        let variables = all.all.iter();
-        variables
-            .flat_map(|(name, fact)| below(name, *fact))
-            .collect()
-    })
+/// A workspace that the subject belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// The subject's role in it, if the source has roles.
+    pub role: Option<String>,
 }

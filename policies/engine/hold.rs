@@ -1,11 +1,6 @@
-//! What a policy holds while Imgwire creates the token, and how it is settled.
+//! What a policy holds for a request until it is known whether a token was issued.
 
-use futures_util::future::{self};
-
-use crate::{
-    BoxFuture, Fault, PolicyName,
-    engine::chain::{Overlooked, Reason},
-};
+use crate::BoxFuture;
 
 /// Something that a policy holds for a request, for example a unit of a quota.
 ///
@@ -25,63 +20,4 @@ pub trait Hold {
     ///
     /// Resolves to a [`Fault`] if it could not be given back. It stays counted.
     fn release(self: Box<Self>) -> BoxFuture<'static, ()>;
-}
-
-pub(crate) struct Held {
-    pub(crate) policy: PolicyName,
-    /// Whether faults of this policy do not stop the request: `mode = "observe"` or `on_failure = "allow"`.
-    pub(crate) lenient: bool,
-    pub(crate) hold: Box<dyn Hold>,
-}
-
-/// The whole chain allowed the request: a token may be created. Settle it with [`Permit::issued`] or
-/// [`Permit::not_issued`].
-#[must_use = "what the chain holds is to be settled"]
-pub struct Permit {
-    held: Vec<Held>,
-}
-
-impl Permit {
-    pub(crate) fn new(held: Vec<Held>) -> Self {
-        Self { held }
-    }
-
-    /// A token was created: makes all holds final. Returns the faults of lenient policies.
-    ///
-    /// # Errors
-    ///
-    /// The first policy that failed. Everything has then been released, and the token must not be sent.
-    pub async fn issued(self) -> Result<Vec<Overlooked>, (PolicyName, Fault)> {
-        let mut held = self.held;
-        // Concurrently, because a store may combine several commits into one.
-        let committing = held.iter_mut().map(|held| held.hold.commit());
-        let committed = future::join_all(committing).await;
-        let mut overlooked = Vec::new();
-        for (index, result) in committed.into_iter().enumerate() {
-            let Err(fault) = result else { continue };
-            let policy = held[index].policy.clone();
-            if !held[index].lenient {
-                Self { held }.not_issued().await;
-                return Err((policy, fault));
-            }
-            let reason = Reason::Fault(fault);
-            overlooked.push(Overlooked { policy, reason });
-        }
-        Ok(overlooked)
-    }
-
-    /// No token was created: gives everything back in reverse order. Returns what could not be given back and stays
-    /// counted.
-    pub async fn not_issued(self) -> Vec<Overlooked> {
-        let mut overlooked = Vec::new();
-        for Held { policy, hold, .. } in self.held.into_iter().rev() {
-            if let Err(fault) = hold.release().await {
-                overlooked.push(Overlooked {
-                    policy,
-                    reason: Reason::Fault(fault),
-                });
-            }
-        }
-        overlooked
-    }
 }

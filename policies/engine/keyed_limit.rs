@@ -2,12 +2,16 @@
 
 use std::{num::NonZeroU32, sync::Arc};
 
+use governor::Quota;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    Clock, Interval, Pass, RateLimitSettings, Taken,
-    engine::{rate_limit_memory::MemoryLimit, units},
+    AttemptResult, Clock, Pass,
+    engine::{
+        rate_limit_memory::{self, MemoryLimit},
+        units,
+    },
 };
 
 /// How many keys are counted separately. Further keys share one counter.
@@ -17,25 +21,19 @@ const MAX_KEYS: NonZeroU32 = NonZeroU32::new(100_000).expect("it is not zero");
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "units::Frequency")]
 #[schemars(with = "units::Frequency")]
-pub struct KeyedLimitSettings {
-    limit: NonZeroU32,
-    period: Interval,
-}
+pub struct KeyedLimitSettings(Quota);
 
 impl KeyedLimitSettings {
-    /// `limit` attempts in a minute, for defaults.
+    /// Allows `limit` attempts per minute, for defaults.
     #[must_use]
     pub const fn per_minute(limit: NonZeroU32) -> Self {
-        Self {
-            limit,
-            period: Interval::from_secs(60),
-        }
+        Self(Quota::per_minute(limit))
     }
 
-    /// How many attempts may come at once, and return in a period.
+    /// How many attempts may come at once, and return in each period.
     #[must_use]
     pub fn limit(&self) -> NonZeroU32 {
-        self.limit
+        self.0.burst_size()
     }
 }
 
@@ -44,8 +42,8 @@ impl TryFrom<units::Frequency> for KeyedLimitSettings {
 
     fn try_from(frequency: units::Frequency) -> Result<Self, Self::Error> {
         let units::Frequency { limit, period } = frequency;
-        RateLimitSettings::in_memory(limit, period, MAX_KEYS)?;
-        Ok(Self { limit, period })
+        let quota = rate_limit_memory::quota(limit, period, limit)?;
+        Ok(Self(quota))
     }
 }
 
@@ -54,25 +52,19 @@ pub struct KeyedLimit(MemoryLimit);
 
 impl KeyedLimit {
     /// Starts with empty counters.
-    ///
-    /// # Panics
-    ///
-    /// Never: settings are checked when they are made.
     #[must_use]
     pub fn new(settings: &KeyedLimitSettings, clock: Arc<dyn Clock>) -> Self {
-        let settings = RateLimitSettings::in_memory(settings.limit, settings.period, MAX_KEYS);
-        let settings = settings.expect("the settings were checked when they were made");
-        Self(MemoryLimit::new(&settings, clock))
+        Self(MemoryLimit::new(settings.0, MAX_KEYS, clock))
     }
 
     /// Counts an attempt, if one is left.
-    pub fn take(&self, key: &str) -> Taken {
+    pub fn take(&self, key: &str) -> AttemptResult {
         self.0.take(key, Pass::Issue)
     }
 
     /// The result of an attempt now, without counting it.
     #[must_use]
-    pub fn look(&self, key: &str) -> Taken {
+    pub fn peek(&self, key: &str) -> AttemptResult {
         self.0.take(key, Pass::Preview)
     }
 }

@@ -1,15 +1,14 @@
 //! Kinds of policy: the settings of a kind, what the rest of the config must know about them, and how policies are
 //! built.
 
-use std::{any::Any, error::Error, fmt, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Accept, Clock, Counting, Decider, Fault, IdentityName, Lookup, Memberships, OnFailure, Per,
-    Policy, PolicyName, QuotaStore, RateLimitStore, Reads, RemoteSettings, SecretSource, StoreName,
-    WorkspaceMemberSettings,
+    BuildError, Clock, CounterStore, DenialClass, Endpoint, Fact, IdentityName, OnFailure, Per,
+    Policy, PolicyName, Ports, Reads, SecretSource, StoreName,
 };
 
 /// A kind of policy. The type is the kind's settings: a table `[policies.<name>]` with `kind = NAME`.
@@ -56,11 +55,11 @@ pub trait PolicyRegistry {
     fn add<K: PolicyKind>(&mut self);
 }
 
-/// What a policy uses, reads and provides. By default a policy needs nothing, reads no claims, and denies with 403.
+/// What a policy uses, reads and provides. By default a policy needs nothing, reads no claims, and its denials are [`DenialClass::Forbidden`].
 #[derive(Clone, Debug, Default)]
 pub struct Requirements {
-    /// The status of its denials.
-    pub refusal: Refusal,
+    /// The class of its denials.
+    pub denies_with: DenialClass,
     /// The identities that it accepts.
     pub accept: Vec<IdentityName>,
     /// The facts that policies before it must provide.
@@ -88,48 +87,16 @@ pub struct Requirements {
 impl Requirements {
     /// Where the policy counts, if that is outside of this process.
     #[must_use]
-    pub fn counting(&self) -> Option<Counting> {
-        let (store, gives_back) = match self.store.as_ref()? {
+    pub fn counter_store(&self) -> Option<CounterStore> {
+        let (store, can_release) = match self.store.as_ref()? {
             (store, StoreUse::Quotas) => (store, true),
             (store, StoreUse::RateLimits) => (store, false),
             (_, StoreUse::Memberships | StoreUse::Sessions) => return None,
         };
-        Some(Counting {
+        Some(CounterStore {
             store: store.clone(),
-            gives_back,
+            can_release,
         })
-    }
-}
-
-/// The kind of response to a policy's denials.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Refusal {
-    /// The client is not signed in.
-    Unauthenticated,
-    /// The client may not do this.
-    #[default]
-    Forbidden,
-    /// The client has reached a limit.
-    Limited,
-}
-
-/// A fact that a policy needs from an earlier one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fact {
-    /// The user; `signed_in` provides it.
-    Subject,
-    /// The workspace, with a membership in it; `workspace_member` provides it.
-    Membership,
-}
-
-impl Fact {
-    /// The kind of policy that provides it.
-    #[must_use]
-    pub fn found_out_by(self) -> &'static str {
-        match self {
-            Self::Subject => "signed_in",
-            Self::Membership => "workspace_member",
-        }
     }
 }
 
@@ -149,22 +116,14 @@ pub enum StoreUse {
 /// How a policy calls a service.
 #[derive(Clone, Debug)]
 pub struct ServiceCall {
+    /// Where it is, under the key `url`.
+    pub endpoint: Endpoint,
     /// The bearer token, under the key `token`.
     pub token: Option<SecretSource>,
-    /// Whether the URL protects the token from others: https, or loopback.
-    pub is_private: bool,
-    /// Whether the config allows plain http to another machine.
+    /// Whether the token may be sent over plain http to another machine.
     pub insecure_http: bool,
-    /// Whether the user's id fills a segment of the URL's path.
-    pub names_user_in_path: bool,
-}
-
-impl ServiceCall {
-    /// Whether a token would be sent over plain http to another machine without the config's permission.
-    #[must_use]
-    pub fn exposes_token(&self) -> bool {
-        self.token.is_some() && !self.is_private && !self.insecure_http
-    }
+    /// Whether the endpoint is a template in which the ids of the workspace and of the user are filled in.
+    pub is_template: bool,
 }
 
 /// Problems in the settings of a policy, each with its key. An empty key means the whole table.
@@ -208,58 +167,6 @@ impl BuildContext<'_> {
         let earlier: Arc<dyn Any + Send + Sync> = self.earlier.clone()?;
         earlier.downcast().ok()
     }
-}
-
-/// What the policy that is being built needs from outside.
-pub trait Ports {
-    /// The identities of these names.
-    ///
-    /// # Errors
-    ///
-    /// If an identity does not exist.
-    fn accept(&self, names: &[IdentityName]) -> Result<Accept, BuildError>;
-
-    /// The store of this name, for quotas.
-    ///
-    /// # Errors
-    ///
-    /// If no store of this name counts quotas.
-    fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, BuildError>;
-
-    /// The store of this name, for rate limits.
-    ///
-    /// # Errors
-    ///
-    /// If no store of this name counts rate limits.
-    fn rate_limits(&self, store: &StoreName) -> Result<Arc<dyn RateLimitStore>, BuildError>;
-
-    /// The source of memberships: the app, or its database.
-    ///
-    /// # Errors
-    ///
-    /// If the store in `lookup` does not support queries.
-    fn memberships(
-        &self,
-        lookup: Lookup<'_>,
-        settings: &WorkspaceMemberSettings,
-    ) -> Result<Arc<dyn Memberships>, BuildError>;
-
-    /// The client of the service that decides.
-    fn decider(&self, settings: &RemoteSettings) -> Arc<dyn Decider>;
-}
-
-/// Why a policy could not be built.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// A chain names an unknown policy.
-    #[error("there is no policy `{0}`")]
-    Policy(PolicyName),
-    /// A store does not support what the policy needs.
-    #[error(transparent)]
-    Store(#[from] Fault),
-    /// A reason of the kind's own.
-    #[error(transparent)]
-    Other(Box<dyn Error + Send + Sync>),
 }
 
 /// The settings of one policy of any kind.

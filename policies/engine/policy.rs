@@ -1,13 +1,8 @@
 //! The vocabulary of a policy: its input and its results.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, time::Duration};
 
-use futures_util::future::LocalBoxFuture;
-
-use crate::{
-    Denial, Hold, IdentityName, PolicyName, StoreName, Subject, UploadRequest, Window, WorkspaceId,
-    engine::fact_values::FactValues,
-};
+use crate::{BoxFuture, Denial, Facts, Fault, Hold, NewFact, PolicyName, UploadRequest, Window};
 
 /// One rule of a chain.
 ///
@@ -18,16 +13,16 @@ pub trait Policy: Any + Send + Sync {
     /// # Errors
     ///
     /// Resolves to a [`Fault`] if the policy cannot decide. A denial is [`Verdict::Deny`].
-    fn decide<'a>(&'a self, evaluating: Evaluating<'a>) -> BoxFuture<'a, Decision>;
+    fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision>;
 
     /// The counters of a policy that keeps persistent ones.
-    fn counted(&self) -> Option<&dyn Counted> {
+    fn counters(&self) -> Option<&dyn PersistentCounters> {
         None
     }
 }
 
 /// A policy's counters, for the operator.
-pub trait Counted {
+pub trait PersistentCounters {
     /// How many units are counted under `key`, and in which window.
     ///
     /// # Errors
@@ -43,13 +38,9 @@ pub trait Counted {
     fn give_back<'a>(&'a self, key: &str) -> BoxFuture<'a, ()>;
 }
 
-/// A future of what a policy or a port finds out, or of the [`Fault`] that keeps it from that. It stays on the worker that
-/// made it.
-pub type BoxFuture<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
-
 /// The input of a policy for one request.
 #[derive(Clone, Copy)]
-pub struct Evaluating<'a> {
+pub struct PolicyInput<'a> {
     /// What the client asks for.
     pub request: &'a UploadRequest,
     /// What the earlier policies established.
@@ -67,57 +58,6 @@ pub enum Pass {
     Preview,
 }
 
-/// What the chain has established so far.
-#[derive(Debug, Default)]
-pub struct Facts {
-    /// The user, once `signed_in` has passed.
-    pub subject: Option<Arc<Subject>>,
-    /// The workspace and the subject's membership in it, once `workspace_member` has passed.
-    pub membership: Option<Membership>,
-    values: FactValues,
-}
-
-/// What a policy establishes for the policies after it.
-#[derive(Debug)]
-pub enum Finding {
-    /// The user.
-    Subject(Arc<Subject>),
-    /// The workspace that the subject is a member of.
-    Membership(Membership),
-}
-
-impl Facts {
-    /// Facts that are already known.
-    #[must_use]
-    pub fn new(subject: Option<Arc<Subject>>, membership: Option<Membership>) -> Self {
-        Self {
-            subject,
-            membership,
-            values: FactValues::default(),
-        }
-    }
-
-    pub(crate) fn values(&self) -> &FactValues {
-        &self.values
-    }
-
-    pub(crate) fn add(&mut self, finding: Finding) {
-        match finding {
-            Finding::Subject(subject) => *self = Self::new(Some(subject), self.membership.take()),
-            Finding::Membership(membership) => self.membership = Some(membership),
-        }
-    }
-}
-
-/// A workspace that the subject belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Membership {
-    /// The workspace.
-    pub workspace: WorkspaceId,
-    /// The subject's role in it, if the source has roles.
-    pub role: Option<String>,
-}
-
 /// A policy's result.
 pub struct Decision {
     /// Allow, deny, or allow with a reservation.
@@ -125,9 +65,9 @@ pub struct Decision {
     /// The state of the limit that decided, for the `RateLimit` fields of the response.
     pub limit: Option<LimitState>,
     /// What it established.
-    pub finding: Option<Finding>,
+    pub new_fact: Option<NewFact>,
     /// What failed, if the policy decided despite it.
-    pub despite: Option<Box<Fault>>,
+    pub tolerated_fault: Option<Box<Fault>>,
 }
 
 impl From<Verdict> for Decision {
@@ -135,8 +75,8 @@ impl From<Verdict> for Decision {
         Self {
             verdict,
             limit: None,
-            finding: None,
-            despite: None,
+            new_fact: None,
+            tolerated_fault: None,
         }
     }
 }
@@ -153,9 +93,9 @@ impl Decision {
 
     /// Adds what the policy established.
     #[must_use]
-    pub fn with_finding(self, finding: Finding) -> Self {
+    pub fn with_fact(self, new_fact: NewFact) -> Self {
         Self {
-            finding: Some(finding),
+            new_fact: Some(new_fact),
             ..self
         }
     }
@@ -185,28 +125,4 @@ pub enum Verdict {
     Deny(Denial),
     /// Continue with a reservation, which must be settled once it is known whether a token was issued.
     Hold(Box<dyn Hold>),
-}
-
-/// A policy cannot decide, because something that it depends on is down, slow or responds with nonsense.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// A store failed.
-    #[error("store `{store}`: {source}")]
-    Store {
-        /// Which store.
-        store: StoreName,
-        /// What the backend said.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A service gave no usable answer.
-    #[error("the service cannot be asked: {0}")]
-    Service(Box<dyn std::error::Error + Send + Sync>),
-    /// An identity could not verify a credential.
-    #[error("identity `{identity}`: {source}")]
-    Identity {
-        /// Which identity.
-        identity: IdentityName,
-        /// Why it could not.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
 }

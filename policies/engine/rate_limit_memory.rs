@@ -2,7 +2,9 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    num::NonZeroU32,
     sync::Arc,
+    time::Duration,
 };
 
 use governor::{
@@ -10,9 +12,29 @@ use governor::{
 };
 
 use crate::{
-    Clock, Pass, RateLimitSettings, Taken,
+    AttemptResult, Clock, Interval, Pass,
     engine::rate_limit_state::{BoundedState, GovernorClock, Probe},
 };
+
+/// The parameters of a limit: `limit` attempts return in each `period`, and up to `burst` may come at once. The error
+/// says why the limit cannot be counted.
+pub(crate) fn quota(
+    limit: NonZeroU32,
+    period: Interval,
+    burst: NonZeroU32,
+) -> Result<Quota, &'static str> {
+    const LONGEST: u128 = 10 * 366 * 24 * 60 * 60 * 1_000_000_000;
+
+    // Rounded up, so that never more than `limit` return in a period.
+    let interval = period.get().as_nanos().div_ceil(limit.get().into());
+    if interval * u128::from(burst.get()) > LONGEST {
+        return Err("a full burst would take more than ten years to return");
+    }
+    let quota = u64::try_from(interval).ok();
+    let quota = quota.and_then(|interval| Quota::with_period(Duration::from_nanos(interval)));
+    let quota = quota.ok_or("the period is too long for this limit")?;
+    Ok(quota.allow_burst(burst))
+}
 
 /// The cells of one limit, exact within the process.
 pub(crate) struct MemoryLimit {
@@ -26,21 +48,21 @@ pub(crate) struct MemoryLimit {
 }
 
 impl MemoryLimit {
-    pub(crate) fn new(settings: &RateLimitSettings, clock: Arc<dyn Clock>) -> Self {
-        let cells = cells(settings, clock.clone());
-        Self::with_cells(settings, clock, cells, RandomState::new())
+    pub(crate) fn new(quota: Quota, max_keys: NonZeroU32, clock: Arc<dyn Clock>) -> Self {
+        let cells = cells(quota, max_keys, clock.clone());
+        Self::with_cells(quota, clock, cells, RandomState::new())
     }
 
     /// The same limit with other settings. Used-up attempts stay used up, as far as the new settings have as many.
-    pub(crate) fn changed(&self, settings: &RateLimitSettings) -> Self {
+    pub(crate) fn changed(&self, quota: Quota, max_keys: NonZeroU32) -> Self {
         let clock = self.clock.0.clone();
-        let cells = cells(settings, clock.clone());
+        let cells = cells(quota, max_keys, clock.clone());
         let now = self.clock.now();
         let (before, after) = (
             self.quota.replenish_interval().as_nanos(),
-            settings.quota.replenish_interval().as_nanos(),
+            quota.replenish_interval().as_nanos(),
         );
-        let all = after * u128::from(settings.quota.burst_size().get());
+        let all = after * u128::from(quota.burst_size().get());
         cells.take_over(&self.cells, |arrival| {
             // A cell holds the time when everything will have returned.
             let back_at = (self.start + arrival).as_u64();
@@ -48,19 +70,19 @@ impl MemoryLimit {
             let used = (used * after).div_ceil(before).min(all);
             (used > 0).then(|| u64::try_from(used).unwrap_or(u64::MAX).into())
         });
-        Self::with_cells(settings, clock, cells, self.hasher.clone())
+        Self::with_cells(quota, clock, cells, self.hasher.clone())
     }
 
     fn with_cells(
-        settings: &RateLimitSettings,
+        quota: Quota,
         clock: Arc<dyn Clock>,
         cells: BoundedState,
         hasher: RandomState,
     ) -> Self {
         let clock = GovernorClock(clock);
         Self {
-            quota: settings.quota,
-            limiter: RateLimiter::new(settings.quota, cells.clone(), clock.clone()),
+            quota,
+            limiter: RateLimiter::new(quota, cells.clone(), clock.clone()),
             cells,
             // No earlier than the limiter's own start, so that a change of settings gains nothing.
             start: clock.now(),
@@ -70,7 +92,7 @@ impl MemoryLimit {
     }
 
     /// Counts an attempt, if one is left. A [`Pass::Preview`] only looks.
-    pub(crate) fn take(&self, key: &str, pass: Pass) -> Taken {
+    pub(crate) fn take(&self, key: &str, pass: Pass) -> AttemptResult {
         let probe = Probe {
             cell: self.hasher.hash_one(key),
             pass,
@@ -79,14 +101,14 @@ impl MemoryLimit {
         match self.limiter.check_key(&probe) {
             Ok(snapshot) => {
                 let remaining = snapshot.remaining_burst_capacity();
-                Taken::Allowed {
+                AttemptResult::Allowed {
                     remaining,
                     resets_in: self.quota.replenish_interval() * (burst - remaining),
                 }
             }
             Err(not_until) => {
                 let retry_after = not_until.wait_time_from(self.clock.now());
-                Taken::Denied {
+                AttemptResult::Denied {
                     retry_after,
                     resets_in: retry_after + self.quota.replenish_interval() * (burst - 1),
                 }
@@ -95,7 +117,7 @@ impl MemoryLimit {
     }
 }
 
-fn cells(settings: &RateLimitSettings, clock: Arc<dyn Clock>) -> BoundedState {
-    let full_burst = settings.quota.replenish_interval() * settings.quota.burst_size().get();
-    BoundedState::new(clock, settings.max_keys.get(), full_burst)
+fn cells(quota: Quota, max_keys: NonZeroU32, clock: Arc<dyn Clock>) -> BoundedState {
+    let full_burst = quota.replenish_interval() * quota.burst_size().get();
+    BoundedState::new(clock, max_keys.get(), full_burst)
 }

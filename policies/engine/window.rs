@@ -9,7 +9,7 @@ use serde::Deserialize;
 /// How long a window is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Unit {
+pub enum WindowUnit {
     /// From minute 0 to minute 0.
     Hour,
     /// From midnight to midnight, or whenever the day starts.
@@ -20,7 +20,7 @@ pub enum Unit {
     Month,
 }
 
-impl Unit {
+impl WindowUnit {
     /// The unit as the config writes it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -44,7 +44,7 @@ pub struct Window {
 
 /// Finds the window of a moment.
 pub struct Windows {
-    unit: Unit,
+    unit: WindowUnit,
     timezone: TimeZone,
     latest: RwLock<Window>,
 }
@@ -52,7 +52,7 @@ pub struct Windows {
 impl Windows {
     /// Windows of `unit`, aligned to `timezone`.
     #[must_use]
-    pub fn new(unit: Unit, timezone: TimeZone) -> Self {
+    pub fn new(unit: WindowUnit, timezone: TimeZone) -> Self {
         let nothing = Window {
             start: Timestamp::UNIX_EPOCH,
             end: Timestamp::UNIX_EPOCH,
@@ -83,7 +83,7 @@ impl Windows {
     fn find(&self, now: Timestamp) -> Result<Window, jiff::Error> {
         let local = now.to_zoned_datetime(self.timezone.clone());
         let (start, end) = match self.unit {
-            Unit::Hour => {
+            WindowUnit::Hour => {
                 // By elapsed time, so that an hour that the clocks repeat is two windows.
                 let into = i64::from(local.minute()) * 60 + i64::from(local.second());
                 let second = now.as_second() - into;
@@ -92,8 +92,8 @@ impl Windows {
                     Timestamp::from_second(second + 3600)?,
                 )
             }
-            Unit::Day => Self::days(&local.start_of_day()?, 1)?,
-            Unit::Week => {
+            WindowUnit::Day => Self::days(&local.start_of_day()?, 1)?,
+            WindowUnit::Week => {
                 let since_monday = local.weekday().since(Weekday::Monday);
                 let monday = local.date().saturating_sub(since_monday.days());
                 Self::days(
@@ -103,7 +103,7 @@ impl Windows {
                     7,
                 )?
             }
-            Unit::Month => {
+            WindowUnit::Month => {
                 let first = local
                     .date()
                     .first_of_month()

@@ -64,7 +64,7 @@ pub fn describe_chains(settings: &Settings) -> String {
             };
             let (observed, refuses) = match common.mode {
                 Mode::Enforce => {
-                    let status = status_of(requirements.refusal).as_u16();
+                    let status = status_of(requirements.denies_with).as_u16();
                     ("", format!("; else {status}"))
                 }
                 Mode::Observe => (", observe only", String::new()),

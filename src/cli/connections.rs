@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::{
     identities::Identities,
-    outbound::{HttpClient, Outgoing, Repeat, tls_config},
+    outbound::{HttpClient, OutboundRequest, Resend, tls_config},
     server::{build::RulesBuilder, settings::Settings},
     stores::{OpenStore, Stores},
 };
@@ -111,14 +111,14 @@ async fn check_imgwire(settings: &Settings, http: &HttpClient) -> Result<String,
     const HEALTH: &str = "/health";
     const MAX_BYTES: usize = 64 * 1024;
 
-    let outgoing = Outgoing {
+    let outgoing = OutboundRequest {
         method: Method::GET,
         url: &format!("{}{HEALTH}", settings.imgwire.base_url.as_str()),
         headers: Vec::new(),
         body: Bytes::new(),
         timeout: settings.imgwire.timeout.get(),
-        limit: MAX_BYTES,
-        repeat: Repeat::Harmless,
+        max_response_bytes: MAX_BYTES,
+        resend: Resend::Safe,
     };
     let answer = http
         .send(outgoing)

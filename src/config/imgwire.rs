@@ -2,11 +2,13 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use policies::{Interval, is_loopback};
+use policies::Interval;
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use url::Url;
+
+use super::service_url::is_loopback;
 
 use super::{
     document::Reader,

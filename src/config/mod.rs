@@ -2,6 +2,7 @@
 //!
 //! `server::settings` reads the sections that name kinds of policies, identities or stores, because it knows the kinds.
 
+mod common;
 pub(crate) mod document;
 mod fault;
 mod host_pattern;
@@ -10,16 +11,20 @@ pub mod origin;
 pub mod outbound;
 pub mod secret;
 pub mod server;
+mod service_url;
 pub mod session;
 mod session_cookie;
 pub(crate) mod suggestion;
 pub mod telemetry;
+pub(crate) mod url_template;
 
 pub use self::{
+    common::{CommonSettings, Messages},
     fault::Faults,
     imgwire::ImgwireSettings,
     secret::Environment,
     server::{ManagementSettings, ServerSettings},
+    service_url::ServiceUrl,
     session::SessionSettings,
     telemetry::TelemetrySettings,
 };

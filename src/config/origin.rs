@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
-use super::host_pattern::{self, host_matches, is_open_to_all};
+use super::{
+    host_pattern::{self, host_matches, is_open_to_all},
+    service_url::is_loopback,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -39,7 +42,7 @@ impl Origin {
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         let url = Url::parse(&format!("http://{}", self.host));
-        self.host.ends_with(".localhost") || url.is_ok_and(|url| policies::is_loopback(&url))
+        self.host.ends_with(".localhost") || url.is_ok_and(|url| is_loopback(&url))
     }
 
     /// Whether a `Host` header names this origin's host and port. Without a port it names the default one.

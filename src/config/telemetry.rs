@@ -1,8 +1,9 @@
 //! `[telemetry]`: the log and the traces.
 
-use policies::ServiceUrl;
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use super::ServiceUrl;
 
 /// `[telemetry]`
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

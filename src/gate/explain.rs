@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use actix_web::http::header::{self, HeaderValue};
 use futures_util::future::ready;
 use policies::{
-    Accept, BoxFuture, Claims, Clock, Credentials, DeclaredFile, Outcome, Pass, Presented, Purpose,
-    RoutePath, Step, Subject, SubjectId, Trace, UploadRequest, WorkspaceId,
+    AcceptedIdentities, BoxFuture, Claims, Clock, Credentials, DeclaredFile, Outcome, Pass,
+    Presented, Purpose, RoutePath, Step, Subject, SubjectId, Trace, UploadRequest, WorkspaceId,
 };
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -161,7 +161,7 @@ fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
 struct DescribedCredentials(Option<DescribedSubject>);
 
 impl Credentials for DescribedCredentials {
-    fn judge<'a>(&'a self, accept: &'a Accept) -> BoxFuture<'a, Presented> {
+    fn authenticate<'a>(&'a self, accept: &'a AcceptedIdentities) -> BoxFuture<'a, Presented> {
         let presented = match (&self.0, accept.first()) {
             (Some(subject), Some(identity)) => {
                 let subject = Subject {

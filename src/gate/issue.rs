@@ -3,13 +3,13 @@
 use std::{rc::Rc, time::Duration};
 
 use policies::{
-    Chain, Clock, Denial, Evaluation, Facts, Fault, LimitState, Outcome, Overlooked, Pass, Permit,
-    PolicyName, UploadRequest,
+    Chain, Clock, Denial, Evaluation, Facts, Fault, LimitState, Outcome, Pass, Permit, PolicyName,
+    Tolerated, UploadRequest,
 };
 use tracing::{Instrument as _, field::Empty};
 
 use crate::{
-    imgwire::{Caller, Client, Creation, ImgwireError, UploadToken},
+    imgwire::{Client, ImgwireError, TokenOutcome, TraceContext, UploadToken},
     telemetry,
 };
 
@@ -18,8 +18,8 @@ pub struct Report {
     pub outcome: IssueOutcome,
     pub facts: Facts,
     pub limits: Vec<LimitState>,
-    /// Denials and faults that were ignored.
-    pub overlooked: Vec<Overlooked>,
+    /// Denials and faults that did not stop the request.
+    pub tolerated: Vec<Tolerated>,
     pub chain_took: Duration,
     /// The number and the duration of the attempts to create a token; `None` if the chain did not allow the request.
     pub upstream: Option<(u32, Duration)>,
@@ -40,22 +40,22 @@ pub async fn issue(
     client: &Rc<Client>,
     clock: &dyn Clock,
     request: &UploadRequest,
-    caller: &Caller,
+    context: &TraceContext,
 ) -> Report {
     let started = clock.elapsed();
     let Evaluation {
         outcome,
         facts,
         limits,
-        mut overlooked,
+        mut tolerated,
     } = chain.evaluate(request, Pass::Issue).await;
     let chain_took = clock.elapsed().saturating_sub(started);
     let mut upstream = None;
     let outcome = match outcome {
         Outcome::Allowed(permit) => {
-            let creation = create(client, caller).await;
+            let creation = create(client, context).await;
             upstream = Some((creation.attempts, creation.took));
-            settle(permit, creation.result, &mut overlooked).await
+            settle(permit, creation.result, &mut tolerated).await
         }
         Outcome::Denied { policy, denial } => IssueOutcome::Denied(policy, denial),
         Outcome::Faulted { policy, fault } => IssueOutcome::Faulted(policy, fault),
@@ -64,14 +64,14 @@ pub async fn issue(
         outcome,
         facts,
         limits,
-        overlooked,
+        tolerated,
         chain_took,
         upstream,
     }
 }
 
 /// Creates a token in a span whose context is sent to Imgwire.
-async fn create(client: &Rc<Client>, caller: &Caller) -> Creation {
+async fn create(client: &Rc<Client>, context: &TraceContext) -> TokenOutcome {
     let span = tracing::debug_span!(
         "create upload token",
         otel.kind = "client",
@@ -82,14 +82,14 @@ async fn create(client: &Rc<Client>, caller: &Caller) -> Creation {
         imgwire_gate.pooled = Empty,
     );
     let Some((parent, state)) = telemetry::outgoing_headers(&span) else {
-        return client.token(caller).await;
+        return client.token(context).await;
     };
-    let caller = Caller {
-        request_id: caller.request_id.clone(),
+    let context = TraceContext {
+        request_id: context.request_id.clone(),
         parent: Some(parent),
         state,
     };
-    let creation = client.token(&caller).instrument(span.clone()).await;
+    let creation = client.token(&context).instrument(span.clone()).await;
     span.record("imgwire_gate.attempts", creation.attempts);
     span.record("imgwire_gate.pooled", creation.attempts == 0);
     if let Err(error) = &creation.result {
@@ -103,18 +103,18 @@ async fn create(client: &Rc<Client>, caller: &Caller) -> Creation {
 async fn settle(
     permit: Permit,
     created: Result<UploadToken, ImgwireError>,
-    overlooked: &mut Vec<Overlooked>,
+    tolerated: &mut Vec<Tolerated>,
 ) -> IssueOutcome {
     match created {
         Ok(token) => match permit.issued().await {
             Ok(faults) => {
-                overlooked.extend(faults);
+                tolerated.extend(faults);
                 IssueOutcome::Issued(token)
             }
             Err((policy, fault)) => IssueOutcome::Faulted(policy, fault),
         },
         Err(error) => {
-            overlooked.extend(permit.not_issued().await);
+            tolerated.extend(permit.not_issued().await);
             IssueOutcome::ImgwireFailed(error)
         }
     }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use policies::{Chain, Messages, Policy, PolicyName, Purpose, Reads, RoutePath};
+use policies::{Chain, Policy, PolicyName, Purpose, Reads, RoutePath};
 
-use crate::{identities::Identities, stores::Stores};
+use crate::{config::Messages, identities::Identities, stores::Stores};
 
 pub struct Rules {
     /// In the order of the config file.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse};
 use jiff::{SignedDuration, Timestamp};
-use policies::{Class, Evaluation, LimitState, Outcome, Pass, PolicyName};
+use policies::{DenialClass, Evaluation, LimitState, Outcome, Pass, PolicyName};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -89,7 +89,7 @@ fn answer(request: &HttpRequest, evaluation: Evaluation) -> HttpResponse {
         }
     };
     if let Some(denial) = &denial
-        && (denial.is_of_server() || matches!(denial.describe().1, Class::Unauthenticated { .. }))
+        && (denial.is_of_server() || denial.class() == DenialClass::Unauthenticated)
     {
         return refuse(request, &ApiError::Denied(denial.clone()));
     }

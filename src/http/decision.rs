@@ -1,6 +1,6 @@
 //! The outcome of a request for a token: for the client, the log, the metrics and the trace.
 
-use policies::{Overlooked, Reason, UploadRequest};
+use policies::{Reason, Tolerated, UploadRequest};
 use tracing::Span;
 
 use super::error::ApiError;
@@ -105,8 +105,8 @@ pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest,
             metrics.upstream_seconds().observe(took.as_secs_f64());
         }
     }
-    for overlooked in &report.overlooked {
-        record_overlooked(metrics, id, request, overlooked);
+    for tolerated in &report.tolerated {
+        record_overlooked(metrics, id, request, tolerated);
     }
 }
 
@@ -114,9 +114,9 @@ fn record_overlooked(
     metrics: &Metrics,
     id: &RequestId,
     request: &UploadRequest,
-    overlooked: &Overlooked,
+    tolerated: &Tolerated,
 ) {
-    let Overlooked { policy, reason } = overlooked;
+    let Tolerated { policy, reason } = tolerated;
     macro_rules! line {
         ($level:ident, $outcome:literal, $code:expr, $reason:ident) => {{
             let code = $code;

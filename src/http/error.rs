@@ -6,7 +6,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     http::{Method, StatusCode, header},
 };
-use policies::{Class, Denial, Refusal};
+use policies::{Denial, DenialClass};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -47,11 +47,11 @@ pub(crate) struct Body<'a> {
 }
 
 #[must_use]
-pub fn status_of(refusal: Refusal) -> StatusCode {
-    match refusal {
-        Refusal::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Refusal::Forbidden => StatusCode::FORBIDDEN,
-        Refusal::Limited => StatusCode::TOO_MANY_REQUESTS,
+pub fn status_of(class: DenialClass) -> StatusCode {
+    match class {
+        DenialClass::Unauthenticated => StatusCode::UNAUTHORIZED,
+        DenialClass::Forbidden => StatusCode::FORBIDDEN,
+        DenialClass::Limited => StatusCode::TOO_MANY_REQUESTS,
     }
 }
 
@@ -59,15 +59,7 @@ impl ApiError {
     #[must_use]
     pub fn describe(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::Denied(denial) => {
-                let (code, class) = denial.describe();
-                let status = match class {
-                    Class::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
-                    Class::Forbidden => StatusCode::FORBIDDEN,
-                    Class::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
-                };
-                (status, code)
-            }
+            Self::Denied(denial) => (status_of(denial.class()), denial.code()),
             Self::ImgwireFailed => (StatusCode::INTERNAL_SERVER_ERROR, "imgwire_failed"),
             Self::Overloaded => (StatusCode::INTERNAL_SERVER_ERROR, "overloaded"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -114,20 +106,19 @@ impl ApiError {
         let (status, code) = self.describe();
         let mut response = HttpResponse::build(status);
         match self {
-            Self::Denied(denial) => match denial.describe().1 {
-                Class::Unauthenticated { presented: false } => {
-                    response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
-                }
-                Class::Unauthenticated { presented: true } => {
-                    let challenge = "Bearer error=\"invalid_token\"";
+            Self::Denied(denial) => {
+                if denial.class() == DenialClass::Unauthenticated {
+                    let challenge = match denial {
+                        Denial::NotSignedIn => "Bearer",
+                        _ => "Bearer error=\"invalid_token\"",
+                    };
                     response.insert_header((header::WWW_AUTHENTICATE, challenge));
                 }
-                Class::Limited { retry_after } => {
+                if let Some(retry_after) = denial.retry_after() {
                     let seconds = whole_seconds(retry_after).max(1);
                     response.insert_header((header::RETRY_AFTER, seconds));
                 }
-                Class::Forbidden => {}
-            },
+            }
             Self::Overloaded => {
                 response.insert_header((header::RETRY_AFTER, 1));
             }

@@ -1,6 +1,6 @@
 //! The explanation of a decision, which `POST /explain` returns and `imgwire-gate explain` prints.
 
-use policies::{Outcome, PolicyName, RoutePath, Said, Step};
+use policies::{Outcome, PolicyName, RoutePath, Step, StepResult};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -46,7 +46,7 @@ pub struct ExplainedPolicy {
     pub kind: &'static str,
     /// `allow`, `deny`, `fault`, or `skip` if its `when` is false.
     pub verdict: &'static str,
-    /// The reason. It ends in `(ignored)` if the policy is only observed or may fail.
+    /// The reason. It ends in `(tolerated)` if the policy is only observed or may fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The evaluation time in microseconds.
@@ -75,18 +75,18 @@ impl From<Explained> for Explanation {
 }
 
 fn describe(step: Step) -> ExplainedPolicy {
-    let (verdict, reason) = match step.said {
-        Said::Allow => ("allow", None),
-        Said::Skip => ("skip", Some("`when` is false".to_owned())),
-        Said::Deny(reason) => ("deny", Some(reason)),
-        Said::Fault(reason) => ("fault", Some(reason)),
+    let (verdict, reason) = match step.result {
+        StepResult::Allow => ("allow", None),
+        StepResult::Skip => ("skip", Some("`when` is false".to_owned())),
+        StepResult::Deny(reason) => ("deny", Some(reason)),
+        StepResult::Fault(reason) => ("fault", Some(reason)),
     };
     let mut reasons = Vec::new();
     if let Some(reason) = reason {
-        let ignored = if step.overlooked { " (ignored)" } else { "" };
-        reasons.push(format!("{reason}{ignored}"));
+        let tolerated = if step.tolerated { " (tolerated)" } else { "" };
+        reasons.push(format!("{reason}{tolerated}"));
     }
-    if let Some(error) = step.no_value {
+    if let Some(error) = step.condition_error {
         reasons.push(format!(
             "`when` could not be evaluated and counts as true: {error}"
         ));

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     gate::rules::Route,
     identities::{Limited, RequestCredentials},
-    imgwire::Caller,
+    imgwire::TraceContext,
     telemetry::{RequestId, trace_state},
 };
 
@@ -44,7 +44,7 @@ pub(super) fn upload_request(
 }
 
 /// The request id, and the W3C trace context if it is valid.
-pub(super) fn caller(request: &HttpRequest) -> Caller {
+pub(super) fn trace_context(request: &HttpRequest) -> TraceContext {
     let headers = request.headers();
     let parent = headers.get("traceparent").filter(|value| {
         let bytes = value.as_bytes();
@@ -54,7 +54,7 @@ pub(super) fn caller(request: &HttpRequest) -> Caller {
                 .iter()
                 .all(|byte| byte.is_ascii_hexdigit() || *byte == b'-')
     });
-    Caller {
+    TraceContext {
         request_id: RequestId::of(request),
         parent: parent.cloned(),
         state: parent.and_then(|_| trace_state(headers)),

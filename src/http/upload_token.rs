@@ -18,11 +18,12 @@ use super::{
     decision::{self, result},
     error::{ApiError, Body as Error, refuse},
     error_responses::PublicErrors,
-    facts::{caller, upload_request},
+    facts::{trace_context, upload_request},
     ratelimit_fields,
     running::{LogOnDisconnect, enter},
 };
 use crate::{
+    config::Messages,
     gate::{
         issue::{IssueOutcome, Report, issue},
         rules::Route,
@@ -92,7 +93,7 @@ pub(crate) async fn post(
     };
     RootSpan::record_route("POST", route.path.as_str());
     let target = route.clone();
-    let caller = caller(&request);
+    let context = trace_context(&request);
     let in_flight = running.in_flight();
     // If the client disconnects, the handler is dropped, but reservations must still be settled.
     let work = async move {
@@ -102,10 +103,10 @@ pub(crate) async fn post(
             &worker.client,
             &*gate.clock,
             &upload,
-            &caller,
+            &context,
         )
         .await;
-        decision::record(&gate.metrics, &caller.request_id, &upload, &report);
+        decision::record(&gate.metrics, &context.request_id, &upload, &report);
         drop(running);
         report
     };
@@ -135,11 +136,27 @@ fn refusal(
     let wanted = AcceptLanguage::parse(request).map(|wanted| wanted.ranked());
     let wanted = wanted.unwrap_or_default();
     let wanted = wanted.iter().filter_map(|language| language.item());
-    let message = messages.choose(wanted.map(|language| language.as_str()));
+    let message = choose(messages, wanted.map(|language| language.as_str()));
     let mut response = error.response_with(&RequestId::of(request), Some(message));
     let vary = HeaderValue::from_static("accept-language");
     response.headers_mut().append(header::VARY, vary);
     response
+}
+
+/// The text in the first available of the `wanted` languages, each also tried without its region (RFC 4647, 3.4).
+/// Otherwise the English text, or else any.
+fn choose<'a>(messages: &Messages, wanted: impl IntoIterator<Item = &'a str>) -> &str {
+    let find = |tag: &str| {
+        let mut texts = messages.texts();
+        let text = texts.find(|(language, _)| language.eq_ignore_ascii_case(tag));
+        text.map(|(_, text)| text)
+    };
+    wanted
+        .into_iter()
+        .find_map(|tag| find(tag).or_else(|| find(tag.split('-').next()?)))
+        .or_else(|| find("en"))
+        .or_else(|| messages.texts().next().map(|(_, text)| text))
+        .unwrap_or_default()
 }
 
 fn answer(request: &HttpRequest, route: &Route, report: &Report) -> HttpResponse {

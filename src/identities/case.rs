@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use policies::Denial;
 
 use super::{
+    credential::TokenSource,
     credential::{self, Found},
     cross_site::{CrossSite, is_sent_by_itself},
-    failures::Attempt,
-    presented::PresentedCredentials,
+    limits::Attempt,
+    request_view::PresentedCredentials,
     token::Token,
-    token_source::TokenSource,
 };
 
 /// One request, as the identities of one `accept` judge it. The places in which they look for tokens are read once.

@@ -9,7 +9,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName};
 use ipnet::IpNet;
 use rfc7239::{NodeIdentifier, NodeName};
 
-use super::presented::PresentedCredentials;
+use super::request_view::PresentedCredentials;
 use crate::config::server::{AddressHeader, ServerSettings};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

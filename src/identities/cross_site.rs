@@ -6,7 +6,7 @@ use actix_web::http::header::{self, HeaderMap};
 use policies::Denial;
 
 use super::{
-    client_address::ClientAddress, presented::PresentedCredentials, token_source::TokenSource,
+    client_address::ClientAddress, credential::TokenSource, request_view::PresentedCredentials,
 };
 use crate::config::{
     origin::{Origin, OriginPattern, Trust},

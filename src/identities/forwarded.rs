@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use super::{
     case::Case,
+    credential::default_ambient,
     issuer::SubjectPrefix,
     kind::{Build, Identity, IdentityKind, Judgement},
-    presented::PresentedCredentials,
     profile::{Place, Profile},
+    request_view::PresentedCredentials,
     section::Section,
-    token_source::default_ambient,
 };
 
 /// What a trusted proxy says.

@@ -9,9 +9,7 @@ use actix_web::http::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use policies::{
-    Claims, Denial, Fault, IdentityName, Interval, Presented, SecretSource, ServiceUrl,
-};
+use policies::{Claims, Denial, Fault, IdentityName, Interval, Presented, SecretSource};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -19,20 +17,21 @@ use url::form_urlencoded;
 
 use super::{
     case::Case,
-    claim_rules::{Accepted, ClaimRules, ClaimValues, Leeway, default_subject_claim},
-    failures::Attempt,
+    claims::KeptClaims,
+    claims::{Accepted, ClaimRules, ClaimValues, Leeway, default_subject_claim},
+    credential::{TokenSource, default_ambient, default_from},
     issuer::{Issuers, SubjectPrefix},
-    kept_claims::KeptClaims,
     kind::{Build, Identity, IdentityKind, Judgement, fault},
-    profile::{Place, Profile, Remembers, Takes},
+    limits::Attempt,
+    profile::{CacheKind, Place, Profile, Takes},
     section::Section,
     token::Token,
-    token_source::{TokenSource, default_ambient, default_from},
 };
 use crate::{
+    config::ServiceUrl,
     outbound::{
-        Object, Outbound, Outgoing, Repeat,
-        answers::{Answer, Answers, ServiceFault},
+        JsonObject, Outbound, OutboundRequest, Resend,
+        single_flight::{ServiceFault, ServiceResult, SingleFlightCache},
     },
     telemetry::CallResult,
 };
@@ -139,7 +138,7 @@ impl IdentityKind for IntrospectionSettings {
             issuers: self.issuer.as_ref(),
             subject_prefix: Some(&self.subject_prefix),
             exchange: None,
-            remembers: Remembers::Answers,
+            cache: Some(CacheKind::Responses),
         }
     }
 
@@ -155,7 +154,7 @@ impl IdentityKind for IntrospectionSettings {
                 name: context.name.clone(),
                 client: ClientAuthentication::new(&self, &secret),
                 kept: context.kept.clone(),
-                answers: Answers::new(cache, Result::is_err, outbound),
+                answers: SingleFlightCache::new(cache, Result::is_err, outbound),
                 outbound: outbound.clone(),
                 settings: self.clone(),
             })
@@ -169,7 +168,7 @@ struct Introspection {
     settings: Arc<IntrospectionSettings>,
     client: ClientAuthentication,
     kept: KeptClaims,
-    answers: Answers<Result<Accepted, Denial>>,
+    answers: SingleFlightCache<Result<Accepted, Denial>>,
     outbound: Outbound,
 }
 
@@ -219,7 +218,7 @@ impl Introspection {
             call.end(matches!(&answer, Ok(answer) if self.is_failure(answer)));
             Ok(answer)
         };
-        let answer = match self.answers.get_unless(token.digest(), ask).await {
+        let answer = match self.answers.get_or_refuse(token.digest(), ask).await {
             Ok(answer) => answer.map_err(|error| fault(&self.name, error))?,
             Err(denial) => return Ok(Presented::Refused(denial)),
         };
@@ -242,7 +241,7 @@ impl Introspection {
         timely.is_err_and(|denial| denial != Denial::CredentialsExpired)
     }
 
-    async fn ask(&self, token: &str) -> Answer<Result<Accepted, Denial>> {
+    async fn ask(&self, token: &str) -> ServiceResult<Result<Accepted, Denial>> {
         let answer = self.introspect(token).await;
         let (metrics, result) = (&self.outbound.metrics, CallResult::of(&answer));
         metrics.identity_calls(self.name.clone(), result).inc();
@@ -269,20 +268,20 @@ impl Introspection {
                 form.push_str(credentials.expose_secret());
             }
         }
-        let outgoing = Outgoing {
+        let outgoing = OutboundRequest {
             method: Method::POST,
             url: self.settings.url.as_str(),
             headers,
             body: Bytes::from(form),
             timeout: self.settings.timeout.get(),
-            limit: MAX_ANSWER_BYTES,
-            repeat: Repeat::Harmless,
+            max_response_bytes: MAX_ANSWER_BYTES,
+            resend: Resend::Safe,
         };
         let answer = self.outbound.http.send(outgoing).await?;
         if answer.status != StatusCode::OK {
             return Err(ServiceFault::Status(answer.status.as_u16()));
         }
-        let mut response = Object::parse(&answer.body)?;
+        let mut response = JsonObject::parse(&answer.body)?;
         let is_active = response.take_bool("active")?;
         Ok(is_active.then(|| response.into_members()))
     }

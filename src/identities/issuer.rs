@@ -1,16 +1,50 @@
 //! `issuer` and `subject_prefix`: the issuers whose tokens an identity takes, and what keeps their subjects apart.
 
-use policies::{InvalidId, PathSegment, SubjectId};
+use policies::{InvalidId, SubjectId};
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::claim_rules::OneOrMany;
+use crate::config::url_template::PathSegment;
 
 /// What stands for the claim `tid` in an issuer.
 const TID: &str = "{tid}";
 
 /// What stands for the token's issuer in a subject's prefix.
 const ISS: &str = "{iss}";
+
+/// A text, or several.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum OneOrMany {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    /// All of them.
+    pub(super) fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(text) => std::slice::from_ref(text),
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(text) => Ok(Self::One(text)),
+            value @ toml::Value::Array(_) => match Vec::deserialize(value) {
+                Ok(texts) if !Vec::is_empty(&texts) => Ok(Self::Many(texts)),
+                Ok(_) => Err(D::Error::custom("must name at least one value")),
+                Err(_) => Err(D::Error::custom("must be a string or a list of strings")),
+            },
+            _ => Err(D::Error::custom("must be a string or a list of strings")),
+        }
+    }
+}
 
 /// The issuers of which `iss` must name one: an issuer or a list of them.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
@@ -57,7 +91,7 @@ impl<'de> Deserialize<'de> for Issuers {
         let issuers = OneOrMany::deserialize(deserializer)?;
         let issuers = issuers.as_slice().iter();
         let issuers: Result<_, String> = issuers.map(|text| Issuer::try_from(&**text)).collect();
-        issuers.map(Self).map_err(serde::de::Error::custom)
+        issuers.map(Self).map_err(D::Error::custom)
     }
 }
 

@@ -1,115 +1,28 @@
 //! `kind = "jwt"`: JSON Web Tokens (RFC 7519), verified with keys that the config names.
 
-mod key_set_source;
 mod keys;
-pub(super) mod published_keys;
+mod settings;
 
 use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
-use policies::{Clock, Denial, Fault, IdentityName, Presented, SecretSource, ServiceUrl};
-use schemars::JsonSchema;
-use serde::Deserialize;
+use policies::{Clock, Denial, Fault, IdentityName, Presented};
 
-use self::{
-    keys::Keys,
-    published_keys::{NoKeys, PublishedKeys},
-};
+use self::keys::Keys;
+pub(super) use self::settings::JwtSettings;
 use super::{
     case::Case,
-    claim_rules::{Accepted, ClaimRules, ClaimValues, Leeway, default_subject_claim, mismatch},
-    failures::Attempt,
-    issuer::{Issuers, SubjectPrefix},
-    kept_claims::KeptClaims,
+    claims::{Accepted, KeptClaims, mismatch},
+    credential::TokenSource,
+    issuer::Issuers,
+    keys::{Key, NoKeys, PublishedKeys},
     kind::{Build, Identity, IdentityKind, Judgement, fault},
-    profile::{Place, Profile, Remembers, Takes},
+    limits::Attempt,
+    profile::{CacheKind, Place, Profile, Takes},
     section::Section,
     token::{Token, UnverifiedJwt},
-    token_source::{TokenSource, default_ambient, default_from},
 };
-use crate::{
-    config::secret::SecretSources,
-    identities::keys::Key,
-    outbound::cache::{Cache, Weigh, Weighed, cache},
-};
-
-/// A JSON Web Token (RFC 7519).
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct JwtSettings {
-    /// The algorithms that are accepted, whatever a token says.
-    #[schemars(with = "Vec<String>", length(min = 1))]
-    algorithms: Vec<Algorithm>,
-    /// The shared secret of HS256, HS384 and HS512, or a list of secrets that are all valid while one replaces another.
-    #[serde(default)]
-    secret: Option<SecretSources>,
-    /// The public key in PEM of the other algorithms.
-    #[serde(default)]
-    public_key: Option<SecretSource>,
-    /// A JSON Web Key Set (RFC 7517) in a file.
-    #[serde(default)]
-    jwks: Option<SecretSource>,
-    /// Where the issuer publishes its JSON Web Key Set; fetched at start and again in the background.
-    #[serde(default)]
-    jwks_url: Option<ServiceUrl>,
-    /// Finds the key set by OpenID Connect Discovery: `<issuer>/.well-known/openid-configuration`.
-    #[serde(default)]
-    #[schemars(with = "bool")]
-    discovery: Option<bool>,
-    /// Lets keys be fetched over plain http from other machines: whoever is on the way can then sign in as
-    /// anyone.
-    #[serde(default)]
-    insecure_http: bool,
-    /// The issuer that `iss` must name, or a list of issuers. `{tid}` in one stands for the claim `tid`, which
-    /// `required_claims` or `allowed_claims` must restrict.
-    #[serde(default)]
-    issuer: Option<Issuers>,
-    /// The audiences of which `aud` must name one.
-    #[serde(default)]
-    #[schemars(length(min = 1))]
-    audience: Option<Vec<String>>,
-    /// Other claims that the token must have, for example `{ token_use = "access" }`.
-    #[serde(default)]
-    required_claims: ClaimValues,
-    /// Claims that must have one of these values if the token has them, for example
-    /// `{ azp = ["https://app.example.com"] }`.
-    #[serde(default)]
-    allowed_claims: ClaimValues,
-    /// Where the token is looked for: `"bearer"`, `"cookie:NAME"`, or `"header:NAME"`, with or without `Bearer ` before
-    /// the token.
-    #[serde(default = "default_from")]
-    #[schemars(length(min = 1))]
-    from: Vec<TokenSource>,
-    /// Whether a browser may send its headers by itself, or a proxy may derive them from what a browser sends: then
-    /// they are accepted from the gate's own pages and the allowed origins only. `Authorization` is never checked for
-    /// this, and cookies always are.
-    #[serde(default = "default_ambient")]
-    ambient: bool,
-    /// The claim that holds the subject's id.
-    #[serde(default = "default_subject_claim")]
-    subject_claim: String,
-    /// What the subject's id begins with, so that equal ids of two issuers are two users; `{iss}` is the token's
-    /// issuer.
-    #[serde(default)]
-    subject_prefix: SubjectPrefix,
-    /// How far the clocks may be apart.
-    #[serde(default)]
-    leeway: Leeway,
-}
-
-impl JwtSettings {
-    fn rules(&self) -> ClaimRules<'_> {
-        ClaimRules {
-            issuers: self.issuer.as_ref(),
-            audience: self.audience.as_deref(),
-            required: &self.required_claims,
-            allowed: &self.allowed_claims,
-            must_expire: true,
-            subject_claim: &self.subject_claim,
-            subject_prefix: &self.subject_prefix,
-        }
-    }
-}
+use crate::outbound::cache::{Cache, CacheEntry, HeapSize, new_cache};
 
 impl IdentityKind for JwtSettings {
     const NAME: &'static str = "jwt";
@@ -124,7 +37,7 @@ impl IdentityKind for JwtSettings {
             issuers: self.issuer.as_ref(),
             subject_prefix: Some(&self.subject_prefix),
             exchange: None,
-            remembers: Remembers::Tokens,
+            cache: Some(CacheKind::Tokens),
         }
     }
 
@@ -144,7 +57,7 @@ impl IdentityKind for JwtSettings {
             Arc::new(Jwt {
                 name: context.name.clone(),
                 keys: keys.build(&self.algorithms, context),
-                verified: cache(context.outbound.caches.tokens),
+                verified: new_cache(context.outbound.caches.tokens),
                 kept: context.kept.clone(),
                 clock: context.clock().clone(),
                 settings: self.clone(),
@@ -181,9 +94,9 @@ struct Verified {
     key: Arc<Key>,
 }
 
-impl Weigh for Verified {
-    fn heap(&self) -> usize {
-        self.accepted.heap()
+impl HeapSize for Verified {
+    fn heap_size(&self) -> usize {
+        self.accepted.heap_size()
     }
 }
 
@@ -323,7 +236,7 @@ impl Jwt {
     }
 
     fn remember(&self, token: &Token<'_>, verified: &Verified) {
-        let verified = Weighed::new(verified.clone());
+        let verified = CacheEntry::new(verified.clone());
         if verified.bytes() <= MOST_REMEMBERED {
             self.verified.insert(*token.digest(), verified);
         }

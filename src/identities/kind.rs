@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::{
-    case::Case, jwt::published_keys::PublishedKeys, kept_claims::KeptClaims, profile::Profile,
-    section::Section, token::Token, token_source::TokenSource,
+    case::Case, claims::KeptClaims, credential::TokenSource, keys::PublishedKeys, profile::Profile,
+    section::Section, token::Token,
 };
 use crate::{config::session::SessionSettings, outbound::Outbound};
 

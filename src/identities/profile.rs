@@ -7,8 +7,8 @@ use jsonwebtoken::Algorithm;
 use policies::IdentityName;
 
 use super::{
+    credential::TokenSource,
     issuer::{Issuers, SubjectPrefix},
-    token_source::TokenSource,
 };
 use crate::config::{session::CookieName, suggestion::unknown};
 
@@ -49,20 +49,17 @@ pub struct Profile<'a> {
     pub subject_prefix: Option<&'a SubjectPrefix>,
     /// For sessions: the identities whose credentials may be exchanged for one.
     pub exchange: Option<&'a [IdentityName]>,
-    /// What it remembers.
-    pub remembers: Remembers,
+    /// The cache that it has.
+    pub cache: Option<CacheKind>,
 }
 
-/// What an identity remembers. Those that remember alike share a budget of memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Remembers {
-    /// Nothing.
-    #[default]
-    Nothing,
+/// What an identity caches. All caches of a kind share a limit of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheKind {
     /// Tokens that it verified.
     Tokens,
-    /// Answers of another service.
-    Answers,
+    /// Responses of another service.
+    Responses,
 }
 
 /// Where an identity finds credentials.

@@ -7,9 +7,14 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::{
+    forwarded::ForwardedSettings,
+    introspection::IntrospectionSettings,
+    jwt::JwtSettings,
     kind::{Build, BuildContext, Identity, IdentityKind},
     profile::{Profile, Profiles},
+    remote::RemoteSettings,
     section::{Section, SectionFacts},
+    session::SessionIdentitySettings,
 };
 use crate::config::{
     document::{self, Named, Reader, join},
@@ -18,13 +23,26 @@ use crate::config::{
 
 /// The kinds of identity that a config may name.
 #[derive(Clone, Debug)]
-pub struct IdentityKinds(pub(super) Vec<Kind>);
+pub struct IdentityKinds(Vec<Kind>);
 
 #[derive(Clone, Debug)]
-pub(super) struct Kind {
+struct Kind {
     name: &'static str,
     read: fn(&mut Reader, &str, document::Value<'_>) -> Option<Arc<dyn IdentitySettings>>,
     schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl Default for IdentityKinds {
+    /// The gate's own kinds.
+    fn default() -> Self {
+        let mut kinds = Self(Vec::new());
+        kinds.add::<JwtSettings>();
+        kinds.add::<IntrospectionSettings>();
+        kinds.add::<SessionIdentitySettings>();
+        kinds.add::<ForwardedSettings>();
+        kinds.add::<RemoteSettings>();
+        kinds
+    }
 }
 
 impl IdentityKinds {

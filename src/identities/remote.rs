@@ -7,30 +7,32 @@ use actix_web::http::{
     header::{self, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
-use policies::{Denial, Fault, IdentityName, Interval, Presented, ServiceUrl, Subject, SubjectId};
+use policies::{Denial, Fault, IdentityName, Interval, Presented, Subject, SubjectId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     case::Case,
+    claims::KeptClaims,
     credential::{self, Found},
+    credential::{TokenSource, default_ambient},
     cross_site::is_sent_by_itself,
-    failures::Attempt,
     issuer::SubjectPrefix,
-    kept_claims::KeptClaims,
     kind::{Build, Identity, IdentityKind, Judgement, fault},
-    presented::PresentedCredentials,
-    profile::{Place, Profile, Remembers},
+    limits::Attempt,
+    profile::{CacheKind, Place, Profile},
+    request_view::PresentedCredentials,
     section::Section,
-    token_source::{TokenSource, default_ambient},
 };
 use crate::{
+    config::ServiceUrl,
     outbound::{
-        InvalidResponse, Outbound, Outgoing, Repeat,
-        answers::{Answer, Answers, ServiceFault},
+        InvalidResponse, Outbound, OutboundRequest, Resend,
         digest::{Digest, digest},
-        parse_json, wrong_type,
+        parse_json,
+        single_flight::{ServiceFault, ServiceResult, SingleFlightCache},
+        wrong_type,
     },
     telemetry::CallResult,
 };
@@ -83,7 +85,7 @@ impl IdentityKind for RemoteSettings {
         Profile {
             places: self.forward.iter().map(Place::from).collect(),
             subject_prefix: Some(&self.subject_prefix),
-            remembers: Remembers::Answers,
+            cache: Some(CacheKind::Responses),
             ..Profile::default()
         }
     }
@@ -104,7 +106,7 @@ impl IdentityKind for RemoteSettings {
             Arc::new(Remote {
                 name: context.name.clone(),
                 kept: context.kept.clone(),
-                answers: Answers::new(cache, Result::is_err, outbound),
+                answers: SingleFlightCache::new(cache, Result::is_err, outbound),
                 outbound: outbound.clone(),
                 settings: self.clone(),
             })
@@ -117,7 +119,7 @@ struct Remote {
     name: IdentityName,
     settings: Arc<RemoteSettings>,
     kept: KeptClaims,
-    answers: Answers<Result<Arc<Subject>, Denial>>,
+    answers: SingleFlightCache<Result<Arc<Subject>, Denial>>,
     outbound: Outbound,
 }
 
@@ -154,7 +156,7 @@ impl Remote {
             call.end(matches!(answer, Ok(Err(_))));
             Ok(answer)
         };
-        let answer = match self.answers.get_unless(&shown.digest(), ask).await {
+        let answer = match self.answers.get_or_refuse(&shown.digest(), ask).await {
             Ok(answer) => answer.map_err(|error| fault(&self.name, error))?,
             Err(denial) => return Ok(Presented::Refused(denial)),
         };
@@ -187,24 +189,24 @@ impl Remote {
         Ok(shown)
     }
 
-    async fn ask(&self, shown: &Shown<'_>) -> Answer<Result<Arc<Subject>, Denial>> {
+    async fn ask(&self, shown: &Shown<'_>) -> ServiceResult<Result<Arc<Subject>, Denial>> {
         let answer = self.look_up(shown).await;
         let (metrics, result) = (&self.outbound.metrics, CallResult::of(&answer));
         metrics.identity_calls(self.name.clone(), result).inc();
         answer
     }
 
-    async fn look_up(&self, shown: &Shown<'_>) -> Answer<Result<Arc<Subject>, Denial>> {
-        let outgoing = Outgoing {
+    async fn look_up(&self, shown: &Shown<'_>) -> ServiceResult<Result<Arc<Subject>, Denial>> {
+        let outgoing = OutboundRequest {
             method: Method::GET,
             url: self.settings.url.as_str(),
             headers: shown
                 .headers()
-                .map_err(|_| ServiceFault::Unaskable("a value cannot be sent in a header"))?,
+                .map_err(|_| ServiceFault::InvalidRequest("a value cannot be sent in a header"))?,
             body: Bytes::new(),
             timeout: self.settings.timeout.get(),
-            limit: MAX_ANSWER_BYTES,
-            repeat: Repeat::Harmless,
+            max_response_bytes: MAX_ANSWER_BYTES,
+            resend: Resend::Safe,
         };
         let answer = self.outbound.http.send(outgoing).await?;
         match answer.status {

@@ -1,10 +1,11 @@
 //! `[identities.<name>]` while it is read.
 
-use policies::{SecretSource, ServiceUrl};
+use policies::SecretSource;
 use secrecy::SecretString;
 
-use super::{issuer::SubjectPrefix, profile::Profiles, token_source::TokenSource};
+use super::{credential::TokenSource, issuer::SubjectPrefix, profile::Profiles};
 use crate::config::{
+    ServiceUrl,
     document::{Reader, within},
     secret::{self, Environment},
     server::ServerSettings,

@@ -6,21 +6,21 @@ use std::{
     time::Duration,
 };
 
-use super::ImgwireError;
+use super::error::ImgwireError;
 
 /// Shared by all workers of a gate.
 pub struct Breaker {
-    failures: NonZeroU32,
-    pause: Duration,
+    failure_threshold: NonZeroU32,
+    probe_interval: Duration,
     circuit: Mutex<Circuit>,
 }
 
-/// Whether requests go through, with the number that the metric has for it.
+/// The state, with its number in the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
     /// Requests go through.
     Closed = 0,
-    /// Requests fail at once, and a trial is in progress.
+    /// Requests fail at once, and a probe is running.
     HalfOpen = 1,
     /// Requests fail at once.
     Open = 2,
@@ -28,29 +28,31 @@ pub enum BreakerState {
 
 struct Circuit {
     state: BreakerState,
-    /// In a row.
-    failed: u32,
-    /// How often it has opened or closed. A result counts only if this has not changed since the attempt began.
-    changes: u32,
-    trials: u32,
+    consecutive_failures: u32,
+    /// Incremented when the circuit opens or closes. A result counts only if this has not changed since the attempt
+    /// began.
+    generation: u32,
+    running_probes: u32,
 }
 
 /// Permission for one attempt.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pass(u32);
+pub(super) struct AttemptPermit {
+    generation: u32,
+}
 
 impl Breaker {
-    /// Opens after this many failures in a row, and then tries Imgwire every `probe`.
+    /// Opens after `failures` consecutive failures, and then probes Imgwire every `probe`.
     #[must_use]
     pub fn new(failures: NonZeroU32, probe: Duration) -> Self {
         Self {
-            failures,
-            pause: probe,
+            failure_threshold: failures,
+            probe_interval: probe,
             circuit: Mutex::new(Circuit {
                 state: BreakerState::Closed,
-                failed: 0,
-                changes: 0,
-                trials: 0,
+                consecutive_failures: 0,
+                generation: 0,
+                running_probes: 0,
             }),
         }
     }
@@ -60,61 +62,65 @@ impl Breaker {
         self.lock().state
     }
 
-    /// How long to wait before the next trial.
-    pub(super) fn pause(&self) -> Duration {
-        // Jitter, so that gates do not try at the same time.
-        self.pause.mul_f64(fastrand::f64().mul_add(0.2, 0.8))
+    /// The time until the next probe, with jitter so that gates do not probe at the same time.
+    pub(super) fn probe_delay(&self) -> Duration {
+        self.probe_interval
+            .mul_f64(fastrand::f64().mul_add(0.2, 0.8))
     }
 
-    /// `None` unless the circuit is closed.
-    pub(super) fn pass(&self) -> Option<Pass> {
+    /// Returns `None` unless the circuit is closed.
+    pub(super) fn permit(&self) -> Option<AttemptPermit> {
         let circuit = self.lock();
-        (circuit.state == BreakerState::Closed).then_some(Pass(circuit.changes))
+        let permit = AttemptPermit {
+            generation: circuit.generation,
+        };
+        (circuit.state == BreakerState::Closed).then_some(permit)
     }
 
-    /// Records the result of an attempt. Returns whether it opened the circuit, so that trials must begin.
+    /// Records the result of an attempt. Returns whether it opened the circuit, so that probes must start.
     #[must_use]
-    pub(super) fn note(&self, Pass(changes): Pass, error: Option<&ImgwireError>) -> bool {
+    pub(super) fn record(&self, permit: AttemptPermit, error: Option<&ImgwireError>) -> bool {
         let mut circuit = self.lock();
-        if circuit.changes != changes {
+        if circuit.generation != permit.generation {
             return false;
         }
-        match error {
-            Some(error) if error.is_outage() => circuit.failed += 1,
-            // Imgwire answers.
-            _ => circuit.failed = 0,
+        if error.is_some_and(ImgwireError::is_outage) {
+            circuit.consecutive_failures += 1;
+        } else {
+            circuit.consecutive_failures = 0;
         }
-        let opens = circuit.failed >= self.failures.get();
+        let opens = circuit.consecutive_failures >= self.failure_threshold.get();
         if opens {
             circuit.state = BreakerState::Open;
-            circuit.changes += 1;
+            circuit.generation += 1;
         }
         opens
     }
 
-    /// Records that a trial begins, unless none is needed any more.
-    pub(super) fn begin_trial(&self) -> bool {
+    /// Records the start of a probe. Returns `false` if the circuit is closed, so that no probe is needed.
+    #[must_use]
+    pub(super) fn start_probe(&self) -> bool {
         let mut circuit = self.lock();
         let is_open = circuit.state != BreakerState::Closed;
         if is_open {
             circuit.state = BreakerState::HalfOpen;
-            circuit.trials += 1;
+            circuit.running_probes += 1;
         }
         is_open
     }
 
-    /// Records the result of a trial. The circuit closes if Imgwire answers, even with a refusal: requests and the log
-    /// then show that answer.
-    pub(super) fn end_trial(&self, error: Option<&ImgwireError>) {
+    /// Records the result of a probe. The circuit closes on any response of Imgwire, even a refusal, so that requests and
+    /// the log show that response.
+    pub(super) fn finish_probe(&self, error: Option<&ImgwireError>) {
         let mut circuit = self.lock();
-        circuit.trials -= 1;
+        circuit.running_probes -= 1;
         if circuit.state == BreakerState::Closed {
-            // A later trial finished first and closed the circuit.
+            // A later probe finished first and closed the circuit.
         } else if !error.is_some_and(ImgwireError::is_outage) {
             circuit.state = BreakerState::Closed;
-            circuit.failed = 0;
-            circuit.changes += 1;
-        } else if circuit.trials == 0 {
+            circuit.consecutive_failures = 0;
+            circuit.generation += 1;
+        } else if circuit.running_probes == 0 {
             circuit.state = BreakerState::Open;
         }
     }

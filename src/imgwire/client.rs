@@ -1,4 +1,4 @@
-//! The client of Imgwire: one for each worker.
+//! The client of Imgwire. Each worker has one.
 
 use std::{
     rc::Rc,
@@ -9,21 +9,25 @@ use std::{
 use actix_web::{
     http::{
         StatusCode, Uri,
-        header::{self, HeaderName, HeaderValue},
+        header::{self, HeaderMap, HeaderName, HeaderValue},
     },
     rt,
 };
 use awc::{FrozenClientRequest, SendClientRequest};
-use backon::{BackoffBuilder as _, ExponentialBuilder};
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use jiff::Timestamp;
 use policies::Clock;
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Creation, ImgwireError, UploadToken, Upstream};
+use super::{
+    error::ImgwireError,
+    token::{TokenOutcome, UploadToken},
+    upstream::Upstream,
+};
 use crate::{
     config::ImgwireSettings,
-    outbound::{HttpError, Object, Peer, PoolSettings, Repeat, call, client, is_tls, plain},
+    outbound::{HttpError, JsonObject, Peer, PoolSettings, Resend, call, client, is_tls, plain},
     telemetry::RequestId,
 };
 
@@ -34,29 +38,29 @@ const MAX_CONNECTIONS: usize = 1024;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
-/// Doubled before each further attempt, and jittered.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// Doubles with each attempt, with jitter.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 const ENVIRONMENT_ID: HeaderName = HeaderName::from_static("x-environment-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// The request that needs a token: for the log, and its W3C trace context, which is passed on unchanged.
+/// The id of the request that needs a token, for the log, and the W3C trace context that Imgwire receives.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub struct TraceContext {
     pub request_id: RequestId,
     pub parent: Option<HeaderValue>,
     pub state: Option<HeaderValue>,
 }
 
 pub struct Client {
-    /// Made once, because requests differ only in their trace headers.
-    creation: FrozenClientRequest,
+    /// Built once, because requests differ only in their trace headers.
+    request: FrozenClientRequest,
     timeout: Duration,
     deadline: Duration,
-    waits: ExponentialBuilder,
+    backoff: ExponentialBuilder,
     upstream: Arc<Upstream>,
     clock: Arc<dyn Clock>,
 }
@@ -73,11 +77,11 @@ impl Client {
     ) -> Self {
         let timeout = settings.timeout.get();
         Self {
-            creation: creation_request(&upstream.peer, tls, settings, api_key),
+            request: token_request(&upstream.peer, tls, settings, api_key),
             timeout,
             deadline: settings.deadline.get(),
-            waits: ExponentialBuilder::new()
-                .with_min_delay(FIRST_WAIT)
+            backoff: ExponentialBuilder::new()
+                .with_min_delay(INITIAL_BACKOFF)
                 .with_max_times(settings.retries.get())
                 .with_jitter(),
             upstream,
@@ -85,170 +89,175 @@ impl Client {
         }
     }
 
-    /// A token from the pool, or a new one.
-    pub async fn token(self: &Rc<Self>, caller: &Caller) -> Creation {
+    /// Takes a token from the pool, or creates one.
+    pub async fn token(self: &Rc<Self>, context: &TraceContext) -> TokenOutcome {
         let Some(pool) = &self.upstream.pool else {
-            return self.create(caller).await;
+            return self.create(context).await;
         };
-        let creation = match pool.take() {
-            Some(token) => Creation {
-                result: Ok(token),
-                attempts: 0,
-                took: Duration::ZERO,
-            },
-            None => {
-                self.make_ahead();
-                return self.create(caller).await;
-            }
+        let pooled = pool.take();
+        self.fill_pool();
+        let Some(token) = pooled else {
+            return self.create(context).await;
         };
-        // One to replace it, and one more while the pool holds too few.
-        self.make_ahead();
-        self.make_ahead();
-        creation
+        // The first call replaces the token. This one adds another while the pool holds too few.
+        self.fill_pool();
+        TokenOutcome {
+            result: Ok(token),
+            attempts: 0,
+            took: Duration::ZERO,
+        }
     }
 
-    /// Makes one token for the pool in the background, if the pool wants one.
-    fn make_ahead(self: &Rc<Self>) {
-        let Some(making) = self.upstream.pool.as_ref().and_then(|pool| pool.make()) else {
+    /// Creates one token for the pool in the background, if the pool holds too few.
+    fn fill_pool(self: &Rc<Self>) {
+        let Some(permit) = self.upstream.pool.as_ref().and_then(|pool| pool.permit()) else {
             return;
         };
         let client = self.clone();
         rt::spawn(async move {
-            // One attempt: the next request starts another.
-            if let Ok(token) = client.guarded_attempt(None, client.timeout).await {
-                making.0.keep(token);
+            // Without a retry: the next request tries again.
+            if let Ok(token) = client.attempt(None, client.timeout).await {
+                permit.0.add(token);
             }
         });
     }
 
     /// Makes as many attempts as the settings and the retry budget allow, within the deadline.
-    async fn create(self: &Rc<Self>, caller: &Caller) -> Creation {
+    async fn create(self: &Rc<Self>, context: &TraceContext) -> TokenOutcome {
         let started = self.clock.elapsed();
         let took = || self.clock.elapsed().saturating_sub(started);
         self.upstream.peer.budget.deposit();
-        let mut waits = self.waits.build();
+        let mut backoff = self.backoff.build();
         let mut attempts = 0;
         let result = loop {
             let left = self.deadline.saturating_sub(took());
             if left.is_zero() {
                 break Err(ImgwireError::Timeout);
             }
-            let timeout = left.min(self.timeout);
-            let error = match self.guarded_attempt(Some(caller), timeout).await {
-                Err(error @ ImgwireError::Down) => break Err(error),
-                Err(error) => error,
-                Ok(token) => {
-                    attempts += 1;
-                    break Ok(token);
-                }
-            };
+            let result = self.attempt(Some(context), left.min(self.timeout)).await;
+            if matches!(result, Err(ImgwireError::CircuitOpen)) {
+                break result;
+            }
             attempts += 1;
+            let Err(error) = &result else {
+                break result;
+            };
             tracing::warn!(
-                request_id = caller.request_id.as_str(),
+                request_id = context.request_id.as_str(),
                 attempt = attempts,
-                error = %error,
+                %error,
                 status = match error { ImgwireError::Refused { status, .. } => Some(status), _ => None },
                 elapsed_ms = took().as_millis() as u64,
-                "creating a token failed"
+                "attempt to create an upload token failed"
             );
-            if !error.is_transient() {
-                break Err(error);
-            }
-            let Some(wait) = waits.next() else {
-                break Err(error);
+            let Some(delay) = self.retry_delay(error, &mut backoff, took()) else {
+                break result;
             };
-            let asked = match error {
-                ImgwireError::Refused { retry_after, .. } => retry_after.unwrap_or_default(),
-                _ => Duration::ZERO,
-            };
-            let wait = wait.max(asked);
-            if took().saturating_add(wait) >= self.deadline {
-                break Err(error);
-            }
-            if !self.upstream.peer.budget.withdraw() {
-                self.upstream.metrics.retries_refused().inc();
-                break Err(error);
-            }
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(delay).await;
         };
-        Creation {
+        TokenOutcome {
             result,
             attempts,
             took: took(),
         }
     }
 
-    /// Makes an attempt if the breaker allows it, and reports the result to the breaker.
-    async fn guarded_attempt(
+    /// Returns the delay before a retry, or `None` if a retry cannot help or would exceed the deadline or the budget.
+    fn retry_delay(
+        &self,
+        error: &ImgwireError,
+        backoff: &mut ExponentialBackoff,
+        elapsed: Duration,
+    ) -> Option<Duration> {
+        if !error.is_transient() {
+            return None;
+        }
+        let mut delay = backoff.next()?;
+        if let ImgwireError::Refused { retry_after, .. } = error {
+            delay = delay.max(retry_after.unwrap_or_default());
+        }
+        if elapsed.saturating_add(delay) >= self.deadline {
+            return None;
+        }
+        if !self.upstream.peer.budget.withdraw() {
+            self.upstream.metrics.retries_refused().inc();
+            return None;
+        }
+        Some(delay)
+    }
+
+    /// Makes an attempt if the circuit breaker permits it, and records the result there.
+    async fn attempt(
         self: &Rc<Self>,
-        caller: Option<&Caller>,
+        context: Option<&TraceContext>,
         timeout: Duration,
     ) -> Result<UploadToken, ImgwireError> {
         let breaker = &self.upstream.breaker;
-        let pass = breaker.pass().ok_or(ImgwireError::Down)?;
-        let result = self.attempt(caller, timeout).await;
-        if breaker.note(pass, result.as_ref().err()) {
+        let permit = breaker.permit().ok_or(ImgwireError::CircuitOpen)?;
+        let result = self.send(context, timeout).await;
+        if breaker.record(permit, result.as_ref().err()) {
             self.upstream.metrics.breaker_opened().inc();
-            tracing::error!("Imgwire is down: requests fail at once until it is back");
+            tracing::error!("circuit breaker opened: requests fail until Imgwire recovers");
             let client = self.clone();
-            rt::spawn(async move { client.try_until_it_is_back().await });
+            rt::spawn(async move { client.probe_until_recovery().await });
         }
         result
     }
 
-    /// Tries Imgwire in the background until it is back. A trial that hangs does not delay the next one.
-    async fn try_until_it_is_back(self: Rc<Self>) {
+    /// Probes Imgwire in the background until it recovers. A probe that hangs does not delay the next one.
+    async fn probe_until_recovery(self: Rc<Self>) {
         let breaker = &self.upstream.breaker;
         loop {
-            tokio::time::sleep(breaker.pause()).await;
-            if !breaker.begin_trial() {
-                tracing::info!("Imgwire is back");
+            tokio::time::sleep(breaker.probe_delay()).await;
+            if !breaker.start_probe() {
+                tracing::info!("circuit breaker closed: Imgwire recovered");
                 return;
             }
             let client = self.clone();
             rt::spawn(async move {
-                let made = client.attempt(None, client.timeout).await;
-                if let Err(error) = &made {
-                    tracing::debug!(%error, "a trial of Imgwire failed");
+                let result = client.send(None, client.timeout).await;
+                if let Err(error) = &result {
+                    tracing::debug!(%error, "probe of Imgwire failed");
                 }
-                client.upstream.breaker.end_trial(made.as_ref().err());
-                // An unused token expires by itself.
-                if let (Ok(token), Some(pool)) = (made, &client.upstream.pool) {
-                    pool.keep(token);
+                client.upstream.breaker.finish_probe(result.as_ref().err());
+                // Without a pool, the token is not used and expires.
+                if let (Ok(token), Some(pool)) = (result, &client.upstream.pool) {
+                    pool.add(token);
                 }
             });
         }
     }
 
-    /// Makes one attempt. The request may reach Imgwire twice, because an unused token does no harm.
-    async fn attempt(
+    /// Sends one request, which may reach Imgwire twice because an unused token does no harm.
+    async fn send(
         &self,
-        caller: Option<&Caller>,
+        context: Option<&TraceContext>,
         timeout: Duration,
     ) -> Result<UploadToken, ImgwireError> {
-        let attempt = async || read_answer(send(&self.creation, caller), &*self.clock).await;
-        call(&self.upstream.peer, Repeat::Harmless, timeout, attempt).await?
+        let send =
+            async || read_response(start_request(&self.request, context), &*self.clock).await;
+        call(&self.upstream.peer, Resend::Safe, timeout, send).await?
     }
 }
 
-fn creation_request(
+fn token_request(
     peer: &Arc<Peer>,
     tls: &Arc<ClientConfig>,
     settings: &ImgwireSettings,
     api_key: &SecretString,
 ) -> FrozenClientRequest {
     let url = format!("{}{TOKEN_PATH}", settings.base_url.as_str());
-    let url = Uri::try_from(url).expect("a base URL is a URL, as the settings check");
+    let url = Uri::try_from(url).expect("the config checks that a base URL is a URL");
     let pool = PoolSettings {
         limit: MAX_CONNECTIONS,
         keep_alive: KEEP_ALIVE,
         connect_timeout: settings.timeout.get(),
     };
     let client = client(peer, is_tls(&url).then_some(tls), &pool);
-    let (url, host) = plain(&url).expect("a base URL has a host, as the settings check");
+    let (url, host) = plain(&url).expect("the config checks that a base URL has a host");
     let bearer = format!("Bearer {}", api_key.expose_secret());
     let mut authorization =
-        HeaderValue::from_str(&bearer).expect("a key is visible ASCII, as the settings check");
+        HeaderValue::from_str(&bearer).expect("the config checks that the key is visible ASCII");
     authorization.set_sensitive(true);
     let mut request = client
         .post(url)
@@ -256,31 +265,31 @@ fn creation_request(
         .insert_header((header::AUTHORIZATION, authorization));
     if let Some(id) = &settings.environment_id {
         let id = HeaderValue::from_str(id.as_str())
-            .expect("an environment's id is visible ASCII, as the settings check");
+            .expect("the config checks that the id is visible ASCII");
         request = request.insert_header((ENVIRONMENT_ID, id));
     }
     request
         .freeze()
-        .expect("a base URL has a scheme and a host, as the settings check")
+        .expect("the config checks that a base URL has a scheme and a host")
 }
 
-/// Sends `request` with the caller's trace headers.
-fn send(request: &FrozenClientRequest, caller: Option<&Caller>) -> SendClientRequest {
-    let Some(caller) = caller else {
-        return request.send();
-    };
-    match (&caller.parent, &caller.state) {
-        (None, _) => request.send(),
-        (Some(parent), None) => request.extra_header((TRACEPARENT, parent.clone())).send(),
-        (Some(parent), Some(state)) => request
-            .extra_header((TRACEPARENT, parent.clone()))
-            .extra_header((TRACESTATE, state.clone()))
-            .send(),
+/// Sends `request` with the headers of the trace context.
+fn start_request(
+    request: &FrozenClientRequest,
+    context: Option<&TraceContext>,
+) -> SendClientRequest {
+    let mut headers = HeaderMap::new();
+    if let Some(parent) = context.and_then(|context| context.parent.clone()) {
+        headers.insert(TRACEPARENT, parent);
+        if let Some(state) = context.and_then(|context| context.state.clone()) {
+            headers.insert(TRACESTATE, state);
+        }
     }
+    request.extra_headers(headers).send()
 }
 
-/// Waits for the response and reads the token, or why Imgwire gave none.
-async fn read_answer(
+/// Reads the token from the response, or why Imgwire created none.
+async fn read_response(
     sending: SendClientRequest,
     clock: &dyn Clock,
 ) -> Result<Result<UploadToken, ImgwireError>, HttpError> {
@@ -289,20 +298,20 @@ async fn read_answer(
     let retry_after = response
         .headers()
         .get(header::RETRY_AFTER)
-        .and_then(|value| wait(value.to_str().ok()?, clock));
-    // Read for every status, so that the connection can be kept.
-    let body = response.body().limit(MAX_ANSWER_BYTES).await;
+        .and_then(|value| parse_retry_after(value.to_str().ok()?, clock));
+    // Read for every status, so that the connection can be reused.
+    let body = response.body().limit(MAX_RESPONSE_BYTES).await;
     if status != StatusCode::OK {
         return Ok(Err(ImgwireError::Refused {
             status: status.as_u16(),
             retry_after,
         }));
     }
-    Ok(token(&body?))
+    Ok(parse_token(&body?))
 }
 
-/// Reads `Retry-After` (RFC 9110, 10.2.3): seconds, or a date.
-fn wait(text: &str, clock: &dyn Clock) -> Option<Duration> {
+/// Parses `Retry-After` (RFC 9110, 10.2.3): seconds, or a date.
+fn parse_retry_after(text: &str, clock: &dyn Clock) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }
@@ -312,14 +321,16 @@ fn wait(text: &str, clock: &dyn Clock) -> Option<Duration> {
     Some(date.saturating_sub(Duration::from_secs(now)))
 }
 
-/// Reads a response leniently: only the token is required.
-fn token(body: &[u8]) -> Result<UploadToken, ImgwireError> {
-    let mut response = Object::parse(body)?;
-    let token = response.take_text("token")?;
+/// Only the token is required.
+fn parse_token(body: &[u8]) -> Result<UploadToken, ImgwireError> {
+    let mut response = JsonObject::parse(body)?;
+    let token = response.take_string("token")?;
     if token.is_empty() {
-        return Err(ImgwireError::Unreadable("its `token` is empty".to_owned()));
+        return Err(ImgwireError::InvalidResponse(
+            "its `token` is empty".to_owned(),
+        ));
     }
-    let expires_at = response.take_text("expires_at").ok();
+    let expires_at = response.take_string("expires_at").ok();
     Ok(UploadToken {
         token,
         expires_at: expires_at.and_then(|text| text.parse::<Timestamp>().ok()),

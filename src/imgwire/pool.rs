@@ -1,4 +1,4 @@
-//! Tokens made ahead, so that requests do not wait for Imgwire.
+//! Tokens that are created in advance, so that requests do not wait for Imgwire.
 
 use std::{
     collections::VecDeque,
@@ -9,20 +9,20 @@ use std::{
 use jiff::SignedDuration;
 use policies::Clock;
 
-use super::UploadToken;
+use super::token::UploadToken;
 use crate::{
     config::imgwire::PoolSettings,
     telemetry::{Metrics, PoolEvent},
 };
 
-/// How long a token must still be valid when it is handed out: a client needs time to use it.
-const LEAST_LIFE: SignedDuration = SignedDuration::from_secs(10);
+/// The remaining lifetime that a client needs to use a token.
+const MIN_LIFETIME: SignedDuration = SignedDuration::from_secs(10);
 
 /// Shared by all workers of a gate.
 ///
-/// Each request creates up to two tokens, its own included, while the pool holds less than is used in half of its
-/// `max_age`. So Imgwire never creates more than twice the tokens that are used, the pool refills without a burst after
-/// an outage, and its tokens are young.
+/// While the pool holds fewer tokens than are used in half of its `max_age`, each request creates up to two tokens, its
+/// own included. So Imgwire creates at most twice as many tokens as are used, the pool refills without a burst after an
+/// outage, and its tokens are young.
 pub struct Pool {
     size: usize,
     max_age: Duration,
@@ -33,19 +33,19 @@ pub struct Pool {
 
 #[derive(Default)]
 struct State {
-    /// Oldest first.
+    /// With the time of their creation, oldest first.
     tokens: VecDeque<(UploadToken, Duration)>,
     making: usize,
     is_closed: bool,
-    /// How many were asked for from `since` on, and in the `max_age` before.
-    asked: usize,
-    asked_before: usize,
-    since: Duration,
+    /// The requests since `window_start`, and in the `max_age` before it.
+    requests: usize,
+    requests_before: usize,
+    window_start: Duration,
 }
 
-/// The right to make one token for the pool.
-#[must_use = "it is to be made, or given up"]
-pub(super) struct Making(pub(super) Arc<Pool>);
+/// Permission to create one token for the pool, until it is dropped.
+#[must_use]
+pub(super) struct CreatePermit(pub(super) Arc<Pool>);
 
 impl Pool {
     pub(super) fn new(
@@ -54,7 +54,7 @@ impl Pool {
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         let state = State {
-            since: clock.elapsed(),
+            window_start: clock.elapsed(),
             ..State::default()
         };
         Arc::new(Self {
@@ -67,7 +67,7 @@ impl Pool {
     }
 
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub fn tokens(&self) -> usize {
         self.lock().tokens.len()
     }
 
@@ -76,31 +76,31 @@ impl Pool {
         self.lock().making
     }
 
-    /// Hands a token out, if there is one.
+    /// Hands out a token, if there is one.
     pub(super) fn take(&self) -> Option<UploadToken> {
         let mut state = self.lock();
-        self.note_request(&mut state);
-        self.drop_old(&mut state);
+        self.record_request(&mut state);
+        self.drop_expired(&mut state);
         let (token, _) = state.tokens.pop_front()?;
         self.metrics.pool_events(PoolEvent::HandedOut).inc();
         Some(token)
     }
 
-    /// Permits one new token, if the pool holds too few.
-    pub(super) fn make(self: &Arc<Self>) -> Option<Making> {
+    /// Permits the creation of one token, if the pool holds too few.
+    pub(super) fn permit(self: &Arc<Self>) -> Option<CreatePermit> {
         let mut state = self.lock();
-        self.drop_old(&mut state);
-        let used = state.asked.max(state.asked_before);
-        let wanted = self.size.min(used.div_ceil(2));
+        self.drop_expired(&mut state);
+        let requests = state.requests.max(state.requests_before);
+        let wanted = self.size.min(requests.div_ceil(2));
         let is_wanted = !state.is_closed && state.tokens.len() + state.making < wanted;
         is_wanted.then(|| {
             state.making += 1;
-            Making(self.clone())
+            CreatePermit(self.clone())
         })
     }
 
-    /// Keeps a token that no request needs.
-    pub(super) fn keep(&self, token: UploadToken) {
+    /// Adds a token that no request needs.
+    pub(super) fn add(&self, token: UploadToken) {
         let mut state = self.lock();
         if state.is_closed || state.tokens.len() >= self.size {
             self.metrics.pool_events(PoolEvent::Discarded).inc();
@@ -110,33 +110,33 @@ impl Pool {
         }
     }
 
-    /// Makes no more tokens. Existing ones are still handed out.
+    /// Creates no more tokens. Existing ones are still handed out.
     pub fn close(&self) {
         self.lock().is_closed = true;
     }
 
-    fn note_request(&self, state: &mut State) {
+    fn record_request(&self, state: &mut State) {
         let now = self.clock.elapsed();
-        let age = now.saturating_sub(state.since);
+        let age = now.saturating_sub(state.window_start);
         if age >= self.max_age {
             let before = if age < 2 * self.max_age {
-                state.asked
+                state.requests
             } else {
                 0
             };
-            (state.asked_before, state.asked, state.since) = (before, 0, now);
+            (state.requests_before, state.requests, state.window_start) = (before, 0, now);
         }
-        state.asked = state.asked.saturating_add(1);
+        state.requests = state.requests.saturating_add(1);
     }
 
     /// Drops tokens that are too old to hand out.
-    fn drop_old(&self, state: &mut State) {
+    fn drop_expired(&self, state: &mut State) {
         let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
-        while let Some((token, made)) = state.tokens.front() {
-            let lives = token
+        while let Some((token, created_at)) = state.tokens.front() {
+            let is_valid = token
                 .expires_at
-                .is_none_or(|expires_at| expires_at.duration_since(now) >= LEAST_LIFE);
-            if lives && elapsed.saturating_sub(*made) < self.max_age {
+                .is_none_or(|expires_at| expires_at.duration_since(now) >= MIN_LIFETIME);
+            if is_valid && elapsed.saturating_sub(*created_at) < self.max_age {
                 break;
             }
             state.tokens.pop_front();
@@ -149,7 +149,7 @@ impl Pool {
     }
 }
 
-impl Drop for Making {
+impl Drop for CreatePermit {
     fn drop(&mut self) {
         self.0.lock().making -= 1;
     }

@@ -1,4 +1,4 @@
-//! One call to another service: its attempts, and which connections they use.
+//! One call to another service: its attempts, which connections they use, and the retry budget.
 
 use std::{
     cell::Cell,
@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,15 +14,23 @@ use std::{
 
 use futures_util::future::select_ok;
 use policies::Clock;
-use tokio::time::timeout;
+use tokio::time;
 
-use super::{HttpError, budget::RetryBudget, suppress_awc_tasks::suppress_awc_tasks};
+use super::{error::HttpError, suppress_awc_tasks::suppress_awc_tasks};
+
+/// The retries that a new or idle gate has.
+const RESERVED_RETRIES: u32 = 10;
+
+/// The most retries that can accumulate.
+const MAX_RETRIES: u32 = 100;
+
+/// How long it takes to regain one of the reserved retries.
+const REFILL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What all threads know about a service.
 pub(crate) struct Peer {
-    /// Incremented when idle connections are no longer trusted. Those of an earlier epoch are dropped.
+    /// Incremented when idle connections are no longer trusted. Connections of an earlier epoch are dropped.
     epoch: AtomicU64,
-    /// Limits the requests that are sent a second time.
     pub(crate) budget: RetryBudget,
 }
 
@@ -38,19 +46,66 @@ impl Peer {
         self.epoch.load(Ordering::Relaxed)
     }
 
-    /// Drops the idle connections of all threads: if one went silent, the others probably did, too.
+    /// Drops the idle connections of all threads: if one is dead, the others probably are, too.
     fn drop_idle_connections(&self) {
         self.epoch.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Whether a request may reach a service twice.
+/// Limits retries, so that an outage does not multiply the load. Each request earns one retry, so retries at most double
+/// the load of a service.
+pub(crate) struct RetryBudget {
+    clock: Arc<dyn Clock>,
+    balance: Mutex<Balance>,
+}
+
+struct Balance {
+    retries: u32,
+    refilled_at: Duration,
+}
+
+impl RetryBudget {
+    fn new(clock: Arc<dyn Clock>) -> Self {
+        let balance = Balance {
+            retries: RESERVED_RETRIES,
+            refilled_at: clock.elapsed(),
+        };
+        Self {
+            clock,
+            balance: Mutex::new(balance),
+        }
+    }
+
+    pub(crate) fn deposit(&self) {
+        let mut balance = self.balance.lock().unwrap_or_else(PoisonError::into_inner);
+        balance.retries = (balance.retries + 1).min(MAX_RETRIES);
+    }
+
+    /// Takes a retry, if one is left.
+    #[must_use]
+    pub(crate) fn withdraw(&self) -> bool {
+        let now = self.clock.elapsed();
+        let mut balance = self.balance.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = now.saturating_sub(balance.refilled_at);
+        let refill = u32::try_from(idle.as_secs() / REFILL_INTERVAL.as_secs()).unwrap_or(u32::MAX);
+        if refill > 0 {
+            let refilled = balance.retries.saturating_add(refill).min(RESERVED_RETRIES);
+            balance.retries = balance.retries.max(refilled);
+            balance.refilled_at = now;
+        }
+        let is_left = balance.retries > 0;
+        balance.retries = balance.retries.saturating_sub(1);
+        is_left
+    }
+}
+
+/// Whether the gate may send a request a second time, although the service may have received the first one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// It only reads, or creates an upload token; a surplus token does no harm.
-    Harmless,
-    /// It may have side effects.
-    Harmful,
+pub(crate) enum Resend {
+    /// The request only reads, or creates an upload token. A surplus token does no harm.
+    Safe,
+    /// The request may have side effects.
+    Unsafe,
 }
 
 /// The state of a running attempt's connection.
@@ -64,68 +119,69 @@ tokio::task_local! {
     static ATTEMPT: Rc<Attempt>;
 }
 
-pub(super) fn note_connection(is_reused: bool) {
-    // Outside of a call there is nothing to record.
+pub(super) fn record_connection(is_reused: bool) {
+    // There is nothing to record outside of a call.
     let _ = ATTEMPT.try_with(|attempt| attempt.is_reused.set(is_reused));
 }
 
-pub(super) fn note_written() {
+pub(super) fn record_write() {
     let _ = ATTEMPT.try_with(|attempt| attempt.has_written.set(true));
 }
 
-/// Makes a call by `attempt`, within `time`.
+/// Calls a service with `send`, within `timeout`.
 ///
-/// A kept connection may have died silently. If one fails, or stays silent for half of the time, the other idle
-/// connections to that peer are dropped, and the request is sent again on a fresh one, unless it may have arrived and
-/// must not arrive twice. A first attempt that was merely slow continues meanwhile, and counts if it finishes first.
+/// A reused connection may have died silently. If it fails, or is silent for half of the timeout, the gate drops the
+/// other idle connections to that service and sends the request again on a new one, unless the service may have received
+/// it and `resend` forbids a repetition. A first attempt that was only slow continues, and the first response counts.
 pub(crate) async fn call<T>(
     peer: &Peer,
-    repeat: Repeat,
-    time: Duration,
-    attempt: impl AsyncFn() -> Result<T, HttpError>,
+    resend: Resend,
+    timeout: Duration,
+    send: impl AsyncFn() -> Result<T, HttpError>,
 ) -> Result<T, HttpError> {
-    let first_half = time / 2;
-    let second_half = time - first_half;
-    let noted = Rc::new(Attempt::default());
-    let may_repeat = || repeat == Repeat::Harmless || !noted.has_written.get();
-    let mut first = pin!(begin(&attempt, noted.clone()));
-    match timeout(first_half, &mut first).await {
+    let first_half = timeout / 2;
+    let second_half = timeout - first_half;
+    let state = Rc::new(Attempt::default());
+    let may_resend = || resend == Resend::Safe || !state.has_written.get();
+    let mut first = pin!(start_attempt(&send, state.clone()));
+    match time::timeout(first_half, &mut first).await {
         Ok(Err(error @ (HttpError::Unreachable(_) | HttpError::Broken(_))))
-            if noted.is_reused.get() =>
+            if state.is_reused.get() =>
         {
             peer.drop_idle_connections();
-            if !may_repeat() {
+            if !may_resend() {
                 return Err(error);
             }
-            // Boxed, so that calls which need no second attempt do not carry room for it.
-            let second = timeout(second_half, Box::pin(begin(&attempt, Rc::default())));
-            second.await.unwrap_or(Err(HttpError::Timeout))
+            // Boxed, so that calls without a second attempt do not carry its state.
+            let second = Box::pin(start_attempt(&send, Rc::default()));
+            let second = time::timeout(second_half, second).await;
+            second.unwrap_or(Err(HttpError::Timeout))
         }
-        Ok(done) => done,
-        Err(_) if noted.is_reused.get() && may_repeat() && peer.budget.withdraw() => {
+        Ok(result) => result,
+        Err(_) if state.is_reused.get() && may_resend() && peer.budget.withdraw() => {
             peer.drop_idle_connections();
-            let mut second = Box::pin(begin(&attempt, Rc::default()));
+            let mut second = Box::pin(start_attempt(&send, Rc::default()));
             let either = select_ok([first, second.as_mut()]);
-            let either = timeout(second_half, either).await;
-            either.map_or(Err(HttpError::Timeout), |done| {
-                done.map(|(response, _)| response)
+            let either = time::timeout(second_half, either).await;
+            either.map_or(Err(HttpError::Timeout), |result| {
+                result.map(|(response, _)| response)
             })
         }
         Err(_) => {
-            let late = timeout(second_half, first).await;
-            let late = late.unwrap_or(Err(HttpError::Timeout));
-            if noted.is_reused.get() && late.is_err() {
+            let result = time::timeout(second_half, first).await;
+            let result = result.unwrap_or(Err(HttpError::Timeout));
+            if state.is_reused.get() && result.is_err() {
                 peer.drop_idle_connections();
             }
-            late
+            result
         }
     }
 }
 
-/// Begins an attempt, which records the state of its connection in `noted`.
-fn begin<T, A>(attempt: &A, noted: Rc<Attempt>) -> impl Future<Output = Result<T, HttpError>>
+/// Starts an attempt, which records what happens to its connection in `state`.
+fn start_attempt<T, S>(send: &S, state: Rc<Attempt>) -> impl Future<Output = Result<T, HttpError>>
 where
-    A: AsyncFn() -> Result<T, HttpError>,
+    S: AsyncFn() -> Result<T, HttpError>,
 {
-    ATTEMPT.scope(noted, suppress_awc_tasks(attempt()))
+    ATTEMPT.scope(state, suppress_awc_tasks(send()))
 }

@@ -14,11 +14,12 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio_rustls::TlsConnector;
 
 use super::{
-    USER_AGENT,
     call::Peer,
     dial::dial,
     stream::{Stream, Transport},
 };
+
+pub const USER_AGENT: &str = concat!("imgwire-gate/", env!("CARGO_PKG_VERSION"));
 
 pub(crate) struct PoolSettings {
     pub(crate) limit: usize,
@@ -26,8 +27,8 @@ pub(crate) struct PoolSettings {
     pub(crate) connect_timeout: Duration,
 }
 
-/// A worker's client for one service. It takes [`plain`] URLs, because the connector does TLS itself: it must read the
-/// decrypted response.
+/// Builds a thread's client for one service. It takes [`plain`] URLs, because the connector does TLS itself: it must
+/// read the decrypted response.
 pub(crate) fn client(
     peer: &Arc<Peer>,
     tls: Option<&Arc<ClientConfig>>,
@@ -54,7 +55,7 @@ pub(crate) fn is_tls(url: &Uri) -> bool {
     url.scheme_str() == Some("https")
 }
 
-/// The URL as awc takes it, without TLS but with its port, and the value of `Host`.
+/// Returns the URL for awc, which is `http` even with TLS and keeps its port, and the value of `Host`.
 pub(crate) fn plain(url: &Uri) -> Result<(Uri, HeaderValue), InvalidUrl> {
     let authority = url.authority().ok_or(InvalidUrl)?;
     let host = authority

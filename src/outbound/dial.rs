@@ -1,18 +1,18 @@
-//! Connections to a name that may have several addresses.
+//! Connects to a host name that may have several addresses.
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::net::{TcpStream, lookup_host};
 
-/// How long the gate waits for one address before it also tries the next (RFC 8305, 5: at least 100 ms; short, because
-/// a policy may have only a few hundred milliseconds).
+/// The delay before the next address is also tried. RFC 8305, 5 asks for at least 100 ms, and the timeout of a policy may
+/// be a few hundred.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(100);
 
 const MAX_ADDRESSES: usize = 8;
 
-/// Connects to `host`, which may be an address in brackets. Tries its addresses one after another, each a moment after
-/// the one before it or as soon as that one failed. The first connection wins (Happy Eyeballs, RFC 8305).
+/// Connects to `host`, which may be an address in brackets. Tries the next address after a delay, or as soon as one
+/// fails. The first connection wins (Happy Eyeballs, RFC 8305).
 pub(super) async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
     let host = host
         .strip_prefix('[')
@@ -26,7 +26,8 @@ pub(super) async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
         if let Some(address) = waiting.next() {
             connecting.push(TcpStream::connect(address));
         } else if connecting.is_empty() {
-            let unresolved = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            let unresolved =
+                || io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
             return Err(last_error.unwrap_or_else(unresolved));
         }
         let connected = if waiting.len() > 0 {
@@ -40,23 +41,23 @@ pub(super) async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
                 return Ok(stream);
             }
             Ok(Some(Err(error))) => last_error = Some(error),
-            // Its turn is over, but it may still connect.
+            // The next address is tried, too. This one may still connect.
             Ok(None) | Err(_) => {}
         }
     }
 }
 
-/// Alternates the families, so that a family without a route does not take the time of both.
+/// Alternates IPv4 and IPv6, so that a family without a route does not delay the other.
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (preferred, other): (Vec<_>, Vec<_>) = addresses
         .into_iter()
         .partition(|address| address.is_ipv6() == first_is_v6);
-    let mut turns = [preferred.into_iter(), other.into_iter()];
+    let mut families = [preferred.into_iter(), other.into_iter()];
     let mut interleaved = Vec::with_capacity(MAX_ADDRESSES);
     while interleaved.len() < MAX_ADDRESSES {
         let before = interleaved.len();
-        interleaved.extend(turns.iter_mut().filter_map(Iterator::next));
+        interleaved.extend(families.iter_mut().filter_map(Iterator::next));
         if interleaved.len() == before {
             break;
         }
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns_and_long_lists_are_cut() {
+    fn address_families_alternate_and_long_lists_are_truncated() {
         let given = addresses(&["[::1]:1", "[::2]:1", "[::3]:1", "10.0.0.1:1", "10.0.0.2:1"]);
         let expected = addresses(&["[::1]:1", "10.0.0.1:1", "[::2]:1", "10.0.0.2:1", "[::3]:1"]);
         assert_eq!(interleaved(given), expected);

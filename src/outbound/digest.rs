@@ -1,11 +1,11 @@
-//! Keys for remembered answers and tokens: never a credential itself.
+//! Cache keys. They stand for credentials, which no cache stores.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 /// A SHA-256.
 pub(crate) type Digest = [u8; 32];
 
-/// Keeps the boundaries between the parts.
+/// Also hashes the length of each part, so that different parts never have the same digest.
 pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> Digest {
     let mut context = Context::new(&SHA256);
     for part in parts {

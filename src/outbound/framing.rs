@@ -1,18 +1,18 @@
-//! Where an HTTP message ends (RFC 9112, 6).
+//! Finds the end of an HTTP message (RFC 9112, 6).
 //!
-//! awc decides by itself when a response is complete and its connection is free again. It takes the first head as the
-//! response, although a server may send any number of interim responses (1xx) before it, and it ignores what follows a
-//! response. So the gate also reads the framing below awc: awc gets exactly one final response, and a connection with
-//! any other bytes is not used again.
+//! awc decides by itself when a response is complete and its connection can be reused. It takes the first head as the
+//! response, although a server may send interim responses (1xx) first, and it ignores bytes that follow a response.
+//! So the gate also parses the framing below awc: awc gets exactly one final response, and a connection with any other
+//! bytes is not reused.
 
 use std::mem::MaybeUninit;
 
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// As many headers as awc reads.
+/// The limit of awc.
 const MAX_HEADERS: usize = 96;
 
-/// The longest chunk extension or trailer line, in bytes.
+/// For a chunk extension or a trailer line.
 const MAX_LINE_BYTES: usize = 4096;
 
 /// The state of the response that is being read.
@@ -20,16 +20,16 @@ const MAX_LINE_BYTES: usize = 4096;
 pub(crate) enum Framing {
     /// No request is in progress.
     Idle,
-    /// A request was sent; its final head has not been read.
+    /// A request was sent, and its final head was not read yet.
     Head,
-    /// This many bytes of the body remain.
+    /// The body has this many bytes left.
     Sized(u64),
     Chunked(Chunk),
-    /// The body ends with the connection.
+    /// The end of the connection ends the body.
     UntilClose,
 }
 
-/// A position in a chunked body (RFC 9112, 7.1).
+/// The parser's state in a chunked body (RFC 9112, 7.1).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Chunk {
     Size {
@@ -49,11 +49,11 @@ pub(crate) enum Chunk {
     TrailerEnd(usize),
 }
 
-/// A head at the start of some bytes.
+/// The head at the start of a buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Head {
     Partial,
-    /// An interim response of this many bytes, to be skipped.
+    /// An interim response of this many bytes, which is skipped.
     Interim(usize),
     /// The head of the response, of this many bytes.
     Final(usize, Framing),
@@ -61,15 +61,15 @@ pub(super) enum Head {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FramingError {
-    #[error("the response's head is malformed")]
+    #[error("malformed response head")]
     MalformedHead,
-    #[error("the response's head is longer than {MAX_HEAD_BYTES} bytes")]
+    #[error("the response head is longer than {MAX_HEAD_BYTES} bytes")]
     LongHead,
     #[error("the response switches protocols")]
     SwitchesProtocols,
-    #[error("the response's length is ambiguous")]
+    #[error("the length of the response is ambiguous")]
     AmbiguousLength,
-    #[error("a chunk of the response is malformed")]
+    #[error("malformed chunk in the response")]
     MalformedChunk,
 }
 
@@ -99,7 +99,7 @@ impl Head {
     }
 }
 
-/// The framing of the body (RFC 9112, 6.3). Anything ambiguous is an error.
+/// Returns the framing of the body (RFC 9112, 6.3). Anything ambiguous is an error.
 fn body(status: u16, headers: &[httparse::Header<'_>]) -> Result<Framing, FramingError> {
     let mut length = None;
     let mut codings = 0;
@@ -126,7 +126,7 @@ fn body(status: u16, headers: &[httparse::Header<'_>]) -> Result<Framing, Framin
     }
 }
 
-/// Decimal digits, and nothing else.
+/// Accepts only digits, unlike `parse`, which accepts a sign.
 fn decimal(text: &[u8]) -> Option<u64> {
     let text = text.trim_ascii();
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
@@ -148,7 +148,7 @@ impl Framing {
         }
     }
 
-    /// Reads on in the body, and returns how many of `bytes` belong to it. The rest follows the response.
+    /// Continues in the body, and returns how many of `bytes` belong to it. The rest follows the response.
     pub(crate) fn read_body(&mut self, bytes: &[u8]) -> Result<usize, FramingError> {
         match self {
             Self::Idle | Self::Head => Ok(0),
@@ -177,7 +177,7 @@ impl Framing {
 impl Chunk {
     const START: Self = Self::Size { digits: 0, size: 0 };
 
-    /// Reads on, and returns where the last chunk and its trailer end.
+    /// Continues in the chunks, and returns where the trailer ends, if it does.
     fn read(&mut self, bytes: &[u8]) -> Result<Option<usize>, FramingError> {
         let mut at = 0;
         while at < bytes.len() {
@@ -201,7 +201,7 @@ impl Chunk {
         Ok(None)
     }
 
-    /// The position after a byte that is not data.
+    /// Returns the state after a byte that is not data.
     fn after(&self, byte: u8) -> Option<Self> {
         Some(match (self, byte) {
             (Self::Size { digits, size }, digit) if digit.is_ascii_hexdigit() && *digits < 16 => {
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_readers_could_read_in_two_ways_is_an_error() {
+    fn an_ambiguous_head_is_an_error() {
         for (head, error) in [
             (
                 "content-length: 5\r\ncontent-length: 6",

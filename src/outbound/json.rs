@@ -1,4 +1,4 @@
-//! Reads the JSON of other services strictly, so that an almost correct answer is never taken for a yes.
+//! Reads the JSON of other services strictly, so that an ambiguous response never allows an upload.
 
 use std::fmt;
 
@@ -11,22 +11,22 @@ use serde_json::{Map, Number, Value};
 
 /// A JSON object whose members are read by name and type.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Object(Map<String, Value>);
+pub(crate) struct JsonObject(Map<String, Value>);
 
-/// Never shows the text of the response.
+/// Never contains text of the response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidResponse {
     #[error("the response is not JSON")]
     NotJson,
-    /// Different readers could take different values (RFC 8259, 4).
-    #[error("the response names a member twice")]
+    /// Parsers differ in the value that they use (RFC 8259, 4).
+    #[error("the response has a duplicate member")]
     DuplicateMember,
     #[error("the response is {0}, expected an object")]
     NotAnObject(&'static str),
     #[error("the response has no `{0}`")]
     Missing(&'static str),
-    /// The id is too long with the config's prefix.
-    #[error("the response's id is too long")]
+    /// With the prefix of the config.
+    #[error("the id in the response is too long")]
     LongId,
     #[error("`{member}` in the response is {found}, expected {expected}")]
     WrongType {
@@ -36,7 +36,7 @@ pub(crate) enum InvalidResponse {
     },
 }
 
-/// Rejects objects that name a member twice.
+/// Rejects objects with duplicate members.
 pub(crate) fn parse(text: &[u8]) -> Result<Value, InvalidResponse> {
     serde_json::from_slice::<Unambiguous>(text)
         .map(|Unambiguous(value)| value)
@@ -49,7 +49,7 @@ pub(crate) fn parse(text: &[u8]) -> Result<Value, InvalidResponse> {
         })
 }
 
-impl Object {
+impl JsonObject {
     pub(crate) fn parse(text: &[u8]) -> Result<Self, InvalidResponse> {
         match parse(text)? {
             Value::Object(members) => Ok(Self(members)),
@@ -67,10 +67,10 @@ impl Object {
             .ok_or(InvalidResponse::Missing(member))
     }
 
-    pub(crate) fn take_text(&mut self, member: &'static str) -> Result<String, InvalidResponse> {
+    pub(crate) fn take_string(&mut self, member: &'static str) -> Result<String, InvalidResponse> {
         match self.take(member)? {
             Value::String(text) => Ok(text),
-            other => Err(wrong_type(member, "a text", &other)),
+            other => Err(wrong_type(member, "a string", &other)),
         }
     }
 
@@ -81,7 +81,7 @@ impl Object {
         }
     }
 
-    /// The id in a member, text or a whole number. `None` if the member is missing.
+    /// Takes an id, which is a string or a whole number. Returns `None` if the member is missing.
     pub(crate) fn take_id(
         &mut self,
         member: &'static str,
@@ -100,12 +100,12 @@ impl Object {
             .ok_or_else(|| wrong_type(member, "an id of 1 to 255 bytes", &value))
     }
 
-    /// A member that must be text, a list of texts, or null, which gives an empty list.
-    pub(crate) fn take_texts(
+    /// Takes a string, an array of strings, or null, which is an empty list.
+    pub(crate) fn take_strings(
         &mut self,
         member: &'static str,
     ) -> Result<Vec<String>, InvalidResponse> {
-        const EXPECTED: &str = "a text, a list of texts or null";
+        const EXPECTED: &str = "a string, an array of strings or null";
         match self.take(member)? {
             Value::Null => Ok(Vec::new()),
             Value::String(text) => Ok(vec![text]),
@@ -138,13 +138,13 @@ fn type_name(value: &Value) -> &'static str {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
         Value::Object(_) => "an object",
     }
 }
 
-/// A value whose objects name each member once.
+/// A value without duplicate members.
 struct Unambiguous(Value);
 
 impl<'de> Deserialize<'de> for Unambiguous {
@@ -202,7 +202,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
         let mut members = Map::new();
         while let Some((name, Unambiguous(value))) = map.next_entry::<String, _>()? {
             if members.insert(name, value).is_some() {
-                return Err(A::Error::custom("a member is named twice"));
+                return Err(A::Error::custom("duplicate member"));
             }
         }
         Ok(Value::Object(members))
@@ -217,14 +217,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_that_is_not_one_unambiguous_object_is_an_error() {
+    fn only_one_unambiguous_object_is_accepted() {
         for (text, error) in [
             ("", InvalidResponse::NotJson),
             ("<!doctype html>", InvalidResponse::NotJson),
             ("{}{}", InvalidResponse::NotJson),
             ("{\"role\":", InvalidResponse::NotJson),
             ("\u{feff}{}", InvalidResponse::NotJson),
-            ("[]", InvalidResponse::NotAnObject("a list")),
+            ("[]", InvalidResponse::NotAnObject("an array")),
             ("null", InvalidResponse::NotAnObject("null")),
             ("true", InvalidResponse::NotAnObject("a boolean")),
             (
@@ -236,37 +236,37 @@ mod tests {
                 InvalidResponse::DuplicateMember,
             ),
         ] {
-            assert_eq!(Object::parse(text.as_bytes()), Err(error), "{text}");
+            assert_eq!(JsonObject::parse(text.as_bytes()), Err(error), "{text}");
         }
         let nested = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(parse(nested.as_bytes()), Err(InvalidResponse::NotJson));
     }
 
     #[test]
-    fn a_member_is_read_as_the_type_that_is_expected_or_not_at_all() {
-        let object = |text: &str| Object::parse(text.as_bytes()).expect("it is an object");
+    fn a_member_of_another_type_is_an_error() {
+        let object = |text: &str| JsonObject::parse(text.as_bytes()).expect("it is an object");
         let mut given =
             object(r#"{"a":"x","b":true,"c":null,"d":["x","y"],"e":["x",7],"f":{"x":1}}"#);
-        assert_eq!(given.take_text("a"), Ok("x".to_owned()));
-        assert_eq!(given.take_text("a"), Err(InvalidResponse::Missing("a")));
+        assert_eq!(given.take_string("a"), Ok("x".to_owned()));
+        assert_eq!(given.take_string("a"), Err(InvalidResponse::Missing("a")));
         assert_eq!(given.take_bool("b"), Ok(true));
-        assert_eq!(given.take_texts("c"), Ok(Vec::new()));
+        assert_eq!(given.take_strings("c"), Ok(Vec::new()));
         assert_eq!(
-            given.take_texts("d"),
+            given.take_strings("d"),
             Ok(vec!["x".to_owned(), "y".to_owned()])
         );
         for member in ["e", "f"] {
             let wrong = given
-                .take_texts(member)
-                .expect_err("it is no list of texts");
+                .take_strings(member)
+                .expect_err("it is not an array of strings");
             let shown = wrong.to_string();
-            assert!(shown.contains("expected a text, a list of texts or null"));
+            assert!(shown.contains("expected a string, an array of strings or null"));
         }
         let wrong = object(r#"{"active":"true"}"#).take_bool("active");
-        let shown = wrong.expect_err("it is a text").to_string();
+        let shown = wrong.expect_err("it is a string").to_string();
         assert_eq!(
             shown,
-            "`active` in the response is a text, expected true or false"
+            "`active` in the response is a string, expected true or false"
         );
     }
 

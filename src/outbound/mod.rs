@@ -1,232 +1,41 @@
 //! HTTP calls to other services: bounded in time and size, without redirects, and without a proxy from the environment.
 //!
-//! - `call`: the one retry rule, and which connections a call uses.
-//! - `connector`, `dial`, `tls`: how a connection is made.
-//! - `stream`, `framing`: what a connection returns: one final response per request.
-//! - `json`: how the answers are read.
+//! - `client`: the HTTP client for all services except Imgwire.
+//! - `call`: the one retry rule, the retry budget, and which connections a call uses.
+//! - `connector`, `dial`, `tls`: how a connection is opened.
+//! - `stream`, `framing`: one final response per request.
+//! - `json`: how responses are read.
+//! - `single_flight`, `cache`, `digest`: how responses are cached.
+//! - `in_flight`: the requests that run, and how one gives up its place while it waits.
+//! - `otlp`: the client of the trace exporter.
 
-pub(crate) mod answers;
-mod budget;
 pub mod cache;
 mod call;
+mod client;
 mod connector;
 mod dial;
 pub(crate) mod digest;
+mod error;
 mod framing;
 pub mod in_flight;
 mod json;
 mod otlp;
+pub(crate) mod single_flight;
 mod stream;
 mod suppress_awc_tasks;
 mod tls;
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
-
-use actix_web::http::{
-    Method, StatusCode, Uri,
-    header::{self, HeaderMap, HeaderName, HeaderValue},
-};
-use awc::error::{ConnectError, PayloadError, SendRequestError};
-use bytes::Bytes;
-use policies::Clock;
-use rustls::ClientConfig;
-
 pub(crate) use self::{
-    call::{Peer, Repeat, call},
+    call::{Peer, Resend, call},
+    client::OutboundRequest,
     connector::{PoolSettings, client, is_tls, plain},
     framing::Framing,
-    json::{InvalidResponse, Object, parse as parse_json, wrong_type},
+    json::{InvalidResponse, JsonObject, parse as parse_json, wrong_type},
 };
-pub use self::{otlp::OtlpClient, tls::tls_config};
-use crate::{outbound::cache::CacheShares, telemetry::Metrics};
-
-pub const USER_AGENT: &str = concat!("imgwire-gate/", env!("CARGO_PKG_VERSION"));
-
-/// Each service has its own connections, so that a slow one takes none from another.
-const POOL: PoolSettings = PoolSettings {
-    limit: 128,
-    keep_alive: Duration::from_secs(15),
-    connect_timeout: Duration::from_secs(10),
+pub use self::{
+    client::{HttpClient, Outbound},
+    connector::USER_AGENT,
+    error::HttpError,
+    otlp::OtlpClient,
+    tls::tls_config,
 };
-
-thread_local! {
-    /// awc's clients stay on the thread that made them.
-    static CLIENTS: RefCell<Vec<ThreadClient>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A client for one service, on one thread.
-struct ThreadClient {
-    /// The [`HttpClient`] that it is for.
-    of: Weak<Shared>,
-    origin: String,
-    client: awc::Client,
-}
-
-#[derive(Clone)]
-pub struct HttpClient(Arc<Shared>);
-
-struct Shared {
-    tls: Arc<ClientConfig>,
-    clock: Arc<dyn Clock>,
-    /// By origin. Origins come from the config, and from the documents of the issuers that it names.
-    peers: Mutex<HashMap<String, Arc<Peer>>>,
-}
-
-/// Shared by everything that calls other services.
-#[derive(Clone)]
-pub struct Outbound {
-    pub http: HttpClient,
-    pub clock: Arc<dyn Clock>,
-    pub metrics: Arc<Metrics>,
-    pub caches: CacheShares,
-}
-
-pub(crate) struct Outgoing<'a> {
-    pub(crate) method: Method,
-    pub(crate) url: &'a str,
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// The body, if it is not empty.
-    pub(crate) body: Bytes,
-    /// Until the response is read.
-    pub(crate) timeout: Duration,
-    /// The longest response that is read, in bytes.
-    pub(crate) limit: usize,
-    pub(crate) repeat: Repeat,
-}
-
-pub(crate) struct Incoming {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HttpError {
-    #[error("it cannot be reached: {0}")]
-    Unreachable(String),
-    #[error("the connection broke: {0}")]
-    Broken(String),
-    #[error("no response in time")]
-    Timeout,
-    #[error("the response is too long")]
-    TooLong,
-}
-
-impl From<&SendRequestError> for HttpError {
-    fn from(error: &SendRequestError) -> Self {
-        match error {
-            SendRequestError::Timeout | SendRequestError::Connect(ConnectError::Timeout) => {
-                Self::Timeout
-            }
-            // How awc reports a connection that ends where a response should begin.
-            SendRequestError::Connect(ConnectError::Disconnected) => {
-                Self::Broken("closed before a response".to_owned())
-            }
-            SendRequestError::Connect(error) => Self::Unreachable(describe(error)),
-            error => Self::Broken(describe(error)),
-        }
-    }
-}
-
-impl From<PayloadError> for HttpError {
-    fn from(error: PayloadError) -> Self {
-        match error {
-            PayloadError::Overflow => Self::TooLong,
-            error => Self::Broken(describe(&error)),
-        }
-    }
-}
-
-/// The message of the innermost error: outer ones only say that something failed.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
-}
-
-impl HttpClient {
-    #[must_use]
-    pub fn new(tls: Arc<ClientConfig>, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Shared {
-            tls,
-            clock,
-            peers: Mutex::default(),
-        }))
-    }
-
-    pub(crate) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Incoming, HttpError> {
-        let unusable = || HttpError::Unreachable("the URL has no host".to_owned());
-        let url = Uri::try_from(outgoing.url).map_err(|_| unusable())?;
-        let (plain_url, host) = plain(&url).map_err(|_| unusable())?;
-        let (peer, client) = self.0.service(&url);
-        peer.budget.deposit();
-        let attempt = async || exchange(&client, &outgoing, &plain_url, &host).await;
-        call(&peer, outgoing.repeat, outgoing.timeout, attempt).await
-    }
-}
-
-async fn exchange(
-    client: &awc::Client,
-    outgoing: &Outgoing<'_>,
-    url: &Uri,
-    host: &HeaderValue,
-) -> Result<Incoming, HttpError> {
-    let mut request = client
-        .request(outgoing.method.clone(), url)
-        .insert_header((header::HOST, host.clone()))
-        .insert_header((header::ACCEPT, "application/json"));
-    for header in &outgoing.headers {
-        request = request.append_header(header.clone());
-    }
-    let sending = if outgoing.body.is_empty() {
-        request.send()
-    } else {
-        request.send_body(outgoing.body.clone())
-    };
-    let mut response = sending.await.map_err(|error| HttpError::from(&error))?;
-    let body = response.body().limit(outgoing.limit).await?;
-    Ok(Incoming {
-        status: response.status(),
-        headers: response.headers().clone(),
-        body,
-    })
-}
-
-impl Shared {
-    /// The service of a URL, and this thread's client for it.
-    fn service(self: &Arc<Self>, url: &Uri) -> (Arc<Peer>, awc::Client) {
-        let scheme = url.scheme_str().unwrap_or_default();
-        let authority = url.authority().map_or("", |authority| authority.as_str());
-        let origin = format!("{scheme}://{authority}");
-        let peer = {
-            let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-            let peer = peers.entry(origin.clone());
-            peer.or_insert_with(|| Peer::new(self.clock.clone()))
-                .clone()
-        };
-        let client = CLIENTS.with_borrow_mut(|clients| {
-            let own = clients.iter().find(|client| {
-                std::ptr::eq(client.of.as_ptr(), Arc::as_ptr(self)) && client.origin == origin
-            });
-            if let Some(own) = own {
-                return own.client.clone();
-            }
-            clients.retain(|client| client.of.strong_count() > 0);
-            let client = client(&peer, is_tls(url).then_some(&self.tls), &POOL);
-            clients.push(ThreadClient {
-                of: Arc::downgrade(self),
-                origin,
-                client: client.clone(),
-            });
-            client
-        });
-        (peer, client)
-    }
-}

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use opentelemetry_http::HttpError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{HttpClient, Outgoing, Repeat};
+use super::{
+    call::Resend,
+    client::{HttpClient, OutboundRequest},
+};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -50,14 +53,14 @@ async fn send(
         let name = HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
         Some((name, HeaderValue::from_bytes(value.as_bytes()).ok()?))
     });
-    let outgoing = Outgoing {
+    let outgoing = OutboundRequest {
         method: Method::POST,
         url: &head.uri.to_string(),
         headers: headers.collect(),
         body,
         timeout: TIMEOUT,
-        limit: MAX_RESPONSE_BYTES,
-        repeat: Repeat::Harmful,
+        max_response_bytes: MAX_RESPONSE_BYTES,
+        resend: Resend::Unsafe,
     };
     let response = client.send(outgoing).await;
     let response = response.map_err(|error| error.to_string())?;

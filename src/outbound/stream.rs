@@ -1,4 +1,4 @@
-//! A connection to another service, as awc sees it.
+//! The connection to a service that awc reads from.
 
 use std::{
     fmt, io,
@@ -17,21 +17,21 @@ use super::{
     framing::{Framing, FramingError, Head},
 };
 
-/// With or without TLS.
+/// Plain TCP or TLS.
 pub(super) type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// Returns only the final response to each request. A connection that receives anything else is not used again.
+/// Returns only the final response to each request. A connection that receives anything else is not reused.
 pub(super) struct Stream {
     transport: Transport,
     peer: Arc<Peer>,
-    /// The peer's epoch when the connection was made.
+    /// The peer's epoch when the connection was opened.
     epoch: u64,
     framing: Framing,
-    /// What was read of an incomplete final head, to be returned later.
-    held: Vec<u8>,
+    /// The start of a head, until it is complete.
+    buffer: Vec<u8>,
     requests: u64,
     /// Whether bytes arrived that belong to no response.
-    is_spoiled: bool,
+    has_stray_bytes: bool,
 }
 
 impl Stream {
@@ -41,9 +41,9 @@ impl Stream {
             epoch: peer.epoch(),
             peer,
             framing: Framing::Idle,
-            held: Vec::new(),
+            buffer: Vec::new(),
             requests: 0,
-            is_spoiled: false,
+            has_stray_bytes: false,
         }
     }
 
@@ -55,55 +55,55 @@ impl Stream {
     }
 
     fn is_idle(&self) -> bool {
-        self.framing == Framing::Idle && self.held.is_empty()
+        self.framing == Framing::Idle && self.buffer.is_empty()
     }
 
-    /// Whether the next request must not use it.
+    /// Whether the next request must not use this connection.
     fn is_stale(&self) -> bool {
-        self.is_spoiled || (self.requests > 0 && self.epoch != self.peer.epoch())
+        self.has_stray_bytes || (self.requests > 0 && self.epoch != self.peer.epoch())
     }
 
-    /// Records what was just read into `out`, after its first `before` bytes.
-    fn took(&mut self, out: &mut ReadBuf<'_>, before: usize) -> Result<(), FramingError> {
+    /// Parses what was just read into `out` after its first `before` bytes, and removes what awc must not see.
+    fn parse_read(&mut self, out: &mut ReadBuf<'_>, before: usize) -> Result<(), FramingError> {
         if self.framing != Framing::Head {
             let read = &out.filled()[before..];
             let taken = self.framing.read_body(read)?;
-            self.is_spoiled |= taken < read.len();
+            self.has_stray_bytes |= taken < read.len();
             out.set_filled(before + taken);
             return Ok(());
         }
-        if self.held.is_empty() {
-            // The usual case: the whole head arrives at once, and stays where it is.
+        if self.buffer.is_empty() {
+            // Usually the whole head arrives at once, and is not copied.
             let read = &out.filled()[before..];
             if let Head::Final(length, framing) = Head::parse(read)? {
                 self.framing = framing;
                 let taken = length + self.framing.read_body(&read[length..])?;
-                self.is_spoiled |= taken < read.len();
+                self.has_stray_bytes |= taken < read.len();
                 out.set_filled(before + taken);
                 let head = &mut out.filled_mut()[before..before + length];
                 close_delimited(&self.framing, head);
                 return Ok(());
             }
         }
-        self.held.extend_from_slice(&out.filled()[before..]);
+        self.buffer.extend_from_slice(&out.filled()[before..]);
         out.set_filled(before);
-        self.read_held()
+        self.parse_buffer()
     }
 
-    /// Looks for the final head in `held`, and drops interim responses.
-    fn read_held(&mut self) -> Result<(), FramingError> {
+    /// Looks for the final head in the buffer, and drops interim responses.
+    fn parse_buffer(&mut self) -> Result<(), FramingError> {
         loop {
-            match Head::parse(&self.held)? {
+            match Head::parse(&self.buffer)? {
                 Head::Partial => return Ok(()),
                 Head::Interim(length) => {
-                    self.held.drain(..length);
+                    self.buffer.drain(..length);
                 }
                 Head::Final(length, framing) => {
                     self.framing = framing;
-                    let taken = length + self.framing.read_body(&self.held[length..])?;
-                    self.is_spoiled |= taken < self.held.len();
-                    self.held.truncate(taken);
-                    close_delimited(&self.framing, &mut self.held[..length]);
+                    let taken = length + self.framing.read_body(&self.buffer[length..])?;
+                    self.has_stray_bytes |= taken < self.buffer.len();
+                    self.buffer.truncate(taken);
+                    close_delimited(&self.framing, &mut self.buffer[..length]);
                     return Ok(());
                 }
             }
@@ -111,7 +111,8 @@ impl Stream {
     }
 }
 
-/// awc assumes that an HTTP/1.1 response without a length has no body; an HTTP/1.0 response it reads to the end.
+/// Sets the version to HTTP/1.0: awc reads such a response to the end of the connection, but assumes that an HTTP/1.1
+/// response without a length has no body.
 fn close_delimited(framing: &Framing, head: &mut [u8]) {
     const VERSION: &[u8] = b"HTTP/1.1";
 
@@ -136,32 +137,34 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.is_idle() && this.is_stale() {
-            // The end of the stream: the pool drops it.
+            // Reports the end of the stream, so that the pool drops the connection.
             return Poll::Ready(Ok(()));
         }
         loop {
-            if this.framing != Framing::Head && !this.held.is_empty() {
-                let length = this.held.len().min(out.remaining());
-                out.put_slice(&this.held[..length]);
-                this.held.drain(..length);
+            if this.framing != Framing::Head && !this.buffer.is_empty() {
+                let length = this.buffer.len().min(out.remaining());
+                out.put_slice(&this.buffer[..length]);
+                this.buffer.drain(..length);
                 return Poll::Ready(Ok(()));
             }
             let before = out.filled().len();
             ready!(Pin::new(&mut this.transport).poll_read(context, out))?;
             let length = out.filled().len() - before;
             match &this.framing {
-                // Between requests a server can only close the connection: either way the pool drops it.
+                // Between requests a server can only close the connection. If it sends bytes, the pool drops the connection, too.
                 Framing::Idle => return Poll::Ready(Ok(())),
                 Framing::UntilClose if length == 0 => {
                     this.framing = Framing::Idle;
-                    this.is_spoiled = true;
+                    this.has_stray_bytes = true;
                     return Poll::Ready(Ok(()));
                 }
-                Framing::Head if length == 0 && this.held.is_empty() => return Poll::Ready(Ok(())),
+                Framing::Head if length == 0 && this.buffer.is_empty() => {
+                    return Poll::Ready(Ok(()));
+                }
                 _ if length == 0 => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 _ => {}
             }
-            this.took(out, before)?;
+            this.parse_read(out, before)?;
             if out.filled().len() > before {
                 return Poll::Ready(Ok(()));
             }
@@ -178,7 +181,7 @@ impl AsyncWrite for Stream {
         let this = &mut *self;
         if this.framing != Framing::Head {
             // The first bytes of a request.
-            call::note_connection(this.requests > 0);
+            call::record_connection(this.requests > 0);
             if !this.is_idle() || this.is_stale() {
                 return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
             }
@@ -187,7 +190,7 @@ impl AsyncWrite for Stream {
         }
         let written = ready!(Pin::new(&mut this.transport).poll_write(context, bytes))?;
         if written > 0 {
-            call::note_written();
+            call::record_write();
         }
         Poll::Ready(Ok(written))
     }

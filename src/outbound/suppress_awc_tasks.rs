@@ -1,4 +1,4 @@
-//! Keeps the tasks that awc starts beside a request from running.
+//! Suppresses the tasks that awc spawns for each request.
 
 use std::{
     pin::Pin,
@@ -8,16 +8,16 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::task::LocalSet;
 
-/// Awaits `sending` with a task set of its own. The tasks that it spawns never run, and are dropped with the set.
+/// Awaits `request` in a task set of its own. The tasks that it spawns never run, and are dropped with the set.
 ///
-/// For each request awc starts the clock by which actix's servers write `Date`. A client does not need it: its task
-/// ticks after a millisecond, then twice per second, and wakes the worker when it begins. That costs 5 % of a request.
-/// awc also starts tasks that shut down connections that were kept for too long; without them these connections close
-/// at once.
-pub(super) fn suppress_awc_tasks<F: Future>(sending: F) -> SuppressTasks<F> {
+/// For each request, awc starts the clock with which actix's servers write `Date`. A client does not need it, and its
+/// task wakes the worker at the start, after a millisecond, and then twice per second. That costs 5 % of a request. awc
+/// also spawns tasks that shut down connections that were idle for too long. Without them, these connections close at
+/// once.
+pub(super) fn suppress_awc_tasks<F: Future>(request: F) -> SuppressTasks<F> {
     SuppressTasks {
         tasks: LocalSet::new(),
-        sending,
+        request,
     }
 }
 
@@ -26,7 +26,7 @@ pin_project! {
     pub(super) struct SuppressTasks<F> {
         tasks: LocalSet,
         #[pin]
-        sending: F,
+        request: F,
     }
 }
 
@@ -36,7 +36,7 @@ impl<F: Future> Future for SuppressTasks<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let _entered = this.tasks.enter();
-        this.sending.poll(context)
+        this.request.poll(context)
     }
 }
 
@@ -52,17 +52,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_spawned_never_runs_and_ends_with_the_request() {
+    async fn spawned_tasks_never_run_and_are_dropped_with_the_request() {
         let test = async {
             let ran = Rc::new(Cell::new(false));
-            let (held_by_the_task, is_dropped) = oneshot::channel::<()>();
+            let (dropped_with_the_task, is_dropped) = oneshot::channel::<()>();
             let output = suppress_awc_tasks(async {
                 let ran = ran.clone();
                 spawn_local(async move {
                     ran.set(true);
-                    drop(held_by_the_task);
+                    drop(dropped_with_the_task);
                 });
-                // Without the task set it would have run by now.
+                // Without the task set, the task would have run by now.
                 yield_now().await;
                 "sent"
             });
@@ -74,13 +74,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tasks_that_wait_for_what_is_done_meanwhile_go_on() {
+    async fn tasks_outside_of_the_request_continue() {
         let test = async {
             let (tell, told) = oneshot::channel();
             let waiting = spawn_local(told);
             suppress_awc_tasks(async { tell.send(7) })
                 .await
-                .expect("somebody waits");
+                .expect("the receiver waits");
             let heard = waiting.await.expect("it ends");
             assert_eq!(heard, Ok(7));
         };

@@ -4,23 +4,22 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use policies::{
-    BuildContext, BuildError, Chain, Clock, Condition, Fact, FixedPurpose, Link, Messages,
-    PolicyName, Reads,
+    BuildContext, BuildError, Chain, Clock, Condition, Fact, FixedPurpose, Link, PolicyName, Reads,
 };
 use rustls::ClientConfig;
 
 use super::settings::{RouteSettings, Settings};
 use crate::{
-    config::{ServerSettings, SessionSettings},
+    config::{Messages, ServerSettings, SessionSettings},
     gate::{
         ports::{LookupSlots, PolicyPorts},
         rules::{Route, Rules},
     },
     http::{BodyLimits, Gate, session_cookie::SessionCookie},
-    identities::{ClientAddress, CrossSite, Identities, ServerLimits},
+    identities::{CacheKind, ClientAddress, CrossSite, Identities, ServerLimits},
     imgwire::Upstream,
     outbound::in_flight::InFlight,
-    outbound::{HttpClient, Outbound, cache::CacheShares},
+    outbound::{HttpClient, Outbound, cache::CacheCapacity},
     stores::{self, Access, Stores},
     telemetry::Metrics,
 };
@@ -58,7 +57,7 @@ impl RulesBuilder {
                 http: HttpClient::new(tls.clone(), clock.clone()),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
-                caches: CacheShares::default(),
+                caches: CacheCapacity::default(),
             },
             lookup_slots: Arc::default(),
             stores: stores::Surroundings {
@@ -121,7 +120,7 @@ impl RulesBuilder {
     ) -> Result<Rules, BuildError> {
         let clock = &self.outbound.clock;
         let outbound = Outbound {
-            caches: CacheShares::of(settings),
+            caches: cache_capacity(settings),
             ..self.outbound.clone()
         };
         let claims = self.kept_claims(settings);
@@ -160,7 +159,7 @@ impl RulesBuilder {
                     on_failure: policy.on_failure(),
                     when: when.map(|when| Condition::new(when, clock.clone())),
                     provides: policy.requirements.provides,
-                    counting: policy.requirements.counting(),
+                    counter_store: policy.requirements.counter_store(),
                     policy: policy.kind.build(context)?,
                 })
             })
@@ -200,6 +199,21 @@ impl RulesBuilder {
         }
         reads
     }
+}
+
+/// Divides the memory for caches among the identities and policies that have one.
+fn cache_capacity(settings: &Settings) -> CacheCapacity {
+    let identities = settings.identities.iter();
+    let caches: Vec<_> = identities
+        .map(|(_, identity)| identity.profile().cache)
+        .collect();
+    let count = |kind| caches.iter().filter(|cache| **cache == Some(kind)).count();
+    let policies = settings.policies.iter();
+    let asking = policies.filter(|(_, policy)| policy.is_remote()).count();
+    CacheCapacity::divided(
+        count(CacheKind::Tokens),
+        count(CacheKind::Responses) + asking,
+    )
 }
 
 /// The policies of a route in order. A route with a purpose denies other purposes as soon as the user is known.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::future::{LocalBoxFuture, ready};
 use policies::{
-    BoxFuture, Counter, Fault, Pass, QuotaStore, Rate, RateLimitStore, Reservation, StoreName,
-    Taken, Window,
+    AttemptResult, BoxFuture, Counter, Fault, Pass, QuotaStore, Rate, RateLimitStore, Reservation,
+    StoreName, Window,
 };
 
 use super::{
@@ -74,7 +74,7 @@ impl QuotaStore for Look {
 }
 
 impl RateLimitStore for Look {
-    fn take(&self, _: Counter, rate: Rate, pass: Pass) -> BoxFuture<'_, Taken> {
+    fn take(&self, _: Counter, rate: Rate, pass: Pass) -> BoxFuture<'_, AttemptResult> {
         match pass {
             Pass::Preview => Box::pin(ready(Ok(rate.allowed(rate.interval())))),
             Pass::Issue => self.refuse(),

@@ -38,8 +38,8 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the last export may take when the gate stops.
 const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The spans of the gate's own crates are exported.
-const TARGET_PREFIX: &str = "imgwire_gate";
+/// The spans of these crates are exported.
+const TARGETS: [&str; 2] = ["imgwire_gate", "policies"];
 
 /// Exports the remaining spans when it is dropped.
 pub(super) struct Traces(SdkTracerProvider);
@@ -84,7 +84,8 @@ impl Traces {
             .with_threads(false)
             .with_tracked_inactivity(false)
             .with_filter(filter_fn(|metadata| {
-                metadata.is_span() && metadata.target().starts_with(TARGET_PREFIX)
+                let is_own = |target| metadata.target().starts_with(target);
+                metadata.is_span() && TARGETS.into_iter().any(is_own)
             }))
     }
 }

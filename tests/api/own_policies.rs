@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 use imgwire_gate::{
     cli,
     policies::{
-        BoxFuture, BuildContext, BuildError, Decision, Evaluating, Policy, PolicyKind,
+        BoxFuture, BuildContext, BuildError, Decision, Policy, PolicyInput, PolicyKind,
         QuotaSettings,
     },
     server::{Application, Builder},
@@ -114,7 +114,7 @@ impl PolicyKind for NoSettings {
 }
 
 impl Policy for Buggy {
-    fn decide<'a>(&'a self, _: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, _: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async { panic!("a bug") })
     }
 }

@@ -7,9 +7,9 @@ use futures_util::future::{LocalBoxFuture, join_all};
 use imgwire_gate::stores::SessionAction;
 use jiff::{SignedDuration, Timestamp};
 use policies::{
-    Accept, BoxFuture, Clock, Counter, Credentials, Denial, Evaluating, Facts, Hold, Pass,
-    Policy as _, PolicyName, Presented, QuotaStore, RateLimit, RateLimitSettings, Reservation,
-    RoutePath, StoreUse, SystemClock, UploadRequest, Verdict, Window,
+    AcceptedIdentities, BoxFuture, Clock, Counter, Credentials, Denial, Facts, Hold, Pass,
+    Policy as _, PolicyInput, PolicyName, Presented, QuotaStore, RateLimit, RateLimitSettings,
+    Reservation, RoutePath, StoreUse, SystemClock, UploadRequest, Verdict, Window,
 };
 use proptest::{
     prelude::*,
@@ -248,7 +248,7 @@ fn limit_settings(text: &str) -> RateLimitSettings {
 struct Nobody;
 
 impl Credentials for Nobody {
-    fn judge<'a>(&'a self, _: &'a Accept) -> BoxFuture<'a, Presented> {
+    fn authenticate<'a>(&'a self, _: &'a AcceptedIdentities) -> BoxFuture<'a, Presented> {
         Box::pin(std::future::ready(Ok(Presented::Nothing)))
     }
 }
@@ -263,12 +263,12 @@ async fn attempt(limit: &RateLimit, from: u8, pass: Pass) -> (Option<Duration>, 
         ip: [192, 0, 2, from].into(),
         credentials: Box::new(Nobody),
     };
-    let evaluating = Evaluating {
+    let input = PolicyInput {
         request: &request,
         facts: &Facts::default(),
         pass,
     };
-    let decision = limit.decide(evaluating).await.unwrap();
+    let decision = limit.decide(input).await.unwrap();
     let left = decision.limit.unwrap().remaining;
     match decision.verdict {
         Verdict::Allow => (None, left),

@@ -8,8 +8,8 @@ use std::{
 
 use futures_util::{FutureExt as _, future::ready};
 use policies::{
-    BoxFuture, Chain, Counting, Decision, Denial, Evaluating, Fault, Hold, Link, Mode, OnFailure,
-    Outcome, Pass, Policy, StoreName, Verdict,
+    BoxFuture, Chain, CounterStore, Decision, Denial, Fault, Hold, Link, Mode, OnFailure, Outcome,
+    Pass, Policy, PolicyInput, StoreName, Verdict,
 };
 use proptest::prelude::*;
 
@@ -45,7 +45,7 @@ fn fault() -> Fault {
 struct Scripted(usize, Script);
 
 impl Policy for Scripted {
-    fn decide<'a>(&'a self, _: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, _: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         note(format!("ask {}", self.0));
         Box::pin(ready(match self.1 {
             Script::Allow => Ok(Decision::from(Verdict::Allow)),
@@ -156,11 +156,11 @@ proptest! {
 }
 
 /// A link that counts in a store.
-fn counting(index: usize, script: Script, store: &str, gives_back: bool) -> Link {
+fn counting_link(index: usize, script: Script, store: &str, can_release: bool) -> Link {
     Link {
-        counting: Some(Counting {
+        counter_store: Some(CounterStore {
             store: StoreName::parse(store).unwrap(),
-            gives_back,
+            can_release,
         }),
         ..link(
             &format!("policy-{index}"),
@@ -193,10 +193,10 @@ fn neighbours_that_share_a_store_are_asked_together_if_they_can_give_back_what_t
     // What the one in front does not let pass is given back.
     for (first, end) in [(Deny, "denied"), (Fault, "faulted")] {
         let links = vec![
-            counting(0, first, "shared", false),
-            counting(1, Hold, "shared", true),
-            counting(2, Hold, "shared", true),
-            counting(3, Hold, "other", true),
+            counting_link(0, first, "shared", false),
+            counting_link(1, Hold, "shared", true),
+            counting_link(2, Hold, "shared", true),
+            counting_link(3, Hold, "other", true),
         ];
         let log = ["ask 0", "ask 1", "ask 2", "release 2", "release 1"];
         assert_eq!(
@@ -207,8 +207,8 @@ fn neighbours_that_share_a_store_are_asked_together_if_they_can_give_back_what_t
     // An attempt cannot be given back, so it is not counted before its turn; nor is anything in a preview.
     let links = |first| {
         vec![
-            counting(0, first, "shared", true),
-            counting(1, Allow, "shared", false),
+            counting_link(0, first, "shared", true),
+            counting_link(1, Allow, "shared", false),
         ]
     };
     assert_eq!(
@@ -216,8 +216,8 @@ fn neighbours_that_share_a_store_are_asked_together_if_they_can_give_back_what_t
         ("denied", vec!["ask 0".to_owned()])
     );
     let links = vec![
-        counting(0, Deny, "shared", false),
-        counting(1, Allow, "shared", true),
+        counting_link(0, Deny, "shared", false),
+        counting_link(1, Allow, "shared", true),
     ];
     assert_eq!(
         run(links, Pass::Preview),
@@ -231,12 +231,12 @@ proptest! {
         scripts in prop::collection::vec((script(), 0..3_usize, any::<bool>()), 0..7),
     ) {
         let links = |together: bool| {
-            let links = scripts.iter().enumerate().map(|(index, ((script, observe, allow), store, gives_back))| {
-                let mut link = counting(index, *script, ["a", "b", "c"][*store], *gives_back);
+            let links = scripts.iter().enumerate().map(|(index, ((script, observe, allow), store, can_release))| {
+                let mut link = counting_link(index, *script, ["a", "b", "c"][*store], *can_release);
                 link.mode = if *observe { Mode::Observe } else { Mode::Enforce };
                 link.on_failure = if *allow { OnFailure::Allow } else { OnFailure::Deny };
                 if !together {
-                    link.counting = None;
+                    link.counter_store = None;
                 }
                 link
             });
@@ -275,7 +275,7 @@ fn an_observed_denial_and_a_tolerated_fault_are_told_apart() {
             .evaluate(&request, Pass::Issue)
             .now_or_never()
             .unwrap();
-        let reason = match &evaluation.overlooked[0].reason {
+        let reason = match &evaluation.tolerated[0].reason {
             policies::Reason::Denial(_) => "denial",
             policies::Reason::Fault(_) => "fault",
         };

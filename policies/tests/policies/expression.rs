@@ -294,10 +294,10 @@ fn is_asked(when: &str, on_failure: OnFailure, mode: Mode) -> (bool, Option<Stri
     let mut trace = Trace::new(&*clock);
     let chain = Chain::new(vec![link]);
     let request = request();
-    let evaluating = chain.evaluate_and_trace(&request, Pass::Issue, &mut trace);
-    let evaluation = evaluating.now_or_never().expect("nothing waits");
-    let overlooked = evaluation.overlooked.iter();
-    let observed = overlooked
+    let input = chain.evaluate_and_trace(&request, Pass::Issue, &mut trace);
+    let evaluation = input.now_or_never().expect("nothing waits");
+    let tolerated = evaluation.tolerated.iter();
+    let observed = tolerated
         .filter(|one| matches!(one.reason, Reason::Denial(_)))
         .count()
         == 1;
@@ -305,7 +305,7 @@ fn is_asked(when: &str, on_failure: OnFailure, mode: Mode) -> (bool, Option<Stri
     let step = trace.into_steps().pop().unwrap();
     (
         denied || observed,
-        step.no_value.map(|error| error.to_string()),
+        step.condition_error.map(|error| error.to_string()),
     )
 }
 
@@ -329,8 +329,8 @@ fn a_policy_is_skipped_only_if_its_condition_is_false() {
                 "!workspace.role",
                 "1 / 0 == 1",
             ] {
-                let (asked, no_value) = is_asked(when, on_failure, mode);
-                assert!(asked && no_value.is_some(), "{when}");
+                let (asked, condition_error) = is_asked(when, on_failure, mode);
+                assert!(asked && condition_error.is_some(), "{when}");
             }
         }
     }

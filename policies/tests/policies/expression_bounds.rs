@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use policies::{
-    Clock as _, Condition, Evaluating, Expression, ExpressionSettings, Pass, SystemClock, Verdict,
+    Clock as _, Condition, Expression, ExpressionSettings, Pass, PolicyInput, SystemClock, Verdict,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -164,12 +164,12 @@ fn a_list_that_is_too_long_denies_by_rule() {
     let policy = build(&settings, None, Arc::new(SystemClock::new()));
     for (length, reason) in [(1000, None), (1001, Some(LONG)), (10_000, Some(LONG))] {
         let (request, facts) = (request(), facts(&json!({ "groups": vec!["a"; length] })));
-        let evaluating = Evaluating {
+        let input = PolicyInput {
             request: &request,
             facts: &facts,
             pass: Pass::Issue,
         };
-        let decision = policy.decide(evaluating).now_or_never().unwrap().unwrap();
+        let decision = policy.decide(input).now_or_never().unwrap().unwrap();
         match (decision.verdict, reason) {
             (Verdict::Deny(denial), Some(reason)) => {
                 assert_eq!(

@@ -102,7 +102,7 @@ fn a_remembered_answer_is_for_the_same_facts_at_any_time() {
             facts,
             clock,
         };
-        question.identity().unwrap()
+        question.cache_key().unwrap()
     };
     let first = identity(&request(), &known, &clock);
     assert_eq!(first, identity(&request(), &known, &SystemClock::new()));

@@ -9,17 +9,17 @@ use std::{
 use futures_util::future::ready;
 use jiff::Timestamp;
 use policies::{
-    Accept, BoxFuture, BuildContext, BuildError, Clock, Credentials, Decider, Decision, Denial,
-    Evaluating, IdentityName, Link, Lookup, Memberships, Mode, OnFailure, Policy, PolicyKind,
-    PolicyName, Ports, Presented, QuotaStore, RateLimitStore, RemoteSettings, RoutePath, StoreName,
-    UploadRequest, Verdict, WorkspaceMemberSettings,
+    AcceptedIdentities, BoxFuture, BuildContext, BuildError, CallSettings, Clock, Credentials,
+    Decider, Decision, Denial, Endpoint, IdentityName, Link, MembershipSource, Memberships, Mode,
+    OnFailure, Policy, PolicyInput, PolicyKind, PolicyName, Ports, Presented, Protocol, QuotaStore,
+    RateLimitStore, RoutePath, StoreName, UploadRequest, Verdict,
 };
 
 /// Presents nothing.
 pub(crate) struct Nobody;
 
 impl Credentials for Nobody {
-    fn judge<'a>(&'a self, _: &'a Accept) -> BoxFuture<'a, Presented> {
+    fn authenticate<'a>(&'a self, _: &'a AcceptedIdentities) -> BoxFuture<'a, Presented> {
         Box::pin(ready(Ok(Presented::Nothing)))
     }
 }
@@ -44,7 +44,7 @@ pub(crate) fn link(name: &str, policy: Arc<dyn Policy>) -> Link {
         on_failure: OnFailure::Deny,
         when: None,
         provides: None,
-        counting: None,
+        counter_store: None,
         policy,
     }
 }
@@ -67,7 +67,7 @@ pub(crate) fn build(
 struct TestPorts(Option<Arc<dyn Memberships>>);
 
 impl Ports for TestPorts {
-    fn accept(&self, _: &[IdentityName]) -> Result<Accept, BuildError> {
+    fn accept(&self, _: &[IdentityName]) -> Result<AcceptedIdentities, BuildError> {
         panic!("no test has identities")
     }
 
@@ -81,13 +81,18 @@ impl Ports for TestPorts {
 
     fn memberships(
         &self,
-        _: Lookup<'_>,
-        _: &WorkspaceMemberSettings,
+        _: MembershipSource<'_>,
+        _: CallSettings,
     ) -> Result<Arc<dyn Memberships>, BuildError> {
         Ok(self.0.clone().expect("the test has memberships"))
     }
 
-    fn decider(&self, _: &RemoteSettings) -> Arc<dyn Decider> {
+    fn decider(
+        &self,
+        _: &Endpoint,
+        _: Protocol,
+        _: CallSettings,
+    ) -> Result<Arc<dyn Decider>, BuildError> {
         panic!("no test asks a service");
     }
 }
@@ -116,7 +121,7 @@ impl Clock for StoppedClock {
 pub(crate) struct Deny;
 
 impl Policy for Deny {
-    fn decide<'a>(&'a self, _: Evaluating<'a>) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, _: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(ready(Ok(Decision::from(Verdict::Deny(
             Denial::NotSignedIn,
         )))))

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use policies::{KeyedLimit, KeyedLimitSettings, Taken};
+use policies::{AttemptResult, KeyedLimit, KeyedLimitSettings};
 
 use crate::helpers::StoppedClock;
 
@@ -11,8 +11,8 @@ fn limit(clock: &Arc<StoppedClock>) -> KeyedLimit {
     KeyedLimit::new(&settings, clock.clone())
 }
 
-fn is_allowed(taken: Taken) -> bool {
-    matches!(taken, Taken::Allowed { .. })
+fn is_allowed(taken: AttemptResult) -> bool {
+    matches!(taken, AttemptResult::Allowed { .. })
 }
 
 #[test]
@@ -21,9 +21,9 @@ fn keys_are_counted_apart_and_looking_counts_nothing() {
     let limit = limit(&clock);
     for remaining in [1, 0] {
         for _ in 0..10 {
-            let Taken::Allowed {
+            let AttemptResult::Allowed {
                 remaining: seen, ..
-            } = limit.look("one")
+            } = limit.peek("one")
             else {
                 panic!("one more is allowed");
             };
@@ -31,7 +31,7 @@ fn keys_are_counted_apart_and_looking_counts_nothing() {
         }
         assert!(is_allowed(limit.take("one")));
     }
-    let Taken::Denied { retry_after, .. } = limit.look("one") else {
+    let AttemptResult::Denied { retry_after, .. } = limit.peek("one") else {
         panic!("none is left");
     };
     assert_eq!(retry_after, Duration::from_secs(30));

@@ -14,6 +14,5 @@ mod facts;
 mod helpers;
 mod keyed_limit;
 mod rate_limit;
-mod urls;
 mod windows;
 mod workspace_member;

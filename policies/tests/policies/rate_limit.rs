@@ -4,7 +4,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use policies::{
-    Denial, Evaluating, Facts, Pass, Policy as _, PolicyName, RateLimit, RateLimitSettings, Verdict,
+    Denial, Facts, Pass, Policy as _, PolicyInput, PolicyName, RateLimit, RateLimitSettings,
+    Verdict,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -33,13 +34,13 @@ fn settings(limit: u32, period: &str, burst: u32, max_keys: u32) -> RateLimitSet
 /// How long to wait, if the attempt is refused.
 fn attempt(limiter: &RateLimit, from: u32, pass: Pass) -> Option<Duration> {
     let request = request_from(from);
-    let evaluating = Evaluating {
+    let input = PolicyInput {
         request: &request,
         facts: &Facts::default(),
         pass,
     };
     let decision = limiter
-        .decide(evaluating)
+        .decide(input)
         .now_or_never()
         .expect("memory answers at once");
     match decision.unwrap().verdict {

@@ -1,13 +1,18 @@
 //! The windows of a quota: days that are longer or shorter, months of every length.
 
 use jiff::{Timestamp, tz::TimeZone};
-use policies::{Unit, Windows};
+use policies::{WindowUnit, Windows};
 use proptest::prelude::*;
 
-const UNITS: [Unit; 4] = [Unit::Hour, Unit::Day, Unit::Week, Unit::Month];
+const UNITS: [WindowUnit; 4] = [
+    WindowUnit::Hour,
+    WindowUnit::Day,
+    WindowUnit::Week,
+    WindowUnit::Month,
+];
 
 #[track_caller]
-fn assert_window(unit: Unit, zone: &str, now: &str, start: &str, end: &str) {
+fn assert_window(unit: WindowUnit, zone: &str, now: &str, start: &str, end: &str) {
     let windows = Windows::new(unit, TimeZone::get(zone).unwrap());
     let window = windows.at(now.parse().unwrap());
     assert_eq!(
@@ -20,28 +25,28 @@ fn assert_window(unit: Unit, zone: &str, now: &str, start: &str, end: &str) {
 fn a_day_in_berlin_has_23_25_or_24_hours() {
     let zone = "Europe/Berlin";
     assert_window(
-        Unit::Day,
+        WindowUnit::Day,
         zone,
         "2026-03-29T12:00:00Z",
         "2026-03-28T23:00:00Z",
         "2026-03-29T22:00:00Z",
     );
     assert_window(
-        Unit::Day,
+        WindowUnit::Day,
         zone,
         "2026-10-25T12:00:00Z",
         "2026-10-24T22:00:00Z",
         "2026-10-25T23:00:00Z",
     );
     assert_window(
-        Unit::Day,
+        WindowUnit::Day,
         zone,
         "2026-06-01T22:00:00Z",
         "2026-06-01T22:00:00Z",
         "2026-06-02T22:00:00Z",
     );
     assert_window(
-        Unit::Day,
+        WindowUnit::Day,
         zone,
         "2026-06-01T21:59:59Z",
         "2026-05-31T22:00:00Z",
@@ -53,14 +58,14 @@ fn a_day_in_berlin_has_23_25_or_24_hours() {
 fn a_day_in_new_york_and_one_on_lord_howe_follow_their_own_clocks() {
     let zone = "America/New_York";
     assert_window(
-        Unit::Day,
+        WindowUnit::Day,
         zone,
         "2026-03-08T12:00:00Z",
         "2026-03-08T05:00:00Z",
         "2026-03-09T04:00:00Z",
     );
     assert_window(
-        Unit::Day,
+        WindowUnit::Day,
         zone,
         "2026-11-01T12:00:00Z",
         "2026-11-01T04:00:00Z",
@@ -68,7 +73,7 @@ fn a_day_in_new_york_and_one_on_lord_howe_follow_their_own_clocks() {
     );
     let zone = "Australia/Lord_Howe";
     assert_window(
-        Unit::Day,
+        WindowUnit::Day,
         zone,
         "2026-04-05T00:00:00Z",
         "2026-04-04T13:00:00Z",
@@ -81,7 +86,7 @@ fn a_day_that_has_no_midnight_starts_when_it_does() {
     // In Santiago the clocks go from 24:00 to 1:00.
     let zone = "America/Santiago";
     assert_window(
-        Unit::Day,
+        WindowUnit::Day,
         zone,
         "2026-09-06T12:00:00Z",
         "2026-09-06T04:00:00Z",
@@ -123,7 +128,7 @@ fn months_end_when_they_do() {
             "2026-12-01T05:00:00Z",
         ),
     ] {
-        assert_window(Unit::Month, zone, now, start, end);
+        assert_window(WindowUnit::Month, zone, now, start, end);
     }
 }
 
@@ -131,14 +136,14 @@ fn months_end_when_they_do() {
 fn weeks_start_on_monday() {
     let zone = "Europe/Berlin";
     assert_window(
-        Unit::Week,
+        WindowUnit::Week,
         zone,
         "2026-03-29T21:59:59Z",
         "2026-03-22T23:00:00Z",
         "2026-03-29T22:00:00Z",
     );
     assert_window(
-        Unit::Week,
+        WindowUnit::Week,
         zone,
         "2026-03-30T00:00:00Z",
         "2026-03-29T22:00:00Z",
@@ -149,14 +154,14 @@ fn weeks_start_on_monday() {
 #[test]
 fn hours_follow_the_zones_minutes() {
     assert_window(
-        Unit::Hour,
+        WindowUnit::Hour,
         "UTC",
         "2026-01-01T10:59:59Z",
         "2026-01-01T10:00:00Z",
         "2026-01-01T11:00:00Z",
     );
     assert_window(
-        Unit::Hour,
+        WindowUnit::Hour,
         "Asia/Kolkata",
         "2026-01-01T10:10:00Z",
         "2026-01-01T09:30:00Z",
@@ -187,7 +192,7 @@ proptest! {
         later in 0_i64..10_000,
         zone in prop::sample::select(&["Europe/Berlin", "Australia/Lord_Howe", "Asia/Kolkata"][..]),
     ) {
-        let windows = Windows::new(Unit::Hour, TimeZone::get(zone).unwrap());
+        let windows = Windows::new(WindowUnit::Hour, TimeZone::get(zone).unwrap());
         let at = |second| windows.at(Timestamp::from_second(second).unwrap());
         let window = at(second);
         prop_assert!(window.start.as_second() <= second && second < window.end.as_second());

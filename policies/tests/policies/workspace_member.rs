@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{FutureExt as _, future::ready};
 use policies::{
-    BoxFuture, Evaluating, Facts, Finding, IdentityName, Member, MemberAnswer, Memberships, Pass,
-    Per, Subject, SubjectId, Verdict, WorkspaceId, WorkspaceMemberSettings,
+    BoxFuture, Facts, IdentityName, Member, MemberAnswer, Memberships, NewFact, Pass, Per,
+    PolicyInput, Subject, SubjectId, Verdict, WorkspaceId, WorkspaceMemberSettings,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -34,14 +34,14 @@ fn found(
     let mut request = request_from(1);
     request.workspace = named.map(|id| WorkspaceId::parse(id).unwrap());
     let facts = Facts::new(Some(Arc::new(subject(claims))), None);
-    let evaluating = Evaluating {
+    let input = PolicyInput {
         request: &request,
         facts: &facts,
         pass: Pass::Issue,
     };
-    let decision = policy.decide(evaluating).now_or_never().unwrap().unwrap();
-    match (decision.verdict, decision.finding) {
-        (Verdict::Allow, Some(Finding::Membership(membership))) => {
+    let decision = policy.decide(input).now_or_never().unwrap().unwrap();
+    match (decision.verdict, decision.new_fact) {
+        (Verdict::Allow, Some(NewFact::Membership(membership))) => {
             Some((membership.workspace.to_string(), membership.role))
         }
         (Verdict::Deny(_), None) => None,
@@ -165,10 +165,10 @@ proptest! {
             let mut request = request_from(1);
             request.workspace = WorkspaceId::parse(named).ok();
             let mut facts = Facts::new(Some(Arc::new(subject(&json!({})))), None);
-            let evaluating = Evaluating { request: &request, facts: &facts, pass: Pass::Issue };
-            let decision = policy.decide(evaluating).now_or_never().unwrap().unwrap();
-            match decision.finding {
-                Some(Finding::Membership(membership)) => facts.membership = Some(membership),
+            let input = PolicyInput { request: &request, facts: &facts, pass: Pass::Issue };
+            let decision = policy.decide(input).now_or_never().unwrap().unwrap();
+            match decision.new_fact {
+                Some(NewFact::Membership(membership)) => facts.membership = Some(membership),
                 _ => return None,
             }
             Some(per.key(&request, &facts))

@@ -7,15 +7,18 @@ use actix_web::http::{
     header::{self, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
-use policies::{BoxFuture, Decider, Fault, PolicyName, Protocol, Question, RemoteSettings};
+use policies::{
+    BoxFuture, BuildError, CallSettings, Decider, Endpoint, Fault, PolicyName, Protocol, Question,
+};
 use secrecy::SecretString;
 use serde_json::json;
 
 use super::{MAX_RESPONSE_BYTES, authorization};
+use crate::config::ServiceUrl;
 use crate::outbound::{
-    InvalidResponse, Object, Outbound, Outgoing, Repeat,
-    answers::{Answer, Answers, ServiceFault},
+    InvalidResponse, JsonObject, Outbound, OutboundRequest, Resend,
     digest::digest_of,
+    single_flight::{ServiceFault, ServiceResult, SingleFlightCache},
 };
 use crate::telemetry::CallResult;
 
@@ -25,64 +28,67 @@ pub struct HttpDecider {
     protocol: Protocol,
     headers: Vec<(HeaderName, HeaderValue)>,
     timeout: Duration,
-    answers: Answers<bool>,
+    answers: SingleFlightCache<bool>,
     outbound: Outbound,
 }
 
 impl HttpDecider {
-    #[must_use]
     pub fn new(
         policy: PolicyName,
-        settings: &RemoteSettings,
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        call: CallSettings,
         token: Option<&SecretString>,
         outbound: &Outbound,
-    ) -> Self {
+    ) -> Result<Self, BuildError> {
+        let url = ServiceUrl::try_from(endpoint.as_str().to_owned());
+        let url = url.map_err(|error| BuildError::Other(error.into()))?;
         let mut headers = authorization(token);
         let json = HeaderValue::from_static("application/json");
         headers.push((header::CONTENT_TYPE, json));
-        Self {
+        Ok(Self {
             policy,
-            url: settings.url.as_str().to_owned(),
-            protocol: settings.protocol,
+            url: url.as_str().to_owned(),
+            protocol,
             headers,
-            timeout: settings.timeout.get(),
-            answers: Answers::new(
-                settings.cache.map(policies::Interval::get),
+            timeout: call.timeout.get(),
+            answers: SingleFlightCache::new(
+                call.cache.map(policies::Interval::get),
                 |allows| !allows,
                 outbound,
             ),
             outbound: outbound.clone(),
-        }
+        })
     }
 
-    async fn ask(&self, question: Question<'_>) -> Answer<bool> {
+    async fn ask(&self, question: Question<'_>) -> ServiceResult<bool> {
         let answer = self.decide(question).await;
         let (metrics, result) = (&self.outbound.metrics, CallResult::of(&answer));
         metrics.policy_calls(self.policy.clone(), result).inc();
         answer
     }
 
-    async fn decide(&self, question: Question<'_>) -> Answer<bool> {
+    async fn decide(&self, question: Question<'_>) -> ServiceResult<bool> {
         let body = match self.protocol {
             Protocol::Plain => json!(question),
             Protocol::Opa => json!({ "input": question }),
         };
-        let outgoing = Outgoing {
+        let outgoing = OutboundRequest {
             method: Method::POST,
             url: &self.url,
             headers: self.headers.clone(),
             body: Bytes::from(body.to_string()),
             timeout: self.timeout,
-            limit: MAX_RESPONSE_BYTES,
+            max_response_bytes: MAX_RESPONSE_BYTES,
             // The service may count or record the question.
-            repeat: Repeat::Harmful,
+            resend: Resend::Unsafe,
         };
         let answer = self.outbound.http.send(outgoing).await?;
         match self.protocol {
             Protocol::Plain if answer.status.is_success() => Ok(true),
             Protocol::Plain if answer.status == StatusCode::FORBIDDEN => Ok(false),
             Protocol::Opa if answer.status == StatusCode::OK => {
-                match Object::parse(&answer.body)?.take_bool("result") {
+                match JsonObject::parse(&answer.body)?.take_bool("result") {
                     // OPA omits the result if the rule is undefined for these facts.
                     Err(InvalidResponse::Missing(_)) => Ok(false),
                     result => Ok(result?),
@@ -98,7 +104,7 @@ impl Decider for HttpDecider {
         Box::pin(async move {
             // The cache key excludes the time, which would make every question unique.
             let asked = question
-                .identity()
+                .cache_key()
                 .map_err(|error| Fault::Service(error.into()))?;
             let asked = digest_of(&asked);
             let answer = self.answers.get(&asked, self.ask(question)).await;

@@ -12,17 +12,18 @@ use actix_web::http::{
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use policies::{
-    Fault, Member, MemberAnswer, Memberships, PathSegment, PolicyName, StoreName, SubjectId,
-    UrlTemplate, WorkspaceId, WorkspaceMemberSettings,
+    CallSettings, Fault, Member, MemberAnswer, Memberships, PolicyName, StoreName, SubjectId,
+    WorkspaceId,
 };
 
 use super::{LookupSlots, MAX_RESPONSE_BYTES};
 use crate::{
+    config::url_template::{PathSegment, UrlTemplate},
     outbound::{
-        HttpClient, HttpError, Object, Outbound, Outgoing, Repeat,
-        answers::{Answers, ServiceFault},
-        cache::Weigh,
+        HttpClient, HttpError, JsonObject, Outbound, OutboundRequest, Resend,
+        cache::{HeapSize, error_heap_size},
         digest::digest,
+        single_flight::{ServiceFault, SingleFlightCache},
     },
     stores::{MemberDatabase, StoreFault},
     telemetry::{CallResult, Metrics},
@@ -31,7 +32,7 @@ use crate::{
 /// A source of memberships.
 pub(super) trait Source: Send + Sync {
     type Question<'a>;
-    type Fault: Clone + Weigh + Send + Sync;
+    type Fault: Clone + HeapSize + Send + Sync;
 
     const TIMEOUT: Self::Fault;
 
@@ -50,7 +51,7 @@ pub(super) struct SourceMemberships<S: Source> {
     /// The part of the config whose lookups share a limit per user.
     part: String,
     timeout: Duration,
-    answers: Answers<Option<Member>, S::Fault>,
+    answers: SingleFlightCache<Option<Member>, S::Fault>,
     spelling_warning: Once,
     slots: Arc<LookupSlots>,
     metrics: Arc<Metrics>,
@@ -61,7 +62,7 @@ impl<S: Source> SourceMemberships<S> {
         source: S,
         policy: PolicyName,
         part: String,
-        settings: &WorkspaceMemberSettings,
+        call: CallSettings,
         slots: &Arc<LookupSlots>,
         outbound: &Outbound,
     ) -> Arc<Self> {
@@ -69,9 +70,9 @@ impl<S: Source> SourceMemberships<S> {
             source,
             policy,
             part,
-            timeout: settings.timeout.get(),
-            answers: Answers::new(
-                settings.cache.map(policies::Interval::get),
+            timeout: call.timeout.get(),
+            answers: SingleFlightCache::new(
+                call.cache.map(policies::Interval::get),
                 Option::is_none,
                 outbound,
             ),
@@ -138,7 +139,7 @@ impl Source for Service {
     type Question<'a> = (PathSegment<'a>, PathSegment<'a>);
     type Fault = ServiceFault;
 
-    const TIMEOUT: ServiceFault = ServiceFault::NoAnswer(HttpError::Timeout);
+    const TIMEOUT: ServiceFault = ServiceFault::Http(HttpError::Timeout);
 
     fn question<'a>(&self, workspace: &'a str, user: &'a str) -> Option<Self::Question<'a>> {
         PathSegment::parse(workspace).zip(PathSegment::parse(user))
@@ -148,21 +149,21 @@ impl Source for Service {
         &self,
         (workspace, user): Self::Question<'_>,
     ) -> Result<Option<Member>, ServiceFault> {
-        let outgoing = Outgoing {
+        let outgoing = OutboundRequest {
             method: Method::GET,
             url: &self.url.fill(workspace, user),
             headers: self.headers.clone(),
             body: Bytes::new(),
             timeout: self.timeout,
-            limit: MAX_RESPONSE_BYTES,
-            repeat: Repeat::Harmless,
+            max_response_bytes: MAX_RESPONSE_BYTES,
+            resend: Resend::Safe,
         };
         let answer = self.http.send(outgoing).await?;
         match answer.status {
             StatusCode::OK => {
-                let mut found = Object::parse(&answer.body)?;
+                let mut found = JsonObject::parse(&answer.body)?;
                 let member = Member {
-                    roles: found.take_texts("role")?,
+                    roles: found.take_strings("role")?,
                     workspace: found.take_id("workspace")?,
                 };
                 Ok(Some(member))
@@ -190,7 +191,7 @@ pub fn query_memberships(
     store: StoreName,
     database: Arc<dyn MemberDatabase>,
     query: &str,
-    settings: &WorkspaceMemberSettings,
+    call: CallSettings,
     slots: &Arc<LookupSlots>,
     outbound: &Outbound,
 ) -> Arc<dyn Memberships> {
@@ -201,7 +202,7 @@ pub fn query_memberships(
         database,
         query: query.to_owned(),
     };
-    SourceMemberships::new(query, policy, part, settings, slots, outbound)
+    SourceMemberships::new(query, policy, part, call, slots, outbound)
 }
 
 impl Source for Query {
@@ -242,5 +243,11 @@ impl Source for Query {
             store: self.store.clone(),
             source: Box::new(fault),
         }
+    }
+}
+
+impl HeapSize for StoreFault {
+    fn heap_size(&self) -> usize {
+        error_heap_size(self)
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use policies::{
-    Accept, BuildError, Decider, IdentityName, Lookup, Memberships, PolicyName, Ports, QuotaStore,
-    RateLimitStore, RemoteSettings, StoreName, WorkspaceMemberSettings,
+    AcceptedIdentities, BuildError, CallSettings, Decider, Endpoint, IdentityName,
+    MembershipSource, Memberships, PolicyName, Ports, Protocol, QuotaStore, RateLimitStore,
+    StoreName,
 };
 use secrecy::SecretString;
 
@@ -13,7 +14,9 @@ use super::{
     decider::HttpDecider,
     memberships::{Service, SourceMemberships, query_memberships},
 };
-use crate::{identities::Identities, outbound::Outbound, stores::Stores};
+use crate::{
+    config::url_template::UrlTemplate, identities::Identities, outbound::Outbound, stores::Stores,
+};
 
 pub(crate) struct PolicyPorts<'a> {
     pub(crate) name: &'a PolicyName,
@@ -26,7 +29,7 @@ pub(crate) struct PolicyPorts<'a> {
 }
 
 impl Ports for PolicyPorts<'_> {
-    fn accept(&self, names: &[IdentityName]) -> Result<Accept, BuildError> {
+    fn accept(&self, names: &[IdentityName]) -> Result<AcceptedIdentities, BuildError> {
         let accept = self.identities.accept(names);
         accept.map_err(|error| BuildError::Other(error.into()))
     }
@@ -41,38 +44,38 @@ impl Ports for PolicyPorts<'_> {
 
     fn memberships(
         &self,
-        lookup: Lookup<'_>,
-        settings: &WorkspaceMemberSettings,
+        source: MembershipSource<'_>,
+        call: CallSettings,
     ) -> Result<Arc<dyn Memberships>, BuildError> {
         let name = self.name.clone();
-        Ok(match lookup {
-            Lookup::Url(url) => {
+        Ok(match source {
+            MembershipSource::Url(url) => {
+                let url = UrlTemplate::parse(url.as_str());
                 let service = Service {
-                    url: url.clone(),
+                    url: url.map_err(|error| BuildError::Other(error.into()))?,
                     headers: authorization(self.token),
-                    timeout: settings.timeout.get(),
+                    timeout: call.timeout.get(),
                     http: self.outbound.http.clone(),
                 };
                 let part = format!("policies.{name}");
-                SourceMemberships::new(
-                    service,
-                    name,
-                    part,
-                    settings,
-                    self.lookup_slots,
-                    self.outbound,
-                )
+                SourceMemberships::new(service, name, part, call, self.lookup_slots, self.outbound)
             }
-            Lookup::Query { store, query } => {
+            MembershipSource::Query { store, query } => {
                 let database = self.stores.memberships(store)?;
                 let (store, slots) = (store.clone(), self.lookup_slots);
-                query_memberships(name, store, database, query, settings, slots, self.outbound)
+                query_memberships(name, store, database, query, call, slots, self.outbound)
             }
         })
     }
 
-    fn decider(&self, settings: &RemoteSettings) -> Arc<dyn Decider> {
-        let name = self.name.clone();
-        Arc::new(HttpDecider::new(name, settings, self.token, self.outbound))
+    fn decider(
+        &self,
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        call: CallSettings,
+    ) -> Result<Arc<dyn Decider>, BuildError> {
+        let (name, token) = (self.name.clone(), self.token);
+        let decider = HttpDecider::new(name, endpoint, protocol, call, token, self.outbound)?;
+        Ok(Arc::new(decider))
     }
 }

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::Timestamp;
-use policies::{Counted, Fault};
+use policies::{Fault, PersistentCounters};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -109,12 +109,12 @@ async fn with_counters<T>(
     request: &HttpRequest,
     management: &Management,
     name: &str,
-    act: impl AsyncFnOnce(&dyn Counted) -> Result<T, Fault>,
+    act: impl AsyncFnOnce(&dyn PersistentCounters) -> Result<T, Fault>,
 ) -> Result<T, HttpResponse> {
     let rules = management.gate.rules.load_full();
     let mut policies = rules.policies.iter();
     let policy = policies.find(|(other, _)| other.as_str() == name);
-    let counted = policy.and_then(|(_, policy)| policy.counted());
+    let counted = policy.and_then(|(_, policy)| policy.counters());
     let counted = counted.ok_or_else(|| refuse(request, &ApiError::NotFound))?;
     let result = act(counted).await;
     result.map_err(|fault| {

@@ -118,7 +118,7 @@ fn measure(gate: &Gate) {
     let breaker = gate.upstream.breaker.state();
     metrics.breaker_state().set(breaker as i64);
     let pool = gate.upstream.pool.as_ref();
-    let (tokens, making) = pool.map_or((0, 0), |pool| (pool.waiting(), pool.making()));
+    let (tokens, making) = pool.map_or((0, 0), |pool| (pool.tokens(), pool.making()));
     metrics.pool_tokens().set(count(tokens));
     metrics.pool_making().set(count(making));
     metrics.in_flight().set(gate.in_flight.running().into());

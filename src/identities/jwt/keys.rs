@@ -3,20 +3,16 @@
 use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
-use policies::{SecretSource, ServiceUrl};
+use policies::SecretSource;
 use secrecy::ExposeSecret as _;
 
-use super::{
-    JwtSettings,
-    key_set_source::Location,
-    published_keys::{NoKeys, PublishedKeys},
-};
+use super::settings::JwtSettings;
 use crate::{
-    config::secret::SecretSources,
+    config::{ServiceUrl, secret::SecretSources},
     identities::{
-        failures::Attempt,
-        keys::{self, Key, KeySet},
+        keys::{Key, KeySet, Location, NoKeys, PublishedKeys, least_secret},
         kind::BuildContext,
+        limits::Attempt,
         section::Section,
     },
 };
@@ -119,7 +115,7 @@ impl JwtSettings {
         let key = source.key();
         let loaded = match source {
             KeySource::Secret(sources) => {
-                let least = keys::least_secret(&self.algorithms);
+                let least = least_secret(&self.algorithms);
                 // Every secret is loaded, so that every fault is found.
                 let secrets: Vec<_> = sources
                     .as_slice()

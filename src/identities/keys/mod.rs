@@ -1,122 +1,18 @@
 //! The keys that tokens are verified with.
+//!
+//! - `key`: one key.
+//! - `key_set`: a JSON Web Key Set.
+//! - `location`, `published`: a key set that an issuer publishes, where it is and how it is kept up to date.
 
-mod jwk_set;
+mod key;
+mod key_set;
+mod location;
+mod published;
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+pub use self::published::{KeysState, PublishedKeys};
+pub(super) use self::{
+    key::{Key, least_secret},
+    key_set::KeySet,
+    location::Location,
+    published::NoKeys,
 };
-
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, jwk::AlgorithmParameters};
-use secrecy::{ExposeSecret as _, SecretString};
-
-pub use self::jwk_set::{KeySet, Skipped};
-
-/// A key, which serves one algorithm.
-pub struct Key {
-    algorithm: Algorithm,
-    decoding: DecodingKey,
-    /// What tells a key of a set from another one of its id.
-    material: Option<AlgorithmParameters>,
-    retired: AtomicBool,
-}
-
-impl Key {
-    fn new(
-        algorithm: Algorithm,
-        decoding: DecodingKey,
-        material: Option<AlgorithmParameters>,
-    ) -> Self {
-        Self {
-            algorithm,
-            decoding,
-            material,
-            retired: AtomicBool::new(false),
-        }
-    }
-
-    /// A shared secret, once for each of `algorithms`.
-    #[must_use]
-    pub fn from_secret(secret: &SecretString, algorithms: &[Algorithm]) -> Vec<Arc<Self>> {
-        let key = DecodingKey::from_secret(secret.expose_secret().as_bytes());
-        Self::for_each(&key, algorithms)
-    }
-
-    /// A public key in PEM, once for each of `algorithms`, which are of one family.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it, in words that do not show it.
-    pub fn from_pem(
-        pem: &SecretString,
-        algorithms: &[Algorithm],
-    ) -> Result<Vec<Arc<Self>>, String> {
-        let pem = pem.expose_secret();
-        if pem.contains("PRIVATE KEY") {
-            return Err("is a private key; the public one is needed".to_owned());
-        }
-        let family = algorithms.first().map(|algorithm| algorithm.family());
-        let (key, expected) = match family {
-            Some(AlgorithmFamily::Rsa) => (DecodingKey::from_rsa_pem(pem.as_bytes()), "RSA"),
-            Some(AlgorithmFamily::Ec) => (DecodingKey::from_ec_pem(pem.as_bytes()), "EC"),
-            _ => (DecodingKey::from_ed_pem(pem.as_bytes()), "Ed25519"),
-        };
-        key.map(|key| Self::for_each(&key, algorithms))
-            .map_err(|_| format!("is no {expected} public key in PEM"))
-    }
-
-    fn for_each(key: &DecodingKey, algorithms: &[Algorithm]) -> Vec<Arc<Self>> {
-        let algorithms = algorithms.iter();
-        algorithms
-            .map(|algorithm| Arc::new(Self::new(*algorithm, key.clone(), None)))
-            .collect()
-    }
-
-    /// The algorithm that it serves.
-    #[must_use]
-    pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
-    /// The key in the form that verifies.
-    #[must_use]
-    pub fn decoding(&self) -> &DecodingKey {
-        &self.decoding
-    }
-
-    /// Whether it has left its set: what it signed is not believed any more.
-    #[must_use]
-    pub fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Acquire)
-    }
-
-    fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        self.algorithm == other.algorithm && self.material == other.material
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({:?})", self.algorithm)
-    }
-}
-
-/// The least number of bytes of a shared secret for these algorithms: as many as the hash has (RFC 7518,
-/// 3.2).
-#[must_use]
-pub fn least_secret(algorithms: &[Algorithm]) -> usize {
-    let hash = |algorithm: &Algorithm| match algorithm {
-        Algorithm::HS256 => 32,
-        Algorithm::HS384 => 48,
-        Algorithm::HS512 => 64,
-        _ => 1,
-    };
-    algorithms.iter().map(hash).max().unwrap_or(1)
-}

@@ -1,8 +1,8 @@
 //! `[policies.<name>]`: the registered kinds, and the policies of a config.
 
 use policies::{
-    Common, ConfiguredPolicy, Dimension, Findings, OnFailure, PolicyKind, PolicyName,
-    PolicyRegistry, Requirements,
+    ConfiguredPolicy, Dimension, Findings, OnFailure, PolicyKind, PolicyName, PolicyRegistry,
+    Requirements, ServiceCall,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use secrecy::SecretString;
@@ -13,10 +13,11 @@ use toml::de::{DeTable, DeValue};
 use super::{routes::RouteSettings, stores::Stores};
 use crate::{
     config::{
-        Environment,
+        CommonSettings, Environment, ServiceUrl,
         document::{Named, Reader, Value, join, take_kind, within},
         secret,
         suggestion::unknown,
+        url_template::UrlTemplate,
     },
     identities::{ChainIdentities, Profiles},
 };
@@ -62,7 +63,7 @@ impl PolicyKinds {
 
     /// The schema of each kind, with the keys that all kinds have.
     pub(super) fn schema(&self, generator: &mut SchemaGenerator) -> Vec<Json> {
-        let common = Common::json_schema(generator);
+        let common = CommonSettings::json_schema(generator);
         let kinds = self.0.iter();
         kinds
             .map(|kind| kind.full_schema(&common, generator))
@@ -94,7 +95,7 @@ const ON_FAILURE: &str = "on_failure";
 #[derive(Debug)]
 pub struct PolicySettings {
     /// The keys that all kinds have.
-    pub common: Common,
+    pub common: CommonSettings,
     /// The keys of its own kind.
     pub kind: Box<dyn ConfiguredPolicy>,
     /// What the policy uses, reads and provides.
@@ -127,7 +128,7 @@ pub(super) fn read(
 ) -> Option<PolicySettings> {
     let name = take_kind(reader, path, &mut value)?;
     let known = kinds.0.iter().find(|kind| kind.name == name);
-    let common: Option<Common> = {
+    let common: Option<CommonSettings> = {
         let can_fail = known.is_none_or(|kind| kind.can_fail);
         let common = take_common(&mut value, can_fail);
         reader.table(path, common)
@@ -184,6 +185,9 @@ pub(super) fn check(
             continue;
         };
         let path = format!("policies.{name}");
+        if let Some(service) = &requirements.service {
+            check_service(reader, &path, service);
+        }
         // Skip policies that already have a fault.
         if !reader.has_fault(&path) {
             let mut findings = Findings::default();
@@ -195,17 +199,29 @@ pub(super) fn check(
                 reader.warning(within(&path, key), message);
             }
         }
-        let service = requirements.service.as_ref();
-        if service.is_some_and(policies::ServiceCall::exposes_token) {
-            let message = "would be sent over plain http to another machine; use https in `url`, or write `insecure_http = true`";
-            reader.fault(join(&path, "token"), message);
-        }
         if let Some((name, wanted)) = &requirements.store {
             stores.check(reader, &join(&path, "store"), name, *wanted);
         }
         if !requirements.accept.is_empty() {
             identities.check_accept(reader, &join(&path, "accept"), &requirements.accept);
         }
+    }
+}
+
+fn check_service(reader: &mut Reader, path: &str, service: &ServiceCall) {
+    let url = service.endpoint.as_str();
+    let is_private = if service.is_template {
+        UrlTemplate::parse(url).map(|url| url.is_private())
+    } else {
+        ServiceUrl::try_from(url.to_owned()).map(|url| url.is_private())
+    };
+    match is_private {
+        Err(message) => reader.fault(join(path, "url"), message),
+        Ok(false) if service.token.is_some() && !service.insecure_http => {
+            let message = "would travel over plain http to another machine; write https in `url`, or allow it with `insecure_http = true`";
+            reader.fault(join(path, "token"), message);
+        }
+        Ok(_) => {}
     }
 }
 
@@ -260,7 +276,7 @@ fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: 
         }
         for fact in &requirements.needs {
             if !provided.contains(fact) {
-                let first = fact.found_out_by();
+                let first = fact.provided_by();
                 let message = format!("`{name}` needs a policy of kind `{first}` before it");
                 reader.fault(&place, message);
             }
@@ -284,7 +300,7 @@ fn chain_identities<'a>(route: &RouteSettings, policies: &'a Policies) -> ChainI
         let path = format!("policies.{name}.accept");
         chain.accepts.push((path, &requirements.accept));
         let service = requirements.service.as_ref();
-        chain.asks_by_url |= service.is_some_and(|service| service.names_user_in_path);
+        chain.asks_by_url |= service.is_some_and(|service| service.is_template);
     }
     chain
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use policies::{BoxFuture, Counter, Pass, Rate, RateLimitStore, Taken};
+use policies::{AttemptResult, BoxFuture, Counter, Pass, Rate, RateLimitStore};
 
 use super::{RedisStore, key};
 use crate::telemetry::Operation;
 
 impl RateLimitStore for RedisStore {
-    fn take(&self, counter: Counter, rate: Rate, pass: Pass) -> BoxFuture<'_, Taken> {
+    fn take(&self, counter: Counter, rate: Rate, pass: Pass) -> BoxFuture<'_, AttemptResult> {
         Box::pin(async move {
             let key = key("limit", &counter);
             let mut script = self.scripts.limit.key(&key);

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use crate::{
+    config::ServiceUrl,
+    outbound::{HttpClient, InvalidResponse, JsonObject, OutboundRequest, Resend},
+};
 use actix_web::http::{
     Method, StatusCode,
     header::{self, HeaderMap},
 };
 use bytes::Bytes;
-use policies::ServiceUrl;
-
-use crate::outbound::{HttpClient, InvalidResponse, Object, Outgoing, Repeat};
 
 /// How long a set is fresh where the issuer says nothing.
 const USUAL_AGE: Duration = Duration::from_secs(15 * 60);
@@ -24,7 +25,7 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// Where an issuer publishes its key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Location {
+pub(crate) enum Location {
     /// Under this URL.
     Jwks(ServiceUrl),
     /// Where the issuer's discovery document says.
@@ -81,11 +82,11 @@ impl KeySetSource {
         let url = format!("{base}/.well-known/openid-configuration");
         let (text, _) = self.get(&url).await?;
         let unusable = |error: InvalidResponse| format!("{url}: {error}");
-        let mut metadata = Object::parse(&text).map_err(unusable)?;
-        if metadata.take_text("issuer").map_err(unusable)? != issuer {
+        let mut metadata = JsonObject::parse(&text).map_err(unusable)?;
+        if metadata.take_string("issuer").map_err(unusable)? != issuer {
             return Err("the discovery document names another issuer".to_owned());
         }
-        let url = ServiceUrl::try_from(metadata.take_text("jwks_uri").map_err(unusable)?)
+        let url = ServiceUrl::try_from(metadata.take_string("jwks_uri").map_err(unusable)?)
             .map_err(|fault| format!("the discovery document's `jwks_uri` {fault}"))?;
         if url.is_private() || insecure_http {
             Ok(url)
@@ -97,14 +98,14 @@ impl KeySetSource {
     async fn get(&self, url: &str) -> Result<(Bytes, HeaderMap), String> {
         let answer = self
             .http
-            .send(Outgoing {
+            .send(OutboundRequest {
                 method: Method::GET,
                 url,
                 headers: Vec::new(),
                 body: Bytes::new(),
                 timeout: TIMEOUT,
-                limit: MAX_ANSWER_BYTES,
-                repeat: Repeat::Harmless,
+                max_response_bytes: MAX_ANSWER_BYTES,
+                resend: Resend::Safe,
             })
             .await
             .map_err(|error| format!("{url}: {error}"))?;

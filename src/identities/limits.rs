@@ -12,13 +12,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
 };
 
-use policies::{Clock, Denial, KeyedLimit, KeyedLimitSettings, Taken, network};
+use policies::{AttemptResult, Clock, Denial, KeyedLimit, KeyedLimitSettings, Subject, network};
 use tokio::sync::oneshot;
 
-use super::{client_address::ClientAddress, presented::PresentedCredentials};
+use super::{client_address::ClientAddress, request_view::PresentedCredentials};
+use crate::config::server::ServerSettings;
 
 /// Counts failed credentials by address.
-pub(super) struct Failures {
+pub(crate) struct Failures {
     limit: KeyedLimit,
     /// The addresses that have a call running.
     calls: Mutex<HashMap<IpAddr, Calls>>,
@@ -34,7 +35,7 @@ struct Calls {
 }
 
 /// What judging one request costs, and whose it is.
-pub(super) struct Attempt<'a> {
+pub(crate) struct Attempt<'a> {
     pub(super) failures: &'a Arc<Failures>,
     pub(super) request: &'a dyn PresentedCredentials,
     pub(super) proxies: &'a ClientAddress,
@@ -71,10 +72,10 @@ impl Failures {
     ///
     /// If too many credentials of the address have failed.
     fn room(&self, address: IpAddr) -> Result<u32, Denial> {
-        match self.limit.look(&address.to_string()) {
+        match self.limit.peek(&address.to_string()) {
             // One more than remain after this one.
-            Taken::Allowed { remaining, .. } => Ok(remaining.saturating_add(1)),
-            Taken::Denied { retry_after, .. } => Err(Denial::ServerLimited {
+            AttemptResult::Allowed { remaining, .. } => Ok(remaining.saturating_add(1)),
+            AttemptResult::Denied { retry_after, .. } => Err(Denial::ServerLimited {
                 key: "failures",
                 retry_after,
             }),
@@ -244,6 +245,52 @@ impl<'a> Attempt<'a> {
             && let Some(address) = self.address()
         {
             self.failures.count(address);
+        }
+    }
+}
+
+/// What clients have used up of the limits.
+pub struct ServerLimits {
+    pub(super) failures: Arc<Failures>,
+    /// Tells the clients apart.
+    pub(super) proxies: ClientAddress,
+    reads: KeyedLimit,
+}
+
+/// Which of the limits a request is subject to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// None: an operator describes the request.
+    Nothing,
+    /// `failures`
+    Failures,
+    /// `failures` and `reads`
+    Reads,
+}
+
+impl ServerLimits {
+    /// Counts nothing yet.
+    #[must_use]
+    pub fn new(settings: &ServerSettings, proxies: &ClientAddress, clock: &Arc<dyn Clock>) -> Self {
+        Self {
+            failures: Arc::new(Failures::new(&settings.failures, clock.clone())),
+            proxies: proxies.clone(),
+            reads: KeyedLimit::new(&settings.reads, clock.clone()),
+        }
+    }
+
+    /// Counts a read of `subject`.
+    ///
+    /// # Errors
+    ///
+    /// If the subject has read too often.
+    pub(super) fn read(&self, subject: &Subject) -> Result<(), Denial> {
+        match self.reads.take(subject.id.as_str()) {
+            AttemptResult::Allowed { .. } => Ok(()),
+            AttemptResult::Denied { retry_after, .. } => Err(Denial::ServerLimited {
+                key: "reads",
+                retry_after,
+            }),
         }
     }
 }

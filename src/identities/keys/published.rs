@@ -18,16 +18,17 @@ use policies::{Clock, Denial, IdentityName};
 use quick_cache::sync::Cache;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::key_set_source::{KeySetSource, LEAST_AGE, Location};
+use super::{
+    key::Key,
+    key_set::KeySet,
+    location::{KeySetSource, LEAST_AGE, Location},
+};
 use crate::{
-    identities::{
-        failures::Attempt,
-        keys::{Key, KeySet},
-    },
-    outbound::in_flight::wait_without_place,
+    identities::limits::Attempt,
     outbound::{
         Outbound,
         digest::{Digest, digest},
+        in_flight::wait_without_place,
     },
     telemetry::{CallResult, Metrics},
 };
@@ -102,10 +103,10 @@ pub struct KeysState {
 /// The keys cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the issuer's keys cannot be fetched: {0}")]
-pub(super) struct KeysUnavailable(String);
+pub(crate) struct KeysUnavailable(String);
 
 /// Why a key is not looked for.
-pub(super) enum NoKeys {
+pub(crate) enum NoKeys {
     /// There are none.
     Unavailable(KeysUnavailable),
     /// They would have to be fetched, and the client may cause no fetch.
@@ -126,13 +127,13 @@ impl From<Denial> for NoKeys {
 
 impl PublishedKeys {
     /// Whether these are the keys that are published at `location` for `algorithms`.
-    pub(super) fn are_of(&self, location: &Location, algorithms: &[Algorithm]) -> bool {
+    pub(crate) fn are_of(&self, location: &Location, algorithms: &[Algorithm]) -> bool {
         self.source.is_at(location) && self.algorithms == algorithms
     }
 
     /// Keys that are yet to be fetched: [`keep`](Self::keep) is to run.
     #[must_use]
-    pub(super) fn new(
+    pub(crate) fn new(
         identity: IdentityName,
         location: Location,
         algorithms: Vec<Algorithm>,
@@ -173,7 +174,7 @@ impl PublishedKeys {
     ///
     /// When no set has ever been fetched, or when the client may cause no fetch. While a set serves, a key that it lacks
     /// is unknown.
-    pub(super) async fn find(
+    pub(crate) async fn find(
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
@@ -202,7 +203,7 @@ impl PublishedKeys {
     /// # Errors
     ///
     /// As of [`find`](Self::find).
-    pub(super) async fn find_another(
+    pub(crate) async fn find_another(
         &self,
         kid: Option<&str>,
         failed: &Arc<Key>,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use actix_session::{Session, SessionExt as _};
 use actix_web::{
     HttpRequest,
-    http::header::{HeaderMap, HeaderName, HeaderValue},
+    http::header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 
 /// What a request presents to say who it comes from. Cookies and headers are what the client sent, byte for byte.
@@ -73,12 +73,49 @@ impl PresentedCredentials for InMemoryCredentials {
     }
 }
 
+/// What a request has under the name of a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cookie<'a> {
+    /// Nothing, or only empty values: that is how apps sign out.
+    Absent,
+    /// One value.
+    One(&'a [u8]),
+    /// More than one value. Which of them another site planted cannot be told.
+    Several,
+}
+
+impl<'a> Cookie<'a> {
+    /// Finds the cookie `name`.
+    #[must_use]
+    pub fn find(headers: &'a HeaderMap, name: &str) -> Self {
+        let mut values = all(headers)
+            .filter(|(other, value)| *other == name.as_bytes() && !value.is_empty())
+            .map(|(_, value)| value);
+        match (values.next(), values.next()) {
+            (None, _) => Self::Absent,
+            (Some(value), None) => Self::One(value),
+            (Some(_), Some(_)) => Self::Several,
+        }
+    }
+}
+
+/// All cookies of a request, each as its name and its value. What has no `=` is no cookie.
+pub(super) fn all(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers
+        .get_all(header::COOKIE)
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|pair| {
+            let equals = pair.iter().position(|byte| *byte == b'=')?;
+            let (name, value) = pair.split_at(equals);
+            Some((name.trim_ascii(), value[1..].trim_ascii()))
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use actix_web::http::header::COOKIE;
 
     use super::*;
-    use crate::identities::RequestCookie;
 
     #[test]
     fn what_is_held_in_memory_is_kept_byte_for_byte() {
@@ -100,11 +137,8 @@ mod tests {
             ("c", b"x=y"),
             ("d", b"\xff"),
         ] {
-            assert_eq!(
-                RequestCookie::find(headers, name),
-                RequestCookie::One(value)
-            );
+            assert_eq!(Cookie::find(headers, name), Cookie::One(value));
         }
-        assert_eq!(RequestCookie::find(headers, "a2"), RequestCookie::Absent);
+        assert_eq!(Cookie::find(headers, "a2"), Cookie::Absent);
     }
 }

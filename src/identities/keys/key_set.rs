@@ -10,7 +10,7 @@ use jsonwebtoken::{
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::Key;
+use super::key::Key;
 use crate::outbound::{InvalidResponse, parse_json};
 
 /// The most keys that a set may have.
@@ -21,13 +21,13 @@ const LEAST_RSA_BITS: usize = 2048;
 
 /// The keys of a set that can verify tokens.
 #[derive(Clone, Debug, Default)]
-pub struct KeySet {
+pub(crate) struct KeySet {
     keys: Vec<(Option<String>, Arc<Key>)>,
 }
 
 /// A key that was left out, and why.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Skipped {
+pub(crate) struct Skipped {
     /// Its id, if it has one.
     pub kid: Option<String>,
     /// What is wrong with it.
@@ -41,7 +41,7 @@ impl KeySet {
     /// # Errors
     ///
     /// Why the text is no key set. A set without a key of use is one.
-    pub fn parse(
+    pub(crate) fn parse(
         text: &[u8],
         algorithms: &[Algorithm],
         before: Option<&Self>,
@@ -75,12 +75,12 @@ impl KeySet {
     /// The key that `kid` names for an algorithm. A token without a `kid` needs a set that has only one key
     /// for its algorithm.
     #[must_use]
-    pub fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&Arc<Key>> {
+    pub(crate) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&Arc<Key>> {
         let mut fitting = self
             .keys
             .iter()
             .filter(|(id, key)| {
-                key.algorithm == algorithm && (kid.is_none() || id.as_deref() == kid)
+                key.algorithm() == algorithm && (kid.is_none() || id.as_deref() == kid)
             })
             .map(|(_, key)| key);
         match (fitting.next(), kid) {
@@ -91,13 +91,13 @@ impl KeySet {
 
     /// How many keys there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.keys.len()
     }
 
     /// Whether there is none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
@@ -134,7 +134,7 @@ impl KeySet {
         check_strength(&jwk.algorithm)?;
         let kid = jwk.common.key_id.as_deref();
         let doubled = |(id, key): &(Option<String>, Arc<Key>)| {
-            id.as_deref() == kid && key.algorithm == algorithm
+            id.as_deref() == kid && key.algorithm() == algorithm
         };
         if kid.is_some() && self.keys.iter().any(doubled) {
             return Err("there is another key with its `kid`");

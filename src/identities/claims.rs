@@ -1,19 +1,18 @@
-//! What the claims of a token must say, whether its issuer signed them or answered with them.
+//! What the claims of a token must say, whether its issuer signed them or answered with them, and which of them are kept.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use policies::{Claims, Denial, IdentityName, Interval, Subject};
+use policies::{Claims, Denial, IdentityName, Interval, Reads, Subject};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 
 use super::{
-    issuer::{Issuers, SubjectPrefix},
-    kept_claims::KeptClaims,
+    issuer::{Issuers, OneOrMany, SubjectPrefix},
     section::Section,
 };
-use crate::outbound::cache::Weigh;
+use crate::outbound::cache::HeapSize;
 
 /// The longest part of a claim that the log shows, in characters.
 const SHOWN: usize = 100;
@@ -23,40 +22,6 @@ const SHOWN: usize = 100;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub(super) struct ClaimValues(BTreeMap<String, OneOrMany>);
-
-/// A text, or several.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
-#[schemars(untagged)]
-pub(super) enum OneOrMany {
-    /// One.
-    One(String),
-    /// Several.
-    Many(Vec<String>),
-}
-
-impl OneOrMany {
-    /// All of them.
-    pub(super) fn as_slice(&self) -> &[String] {
-        match self {
-            Self::One(text) => std::slice::from_ref(text),
-            Self::Many(texts) => texts,
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for OneOrMany {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match toml::Value::deserialize(deserializer)? {
-            toml::Value::String(text) => Ok(Self::One(text)),
-            value @ toml::Value::Array(_) => match Vec::deserialize(value) {
-                Ok(texts) if !Vec::is_empty(&texts) => Ok(Self::Many(texts)),
-                Ok(_) => Err(D::Error::custom("must name at least one value")),
-                Err(_) => Err(D::Error::custom("must be a string or a list of strings")),
-            },
-            _ => Err(D::Error::custom("must be a string or a list of strings")),
-        }
-    }
-}
 
 /// How far two clocks may be apart: a duration, or `"0s"`.
 #[derive(Clone, Copy, Debug, JsonSchema)]
@@ -118,9 +83,9 @@ pub(super) struct Accepted {
     not_before: Option<f64>,
 }
 
-impl Weigh for Accepted {
-    fn heap(&self) -> usize {
-        self.subject.heap()
+impl HeapSize for Accepted {
+    fn heap_size(&self) -> usize {
+        self.subject.heap_size()
     }
 }
 
@@ -275,4 +240,55 @@ fn numeric_date(claims: &Claims, name: &str) -> Result<Option<f64>, String> {
             _ => Err(format!("the token's `{name}` is not a time")),
         },
     }
+}
+
+/// How deep a claim that is kept may be nested.
+const MAX_NESTING: usize = 16;
+
+/// What the claims that are kept may take in memory, in bytes. That is much more than their text has: an object of one
+/// member takes about a kilobyte.
+const MAX_BYTES: usize = 128 << 10;
+
+/// Keeps the part of the claims that policies and sessions read, within bounds.
+#[derive(Clone)]
+pub struct KeptClaims(Arc<Reads>);
+
+impl KeptClaims {
+    pub(super) fn new(reads: &Reads) -> Self {
+        Self(Arc::new(reads.clone()))
+    }
+
+    /// The part of `claims` that is read.
+    ///
+    /// # Errors
+    ///
+    /// What is beyond the bounds, for the log.
+    pub fn of(&self, claims: &Claims) -> Result<Claims, String> {
+        let kept = self.0.of(claims);
+        for (name, value) in &kept {
+            if is_deeper(value, MAX_NESTING) {
+                return Err(format!(
+                    "the claim `{}` is nested deeper than {MAX_NESTING} levels",
+                    shown(name)
+                ));
+            }
+        }
+        if kept.heap_size() > MAX_BYTES {
+            return Err(format!(
+                "the claims that policies read take more than {} KiB of memory",
+                MAX_BYTES >> 10
+            ));
+        }
+        Ok(kept)
+    }
+}
+
+/// Whether lists and objects stand within each other on more than `levels` levels.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let mut inner: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::Array(values) => Box::new(values.iter()),
+        Value::Object(members) => Box::new(members.values()),
+        _ => return false,
+    };
+    levels == 0 || inner.any(|value| is_deeper(value, levels - 1))
 }

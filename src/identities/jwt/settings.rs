@@ -1,0 +1,93 @@
+//! The settings of a `jwt` identity.
+
+use jsonwebtoken::Algorithm;
+use policies::SecretSource;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    config::{ServiceUrl, secret::SecretSources},
+    identities::{
+        claims::{ClaimRules, ClaimValues, Leeway, default_subject_claim},
+        credential::{TokenSource, default_ambient, default_from},
+        issuer::{Issuers, SubjectPrefix},
+    },
+};
+
+/// A JSON Web Token (RFC 7519).
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct JwtSettings {
+    /// The algorithms that are accepted, whatever a token says.
+    #[schemars(with = "Vec<String>", length(min = 1))]
+    pub(super) algorithms: Vec<Algorithm>,
+    /// The shared secret of HS256, HS384 and HS512, or a list of secrets that are all valid while one replaces another.
+    #[serde(default)]
+    pub(super) secret: Option<SecretSources>,
+    /// The public key in PEM of the other algorithms.
+    #[serde(default)]
+    pub(super) public_key: Option<SecretSource>,
+    /// A JSON Web Key Set (RFC 7517) in a file.
+    #[serde(default)]
+    pub(super) jwks: Option<SecretSource>,
+    /// Where the issuer publishes its JSON Web Key Set; fetched at start and again in the background.
+    #[serde(default)]
+    pub(super) jwks_url: Option<ServiceUrl>,
+    /// Finds the key set by OpenID Connect Discovery: `<issuer>/.well-known/openid-configuration`.
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    pub(super) discovery: Option<bool>,
+    /// Lets keys be fetched over plain http from other machines: whoever is on the way can then sign in as
+    /// anyone.
+    #[serde(default)]
+    pub(super) insecure_http: bool,
+    /// The issuer that `iss` must name, or a list of issuers. `{tid}` in one stands for the claim `tid`, which
+    /// `required_claims` or `allowed_claims` must restrict.
+    #[serde(default)]
+    pub(super) issuer: Option<Issuers>,
+    /// The audiences of which `aud` must name one.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub(super) audience: Option<Vec<String>>,
+    /// Other claims that the token must have, for example `{ token_use = "access" }`.
+    #[serde(default)]
+    pub(super) required_claims: ClaimValues,
+    /// Claims that must have one of these values if the token has them, for example
+    /// `{ azp = ["https://app.example.com"] }`.
+    #[serde(default)]
+    pub(super) allowed_claims: ClaimValues,
+    /// Where the token is looked for: `"bearer"`, `"cookie:NAME"`, or `"header:NAME"`, with or without `Bearer ` before
+    /// the token.
+    #[serde(default = "default_from")]
+    #[schemars(length(min = 1))]
+    pub(super) from: Vec<TokenSource>,
+    /// Whether a browser may send its headers by itself, or a proxy may derive them from what a browser sends: then
+    /// they are accepted from the gate's own pages and the allowed origins only. `Authorization` is never checked for
+    /// this, and cookies always are.
+    #[serde(default = "default_ambient")]
+    pub(super) ambient: bool,
+    /// The claim that holds the subject's id.
+    #[serde(default = "default_subject_claim")]
+    pub(super) subject_claim: String,
+    /// What the subject's id begins with, so that equal ids of two issuers are two users; `{iss}` is the token's
+    /// issuer.
+    #[serde(default)]
+    pub(super) subject_prefix: SubjectPrefix,
+    /// How far the clocks may be apart.
+    #[serde(default)]
+    pub(super) leeway: Leeway,
+}
+
+impl JwtSettings {
+    pub(super) fn rules(&self) -> ClaimRules<'_> {
+        ClaimRules {
+            issuers: self.issuer.as_ref(),
+            audience: self.audience.as_deref(),
+            required: &self.required_claims,
+            allowed: &self.allowed_claims,
+            must_expire: true,
+            subject_claim: &self.subject_claim,
+            subject_prefix: &self.subject_prefix,
+        }
+    }
+}

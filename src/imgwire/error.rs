@@ -1,0 +1,79 @@
+//! Why Imgwire created no token.
+
+use std::time::Duration;
+
+use crate::outbound::{HttpError, InvalidResponse};
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImgwireError {
+    #[error("cannot connect to Imgwire: {0}")]
+    Unreachable(String),
+    #[error("the connection to Imgwire failed: {0}")]
+    Broken(String),
+    #[error("no response from Imgwire within the timeout")]
+    Timeout,
+    #[error("Imgwire responded with status {status}")]
+    Refused {
+        status: u16,
+        /// The value of `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    #[error("the circuit breaker for Imgwire is open")]
+    CircuitOpen,
+    #[error("invalid response from Imgwire: {0}")]
+    InvalidResponse(String),
+}
+
+impl From<HttpError> for ImgwireError {
+    fn from(error: HttpError) -> Self {
+        match error {
+            HttpError::Unreachable(reason) => Self::Unreachable(reason),
+            HttpError::Broken(reason) => Self::Broken(reason),
+            HttpError::Timeout => Self::Timeout,
+            HttpError::TooLarge => Self::InvalidResponse("it is too large".to_owned()),
+        }
+    }
+}
+
+impl From<InvalidResponse> for ImgwireError {
+    fn from(error: InvalidResponse) -> Self {
+        Self::InvalidResponse(error.to_string())
+    }
+}
+
+impl ImgwireError {
+    /// Whether another attempt may succeed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Broken(_) | Self::Timeout => true,
+            Self::Refused { status, .. } => matches!(status, 408 | 429 | 500..=599),
+            Self::CircuitOpen | Self::InvalidResponse(_) => false,
+        }
+    }
+
+    /// Whether Imgwire seems to be down for every request. The circuit breaker counts only these errors.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Broken(_) | Self::Timeout | Self::InvalidResponse(_) => {
+                true
+            }
+            Self::Refused { status, .. } => matches!(status, 408 | 500..=599),
+            Self::CircuitOpen => false,
+        }
+    }
+
+    /// The label in metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Broken(_) => "broken",
+            Self::Timeout => "timeout",
+            Self::Refused { .. } => "refused",
+            Self::CircuitOpen => "down",
+            Self::InvalidResponse(_) => "unreadable",
+        }
+    }
+}

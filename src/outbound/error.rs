@@ -1,0 +1,49 @@
+//! Why a call to a service failed.
+
+use awc::error::{ConnectError, PayloadError, SendRequestError};
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    #[error("cannot connect: {0}")]
+    Unreachable(String),
+    #[error("the connection failed: {0}")]
+    Broken(String),
+    #[error("no response within the timeout")]
+    Timeout,
+    #[error("the response is too large")]
+    TooLarge,
+}
+
+impl From<&SendRequestError> for HttpError {
+    fn from(error: &SendRequestError) -> Self {
+        match error {
+            SendRequestError::Timeout | SendRequestError::Connect(ConnectError::Timeout) => {
+                Self::Timeout
+            }
+            // awc reports this if the connection ends where a response should begin.
+            SendRequestError::Connect(ConnectError::Disconnected) => {
+                Self::Broken("closed before a response".to_owned())
+            }
+            SendRequestError::Connect(error) => Self::Unreachable(describe(error)),
+            error => Self::Broken(describe(error)),
+        }
+    }
+}
+
+impl From<PayloadError> for HttpError {
+    fn from(error: PayloadError) -> Self {
+        match error {
+            PayloadError::Overflow => Self::TooLarge,
+            error => Self::Broken(describe(&error)),
+        }
+    }
+}
+
+/// Returns the message of the innermost error: outer ones only say that something failed.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
