@@ -5,14 +5,14 @@ use std::sync::Arc;
 use policies::{Clock, Mode, SystemClock};
 
 use crate::{
-    cli::connections::{self, Tried},
+    cli::connections::{self, CheckResult},
     http::error::status_of,
     server::settings::{PolicySettings, Settings},
 };
 
 use super::{Config, Failure, print};
 
-/// Prints the chain of each route. With `connect`, also tries the stores, the issuers' keys and Imgwire.
+/// Prints the chain of each route. With `connect`, also checks the stores, the issuers' keys and Imgwire.
 pub(super) fn check(config: &Config, connect: bool) -> Result<(), Failure> {
     let settings = config.load()?;
     print(describe_chains(&settings).trim_end())?;
@@ -23,23 +23,24 @@ pub(super) fn check(config: &Config, connect: bool) -> Result<(), Failure> {
         return Ok(());
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let trying = connections::try_all(&settings, &clock);
-    let tried = actix_web::rt::System::new().block_on(trying);
-    let tried = tried.map_err(Failure::other)?;
-    let failed = tried.iter().filter(|tried| tried.result.is_err()).count();
-    for Tried { part, result } in tried {
+    let checks = connections::check_all(&settings, &clock);
+    let checks = actix_web::rt::System::new().block_on(checks);
+    let checks = checks.map_err(Failure::other)?;
+    let failed = checks.iter().filter(|check| check.result.is_err()).count();
+    for CheckResult { part, result } in checks {
         print(&match result {
-            Ok(what) => format!("{part}: {what}"),
-            Err(why) => format!("{part}: FAILED: {why}"),
+            Ok(note) => format!("{part}: {note}"),
+            Err(reason) => format!("{part}: FAILED: {reason}"),
         })?;
     }
     match failed {
         0 => Ok(()),
-        _ => Err(Failure::other(format!("{failed} of them cannot be used"))),
+        1 => Err(Failure::other("1 check failed")),
+        _ => Err(Failure::other(format!("{failed} checks failed"))),
     }
 }
 
-/// Draws the chain of each route: its policies in order, what each does, and how it refuses.
+/// Draws the chain of each route: its policies in order, what each requires, and the status with which it denies.
 #[must_use]
 pub fn describe_chains(settings: &Settings) -> String {
     let mut text = String::new();
@@ -66,7 +67,7 @@ pub fn describe_chains(settings: &Settings) -> String {
                     let status = status_of(requirements.denies_with).as_u16();
                     ("", format!("; else {status}"))
                 }
-                Mode::Observe => (", observed only", String::new()),
+                Mode::Observe => (", observe only", String::new()),
             };
             text.push_str(&format!(
                 "  │ {}. {name} ({}{observed}{when}): {}{refuses}\n",
@@ -75,7 +76,7 @@ pub fn describe_chains(settings: &Settings) -> String {
                 kind.describe(),
             ));
         }
-        text.push_str("  ╰ 200, and a token of Imgwire's\n");
+        text.push_str("  ╰ 200 with an upload token\n");
     }
     text
 }

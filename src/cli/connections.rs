@@ -1,4 +1,4 @@
-//! `check --connect`: tries the stores, the issuers' keys and Imgwire.
+//! `check --connect`: checks the connections to the stores, the issuers and Imgwire.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,51 +10,55 @@ use tokio::time::timeout;
 use crate::{
     identities::Identities,
     outbound::{HttpClient, OutboundRequest, Resend, tls_config},
-    server::{build::Foundation, settings::Settings},
+    server::{build::RulesBuilder, settings::Settings},
     stores::{OpenStore, Stores},
 };
 
-/// For the keys of all issuers together.
+/// How long the keys of all issuers together may take.
 const KEYS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often to check whether the keys have arrived.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The user and the workspace of a trial query, which match no member.
-const NOBODY: &str = "imgwire-gate-check";
+/// The user and the workspace in a test of a membership query. They match no member.
+const UNKNOWN_ID: &str = "imgwire-gate-check";
 
-/// The result of trying one part: a note, or why it failed.
-pub(super) struct Tried {
-    /// The part, as the config names it.
+pub(super) struct CheckResult {
+    /// The part of the config, for example `stores.main`.
     pub(super) part: String,
+    /// A note, or the reason of a failure.
     pub(super) result: Result<String, String>,
 }
 
-/// Tries everything that `settings` name, and consumes nothing. Another process may have the SQLite file open.
-pub(super) async fn try_all(
+/// Checks all connections that `settings` name, and consumes nothing. A running gate may have the SQLite file open.
+pub(super) async fn check_all(
     settings: &Settings,
     clock: &Arc<dyn Clock>,
-) -> Result<Vec<Tried>, BuildError> {
+) -> Result<Vec<CheckResult>, BuildError> {
     let tls = tls_config(&settings.authorities);
-    let rules = Foundation::new(settings, &tls, clock).look(settings, true)?;
-    let mut tried = Vec::new();
+    let rules = RulesBuilder::new(settings, &tls, clock).build_read_only(settings, true)?;
+    let mut checks = Vec::new();
     for store in rules.stores.iter().filter(|store| store.is_used()) {
-        let result = try_store(settings, &rules.stores, store).await;
-        tried.push(Tried {
+        let result = check_store(settings, &rules.stores, store).await;
+        checks.push(CheckResult {
             part: format!("stores.{}", store.name),
             result: result.map(|()| "ok".to_owned()),
         });
     }
-    tried.extend(try_keys(&rules.identities).await);
-    tried.push(Tried {
+    checks.extend(check_keys(&rules.identities).await);
+    checks.push(CheckResult {
         part: "imgwire".to_owned(),
-        result: try_imgwire(settings, &HttpClient::new(tls, clock.clone())).await,
+        result: check_imgwire(settings, &HttpClient::new(tls, clock.clone())).await,
     });
-    Ok(tried)
+    Ok(checks)
 }
 
-/// Tries a store, and each membership query that uses it.
-async fn try_store(settings: &Settings, stores: &Stores, store: &OpenStore) -> Result<(), String> {
+/// Checks a store and the membership queries that use it.
+async fn check_store(
+    settings: &Settings,
+    stores: &Stores,
+    store: &OpenStore,
+) -> Result<(), String> {
     store.check().await?;
     for (name, policy) in &settings.policies {
         let Requirements {
@@ -64,21 +68,21 @@ async fn try_store(settings: &Settings, stores: &Stores, store: &OpenStore) -> R
         if let (true, Some(query)) = (is_here, query) {
             let database = stores.memberships(&store.name);
             let database = database.map_err(|error| error.to_string())?;
-            let asked = database.members(query, NOBODY, NOBODY).await;
-            asked.map_err(|error| format!("policies.{name}.query: {error}"))?;
+            let found = database.members(query, UNKNOWN_ID, UNKNOWN_ID).await;
+            found.map_err(|error| format!("policies.{name}.query: {error}"))?;
         }
     }
     Ok(())
 }
 
-async fn try_keys(identities: &Identities) -> Vec<Tried> {
-    let is_open = || {
+async fn check_keys(identities: &Identities) -> Vec<CheckResult> {
+    let is_pending = || {
         let mut states = identities.keys();
         states.any(|(_, state)| state.keys == 0 && state.failure.is_none())
     };
     let fetched = async {
-        while is_open() {
-            tokio::time::sleep(LOOK).await;
+        while is_pending() {
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
     let fetching = async {
@@ -88,13 +92,13 @@ async fn try_keys(identities: &Identities) -> Vec<Tried> {
         }
     };
     let is_late = timeout(KEYS_TIMEOUT, fetching).await.is_err();
-    let late = is_late.then(|| "no answer in time".to_owned());
+    let late = is_late.then(|| "timed out".to_owned());
     identities
         .keys()
-        .map(|(name, state)| Tried {
+        .map(|(name, state)| CheckResult {
             part: format!("identities.{name}"),
             result: match (state.keys, state.failure.or(late.clone())) {
-                (0, failure) => Err(failure.unwrap_or_else(|| "there are no keys".to_owned())),
+                (0, failure) => Err(failure.unwrap_or_else(|| "no keys found".to_owned())),
                 (1, _) => Ok("ok, one key".to_owned()),
                 (keys, _) => Ok(format!("ok, {keys} keys")),
             },
@@ -102,10 +106,10 @@ async fn try_keys(identities: &Identities) -> Vec<Tried> {
         .collect()
 }
 
-/// Asks Imgwire for its health. Any answer means that it can be reached, even if it has no such page.
-async fn try_imgwire(settings: &Settings, http: &HttpClient) -> Result<String, String> {
+/// Requests Imgwire's health page. Any response below 500 means that Imgwire is reachable, even if it has no such page.
+async fn check_imgwire(settings: &Settings, http: &HttpClient) -> Result<String, String> {
     const HEALTH: &str = "/health";
-    const LONGEST: usize = 64 * 1024;
+    const MAX_BYTES: usize = 64 * 1024;
 
     let outgoing = OutboundRequest {
         method: Method::GET,
@@ -113,7 +117,7 @@ async fn try_imgwire(settings: &Settings, http: &HttpClient) -> Result<String, S
         headers: Vec::new(),
         body: Bytes::new(),
         timeout: settings.imgwire.timeout.get(),
-        max_response_bytes: LONGEST,
+        max_response_bytes: MAX_BYTES,
         resend: Resend::Safe,
     };
     let answer = http
@@ -122,7 +126,7 @@ async fn try_imgwire(settings: &Settings, http: &HttpClient) -> Result<String, S
         .map_err(|error| error.to_string())?;
     match answer.status.as_u16() {
         200 => Ok("ok".to_owned()),
-        status @ 500.. => Err(format!("{HEALTH} answers {status}")),
-        status => Ok(format!("can be reached ({HEALTH} answers {status})")),
+        status @ 500.. => Err(format!("{HEALTH} returned {status}")),
+        status => Ok(format!("reachable ({HEALTH} returned {status})")),
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     server::inspector::Inspector,
 };
 
-/// Does not disturb a gate that runs with the same config.
+/// Explains a described request. A gate that runs with the same config is not affected.
 pub(super) fn explain(config: &Config, request: &Path) -> Result<(), Failure> {
     let text = read(request)?;
     let described: DescribedRequest = serde_json::from_str(&text)
@@ -29,7 +29,7 @@ pub(super) fn explain(config: &Config, request: &Path) -> Result<(), Failure> {
 }
 
 fn describe(explanation: &Explanation) -> String {
-    let mut text = format!("POST {}: {}\n", explanation.route, ending(explanation));
+    let mut text = format!("POST {}: {}\n", explanation.route, outcome(explanation));
     for (index, policy) in explanation.policies.iter().enumerate() {
         let reason = policy.reason.as_ref();
         text.push_str(&format!(
@@ -45,7 +45,7 @@ fn describe(explanation: &Explanation) -> String {
     text
 }
 
-fn ending(explanation: &Explanation) -> String {
+fn outcome(explanation: &Explanation) -> String {
     match explanation.code {
         None => "allow".to_owned(),
         Some(code) if explanation.outcome == ExplainedOutcome::Fault => {
@@ -61,7 +61,7 @@ struct Cases {
     cases: Vec<Case>,
 }
 
-/// A described request and its expected outcome: `allow`, or a code.
+/// A described request and its expected outcome: `allow` or an error code.
 #[derive(Deserialize)]
 #[serde(try_from = "toml::Table")]
 struct Case {
@@ -80,7 +80,7 @@ impl TryFrom<toml::Table> for Case {
             None => Err(format!("`{key}` is required")),
         };
         let (name, expect) = (text("name")?, text("expect")?);
-        // The remaining keys are the request; an unknown key is an error.
+        // The remaining keys describe the request; an unknown key is an error.
         let request = DescribedRequest::deserialize(table)
             .map_err(|error| format!("{name}: {}", error.to_string().trim_end()))?;
         Ok(Self {
@@ -91,7 +91,7 @@ impl TryFrom<toml::Table> for Case {
     }
 }
 
-/// Runs a file of cases against the chains, with empty counters.
+/// Tests the chains with a file of cases. All counters are empty.
 pub(super) fn test(config: &Config, cases: &Path) -> Result<(), Failure> {
     let text = read(cases)?;
     let file = cases.display();
@@ -101,7 +101,7 @@ pub(super) fn test(config: &Config, cases: &Path) -> Result<(), Failure> {
     actix_web::rt::System::new().block_on(async {
         let inspector = Inspector::new(&settings, false, Arc::new(SystemClock::new()))
             .map_err(Failure::other)?;
-        let mut differing = Vec::new();
+        let mut failures = Vec::new();
         let count = cases.len();
         for Case {
             name,
@@ -110,11 +110,11 @@ pub(super) fn test(config: &Config, cases: &Path) -> Result<(), Failure> {
         } in cases
         {
             match inspector.explain(request).await {
-                Err(error) => differing.push(format!("{name}: {error}")),
+                Err(error) => failures.push(format!("{name}: {error}")),
                 Ok(explanation) => {
                     let found = explanation.code.unwrap_or("allow");
                     if found != expect {
-                        differing.push(format!(
+                        failures.push(format!(
                             "{name}: expected {expect}, found {}",
                             describe(&explanation).trim_end()
                         ));
@@ -124,13 +124,13 @@ pub(super) fn test(config: &Config, cases: &Path) -> Result<(), Failure> {
         }
         print(&format!(
             "{} passed, {} failed",
-            count - differing.len(),
-            differing.len()
+            count - failures.len(),
+            failures.len()
         ))?;
-        if differing.is_empty() {
+        if failures.is_empty() {
             Ok(())
         } else {
-            Err(Failure::other(differing.join("\n")))
+            Err(Failure::other(failures.join("\n")))
         }
     })
 }

@@ -13,15 +13,15 @@ use super::{Config, Failure, read};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks the running gate's `/readyz`. Reads only `[management]` of the config file, so it needs no secret.
+/// Requests `/readyz` of the running gate. Reads only `[management]` of the config file, so it needs no secret.
 pub(super) fn health(config: &Config) -> Result<(), Failure> {
     let path = config.path()?;
     let text = read(&path)?;
     let management = settings::load_management(&path.display().to_string(), &text)
         .map_err(|faults| Failure::Config(faults.to_string()))?;
-    let status = ask(&management.bind).map_err(|error| {
+    let status = readiness_status(&management.bind).map_err(|error| {
         let bind = &management.bind;
-        Failure::other(format_args!("the gate does not answer on {bind}: {error}"))
+        Failure::other(format_args!("cannot reach the gate on {bind}: {error}"))
     })?;
     if status == "200" {
         Ok(())
@@ -30,7 +30,7 @@ pub(super) fn health(config: &Config) -> Result<(), Failure> {
     }
 }
 
-fn ask(bind: &Bind) -> std::io::Result<String> {
+fn readiness_status(bind: &Bind) -> std::io::Result<String> {
     match bind {
         Bind::Tcp(address) => {
             let stream = TcpStream::connect_timeout(&reachable(*address), TIMEOUT)?;
@@ -45,7 +45,7 @@ fn ask(bind: &Bind) -> std::io::Result<String> {
     }
 }
 
-/// A gate that listens on every address answers on loopback.
+/// A gate that listens on all addresses is reachable on loopback.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

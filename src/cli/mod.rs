@@ -1,4 +1,4 @@
-//! The command line: what each command does.
+//! The command line. Each command has its own file.
 
 mod check;
 mod connections;
@@ -26,7 +26,7 @@ use crate::{
     server::{Builder, StartError, settings::Settings},
 };
 
-/// The version, and the commit that it was built from.
+/// The version, and the commit of the build.
 pub const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (",
@@ -35,29 +35,29 @@ pub const VERSION: &str = concat!(
 );
 
 const EXAMPLES: &str = "\
-Begin here:
-  imgwire-gate sandbox                          a gate, an emulated Imgwire and a demo user; nothing else is needed
-  imgwire-gate check --config gate.toml         what is wrong with a config, or the chain of each route
-  imgwire-gate --config gate.toml               runs it
+Get started:
+  imgwire-gate sandbox                          Run a gate with an emulated Imgwire and demo users
+  imgwire-gate check --config gate.toml         Check a config file, and print the chain of each route
+  imgwire-gate --config gate.toml               Run the gate
 
-Then:
-  imgwire-gate check --connect                  tries its stores, keys and Imgwire's health, too
-  imgwire-gate explain --request request.json   what each policy says to a request that you describe
-  imgwire-gate test cases.toml                  a table of such requests, with what you expect
-  imgwire-gate --watch                          takes over changes of the file while it runs; so does SIGHUP
+More:
+  imgwire-gate check --connect                  Also test the stores, the issuers' keys and Imgwire
+  imgwire-gate explain --request request.json   Print what each policy decides about a request
+  imgwire-gate test cases.toml                  Run a table of requests with expected outcomes
+  imgwire-gate --watch                          Reload the config file when it changes, as on SIGHUP
 
-It exits with 0 when all is well, with 2 when the config is faulty, and with 1 otherwise.
-RUST_LOG chooses the lines of the log, which goes to standard error.";
+Exit status: 0 on success, 2 if the config is invalid, 1 on any other error.
+The log goes to standard error. RUST_LOG filters it, for example RUST_LOG=debug.";
 
 /// Issues Imgwire upload tokens to the users that your policies allow.
 #[derive(Parser)]
 #[command(name = "imgwire-gate", version = VERSION, after_help = EXAMPLES)]
 struct Arguments {
-    /// The config file; default: config/default.toml, then /etc/imgwire-gate/config.toml
+    /// The config file [default: config/default.toml, then /etc/imgwire-gate/config.toml]
     #[arg(long, global = true, env = "IMGWIRE_GATE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Load the config file again when it changes, as on SIGHUP
+    /// Reload the config file when it changes, as on SIGHUP
     #[arg(long, global = true)]
     watch: bool,
 
@@ -67,44 +67,46 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the gate (this is what happens without a command)
+    /// Run the gate (default)
     Serve,
-    /// Check the config file: print each route's chain, or every fault
+    /// Check the config file, and print each route's chain or all errors
     Check {
-        /// Also try what it leads to: stores, issuers' keys, Imgwire's health; nothing is consumed
+        /// Also test the connections to stores, issuers and Imgwire, without consuming anything
         #[arg(long)]
         connect: bool,
     },
-    /// Run the gate with an emulated Imgwire and a demo user: no account, no network
+    /// Run the gate with an emulated Imgwire and demo users; needs no account and no network
     Sandbox,
-    /// Ask the running gate whether it is ready
+    /// Exit with 0 if the running gate is ready
     Health,
-    /// Print the JSON Schema of the config file, for an editor to complete it by
+    /// Print the JSON Schema of the config file, for completion in editors
     Schema,
-    /// Print the API as OpenAPI 3.1; a running gate has it, with its own routes, at /openapi.json of its management listener
+    /// Print the OpenAPI 3.1 document of the HTTP API
+    ///
+    /// A running gate serves it, with its own routes, at /openapi.json on the management listener.
     Openapi,
-    /// Print a script that completes this command line in a shell
+    /// Print a completion script for a shell
     ///
     /// For example: imgwire-gate completions bash > /etc/bash_completion.d/imgwire-gate
     Completions {
-        /// The shell
+        /// The shell to complete in
         shell: Shell,
     },
-    /// Print what each policy says to a described request; nothing is consumed
+    /// Print what each policy decides about a described request, without consuming anything
     Explain {
-        /// The request as JSON: route, subject {id, claims} or token, workspace, purpose, file, ip
+        /// A JSON file with any of: route, subject {id, claims} or token, workspace, purpose, file, ip
         #[arg(long, value_name = "FILE.json")]
         request: PathBuf,
     },
-    /// Run a table of described requests and expected outcomes; nothing is consumed
+    /// Test the policies with a table of described requests, without consuming anything
     Test {
-        /// The table as TOML: [[cases]] with name, expect ("allow" or a code), and a request as in `explain`
+        /// A TOML file of [[cases]], each with name, expect ("allow" or an error code), and a request as in `explain`
         #[arg(value_name = "CASES.toml")]
         cases: PathBuf,
     },
 }
 
-/// Runs the command line with the gate that `builder` makes.
+/// Parses the command line and runs its command, on gates that `builder` builds.
 pub fn run(builder: Builder) -> ExitCode {
     let Arguments {
         config,
@@ -115,7 +117,7 @@ pub fn run(builder: Builder) -> ExitCode {
         path: config,
         builder: Arc::new(builder),
     };
-    let done = match command.unwrap_or(Command::Serve) {
+    let result = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(&config, watch),
         Command::Check { connect } => check::check(&config, connect),
         Command::Sandbox => sandbox::sandbox(&config.builder),
@@ -131,17 +133,17 @@ pub fn run(builder: Builder) -> ExitCode {
         Command::Explain { request } => explain::explain(&config, &request),
         Command::Test { cases } => explain::test(&config, &cases),
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
-/// Where to look for the config file without `--config`.
+/// The config files to try without `--config`.
 const DEFAULT_CONFIGS: [&str; 2] = ["config/default.toml", "/etc/imgwire-gate/config.toml"];
 
 enum Failure {
-    /// The config file is faulty: exit code 2.
+    /// The config file is invalid: exit code 2.
     Config(String),
     /// Anything else: exit code 1.
     Other {
@@ -167,21 +169,21 @@ impl Failure {
 
     /// Writes the failure to standard error, in colour only on a terminal, and returns the exit code.
     fn report(self) -> ExitCode {
-        const LOUD: Style = AnsiColor::Red.on_default().bold();
-        const QUIET: Style = AnsiColor::Cyan.on_default();
+        const ERROR: Style = AnsiColor::Red.on_default().bold();
+        const HINT: Style = AnsiColor::Cyan.on_default();
 
         let (code, text) = match self {
             Self::Config(text) => {
                 let lines = text.lines().map(|line| match line.split_once(": ") {
-                    Some((place, message)) => format!("{LOUD}{place}{LOUD:#}: {message}\n"),
+                    Some((position, message)) => format!("{ERROR}{position}{ERROR:#}: {message}\n"),
                     None => format!("{line}\n"),
                 });
                 (2, lines.collect())
             }
             Self::Other { text, hint } => {
-                let mut lines = format!("{LOUD}imgwire-gate{LOUD:#}: {text}\n");
+                let mut lines = format!("{ERROR}imgwire-gate{ERROR:#}: {text}\n");
                 if let Some(hint) = hint {
-                    lines.push_str(&format!("{QUIET}what to do{QUIET:#}: {hint}\n"));
+                    lines.push_str(&format!("{HINT}hint{HINT:#}: {hint}\n"));
                 }
                 (1, lines)
             }
@@ -225,7 +227,7 @@ impl Config {
         defaults.find(|path| path.exists()).ok_or_else(|| {
             let [first, second] = DEFAULT_CONFIGS;
             Failure::Config(format!(
-                "there is no config file: neither {first} nor {second}; name one with --config, or try \
+                "no config file found: neither {first} nor {second} exists; pass one with --config, or run \
                  `imgwire-gate sandbox`, which needs none"
             ))
         })

@@ -10,9 +10,9 @@ use std::{
 use crate::{
     config::{Faults, imgwire::BaseUrl, server::Bind},
     sandbox::{
-        confine::{self, Confines},
+        confine::{self, Allowed},
         emulator::{Emulator, SERVER_API_KEY},
-        playground::{Playground, people},
+        playground::{Playground, demo_users},
     },
     server::{Builder, settings::Settings},
     stores::StoreUrl,
@@ -30,36 +30,36 @@ use super::{
 const FILE: &str = "config/sandbox.toml";
 const CONFIG: &str = include_str!("../../config/sandbox.toml");
 
-/// What the sandbox adds to its config.
-struct Additions {
+/// What the sandbox provides to its config.
+struct Environment {
     secret: String,
     session_key: String,
-    /// Holds the counters.
+    /// The folder of the counters.
     folder: PathBuf,
     emulator: Url,
     base_url: BaseUrl,
 }
 
-impl Additions {
-    /// Reads a config as the sandbox's own. A page may have sent it, so it reads no variable or file of this machine
-    /// and names no host other than the emulator.
+impl Environment {
+    /// Loads a config that the playground page may have sent. It can read no variable or file of this machine, and name
+    /// no host other than the emulator.
     fn load(&self, builder: &Builder, text: &str) -> Result<Settings, Faults> {
         let variables = [
             ("SANDBOX_IMGWIRE_API_KEY", SERVER_API_KEY),
             ("SANDBOX_JWT_SECRET", &self.secret),
             ("SANDBOX_SESSION_KEY", &self.session_key),
         ];
-        let confines = Confines {
+        let allowed = Allowed {
             variables: &variables.map(|(name, _)| name),
             host: &self.emulator,
-            own: CONFIG,
+            config: CONFIG,
         };
-        confine::check(FILE, text, &confines)?;
-        let environment = |wanted: &str| {
+        confine::check(FILE, text, &allowed)?;
+        let variable = |wanted: &str| {
             let variable = variables.iter().find(|(name, _)| *name == wanted);
             variable.map(|(_, value)| (*value).to_owned())
         };
-        let mut settings = builder.load(FILE, text, &environment)?;
+        let mut settings = builder.load(FILE, text, &variable)?;
         for (name, store) in &mut settings.stores {
             store.url = StoreUrl::file(&self.folder.join(format!("{name}.db")));
         }
@@ -68,37 +68,37 @@ impl Additions {
     }
 }
 
-/// Runs the gate of `config/sandbox.toml` against an emulated Imgwire, with counters in a temporary folder and with the
-/// playground page.
+/// Runs a gate with `config/sandbox.toml`, an emulated Imgwire and the playground page. The counters are in a temporary
+/// folder.
 pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
     let folder = tempfile::tempdir().map_err(Failure::other)?;
     actix_web::rt::System::new().block_on(async {
         let emulator = Arc::new(Emulator::start().map_err(Failure::other)?);
-        let additions = Arc::new(Additions {
+        let environment = Arc::new(Environment {
             secret: random_text()?,
             session_key: random_text()?,
             folder: folder.path().to_owned(),
             emulator: Url::parse(emulator.url()).map_err(Failure::other)?,
             base_url: BaseUrl::try_from(emulator.url().to_owned()).map_err(Failure::other)?,
         });
-        let faulty = |faults: Faults| Failure::Config(faults.to_string());
-        let mut settings = additions.load(builder, CONFIG).map_err(faulty)?;
+        let failure = |faults: Faults| Failure::Config(faults.to_string());
+        let mut settings = environment.load(builder, CONFIG).map_err(failure)?;
         let _log = telemetry::start_log(log_format(settings.telemetry.log));
         settings.server.bind = free(&settings.server.bind)?;
         settings.management.bind = free(&settings.management.bind)?;
         let key = random_text()?;
-        let people = people(&additions.secret, SystemClock::new().now().as_second());
+        let users = demo_users(&environment.secret, SystemClock::new().now().as_second());
         let route = settings.routes.first().map(|route| route.path.to_string());
         let route = route.unwrap_or_default();
-        let token = people[0]["token"].as_str().unwrap_or_default();
+        let token = users[0]["token"].as_str().unwrap_or_default();
         let text = welcome(&settings, &route, token, &key, emulator.url());
         let load = {
-            let (builder, additions) = (builder.clone(), additions.clone());
-            Box::new(move |text: &str| additions.load(&builder, text))
+            let (builder, environment) = (builder.clone(), environment.clone());
+            Box::new(move |text: &str| environment.load(&builder, text))
         };
         let playground = Playground {
             key,
-            people,
+            users,
             route,
             config: CONFIG,
             load,
@@ -110,7 +110,7 @@ pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
         let mount = Arc::new(move |config: &mut _| mounted.mount(config));
         let application = builder.build_with(settings, mount);
         let application = application.map_err(Failure::start)?;
-        // It is set once.
+        // This is the only place that sets it.
         let _ = playground.reloader.set(application.reloader());
         print(&text)?;
         application.run_until(stop()?).await.map_err(Failure::other)
@@ -142,19 +142,19 @@ fn welcome(settings: &Settings, route: &str, token: &str, key: &str, emulator: &
     let gate = format!("http://{}", settings.server.bind);
     let management = format!("http://{}", settings.management.bind);
     format!(
-        "imgwire-gate sandbox (ctrl-c ends it)\n\
+        "imgwire-gate sandbox (stop it with ctrl-c)\n\
          \n\
-         the playground {gate}/?key={key}\n\
-         the gate       {gate}\n\
-         its health     {management}/readyz\n\
-         its metrics    {management}/metrics\n\
-         Imgwire        {emulator} (emulated: nothing leaves this machine)\n\
+         playground {gate}/?key={key}\n\
+         gate       {gate}\n\
+         health     {management}/readyz\n\
+         metrics    {management}/metrics\n\
+         Imgwire    {emulator} (emulated: nothing leaves this machine)\n\
          \n\
-         user_1 is an editor of workspace ws_1 and on the free plan. Get an upload token as user_1:\n\
+         Get an upload token as user_1, an editor of workspace ws_1 on the free plan:\n\
          \n\
          curl -sS -X POST {gate}{route} -H 'Authorization: Bearer {token}'\n\
          \n\
-         Without the header the gate says 401; ask a few times more and see the limits in the RateLimit \
-         field (curl -i). The config is config/sandbox.toml."
+         Without the header, the gate returns 401. With curl -i you see the limits in the RateLimit field. \
+         The config is config/sandbox.toml."
     )
 }

@@ -17,11 +17,11 @@ use crate::{
     telemetry::{self, LogFormat, TelemetryGuard},
 };
 
-/// How often to read a watched file. A change counts when two reads in a row agree, so that a file that is still being
-/// written is not loaded.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often to read a watched file. A change counts only if two reads in a row agree, because the file may still be in
+/// the middle of a write.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Runs the gate until SIGTERM or SIGINT. SIGHUP, and with `watch` a change of the file, loads the file again.
+/// Runs the gate until SIGTERM or SIGINT. SIGHUP reloads the config file, as does a change of it if `watch` is set.
 pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
     let path = config.path()?;
     let text = read(&path)?;
@@ -39,11 +39,11 @@ pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
             .map_or(management, |address| address.to_string());
         let version = VERSION;
         tracing::info!(address, management, version, "listening");
-        let watched = Watched {
+        let file = WatchedFile {
             path: &path,
-            in_force: text,
+            loaded: text,
         };
-        let reloading = reload(&config.builder, application.reloader(), watched, watch);
+        let reloading = reload(&config.builder, application.reloader(), file, watch);
         tokio::select! {
             done = application.run_until(stop()?) => done.map_err(Failure::other),
             never = reloading => match never? {},
@@ -51,7 +51,7 @@ pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
     })
 }
 
-/// Starts the log, and the traces if the config names a collector.
+/// Starts the log, and the export of traces if the config names a collector.
 fn start_telemetry(settings: &Settings) -> Result<TelemetryGuard, Failure> {
     let format = log_format(settings.telemetry.log);
     let Some(otlp) = &settings.telemetry.otlp else {
@@ -60,7 +60,7 @@ fn start_telemetry(settings: &Settings) -> Result<TelemetryGuard, Failure> {
     let tls = tls_config(&settings.authorities);
     let client = OtlpClient::start(HttpClient::new(tls, Arc::new(SystemClock::new())));
     telemetry::start_log_and_traces(format, otlp.as_str(), client)
-        .map_err(|error| Failure::other(format_args!("[telemetry] otlp: {error}")))
+        .map_err(|error| Failure::other(format_args!("telemetry.otlp: {error}")))
 }
 
 pub(super) fn log_format(format: config::telemetry::LogFormat) -> LogFormat {
@@ -73,13 +73,13 @@ pub(super) fn log_format(format: config::telemetry::LogFormat) -> LogFormat {
 async fn reload(
     builder: &Builder,
     reloader: Arc<Reloader>,
-    mut file: Watched<'_>,
+    mut file: WatchedFile<'_>,
     watch: bool,
 ) -> Result<Infallible, Failure> {
-    let mut hangups = signal(SignalKind::hangup()).map_err(Failure::other)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(Failure::other)?;
     loop {
         tokio::select! {
-            _ = hangups.recv() => {}
+            _ = hangup.recv() => {}
             () = file.changed(), if watch => {}
         }
         let name = file.path.display().to_string();
@@ -94,29 +94,29 @@ async fn reload(
     }
 }
 
-/// A file that is polled. Polling works wherever the file comes from; change notifications do not.
-struct Watched<'a> {
+/// A file that is polled, because change notifications do not work on every file system.
+struct WatchedFile<'a> {
     path: &'a Path,
     /// The content that was loaded last.
-    in_force: String,
+    loaded: String,
 }
 
-impl Watched<'_> {
+impl WatchedFile<'_> {
     fn read(&mut self) -> std::io::Result<&str> {
-        self.in_force = fs::read_to_string(self.path)?;
-        Ok(&self.in_force)
+        self.loaded = fs::read_to_string(self.path)?;
+        Ok(&self.loaded)
     }
 
     async fn changed(&self) {
-        let mut seen = None;
+        let mut previous = None;
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             let now = fs::read_to_string(self.path).ok();
-            let now = now.filter(|text| *text != self.in_force);
-            if now.is_some() && now == seen {
+            let now = now.filter(|text| *text != self.loaded);
+            if now.is_some() && now == previous {
                 return;
             }
-            seen = now;
+            previous = now;
         }
     }
 }
@@ -128,7 +128,7 @@ pub(super) fn stop() -> Result<impl Future<Output = Stop>, Failure> {
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => Stop::Drain,
-            // Ctrl-C: a person is waiting.
+            // Ctrl-C: an operator is waiting.
             _ = interrupt.recv() => Stop::AtOnce,
         }
     })

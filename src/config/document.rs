@@ -1,5 +1,4 @@
-//! A TOML document that is read table by table. Every fault is found, and each is named by its key, which says where it
-//! is in the file.
+//! Reads a TOML document table by table. It reports every fault, each with its key and position.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,16 +15,17 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::fault::Fault;
 
-/// A value of the document with its place.
+/// A value of the document with its position.
 pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
 
-/// Keys of earlier versions, with those that took their place.
+/// Keys of earlier versions, with their new names.
 const RENAMED: [(&str, &str); 1] = [("imgwire.breaker.open", "probe")];
 
 #[derive(Default)]
 pub(crate) struct Reader {
-    /// Where each key is, by its path: `policies.member.roles`, and `policies.member.roles[0]` for an element.
-    places: HashMap<String, Range<usize>>,
+    /// The position of each key by its path, for example `policies.member.roles`, or `policies.member.roles[0]` for an
+    /// element.
+    positions: HashMap<String, Range<usize>>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) warnings: Vec<Fault>,
 }
@@ -37,7 +37,7 @@ impl Reader {
         self.faults.push(fault);
     }
 
-    /// Records what is possible, but rarely intended.
+    /// Records a setting that is valid, but rarely intended.
     pub(crate) fn warning(&mut self, path: impl Into<String>, message: impl Into<String>) {
         let warning = self.at(path.into(), message.into());
         self.warnings.push(warning);
@@ -45,17 +45,17 @@ impl Reader {
 
     fn at(&self, path: String, message: String) -> Fault {
         Fault {
-            span: self.place(&path),
+            span: self.position(&path),
             key: path,
             message,
         }
     }
 
-    /// Where a key is, or the innermost table that exists.
-    fn place(&self, mut path: &str) -> Range<usize> {
+    /// The position of a key, or of the innermost table around it that exists.
+    fn position(&self, mut path: &str) -> Range<usize> {
         loop {
-            if let Some(place) = self.places.get(path) {
-                return place.clone();
+            if let Some(position) = self.positions.get(path) {
+                return position.clone();
             }
             let Some(end) = path.rfind(['.', '[']) else {
                 return 0..0;
@@ -64,29 +64,29 @@ impl Reader {
         }
     }
 
-    fn remember(&mut self, path: &str, table: &DeTable<'_>) {
+    fn record_positions(&mut self, path: &str, table: &DeTable<'_>) {
         for (key, value) in table {
             let path = join(path, key.get_ref());
-            self.places.insert(path.clone(), value.span());
-            self.remember_within(&path, value);
+            self.positions.insert(path.clone(), value.span());
+            self.record_positions_within(&path, value);
         }
     }
 
-    fn remember_within(&mut self, path: &str, value: &Value<'_>) {
+    fn record_positions_within(&mut self, path: &str, value: &Value<'_>) {
         match value.get_ref() {
-            DeValue::Table(table) => self.remember(path, table),
+            DeValue::Table(table) => self.record_positions(path, table),
             DeValue::Array(elements) => {
                 for (index, element) in elements.iter().enumerate() {
                     let path = format!("{path}[{index}]");
-                    self.places.insert(path.clone(), element.span());
-                    self.remember_within(&path, element);
+                    self.positions.insert(path.clone(), element.span());
+                    self.record_positions_within(&path, element);
                 }
             }
             _ => {}
         }
     }
 
-    /// Checks a list of names: none may be listed twice, and none may have a fault.
+    /// Records the names in a list that have a `fault` or are listed twice.
     pub(crate) fn names<N: Eq + Hash + fmt::Display>(
         &mut self,
         path: &str,
@@ -110,7 +110,7 @@ impl Reader {
         })
     }
 
-    /// Records all syntax errors, and returns what could be read.
+    /// Records all syntax errors, and returns the part of the document that could be read.
     pub(crate) fn parse<'t>(&mut self, text: &'t str) -> DeTable<'t> {
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
@@ -121,13 +121,13 @@ impl Reader {
             });
         }
         let table = table.into_inner();
-        self.remember("", &table);
+        self.record_positions("", &table);
         table
     }
 
     /// Reads a table as a `T`; `path` is its dotted name. serde stops at the first faulty key, so this records the
-    /// fault, removes the key and reads the rest again. What is left is returned if it makes a `T`, so that it can be
-    /// checked against other tables.
+    /// fault, removes the key and reads the rest again. It returns what is left if that makes a `T`, so that the caller
+    /// can check it against other tables.
     pub(crate) fn table<T: DeserializeOwned + JsonSchema>(
         &mut self,
         path: &str,
@@ -153,11 +153,11 @@ impl Reader {
             let DeValue::Table(table) = value.get_mut() else {
                 return None;
             };
-            let faulty = at.as_ref().and_then(|at| take_out(table, at.start));
+            let faulty = at.as_ref().and_then(|at| remove_at(table, at.start));
             if let (Some(span), Some(key)) = (at, faulty) {
                 let key = join(path, &key);
                 let message = match RENAMED.iter().find(|(before, _)| *before == key) {
-                    Some((_, successor)) => format!("was renamed; write `{successor}`"),
+                    Some((_, new_name)) => format!("was renamed to `{new_name}`"),
                     None => error.message().to_owned(),
                 };
                 self.faults.push(Fault { span, key, message });
@@ -205,11 +205,11 @@ fn missing_keys<T: JsonSchema>(value: &Value<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Removes the innermost key at `offset`, and returns its name.
-fn take_out(table: &mut DeTable<'_>, offset: usize) -> Option<String> {
+/// Removes the innermost key at `offset`, and returns its path.
+fn remove_at(table: &mut DeTable<'_>, offset: usize) -> Option<String> {
     for (key, value) in table.iter_mut() {
         if let DeValue::Table(inner) = value.get_mut()
-            && let Some(found) = take_out(inner, offset)
+            && let Some(found) = remove_at(inner, offset)
         {
             return Some(join(key.get_ref(), &found));
         }
@@ -238,7 +238,10 @@ where
         return Vec::new();
     };
     let DeValue::Table(tables) = value.into_inner() else {
-        reader.fault(section, "must be tables, each with a name");
+        reader.fault(
+            section,
+            format!("must contain tables; write [{section}.NAME]"),
+        );
         return Vec::new();
     };
     let mut tables: Vec<_> = tables.into_iter().collect();
@@ -248,7 +251,7 @@ where
         let path = join(section, &key);
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if !key.bytes().all(allowed) {
-            let message = "the name must consist of letters, digits and any of -_.";
+            let message = "the name must contain only letters, digits and any of -_.";
             reader.fault(path, message);
             return None;
         }

@@ -1,10 +1,10 @@
-//! What is wrong with a config file, and where.
+//! Errors in a config file, with their positions.
 
 use std::ops::Range;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// In bytes of the file.
+    /// A range of bytes in the file.
     pub(crate) span: Range<usize>,
     /// The path of the key, for example `policies.member.roles[0]`.
     pub(crate) key: String,
@@ -12,8 +12,8 @@ pub(crate) struct Fault {
     pub(crate) message: String,
 }
 
-/// Everything that is wrong with a config file. `Display` writes a line for each:
-/// `gate.toml:12:9: policies.daily.limit: what is wrong`.
+/// All errors in a config file. `Display` writes one line for each, for example
+/// `gate.toml:12:9: policies.daily.limit: is required`.
 #[derive(Debug, Default, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct Faults(Vec<String>);
@@ -24,7 +24,7 @@ impl Faults {
         let lines = faults.into_iter().map(|fault| {
             let (line, column) = position(text, fault.span.start);
             let message = fault.message;
-            match named(fault.key) {
+            match without_index(fault.key) {
                 key if key.is_empty() => format!("{file}:{line}:{column}: {message}"),
                 key => format!("{file}:{line}:{column}: {key}: {message}"),
             }
@@ -38,8 +38,8 @@ impl Faults {
     }
 }
 
-/// The key as shown: line and column already tell which element of a list it is.
-fn named(mut path: String) -> String {
+/// Omits the index of a list element, which line and column already show.
+fn without_index(mut path: String) -> String {
     if path.ends_with(']')
         && path.contains('.')
         && let Some(list) = path.rfind('[')
@@ -49,7 +49,7 @@ fn named(mut path: String) -> String {
     path
 }
 
-/// Line and column of a byte, both from 1.
+/// The line and the column of a byte, both counted from 1.
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);

@@ -1,6 +1,6 @@
-//! Patterns of host names: `*` is one or more of `[a-z0-9-]` within one label.
+//! Host name patterns: `*` matches one or more of `[a-z0-9-]` within one label.
 
-/// The longest label of a host name, and the longest name (RFC 1035, 2.3.4).
+/// RFC 1035, 2.3.4.
 const MAX_LABEL: usize = 63;
 const MAX_HOST: usize = 253;
 
@@ -14,7 +14,7 @@ pub(super) fn is_open_to_all(host: &str) -> bool {
     fixed.is_none_or(|fixed| psl::domain_str(fixed).is_none())
 }
 
-pub(super) fn host_fits(pattern: &str, host: &str) -> bool {
+pub(super) fn host_matches(pattern: &str, host: &str) -> bool {
     if !pattern.contains('*') {
         return pattern == host;
     }
@@ -22,11 +22,11 @@ pub(super) fn host_fits(pattern: &str, host: &str) -> bool {
     pattern.split('.').all(|pattern| {
         labels
             .next()
-            .is_some_and(|label| label_fits(pattern, label))
+            .is_some_and(|label| label_matches(pattern, label))
     }) && labels.next().is_none()
 }
 
-fn label_fits(pattern: &str, label: &str) -> bool {
+fn label_matches(pattern: &str, label: &str) -> bool {
     let Some((first, pieces)) = pattern.split_once('*') else {
         return pattern == label;
     };
@@ -35,7 +35,7 @@ fn label_fits(pattern: &str, label: &str) -> bool {
     };
     let mut pieces = pieces.split('*').peekable();
     while let Some(piece) = pieces.next() {
-        let Some(taken) = taken_by_star(rest, piece, pieces.peek().is_none()) else {
+        let Some(taken) = star_length(rest, piece, pieces.peek().is_none()) else {
             return false;
         };
         rest = &rest[taken + piece.len()..];
@@ -43,8 +43,8 @@ fn label_fits(pattern: &str, label: &str) -> bool {
     true
 }
 
-/// How many bytes of `rest` a `*` takes for `piece` to follow it.
-fn taken_by_star(rest: &str, piece: &str, is_last: bool) -> Option<usize> {
+/// How many bytes at the start of `rest` a `*` matches if `piece` must follow it.
+fn star_length(rest: &str, piece: &str, is_last: bool) -> Option<usize> {
     let taken = if is_last {
         rest.strip_suffix(piece)?.len()
     } else {
@@ -54,20 +54,20 @@ fn taken_by_star(rest: &str, piece: &str, is_last: bool) -> Option<usize> {
     (taken > 0 && rest[..taken].bytes().all(is_allowed)).then_some(taken)
 }
 
-/// Whether any host can match; the error says why none can.
-pub(super) fn can_exist(host: &str) -> Result<(), &'static str> {
+/// Rejects patterns that no host can match. The error says why.
+pub(super) fn check(host: &str) -> Result<(), &'static str> {
     if host.starts_with('[') {
         return if host.contains('*') {
-            Err("`*` stands for a part of a host's label, and an address has none")
+            Err("an IP address cannot contain `*`")
         } else {
             Ok(())
         };
     }
     if !host.is_ascii() {
-        return Err("a host is ASCII");
+        return Err("the host must be ASCII");
     }
     if host.contains("**") {
-        return Err("one `*` stands for one label or a part of it; write `*.*` for two labels");
+        return Err("`*` matches one label or a part of it; write `*.*` for two labels");
     }
     let labels: Vec<_> = host.split('.').collect();
     if labels.iter().any(|label| label.is_empty()) {

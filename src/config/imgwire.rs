@@ -1,4 +1,4 @@
-//! `[imgwire]`: the service on the other side.
+//! `[imgwire]`: the service that creates the tokens.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
@@ -19,27 +19,28 @@ use super::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImgwireSettings {
-    /// Where Imgwire is; `https`, or `http` on this machine.
+    /// The base URL of Imgwire's API. It must be https, or http on this machine. Default: `"https://api.imgwire.dev"`.
     #[serde(default)]
     pub base_url: BaseUrl,
-    /// The Server API Key (`sk_...`).
+    /// Your Server API Key (`sk_...`).
     pub api_key: SecretSource,
-    /// The environment, for a key that is not scoped to one: sent as `X-Environment-Id`.
+    /// The environment in which to create tokens, sent as `X-Environment-Id`. Needed only if the API key is not scoped
+    /// to one environment. Default: none.
     #[serde(default)]
     pub environment_id: Option<EnvironmentId>,
-    /// How long one attempt may take.
+    /// The timeout of one attempt. Default: `"5s"`.
     #[serde(default = "default_timeout")]
     pub timeout: Interval,
-    /// How long all attempts together may take.
+    /// The maximum duration of all attempts together, with the waits between them. Default: `"10s"`.
     #[serde(default = "default_deadline")]
     pub deadline: Interval,
-    /// How many times a failed attempt is repeated, 10 at most.
+    /// How many times to retry a failed attempt, at most 10. Default: 2.
     #[serde(default)]
     pub retries: Retries,
-    /// The circuit breaker: while Imgwire is down, requests fail at once.
+    /// The circuit breaker. While it is open, requests fail at once instead of waiting for Imgwire.
     #[serde(default)]
     pub breaker: BreakerSettings,
-    /// Makes tokens ahead; left out: each is made when it is asked for.
+    /// Creates tokens ahead of demand. Default: none; the gate then creates each token on request.
     #[serde(default)]
     pub pool: Option<PoolSettings>,
 }
@@ -55,9 +56,9 @@ impl ImgwireSettings {
         let key = secret::read(reader, environment, PATH, &self.api_key, 1)?;
         let text = key.expose_secret();
         let fault = if text.starts_with("ck_") {
-            "is a Client Key; the Server API Key (sk_...) is needed"
+            "is a Client Key; use a Server API Key (sk_...)"
         } else if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            "has characters that no key has"
+            "must contain only visible ASCII characters"
         } else {
             return Some(key);
         };
@@ -70,9 +71,9 @@ impl ImgwireSettings {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BreakerSettings {
-    /// How many attempts in a row must fail until Imgwire counts as down.
+    /// How many attempts in a row must fail before the breaker opens. Default: 20.
     pub failures: NonZeroU32,
-    /// How often the gate then tries Imgwire, beside the requests.
+    /// How often the gate probes Imgwire in the background while the breaker is open. Default: `"500ms"`.
     pub probe: Interval,
 }
 
@@ -89,9 +90,9 @@ impl Default for BreakerSettings {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PoolSettings {
-    /// How many tokens are kept at most.
+    /// The maximum number of tokens to keep ready.
     pub size: NonZeroUsize,
-    /// How old one may be when it is handed out.
+    /// The maximum age of a token when it is issued. Choose less than the lifetime of Imgwire's tokens.
     pub max_age: Interval,
 }
 
@@ -103,7 +104,7 @@ fn default_deadline() -> Interval {
     Interval::from_secs(10)
 }
 
-/// The base of Imgwire's API, without a trailing slash.
+/// The base URL of Imgwire's API.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
@@ -127,21 +128,21 @@ impl TryFrom<String> for BaseUrl {
 
     fn try_from(text: String) -> Result<Self, String> {
         let url = Url::parse(&text).map_err(|_| {
-            format!("`{text}` is no URL; write for example \"https://api.imgwire.dev\"")
+            format!("`{text}` is not a URL; write for example \"https://api.imgwire.dev\"")
         })?;
         if !(url.scheme() == "https" || url.scheme() == "http" && is_loopback(&url)) {
-            Err("must be https, for it carries the key; http only on this machine".to_owned())
+            Err("must use https, because requests carry the API key; http is allowed only on this machine".to_owned())
         } else if !url.username().is_empty() || url.password().is_some() {
-            Err("must not carry a user or a password".to_owned())
+            Err("must not contain a user name or a password".to_owned())
         } else if url.query().is_some() || url.fragment().is_some() {
-            Err("must not have a query or a fragment".to_owned())
+            Err("must not contain a query or a fragment".to_owned())
         } else {
             Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
         }
     }
 }
 
-/// A value of the header `X-Environment-Id`.
+/// A value of the header `X-Environment-Id`: visible ASCII characters.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
@@ -161,12 +162,12 @@ impl TryFrom<String> for EnvironmentId {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
             Ok(Self(text))
         } else {
-            Err("must be visible ASCII characters")
+            Err("must be one or more visible ASCII characters")
         }
     }
 }
 
-/// How many times a failed attempt is repeated.
+/// How many times to retry a failed attempt, at most 10.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "u8")]
 #[schemars(with = "u8")]

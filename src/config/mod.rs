@@ -1,6 +1,6 @@
-//! Reads the config file: its sections, values and secrets, with the position of every fault.
+//! Reads the config file: its sections, values and secrets, with the position of every error.
 //!
-//! A section that names kinds of policies, identities or stores is read where these are known: in `server::settings`.
+//! `server::settings` reads the sections that name kinds of policies, identities or stores, because it knows the kinds.
 
 mod common;
 pub(crate) mod document;
@@ -14,6 +14,7 @@ pub mod server;
 mod service_url;
 pub mod session;
 mod session_cookie;
+pub(crate) mod suggestion;
 pub mod telemetry;
 pub(crate) mod url_template;
 

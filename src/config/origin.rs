@@ -1,11 +1,11 @@
-//! Web origins (RFC 6454): the gate's own, those that the config allows, and the one that a request names.
+//! Web origins (RFC 6454): the gate's own, those that the config allows, and that of a request.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
 use super::{
-    host_pattern::{can_exist, host_fits, is_open_to_all},
+    host_pattern::{self, host_matches, is_open_to_all},
     service_url::is_loopback,
 };
 
@@ -13,7 +13,7 @@ use super::{
 pub struct Origin {
     scheme: String,
     host: String,
-    /// `None`: the scheme's default.
+    /// `None` stands for the scheme's default port.
     port: Option<u16>,
 }
 
@@ -45,7 +45,7 @@ impl Origin {
         self.host.ends_with(".localhost") || url.is_ok_and(|url| is_loopback(&url))
     }
 
-    /// Whether a `Host` header names this origin's host and port; a port that is left out is the default one.
+    /// Whether a `Host` header names this origin's host and port. Without a port it names the default one.
     #[must_use]
     pub fn is_at(&self, host: &str) -> bool {
         split_authority(host).is_some_and(|(host, port)| {
@@ -78,7 +78,7 @@ fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
     (!host.is_empty()).then_some((host, port))
 }
 
-/// The gate's own origin, where `Host` cannot be trusted to name it.
+/// The origin under which browsers reach the gate, for example `"https://app.example.com"`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
@@ -88,7 +88,7 @@ impl TryFrom<String> for PublicOrigin {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let origin = written(&text)?;
+        let origin = parse_config(&text)?;
         if !matches!(origin.scheme(), "http" | "https") {
             Err(format!("`{text}` must be an http or https origin"))
         } else if origin.host.contains('*') {
@@ -102,13 +102,14 @@ impl TryFrom<String> for PublicOrigin {
 /// What pages of an allowed origin may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trust {
-    /// Tokens that scripts know. Anyone can register a host there, so cookies are not accepted.
+    /// Bearer tokens, but no cookies, because anyone can register a matching host.
     BearerOnly,
-    /// Also cookies.
+    /// Bearer tokens and cookies.
     Credentials,
 }
 
-/// An entry of `allowed_origins`: one origin, or all those whose host fits a pattern with `*`.
+/// An origin, for example `"https://app.example.com"`, or a pattern in whose host `*` matches one or more of
+/// `[a-z0-9-]` within one label.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
@@ -118,13 +119,13 @@ pub struct OriginPattern {
 }
 
 impl OriginPattern {
-    /// What pages of `origin` may send, if the pattern fits it.
+    /// What pages of `origin` may send if it matches.
     #[must_use]
     pub fn trust(&self, origin: &Origin) -> Option<Trust> {
-        let fits = self.origin.scheme == origin.scheme
+        let matches = self.origin.scheme == origin.scheme
             && self.origin.port == origin.port
-            && host_fits(&self.origin.host, &origin.host);
-        fits.then_some(self.trust)
+            && host_matches(&self.origin.host, &origin.host);
+        matches.then_some(self.trust)
     }
 }
 
@@ -132,7 +133,7 @@ impl TryFrom<String> for OriginPattern {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let origin = written(&text)?;
+        let origin = parse_config(&text)?;
         let trust = if is_open_to_all(&origin.host) {
             Trust::BearerOnly
         } else {
@@ -142,16 +143,16 @@ impl TryFrom<String> for OriginPattern {
     }
 }
 
-/// Reads an origin of the config, whose host may contain `*`. The error says why no request can ever match.
-fn written(text: &str) -> Result<Origin, String> {
+/// Parses an origin whose host may contain `*`. Rejects those that no request can match.
+fn parse_config(text: &str) -> Result<Origin, String> {
     let no_origin = || {
         format!(
-            "`{text}` is not an origin; write scheme, host and port only, for example \"https://app.example.com\""
+            "`{text}` is not an origin; write only scheme, host and port, for example \"https://app.example.com\""
         )
     };
     if text == "null" {
         return Err(
-            "`null` cannot be allowed: sandboxed frames and local files of any site send it"
+            "`null` cannot be allowed, because sandboxed frames and local files of any site send it"
                 .to_owned(),
         );
     }
@@ -173,19 +174,19 @@ fn written(text: &str) -> Result<Origin, String> {
     match scheme.as_str() {
         "file" | "data" | "blob" | "about" | "javascript" => {
             return Err(format!(
-                "`{text}` can match nothing: browsers send `null` for such pages"
+                "`{text}` never matches: browsers send `null` for such pages"
             ));
         }
         "ws" | "wss" => {
             return Err(format!(
-                "`{text}` can match nothing: pages come by http or https"
+                "`{text}` never matches: pages are loaded over http or https"
             ));
         }
         _ => {}
     }
     if authority.ends_with(":*") {
         return Err(format!(
-            "`{text}`: `*` stands for a part of a host's label; write the port"
+            "`{text}`: `*` cannot stand for a port; write the port"
         ));
     }
     let (host, _) = split_authority(authority).ok_or_else(no_origin)?;
@@ -197,10 +198,10 @@ fn written(text: &str) -> Result<Origin, String> {
         let spelling = url.host_str().unwrap_or_default();
         if spelling != host {
             return Err(format!(
-                "`{text}` can match nothing: browsers write the host as `{spelling}`"
+                "`{text}` never matches: browsers write the host as `{spelling}`"
             ));
         }
     }
-    can_exist(&host).map_err(|why| format!("`{text}` can match nothing: {why}"))?;
+    host_pattern::check(&host).map_err(|reason| format!("`{text}` never matches: {reason}"))?;
     Ok(origin)
 }

@@ -1,4 +1,4 @@
-//! `[outbound]`: how the gate reaches other services.
+//! `[outbound]`: how the gate connects to other services.
 
 use std::{fmt, path::PathBuf};
 
@@ -12,8 +12,8 @@ use super::document::Reader;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutboundSettings {
-    /// A file of certificates in PEM that are trusted besides the system's, for services with a private
-    /// authority.
+    /// The path of a PEM file with CA certificates to trust in addition to the system's, for services whose certificates
+    /// come from a private CA. Default: none.
     pub ca: Option<PathBuf>,
 }
 
@@ -48,7 +48,9 @@ impl ExtraAuthorities {
         let mut roots = rustls::RootCertStore::empty();
         let usable = roots.add_parsable_certificates(certificates.iter().cloned());
         if certificates.is_empty() || usable != (certificates.len(), 0) {
-            Err(format!("the file `{shown}` must hold certificates in PEM"))
+            Err(format!(
+                "the file `{shown}` must contain CA certificates in PEM"
+            ))
         } else {
             Ok(Self(certificates))
         }

@@ -1,4 +1,4 @@
-//! Secrets: named in the config file, kept elsewhere.
+//! Secrets. The config file names where they are, and never contains them.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use super::document::Reader;
 /// Looks up an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Where a secret is, or where each of several secrets is that are valid at once.
+/// The source of a secret, or a list of sources if several secrets are valid at the same time.
 #[derive(Clone, Debug, JsonSchema)]
 #[schemars(untagged)]
 pub enum SecretSources {
@@ -69,23 +69,23 @@ impl<'de> Deserialize<'de> for SecretSources {
     }
 }
 
-/// Loads the secret of the key at `path`, which must have at least `least` bytes, and records what is wrong with it.
+/// Loads the secret that the key at `path` names. Records a fault if it cannot be read or is shorter than `min_bytes`.
 pub(crate) fn read(
     reader: &mut Reader,
     environment: Environment<'_>,
     path: &str,
     source: &SecretSource,
-    least: usize,
+    min_bytes: usize,
 ) -> Option<SecretString> {
-    let loaded = load(source, environment, least);
+    let loaded = load(source, environment, min_bytes);
     loaded.map_err(|message| reader.fault(path, message)).ok()
 }
 
-/// Errors name the source and show nothing of the secret.
+/// Errors name the source, and never show the secret.
 fn load(
     from: &SecretSource,
     environment: Environment<'_>,
-    least: usize,
+    min_bytes: usize,
 ) -> Result<SecretString, String> {
     let (source, secret) = match from {
         SecretSource::Env(name) => {
@@ -104,9 +104,9 @@ fn load(
     let length = secret.expose_secret().len();
     if length == 0 {
         Err(format!("{source} is empty"))
-    } else if length < least {
+    } else if length < min_bytes {
         Err(format!(
-            "{source} is too short: it has {length} bytes, at least {least} are needed"
+            "{source} is too short: it must have at least {min_bytes} bytes and has {length}"
         ))
     } else {
         Ok(secret)

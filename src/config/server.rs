@@ -1,4 +1,4 @@
-//! `[server]` and `[management]`: where the gate listens, and whom it believes.
+//! `[server]` and `[management]`: the two listeners and their limits.
 
 use std::{
     fmt,
@@ -24,52 +24,55 @@ use super::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerSettings {
-    /// Where to listen: an address with its port, or `unix:` and the path of a socket.
+    /// The address to listen on: `"IP:PORT"`, or `"unix:PATH"` for a Unix socket. Default: `"127.0.0.1:8080"`.
     pub bind: Bind,
-    /// The mode of the file, if `bind` is a Unix socket: octal digits, for example "0660".
+    /// The mode of the socket file if `bind` is a Unix socket, in octal digits. Default: `"0660"`.
     pub socket_mode: SocketMode,
-    /// How many workers; left out: one per core.
+    /// The number of worker threads. Default: one per CPU core.
     pub workers: Option<NonZeroUsize>,
-    /// Networks of the proxies that may report a client's address and identity. The peer of a Unix socket counts as
-    /// 127.0.0.1.
+    /// The networks of your reverse proxies, for example `["10.0.0.0/8"]`. The gate accepts a client's address and
+    /// identity only from these. The peer of a Unix socket counts as 127.0.0.1. Default: none.
     pub trusted_proxies: Vec<Network>,
-    /// The one header in which these proxies report a client's address. Without this key it is `X-Forwarded-For`, or
-    /// `Forwarded` in a request that has no `X-Forwarded-For`.
+    /// The only header in which your proxies report the client's address. Default: `X-Forwarded-For`, or `Forwarded`
+    /// if a request has no `X-Forwarded-For`.
     pub client_address: Option<AddressHeader>,
-    /// The gate's own origin, if `Host` cannot be trusted to name it, for example `https://app.example.com`.
+    /// The origin under which browsers reach the gate, for example `"https://app.example.com"`. Set it if a proxy
+    /// changes `Host`. Default: the host that `Host` names.
     pub public_origin: Option<PublicOrigin>,
-    /// Origins of other hosts whose pages may use the gate, for example "https://*.example.com". `*` is one or more
-    /// of `[a-z0-9-]` within one label. Under a public suffix (`https://*.vercel.app`) pages may send bearer tokens, and
-    /// no cookies.
+    /// Other origins whose pages may call the gate (CORS), for example `["https://*.example.com"]`. `*` matches one or
+    /// more of `[a-z0-9-]` within one label. If anyone can register a matching host (`https://*.vercel.app`), pages may
+    /// send bearer tokens but no cookies. Default: none.
     pub allowed_origins: Vec<OriginPattern>,
-    /// The largest body that is read.
+    /// The largest request body, at most 64 MiB. A larger one is rejected with 413. Default: `"16KiB"`.
     pub body_limit: Size,
-    /// How long running requests may take to end after SIGTERM.
+    /// How long running requests may take to finish after SIGTERM. Default: `"30s"`.
     pub shutdown_grace: Interval,
-    /// How long after SIGTERM, and after the last request since, requests are still taken, so that whoever balances
-    /// the load has noticed; half of `shutdown_grace` at most.
+    /// After SIGTERM the gate accepts requests until none has arrived for this long, so that load balancers have time to
+    /// notice. It stops waiting after half of `shutdown_grace`. Default: `"1s"`.
     pub shutdown_delay: Interval,
-    /// How many requests may run at once; beyond it the answer is 500 `overloaded`.
+    /// The maximum number of requests in progress. Further requests fail with 500 `overloaded`. Default: 10000.
     pub max_in_flight: NonZeroU32,
-    /// How many connections each listener has at most; further ones wait to be accepted.
+    /// The maximum number of open connections per listener. Further connections wait to be accepted. Default: 10000.
     pub max_connections: NonZeroUsize,
-    /// How many credentials of one address (IPv6: of one /64) may fail in a period, if each cost a signature check or a
-    /// call to another service. Past the limit, the address gets 429 `rate_limited` for what would cost such a call. It
-    /// is off for requests of a peer that sends forwarding headers and is no trusted proxy.
+    /// A limit on invalid credentials per client address (IPv6: per /64), counted if the check cost a signature
+    /// verification or a call to another service. Past the limit, credentials that would cost as much get 429
+    /// `rate_limited`. The limit does not apply to a peer that sends forwarding headers but is not in
+    /// `trusted_proxies`. Default: `{ limit = 120, period = "1m" }`.
     pub failures: KeyedLimitSettings,
-    /// How often one subject may read in a period: the allowance and the session.
+    /// A limit on reads of the allowance and the session, per subject. Default: `{ limit = 600, period = "1m" }`.
     pub reads: KeyedLimitSettings,
-    /// How long a request may take to arrive, from the first byte of its head to the end of its body.
+    /// How long a request may take to arrive, from the first byte of its head to the last byte of its body. Default:
+    /// `"10s"`.
     pub request_timeout: Interval,
 }
 
 impl ServerSettings {
-    /// Warns about proxy networks that cover the whole Internet: clients could then choose their own address.
+    /// Warns about proxy networks so wide that clients could choose their own address.
     pub(crate) fn check(&self, reader: &mut Reader) {
         let mut proxies = self.trusted_proxies.iter();
-        if let Some(network) = proxies.find(|proxy| proxy.is_everyone()) {
+        if let Some(network) = proxies.find(|proxy| proxy.is_too_wide()) {
             let message = format!(
-                "{} is not a list of proxies: any client can claim any address; name the addresses of your proxies only",
+                "`{}` covers so many hosts that clients could claim any address; list only the addresses of your proxies",
                 network.0
             );
             reader.warning("server.trusted_proxies", message);
@@ -103,13 +106,13 @@ impl Default for ServerSettings {
     }
 }
 
-/// A header in which proxies report a client's address.
+/// The header in which proxies report the client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AddressHeader {
-    /// `X-Forwarded-For`: a list, to which each proxy appends the address that it sees.
+    /// `X-Forwarded-For`: a list to which each proxy appends the address of its peer.
     XForwardedFor,
-    /// `Forwarded` (RFC 7239): the same with more about each.
+    /// `Forwarded` (RFC 7239): a list of such addresses with parameters.
     Forwarded,
     /// `X-Real-IP`: one address.
     XRealIp,
@@ -119,12 +122,12 @@ pub enum AddressHeader {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ManagementSettings {
-    /// Where to listen for health checks and metrics.
+    /// The address to listen on for health checks, metrics and the operators' API. Default: `"127.0.0.1:9090"`.
     pub bind: Bind,
-    /// The bearer token of all endpoints but `/livez`, `/readyz` and `/metrics`, at least 16 bytes; left out: those
-    /// endpoints are open to this machine only.
+    /// The bearer token that all endpoints except `/livez`, `/readyz` and `/metrics` require, at least 16 bytes.
+    /// Default: none; those endpoints then answer only requests from this machine.
     pub token: Option<SecretSource>,
-    /// Names that requests may have in `Host`, besides IP addresses and `localhost`.
+    /// Host names that requests may have in `Host`, in addition to IP addresses and `localhost`. Default: none.
     pub hosts: Vec<HostName>,
 }
 
@@ -156,14 +159,13 @@ impl Default for ManagementSettings {
     }
 }
 
-/// Where to listen.
+/// An address to listen on: `"IP:PORT"` or `"unix:PATH"`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
 pub enum Bind {
-    /// A TCP address; port 0 takes any free one.
+    /// With port 0, the system chooses a free port.
     Tcp(SocketAddr),
-    /// A Unix socket.
     Unix(PathBuf),
 }
 
@@ -172,11 +174,11 @@ impl TryFrom<String> for Bind {
 
     fn try_from(text: String) -> Result<Self, String> {
         match text.strip_prefix("unix:") {
-            Some("") => Err("`unix:` needs the path of the socket".to_owned()),
+            Some("") => Err("`unix:` must be followed by the path of the socket".to_owned()),
             Some(path) => Ok(Self::Unix(path.into())),
             None => SocketAddr::from_str(&text).map(Self::Tcp).map_err(|_| {
                 format!(
-                    "`{text}` is no address; write for example \"127.0.0.1:8080\" or \"unix:/run/gate.sock\""
+                    "`{text}` is not an address; write for example \"127.0.0.1:8080\" or \"unix:/run/gate.sock\""
                 )
             }),
         }
@@ -192,7 +194,7 @@ impl fmt::Display for Bind {
     }
 }
 
-/// A number of bytes, for example `"16KiB"`: at least one, at most 64 MiB.
+/// A number of bytes from 1 to 64 MiB, for example `"16KiB"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(with = "ByteCount")]
 pub struct Size(usize);
@@ -222,7 +224,7 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
-/// The mode of a Unix socket's file: who may connect.
+/// The file mode of a Unix socket in octal digits, for example `"0660"`. It decides which users may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
@@ -250,20 +252,17 @@ impl TryFrom<String> for SocketMode {
         let mode = u32::from_str_radix(&text, 8).ok();
         mode.filter(|mode| is_octal && *mode <= 0o777)
             .map(Self)
-            .ok_or_else(|| {
-                format!("`{text}` is not the mode of a socket; write for example \"0660\"")
-            })
+            .ok_or_else(|| format!("`{text}` is not a file mode; write for example \"0660\""))
     }
 }
 
-/// A host's name as DNS knows it, in lower case and without a final dot.
+/// A DNS host name without scheme and port, for example `"gate-admin.internal"`. Case and a final dot do not matter.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
 pub struct HostName(String);
 
 impl HostName {
-    /// Ignores case and a final dot.
     #[must_use]
     pub fn is(&self, name: &str) -> bool {
         let name = name.strip_suffix('.').unwrap_or(name);
@@ -284,26 +283,26 @@ impl TryFrom<String> for HostName {
             Ok(Self(name.to_ascii_lowercase()))
         } else {
             Err(format!(
-                "`{text}` is not a host's name; write the name without scheme and port, for example \
+                "`{text}` is not a host name; write it without scheme and port, for example \
                  \"gate-admin.internal\""
             ))
         }
     }
 }
 
-/// The shortest prefixes (IPv4, IPv6) that a list of proxies plausibly has.
+/// The shortest prefixes (IPv4, IPv6) that are plausible for proxies.
 const WIDEST: (u8, u8) = (8, 16);
 
-/// A network in CIDR notation, or one address.
+/// A network in CIDR notation, for example `"10.0.0.0/8"`, or one IP address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
 pub struct Network(pub IpNet);
 
 impl Network {
-    /// Whether it covers so much of the public Internet that it cannot be a list of proxies.
+    /// Whether the network covers so much of the public Internet that it cannot consist of proxies.
     #[must_use]
-    pub fn is_everyone(&self) -> bool {
+    pub fn is_too_wide(&self) -> bool {
         match self.0 {
             IpNet::V4(network) => network.prefix_len() < WIDEST.0,
             IpNet::V6(network) => {
@@ -321,6 +320,6 @@ impl TryFrom<String> for Network {
         IpNet::from_str(&text)
             .or_else(|_| IpAddr::from_str(&text).map(IpNet::from))
             .map(Self)
-            .map_err(|_| format!("`{text}` is no network; write for example \"10.0.0.0/8\""))
+            .map_err(|_| format!("`{text}` is not a network; write for example \"10.0.0.0/8\""))
     }
 }

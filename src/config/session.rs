@@ -13,35 +13,36 @@ pub use super::session_cookie::{CookieName, CookieSettings, SameSite};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SessionSettings {
-    /// Where sessions are kept.
+    /// Where sessions are stored: `"cookie"`, which is encrypted, or the name of a Redis store in `[stores]`. Default:
+    /// `"cookie"`.
     #[serde(default)]
     #[schemars(with = "String")]
     pub store: SessionPlace,
-    /// The key that the cookie is encrypted with, at least 64 bytes.
+    /// The key that encrypts the cookie, at least 64 bytes.
     pub key: SecretSource,
-    /// Keys that cookies were encrypted with earlier: they are still read, so that a change of the key signs
-    /// nobody out.
+    /// Earlier values of `key`. Cookies that they encrypted stay valid, so you can rotate `key` without signing users
+    /// out. Default: none.
     #[serde(default)]
     pub previous_keys: Vec<SecretSource>,
-    /// How long a session lasts, whatever is done with it.
+    /// The maximum lifetime of a session. Default: `"12h"`.
     #[serde(default = "default_ttl")]
     pub ttl: Interval,
-    /// How long a session lasts without a request; left out: as long as `ttl`.
+    /// How long a session lasts without a request. Default: the value of `ttl`.
     #[serde(default)]
     pub idle_ttl: Option<Interval>,
-    /// Claims that a session keeps besides those that policies read, each by its name or by a JSON Pointer.
+    /// Claims to keep in the session in addition to those that policies read. Each is a name or a JSON Pointer, for
+    /// example `["email", "/app_metadata/plan"]`. Default: none.
     #[serde(default)]
     pub claims: Vec<ClaimPath>,
-    /// The cookie.
+    /// The attributes of the session cookie.
     #[serde(default)]
     pub cookie: CookieSettings,
 }
 
 #[derive(Clone, Debug)]
 pub struct SessionKeys {
-    /// Encrypts cookies.
     pub current: SecretString,
-    /// Only decrypt cookies, from before a change of the key.
+    /// These only decrypt cookies.
     pub previous: Vec<SecretString>,
 }
 
@@ -49,14 +50,13 @@ fn default_ttl() -> Interval {
     Interval::from_secs(12 * 60 * 60)
 }
 
-/// Where sessions are kept: `cookie`, or a name of `[stores]`.
+/// Where sessions are stored: `cookie`, or the name of a store.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(from = "StoreName")]
 pub enum SessionPlace {
-    /// In the cookie itself, encrypted.
     #[default]
     Cookie,
-    /// In a store. The cookie holds only the session's key.
+    /// The cookie holds only the session's key.
     Store(StoreName),
 }
 

@@ -1,4 +1,4 @@
-//! `[session] cookie`: the attributes of the session cookie, and which of them browsers do not keep together.
+//! `[session] cookie`: the attributes of the session cookie, and the combinations that browsers reject.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -7,18 +7,18 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CookieSettings {
-    /// The cookie's name. Browsers keep a name that begins with `__Host-` for the host that set it, so that no other
-    /// host of the domain can plant one.
+    /// The cookie's name. If it starts with `__Host-`, browsers do not let other hosts of the domain set the cookie.
+    /// Default: `"__Host-imgwire_gate"`.
     pub name: CookieName,
-    /// Whether it travels over https only.
+    /// Whether browsers send the cookie only over https. Default: `true`.
     pub secure: bool,
-    /// Which requests of other sites carry it.
+    /// Which requests from other sites carry the cookie. Default: `"lax"`.
     pub same_site: SameSite,
-    /// Whether a page of another site that embeds yours gets a cookie of its own (CHIPS).
+    /// Whether browsers keep a separate cookie for each site that embeds your pages (CHIPS). Default: `false`.
     pub partitioned: bool,
-    /// The domain whose hosts all get the cookie; left out: only the gate's own host.
+    /// A domain all of whose hosts receive the cookie, for example `"example.com"`. Default: only the gate's own host.
     pub domain: Option<CookieDomain>,
-    /// The path below which the cookie is sent.
+    /// The path below which browsers send the cookie. Default: `"/"`.
     pub path: CookiePath,
 }
 
@@ -36,7 +36,8 @@ impl Default for CookieSettings {
 }
 
 impl CookieSettings {
-    /// Why browsers would reject the cookie, or never send it to `session_path` (RFC 6265bis, 4.1.2 and 4.1.3; CHIPS).
+    /// Reasons why browsers would reject the cookie or never send it to `session_path` (RFC 6265bis, 4.1.2 and 4.1.3;
+    /// CHIPS).
     #[must_use]
     pub fn contradictions(&self, session_path: &str) -> Vec<String> {
         let mut found = Vec::new();
@@ -47,12 +48,12 @@ impl CookieSettings {
         let name = self.name.as_str();
         if is_secure && !self.secure {
             found.push(format!(
-                "a cookie named `{name}` needs `secure = true`; over plain http it needs another name, for example \
+                "a cookie named `{name}` needs `secure = true`; for plain http, choose another name, for example \
                  name = \"imgwire_gate\""
             ));
         }
         if is_host && self.domain.is_some() {
-            found.push(format!("a cookie named `{name}` has no `domain`"));
+            found.push(format!("a cookie named `{name}` must not have a `domain`"));
         }
         if is_host && self.path.0 != "/" {
             found.push(format!("a cookie named `{name}` needs `path = \"/\"`"));
@@ -65,33 +66,33 @@ impl CookieSettings {
         }
         if !self.path.covers(session_path) {
             found.push(format!(
-                "browsers do not send a cookie of the path `{}` to `{session_path}`",
+                "browsers do not send a cookie with path `{}` to `{session_path}`",
                 self.path.0
             ));
         }
         found
     }
 
-    /// Possible, but rarely intended.
+    /// Settings that are valid, but rarely intended.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut found = Vec::new();
         if let Some(CookieDomain(domain)) = &self.domain {
             found.push(format!(
-                "every host of `{domain}` gets the session cookie, and can replace it; leave `domain` out if the gate \
-                 is on the host of its pages"
+                "every host of `{domain}` receives the session cookie and can replace it; omit `domain` if the gate has \
+                 the same host as its pages"
             ));
         }
         if self.path.0 != "/" {
             found.push(format!(
-                "browsers send the session cookie to paths below `{}` only, and another path of the same host can still \
-                 read it; leave `path` out",
+                "browsers send the session cookie only to paths below `{}`, but pages at other paths of the same host \
+                 can still use it; omit `path`",
                 self.path.0
             ));
         }
         if self.partitioned && self.same_site != SameSite::None {
             found.push(
-                "a partitioned cookie is for pages that other sites embed, which need `same_site = \"none\"`"
+                "`partitioned` is for pages that other sites embed, which also need `same_site = \"none\"`"
                     .to_owned(),
             );
         }
@@ -99,15 +100,15 @@ impl CookieSettings {
     }
 }
 
-/// `SameSite` of RFC 6265bis.
+/// Which requests from other sites carry the cookie (`SameSite` of RFC 6265bis).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SameSite {
-    /// Never.
+    /// No request.
     Strict,
-    /// When a link leads here.
+    /// Only navigation, for example through a link.
     Lax,
-    /// Always; needs `secure`.
+    /// Every request; needs `secure = true`.
     None,
 }
 
@@ -122,7 +123,7 @@ impl SameSite {
     }
 }
 
-/// The name of a cookie: a token of RFC 9110.
+/// The name of a cookie (a token of RFC 9110).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
@@ -144,19 +145,19 @@ impl TryFrom<String> for CookieName {
         if !text.is_empty() && text.bytes().all(is_token) {
             Ok(Self(text))
         } else {
-            Err("is no name for a cookie: letters, digits and any of !#$%&'*+-.^_`|~")
+            Err("must be a cookie name, of letters, digits and !#$%&'*+-.^_`|~")
         }
     }
 }
 
-/// The `Domain` of a cookie.
+/// The `Domain` of a cookie, for example `"example.com"`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
 pub struct CookieDomain(String);
 
 impl CookieDomain {
-    /// The domain, without a leading dot.
+    /// Without a leading dot.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -179,7 +180,7 @@ impl TryFrom<String> for CookieDomain {
             ))
         } else if psl::domain_str(&domain).is_none() {
             Err(format!(
-                "`{text}` is a public suffix: browsers keep no cookie for all of it"
+                "`{text}` is a public suffix; browsers reject cookies for it"
             ))
         } else {
             Ok(Self(domain))
@@ -187,7 +188,7 @@ impl TryFrom<String> for CookieDomain {
     }
 }
 
-/// The `Path` of a cookie.
+/// The `Path` of a cookie; it starts with `/`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
@@ -214,7 +215,7 @@ impl TryFrom<String> for CookiePath {
         if text.starts_with('/') && text.bytes().all(allowed) {
             Ok(Self(text))
         } else {
-            Err("must start with `/` and consist of visible ASCII characters other than `;`")
+            Err("must start with `/` and contain only visible ASCII characters other than `;`")
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `[telemetry]`: what the gate tells its operator.
+//! `[telemetry]`: the log and the traces.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -9,20 +9,20 @@ use super::ServiceUrl;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetrySettings {
-    /// How log lines are written.
+    /// The format of log lines. Default: `"json"`.
     pub log: LogFormat,
-    /// Where traces are sent to: the base URL of an OpenTelemetry collector that takes OTLP over HTTP, for example
-    /// `http://collector:4318`; left out: nowhere.
+    /// The base URL of an OpenTelemetry collector that receives traces by OTLP over HTTP, for example
+    /// `"http://collector:4318"`. Default: none; the gate then exports no traces.
     pub otlp: Option<ServiceUrl>,
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// A JSON object a line.
+    /// One JSON object per line.
     #[default]
     Json,
-    /// For people.
+    /// Plain text.
     Text,
 }

@@ -1,4 +1,4 @@
-//! What the chain decides about a described request. Consumes nothing.
+//! Explains what a chain decides about a described request, without consuming anything.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,51 +14,51 @@ use utoipa::ToSchema;
 use super::rules::{Route, Rules};
 use crate::identities::{AppliedLimits, InMemoryRequest, RequestCredentials};
 
-/// A request, as an operator describes it.
+/// A request for an upload token, as an operator describes it. All fields are optional.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribedRequest {
-    /// The path of a route; left out: the first one.
+    /// The path of the route. Default: the first route.
     #[serde(default)]
     pub route: Option<String>,
-    /// Who asks, believed as it stands; left out, as `token` is: nobody.
+    /// The user. The gate does not verify it. Without `subject` and `token`, nobody is signed in.
     #[serde(default)]
     pub subject: Option<DescribedSubject>,
-    /// A bearer token, which is verified.
+    /// A bearer token, which the gate verifies. Ignored if there is a `subject`.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub token: Option<BearerToken>,
-    /// The workspace that is named.
+    /// The workspace that the request names.
     #[serde(default)]
     #[schema(value_type = Option<Id>)]
     pub workspace: Option<WorkspaceId>,
-    /// The purpose that is named.
+    /// The purpose that the request names.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub purpose: Option<Purpose>,
-    /// The file that is declared.
+    /// The file that the request declares.
     #[serde(default)]
     pub file: Option<DescribedFile>,
-    /// The client's address; left out: 127.0.0.1.
+    /// The client's IP address. Default: 127.0.0.1.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     pub ip: Option<IpAddr>,
 }
 
-/// Who asks.
+/// A user.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribedSubject {
-    /// Its identifier.
+    /// The id of the user, as in the `sub` of a token.
     #[schema(value_type = String)]
     pub id: SubjectId,
-    /// What else is known about it.
+    /// The claims about the user, as a token has them.
     #[serde(default)]
     #[schema(value_type = Object)]
     pub claims: Claims,
 }
 
-/// A bearer token, as a request can carry it.
+/// A bearer token that is valid in a header.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct BearerToken(HeaderValue);
@@ -66,22 +66,26 @@ pub struct BearerToken(HeaderValue);
 impl TryFrom<String> for BearerToken {
     type Error = &'static str;
 
-    // The message does not show the token.
+    // The error does not show the token.
     fn try_from(token: String) -> Result<Self, Self::Error> {
         let value = HeaderValue::try_from(format!("Bearer {token}"));
-        let mut value = value.map_err(|_| "`token` has a character that no header can carry")?;
+        let mut value =
+            value.map_err(|_| "`token` contains a character that is not allowed in a header")?;
         value.set_sensitive(true);
         Ok(Self(value))
     }
 }
 
-/// A file that is declared, as in the body of a request.
+/// The declared file of a described request.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct DescribedFile {
+    /// The file name.
     name: Option<String>,
+    /// The media type, for example `image/png`.
     #[serde(alias = "mime_type")]
     mime_type: Option<String>,
+    /// The size in bytes.
     #[schema(format = "uint64")]
     size: Option<u64>,
 }
@@ -90,18 +94,14 @@ pub struct DescribedFile {
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[schema(as = WorkspaceId)]
-#[expect(
-    dead_code,
-    reason = "it describes what a request says, and is none of it"
-)]
+#[expect(dead_code, reason = "only its schema is used")]
 pub(crate) enum Id {
-    /// As a text.
     Text(String),
-    /// As an integer, which is the text of its digits.
+    /// Stands for the string of its digits.
     Integer(i64),
 }
 
-/// What a chain decides about a described request.
+/// The decision of a chain about a described request.
 pub struct Explained {
     pub route: RoutePath,
     pub outcome: Outcome,
@@ -110,7 +110,7 @@ pub struct Explained {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("there is no route `{0}`")]
+#[error("unknown route `{0}`")]
 pub struct UnknownRoute(String);
 
 pub async fn explain(
@@ -141,7 +141,7 @@ fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
             route.identities.clone(),
             AppliedLimits::None,
         )),
-        (subject, _) => Box::new(Described(subject)),
+        (subject, _) => Box::new(DescribedCredentials(subject)),
     };
     UploadRequest {
         route: route.path.clone(),
@@ -157,10 +157,10 @@ fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
     }
 }
 
-/// A subject whose identity is the first one that the chain accepts, or nobody.
-struct Described(Option<DescribedSubject>);
+/// The identity of the subject is the first one that the chain accepts.
+struct DescribedCredentials(Option<DescribedSubject>);
 
-impl Credentials for Described {
+impl Credentials for DescribedCredentials {
     fn authenticate<'a>(&'a self, accept: &'a AcceptedIdentities) -> BoxFuture<'a, Presented> {
         let presented = match (&self.0, accept.first()) {
             (Some(subject), Some(identity)) => {

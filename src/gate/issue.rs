@@ -1,4 +1,4 @@
-//! The use case: evaluate the chain, create a token, settle what was reserved.
+//! Issues a token: evaluates the chain, creates the token, and settles the reservations.
 
 use std::{rc::Rc, time::Duration};
 
@@ -13,19 +13,19 @@ use crate::{
     telemetry,
 };
 
-/// The result of a request, with everything that the log and the metrics report.
+/// The result of a request, with everything that the log and the metrics need.
 pub struct Report {
-    pub ending: Ending,
+    pub outcome: IssueOutcome,
     pub facts: Facts,
     pub limits: Vec<LimitState>,
     /// Denials and faults that did not stop the request.
     pub tolerated: Vec<Tolerated>,
     pub chain_took: Duration,
-    /// How many attempts Imgwire took, and how long; `None` if it was not called.
+    /// The number and the duration of the attempts to create a token; `None` if the chain did not allow the request.
     pub upstream: Option<(u32, Duration)>,
 }
 
-pub enum Ending {
+pub enum IssueOutcome {
     Issued(UploadToken),
     Denied(PolicyName, Denial),
     /// A policy could not decide.
@@ -33,8 +33,8 @@ pub enum Ending {
     ImgwireFailed(ImgwireError),
 }
 
-/// Issues a token if every policy of `chain` allows it. Everything that the chain reserved is settled when this
-/// returns, so it must run to completion even if the client disconnects.
+/// Issues a token if every policy of `chain` allows the request. All reservations are settled when this returns, so it
+/// must run to completion even if the client disconnects.
 pub async fn issue(
     chain: &Chain,
     client: &Rc<Client>,
@@ -51,17 +51,17 @@ pub async fn issue(
     } = chain.evaluate(request, Pass::Issue).await;
     let chain_took = clock.elapsed().saturating_sub(started);
     let mut upstream = None;
-    let ending = match outcome {
+    let outcome = match outcome {
         Outcome::Allowed(permit) => {
             let creation = create(client, context).await;
             upstream = Some((creation.attempts, creation.took));
             settle(permit, creation.result, &mut tolerated).await
         }
-        Outcome::Denied { policy, denial } => Ending::Denied(policy, denial),
-        Outcome::Faulted { policy, fault } => Ending::Faulted(policy, fault),
+        Outcome::Denied { policy, denial } => IssueOutcome::Denied(policy, denial),
+        Outcome::Faulted { policy, fault } => IssueOutcome::Faulted(policy, fault),
     };
     Report {
-        ending,
+        outcome,
         facts,
         limits,
         tolerated,
@@ -70,7 +70,7 @@ pub async fn issue(
     }
 }
 
-/// Creates a token in a span of its own, which Imgwire is told of.
+/// Creates a token in a span whose context is sent to Imgwire.
 async fn create(client: &Rc<Client>, context: &TraceContext) -> TokenOutcome {
     let span = tracing::debug_span!(
         "create upload token",
@@ -104,18 +104,18 @@ async fn settle(
     permit: Permit,
     created: Result<UploadToken, ImgwireError>,
     tolerated: &mut Vec<Tolerated>,
-) -> Ending {
+) -> IssueOutcome {
     match created {
         Ok(token) => match permit.issued().await {
             Ok(faults) => {
                 tolerated.extend(faults);
-                Ending::Issued(token)
+                IssueOutcome::Issued(token)
             }
-            Err((policy, fault)) => Ending::Faulted(policy, fault),
+            Err((policy, fault)) => IssueOutcome::Faulted(policy, fault),
         },
         Err(error) => {
             tolerated.extend(permit.not_issued().await);
-            Ending::ImgwireFailed(error)
+            IssueOutcome::ImgwireFailed(error)
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What the gate does for a request: the rules in force, issuing a token, and explaining decisions.
+//! The use cases: issue a token, and explain a decision. Also the rules that decide.
 
 pub mod explain;
 pub mod issue;
 pub mod ports;
 pub mod rules;
-pub(crate) mod shield;
+pub(crate) mod run_to_completion;

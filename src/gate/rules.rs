@@ -1,4 +1,4 @@
-//! What a reload replaces: the routes, their chains, and everything that these consist of.
+//! The rules that a reload replaces: routes, policies, identities and stores.
 
 use std::sync::Arc;
 
@@ -7,22 +7,22 @@ use policies::{Chain, Policy, PolicyName, Purpose, Reads, RoutePath};
 use crate::{config::Messages, identities::Identities, stores::Stores};
 
 pub struct Rules {
-    /// In the order of the file.
+    /// In the order of the config file.
     pub routes: Vec<Arc<Route>>,
     pub policies: Vec<(PolicyName, Arc<dyn Policy>)>,
     pub identities: Arc<Identities>,
-    /// The claims that a session keeps.
+    /// The claims to keep in a session.
     pub session_claims: Reads,
     pub stores: Stores,
 }
 
-/// A request keeps the route that it started with, even after a reload.
+/// A route with its chain. A request keeps its route even if the config is reloaded meanwhile.
 pub struct Route {
     pub path: RoutePath,
-    /// What uploads are for. A client that names another purpose is denied.
+    /// A request that names another purpose is denied.
     pub purpose: Option<Purpose>,
     pub chain: Chain,
-    /// Texts for the user when a policy denies.
+    /// Messages for the user, by the policy that denies.
     pub messages: Arc<[(PolicyName, Messages)]>,
     pub identities: Arc<Identities>,
 }

@@ -1,4 +1,4 @@
-//! `GET <route>/allowance`: what a POST would meet now, consuming nothing.
+//! `GET <route>/allowance`: whether a POST would get a token now. Consumes nothing.
 
 use std::sync::Arc;
 
@@ -12,56 +12,57 @@ use super::{
     body::Body,
     context::worker,
     error::{ApiError, fail, refuse},
+    error_responses::PublicErrors,
     facts::upload_request,
-    refusals::Refusals,
-    running::in_place,
+    running::run_within_limit,
 };
-use crate::{gate::rules::Route, identities::AppliedLimits, telemetry::Account};
+use crate::{gate::rules::Route, identities::AppliedLimits, telemetry::LogFields};
 
-/// What a POST would meet now.
+/// Whether a request for a token would be allowed now, and the state of its limits.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Allowance)]
 pub(crate) struct Answer<'a> {
-    /// Whether it would get a token, if Imgwire gave one.
+    /// Whether the policies would allow a token.
     allowed: bool,
-    /// Why not.
+    /// The error code of the denial, if `allowed` is false.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    /// The limits that apply to the user, in the order of the policies.
     limits: Vec<Limit<'a>>,
 }
 
-/// How a limit stands.
+/// The state of a rate limit or a quota.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Limit<'a> {
-    /// Its policy.
+    /// The name of the policy.
     #[schema(value_type = String)]
     policy: &'a PolicyName,
-    /// How many there are.
+    /// The maximum number of units.
     limit: u64,
-    /// How many are left.
+    /// The number of units that are left.
     remaining: u64,
-    /// When all are there again.
+    /// When all units are available again.
     #[schema(value_type = String, format = DateTime)]
     resets_at: Timestamp,
 }
 
-/// Says what a POST would meet now, and consumes nothing.
+/// Returns whether a request for a token would be allowed now. Consumes nothing.
 #[utoipa::path(
     get,
     path = "/api/imgwire/upload-token/allowance",
     tag = "public",
     operation_id = "show_allowance",
-    params(("X-Workspace-Id" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "The workspace")),
+    params(("X-Workspace-Id" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "The id of the workspace that the upload is for")),
     security(("bearer" = []), ("session" = []), ()),
     responses(
-        (status = 200, description = "What it would meet", body = Answer),
+        (status = 200, description = "The decision and the state of the limits", body = Answer),
         (status = 429, description = "A limit is reached", body = crate::http::error::Body, headers(("Retry-After" = u64))),
-        Refusals
+        PublicErrors
     )
 )]
 pub(crate) async fn get(request: HttpRequest, route: Arc<Route>) -> HttpResponse {
-    in_place(&request, show(&request, &route)).await
+    run_within_limit(&request, show(&request, &route)).await
 }
 
 async fn show(request: &HttpRequest, route: &Route) -> HttpResponse {
@@ -78,7 +79,7 @@ async fn show(request: &HttpRequest, route: &Route) -> HttpResponse {
     let subject = evaluation.facts.subject.clone();
     let mut response = answer(request, evaluation);
     if let Some(subject) = &subject {
-        Account::of_subject(&mut response, subject);
+        LogFields::set_subject(&mut response, subject);
     }
     response
 }

@@ -1,4 +1,4 @@
-//! The body of a request for a token: nothing, or a JSON object.
+//! The body of a request for a token: empty, or a JSON object.
 
 use std::{fmt, marker::PhantomData, time::Duration};
 
@@ -21,37 +21,37 @@ const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
-    /// In bytes.
+    /// The maximum size in bytes.
     pub bytes: usize,
-    /// Until the whole body has arrived.
+    /// How long the body may take to arrive.
     pub time: Duration,
 }
 
-/// What a body says.
+/// What the upload is for. All fields are optional.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = TokenRequest)]
 pub(crate) struct Body {
-    /// The workspace that the upload is for; left out: `X-Workspace-Id`, or the user's only one.
+    /// The id of the workspace that the upload is for. Default: `X-Workspace-Id`, or the user's only workspace.
     #[schema(value_type = Option<Id>)]
     pub(super) workspace: Option<WorkspaceId>,
-    /// What the upload is for.
+    /// The purpose of the upload, for example `avatar`.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
     pub(super) purpose: Option<Purpose>,
-    /// The file that is to be uploaded.
+    /// The file to upload.
     #[schema(value_type = Option<File>)]
     pub(super) file: Option<Object<File>>,
 }
 
-/// A file, as the client declares it.
+/// A file as the client declares it. The gate does not see its content.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct File {
-    /// Its name.
+    /// The file name.
     pub(super) name: Option<String>,
-    /// Its type, for example `image/png`.
+    /// The media type, for example `image/png`.
     pub(super) mime_type: Option<String>,
-    /// Its size in bytes.
+    /// The size in bytes.
     #[schema(format = "uint64")]
     pub(super) size: Option<u64>,
 }
@@ -110,7 +110,7 @@ pub(super) async fn read(
     Ok(body)
 }
 
-/// Whether a body is there, by its framing (RFC 9112, 6.3).
+/// Whether the request has a body, by its framing (RFC 9112, 6.3).
 fn has_body(request: &HttpRequest) -> bool {
     let headers = request.headers();
     headers.contains_key(header::TRANSFER_ENCODING)

@@ -1,4 +1,4 @@
-//! What handlers share.
+//! State that handlers share.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -27,7 +27,7 @@ pub struct Gate {
     pub body_limits: BodyLimits,
     pub session: Option<Arc<SessionCookie>>,
     pub in_flight: InFlight,
-    /// Shared by the workers' clients of Imgwire.
+    /// Shared by the Imgwire clients of all workers.
     pub upstream: Arc<Upstream>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,

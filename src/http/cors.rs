@@ -39,7 +39,7 @@ impl Cors {
     #[must_use]
     pub(super) fn grant(&self, request: &HeaderMap) -> Grant {
         if self.allowed_origins.is_empty() {
-            return Grant::Unasked;
+            return Grant::Disabled;
         }
         let mut values = request.get_all(header::ORIGIN);
         let (Some(value), None) = (values.next(), values.next()) else {
@@ -54,20 +54,20 @@ impl Cors {
     }
 }
 
-/// What a page may read.
+/// The responses that a page may read.
 #[derive(Clone, Debug)]
 pub(super) enum Grant {
-    /// No origin is configured, so responses are the same for all.
-    Unasked,
+    /// `allowed_origins` is empty, so responses do not depend on the origin.
+    Disabled,
     Nothing,
-    /// The response; with [`Trust::Credentials`], also responses to requests with cookies.
+    /// All responses to this origin; with [`Trust::Credentials`], also those to requests with cookies.
     To(HeaderValue, Trust),
 }
 
 impl Grant {
     /// Adds the headers that let the page read a response.
     pub(super) fn apply(&self, response: &mut HeaderMap) {
-        if !matches!(self, Self::Unasked) {
+        if !matches!(self, Self::Disabled) {
             response.append(header::VARY, VARY);
         }
         if let Self::To(origin, trust) = self {
@@ -79,9 +79,9 @@ impl Grant {
         }
     }
 
-    /// Whether this is a preflight request to a gate that allows some origins.
+    /// Whether this is a preflight request that the gate answers.
     pub(super) fn is_preflight(&self, request: &ServiceRequest) -> bool {
-        !matches!(self, Self::Unasked)
+        !matches!(self, Self::Disabled)
             && request.method() == Method::OPTIONS
             && request.headers().contains_key(header::ORIGIN)
             && request
@@ -89,7 +89,7 @@ impl Grant {
                 .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
     }
 
-    /// An allowed page may send any header. `None` for pages of other origins.
+    /// The response to a preflight request, which allows any header. `None` if the origin is not allowed.
     pub(super) fn preflight(&self, request: &HeaderMap) -> Option<HttpResponse> {
         let Self::To(..) = self else {
             return None;
@@ -99,8 +99,8 @@ impl Grant {
             .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, METHODS))
             .insert_header((header::ACCESS_CONTROL_MAX_AGE, MAX_AGE))
             .insert_header((header::VARY, VARY_OF_PREFLIGHT));
-        if let Some(asked) = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-            response.insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone()));
+        if let Some(wanted) = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+            response.insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone()));
         }
         Some(response.finish())
     }

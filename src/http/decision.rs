@@ -1,58 +1,58 @@
-//! How a request for a token ended: what the client gets, and what the log, the metrics and the trace say of it.
+//! The outcome of a request for a token: for the client, the log, the metrics and the trace.
 
 use policies::{Reason, Tolerated, UploadRequest};
 use tracing::Span;
 
 use super::error::ApiError;
 use crate::{
-    gate::issue::{Ending, Report},
+    gate::issue::{IssueOutcome, Report},
     imgwire::UploadToken,
     telemetry::{DECISION, Metrics, RequestId, trace_id},
 };
 
-/// What the client gets. [`ApiError::describe`] has the status and the code of each error.
-pub(super) fn result(ending: &Ending) -> Result<&UploadToken, ApiError> {
-    match ending {
-        Ending::Issued(token) => Ok(token),
-        Ending::Denied(_, denial) => Err(ApiError::Denied(denial.clone())),
-        Ending::Faulted(..) => Err(ApiError::Internal),
-        Ending::ImgwireFailed(_) => Err(ApiError::ImgwireFailed),
+/// The response to the client. [`ApiError::describe`] gives the status and the code of an error.
+pub(super) fn result(outcome: &IssueOutcome) -> Result<&UploadToken, ApiError> {
+    match outcome {
+        IssueOutcome::Issued(token) => Ok(token),
+        IssueOutcome::Denied(_, denial) => Err(ApiError::Denied(denial.clone())),
+        IssueOutcome::Faulted(..) => Err(ApiError::Internal),
+        IssueOutcome::ImgwireFailed(_) => Err(ApiError::ImgwireFailed),
     }
 }
 
-/// The outcome in the log, the metrics and the trace.
-fn outcome(ending: &Ending) -> &'static str {
-    match ending {
-        Ending::Issued(_) => "issued",
-        Ending::Denied(..) => "denied",
-        Ending::Faulted(..) => "faulted",
-        Ending::ImgwireFailed(_) => "failed",
+/// The name of the outcome in the log, the metrics and the trace.
+fn outcome_label(outcome: &IssueOutcome) -> &'static str {
+    match outcome {
+        IssueOutcome::Issued(_) => "issued",
+        IssueOutcome::Denied(..) => "denied",
+        IssueOutcome::Faulted(..) => "faulted",
+        IssueOutcome::ImgwireFailed(_) => "failed",
     }
 }
 
-/// Writes the one log line of a request, counts it, and completes its span.
+/// Writes the log line of a request, counts the request, and completes its span.
 pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest, report: &Report) {
-    let (policy, reason) = match &report.ending {
-        Ending::Issued(_) => (None, None),
-        Ending::Denied(policy, denial) => (Some(policy), Some(denial.to_string())),
-        Ending::Faulted(policy, fault) => (Some(policy), Some(fault.to_string())),
-        Ending::ImgwireFailed(error) => (None, Some(error.to_string())),
+    let (policy, reason) = match &report.outcome {
+        IssueOutcome::Issued(_) => (None, None),
+        IssueOutcome::Denied(policy, denial) => (Some(policy), Some(denial.to_string())),
+        IssueOutcome::Faulted(policy, fault) => (Some(policy), Some(fault.to_string())),
+        IssueOutcome::ImgwireFailed(error) => (None, Some(error.to_string())),
     };
-    let outcome = outcome(&report.ending);
-    let (status, code) = ApiError::describe_result(&result(&report.ending));
+    let outcome = outcome_label(&report.outcome);
+    let (status, code) = ApiError::describe_result(&result(&report.outcome));
     let subject = report.facts.subject.as_deref();
     let identity = subject
         .map(|subject| &subject.identity)
-        .or_else(|| match &report.ending {
-            Ending::Denied(_, denial) => denial.identity(),
+        .or_else(|| match &report.outcome {
+            IssueOutcome::Denied(_, denial) => denial.identity(),
             _ => None,
         });
     let found = report.facts.membership.as_ref();
-    // A token is never said to be for a workspace that the client only named.
-    let workspace = match (&report.ending, found) {
+    // If a token was issued, log only a workspace that a policy verified.
+    let workspace = match (&report.outcome, found) {
         (_, Some(membership)) => Some(&membership.workspace),
-        (Ending::Denied(..) | Ending::Faulted(..), None) => request.workspace.as_ref(),
-        (Ending::Issued(_) | Ending::ImgwireFailed(_), None) => None,
+        (IssueOutcome::Denied(..) | IssueOutcome::Faulted(..), None) => request.workspace.as_ref(),
+        (IssueOutcome::Issued(_) | IssueOutcome::ImgwireFailed(_), None) => None,
     };
     let upstream = report.upstream;
     let trace_id = trace_id().map(|id| id.to_string());
@@ -93,14 +93,14 @@ pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest,
     let chain_took = report.chain_took.as_secs_f64();
     metrics.chain_seconds().observe(chain_took);
     if let Some((attempts, took)) = upstream {
-        let result = match &report.ending {
-            Ending::ImgwireFailed(error) => error.name(),
+        let result = match &report.outcome {
+            IssueOutcome::ImgwireFailed(error) => error.name(),
             _ if attempts == 0 => "pooled",
             _ => "created",
         };
         metrics.creations(result).inc();
         metrics.upstream_attempts().inc_by(attempts.into());
-        // Without an attempt there is no time to measure: the token was pooled, or the circuit breaker is open.
+        // Without an attempt, the token came from the pool or the circuit breaker is open.
         if attempts > 0 {
             metrics.upstream_seconds().observe(took.as_secs_f64());
         }

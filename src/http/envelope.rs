@@ -1,5 +1,5 @@
-//! What every response has: the request's id, `no-store`, CORS headers for an allowed origin, and the API's error body
-//! even for errors of the framework.
+//! Adds to every response the request id, `no-store` and CORS headers, and gives errors of the framework the API's error
+//! body.
 
 use std::{borrow::Cow, mem, net::IpAddr, time::Duration};
 
@@ -22,18 +22,18 @@ use super::{
 };
 use crate::{
     outbound::in_flight::InFlight,
-    telemetry::{Account, HasDecision, RequestId, RequestLine, X_REQUEST_ID},
+    telemetry::{HasDecision, LogFields, RequestId, RequestLine, X_REQUEST_ID},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
-    /// For pages. A gate that stops waits for these requests.
+    /// For web pages. A draining gate waits for these requests.
     Public,
     /// For operators.
     Management,
 }
 
-/// Wraps every handler and middleware, so that failures of middleware have the API's shape, too.
+/// Wraps all handlers and middleware, so that errors of middleware also have the API's body.
 pub async fn envelope<B: MessageBody + 'static>(
     in_flight: InFlight,
     listener: Listener,
@@ -41,34 +41,35 @@ pub async fn envelope<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let _present = (listener == Listener::Public).then(|| in_flight.arrive());
-    let began = began(&request);
+    let _arrival = (listener == Listener::Public).then(|| in_flight.arrive());
+    let started = start_time(&request);
     fit_headers(request.head_mut().headers_mut());
     let id = RequestId::assign(&request);
     let grant = cors.grant(request.headers());
     let is_preflight = grant.is_preflight(&request);
-    // Taken before a middleware consumes the request.
-    let asked = may_fail(&request).then(|| line(request.request(), request.path().to_owned()));
-    let answered = if is_preflight {
+    // Describe the request before a middleware consumes it.
+    let line_if_failed =
+        may_fail(&request).then(|| line(request.request(), request.path().to_owned()));
+    let result = if is_preflight {
         let granted = grant.preflight(request.headers());
         let response = granted.unwrap_or_else(|| ApiError::BadRequest.response(&id));
         Ok(request.into_response(response).map_into_right_body())
     } else {
         next.call(request)
             .await
-            .map(|response| shape(response, &id))
+            .map(|response| unify_error(response, &id))
     };
-    let mut response = match answered {
+    let mut response = match result {
         Ok(response) => response,
         Err(error) => {
             let status = error.as_response_error().status_code();
-            let account = Account {
+            let fields = LogFields {
                 code: Some(ApiError::from_status(status).describe().1),
                 fault: Some(error.to_string()),
-                ..Account::default()
+                ..LogFields::default()
             };
-            let asked = asked.unwrap_or_default();
-            asked.write(&id, Some(status), &account);
+            let line = line_if_failed.unwrap_or_default();
+            line.write(&id, Some(status), &fields);
             return Err(Failure { status, id, grant }.into());
         }
     };
@@ -77,35 +78,35 @@ pub async fn envelope<B: MessageBody + 'static>(
         head.set_connection_type(ConnectionType::Close);
     }
     complete(response.headers_mut(), &id, &grant);
-    // Operators' requests are logged only if they fail.
     let status = response.status();
-    if let Some(began) = began {
-        measure(response.request(), began, status);
+    if let Some(started) = started {
+        measure(response.request(), started, status);
     }
+    // Requests on the management listener are logged only if they fail.
     if listener == Listener::Public || status.is_client_error() || status.is_server_error() {
         log(&response, &id, is_preflight);
     }
     Ok(response)
 }
 
-/// When the request began, if its duration is measured: on the public listener.
-fn began(request: &ServiceRequest) -> Option<Duration> {
+/// The start of the request, if its duration is measured, as on the public listener.
+fn start_time(request: &ServiceRequest) -> Option<Duration> {
     let worker = request.app_data::<Worker>()?;
     Some(worker.gate.clock.elapsed())
 }
 
-fn measure(request: &HttpRequest, began: Duration, status: StatusCode) {
+fn measure(request: &HttpRequest, started: Duration, status: StatusCode) {
     let Some(Worker { gate, .. }) = request.app_data() else {
         return;
     };
-    let took = gate.clock.elapsed().saturating_sub(began);
+    let took = gate.clock.elapsed().saturating_sub(started);
     let method = known_method(request.method());
     let metrics = &gate.metrics;
     let durations = metrics.http_server_request_duration_seconds(method, route(request), status);
     durations.observe(took.as_secs_f64());
 }
 
-/// The method, as OpenTelemetry names it: `_OTHER` for any that is not standard.
+/// The method as OpenTelemetry names it: `_OTHER` if it is not a standard one.
 fn known_method(method: &Method) -> &'static str {
     const KNOWN: [&str; 9] = [
         "GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE",
@@ -114,32 +115,32 @@ fn known_method(method: &Method) -> &'static str {
     known.unwrap_or("_OTHER")
 }
 
-/// Only the session middleware can fail, when it saves a session.
+/// Whether middleware can fail. Only the session middleware can, when it saves a session.
 fn may_fail(request: &ServiceRequest) -> bool {
     request.headers().contains_key(header::COOKIE) || request.path() == SESSION_PATH
 }
 
-/// Logs a request, unless its decision is logged.
+/// Logs a request unless it has a decision line.
 fn log<B>(response: &ServiceResponse<B>, id: &RequestId, is_preflight: bool) {
     let extensions = response.response().extensions();
     if extensions.contains::<HasDecision>() {
         return;
     }
-    let nothing = Account::default();
+    let default = LogFields::default();
     let request = response.request();
     let line = line(request, request.path());
-    let (status, account) = (response.status(), extensions.get().unwrap_or(&nothing));
+    let (status, fields) = (response.status(), extensions.get().unwrap_or(&default));
     if is_preflight {
-        line.write_preflight(id, status, account);
+        line.write_preflight(id, status, fields);
     } else {
-        line.write(id, Some(status), account);
+        line.write(id, Some(status), fields);
     }
 }
 
 /// Logs a request whose client disconnected before the response.
-pub(super) fn log_unanswered(request: &HttpRequest) {
+pub(super) fn log_disconnect(request: &HttpRequest) {
     let id = RequestId::of(request);
-    line(request, request.path()).write(&id, None, &Account::default());
+    line(request, request.path()).write(&id, None, &LogFields::default());
 }
 
 fn line<'a>(request: &HttpRequest, path: impl Into<Cow<'a, str>>) -> RequestLine<'a> {
@@ -158,14 +159,14 @@ fn client(request: &HttpRequest) -> Option<IpAddr> {
     }
 }
 
-/// The route that the request addresses, or whose allowance it reads.
+/// The route of the request, or the one whose allowance it reads.
 fn route(request: &HttpRequest) -> Option<RoutePath> {
     let path = request.path();
     let rules = request.app_data::<Worker>()?.gate.rules.load();
-    let about = path.strip_suffix(ALLOWANCE);
+    let allowance_of = path.strip_suffix(ALLOWANCE);
     let route = rules
         .route(path)
-        .or_else(|| rules.route(about.unwrap_or(path)));
+        .or_else(|| rules.route(allowance_of.unwrap_or(path)));
     route.map(|route| route.path.clone())
 }
 
@@ -178,8 +179,8 @@ fn complete(headers: &mut HeaderMap, id: &RequestId, grant: &Grant) {
     grant.apply(headers);
 }
 
-/// Moves a few headers into a map of their size, because the response head keeps its map for later requests. The
-/// framework's map has room for 28 headers and takes 7 kB while a request waits for Imgwire.
+/// Moves the headers of a request into a smaller map if they are few. The framework's map has a capacity of 28 headers
+/// and takes 7 kB while a request waits for Imgwire.
 fn fit_headers(headers: &mut HeaderMap) {
     let names = headers.len_keys();
     if headers.capacity() < 4 * names {
@@ -192,8 +193,8 @@ fn fit_headers(headers: &mut HeaderMap) {
     *headers = fitting;
 }
 
-/// Gives an error of the framework the API's body, and keeps its headers.
-fn shape<B: MessageBody>(
+/// Replaces the body of an error of the framework by the API's error body. Keeps the headers.
+fn unify_error<B: MessageBody>(
     response: ServiceResponse<B>,
     id: &RequestId,
 ) -> ServiceResponse<EitherBody<B>> {
@@ -204,17 +205,17 @@ fn shape<B: MessageBody>(
         return response.map_into_left_body();
     }
     let (request, response) = response.into_parts();
-    let mut shaped = ApiError::from_status(status).response(id);
+    let mut unified = ApiError::from_status(status).response(id);
     for (name, value) in response.headers() {
         if ![header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name) {
-            shaped.headers_mut().append(name.clone(), value.clone());
+            unified.headers_mut().append(name.clone(), value.clone());
         }
     }
-    ServiceResponse::new(request, shaped).map_into_right_body()
+    ServiceResponse::new(request, unified).map_into_right_body()
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the framework failed with {status}")]
+#[error("middleware failed with status {status}")]
 struct Failure {
     status: StatusCode,
     id: RequestId,
@@ -242,7 +243,7 @@ mod tests {
     fn headers(count: usize) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(16);
         for number in 0..count {
-            let name = HeaderName::try_from(format!("x-{number}")).expect("it is a name");
+            let name = HeaderName::try_from(format!("x-{number}")).expect("the name is valid");
             headers.append(name.clone(), HeaderValue::from(number));
             headers.append(name, HeaderValue::from_static("again"));
         }
@@ -250,15 +251,15 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_are_few_take_little_room_and_are_all_there() {
+    fn a_few_headers_are_moved_to_a_small_map_without_loss() {
         for count in 0..20 {
             let mut fitting = headers(count);
-            let room = fitting.capacity();
+            let capacity = fitting.capacity();
             fit_headers(&mut fitting);
             if count < 8 {
-                assert!(fitting.capacity() < room / 3, "{count}");
+                assert!(fitting.capacity() < capacity / 3, "{count}");
             } else {
-                assert_eq!(fitting.capacity(), room, "{count}");
+                assert_eq!(fitting.capacity(), capacity, "{count}");
             }
             assert_eq!(fitting.len(), 2 * count);
             for number in 0..count {

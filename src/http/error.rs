@@ -1,4 +1,4 @@
-//! The table of errors: the status, the code and the headers of each.
+//! The errors of the API, with the status, the code and the headers of each.
 
 use std::time::Duration;
 
@@ -10,38 +10,38 @@ use policies::{Denial, DenialClass};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::telemetry::{Account, RequestId};
+use crate::telemetry::{LogFields, RequestId};
 
-/// Every response other than a token.
+/// An error response.
 #[derive(Debug)]
 pub enum ApiError {
     /// A policy denies, or a credential is invalid.
     Denied(Denial),
     ImgwireFailed,
     Overloaded,
-    /// The gate cannot decide, or failed.
+    /// A policy cannot decide, or the gate failed.
     Internal,
     BadRequest,
     BodyTooLarge,
     UnsupportedMediaType,
     NotFound,
-    /// The route allows these methods.
+    /// Holds the allowed methods.
     MethodNotAllowed(&'static [Method]),
 }
 
-/// The body of an error.
+/// An error.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Error)]
 pub(crate) struct Body<'a> {
-    /// The status in words.
+    /// The reason phrase of the status, for example `Forbidden`.
     error: &'static str,
-    /// What it is about: stable, and documented.
+    /// A stable code for programs, for example `workspace_forbidden`.
     code: &'static str,
-    /// The request's id, as in `X-Request-Id` and the log.
+    /// The id of the request, as in `X-Request-Id` and the log.
     #[serde(rename = "requestId")]
     #[schema(value_type = String)]
     request_id: &'a RequestId,
-    /// What the user may be told, where the policy's config has a text.
+    /// A message for the user, if the config of the policy has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
 }
@@ -73,7 +73,7 @@ impl ApiError {
         }
     }
 
-    /// The status and the code, if there is one, of a result.
+    /// The status of a result, and the code if it is an error.
     #[must_use]
     pub fn describe_result<T>(result: &Result<T, Self>) -> (u16, Option<&'static str>) {
         result.as_ref().err().map_or((200, None), |error| {
@@ -100,7 +100,7 @@ impl ApiError {
         self.response_with(request_id, None)
     }
 
-    /// Adds a text for the user.
+    /// With a message for the user.
     #[must_use]
     pub fn response_with(&self, request_id: &RequestId, message: Option<&str>) -> HttpResponse {
         let (status, code) = self.describe();
@@ -138,9 +138,9 @@ impl ApiError {
             Self::Denied(denial) => Some(denial.clone()),
             _ => None,
         };
-        Account::amend(&mut response, |account| {
-            account.code = Some(code);
-            account.denial = denial;
+        LogFields::update(&mut response, |fields| {
+            fields.code = Some(code);
+            fields.denial = denial;
         });
         response
     }
@@ -153,8 +153,8 @@ pub(crate) fn refuse(request: &HttpRequest, error: &ApiError) -> HttpResponse {
 /// Responds with 500, and logs the fault.
 pub(super) fn fail(request: &HttpRequest, fault: &impl std::fmt::Display) -> HttpResponse {
     let mut response = refuse(request, &ApiError::Internal);
-    Account::amend(&mut response, |account| {
-        account.fault = Some(fault.to_string());
+    LogFields::update(&mut response, |fields| {
+        fields.fault = Some(fault.to_string());
     });
     response
 }

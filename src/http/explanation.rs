@@ -1,4 +1,4 @@
-//! What policies decide about a described request, as `POST /explain` returns it and `imgwire-gate explain` prints it.
+//! The explanation of a decision, which `POST /explain` returns and `imgwire-gate explain` prints.
 
 use policies::{Outcome, PolicyName, RoutePath, Step, StepResult};
 use serde::Serialize;
@@ -7,49 +7,49 @@ use utoipa::ToSchema;
 use super::error::ApiError;
 use crate::gate::explain::Explained;
 
-/// What the chain says.
+/// What the policies decide about a described request.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Explanation {
-    /// The route that was asked.
+    /// The path of the route.
     #[schema(value_type = String)]
     pub route: RoutePath,
-    /// How it ends.
+    /// The outcome.
     pub outcome: ExplainedOutcome,
-    /// The status that a client would get; 200 if Imgwire gave a token.
+    /// The HTTP status that a client would get; 200 if Imgwire creates a token.
     pub status: u16,
-    /// The code that a client would get.
+    /// The error code that a client would get.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'static str>,
-    /// What each policy said, up to the one that ended it.
+    /// The result of each policy, up to the one that ended the request.
     pub policies: Vec<ExplainedPolicy>,
 }
 
-/// How a described request ends.
+/// The outcome of a described request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExplainedOutcome {
-    /// Every policy agreed.
+    /// All policies allow the request.
     Allow,
-    /// A policy refused.
+    /// A policy denies the request.
     Deny,
-    /// A policy could not tell.
+    /// A policy could not decide.
     Fault,
 }
 
-/// What one policy said.
+/// The result of one policy.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ExplainedPolicy {
-    /// Its name.
+    /// The name of the policy.
     #[schema(value_type = String)]
     pub name: PolicyName,
-    /// Its kind.
+    /// The kind of the policy.
     pub kind: &'static str,
-    /// `allow`, `deny`, `fault`, or `skip` where its condition is false.
+    /// `allow`, `deny`, `fault`, or `skip` if its `when` is false.
     pub verdict: &'static str,
-    /// Why; and whether it made no difference, because the policy is observed or may fail.
+    /// The reason. It ends in `(tolerated)` if the policy is only observed or may fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// How long it took, in microseconds.
+    /// The evaluation time in microseconds.
     pub micros: u64,
 }
 
@@ -77,17 +77,19 @@ impl From<Explained> for Explanation {
 fn describe(step: Step) -> ExplainedPolicy {
     let (verdict, reason) = match step.result {
         StepResult::Allow => ("allow", None),
-        StepResult::Skip => ("skip", Some("its condition is false".to_owned())),
+        StepResult::Skip => ("skip", Some("`when` is false".to_owned())),
         StepResult::Deny(reason) => ("deny", Some(reason)),
         StepResult::Fault(reason) => ("fault", Some(reason)),
     };
     let mut reasons = Vec::new();
     if let Some(reason) = reason {
-        let overlooked = if step.tolerated { " (overlooked)" } else { "" };
-        reasons.push(format!("{reason}{overlooked}"));
+        let tolerated = if step.tolerated { " (tolerated)" } else { "" };
+        reasons.push(format!("{reason}{tolerated}"));
     }
     if let Some(error) = step.condition_error {
-        reasons.push(format!("its condition is not false: {error}"));
+        reasons.push(format!(
+            "`when` could not be evaluated and counts as true: {error}"
+        ));
     }
     ExplainedPolicy {
         name: step.policy,

@@ -1,4 +1,4 @@
-//! What a request asks for, as policies read it.
+//! Reads from a request what policies and Imgwire need to know about it.
 
 use actix_web::HttpRequest;
 use policies::{DeclaredFile, UploadRequest};
@@ -43,7 +43,7 @@ pub(super) fn upload_request(
     })
 }
 
-/// The request's id, and its W3C trace context if that is valid.
+/// The request id, and the W3C trace context if it is valid.
 pub(super) fn trace_context(request: &HttpRequest) -> TraceContext {
     let headers = request.headers();
     let parent = headers.get("traceparent").filter(|value| {

@@ -1,5 +1,5 @@
-//! Checks `Host` against DNS rebinding: a page whose name an attacker points to this machine sends that name as `Host`,
-//! and the browser sees nothing else foreign about its requests.
+//! Checks `Host` against DNS rebinding. If an attacker points a domain to this machine, browsers treat requests from its
+//! pages as same-origin; only `Host` shows the foreign name.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +11,7 @@ use policies::Denial;
 
 use crate::config::server::HostName;
 
-/// Requires an IP address, `localhost`, one of `names`, or no host at all.
+/// Accepts an IP address, `localhost`, one of `names`, or no host.
 pub(crate) fn check(headers: &HeaderMap, uri: &Uri, names: &[HostName]) -> Result<(), Denial> {
     for host in headers.get_all(header::HOST) {
         let host = host.to_str().unwrap_or_default();
@@ -21,15 +21,16 @@ pub(crate) fn check(headers: &HeaderMap, uri: &Uri, names: &[HostName]) -> Resul
     }
     // A target in absolute form also names a host, which takes precedence over the header (RFC 9112, 3.2.2).
     match uri.authority() {
-        Some(authority) if !is_own(authority.as_str(), names) => {
-            Err(foreign("the request's target", authority.as_str()))
-        }
+        Some(authority) if !is_own(authority.as_str(), names) => Err(foreign(
+            "the host of the request target",
+            authority.as_str(),
+        )),
         _ => Ok(()),
     }
 }
 
 fn foreign(place: &str, host: &str) -> Denial {
-    Denial::CrossSite(format!("{place} names `{}`", host.escape_debug()))
+    Denial::CrossSite(format!("{place} is `{}`", host.escape_debug()))
 }
 
 /// `host` may include a port.
@@ -67,7 +68,8 @@ mod tests {
 
     #[test]
     fn addresses_localhost_and_configured_names_are_own_hosts() {
-        let names = [HostName::try_from("Gate-Admin.internal".to_owned()).expect("it is a name")];
+        let names =
+            [HostName::try_from("Gate-Admin.internal".to_owned()).expect("the name is valid")];
         for own in [
             "127.0.0.1",
             "127.0.0.1:9090",
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_name_is_a_name_and_nothing_else() {
+    fn a_configured_host_must_be_a_plain_host_name() {
         for text in [
             "",
             ".",

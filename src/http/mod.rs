@@ -1,4 +1,4 @@
-//! The HTTP surface: thin handlers, one file each.
+//! The HTTP API. Each handler has its own file.
 
 mod allowance;
 mod body;
@@ -7,13 +7,13 @@ mod cors;
 mod decision;
 mod envelope;
 pub mod error;
+mod error_responses;
 pub mod explanation;
 mod facts;
 pub(crate) mod host;
 pub mod management;
 pub mod openapi;
 mod ratelimit_fields;
-mod refusals;
 mod running;
 mod session;
 pub(crate) mod session_cookie;
@@ -36,7 +36,7 @@ pub fn mount(config: &mut web::ServiceConfig, worker: &Worker) {
     if worker.gate.session.is_some() {
         config.service(session::resource());
     }
-    // The routes change with a reload, and actix-web's are fixed.
+    // The config can change routes while the gate runs, but actix-web's routes are fixed.
     config.default_service(web::to(dispatch));
 }
 
@@ -44,7 +44,7 @@ async fn dispatch(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let rules = worker(&request).gate.rules.load();
     let path = request.path();
     if let Some(route) = rules.route(path).cloned() {
-        // Release the rules: a running request keeps only its own route.
+        // A running request keeps only its own route alive.
         drop(rules);
         return match *request.method() {
             Method::POST => upload_token::post(request, payload, route).await,

@@ -1,4 +1,4 @@
-//! This API as OpenAPI 3.1, generated from the types that serve it.
+//! The OpenAPI 3.1 document of the API, generated from handlers and types.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,15 @@ use utoipa::{
 use super::{allowance, body, error, explanation, management, session, upload_token};
 use crate::gate::explain;
 
-/// The route in the document of a gate without a config.
+/// The route in the handlers' descriptions, and in the document without a config.
 const DEFAULT_ROUTE: &str = "/api/imgwire/upload-token";
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "imgwire-gate",
-        description = "Issues Imgwire upload tokens to the users that the operator's policies allow. \
-                       Paths tagged `management` are on the management listener."
+        description = "Issues Imgwire upload tokens to the users that your policies allow. \
+                       Paths with the tag `management` are available only on the management listener."
     ),
     paths(
         upload_token::post,
@@ -41,13 +41,13 @@ const DEFAULT_ROUTE: &str = "/api/imgwire/upload-token";
     components(schemas(error::Body, body::Body, explain::DescribedRequest, explanation::Explanation)),
     modifiers(&Security),
     tags(
-        (name = "public", description = "What pages ask"),
-        (name = "management", description = "What operators ask, on the management listener")
+        (name = "public", description = "For web pages, on the public listener"),
+        (name = "management", description = "For operators, on the management listener")
     )
 )]
 struct Api;
 
-/// How a request says who it comes from.
+/// Adds the ways to authenticate.
 struct Security;
 
 impl Modify for Security {
@@ -65,15 +65,15 @@ impl Modify for Security {
 pub fn document<'a>(routes: impl Iterator<Item = &'a str>) -> openapi::OpenApi {
     let mut api = Api::openapi();
     let paths = &mut api.paths.paths;
-    let taken =
+    let take =
         |path: &str, paths: &mut BTreeMap<String, PathItem>| paths.remove(path).unwrap_or_default();
-    let mut token = taken(DEFAULT_ROUTE, paths);
-    // The body may also be empty.
+    let mut token = take(DEFAULT_ROUTE, paths);
+    // The body is optional.
     let post = token.post.as_mut();
     if let Some(RefOr::T(body)) = post.and_then(|post| post.request_body.as_mut()) {
         body.required = Some(Required::False);
     }
-    let allowance = taken(&format!("{DEFAULT_ROUTE}/allowance"), paths);
+    let allowance = take(&format!("{DEFAULT_ROUTE}/allowance"), paths);
     for route in routes {
         paths.insert(route.to_owned(), token.clone());
         paths.insert(format!("{route}/allowance"), allowance.clone());

@@ -1,4 +1,4 @@
-//! Requests that run: their place within `max_in_flight`, and what is logged if the client disconnects.
+//! Running requests: the limit `max_in_flight`, and the log line if a client disconnects.
 
 use std::mem;
 
@@ -19,25 +19,25 @@ pub(super) fn enter(gate: &Gate) -> Option<Running> {
     running
 }
 
-/// Does `work` if a place is free.
-pub(super) async fn in_place(
+/// Runs `work` if fewer than `max_in_flight` requests are running.
+pub(super) async fn run_within_limit(
     request: &HttpRequest,
     work: impl Future<Output = HttpResponse>,
 ) -> HttpResponse {
     let Some(running) = enter(&worker(request).gate) else {
         return refuse(request, &ApiError::Overloaded);
     };
-    let unanswered = Unanswered(request);
+    let log_on_disconnect = LogOnDisconnect(request);
     let response = with_place(running.in_flight(), work).await;
-    mem::forget(unanswered);
+    mem::forget(log_on_disconnect);
     response
 }
 
-/// Logs a request whose client disconnects before the response: the framework then drops the handler.
-pub(super) struct Unanswered<'a>(pub(super) &'a HttpRequest);
+/// Logs the request when it is dropped. The framework drops a handler if its client disconnects before the response.
+pub(super) struct LogOnDisconnect<'a>(pub(super) &'a HttpRequest);
 
-impl Drop for Unanswered<'_> {
+impl Drop for LogOnDisconnect<'_> {
     fn drop(&mut self) {
-        envelope::log_unanswered(self.0);
+        envelope::log_disconnect(self.0);
     }
 }

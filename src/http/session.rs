@@ -12,23 +12,23 @@ use utoipa::ToSchema;
 use super::{
     context::{SESSION_PATH, worker},
     error::{ApiError, fail, refuse},
-    refusals::Refusals,
-    running::in_place,
+    error_responses::PublicErrors,
+    running::run_within_limit,
 };
 use crate::{
     identities::{SIGNED_IN, SignedIn},
-    telemetry::Account,
+    telemetry::LogFields,
 };
 
-/// Whose session it is.
+/// The session.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Session)]
 pub(crate) struct Answer<'a> {
-    /// Who is signed in.
+    /// The id of the signed-in user.
     #[schema(value_type = String)]
     subject: &'a SubjectId,
-    /// When it ends at the latest.
+    /// When the session ends at the latest.
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
 }
@@ -44,7 +44,7 @@ pub(super) fn resource() -> Resource {
         }))
 }
 
-/// Exchanges a credential for a session.
+/// Starts a session: exchanges a credential for a session cookie.
 #[utoipa::path(
     post,
     path = "/api/imgwire/session",
@@ -52,13 +52,13 @@ pub(super) fn resource() -> Resource {
     operation_id = "begin_session",
     security(("bearer" = []), ("session" = []), ()),
     responses(
-        (status = 204, description = "The session's cookie", headers(("Set-Cookie" = String))),
+        (status = 204, description = "The session has started", headers(("Set-Cookie" = String))),
         (status = 429, description = "A limit is reached", body = crate::http::error::Body, headers(("Retry-After" = u64))),
-        Refusals
+        PublicErrors
     )
 )]
 pub(crate) async fn create(request: HttpRequest, session: Session) -> HttpResponse {
-    in_place(&request, begin(&request, session)).await
+    run_within_limit(&request, begin(&request, session)).await
 }
 
 async fn begin(request: &HttpRequest, session: Session) -> HttpResponse {
@@ -76,29 +76,29 @@ async fn begin(request: &HttpRequest, session: Session) -> HttpResponse {
         subject: subject.id.clone(),
         identity: subject.identity.clone(),
         claims: rules.session_claims.of(&subject.claims),
-        expires_at: end_of_session(&subject, now, cookie.ttl()),
+        expires_at: session_end(&subject, now, cookie.ttl()),
         seen_at: now,
     };
-    // A session that browsers would not keep does not begin.
-    let begun = match cookie.check(&signed_in) {
+    // Start no session that browsers would not keep.
+    let started = match cookie.check(&signed_in) {
         Ok(()) => {
             session.renew();
-            // Nothing of an earlier session remains.
+            // Remove everything of an earlier session.
             session.clear();
             let inserted = session.insert(SIGNED_IN, signed_in);
             inserted.map_err(|error| fail(request, &error))
         }
         Err(error) => Err(fail(request, &error)),
     };
-    let mut response = match begun {
+    let mut response = match started {
         Ok(()) => HttpResponse::NoContent().finish(),
         Err(failed) => failed,
     };
-    Account::of_subject(&mut response, &subject);
+    LogFields::set_subject(&mut response, &subject);
     response
 }
 
-/// Says whose session it is.
+/// Returns the user of the session.
 #[utoipa::path(
     get,
     path = "/api/imgwire/session",
@@ -106,13 +106,13 @@ async fn begin(request: &HttpRequest, session: Session) -> HttpResponse {
     operation_id = "show_session",
     security(("bearer" = []), ("session" = []), ()),
     responses(
-        (status = 200, description = "Whose it is", body = Answer),
+        (status = 200, description = "The session", body = Answer),
         (status = 429, description = "A limit is reached", body = crate::http::error::Body, headers(("Retry-After" = u64))),
-        Refusals
+        PublicErrors
     )
 )]
 pub(crate) async fn show(request: HttpRequest) -> HttpResponse {
-    in_place(&request, read(&request)).await
+    run_within_limit(&request, read(&request)).await
 }
 
 async fn read(request: &HttpRequest) -> HttpResponse {
@@ -128,11 +128,11 @@ async fn read(request: &HttpRequest) -> HttpResponse {
         }),
         Err(denial) => refuse(request, &ApiError::Denied(denial)),
     };
-    Account::of_subject(&mut response, &subject);
+    LogFields::set_subject(&mut response, &subject);
     response
 }
 
-/// Ends the session.
+/// Ends the session, and removes its cookie.
 #[utoipa::path(
     delete,
     path = "/api/imgwire/session",
@@ -140,48 +140,48 @@ async fn read(request: &HttpRequest) -> HttpResponse {
     operation_id = "end_session",
     security(("bearer" = []), ("session" = []), ()),
     responses(
-        (status = 204, description = "It is over"),
-        Refusals
+        (status = 204, description = "The session has ended"),
+        PublicErrors
     )
 )]
 pub(crate) async fn end(request: HttpRequest, session: Session) -> HttpResponse {
-    in_place(&request, sign_out(&request, &session)).await
+    run_within_limit(&request, sign_out(&request, &session)).await
 }
 
 async fn sign_out(request: &HttpRequest, session: &Session) -> HttpResponse {
     let rules = worker(request).gate.rules.load();
     let subject = subject(rules.identities.session(request).await);
     match &subject {
-        // With two cookies, neither is the session, so none would end.
+        // With two session cookies there is no session that could end.
         Err(error @ NotSignedIn::Denied(Denial::InvalidCredentials(_)))
             if !session.contains_key(SIGNED_IN) =>
         {
             return error.response(request);
         }
-        Err(error @ (NotSignedIn::Denied(Denial::CrossSite(_)) | NotSignedIn::Unknown(_))) => {
+        Err(error @ (NotSignedIn::Denied(Denial::CrossSite(_)) | NotSignedIn::Fault(_))) => {
             return error.response(request);
         }
-        // A session that is no longer accepted can also be ended.
+        // A session that is no longer accepted can still be ended.
         Ok(_) | Err(_) => session.purge(),
     }
     let mut response = HttpResponse::NoContent().finish();
     if let Ok(subject) = &subject {
-        Account::of_subject(&mut response, subject);
+        LogFields::set_subject(&mut response, subject);
     }
     response
 }
 
 enum NotSignedIn {
     Denied(Denial),
-    /// The credential could not be verified, because something failed.
-    Unknown(Fault),
+    /// The credential could not be verified.
+    Fault(Fault),
 }
 
 impl NotSignedIn {
     fn response(&self, request: &HttpRequest) -> HttpResponse {
         match self {
             Self::Denied(denial) => refuse(request, &ApiError::Denied(denial.clone())),
-            Self::Unknown(fault) => fail(request, fault),
+            Self::Fault(fault) => fail(request, fault),
         }
     }
 }
@@ -191,12 +191,12 @@ fn subject(presented: Result<Presented, Fault>) -> Result<Arc<Subject>, NotSigne
         Ok(Presented::Subject(subject)) => Ok(subject),
         Ok(Presented::Refused(denial)) => Err(NotSignedIn::Denied(denial)),
         Ok(Presented::Nothing) => Err(NotSignedIn::Denied(Denial::NotSignedIn)),
-        Err(fault) => Err(NotSignedIn::Unknown(fault)),
+        Err(fault) => Err(NotSignedIn::Fault(fault)),
     }
 }
 
-/// A session lasts as long as the config says, but no longer than the credential that it is exchanged for.
-fn end_of_session(subject: &Subject, now: Timestamp, ttl: Duration) -> Timestamp {
+/// A session ends after `ttl`, or with the credential that started it if that expires earlier.
+fn session_end(subject: &Subject, now: Timestamp, ttl: Duration) -> Timestamp {
     let ttl = SignedDuration::try_from(ttl).unwrap_or(SignedDuration::MAX);
     let end = now.saturating_add(ttl).unwrap_or(Timestamp::MAX);
     subject

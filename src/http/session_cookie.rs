@@ -1,9 +1,9 @@
-//! The session cookie between clients and actix-session.
+//! Translates the session cookie between clients and actix-session.
 //!
-//! actix-session finds its cookie by its own rules: it decodes names and takes the first of several. So it never sees
-//! what a client sent, only the one cookie that the gate's reader found, encrypted with the current key. The gate then
-//! writes what actix-session sets: exactly the configured name, attributes that actix-session does not know, and no
-//! encoding that would make the length depend on chance.
+//! actix-session finds its cookie by its own rules: it decodes names, and takes the first of several cookies. So the gate
+//! shows it only the one cookie that `RequestCookie` found, encrypted with the current key. The gate also rewrites the
+//! cookie that actix-session sets: with exactly the configured name, with attributes that actix-session does not know,
+//! and without an encoding that would make the length random.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use crate::{
     identities::{RequestCookie, SignedIn},
 };
 
-/// The longest cookie that every browser keeps, with its name and attributes (RFC 6265, 6.1).
+/// The largest cookie that all browsers keep, including its name and attributes (RFC 6265, 6.1).
 const MAX_COOKIE_BYTES: usize = 4096;
 
 pub struct SessionCookie {
@@ -39,19 +39,19 @@ pub struct SessionCookie {
     previous: Vec<Key>,
     attributes: String,
     ttl: std::time::Duration,
-    /// Whether the session is in the cookie itself.
+    /// Whether the cookie itself holds the session, rather than a store.
     holds_session: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum SessionRefused {
     #[error(
-        "the session takes {0} bytes as a cookie, and browsers keep {MAX_COOKIE_BYTES}; keep sessions in a store with \
-         [session] store, or have fewer claims read by policies and named in [session] claims"
+        "the session cookie would have {0} bytes, and browsers accept at most {MAX_COOKIE_BYTES}; set `store` in \
+         [session], or keep fewer claims: those in `claims` of [session] and those that policies read"
     )]
     TooLong(usize),
-    #[error("the session cannot be written: {0}")]
-    Unwritable(#[from] serde_json::Error),
+    #[error("the session cannot be serialized: {0}")]
+    Serialization(#[from] serde_json::Error),
 }
 
 impl SessionCookie {
@@ -74,20 +74,20 @@ impl SessionCookie {
         self.ttl
     }
 
-    /// Whether browsers will keep the cookie of this session; the error says why not.
+    /// Checks that browsers will keep the cookie of this session.
     pub fn check(&self, session: &SignedIn) -> Result<(), SessionRefused> {
         if !self.holds_session {
             return Ok(());
         }
-        let sealed = self.sealed(serde_json::to_string(session)?);
-        let length = self.line(&sealed, self.max_age()).len();
+        let encrypted = self.encrypt(serde_json::to_string(session)?);
+        let length = self.set_cookie(&encrypted, self.max_age()).len();
         if length > MAX_COOKIE_BYTES {
             return Err(SessionRefused::TooLong(length));
         }
         Ok(())
     }
 
-    /// The middleware of actix-session. Its cookie has no attributes: [`Self::write`] adds them.
+    /// The middleware of actix-session. Its cookie has no attributes; [`Self::rewrite`] adds them.
     #[must_use]
     pub fn middleware(&self, sessions: Sessions) -> SessionMiddleware<Sessions> {
         SessionMiddleware::builder(sessions, self.current.clone())
@@ -105,19 +105,19 @@ impl SessionCookie {
         i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX)
     }
 
-    /// The session cookie of a request as actix-session reads it, if there is exactly one.
+    /// The session cookie of a request, in the form that actix-session reads, if there is exactly one.
     fn read(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let RequestCookie::One(value) = RequestCookie::find(headers, &self.name) else {
             return None;
         };
         let value = std::str::from_utf8(value).ok()?;
-        let renewed = self.renewed(value);
-        let cookie = Cookie::new(&self.name, renewed.as_deref().unwrap_or(value));
+        let reencrypted = self.reencrypt(value);
+        let cookie = Cookie::new(&self.name, reencrypted.as_deref().unwrap_or(value));
         HeaderValue::from_str(&cookie.encoded().to_string()).ok()
     }
 
-    /// Encrypts a value of an earlier key with the current one, because actix-session knows only one key.
-    fn renewed(&self, value: &str) -> Option<String> {
+    /// Re-encrypts a value from an earlier key with the current one, because actix-session knows only one key.
+    fn reencrypt(&self, value: &str) -> Option<String> {
         if self.previous.is_empty() {
             return None;
         }
@@ -127,45 +127,45 @@ impl SessionCookie {
             return None;
         }
         let plain = self.previous.iter().find_map(open)?;
-        Some(self.sealed(plain.value().to_owned()))
+        Some(self.encrypt(plain.value().to_owned()))
     }
 
     /// Encrypts with the current key.
-    fn sealed(&self, plain: String) -> String {
+    fn encrypt(&self, plain: String) -> String {
         let mut jar = CookieJar::new();
         jar.private_mut(&self.current)
             .add(Cookie::new(self.name.clone(), plain));
-        let sealed = jar.get(&self.name);
-        sealed.map_or_else(String::new, |cookie| cookie.value().to_owned())
+        let encrypted = jar.get(&self.name);
+        encrypted.map_or_else(String::new, |cookie| cookie.value().to_owned())
     }
 
     /// The value of a `Set-Cookie` header.
-    fn line(&self, value: &str, max_age: i64) -> String {
+    fn set_cookie(&self, value: &str, max_age: i64) -> String {
         let Self {
             name, attributes, ..
         } = self;
         format!("{name}={value}{attributes}; Max-Age={max_age}")
     }
 
-    /// Rewrites what actix-session sets.
-    fn write(&self, headers: &mut HeaderMap) {
+    /// Rewrites the cookies that actix-session sets.
+    fn rewrite(&self, headers: &mut HeaderMap) {
         if !headers.contains_key(header::SET_COOKIE) {
             return;
         }
         for line in headers.remove(header::SET_COOKIE).collect::<Vec<_>>() {
-            let written = self.written(&line).unwrap_or(line);
-            headers.append(header::SET_COOKIE, written);
+            let rewritten = self.rewritten(&line).unwrap_or(line);
+            headers.append(header::SET_COOKIE, rewritten);
         }
     }
 
-    fn written(&self, line: &HeaderValue) -> Option<HeaderValue> {
+    fn rewritten(&self, line: &HeaderValue) -> Option<HeaderValue> {
         let line = line.to_str().ok()?;
         // actix-session encodes the cookie that it sets, but not the one that it removes.
         let readings = [Cookie::parse_encoded(line), Cookie::parse(line)];
         let mut readings = readings.into_iter().flatten();
         let cookie = readings.find(|cookie| cookie.name() == self.name)?;
         let max_age = cookie.max_age()?.whole_seconds();
-        HeaderValue::from_str(&self.line(cookie.value(), max_age)).ok()
+        HeaderValue::from_str(&self.set_cookie(cookie.value(), max_age)).ok()
     }
 }
 
@@ -187,11 +187,11 @@ fn attributes(cookie: &CookieSettings) -> String {
     attributes
 }
 
-/// The request's cookies, while actix-session sees only its own.
-struct SetAside(Vec<HeaderValue>);
+/// The cookies of a request, while actix-session sees only its own.
+struct HiddenCookies(Vec<HeaderValue>);
 
-/// Runs outside actix-session: shows it only the session cookie, and rewrites what it sets.
-pub(crate) async fn around<B: MessageBody>(
+/// Wraps actix-session: shows it only the session cookie, and rewrites the cookie that it sets.
+pub(crate) async fn isolate_session_cookie<B: MessageBody>(
     cookie: Option<Arc<SessionCookie>>,
     mut request: ServiceRequest,
     next: Next<B>,
@@ -206,20 +206,20 @@ pub(crate) async fn around<B: MessageBody>(
         if let Some(session) = session {
             headers.insert(header::COOKIE, session);
         }
-        request.extensions_mut().insert(SetAside(all));
+        request.extensions_mut().insert(HiddenCookies(all));
     }
     let mut response = next.call(request).await?;
-    cookie.write(response.headers_mut());
+    cookie.rewrite(response.headers_mut());
     Ok(response)
 }
 
-/// Runs inside actix-session: restores the request's cookies.
-pub(crate) async fn within<B: MessageBody>(
+/// Runs inside actix-session: restores all cookies of the request.
+pub(crate) async fn restore_cookies<B: MessageBody>(
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
-    let aside = request.extensions_mut().remove::<SetAside>();
-    if let Some(SetAside(all)) = aside {
+    let hidden = request.extensions_mut().remove::<HiddenCookies>();
+    if let Some(HiddenCookies(all)) = hidden {
         let headers = request.headers_mut();
         headers.remove(header::COOKIE);
         for line in all {

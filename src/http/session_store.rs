@@ -1,4 +1,4 @@
-//! Where sessions are kept: a backend of actix-session, whose trait is not dyn-compatible.
+//! The session storage of actix-session: an enum, because the trait is not dyn-compatible.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,14 +18,14 @@ type State = HashMap<String, String>;
 
 #[derive(Clone)]
 pub enum Sessions {
-    /// The cookie itself, which holds only who is signed in.
+    /// The cookie itself, which holds the signed-in user.
     Cookie,
     /// A store. The cookie holds the session's key.
     Store(Arc<dyn SessionBackend>),
 }
 
 impl Sessions {
-    /// In `store`, or in the cookie itself without one.
+    /// Sessions in `store`, or in the cookie if there is none.
     pub fn new(store: Option<&StoreName>, stores: &Stores) -> Result<Self, Fault> {
         match store {
             Some(name) => Ok(Self::Store(stores.sessions(name)?)),
@@ -35,8 +35,8 @@ impl Sessions {
 }
 
 impl SessionStore for Sessions {
-    /// Keeps a failure as the session's state, so that only requests that are judged by the session fail: others may
-    /// have another credential.
+    /// Returns a failure as the state of the session, so that only requests that need the session fail. Others may have
+    /// another credential.
     async fn load(&self, session: &SessionKey) -> Result<Option<State>, LoadError> {
         let store = match self {
             Self::Cookie => {
@@ -74,7 +74,7 @@ impl SessionStore for Sessions {
 
     async fn update_ttl(&self, session: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
         Ok(self
-            .act(session, SessionAction::Extend(length(ttl)))
+            .act(session, SessionAction::Extend(std_duration(ttl)))
             .await?)
     }
 
@@ -86,20 +86,20 @@ impl SessionStore for Sessions {
 impl Sessions {
     async fn write(
         &self,
-        there: Option<SessionKey>,
+        existing: Option<SessionKey>,
         mut state: State,
         ttl: &Duration,
     ) -> Result<SessionKey, anyhow::Error> {
         if let Self::Cookie = self {
-            // What the cookie holds, as it is.
+            // The key that actix-session puts into the cookie is the session itself.
             return Ok(state.remove(SIGNED_IN).unwrap_or_default().try_into()?);
         }
         let save = SessionAction::Save {
-            is_new: there.is_none(),
+            is_new: existing.is_none(),
             state: serde_json::to_string(&state)?,
-            ttl: length(ttl),
+            ttl: std_duration(ttl),
         };
-        let session = there.unwrap_or_else(generate_session_key);
+        let session = existing.unwrap_or_else(generate_session_key);
         self.act(&session, save).await?;
         Ok(session)
     }
@@ -112,7 +112,7 @@ impl Sessions {
     }
 }
 
-/// An expired session has length zero.
-fn length(ttl: &Duration) -> std::time::Duration {
+/// Zero for an expired session.
+fn std_duration(ttl: &Duration) -> std::time::Duration {
     (*ttl).try_into().unwrap_or_default()
 }

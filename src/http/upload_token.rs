@@ -1,4 +1,4 @@
-//! `POST <route>`: a token, if every policy agrees.
+//! `POST <route>`: issues a token if all policies allow it.
 
 use std::{mem, sync::Arc};
 
@@ -17,37 +17,37 @@ use super::{
     context::worker,
     decision::{self, result},
     error::{ApiError, Body as Error, refuse},
+    error_responses::PublicErrors,
     facts::{trace_context, upload_request},
     ratelimit_fields,
-    refusals::Refusals,
-    running::{Unanswered, enter},
+    running::{LogOnDisconnect, enter},
 };
 use crate::{
     config::Messages,
     gate::{
-        issue::{Ending, Report, issue},
+        issue::{IssueOutcome, Report, issue},
         rules::Route,
-        shield::shield,
+        run_to_completion::run_to_completion,
     },
     identities::AppliedLimits,
     outbound::in_flight::with_place,
     telemetry::{HasDecision, RequestId, RootSpan},
 };
 
-/// A token, as Imgwire made it.
+/// An upload token of Imgwire.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = UploadToken)]
 pub(crate) struct Answer<'a> {
-    /// The token, for one upload.
+    /// The token. It is valid for one upload.
     upload_token: &'a str,
-    /// When it ends, if Imgwire said so.
+    /// When the token expires, if Imgwire returned it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
 }
 
-/// Gives a token to a user that every policy of the route allows.
+/// Creates an upload token if all policies of the route allow it.
 #[utoipa::path(
     post,
     path = "/api/imgwire/upload-token",
@@ -55,18 +55,18 @@ pub(crate) struct Answer<'a> {
     operation_id = "create_token",
     request_body(
         content = body::Body,
-        description = "Nothing, or what the upload is for",
+        description = "What the upload is for. The body may be empty",
         content_type = "application/json"
     ),
-    params(("X-Workspace-Id" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "The workspace, if the body names none")),
+    params(("X-Workspace-Id" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "The id of the workspace that the upload is for, if the body has none")),
     security(("bearer" = []), ("session" = []), ()),
     responses(
-        (status = 200, description = "A token", body = Answer,
+        (status = 200, description = "The token", body = Answer,
             headers(("RateLimit" = String), ("RateLimit-Policy" = String), ("X-Request-Id" = String))),
         (status = 413, description = "The body is too large", body = Error),
         (status = 415, description = "The body is not JSON", body = Error),
         (status = 429, description = "A limit is reached", body = Error, headers(("Retry-After" = u64))),
-        Refusals
+        PublicErrors
     )
 )]
 pub(crate) async fn post(
@@ -76,14 +76,14 @@ pub(crate) async fn post(
 ) -> HttpResponse {
     let worker = worker(&request).clone();
     let gate = &worker.gate;
-    let unanswered = Unanswered(&request);
+    let log_on_disconnect = LogOnDisconnect(&request);
     let body = body::read(&request, payload, gate.body_limits).await;
-    mem::forget(unanswered);
+    mem::forget(log_on_disconnect);
     let body = match body {
         Ok(body) => body,
         Err(error) => return refuse(&request, &error),
     };
-    // Takes a place only now: a client that sends its body slowly must not occupy one.
+    // Counts the request as running only now, so that clients that send slowly do not use up `max_in_flight`.
     let Some(running) = enter(gate) else {
         return refuse(&request, &ApiError::Overloaded);
     };
@@ -92,14 +92,14 @@ pub(crate) async fn post(
         Err(error) => return refuse(&request, &error),
     };
     RootSpan::record_route("POST", route.path.as_str());
-    let asked = route.clone();
+    let target = route.clone();
     let context = trace_context(&request);
     let in_flight = running.in_flight();
-    // The handler is dropped if the client disconnects, but what the chain reserved must be settled.
+    // If the client disconnects, the handler is dropped, but reservations must still be settled.
     let work = async move {
         let gate = &worker.gate;
         let report = issue(
-            &asked.chain,
+            &target.chain,
             &worker.client,
             &*gate.clock,
             &upload,
@@ -111,21 +111,21 @@ pub(crate) async fn post(
         report
     };
     let work = with_place(in_flight, work);
-    match shield(work.in_current_span()).await {
+    match run_to_completion(work.in_current_span()).await {
         Ok(report) => answer(&request, &route, &report),
         Err(_) => refuse(&request, &ApiError::Internal),
     }
 }
 
-/// Includes the text for the user from the config of the policy that denies. A limit of the server has no policy.
+/// The error response, with the message for the user that the denying policy has. Limits of the server have no policy.
 fn refusal(
     request: &HttpRequest,
     route: &Route,
-    ending: &Ending,
+    outcome: &IssueOutcome,
     error: &ApiError,
 ) -> HttpResponse {
-    let messages = match ending {
-        Ending::Denied(policy, denial) if !denial.is_of_server() => {
+    let messages = match outcome {
+        IssueOutcome::Denied(policy, denial) if !denial.is_of_server() => {
             route.messages.iter().find(|(name, _)| name == policy)
         }
         _ => None,
@@ -160,12 +160,12 @@ fn choose<'a>(messages: &Messages, wanted: impl IntoIterator<Item = &'a str>) ->
 }
 
 fn answer(request: &HttpRequest, route: &Route, report: &Report) -> HttpResponse {
-    let mut response = match result(&report.ending) {
+    let mut response = match result(&report.outcome) {
         Ok(token) => HttpResponse::Ok().json(Answer {
             upload_token: &token.token,
             expires_at: token.expires_at,
         }),
-        Err(error) => refusal(request, route, &report.ending, &error),
+        Err(error) => refusal(request, route, &report.outcome, &error),
     };
     response.extensions_mut().insert(HasDecision);
     if matches!(response.status().as_u16(), 200 | 429) {

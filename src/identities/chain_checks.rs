@@ -25,9 +25,7 @@ impl Profiles<'_> {
             reader.fault(path, "must have at least one identity");
             return;
         }
-        reader.names(path, accept, |name| {
-            (!self.contains(name)).then(|| format!("there is no [identities.{name}]"))
-        });
+        reader.names(path, accept, |name| self.unknown(name));
         self.check_shadowing(reader, path, accept);
     }
 

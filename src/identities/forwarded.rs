@@ -77,7 +77,7 @@ impl IdentityKind for ForwardedSettings {
                 "needs `trusted_proxies` in [server]: the gate ignores the headers of other peers";
             section.fault("", message);
         } else if let Some(network) =
-            proxies.and_then(|all| all.iter().find(|network| network.is_everyone()))
+            proxies.and_then(|all| all.iter().find(|network| network.is_too_wide()))
         {
             let message = format!(
                 "any client can sign in as any user, because `trusted_proxies` has {}; write only the addresses of \

@@ -10,14 +10,17 @@ use super::{
     credential::TokenSource,
     issuer::{Issuers, SubjectPrefix},
 };
-use crate::config::session::CookieName;
+use crate::config::{session::CookieName, suggestion::unknown};
 
 /// The identities of a config. An identity with unreadable settings has no profile.
 pub(crate) struct Profiles<'a>(pub(super) Vec<(&'a IdentityName, Option<Profile<'a>>)>);
 
 impl Profiles<'_> {
-    pub(super) fn contains(&self, name: &IdentityName) -> bool {
-        self.0.iter().any(|(other, _)| *other == name)
+    /// The error about `name` if the config has no such identity.
+    pub(super) fn unknown(&self, name: &IdentityName) -> Option<String> {
+        let known = self.0.iter().map(|(name, _)| name.as_str());
+        (!known.clone().any(|known| known == name.as_str()))
+            .then(|| unknown("identity", name.as_str(), known))
     }
 
     pub(super) fn find(&self, name: &IdentityName) -> Option<&Profile<'_>> {

@@ -16,7 +16,10 @@ use super::{
     section::{OtherSections, Section},
     session::SessionIdentitySettings,
 };
-use crate::config::document::{self, Named, Reader, join};
+use crate::config::{
+    document::{self, Named, Reader, join},
+    suggestion::unknown,
+};
 
 /// The kinds of identity that a config can use.
 #[derive(Clone, Debug)]
@@ -70,12 +73,8 @@ impl IdentityKinds {
         if let Some(kind) = self.0.iter().find(|kind| kind.name == name) {
             return (kind.read)(reader, path, value);
         }
-        let known: Vec<_> = self.0.iter().map(|kind| kind.name).collect();
-        let message = format!(
-            "unknown identity kind `{name}`; the kinds are `{}`",
-            known.join("`, `")
-        );
-        reader.fault(join(path, "kind"), message);
+        let known = self.0.iter().map(|kind| kind.name);
+        reader.fault(join(path, "kind"), unknown("identity kind", name, known));
         None
     }
 

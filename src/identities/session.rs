@@ -95,14 +95,12 @@ impl SessionIdentitySettings {
         let path = section.path_of(KEY);
         section.reader.names(&path, &self.exchange, |name| {
             let profile = profiles.find(name);
-            if !profiles.contains(name) {
-                Some(format!("there is no [identities.{name}]"))
-            } else if profile.is_some_and(|profile| profile.exchange.is_some()) {
+            if profile.is_some_and(|profile| profile.exchange.is_some()) {
                 Some(format!(
                     "`{name}` is a session, which cannot be exchanged for another one"
                 ))
             } else {
-                None
+                profiles.unknown(name)
             }
         });
         if !section.has_fault(KEY) {

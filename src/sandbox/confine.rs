@@ -1,5 +1,5 @@
-//! What a config from the playground page may name. The sandbox applies such a config, which must not give access to
-//! the secrets, files and networks of this machine.
+//! Checks configs from the playground page. The sandbox applies them, so they must not give access to the secrets, files
+//! and networks of this machine.
 
 use toml::de::{DeTable, DeValue};
 use url::Url;
@@ -9,7 +9,7 @@ use crate::config::{
     document::{Reader, Value, join},
 };
 
-/// Keys whose values are names or text, even if they look like addresses or sources of secrets.
+/// Keys whose values are never hosts or sources of secrets, even if they look like it.
 const NAMES: [&str; 12] = [
     "allow",
     "allowed_claims",
@@ -25,23 +25,24 @@ const NAMES: [&str; 12] = [
     "when",
 ];
 
-pub(crate) struct Confines<'a> {
-    /// The environment variables, which the sandbox provides.
+/// What a config from the page may name.
+pub(crate) struct Allowed<'a> {
+    /// The variables that the sandbox provides.
     pub(crate) variables: &'a [&'a str],
     pub(crate) host: &'a Url,
-    /// The sandbox's own config, whose stores and base URL are replaced.
-    pub(crate) own: &'a str,
+    /// The sandbox's own config. Its stores and its base URL may be named, because the sandbox replaces them.
+    pub(crate) config: &'a str,
 }
 
-/// Checks that a config names nothing outside `confines`.
-pub(crate) fn check(file: &str, text: &str, confines: &Confines<'_>) -> Result<(), Faults> {
+/// Checks that a config names nothing that is not `allowed`.
+pub(crate) fn check(file: &str, text: &str, allowed: &Allowed<'_>) -> Result<(), Faults> {
     let mut reader = Reader::default();
     let document = reader.parse(text);
-    let own = Reader::default().parse(confines.own);
+    let own = Reader::default().parse(allowed.config);
     let mut walk = Walk {
         reader: &mut reader,
-        confines,
-        own_base_url: own
+        allowed,
+        default_base_url: own
             .get("imgwire")
             .and_then(|imgwire| text_of(imgwire, "base_url")),
     };
@@ -50,7 +51,7 @@ pub(crate) fn check(file: &str, text: &str, confines: &Confines<'_>) -> Result<(
         walk.stores(stores, own.get("stores"));
     }
     if document.contains_key("outbound") {
-        let message = "the sandbox connects to no other service, so it has no [outbound]";
+        let message = "the sandbox connects to no other service; remove [outbound]";
         reader.fault("outbound", message);
     }
     if reader.faults.is_empty() {
@@ -62,13 +63,13 @@ pub(crate) fn check(file: &str, text: &str, confines: &Confines<'_>) -> Result<(
 
 struct Walk<'a> {
     reader: &'a mut Reader,
-    confines: &'a Confines<'a>,
-    own_base_url: Option<&'a str>,
+    allowed: &'a Allowed<'a>,
+    default_base_url: Option<&'a str>,
 }
 
 impl Walk<'_> {
     fn table(&mut self, path: &str, table: &DeTable<'_>) {
-        let is_fetched = table.contains_key("discovery");
+        let has_discovery = table.contains_key("discovery");
         for (key, value) in table {
             let key = key.get_ref().as_ref();
             let path = join(path, key);
@@ -79,8 +80,8 @@ impl Walk<'_> {
                 }
                 ("env", DeValue::String(name)) => self.variable(&path, name),
                 ("stores", _) if path == "stores" => {}
-                // An issuer is only compared, unless its keys are discovered.
-                _ if NAMES.contains(&key) && !(key == "issuer" && is_fetched) => {
+                // The gate connects to an issuer only to discover its keys.
+                _ if NAMES.contains(&key) && !(key == "issuer" && has_discovery) => {
                     self.value(&path, value, false);
                 }
                 _ => self.value(&path, value, true),
@@ -103,14 +104,14 @@ impl Walk<'_> {
             }
             DeValue::String(text) => {
                 if text.replace("$${", "").contains("${") {
-                    let message = "the sandbox replaces nothing from the environment";
+                    let message = "the sandbox does not replace environment variables";
                     self.reader.fault(path, message);
                 } else if may_be_host
-                    && !(path == "imgwire.base_url" && self.own_base_url == Some(&**text))
+                    && !(path == "imgwire.base_url" && self.default_base_url == Some(&**text))
                     && !self.may_connect(text)
                 {
-                    let host = self.confines.host.as_str();
-                    let message = format!("the sandbox connects to its emulator only: {host}");
+                    let host = self.allowed.host.as_str();
+                    let message = format!("the sandbox connects only to its emulator: {host}");
                     self.reader.fault(path, message);
                 }
             }
@@ -119,28 +120,27 @@ impl Walk<'_> {
     }
 
     fn variable(&mut self, path: &str, name: &str) {
-        let variables = self.confines.variables;
+        let variables = self.allowed.variables;
         if !variables.contains(&name) {
             let known = variables.join("`, `");
-            let message =
-                format!("the sandbox passes no environment on; its own variables are `{known}`");
+            let message = format!("the sandbox reads no environment variables except `{known}`");
             self.reader.fault(path, message);
         }
     }
 
     /// Whether the text is the emulator's URL, or not a URL with a host.
     fn may_connect(&self, text: &str) -> bool {
-        // `{workspace}` and `{user}` in a URL are replaced by what a client sends.
+        // Clients choose the values of `{workspace}` and `{user}` in a URL.
         let url = Url::parse(&text.replace(['{', '}'], ""));
         match url {
-            Ok(url) if url.has_host() => url.origin() == self.confines.host.origin(),
+            Ok(url) if url.has_host() => url.origin() == self.allowed.host.origin(),
             Ok(_) | Err(url::ParseError::RelativeUrlWithoutBase) => true,
-            // Rejects what this parser cannot read: another one might read a host in it.
+            // Another parser might find a host in text that this one rejects.
             Err(_) => false,
         }
     }
 
-    /// A store must be one of the sandbox's own, at the same place.
+    /// A store must be one of the sandbox's own, with the same URL.
     fn stores(&mut self, stores: &Value<'_>, own: Option<&Value<'_>>) {
         let own = own.and_then(|own| own.get_ref().as_table());
         let Some(stores) = stores.get_ref().as_table() else {
@@ -152,8 +152,8 @@ impl Walk<'_> {
             let path = join("stores", name.get_ref());
             if own_url.is_none() || own_url != text_of(store, "url") {
                 let message = match own_url {
-                    Some(url) => format!("the sandbox has this store at \"{url}\" only"),
-                    None => "the sandbox has the stores of its own config only".to_owned(),
+                    Some(url) => format!("the sandbox has this store only at \"{url}\""),
+                    None => "the sandbox has only the stores of its own config".to_owned(),
                 };
                 self.reader.fault(path.clone(), message);
             }

@@ -1,5 +1,5 @@
-//! What `imgwire-gate sandbox` adds to the gate: an emulated Imgwire, the playground page, and limits on what a config
-//! from that page can name. The tests use the emulator, too.
+//! The parts of `imgwire-gate sandbox`: an emulator of Imgwire, the playground page, and checks of the configs that the
+//! page sends. The tests also use the emulator.
 
 pub(crate) mod confine;
 pub mod emulator;

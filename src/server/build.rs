@@ -1,4 +1,4 @@
-//! Builds policies, chains and identities from the settings.
+//! Builds the rules from the settings: policies, chains and identities.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::settings::{RouteSettings, Settings};
 use crate::{
     config::{Messages, ServerSettings, SessionSettings},
     gate::{
-        ports::{PolicyPorts, Turns},
+        ports::{LookupSlots, PolicyPorts},
         rules::{Route, Rules},
     },
     http::{BodyLimits, Gate, session_cookie::SessionCookie},
@@ -24,19 +24,19 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// What rules are built from. It stays the same while the gate runs.
-pub(crate) struct Foundation {
+/// Builds rules. Everything in it stays the same when the config is reloaded.
+pub(crate) struct RulesBuilder {
     server: ServerSettings,
     session: Option<(SessionSettings, Arc<SessionCookie>)>,
     client_address: ClientAddress,
     limits: Arc<ServerLimits>,
     outbound: Outbound,
-    turns: Arc<Turns>,
+    lookup_slots: Arc<LookupSlots>,
     stores: stores::StoreContext,
     upstream: Arc<Upstream>,
 }
 
-impl Foundation {
+impl RulesBuilder {
     pub(crate) fn new(
         settings: &Settings,
         tls: &Arc<ClientConfig>,
@@ -59,7 +59,7 @@ impl Foundation {
                 metrics: metrics.clone(),
                 caches: CacheCapacity::default(),
             },
-            turns: Arc::default(),
+            lookup_slots: Arc::default(),
             stores: stores::StoreContext {
                 tls: tls.clone(),
                 clock: clock.clone(),
@@ -93,22 +93,26 @@ impl Foundation {
         }
     }
 
-    /// Builds rules on read-only stores. With `counted`, quotas show what their stores hold; otherwise all counters are
-    /// empty.
-    pub(crate) fn look(&self, settings: &Settings, counted: bool) -> Result<Rules, BuildError> {
-        let access = if counted {
+    /// Builds rules on read-only stores. With `with_counters`, quotas see the counters of their stores; otherwise all
+    /// counters are empty.
+    pub(crate) fn build_read_only(
+        &self,
+        settings: &Settings,
+        with_counters: bool,
+    ) -> Result<Rules, BuildError> {
+        let access = if with_counters {
             Access::ReadOnly
         } else {
             Access::Empty
         };
         let stores = Stores::open(settings.used_stores(), &self.stores, access);
         let stores = stores.map_err(|error| BuildError::Other(error.into()))?;
-        self.rules(settings, stores, None)
+        self.build(settings, stores, None)
     }
 
     /// Builds the policies, the chains of the routes and the identities of `settings` on open stores. Unchanged parts
-    /// keep what the `earlier` rules counted, fetched and learned.
-    pub(crate) fn rules(
+    /// keep the counters, keys and caches of the `earlier` rules.
+    pub(crate) fn build(
         &self,
         settings: &Settings,
         stores: Stores,
@@ -139,7 +143,7 @@ impl Foundation {
                     identities: &identities,
                     stores: &stores,
                     outbound: &outbound,
-                    turns: &self.turns,
+                    lookup_slots: &self.lookup_slots,
                 };
                 let when = policy.common.when.clone();
                 let context = BuildContext {
@@ -186,11 +190,11 @@ impl Foundation {
         })
     }
 
-    /// The claims of a subject to keep: those that policies read, and those in `[session] claims`.
+    /// The claims of a subject to keep: those that policies read and those in `[session] claims`.
     fn kept_claims(&self, settings: &Settings) -> Reads {
         let mut reads = settings.claims();
-        let named = self.session.iter().flat_map(|(session, _)| &session.claims);
-        for claim in named {
+        let configured = self.session.iter().flat_map(|(session, _)| &session.claims);
+        for claim in configured {
             reads.merge(Reads::claim(claim));
         }
         reads
@@ -205,7 +209,7 @@ fn cache_capacity(settings: &Settings) -> CacheCapacity {
         .collect();
     let count = |kind| caches.iter().filter(|cache| **cache == Some(kind)).count();
     let policies = settings.policies.iter();
-    let asking = policies.filter(|(_, policy)| policy.asks()).count();
+    let asking = policies.filter(|(_, policy)| policy.is_remote()).count();
     CacheCapacity::divided(
         count(CacheKind::Tokens),
         count(CacheKind::Responses) + asking,

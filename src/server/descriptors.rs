@@ -1,14 +1,15 @@
-//! File descriptors: the gate raises its limit as far as the system allows, and reserves some for what must work when
-//! clients take the rest.
+//! File descriptors. The gate raises its limit as far as the system allows, and reserves some for its own use, so that
+//! clients cannot exhaust them.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// What the gate opens besides connections of clients and calls to Imgwire: files, stores, the management listener.
+/// Descriptors for everything except connections of clients and calls to Imgwire: files, stores, the management
+/// listener.
 const RESERVED: u64 = 96;
 
 const RESERVED_PER_WORKER: u64 = 12;
 
-/// Raises the soft limit on open files to the hard one, and returns it. `None` means unlimited.
+/// Raises the soft limit on open files to the hard limit, and returns it. `None` means unlimited.
 pub(crate) fn raise_limit() -> Option<u64> {
     let limits = getrlimit(Resource::Nofile);
     let mut raised = limits;
@@ -19,17 +20,17 @@ pub(crate) fn raise_limit() -> Option<u64> {
     }
 }
 
-/// What fits into the limit on open files.
+/// The numbers of connections and requests that fit into the limit on open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Capacity {
     pub(crate) connections: usize,
-    /// Running requests, each of which may call Imgwire.
+    /// Requests in progress. Each may call Imgwire.
     pub(crate) in_flight: u32,
 }
 
 impl Capacity {
-    /// Reduces `wanted` to fit into `limit`. Connections take at most three quarters of what both share, so that
-    /// requests do not run out of descriptors.
+    /// Reduces `wanted` to fit into `limit`. Connections take at most three quarters of what they share with requests,
+    /// so that requests do not run out of descriptors.
     pub(crate) fn within(limit: Option<u64>, wanted: Self, workers: usize) -> Self {
         let Some(limit) = limit else { return wanted };
         let reserved = RESERVED + RESERVED_PER_WORKER * workers as u64;
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fits_leaves_descriptors_for_calls_to_imgwire_and_for_the_gate_itself() {
+    fn capacity_leaves_descriptors_for_calls_to_imgwire_and_for_the_gate_itself() {
         let capacity = |connections, in_flight| Capacity {
             connections,
             in_flight,

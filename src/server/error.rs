@@ -1,4 +1,4 @@
-//! Why a gate does not start, and what to do about it.
+//! Errors that prevent a start, with hints.
 
 use std::io;
 
@@ -25,29 +25,28 @@ impl StartError {
         match self {
             Self::Listen { bind, source } => match (source.kind(), bind) {
                 (io::ErrorKind::AddrInUse, _) => Some(
-                    "another gate, or something else, listens there: end it, or change `bind` in [server] or \
-                     [management]",
+                    "another process listens on this address; stop it, or change `bind` in [server] or [management]",
                 ),
                 (io::ErrorKind::AlreadyExists, Bind::Unix(_)) => {
-                    Some("move the file away, or change `bind` in [server] or [management]")
+                    Some("move the file, or change `bind` in [server] or [management]")
                 }
                 (io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied, Bind::Unix(_)) => {
-                    Some("the socket's folder must be there, and be the gate's to write")
+                    Some("create the folder of the socket, and make it writable for the gate")
                 }
-                (io::ErrorKind::AddrNotAvailable, Bind::Tcp(_)) => {
-                    Some("this machine has no such address; `0.0.0.0` listens on all that it has")
-                }
+                (io::ErrorKind::AddrNotAvailable, Bind::Tcp(_)) => Some(
+                    "this machine does not have this address; use `0.0.0.0` to listen on all IPv4 addresses",
+                ),
                 (io::ErrorKind::PermissionDenied, Bind::Tcp(_)) => {
-                    Some("ports below 1024 need a privilege: take another one, behind your proxy")
+                    Some("ports below 1024 need a privilege; use a higher port behind your proxy")
                 }
                 _ => None,
             },
             Self::Store(StoreError { source, .. }) => match source {
                 OpenError::InUse(_) => Some(
-                    "end the other gate; several share a `postgres://` or a `redis://` store instead of a file",
+                    "stop the other gate; to share a store among gates, use `postgres://` or `redis://`",
                 ),
                 OpenError::Io { .. } => {
-                    Some("the folder of the store's file must be there, and be the gate's to write")
+                    Some("create the folder of the store's file, and make it writable for the gate")
                 }
                 OpenError::Database { .. } => None,
             },

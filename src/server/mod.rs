@@ -1,4 +1,4 @@
-//! The composition root: builds the gate from its settings, and runs it until it is told to stop.
+//! The composition root: builds the gate from its settings, and runs it until it is stopped.
 
 pub(crate) mod build;
 pub(crate) mod descriptors;
@@ -24,7 +24,7 @@ use crate::{
     identities::IdentityKind,
     outbound::{in_flight::InFlight, tls_config},
     server::{
-        build::Foundation,
+        build::RulesBuilder,
         descriptors::Capacity,
         listeners::{Mount, serve_management, serve_public, workers},
         reload::Reloader,
@@ -33,17 +33,17 @@ use crate::{
     stores::{Access, Stores},
 };
 
-/// How often a draining gate checks whether it may stop.
-const DRAIN_STEP: Duration = Duration::from_millis(10);
+/// How often a draining gate checks whether requests are still running.
+const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What a gate is made with, besides its settings.
+/// Builds gates with additional kinds of policies and identities.
 pub struct Builder {
     kinds: Kinds,
     clock: Arc<dyn Clock>,
 }
 
 impl Builder {
-    /// Registers your own kind of policy, next to the built-in ones.
+    /// Registers your own kind of policy in addition to the built-in ones.
     ///
     /// # Panics
     ///
@@ -54,7 +54,7 @@ impl Builder {
         self
     }
 
-    /// Registers your own kind of identity, next to the built-in ones.
+    /// Registers your own kind of identity in addition to the built-in ones.
     ///
     /// # Panics
     ///
@@ -65,13 +65,13 @@ impl Builder {
         self
     }
 
-    /// Replaces the machine's clock.
+    /// Replaces the system clock.
     #[must_use]
     pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
     }
 
-    /// `text` is the content of the file, `file` its name in faults.
+    /// Loads a config file. `text` is its content; `file` is its name in error messages.
     pub fn load(
         &self,
         file: &str,
@@ -90,7 +90,7 @@ impl Builder {
         Application::start(settings, &self.clock, Arc::new(|_| {}))
     }
 
-    /// Also serves what `mount` adds to the public listener.
+    /// Also serves the services that `mount` adds to the public listener.
     pub(crate) fn build_with(
         &self,
         settings: Settings,
@@ -100,7 +100,7 @@ impl Builder {
     }
 }
 
-/// A gate whose listeners are open, but that does not answer yet.
+/// A gate whose listeners are bound. [`run_until`](Self::run_until) serves requests.
 pub struct Application {
     public: Server,
     management: Server,
@@ -115,14 +115,14 @@ pub struct Application {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// Load balancers must notice first: requests that arrive meanwhile are answered.
+    /// The gate keeps accepting requests until load balancers have noticed.
     Drain,
-    /// Running requests may finish; nothing else delays the end.
+    /// The gate only waits for running requests.
     AtOnce,
 }
 
 impl Application {
-    /// Starts with the built-in kinds of policies and identities, and the machine's clock.
+    /// A builder with the built-in kinds of policies and identities and the system clock.
     #[must_use]
     pub fn builder() -> Builder {
         Builder {
@@ -136,15 +136,15 @@ impl Application {
         let capacity = capacity(&settings.server, settings.server.max_connections.get());
         let in_flight = InFlight::new(capacity.in_flight);
         let tls = tls_config(&settings.authorities);
-        let foundation = Foundation::new(&settings, &tls, clock);
+        let builder = RulesBuilder::new(&settings, &tls, clock);
         let used = settings.used_stores();
-        let stores = Stores::open(used, foundation.stores(), Access::ReadWrite(None))?;
+        let stores = Stores::open(used, builder.stores(), Access::ReadWrite(None))?;
         let sessions =
             Sessions::new(settings.session_store(), &stores).map_err(BuildError::from)?;
-        let rules = foundation.rules(&settings, stores, None)?;
-        let gate = Arc::new(foundation.gate(rules, &in_flight));
+        let rules = builder.build(&settings, stores, None)?;
+        let gate = Arc::new(builder.gate(rules, &in_flight));
         let fixed = settings.fixed.clone();
-        let reloader = Reloader::new(gate.clone(), foundation, fixed);
+        let reloader = Reloader::new(gate.clone(), builder, fixed);
         let grace = settings.server.shutdown_grace.get();
         let delay = settings.server.shutdown_delay.get();
         let management = Management {
@@ -192,14 +192,14 @@ impl Application {
         self.management_address
     }
 
-    /// Answers until `stop` resolves. Then `/readyz` says 503, running requests may finish within the grace period, and
-    /// the gate stops.
+    /// Serves requests until `stop` resolves. Then `/readyz` returns 503, running requests may finish within the grace
+    /// period, and the gate stops.
     pub async fn run_until(self, stop: impl Future<Output = Stop>) -> io::Result<()> {
         let public = self.public.handle();
         let management = self.management.handle();
         let reloader = self.reloader;
-        let keeping_keys = rt::spawn(async move { reloader.refresh_keys().await });
-        let ending = async {
+        let key_refresh = rt::spawn(async move { reloader.refresh_keys().await });
+        let shutdown = async {
             let delay = match stop.await {
                 Stop::Drain => self.delay,
                 Stop::AtOnce => Duration::ZERO,
@@ -209,15 +209,15 @@ impl Application {
             }
             drain(&self.in_flight, &public, delay, self.grace).await;
             management.stop(false).await;
-            keeping_keys.abort();
+            key_refresh.abort();
         };
         let (public, management, ()) =
-            futures_util::future::join3(self.public, self.management, ending).await;
+            futures_util::future::join3(self.public, self.management, shutdown).await;
         public.and(management)
     }
 }
 
-/// The configured limits, as far as they fit into the limit on open files.
+/// The configured limits, reduced to fit into the limit on open files.
 fn capacity(server: &ServerSettings, max_connections: usize) -> Capacity {
     let limit = descriptors::raise_limit();
     let wanted = Capacity {
@@ -231,38 +231,41 @@ fn capacity(server: &ServerSettings, max_connections: usize) -> Capacity {
             max_connections,
             connections = capacity.connections,
             in_flight = capacity.in_flight,
-            "the limit on open files is too low for max_connections: raise it (`ulimit -n`, `LimitNOFILE=`), or lower \
-             max_connections"
+            hint = "raise the limit (`ulimit -n`, `LimitNOFILE=`), or lower max_connections",
+            "open file limit too low for max_connections"
         );
     }
     capacity
 }
 
-/// Waits until no request has begun for `delay`, and then for the running ones to finish.
+/// Waits until no request has started for `delay`, and then until the running ones have finished.
 async fn drain(in_flight: &InFlight, server: &ServerHandle, delay: Duration, grace: Duration) {
     tracing::info!(in_flight = in_flight.unfinished(), "draining");
     in_flight.start_draining();
     let quiet = async {
-        let mut begun = in_flight.begun();
+        let mut started = in_flight.begun();
         while !delay.is_zero() {
             tokio::time::sleep(delay).await;
-            if in_flight.begun() == begun {
+            if in_flight.begun() == started {
                 break;
             }
-            begun = in_flight.begun();
+            started = in_flight.begun();
         }
     };
     let idle = async {
-        // A client that keeps sending must not use up the time that running requests need.
+        // Clients that keep sending must not use up the time that running requests need.
         let _ = tokio::time::timeout(grace / 2, quiet).await;
         while in_flight.unfinished() > 0 {
-            tokio::time::sleep(DRAIN_STEP).await;
+            tokio::time::sleep(DRAIN_POLL_INTERVAL).await;
         }
-        // The last response must still be written.
-        tokio::time::sleep(DRAIN_STEP).await;
+        // Leaves time to write the last response.
+        tokio::time::sleep(DRAIN_POLL_INTERVAL).await;
     };
     if tokio::time::timeout(grace, idle).await.is_err() {
-        tracing::warn!(in_flight = in_flight.unfinished(), "the grace time is over");
+        tracing::warn!(
+            in_flight = in_flight.unfinished(),
+            "shutdown grace period exceeded"
+        );
     }
     server.stop(false).await;
     tracing::info!("stopped");

@@ -1,4 +1,4 @@
-//! Replaces the rules while the gate runs.
+//! Reloads the config while the gate runs.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use policies::BuildError;
 use tokio::sync::Notify;
 
 use super::{
-    build::Foundation,
+    build::RulesBuilder,
     settings::{Fixed, Settings},
 };
 use crate::{
@@ -15,16 +15,16 @@ use crate::{
     stores::{Access, StoreError, Stores},
 };
 
-/// Replaces the rules for new requests, all at once, and keeps the counters.
+/// Replaces the rules for new requests atomically. Counters are kept.
 pub struct Reloader {
     gate: Arc<Gate>,
-    foundation: Foundation,
-    /// The sections that took effect at the start.
+    builder: RulesBuilder,
+    /// The sections that took effect at start.
     fixed: Fixed,
     replaced: Notify,
 }
 
-/// Why rules were not replaced. The old ones stay in force.
+/// Why the config was not reloaded. The current rules stay in force.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     #[error("{0}")]
@@ -35,39 +35,43 @@ pub enum ReloadError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Policy(#[from] BuildError),
-    #[error("[session] is new, and begins when the gate is started anew")]
+    #[error("[session] was added; restart the gate to apply it")]
     NewSession,
 }
 
 impl Reloader {
-    pub(crate) fn new(gate: Arc<Gate>, foundation: Foundation, fixed: Fixed) -> Self {
+    pub(crate) fn new(gate: Arc<Gate>, builder: RulesBuilder, fixed: Fixed) -> Self {
         Self {
             gate,
-            foundation,
+            builder,
             fixed,
             replaced: Notify::new(),
         }
     }
 
-    /// Replaces routes, policies and identities with those of `loaded`. Running requests keep the chain that they
-    /// started with. Sections that take effect only at start are named in the log if they differ. A failure is logged
-    /// and counted, too.
+    /// Replaces routes, policies, identities and stores with those of `loaded`. Running requests keep the chain with
+    /// which they started. The log names changed sections that take effect only at start. Failures are logged and
+    /// counted.
     pub fn reload(&self, loaded: Result<Settings, ReloadError>) -> Result<(), ReloadError> {
-        let done = loaded.and_then(|settings| self.replace(&settings));
-        let result = if done.is_ok() { "applied" } else { "refused" };
+        let reloaded = loaded.and_then(|settings| self.replace(&settings));
+        let result = if reloaded.is_ok() {
+            "applied"
+        } else {
+            "refused"
+        };
         self.gate.metrics.config_reloads(result).inc();
-        match &done {
-            Ok(()) => tracing::info!("the config was loaded again and is in force"),
+        match &reloaded {
+            Ok(()) => tracing::info!("config reloaded"),
             Err(error) => {
                 let error = error.to_string();
-                tracing::error!(error, "the config was not loaded again; nothing is changed");
+                tracing::error!(error, "config reload failed, keeping the current config");
             }
         }
-        done
+        reloaded
     }
 
     fn replace(&self, settings: &Settings) -> Result<(), ReloadError> {
-        if settings.session.is_some() && !self.foundation.has_session() {
+        if settings.session.is_some() && !self.builder.has_session() {
             return Err(ReloadError::NewSession);
         }
         settings.log_warnings();
@@ -75,19 +79,19 @@ impl Reloader {
         let used = settings.used_stores();
         let stores = Stores::open(
             used,
-            self.foundation.stores(),
+            self.builder.stores(),
             Access::ReadWrite(Some(&earlier.stores)),
         )?;
-        let rules = self.foundation.rules(settings, stores, Some(&earlier))?;
+        let rules = self.builder.build(settings, stores, Some(&earlier))?;
         self.gate.rules.store(Arc::new(rules));
         self.replaced.notify_one();
-        for section in self.fixed.differing(&settings.fixed) {
-            tracing::warn!(section, "takes effect when the gate is started anew");
+        for section in self.fixed.changed(&settings.fixed) {
+            tracing::warn!(section, "changed section takes effect after a restart");
         }
         Ok(())
     }
 
-    /// Refreshes the key sets that issuers publish, for the rules in force.
+    /// Refreshes the published keys of issuers, always for the current rules.
     pub(crate) async fn refresh_keys(&self) {
         loop {
             let identities = self.gate.rules.load().identities.clone();

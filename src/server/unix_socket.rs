@@ -1,4 +1,4 @@
-//! Unix sockets to listen on: a live one is an error, as a used TCP port is; a dead one is replaced.
+//! Unix sockets to listen on. If another process listens on a socket, that is an error; a dead socket is replaced.
 
 use std::{
     fs::{self, File, Permissions},
@@ -19,7 +19,7 @@ const BACKLOG: i32 = 2048;
 /// Fails with [`io::ErrorKind::AddrInUse`] if a process listens there, and with [`io::ErrorKind::AlreadyExists`] if the
 /// file is not a socket.
 pub(crate) fn listen(path: &Path, mode: SocketMode) -> io::Result<UnixListener> {
-    // Two gates that find the same dead socket must not replace each other's new one.
+    // Of two gates that start at once, one must not remove the new socket of the other.
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push(".lock");
     let lock = File::options().create(true).append(true).open(lock_path)?;
@@ -28,20 +28,20 @@ pub(crate) fn listen(path: &Path, mode: SocketMode) -> io::Result<UnixListener> 
     remove_dead(path, &address)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&address)?;
-    // Before it listens, so that no unauthorized user can connect.
+    // Set the mode before listening, so that no unauthorized user can connect.
     fs::set_permissions(path, Permissions::from_mode(mode.bits()))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Removes the socket of a process that ended without removing it.
+/// Removes the socket of a process that exited without removing it.
 fn remove_dead(path: &Path, address: &SockAddr) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
         Ok(metadata) if metadata.file_type().is_socket() => {}
         Ok(_) => {
-            let message = "there is a file that is not a socket";
+            let message = "the file exists and is not a socket";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
         }
     }

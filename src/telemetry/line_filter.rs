@@ -1,4 +1,4 @@
-//! Which lines the log writes.
+//! The filter of log lines.
 
 use tracing::{
     Event, Level, Metadata, Subscriber, level_filters::LevelFilter, span, subscriber::Interest,
@@ -14,7 +14,7 @@ pub(crate) const DECISION: &str = "decision";
 /// A filter in the syntax of `RUST_LOG`.
 pub(super) struct LineFilter {
     pub(super) wanted: EnvFilter,
-    /// Whether decisions are always written: they are the record of who was given what.
+    /// Whether decision lines are always written, because they record who received a token.
     pub(super) keeps_decisions: bool,
 }
 

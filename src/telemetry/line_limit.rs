@@ -1,4 +1,4 @@
-//! A limit on the lines that clients can cause at will: a few in a second are written, the others are counted.
+//! Limits the lines about malformed requests, which clients can cause at will. The lines past the limit are counted.
 
 use std::{
     io,
@@ -16,24 +16,24 @@ use tracing_subscriber::{Layer, layer::Context};
 /// The target of lines about malformed requests.
 pub(super) const REFUSED: &str = "refused";
 
-/// How many of these lines are written in a second.
-const LINES: u64 = 20;
+/// The maximum number of these lines per second.
+const LINES_PER_SECOND: u64 = 20;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Drops lines about malformed requests past the limit, and writes how many were dropped.
+/// Drops lines about malformed requests past the limit, and logs how many it dropped.
 pub(super) struct LineLimit {
-    /// The lines since the timer was started.
+    /// The number of lines since the timer started.
     lines: Arc<AtomicU64>,
     timer: Thread,
 }
 
 impl LineLimit {
-    /// Starts the thread that ends each second.
+    /// Starts the timer thread.
     ///
     /// # Errors
     ///
-    /// If there can be no such thread.
+    /// If the system cannot create a thread.
     pub(super) fn start() -> io::Result<Self> {
         let lines = Arc::<AtomicU64>::default();
         let counted = lines.clone();
@@ -43,9 +43,11 @@ impl LineLimit {
                 loop {
                     thread::park();
                     thread::sleep(SECOND);
-                    let left_out = counted.swap(0, Ordering::Relaxed).saturating_sub(LINES);
+                    let left_out = counted
+                        .swap(0, Ordering::Relaxed)
+                        .saturating_sub(LINES_PER_SECOND);
                     if left_out > 0 {
-                        tracing::warn!(left_out, "some malformed requests were not logged");
+                        tracing::warn!(left_out, "malformed requests not logged");
                     }
                 }
             })?;
@@ -60,7 +62,7 @@ impl LineLimit {
         if before == 0 {
             self.timer.unpark();
         }
-        before < LINES
+        before < LINES_PER_SECOND
     }
 }
 
@@ -70,7 +72,7 @@ impl<S: Subscriber> Layer<S> for LineLimit {
     }
 }
 
-/// Whether clients can cause a line at will: the gate's own, and those of the HTTP parser, which is asked first.
+/// Whether a line is about a malformed request: from the gate, or from the HTTP parser.
 fn is_limited(line: &Metadata<'_>) -> bool {
     line.target() == REFUSED
         || *line.level() <= Level::WARN && line.target().starts_with("actix_http")

@@ -1,4 +1,4 @@
-//! The log: written to standard error by a thread of its own, so that no request waits for it.
+//! The log. A separate thread writes it to standard error, so that requests do not wait for it.
 
 use std::{
     env,
@@ -16,41 +16,40 @@ use tracing_subscriber::{EnvFilter, Registry, filter::ParseError, fmt, prelude::
 
 use super::{line_filter::LineFilter, line_limit::LineLimit, traces::Traces};
 
-/// How many lines may wait to be written. Further lines are dropped, so that no request waits.
+/// The maximum number of queued lines. Further lines are dropped, so that requests do not wait.
 const BUFFERED_LINES: usize = 4096;
 
-/// How long the writer waits for more lines after it has written all. Without this, every request would pay for a
-/// system call that wakes the writer.
-const GATHERING: Duration = Duration::from_millis(5);
+/// How long the writer sleeps after a flush. Otherwise every request would pay for a system call that wakes the writer.
+const FLUSH_PAUSE: Duration = Duration::from_millis(5);
 
 /// In bytes.
 const BUFFER: usize = 128 * 1024;
 
-/// How lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     Json,
     Text,
 }
 
-/// Writes the rest of the log, and sends the last spans, when it is dropped.
-#[must_use = "the log ends when this is dropped"]
+/// Writes the queued lines and exports the last spans when it is dropped.
+#[must_use = "the log ends when the guard is dropped"]
 pub struct TelemetryGuard {
-    // Dropped first, because it may write to the log.
+    // Must be dropped first, because it may write to the log.
     _traces: Option<Traces>,
     _log: WorkerGuard,
 }
 
-/// Starts the log of this process: lines at `info` and above, or what `RUST_LOG` says.
+/// Starts the log of this process, with the filter in `RUST_LOG` (default: `info`).
 pub fn start_log(format: LogFormat) -> TelemetryGuard {
     start(format, None)
 }
 
-/// Like [`start_log`], and also sends traces to the collector at `otlp`, with `client`.
+/// Like [`start_log`], but also exports traces to the collector at `otlp` with `client`.
 ///
 /// # Errors
 ///
-/// If the exporter cannot be built, for example because a variable of its environment is invalid.
+/// If the exporter cannot be built, for example because one of its environment variables is invalid.
 pub fn start_log_and_traces(
     format: LogFormat,
     otlp: &str,
@@ -64,18 +63,18 @@ fn start(format: LogFormat, traces: Option<Traces>) -> TelemetryGuard {
         .buffered_lines_limit(BUFFERED_LINES)
         .lossy(true)
         .thread_name("log-writer")
-        .finish(GatheringWriter(BufWriter::with_capacity(
+        .finish(BatchingWriter(BufWriter::with_capacity(
             BUFFER,
             io::stderr(),
         )));
     let wanted = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
-    let lossy = || quieter(EnvFilter::builder().parse_lossy(&wanted));
+    let lossy = || quiet_libraries(EnvFilter::builder().parse_lossy(&wanted));
     let filter = LineFilter {
         wanted: filter(&wanted).unwrap_or_else(|_| lossy()),
         keeps_decisions: false,
     };
     let (filter, handle) = reload::Layer::new(filter);
-    // A second start, in a test, keeps the first one's log.
+    // If a test starts the log a second time, the first one stays.
     let _ = FILTER.set(handle);
     let lines = fmt::layer().with_writer(writer);
     let lines = match format {
@@ -89,7 +88,7 @@ fn start(format: LogFormat, traces: Option<Traces>) -> TelemetryGuard {
     };
     let _ = tracing_subscriber::registry()
         .with(lines.with_filter(filter))
-        // Without its thread there is no limit, and every line is written.
+        // If the thread cannot be created, there is no limit.
         .with(LineLimit::start().ok())
         .with(traces.as_ref().map(Traces::layer))
         .try_init();
@@ -99,16 +98,16 @@ fn start(format: LogFormat, traces: Option<Traces>) -> TelemetryGuard {
     }
 }
 
-/// The filter that is in force.
+/// The current filter.
 static FILTER: OnceLock<reload::Handle<LineFilter, Registry>> = OnceLock::new();
 
 fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
     let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-    builder.parse(directives).map(quieter)
+    builder.parse(directives).map(quiet_libraries)
 }
 
-fn quieter(filter: EnvFilter) -> EnvFilter {
-    // actix-session warns of every cookie that does not decrypt, and clients send what they like.
+fn quiet_libraries(filter: EnvFilter) -> EnvFilter {
+    // actix-session warns about each cookie that it cannot decrypt, which clients can cause at will.
     let directives = ["actix_server=warn", "actix_session=error"];
     let directives = directives.map(|text| text.parse().expect("the directive is valid"));
     directives
@@ -116,7 +115,7 @@ fn quieter(filter: EnvFilter) -> EnvFilter {
         .fold(filter, EnvFilter::add_directive)
 }
 
-/// The filter in force, in the syntax of `RUST_LOG`.
+/// The current filter in the syntax of `RUST_LOG`.
 #[must_use]
 pub fn log_filter() -> String {
     let filter = FILTER.get();
@@ -130,7 +129,7 @@ pub fn log_filter() -> String {
 ///
 /// # Errors
 ///
-/// If the directives are invalid. The filter then stays as it is.
+/// If the directives are invalid. The filter then does not change.
 pub fn set_log_filter(directives: &str) -> Result<(), String> {
     let filter = filter(directives).map_err(|error| error.to_string())?;
     let handle = FILTER.get().ok_or("this process has no log")?;
@@ -141,17 +140,17 @@ pub fn set_log_filter(directives: &str) -> Result<(), String> {
     handle.reload(filter).map_err(|error| error.to_string())
 }
 
-/// Writes several lines at once. The log's thread flushes it whenever no line waits.
-struct GatheringWriter(BufWriter<Stderr>);
+/// Writes several lines at once. The log thread flushes it when its queue is empty.
+struct BatchingWriter(BufWriter<Stderr>);
 
-impl Write for GatheringWriter {
+impl Write for BatchingWriter {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         self.0.write(lines)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()?;
-        thread::sleep(GATHERING);
+        thread::sleep(FLUSH_PAUSE);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What the gate tells its operator: one log line for each request, and metrics.
+//! The log, with one line per request, the metrics and the traces.
 
 mod line_filter;
 mod line_limit;
@@ -12,7 +12,7 @@ mod traces;
 pub(crate) use self::{
     line_filter::DECISION,
     metrics::{CallResult, Operation, PoolEvent, StoreMetrics},
-    request_line::{Account, HasDecision, RequestLine},
+    request_line::{HasDecision, LogFields, RequestLine},
     traces::outgoing_headers,
 };
 pub use self::{

@@ -1,4 +1,4 @@
-//! The id of a request, in its response and in every log line about it.
+//! The request id, which is in the response and in all log lines of a request.
 
 use actix_web::{
     HttpMessage as _, HttpRequest,
@@ -10,7 +10,7 @@ use uuid::{Uuid, fmt::Hyphenated};
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest inbound id that is kept.
+/// The maximum length of an id that a client or proxy sends.
 const MAX_BYTES: usize = 128;
 
 /// An id of visible ASCII characters.
@@ -18,17 +18,17 @@ const MAX_BYTES: usize = 128;
 pub struct RequestId(String);
 
 impl RequestId {
-    /// Keeps a valid id of the request, or makes a new one. Later calls return the same id.
+    /// Takes a valid id from the request, or generates one. Later calls return the same id.
     pub fn assign(request: &ServiceRequest) -> Self {
         if let Some(id) = request.extensions().get::<Self>() {
             return id.clone();
         }
-        let id = inbound(request.headers()).unwrap_or_else(Self::made);
+        let id = inbound(request.headers()).unwrap_or_else(Self::generate);
         request.extensions_mut().insert(id.clone());
         id
     }
 
-    fn made() -> Self {
+    fn generate() -> Self {
         let mut text = [0; Hyphenated::LENGTH];
         Self((*Uuid::new_v4().hyphenated().encode_lower(&mut text)).to_owned())
     }
@@ -46,17 +46,17 @@ impl RequestId {
 
     #[must_use]
     pub fn header_value(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.0).expect("an id is visible ASCII")
+        HeaderValue::from_str(&self.0).expect("a request id is visible ASCII")
     }
 }
 
 fn inbound(headers: &HeaderMap) -> Option<RequestId> {
     let mut values = headers.get_all(X_REQUEST_ID);
     let text = values.next()?.to_str().ok()?;
-    let is_sane = !text.is_empty()
+    let is_valid = !text.is_empty()
         && text.len() <= MAX_BYTES
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte));
-    (is_sane && values.next().is_none()).then(|| RequestId(text.to_owned()))
+    (is_valid && values.next().is_none()).then(|| RequestId(text.to_owned()))
 }

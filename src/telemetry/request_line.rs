@@ -1,5 +1,4 @@
-//! The log line of a request that has no decision: of the session, of an allowance, or of a request that was refused
-//! before any policy was asked.
+//! The log line of a request without a decision: for the session, for an allowance, or rejected before the first policy.
 
 use std::{borrow::Cow, net::IpAddr};
 
@@ -11,63 +10,63 @@ use policies::{Denial, IdentityName, RoutePath, Subject, SubjectId};
 
 use super::{line_limit::REFUSED, request_id::RequestId};
 
-/// The target of the others.
+/// The target of all other lines.
 const ANSWERED: &str = "request";
 
-/// How much of a path is logged, in bytes.
+/// The maximum length of a logged path, in bytes.
 const MAX_PATH: usize = 200;
 
-/// What a handler knows of its request, for the line. It travels with the response.
+/// Fields of the log line that only the handler knows. They are an extension of the response.
 #[derive(Default)]
-pub(crate) struct Account {
+pub(crate) struct LogFields {
     pub(crate) code: Option<&'static str>,
     pub(crate) denial: Option<Denial>,
-    /// Why the gate failed.
+    /// The reason of a failure of the gate.
     pub(crate) fault: Option<String>,
     pub(crate) subject: Option<(SubjectId, IdentityName)>,
 }
 
-impl Account {
-    /// Adds to what `response` tells already.
-    pub(crate) fn amend(response: &mut HttpResponse, amend: impl FnOnce(&mut Self)) {
+impl LogFields {
+    /// Changes the fields of `response`.
+    pub(crate) fn update(response: &mut HttpResponse, update: impl FnOnce(&mut Self)) {
         let mut extensions = response.extensions_mut();
-        let mut account = extensions.remove::<Self>().unwrap_or_default();
-        amend(&mut account);
-        extensions.insert(account);
+        let mut fields = extensions.remove::<Self>().unwrap_or_default();
+        update(&mut fields);
+        extensions.insert(fields);
     }
 
-    pub(crate) fn of_subject(response: &mut HttpResponse, subject: &Subject) {
-        Self::amend(response, |account| {
-            account.subject = Some((subject.id.clone(), subject.identity.clone()));
+    pub(crate) fn set_subject(response: &mut HttpResponse, subject: &Subject) {
+        Self::update(response, |fields| {
+            fields.subject = Some((subject.id.clone(), subject.identity.clone()));
         });
     }
 }
 
-/// Marks the response to a request that has a decision line, and needs no other.
+/// Marks the response to a request that already has a decision line.
 pub(crate) struct HasDecision;
 
-/// A request, as its line describes it.
+/// The description of a request in its log line.
 #[derive(Default)]
 pub(crate) struct RequestLine<'a> {
     pub(crate) client: Option<IpAddr>,
     pub(crate) method: Method,
-    /// The route that it asked, or asked about.
+    /// The route of the request, or the one whose allowance it reads.
     pub(crate) route: Option<RoutePath>,
-    /// Its path, without the query.
+    /// Without the query.
     pub(crate) path: Cow<'a, str>,
 }
 
 impl RequestLine<'_> {
-    /// Writes the line. A gate that failed is an error; a refusal is not. Without a response there is no status.
-    pub(crate) fn write(&self, id: &RequestId, status: Option<StatusCode>, account: &Account) {
-        let code = account.code;
-        let denial = account.denial.as_ref();
-        let subject = account.subject.as_ref();
+    /// Writes the line. Only failures of the gate are at level ERROR. `status` is `None` if the client disconnected.
+    pub(crate) fn write(&self, id: &RequestId, status: Option<StatusCode>, fields: &LogFields) {
+        let code = fields.code;
+        let denial = fields.denial.as_ref();
+        let subject = fields.subject.as_ref();
         let identity = subject
             .map(|(_, identity)| identity)
             .or_else(|| denial.and_then(Denial::identity));
         let reason = denial.map(ToString::to_string);
-        let reason = reason.as_deref().or(account.fault.as_deref());
+        let reason = reason.as_deref().or(fields.fault.as_deref());
         macro_rules! line {
             ($level:ident, $target:expr, $message:literal) => {
                 tracing::$level!(
@@ -76,7 +75,7 @@ impl RequestLine<'_> {
                     client = self.client.map(tracing::field::display),
                     method = self.method.as_str(),
                     route = self.route.as_ref().map(RoutePath::as_str),
-                    path = shortened(&self.path),
+                    path = truncated(&self.path),
                     status = status.map(|status| status.as_u16()),
                     code,
                     identity = identity.map(IdentityName::as_str),
@@ -87,38 +86,38 @@ impl RequestLine<'_> {
             };
         }
         match status {
-            None => line!(info, ANSWERED, "client gone"),
+            None => line!(info, ANSWERED, "client disconnected"),
             Some(status) if status.is_server_error() => line!(error, ANSWERED, "request failed"),
             Some(status) if is_malformed(status) => line!(info, REFUSED, "refused"),
             Some(_) => line!(info, ANSWERED, "request answered"),
         }
     }
 
-    /// Writes the line of a preflight, which browsers send before many requests.
-    pub(crate) fn write_preflight(&self, id: &RequestId, status: StatusCode, account: &Account) {
+    /// Writes the line of a preflight request, at level DEBUG because browsers send many of them.
+    pub(crate) fn write_preflight(&self, id: &RequestId, status: StatusCode, fields: &LogFields) {
         tracing::debug!(
             target: ANSWERED,
             request_id = id.as_str(),
             client = self.client.map(tracing::field::display),
             method = self.method.as_str(),
-            path = shortened(&self.path),
+            path = truncated(&self.path),
             status = status.as_u16(),
-            code = account.code,
+            code = fields.code,
             "preflight answered"
         );
     }
 }
 
-/// Whether `status` says that a request makes no sense, whoever sends it.
+/// Whether `status` means that a request is malformed, regardless of its credentials.
 fn is_malformed(status: StatusCode) -> bool {
-    let judged = [
+    let depends_on_client = [
         StatusCode::UNAUTHORIZED,
         StatusCode::FORBIDDEN,
         StatusCode::TOO_MANY_REQUESTS,
     ];
-    status.is_client_error() && !judged.contains(&status)
+    status.is_client_error() && !depends_on_client.contains(&status)
 }
 
-fn shortened(path: &str) -> &str {
+fn truncated(path: &str) -> &str {
     &path[..path.floor_char_boundary(MAX_PATH)]
 }

@@ -1,11 +1,11 @@
-//! `tracestate` (W3C Trace Context): what vendors of traces tell each other, passed on as it came.
+//! `tracestate` (W3C Trace Context), which the gate passes on unchanged.
 
 use actix_web::http::header::{HeaderMap, HeaderValue};
 
-/// How much of it is passed on, in bytes: vendors must propagate this much, and may drop what is longer.
+/// In bytes. Vendors must propagate this much, and may drop longer values.
 const MAX_BYTES: usize = 512;
 
-/// The `tracestate` of a request, as one line; nothing if it is too long or cannot be read.
+/// The `tracestate` of a request in one line; `None` if it is missing, too long or not ASCII.
 #[must_use]
 pub fn trace_state(headers: &HeaderMap) -> Option<HeaderValue> {
     let lines: Option<Vec<_>> = headers
@@ -26,11 +26,11 @@ mod tests {
     fn of(lines: &[&[u8]]) -> Option<String> {
         let mut headers = HeaderMap::new();
         for line in lines {
-            let value = HeaderValue::from_bytes(line).expect("it is a value");
+            let value = HeaderValue::from_bytes(line).expect("the value is valid");
             headers.append(HeaderName::from_static("tracestate"), value);
         }
         let state = trace_state(&headers)?;
-        Some(state.to_str().expect("it is ASCII").to_owned())
+        Some(state.to_str().expect("the state is ASCII").to_owned())
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Traces (OpenTelemetry): if the config names a collector, the gate's spans are sent there by OTLP over HTTP.
+//! OpenTelemetry traces. If the config names a collector, the gate exports its spans there by OTLP over HTTP.
 //!
-//! A span of a trace is a span of `tracing`, at `debug`. Without a collector, and with a log above `debug`, none of
-//! them is recorded.
+//! The spans are those of `tracing` at level DEBUG. Without a collector they are recorded only if the log filter enables
+//! that level.
 
 use std::time::Duration;
 
@@ -35,17 +35,17 @@ use super::{request_id::RequestId, trace_state::trace_state};
 /// How long an export may take.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the last spans may take to be sent when the gate ends.
+/// How long the last export may take when the gate stops.
 const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// All spans of the gate's crates belong to traces.
+/// The spans of these crates are exported.
 const TARGETS: [&str; 2] = ["imgwire_gate", "policies"];
 
-/// Sends what is left when it is dropped.
+/// Exports the remaining spans when it is dropped.
 pub(super) struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Exports to the collector at `otlp`, which receives traces at `/v1/traces`. The SDK's own environment variables
+    /// Exports to the collector at `otlp`, under the path `/v1/traces`. The environment variables of the SDK
     /// (`OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS` and others) apply.
     pub(super) fn start(
         otlp: &str,
@@ -92,9 +92,9 @@ impl Traces {
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        // The log may have ended, so a failure can only be written to it as far as it still runs.
+        // This line is lost if the log has already ended.
         if let Err(error) = self.0.shutdown_with_timeout(LAST_EXPORT_TIMEOUT) {
-            tracing::warn!(%error, "the last spans were not sent");
+            tracing::warn!(%error, "last export of spans failed");
         }
     }
 }
@@ -103,14 +103,14 @@ impl Drop for Traces {
 pub struct RootSpan;
 
 impl RootSpan {
-    /// Whether spans are recorded. If not, requests do not pay for the middleware either: a span costs more than all
-    /// policies together.
+    /// Whether spans are recorded. If not, the middleware is disabled, because a span costs more than all policies
+    /// together.
     #[must_use]
     pub fn is_enabled() -> bool {
         tracing::span_enabled!(Level::DEBUG)
     }
 
-    /// Names the span of the running request, once its route is known.
+    /// Sets the name and the route of the current span, once the route is known.
     pub fn record_route(method: &str, route: &str) {
         let span = Span::current();
         if !span.is_disabled() {
@@ -138,7 +138,7 @@ impl RootSpanBuilder for RootSpan {
             imgwire_gate.code = Empty,
         );
         if !span.is_disabled() {
-            // Fails only without a collector.
+            // This fails only if no traces are exported.
             let _ = span.set_parent(parent(request.headers()));
         }
         span
@@ -156,14 +156,14 @@ impl RootSpanBuilder for RootSpan {
     }
 }
 
-/// The span that a request is a child of, by its headers (W3C Trace Context).
+/// The parent span of a request, from its headers (W3C Trace Context).
 fn parent(headers: &HeaderMap) -> Context {
     let state = trace_state(headers);
     let headers = Headers { headers, state };
     TraceContextPropagator::new().extract_with_context(&Context::new(), &headers)
 }
 
-/// A request's headers, as OpenTelemetry reads them.
+/// Adapts the headers of a request to OpenTelemetry.
 struct Headers<'a> {
     headers: &'a HeaderMap,
     state: Option<HeaderValue>,
@@ -183,7 +183,7 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// The trace that the running request belongs to, if it is exported.
+/// The id of the current trace, if it is exported.
 pub fn trace_id() -> Option<TraceId> {
     let span = Span::current();
     if span.is_disabled() {
@@ -195,7 +195,7 @@ pub fn trace_id() -> Option<TraceId> {
     context.is_valid().then(|| context.trace_id())
 }
 
-/// `traceparent` and `tracestate` of a call that `span` covers; `None` if no trace is exported.
+/// `traceparent` and `tracestate` for a call within `span`; `None` if no trace is exported.
 pub(crate) fn outgoing_headers(span: &Span) -> Option<(HeaderValue, Option<HeaderValue>)> {
     if span.is_disabled() {
         return None;

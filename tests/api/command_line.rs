@@ -97,7 +97,7 @@ fn check_prints_each_policy_of_a_route_and_its_status() {
          │ 2. member (workspace_member): a member of the workspace, by the claim workspaces; else 403\n  \
          │ 3. burst (rate_limit): 30 in 60s per user, counted in memory; else 429\n  \
          │ 4. daily (quota): 500 a day per workspace, counted in main; else 429\n  \
-         ╰ 200, and a token of Imgwire's\n"
+         ╰ 200 with an upload token\n"
     );
 }
 
@@ -151,7 +151,7 @@ fn a_gate_that_cannot_start_says_what_to_do() {
     let error = text(&output.stderr);
     assert!(error.contains("cannot listen on 127.0.0.1:"), "{error}");
     assert!(
-        error.contains("what to do: another gate, or something else, listens there"),
+        error.contains("hint: another process listens on this address"),
         "{error}"
     );
 

@@ -248,7 +248,7 @@ async fn clients_that_leave_while_they_wait_for_keys_free_their_places() {
         }
         let lines = gate.lines().into_iter();
         lines
-            .filter(|line| line["message"] == "client gone")
+            .filter(|line| line["message"] == "client disconnected")
             .count()
             > 1000
     })

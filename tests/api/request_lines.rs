@@ -306,7 +306,7 @@ async fn a_reset_connection_has_a_line() {
     drop(stream);
     let lines = logged.lines_of("left").await;
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert_eq!(lines[0]["message"], "client gone");
+    assert_eq!(lines[0]["message"], "client disconnected");
     assert_eq!(lines[0]["path"], SESSION);
     assert_eq!(lines[0]["client"], "127.0.0.1");
     assert!(lines[0].get("status").is_none());
@@ -332,7 +332,10 @@ async fn a_connection_that_is_reset_within_a_body_has_a_line() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     // Depending on timing, the gate reads the end of the body or the end of the connection first.
     let message = lines[0]["message"].as_str().unwrap();
-    assert!(["client gone", "refused"].contains(&message), "{message}");
+    assert!(
+        ["client disconnected", "refused"].contains(&message),
+        "{message}"
+    );
     assert_eq!(lines[0]["route"], ROUTE);
 }
 

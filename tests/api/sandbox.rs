@@ -33,7 +33,7 @@ impl Sandbox {
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let url = lines.find_map(|line| {
             let line = line.ok()?;
-            line.strip_prefix("the playground ").map(str::to_owned)
+            line.strip_prefix("playground ").map(str::to_owned)
         });
         // A thread reads the rest, so that the process can write it.
         std::thread::spawn(move || lines.count());
@@ -314,7 +314,7 @@ async fn an_applied_config_can_name_only_the_emulator_and_the_store_of_the_sandb
         config.replace("http://127.0.0.1:8081", "https://api.imgwire.dev"),
     ] {
         let faults = sandbox.apply(&text).await;
-        let expected = format!("the sandbox connects to its emulator only: {imgwire}");
+        let expected = format!("the sandbox connects only to its emulator: {imgwire}");
         assert!(
             faults.iter().any(|fault| fault.contains(&expected)),
             "{faults:?}\n{text}"

@@ -40,7 +40,7 @@ async function open(options = {}) {
 
 /** Uploads as someone; gives back what the page says. */
 async function uploadAs(page, person, { workspace, file } = {}) {
-  await page.check(`input[name=person][value=${person}]`);
+  await page.check(`input[name=user][value=${person}]`);
   if (workspace !== undefined) await page.selectOption("#workspace", workspace);
   if (file) await page.setInputFiles("#file", file);
   await page.click("#upload");
@@ -133,7 +133,7 @@ const checks = {
 
     await page.fill("#config", config.replace('roles = ["owner", "editor"]', 'roles = ["owner"]'));
     await page.click("#apply");
-    await page.waitForFunction(() => document.getElementById("checked").textContent === "It is in force.");
+    await page.waitForFunction(() => document.getElementById("checked").textContent === "The config is applied.");
     assert.match(await uploadAs(page, "editor"), /^403: workspace_forbidden/);
     // The text below the config says the same as before, so only the answer tells when it is in force.
     await Promise.all([
@@ -146,7 +146,7 @@ const checks = {
 
   async "it works by the keyboard alone"() {
     const { page } = await open();
-    await page.focus("input[name=person][value=editor]");
+    await page.focus("input[name=user][value=editor]");
     await page.keyboard.press("ArrowDown");
     assert.equal(await page.$eval(":focus", (one) => one.value), "owner");
     while ((await page.evaluate(() => document.activeElement.id)) !== "upload") await page.keyboard.press("Tab");
@@ -158,8 +158,8 @@ const checks = {
     const { page, context } = await open();
     const signedIn = await page.evaluate(async () => {
       const key = new URLSearchParams(location.search).get("key");
-      const { people } = await (await fetch("/playground/state", { headers: { "X-Playground-Key": key } })).json();
-      const headers = { Authorization: `Bearer ${people[1].token}` };
+      const { users } = await (await fetch("/playground/state", { headers: { "X-Playground-Key": key } })).json();
+      const headers = { Authorization: `Bearer ${users[1].token}` };
       return (await fetch("/api/imgwire/session", { method: "POST", headers })).status;
     });
     assert.equal(signedIn, 204);

@@ -1,4 +1,4 @@
-//! Decisions of another service.
+//! Decisions of an HTTP service, for `remote` policies.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use policies::{
 use secrecy::SecretString;
 use serde_json::json;
 
-use super::{MAX_ANSWER_BYTES, authorization};
+use super::{MAX_RESPONSE_BYTES, authorization};
 use crate::config::ServiceUrl;
 use crate::outbound::{
     InvalidResponse, JsonObject, Outbound, OutboundRequest, Resend,
@@ -79,8 +79,8 @@ impl HttpDecider {
             headers: self.headers.clone(),
             body: Bytes::from(body.to_string()),
             timeout: self.timeout,
-            max_response_bytes: MAX_ANSWER_BYTES,
-            // The service's decision may have side effects.
+            max_response_bytes: MAX_RESPONSE_BYTES,
+            // The service may count or record the question.
             resend: Resend::Unsafe,
         };
         let answer = self.outbound.http.send(outgoing).await?;
@@ -89,7 +89,7 @@ impl HttpDecider {
             Protocol::Plain if answer.status == StatusCode::FORBIDDEN => Ok(false),
             Protocol::Opa if answer.status == StatusCode::OK => {
                 match JsonObject::parse(&answer.body)?.take_bool("result") {
-                    // The rule is undefined for these facts.
+                    // OPA omits the result if the rule is undefined for these facts.
                     Err(InvalidResponse::Missing(_)) => Ok(false),
                     result => Ok(result?),
                 }
@@ -102,7 +102,7 @@ impl HttpDecider {
 impl Decider for HttpDecider {
     fn allows<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, bool> {
         Box::pin(async move {
-            // Without the time, which would make every question unique.
+            // The cache key excludes the time, which would make every question unique.
             let asked = question
                 .cache_key()
                 .map_err(|error| Fault::Service(error.into()))?;

@@ -1,4 +1,4 @@
-//! Memberships from the app's HTTP API or from a database.
+//! Looks up memberships in the app's HTTP API or in a database.
 
 use std::{
     sync::{Arc, Once},
@@ -16,7 +16,7 @@ use policies::{
     WorkspaceId,
 };
 
-use super::{MAX_ANSWER_BYTES, Turns};
+use super::{LookupSlots, MAX_RESPONSE_BYTES};
 use crate::{
     config::url_template::{PathSegment, UrlTemplate},
     outbound::{
@@ -29,14 +29,14 @@ use crate::{
     telemetry::{CallResult, Metrics},
 };
 
-/// Where memberships are looked up.
+/// A source of memberships.
 pub(super) trait Source: Send + Sync {
     type Question<'a>;
     type Fault: Clone + HeapSize + Send + Sync;
 
     const TIMEOUT: Self::Fault;
 
-    /// `None` if the source cannot be asked this.
+    /// `None` if the source cannot look up these ids.
     fn question<'a>(&self, workspace: &'a str, user: &'a str) -> Option<Self::Question<'a>>;
 
     async fn look_up(&self, question: Self::Question<'_>) -> Result<Option<Member>, Self::Fault>;
@@ -48,12 +48,12 @@ pub(super) trait Source: Send + Sync {
 pub(super) struct SourceMemberships<S: Source> {
     source: S,
     policy: PolicyName,
-    /// The part of the config in which a user's lookups take turns.
+    /// The part of the config whose lookups share a limit per user.
     part: String,
     timeout: Duration,
     answers: SingleFlightCache<Option<Member>, S::Fault>,
     spelling_warning: Once,
-    turns: Arc<Turns>,
+    slots: Arc<LookupSlots>,
     metrics: Arc<Metrics>,
 }
 
@@ -63,7 +63,7 @@ impl<S: Source> SourceMemberships<S> {
         policy: PolicyName,
         part: String,
         call: CallSettings,
-        turns: &Arc<Turns>,
+        slots: &Arc<LookupSlots>,
         outbound: &Outbound,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -77,14 +77,14 @@ impl<S: Source> SourceMemberships<S> {
                 outbound,
             ),
             spelling_warning: Once::new(),
-            turns: turns.clone(),
+            slots: slots.clone(),
             metrics: outbound.metrics.clone(),
         })
     }
 
     async fn ask(&self, question: S::Question<'_>, user: &str) -> Result<Option<Member>, S::Fault> {
         let asking = async {
-            let _turn = self.turns.turn(&self.part, user).await;
+            let _slot = self.slots.acquire(&self.part, user).await;
             self.source.look_up(question).await
         };
         let answer = tokio::time::timeout(self.timeout, asking).await;
@@ -98,7 +98,7 @@ impl<S: Source> SourceMemberships<S> {
                 tracing::warn!(
                     target: "imgwire_gate::gate::ports",
                     policy = self.policy.as_str(),
-                    "the source of memberships names no workspace: each spelling of an id has limits of its own"
+                    "membership source names no workspace, so each spelling of its id has separate limits"
                 );
             });
         }
@@ -117,8 +117,7 @@ impl<S: Source> Memberships for SourceMemberships<S> {
             let Some(question) = self.source.question(workspace, user) else {
                 return Ok(MemberAnswer::NotAsked);
             };
-            // Keyed by the question: each spelling of a workspace has its own answer, which names the intended
-            // workspace.
+            // The ids as the client sent them are the key. The answer names the workspace that the source found.
             let asked = digest([workspace, user]);
             let answer = self.answers.get(&asked, self.ask(question, user)).await;
             answer
@@ -156,7 +155,7 @@ impl Source for Service {
             headers: self.headers.clone(),
             body: Bytes::new(),
             timeout: self.timeout,
-            max_response_bytes: MAX_ANSWER_BYTES,
+            max_response_bytes: MAX_RESPONSE_BYTES,
             resend: Resend::Safe,
         };
         let answer = self.http.send(outgoing).await?;
@@ -179,7 +178,7 @@ impl Source for Service {
     }
 }
 
-/// A query of a database.
+/// A query in a database.
 struct Query {
     store: StoreName,
     database: Arc<dyn MemberDatabase>,
@@ -193,7 +192,7 @@ pub fn query_memberships(
     database: Arc<dyn MemberDatabase>,
     query: &str,
     call: CallSettings,
-    turns: &Arc<Turns>,
+    slots: &Arc<LookupSlots>,
     outbound: &Outbound,
 ) -> Arc<dyn Memberships> {
     // Policies that use one database share its connections.
@@ -203,7 +202,7 @@ pub fn query_memberships(
         database,
         query: query.to_owned(),
     };
-    SourceMemberships::new(query, policy, part, call, turns, outbound)
+    SourceMemberships::new(query, policy, part, call, slots, outbound)
 }
 
 impl Source for Query {

@@ -1,17 +1,17 @@
-//! How policies ask other services and databases: one file for each port.
+//! Implementations of the ports through which policies call other services and databases.
 
 mod decider;
+mod lookup_slots;
 mod memberships;
 mod policy_ports;
-mod turns;
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use self::{decider::HttpDecider, memberships::query_memberships};
-pub(crate) use self::{policy_ports::PolicyPorts, turns::Turns};
+pub(crate) use self::{lookup_slots::LookupSlots, policy_ports::PolicyPorts};
 
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 fn authorization(token: Option<&SecretString>) -> Vec<(HeaderName, HeaderValue)> {
     let value = token.and_then(|token| {

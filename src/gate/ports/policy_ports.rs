@@ -1,4 +1,4 @@
-//! The ports that the `policies` crate declares, as the service implements them for one policy.
+//! Implements the ports of the `policies` crate for one policy.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use policies::{
 use secrecy::SecretString;
 
 use super::{
-    Turns, authorization,
+    LookupSlots, authorization,
     decider::HttpDecider,
     memberships::{Service, SourceMemberships, query_memberships},
 };
@@ -20,12 +20,12 @@ use crate::{
 
 pub(crate) struct PolicyPorts<'a> {
     pub(crate) name: &'a PolicyName,
-    /// For calls to a service.
+    /// The bearer token for calls to a service.
     pub(crate) token: Option<&'a SecretString>,
     pub(crate) identities: &'a Identities,
     pub(crate) stores: &'a Stores,
     pub(crate) outbound: &'a Outbound,
-    pub(crate) turns: &'a Arc<Turns>,
+    pub(crate) lookup_slots: &'a Arc<LookupSlots>,
 }
 
 impl Ports for PolicyPorts<'_> {
@@ -58,12 +58,12 @@ impl Ports for PolicyPorts<'_> {
                     http: self.outbound.http.clone(),
                 };
                 let part = format!("policies.{name}");
-                SourceMemberships::new(service, name, part, call, self.turns, self.outbound)
+                SourceMemberships::new(service, name, part, call, self.lookup_slots, self.outbound)
             }
             MembershipSource::Query { store, query } => {
                 let database = self.stores.memberships(store)?;
-                let (store, turns) = (store.clone(), self.turns);
-                query_memberships(name, store, database, query, call, turns, self.outbound)
+                let (store, slots) = (store.clone(), self.lookup_slots);
+                query_memberships(name, store, database, query, call, slots, self.outbound)
             }
         })
     }

@@ -1,4 +1,4 @@
-//! `POST /explain`: what the policies say of a described request.
+//! `POST /explain`: explains what the policies decide about a described request.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -8,12 +8,12 @@ use crate::{
     http::{
         context::Gate,
         error::{ApiError, refuse},
+        error_responses::ManagementErrors,
         explanation::Explanation,
-        refusals::ManagementRefusals,
     },
 };
 
-/// Says what each policy decides on a described request, and consumes nothing.
+/// Explains what each policy decides about a described request. Consumes nothing.
 #[utoipa::path(
     post,
     path = "/explain",
@@ -21,8 +21,8 @@ use crate::{
     operation_id = "explain",
     request_body = DescribedRequest,
     security(("bearer" = []), ()),
-    responses((status = 200, description = "What each says", body = Explanation),
-        ManagementRefusals)
+    responses((status = 200, description = "The explanation", body = Explanation),
+        ManagementErrors)
 )]
 pub(crate) async fn explain(
     request: HttpRequest,
@@ -32,7 +32,7 @@ pub(crate) async fn explain(
     explained(&request, &management.gate, &body).await
 }
 
-/// The response to `body`, which describes a request.
+/// Responds to a described request in `body`.
 pub(crate) async fn explained(request: &HttpRequest, gate: &Gate, body: &[u8]) -> HttpResponse {
     let described: DescribedRequest = match read(request, body) {
         Ok(described) => described,

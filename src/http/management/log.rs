@@ -1,4 +1,4 @@
-//! `/log`: which lines the gate writes.
+//! `/log`: the filter of log lines.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
@@ -8,36 +8,36 @@ use super::read;
 use crate::{
     http::{
         error::{ApiError, refuse},
-        refusals::ManagementRefusals,
+        error_responses::ManagementErrors,
     },
     telemetry::{self, RequestId},
 };
 
-/// Which lines are written, by level and target.
+/// The filter of log lines.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogFilter {
-    /// Directives as in `RUST_LOG`, for example `info,imgwire_gate=debug`. Lines with the target `decision` are always
-    /// written.
+    /// Levels by target in the syntax of `RUST_LOG`, for example `info,imgwire_gate=debug`. Lines with the target
+    /// `decision` are always written.
     filter: String,
 }
 
-/// Says which lines the log has.
+/// Returns the filter of log lines.
 #[utoipa::path(
     get,
     path = "/log",
     tag = "management",
     operation_id = "show_log_filter",
     security(("bearer" = []), ()),
-    responses((status = 200, description = "By level and target", body = LogFilter),
-        ManagementRefusals)
+    responses((status = 200, description = "The filter", body = LogFilter),
+        ManagementErrors)
 )]
 pub(crate) async fn show() -> HttpResponse {
     let filter = telemetry::log_filter();
     HttpResponse::Ok().json(LogFilter { filter })
 }
 
-/// Has the log write other lines.
+/// Changes the filter of log lines, until the next start.
 #[utoipa::path(
     put,
     path = "/log",
@@ -45,8 +45,8 @@ pub(crate) async fn show() -> HttpResponse {
     operation_id = "set_log_filter",
     request_body = LogFilter,
     security(("bearer" = []), ()),
-    responses((status = 204, description = "It does"),
-        ManagementRefusals)
+    responses((status = 204, description = "The filter is changed"),
+        ManagementErrors)
 )]
 pub(crate) async fn set(request: HttpRequest, body: web::Bytes) -> HttpResponse {
     let LogFilter { filter } = match read(&request, &body) {
@@ -56,11 +56,7 @@ pub(crate) async fn set(request: HttpRequest, body: web::Bytes) -> HttpResponse 
     let id = RequestId::of(&request);
     match telemetry::set_log_filter(&filter) {
         Ok(()) => {
-            tracing::warn!(
-                request_id = id.as_str(),
-                filter,
-                "the log writes other lines now"
-            );
+            tracing::warn!(request_id = id.as_str(), filter, "log filter changed");
             HttpResponse::NoContent().finish()
         }
         Err(error) => {
@@ -68,7 +64,7 @@ pub(crate) async fn set(request: HttpRequest, body: web::Bytes) -> HttpResponse 
                 request_id = id.as_str(),
                 filter,
                 error,
-                "the log's filter is wrong"
+                "invalid log filter"
             );
             refuse(&request, &ApiError::BadRequest)
         }

@@ -1,4 +1,4 @@
-//! The management listener: liveness, readiness, metrics and, for operators, explanations of decisions.
+//! The management API: liveness, readiness, metrics, and endpoints for operators.
 
 pub(crate) mod explain;
 pub(crate) mod log;
@@ -27,15 +27,15 @@ use super::{
 };
 use crate::{config::server::HostName, http::error::ApiError};
 
-/// Open to everyone: health checks and Prometheus choose the host name freely and may not have the token.
+/// Paths without access control: health checks and Prometheus use any host name, and may not have the token.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 #[derive(Clone)]
 pub struct Management {
     pub gate: Arc<Gate>,
-    /// Required by all endpoints that are not open, if it is set.
+    /// If set, required by all paths that are not open.
     pub token: Option<SecretString>,
-    /// Names accepted in `Host`.
+    /// Host names to accept in `Host`.
     pub hosts: Vec<HostName>,
 }
 
@@ -59,7 +59,7 @@ pub fn mount(config: &mut web::ServiceConfig, management: &Management) {
         );
 }
 
-/// Restricts everything that is not open to the operator.
+/// Requires operator access for all paths that are not open.
 pub async fn guard<B: MessageBody + 'static>(
     management: Management,
     request: ServiceRequest,
@@ -80,7 +80,7 @@ pub async fn guard<B: MessageBody + 'static>(
         .map(ServiceResponse::map_into_left_body)
 }
 
-/// Admits the bearer of the token or, without a configured token, this machine.
+/// Requires the token or, if none is configured, a request from this machine.
 fn admit(
     peer: Option<SocketAddr>,
     headers: &HeaderMap,
@@ -96,7 +96,7 @@ fn admit(
     match presented {
         Some(presented) if is_same(token.expose_secret(), presented) => Ok(()),
         Some(_) => {
-            let reason = "it is not the management token".to_owned();
+            let reason = "the token is not the management token".to_owned();
             Err(Denial::InvalidCredentials(reason))
         }
         None => Err(Denial::NotSignedIn),
@@ -104,7 +104,7 @@ fn admit(
 }
 
 pub(crate) fn read<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, ApiError> {
-    // A page of another site can send other types without a preflight, which the gate does not answer here.
+    // Pages of other sites cannot send JSON without a preflight request, which this listener rejects.
     if !is_json(request.headers()) {
         return Err(ApiError::UnsupportedMediaType);
     }
@@ -112,7 +112,7 @@ pub(crate) fn read<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> R
     Ok(sent)
 }
 
-/// Compares digests, so that the time reveals nothing about the texts.
+/// Compares digests, so that the time reveals nothing about the secrets.
 pub(crate) fn is_same(one: &str, other: &str) -> bool {
     let digest = |text: &str| digest::digest(&digest::SHA256, text.as_bytes());
     let (one, other) = (digest(one), digest(other));
@@ -128,7 +128,7 @@ mod tests {
     fn status(peer: Option<&str>, authorization: Option<&str>, token: Option<&str>) -> u16 {
         let mut headers = HeaderMap::new();
         if let Some(value) = authorization {
-            let value = HeaderValue::from_str(value).expect("the value is a header's");
+            let value = HeaderValue::from_str(value).expect("the value is valid in a header");
             headers.insert(header::AUTHORIZATION, value);
         }
         let peer = peer.map(|peer| peer.parse().expect("the peer is an address"));

@@ -1,4 +1,4 @@
-//! `/quota/<policy>`: what is counted under a key, and how it is given back.
+//! `/quota/<policy>`: shows and resets the counter of a key.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use super::Management;
 use crate::{
     http::{
         error::{ApiError, refuse},
-        refusals::ManagementRefusals,
+        error_responses::ManagementErrors,
     },
     telemetry::RequestId,
 };
@@ -20,34 +20,34 @@ pub(crate) struct Key {
     key: String,
 }
 
-/// What is counted under a key.
+/// The usage of a quota under a key.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Used<'a> {
-    /// The policy.
+    /// The name of the policy.
     policy: &'a str,
-    /// The key.
+    /// The values of `per`, joined by `/`.
     key: &'a str,
-    /// The units that are used.
+    /// The number of used units in the current window.
     used: u64,
-    /// When their window began.
+    /// When the current window started.
     #[schema(value_type = String, format = DateTime)]
     window_start: Timestamp,
-    /// When it ends.
+    /// When the current window ends, and the count starts again from zero.
     #[schema(value_type = String, format = DateTime)]
     resets_at: Timestamp,
 }
 
-/// Says what is counted under a key.
+/// Returns the usage of a quota under a key.
 #[utoipa::path(
     get,
     path = "/quota/{policy}",
     tag = "management",
     operation_id = "show_quota",
-    params(("policy" = String, Path, description = "A policy that counts"), ("key" = String, Query, description = "The parts of `per`, joined by `/`")),
+    params(("policy" = String, Path, description = "The name of a policy that counts units, for example of kind `quota`"), ("key" = String, Query, description = "The values of `per`, joined by `/`, for example `ws_1/user_1`")),
     security(("bearer" = []), ()),
-    responses((status = 200, description = "What is used", body = Used),
-        ManagementRefusals)
+    responses((status = 200, description = "The usage", body = Used),
+        ManagementErrors)
 )]
 pub(crate) async fn show(
     request: HttpRequest,
@@ -70,16 +70,16 @@ pub(crate) async fn show(
     }
 }
 
-/// Gives back what is counted under a key.
+/// Resets the usage of a quota under a key to zero.
 #[utoipa::path(
     delete,
     path = "/quota/{policy}",
     tag = "management",
     operation_id = "give_quota_back",
-    params(("policy" = String, Path, description = "A policy that counts"), ("key" = String, Query, description = "The parts of `per`, joined by `/`")),
+    params(("policy" = String, Path, description = "The name of a policy that counts units, for example of kind `quota`"), ("key" = String, Query, description = "The values of `per`, joined by `/`, for example `ws_1/user_1`")),
     security(("bearer" = []), ()),
-    responses((status = 204, description = "Nothing is used"),
-        ManagementRefusals)
+    responses((status = 204, description = "The usage is zero"),
+        ManagementErrors)
 )]
 pub(crate) async fn give_back(
     request: HttpRequest,
@@ -97,7 +97,7 @@ pub(crate) async fn give_back(
                 request_id = id.as_str(),
                 policy = policy.as_str(),
                 key = key.key,
-                "the operator gave a quota back"
+                "quota reset by operator"
             );
             HttpResponse::NoContent().finish()
         }
@@ -116,10 +116,10 @@ async fn with_counters<T>(
     let policy = policies.find(|(other, _)| other.as_str() == name);
     let counted = policy.and_then(|(_, policy)| policy.counters());
     let counted = counted.ok_or_else(|| refuse(request, &ApiError::NotFound))?;
-    let done = act(counted).await;
-    done.map_err(|fault| {
+    let result = act(counted).await;
+    result.map_err(|fault| {
         let id = RequestId::of(request);
-        tracing::error!(request_id = id.as_str(), policy = name, error = %fault, "a store cannot tell");
+        tracing::error!(request_id = id.as_str(), policy = name, error = %fault, "quota store failed");
         refuse(request, &ApiError::Internal)
     })
 }

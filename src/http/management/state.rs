@@ -1,4 +1,4 @@
-//! The state of the gate: `/livez`, `/readyz` and `/metrics`; and its API, `/openapi.json`.
+//! `/livez`, `/readyz`, `/metrics` and `/openapi.json`.
 
 use actix_web::{HttpResponse, http::header, web};
 use serde::Serialize;
@@ -10,33 +10,34 @@ use crate::{
     imgwire::BreakerState,
 };
 
-/// Whether the gate is ready.
+/// The readiness of the gate.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Readiness {
-    /// Whether requests may come.
+    /// Whether the gate can serve requests.
     ready: bool,
-    /// The parts that are not.
+    /// The parts that fail, for example `stores.main`. The gate is not ready while there is one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failing: Vec<String>,
-    /// The parts that serve what they have, for nothing newer can be had, and those that others may stand in for.
+    /// The parts that work with limitations, for example an issuer whose keys can no longer be refreshed. The gate stays
+    /// ready.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     degraded: Vec<String>,
 }
 
-/// Says that the process answers.
+/// Returns 200 while the process responds.
 #[utoipa::path(
     get,
     path = "/livez",
     tag = "management",
     operation_id = "show_liveness",
 
-    responses((status = 200, description = "It lives"))
+    responses((status = 200, description = "The process responds"))
 )]
 pub(crate) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({ "live": true }))
 }
 
-/// Says whether the gate is ready, and which parts are not.
+/// Returns whether the gate is ready, and which parts are not.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -44,8 +45,8 @@ pub(crate) async fn live() -> HttpResponse {
     operation_id = "show_readiness",
 
     responses(
-        (status = 200, description = "It is ready", body = Readiness),
-        (status = 503, description = "It is not", body = Readiness))
+        (status = 200, description = "The gate is ready", body = Readiness),
+        (status = 503, description = "The gate is not ready", body = Readiness))
 )]
 pub(crate) async fn ready(management: web::Data<Management>) -> HttpResponse {
     let rules = management.gate.rules.load();
@@ -82,7 +83,7 @@ pub(crate) async fn ready(management: web::Data<Management>) -> HttpResponse {
     }
 }
 
-/// Gives what is counted to Prometheus.
+/// Returns the metrics for Prometheus.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -100,7 +101,7 @@ pub(crate) async fn metrics(management: web::Data<Management>) -> HttpResponse {
         .body(gate.metrics.encode())
 }
 
-/// Sets the metrics that describe the present state.
+/// Updates the metrics that describe the current state.
 fn measure(gate: &Gate) {
     let metrics = &gate.metrics;
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
@@ -123,7 +124,7 @@ fn measure(gate: &Gate) {
     metrics.in_flight().set(gate.in_flight.running().into());
 }
 
-/// This API, with the routes that are in force.
+/// The OpenAPI document of this gate, with its current routes.
 pub(super) async fn document(management: web::Data<Management>) -> HttpResponse {
     let rules = management.gate.rules.load();
     let routes = rules.routes.iter().map(|route| route.path.as_str());

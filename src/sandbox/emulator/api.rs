@@ -1,4 +1,4 @@
-//! The emulated API.
+//! The HTTP API of the emulator.
 
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Deserialize;
@@ -38,7 +38,7 @@ fn detail(status: u16, message: &str) -> HttpResponse {
     HttpResponse::build(status).json(json!({ "detail": message }))
 }
 
-/// The published shape of a validation error.
+/// A validation error in the published format.
 fn invalid(location: &[&str], message: &str, kind: &str) -> HttpResponse {
     HttpResponse::UnprocessableEntity()
         .json(json!({ "detail": [{ "loc": location, "msg": message, "type": kind }] }))
@@ -87,7 +87,7 @@ async fn standard_upload(
 }
 
 async fn deliver(path: web::Path<String>, state: web::Data<State>) -> HttpResponse {
-    match state.picture(&path) {
+    match state.image_bytes(&path) {
         Some((kind, bytes)) => HttpResponse::Ok().content_type(kind).body(bytes),
         None => detail(404, "Not Found"),
     }

@@ -19,7 +19,7 @@ use super::{
     state::{Misbehaviour, State},
 };
 
-/// The connection's socket, to reset it.
+/// The socket of a connection, kept to reset it.
 struct Socket(net::TcpStream);
 
 pub(super) fn keep_socket(connection: &dyn Any, extensions: &mut Extensions) {
@@ -40,7 +40,7 @@ pub(super) async fn misbehave<B: MessageBody + 'static>(
     } else {
         None
     };
-    let answer = match how {
+    let response = match how {
         None => return Ok(next.call(request).await?.map_into_left_body()),
         Some(Misbehaviour::Slow(delay)) => {
             tokio::time::sleep(delay).await;
@@ -54,16 +54,16 @@ pub(super) async fn misbehave<B: MessageBody + 'static>(
                 } else {
                     None
                 };
-                // A failure here does not matter, because the response below ends the connection, too.
+                // A failure does not matter, because the response below also ends the connection.
                 let socket = socket2::SockRef::from(socket);
                 let _ = socket.set_linger(how);
                 if how.is_none() {
                     let _ = socket.shutdown(net::Shutdown::Both);
                 }
             }
-            broken(String::new())
+            aborted(String::new())
         }
-        Some(Misbehaviour::BreakOff) => broken(state.create_token().to_string()[..40].to_owned()),
+        Some(Misbehaviour::BreakOff) => aborted(state.create_token().to_string()[..40].to_owned()),
         Some(Misbehaviour::Trickle(pace)) => {
             let bytes = state.create_token().to_string().into_bytes().into_iter();
             HttpResponse::Ok().streaming(stream::unfold(bytes, move |mut bytes| async move {
@@ -74,20 +74,20 @@ pub(super) async fn misbehave<B: MessageBody + 'static>(
         }
         Some(Misbehaviour::Status(status, retry_after)) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-            let mut answer = HttpResponse::build(status);
+            let mut response = HttpResponse::build(status);
             if let Some(retry_after) = retry_after {
-                answer.insert_header((header::RETRY_AFTER, retry_after));
+                response.insert_header((header::RETRY_AFTER, retry_after));
             }
-            answer.json(serde_json::json!({ "detail": "the emulator was told to" }))
+            response.json(serde_json::json!({ "detail": "simulated failure" }))
         }
         Some(Misbehaviour::Body(body)) => HttpResponse::Ok().body(body),
     };
-    Ok(request.into_response(answer).map_into_right_body())
+    Ok(request.into_response(response).map_into_right_body())
 }
 
-/// A response that breaks the connection after `start`.
-fn broken(start: String) -> HttpResponse {
-    let failure = actix_web::error::ErrorInternalServerError("the emulator was told to");
+/// A response that ends the connection after `start`.
+fn aborted(start: String) -> HttpResponse {
+    let failure = actix_web::error::ErrorInternalServerError("simulated failure");
     let chunks = (!start.is_empty()).then(|| Ok(Bytes::from(start)));
     let chunks = chunks.into_iter().chain([Err::<Bytes, Error>(failure)]);
     HttpResponse::Ok().body(BodyStream::new(stream::iter(chunks)))

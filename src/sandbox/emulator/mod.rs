@@ -1,7 +1,7 @@
-//! An emulator of Imgwire for the sandbox and the tests: on loopback, in memory, with faults on demand.
+//! An in-memory emulator of Imgwire for the sandbox and the tests. It listens on loopback, and simulates faults on demand.
 //!
-//! It follows the published API: the paths, the shapes of responses and errors, a Server API Key for tokens and lists,
-//! a Client Key for uploads, and tokens that can be used once and not after they expire.
+//! It follows the published API: paths, formats of responses and errors, a Server API Key for tokens and lists, a Client
+//! Key for uploads, and tokens that expire and can be used once.
 
 mod api;
 mod misbehave;
@@ -19,7 +19,7 @@ pub use self::{
 };
 use self::{misbehave::misbehave, state::State};
 
-/// Stops when it is dropped.
+/// The emulator stops when this is dropped.
 pub struct Emulator {
     state: Arc<State>,
     url: String,
@@ -27,7 +27,7 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Listens on a free port of 127.0.0.1, within the running actix system.
+    /// Listens on a free port of 127.0.0.1. Must be called within an actix system.
     pub fn start() -> io::Result<Self> {
         let state = Arc::new(State::default());
         let shared = state.clone();
@@ -71,22 +71,24 @@ impl Emulator {
         &self.url
     }
 
-    /// `None` ends the misbehaviour.
+    /// Misbehaves on all requests for a token, until it is called with `None`.
     pub fn misbehave(&self, how: Option<Misbehaviour>) {
         self.state.lock().misbehaviour = how;
     }
 
-    /// Misbehaves on the next requests, once for each of `ways`. Takes precedence over [`misbehave`](Self::misbehave).
+    /// Misbehaves on the next requests for a token, one for each of `ways`. Takes precedence over
+    /// [`misbehave`](Self::misbehave).
     pub fn misbehave_next(&self, ways: impl IntoIterator<Item = Misbehaviour>) {
         self.state.lock().next.extend(ways);
     }
 
+    /// The number of created tokens.
     #[must_use]
     pub fn created(&self) -> usize {
         self.state.lock().created
     }
 
-    /// All requests for a token, whatever the result.
+    /// The number of requests for a token, including failed ones.
     #[must_use]
     pub fn asked(&self) -> usize {
         self.state.lock().asked
@@ -97,7 +99,7 @@ impl Emulator {
         self.state.lock().connections
     }
 
-    /// Of the last request for a token, by lower-case name.
+    /// The headers of the last request for a token, with lower-case names.
     #[must_use]
     pub fn last_headers(&self) -> Vec<(String, String)> {
         self.state.lock().last_headers.clone()
@@ -112,7 +114,7 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        // The command is sent at once; awaiting it is not required.
+        // `stop` sends its command at once; the future only waits for the result.
         drop(self.server.stop(false));
     }
 }

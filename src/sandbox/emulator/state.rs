@@ -1,4 +1,4 @@
-//! What the emulator remembers.
+//! The state of the emulator.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,7 +11,8 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-const KEPT_PICTURES: usize = 20;
+/// The number of images whose bytes are kept.
+const KEPT_IMAGES: usize = 20;
 
 const LIFETIME: SignedDuration = SignedDuration::from_mins(15);
 
@@ -19,23 +20,24 @@ const ENVIRONMENT: &str = "00000000-0000-4000-8000-000000000001";
 
 #[derive(Clone, Debug)]
 pub enum Misbehaviour {
-    /// Answers after this long.
+    /// Waits this long before it responds.
     Slow(Duration),
+    /// Never responds.
     Hang,
+    /// Resets the connection.
     Reset,
-    /// Closes the connection without an answer.
+    /// Closes the connection without a response.
     Close,
-    /// Creates the token, then breaks off in the middle of the response.
+    /// Creates the token, then aborts in the middle of the response.
     BreakOff,
-    /// Sends the response byte by byte, with this pause.
+    /// Sends the response byte by byte, with this pause between bytes.
     Trickle(Duration),
-    /// Answers with this status, and this `Retry-After` if any.
+    /// Responds with this status, and with this `Retry-After` if it is set.
     Status(u16, Option<String>),
-    /// Answers 200 with this body.
+    /// Responds 200 with this body.
     Body(String),
 }
 
-/// Everything, under one lock.
 #[derive(Default)]
 pub(super) struct State(Mutex<Memory>);
 
@@ -61,14 +63,14 @@ pub(super) struct Token {
 struct Image {
     id: String,
     facts: Value,
-    /// Dropped for old pictures.
+    /// `None` before the upload, and for old images.
     bytes: Option<Bytes>,
-    was_put: bool,
+    is_uploaded: bool,
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "another service has a clock of its own"
+    reason = "the emulator is another service, with its own clock"
 )]
 fn now() -> Timestamp {
     Timestamp::now()
@@ -124,13 +126,13 @@ impl State {
         })
     }
 
-    /// Consumes a token, and creates an image that waits for its bytes. The error says why the token is refused.
+    /// Consumes a token, and creates an image without bytes. The error says why the token is rejected.
     pub(super) fn start_upload(&self, token: &str, request: &Value) -> Result<Value, &'static str> {
         let mut memory = self.lock();
         let now = now();
         let token = memory.tokens.get_mut(token).ok_or("Unknown upload token")?;
         if token.used {
-            return Err("Upload token was used already");
+            return Err("Upload token was already used");
         }
         if token.expires_at <= now {
             return Err("Upload token has expired");
@@ -167,34 +169,32 @@ impl State {
             id: image_id,
             facts: facts.clone(),
             bytes: None,
-            was_put: false,
+            is_uploaded: false,
         });
         Ok(json!({ "image": facts, "upload_url": upload_url }))
     }
 
-    /// `false` if no image waits for bytes.
+    /// Stores the bytes of an image. Returns `false` if there is no such image, or if it already has bytes.
     pub(super) fn put(&self, id: &str, bytes: Bytes) -> bool {
         let mut memory = self.lock();
         let image = memory.images.iter_mut().find(|image| image.id == id);
-        let Some(image) = image.filter(|image| !image.was_put) else {
+        let Some(image) = image.filter(|image| !image.is_uploaded) else {
             return false;
         };
         image.facts["status"] = json!("READY");
         image.facts["size_bytes"] = json!(bytes.len());
         image.facts["can_upload"] = json!(false);
-        image.was_put = true;
+        image.is_uploaded = true;
         image.bytes = Some(bytes);
         let kept = memory.images.iter_mut().rev();
-        let mut kept = kept
-            .filter(|image| image.bytes.is_some())
-            .skip(KEPT_PICTURES);
+        let mut kept = kept.filter(|image| image.bytes.is_some()).skip(KEPT_IMAGES);
         if let Some(oldest) = kept.next() {
             oldest.bytes = None;
         }
         true
     }
 
-    pub(super) fn picture(&self, id: &str) -> Option<(String, Bytes)> {
+    pub(super) fn image_bytes(&self, id: &str) -> Option<(String, Bytes)> {
         let memory = self.lock();
         let image = memory.images.iter().find(|image| image.id == id)?;
         let kind = image.facts["mime_type"].as_str().unwrap_or("image/png");

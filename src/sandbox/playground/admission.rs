@@ -1,5 +1,5 @@
-//! Only the playground's own page may use it, because the page gets the demo users' tokens and changes the rules. A
-//! page of another site, or one that uses DNS rebinding, must not.
+//! Protects the playground from pages of other sites, including those that use DNS rebinding: it serves the tokens of the
+//! demo users, and changes the rules.
 
 use actix_web::{
     Error, HttpRequest,
@@ -24,14 +24,14 @@ pub(super) struct PageKey(pub(super) String);
 
 /// Where a request must have the key.
 pub(super) enum Key {
-    Nowhere,
-    /// As the page's calls do.
+    NotRequired,
+    /// For the calls of the page.
     InHeader,
-    /// As the request for the page does.
+    /// For the page itself.
     InUrl,
 }
 
-/// Admits a request that names this machine, does not come from a page of another origin, and has the key.
+/// Requires a request to this machine, from a page of the same origin, with the key.
 pub(super) fn admit(request: &HttpRequest, key: Key) -> Result<(), Error> {
     #[derive(Deserialize)]
     struct Query {
@@ -39,7 +39,7 @@ pub(super) fn admit(request: &HttpRequest, key: Key) -> Result<(), Error> {
     }
 
     let checked = same_origin(request).and_then(|()| match key {
-        Key::Nowhere => Ok(()),
+        Key::NotRequired => Ok(()),
         Key::InHeader => {
             let key = request.headers().get(KEY);
             has_key(request, key.and_then(|key| key.to_str().ok()))
@@ -74,7 +74,7 @@ fn has_key(request: &HttpRequest, key: Option<&str>) -> Result<(), Denial> {
     match (request.app_data::<PageKey>(), key) {
         (Some(PageKey(expected)), Some(key)) if is_same(expected, key) => Ok(()),
         _ => Err(Denial::CrossSite(
-            "the key of the page's URL is missing or wrong".to_owned(),
+            "the key in the URL of the page is missing or wrong".to_owned(),
         )),
     }
 }
@@ -82,7 +82,8 @@ fn has_key(request: &HttpRequest, key: Option<&str>) -> Result<(), Denial> {
 fn refusal(request: &HttpRequest, denial: Denial) -> Error {
     let reason = denial.to_string();
     let error = ApiError::Denied(denial);
-    let message = "open the playground's address as the sandbox printed it, with its key";
+    let message =
+        "open the playground with the full URL that the sandbox printed, including the key";
     let response = error.response_with(&RequestId::of(request), Some(message));
     InternalError::from_response(reason, response).into()
 }

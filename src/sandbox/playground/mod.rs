@@ -1,4 +1,4 @@
-//! The sandbox's page: demo users ask for tokens and see which rule decided. Only the sandbox serves it.
+//! The playground: a page on which demo users request tokens and see which policy decided. Only the sandbox serves it.
 
 mod admission;
 
@@ -31,17 +31,17 @@ const SLOW: Duration = Duration::from_secs(3);
 
 const TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
-/// The page runs the same function that the guide for front ends shows.
+/// The page runs the function that this guide shows.
 const FRONTEND_GUIDE: &str = include_str!("../../../docs/frontend.md");
 
-/// Reads a config file as the sandbox reads its own.
+/// Loads a config like the sandbox's own.
 pub(crate) type Load = Box<dyn Fn(&str) -> Result<Settings, Faults> + Send + Sync>;
 
 pub(crate) struct Playground {
-    /// The key in the page's URL, which the page sends with every call.
+    /// The key in the URL of the page, which the page sends with every call.
     pub(crate) key: String,
-    /// The demo users, see [`people`].
-    pub(crate) people: Value,
+    /// The demo users, see [`demo_users`].
+    pub(crate) users: Value,
     pub(crate) route: String,
     pub(crate) config: &'static str,
     pub(crate) load: Load,
@@ -53,7 +53,7 @@ pub(crate) struct Playground {
 const WORKSPACES: [&str; 2] = ["ws_1", "ws_2"];
 
 /// The demo users, whose tokens are signed with `secret` at `now`.
-pub(crate) fn people(secret: &str, now: i64) -> Value {
+pub(crate) fn demo_users(secret: &str, now: i64) -> Value {
     let token = |subject: &str, workspaces: Value, plan: &str, lasts: i64| {
         let claims = json!({
             "sub": subject,
@@ -94,13 +94,13 @@ pub(crate) fn people(secret: &str, now: i64) -> Value {
         },
         {
             "id": "expired",
-            "label": "user_1 with a token that is over",
+            "label": "user_1 with an expired token",
             "token": token("user_1", of("ws_1", "editor"), "free", -3600),
             "workspace": null,
         },
         {
             "id": "nobody",
-            "label": "nobody: not signed in",
+            "label": "not signed in",
             "token": null,
             "workspace": "ws_1",
         },
@@ -144,10 +144,10 @@ async fn page(
         .body(include_str!("page.html")))
 }
 
-/// A text that the page loads.
+/// A static file of the page.
 fn file(kind: &'static str, text: &'static str) -> Route {
     web::get().to(move |request: HttpRequest| async move {
-        admit(&request, Key::Nowhere)?;
+        admit(&request, Key::NotRequired)?;
         let kind = format!("{kind}; charset=utf-8");
         Ok::<_, Error>(HttpResponse::Ok().content_type(kind).body(text))
     })
@@ -169,7 +169,7 @@ async fn state(
 ) -> Result<HttpResponse, Error> {
     admit(&request, Key::InHeader)?;
     Ok(HttpResponse::Ok().json(json!({
-        "people": playground.people,
+        "users": playground.users,
         "workspaces": WORKSPACES,
         "route": playground.route,
         "imgwire": playground.emulator.url(),
@@ -245,7 +245,7 @@ async fn config_text(
     Ok(HttpResponse::Ok().json(json!({ "faults": faults, "applied": applied })))
 }
 
-/// A fault, `file:line:column: key: what is wrong`, with its line.
+/// An error in a config, `file:line:column: key: message`, with its line number.
 fn fault(text: &str) -> Value {
     let line = text
         .split(':')

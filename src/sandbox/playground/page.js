@@ -2,7 +2,7 @@ import { UploadRefused, getUploadToken } from "/get-upload-token.js";
 
 const byId = (id) => document.getElementById(id);
 
-/** An element with a text and classes; whatever the text is, it stays text. */
+/** An element with a text and classes. The text is never parsed as HTML. */
 function element(name, text = "", className = "") {
   const made = document.createElement(name);
   made.textContent = text;
@@ -10,7 +10,7 @@ function element(name, text = "", className = "") {
   return made;
 }
 
-/** What shows the sandbox that its own page asks. */
+/** Proves to the sandbox that the request comes from its own page. */
 const KEY = { "X-Playground-Key": new URLSearchParams(location.search).get("key") };
 
 async function ask(path, body) {
@@ -23,22 +23,22 @@ async function ask(path, body) {
 }
 
 const state = await (await fetch("/playground/state", { headers: KEY })).json();
-let person = state.people[0];
+let user = state.users[0];
 
-function showPeople() {
-  for (const [index, one] of state.people.entries()) {
+function showUsers() {
+  for (const [index, one] of state.users.entries()) {
     const label = element("label");
     const input = element("input");
     input.type = "radio";
-    input.name = "person";
+    input.name = "user";
     input.value = one.id;
     input.checked = index === 0;
     input.addEventListener("change", () => {
-      person = one;
+      user = one;
       showWorkspaces();
     });
     label.append(input, ` ${one.label}`);
-    byId("people").append(label);
+    byId("users").append(label);
   }
   showWorkspaces();
 }
@@ -50,10 +50,10 @@ function showWorkspaces() {
     return option;
   });
   byId("workspace").replaceChildren(...choices);
-  byId("workspace").value = person.workspace ?? "";
+  byId("workspace").value = user.workspace ?? "";
 }
 
-/** The chosen file, or a small picture. */
+/** The chosen file, or a small sample image. */
 async function picture() {
   const [chosen] = byId("file").files;
   if (chosen) return chosen;
@@ -68,7 +68,7 @@ async function picture() {
   return new File([blob], "sample.png", { type: "image/png" });
 }
 
-/** What was sent to the gate last, and what came back. */
+/** The last request to the gate, with its response. */
 let wire;
 const plainFetch = window.fetch;
 window.fetch = async (url, options) => {
@@ -88,7 +88,7 @@ async function showWire() {
   byId("response").textContent = `${line}${fields.join("")}\n${await wire.response.text()}`;
 }
 
-const VERDICTS = { allow: ["✓ allows", "good"], deny: ["✗ denies", "bad"], fault: ["! cannot tell", "warn"], skip: ["– is skipped", ""] };
+const VERDICTS = { allow: ["✓ allows", "good"], deny: ["✗ denies", "bad"], fault: ["! cannot decide", "warn"], skip: ["– skipped", ""] };
 
 function showChain(explanation) {
   const items = (explanation.policies ?? []).map((policy) => {
@@ -141,20 +141,20 @@ byId("ask").addEventListener("submit", async (event) => {
   const button = byId("upload");
   button.disabled = true;
   byId("picture").hidden = true;
-  say("Asking …", "");
+  say("Requesting a token …", "");
   const file = await picture();
   const workspace = byId("workspace").value || undefined;
   const described = {
     route: state.route,
-    token: person.token ?? undefined,
+    token: user.token ?? undefined,
     workspace,
     file: { name: file.name, mimeType: file.type, size: file.size },
   };
   showChain(await ask("/playground/explain", described));
   try {
-    const token = await getUploadToken({ url: state.route, token: person.token, workspace, file });
+    const token = await getUploadToken({ url: state.route, token: user.token, workspace, file });
     const image = await upload(file, token);
-    say("200: a token, and the picture is uploaded.", "good");
+    say("200: received a token and uploaded the image.", "good");
     byId("image").src = image.cdn_url;
     byId("caption").textContent = `${image.original_filename}, ${image.size_bytes} bytes, ${image.status}`;
     byId("picture").hidden = false;
@@ -165,7 +165,7 @@ byId("ask").addEventListener("submit", async (event) => {
     say(`${refused.status}: ${refused.code}.${told}${wait}`, "bad");
   } finally {
     await showWire();
-    const headers = person.token ? { Authorization: `Bearer ${person.token}` } : {};
+    const headers = user.token ? { Authorization: `Bearer ${user.token}` } : {};
     if (workspace) headers["X-Workspace-Id"] = workspace;
     await showLimits(headers);
     button.disabled = false;
@@ -193,8 +193,8 @@ function goTo(line) {
 
 async function config(apply) {
   const { faults, applied } = await ask("/playground/config", { text: byId("config").value, apply });
-  const good = applied ? "It is in force." : "It is valid.";
-  byId("checked").textContent = faults.length === 0 ? good : `${faults.length === 1 ? "One fault" : `${faults.length} faults`}; nothing is changed.`;
+  const good = applied ? "The config is applied." : "The config is valid.";
+  byId("checked").textContent = faults.length === 0 ? good : `${faults.length === 1 ? "1 error" : `${faults.length} errors`}; the config is not applied.`;
   byId("checked").className = faults.length === 0 ? "good" : "bad";
   const items = faults.map((fault) => {
     const item = element("li");
@@ -214,6 +214,6 @@ byId("reset").addEventListener("click", () => {
   config(true);
 });
 
-showPeople();
+showUsers();
 byId("config").value = state.config;
 document.body.dataset.ready = "true";

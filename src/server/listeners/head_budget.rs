@@ -1,49 +1,49 @@
-//! How much memory the heads of requests may take.
+//! Limits the memory that request heads take.
 //!
-//! actix-http keeps what it read of a connection in a buffer that grows up to 128 KiB and never shrinks. Without a limit
-//! over all connections, a thousand clients that send one large head each and then stay idle would hold 128 MB.
+//! actix-http reads a connection into a buffer that grows up to 128 KiB and never shrinks. Without a limit over all
+//! connections, a thousand clients that each send one large head and then stay idle would hold 128 MB.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-/// What each connection may send of heads without a reservation. The buffer is at most twice as large.
+/// The size of heads that a connection may send without a reservation. Its buffer is at most twice as large.
 const FREE_BYTES: usize = 8 * 1024;
 
-/// What the heads of all connections may take together beyond that.
+/// The total of all reservations.
 const BUDGET_BYTES: usize = 8 * 1024 * 1024;
 
-/// The room for large heads that all connections of a listener share.
+/// The memory for large heads, which all connections of a listener share.
 #[derive(Clone, Default)]
 pub(super) struct HeadBudget(Arc<Reserved>);
 
 #[derive(Default)]
 struct Reserved {
     bytes: AtomicUsize,
-    /// Whether a connection was refused since there was room for half of the budget.
+    /// Whether a connection was refused since the budget was last half free.
     is_exhausted: AtomicBool,
 }
 
-/// The room that one connection has, until it ends: its buffer stays as large as it once was.
-pub(super) struct HeadRoom {
+/// The reservation of one connection. It lasts until the connection ends, because the buffer never shrinks.
+pub(super) struct HeadReservation {
     budget: HeadBudget,
     reserved: usize,
 }
 
 impl HeadBudget {
-    pub(super) fn room(&self) -> HeadRoom {
-        HeadRoom {
+    pub(super) fn for_connection(&self) -> HeadReservation {
+        HeadReservation {
             budget: self.clone(),
             reserved: 0,
         }
     }
 }
 
-impl HeadRoom {
-    /// Makes room for `bytes` of heads. Returns whether there is room.
+impl HeadReservation {
+    /// Extends the reservation to heads of `bytes`. Returns whether the budget allows that.
     #[must_use]
-    pub(super) fn hold(&mut self, bytes: usize) -> bool {
+    pub(super) fn extend_to(&mut self, bytes: usize) -> bool {
         let wanted = bytes.saturating_sub(FREE_BYTES);
         let Some(more) = wanted.checked_sub(self.reserved).filter(|more| *more > 0) else {
             return true;
@@ -58,7 +58,7 @@ impl HeadRoom {
             if !is_exhausted.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     reserved = before,
-                    "large request heads take all the memory that is for them; connections that send one are closed"
+                    "request head memory exhausted, closing connections that send large heads"
                 );
             }
             return false;
@@ -68,7 +68,7 @@ impl HeadRoom {
     }
 }
 
-impl Drop for HeadRoom {
+impl Drop for HeadReservation {
     fn drop(&mut self) {
         if self.reserved == 0 {
             return;
@@ -91,20 +91,20 @@ mod tests {
     #[test]
     fn large_heads_share_the_budget_until_their_connections_end() {
         let budget = HeadBudget::default();
-        let mut rooms = Vec::new();
+        let mut connections = Vec::new();
         loop {
-            let mut room = budget.room();
-            if !room.hold(FREE_BYTES + 64 * 1024) {
+            let mut heads = budget.for_connection();
+            if !heads.extend_to(FREE_BYTES + 64 * 1024) {
                 break;
             }
-            // A smaller head on the same connection frees nothing, and takes nothing more.
-            assert!(room.hold(100));
-            rooms.push(room);
+            // A smaller head on the same connection changes nothing.
+            assert!(heads.extend_to(100));
+            connections.push(heads);
         }
-        assert_eq!(rooms.len(), BUDGET_BYTES / (64 * 1024));
-        assert!(!budget.room().hold(FREE_BYTES + 1));
-        assert!(budget.room().hold(FREE_BYTES));
-        rooms.pop();
-        assert!(budget.room().hold(FREE_BYTES + 64 * 1024));
+        assert_eq!(connections.len(), BUDGET_BYTES / (64 * 1024));
+        assert!(!budget.for_connection().extend_to(FREE_BYTES + 1));
+        assert!(budget.for_connection().extend_to(FREE_BYTES));
+        connections.pop();
+        assert!(budget.for_connection().extend_to(FREE_BYTES + 64 * 1024));
     }
 }

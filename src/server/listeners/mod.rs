@@ -1,4 +1,4 @@
-//! The listeners for pages and for operators, with the middleware of each.
+//! The public listener and the management listener, with the middleware of each.
 
 mod head_budget;
 mod request_framing;
@@ -74,12 +74,15 @@ pub(crate) fn serve_public(
                 mount(config);
                 http::mount(config, &worker);
             })
-            .wrap(Condition::new(has_session, from_fn(session_cookie::within)))
+            .wrap(Condition::new(
+                has_session,
+                from_fn(session_cookie::restore_cookies),
+            ))
             .wrap(Condition::new(has_session, middleware))
             .wrap(Condition::new(
                 has_session,
                 from_fn(move |request, next| {
-                    session_cookie::around(session.clone(), request, next)
+                    session_cookie::isolate_session_cookie(session.clone(), request, next)
                 }),
             ))
             .wrap(from_fn(move |request, next| {
@@ -129,7 +132,7 @@ pub(crate) fn serve_management(
     };
     let max_connections = settings.server.max_connections.get();
     let limits = Limits::of(&settings.server, 1, max_connections);
-    // Every peer of a Unix socket counts as this machine, so this socket is never open to all users.
+    // Peers of a Unix socket count as this machine and need no token, so the socket is never open to all users.
     server::serve(
         &settings.management.bind,
         SocketMode::default(),
@@ -138,7 +141,7 @@ pub(crate) fn serve_management(
     )
 }
 
-/// One per core by default.
+/// The number of worker threads: one per core by default.
 pub(crate) fn workers(server: &ServerSettings) -> usize {
     let workers = server.workers.or_else(|| available_parallelism().ok());
     workers.map_or(1, NonZeroUsize::get)

@@ -1,21 +1,21 @@
-//! Where a request begins and ends on a connection (RFC 9112, 6), as far as its time limit needs it.
+//! Finds where requests begin and end on a connection (RFC 9112, 6), to limit their time.
 //!
-//! actix-http parses requests, but limits only the time for the first head of a connection. What is read here affects
-//! only that time limit: any byte outside of a complete request starts the clock, so a reading that differs from
-//! actix's ends a connection too early rather than too late.
+//! actix-http parses requests, but limits only the time of the first head on a connection. The result of this parser
+//! affects only the time limit. Any byte outside a complete request starts the timer, so if the two parsers disagree,
+//! the connection ends too early rather than too late.
 
 use memchr::memchr;
 
 use crate::outbound::Framing;
 
-/// The two headers that matter are shorter.
+/// The two headers that matter fit into this.
 const MAX_LINE_BYTES: usize = 64;
 
-/// The position within the requests of a connection.
+/// The parser of one connection.
 #[derive(Debug, Default)]
 pub(super) struct RequestFraming {
     state: State,
-    /// How long the heads are that were read since they were forgotten.
+    /// The length of all heads since the last call of [`reset_head_bytes`](Self::reset_head_bytes).
     head_bytes: usize,
 }
 
@@ -28,7 +28,7 @@ enum State {
     Body(Framing),
 }
 
-/// The part of a head that was read.
+/// A head that is being read.
 #[derive(Debug, Default)]
 struct Head {
     /// The current line, up to [`MAX_LINE_BYTES`].
@@ -47,17 +47,16 @@ impl RequestFraming {
         matches!(self.state, State::Body(_))
     }
 
-    /// How long the heads are that were read since the last response, in bytes.
+    /// The length of all heads since the last response, in bytes.
     pub(super) fn head_bytes(&self) -> usize {
         self.head_bytes
     }
 
-    /// Counts heads from zero: those that were read are answered.
-    pub(super) fn forget_heads(&mut self) {
+    pub(super) fn reset_head_bytes(&mut self) {
         self.head_bytes = 0;
     }
 
-    /// Reads on. Returns whether a request was completed.
+    /// Parses the next bytes. Returns whether they complete a request.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> bool {
         let mut has_completed = false;
         while !bytes.is_empty() {
@@ -76,7 +75,7 @@ impl RequestFraming {
                 }
                 State::Body(framing) => {
                     let Ok(length) = framing.read_body(bytes) else {
-                        // actix rejects it; the clock continues.
+                        // actix rejects this request; the timer keeps running.
                         return has_completed;
                     };
                     bytes = &bytes[length..];
@@ -100,7 +99,7 @@ impl RequestFraming {
 }
 
 impl Head {
-    /// Returns how many of `bytes` belong to the head, if it ends in them.
+    /// Returns how many of `bytes` belong to the head if it ends within them.
     fn read(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let Some(length) = memchr(b'\n', &bytes[at..]) {
@@ -197,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_request_begins_the_next() {
+    fn bytes_after_a_request_belong_to_the_next_one() {
         for first in REQUESTS {
             for second in REQUESTS {
                 let mut framing = RequestFraming::default();
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_never_completes() {
+    fn an_invalid_request_never_completes() {
         for text in [
             "GET / HTTP/1.1\r\ncontent-length: x\r\n\r\n",
             "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",

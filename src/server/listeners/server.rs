@@ -1,7 +1,7 @@
-//! A server on one address, with limits on the number of connections and on the time of requests.
+//! A server on one address that limits the number of connections and the time of requests.
 //!
-//! actix-web's `HttpServer` allows nothing between a socket and its HTTP service, so the two are put together here in
-//! the same way.
+//! actix-web's `HttpServer` does not allow a layer between a socket and its HTTP service, so this module combines the two
+//! itself.
 
 use std::{
     fmt,
@@ -30,10 +30,10 @@ use crate::{
     server::{StartError, unix_socket},
 };
 
-/// Longer than proxies keep idle connections, so that none of them sends a request on a connection that is closing.
+/// Longer than proxies keep idle connections, so that a proxy never sends a request on a closing connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(125);
 
-/// How long a client may take to close a connection that the gate ends.
+/// How long the gate waits for a client to close a connection.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 const BACKLOG: i32 = 2048;
@@ -84,14 +84,14 @@ where
                     .map_err(|error| error.into().error_response());
                 let http = HttpService::build()
                     .keep_alive(KEEP_ALIVE)
-                    // For the first head, counted from the start of the connection; the stream limits all that follows.
+                    // Limits the first head from the start of the connection; the stream limits everything after it.
                     .client_request_timeout(limits.request_timeout)
                     .client_disconnect_timeout(DISCONNECT_TIMEOUT)
                     .h1(map_config(app, |_| AppConfig::default()));
                 let heads = heads.clone();
                 fn_service(move |socket: $socket| {
                     let peer = $peer(&socket);
-                    let stream = TimedStream::new(socket, limits.request_timeout, heads.room());
+                    let stream = TimedStream::new(socket, limits.request_timeout, heads.for_connection());
                     ready(Ok((stream, peer)))
                 })
                 .and_then(http)
@@ -130,7 +130,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    // A gate that has just stopped leaves connections in TIME_WAIT.
+    // A gate that just stopped leaves connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -1,4 +1,4 @@
-//! A client's connection, whose requests are limited in time, and their heads in memory.
+//! A client's connection that limits the time of requests and the memory of their heads.
 
 use std::{
     io,
@@ -12,39 +12,39 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{head_budget::HeadRoom, request_framing::RequestFraming};
+use super::{head_budget::HeadReservation, request_framing::RequestFraming};
 
-/// How much longer than its head a body may take, so that a handler that waits for it can still answer.
-const TIME_TO_ANSWER: Duration = Duration::from_secs(1);
+/// How much longer a body may take than a head, so that a handler whose own time limit ends can still respond.
+const BODY_MARGIN: Duration = Duration::from_secs(1);
 
-/// What a client reads whose head finds no room.
+/// The response if the memory for heads is exhausted.
 const TOO_LARGE: &[u8] =
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// A connection that fails if a request is not complete `limit` after its first byte.
+/// Fails if a request is not complete within `limit` after its first byte.
 pub(super) struct TimedStream<Io> {
     io: Io,
     limit: Duration,
     framing: RequestFraming,
-    room: HeadRoom,
-    /// Runs while a request is incomplete. Requests that arrive in one piece never make one.
+    heads: HeadReservation,
+    /// Runs while a request is incomplete. Requests that arrive in one piece need no timer.
     timer: Option<Pin<Box<Sleep>>>,
     is_within_a_body: bool,
 }
 
 impl<Io> TimedStream<Io> {
-    pub(super) fn new(io: Io, limit: Duration, room: HeadRoom) -> Self {
+    pub(super) fn new(io: Io, limit: Duration, heads: HeadReservation) -> Self {
         Self {
             io,
             limit,
             framing: RequestFraming::default(),
-            room,
+            heads,
             timer: None,
             is_within_a_body: false,
         }
     }
 
-    fn is_late(&mut self, context: &mut Context<'_>) -> bool {
+    fn has_timed_out(&mut self, context: &mut Context<'_>) -> bool {
         if !self.framing.is_within_a_request() {
             return false;
         }
@@ -52,7 +52,7 @@ impl<Io> TimedStream<Io> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
         if self.framing.is_within_a_body() && !self.is_within_a_body {
             self.is_within_a_body = true;
-            let deadline = timer.deadline() + TIME_TO_ANSWER;
+            let deadline = timer.deadline() + BODY_MARGIN;
             timer.as_mut().reset(deadline);
         }
         timer.as_mut().poll(context).is_ready()
@@ -73,12 +73,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncRead for TimedStream<Io> {
             this.timer = None;
             this.is_within_a_body = false;
         }
-        if !this.room.hold(this.framing.head_bytes()) {
-            // If the client does not read at once, it learns nothing.
+        if !this.heads.extend_to(this.framing.head_bytes()) {
+            // If the socket cannot take the response now, the client only sees the connection close.
             let _ = Pin::new(&mut this.io).poll_write(context, TOO_LARGE);
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
-        if this.is_late(context) {
+        if this.has_timed_out(context) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         read
@@ -91,8 +91,8 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for TimedStream<Io> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        // A response is written when its request's head was read.
-        self.framing.forget_heads();
+        // The gate writes a response only after it has read the head of the request.
+        self.framing.reset_head_bytes();
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
 

@@ -13,6 +13,7 @@ use crate::{
         Environment, Faults, ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings,
         document::{Named, Reader, named, take_kind},
         outbound::OutboundSettings,
+        suggestion::unknown,
     },
     identities::{ConfiguredIdentities, OtherSections},
 };
@@ -30,7 +31,7 @@ const SECTIONS: [&str; 10] = [
     "routes",
 ];
 
-/// `text` is the content of the file, `file` its name in faults.
+/// Loads a config file. `text` is its content; `file` is its name in error messages.
 pub fn load(file: &str, text: &str, environment: Environment<'_>) -> Result<Settings, Faults> {
     load_with(&Kinds::default(), file, text, environment)
 }
@@ -68,12 +69,10 @@ fn read(
 ) -> Option<Settings> {
     for key in document.keys().map(toml::Spanned::get_ref) {
         if !SECTIONS.contains(&key.as_ref()) {
-            let known = SECTIONS.join("`, `");
-            let message = format!("is no section; there are `{known}`");
-            reader.fault(key.as_ref(), message);
+            reader.fault(key.as_ref(), unknown("section", key, SECTIONS));
         }
     }
-    // Reads every section first, so that each can be checked against the others.
+    // Read every section first, so that each can be checked against the others.
     let server: Option<ServerSettings> = section_or_default(reader, document, "server");
     let management: Option<ManagementSettings> = section_or_default(reader, document, "management");
     let telemetry = section_or_default(reader, document, "telemetry");
@@ -112,7 +111,7 @@ fn read(
     policy::check_chains(reader, &routes, &policies, &profiles);
     let session = match session {
         None => Some(None),
-        // Its faults must not hide those of the sections after it.
+        // Its faults must not hide those of later sections.
         Some(session) => session
             .and_then(|session| session::resolve(session, reader, environment, &stores, &profiles))
             .map(Some),
@@ -141,7 +140,7 @@ fn read(
     })
 }
 
-/// `None` if any entry could not be read.
+/// `None` if an entry could not be read.
 fn all<N, T>(entries: Vec<Named<N, T>>) -> Option<Vec<(N, T)>> {
     let entries = entries.into_iter();
     entries.map(|(name, entry)| Some((name, entry?))).collect()
@@ -164,7 +163,7 @@ fn section_or_default<T: DeserializeOwned + JsonSchema + Default>(
     section(reader, document, name).unwrap_or_else(|| Some(T::default()))
 }
 
-/// Reads only `[management]`: needs no secret, and ignores the other sections.
+/// Loads only `[management]`, which needs no secret. Ignores the other sections.
 pub fn load_management(file: &str, text: &str) -> Result<ManagementSettings, Faults> {
     let mut reader = Reader::default();
     let mut document = reader.parse(text);

@@ -1,4 +1,4 @@
-//! The whole config file: every section, checked against the others.
+//! The whole config file, with each section checked against the others.
 
 mod load;
 mod policy;
@@ -25,17 +25,17 @@ use crate::{
     stores::{StoreSettings, UsedStore},
 };
 
-/// The kinds that a config may name, including the built-in ones.
+/// All kinds that a config may name, including the built-in ones.
 #[derive(Clone, Debug, Default)]
 pub struct Kinds {
     pub policies: PolicyKinds,
     pub identities: IdentityKinds,
 }
 
-/// A valid config: every name resolves and every secret is loaded.
+/// A valid config. All names are resolved and all secrets are loaded.
 #[derive(Debug)]
 pub struct Settings {
-    /// The sections that a reload does not change.
+    /// The sections that take effect only at start.
     pub fixed: Fixed,
     pub server: ServerSettings,
     pub management: ManagementSettings,
@@ -43,7 +43,7 @@ pub struct Settings {
     pub imgwire: ImgwireSettings,
     pub api_key: SecretString,
     pub management_token: Option<SecretString>,
-    /// Trusted in addition to the system's.
+    /// CA certificates to trust in addition to the system's.
     pub authorities: ExtraAuthorities,
     pub session: Option<(SessionSettings, SessionKeys)>,
     pub stores: Vec<(StoreName, StoreSettings)>,
@@ -51,11 +51,11 @@ pub struct Settings {
     pub identities: Vec<(IdentityName, ResolvedIdentity)>,
     pub policies: Vec<(PolicyName, PolicySettings)>,
     pub routes: Vec<RouteSettings>,
-    /// Possible, but rarely intended.
+    /// Settings that are valid, but rarely intended.
     pub warnings: Faults,
 }
 
-/// The sections that take effect only at start, as written.
+/// The sections that take effect only at start, as the file has them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fixed(toml::Table);
 
@@ -74,14 +74,14 @@ impl Fixed {
         Self(document)
     }
 
-    pub fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static str> + 'a {
+    pub fn changed<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static str> + 'a {
         let sections = Self::SECTIONS.into_iter();
         sections.filter(|section| self.0.get(*section) != other.0.get(*section))
     }
 }
 
 impl Settings {
-    /// Where sessions are kept, unless in the cookie itself.
+    /// The store of sessions; `None` if the cookie holds them.
     #[must_use]
     pub fn session_store(&self) -> Option<&StoreName> {
         let session = self.session.as_ref();
@@ -114,11 +114,11 @@ impl Settings {
 
     pub(crate) fn log_warnings(&self) {
         for warning in self.warnings.lines() {
-            tracing::warn!(warning, "the config is valid, but rarely meant");
+            tracing::warn!(warning, "config warning");
         }
     }
 
-    /// The claims that the routes' policies read.
+    /// The claims that the policies of all routes read.
     #[must_use]
     pub fn claims(&self) -> Reads {
         let mut reads = Reads::default();

@@ -1,4 +1,4 @@
-//! `[policies.<name>]`: the registered kinds, and the policies that a config has.
+//! `[policies.<name>]`: the registered kinds, and the policies of a config.
 
 use policies::{
     ConfiguredPolicy, Dimension, Findings, OnFailure, PolicyKind, PolicyName, PolicyRegistry,
@@ -16,6 +16,7 @@ use crate::{
         CommonSettings, Environment, ServiceUrl,
         document::{Named, Reader, Value, join, take_kind, within},
         secret,
+        suggestion::unknown,
         url_template::UrlTemplate,
     },
     identities::{ChainIdentities, Profiles},
@@ -45,7 +46,7 @@ impl PolicyRegistry for PolicyKinds {
     fn add<K: PolicyKind>(&mut self) {
         let name = K::NAME;
         let is_new = self.names().all(|other| other != name);
-        assert!(is_new, "there is a kind `{name}` already");
+        assert!(is_new, "the policy kind `{name}` is already registered");
         self.0.push(Kind {
             name,
             can_fail: K::CAN_FAIL,
@@ -60,7 +61,7 @@ impl PolicyKinds {
         self.0.iter().map(|kind| kind.name)
     }
 
-    /// One of the kinds, with the keys that every kind has.
+    /// The schema of each kind, with the keys that all kinds have.
     pub(super) fn schema(&self, generator: &mut SchemaGenerator) -> Vec<Json> {
         let common = CommonSettings::json_schema(generator);
         let kinds = self.0.iter();
@@ -93,13 +94,13 @@ const ON_FAILURE: &str = "on_failure";
 
 #[derive(Debug)]
 pub struct PolicySettings {
-    /// The keys that every kind has.
+    /// The keys that all kinds have.
     pub common: CommonSettings,
     /// The keys of its own kind.
     pub kind: Box<dyn ConfiguredPolicy>,
-    /// What it uses, reads and provides.
+    /// What the policy uses, reads and provides.
     pub requirements: Requirements,
-    /// For calls to its service.
+    /// The bearer token for calls to the service that the policy names.
     pub token: Option<SecretString>,
 }
 
@@ -111,9 +112,9 @@ impl PolicySettings {
             .unwrap_or(self.common.on_failure)
     }
 
-    /// Whether answers of a service or of a database decide.
+    /// Whether the policy calls a service or queries a database.
     #[must_use]
-    pub fn asks(&self) -> bool {
+    pub fn is_remote(&self) -> bool {
         self.requirements.service.is_some() || self.requirements.query.is_some()
     }
 }
@@ -133,8 +134,7 @@ pub(super) fn read(
         reader.table(path, common)
     };
     let Some(known) = known else {
-        let names: Vec<_> = kinds.names().map(|name| format!("`{name}`")).collect();
-        let message = format!("`{name}` is no kind; there are {}", names.join(", "));
+        let message = unknown("policy kind", &name, kinds.names());
         reader.fault(join(path, "kind"), message);
         return None;
     };
@@ -142,7 +142,7 @@ pub(super) fn read(
     let requirements = kind.requirements();
     let service = requirements.service.as_ref();
     let token = service.and_then(|service| service.token.as_ref());
-    // A secret that cannot be loaded is a fault, which must not hide those of the chains.
+    // A secret that cannot be loaded is a fault, but must not hide the faults of chains.
     let token =
         token.and_then(|source| secret::read(reader, environment, &join(path, "token"), source, 1));
     Some(PolicySettings {
@@ -153,9 +153,9 @@ pub(super) fn read(
     })
 }
 
-/// Takes the keys that every kind has out of a policy's table.
+/// Moves the keys that all kinds have out of a policy's table.
 fn take_common<'t>(value: &mut Value<'t>, can_fail: bool) -> Value<'t> {
-    let place = value.span();
+    let span = value.span();
     let mut common = DeTable::new();
     if let DeValue::Table(table) = value.get_mut() {
         let keys = ["mode", "message", "when"].into_iter();
@@ -165,12 +165,12 @@ fn take_common<'t>(value: &mut Value<'t>, can_fail: bool) -> Value<'t> {
             }
         }
     }
-    Spanned::new(place, DeValue::Table(common))
+    Spanned::new(span, DeValue::Table(common))
 }
 
 pub(super) type Policies = [Named<PolicyName, PolicySettings>];
 
-/// Checks each policy: its keys together, and the names in it.
+/// Checks each policy: its keys against each other, and the names in it.
 pub(super) fn check(
     reader: &mut Reader,
     policies: &Policies,
@@ -188,7 +188,7 @@ pub(super) fn check(
         if let Some(service) = &requirements.service {
             check_service(reader, &path, service);
         }
-        // A policy that could not be read already has a fault.
+        // Skip policies that already have a fault.
         if !reader.has_fault(&path) {
             let mut findings = Findings::default();
             kind.check(&mut findings);
@@ -239,8 +239,8 @@ pub(super) fn check_chains(
             policies,
         );
     }
-    warn_if_counted(reader, routes, policies);
-    let chains = routes.iter().map(|route| accepted_by(route, policies));
+    warn_about_counting(reader, routes, policies);
+    let chains = routes.iter().map(|route| chain_identities(route, policies));
     identities.check_chains(reader, &chains.collect::<Vec<_>>());
 }
 
@@ -248,19 +248,19 @@ pub(super) fn check_chains(
 fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: &Policies) {
     let chain = &route.policies;
     if chain.is_empty() {
-        let message = "must name at least one policy: without any, everyone gets tokens";
+        let message = "must name at least one policy, because a route without policies gives tokens to everyone";
         reader.fault(key, message);
     }
     reader.names(key, chain, |name| {
-        let mut policies = policies.iter();
-        (!policies.any(|(other, _)| other == name))
-            .then(|| format!("there is no [policies.{name}]"))
+        let known = policies.iter().map(|(name, _)| name);
+        (!known.clone().any(|other| other == name))
+            .then(|| unknown("policy", name.as_str(), known.map(PolicyName::as_str)))
     });
-    let mut found_out = Vec::new();
+    let mut provided = Vec::new();
     let mut bounds_purposes = route.purpose.is_some();
     for (index, name) in chain.iter().enumerate() {
         let place = format!("{key}[{index}]");
-        // A policy that could not be read might provide anything.
+        // A policy that could not be read may provide any fact.
         let Some(policy) = find(policies, name) else {
             return;
         };
@@ -269,19 +269,19 @@ fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: 
         let per = requirements.per.as_ref();
         if per.is_some_and(|per| per.contains(Dimension::Purpose)) && !bounds_purposes {
             let message = format!(
-                "`{name}` counts per purpose, which the client chooses: give the route a `purpose`, or put an \
-                 `upload_intent` with `purposes` before it, without `mode` and `when`"
+                "`{name}` counts per purpose, which the client chooses; set `purpose` on the route, or list an \
+                 `upload_intent` policy with `purposes` and without `mode` and `when` before it"
             );
             reader.fault(&place, message);
         }
         for fact in &requirements.needs {
-            if !found_out.contains(fact) {
+            if !provided.contains(fact) {
                 let first = fact.provided_by();
                 let message = format!("`{name}` needs a policy of kind `{first}` before it");
                 reader.fault(&place, message);
             }
         }
-        found_out.extend(requirements.provides);
+        provided.extend(requirements.provides);
     }
 }
 
@@ -290,7 +290,7 @@ fn find<'a>(policies: &'a Policies, name: &PolicyName) -> Option<&'a PolicySetti
     policy.as_ref()
 }
 
-fn accepted_by<'a>(route: &RouteSettings, policies: &'a Policies) -> ChainIdentities<'a> {
+fn chain_identities<'a>(route: &RouteSettings, policies: &'a Policies) -> ChainIdentities<'a> {
     let mut chain = ChainIdentities::default();
     for name in &route.policies {
         let Some(policy) = find(policies, name) else {
@@ -305,8 +305,8 @@ fn accepted_by<'a>(route: &RouteSettings, policies: &'a Policies) -> ChainIdenti
     chain
 }
 
-/// Warns about policies by whose results a later policy counts, if that may be unintended.
-fn warn_if_counted(reader: &mut Reader, routes: &[RouteSettings], policies: &Policies) {
+/// Warns about policies whose result a later policy counts by, if that may be unintended.
+fn warn_about_counting(reader: &mut Reader, routes: &[RouteSettings], policies: &Policies) {
     for (name, policy) in policies {
         let policy = policy.as_ref();
         let warning = policy.and_then(|policy| policy.requirements.if_counted_per_workspace);

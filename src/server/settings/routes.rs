@@ -1,4 +1,4 @@
-//! `[[routes]]`: which path has which chain.
+//! `[[routes]]`: the paths, with the policies of each.
 
 use std::collections::HashSet;
 
@@ -16,14 +16,15 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteSettings {
-    /// Where tokens are asked for; left out: `/api/imgwire/upload-token`.
+    /// The path where clients request upload tokens. Default: `"/api/imgwire/upload-token"`.
     #[serde(default = "default_path", deserialize_with = "path")]
     #[schemars(with = "Option<String>")]
     pub path: RoutePath,
-    /// What uploads there are for: a body that says another purpose is refused.
+    /// The purpose of uploads on this route, for example `"avatar"`. A request that names another purpose is denied.
+    /// Default: none; clients may name any purpose.
     #[serde(default)]
     pub purpose: Option<Purpose>,
-    /// Names of policies, in the order in which they are asked.
+    /// The names of the policies that must allow a request, in the order in which the gate evaluates them.
     #[schemars(length(min = 1))]
     pub policies: Vec<PolicyName>,
 }
@@ -41,14 +42,14 @@ fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RoutePath, D::Erro
     } else if text.ends_with('/') {
         Some("must not end with `/`")
     } else if text.contains("//") {
-        Some("must not have an empty segment")
+        Some("must not contain an empty segment")
     } else if text
         .split('/')
         .any(|segment| segment == "." || segment == "..")
     {
-        Some("must not have `.` or `..` as a segment")
+        Some("must not contain the segment `.` or `..`")
     } else if !text.bytes().all(allowed) {
-        Some("must consist of letters, digits and any of -._~/")
+        Some("must contain only letters, digits and any of -._~/")
     } else {
         None
     };
@@ -68,7 +69,7 @@ pub(super) fn check_paths(reader: &mut Reader, routes: &[RouteSettings]) {
         }
         if taken.contains(path) || taken.contains(&allowance) {
             let key = format!("routes[{index}].path");
-            reader.fault(key, format!("`{path}` is taken already"));
+            reader.fault(key, format!("`{path}` is already in use"));
         }
         taken.insert(path.to_owned());
         taken.insert(allowance);
@@ -77,11 +78,11 @@ pub(super) fn check_paths(reader: &mut Reader, routes: &[RouteSettings]) {
 
 pub(super) fn read(reader: &mut Reader, document: &mut DeTable<'_>) -> Vec<RouteSettings> {
     let Some(value) = document.remove("routes") else {
-        reader.fault("routes", "at least one [[routes]] is required");
+        reader.fault("routes", "at least one route is required; write [[routes]]");
         return Vec::new();
     };
     let DeValue::Array(entries) = value.into_inner() else {
-        reader.fault("routes", "must be written as [[routes]]");
+        reader.fault("routes", "must be an array of tables; write [[routes]]");
         return Vec::new();
     };
     entries

@@ -14,38 +14,38 @@ use crate::{
     stores::StoreSettings,
 };
 
-/// The whole file.
+/// The config file of imgwire-gate.
 #[derive(JsonSchema)]
 #[schemars(title = "imgwire-gate", deny_unknown_fields)]
 #[expect(dead_code, reason = "only its schema is used")]
 struct ConfigFile {
-    /// Where the gate listens, and whom it believes.
+    /// The public listener and its limits.
     server: Option<ServerSettings>,
-    /// Where health checks and metrics are.
+    /// The management listener: health checks, metrics and the operators' API.
     management: Option<ManagementSettings>,
-    /// What the gate tells its operator.
+    /// The log and the traces.
     telemetry: Option<TelemetrySettings>,
-    /// The service on the other side.
+    /// The connection to Imgwire, which creates the tokens.
     imgwire: ImgwireSettings,
-    /// How other services are reached.
+    /// Connections to other services.
     outbound: Option<OutboundSettings>,
-    /// The gate's own session cookie.
+    /// The gate's own session cookie. Without this section, the gate has no sessions.
     session: Option<SessionSettings>,
-    /// Where counters are kept.
+    /// Where counters and sessions are stored, and which databases policies query. Each store has a name.
     stores: Option<BTreeMap<String, StoreSettings>>,
-    /// Who a request may come from.
+    /// How the gate verifies who sent a request. Each identity has a name.
     identities: Option<BTreeMap<String, IdentitySettings>>,
-    /// Who may have a token.
+    /// Rules that allow or deny a token. Each policy has a name.
     policies: Option<BTreeMap<String, AnyPolicy>>,
-    /// Which path has which policies.
+    /// The paths where clients request tokens, with the policies of each.
     routes: Vec<RouteSettings>,
 }
 
-/// The settings of one identity, by its kind. The kinds are added when the schema is made.
+/// The settings of one identity. [`schema_with`] adds the kinds.
 #[derive(JsonSchema)]
 struct IdentitySettings {}
 
-/// The settings of one policy, by its kind. The kinds are added when the schema is made.
+/// The settings of one policy. [`schema_with`] adds the kinds.
 #[derive(JsonSchema)]
 #[schemars(rename = "PolicySettings")]
 struct AnyPolicy {}
@@ -64,9 +64,9 @@ pub fn schema_with(kinds: &Kinds) -> Schema {
     let identities = kinds.identities.schema(&mut generator);
     let mut root = generator.into_root_schema_for::<ConfigFile>();
     if let Some(definitions) = root.pointer_mut("/$defs").and_then(Value::as_object_mut) {
-        let identity = json!({ "description": "The settings of one identity, by its kind.", "oneOf": identities });
+        let identity = json!({ "description": "An identity. `kind` decides which other keys it has.", "oneOf": identities });
         definitions.insert("IdentitySettings".to_owned(), identity);
-        definitions.insert("PolicySettings".to_owned(), json!({ "oneOf": policies }));
+        definitions.insert("PolicySettings".to_owned(), json!({ "description": "A policy. `kind` decides which other keys it has.", "oneOf": policies }));
     }
     root
 }

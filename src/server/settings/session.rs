@@ -1,4 +1,4 @@
-//! `[session]`: checked against the other sections.
+//! Checks `[session]` against the other sections.
 
 use policies::StoreUse;
 
@@ -14,9 +14,9 @@ use crate::{
     identities::Profiles,
 };
 
-const KEY_BYTES: usize = 64;
+const MIN_KEY_BYTES: usize = 64;
 
-/// Loads the keys of the cookie and checks the section.
+/// Checks the section, and loads the keys of the cookie.
 pub(super) fn resolve(
     session: SessionSettings,
     reader: &mut Reader,
@@ -28,10 +28,10 @@ pub(super) fn resolve(
         stores.check(reader, "session.store", name, StoreUse::Sessions);
     }
     if !identities.may_have_session() {
-        let message = "no identity is of kind \"session\", so no session can begin; add one, or leave [session] out";
+        let message = "no identity has kind = \"session\", so no session can start; add one, or remove [session]";
         reader.warning("session", message);
     }
-    // An unreadable key has its default, which may contradict the others.
+    // A key that could not be read has its default value, which may contradict the others.
     if !reader.has_fault("session.cookie") {
         for contradiction in session.cookie.contradictions(SESSION_PATH) {
             reader.fault("session.cookie", contradiction);
@@ -40,7 +40,7 @@ pub(super) fn resolve(
             reader.warning("session.cookie", warning);
         }
     }
-    let mut load = |path, source| secret::read(reader, environment, path, source, KEY_BYTES);
+    let mut load = |path, source| secret::read(reader, environment, path, source, MIN_KEY_BYTES);
     let current = load("session.key", &session.key);
     let previous = session.previous_keys.iter();
     // Load every key, even if another one has a fault.

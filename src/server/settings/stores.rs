@@ -1,4 +1,4 @@
-//! `[stores.<name>]`: the stores of a config, while it is read.
+//! `[stores.<name>]`: the stores of a config that is being read.
 
 use policies::{StoreName, StoreUse};
 
@@ -7,11 +7,12 @@ use crate::{
         Environment,
         document::{Named, Reader, Value, join},
         secret,
+        suggestion::unknown,
     },
     stores::StoreSettings,
 };
 
-/// The stores that a config has, each if it could be read.
+/// All stores of a config; `None` for a store that could not be read.
 pub(super) struct Stores(pub(super) Vec<Named<StoreName, StoreSettings>>);
 
 pub(super) fn read(
@@ -32,7 +33,7 @@ pub(super) fn read(
 }
 
 impl Stores {
-    /// The store must exist, and support what it is named for.
+    /// Checks that a store exists and supports the wanted use.
     pub(super) fn check(
         &self,
         reader: &mut Reader,
@@ -41,7 +42,8 @@ impl Stores {
         wanted: StoreUse,
     ) {
         let Some((_, store)) = self.0.iter().find(|(other, _)| other == name) else {
-            reader.fault(path, format!("there is no [stores.{name}]"));
+            let known = self.0.iter().map(|(name, _)| name.as_str());
+            reader.fault(path, unknown("store", name.as_str(), known));
             return;
         };
         if let Some(fault) = store

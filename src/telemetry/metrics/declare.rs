@@ -1,11 +1,11 @@
-//! What the declaration of a metric turns into.
+//! The macros that declare metrics.
 
 use actix_web::http::StatusCode;
 use policies::{IdentityName, PolicyName, RoutePath, StoreName};
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-/// A type that a label can take its values from: text from the code, or a name from the config. No type of what a
-/// client sends implements it, so that clients cannot add time series.
+/// A type for the values of a label: a string constant, or a name from the config. Types with data from clients do not
+/// implement it, so that clients cannot add time series.
 pub(super) trait LabelValue {
     fn text(&self) -> &str;
 }
@@ -40,7 +40,7 @@ macro_rules! names_are_label_values {
 
 names_are_label_values!(IdentityName, PolicyName, RoutePath, StoreName);
 
-/// A label whose values the code knows. The index of a value is `value as usize`.
+/// A label with a fixed set of values. The index of a value is `value as usize`.
 pub(super) trait LabelValues: Sized + 'static {
     const ALL: &'static [Self];
 }
@@ -71,8 +71,8 @@ macro_rules! label_values {
 /// Declares all metrics, in blocks of one prefix each. A declaration is a help text, a name, a type, labels if the
 /// metric has any, and an initial value if `Default` does not give it.
 ///
-/// Each metric becomes a method of its name. The method takes a value for each label, and returns the metric to record
-/// in. With labels, what it returns holds a read lock on all metrics of that name: record in it at once and drop it.
+/// Each metric becomes a method. The method takes a value for each label, and returns the metric to record in. With
+/// labels, the returned value holds a read lock on all metrics of that name, so record at once and drop it.
 macro_rules! metrics {
     (
         $(#[$meta:meta])*
@@ -166,7 +166,7 @@ macro_rules! by_labels {
 
 pub(super) use {by_labels, label_values, metrics};
 
-/// Registers a metric. The end of its name says whether it has a unit.
+/// Registers a metric. Its unit is the suffix of its name.
 pub(super) fn register(registry: &mut Registry, name: &str, help: &str, metric: impl Metric) {
     let help = help.trim_start();
     match name.strip_suffix("_seconds") {

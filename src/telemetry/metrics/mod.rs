@@ -1,5 +1,5 @@
-//! Metrics in Prometheus' text format. One declaration is all that a metric takes: the first line is its help text, the
-//! rest its name, its type, its labels and, for a histogram, its buckets.
+//! Metrics in the Prometheus text format. To add a metric, declare it here: a help text, a name, a type, labels and, for a
+//! histogram, the buckets.
 
 mod declare;
 mod stores;
@@ -18,10 +18,10 @@ use self::declare::{LabelValue, LabelValues, by_labels, label_values, metrics, r
 pub(crate) use self::stores::StoreMetrics;
 
 metrics! {
-    /// Counts what the gate does.
+    /// The metrics of the gate.
     pub struct Metrics;
 
-    // The semantic conventions of OpenTelemetry.
+    // Names and buckets follow the semantic conventions of OpenTelemetry.
     "" {
         /// Duration of requests on the public listener
         http_server_request_duration_seconds: Histogram {
@@ -38,60 +38,60 @@ metrics! {
         decisions: Counter {
             route: RoutePath, outcome: &'static str, policy: Option<PolicyName>, code: &'static str
         };
-        /// Time that the chain of policies took
+        /// Time to evaluate the policies of a request
         chain_seconds: Histogram = Histogram::new([1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0]);
 
-        /// Tokens asked of Imgwire, by result
+        /// Tokens requested from Imgwire, by result
         creations: Counter { result: &'static str };
-        /// Attempts to create a token
+        /// Attempts to create a token at Imgwire
         upstream_attempts: Counter;
-        /// Time that Imgwire took, all attempts together
+        /// Time to create a token at Imgwire, all attempts together
         upstream_seconds: Histogram = Histogram::new([
             0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
         ]);
 
-        /// Requests that run now
+        /// Requests in progress
         in_flight: Gauge;
-        /// Requests that were refused at once, for too many ran
+        /// Requests rejected because max_in_flight was reached
         overloaded: Counter;
 
         /// Calls of policies to other services and databases
         policy_calls: Counter { policy: PolicyName, result: CallResult };
         /// Calls of identities to other services: for keys, about tokens and sessions
         identity_calls: Counter { identity: IdentityName, result: CallResult };
-        /// Times that the config was to be loaded again: `applied`, or `refused` and nothing changed
+        /// Config reloads by result: applied, or refused because the config was invalid
         config_reloads: Counter { result: &'static str };
-        /// Published keys that tokens are verified with; none before the first fetch
+        /// Published keys of an issuer that are in use; 0 before the first fetch
         identity_keys: Gauge { identity: IdentityName };
-        /// 1 while published keys cannot be fetched, and the last ones serve
+        /// 1 while the keys of an issuer cannot be refreshed and the last ones are used, otherwise 0
         identity_keys_stale: Gauge { identity: IdentityName };
 
-        /// Whether requests go through to Imgwire: 0 closed, 1 half-open, 2 open
+        /// State of the circuit breaker of Imgwire: 0 closed, 1 half-open, 2 open
         breaker_state: Gauge;
-        /// Times that Imgwire was found to be down
+        /// Times that the circuit breaker opened
         breaker_opened: Counter;
-        /// Retries that were not made, for they would have more than doubled the load
+        /// Retries skipped because the retry budget was exhausted
         retries_refused: Counter;
 
-        /// Tokens that were made ahead and wait
+        /// Tokens in the pool
         pool_tokens: Gauge;
-        /// Tokens that are being made ahead
+        /// Tokens that are being created for the pool
         pool_making: Gauge;
-        /// What became of tokens made ahead: made, handed_out, discarded
+        /// Tokens of the pool by event: made, handed_out, discarded
         pool_events: Counter { event: PoolEvent };
 
-        /// 1 while a store is known to work, 0 while it is down and probed
+        /// 1 while a store works, 0 while it is down
         store_up: Gauge { store: StoreName };
-        /// Operations of stores on other machines, by result
+        /// Operations on remote stores, by result
         store_operations: Counter { store: StoreName, operation: Operation, result: CallResult };
-        /// Time that an operation of a store on another machine took
+        /// Time of an operation on a remote store
         store_operation_seconds: Histogram { store: StoreName } = Histogram::new([
             1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
         ]);
     }
 
     info {
-        /// The running program
+        /// Version and commit of the gate
         imgwire_gate_build: [
             ("version", env!("CARGO_PKG_VERSION")),
             ("commit", env!("IMGWIRE_GATE_COMMIT")),
@@ -100,17 +100,17 @@ metrics! {
 }
 
 label_values! {
-    /// How a call to another service, a database or a store ended.
+    /// The result of a call to another service, a database or a store.
     enum CallResult { Ok = "ok", Fault = "fault", }
 }
 
 label_values! {
-    /// What happens to a token that is made ahead.
+    /// An event of a token in the pool.
     enum PoolEvent { Made = "made", HandedOut = "handed_out", Discarded = "discarded", }
 }
 
 label_values! {
-    /// What a store on another machine does.
+    /// An operation on a remote store.
     enum Operation {
         Limit = "limit",
         Reserve = "reserve",
@@ -131,7 +131,7 @@ impl CallResult {
 }
 
 impl Metrics {
-    /// All metrics as text.
+    /// All metrics in the text format.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut encoded = String::new();

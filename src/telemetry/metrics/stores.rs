@@ -1,4 +1,4 @@
-//! What stores on other machines do.
+//! The metrics of remote stores.
 
 use std::{array, sync::Arc};
 
@@ -7,11 +7,11 @@ use prometheus_client::metrics::{counter::Counter, histogram::Histogram};
 
 use super::{CallResult, LabelValues as _, Metrics, Operation};
 
-/// The metrics of one store, looked up once. To count an operation then takes 18 ns instead of 88, and every counter
-/// is exposed as 0 before the first operation.
+/// The metrics of one store, looked up once: counting an operation takes 18 ns instead of 88, and all counters are
+/// exposed as 0 before the first operation.
 pub(crate) struct StoreMetrics {
     clock: Arc<dyn Clock>,
-    /// By operation and result.
+    /// Indexed by operation and result.
     operations: [[Counter; CallResult::ALL.len()]; Operation::ALL.len()],
     seconds: Histogram,
 }
@@ -30,17 +30,17 @@ impl StoreMetrics {
         }
     }
 
-    /// Does an operation, and counts how it ended and how long it took.
+    /// Runs an operation, and records its result and duration.
     pub(crate) async fn measure<T, E>(
         &self,
         operation: Operation,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let began = self.clock.elapsed();
-        let done = work.await;
-        let took = self.clock.elapsed().saturating_sub(began);
-        self.operations[operation as usize][CallResult::of(&done) as usize].inc();
+        let started = self.clock.elapsed();
+        let result = work.await;
+        let took = self.clock.elapsed().saturating_sub(started);
+        self.operations[operation as usize][CallResult::of(&result) as usize].inc();
         self.seconds.observe(took.as_secs_f64());
-        done
+        result
     }
 }

@@ -1,53 +1,53 @@
-//! The errors that every path of a listener can return, for the OpenAPI document.
+//! The errors that all paths of a listener can return, for the OpenAPI document.
 
 use utoipa::IntoResponses;
 
 use super::error;
 
-/// What every path that pages ask may answer besides.
+/// Errors of the public listener.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "it describes answers, and is none")]
-pub(crate) enum Refusals {
-    /// The request makes no sense.
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum PublicErrors {
+    /// The request is malformed.
     #[response(status = 400)]
     BadRequest(#[to_schema] error::Body<'static>),
-    /// Nobody is signed in, or the credential is no good.
+    /// The request has no credential, or an invalid one.
     #[response(status = 401, headers(("WWW-Authenticate" = String)))]
     Unauthenticated(#[to_schema] error::Body<'static>),
-    /// Whoever asks may not upload.
+    /// A policy denies the request, or it comes from another site.
     #[response(status = 403)]
     Forbidden(#[to_schema] error::Body<'static>),
-    /// There is no such route.
+    /// The route does not exist.
     #[response(status = 404)]
     NotFound(#[to_schema] error::Body<'static>),
-    /// The route takes another method.
+    /// The route does not support this method.
     #[response(status = 405)]
     MethodNotAllowed(#[to_schema] error::Body<'static>),
-    /// Imgwire failed, or the gate did.
+    /// The gate or Imgwire failed, or a policy could not decide.
     #[response(status = 500)]
     Failed(#[to_schema] error::Body<'static>),
 }
 
-/// What every path that operators ask may answer besides.
+/// Errors of the management listener.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "it describes answers, and is none")]
-pub(crate) enum ManagementRefusals {
-    /// The request makes no sense.
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum ManagementErrors {
+    /// The request is malformed.
     #[response(status = 400)]
     BadRequest(#[to_schema] error::Body<'static>),
-    /// The management token is missing or wrong. If none is configured: the request does not come from this machine.
+    /// The management token is missing or wrong. If no token is configured, the request does not come from this machine.
     #[response(status = 401, headers(("WWW-Authenticate" = String)))]
     Unauthenticated(#[to_schema] error::Body<'static>),
-    /// `Host` names another host.
+    /// `Host` is neither an IP address, `localhost` nor a configured name.
     #[response(status = 403)]
     Forbidden(#[to_schema] error::Body<'static>),
-    /// There is no such thing.
+    /// The route or policy does not exist.
     #[response(status = 404)]
     NotFound(#[to_schema] error::Body<'static>),
     /// The body is not JSON.
     #[response(status = 415)]
     UnsupportedMediaType(#[to_schema] error::Body<'static>),
-    /// A store cannot tell.
+    /// A store failed.
     #[response(status = 500)]
     Failed(#[to_schema] error::Body<'static>),
 }
