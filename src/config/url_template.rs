@@ -102,8 +102,8 @@ mod tests {
         segments.map(|(workspace, user)| template().fill(workspace, user))
     }
 
-    /// The segments of a path as a careless proxy or server reads them: decoded `decoded` times, without parameters, with
-    /// `\\` as `/`, and without dot segments.
+    /// The segments of a path as a careless proxy or server reads them: decoded `decoded` times, without parameters,
+    /// with `\\` as `/`, and without dot segments.
     fn normalised(url: &str, decoded: usize) -> Vec<String> {
         let mut path = url.strip_prefix("http://app").unwrap().to_owned();
         for _ in 0..decoded {
