@@ -26,10 +26,10 @@ fn config(recipe: &Recipe) -> (tempfile::TempDir, String) {
 fn help_begins_with_what_a_newcomer_runs_first() {
     let help = text(&run(&["--help"]).stdout);
     for line in [
-        "Begin here:",
+        "Get started:",
         "imgwire-gate sandbox",
         "check --connect",
-        "exits with 0",
+        "Exit status: 0",
     ] {
         assert!(help.contains(line), "{line}");
     }
