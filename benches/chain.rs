@@ -11,7 +11,9 @@ use futures_util::{
 };
 use imgwire_gate::{
     gate::ports::{HttpDecider, query_memberships},
-    identities::{ClientAddress, CrossSite, Identities, Limited, RequestCredentials, ServerLimits},
+    identities::{
+        AppliedLimits, ClientAddress, CrossSite, Identities, RequestCredentials, ServerLimits,
+    },
     outbound::cache::CacheCapacity,
     outbound::{HttpClient, Outbound, tls_config},
     server::settings::{self, Settings},
@@ -235,7 +237,7 @@ fn request(http: &HttpRequest, identities: &Arc<Identities>) -> UploadRequest {
         credentials: Box::new(RequestCredentials::new(
             http.clone(),
             identities.clone(),
-            Limited::Failures,
+            AppliedLimits::Failures,
         )),
     }
 }

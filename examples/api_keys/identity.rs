@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use imgwire_gate::{
     identities::{
-        Build, Case, Identity, IdentityKind, Judgement, Place, Profile, SecretString, Section,
-        TokenSource,
+        AuthRequest, Authentication, Build, Identity, IdentityKind, Place, Profile, SecretString,
+        Section, TokenSource,
     },
-    policies::{Claims, Denial, IdentityName, Presented, SecretSource, Subject, SubjectId},
+    policies::{Claims, Denial, IdentityName, SecretSource, Subject, SubjectId},
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -54,7 +54,7 @@ impl IdentityKind for ApiKeys {
     }
 }
 
-/// Knows programs by their keys.
+/// Finds the program of a key.
 struct Programs {
     name: IdentityName,
     from: Vec<TokenSource>,
@@ -62,23 +62,23 @@ struct Programs {
 }
 
 impl Identity for Programs {
-    fn judge<'a>(&'a self, case: &'a Case<'_>) -> Judgement<'a> {
-        let token = match case.find(&self.from, true, |_, _| Some(())) {
-            Ok(Some((token, ()))) => token,
-            Ok(None) => return Presented::Nothing.into(),
-            Err(denial) => return denial.into(),
-        };
-        let Some((program, _)) = self.keys.iter().find(|(_, key)| token.is(key)) else {
-            return Denial::InvalidCredentials("no program has this key".to_owned()).into();
-        };
-        Presented::Subject(Arc::new(Subject {
-            id: program.clone(),
-            identity: self.name.clone(),
-            session: false,
-            claims: Claims::new(),
-            expires_at: None,
-        }))
-        .into()
+    fn authenticate<'a>(&'a self, request: &'a AuthRequest<'_>) -> Authentication<'a> {
+        Box::pin(async move {
+            let Some((token, ())) = request.find_token(&self.from, true, |_, _| Some(()))? else {
+                return Ok(None);
+            };
+            let Some((program, _)) = self.keys.iter().find(|(_, key)| token.is(key)) else {
+                let reason = "no program has this key".to_owned();
+                return Err(Denial::InvalidCredentials(reason).into());
+            };
+            Ok(Some(Arc::new(Subject {
+                id: program.clone(),
+                identity: self.name.clone(),
+                session: false,
+                claims: Claims::new(),
+                expires_at: None,
+            })))
+        })
     }
 
     fn token_sources(&self) -> &[TokenSource] {

@@ -59,7 +59,7 @@ async fn check_store(
     stores: &Stores,
     store: &OpenStore,
 ) -> Result<(), String> {
-    store.try_it().await?;
+    store.check().await?;
     for (name, policy) in &settings.policies {
         let Requirements {
             store: used, query, ..
@@ -88,7 +88,7 @@ async fn check_keys(identities: &Identities) -> Vec<CheckResult> {
     let fetching = async {
         tokio::select! {
             () = fetched => {}
-            () = async { identities.keep_keys().await; std::future::pending().await } => {}
+            () = async { identities.refresh_keys().await; std::future::pending().await } => {}
         }
     };
     let is_late = timeout(KEYS_TIMEOUT, fetching).await.is_err();

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::rules::{Route, Rules};
-use crate::identities::{InMemoryCredentials, Limited, RequestCredentials};
+use crate::identities::{AppliedLimits, InMemoryRequest, RequestCredentials};
 
 /// A request for an upload token, as an operator describes it. All fields are optional.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -137,9 +137,9 @@ pub async fn explain(
 fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {
     let credentials: Box<dyn Credentials> = match (described.subject, described.token) {
         (None, Some(token)) => Box::new(RequestCredentials::new(
-            InMemoryCredentials::default().with_header(header::AUTHORIZATION, token.0),
+            InMemoryRequest::default().with_header(header::AUTHORIZATION, token.0),
             route.identities.clone(),
-            Limited::Nothing,
+            AppliedLimits::None,
         )),
         (subject, _) => Box::new(DescribedCredentials(subject)),
     };

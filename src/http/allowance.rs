@@ -16,7 +16,7 @@ use super::{
     facts::upload_request,
     running::run_within_limit,
 };
-use crate::{gate::rules::Route, identities::Limited, telemetry::LogFields};
+use crate::{gate::rules::Route, identities::AppliedLimits, telemetry::LogFields};
 
 /// Whether a request for a token would be allowed now, and the state of its limits.
 #[derive(Serialize, ToSchema)]
@@ -66,7 +66,12 @@ pub(crate) async fn get(request: HttpRequest, route: Arc<Route>) -> HttpResponse
 }
 
 async fn show(request: &HttpRequest, route: &Route) -> HttpResponse {
-    let upload = match upload_request(request, route, Body::default(), Limited::Reads) {
+    let upload = match upload_request(
+        request,
+        route,
+        Body::default(),
+        AppliedLimits::FailuresAndReads,
+    ) {
         Ok(upload) => upload,
         Err(error) => return refuse(request, &error),
     };

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     gate::rules::Route,
-    identities::{Limited, RequestCredentials},
+    identities::{AppliedLimits, RequestCredentials},
     imgwire::TraceContext,
     telemetry::{RequestId, trace_state},
 };
@@ -19,7 +19,7 @@ pub(super) fn upload_request(
     request: &HttpRequest,
     route: &Route,
     body: Body,
-    limited: Limited,
+    limits: AppliedLimits,
 ) -> Result<UploadRequest, ApiError> {
     let gate = &worker(request).gate;
     Ok(UploadRequest {
@@ -38,7 +38,7 @@ pub(super) fn upload_request(
         credentials: Box::new(RequestCredentials::new(
             request.clone(),
             route.identities.clone(),
-            limited,
+            limits,
         )),
     })
 }

@@ -121,7 +121,7 @@ async fn read(request: &HttpRequest) -> HttpResponse {
         Ok(subject) => subject,
         Err(not_signed_in) => return not_signed_in.response(request),
     };
-    let mut response = match identities.read(&subject) {
+    let mut response = match identities.count_read(&subject) {
         Ok(()) => HttpResponse::Ok().json(Answer {
             subject: &subject.id,
             expires_at: subject.expires_at,

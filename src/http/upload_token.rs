@@ -29,7 +29,7 @@ use crate::{
         rules::Route,
         run_to_completion::run_to_completion,
     },
-    identities::Limited,
+    identities::AppliedLimits,
     outbound::in_flight::with_place,
     telemetry::{HasDecision, RequestId, RootSpan},
 };
@@ -87,7 +87,7 @@ pub(crate) async fn post(
     let Some(running) = enter(gate) else {
         return refuse(&request, &ApiError::Overloaded);
     };
-    let upload = match upload_request(&request, &route, body, Limited::Failures) {
+    let upload = match upload_request(&request, &route, body, AppliedLimits::Failures) {
         Ok(upload) => upload,
         Err(error) => return refuse(&request, &error),
     };

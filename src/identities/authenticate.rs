@@ -1,4 +1,4 @@
-//! The configured identities, and which of them judges a request.
+//! The identities of a config, and which of them authenticates a request.
 
 use std::{cell::Cell, sync::Arc};
 
@@ -9,25 +9,25 @@ use policies::{
 };
 
 use super::{
-    case::Case,
-    claims::KeptClaims,
+    auth_request::AuthRequest,
+    claims::ClaimFilter,
     credential::TokenSource,
     cross_site::CrossSite,
     keys::{KeysState, PublishedKeys},
-    kind::{BuildContext, Identity},
-    limits::{Attempt, Limited, ServerLimits},
+    kind::{AuthError, BuildContext, Identity},
+    limits::{AppliedLimits, FailureTracker, ServerLimits},
     registry::ResolvedIdentity,
-    request_view::PresentedCredentials,
+    request_view::RequestView,
     token::Token,
 };
 use crate::{config::session::SessionSettings, outbound::Outbound};
 
-/// The configured identities, in the order of the file.
+/// The identities of a config, in the order of the file.
 pub struct Identities {
     entries: Vec<Entry>,
-    /// Where the sessions are among them.
+    /// The positions of the `session` identities.
     sessions: Vec<usize>,
-    /// Where those are whose credentials may be exchanged for a session, in the order of the `exchange` lists.
+    /// The positions of the identities in `exchange` lists, in the order of these lists.
     exchangeable: Vec<usize>,
     cross_site: CrossSite,
     limits: Arc<ServerLimits>,
@@ -38,14 +38,13 @@ struct Entry {
     identity: Arc<dyn Identity>,
 }
 
-/// There is no identity of this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no identity `{0}`")]
 pub struct UnknownIdentity(IdentityName);
 
 impl Identities {
-    /// Builds the identities of a config, which keep what `reads` says of the claims. Published keys that `earlier`
-    /// identities fetched are kept. What they remembered is not, because they may have kept less of the claims.
+    /// Builds the identities, which keep the claims in `reads`. Reuses the published keys of `previous` identities, but not
+    /// their caches, which may lack claims.
     pub fn new(
         identities: &[(IdentityName, ResolvedIdentity)],
         session: Option<&SessionSettings>,
@@ -53,17 +52,17 @@ impl Identities {
         limits: &Arc<ServerLimits>,
         outbound: &Outbound,
         reads: &Reads,
-        earlier: Option<&Self>,
+        previous: Option<&Self>,
     ) -> Self {
-        let kept = KeptClaims::new(reads);
+        let claim_filter = ClaimFilter::new(reads);
         let entries = identities.iter().map(|(name, resolved)| Entry {
             name: name.clone(),
             identity: resolved.build(&BuildContext {
                 name,
-                kept: &kept,
+                claim_filter: &claim_filter,
                 outbound,
                 session,
-                earlier: earlier.and_then(|earlier| earlier.find(name)),
+                previous: previous.and_then(|previous| previous.find(name)),
             }),
         });
         let (mut sessions, mut exchangeable) = (Vec::new(), Vec::new());
@@ -95,7 +94,7 @@ impl Identities {
     ///
     /// # Errors
     ///
-    /// The first name that none of them has.
+    /// The first unknown name.
     pub fn accept(&self, names: &[IdentityName]) -> Result<AcceptedIdentities, UnknownIdentity> {
         let position = |name: &IdentityName| {
             let position = self.entries.iter().position(|entry| entry.name == *name);
@@ -105,12 +104,12 @@ impl Identities {
         Ok(AcceptedIdentities::new(names.first().cloned(), positions))
     }
 
-    /// Has the first identity that a credential addresses judge that credential, of those at `positions`.
-    async fn judge(
+    /// Authenticates the request with the first of the identities at `positions` that it has a credential for.
+    async fn authenticate(
         &self,
         positions: &[usize],
-        presented: &dyn PresentedCredentials,
-        limited: Limited,
+        view: &dyn RequestView,
+        limits: AppliedLimits,
     ) -> Result<Presented, Fault> {
         let accepted = positions.iter().filter_map(|at| self.entries.get(*at));
         let identities = accepted.clone().map(|entry| &*entry.identity);
@@ -119,16 +118,14 @@ impl Identities {
             identities.any(|identity| identity.claims_token(source, token))
         };
         let sources = identities.clone().flat_map(Identity::token_sources);
-        let is_counted = limited != Limited::Nothing;
-        let limits = &self.limits;
-        let attempt = Attempt::new(&limits.failures, presented, &limits.proxies, is_counted);
-        let case = Case::new(presented, &self.cross_site, sources, &is_claimed, attempt);
+        let failures = FailureTracker::new(&self.limits, view, limits);
+        let request = AuthRequest::new(view, &self.cross_site, sources, &is_claimed, failures);
         for Entry { name, identity } in accepted.clone() {
-            match identity.judge(&case).get().await? {
-                // Nothing addresses it.
-                Presented::Nothing => {}
-                Presented::Subject(subject) => return Ok(Presented::Subject(subject)),
-                Presented::Refused(denial) => {
+            match identity.authenticate(&request).await {
+                Ok(None) => {}
+                Ok(Some(subject)) => return Ok(Presented::Subject(subject)),
+                Err(AuthError::Faulted(fault)) => return Err(fault),
+                Err(AuthError::Denied(denial)) => {
                     return Ok(Presented::Refused(Denial::Identity {
                         identity: name.clone(),
                         denial: Box::new(denial),
@@ -136,52 +133,48 @@ impl Identities {
                 }
             }
         }
-        Ok(unaddressed(accepted, &case))
+        Ok(without_match(accepted, &request))
     }
 
-    /// Judges what is presented for the identities whose credentials may be exchanged for a session.
+    /// Authenticates a request with the credentials that may be exchanged for a session.
     ///
     /// # Errors
     ///
-    /// If the identity that judges cannot decide.
-    pub async fn exchangeable(
-        &self,
-        presented: &dyn PresentedCredentials,
-    ) -> Result<Presented, Fault> {
-        self.judge(&self.exchangeable, presented, Limited::Failures)
+    /// If the identity cannot decide.
+    pub async fn exchangeable(&self, view: &dyn RequestView) -> Result<Presented, Fault> {
+        self.authenticate(&self.exchangeable, view, AppliedLimits::Failures)
             .await
     }
 
-    /// Judges the session that is presented: it is good if any identity accepts it.
+    /// Authenticates a request with its session. The session is valid if any `session` identity accepts it.
     ///
     /// # Errors
     ///
-    /// If it cannot be loaded.
-    pub async fn session(&self, presented: &dyn PresentedCredentials) -> Result<Presented, Fault> {
-        let mut judged = Presented::Nothing;
+    /// If the session cannot be loaded.
+    pub async fn session(&self, view: &dyn RequestView) -> Result<Presented, Fault> {
+        let mut result = Presented::Nothing;
         for position in &self.sessions {
             let session = std::slice::from_ref(position);
-            let presented = self.judge(session, presented, Limited::Nothing);
-            judged = match presented.await? {
+            let presented = self.authenticate(session, view, AppliedLimits::None);
+            result = match presented.await? {
                 Presented::Subject(subject) => return Ok(Presented::Subject(subject)),
-                // The client asks about its session, whichever identity reads it.
+                // The client does not know which identity reads its session.
                 Presented::Refused(Denial::Identity { denial, .. }) => Presented::Refused(*denial),
                 other => other,
             };
         }
-        Ok(judged)
+        Ok(result)
     }
 
     /// Counts a read of `subject`.
     ///
     /// # Errors
     ///
-    /// If the subject has read too often.
-    pub fn read(&self, subject: &Subject) -> Result<(), Denial> {
-        self.limits.read(subject)
+    /// If the subject is past the limit.
+    pub fn count_read(&self, subject: &Subject) -> Result<(), Denial> {
+        self.limits.count_read(subject)
     }
 
-    /// The key sets that issuers publish.
     fn published_keys(&self) -> impl Iterator<Item = (&IdentityName, &Arc<PublishedKeys>)> {
         self.entries
             .iter()
@@ -194,18 +187,21 @@ impl Identities {
             .map(|(name, keys)| (name, keys.state()))
     }
 
-    /// Keeps the published key sets up to date for as long as it is polled.
-    pub async fn keep_keys(&self) {
-        join_all(self.published_keys().map(|(_, keys)| keys.keep())).await;
+    /// Keeps the published key sets up to date while it is polled.
+    pub async fn refresh_keys(&self) {
+        join_all(self.published_keys().map(|(_, keys)| keys.refresh())).await;
     }
 }
 
-/// What is presented if nothing addresses any identity.
-fn unaddressed<'a>(accepted: impl Iterator<Item = &'a Entry>, case: &Case<'_>) -> Presented {
+/// The result for a request without a credential for any identity. Tokens in their places are a denial.
+fn without_match<'a>(
+    accepted: impl Iterator<Item = &'a Entry>,
+    request: &AuthRequest<'_>,
+) -> Presented {
     let mut reasons = Vec::new();
     for Entry { name, identity } in accepted {
-        for token in case.tokens(identity.token_sources()) {
-            let reason = identity.why_unaddressed(token);
+        for token in request.tokens(identity.token_sources()) {
+            let reason = identity.mismatch(token);
             reasons.extend(reason.map(|reason| format!("identity `{name}`: {reason}")));
         }
     }
@@ -216,39 +212,38 @@ fn unaddressed<'a>(accepted: impl Iterator<Item = &'a Entry>, case: &Case<'_>) -
     }
 }
 
-/// The credentials of one request, and the identities that judge them.
-pub struct RequestCredentials<P> {
-    presented: P,
+/// The credentials of one request, for the policies.
+pub struct RequestCredentials<V> {
+    view: V,
     identities: Arc<Identities>,
-    limited: Limited,
+    limits: AppliedLimits,
     /// Whether the request was counted as a read.
     is_read: Cell<bool>,
 }
 
-impl<P: PresentedCredentials> RequestCredentials<P> {
-    /// Has `identities` judge what is presented, within the limits of the server.
+impl<V: RequestView> RequestCredentials<V> {
     #[must_use]
-    pub fn new(presented: P, identities: Arc<Identities>, limited: Limited) -> Self {
+    pub fn new(view: V, identities: Arc<Identities>, limits: AppliedLimits) -> Self {
         Self {
-            presented,
+            view,
             identities,
-            limited,
+            limits,
             is_read: Cell::new(false),
         }
     }
 }
 
-impl<P: PresentedCredentials> Credentials for RequestCredentials<P> {
+impl<V: RequestView> Credentials for RequestCredentials<V> {
     fn authenticate<'a>(&'a self, accept: &'a AcceptedIdentities) -> BoxFuture<'a, Presented> {
         Box::pin(async {
-            let Self { identities, .. } = self;
-            let judged = identities.judge(accept.positions(), &self.presented, self.limited);
-            let presented = judged.await?;
-            // However many policies of a chain judge it, a request is one read.
-            if self.limited == Limited::Reads
+            let identities = &self.identities;
+            let presented = identities.authenticate(accept.positions(), &self.view, self.limits);
+            let presented = presented.await?;
+            // Several policies may authenticate the request, but it is one read.
+            if self.limits == AppliedLimits::FailuresAndReads
                 && let Presented::Subject(subject) = &presented
                 && !self.is_read.replace(true)
-                && let Err(denial) = identities.read(subject)
+                && let Err(denial) = identities.count_read(subject)
             {
                 return Ok(Presented::Refused(denial));
             }

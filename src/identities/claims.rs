@@ -1,4 +1,5 @@
-//! What the claims of a token must say, whether its issuer signed them or answered with them, and which of them are kept.
+//! The checks of a token's claims, which come from its payload or from its issuer, and the filter that keeps claims for
+//! policies.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,16 +15,15 @@ use super::{
 };
 use crate::outbound::cache::HeapSize;
 
-/// The longest part of a claim that the log shows, in characters.
-const SHOWN: usize = 100;
+/// The longest excerpt of a claim in the log.
+const MAX_EXCERPT_CHARS: usize = 100;
 
-/// Values of claims: for each claim the value, or the values, that it may have. A claim that is a list must contain one
-/// of them.
+/// The allowed values of each claim. A claim that is a list must contain one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub(super) struct ClaimValues(BTreeMap<String, OneOrMany>);
 
-/// How far two clocks may be apart: a duration, or `"0s"`.
+/// The allowed clock skew: a duration, or `"0s"`.
 #[derive(Clone, Copy, Debug, JsonSchema)]
 #[schemars(with = "Interval")]
 pub(super) struct Leeway(Option<Interval>);
@@ -35,7 +35,6 @@ impl Default for Leeway {
 }
 
 impl Leeway {
-    /// In whole seconds.
     pub(super) fn seconds(self) -> u64 {
         self.0.map_or(0, |leeway| leeway.get().as_secs())
     }
@@ -56,90 +55,88 @@ impl<'de> Deserialize<'de> for Leeway {
     }
 }
 
-/// The claim that holds the subject's id, if an identity does not name one.
 pub(super) fn default_subject_claim() -> String {
     "sub".to_owned()
 }
 
-/// The rules of an identity, as its settings have them.
+/// The settings of an identity that check claims.
 #[derive(Clone, Copy)]
 pub(super) struct ClaimRules<'a> {
     pub(super) issuers: Option<&'a Issuers>,
     pub(super) audience: Option<&'a [String]>,
     pub(super) required: &'a ClaimValues,
     pub(super) allowed: &'a ClaimValues,
-    /// Whether `exp` must be there.
-    pub(super) must_expire: bool,
+    pub(super) requires_exp: bool,
     pub(super) subject_claim: &'a str,
     pub(super) subject_prefix: &'a SubjectPrefix,
 }
 
-/// Claims that keep the rules, except for the time.
+/// Claims that passed all checks except those of the time.
 #[derive(Clone)]
-pub(super) struct Accepted {
+pub(super) struct ValidClaims {
     pub(super) subject: Arc<Subject>,
-    /// In seconds since 1970: NumericDate of RFC 7519 may have a fraction.
+    /// In seconds since 1970. A NumericDate (RFC 7519) may have a fraction.
     expires_at: Option<f64>,
     not_before: Option<f64>,
 }
 
-impl HeapSize for Accepted {
+impl HeapSize for ValidClaims {
     fn heap_size(&self) -> usize {
         self.subject.heap_size()
     }
 }
 
 impl ClaimRules<'_> {
-    /// Notes the rules that make no sense.
-    pub(super) fn check(&self, section: &mut Section<'_>) {
+    /// Reports settings that make no sense.
+    pub(super) fn check_settings(&self, section: &mut Section<'_>) {
         if self.audience.is_some_and(<[_]>::is_empty) {
-            section.fault("audience", "must name at least one");
+            section.fault("audience", "must have at least one audience");
         }
-        // An issuer that takes a claim takes the tokens of everyone who can choose that claim.
+        // With `{tid}` and without a restriction, anyone with a tenant of their own could sign in.
         let is_restricted = |claims: &ClaimValues| claims.0.contains_key("tid");
-        if self.issuers.is_some_and(Issuers::take_tid)
+        if self.issuers.is_some_and(Issuers::have_tid)
             && ![self.required, self.allowed].into_iter().any(is_restricted)
         {
-            let message = "takes every tenant: name yours, for example `allowed_claims = { tid = [\"8a7f...\"] }`";
+            let message = "accepts every tenant; write yours, for example `allowed_claims = { tid = [\"8a7f...\"] }`";
             section.fault("issuer", message);
         }
-        if self.subject_prefix.takes_issuer() && self.issuers.is_none() {
-            let message = "`{iss}` needs `issuer`, which says whose tokens are taken";
+        if self.subject_prefix.has_issuer() && self.issuers.is_none() {
+            let message = "`{iss}` needs `issuer`, which says whose tokens are accepted";
             section.fault("subject_prefix", message);
         }
     }
 
-    /// Checks everything but the time.
+    /// Checks everything except the time.
     ///
     /// # Errors
     ///
-    /// Which claim is at fault, for the log.
-    pub(super) fn accept(
+    /// Which claim is invalid, for the log.
+    pub(super) fn validate(
         &self,
         identity: &IdentityName,
-        kept: &KeptClaims,
+        filter: &ClaimFilter,
         claims: &Claims,
-    ) -> Result<Accepted, String> {
+    ) -> Result<ValidClaims, String> {
         let issuer = claims.get("iss").and_then(Value::as_str);
         if let Some(issuers) = self.issuers {
             let tid = claims.get("tid").and_then(Value::as_str);
-            if !issuer.is_some_and(|issuer| issuers.include(issuer, tid)) {
+            if !issuer.is_some_and(|issuer| issuers.contains(issuer, tid)) {
                 return Err(mismatch("iss", claims.get("iss"), issuers.iter()));
             }
         }
         if let Some(audience) = self.audience {
-            check(claims, "aud", audience)?;
+            check_claim(claims, "aud", audience)?;
         }
         for (name, values) in &self.required.0 {
-            check(claims, name, values.as_slice())?;
+            check_claim(claims, name, values.as_slice())?;
         }
         for (name, values) in &self.allowed.0 {
             if claims.contains_key(name) {
-                check(claims, name, values.as_slice())?;
+                check_claim(claims, name, values.as_slice())?;
             }
         }
         let expires_at = numeric_date(claims, "exp")?;
-        if self.must_expire && expires_at.is_none() {
+        if self.requires_exp && expires_at.is_none() {
             return Err("the token has no `exp`".to_owned());
         }
         let not_before = numeric_date(claims, "nbf")?;
@@ -156,12 +153,12 @@ impl ClaimRules<'_> {
             id,
             identity: identity.clone(),
             session: false,
-            claims: kept.of(claims)?,
+            claims: filter.apply(claims)?,
             expires_at: expires_at.map(|expires_at| {
                 Timestamp::from_second(expires_at as i64).unwrap_or(Timestamp::MAX)
             }),
         });
-        Ok(Accepted {
+        Ok(ValidClaims {
             subject,
             expires_at,
             not_before,
@@ -169,18 +166,18 @@ impl ClaimRules<'_> {
     }
 }
 
-impl Accepted {
-    /// Whether the claims hold now.
+impl ValidClaims {
+    /// Checks `exp` and `nbf`.
     ///
     /// # Errors
     ///
-    /// Why they do not.
+    /// If the claims are expired or not valid yet.
     pub(super) fn check_time(&self, now: Timestamp, leeway: Leeway) -> Result<(), Denial> {
         let now = now.as_millisecond() as f64 / 1000.0;
         let leeway = leeway.seconds() as f64;
         if self.expires_at.is_some_and(|end| now >= end + leeway) {
             Err(Denial::CredentialsExpired)
-        } else if self.not_before.is_some_and(|begin| now < begin - leeway) {
+        } else if self.not_before.is_some_and(|start| now < start - leeway) {
             let reason = "the token's `nbf` is in the future".to_owned();
             Err(Denial::InvalidCredentials(reason))
         } else {
@@ -189,19 +186,19 @@ impl Accepted {
     }
 }
 
-/// Checks that a claim, a text or a list, is or contains one of `expected`.
-fn check(claims: &Claims, name: &str, expected: &[String]) -> Result<(), String> {
+/// Checks that a claim is one of `expected`, or is a list that contains one.
+fn check_claim(claims: &Claims, name: &str, expected: &[String]) -> Result<(), String> {
     let is_expected = |value: &Value| {
         let text = value.as_str();
         text.is_some_and(|text| expected.iter().any(|expected| expected == text))
     };
     let found = claims.get(name);
-    let holds = match found {
+    let is_valid = match found {
         Some(Value::Array(values)) => values.iter().any(is_expected),
         Some(value) => is_expected(value),
         None => false,
     };
-    if holds {
+    if is_valid {
         Ok(())
     } else {
         let expected = expected.iter().map(String::as_str);
@@ -209,7 +206,7 @@ fn check(claims: &Claims, name: &str, expected: &[String]) -> Result<(), String>
     }
 }
 
-/// What is wrong with a claim, in words for the log.
+/// Describes a wrong claim for the log.
 pub(super) fn mismatch<'a>(
     name: &str,
     found: Option<&Value>,
@@ -217,17 +214,17 @@ pub(super) fn mismatch<'a>(
 ) -> String {
     let found = match found {
         None => format!("the token has no `{name}`"),
-        Some(Value::String(text)) => format!("the token's `{name}` is `{}`", shown(text)),
-        Some(value) => format!("the token's `{name}` is `{}`", shown(&value.to_string())),
+        Some(Value::String(text)) => format!("the token's `{name}` is `{}`", excerpt(text)),
+        Some(value) => format!("the token's `{name}` is `{}`", excerpt(&value.to_string())),
     };
     let expected: Vec<_> = expected.map(|text| format!("`{text}`")).collect();
     format!("{found}, expected {}", expected.join(" or "))
 }
 
-/// The beginning of a text that a client wrote.
-pub(super) fn shown(text: &str) -> String {
+/// Returns the start of a text that a client wrote, without control characters.
+fn excerpt(text: &str) -> String {
     text.chars()
-        .take(SHOWN)
+        .take(MAX_EXCERPT_CHARS)
         .flat_map(char::escape_debug)
         .collect()
 }
@@ -242,48 +239,46 @@ fn numeric_date(claims: &Claims, name: &str) -> Result<Option<f64>, String> {
     }
 }
 
-/// How deep a claim that is kept may be nested.
 const MAX_NESTING: usize = 16;
 
-/// What the claims that are kept may take in memory, in bytes. That is much more than their text has: an object of one
-/// member takes about a kilobyte.
-const MAX_BYTES: usize = 128 << 10;
+/// The memory of the kept claims. It is much larger than their text: an object with one member takes about a kilobyte.
+const MAX_KEPT_BYTES: usize = 128 << 10;
 
-/// Keeps the part of the claims that policies and sessions read, within bounds.
+/// Keeps the claims that policies and sessions read, within limits.
 #[derive(Clone)]
-pub struct KeptClaims(Arc<Reads>);
+pub struct ClaimFilter(Arc<Reads>);
 
-impl KeptClaims {
+impl ClaimFilter {
     pub(super) fn new(reads: &Reads) -> Self {
         Self(Arc::new(reads.clone()))
     }
 
-    /// The part of `claims` that is read.
+    /// Returns the claims to keep.
     ///
     /// # Errors
     ///
-    /// What is beyond the bounds, for the log.
-    pub fn of(&self, claims: &Claims) -> Result<Claims, String> {
+    /// If they exceed a limit, for the log.
+    pub fn apply(&self, claims: &Claims) -> Result<Claims, String> {
         let kept = self.0.of(claims);
         for (name, value) in &kept {
             if is_deeper(value, MAX_NESTING) {
                 return Err(format!(
                     "the claim `{}` is nested deeper than {MAX_NESTING} levels",
-                    shown(name)
+                    excerpt(name)
                 ));
             }
         }
-        if kept.heap_size() > MAX_BYTES {
+        if kept.heap_size() > MAX_KEPT_BYTES {
             return Err(format!(
                 "the claims that policies read take more than {} KiB of memory",
-                MAX_BYTES >> 10
+                MAX_KEPT_BYTES >> 10
             ));
         }
         Ok(kept)
     }
 }
 
-/// Whether lists and objects stand within each other on more than `levels` levels.
+/// Whether lists and objects are nested on more than `levels` levels.
 fn is_deeper(value: &Value, levels: usize) -> bool {
     let mut inner: Box<dyn Iterator<Item = &Value>> = match value {
         Value::Array(values) => Box::new(values.iter()),

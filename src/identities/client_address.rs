@@ -1,4 +1,4 @@
-//! What trusted proxies report about a client: its address, and the scheme that it used.
+//! What trusted proxies report about a client: its address and its scheme.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -9,51 +9,48 @@ use actix_web::http::header::{self, HeaderMap, HeaderName};
 use ipnet::IpNet;
 use rfc7239::{NodeIdentifier, NodeName};
 
-use super::request_view::PresentedCredentials;
+use super::request_view::RequestView;
 use crate::config::server::{AddressHeader, ServerSettings};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Finds the client's address in the header that the config names. Only trusted proxies are believed: the address is
-/// the rightmost one that is no trusted proxy's.
+/// Finds the client's address in the header that the config names: the rightmost address that is not a trusted proxy.
+/// The gate ignores the header unless a trusted proxy sent it.
 #[derive(Clone)]
 pub struct ClientAddress {
     trusted: Vec<IpNet>,
     header: Option<AddressHeader>,
-    /// Whether the log says that the config should name the header.
-    ambiguous: Arc<Once>,
+    /// Logs once that the config should name the header.
+    ambiguity_warning: Arc<Once>,
 }
 
 impl ClientAddress {
-    /// Trusts the proxies that the config names.
     #[must_use]
     pub fn new(server: &ServerSettings) -> Self {
         let trusted = server.trusted_proxies.iter();
         Self {
             trusted: trusted.map(|network| network.0).collect(),
             header: server.client_address,
-            ambiguous: Arc::new(Once::new()),
+            ambiguity_warning: Arc::new(Once::new()),
         }
     }
 
-    /// The address that `request` comes from.
     #[must_use]
-    pub fn of(&self, request: &dyn PresentedCredentials) -> IpAddr {
+    pub fn of(&self, request: &dyn RequestView) -> IpAddr {
         self.behind(peer(request), request.headers())
     }
 
     /// Whether a trusted proxy sent `request`.
     #[must_use]
-    pub fn is_from_proxy(&self, request: &dyn PresentedCredentials) -> bool {
+    pub fn is_from_proxy(&self, request: &dyn RequestView) -> bool {
         self.trusts(peer(request))
     }
 
-    /// Whether a peer that the config does not name sends headers as proxies do. Then `request` may come from anyone
-    /// behind it.
+    /// Whether the peer is not trusted but sends the headers of a proxy, so that many clients may share its address.
     #[must_use]
-    pub fn is_unnamed_proxy(&self, request: &dyn PresentedCredentials) -> bool {
+    pub fn is_untrusted_proxy(&self, request: &dyn RequestView) -> bool {
         const FORWARDING: [HeaderName; 4] = [
             X_FORWARDED_FOR,
             header::FORWARDED,
@@ -64,10 +61,10 @@ impl ClientAddress {
         !self.is_from_proxy(request) && FORWARDING.iter().any(|name| headers.contains_key(name))
     }
 
-    /// Whether the client used `scheme`, if a trusted proxy reports which one: in `X-Forwarded-Proto` or `Forwarded`,
-    /// the leftmost of each.
+    /// Whether the client used `scheme`, according to `X-Forwarded-Proto` and `Forwarded`; the leftmost value of each
+    /// counts. `None` if no trusted proxy reports a scheme.
     #[must_use]
-    pub fn reports_scheme(&self, request: &dyn PresentedCredentials, scheme: &str) -> Option<bool> {
+    pub fn reports_scheme(&self, request: &dyn RequestView, scheme: &str) -> Option<bool> {
         if !self.is_from_proxy(request) {
             return None;
         }
@@ -91,7 +88,7 @@ impl ClientAddress {
         }
         let mut nearest = peer;
         for hop in self.hops(headers).into_iter().rev() {
-            // Beyond a hop that cannot be read nobody knows who wrote what.
+            // A client may have written everything to the left of an unreadable hop.
             let Some(hop) = hop else { break };
             nearest = hop;
             if !self.trusts(hop) {
@@ -101,7 +98,7 @@ impl ClientAddress {
         nearest
     }
 
-    /// The addresses in the header that counts, the nearest last.
+    /// The addresses in the configured header, the nearest last.
     fn hops(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         match self.header {
             Some(AddressHeader::XForwardedFor) => x_forwarded_for(headers),
@@ -113,10 +110,10 @@ impl ClientAddress {
                     return forwarded(headers);
                 }
                 if headers.contains_key(header::FORWARDED) {
-                    self.ambiguous.call_once(|| {
+                    self.ambiguity_warning.call_once(|| {
                         tracing::warn!(
-                            "a trusted proxy sent both X-Forwarded-For and Forwarded, and the client may have written \
-                             one of them; name the header that the proxy writes in [server] client_address"
+                            "a trusted proxy sent both X-Forwarded-For and Forwarded, and a client may have written one \
+                             of them; set [server] client_address to the header that the proxy writes"
                         );
                     });
                 }
@@ -132,8 +129,8 @@ impl ClientAddress {
     }
 }
 
-/// Who sent `request`: the peer of a Unix socket counts as 127.0.0.1.
-fn peer(request: &dyn PresentedCredentials) -> IpAddr {
+/// The peer of a Unix socket counts as 127.0.0.1.
+fn peer(request: &dyn RequestView) -> IpAddr {
     let peer = request.peer();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip());
     peer.to_canonical()
@@ -146,7 +143,7 @@ fn x_forwarded_for(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
 }
 
 fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    // Every element by itself: what a client wrote to the left must not hide what the proxy appended.
+    // Each element by itself: an invalid one that a client wrote must not hide the one that the proxy appended.
     hops(headers, &header::FORWARDED, |text| {
         let node = |element| rfc7239::parse(element).next()?.ok()?.forwarded_for;
         text.split(',')
@@ -155,13 +152,13 @@ fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     })
 }
 
-/// The header is no list: if there are two, one of them may be the client's.
+/// The header is not a list. If it occurs twice, a client may have written one of them.
 fn x_real_ip(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     let hops = hops(headers, &X_REAL_IP, |text| vec![parse(text)]);
     if hops.len() > 1 { vec![None] } else { hops }
 }
 
-/// All hops of a header, whose lines are one list, the nearest last. A hop that is no text is one that is no address.
+/// All hops of a header, the nearest last. Its lines are one list. A hop that is not UTF-8 is not an address.
 fn hops(
     headers: &HeaderMap,
     name: &HeaderName,
@@ -173,7 +170,7 @@ fn hops(
         .collect()
 }
 
-/// An address as proxies write it: bare, or with a port.
+/// Proxies write an address with or without a port.
 fn parse(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bare = text

@@ -1,33 +1,33 @@
-//! Where a request may hold a credential, and how it is found there. An empty one is nothing: apps sign out by it. One
-//! that is there twice, or cannot be read, is unusable: two readers could take two different ones.
+//! The places that may hold a credential, and how the gate finds it there.
+//!
+//! An empty credential counts as none, because apps sign out by setting one. A credential that occurs twice or is
+//! unreadable is invalid, because another parser could use a different one.
 
 use actix_web::http::header::{self, AUTHORIZATION, HeaderName};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::request_view::{Cookie, PresentedCredentials};
+use super::request_view::{Cookie, RequestView};
 use crate::config::session::CookieName;
 
-/// The places of an identity that names none: the bearer token.
 pub(super) fn default_from() -> Vec<TokenSource> {
     vec![TokenSource::Bearer]
 }
 
-/// Whether headers may hold what a browser or a proxy adds by itself, if an identity does not say.
 pub(super) const fn default_ambient() -> bool {
     true
 }
 
-/// Where a credential is looked for: `"bearer"`, `"cookie:NAME"` or `"header:NAME"`.
+/// The place of a credential: `"bearer"`, `"cookie:NAME"` or `"header:NAME"`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String", inline)]
 pub enum TokenSource {
     /// `Authorization: Bearer` (RFC 6750).
     Bearer,
-    /// A cookie, which a browser sends by itself.
+    /// A cookie.
     Cookie(CookieName),
-    /// A header of its own.
+    /// Any other header.
     Header(HeaderName),
 }
 
@@ -57,7 +57,7 @@ impl TryFrom<String> for TokenSource {
         } else if let Some(name) = text.strip_prefix("header:") {
             let name: HeaderName = name.parse().map_err(|_| fault())?;
             if name == header::COOKIE {
-                // Read as a header it would pass the cross-site check, and hold every other cookie, too.
+                // As a header it would skip the cross-site check and hold all cookies.
                 return Err("write \"cookie:NAME\" for a cookie, not \"header:cookie\"".to_owned());
             }
             Ok(Self::Header(name))
@@ -67,82 +67,90 @@ impl TryFrom<String> for TokenSource {
     }
 }
 
-/// What was found under a name.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
-    /// Nothing.
+/// What a place holds.
+pub(super) enum Found<T> {
     Nothing,
-    /// One text.
-    One(&'a str),
-    /// Something that cannot be used, and why.
-    Unusable(&'static str),
+    One(T),
+    /// A credential that the gate must not use, and why.
+    Invalid(&'static str),
 }
 
-/// Finds the token in one place. In a header of its own, `Bearer ` may stand before it.
-pub(super) fn token<'a>(
-    presented: &'a dyn PresentedCredentials,
-    source: &TokenSource,
-) -> Found<'a> {
+impl<T> Found<T> {
+    pub(super) fn map<U>(self, map: impl FnOnce(T) -> U) -> Found<U> {
+        match self {
+            Self::Nothing => Found::Nothing,
+            Self::One(value) => Found::One(map(value)),
+            Self::Invalid(reason) => Found::Invalid(reason),
+        }
+    }
+}
+
+/// Finds a token. In a header other than `Authorization`, `Bearer ` may precede it.
+pub(super) fn find_token<'a>(view: &'a dyn RequestView, source: &TokenSource) -> Found<&'a str> {
     match source {
         TokenSource::Header(name) => {
-            in_header(values(presented, name).map(|value| after_bearer(value).unwrap_or(value)))
+            let values = header_values(view, name);
+            single_value(values.map(|value| strip_bearer(value).unwrap_or(value)))
         }
-        TokenSource::Bearer | TokenSource::Cookie(_) => find(presented, source),
+        TokenSource::Bearer | TokenSource::Cookie(_) => find_credential(view, source),
     }
 }
 
-/// Finds the credential in one place, as it was sent.
-pub(super) fn find<'a>(presented: &'a dyn PresentedCredentials, source: &TokenSource) -> Found<'a> {
+/// Finds a credential, as the client sent it.
+pub(super) fn find_credential<'a>(
+    view: &'a dyn RequestView,
+    source: &TokenSource,
+) -> Found<&'a str> {
     match source {
-        // Another scheme is nothing.
+        // A credential of another scheme counts as none.
         TokenSource::Bearer => {
-            in_header(values(presented, &header::AUTHORIZATION).filter_map(after_bearer))
+            single_value(header_values(view, &header::AUTHORIZATION).filter_map(strip_bearer))
         }
-        TokenSource::Header(name) => in_header(values(presented, name)),
-        TokenSource::Cookie(name) => cookie(presented, name.as_str()),
+        TokenSource::Header(name) => single_value(header_values(view, name)),
+        TokenSource::Cookie(name) => find_cookie(view, name.as_str()),
     }
 }
 
-/// Finds the one cookie of a name. Other cookies do not matter, whatever their bytes are.
-pub(super) fn cookie<'a>(presented: &'a dyn PresentedCredentials, name: &str) -> Found<'a> {
-    match Cookie::find(presented.headers(), name) {
+/// Other cookies may have any bytes.
+pub(super) fn find_cookie<'a>(view: &'a dyn RequestView, name: &str) -> Found<&'a str> {
+    match Cookie::find(view.headers(), name) {
         Cookie::Absent => Found::Nothing,
-        Cookie::Several => Found::Unusable("the credential is there twice"),
-        Cookie::One(value) => text(value),
+        Cookie::Several => Found::Invalid("the request has the credential twice"),
+        Cookie::One(value) => parse_utf8(value),
     }
 }
 
-fn values<'a>(
-    presented: &'a dyn PresentedCredentials,
+fn header_values<'a>(
+    view: &'a dyn RequestView,
     name: &HeaderName,
 ) -> impl Iterator<Item = &'a [u8]> {
-    let values = presented.headers().get_all(name);
+    let values = view.headers().get_all(name);
     values.map(|value| value.as_bytes().trim_ascii())
 }
 
-/// What follows the scheme `Bearer` (RFC 6750).
-fn after_bearer(value: &[u8]) -> Option<&[u8]> {
+/// Returns what follows the scheme `Bearer` (RFC 6750).
+fn strip_bearer(value: &[u8]) -> Option<&[u8]> {
     let scheme = value.split(|byte| *byte == b' ').next()?;
     let is_bearer = scheme.eq_ignore_ascii_case(b"bearer");
     is_bearer.then(|| value[scheme.len()..].trim_ascii())
 }
 
-/// The one value that is not empty.
-fn in_header<'a>(values: impl Iterator<Item = &'a [u8]>) -> Found<'a> {
+/// Returns the one value that is not empty.
+fn single_value<'a>(values: impl Iterator<Item = &'a [u8]>) -> Found<&'a str> {
     let mut values = values.filter(|value| !value.is_empty());
     match (values.next(), values.next()) {
         (None, _) => Found::Nothing,
-        (Some(_), Some(_)) => Found::Unusable("the credential is there twice"),
-        (Some(value), None) => match text(value) {
-            Found::One(text) if !text.is_ascii() => Found::Unusable("the credential is not ASCII"),
+        (Some(_), Some(_)) => Found::Invalid("the request has the credential twice"),
+        (Some(value), None) => match parse_utf8(value) {
+            Found::One(text) if !text.is_ascii() => Found::Invalid("the credential is not ASCII"),
             found => found,
         },
     }
 }
 
-fn text(value: &[u8]) -> Found<'_> {
+fn parse_utf8(value: &[u8]) -> Found<&str> {
     match std::str::from_utf8(value) {
         Ok(text) => Found::One(text),
-        Err(_) => Found::Unusable("the credential is not UTF-8"),
+        Err(_) => Found::Invalid("the credential is not UTF-8"),
     }
 }

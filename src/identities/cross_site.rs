@@ -1,23 +1,21 @@
-//! Whether a request may use a credential that the browser sent by itself.
+//! The cross-site check: whether a request may use a credential that the browser sent by itself.
 
 use std::sync::Arc;
 
 use actix_web::http::header::{self, HeaderMap};
 use policies::Denial;
 
-use super::{
-    client_address::ClientAddress, credential::TokenSource, request_view::PresentedCredentials,
-};
+use super::{client_address::ClientAddress, credential::TokenSource, request_view::RequestView};
 use crate::config::{
     origin::{Origin, OriginPattern, Trust},
     server::ServerSettings,
 };
 
-/// The pages that may use what a browser sends by itself: those of the gate's own origin, and of the allowed ones.
+/// Accepts requests from pages of the gate's own origin and of the allowed origins.
 ///
-/// Browsers say where a request comes from: `Sec-Fetch-Site` (Fetch Metadata), and `Origin` where a browser is too old
-/// for it. A request with neither does not come from a page of another site: browsers send `Origin` with every POST
-/// and DELETE, and other sites' pages cannot read the response to a GET.
+/// Browsers report where a request comes from in `Sec-Fetch-Site` (Fetch Metadata), and old ones only in `Origin`. A
+/// request with neither does not come from a page of another site: browsers send `Origin` with every POST and DELETE, and
+/// pages of other sites cannot read the response to a GET.
 #[derive(Clone)]
 pub struct CrossSite {
     allowed_origins: Arc<[OriginPattern]>,
@@ -26,7 +24,6 @@ pub struct CrossSite {
 }
 
 impl CrossSite {
-    /// Allows what the config allows.
     #[must_use]
     pub fn new(server: &ServerSettings, proxies: &ClientAddress) -> Self {
         Self {
@@ -36,21 +33,19 @@ impl CrossSite {
         }
     }
 
-    /// Checks where a request comes from.
-    ///
     /// # Errors
     ///
-    /// [`Denial::CrossSite`] if it is a page of another site.
-    pub fn check(&self, request: &dyn PresentedCredentials) -> Result<(), Denial> {
+    /// [`Denial::CrossSite`] if the request comes from a page of another site.
+    pub fn check(&self, request: &dyn RequestView) -> Result<(), Denial> {
         let headers = request.headers();
-        let site = only(headers, "sec-fetch-site")?;
-        let origin = only(headers, header::ORIGIN.as_str())?;
-        let is_ours = match origin {
-            // `none` is the user: an address typed, a bookmark.
+        let site = single_header(headers, "sec-fetch-site")?;
+        let origin = single_header(headers, header::ORIGIN.as_str())?;
+        let is_allowed = match origin {
+            // `none`: the user typed the address or opened a bookmark.
             None => matches!(site, None | Some("same-origin" | "none")),
-            Some(origin) => self.is_ours(request, &Origin::parse(origin), site)?,
+            Some(origin) => self.is_allowed(request, &Origin::parse(origin), site)?,
         };
-        if is_ours {
+        if is_allowed {
             return Ok(());
         }
         Err(Denial::CrossSite(format!(
@@ -60,10 +55,10 @@ impl CrossSite {
         )))
     }
 
-    /// Whether a page of `origin`, `None` if it is none in particular, may use cookies.
-    fn is_ours(
+    /// Whether a page of `origin` may use cookies. `None` is an opaque origin.
+    fn is_allowed(
         &self,
-        request: &dyn PresentedCredentials,
+        request: &dyn RequestView,
         origin: &Option<Origin>,
         site: Option<&str>,
     ) -> Result<bool, Denial> {
@@ -81,10 +76,10 @@ impl CrossSite {
         })
     }
 
-    /// Whether `origin` is the one that `Host` names. The scheme is the one that a trusted proxy reports. Without such
-    /// a report it must be https, or http on this machine.
-    fn is_host(&self, request: &dyn PresentedCredentials, origin: &Origin) -> Result<bool, Denial> {
-        let Some(host) = only(request.headers(), header::HOST.as_str())? else {
+    /// Whether `origin` is the one that `Host` names. The scheme must be the one that a trusted proxy reports; without a
+    /// report, https, or http on loopback.
+    fn is_host(&self, request: &dyn RequestView, origin: &Origin) -> Result<bool, Denial> {
+        let Some(host) = single_header(request.headers(), header::HOST.as_str())? else {
             return Ok(false);
         };
         let has_scheme = match self.proxies.reports_scheme(request, origin.scheme()) {
@@ -99,31 +94,33 @@ impl CrossSite {
     }
 }
 
-/// Schemes of `Authorization` whose credentials browsers keep, and send by themselves.
+/// Schemes of `Authorization` whose credentials browsers store and send by themselves.
 const BROWSER_SCHEMES: [&str; 4] = ["basic", "digest", "negotiate", "ntlm"];
 
 /// Whether a browser may have sent the credential `value` by itself, or a proxy may have derived it from one that a
-/// browser sent: cookies, and headers unless the identity says that its headers are not `ambient`. Pages set
-/// `Authorization` themselves, except in the schemes that browsers have a dialog for.
-pub(super) fn is_sent_by_itself(source: &TokenSource, value: &str, ambient: bool) -> bool {
+/// browser sent. This holds for cookies, for headers of an `ambient` identity, and for the schemes of `Authorization`
+/// for which browsers show a dialog.
+pub(super) fn is_ambient(source: &TokenSource, value: &str, ambient: bool) -> bool {
     match source {
         TokenSource::Bearer => false,
         TokenSource::Cookie(_) => true,
         TokenSource::Header(name) if *name == header::AUTHORIZATION => {
             let scheme = value.split(' ').next().unwrap_or_default();
             let mut schemes = BROWSER_SCHEMES.iter();
-            schemes.any(|browsers| scheme.eq_ignore_ascii_case(browsers))
+            schemes.any(|known| scheme.eq_ignore_ascii_case(known))
         }
         TokenSource::Header(_) => ambient,
     }
 }
 
-/// The one value of a header, if there is one.
-fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Denial> {
+/// A header that occurs twice or is not readable fails the check.
+fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Denial> {
     let mut values = headers.get_all(name);
     match (values.next().map(|value| value.to_str()), values.next()) {
         (None, _) => Ok(None),
         (Some(Ok(text)), None) => Ok(Some(text)),
-        _ => Err(Denial::CrossSite(format!("{name} cannot be read"))),
+        _ => Err(Denial::CrossSite(format!(
+            "{name} is unreadable or occurs twice"
+        ))),
     }
 }

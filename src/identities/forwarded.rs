@@ -1,57 +1,57 @@
-//! `kind = "forwarded"`: what a trusted proxy says, for example oauth2-proxy, Authelia, or the forward authentication of
-//! Traefik, nginx, Caddy.
+//! `kind = "forwarded"`: the user that a trusted proxy reports, for example oauth2-proxy, Authelia, or the forward
+//! authentication of Traefik, nginx or Caddy.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, future::ready, sync::Arc};
 
 use actix_web::http::header;
-use policies::{Claims, Denial, IdentityName, Presented, Subject};
+use policies::{Claims, Denial, IdentityName, Subject};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    case::Case,
+    auth_request::AuthRequest,
     credential::default_ambient,
     issuer::SubjectPrefix,
-    kind::{Build, Identity, IdentityKind, Judgement},
+    kind::{AuthError, Authentication, Build, Identity, IdentityKind},
     profile::{Place, Profile},
-    request_view::PresentedCredentials,
+    request_view::RequestView,
     section::Section,
 };
 
-/// What a trusted proxy says.
+/// The user that a trusted proxy reports.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ForwardedSettings {
     /// The header that holds the subject's id.
-    subject: HeaderName,
-    /// What the subject's id begins with, so that it differs from equal ids of another identity.
+    subject: ProxyHeader,
+    /// The prefix of the subject's id, so that it differs from equal ids of another identity.
     #[serde(default)]
     subject_prefix: SubjectPrefix,
     /// Headers that hold claims, by the claim's name. A value with commas is a list.
     #[serde(default)]
-    claims: BTreeMap<String, HeaderName>,
-    /// Whether a browser may send by itself what the proxy derives these headers from: then they are accepted from the
-    /// gate's own pages and the allowed origins only.
+    claims: BTreeMap<String, ProxyHeader>,
+    /// Whether the proxy may derive these headers from what a browser sends by itself. If so, the gate accepts them only
+    /// from its own pages and the allowed origins.
     #[serde(default = "default_ambient")]
     ambient: bool,
 }
 
-/// The name of a header, which a proxy sets.
+/// A header that a proxy sets.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
-struct HeaderName(header::HeaderName);
+struct ProxyHeader(header::HeaderName);
 
-impl TryFrom<String> for HeaderName {
+impl TryFrom<String> for ProxyHeader {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
         let name: header::HeaderName = text
             .parse()
-            .map_err(|_| format!("`{text}` is no name of a header"))?;
+            .map_err(|_| format!("`{text}` is not a valid header name"))?;
         if [header::AUTHORIZATION, header::COOKIE].contains(&name) {
-            Err(format!("`{text}` is sent by clients, not by a proxy"))
+            Err(format!("`{text}` comes from clients, not from a proxy"))
         } else {
             Ok(Self(name))
         }
@@ -70,18 +70,18 @@ impl IdentityKind for ForwardedSettings {
     }
 
     fn resolve(self: Arc<Self>, section: &mut Section<'_>) -> Option<Build> {
-        section.check_literal(&self.subject_prefix);
-        // It is believed from trusted proxies only, so there must be some, and not everyone.
-        let proxies = section.facts.server.map(|server| &server.trusted_proxies);
+        section.check_literal_prefix(&self.subject_prefix);
+        let proxies = section.others.server.map(|server| &server.trusted_proxies);
         if proxies.is_some_and(Vec::is_empty) {
-            let message = "needs `trusted_proxies` in [server]: nobody else is believed";
+            let message =
+                "needs `trusted_proxies` in [server]: the gate ignores the headers of other peers";
             section.fault("", message);
         } else if let Some(network) =
             proxies.and_then(|all| all.iter().find(|network| network.is_too_wide()))
         {
             let message = format!(
-                "any client can claim to be anyone, because `trusted_proxies` has {}; name the addresses of your \
-                 proxies only",
+                "any client can sign in as any user, because `trusted_proxies` has {}; write only the addresses of \
+                 your proxies",
                 network.0
             );
             section.warning("", message);
@@ -95,45 +95,45 @@ impl IdentityKind for ForwardedSettings {
     }
 }
 
-/// Believes headers of trusted proxies, and of nobody else.
+/// Reads the headers of trusted proxies, and ignores those of other peers.
 struct Forwarded {
     name: IdentityName,
     settings: Arc<ForwardedSettings>,
 }
 
 impl Identity for Forwarded {
-    /// Takes what the proxy says. From anyone else it is as if nothing were said.
-    fn judge<'a>(&'a self, case: &'a Case<'_>) -> Judgement<'a> {
-        if !case.is_from_proxy() {
-            return Presented::Nothing.into();
-        }
-        match self.read(case.presented()) {
-            Ok(None) => Presented::Nothing.into(),
-            Err(reason) => Denial::InvalidCredentials(reason).into(),
-            // The browser may have sent by itself what the proxy knows the subject by.
-            Ok(Some(subject)) => match case.check_origin() {
-                Err(denial) if self.settings.ambient => denial.into(),
-                _ => Presented::Subject(Arc::new(subject)).into(),
-            },
-        }
+    fn authenticate<'a>(&'a self, request: &'a AuthRequest<'_>) -> Authentication<'a> {
+        Box::pin(ready(self.read(request)))
     }
 }
 
 impl Forwarded {
-    fn read(&self, presented: &dyn PresentedCredentials) -> Result<Option<Subject>, String> {
+    fn read(&self, request: &AuthRequest<'_>) -> Result<Option<Arc<Subject>>, AuthError> {
+        if !request.is_from_proxy() {
+            return Ok(None);
+        }
+        let subject = self.parse(request.view());
+        let subject = subject.map_err(Denial::InvalidCredentials)?;
+        // The proxy may derive the subject from a credential that the browser sent by itself.
+        if subject.is_some() && self.settings.ambient {
+            request.check_origin()?;
+        }
+        Ok(subject.map(Arc::new))
+    }
+
+    fn parse(&self, view: &dyn RequestView) -> Result<Option<Subject>, String> {
         let subject = &self.settings.subject.0;
-        // Without a subject nothing else of it matters.
-        let Some(id) = only(presented, subject)? else {
+        let Some(id) = single_header(view, subject)? else {
             return Ok(None);
         };
         let mut values = Vec::new();
         for (claim, header) in &self.settings.claims {
-            if let Some(value) = only(presented, &header.0)? {
-                values.push((claim.clone(), listed(value)));
+            if let Some(value) = single_header(view, &header.0)? {
+                values.push((claim.clone(), parse_value(value)));
             }
         }
         if id.contains(',') {
-            // Two values that a proxy has joined: one of them may be a client's.
+            // A proxy may have joined two values, of which a client wrote one.
             return Err(format!("`{}` is a list", subject));
         }
         let id = self.settings.subject_prefix.apply(id, None);
@@ -148,13 +148,13 @@ impl Forwarded {
     }
 }
 
-/// The one value of a header; nothing where it is empty. A header that stands there twice, or beside a twin
-/// that differs in `_` for `-`, may be a client's that slipped past the proxy.
-fn only<'a>(
-    presented: &'a dyn PresentedCredentials,
+/// Returns `None` for an empty header. If a header occurs twice, or next to one that differs only in `_` and `-`, a
+/// client may have sent it past the proxy.
+fn single_header<'a>(
+    view: &'a dyn RequestView,
     name: &header::HeaderName,
 ) -> Result<Option<&'a str>, String> {
-    let headers = presented.headers();
+    let headers = view.headers();
     let is_twin = |other: &header::HeaderName| {
         other != name
             && other.as_str().len() == name.as_str().len()
@@ -162,12 +162,12 @@ fn only<'a>(
                 .all(|(a, b)| a == b || matches!((a, b), (b'_', b'-') | (b'-', b'_')))
     };
     if headers.keys().any(is_twin) {
-        return Err(format!("`{name}` has a twin with `_` for `-`"));
+        return Err(format!("`{name}` also occurs with `_` instead of `-`"));
     }
     let mut values = headers.get_all(name);
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(_), Some(_)) => Err(format!("`{name}` stands there twice")),
+        (Some(_), Some(_)) => Err(format!("`{name}` occurs twice")),
         (Some(value), None) => {
             let text = std::str::from_utf8(value.as_bytes());
             let text = text.map_err(|_| format!("`{name}` is not UTF-8"))?.trim();
@@ -176,8 +176,8 @@ fn only<'a>(
     }
 }
 
-/// A text, or what a comma list lists.
-fn listed(value: &str) -> Value {
+/// A value with commas is a list.
+fn parse_value(value: &str) -> Value {
     if value.contains(',') {
         let items = value.split(',').map(str::trim);
         items.filter(|item| !item.is_empty()).collect()

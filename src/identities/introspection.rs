@@ -1,4 +1,4 @@
-//! `kind = "introspection"`: opaque tokens, each of which their issuer is asked about (OAuth 2.0 Token Introspection, RFC
+//! `kind = "introspection"`: opaque tokens, which the gate sends to their issuer (OAuth 2.0 Token Introspection, RFC
 //! 7662).
 
 use std::sync::Arc;
@@ -9,101 +9,95 @@ use actix_web::http::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use policies::{Claims, Denial, Fault, IdentityName, Interval, Presented, SecretSource};
+use policies::{Claims, Denial, Interval, SecretSource};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use url::form_urlencoded;
 
 use super::{
-    case::Case,
-    claims::KeptClaims,
-    claims::{Accepted, ClaimRules, ClaimValues, Leeway, default_subject_claim},
+    auth_request::AuthRequest,
+    claims::{ClaimFilter, ClaimRules, ClaimValues, Leeway, ValidClaims, default_subject_claim},
     credential::{TokenSource, default_ambient, default_from},
     issuer::{Issuers, SubjectPrefix},
-    kind::{Build, Identity, IdentityKind, Judgement, fault},
-    limits::Attempt,
-    profile::{CacheKind, Place, Profile, Takes},
+    kind::{Authentication, Build, Identity, IdentityKind},
+    profile::{Accepts, CacheKind, Place, Profile},
     section::Section,
+    service_lookup::ServiceLookup,
     token::Token,
 };
-use crate::{
-    config::ServiceUrl,
-    outbound::{
-        JsonObject, Outbound, OutboundRequest, Resend,
-        single_flight::{ServiceFault, ServiceResult, SingleFlightCache},
-    },
-    telemetry::CallResult,
+use crate::config::ServiceUrl;
+use crate::outbound::{
+    JsonObject, OutboundRequest, Resend,
+    single_flight::{ServiceFault, ServiceResult},
 };
 
-/// The longest token that is asked about, and the longest answer that is read, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// An opaque token that its issuer is asked about (RFC 7662).
+/// An opaque token, which the gate sends to its issuer (RFC 7662).
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct IntrospectionSettings {
     /// The introspection endpoint.
     url: ServiceUrl,
-    /// Who the gate is to the issuer.
+    /// The client id of the gate at the issuer.
     client_id: String,
-    /// The secret that it says so with.
+    /// The client secret.
     client_secret: SecretSource,
-    /// How it says so.
+    /// How the gate authenticates.
     #[serde(default)]
     auth_method: AuthMethod,
-    /// Lets tokens and the client's secret travel over plain http to other machines.
+    /// Allows the gate to send tokens and the client secret over plain http to other machines.
     #[serde(default)]
     insecure_http: bool,
-    /// The issuer that `iss` must name, or a list of issuers. `{tid}` in one stands for the claim `tid`, which
+    /// The issuer in `iss`, or a list of issuers. An issuer may have the placeholder `{tid}` for the claim `tid`, which
     /// `required_claims` or `allowed_claims` must restrict.
     #[serde(default)]
     issuer: Option<Issuers>,
-    /// The audiences of which `aud` must name one.
+    /// `aud` must contain one of these audiences.
     #[serde(default)]
     #[schemars(length(min = 1))]
     audience: Option<Vec<String>>,
-    /// Other members that the answer must have, for example `{ client_id = "spa" }`.
+    /// Other members that the response must have, for example `{ client_id = "spa" }`.
     #[serde(default)]
     required_claims: ClaimValues,
     /// Claims that must have one of these values if the token has them, for example
     /// `{ azp = ["https://app.example.com"] }`.
     #[serde(default)]
     allowed_claims: ClaimValues,
-    /// Where the token is looked for: `"bearer"`, `"cookie:NAME"`, or `"header:NAME"`, with or without `Bearer ` before
-    /// the token.
+    /// The places of the token: `"bearer"`, `"cookie:NAME"`, or `"header:NAME"`, with or without `Bearer ` before the
+    /// token.
     #[serde(default = "default_from")]
     #[schemars(length(min = 1))]
     from: Vec<TokenSource>,
-    /// Whether a browser may send its headers by itself, or a proxy may derive them from what a browser sends: then
-    /// they are accepted from the gate's own pages and the allowed origins only. `Authorization` is never checked for
-    /// this, and cookies always are.
+    /// Whether a browser may send the headers by itself, or a proxy may derive them from what a browser sends. If so, the
+    /// gate accepts them only from its own pages and the allowed origins. This check always applies to cookies, and never
+    /// to `Authorization`.
     #[serde(default = "default_ambient")]
     ambient: bool,
-    /// The member of the answer that holds the subject's id.
+    /// The member of the response that has the subject's id.
     #[serde(default = "default_subject_claim")]
     subject_claim: String,
-    /// What the subject's id begins with, so that equal ids of two issuers are two users; `{iss}` is the token's
-    /// issuer.
+    /// The prefix of the subject's id, so that equal ids of two issuers are two users; `{iss}` is the token's issuer.
     #[serde(default)]
     subject_prefix: SubjectPrefix,
-    /// How far the clocks may be apart.
+    /// The allowed clock skew.
     #[serde(default)]
     leeway: Leeway,
-    /// How long an answer is remembered, never past the token's `exp`; left out: not at all.
+    /// How long a response is cached, at most until the token's `exp`. Without it, responses are not cached.
     #[serde(default)]
     cache: Option<Interval>,
-    /// How long the issuer may take.
+    /// The timeout of the call.
     #[serde(default = "default_timeout")]
     timeout: Interval,
 }
 
-/// How a client says who it is (RFC 6749, 2.3.1), by the names of RFC 7591.
+/// How a client authenticates (RFC 6749, 2.3.1), with the names of RFC 7591.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum AuthMethod {
-    /// By HTTP Basic authentication.
+    /// With HTTP Basic authentication.
     #[default]
     ClientSecretBasic,
     /// In the form.
@@ -121,7 +115,7 @@ impl IntrospectionSettings {
             audience: self.audience.as_deref(),
             required: &self.required_claims,
             allowed: &self.allowed_claims,
-            must_expire: false,
+            requires_exp: false,
             subject_claim: &self.subject_claim,
             subject_prefix: &self.subject_prefix,
         }
@@ -134,7 +128,7 @@ impl IdentityKind for IntrospectionSettings {
     fn profile(&self) -> Profile<'_> {
         Profile {
             places: self.from.iter().map(Place::from).collect(),
-            takes: Takes::Others,
+            accepts: Accepts::Unclaimed,
             issuers: self.issuer.as_ref(),
             subject_prefix: Some(&self.subject_prefix),
             exchange: None,
@@ -144,55 +138,59 @@ impl IdentityKind for IntrospectionSettings {
 
     fn resolve(self: Arc<Self>, section: &mut Section<'_>) -> Option<Build> {
         section.check_from(&self.from, self.ambient);
-        self.rules().check(section);
-        section.check_private("url", &self.url, self.insecure_http);
+        self.rules().check_settings(section);
+        section.check_https("url", &self.url, self.insecure_http);
         let secret = section.secret("client_secret", &self.client_secret, 1)?;
         Some(Box::new(move |context| {
-            let outbound = context.outbound;
-            let cache = self.cache.map(Interval::get);
             Arc::new(Introspection {
-                name: context.name.clone(),
                 client: ClientAuthentication::new(&self, &secret),
-                kept: context.kept.clone(),
-                answers: SingleFlightCache::new(cache, Result::is_err, outbound),
-                outbound: outbound.clone(),
+                claim_filter: context.claim_filter().clone(),
+                lookup: ServiceLookup::new(self.cache, context),
                 settings: self.clone(),
             })
         }))
     }
 }
 
-/// Asks the issuer of opaque tokens.
+/// Asks the issuer about opaque tokens.
 struct Introspection {
-    name: IdentityName,
     settings: Arc<IntrospectionSettings>,
     client: ClientAuthentication,
-    kept: KeptClaims,
-    answers: SingleFlightCache<Result<Accepted, Denial>>,
-    outbound: Outbound,
+    claim_filter: ClaimFilter,
+    lookup: ServiceLookup<ValidClaims>,
 }
 
-/// How the gate says who it is (RFC 6749, 2.3.1).
+/// How the gate authenticates to the issuer (RFC 6749, 2.3.1).
 enum ClientAuthentication {
     /// The value of `Authorization`.
     Basic(HeaderValue),
-    /// What the form begins with.
+    /// The start of the form.
     Post(SecretString),
 }
 
 impl Identity for Introspection {
-    fn judge<'a>(&'a self, case: &'a Case<'_>) -> Judgement<'a> {
-        let IntrospectionSettings { from, ambient, .. } = &*self.settings;
-        let is_opaque = |source: &TokenSource, token: &Token<'_>| {
-            (!case.is_claimed(source, token)).then_some(())
-        };
-        match case.find(from, *ambient, is_opaque) {
-            Ok(None) => Presented::Nothing.into(),
-            Ok(Some((token, ()))) => {
-                Judgement::Later(Box::pin(self.ask_about(token, &case.attempt)))
+    fn authenticate<'a>(&'a self, request: &'a AuthRequest<'_>) -> Authentication<'a> {
+        Box::pin(async move {
+            let IntrospectionSettings { from, ambient, .. } = &*self.settings;
+            let is_opaque = |source: &TokenSource, token: &Token<'_>| {
+                (!request.is_claimed(source, token)).then_some(())
+            };
+            let Some((token, ())) = request.find_token(from, *ambient, is_opaque)? else {
+                return Ok(None);
+            };
+            if token.text().len() > MAX_TOKEN_BYTES {
+                return Err(Denial::InvalidCredentials("the token is too long".to_owned()).into());
             }
-            Err(denial) => denial.into(),
-        }
+            let claims = self.lookup.get(
+                token.digest(),
+                &request.failures,
+                self.ask(token.text()),
+                |result| self.is_failure(result),
+            );
+            let claims = claims.await?;
+            self.check_time(&claims)?;
+            Ok(Some(claims.subject))
+        })
     }
 
     fn token_sources(&self) -> &[TokenSource] {
@@ -201,56 +199,33 @@ impl Identity for Introspection {
 }
 
 impl Introspection {
-    /// Asks the issuer about a token.
-    async fn ask_about(
-        &self,
-        token: &Token<'_>,
-        attempt: &Attempt<'_>,
-    ) -> Result<Presented, Fault> {
-        let text = token.text();
-        if text.len() > MAX_TOKEN_BYTES {
-            let reason = "the token is too long".to_owned();
-            return Ok(Presented::Refused(Denial::InvalidCredentials(reason)));
+    fn check_time(&self, claims: &ValidClaims) -> Result<(), Denial> {
+        claims.check_time(self.lookup.outbound.clock.now(), self.settings.leeway)
+    }
+
+    /// An expired token does not count as a failure.
+    fn is_failure(&self, result: &Result<ValidClaims, Denial>) -> bool {
+        match result {
+            Ok(claims) => {
+                let checked = self.check_time(claims);
+                checked.is_err_and(|denial| denial != Denial::CredentialsExpired)
+            }
+            Err(_) => true,
         }
-        let ask = async {
-            let call = attempt.begin_call().await?;
-            let answer = self.ask(text).await;
-            call.end(matches!(&answer, Ok(answer) if self.is_failure(answer)));
-            Ok(answer)
-        };
-        let answer = match self.answers.get_or_refuse(token.digest(), ask).await {
-            Ok(answer) => answer.map_err(|error| fault(&self.name, error))?,
-            Err(denial) => return Ok(Presented::Refused(denial)),
-        };
-        Ok(match self.timely(&answer) {
-            Ok(accepted) => Presented::Subject(accepted.subject.clone()),
-            Err(denial) => Presented::Refused(denial),
-        })
     }
 
-    /// The accepted token, at the right time.
-    fn timely<'a>(&self, answer: &'a Result<Accepted, Denial>) -> Result<&'a Accepted, Denial> {
-        let accepted = answer.as_ref().map_err(Clone::clone)?;
-        accepted.check_time(self.outbound.clock.now(), self.settings.leeway)?;
-        Ok(accepted)
+    async fn ask(&self, token: &str) -> ServiceResult<Result<ValidClaims, Denial>> {
+        let claims = self.introspect(token).await?;
+        let claims = claims.ok_or_else(|| "the token is not active".to_owned());
+        let valid = claims.and_then(|claims| {
+            let rules = self.settings.rules();
+            rules.validate(&self.lookup.identity, &self.claim_filter, &claims)
+        });
+        Ok(valid.map_err(Denial::InvalidCredentials))
     }
 
-    /// Whether a token is bad, and not only too old.
-    fn is_failure(&self, answer: &Result<Accepted, Denial>) -> bool {
-        let timely = self.timely(answer);
-        timely.is_err_and(|denial| denial != Denial::CredentialsExpired)
-    }
-
-    async fn ask(&self, token: &str) -> ServiceResult<Result<Accepted, Denial>> {
-        let answer = self.introspect(token).await;
-        let (metrics, result) = (&self.outbound.metrics, CallResult::of(&answer));
-        metrics.identity_calls(self.name.clone(), result).inc();
-        let claims = answer?;
-        Ok(self.accept(claims).map_err(Denial::InvalidCredentials))
-    }
-
-    /// Asks the issuer: the members of its response (RFC 7662, 2.2), if the token is active.
-    async fn introspect(&self, token: &str) -> Result<Option<Claims>, ServiceFault> {
+    /// Returns the members of the issuer's response (RFC 7662, 2.2), or `None` if the token is not active.
+    async fn introspect(&self, token: &str) -> ServiceResult<Option<Claims>> {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("token", token)
             .append_pair("token_type_hint", "access_token");
@@ -274,23 +249,16 @@ impl Introspection {
             headers,
             body: Bytes::from(form),
             timeout: self.settings.timeout.get(),
-            max_response_bytes: MAX_ANSWER_BYTES,
+            max_response_bytes: MAX_RESPONSE_BYTES,
             resend: Resend::Safe,
         };
-        let answer = self.outbound.http.send(outgoing).await?;
-        if answer.status != StatusCode::OK {
-            return Err(ServiceFault::Status(answer.status.as_u16()));
+        let response = self.lookup.outbound.http.send(outgoing).await?;
+        if response.status != StatusCode::OK {
+            return Err(ServiceFault::Status(response.status.as_u16()));
         }
-        let mut response = JsonObject::parse(&answer.body)?;
-        let is_active = response.take_bool("active")?;
-        Ok(is_active.then(|| response.into_members()))
-    }
-
-    fn accept(&self, claims: Option<Claims>) -> Result<Accepted, String> {
-        let claims = claims.ok_or_else(|| "the token is not active".to_owned())?;
-        self.settings
-            .rules()
-            .accept(&self.name, &self.kept, &claims)
+        let mut members = JsonObject::parse(&response.body)?;
+        let is_active = members.take_bool("active")?;
+        Ok(is_active.then(|| members.into_members()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `issuer` and `subject_prefix`: the issuers whose tokens an identity takes, and what keeps their subjects apart.
+//! `issuer` and `subject_prefix`: the issuers whose tokens an identity accepts, and how it distinguishes their subjects.
 
 use policies::{InvalidId, SubjectId};
 use schemars::JsonSchema;
@@ -6,24 +6,23 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::config::url_template::PathSegment;
 
-/// What stands for the claim `tid` in an issuer.
+/// The placeholder for the claim `tid` in an issuer.
 const TID: &str = "{tid}";
 
-/// What stands for the token's issuer in a subject's prefix.
+/// The placeholder for the token's issuer in a subject prefix.
 const ISS: &str = "{iss}";
 
-/// A text, or several.
+/// One string or a list of strings.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum OneOrMany {
-    /// One.
+    /// One string.
     One(String),
-    /// Several.
+    /// Several strings.
     Many(Vec<String>),
 }
 
 impl OneOrMany {
-    /// All of them.
     pub(super) fn as_slice(&self) -> &[String] {
         match self {
             Self::One(text) => std::slice::from_ref(text),
@@ -46,41 +45,41 @@ impl<'de> Deserialize<'de> for OneOrMany {
     }
 }
 
-/// The issuers of which `iss` must name one: an issuer or a list of them.
+/// The issuers that `iss` may have: one or a list.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(transparent)]
 pub struct Issuers(#[schemars(with = "OneOrMany")] Vec<Issuer>);
 
 impl Issuers {
-    /// Whether a token with this `iss` and this `tid` comes from one of them.
+    /// Whether a token with these claims comes from one of the issuers.
     #[must_use]
-    pub fn include(&self, iss: &str, tid: Option<&str>) -> bool {
-        self.0.iter().any(|issuer| issuer.is(iss, tid))
+    pub fn contains(&self, iss: &str, tid: Option<&str>) -> bool {
+        self.0.iter().any(|issuer| issuer.matches(iss, tid))
     }
 
-    /// Whether every token of `others` is also a token of these.
+    /// Whether every token of `others` is also a token of these issuers.
     #[must_use]
     pub fn cover(&self, others: &Self) -> bool {
         let is_covered = |other: &Issuer| self.0.iter().any(|issuer| issuer.covers(other));
         others.0.iter().all(is_covered)
     }
 
-    /// The issuer, if there is one only and it takes no claim.
+    /// The issuer, if there is only one and it has no placeholder.
     #[must_use]
     pub fn literal(&self) -> Option<&str> {
         match &self.0[..] {
-            [issuer] if !issuer.takes_tid() => Some(&issuer.0),
+            [issuer] if !issuer.has_tid() => Some(&issuer.0),
             _ => None,
         }
     }
 
-    /// Whether one of them takes the claim `tid`.
+    /// Whether one of the issuers has the placeholder `{tid}`.
     #[must_use]
-    pub fn take_tid(&self) -> bool {
-        self.0.iter().any(Issuer::takes_tid)
+    pub fn have_tid(&self) -> bool {
+        self.0.iter().any(Issuer::has_tid)
     }
 
-    /// As the config writes them.
+    /// The issuers as the config has them.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|issuer| issuer.0.as_str())
     }
@@ -95,16 +94,16 @@ impl<'de> Deserialize<'de> for Issuers {
     }
 }
 
-/// An issuer, in which `{tid}` may stand for the token's claim `tid`.
+/// An issuer, which may have the placeholder `{tid}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Issuer(String);
 
 impl Issuer {
-    fn takes_tid(&self) -> bool {
+    fn has_tid(&self) -> bool {
         self.0.contains(TID)
     }
 
-    fn is(&self, iss: &str, tid: Option<&str>) -> bool {
+    fn matches(&self, iss: &str, tid: Option<&str>) -> bool {
         match self.0.split_once(TID) {
             None => self.0 == iss,
             Some(around) => tid.is_some() && between(around, iss) == tid,
@@ -119,7 +118,7 @@ impl Issuer {
     }
 }
 
-/// What `text` has between a beginning and an end.
+/// Returns the part of `text` between its start and its end.
 fn between<'a>((begin, end): (&str, &str), text: &'a str) -> Option<&'a str> {
     text.strip_prefix(begin)?.strip_suffix(end)
 }
@@ -133,7 +132,7 @@ impl TryFrom<&str> for Issuer {
             Err("must not be empty".to_owned())
         } else if literal.contains(['{', '}']) {
             Err(format!(
-                "`{text}`: only `{TID}` can stand for a claim, and only once"
+                "`{text}`: `{TID}` is the only placeholder, and must occur at most once"
             ))
         } else {
             Ok(Self(text.to_owned()))
@@ -141,36 +140,35 @@ impl TryFrom<&str> for Issuer {
     }
 }
 
-/// What the subject's id begins with, so that equal ids of two issuers are two users. `{iss}` in it is the token's
-/// issuer.
+/// The prefix of a subject's id, so that equal ids of two issuers are two users. `{iss}` is the token's issuer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
 pub struct SubjectPrefix(String);
 
 impl SubjectPrefix {
-    /// Whether the token's issuer is in it.
+    /// Whether the prefix has the placeholder `{iss}`.
     #[must_use]
-    pub fn takes_issuer(&self) -> bool {
+    pub fn has_issuer(&self) -> bool {
         self.0.contains(ISS)
     }
 
-    /// Whether a subject's id can fill a segment of a URL's path. No URL of an issuer can.
+    /// Whether an id with this prefix can be a segment of a URL path. The URL of an issuer cannot.
     #[must_use]
     pub fn fits_path(&self) -> bool {
         PathSegment::parse(&(self.0.replace(ISS, "https://") + "x")).is_some()
     }
 
-    /// The id of the subject that `issuer` calls `id`.
+    /// Returns the subject id for `id` of `issuer`.
     ///
     /// # Errors
     ///
-    /// What is wrong with the id.
+    /// If the id is invalid or too long with the prefix.
     pub fn apply(&self, id: &str, issuer: Option<&str>) -> Result<SubjectId, InvalidId> {
         if self.0.is_empty() {
             return SubjectId::parse(id);
         }
-        // An empty id stays one: the prefix alone is no user.
+        // An empty id is invalid, with or without a prefix.
         SubjectId::parse(id)?;
         let prefix = self.0.replace(ISS, issuer.unwrap_or_default());
         SubjectId::parse(&(prefix + id))
@@ -183,7 +181,7 @@ impl TryFrom<String> for SubjectPrefix {
     fn try_from(text: String) -> Result<Self, String> {
         SubjectId::parse(&text).map_err(|fault| fault.to_string())?;
         if text.replace(ISS, "").contains(['{', '}']) {
-            return Err(format!("`{text}`: only `{ISS}` can stand for something"));
+            return Err(format!("`{text}`: `{ISS}` is the only placeholder"));
         }
         Ok(Self(text))
     }

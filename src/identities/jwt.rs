@@ -1,4 +1,4 @@
-//! `kind = "jwt"`: JSON Web Tokens (RFC 7519), verified with keys that the config names.
+//! `kind = "jwt"`: JSON Web Tokens (RFC 7519), verified with the keys of the config.
 
 mod keys;
 mod settings;
@@ -6,19 +6,19 @@ mod settings;
 use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
-use policies::{Clock, Denial, Fault, IdentityName, Presented};
+use policies::{Clock, Denial, IdentityName};
 
 use self::keys::Keys;
 pub(super) use self::settings::JwtSettings;
 use super::{
-    case::Case,
-    claims::{Accepted, KeptClaims, mismatch},
+    auth_request::AuthRequest,
+    claims::{ClaimFilter, ValidClaims, mismatch},
     credential::TokenSource,
     issuer::Issuers,
-    keys::{Key, NoKeys, PublishedKeys},
-    kind::{Build, Identity, IdentityKind, Judgement, fault},
-    limits::Attempt,
-    profile::{CacheKind, Place, Profile, Takes},
+    keys::{Key, KeyError, PublishedKeys},
+    kind::{AuthError, Authentication, Build, Identity, IdentityKind, fault},
+    limits::FailureTracker,
+    profile::{Accepts, CacheKind, Place, Profile},
     section::Section,
     token::{Token, UnverifiedJwt},
 };
@@ -30,7 +30,7 @@ impl IdentityKind for JwtSettings {
     fn profile(&self) -> Profile<'_> {
         Profile {
             places: self.from.iter().map(Place::from).collect(),
-            takes: Takes::Jwts {
+            accepts: Accepts::Jwts {
                 algorithms: &self.algorithms,
                 issuers: self.issuer.as_ref(),
             },
@@ -42,14 +42,14 @@ impl IdentityKind for JwtSettings {
     }
 
     fn resolve(self: Arc<Self>, section: &mut Section<'_>) -> Option<Build> {
-        // A key that could not be read is not a missing one.
+        // An unreadable key is not a missing one.
         if section.has_fault("") {
             return None;
         }
         section.check_from(&self.from, self.ambient);
-        self.rules().check(section);
+        self.rules().check_settings(section);
         if self.algorithms.is_empty() {
-            section.fault("algorithms", "must name at least one");
+            section.fault("algorithms", "must have at least one algorithm");
             return None;
         }
         let keys = self.load_keys(section)?;
@@ -58,7 +58,7 @@ impl IdentityKind for JwtSettings {
                 name: context.name.clone(),
                 keys: keys.build(&self.algorithms, context),
                 verified: new_cache(context.outbound.caches.tokens),
-                kept: context.kept.clone(),
+                claim_filter: context.claim_filter().clone(),
                 clock: context.clock().clone(),
                 settings: self.clone(),
             })
@@ -66,83 +66,80 @@ impl IdentityKind for JwtSettings {
     }
 }
 
-/// The longest token that is verified, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// The most that a token may take to be remembered, in bytes: one that takes more makes room for too few others, and is
-/// verified each time.
-const MOST_REMEMBERED: u64 = 32 * 1024;
+/// Larger tokens are verified each time, because they would evict too many others from the cache.
+const MAX_CACHED_BYTES: u64 = 32 * 1024;
 
 /// Verifies tokens.
 ///
-/// The algorithms and the keys come from the config, never from the token. A token whose signature was
-/// verified is remembered by its SHA-256 for as long as its key stays in use, so that returning users cost no
-/// signature; its times are checked every time.
+/// The algorithms and the keys come from the config, never from the token. A verified token is cached under its SHA-256
+/// while its key is in use, so that a returning user costs no signature check. Its times are checked every time.
 struct Jwt {
     name: IdentityName,
     settings: Arc<JwtSettings>,
     keys: Keys,
-    verified: Cache<Verified>,
-    kept: KeptClaims,
+    verified: Cache<VerifiedToken>,
+    claim_filter: ClaimFilter,
     clock: Arc<dyn Clock>,
 }
 
-/// A token whose signature and claims are right.
+/// A token with a valid signature and valid claims.
 #[derive(Clone)]
-struct Verified {
-    accepted: Accepted,
+struct VerifiedToken {
+    claims: ValidClaims,
     key: Arc<Key>,
 }
 
-impl HeapSize for Verified {
+impl HeapSize for VerifiedToken {
     fn heap_size(&self) -> usize {
-        self.accepted.heap_size()
+        self.claims.heap_size()
     }
 }
 
-/// A token that addresses the identity.
-enum Addressed {
-    /// It was verified earlier, and so it did then.
-    Remembered(Verified),
-    /// It is yet to be verified.
+/// A token for this identity.
+enum MatchedToken {
+    Cached(VerifiedToken),
     New,
 }
 
-/// Why a token is not verified.
-enum Unverified {
-    /// It is bad.
-    Bad(String),
-    /// The keys that would tell are missing.
-    NoKeys(NoKeys),
+/// Why a token cannot be verified.
+enum VerifyError {
+    Invalid(String),
+    Key(KeyError),
 }
 
-impl<T: Into<String>> From<T> for Unverified {
+impl<T: Into<String>> From<T> for VerifyError {
     fn from(reason: T) -> Self {
-        Self::Bad(reason.into())
+        Self::Invalid(reason.into())
     }
 }
 
-impl From<NoKeys> for Unverified {
-    fn from(why: NoKeys) -> Self {
-        Self::NoKeys(why)
+impl From<KeyError> for VerifyError {
+    fn from(error: KeyError) -> Self {
+        Self::Key(error)
     }
 }
 
 impl Identity for Jwt {
-    fn judge<'a>(&'a self, case: &'a Case<'_>) -> Judgement<'a> {
-        let JwtSettings { from, ambient, .. } = &*self.settings;
-        let found = case.find(from, *ambient, |_, token| self.addressed_by(token));
-        match found {
-            Ok(None) => Presented::Nothing.into(),
-            Ok(Some((token, Addressed::Remembered(verified)))) if !verified.key.is_retired() => {
-                self.judge_time(token, verified, &case.attempt).into()
-            }
-            // Boxed, so that returning users' requests do not carry room for it.
-            Ok(Some((token, _))) => {
-                Judgement::Later(Box::pin(self.judge_new(token, &case.attempt)))
-            }
-            Err(denial) => denial.into(),
-        }
+    fn authenticate<'a>(&'a self, request: &'a AuthRequest<'_>) -> Authentication<'a> {
+        Box::pin(async move {
+            let JwtSettings { from, ambient, .. } = &*self.settings;
+            let found = request.find_token(from, *ambient, |_, token| self.matches(token))?;
+            let Some((token, matched)) = found else {
+                return Ok(None);
+            };
+            let verified = match matched {
+                MatchedToken::Cached(verified) if !verified.key.is_retired() => verified,
+                _ => {
+                    let verified = self.verify_new(token, &request.failures).await?;
+                    self.add_to_cache(token, &verified);
+                    verified
+                }
+            };
+            self.check_time(token, &verified, &request.failures)?;
+            Ok(Some(verified.claims.subject))
+        })
     }
 
     fn token_sources(&self) -> &[TokenSource] {
@@ -151,13 +148,13 @@ impl Identity for Jwt {
 
     fn claims_token(&self, source: &TokenSource, token: &Token<'_>) -> bool {
         let mut from = self.settings.from.iter();
-        from.any(|own| own.is_same_place(source)) && self.addressed_by(token).is_some()
+        from.any(|own| own.is_same_place(source)) && self.matches(token).is_some()
     }
 
-    fn why_unaddressed(&self, token: &Token<'_>) -> Option<String> {
+    fn mismatch(&self, token: &Token<'_>) -> Option<String> {
         let algorithms = &self.settings.algorithms;
         Some(match token.jwt() {
-            None => "the token is not a JWT of a known `alg`".to_owned(),
+            None => "the token is not a JWT with a known `alg`".to_owned(),
             Some(jwt) if !algorithms.contains(&jwt.algorithm()) => {
                 let name = |algorithm: &Algorithm| format!("{algorithm:?}");
                 let expected: Vec<_> = algorithms.iter().map(name).collect();
@@ -166,7 +163,7 @@ impl Identity for Jwt {
             }
             Some(jwt) => {
                 let issuers = self.settings.issuer.iter().flat_map(Issuers::iter);
-                mismatch("iss", jwt.issuer(), issuers)
+                mismatch("iss", jwt.iss(), issuers)
             }
         })
     }
@@ -180,116 +177,108 @@ impl Identity for Jwt {
 }
 
 impl Jwt {
-    /// Whether a token addresses this identity: by its algorithm, and by its issuer if the config names issuers.
-    fn addressed_by(&self, token: &Token<'_>) -> Option<Addressed> {
+    /// A token is for this identity if it has one of its algorithms and, if the config has issuers, one of them.
+    fn matches(&self, token: &Token<'_>) -> Option<MatchedToken> {
         if let Some(verified) = self.verified.get(token.digest()) {
-            return Some(Addressed::Remembered(verified.value));
+            return Some(MatchedToken::Cached(verified.value));
         }
         let jwt = token.jwt()?;
         let issuers = self.settings.issuer.as_ref();
-        let is_addressed = self.settings.algorithms.contains(&jwt.algorithm())
-            && issuers.is_none_or(|issuers| jwt.is_of(issuers));
-        is_addressed.then_some(Addressed::New)
+        let matches = self.settings.algorithms.contains(&jwt.algorithm())
+            && issuers.is_none_or(|issuers| jwt.is_from(issuers));
+        matches.then_some(MatchedToken::New)
     }
 
-    /// Judges a token that is not remembered.
-    async fn judge_new(
+    async fn verify_new(
         &self,
         token: &Token<'_>,
-        attempt: &Attempt<'_>,
-    ) -> Result<Presented, Fault> {
-        match self.verify(token, attempt).await {
-            Ok(verified) => {
-                self.remember(token, &verified);
-                Ok(self.judge_time(token, verified, attempt))
-            }
-            Err(Unverified::NoKeys(NoKeys::Refused(denial))) => Ok(Presented::Refused(denial)),
-            Err(Unverified::Bad(reason)) => {
-                attempt.fail();
-                Ok(Presented::Refused(Denial::InvalidCredentials(reason)))
-            }
-            Err(Unverified::NoKeys(NoKeys::Unavailable(error))) => Err(fault(&self.name, error)),
-        }
-    }
-
-    /// Judges a verified token by the time.
-    fn judge_time(
-        &self,
-        token: &Token<'_>,
-        verified: Verified,
-        attempt: &Attempt<'_>,
-    ) -> Presented {
-        let timely = verified
-            .accepted
-            .check_time(self.clock.now(), self.settings.leeway);
-        match timely {
-            Ok(()) => Presented::Subject(verified.accepted.subject),
-            Err(denial) => {
-                if denial == Denial::CredentialsExpired {
-                    self.verified.remove(token.digest());
-                } else {
-                    attempt.fail();
+        failures: &FailureTracker<'_>,
+    ) -> Result<VerifiedToken, AuthError> {
+        self.verify(token, failures)
+            .await
+            .map_err(|error| match error {
+                VerifyError::Invalid(reason) => {
+                    failures.record_failure();
+                    Denial::InvalidCredentials(reason).into()
                 }
-                Presented::Refused(denial)
+                VerifyError::Key(KeyError::Refused(denial)) => denial.into(),
+                VerifyError::Key(error) => fault(&self.name, error).into(),
+            })
+    }
+
+    fn check_time(
+        &self,
+        token: &Token<'_>,
+        verified: &VerifiedToken,
+        failures: &FailureTracker<'_>,
+    ) -> Result<(), Denial> {
+        let leeway = self.settings.leeway;
+        let checked = verified.claims.check_time(self.clock.now(), leeway);
+        match &checked {
+            Ok(()) => {}
+            Err(Denial::CredentialsExpired) => {
+                self.verified.remove(token.digest());
             }
+            Err(_) => failures.record_failure(),
+        }
+        checked
+    }
+
+    fn add_to_cache(&self, token: &Token<'_>, verified: &VerifiedToken) {
+        let entry = CacheEntry::new(verified.clone());
+        if entry.bytes() <= MAX_CACHED_BYTES {
+            self.verified.insert(*token.digest(), entry);
         }
     }
 
-    fn remember(&self, token: &Token<'_>, verified: &Verified) {
-        let verified = CacheEntry::new(verified.clone());
-        if verified.bytes() <= MOST_REMEMBERED {
-            self.verified.insert(*token.digest(), verified);
-        }
-    }
-
-    /// Verifies everything but the times.
+    /// Verifies everything except the times.
     async fn verify(
         &self,
         token: &Token<'_>,
-        attempt: &Attempt<'_>,
-    ) -> Result<Verified, Unverified> {
+        failures: &FailureTracker<'_>,
+    ) -> Result<VerifiedToken, VerifyError> {
         if token.text().len() > MAX_TOKEN_BYTES {
             return Err("the token is too long".into());
         }
         let jwt = token.jwt().ok_or("the token is not a JWT")?;
-        if jwt.demands_extension() {
+        if jwt.has_crit() {
             return Err("the token's header has `crit`".into());
         }
-        let key = self.signer(jwt, attempt).await?;
-        let claims = jwt.claims().ok_or("the token's claims cannot be read")?;
-        let accepted = self
-            .settings
-            .rules()
-            .accept(&self.name, &self.kept, &claims)?;
-        Ok(Verified { accepted, key })
+        let key = self.find_signer(jwt, failures).await?;
+        let claims = jwt
+            .claims()
+            .ok_or("the token's claims are not valid JSON")?;
+        let rules = self.settings.rules();
+        let claims = rules.validate(&self.name, &self.claim_filter, &claims)?;
+        Ok(VerifiedToken { claims, key })
     }
 
-    /// The key that signed a token.
-    async fn signer(
+    /// Finds the key that signed a token.
+    async fn find_signer(
         &self,
         jwt: &UnverifiedJwt<'_>,
-        attempt: &Attempt<'_>,
-    ) -> Result<Arc<Key>, Unverified> {
-        let keys = self.keys.find(jwt.kid(), jwt.algorithm(), attempt).await?;
+        failures: &FailureTracker<'_>,
+    ) -> Result<Arc<Key>, VerifyError> {
+        let keys = self.keys.find(jwt.kid(), jwt.algorithm(), failures).await?;
         let Some(first) = keys.first().cloned() else {
             return Err("no key of the identity has the token's `kid` and `alg`".into());
         };
-        attempt.note_cost();
+        failures.record_cost();
         if let Some(signer) = keys.into_iter().find(|key| jwt.is_signed_by(key)) {
             return Ok(signer);
         }
-        // An issuer may have replaced the key under its `kid`.
-        let another = match &self.keys {
-            Keys::Published(keys) => keys.find_another(jwt.kid(), &first, attempt).await,
+        // The issuer may have replaced the key under its `kid`.
+        let replacement = match &self.keys {
+            Keys::Published(keys) => keys.find_replacement(jwt.kid(), &first, failures).await,
             Keys::Fixed(_) | Keys::Set(_) => Ok(None),
         };
-        let another = match another {
-            // The set that serves does not verify the token, whatever a fetch would have brought.
-            Err(NoKeys::Unavailable(_)) => None,
-            another => another?,
+        let replacement = match replacement {
+            // The current keys reject the token, so it is invalid even if new keys cannot be fetched.
+            Err(KeyError::Unavailable(_)) => None,
+            replacement => replacement?,
         };
-        another
+        replacement
             .filter(|key| jwt.is_signed_by(key))
-            .ok_or_else(|| "no key of the identity made the token's signature".into())
+            .ok_or_else(|| "the token's signature does not match any key of the identity".into())
     }
 }

@@ -1,16 +1,16 @@
-//! Who a request comes from. One kind of identity is one file: its settings, its checks and what judges.
+//! Identities: who sent a request. Each kind of identity is one file with its settings, its checks and its code.
 //!
-//! - `kind`: what a kind is. To add one, implement [`IdentityKind`] in a file of its own and register it in
-//!   [`IdentityKinds::default`].
-//! - `registry`, `section`, `profile`, `accept_check`: how `[identities.*]` is read and checked.
-//! - `authenticate`: which identity judges a request.
-//! - `case`, `request_view`, `credential`, `token`: what a request presents, and how identities read it.
-//! - `claims`, `issuer`, `keys`: what several kinds share.
-//! - `client_address`, `cross_site`, `limits`: who sent the request, and what it may cost.
+//! - `kind`: the traits [`IdentityKind`] and [`Identity`]. To add a kind, implement them in a file of its own, and register
+//!   it in [`IdentityKinds::default`].
+//! - `registry`, `section`, `profile`, `chain_checks`: how `[identities.*]` is read and checked.
+//! - `authenticate`: which identity authenticates a request.
+//! - `auth_request`, `request_view`, `credential`, `token`: what identities read of a request.
+//! - `claims`, `issuer`, `keys`, `service_lookup`: what several kinds share.
+//! - `client_address`, `cross_site`, `limits`: proxies, origins, and the limits of `[server]`.
 
-mod accept_check;
+mod auth_request;
 mod authenticate;
-mod case;
+mod chain_checks;
 mod claims;
 mod client_address;
 mod credential;
@@ -27,30 +27,31 @@ mod registry;
 mod remote;
 mod request_view;
 mod section;
+mod service_lookup;
 mod session;
 mod token;
 
 pub use secrecy::SecretString;
 
-pub(crate) use self::{
-    accept_check::ChainIdentities, profile::Profiles, registry::ConfiguredIdentities,
-    section::SectionFacts,
-};
 pub use self::{
+    auth_request::AuthRequest,
     authenticate::{Identities, RequestCredentials, UnknownIdentity},
-    case::Case,
-    claims::KeptClaims,
+    claims::ClaimFilter,
     client_address::ClientAddress,
     credential::TokenSource,
     cross_site::CrossSite,
     issuer::{Issuers, SubjectPrefix},
     keys::{KeysState, PublishedKeys},
-    kind::{Build, BuildContext, Identity, IdentityKind, Judgement},
-    limits::{Limited, ServerLimits},
-    profile::{CacheKind, Place, Profile, Takes},
+    kind::{AuthError, Authentication, Build, BuildContext, Identity, IdentityKind},
+    limits::{AppliedLimits, ServerLimits},
+    profile::{Accepts, CacheKind, Place, Profile},
     registry::{IdentityKinds, ResolvedIdentity},
-    request_view::{Cookie as RequestCookie, InMemoryCredentials, PresentedCredentials},
+    request_view::{Cookie as RequestCookie, InMemoryRequest, RequestView},
     section::Section,
     session::{SIGNED_IN, SignedIn, UNAVAILABLE},
     token::Token,
+};
+pub(crate) use self::{
+    chain_checks::ChainIdentities, profile::Profiles, registry::ConfiguredIdentities,
+    section::OtherSections,
 };

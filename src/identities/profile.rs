@@ -1,4 +1,4 @@
-//! What the config's checks need to know of identities: where they find credentials, and which of them address one.
+//! What the checks of the config need to know about identities: where they look for credentials, and which they accept.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::config::{session::CookieName, suggestion::unknown};
 
-/// The identities of a config: each with its profile, if its settings could be read.
+/// The identities of a config. An identity with unreadable settings has no profile.
 pub(crate) struct Profiles<'a>(pub(super) Vec<(&'a IdentityName, Option<Profile<'a>>)>);
 
 impl Profiles<'_> {
@@ -28,7 +28,7 @@ impl Profiles<'_> {
         profile.as_ref()
     }
 
-    /// Whether one may be a session: what could not be read may be one.
+    /// Whether there may be a `session` identity. One with unreadable settings may be one.
     pub(crate) fn may_have_session(&self) -> bool {
         let is_session = |profile: &Profile<'_>| profile.exchange.is_some();
         let mut profiles = self.0.iter();
@@ -36,16 +36,16 @@ impl Profiles<'_> {
     }
 }
 
-/// What the gate needs to know of an identity besides its verdicts.
+/// Describes an identity to the checks of the config.
 #[derive(Default)]
 pub struct Profile<'a> {
-    /// Where it finds credentials.
+    /// Where it looks for credentials.
     pub places: Vec<Place<'a>>,
-    /// Which credentials in these places address it.
-    pub takes: Takes<'a>,
-    /// The issuers whose subjects it knows, if it names them.
+    /// Which credentials in these places are for it.
+    pub accepts: Accepts<'a>,
+    /// The issuers of its subjects, if the config names them.
     pub issuers: Option<&'a Issuers>,
-    /// What the ids of its subjects begin with.
+    /// The prefix of its subjects' ids.
     pub subject_prefix: Option<&'a SubjectPrefix>,
     /// For sessions: the identities whose credentials may be exchanged for one.
     pub exchange: Option<&'a [IdentityName]>,
@@ -62,18 +62,18 @@ pub enum CacheKind {
     Responses,
 }
 
-/// Where an identity finds credentials.
+/// Where an identity looks for credentials.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Place<'a> {
     /// `Authorization: Bearer`
     Bearer,
-    /// Another header.
+    /// Any other header.
     Header(&'a HeaderName),
     /// A cookie.
     Cookie(&'a CookieName),
-    /// A header that only trusted proxies can set.
+    /// A header that the gate accepts only from trusted proxies.
     Forwarded(&'a HeaderName),
-    /// The gate's own session cookie.
+    /// The session cookie of the gate.
     Session,
 }
 
@@ -99,29 +99,27 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// Which credentials address an identity, where it finds them.
+/// Which credentials are for an identity.
 #[derive(Default)]
-pub enum Takes<'a> {
+pub enum Accepts<'a> {
     /// All of them.
     #[default]
     All,
-    /// Those that no other identity of the same `accept` claims as its own
-    /// ([`claims_token`](super::Identity::claims_token)).
-    Others,
+    /// Those that no other identity of the same `accept` claims ([`claims_token`](super::Identity::claims_token)).
+    Unclaimed,
     /// JSON Web Tokens of these algorithms and issuers.
     Jwts {
-        /// The algorithms.
         algorithms: &'a [Algorithm],
-        /// The issuers; `None` for any.
+        /// `None` for any.
         issuers: Option<&'a Issuers>,
     },
 }
 
-impl Takes<'_> {
-    /// Whether it takes everything that `other` takes.
+impl Accepts<'_> {
+    /// Whether it accepts everything that `other` accepts.
     pub(super) fn covers(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::All, _) | (Self::Others, Self::Others) => true,
+            (Self::All, _) | (Self::Unclaimed, Self::Unclaimed) => true,
             (
                 Self::Jwts {
                     algorithms,
@@ -140,7 +138,7 @@ impl Takes<'_> {
                 let mut others = other_algorithms.iter();
                 has_issuers && others.all(|algorithm| algorithms.contains(algorithm))
             }
-            (Self::Others | Self::Jwts { .. }, _) => false,
+            (Self::Unclaimed | Self::Jwts { .. }, _) => false,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The kinds of identity that a config may name, and `[identities.*]` as the config has it.
+//! The kinds of identity, and `[identities.*]` of a config.
 
 use std::{fmt, sync::Arc};
 
@@ -13,7 +13,7 @@ use super::{
     kind::{Build, BuildContext, Identity, IdentityKind},
     profile::{Profile, Profiles},
     remote::RemoteSettings,
-    section::{Section, SectionFacts},
+    section::{OtherSections, Section},
     session::SessionIdentitySettings,
 };
 use crate::config::{
@@ -21,7 +21,7 @@ use crate::config::{
     suggestion::unknown,
 };
 
-/// The kinds of identity that a config may name.
+/// The kinds of identity that a config can use.
 #[derive(Clone, Debug)]
 pub struct IdentityKinds(Vec<Kind>);
 
@@ -50,11 +50,11 @@ impl IdentityKinds {
     ///
     /// # Panics
     ///
-    /// If there is a kind of this name already.
+    /// If there is already a kind of this name.
     pub fn add<K: IdentityKind>(&mut self) {
         let name = K::NAME;
         let is_taken = self.0.iter().any(|kind| kind.name == name);
-        assert!(!is_taken, "there is a kind `{name}` already");
+        assert!(!is_taken, "there is already a kind `{name}`");
         self.0.push(Kind {
             name,
             read: |reader, path, value| Some(Arc::new(reader.table::<K>(path, value)?)),
@@ -78,7 +78,7 @@ impl IdentityKinds {
         None
     }
 
-    /// The schema of the settings of an identity: those of one kind.
+    /// Returns the schema of each kind's settings.
     pub(crate) fn schema(&self, generator: &mut SchemaGenerator) -> Vec<Value> {
         let kinds = self.0.iter().map(|kind| {
             let mut schema = (kind.schema)(generator).to_value();
@@ -95,7 +95,7 @@ impl IdentityKinds {
     }
 }
 
-/// The settings of an identity, whatever its kind.
+/// The settings of an identity of any kind.
 pub(crate) trait IdentitySettings: fmt::Debug + Send + Sync {
     fn profile(&self) -> Profile<'_>;
 
@@ -112,13 +112,12 @@ impl<K: IdentityKind> IdentitySettings for K {
     }
 }
 
-/// The identities of a config file, in its order, each with what could be read of it.
+/// The identities of a config file, in its order. An identity with unreadable settings has none.
 pub(crate) struct ConfiguredIdentities(
     pub(crate) Vec<Named<IdentityName, Arc<dyn IdentitySettings>>>,
 );
 
 impl ConfiguredIdentities {
-    /// What the checks of other sections need to know of them.
     pub(crate) fn profiles(&self) -> Profiles<'_> {
         let profiles = self.0.iter().map(|(name, settings)| {
             let settings = settings.as_ref();
@@ -127,25 +126,25 @@ impl ConfiguredIdentities {
         Profiles(profiles.collect())
     }
 
-    /// Checks each identity and loads its secrets. `None` if any has a fault.
+    /// Checks each identity and loads its secrets. Returns `None` if any has a fault.
     pub(crate) fn resolve(
         &self,
         reader: &mut Reader,
-        facts: SectionFacts<'_>,
+        others: OtherSections<'_>,
     ) -> Option<Vec<(IdentityName, ResolvedIdentity)>> {
         let profiles = self.profiles();
         let resolved = self.0.iter().map(|(name, settings)| {
             let mut section = Section {
                 reader,
                 path: format!("identities.{name}"),
-                facts,
+                others,
                 profiles: &profiles,
             };
             let settings = settings.clone()?;
             let build = settings.clone().resolve(&mut section)?;
             Some((name.clone(), ResolvedIdentity { settings, build }))
         });
-        // Each is looked at, whatever is wrong with the others.
+        // Collected first, so that every identity reports its faults.
         let resolved: Vec<_> = resolved.collect();
         resolved.into_iter().collect()
     }
@@ -158,7 +157,6 @@ pub struct ResolvedIdentity {
 }
 
 impl ResolvedIdentity {
-    /// What the gate needs to know of the identity besides its verdicts.
     #[must_use]
     pub fn profile(&self) -> Profile<'_> {
         self.settings.profile()
@@ -169,7 +167,7 @@ impl ResolvedIdentity {
     }
 }
 
-/// Shows no secret: the settings only name them.
+/// Shows no secret, because the settings only name secrets.
 impl fmt::Debug for ResolvedIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.settings.fmt(f)

@@ -1,4 +1,5 @@
-//! `kind = "remote"`: the app's own session lookup. The app is asked who the bearer of a cookie or a header is.
+//! `kind = "remote"`: the app's own session lookup. The gate sends a cookie or a header to the app, which returns the
+//! subject.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,69 +8,65 @@ use actix_web::http::{
     header::{self, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
-use policies::{Denial, Fault, IdentityName, Interval, Presented, Subject, SubjectId};
+use policies::{Denial, Interval, Subject, SubjectId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    case::Case,
-    claims::KeptClaims,
-    credential::{self, Found},
-    credential::{TokenSource, default_ambient},
-    cross_site::is_sent_by_itself,
+    auth_request::AuthRequest,
+    claims::ClaimFilter,
+    credential::{Found, TokenSource, default_ambient, find_credential},
+    cross_site::is_ambient,
     issuer::SubjectPrefix,
-    kind::{Build, Identity, IdentityKind, Judgement, fault},
-    limits::Attempt,
+    kind::{Authentication, Build, Identity, IdentityKind},
     profile::{CacheKind, Place, Profile},
-    request_view::PresentedCredentials,
+    request_view::RequestView,
     section::Section,
+    service_lookup::ServiceLookup,
 };
-use crate::{
-    config::ServiceUrl,
-    outbound::{
-        InvalidResponse, Outbound, OutboundRequest, Resend,
-        digest::{Digest, digest},
-        parse_json,
-        single_flight::{ServiceFault, ServiceResult, SingleFlightCache},
-        wrong_type,
-    },
-    telemetry::CallResult,
+use crate::config::ServiceUrl;
+use crate::outbound::{
+    InvalidResponse, OutboundRequest, Resend,
+    digest::{Digest, digest},
+    parse_json,
+    single_flight::{ServiceFault, ServiceResult},
+    wrong_type,
 };
 
-/// The longest answer that is read, in bytes.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 /// The app's own session lookup.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RemoteSettings {
-    /// What is asked, by GET.
+    /// The URL that the gate calls with GET.
     url: ServiceUrl,
-    /// Lets the cookies and headers travel over plain http to other machines.
+    /// Allows the gate to send the cookies and headers over plain http to other machines.
     #[serde(default)]
     insecure_http: bool,
-    /// What of the request is passed on, `"cookie:NAME"` or `"header:NAME"`; nothing else is. A request with
-    /// none of them is not signed in.
+    /// The cookies and headers that the gate forwards, `"cookie:NAME"` or `"header:NAME"`. A request with none of them is
+    /// not signed in.
     #[schemars(length(min = 1))]
     forward: Vec<TokenSource>,
-    /// Whether a browser may send its headers by itself, or a proxy may derive them from what a browser sends: then
-    /// they are accepted from the gate's own pages and the allowed origins only. `Authorization` is never checked for
-    /// this, and cookies always are.
+    /// Whether a browser may send the headers by itself, or a proxy may derive them from what a browser sends. If so, the
+    /// gate accepts them only from its own pages and the allowed origins. This check always applies to cookies, and never
+    /// to `Authorization`.
     #[serde(default = "default_ambient")]
     ambient: bool,
-    /// Where the answer has the subject's id (RFC 6901); absent or null: not signed in.
+    /// The JSON Pointer (RFC 6901) of the subject's id in the response. If it is missing or null, the user is not signed
+    /// in.
     subject: Pointer,
-    /// What the subject's id begins with, so that it differs from equal ids of another identity.
+    /// The prefix of the subject's id, so that it differs from equal ids of another identity.
     #[serde(default)]
     subject_prefix: SubjectPrefix,
-    /// Where it has claims, by the claim's name.
+    /// The JSON Pointers of claims, by the claim's name.
     #[serde(default)]
     claims: BTreeMap<String, Pointer>,
-    /// How long an answer is remembered; left out: not at all.
+    /// How long a response is cached. Without it, responses are not cached.
     #[serde(default)]
     cache: Option<Interval>,
-    /// How long the app may take.
+    /// The timeout of the call.
     #[serde(default = "default_timeout")]
     timeout: Interval,
 }
@@ -91,23 +88,19 @@ impl IdentityKind for RemoteSettings {
     }
 
     fn resolve(self: Arc<Self>, section: &mut Section<'_>) -> Option<Build> {
-        section.check_literal(&self.subject_prefix);
-        section.check_private("url", &self.url, self.insecure_http);
+        section.check_literal_prefix(&self.subject_prefix);
+        section.check_https("url", &self.url, self.insecure_http);
         section.check_ambient(self.ambient, &self.forward);
         if self.forward.is_empty() {
-            section.fault("forward", "must name at least one cookie or header");
+            section.fault("forward", "must have at least one cookie or header");
         } else if self.forward.contains(&TokenSource::Bearer) {
             let message = "write \"header:authorization\" for the bearer token";
             section.fault("forward", message);
         }
         Some(Box::new(move |context| {
-            let outbound = context.outbound;
-            let cache = self.cache.map(Interval::get);
             Arc::new(Remote {
-                name: context.name.clone(),
-                kept: context.kept.clone(),
-                answers: SingleFlightCache::new(cache, Result::is_err, outbound),
-                outbound: outbound.clone(),
+                claim_filter: context.claim_filter().clone(),
+                lookup: ServiceLookup::new(self.cache, context),
                 settings: self.clone(),
             })
         }))
@@ -116,127 +109,116 @@ impl IdentityKind for RemoteSettings {
 
 /// Asks the app.
 struct Remote {
-    name: IdentityName,
     settings: Arc<RemoteSettings>,
-    kept: KeptClaims,
-    answers: SingleFlightCache<Result<Arc<Subject>, Denial>>,
-    outbound: Outbound,
+    claim_filter: ClaimFilter,
+    lookup: ServiceLookup<Arc<Subject>>,
 }
 
-/// What of a request the app is shown.
-struct Shown<'a> {
+/// The credentials of a request that the app receives.
+struct ForwardedCredentials<'a> {
     cookies: Vec<(&'a str, &'a str)>,
     headers: Vec<(&'a HeaderName, &'a str)>,
-    /// Whether a browser may have sent any of it by itself.
+    /// Whether a browser may have sent any of them by itself.
     is_ambient: bool,
 }
 
 impl Identity for Remote {
-    /// Shows the app what the config names of the request. A request that has nothing of it is nobody's.
-    fn judge<'a>(&'a self, case: &'a Case<'_>) -> Judgement<'a> {
-        let shown = match self.shown(case.presented()) {
-            Ok(shown) if shown.is_empty() => return Presented::Nothing.into(),
-            Ok(shown) => shown,
-            Err(reason) => return Denial::InvalidCredentials(reason.to_owned()).into(),
-        };
-        if shown.is_ambient
-            && let Err(denial) = case.check_origin()
-        {
-            return denial.into();
-        }
-        Judgement::Later(Box::pin(self.ask_about(shown, &case.attempt)))
+    fn authenticate<'a>(&'a self, request: &'a AuthRequest<'_>) -> Authentication<'a> {
+        Box::pin(async move {
+            let credentials = self.find_credentials(request.view())?;
+            if credentials.is_empty() {
+                return Ok(None);
+            }
+            if credentials.is_ambient {
+                request.check_origin()?;
+            }
+            let key = credentials.digest();
+            let subject = self.lookup.get(
+                &key,
+                &request.failures,
+                self.ask(&credentials),
+                Result::is_err,
+            );
+            Ok(Some(subject.await?))
+        })
     }
 }
 
 impl Remote {
-    async fn ask_about(&self, shown: Shown<'_>, attempt: &Attempt<'_>) -> Result<Presented, Fault> {
-        let ask = async {
-            let call = attempt.begin_call().await?;
-            let answer = self.ask(&shown).await;
-            call.end(matches!(answer, Ok(Err(_))));
-            Ok(answer)
-        };
-        let answer = match self.answers.get_or_refuse(&shown.digest(), ask).await {
-            Ok(answer) => answer.map_err(|error| fault(&self.name, error))?,
-            Err(denial) => return Ok(Presented::Refused(denial)),
-        };
-        Ok(answer.map_or_else(Presented::Refused, Presented::Subject))
-    }
-
-    fn shown<'a>(
+    fn find_credentials<'a>(
         &'a self,
-        presented: &'a dyn PresentedCredentials,
-    ) -> Result<Shown<'a>, &'static str> {
-        let mut shown = Shown {
+        view: &'a dyn RequestView,
+    ) -> Result<ForwardedCredentials<'a>, Denial> {
+        let mut credentials = ForwardedCredentials {
             cookies: Vec::new(),
             headers: Vec::new(),
             is_ambient: false,
         };
         for source in &self.settings.forward {
-            let value = match credential::find(presented, source) {
+            let value = match find_credential(view, source) {
                 Found::Nothing => continue,
-                Found::Unusable(reason) => return Err(reason),
+                Found::Invalid(reason) => {
+                    return Err(Denial::InvalidCredentials(reason.to_owned()));
+                }
                 Found::One(value) => value,
             };
-            shown.is_ambient |= is_sent_by_itself(source, value, self.settings.ambient);
+            credentials.is_ambient |= is_ambient(source, value, self.settings.ambient);
             match source {
-                TokenSource::Cookie(name) => shown.cookies.push((name.as_str(), value)),
-                TokenSource::Header(name) => shown.headers.push((name, value)),
+                TokenSource::Cookie(name) => credentials.cookies.push((name.as_str(), value)),
+                TokenSource::Header(name) => credentials.headers.push((name, value)),
                 // The config does not allow it here.
                 TokenSource::Bearer => {}
             }
         }
-        Ok(shown)
+        Ok(credentials)
     }
 
-    async fn ask(&self, shown: &Shown<'_>) -> ServiceResult<Result<Arc<Subject>, Denial>> {
-        let answer = self.look_up(shown).await;
-        let (metrics, result) = (&self.outbound.metrics, CallResult::of(&answer));
-        metrics.identity_calls(self.name.clone(), result).inc();
-        answer
-    }
-
-    async fn look_up(&self, shown: &Shown<'_>) -> ServiceResult<Result<Arc<Subject>, Denial>> {
+    async fn ask(
+        &self,
+        credentials: &ForwardedCredentials<'_>,
+    ) -> ServiceResult<Result<Arc<Subject>, Denial>> {
         let outgoing = OutboundRequest {
             method: Method::GET,
             url: self.settings.url.as_str(),
-            headers: shown
-                .headers()
-                .map_err(|_| ServiceFault::InvalidRequest("a value cannot be sent in a header"))?,
+            headers: credentials.headers().map_err(|_| {
+                ServiceFault::InvalidRequest(
+                    "a value has characters that are not allowed in a header",
+                )
+            })?,
             body: Bytes::new(),
             timeout: self.settings.timeout.get(),
-            max_response_bytes: MAX_ANSWER_BYTES,
+            max_response_bytes: MAX_RESPONSE_BYTES,
             resend: Resend::Safe,
         };
-        let answer = self.outbound.http.send(outgoing).await?;
-        match answer.status {
+        let response = self.lookup.outbound.http.send(outgoing).await?;
+        match response.status {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
                 return Ok(Err(Denial::NotSignedIn));
             }
             status => return Err(ServiceFault::Status(status.as_u16())),
         }
-        let answer = parse_json(&answer.body)?;
-        if !matches!(answer, Value::Object(_) | Value::Null) {
-            return Err(wrong_type("/", "an object or null", &answer).into());
+        let body = parse_json(&response.body)?;
+        if !matches!(body, Value::Object(_) | Value::Null) {
+            return Err(wrong_type("/", "an object or null", &body).into());
         }
-        let id = match self.settings.subject.of(&answer) {
+        let id = match self.settings.subject.resolve(&body) {
             None | Some(Value::Null) => return Ok(Err(Denial::NotSignedIn)),
             Some(id) => subject_id(id).ok_or_else(|| wrong_type("subject", "an id", id))?,
         };
         let id = self.settings.subject_prefix.apply(id.as_str(), None);
         let id = id.map_err(|_| InvalidResponse::LongId)?;
         let claims = self.settings.claims.iter().filter_map(|(name, pointer)| {
-            let value = pointer.of(&answer)?;
+            let value = pointer.resolve(&body)?;
             Some((name.clone(), value.clone()))
         });
-        let claims = match self.kept.of(&claims.collect()) {
+        let claims = match self.claim_filter.apply(&claims.collect()) {
             Ok(claims) => claims,
             Err(reason) => return Ok(Err(Denial::InvalidCredentials(reason))),
         };
         Ok(Ok(Arc::new(Subject {
             id,
-            identity: self.name.clone(),
+            identity: self.lookup.identity.clone(),
             session: false,
             claims,
             expires_at: None,
@@ -244,7 +226,7 @@ impl Remote {
     }
 }
 
-impl Shown<'_> {
+impl ForwardedCredentials<'_> {
     fn is_empty(&self) -> bool {
         self.cookies.is_empty() && self.headers.is_empty()
     }
@@ -276,7 +258,7 @@ impl Shown<'_> {
     }
 }
 
-/// Reads an id, which apps write as a text or as a whole number.
+/// Apps write an id as a string or as a whole number.
 fn subject_id(value: &Value) -> Option<SubjectId> {
     match value {
         Value::String(id) => SubjectId::parse(id).ok(),
@@ -292,8 +274,7 @@ fn subject_id(value: &Value) -> Option<SubjectId> {
 struct Pointer(String);
 
 impl Pointer {
-    /// The value that it points at.
-    fn of<'a>(&self, value: &'a Value) -> Option<&'a Value> {
+    fn resolve<'a>(&self, value: &'a Value) -> Option<&'a Value> {
         value.pointer(&self.0)
     }
 }
@@ -310,7 +291,7 @@ impl TryFrom<String> for Pointer {
             Ok(Self(text))
         } else {
             Err(format!(
-                "`{text}` is no JSON Pointer; write for example \"/user/id\""
+                "`{text}` is not a JSON Pointer; write for example \"/user/id\""
             ))
         }
     }

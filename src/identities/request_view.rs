@@ -1,4 +1,7 @@
-//! What identities read of a request. It may have arrived, or only be described.
+//! What identities read of a request, which a client sent or an operator described.
+//!
+//! All cookies are read here, so that two parts of the gate never use different ones. Names are compared byte for byte,
+//! and nothing is decoded.
 
 use std::net::SocketAddr;
 
@@ -8,19 +11,19 @@ use actix_web::{
     http::header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 
-/// What a request presents to say who it comes from. Cookies and headers are what the client sent, byte for byte.
-pub trait PresentedCredentials {
-    /// The headers, cookies included.
+/// What identities read of a request. Cookies and headers are what the client sent, byte for byte.
+pub trait RequestView {
+    /// Includes the `Cookie` headers.
     fn headers(&self) -> &HeaderMap;
 
-    /// The address of the peer. `None` for a Unix socket.
+    /// `None` for a Unix socket.
     fn peer(&self) -> Option<SocketAddr>;
 
-    /// The session that the session cookie stands for, if sessions were loaded.
+    /// The session of the session cookie, if sessions are enabled.
     fn session(&self) -> Option<Session>;
 }
 
-impl PresentedCredentials for HttpRequest {
+impl RequestView for HttpRequest {
     fn headers(&self) -> &HeaderMap {
         self.headers()
     }
@@ -34,22 +37,22 @@ impl PresentedCredentials for HttpRequest {
     }
 }
 
-/// Credentials that no request carries. They have no session.
+/// A request that no client sent. It has no session.
 #[derive(Default)]
-pub struct InMemoryCredentials {
+pub struct InMemoryRequest {
     headers: HeaderMap,
     peer: Option<SocketAddr>,
 }
 
-impl InMemoryCredentials {
-    /// Adds a header, besides others of its name.
+impl InMemoryRequest {
+    /// Adds a header, and keeps others of the same name.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
         self
     }
 
-    /// Names the peer. Without a name it is this machine.
+    /// Without a peer, the request comes from a Unix socket.
     #[must_use]
     pub fn from_peer(self, peer: SocketAddr) -> Self {
         Self {
@@ -59,7 +62,7 @@ impl InMemoryCredentials {
     }
 }
 
-impl PresentedCredentials for InMemoryCredentials {
+impl RequestView for InMemoryRequest {
     fn headers(&self) -> &HeaderMap {
         &self.headers
     }
@@ -73,22 +76,22 @@ impl PresentedCredentials for InMemoryCredentials {
     }
 }
 
-/// What a request has under the name of a cookie.
+/// The cookies of one name in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cookie<'a> {
-    /// Nothing, or only empty values: that is how apps sign out.
+    /// None, or only empty ones, which apps set to sign out.
     Absent,
-    /// One value.
+    /// One that is not empty.
     One(&'a [u8]),
-    /// More than one value. Which of them another site planted cannot be told.
+    /// More than one. Another site may have set any of them.
     Several,
 }
 
 impl<'a> Cookie<'a> {
-    /// Finds the cookie `name`.
+    /// Finds the cookie of a name.
     #[must_use]
     pub fn find(headers: &'a HeaderMap, name: &str) -> Self {
-        let mut values = all(headers)
+        let mut values = all_cookies(headers)
             .filter(|(other, value)| *other == name.as_bytes() && !value.is_empty())
             .map(|(_, value)| value);
         match (values.next(), values.next()) {
@@ -99,8 +102,8 @@ impl<'a> Cookie<'a> {
     }
 }
 
-/// All cookies of a request, each as its name and its value. What has no `=` is no cookie.
-pub(super) fn all(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+/// Returns the name and the value of each cookie, and skips pairs without `=`.
+fn all_cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     headers
         .get_all(header::COOKIE)
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
@@ -118,12 +121,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_held_in_memory_is_kept_byte_for_byte() {
+    fn a_request_in_memory_keeps_every_byte() {
         let every_byte: Vec<u8> = (b' '..=u8::MAX).filter(|byte| *byte != 127).collect();
         let header = |bytes: &[u8]| HeaderValue::from_bytes(bytes).expect("headers can carry it");
         let name = HeaderName::from_static("x-key");
         let cookie = b"a=J\xfcrgen%20; b=\"q\"; a2=; c=x=y";
-        let presented = InMemoryCredentials::default()
+        let presented = InMemoryRequest::default()
             .with_header(name.clone(), header(&every_byte))
             .with_header(name.clone(), header(b"second"))
             .with_header(COOKIE, header(cookie))

@@ -1,4 +1,4 @@
-//! `[identities.<name>]` while it is read.
+//! `[identities.<name>]` while the config is read.
 
 use policies::SecretSource;
 use secrecy::SecretString;
@@ -11,83 +11,88 @@ use crate::config::{
     server::ServerSettings,
 };
 
-/// What an identity may need to know of the other sections.
+/// What an identity may need to know about other sections.
 #[derive(Clone, Copy)]
-pub(crate) struct SectionFacts<'a> {
-    /// `[server]`, if it could be read.
+pub(crate) struct OtherSections<'a> {
+    /// `None` if `[server]` is unreadable.
     pub(crate) server: Option<&'a ServerSettings>,
     pub(crate) has_session: bool,
     pub(crate) environment: Environment<'a>,
 }
 
-/// The table of one identity while it is read: takes its faults and loads its secrets. The keys are those of the table;
-/// an empty key is the table itself.
+/// The table of one identity: reports its faults and loads its secrets. Keys are relative to the table; an empty key is
+/// the table itself.
 pub struct Section<'a> {
     pub(super) reader: &'a mut Reader,
     pub(super) path: String,
-    pub(super) facts: SectionFacts<'a>,
+    pub(super) others: OtherSections<'a>,
     /// All identities of the config.
     pub(super) profiles: &'a Profiles<'a>,
 }
 
 impl Section<'_> {
-    /// Notes a fault. The message says what is wrong, and what to write instead.
+    /// Reports a fault. The message says what is wrong, and what to write instead.
     pub fn fault(&mut self, key: &str, message: impl Into<String>) {
         self.reader.fault(self.path_of(key), message);
     }
 
-    /// Notes what is valid but rarely meant.
+    /// Reports a setting that is valid but rarely intended.
     pub fn warning(&mut self, key: &str, message: impl Into<String>) {
         self.reader.warning(self.path_of(key), message);
     }
 
-    /// Whether a fault of `key` was noted. A key that could not be read is not a missing one.
+    /// Whether `key` has a fault. An unreadable key is not a missing one.
     #[must_use]
     pub fn has_fault(&self, key: &str) -> bool {
         self.reader.has_fault(&self.path_of(key))
     }
 
-    /// Loads a secret, which must have at least `least` bytes. Notes what is wrong with it.
+    /// Loads a secret, which must have at least `min_bytes` bytes. Reports what is wrong with it.
     pub fn secret(
         &mut self,
         key: &str,
         source: &SecretSource,
-        least: usize,
+        min_bytes: usize,
     ) -> Option<SecretString> {
         let path = self.path_of(key);
-        secret::read(self.reader, self.facts.environment, &path, source, least)
+        secret::read(
+            self.reader,
+            self.others.environment,
+            &path,
+            source,
+            min_bytes,
+        )
     }
 
-    /// Checks a URL that credentials or keys travel to or from: it must be https, except for loopback.
-    pub fn check_private(&mut self, key: &str, url: &ServiceUrl, insecure_http: bool) {
+    /// Checks the URL of a service that receives credentials or sends keys: it must be https, except for loopback.
+    pub fn check_https(&mut self, key: &str, url: &ServiceUrl, insecure_http: bool) {
         if !insecure_http && !url.is_private() {
-            let message = "would carry credentials or keys over plain http to another machine; write https, or allow it with `insecure_http = true`";
+            let message = "would send credentials or keys over plain http to another machine; write https, or allow it with `insecure_http = true`";
             self.fault(key, message);
         }
     }
 
-    /// Checks the places of an identity that looks for tokens.
+    /// Checks the places of a token.
     pub fn check_from(&mut self, from: &[TokenSource], ambient: bool) {
         if from.is_empty() {
-            self.fault("from", "must name at least one place");
+            self.fault("from", "must have at least one place");
         }
         self.check_ambient(ambient, from);
     }
 
-    /// Checks `ambient`: no identity can say that a browser does not send cookies by itself.
+    /// Checks `ambient`: browsers always send cookies by themselves.
     pub fn check_ambient(&mut self, ambient: bool, sources: &[TokenSource]) {
         let is_cookie = |source: &TokenSource| matches!(source, TokenSource::Cookie(_));
         if !ambient && sources.iter().any(is_cookie) {
-            let message = "browsers send cookies by themselves; leave `ambient` out, or read the cookie in an identity of \
-                           its own";
+            let message = "browsers send cookies by themselves; remove `ambient`, or read the cookie in another identity";
             self.fault("ambient", message);
         }
     }
 
-    /// Checks the prefix of an identity without tokens, which have an `iss`.
-    pub fn check_literal(&mut self, prefix: &SubjectPrefix) {
-        if prefix.takes_issuer() {
-            let message = "`{iss}` is for tokens; write a literal prefix";
+    /// Checks the prefix of an identity whose credentials have no `iss`.
+    pub fn check_literal_prefix(&mut self, prefix: &SubjectPrefix) {
+        if prefix.has_issuer() {
+            let message = "`{iss}` is only for tokens; write a literal prefix";
             self.fault("subject_prefix", message);
         }
     }

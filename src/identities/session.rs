@@ -1,58 +1,55 @@
 //! `kind = "session"`: the gate's own session, a cookie of actix-session.
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use actix_session::Session;
 use jiff::{SignedDuration, Timestamp, fmt::serde::timestamp::millisecond};
-use policies::{Claims, Clock, Denial, Fault, IdentityName, Presented, Subject, SubjectId};
+use policies::{Claims, Clock, Denial, IdentityName, Subject, SubjectId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    case::Case,
-    credential::{self, Found},
-    kind::{Build, Identity, IdentityKind, Judgement, fault},
+    auth_request::AuthRequest,
+    credential::{Found, find_cookie},
+    kind::{AuthError, Authentication, Build, Identity, IdentityKind, fault},
     profile::{Place, Profile},
     section::Section,
 };
 use crate::config::session::CookieName;
 
-/// Where a session keeps who is signed in.
+/// The key in the session of [`SignedIn`].
 pub const SIGNED_IN: &str = "signed_in";
 
-/// Where a session that could not be loaded has the reason; such a session is never saved.
+/// The key in the session of the reason why it could not be loaded. Such a session is never saved.
 pub const UNAVAILABLE: &str = "unavailable";
 
-/// Who is signed in, as the session keeps it.
+/// The signed-in user, as the session stores it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SignedIn {
-    /// Who.
     #[serde(rename = "sub")]
     pub subject: SubjectId,
-    /// The identity whose credential the session was exchanged for.
+    /// The identity of the credential that was exchanged for the session.
     #[serde(rename = "idn")]
     pub identity: IdentityName,
-    /// What policies may read about the subject.
     pub claims: Claims,
-    /// Until when: never later than the credential that it was exchanged for.
+    /// At the latest when the exchanged credential expires.
     #[serde(rename = "exp", with = "millisecond::required")]
     pub expires_at: Timestamp,
-    /// When it was used last, give or take a tenth of the time that it may be idle.
+    /// The last use, up to a tenth of `idle_ttl` late.
     #[serde(rename = "use", with = "millisecond::required")]
     pub seen_at: Timestamp,
 }
 
-/// The store of sessions failed, so it is unknown whether there is one.
 #[derive(Debug, thiserror::Error)]
-#[error("the session cannot be loaded: {0}")]
+#[error("cannot load the session: {0}")]
 struct SessionUnavailable(String);
 
 /// The gate's own session cookie.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SessionIdentitySettings {
-    /// The identities whose credentials may be exchanged for a session. A session that came from any other identity is
-    /// not accepted.
+    /// The identities whose credentials may be exchanged for a session. The gate denies a session from any other
+    /// identity.
     #[schemars(length(min = 1))]
     exchange: Vec<IdentityName>,
 }
@@ -69,7 +66,7 @@ impl IdentityKind for SessionIdentitySettings {
     }
 
     fn resolve(self: Arc<Self>, section: &mut Section<'_>) -> Option<Build> {
-        if section.facts.has_session {
+        if section.others.has_session {
             self.check_exchange(section);
         } else {
             section.fault("", "needs the section [session]");
@@ -89,11 +86,10 @@ impl IdentityKind for SessionIdentitySettings {
 }
 
 impl SessionIdentitySettings {
-    /// Sessions come from identities that exist and are no sessions themselves.
     fn check_exchange(&self, section: &mut Section<'_>) {
         const KEY: &str = "exchange";
         if self.exchange.is_empty() {
-            section.fault(KEY, "must name at least one identity");
+            section.fault(KEY, "must have at least one identity");
         }
         let profiles = section.profiles;
         let path = section.path_of(KEY);
@@ -101,7 +97,7 @@ impl SessionIdentitySettings {
             let profile = profiles.find(name);
             if profile.is_some_and(|profile| profile.exchange.is_some()) {
                 Some(format!(
-                    "`{name}` is a session itself, which cannot start another one"
+                    "`{name}` is a session, which cannot be exchanged for another one"
                 ))
             } else {
                 profiles.unknown(name)
@@ -113,60 +109,55 @@ impl SessionIdentitySettings {
     }
 }
 
-/// Believes the session cookie.
+/// Reads the session cookie.
 struct SessionIdentity {
     name: IdentityName,
     settings: Arc<SessionIdentitySettings>,
-    /// The session cookie of the running gate. Without one there are no sessions.
+    /// `None` if the running gate has no sessions.
     cookie: Option<CookieName>,
     idle_ttl: Option<SignedDuration>,
     clock: Arc<dyn Clock>,
 }
 
 impl Identity for SessionIdentity {
-    fn judge<'a>(&'a self, case: &'a Case<'_>) -> Judgement<'a> {
-        Judgement::Now(self.read(case))
+    fn authenticate<'a>(&'a self, request: &'a AuthRequest<'_>) -> Authentication<'a> {
+        Box::pin(ready(self.read(request)))
     }
 }
 
 impl SessionIdentity {
-    fn read(&self, case: &Case<'_>) -> Result<Presented, Fault> {
+    fn read(&self, request: &AuthRequest<'_>) -> Result<Option<Arc<Subject>>, AuthError> {
         let Some(cookie) = &self.cookie else {
-            return Ok(Presented::Nothing);
+            return Ok(None);
         };
-        match credential::cookie(case.presented(), cookie.as_str()) {
-            Found::Nothing => return Ok(Presented::Nothing),
-            Found::Unusable(reason) => {
-                let denial = Denial::InvalidCredentials(reason.to_owned());
-                return Ok(Presented::Refused(denial));
+        match find_cookie(request.view(), cookie.as_str()) {
+            Found::Nothing => return Ok(None),
+            Found::Invalid(reason) => {
+                return Err(Denial::InvalidCredentials(reason.to_owned()).into());
             }
             Found::One(_) => {}
         }
-        if let Err(denial) = case.check_origin() {
-            return Ok(Presented::Refused(denial));
-        }
-        let Some(session) = case.presented().session() else {
-            return Ok(Presented::Refused(Denial::NotSignedIn));
-        };
+        request.check_origin()?;
+        let session = request.view().session().ok_or(Denial::NotSignedIn)?;
         if let Ok(Some(reason)) = session.get::<String>(UNAVAILABLE) {
-            return Err(fault(&self.name, SessionUnavailable(reason)));
+            return Err(fault(&self.name, SessionUnavailable(reason)).into());
         }
-        // A cookie that was changed, or encrypted with another key, is like none.
+        // A cookie that was changed or encrypted with another key counts as none.
         let Ok(Some(mut signed_in)) = session.get::<SignedIn>(SIGNED_IN) else {
-            return Ok(Presented::Refused(Denial::NotSignedIn));
+            return Err(Denial::NotSignedIn.into());
         };
         if !self.settings.exchange.contains(&signed_in.identity) {
             let reason = format!(
-                "the session came from the identity `{}`, which `exchange` does not name",
+                "the session is from identity `{}`, which `exchange` does not have",
                 signed_in.identity
             );
-            return Ok(Presented::Refused(Denial::InvalidCredentials(reason)));
+            return Err(Denial::InvalidCredentials(reason).into());
         }
-        if self.is_over(&signed_in) {
-            return Ok(Presented::Refused(Denial::CredentialsExpired));
+        if self.has_expired(&signed_in) {
+            return Err(Denial::CredentialsExpired.into());
         }
-        self.note_use(&session, &mut signed_in);
-        Ok(Presented::Subject(Arc::new(Subject {
+        self.record_use(&session, &mut signed_in);
+        Ok(Some(Arc::new(Subject {
             id: signed_in.subject,
             identity: signed_in.identity,
             session: true,
@@ -175,23 +166,20 @@ impl SessionIdentity {
         })))
     }
 
-    fn is_over(&self, signed_in: &SignedIn) -> bool {
+    fn has_expired(&self, signed_in: &SignedIn) -> bool {
         let now = self.clock.now();
-        let was_idle = now.duration_since(signed_in.seen_at);
-        now >= signed_in.expires_at || self.idle_ttl.is_some_and(|idle_ttl| was_idle >= idle_ttl)
+        let idle = now.duration_since(signed_in.seen_at);
+        now >= signed_in.expires_at || self.idle_ttl.is_some_and(|idle_ttl| idle >= idle_ttl)
     }
 
-    /// Writes the use of a session into its cookie, ten times at most in the time that it may be idle.
-    fn note_use(&self, session: &Session, signed_in: &mut SignedIn) {
+    /// Stores the use of a session, at most ten times in `idle_ttl`.
+    fn record_use(&self, session: &Session, signed_in: &mut SignedIn) {
         let now = self.clock.now();
-        let was_idle = now.duration_since(signed_in.seen_at);
-        if self
-            .idle_ttl
-            .is_some_and(|idle_ttl| was_idle >= idle_ttl / 10)
-        {
+        let idle = now.duration_since(signed_in.seen_at);
+        if self.idle_ttl.is_some_and(|idle_ttl| idle >= idle_ttl / 10) {
             signed_in.seen_at = now;
             if let Err(error) = session.insert(SIGNED_IN, &signed_in) {
-                tracing::error!(%error, "the session cannot be written");
+                tracing::error!(%error, "cannot store the session");
             }
         }
     }

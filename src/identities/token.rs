@@ -1,4 +1,4 @@
-//! The tokens of a request, as they were found: nothing in them is verified yet.
+//! A token of a request, before it is verified.
 
 use std::cell::OnceCell;
 
@@ -19,12 +19,11 @@ use crate::{
     outbound::digest::{Digest, digest},
 };
 
-/// A token. Each part of it is read at most once, and only if an identity needs it.
+/// Each part is parsed at most once, and only if an identity needs it.
 pub struct Token<'a> {
     text: &'a str,
     digest: OnceCell<Digest>,
-    /// Boxed, so that returning users' requests do not carry room for it.
-    jwt: OnceCell<Option<Box<UnverifiedJwt<'a>>>>,
+    jwt: OnceCell<Option<UnverifiedJwt<'a>>>,
 }
 
 impl<'a> Token<'a> {
@@ -36,42 +35,40 @@ impl<'a> Token<'a> {
         }
     }
 
-    /// The token as it was sent.
     #[must_use]
     pub fn text(&self) -> &'a str {
         self.text
     }
 
-    /// Whether the token is `secret`. The time that this takes says nothing about the secret.
+    /// Compares the token with `secret` in constant time.
     #[must_use]
     pub fn is(&self, secret: &SecretString) -> bool {
         let secret = digest([secret.expose_secret()]);
         constant_time::verify_slices_are_equal(self.digest(), &secret).is_ok()
     }
 
-    /// What the token is remembered by.
+    /// The key of the token in caches.
     pub(super) fn digest(&self) -> &Digest {
         self.digest.get_or_init(|| digest([self.text]))
     }
 
-    /// The token, if it is a signed JWT of a known algorithm.
+    /// Returns the token as a JWT, if it is one of a known algorithm.
     pub(super) fn jwt(&self) -> Option<&UnverifiedJwt<'a>> {
-        let jwt = self
-            .jwt
-            .get_or_init(|| UnverifiedJwt::parse(self.text).map(Box::new));
-        jwt.as_deref()
+        self.jwt
+            .get_or_init(|| UnverifiedJwt::parse(self.text))
+            .as_ref()
     }
 }
 
-/// A JSON Web Token whose signature is not verified. Its algorithm and its issuer choose the identity that judges it.
-/// That identity believes neither.
+/// A JSON Web Token before its signature is verified. Its algorithm and issuer select the identity, which then checks
+/// both.
 pub(super) struct UnverifiedJwt<'a> {
     header: Header,
-    /// What is signed.
+    /// The signed part.
     message: &'a str,
     payload: &'a str,
     signature: &'a str,
-    origin: OnceCell<Origin>,
+    issuer: OnceCell<IssuerClaims>,
 }
 
 /// The members of the header (RFC 7515, 4.1) that the gate reads. Keys and URLs in a header are never used.
@@ -82,9 +79,8 @@ struct Header {
     crit: Option<IgnoredAny>,
 }
 
-/// What the token says of its issuer.
 #[derive(Default, Deserialize)]
-struct Origin {
+struct IssuerClaims {
     iss: Option<Value>,
     tid: Option<Value>,
 }
@@ -102,7 +98,7 @@ impl<'a> UnverifiedJwt<'a> {
             message,
             payload,
             signature,
-            origin: OnceCell::new(),
+            issuer: OnceCell::new(),
         })
     }
 
@@ -114,36 +110,33 @@ impl<'a> UnverifiedJwt<'a> {
         self.header.kid.as_deref()
     }
 
-    /// Whether the header demands an extension (`crit`).
-    pub(super) fn demands_extension(&self) -> bool {
+    pub(super) fn has_crit(&self) -> bool {
         self.header.crit.is_some()
     }
 
-    /// The issuer that the token names.
-    pub(super) fn issuer(&self) -> Option<&Value> {
-        self.origin().iss.as_ref()
+    pub(super) fn iss(&self) -> Option<&Value> {
+        self.issuer_claims().iss.as_ref()
     }
 
-    /// Whether the token names one of `issuers`.
-    pub(super) fn is_of(&self, issuers: &Issuers) -> bool {
-        let origin = self.origin();
-        let tid = origin.tid.as_ref().and_then(Value::as_str);
-        let issuer = origin.iss.as_ref().and_then(Value::as_str);
-        issuer.is_some_and(|issuer| issuers.include(issuer, tid))
+    pub(super) fn is_from(&self, issuers: &Issuers) -> bool {
+        let claims = self.issuer_claims();
+        let tid = claims.tid.as_ref().and_then(Value::as_str);
+        let iss = claims.iss.as_ref().and_then(Value::as_str);
+        iss.is_some_and(|iss| issuers.contains(iss, tid))
     }
 
-    fn origin(&self) -> &Origin {
-        self.origin
+    fn issuer_claims(&self) -> &IssuerClaims {
+        self.issuer
             .get_or_init(|| self.read_payload().unwrap_or_default())
     }
 
-    /// Whether `key` signed the token. The algorithm is the key's.
+    /// Verifies the signature with `key` and its algorithm.
     pub(super) fn is_signed_by(&self, key: &Key) -> bool {
         let message = self.message.as_bytes();
         crypto::verify(self.signature, message, key.decoding(), key.algorithm()).unwrap_or(false)
     }
 
-    /// The claims, which hold only if the signature does.
+    /// The claims, which are valid only if the signature is.
     pub(super) fn claims(&self) -> Option<Claims> {
         self.read_payload()
     }

@@ -32,7 +32,7 @@ pub(crate) struct RulesBuilder {
     limits: Arc<ServerLimits>,
     outbound: Outbound,
     lookup_slots: Arc<LookupSlots>,
-    stores: stores::Surroundings,
+    stores: stores::StoreContext,
     upstream: Arc<Upstream>,
 }
 
@@ -60,7 +60,7 @@ impl RulesBuilder {
                 caches: CacheCapacity::default(),
             },
             lookup_slots: Arc::default(),
-            stores: stores::Surroundings {
+            stores: stores::StoreContext {
                 tls: tls.clone(),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
@@ -73,7 +73,7 @@ impl RulesBuilder {
         self.session.is_some()
     }
 
-    pub(crate) fn stores(&self) -> &stores::Surroundings {
+    pub(crate) fn stores(&self) -> &stores::StoreContext {
         &self.stores
     }
 
@@ -101,9 +101,9 @@ impl RulesBuilder {
         with_counters: bool,
     ) -> Result<Rules, BuildError> {
         let access = if with_counters {
-            Access::Look
+            Access::ReadOnly
         } else {
-            Access::Ignore
+            Access::Empty
         };
         let stores = Stores::open(settings.used_stores(), &self.stores, access);
         let stores = stores.map_err(|error| BuildError::Other(error.into()))?;

@@ -37,7 +37,7 @@ impl Inspector {
     /// Explains a request. Fetches the keys of issuers if needed.
     pub async fn explain(&self, described: DescribedRequest) -> Result<Explanation, UnknownRoute> {
         let explanation = pin!(explain(&self.rules, &*self.clock, described));
-        let key_refresh = pin!(self.rules.identities.keep_keys());
+        let key_refresh = pin!(self.rules.identities.refresh_keys());
         let explained = match select(explanation, key_refresh).await {
             Either::Left((explained, _)) => explained,
             // No issuer publishes keys.

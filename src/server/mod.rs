@@ -138,7 +138,7 @@ impl Application {
         let tls = tls_config(&settings.authorities);
         let builder = RulesBuilder::new(&settings, &tls, clock);
         let used = settings.used_stores();
-        let stores = Stores::open(used, builder.stores(), Access::Use(None))?;
+        let stores = Stores::open(used, builder.stores(), Access::ReadWrite(None))?;
         let sessions =
             Sessions::new(settings.session_store(), &stores).map_err(BuildError::from)?;
         let rules = builder.build(&settings, stores, None)?;
@@ -198,7 +198,7 @@ impl Application {
         let public = self.public.handle();
         let management = self.management.handle();
         let reloader = self.reloader;
-        let key_refresh = rt::spawn(async move { reloader.keep_keys().await });
+        let key_refresh = rt::spawn(async move { reloader.refresh_keys().await });
         let shutdown = async {
             let delay = match stop.await {
                 Stop::Drain => self.delay,

@@ -80,7 +80,7 @@ impl Reloader {
         let stores = Stores::open(
             used,
             self.builder.stores(),
-            Access::Use(Some(&earlier.stores)),
+            Access::ReadWrite(Some(&earlier.stores)),
         )?;
         let rules = self.builder.build(settings, stores, Some(&earlier))?;
         self.gate.rules.store(Arc::new(rules));
@@ -92,11 +92,11 @@ impl Reloader {
     }
 
     /// Refreshes the published keys of issuers, always for the current rules.
-    pub(crate) async fn keep_keys(&self) {
+    pub(crate) async fn refresh_keys(&self) {
         loop {
             let identities = self.gate.rules.load().identities.clone();
             tokio::select! {
-                () = async { identities.keep_keys().await; std::future::pending().await } => {}
+                () = async { identities.refresh_keys().await; std::future::pending().await } => {}
                 () = self.replaced.notified() => {}
             }
         }

@@ -1,4 +1,4 @@
-//! Why a store cannot be opened, and why an operation of one has no result.
+//! Errors of stores.
 
 use std::fmt::Display;
 
@@ -22,13 +22,14 @@ impl From<StoreError> for Fault {
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The file, or a file beside it.
     #[error("{path}: {source}")]
     Io {
         path: String,
         source: std::io::Error,
     },
-    #[error("{0} is in use by another process: a file of counters has one gate at a time")]
+    #[error(
+        "{0} is in use by another process; only one gate at a time can open a file of counters"
+    )]
     InUse(String),
     #[error("{path}: {source}")]
     Database {
@@ -37,23 +38,24 @@ pub enum OpenError {
     },
 }
 
+/// Why an operation has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreFault {
-    /// The store is known to be down, so nothing was sent.
-    #[error("the store is down, and is being probed")]
+    /// Nothing was sent.
+    #[error("the store is down; the gate probes it until it is back")]
     Down,
-    #[error("no connection to the store: {0}")]
+    #[error("cannot connect to the store: {0}")]
     Unreachable(#[from] Unreachable),
     #[error("the store did not answer in time")]
     Timeout,
-    /// The connection was closed before a byte of the operation was sent.
+    /// Nothing of the operation was sent.
     #[error("the connection to the store was closed before the operation was sent")]
     Unsent,
     #[error("the connection to the store broke: {0}")]
     Broken(String),
     #[error("another transaction has locked the counter")]
     Locked,
-    /// Includes answers that cannot be understood.
+    /// The store answered with an error, or with an invalid answer.
     #[error("{0}")]
     Refused(String),
 }
@@ -61,10 +63,10 @@ pub enum StoreFault {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
     #[error("{0} did not answer in time")]
-    Silent(String),
+    Timeout(String),
     #[error("{host}: {reason}")]
     Failed { host: String, reason: String },
-    #[error("no host is known")]
+    #[error("the host name has no address")]
     NoHost,
 }
 
@@ -78,27 +80,26 @@ impl Unreachable {
 }
 
 impl StoreFault {
-    /// Whether the store was silent, rather than answered with an error.
-    pub(super) fn is_silence(&self) -> bool {
+    pub(super) fn is_timeout(&self) -> bool {
         matches!(
             self,
-            Self::Timeout | Self::Unreachable(Unreachable::Silent(_))
+            Self::Timeout | Self::Unreachable(Unreachable::Timeout(_))
         )
     }
 
-    pub(super) fn of_query(message: impl Display) -> Self {
+    pub(super) fn query(message: impl Display) -> Self {
         Self::Refused(format!("the query fails: {message}"))
     }
 
-    pub(super) fn no_id(found: impl Display) -> Self {
-        Self::of_query(format!(
-            "the second column must be the workspace's id, a text, a uuid or an integer, and is {found}"
+    pub(super) fn invalid_id(found: impl Display) -> Self {
+        Self::query(format!(
+            "expected the workspace's id in the second column (text, uuid or integer), found {found}"
         ))
     }
 
-    pub(super) fn no_text(found: impl Display) -> Self {
-        Self::of_query(format!(
-            "the first column must be the role, a text or null, and is {found}"
+    pub(super) fn invalid_role(found: impl Display) -> Self {
+        Self::query(format!(
+            "expected the role in the first column (text or null), found {found}"
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! The state of a store, or of a node of one.
+//! Whether a store, or a node of one, is up.
 
 use std::{
     fmt::Display,
@@ -13,9 +13,9 @@ use policies::{Clock, Fault, StoreName};
 
 use super::fault::StoreFault;
 
-/// How long a successful probe vouches for a store that answers operations with errors. Such an operation is the fault
-/// of its request, and must not cause a probe each time.
-const VOUCHED: Duration = Duration::from_secs(1);
+/// How long after a successful probe a failed operation starts no other one. So operations that the store answers with
+/// an error do not cause a probe each.
+const RECENT: Duration = Duration::from_secs(1);
 
 /// A store is down if a probe fails. An operation that is slow or fails only triggers a probe.
 pub(super) struct Health {
@@ -27,15 +27,11 @@ pub(super) struct Health {
     clock: Arc<dyn Clock>,
     is_up: AtomicBool,
     was_reached: AtomicBool,
-    /// How often it has come back up.
-    returns: AtomicU32,
-    /// How many answers have come, to distinguish one slow operation from a silent store.
+    recoveries: AtomicU32,
     answers: AtomicU64,
     is_probed: AtomicBool,
-    /// In milliseconds of the clock.
-    vouched_until: AtomicU64,
-    /// Connections that threads keep refer to it.
-    identity: Arc<()>,
+    /// When the latest successful probe is no longer recent, in milliseconds of the clock.
+    recent_until: AtomicU64,
 }
 
 impl Health {
@@ -47,11 +43,10 @@ impl Health {
             clock,
             is_up: AtomicBool::new(true),
             was_reached: AtomicBool::new(false),
-            returns: AtomicU32::new(0),
+            recoveries: AtomicU32::new(0),
             answers: AtomicU64::new(0),
             is_probed: AtomicBool::new(false),
-            vouched_until: AtomicU64::new(0),
-            identity: Arc::default(),
+            recent_until: AtomicU64::new(0),
         }
     }
 
@@ -85,51 +80,47 @@ impl Health {
         self.is_up() && self.was_reached.load(Ordering::Relaxed)
     }
 
-    /// How often it has come back up. Older connections are not used again.
-    pub(super) fn returns(&self) -> u32 {
-        self.returns.load(Ordering::Relaxed)
+    /// How often it has come back up. Connections from before the latest recovery are not used again.
+    pub(super) fn recoveries(&self) -> u32 {
+        self.recoveries.load(Ordering::Relaxed)
     }
 
-    pub(super) fn identity(&self) -> &Arc<()> {
-        &self.identity
-    }
-
+    /// How many answers have come. Distinguishes one slow operation from a store that hangs.
     pub(super) fn answers(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
     }
 
-    pub(super) fn answered(&self) {
+    pub(super) fn record_answer(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Records that an operation or a probe succeeded.
-    pub(super) fn works(&self) {
-        self.answered();
+    pub(super) fn record_success(&self) {
+        self.record_answer();
         if !self.was_reached.load(Ordering::Relaxed) {
             self.was_reached.store(true, Ordering::Relaxed);
         }
     }
 
     /// Returns whether it was up before.
-    pub(super) fn goes_down(&self, reason: &dyn Display) -> bool {
-        let is_news = self.is_up.swap(false, Ordering::Relaxed);
+    pub(super) fn mark_down(&self, reason: &dyn Display) -> bool {
+        let was_up = self.is_up.swap(false, Ordering::Relaxed);
         match &self.node {
-            _ if !is_news => {}
+            _ if !was_up => {}
             None => tracing::error!(store = %self.store, %reason, "the store is down"),
             Some(node) => {
                 tracing::warn!(store = %self.store, node, %reason, "a node of the store is down");
             }
         }
-        is_news
+        was_up
     }
 
-    pub(super) fn comes_back(&self) {
-        self.works();
+    pub(super) fn mark_up(&self) {
+        self.record_success();
         if self.is_up() {
             return;
         }
         // Increment before it is up, so that no older connection is used.
-        self.returns.fetch_add(1, Ordering::Relaxed);
+        self.recoveries.fetch_add(1, Ordering::Relaxed);
         if self.is_up.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -139,24 +130,23 @@ impl Health {
         }
     }
 
-    /// Begins a probe, unless one is running.
+    /// Returns whether to probe it now: it is up, and no other probe is running.
     pub(super) fn begin_probe(&self) -> bool {
         self.is_up() && !self.is_probed.swap(true, Ordering::Relaxed)
     }
 
-    /// A successful probe vouches for the store for a while.
-    pub(super) fn end_probe(&self, went_well: bool) {
-        if went_well {
-            self.works();
-            let until = millis(self.clock.elapsed() + VOUCHED);
-            self.vouched_until.store(until, Ordering::Relaxed);
+    pub(super) fn end_probe(&self, succeeded: bool) {
+        if succeeded {
+            self.record_success();
+            let until = millis(self.clock.elapsed() + RECENT);
+            self.recent_until.store(until, Ordering::Relaxed);
         }
         self.is_probed.store(false, Ordering::Relaxed);
     }
 
     /// Whether a recent probe succeeded.
-    pub(super) fn is_vouched_for(&self) -> bool {
-        millis(self.clock.elapsed()) < self.vouched_until.load(Ordering::Relaxed)
+    pub(super) fn was_probed_recently(&self) -> bool {
+        millis(self.clock.elapsed()) < self.recent_until.load(Ordering::Relaxed)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Several hosts, of which any one suffices.
+//! Connects to the first of several hosts that works.
 
 use std::{
     collections::HashMap,
@@ -13,21 +13,21 @@ use tokio::{net::lookup_host, time::timeout};
 
 use super::fault::Unreachable;
 
-/// How long a host that failed, or was silent, is tried after all others.
+/// How long a host that failed is tried after all others.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 
-/// For a host that fails repeatedly.
+/// Limits the growing pauses of a host that fails repeatedly.
 const LONGEST_PAUSE: Duration = Duration::from_secs(160);
 
-/// Remembers which hosts failed recently. They are tried last, and no host takes the time of another.
+/// Remembers which hosts failed recently, and tries them last.
 pub(super) struct Hosts {
     clock: Arc<dyn Clock>,
     /// By name or address.
-    passed_over: Mutex<HashMap<String, PassedOver>>,
+    failed: Mutex<HashMap<String, FailedHost>>,
 }
 
 #[derive(Clone, Copy)]
-struct PassedOver {
+struct FailedHost {
     until: Duration,
     pause: Duration,
 }
@@ -36,12 +36,12 @@ impl Hosts {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
-            passed_over: Mutex::default(),
+            failed: Mutex::default(),
         }
     }
 
-    /// Tries the hosts one after another until one works. Each may take an equal share of the remaining time. The error
-    /// is that of the last host.
+    /// Tries the hosts one after another until one works. Each gets an equal share of the remaining time. The error is
+    /// that of the last host.
     pub(super) async fn first<H, T, F>(
         &self,
         hosts: impl IntoIterator<Item = H>,
@@ -60,13 +60,13 @@ impl Hosts {
             let share = time / u32::try_from(left).unwrap_or(u32::MAX);
             unreachable = match timeout(share, attempt(host, share)).await {
                 Ok(Ok(found)) => {
-                    self.passed_over().remove(&name);
+                    self.failed().remove(&name);
                     return Ok(found);
                 }
                 Ok(Err(unreachable)) => unreachable,
-                Err(_) => Unreachable::Silent(name.clone()),
+                Err(_) => Unreachable::Timeout(name.clone()),
             };
-            self.pass_over(name);
+            self.record_failure(name);
         }
         Err(unreachable)
     }
@@ -84,20 +84,19 @@ impl Hosts {
     {
         let ends = self.clock.elapsed() + within;
         let addresses = timeout(within, lookup_host((host, port))).await;
-        let addresses = addresses.map_err(|_| Unreachable::Silent(format!("DNS for {host}")))?;
+        let addresses = addresses.map_err(|_| Unreachable::Timeout(format!("DNS for {host}")))?;
         let addresses = addresses.map_err(|error| Unreachable::failed(host, error))?;
         let within = ends.saturating_sub(self.clock.elapsed());
         self.first(addresses, within, attempt).await
     }
 
-    /// Tries a host after all others for a while.
-    pub(super) fn pass_over(&self, host: String) {
+    /// Makes others be tried before `host` for a while.
+    pub(super) fn record_failure(&self, host: String) {
         let now = self.clock.elapsed();
-        let mut passed_over = self.passed_over();
-        let earlier = passed_over.get(&host);
+        let mut failed = self.failed();
+        let earlier = failed.get(&host);
         let pause = earlier.map_or(FIRST_PAUSE, |earlier| {
-            let is_over = earlier.until <= now;
-            if is_over {
+            if earlier.until <= now {
                 earlier.pause * 2
             } else {
                 earlier.pause
@@ -105,23 +104,23 @@ impl Hosts {
         });
         let pause = pause.min(LONGEST_PAUSE);
         let until = now + pause;
-        passed_over.insert(host, PassedOver { until, pause });
-        // Addresses come and go with DNS, so forget those that are no longer tried.
-        passed_over.retain(|_, host| host.until + LONGEST_PAUSE > now);
+        failed.insert(host, FailedHost { until, pause });
+        // DNS answers change, so addresses that are no longer tried must be forgotten.
+        failed.retain(|_, host| host.until + LONGEST_PAUSE > now);
     }
 
-    /// Hosts in the order of the config, then those that failed recently, the earliest failure first. After its pause a
-    /// host gets one attempt, while others still skip it until it works.
+    /// Hosts in the order of the config, then those that failed recently, the earliest failure first. After its pause one
+    /// caller tries a host in its normal place, while others still try it last until it works.
     fn in_order<H: Display>(&self, hosts: impl IntoIterator<Item = H>) -> Vec<(String, H)> {
         let now = self.clock.elapsed();
         let mut order = Vec::new();
         for host in hosts {
             let name = host.to_string();
-            let passed_over = self.passed_over().get(&name).copied();
-            let until = match passed_over {
-                Some(PassedOver { until, .. }) if until > now => until,
+            let failed = self.failed().get(&name).copied();
+            let until = match failed {
+                Some(FailedHost { until, .. }) if until > now => until,
                 Some(_) => {
-                    self.pass_over(name.clone());
+                    self.record_failure(name.clone());
                     Duration::ZERO
                 }
                 None => Duration::ZERO,
@@ -133,10 +132,8 @@ impl Hosts {
         hosts.collect()
     }
 
-    fn passed_over(&self) -> MutexGuard<'_, HashMap<String, PassedOver>> {
-        self.passed_over
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn failed(&self) -> MutexGuard<'_, HashMap<String, FailedHost>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -148,11 +145,11 @@ mod tests {
 
     use super::*;
 
-    /// A clock that moves only when told.
+    /// A clock that only the test advances.
     #[derive(Default)]
-    struct Steps(AtomicU64);
+    struct ManualClock(AtomicU64);
 
-    impl Clock for Steps {
+    impl Clock for ManualClock {
         fn now(&self) -> Timestamp {
             Timestamp::UNIX_EPOCH
         }
@@ -162,7 +159,7 @@ mod tests {
         }
     }
 
-    /// The hosts that are tried until `good` works.
+    /// Returns the hosts that are tried, of which only `good` works.
     async fn attempted(hosts: &Hosts, good: &str) -> Vec<&'static str> {
         let attempted = Mutex::new(Vec::new());
         let among = ["a", "b", "c"];
@@ -184,8 +181,8 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn a_host_that_fails_is_passed_over_longer_each_time_until_it_works() {
-        let clock = Arc::<Steps>::default();
+    async fn each_failure_of_a_host_doubles_its_pause_until_it_works() {
+        let clock = Arc::<ManualClock>::default();
         let hosts = Hosts::new(clock.clone());
         let go = |seconds| clock.0.fetch_add(seconds, Ordering::Relaxed);
         assert_eq!(attempted(&hosts, "c").await, ["a", "b", "c"]);
@@ -203,7 +200,7 @@ mod tests {
 
     #[actix_web::test]
     async fn if_all_hosts_fail_all_are_tried_again() {
-        let clock = Arc::<Steps>::default();
+        let clock = Arc::<ManualClock>::default();
         let hosts = Hosts::new(clock.clone());
         assert_eq!(attempted(&hosts, "b").await, ["a", "b"]);
         clock.0.fetch_add(1, Ordering::Relaxed);
@@ -214,7 +211,7 @@ mod tests {
 
     #[actix_web::test]
     async fn one_caller_at_a_time_tries_a_host_whose_pause_is_over() {
-        let clock = Arc::<Steps>::default();
+        let clock = Arc::<ManualClock>::default();
         let hosts = Hosts::new(clock.clone());
         assert_eq!(attempted(&hosts, "b").await, ["a", "b"]);
         clock.0.fetch_add(11, Ordering::Relaxed);

@@ -1,12 +1,13 @@
-//! A kind of store: how to read its URL, what it supports, and how to open it.
+//! A kind of store: how to parse its URL, what it supports, and how to open it.
 
 use std::{sync::Arc, time::Duration};
 
-use policies::{StoreName, StoreUse};
+use policies::{Clock, StoreName, StoreUse};
+use rustls::ClientConfig;
 use secrecy::SecretString;
 
-use super::{Surroundings, fault::OpenError, health::Health, open::Part};
-use crate::telemetry::StoreMetrics;
+use super::{fault::OpenError, health::Health, ports::OpenPorts};
+use crate::telemetry::{Metrics, StoreMetrics};
 
 /// Each kind declares one in its own folder.
 pub(super) struct StoreKind {
@@ -28,33 +29,39 @@ pub(super) type Parsed = Result<Arc<dyn Location>, &'static str>;
 
 /// A parsed URL.
 pub(super) trait Location: Send + Sync {
-    /// Opens the store for the uses of `opening`. A server that is down is not an error: it is probed until it answers.
-    fn open(&self, opening: &Opening<'_>) -> Result<Part, OpenError>;
+    /// Opens the store for the uses in `options`. A server that is down is not an error: it is probed until it answers.
+    fn open(&self, options: &OpenOptions<'_>) -> Result<OpenPorts, OpenError>;
 }
 
-pub(super) struct Opening<'a> {
+/// What all stores use.
+pub struct StoreContext {
+    pub tls: Arc<ClientConfig>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+}
+
+pub(super) struct OpenOptions<'a> {
     pub(super) name: &'a StoreName,
     pub(super) uses: &'a [StoreUse],
-    /// Read-only, because another gate may have it open.
-    pub(super) only_looks: bool,
+    pub(super) read_only: bool,
     /// For one operation.
     pub(super) timeout: Duration,
     pub(super) password: Option<&'a SecretString>,
-    pub(super) surroundings: &'a Surroundings,
+    pub(super) context: &'a StoreContext,
 }
 
-impl Opening<'_> {
+impl OpenOptions<'_> {
     pub(super) fn is_for(&self, wanted: StoreUse) -> bool {
         self.uses.contains(&wanted)
     }
 
     pub(super) fn health(&self) -> Health {
-        let clock = self.surroundings.clock.clone();
+        let clock = self.context.clock.clone();
         Health::new(self.name.clone(), self.timeout, clock)
     }
 
     pub(super) fn metrics(&self) -> StoreMetrics {
-        let Surroundings { clock, metrics, .. } = self.surroundings;
+        let StoreContext { clock, metrics, .. } = self.context;
         StoreMetrics::new(metrics, self.name, clock)
     }
 }

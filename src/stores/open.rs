@@ -5,13 +5,10 @@ use std::sync::Arc;
 use policies::{Fault, QuotaStore, RateLimitStore, StoreName, StoreUse};
 
 use super::{
-    Surroundings,
-    backend::Probe,
     fault::StoreError,
-    kind::Opening,
-    look::Look,
-    members::MemberDatabase,
-    sessions::SessionBackend,
+    kind::{OpenOptions, StoreContext},
+    ports::{MemberDatabase, OpenPorts, Port, SessionBackend},
+    read_only::ReadOnly,
     settings::{StoreUrl, UsedStore},
 };
 
@@ -22,102 +19,86 @@ pub struct Stores(Vec<OpenStore>);
 pub struct OpenStore {
     pub name: StoreName,
     url: StoreUrl,
-    /// By use.
-    parts: Vec<(Vec<StoreUse>, Part)>,
-}
-
-/// What is open for some uses of a store. The ports share connections and probes.
-#[derive(Clone)]
-pub(super) struct Part {
-    pub(super) probe: Arc<dyn Probe>,
-    pub(super) ports: Vec<Port>,
-}
-
-#[derive(Clone)]
-pub(super) enum Port {
-    Quotas(Arc<dyn QuotaStore>),
-    RateLimits(Arc<dyn RateLimitStore>),
-    Sessions(Arc<dyn SessionBackend>),
-    Memberships(Arc<dyn MemberDatabase>),
+    ports: Vec<(Vec<StoreUse>, OpenPorts)>,
 }
 
 #[derive(Clone, Copy)]
 pub enum Access<'a> {
-    /// Open for use. Stores of the earlier rules whose URL and uses are unchanged stay open, with their earlier
-    /// timeout.
-    Use(Option<&'a Stores>),
-    /// Read-only. Another gate may have the store open.
-    Look,
-    /// As if all counters were empty.
-    Ignore,
+    /// Stores of the earlier rules whose URL and uses are unchanged stay open, with their earlier timeout.
+    ReadWrite(Option<&'a Stores>),
+    /// Another gate may have the store open.
+    ReadOnly,
+    /// Read-only, as if all counters were empty.
+    Empty,
 }
 
 impl OpenStore {
     fn open(
         UsedStore(name, settings, uses): UsedStore<'_>,
-        surroundings: &Surroundings,
+        context: &StoreContext,
         access: Access<'_>,
     ) -> Result<Self, StoreError> {
         let url = &settings.url;
         let earlier = match access {
-            Access::Use(earlier) => earlier,
-            Access::Look | Access::Ignore => None,
+            Access::ReadWrite(Some(earlier)) => earlier.iter().find(|open| open.is(name, url)),
+            Access::ReadWrite(None) | Access::ReadOnly | Access::Empty => None,
         };
-        let mut earlier = earlier.into_iter().flat_map(Stores::iter);
-        let earlier = earlier.find(|open| open.name == *name && open.url == *url);
         let together = if url.kind.is_opened_once {
-            uses.len()
+            uses.len().max(1)
         } else {
             1
         };
-        let parts = uses.chunks(together.max(1)).map(|uses| {
-            let mut earlier = earlier.into_iter().flat_map(|open| &open.parts);
-            if let Some(part) = earlier.find(|(earlier, _)| *earlier == uses) {
-                return Ok(part.clone());
+        let ports = uses.chunks(together).map(|uses| {
+            let mut earlier = earlier.into_iter().flat_map(|open| &open.ports);
+            if let Some((_, open)) = earlier.find(|(earlier, _)| *earlier == uses) {
+                return Ok((uses.to_vec(), open.clone()));
             }
-            let opening = Opening {
+            let options = OpenOptions {
                 name,
                 uses,
-                only_looks: !matches!(access, Access::Use(_)),
+                read_only: !matches!(access, Access::ReadWrite(_)),
                 timeout: settings.timeout.get(),
                 password: url.password.as_ref(),
-                surroundings,
+                context,
             };
-            let part = match access {
-                Access::Ignore if !opening.is_for(StoreUse::Memberships) => Look::at_nothing(name),
-                _ => url.location.open(&opening)?,
+            let open = match access {
+                Access::Empty if !options.is_for(StoreUse::Memberships) => ReadOnly::empty(name),
+                _ => url.location.open(&options).map_err(|source| StoreError {
+                    name: name.clone(),
+                    source,
+                })?,
             };
-            if !opening.only_looks {
-                part.probe.begin();
+            if !options.read_only {
+                open.health.start();
             }
-            Ok((uses.to_vec(), part))
+            Ok((uses.to_vec(), open))
         });
-        let parts = parts.collect::<Result<_, _>>();
         Ok(Self {
-            parts: parts.map_err(|source| StoreError {
-                name: name.clone(),
-                source,
-            })?,
+            ports: ports.collect::<Result<_, _>>()?,
             name: name.clone(),
             url: url.clone(),
         })
     }
 
+    fn is(&self, name: &StoreName, url: &StoreUrl) -> bool {
+        self.name == *name && self.url == *url
+    }
+
     #[must_use]
     pub fn is_used(&self) -> bool {
-        !self.parts.is_empty()
+        !self.ports.is_empty()
     }
 
     #[must_use]
     pub fn is_healthy(&self) -> bool {
-        self.parts.iter().all(|(_, part)| part.probe.is_healthy())
+        self.ports.iter().all(|(_, open)| open.health.is_healthy())
     }
 
-    /// Tests whether it supports the uses that it is opened for. Memberships are tested by their queries.
-    pub async fn try_it(&self) -> Result<(), String> {
-        for (uses, part) in &self.parts {
+    /// Tests whether the store supports its uses, except memberships, which are tested by their queries.
+    pub async fn check(&self) -> Result<(), String> {
+        for (uses, open) in &self.ports {
             if *uses != [StoreUse::Memberships] {
-                part.probe.try_it().await?;
+                open.health.check().await?;
             }
         }
         Ok(())
@@ -125,14 +106,14 @@ impl OpenStore {
 }
 
 impl Stores {
-    /// Opens `stores`. Servers are connected in the background, so that a gate starts without them.
+    /// Servers are connected in the background, so that a gate starts without them.
     pub fn open<'a>(
         stores: impl IntoIterator<Item = UsedStore<'a>>,
-        surroundings: &Surroundings,
+        context: &StoreContext,
         access: Access<'_>,
     ) -> Result<Self, StoreError> {
         let stores = stores.into_iter();
-        let open = stores.map(|store| OpenStore::open(store, surroundings, access));
+        let open = stores.map(|store| OpenStore::open(store, context, access));
         open.collect::<Result<_, _>>().map(Self)
     }
 
@@ -140,47 +121,41 @@ impl Stores {
         self.0.iter()
     }
 
+    pub fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, Fault> {
+        self.port(store, |port| match port {
+            Port::Quotas(port) => Some(port.clone()),
+            _ => None,
+        })
+    }
+
+    pub fn rate_limits(&self, store: &StoreName) -> Result<Arc<dyn RateLimitStore>, Fault> {
+        self.port(store, |port| match port {
+            Port::RateLimits(port) => Some(port.clone()),
+            _ => None,
+        })
+    }
+
+    pub fn sessions(&self, store: &StoreName) -> Result<Arc<dyn SessionBackend>, Fault> {
+        self.port(store, |port| match port {
+            Port::Sessions(port) => Some(port.clone()),
+            _ => None,
+        })
+    }
+
+    pub fn memberships(&self, store: &StoreName) -> Result<Arc<dyn MemberDatabase>, Fault> {
+        self.port(store, |port| match port {
+            Port::Memberships(port) => Some(port.clone()),
+            _ => None,
+        })
+    }
+
     fn port<P>(&self, store: &StoreName, pick: impl Fn(&Port) -> Option<P>) -> Result<P, Fault> {
         let open = self.iter().filter(|open| open.name == *store);
-        let mut parts = open.flat_map(|open| &open.parts);
-        let port = parts.find_map(|(_, part)| part.ports.iter().find_map(&pick));
+        let mut ports = open.flat_map(|open| &open.ports);
+        let port = ports.find_map(|(_, open)| open.ports.iter().find_map(&pick));
         port.ok_or_else(|| Fault::Store {
             store: store.clone(),
-            source: "it is not open for this use".into(),
+            source: "the store is not open for this use".into(),
         })
     }
 }
-
-macro_rules! port {
-    ($what:literal, $name:ident, $variant:ident, $port:ty) => {
-        impl Stores {
-            #[doc = $what]
-            pub fn $name(&self, store: &StoreName) -> Result<Arc<$port>, Fault> {
-                self.port(store, |port| match port {
-                    Port::$variant(port) => Some(port.clone()),
-                    _ => None,
-                })
-            }
-        }
-    };
-}
-
-port!("Where quotas are counted.", quotas, Quotas, dyn QuotaStore);
-port!(
-    "Where rate limits are counted.",
-    rate_limits,
-    RateLimits,
-    dyn RateLimitStore
-);
-port!(
-    "Where sessions are kept.",
-    sessions,
-    Sessions,
-    dyn SessionBackend
-);
-port!(
-    "Where memberships are looked up.",
-    memberships,
-    Memberships,
-    dyn MemberDatabase
-);

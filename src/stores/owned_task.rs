@@ -1,8 +1,7 @@
-//! A task that ends with its owner.
+//! A task that is aborted when its owner is dropped.
 
 use actix_web::rt::{self, task::JoinHandle};
 
-/// Drives a connection. It ends when dropped, whatever the server does.
 pub(super) struct OwnedTask(JoinHandle<()>);
 
 impl OwnedTask {

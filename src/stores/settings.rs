@@ -1,4 +1,4 @@
-//! `[stores.<name>]`: where counters and sessions are kept, and memberships looked up.
+//! `[stores.<name>]`
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -8,10 +8,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::{
-    KINDS,
     kind::{Location, StoreKind},
-    sqlite,
+    postgres, redis, sqlite,
 };
+
+static KINDS: &[StoreKind] = &[sqlite::KIND, postgres::KIND, redis::KIND];
 
 /// `[stores.<name>]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -32,10 +33,10 @@ fn default_timeout() -> Interval {
     Interval::from_secs(2)
 }
 
-/// A store of the config, with the uses of policies and of the session.
+/// A store of the config, and what policies and the session use it for.
 pub struct UsedStore<'a>(pub &'a StoreName, pub &'a StoreSettings, pub Vec<StoreUse>);
 
-/// A backend and where it is.
+/// The kind of a store, and where it is.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
@@ -43,7 +44,7 @@ pub struct StoreUrl {
     pub(super) kind: &'static StoreKind,
     pub(super) location: Arc<dyn Location>,
     pub(super) password: Option<SecretString>,
-    /// Distinguishes it from others: the URL, and the password.
+    /// The URL and the password. Equal stores have equal identities.
     identity: SecretString,
 }
 
@@ -57,8 +58,8 @@ impl StoreUrl {
         }
     }
 
-    /// Why a store of this kind does not support `wanted`.
-    pub(crate) fn cannot(&self, wanted: StoreUse) -> Option<String> {
+    /// Returns a message if this kind of store does not support `wanted`.
+    pub(crate) fn unsupported(&self, wanted: StoreUse) -> Option<String> {
         if self.kind.uses.contains(&wanted) {
             return None;
         }
@@ -77,7 +78,7 @@ impl StoreUrl {
         Some(format!("{name} cannot {what}; use {able}{otherwise}"))
     }
 
-    /// Fails if a store of this kind has no password.
+    /// Fails if this kind of store has no password.
     pub(crate) fn set_password(&mut self, password: &SecretString) -> Result<(), String> {
         if !self.kind.takes_password {
             return Err(format!("{} has no password", self.kind.name));

@@ -10,7 +10,7 @@ use super::{fault::StoreFault, store_clock::StoreClock};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Granted {
-    /// The counted units, the new one included; `None` if the limit is reached.
+    /// How many units are counted, including the new one; `None` if the limit is reached.
     pub(super) used: Option<u64>,
     pub(super) window: Window,
 }
@@ -20,8 +20,8 @@ pub(super) trait SharedCounters: Send + Sync + 'static {
 
     fn clock(&self) -> &StoreClock;
 
-    /// Reads the server's time, and updates the clock.
-    async fn ask_time(self: &Arc<Self>) -> Result<(), StoreFault>;
+    /// Reads the server's time, and reports it to the clock.
+    async fn read_time(self: &Arc<Self>) -> Result<(), StoreFault>;
 
     /// Counts one unit, unless the limit is reached. The unit is counted when this returns.
     async fn reserve(
@@ -34,11 +34,11 @@ pub(super) trait SharedCounters: Send + Sync + 'static {
     async fn read(self: &Arc<Self>, counter: &Counter)
     -> Result<Option<(u64, Window)>, StoreFault>;
 
-    /// Gives back one unit of a window, or all units.
+    /// Gives back one unit of the window, or all units if there is none.
     async fn give_back(
         self: &Arc<Self>,
         counter: &Counter,
-        unit_of: Option<Window>,
+        window: Option<Window>,
     ) -> Result<(), StoreFault>;
 }
 
@@ -52,8 +52,8 @@ impl<C: SharedCounters> QuotaStore for SharedQuotas<C> {
         match self.0.clock().now() {
             Some(now) => Either::Left(ready(Ok(now))),
             None => Either::Right(Box::pin(async {
-                let asked = self.0.ask_time().await;
-                asked.map_err(|fault| self.0.fault(fault))?;
+                let read = self.0.read_time().await;
+                read.map_err(|fault| self.0.fault(fault))?;
                 Ok(self.0.clock().now().unwrap_or_default())
             })),
         }
@@ -66,7 +66,7 @@ impl<C: SharedCounters> QuotaStore for SharedQuotas<C> {
             let Some(used) = used else {
                 return Ok(Reservation::Exhausted { window });
             };
-            let unit = Unit {
+            let unit = ReservedUnit {
                 counters: self.0.clone(),
                 counter,
                 window,
@@ -95,22 +95,21 @@ impl<C: SharedCounters> QuotaStore for SharedQuotas<C> {
     }
 }
 
-/// What is counted in `window`, or in the counter's window if that is later. Counts of earlier windows are over.
+/// How many units are counted in `window`, or in the counter's window if that is later.
 pub(super) fn used_in(window: Window, counted: Option<(u64, Window)>) -> (u64, Window) {
     counted
         .filter(|(_, counted_in)| counted_in.start >= window.start)
         .unwrap_or((0, window))
 }
 
-/// A unit that is counted for a request.
-struct Unit<C> {
+struct ReservedUnit<C> {
     counters: Arc<C>,
     counter: Counter,
     window: Window,
 }
 
-impl<C: SharedCounters> Hold for Unit<C> {
-    /// The server had already counted it when it granted it.
+impl<C: SharedCounters> Hold for ReservedUnit<C> {
+    /// The server counted the unit when it granted it.
     fn commit(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(ready(Ok(())))
     }

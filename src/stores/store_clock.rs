@@ -1,4 +1,4 @@
-//! The time by a store's own clock.
+//! The clock of a shared store.
 
 use std::sync::{
     Arc,
@@ -8,19 +8,19 @@ use std::sync::{
 use jiff::{SignedDuration, Timestamp};
 use policies::Clock;
 
-/// Follows the clock of a store that several gates share: its last reported time, plus what has elapsed here since. So
-/// gates whose clocks differ or jump use the same windows.
+/// Follows the clock of a store that several gates share: its last reported time, plus the time elapsed since. So gates
+/// whose clocks differ or jump use the same windows.
 #[derive(Clone)]
 pub(super) struct StoreClock {
     clock: Arc<dyn Clock>,
-    /// The store's time minus what has elapsed here, in microseconds.
+    /// The store's time minus the elapsed time of `clock`, in microseconds.
     offset: Arc<AtomicI64>,
-    /// What had elapsed here at the last report.
-    heard_at: Arc<AtomicI64>,
+    /// The elapsed time at the latest report, in microseconds.
+    reported_at: Arc<AtomicI64>,
 }
 
 /// How long a report is valid, in microseconds.
-const GOOD_FOR: i64 = 1_000_000;
+const MAX_AGE: i64 = 1_000_000;
 
 const UNKNOWN: i64 = i64::MIN;
 
@@ -29,21 +29,21 @@ impl StoreClock {
         Self {
             clock,
             offset: Arc::new(AtomicI64::new(UNKNOWN)),
-            heard_at: Arc::default(),
+            reported_at: Arc::default(),
         }
     }
 
     /// Records the store's time, in microseconds since 1970.
-    pub(super) fn heard(&self, micros: i64) {
+    pub(super) fn report(&self, micros: i64) {
         let elapsed = self.elapsed();
         let offset = micros.saturating_sub(elapsed);
         self.offset.store(offset, Ordering::Relaxed);
-        self.heard_at.store(elapsed, Ordering::Relaxed);
+        self.reported_at.store(elapsed, Ordering::Relaxed);
     }
 
     /// Whether the store's time must be read again.
-    pub(super) fn is_due(&self) -> bool {
-        self.elapsed() - self.heard_at.load(Ordering::Relaxed) >= GOOD_FOR
+    pub(super) fn is_stale(&self) -> bool {
+        self.elapsed() - self.reported_at.load(Ordering::Relaxed) >= MAX_AGE
     }
 
     /// `None` before the first report.

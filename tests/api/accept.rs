@@ -5,7 +5,9 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::json;
 
 use crate::{
-    helpers::{Recipe, SESSION, TestApp, Token},
+    helpers::{
+        Gate, SESSION, TestApp, Token, forwarded, introspection, jwt, published_jwt, remote_session,
+    },
     service::{Reply, Service},
     signing::{SigningKey, set},
 };
@@ -21,49 +23,35 @@ struct Credential {
 
 const IDENTITIES: [&str; 6] = ["static", "published", "opaque", "site", "edge", "browser"];
 
-async fn gate(service: &Service, accept: &str) -> TestApp {
-    let url = &service.url;
-    let identities = format!(
-        r#"
-        [identities.static]
-        kind = "jwt"
-        algorithms = ["HS256"]
-        secret = {{ env = "TEST_SECRET" }}
-        audience = ["imgwire-gate"]
-        from = ["header:x-static"]
-        [identities.published]
-        kind = "jwt"
-        algorithms = ["ES256"]
-        jwks_url = "{url}/jwks"
-        audience = ["imgwire-gate"]
-        from = ["header:x-published"]
-        [identities.opaque]
-        kind = "introspection"
-        url = "{url}/introspect"
-        client_id = "gate"
-        client_secret = {{ env = "TEST_SECRET" }}
-        from = ["header:x-opaque"]
-        [identities.site]
-        kind = "remote"
-        url = "{url}/session"
-        forward = ["header:x-site"]
-        subject = "/id"
-        [identities.edge]
-        kind = "forwarded"
-        subject = "X-User"
-        "#
-    );
-    let recipe = Recipe {
-        server: r#"trusted_proxies = ["127.0.0.1"]"#.into(),
-        exchange: r#"["static", "published", "opaque", "site", "edge"]"#.into(),
-        ..Recipe::accepting(accept, &identities)
-    };
-    recipe.start().await
+async fn gate(service: &Service, accept: &[&str]) -> TestApp {
+    let at = |path: &str| format!("{}{path}", service.url);
+    Gate::accepting(accept)
+        .server("trusted_proxies", ["127.0.0.1"])
+        .exchange(["static", "published", "opaque", "site", "edge"])
+        .identity(
+            "static",
+            jwt().audience(["imgwire-gate"]).from(["header:x-static"]),
+        )
+        .identity(
+            "published",
+            published_jwt(["ES256"], &at("/jwks")).from(["header:x-published"]),
+        )
+        .identity(
+            "opaque",
+            introspection(&at("/introspect")).from(["header:x-opaque"]),
+        )
+        .identity(
+            "site",
+            remote_session(&at("/session"), ["header:x-site"], "/id"),
+        )
+        .identity("edge", forwarded("X-User"))
+        .start()
+        .await
 }
 
 async fn credentials(service: &Service, key: &SigningKey) -> Vec<Credential> {
     let token = Token::of("user_1");
-    let signing_in = gate(service, r#"["static"]"#).await;
+    let signing_in = gate(service, &["static"]).await;
     let session = signing_in
         .request(Method::POST, SESSION)
         .header("x-static", &token.sign());
@@ -107,7 +95,7 @@ async fn credentials(service: &Service, key: &SigningKey) -> Vec<Credential> {
 }
 
 #[actix_web::test]
-async fn of_every_pair_of_identities_the_first_that_is_addressed_judges() {
+async fn the_first_addressed_identity_of_each_pair_judges() {
     let service = Service::start();
     let key = SigningKey::new("one", Algorithm::ES256);
     service.answer("/jwks", Reply::json(&set(&[&key])));
@@ -126,7 +114,7 @@ async fn of_every_pair_of_identities_the_first_that_is_addressed_judges() {
             if first.identity == second.identity {
                 continue;
             }
-            let pair = format!("{:?}", [first.identity, second.identity]);
+            let pair = [first.identity, second.identity];
             let app = gate(&service, &pair).await;
             let ask = async |headers: &[(&str, &str)]| {
                 let request = app.ask();
@@ -139,31 +127,31 @@ async fn of_every_pair_of_identities_the_first_that_is_addressed_judges() {
             let issued = (200, String::new());
             let refused = |credential: &Credential| (401, credential.bad_code.to_owned());
             let (f, s) = (first, second);
-            assert_eq!(ask(&[]).await, (401, "not_signed_in".into()), "{pair}");
+            assert_eq!(ask(&[]).await, (401, "not_signed_in".into()), "{pair:?}");
             assert_eq!(
                 ask(&[(s.header, &s.good)]).await,
                 issued,
-                "{pair}: first absent"
+                "{pair:?}: first absent"
             );
             assert_eq!(
                 ask(&[(s.header, &s.bad)]).await,
                 refused(s),
-                "{pair}: second bad"
+                "{pair:?}: second bad"
             );
             assert_eq!(
                 ask(&[(f.header, &f.bad), (s.header, &s.good)]).await,
                 refused(f),
-                "{pair}: first bad"
+                "{pair:?}: first bad"
             );
             assert_eq!(
                 ask(&[(f.header, &f.good), (s.header, &s.good)]).await,
                 issued,
-                "{pair}: both"
+                "{pair:?}: both"
             );
             assert_eq!(
                 ask(&[(f.header, &f.good), (s.header, &s.bad)]).await,
                 issued,
-                "{pair}: the first decides"
+                "{pair:?}: the first decides"
             );
         }
     }
@@ -179,7 +167,7 @@ async fn every_identity_that_exchange_names_is_exchanged_for_a_session() {
         Reply::json(&json!({ "active": true, "sub": "user_1" })),
     );
     service.answer("/session", Reply::json(&json!({ "id": "user_1" })));
-    let app = gate(&service, r#"["browser"]"#).await;
+    let app = gate(&service, &["browser"]).await;
     for credential in credentials(&service, &key).await {
         if credential.identity == "browser" {
             continue;

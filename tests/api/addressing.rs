@@ -1,6 +1,5 @@
 //! The choice of the identity against a model of it: many lists of identities, and tokens that address some of them.
 
-use imgwire_gate::server::settings;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::{
     collection::vec,
@@ -13,7 +12,7 @@ use proptest::{
 use serde_json::json;
 
 use crate::{
-    helpers::{Recipe, TestApp, Token},
+    helpers::{self, Entry, Gate, TestApp, Token, env, introspection, settings, signed_in},
     service::{Reply, Service},
 };
 
@@ -28,7 +27,7 @@ const PLACES: [&str; 2] = ["bearer", "header:x-token"];
 #[derive(Clone, Debug)]
 struct Identity {
     name: String,
-    /// None for an introspection.
+    /// `None` for an introspection.
     jwt: Option<Rules>,
     places: Vec<&'static str>,
 }
@@ -40,7 +39,7 @@ struct Rules {
     issuers: Vec<&'static str>,
 }
 
-/// A token of the model; `None` is no JWT at all.
+/// A token of the model; `None` is an opaque token.
 #[derive(Clone, Debug)]
 struct Jwt {
     algorithm: Algorithm,
@@ -91,30 +90,27 @@ fn secret(identity: usize) -> String {
 }
 
 impl Identity {
-    fn config(&self, index: usize, issuer: &str) -> String {
-        let Self { name, places, jwt } = self;
-        match jwt {
-            None => format!(
-                "[identities.{name}]\nkind = \"introspection\"\nurl = \"{issuer}/introspect\"\nclient_id = \"gate\"\n\
-                 client_secret = {{ env = \"TEST_SECRET\" }}\nfrom = {places:?}\n"
-            ),
-            Some(Rules {
-                algorithms,
-                issuers,
-            }) => {
-                let names: Vec<_> = algorithms.iter().map(|name| format!("{name:?}")).collect();
-                let issuers = match issuers[..] {
-                    [] => String::new(),
-                    _ => format!("issuer = {issuers:?}\n"),
-                };
-                format!(
-                    "[identities.{name}]\nkind = \"jwt\"\nalgorithms = {names:?}\nsecret = {{ env = \"SECRET_{index}\" \
-                     }}\nfrom = {places:?}\n{issuers}"
-                )
+    fn section(&self, index: usize, issuer: &str) -> Entry {
+        let Self { places, jwt, .. } = self;
+        let entry = match jwt {
+            None => introspection(&format!("{issuer}/introspect")),
+            Some(rules) => {
+                let names: Vec<_> = rules
+                    .algorithms
+                    .iter()
+                    .map(|name| format!("{name:?}"))
+                    .collect();
+                let entry = helpers::jwt()
+                    .set("algorithms", names)
+                    .set("secret", env(&format!("SECRET_{index}")));
+                match rules.issuers[..] {
+                    [] => entry,
+                    _ => entry.issuer(&rules.issuers),
+                }
             }
-        }
+        };
+        entry.from(places)
     }
-
     fn is_jwt_addressed_by(&self, credential: &Credential) -> bool {
         let (Some(rules), Some(jwt)) = (&self.jwt, credential) else {
             return false;
@@ -127,7 +123,7 @@ impl Identity {
     }
 }
 
-/// Which of `accept` judges what, and whether it can be addressed at all.
+/// The identity of `accept` that judges, and what it judges; `None` if no identity is addressed.
 fn judge<'a>(
     all: &[Identity],
     accept: &[usize],
@@ -167,34 +163,33 @@ fn verdict(all: &[Identity], accept: &[usize], sent: &[(&'static str, Credential
     }
 }
 
-fn config(all: &[Identity], issuer: &str) -> String {
-    let configs = all.iter().enumerate();
-    configs
-        .map(|(index, identity)| identity.config(index, issuer))
-        .collect()
+/// Adds these identities to a gate.
+fn with_identities(gate: Gate, all: &[Identity], issuer: &str) -> Gate {
+    let all = all.iter().enumerate();
+    all.fold(gate, |gate, (index, identity)| {
+        gate.identity(&identity.name, identity.section(index, issuer))
+    })
 }
 
-/// Whether the gate takes this list.
-fn is_valid(all: &[Identity], identities: &str, accept: &[usize]) -> bool {
+/// Whether the gate accepts this list.
+fn is_valid(all: &[Identity], accept: &[usize]) -> bool {
     let names: Vec<_> = accept.iter().map(|index| &all[*index].name).collect();
-    let folder = std::path::Path::new("/nowhere");
-    let config =
-        Recipe::accepting(&format!("{names:?}"), identities).config("https://x.example", folder);
+    let gate = with_identities(Gate::accepting(names), all, "https://x.example");
+    let config = gate.config("https://x.example", std::path::Path::new("/nowhere"));
     let environment = |_: &str| Some("s".repeat(64));
     match settings::load("gate.toml", &config, &environment) {
         Ok(_) => true,
         Err(faults) => {
             let faults = faults.to_string();
-            assert!(faults.contains("would never judge"), "{faults}");
+            assert!(faults.contains("would never use"), "{faults}");
             false
         }
     }
 }
 
 #[test]
-fn of_two_identities_the_second_is_refused_exactly_if_it_can_never_judge_in_a_place_of_its_own() {
+fn a_second_identity_is_refused_exactly_if_one_of_its_places_never_reaches_it() {
     let all = identities();
-    let identities = config(&all, "https://x.example");
     let credentials: Vec<Credential> = [Algorithm::HS256, Algorithm::HS512]
         .into_iter()
         .flat_map(|algorithm| {
@@ -220,7 +215,7 @@ fn of_two_identities_the_second_is_refused_exactly_if_it_can_never_judge_in_a_pl
                 })
             };
             assert_eq!(
-                is_valid(&all, &identities, &accept),
+                is_valid(&all, &accept),
                 all[second].places.iter().all(judges_in),
                 "{:?} {:?}",
                 all[first],
@@ -232,25 +227,20 @@ fn of_two_identities_the_second_is_refused_exactly_if_it_can_never_judge_in_a_pl
 
 /// A gate with a route for each list.
 async fn gate(all: &[Identity], service: &Service, lists: &[Vec<usize>]) -> TestApp {
-    let mut recipe = Recipe {
-        more: config(all, &service.url),
-        policies: String::new(),
-        chain: String::new(),
-        // One address sends all of the bad tokens.
-        server: r#"failures = { limit = 1000000, period = "1m" }"#.into(),
-        ..Recipe::default()
-    };
+    // All bad tokens come from one address.
+    let failures = json!({ "limit": 1_000_000, "period": "1m" });
+    let mut gate = with_identities(Gate::bare(), all, &service.url).server("failures", failures);
     for index in 0..all.len() {
-        recipe = recipe.with_secret(&format!("SECRET_{index}"), &secret(index));
+        gate = gate.secret(&format!("SECRET_{index}"), &secret(index));
     }
     for (index, list) in lists.iter().enumerate() {
         let names: Vec<_> = list.iter().map(|index| &all[*index].name).collect();
-        recipe.policies +=
-            &format!("[policies.accept-{index}]\nkind = \"signed_in\"\naccept = {names:?}\n");
-        recipe.routes +=
-            &format!("[[routes]]\npath = \"/route-{index}\"\npolicies = [\"accept-{index}\"]\n");
+        let policy = format!("accept-{index}");
+        gate = gate
+            .policy(&policy, signed_in(names))
+            .route(&format!("/route-{index}"), [&policy]);
     }
-    recipe.start().await
+    gate.start().await
 }
 
 async fn ask(app: &TestApp, route: usize, sent: &[(&'static str, Credential)]) -> Verdict {
@@ -303,18 +293,17 @@ fn credential(identities: usize) -> impl Strategy<Value = (Credential, Option<In
 }
 
 #[actix_web::test]
-async fn the_first_identity_that_a_token_addresses_judges_and_one_that_addresses_none_is_refused() {
+async fn the_first_addressed_identity_judges_and_a_token_that_addresses_none_is_refused() {
     let all = identities();
     let service = Service::start();
     let active = json!({ "active": true, "sub": "user_1" });
     service.answer("/introspect", Reply::json(&active));
-    let identities = config(&all, &service.url);
     let mut runner = TestRunner::deterministic();
     let mut draw = |length| {
         let list = vec(0..all.len(), length);
         list.new_tree(&mut runner).unwrap().current()
     };
-    // Each list, and behind it the same with one more.
+    // Each list is followed by the same list with one more identity.
     let mut lists: Vec<Vec<usize>> = Vec::new();
     while lists.len() < 60 {
         let longer = draw(2..5);
@@ -323,7 +312,7 @@ async fn the_first_identity_that_a_token_addresses_judges_and_one_that_addresses
             let mut others = longer.iter();
             others.by_ref().filter(|other| *other == index).count() == 1
         });
-        if is_set && is_valid(&all, &identities, &longer) {
+        if is_set && is_valid(&all, &longer) {
             lists.push(shorter.to_vec());
             lists.push(longer);
         }
@@ -352,8 +341,8 @@ async fn the_first_identity_that_a_token_addresses_judges_and_one_that_addresses
         let shown = || format!("{sent:?} {:?}", longer.iter().map(|index| &all[*index]));
         assert_eq!(before, verdict(&all, shorter, &sent), "{}", shown());
         assert_eq!(after, verdict(&all, longer, &sent), "{}", shown());
-        // One more identity at the end changes nothing for what an earlier one judges. Only opaque tokens that the new one
-        // shows to be its JWTs are opaque no more.
+        // Another identity at the end does not change what an earlier JWT identity judges. It only takes tokens that counted
+        // as opaque before.
         let judges = judge(&all, shorter, &sent);
         if judges.is_some_and(|(index, _)| all[index].jwt.is_some()) {
             assert_eq!(before, after, "{}", shown());

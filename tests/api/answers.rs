@@ -1,9 +1,9 @@
-//! The table of the HTTP API: each row, and what every answer has.
+//! The HTTP API: each documented answer, and the fields of every answer.
 
 use actix_web::http::Method;
 use serde_json::json;
 
-use crate::helpers::{ROUTE, Recipe, TestApp, Token};
+use crate::helpers::{Gate, Misbehaviour, ROUTE, TestApp, Token};
 
 #[actix_web::test]
 async fn a_member_gets_a_token_without_sending_a_body() {
@@ -78,23 +78,21 @@ async fn a_workspace_is_a_text_or_an_integer() {
 }
 
 #[actix_web::test]
-async fn expires_at_is_left_out_when_imgwire_gives_none() {
+async fn expires_at_is_omitted_if_imgwire_sends_none() {
     let app = TestApp::start().await;
     for body in [
         r#"{"token":"ut_1"}"#,
         r#"{"token":"ut_1","expires_at":"soon","id":7}"#,
     ] {
         app.imgwire
-            .misbehave_next([imgwire_gate::sandbox::emulator::Misbehaviour::Body(
-                body.into(),
-            )]);
+            .misbehave_next([Misbehaviour::Body(body.into())]);
         let answer = app.ask_as(&Token::of("user_1")).await;
         assert_eq!(answer.json, json!({ "uploadToken": "ut_1" }));
     }
 }
 
 #[actix_web::test]
-async fn nobody_is_401_and_is_told_to_bear_a_token() {
+async fn a_request_without_credential_is_401_and_names_the_bearer_scheme() {
     let app = TestApp::start().await;
     let answer = app.ask().send().await;
     answer.assert_error(401, "not_signed_in");
@@ -103,7 +101,7 @@ async fn nobody_is_401_and_is_told_to_bear_a_token() {
 }
 
 #[actix_web::test]
-async fn a_bad_credential_is_401_and_is_told_so() {
+async fn a_bad_credential_is_401_with_error_invalid_token() {
     let app = TestApp::start().await;
     let answer = app.ask().bearer("nonsense").send().await;
     answer.assert_error(401, "invalid_credentials");
@@ -122,7 +120,7 @@ async fn a_bad_credential_is_401_and_is_told_so() {
 }
 
 #[actix_web::test]
-async fn a_stranger_to_the_workspace_is_403() {
+async fn a_workspace_of_others_is_403() {
     let app = TestApp::start().await;
     let token = Token::of("user_1").sign();
     let answer = app
@@ -135,14 +133,11 @@ async fn a_stranger_to_the_workspace_is_403() {
 }
 
 #[actix_web::test]
-async fn a_limit_that_is_hit_is_429_with_retry_after() {
-    let recipe = Recipe {
-        policies: Recipe::default()
-            .policies
-            .replace("limit = 30", "limit = 1"),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
+async fn an_exceeded_limit_is_429_with_retry_after() {
+    let app = Gate::standard()
+        .set("policies.burst.limit", 1)
+        .start()
+        .await;
     app.ask_as(&Token::of("user_1")).await.assert_token();
     let answer = app.ask_as(&Token::of("user_1")).await;
     answer.assert_error(429, "rate_limited");
@@ -154,7 +149,7 @@ async fn a_limit_that_is_hit_is_429_with_retry_after() {
 }
 
 #[actix_web::test]
-async fn the_limits_stand_in_the_fields_of_a_200() {
+async fn a_200_reports_the_limits_in_ratelimit_headers() {
     let app = TestApp::start().await;
     let answer = app.ask_as(&Token::of("user_1")).await;
     let policy = answer.header("ratelimit-policy");
@@ -167,31 +162,19 @@ async fn the_limits_stand_in_the_fields_of_a_200() {
 }
 
 #[actix_web::test]
-async fn an_imgwire_that_fails_is_500_and_shows_nothing_of_it() {
-    let recipe = Recipe {
-        imgwire: "retries = 0".into(),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
+async fn a_failure_of_imgwire_is_500_without_details() {
+    let app = Gate::standard().imgwire("retries", 0).start().await;
     let secret = "a detail of the upstream".to_owned();
-    app.imgwire
-        .misbehave(Some(imgwire_gate::sandbox::emulator::Misbehaviour::Body(
-            secret,
-        )));
+    app.imgwire.misbehave(Some(Misbehaviour::Body(secret)));
     let answer = app.ask_as(&Token::of("user_1")).await;
     answer.assert_error(500, "imgwire_failed");
     assert!(!answer.text.contains("detail"));
 }
 
 #[actix_web::test]
-async fn too_many_requests_at_once_are_turned_away() {
-    let recipe = Recipe {
-        server: "max_in_flight = 1".into(),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
-    let hang = imgwire_gate::sandbox::emulator::Misbehaviour::Hang;
-    app.imgwire.misbehave_next([hang]);
+async fn requests_beyond_max_in_flight_are_500_overloaded() {
+    let app = Gate::standard().server("max_in_flight", 1).start().await;
+    app.imgwire.misbehave_next([Misbehaviour::Hang]);
     let token = Token::of("user_1").sign();
     let first = actix_web::rt::spawn(app.ask().bearer(&token).send());
     crate::helpers::eventually("the first request", async || app.imgwire.asked() == 1).await;
@@ -202,7 +185,7 @@ async fn too_many_requests_at_once_are_turned_away() {
 }
 
 #[actix_web::test]
-async fn a_body_that_makes_no_sense_is_400() {
+async fn a_malformed_body_is_400() {
     let app = TestApp::start().await;
     let token = Token::of("user_1").sign();
     let deep = format!("{{\"workspace\":{}", "[".repeat(100_000 / 8));
@@ -236,7 +219,7 @@ async fn a_body_that_makes_no_sense_is_400() {
 }
 
 #[actix_web::test]
-async fn a_workspace_header_that_makes_no_sense_is_400() {
+async fn a_malformed_workspace_header_is_400() {
     let app = TestApp::start().await;
     let token = Token::of("user_1").sign();
     let empty = app.ask().bearer(&token).header("x-workspace-id", "");
@@ -311,7 +294,7 @@ async fn an_unknown_path_is_404() {
 }
 
 #[actix_web::test]
-async fn another_method_is_405_and_says_which_are_allowed() {
+async fn an_unsupported_method_is_405_with_the_allowed_methods() {
     let app = TestApp::start().await;
     for method in [
         Method::GET,
@@ -339,7 +322,7 @@ async fn another_method_is_405_and_says_which_are_allowed() {
 }
 
 #[actix_web::test]
-async fn a_sane_request_id_is_kept_and_any_other_replaced() {
+async fn a_valid_request_id_is_kept_and_an_invalid_one_is_replaced() {
     let app = TestApp::start().await;
     let answer = app.ask().header("x-request-id", "trace-1.2:3").send().await;
     assert_eq!(answer.header("x-request-id"), "trace-1.2:3");
@@ -358,7 +341,7 @@ async fn a_sane_request_id_is_kept_and_any_other_replaced() {
 }
 
 #[actix_web::test]
-async fn the_allowance_tells_what_a_post_would_meet_and_consumes_nothing() {
+async fn the_allowance_reports_what_a_post_would_get_and_consumes_nothing() {
     let app = TestApp::start().await;
     let path = format!("{ROUTE}/allowance");
     app.request(Method::GET, &path)
@@ -393,18 +376,13 @@ async fn the_allowance_tells_what_a_post_would_meet_and_consumes_nothing() {
 }
 
 #[actix_web::test]
-async fn two_routes_that_name_a_policy_share_its_counter() {
-    let recipe = Recipe::default();
-    let chain = r#"["signed-in", "member", "burst"]
-        [[routes]]
-        path = "/api/imgwire/avatar-token"
-        policies = ["signed-in", "burst"]"#;
-    let recipe = Recipe {
-        chain: chain.into(),
-        policies: recipe.policies.replace("limit = 30", "limit = 2"),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
+async fn two_routes_with_the_same_policy_share_its_counter() {
+    let app = Gate::standard()
+        .set("policies.burst.limit", 2)
+        .chain(["signed-in", "member", "burst"])
+        .route("/api/imgwire/avatar-token", ["signed-in", "burst"])
+        .start()
+        .await;
     let token = Token::of("user_1").sign();
     app.ask().bearer(&token).send().await.assert_token();
     let other = || {

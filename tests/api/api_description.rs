@@ -1,4 +1,4 @@
-//! The API's description: OpenAPI 3.1, made of the code's types, and a fuzzer that finds no answer outside of it.
+//! The API's description: OpenAPI 3.1, generated from the code's types, and checked by a fuzzer.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use actix_web::web;
 use serde_json::Value;
 
 use crate::{
-    helpers::{Recipe, TestApp, Token},
+    helpers::{Gate, TestApp, Token},
     process::{run, text},
     real_parts::are_here,
 };
@@ -22,7 +22,7 @@ fn docs(file: &str) -> PathBuf {
 }
 
 #[test]
-fn what_is_committed_is_what_the_code_says() {
+fn the_committed_descriptions_are_current() {
     for (command, file) in [
         ("openapi", "openapi.json"),
         ("schema", "config.schema.json"),
@@ -36,12 +36,11 @@ fn what_is_committed_is_what_the_code_says() {
 }
 
 #[actix_web::test]
-async fn a_gate_describes_the_routes_that_it_has() {
-    let recipe = Recipe {
-        routes: "[[routes]]\npath = \"/avatar\"\npolicies = [\"signed-in\"]".to_owned(),
-        ..Recipe::default()
-    };
-    let gate = recipe.start().await;
+async fn a_gate_describes_its_own_routes() {
+    let gate = Gate::standard()
+        .route("/avatar", ["signed-in"])
+        .start()
+        .await;
     let document = gate.manage("/openapi.json").await;
     assert_eq!(document.status, 200);
     assert!(
@@ -68,7 +67,7 @@ async fn a_gate_describes_the_routes_that_it_has() {
     ] {
         assert!(answers.contains_key(status), "{status}");
     }
-    // No two operations have one name.
+    // The names of operations are unique.
     let operations = paths
         .values()
         .flat_map(|path| path.as_object().unwrap().values());
@@ -82,7 +81,7 @@ async fn a_gate_describes_the_routes_that_it_has() {
 }
 
 #[test]
-fn the_descriptions_are_valid() {
+fn the_openapi_document_is_valid_and_every_setting_has_a_description() {
     if are_here(&["openapi-spec-validator"]) {
         let valid = Command::new("openapi-spec-validator")
             .arg(docs("openapi.json"))
@@ -90,7 +89,7 @@ fn the_descriptions_are_valid() {
             .unwrap();
         assert!(valid.status.success(), "{valid:?}");
     }
-    // Editors complete the config by it, so everything that can be written is described.
+    // Editors use the schema for completion, so every setting needs a description.
     let schema: Value =
         serde_json::from_str(&fs::read_to_string(docs("config.schema.json")).unwrap()).unwrap();
     let mut undescribed = Vec::new();
@@ -130,7 +129,7 @@ fn find_undescribed(schema: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-/// What a schema-driven fuzzer says of the operations with this tag.
+/// Runs a schema-driven fuzzer on the operations with this tag.
 async fn fuzz(gate: &TestApp, url: &str, tag: &'static str, checks: &'static str) {
     let document = format!("{}/openapi.json", gate.management);
     let url = url.to_owned();
@@ -167,7 +166,7 @@ async fn fuzz(gate: &TestApp, url: &str, tag: &'static str, checks: &'static str
 }
 
 #[actix_web::test]
-async fn a_fuzzer_finds_no_answer_outside_of_the_description() {
+async fn a_fuzzer_finds_no_answer_outside_the_description() {
     const ANSWERS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
                            response_headers_conformance,response_schema_conformance,unsupported_method";
 

@@ -1,38 +1,36 @@
-//! The backends of stores, each real, for suites that are the same for several of them.
+//! Real backends of stores, and suites that run on several of them.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use imgwire_gate::{
-    config::outbound::ExtraAuthorities,
-    outbound::tls_config,
-    stores::{Access, StoreSettings, Stores, Surroundings, UsedStore},
-    telemetry::Metrics,
-};
-use policies::{Clock, StoreName, StoreUse};
+use policies::{Clock, StoreName, StoreUse, SystemClock};
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
+    helpers::{
+        Access, ExtraAuthorities, Metrics, StoreContext, StoreSettings, Stores, UsedStore,
+        tls_config,
+    },
     postgres::Postgres,
     redis_server::Redis,
     tcp_proxy::{Network, TcpProxy},
 };
 
-/// Runs every promise of a suite on each backend: a promise is an `async fn name<B: Backend>(backend: B)`, and a
-/// backend is one line.
+/// Runs every test of a suite on each backend: a test is an `async fn name(backend: impl Backend)`, and a backend is
+/// one line.
 macro_rules! suite {
-    ($promises:tt: $($module:ident: $backend:ty,)+) => {
-        $($crate::backends::suite!(@ $module, $backend, $promises);)+
+    ($tests:tt: $($module:ident: $backend:ty,)+) => {
+        $($crate::backends::suite!(@ $module, $backend, $tests);)+
     };
-    (@ $module:ident, $backend:ty, [$($promise:ident,)+]) => {
+    (@ $module:ident, $backend:ty, [$($test:ident,)+]) => {
         mod $module {
             use super::*;
 
             $(
                 #[actix_web::test]
-                async fn $promise() {
+                async fn $test() {
                     if let Some(backend) = <$backend as $crate::backends::Backend>::found().await {
-                        super::$promise(backend).await;
+                        super::$test(backend).await;
                     }
                 }
             )+
@@ -43,15 +41,15 @@ pub(crate) use suite;
 
 /// A backend of a store, which is empty.
 pub(crate) trait Backend: Sized {
-    /// `None` where it is not installed and tests may be skipped.
+    /// `None` if it is not installed and tests may be skipped.
     async fn found() -> Option<Self>;
 
     fn url(&self) -> String;
 
-    /// Forgets everything that is counted.
+    /// Deletes all counters.
     async fn empty(&self);
 
-    /// Becomes of no use until [`come_up`](Self::come_up), as by a crash.
+    /// Fails like a crashed server until [`come_up`](Self::come_up).
     fn go_down(&mut self);
 
     async fn come_up(&mut self);
@@ -64,12 +62,15 @@ pub(crate) trait Server: Backend {
 
     fn port(&self) -> u16;
 
-    /// A URL of a server that hangs whenever it is told to.
+    /// A URL of the server, and a function that makes it hang or work.
     fn hanging(&self) -> (String, impl Fn(bool));
 }
 
 /// A backend that understands SQL.
 pub(crate) trait Database: Backend {
+    /// The table of the gate's quota counters.
+    const COUNTERS: &str;
+
     async fn run_sql(&self, sql: &str);
 
     async fn count(&self, table: &str) -> i64;
@@ -126,6 +127,8 @@ impl Backend for Sqlite {
 }
 
 impl Database for Sqlite {
+    const COUNTERS: &str = "quota_counters";
+
     async fn run_sql(&self, sql: &str) {
         self.connect().execute_batch(sql).unwrap();
     }
@@ -221,6 +224,8 @@ impl Server for Postgres {
 }
 
 impl Database for Postgres {
+    const COUNTERS: &str = "imgwire_gate.quota";
+
     async fn run_sql(&self, sql: &str) {
         self.run(sql).await;
     }
@@ -238,19 +243,23 @@ pub(crate) fn main_store() -> StoreName {
 pub(crate) fn open(url: &str, uses: &[StoreUse], clock: Arc<dyn Clock>) -> Stores {
     let settings = json!({ "url": url, "timeout": "5s" });
     let settings: StoreSettings = serde_json::from_value(settings).unwrap();
-    let surroundings = Surroundings {
+    let surroundings = StoreContext {
         tls: tls_config(&ExtraAuthorities::default()),
         clock,
         metrics: Arc::<Metrics>::default(),
     };
     let name = main_store();
-    // A file that was open until now has a last thread that still ends.
+    // The last thread of a store that was closed may still hold the file.
     for _ in 0..500 {
         let store = UsedStore(&name, &settings, uses.to_vec());
-        if let Ok(open) = Stores::open([store], &surroundings, Access::Use(None)) {
+        if let Ok(open) = Stores::open([store], &surroundings, Access::ReadWrite(None)) {
             return open;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("the store cannot be opened")
+}
+
+pub(crate) fn system_clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
 }

@@ -1,4 +1,4 @@
-//! Imgwire's bad days: the breaker, the retry budget, and tokens made ahead.
+//! Outages of Imgwire: the circuit breaker, the retry budget, and the token pool.
 
 use std::{
     collections::HashSet,
@@ -7,17 +7,23 @@ use std::{
 
 use actix_web::http::StatusCode;
 use futures_util::future::join_all;
-use imgwire_gate::sandbox::emulator::Misbehaviour;
+use serde_json::json;
 
-use crate::helpers::{Recipe, TestApp, Token, eventually};
+use crate::helpers::{Gate, Misbehaviour, TestApp, Token, eventually};
 
-/// A gate without limits, before an Imgwire that has bad days.
-async fn gate(imgwire: &str) -> TestApp {
-    let recipe = Recipe {
-        imgwire: imgwire.to_owned(),
-        ..Recipe::accepting("[\"app\"]", "")
-    };
-    recipe.start().await
+/// A gate without limits.
+fn unlimited() -> Gate {
+    Gate::accepting(["app"]).imgwire("retries", 0)
+}
+
+/// A gate whose breaker opens after so many failures, and asks Imgwire again in this interval.
+fn with_breaker(failures: u32, probe: &str) -> Gate {
+    unlimited().imgwire("breaker", json!({ "failures": failures, "probe": probe }))
+}
+
+/// A gate whose breaker never opens.
+fn without_breaker() -> Gate {
+    with_breaker(1_000_000, "5s")
 }
 
 async fn ask(gate: &TestApp) -> (StatusCode, Duration) {
@@ -35,12 +41,12 @@ async fn asks(gate: &TestApp, times: usize) -> Vec<(StatusCode, Duration)> {
 
 const STATE: &str = "imgwire_gate_breaker_state";
 
-/// Once Imgwire is known to be down nobody waits for it, and within a second of its return tokens flow.
+/// While Imgwire is down, requests fail without a wait; within one second of its return, the gate issues tokens again.
 async fn opens_and_closes(gate: &TestApp, how: Misbehaviour) {
     assert_eq!(ask(gate).await.0, 200);
     gate.imgwire.misbehave(Some(how));
     asks(gate, 5).await;
-    // All of them at once; other tests may take the machine's time, so one of a few tries must do.
+    // Concurrent requests. Other tests use the machine too, so the best of a few tries counts.
     let mut longest = Vec::new();
     for _ in 0..5 {
         let answers = asks(gate, 20).await;
@@ -49,12 +55,12 @@ async fn opens_and_closes(gate: &TestApp, how: Misbehaviour) {
     }
     let best = longest.iter().min().unwrap();
     assert!(*best < Duration::from_millis(50), "{longest:?}");
-    // It is degraded, and not unready: nobody else could do better.
+    // The gate is degraded but ready, because another gate could not do better.
     let readiness = gate.manage("/readyz").await;
     assert_eq!(readiness.status, 200);
     assert_eq!(readiness.json["degraded"][0], "imgwire");
     assert!(gate.metric(STATE).await >= 1.0);
-    // What tries it is not a client's request.
+    // A probe asks Imgwire, not a client's request.
     let asked = gate.imgwire.asked();
     eventually("a trial", async || gate.imgwire.asked() > asked).await;
     assert_eq!(ask(gate).await.0, 500);
@@ -74,29 +80,28 @@ async fn opens_and_closes(gate: &TestApp, how: Misbehaviour) {
 }
 
 #[actix_web::test]
-async fn while_imgwire_is_down_everybody_is_told_at_once_and_soon_after_its_return_tokens_flow() {
-    let settings =
-        "retries = 0\ntimeout = \"400ms\"\nbreaker = { failures = 5, probe = \"500ms\" }";
+async fn an_open_breaker_fails_requests_within_50_ms_and_closes_within_one_second_of_recovery() {
     for how in [
         Misbehaviour::Hang,
         Misbehaviour::Reset,
         Misbehaviour::Status(503, None),
         Misbehaviour::Body("<html>down for maintenance</html>".to_owned()),
     ] {
-        opens_and_closes(&gate(settings).await, how).await;
+        let gate = with_breaker(5, "500ms").imgwire("timeout", "400ms");
+        opens_and_closes(&gate.start().await, how).await;
     }
 }
 
 #[actix_web::test]
-async fn an_imgwire_that_refuses_is_not_down() {
-    let gate = gate("retries = 0\nbreaker = { failures = 3, probe = \"500ms\" }").await;
+async fn refusals_by_imgwire_do_not_open_the_breaker() {
+    let gate = with_breaker(3, "500ms").start().await;
     for status in [401, 403, 422, 429] {
         gate.imgwire
             .misbehave(Some(Misbehaviour::Status(status, None)));
         asks(&gate, 10).await;
         assert_eq!(gate.metric(STATE).await, 0.0, "{status}");
     }
-    // Nor is one that fails now and then.
+    // Nor do single failures between successes.
     for _ in 0..5 {
         gate.imgwire
             .misbehave_next([Misbehaviour::Status(500, None), Misbehaviour::Reset]);
@@ -109,8 +114,8 @@ async fn an_imgwire_that_refuses_is_not_down() {
 }
 
 #[actix_web::test]
-async fn an_imgwire_that_refuses_after_an_outage_is_back() {
-    let gate = gate("retries = 0\nbreaker = { failures = 3, probe = \"100ms\" }").await;
+async fn a_refusal_after_an_outage_closes_the_breaker() {
+    let gate = with_breaker(3, "100ms").start().await;
     for status in [401, 402, 429] {
         gate.imgwire
             .misbehave(Some(Misbehaviour::Status(503, None)));
@@ -125,8 +130,9 @@ async fn an_imgwire_that_refuses_after_an_outage_is_back() {
 }
 
 #[actix_web::test]
-async fn an_imgwire_that_asks_for_endless_patience_is_asked_no_more() {
-    let gate = gate("retries = 2\ndeadline = \"5s\"").await;
+async fn a_retry_after_beyond_the_deadline_ends_the_retries() {
+    let gate = unlimited().imgwire("retries", 2).imgwire("deadline", "5s");
+    let gate = gate.start().await;
     let wait = |seconds: u64| Misbehaviour::Status(503, Some(seconds.to_string()));
     gate.imgwire.misbehave_next([wait(1), wait(u64::MAX)]);
     assert_eq!(ask(&gate).await.0, 500);
@@ -135,30 +141,34 @@ async fn an_imgwire_that_asks_for_endless_patience_is_asked_no_more() {
 }
 
 #[actix_web::test]
-async fn retries_double_the_load_at_most() {
-    let gate = gate("retries = 3\ndeadline = \"5s\"\nbreaker = { failures = 1000000 }").await;
+async fn retries_at_most_double_the_load() {
+    let gate = without_breaker()
+        .imgwire("retries", 3)
+        .imgwire("deadline", "5s");
+    let gate = gate.start().await;
     gate.imgwire
         .misbehave(Some(Misbehaviour::Status(500, None)));
     let began = Instant::now();
-    // One alone has all the retries that it may have.
+    // A single request may use all of its retries.
     ask(&gate).await;
     assert_eq!(gate.imgwire.asked(), 4);
     asks(&gate, 200).await;
-    // One for each request, the reserve of ten, and what came back of it meanwhile.
+    // One retry per request, the reserve of ten, and what the reserve regained meanwhile.
     let allowed = 201 * 2 + 10 + began.elapsed().as_secs() as usize;
     let asked = gate.imgwire.asked();
     assert!(asked <= allowed && asked > 201, "{asked} of {allowed}");
     assert!(gate.metric("imgwire_gate_retries_refused_total").await > 100.0);
 }
 
-const POOL: &str =
-    "retries = 0\npool = { size = 64, max_age = \"2m\" }\nbreaker = { failures = 1000000 }";
+fn with_pool(max_age: &str) -> Gate {
+    without_breaker().imgwire("pool", json!({ "size": 64, "max_age": max_age }))
+}
 
 async fn pooled(gate: &TestApp) -> f64 {
     gate.metric("imgwire_gate_pool_tokens").await
 }
 
-/// Waits until no token is being made ahead.
+/// Waits until the pool makes no token.
 async fn none_is_being_made(gate: &TestApp) {
     eventually("the end of the making", async || {
         let text = gate.manage("/metrics").await.text;
@@ -167,9 +177,9 @@ async fn none_is_being_made(gate: &TestApp) {
     .await;
 }
 
-/// Asks until ten tokens wait.
+/// Asks until the pool holds ten tokens.
 async fn ten_are_made(gate: &TestApp) {
-    // One after the other: what is made ahead is half of what was asked for.
+    // One request after the other: the pool makes half as many tokens as were asked for.
     for _ in 0..20 {
         assert_eq!(ask(gate).await.0, 200);
         none_is_being_made(gate).await;
@@ -183,8 +193,8 @@ async fn token(gate: &TestApp) -> Option<String> {
 }
 
 #[actix_web::test]
-async fn of_ten_thousand_requests_each_has_a_token_of_its_own() {
-    let gate = gate(POOL).await;
+async fn ten_thousand_requests_get_ten_thousand_different_tokens() {
+    let gate = with_pool("2m").start().await;
     let callers = (0..50).map(async |_| {
         let mut tokens = Vec::new();
         for _ in 0..200 {
@@ -200,20 +210,20 @@ async fn of_ten_thousand_requests_each_has_a_token_of_its_own() {
         .metric("imgwire_gate_pool_events_total{event=\"handed_out\"}")
         .await;
     assert!(handed_out > 1000.0, "{handed_out}");
-    // It made no more than was used, and what it holds.
+    // The pool made no more tokens than were used and than it holds.
     assert!(gate.imgwire.created() <= 10_000 + 64);
 }
 
 #[actix_web::test]
-async fn a_token_made_ahead_spares_the_wait_for_imgwire_and_outlasts_it() {
-    let gate = gate(POOL).await;
+async fn pooled_tokens_save_the_wait_for_imgwire_and_outlast_its_outage() {
+    let gate = with_pool("2m").start().await;
     ten_are_made(&gate).await;
     gate.imgwire
         .misbehave(Some(Misbehaviour::Slow(Duration::from_millis(700))));
     let (status, took) = ask(&gate).await;
     assert_eq!(status, 200);
     assert!(took < Duration::from_millis(300), "{took:?}");
-    // While Imgwire is down those that are there are still handed out; then there are none, which is no error of theirs.
+    // While Imgwire is down, the gate hands out the remaining pooled tokens.
     none_is_being_made(&gate).await;
     assert!(pooled(&gate).await >= 10.0);
     gate.imgwire
@@ -227,15 +237,15 @@ async fn a_token_made_ahead_spares_the_wait_for_imgwire_and_outlasts_it() {
 }
 
 #[actix_web::test]
-async fn after_an_outage_it_fills_again_without_a_burst() {
-    let gate = gate(POOL).await;
+async fn after_an_outage_the_pool_fills_without_a_burst() {
+    let gate = with_pool("2m").start().await;
     for _ in 0..64 {
         asks(&gate, 2).await;
     }
     gate.imgwire
         .misbehave(Some(Misbehaviour::Status(503, None)));
     eventually("an empty pool", async || ask(&gate).await.0 == 500).await;
-    // What the outage's requests had made may reach Imgwire after their answers.
+    // Calls of the outage's requests may reach Imgwire after their answers.
     none_is_being_made(&gate).await;
     gate.imgwire.misbehave(None);
     let asked = gate.imgwire.asked();
@@ -251,20 +261,20 @@ async fn after_an_outage_it_fills_again_without_a_burst() {
 }
 
 #[actix_web::test]
-async fn nobody_gets_a_token_that_is_too_old_or_about_to_end() {
-    // By its age.
-    let gate = gate(POOL).await;
+async fn pooled_tokens_that_are_too_old_or_about_to_expire_are_discarded() {
+    // By age.
+    let gate = with_pool("2m").start().await;
     ten_are_made(&gate).await;
     let created = gate.imgwire.created();
     gate.clock.advance(Duration::from_secs(121));
     let old = gate.imgwire.created();
-    assert_eq!(old, created, "nothing is made while nobody asks");
+    assert_eq!(old, created, "an idle gate makes no tokens");
     assert_eq!(ask(&gate).await.0, 200);
     let discarded = "imgwire_gate_pool_events_total{event=\"discarded\"}";
     assert_eq!(gate.metric(discarded).await, 10.0);
 
-    // By its own end, which is fifteen minutes after it was made.
-    let gate = self::gate("retries = 0\npool = { size = 64, max_age = \"1h\" }").await;
+    // By expiry: fifteen minutes after the token was made.
+    let gate = with_pool("1h").start().await;
     ten_are_made(&gate).await;
     gate.clock.advance(Duration::from_secs(14 * 60 + 55));
     assert_eq!(ask(&gate).await.0, 200);
@@ -272,13 +282,9 @@ async fn nobody_gets_a_token_that_is_too_old_or_about_to_end() {
 }
 
 #[actix_web::test]
-async fn a_gate_that_ends_makes_no_more_tokens() {
-    let recipe = Recipe {
-        imgwire: POOL.to_owned(),
-        server: "shutdown_delay = \"1s\"".to_owned(),
-        ..Recipe::accepting("[\"app\"]", "")
-    };
-    let mut gate = recipe.start().await;
+async fn a_draining_gate_refills_no_pool() {
+    let gate = with_pool("2m").server("shutdown_delay", "1s");
+    let mut gate = gate.start().await;
     ten_are_made(&gate).await;
     let created = gate.imgwire.created();
     gate.imgwire
@@ -288,7 +294,7 @@ async fn a_gate_that_ends_makes_no_more_tokens() {
         gate.manage("/readyz").await.status == 503
     })
     .await;
-    // What is still asked is answered with what is there, and nothing takes its place.
+    // The last requests get pooled tokens, and the pool does not make new ones.
     for _ in 0..10 {
         assert_eq!(ask(&gate).await.0, 200);
     }

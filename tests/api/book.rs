@@ -1,4 +1,4 @@
-//! The book under `docs`: it builds, its links lead somewhere, its configs load, and its commands do what it says.
+//! The book under `docs`: its links, its configs and its commands work.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use std::{
 use actix_web::web;
 
 use crate::{
-    helpers::{Recipe, SECRET},
+    helpers::{Emulator, Gate, SECRET, settings},
     process::{GateProcess, run, text},
     real_parts::{are_here, blocks, free_port},
 };
@@ -29,7 +29,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// Where the links of a text lead to, code left out.
+/// The targets of the links of a text, without code blocks.
 fn links(text: &str) -> Vec<String> {
     let prose = text.split("```").step_by(2).collect::<String>();
     let after = prose.split("](").skip(1);
@@ -84,7 +84,7 @@ fn every_page_is_in_the_book_and_every_link_leads_somewhere() {
 }
 
 #[test]
-fn it_builds() {
+fn the_book_builds_without_warnings() {
     if !are_here(&["mdbook"]) {
         return;
     }
@@ -104,16 +104,16 @@ fn it_builds() {
     }
 }
 
-/// A secret that does wherever one is named.
+/// A secret that is valid for every setting.
 fn any_secret(name: &str) -> Option<String> {
     let is_key = name == "IMGWIRE_API_KEY";
     Some(if is_key { "sk_a_key" } else { SECRET }.to_owned())
 }
 
 #[test]
-fn its_whole_configs_are_valid_as_they_stand() {
+fn the_complete_configs_of_the_book_are_valid() {
     let load = |file: &str, config: &str| {
-        let loaded = imgwire_gate::server::settings::load(file, config, &any_secret);
+        let loaded = settings::load(file, config, &any_secret);
         loaded.unwrap_or_else(|faults| panic!("{faults}"));
     };
     load("start.md", &blocks("docs/start.md", "toml")[0]);
@@ -159,7 +159,7 @@ async fn run_commands(page: &str, folder: &Path, config: &str, port: u16) -> Vec
 }
 
 #[actix_web::test]
-async fn the_first_steps_go_as_they_are_told() {
+async fn the_commands_of_the_first_steps_work_as_described() {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
     let config = format!(
@@ -174,7 +174,7 @@ async fn the_first_steps_go_as_they_are_told() {
 }
 
 #[actix_web::test]
-async fn the_move_from_a_route_is_tried_before_it_is_made() {
+async fn the_commands_of_the_migration_guide_work_as_described() {
     let folder = tempfile::tempdir().unwrap();
     let [config, cases] = &blocks("docs/migrating.md", "toml")[..] else {
         panic!("a config and its cases")
@@ -186,12 +186,10 @@ async fn the_move_from_a_route_is_tried_before_it_is_made() {
 }
 
 #[actix_web::test]
-async fn the_commands_of_operations_turn_the_log_up_and_make_secrets_that_do() {
-    let imgwire = imgwire_gate::sandbox::emulator::Emulator::start().unwrap();
+async fn the_commands_of_operations_set_the_log_filter_and_create_valid_secrets() {
+    let imgwire = Emulator::start().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("running.toml");
-    let recipe = Recipe::accepting("[\"app\"]", "");
-    fs::write(&config, recipe.config(imgwire.url(), folder.path())).unwrap();
+    let config = Gate::accepting(["app"]).write(imgwire.url(), folder.path());
     let gate = GateProcess::start_with(&config, &[], "info", &[]).await;
     let [log, secrets] = &blocks("docs/operations.md", "sh")[..] else {
         panic!("two blocks")
@@ -220,13 +218,13 @@ async fn the_commands_of_operations_turn_the_log_up_and_make_secrets_that_do() {
     let deployment = fs::read_to_string(deployment).unwrap();
     let secrets = folder.path().join("deploy/secrets");
     let deployment = deployment.replace("/run/secrets", secrets.to_str().unwrap());
-    let loaded = imgwire_gate::server::settings::load("gate.toml", &deployment, &|_| None);
+    let loaded = settings::load("gate.toml", &deployment, &|_| None);
     loaded.unwrap_or_else(|faults| panic!("{faults}"));
 }
 
 #[test]
-fn traefik_is_told_where_the_gates_are_and_how_they_are() {
-    // The package of docker-compose brings what reads YAML; Traefik itself is in no registry.
+fn the_traefik_config_names_both_gates_and_their_readiness() {
+    // The package of docker-compose includes a YAML parser; Traefik itself is not in a package registry.
     if !are_here(&["docker-compose"]) {
         return;
     }
@@ -253,13 +251,13 @@ fn traefik_is_told_where_the_gates_are_and_how_they_are() {
 }
 
 #[test]
-fn systemd_takes_the_unit() {
+fn systemd_accepts_the_unit_file() {
     if !are_here(&["systemd-analyze"]) {
         return;
     }
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/imgwire-gate.service");
     let unit = fs::read_to_string(unit).unwrap();
-    // Where the program is here.
+    // The path of the program on this machine.
     let unit = unit.replace(
         "/usr/local/bin/imgwire-gate",
         env!("CARGO_BIN_EXE_imgwire-gate"),
@@ -281,7 +279,7 @@ fn systemd_takes_the_unit() {
 }
 
 #[test]
-fn the_commands_that_the_book_names_exist() {
+fn every_command_that_the_book_names_exists() {
     let help = text(&run(&["--help"]).stdout);
     for page in pages() {
         let text = fs::read_to_string(&page).unwrap();

@@ -1,7 +1,6 @@
-//! What clients can make the gate keep: claims within bounds, and caches that are bounded in bytes.
+//! Bounds of what clients can make the gate keep in memory: claims, caches and request heads.
 
 use futures_util::{StreamExt as _, stream};
-use imgwire_gate::sandbox::emulator::Emulator;
 use serde_json::{Value, json};
 
 use tokio::{
@@ -10,56 +9,39 @@ use tokio::{
 };
 
 use crate::{
-    helpers::{ROUTE, Recipe, TestApp, Token, eventually},
+    helpers::{
+        Emulator, Gate, ROUTE, TestApp, Token, eventually, expression, forwarded, introspection,
+        remote_session,
+    },
     process::{GateProcess, write_config},
     service::{Reply, Service},
 };
 
-/// A gate whose rule reads the claim `metadata` and whose identities are of every kind that remembers.
-fn recipe(app: &Service) -> Recipe {
-    let identities = format!(
-        r#"
-        [identities.opaque]
-        kind = "introspection"
-        url = "{url}/introspect"
-        client_id = "gate"
-        client_secret = {{ env = "TEST_SECRET" }}
-        from = ["header:x-opaque"]
-        cache = "1h"
-        [identities.site]
-        kind = "remote"
-        url = "{url}/session"
-        forward = ["header:x-app-key"]
-        subject = "/sub"
-        claims = {{ metadata = "/metadata", other = "/other" }}
-        cache = "1h"
-        "#,
-        url = app.url
+/// A gate whose rule reads the claim `metadata`, with each kind of identity that caches claims.
+fn builder(app: &Service) -> Gate {
+    let opaque = introspection(&format!("{}/introspect", app.url));
+    let site = remote_session(
+        &format!("{}/session", app.url),
+        ["header:x-app-key"],
+        "/sub",
     );
-    Recipe {
-        server: r#"failures = { limit = 1000000, period = "1m" }"#.to_owned(),
-        policies: r#"
-            [policies.signed-in]
-            kind = "signed_in"
-            accept = ["app", "opaque", "site"]
-            [policies.rule]
-            kind = "expression"
-            allow = "subject.claims.metadata != null"
-        "#
-        .to_owned(),
-        chain: r#"["signed-in", "rule"]"#.to_owned(),
-        ..Recipe::accepting("[]", &identities)
-    }
+    let claims = json!({ "metadata": "/metadata", "other": "/other" });
+    Gate::accepting(["app", "opaque", "site"])
+        .server("failures", json!({ "limit": 1_000_000, "period": "1m" }))
+        .identity("opaque", opaque.from(["header:x-opaque"]).cache("1h"))
+        .identity("site", site.claims(claims).cache("1h"))
+        .policy("rule", expression("subject.claims.metadata != null"))
+        .chain(["signed-in", "rule"])
 }
 
-/// What an issuer or an app says of a user with these claims.
+/// The answer of an issuer or an app about a user with these claims.
 fn says(metadata: &Value, other: &Value) -> Reply {
     Reply::json(&json!({
         "active": true, "sub": "user_1", "metadata": metadata, "other": other,
     }))
 }
 
-/// A value that is nested on so many levels.
+/// A value with this many levels of nesting.
 fn nested(levels: usize) -> Value {
     (0..levels).fold(json!(1), |inner, level| {
         if level % 2 == 0 {
@@ -70,12 +52,12 @@ fn nested(levels: usize) -> Value {
     })
 }
 
-/// So many objects, each of which takes much more memory than text.
+/// Objects, each of which takes much more memory than its text.
 fn objects(count: usize) -> Value {
     vec![json!({ "a": 0 }); count].into()
 }
 
-/// The answers to the same user by each kind of identity.
+/// The answers to the same user with each kind of identity.
 async fn by_each(
     gate: &TestApp,
     app: &Service,
@@ -95,9 +77,9 @@ async fn by_each(
 }
 
 #[actix_web::test]
-async fn claims_that_are_read_are_bounded_in_nesting_and_size() {
+async fn claims_that_policies_read_are_bounded_in_nesting_and_size() {
     let app = Service::start();
-    let gate = recipe(&app).start().await;
+    let gate = builder(&app).start().await;
     let small = json!({ "plan": "pro" });
     for good in [&small, &nested(16), &objects(100), &json!(vec!["a"; 900])] {
         for answer in by_each(&gate, &app, good, &small).await {
@@ -113,7 +95,7 @@ async fn claims_that_are_read_are_bounded_in_nesting_and_size() {
         for answer in by_each(&gate, &app, bad, &small).await {
             answer.assert_error(401, "invalid_credentials");
         }
-        // What no policy reads does not count.
+        // A claim that no policy reads does not count.
         for answer in by_each(&gate, &app, &small, bad).await {
             answer.assert_token();
         }
@@ -121,10 +103,10 @@ async fn claims_that_are_read_are_bounded_in_nesting_and_size() {
 }
 
 #[actix_web::test]
-async fn the_log_says_which_claim_is_beyond_the_bounds() {
+async fn the_log_names_the_claim_that_exceeds_the_bounds() {
     let app = Service::start();
     let imgwire = Emulator::start().unwrap();
-    let (_folder, config) = write_config(&recipe(&app), imgwire.url());
+    let (_folder, config) = write_config(&builder(&app), imgwire.url());
     let gate = GateProcess::start_with(&config, &[], "info", &[]).await;
     let bad = [
         (
@@ -153,9 +135,9 @@ async fn the_log_says_which_claim_is_beyond_the_bounds() {
 }
 
 #[actix_web::test]
-async fn a_reload_that_reads_another_claim_finds_it_in_tokens_that_were_remembered() {
+async fn a_policy_that_reads_another_claim_after_a_reload_finds_it_in_cached_tokens() {
     let app = Service::start();
-    let gate = recipe(&app).start().await;
+    let gate = builder(&app).start().await;
     let (metadata, other) = (json!("x"), json!("y"));
     app.answer("/introspect", says(&metadata, &other));
     app.answer("/session", says(&metadata, &other));
@@ -180,11 +162,8 @@ async fn a_reload_that_reads_another_claim_finds_it_in_tokens_that_were_remember
             true,
         ),
     ] {
-        let mut recipe = recipe(&app);
-        recipe.policies = recipe
-            .policies
-            .replace("subject.claims.metadata != null", rule);
-        gate.reload(&recipe).unwrap();
+        gate.reload(&builder(&app).set("policies.rule.allow", rule))
+            .unwrap();
         for answer in ask().await {
             if is_allowed {
                 answer.assert_token();
@@ -196,30 +175,16 @@ async fn a_reload_that_reads_another_claim_finds_it_in_tokens_that_were_remember
 }
 
 #[actix_web::test]
-async fn a_long_forwarded_list_denies_by_rule_and_blocks_nobody() {
-    let recipe = Recipe {
-        server: r#"trusted_proxies = ["127.0.0.1/32"]"#.into(),
-        policies: r#"
-            [policies.signed-in]
-            kind = "signed_in"
-            accept = ["proxy"]
-            [policies.rule]
-            kind = "expression"
-            allow = "subject.claims.groups.all(g, g != 'x') || true"
-        "#
-        .into(),
-        chain: r#"["signed-in", "rule"]"#.into(),
-        ..Recipe::accepting(
-            "[]",
-            r#"
-            [identities.proxy]
-            kind = "forwarded"
-            subject = "x-user"
-            claims = { groups = "x-groups" }
-            "#,
-        )
-    };
-    let gate = recipe.start().await;
+async fn a_rule_over_more_than_1000_entries_denies_and_does_not_stall() {
+    let rule = "subject.claims.groups.all(g, g != 'x') || true";
+    let proxy = forwarded("x-user").claims(json!({ "groups": "x-groups" }));
+    let gate = Gate::accepting(["proxy"])
+        .server("trusted_proxies", ["127.0.0.1/32"])
+        .identity("proxy", proxy)
+        .policy("rule", expression(rule))
+        .chain(["signed-in", "rule"])
+        .start()
+        .await;
     for (entries, is_denied) in [(1000, false), (1001, true), (10_000, true)] {
         let groups = vec!["g"; entries].join(",");
         let request = gate.ask().header("x-user", "user_1");
@@ -255,10 +220,10 @@ async fn send_all(
 }
 
 #[actix_web::test]
-async fn caches_that_are_full_of_the_worst_claims_add_24_mb_at_most() {
+async fn caches_full_of_the_largest_claims_add_at_most_24_mb() {
     let app = Service::start();
     let imgwire = Emulator::start().unwrap();
-    let (_folder, config) = write_config(&recipe(&app), imgwire.url());
+    let (_folder, config) = write_config(&builder(&app), imgwire.url());
     let gate = GateProcess::start_with(&config, &[], "info", &[]).await;
     let idle = gate.memory("VmRSS");
     let user = std::cell::Cell::new(0);
@@ -277,8 +242,8 @@ async fn caches_that_are_full_of_the_worst_claims_add_24_mb_at_most() {
         })
     };
     let small = json!("x");
-    // Claims that nothing reads, as large as a token may be; then what is read, as large as is remembered, as large as
-    // is taken, and larger.
+    // Claims that no policy reads, as large as a token may be; then claims that a policy reads: as large as the cache
+    // keeps, as large as the gate accepts, and larger.
     send_all(&gate, signed(tokens(300, &small, &objects(700))), 200).await;
     send_all(&gate, signed(tokens(1000, &objects(36), &small)), 200).await;
     send_all(&gate, signed(tokens(300, &objects(120), &small)), 200).await;
@@ -293,7 +258,7 @@ async fn caches_that_are_full_of_the_worst_claims_add_24_mb_at_most() {
             send_all(&gate, keys, 200).await;
         }
     }
-    // The gate may take 40 MB without, and 64 MB with full caches. What this build takes by itself depends on its size.
+    // The gate may use 40 MB with empty caches and 64 MB with full ones. This build differs, so the difference counts.
     let bound = (24 << 20) + (16 << 10) * CONNECTIONS;
     let added = gate.memory("VmHWM") - idle;
     assert!(
@@ -302,7 +267,7 @@ async fn caches_that_are_full_of_the_worst_claims_add_24_mb_at_most() {
     );
 }
 
-/// A connection on which a request with a large head was sent, but for the last `missing` bytes.
+/// A connection on which a request with a large head was sent, except for the last `missing` bytes.
 async fn with_large_head(gate: &GateProcess, missing: usize) -> TcpStream {
     let url = gate.url();
     let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap())
@@ -317,7 +282,7 @@ async fn with_large_head(gate: &GateProcess, missing: usize) -> TcpStream {
     stream
 }
 
-/// The first line of what comes, if the connection does not just end.
+/// The status line of the answer; empty if the connection ends without an answer.
 async fn status_line(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let _ = stream.read_buf(&mut answer).await;
@@ -330,7 +295,7 @@ async fn large_heads_of_many_clients_take_a_bounded_amount_of_memory() {
     const CLIENTS: u64 = 400;
 
     let imgwire = Emulator::start().unwrap();
-    let (_folder, config) = write_config(&Recipe::default(), imgwire.url());
+    let (_folder, config) = write_config(&Gate::standard(), imgwire.url());
     let gate = GateProcess::start_with(&config, &[], "info", &[]).await;
     let idle = gate.memory("VmRSS");
     let mut streams = Vec::new();
@@ -350,13 +315,13 @@ async fn large_heads_of_many_clients_take_a_bounded_amount_of_memory() {
         added <= bound,
         "{added} bytes were added, {bound} are allowed"
     );
-    // Clients with heads of an ordinary size notice nothing.
+    // Clients with heads of an ordinary size are not affected.
     let good = Token::of("user_1").sign();
     let good = ("authorization", format!("Bearer {good}"));
     send_all(&gate, std::iter::once(good), 200).await;
     let warning = "request head memory exhausted, closing connections that send large heads";
     assert_eq!(gate.log().matches(warning).count(), 1);
-    // A connection that ends gives its room back.
+    // A connection that ends frees its memory.
     drop(streams);
     eventually("room for a large head", async || {
         status_line(&mut with_large_head(&gate, 0).await).await == "HTTP/1.1 404 Not Found"

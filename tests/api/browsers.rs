@@ -1,26 +1,23 @@
-//! What browsers add: credentials that they send by themselves, and CORS.
+//! Browsers: ambient credentials, and CORS.
 
 use actix_web::http::Method;
 
 use serde_json::json;
 
 use crate::{
-    helpers::{Answer, ROUTE, Recipe, SESSION, TestApp, Token},
+    helpers::{Answer, Gate, ROUTE, SESSION, TestApp, Token, forwarded, jwt, remote_session},
     service::{Reply, Service},
 };
 
-async fn app() -> TestApp {
-    let server = r#"allowed_origins = ["https://app.example.com"]"#.into();
-    Recipe {
-        server,
-        ..Recipe::default()
-    }
-    .start()
-    .await
+fn builder() -> Gate {
+    Gate::standard().server("allowed_origins", ["https://app.example.com"])
 }
 
-/// Every combination of the two headers, and whether a page that sends it may use a cookie. The gate's own
-/// origin is its host.
+async fn app() -> TestApp {
+    builder().start().await
+}
+
+/// Combinations of `Sec-Fetch-Site` and `Origin`, and whether a page that sends them may use a cookie.
 fn table(own: &str) -> Vec<(Option<&'static str>, Option<String>, bool)> {
     let allowed = || Some("https://app.example.com".to_owned());
     let foreign = || Some("https://evil.example".to_owned());
@@ -65,7 +62,7 @@ async fn send(
 }
 
 #[actix_web::test]
-async fn a_cookie_is_taken_from_the_own_and_the_allowed_origins_only() {
+async fn a_cookie_is_accepted_only_from_its_own_and_allowed_origins() {
     let app = app().await;
     let token = Token::of("user_1").sign();
     let session = app
@@ -95,48 +92,31 @@ async fn a_cookie_is_taken_from_the_own_and_the_allowed_origins_only() {
     }
 }
 
-/// A gate whose users a proxy forwards, or the app knows by its cookie or a header; `more` is said of each of the two
-/// identities.
-async fn app_of_others(site: &Service, forward: &str, more: &str) -> TestApp {
+/// A gate whose users a proxy forwards, or the app knows by its cookie or a header.
+async fn app_of_others(site: &Service, forward: &[&str], ambient: bool) -> TestApp {
     site.answer("/session", Reply::json(&json!({ "id": "user_1" })));
-    let identities = format!(
-        r#"
-        [identities.edge]
-        kind = "forwarded"
-        subject = "X-User"
-        {more}
-        [identities.site]
-        kind = "remote"
-        url = "{}/session"
-        forward = {forward}
-        subject = "/id"
-        {more}
-        "#,
-        site.url
-    );
-    let recipe = Recipe {
-        server: r#"
-            allowed_origins = ["https://app.example.com"]
-            trusted_proxies = ["127.0.0.1"]
-        "#
-        .into(),
-        exchange: r#"["edge", "site"]"#.into(),
-        ..Recipe::accepting(r#"["edge", "site"]"#, &identities)
-    };
-    recipe.start().await
+    let app = remote_session(&format!("{}/session", site.url), forward, "/id");
+    Gate::accepting(["edge", "site"])
+        .server("allowed_origins", ["https://app.example.com"])
+        .server("trusted_proxies", ["127.0.0.1"])
+        .exchange(["edge", "site"])
+        .identity("edge", forwarded("X-User").ambient(ambient))
+        .identity("site", app.ambient(ambient))
+        .start()
+        .await
 }
 
 #[actix_web::test]
-async fn cookies_and_headers_that_a_proxy_may_derive_from_them_are_taken_from_the_same_origins() {
+async fn ambient_headers_are_accepted_from_the_same_origins_as_cookies() {
     let site = Service::start();
-    let forward = r#"["cookie:sid", "header:x-key", "header:authorization"]"#;
-    let app = app_of_others(&site, forward, "").await;
+    let forward = ["cookie:sid", "header:x-key", "header:authorization"];
+    let app = app_of_others(&site, &forward, true).await;
     let allowance = format!("{ROUTE}/allowance");
     for credential in [
         ("x-user", "user_1"),
         ("cookie", "sid=1"),
         ("x-key", "1"),
-        // Schemes that browsers have a dialog for, and then send by themselves.
+        // Schemes for which browsers show a dialog; afterwards they send the credentials with every request.
         ("authorization", "Basic YWRhOnNlc2FtZQ=="),
         ("authorization", "negotiate YWRhOnNlc2FtZQ=="),
         ("authorization", "Bearer 1"),
@@ -175,9 +155,9 @@ async fn cookies_and_headers_that_a_proxy_may_derive_from_them_are_taken_from_th
 }
 
 #[actix_web::test]
-async fn headers_that_nothing_adds_by_itself_are_taken_from_everywhere() {
+async fn headers_that_are_not_ambient_are_accepted_from_every_origin() {
     let site = Service::start();
-    let app = app_of_others(&site, r#"["header:x-key"]"#, "ambient = false").await;
+    let app = app_of_others(&site, &["header:x-key"], false).await;
     for credential in [("x-user", "user_1"), ("x-key", "1")] {
         for (from, origin, _) in table(&app.url) {
             let answer = send(
@@ -193,31 +173,23 @@ async fn headers_that_nothing_adds_by_itself_are_taken_from_everywhere() {
     }
 }
 
-/// As Cloudflare Access sends it, for the cookie of a browser that it has signed in.
+/// Cloudflare Access sends such a header for the cookie of a signed-in browser.
 #[actix_web::test]
-async fn a_token_in_a_header_of_its_own_is_taken_from_the_same_origins_unless_it_is_not_ambient() {
-    for (more, is_ambient) in [
-        ("", true),
-        ("ambient = true", true),
-        ("ambient = false", false),
+async fn a_token_in_its_own_header_is_ambient_unless_the_config_says_otherwise() {
+    let standard = jwt()
+        .audience(["imgwire-gate"])
+        .from(["bearer", "header:cf-access-jwt-assertion"]);
+    for (identity, is_ambient) in [
+        (standard.clone(), true),
+        (standard.clone().ambient(true), true),
+        (standard.ambient(false), false),
     ] {
-        let identities = format!(
-            r#"
-            [identities.access]
-            kind = "jwt"
-            algorithms = ["HS256"]
-            secret = {{ env = "TEST_SECRET" }}
-            audience = ["imgwire-gate"]
-            from = ["bearer", "header:cf-access-jwt-assertion"]
-            {more}
-            "#
-        );
-        let recipe = Recipe {
-            server: r#"allowed_origins = ["https://app.example.com"]"#.into(),
-            exchange: r#"["access"]"#.into(),
-            ..Recipe::accepting(r#"["access"]"#, &identities)
-        };
-        let app = recipe.start().await;
+        let app = Gate::accepting(["access"])
+            .server("allowed_origins", ["https://app.example.com"])
+            .exchange(["access"])
+            .identity("access", identity)
+            .start()
+            .await;
         let token = Token::of("user_1").sign();
         for (site, origin, may) in table(&app.url) {
             for (method, path, status) in [(Method::POST, ROUTE, 200), (Method::POST, SESSION, 204)]
@@ -226,7 +198,7 @@ async fn a_token_in_a_header_of_its_own_is_taken_from_the_same_origins_unless_it
                 let origin = origin.as_deref();
                 let answer = send(&app, method, path, credential, site, origin).await;
                 if may || !is_ambient {
-                    assert_eq!(answer.status, status, "{more} {site:?} {origin:?}");
+                    assert_eq!(answer.status, status, "{is_ambient} {site:?} {origin:?}");
                 } else {
                     answer.assert_error(403, "cross_site");
                 }
@@ -247,7 +219,7 @@ async fn a_token_in_a_header_of_its_own_is_taken_from_the_same_origins_unless_it
 }
 
 #[actix_web::test]
-async fn a_session_is_neither_shown_to_nor_ended_by_a_foreign_page() {
+async fn a_foreign_page_can_neither_read_nor_end_a_session() {
     let app = app().await;
     let token = Token::of("user_1").sign();
     let session = app
@@ -269,7 +241,7 @@ async fn a_session_is_neither_shown_to_nor_ended_by_a_foreign_page() {
 }
 
 #[actix_web::test]
-async fn a_bearer_token_is_taken_from_everywhere() {
+async fn a_bearer_token_is_accepted_from_every_origin() {
     let app = app().await;
     let bearer = format!("Bearer {}", Token::of("user_1").sign());
     for (site, origin, _) in table(&app.url) {
@@ -339,7 +311,7 @@ async fn a_page_of_an_allowed_origin_can_read_every_answer() {
 }
 
 #[actix_web::test]
-async fn a_page_of_another_origin_can_read_nothing() {
+async fn a_page_of_another_origin_can_read_no_answer() {
     let app = app().await;
     let token = Token::of("user_1").sign();
     let answer = app
@@ -352,15 +324,8 @@ async fn a_page_of_another_origin_can_read_nothing() {
 }
 
 #[actix_web::test]
-async fn a_preflight_is_answered_and_never_counts() {
-    let recipe = Recipe {
-        server: r#"allowed_origins = ["https://app.example.com"]"#.into(),
-        policies: Recipe::default()
-            .policies
-            .replace("limit = 30", "limit = 1"),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
+async fn preflights_are_answered_and_consume_no_limit() {
+    let app = builder().set("policies.burst.limit", 1).start().await;
     for _ in 0..5 {
         let preflight = app
             .request(Method::OPTIONS, ROUTE)
@@ -387,7 +352,7 @@ async fn a_preflight_is_answered_and_never_counts() {
 }
 
 #[actix_web::test]
-async fn a_preflight_of_another_origin_is_refused_in_the_apis_shape() {
+async fn a_preflight_of_another_origin_is_a_400_error() {
     let app = app().await;
     let preflight = app
         .request(Method::OPTIONS, ROUTE)

@@ -1,43 +1,23 @@
-//! The chain: its order, what is released, observing, and faults.
+//! The chain: its order, releases, dry runs, and faults.
 
 use std::{
     path::Path,
     time::{Duration, Instant},
 };
 
-use imgwire_gate::sandbox::emulator::Misbehaviour;
 use serde_json::json;
 
-use crate::helpers::{Recipe, TestApp, Token};
+use crate::helpers::{Gate, Misbehaviour, TestApp, Token, quota, signed_in, workspace_member};
 
-const TWO_QUOTAS: &str = r#"
-    [policies.signed-in]
-    kind = "signed_in"
-    accept = ["app"]
-    [policies.member]
-    kind = "workspace_member"
-    claim = "workspaces"
-    roles = ["owner", "editor"]
-    [policies.first]
-    kind = "quota"
-    per = ["user"]
-    limit = 5
-    window = "day"
-    store = "main"
-    [policies.second]
-    kind = "quota"
-    per = []
-    limit = 1
-    window = "month"
-    store = "main"
-"#;
-
-fn recipe(policies: &str, chain: &str) -> Recipe {
-    Recipe {
-        policies: policies.into(),
-        chain: chain.into(),
-        ..Recipe::default()
-    }
+/// A gate with five tokens per day and user, and one token per month for all users together.
+fn two_quotas<const N: usize>(chain: [&str; N]) -> Gate {
+    let member = workspace_member().claim("workspaces");
+    Gate::bare()
+        .policy("signed-in", signed_in(["app"]))
+        .policy("member", member.roles(["owner", "editor"]))
+        .policy("first", quota().per(["user"]).limit(5))
+        .policy("second", quota().per([""; 0]).limit(1).window("month"))
+        .chain(chain.to_vec())
 }
 
 async fn remaining(app: &TestApp, policy: &str, token: &Token) -> Option<u64> {
@@ -51,10 +31,8 @@ async fn remaining(app: &TestApp, policy: &str, token: &Token) -> Option<u64> {
 }
 
 #[actix_web::test]
-async fn what_was_held_is_released_when_a_later_policy_denies() {
-    let app = recipe(TWO_QUOTAS, r#"["signed-in", "first", "second"]"#)
-        .start()
-        .await;
+async fn a_reserved_unit_is_released_if_a_later_policy_denies() {
+    let app = two_quotas(["signed-in", "first", "second"]).start().await;
     let token = Token::of("user_1");
     app.ask_as(&token).await.assert_token();
     for _ in 0..3 {
@@ -67,9 +45,7 @@ async fn what_was_held_is_released_when_a_later_policy_denies() {
 
 #[actix_web::test]
 async fn the_chain_stops_at_the_first_denial() {
-    let app = recipe(TWO_QUOTAS, r#"["signed-in", "member", "second"]"#)
-        .start()
-        .await;
+    let app = two_quotas(["signed-in", "member", "second"]).start().await;
     let viewer =
         Token::of("user_1").with("workspaces", json!([{ "id": "ws_1", "role": "viewer" }]));
     for _ in 0..3 {
@@ -83,7 +59,7 @@ async fn the_chain_stops_at_the_first_denial() {
 }
 
 #[actix_web::test]
-async fn the_body_names_the_workspace_before_the_header_does() {
+async fn the_workspace_of_the_body_takes_precedence_over_the_header() {
     let app = TestApp::start().await;
     let token = Token::of("user_1")
         .with("workspaces", json!(["ws_1", "ws_2"]))
@@ -101,9 +77,10 @@ async fn the_body_names_the_workspace_before_the_header_does() {
 }
 
 #[actix_web::test]
-async fn a_policy_that_observes_never_denies_and_is_counted() {
-    let observed = TWO_QUOTAS.replace("limit = 1\n", "limit = 1\n    mode = \"observe\"\n");
-    let app = recipe(&observed, r#"["signed-in", "first", "second"]"#)
+async fn a_policy_in_observe_mode_never_denies_and_counts_what_it_would_deny() {
+    let observed = two_quotas(["signed-in", "first", "second"]);
+    let app = observed
+        .set("policies.second.mode", "observe")
         .start()
         .await;
     let token = Token::of("user_1");
@@ -120,21 +97,13 @@ async fn a_policy_that_observes_never_denies_and_is_counted() {
 }
 
 #[actix_web::test]
-async fn who_is_observed_not_to_be_signed_in_gets_a_token_all_the_same() {
-    let observed = TWO_QUOTAS.replace(
-        "accept = [\"app\"]",
-        "accept = [\"app\"]\n    mode = \"observe\"",
-    );
-    let app = recipe(&observed, r#"["signed-in", "first"]"#).start().await;
+async fn signed_in_in_observe_mode_lets_anonymous_requests_through() {
+    let observed = two_quotas(["signed-in", "first"]);
+    let app = observed
+        .set("policies.signed-in.mode", "observe")
+        .start()
+        .await;
     app.ask().send().await.assert_token();
-}
-
-/// A gate whose counters cannot be written: their table is gone.
-async fn with_broken_store(on_failure: &str) -> TestApp {
-    let policies = TWO_QUOTAS.replace("limit = 5\n", &format!("limit = 5\n    {on_failure}\n"));
-    let app = recipe(&policies, r#"["signed-in", "first"]"#).start().await;
-    break_store(app.folder.path());
-    app
 }
 
 fn break_store(folder: &Path) {
@@ -145,11 +114,9 @@ fn break_store(folder: &Path) {
 }
 
 #[actix_web::test]
-async fn a_policy_that_cannot_tell_is_a_fault_and_no_denial() {
-    // A trigger that refuses every write, as a disk that is full does.
-    let app = recipe(TWO_QUOTAS, r#"["signed-in", "first"]"#)
-        .start()
-        .await;
+async fn a_policy_that_cannot_decide_is_a_fault_and_not_a_denial() {
+    // A trigger refuses every write, as a full disk does.
+    let app = two_quotas(["signed-in", "first"]).start().await;
     let database = rusqlite::Connection::open(app.folder.path().join("gate.db")).unwrap();
     let refuse = |event| {
         format!(
@@ -164,7 +131,7 @@ async fn a_policy_that_cannot_tell_is_a_fault_and_no_denial() {
     for _ in 0..20 {
         app.ask_as(&token).await.assert_error(500, "internal");
     }
-    // A disk that is known to fail is probed twice a second, and nobody waits for that.
+    // The gate probes a failing disk twice per second, and requests do not wait for the probe.
     assert!(
         began.elapsed() < Duration::from_secs(5),
         "{:?}",
@@ -193,8 +160,10 @@ async fn a_policy_that_cannot_tell_is_a_fault_and_no_denial() {
 }
 
 #[actix_web::test]
-async fn on_failure_allow_lets_the_request_go_on_and_counts_the_fault() {
-    let app = with_broken_store("on_failure = \"allow\"").await;
+async fn on_failure_allow_lets_the_request_through_and_counts_the_fault() {
+    let lenient = two_quotas(["signed-in", "first"]).set("policies.first.on_failure", "allow");
+    let app = lenient.start().await;
+    break_store(app.folder.path());
     app.ask_as(&Token::of("user_1")).await.assert_token();
     let line = concat!(
         "imgwire_gate_decisions_total{route=\"/api/imgwire/upload-token\",",
@@ -204,14 +173,9 @@ async fn on_failure_allow_lets_the_request_go_on_and_counts_the_fault() {
 }
 
 #[actix_web::test]
-async fn every_failure_after_the_chain_gives_back_what_all_policies_held() {
-    let recipe = recipe(TWO_QUOTAS, r#"["signed-in", "first", "second"]"#);
-    let app = Recipe {
-        imgwire: "retries = 0".into(),
-        ..recipe
-    }
-    .start()
-    .await;
+async fn every_failure_after_the_chain_releases_what_all_policies_reserved() {
+    let gate = two_quotas(["signed-in", "first", "second"]);
+    let app = gate.imgwire("retries", 0).start().await;
     app.imgwire.misbehave_next([Misbehaviour::Close]);
     let token = Token::of("user_1");
     app.ask_as(&token).await.assert_error(500, "imgwire_failed");

@@ -1,13 +1,13 @@
-//! `imgwire-gate check --connect`: what a config leads to is tried, and nothing is consumed.
+//! `imgwire-gate check --connect`: it tries the services of a config and consumes nothing.
 
 use std::{fs, path::Path};
 
 use actix_web::web;
-use imgwire_gate::sandbox::emulator::Emulator;
 use jsonwebtoken::Algorithm;
+use serde_json::json;
 
 use crate::{
-    helpers::Recipe,
+    helpers::{Emulator, Gate, published_jwt, quota, rate_limit, signed_in, workspace_member},
     postgres::Postgres,
     process::{run, text},
     real_parts::free_port,
@@ -16,15 +16,14 @@ use crate::{
     signing::{SigningKey, set},
 };
 
-/// What it exits with and says of each part.
-async fn connect(recipe: &Recipe, base_url: &str, folder: &Path) -> (i32, Vec<String>) {
-    let path = folder.join("gate.toml");
-    fs::write(&path, recipe.config(base_url, folder)).unwrap();
-    // The services that it asks are on this thread.
+/// The exit code, and the line about each part.
+async fn connect(gate: &Gate, base_url: &str, folder: &Path) -> (i32, Vec<String>) {
+    let path = gate.write(base_url, folder);
+    // The services that it asks run on this thread.
     let checking = move || run(&["check", "--connect", "--config", path.to_str().unwrap()]);
     let output = web::block(checking).await.unwrap();
     let lines = text(&output.stdout);
-    // Those that draw the chain are indented.
+    // The lines of the chain are indented.
     let lines = lines
         .lines()
         .filter(|line| line.contains(": ") && !line.starts_with(' '));
@@ -33,61 +32,25 @@ async fn connect(recipe: &Recipe, base_url: &str, folder: &Path) -> (i32, Vec<St
     (output.status.code().unwrap(), lines)
 }
 
-fn using(redis: &str, postgres: &str, query: &str, jwks: &str) -> Recipe {
-    Recipe {
-        more: format!(
-            r#"
-            [stores.cache]
-            url = "{redis}"
-            timeout = "1s"
-            [stores.database]
-            url = "{postgres}"
-            timeout = "1s"
-            [stores.unused]
-            url = "redis://127.0.0.1:1"
-            [identities.idp]
-            kind = "jwt"
-            algorithms = ["ES256"]
-            jwks_url = "{jwks}"
-            audience = ["imgwire-gate"]
-            "#
-        ),
-        policies: format!(
-            r#"
-            [policies.signed-in]
-            kind = "signed_in"
-            accept = ["app", "idp"]
-            [policies.member]
-            kind = "workspace_member"
-            store = "database"
-            query = "{query}"
-            [policies.burst]
-            kind = "rate_limit"
-            per = ["user"]
-            limit = 30
-            period = "1m"
-            store = "cache"
-            [policies.daily]
-            kind = "quota"
-            per = ["workspace"]
-            limit = 500
-            window = "day"
-            store = "database"
-            [policies.monthly]
-            kind = "quota"
-            per = ["workspace"]
-            limit = 500
-            window = "month"
-            store = "main"
-            "#
-        ),
-        chain: r#"["signed-in", "member", "burst", "daily", "monthly"]"#.to_owned(),
-        ..Recipe::default()
-    }
+fn using(redis: &str, postgres: &str, query: &str, jwks: &str) -> Gate {
+    let member = workspace_member().store("database").query(query);
+    let burst = rate_limit().per(["user"]).limit(30).store("cache");
+    let quota = || quota().per(["workspace"]).limit(500);
+    Gate::bare()
+        .store("cache", json!({ "url": redis, "timeout": "1s" }))
+        .store("database", json!({ "url": postgres, "timeout": "1s" }))
+        .store("unused", json!({ "url": "redis://127.0.0.1:1" }))
+        .identity("idp", published_jwt(["ES256"], jwks))
+        .policy("signed-in", signed_in(["app", "idp"]))
+        .policy("member", member)
+        .policy("burst", burst)
+        .policy("daily", quota().store("database"))
+        .policy("monthly", quota().window("month"))
+        .chain(["signed-in", "member", "burst", "daily", "monthly"])
 }
 
 #[actix_web::test]
-async fn everything_that_a_config_leads_to_is_tried() {
+async fn check_connect_tries_every_service_that_the_config_names() {
     let Some(redis) = Redis::here() else { return };
     let Some(postgres) = Postgres::here() else {
         return;
@@ -103,8 +66,8 @@ async fn everything_that_a_config_leads_to_is_tried() {
     let query = "select role, workspace_id from members where user_id = $1 and workspace_id = $2";
     let folder = tempfile::tempdir().unwrap();
     let jwks = format!("{}/jwks", issuer.url);
-    let recipe = using(&redis.url(), &postgres.url(), query, &jwks);
-    let (code, lines) = connect(&recipe, imgwire.url(), folder.path()).await;
+    let builder = using(&redis.url(), &postgres.url(), query, &jwks);
+    let (code, lines) = connect(&builder, imgwire.url(), folder.path()).await;
     assert_eq!(
         lines,
         [
@@ -116,22 +79,22 @@ async fn everything_that_a_config_leads_to_is_tried() {
         ]
     );
     assert_eq!(code, 0);
-    // Nothing was asked of Imgwire but how it is, and no file was made.
+    // Imgwire got no request for a token, and no file was created.
     assert_eq!(imgwire.asked(), 0);
     assert!(!folder.path().join("gate.db").exists());
 
-    // What does not work is named, with the reason, and all of it in one go.
+    // Every failure is reported, with its reason.
     let base_url = format!("http://127.0.0.1:{}", free_port());
     let nowhere = format!("redis://127.0.0.1:{}", free_port());
     let query = "select role, workspace_id from nobody where user_id = $1 and workspace_id = $2";
     let jwks = format!("{}/nothing", issuer.url);
-    let recipe = using(&nowhere, &postgres.url(), query, &jwks);
+    let builder = using(&nowhere, &postgres.url(), query, &jwks);
     fs::write(
         folder.path().join("gate.db"),
         "no database, but some text that is long enough",
     )
     .unwrap();
-    let (code, lines) = connect(&recipe, &base_url, folder.path()).await;
+    let (code, lines) = connect(&builder, &base_url, folder.path()).await;
     assert_eq!(code, 1);
     for (line, expected) in lines.iter().zip([
         "stores.main: FAILED: file is not a database",
@@ -146,10 +109,10 @@ async fn everything_that_a_config_leads_to_is_tried() {
 }
 
 #[actix_web::test]
-async fn a_file_of_counters_may_be_in_use_by_the_gate_that_runs() {
-    let gate = Recipe::default().start().await;
-    let recipe = Recipe::default();
-    let (code, lines) = connect(&recipe, gate.imgwire.url(), gate.folder.path()).await;
+async fn check_connect_can_open_a_sqlite_store_that_a_running_gate_uses() {
+    let gate = Gate::standard().start().await;
+    let builder = Gate::standard();
+    let (code, lines) = connect(&builder, gate.imgwire.url(), gate.folder.path()).await;
     assert_eq!(
         (code, lines),
         (

@@ -2,29 +2,19 @@
 
 use serde_json::{Value, json};
 
-use crate::helpers::{Answer, Recipe, TestApp, Token};
+use crate::helpers::{Answer, Gate, TestApp, Token};
 
-/// A gate that lets owners and editors of a workspace pass.
-fn with_member(member: &str) -> Recipe {
-    Recipe {
-        policies: format!(
-            r#"
-            [policies.signed-in]
-            kind = "signed_in"
-            accept = ["app"]
-            [policies.member]
-            kind = "workspace_member"
-            roles = ["owner", "editor"]
-            {member}
-            "#
-        ),
-        chain: r#"["signed-in", "member"]"#.into(),
-        ..Recipe::default()
-    }
+/// A gate that requires owners or editors of a workspace, by this policy.
+fn with_member(member: &str) -> Gate {
+    Gate::accepting(["app"])
+        .policy("member", member)
+        .set("policies.member.kind", "workspace_member")
+        .set("policies.member.roles", ["owner", "editor"])
+        .chain(["signed-in", "member"])
 }
 
 #[actix_web::test]
-async fn memberships_come_in_every_shape() {
+async fn every_supported_shape_of_memberships_is_understood() {
     let app = with_member("claim = \"workspaces\"").start().await;
     for (workspaces, asked, code) in [
         (json!([{ "id": "ws_1", "role": "editor" }]), "ws_1", ""),
@@ -66,7 +56,7 @@ async fn memberships_come_in_every_shape() {
             "1.0",
             "workspace_forbidden",
         ),
-        // An object with an id is one workspace, whatever else it says.
+        // An object with an id is one workspace, whatever its other members are.
         (json!({ "id": "ws_1", "role": "editor" }), "ws_1", ""),
         (
             json!({ "id": 7, "role": ["owner"], "slg": "acme" }),
@@ -141,7 +131,7 @@ async fn ask_with(member: &str, claims: &Value, asked: &Value) -> Answer {
 }
 
 #[actix_web::test]
-async fn a_claim_is_named_by_its_name_or_by_a_pointer_and_its_members_by_keys() {
+async fn claims_are_found_by_name_or_pointer_and_their_members_by_key() {
     let nothing = json!(null);
     // The session token of an identity provider that names the one active organisation.
     let active = json!({ "o": { "id": "org_1", "rol": "owner", "slg": "acme" } });
@@ -268,7 +258,7 @@ async fn a_claim_is_named_by_its_name_or_by_a_pointer_and_its_members_by_keys() 
 }
 
 #[actix_web::test]
-async fn without_roles_any_member_may() {
+async fn without_roles_every_member_is_allowed() {
     let app = TestApp::start().await;
     for workspaces in [
         json!(["ws_1"]),

@@ -1,4 +1,4 @@
-//! Clusters of Redis: nodes that fail, slots that move, and a replica that takes over.
+//! Redis clusters: failing nodes, moving slots, and promoted replicas.
 
 use std::{
     process::{Command, Stdio},
@@ -8,14 +8,14 @@ use std::{
 use futures_util::future::join_all;
 
 use crate::{
-    helpers::{Recipe, TestApp, Token, eventually},
+    helpers::{Gate, TestApp, Token, env, eventually},
     real_parts::blocks,
     redis_server::Redis,
     scaling::{patient, quota, ready},
     store_failures::{ask_as, is_up, quota_of_users},
 };
 
-/// The timeout of the tests' stores, and some time for a busy machine.
+/// The timeout of the tests' stores, and an allowance for a busy machine.
 const TIMEOUT: Duration = Duration::from_millis(500);
 const SOON: Duration = Duration::from_millis(250);
 
@@ -23,20 +23,17 @@ async fn status(gate: &TestApp) -> u16 {
     gate.ask_as(&Token::of("user_1")).await.status.as_u16()
 }
 
-/// One counter for all, with five units.
-fn five(nodes: &[Redis]) -> Recipe {
-    patient(quota(
-        &format!("redis+cluster://{}", nodes[0].address()),
-        5,
-        "month",
-    ))
+/// One quota of five for all users.
+fn five(nodes: &[Redis]) -> Gate {
+    let url = format!("redis+cluster://{}", nodes[0].address());
+    patient(quota(&url, 5, "month"))
 }
 
 fn id(node: &Redis) -> String {
     node.run(&["CLUSTER", "MYID"])
 }
 
-/// The counter's key, and which node has it.
+/// The key of the counter, and the node that has it.
 fn counter(nodes: &[Redis]) -> (String, usize) {
     let keys = nodes.iter().enumerate().flat_map(|(index, node)| {
         let keys = node.keys().into_iter();
@@ -49,7 +46,7 @@ fn counter(nodes: &[Redis]) -> (String, usize) {
 }
 
 #[actix_web::test]
-async fn a_counter_that_moves_to_another_node_goes_on() {
+async fn a_counter_that_moves_to_another_node_keeps_its_count() {
     let Some(nodes) = Redis::cluster_here() else {
         return;
     };
@@ -82,7 +79,7 @@ async fn a_counter_that_moves_to_another_node_goes_on() {
 }
 
 #[actix_web::test]
-async fn a_replica_that_takes_over_goes_on() {
+async fn a_replica_that_is_promoted_keeps_the_counts() {
     let Some(mut nodes) = Redis::cluster_here() else {
         return;
     };
@@ -130,7 +127,7 @@ async fn a_replica_that_takes_over_goes_on() {
 }
 
 #[actix_web::test]
-async fn a_user_with_the_rights_that_the_documentation_names_counts_in_a_cluster() {
+async fn a_user_with_the_documented_rights_can_count_in_a_cluster() {
     let Some(nodes) = Redis::cluster_here() else {
         return;
     };
@@ -144,12 +141,11 @@ async fn a_user_with_the_rights_that_the_documentation_names_counts_in_a_cluster
         }
     }
     let url = format!("redis+cluster://gate@{}", nodes[0].address());
-    let recipe = patient(quota(&url, 5, "month"));
-    let recipe = Recipe {
-        more: format!("{}\npassword = {{ env = \"PASSWORD\" }}", recipe.more),
-        ..recipe
-    };
-    let gate = recipe.with_secret("PASSWORD", "a-password").start().await;
+    let gate = patient(quota(&url, 5, "month"))
+        .set("stores.shared.password", env("PASSWORD"))
+        .secret("PASSWORD", "a-password")
+        .start()
+        .await;
     ready(&gate).await;
     assert_eq!(status(&gate).await, 200);
     for node in &nodes {
@@ -159,7 +155,7 @@ async fn a_user_with_the_rights_that_the_documentation_names_counts_in_a_cluster
     eventually("its refusal", async || status(&gate).await == 500).await;
 }
 
-/// How many users of sixty are served, and how long each waits at most.
+/// How many of sixty users are served; none waits longer than twice the timeout.
 async fn served(gate: &TestApp) -> usize {
     let users = (0..60).map(async |number| ask_as(gate, &format!("user_{number}")).await);
     let asked = join_all(users).await;
@@ -170,13 +166,13 @@ async fn served(gate: &TestApp) -> usize {
     asked.iter().filter(|(status, _)| *status == 200).count()
 }
 
-/// One node of three does not answer: who has keys elsewhere is served, and who has not is told so at once.
-async fn is_missed_by_its_own_users_only(
+/// One node of three does not answer: users with keys elsewhere are served, and the others fail at once.
+async fn costs_only_its_own_users(
     nodes: &mut [Redis],
     die: impl FnOnce(&mut Redis),
     come_back: impl FnOnce(&mut Redis),
 ) {
-    // Not the node that the URL names alone.
+    // The URL names a second node, so that the gate can start.
     let url = format!(
         "redis+cluster://{},{}",
         nodes[0].address(),
@@ -197,7 +193,7 @@ async fn is_missed_by_its_own_users_only(
         assert_eq!(served(&gate).await, elsewhere);
         assert!(is_up(&gate, "shared").await);
     }
-    // By now it costs no request a wait; other tests may take the machine's time, so one of a few tries must do.
+    // Requests no longer wait for the node. Other tests use the machine too, so the best of a few tries counts.
     let mut best = TIMEOUT;
     for _ in 0..5 {
         let began = Instant::now();
@@ -205,7 +201,7 @@ async fn is_missed_by_its_own_users_only(
         best = best.min(began.elapsed());
     }
     assert!(best < SOON, "{best:?}");
-    // Nor does another gate need it to start.
+    // Another gate starts without the node.
     let other = quota_of_users(&url).start().await;
     ready(&other).await;
     eventually("the other nodes", async || {
@@ -217,19 +213,19 @@ async fn is_missed_by_its_own_users_only(
 }
 
 #[actix_web::test]
-async fn a_node_of_a_cluster_that_is_killed_is_missed_by_its_own_users_only() {
+async fn a_killed_node_of_a_cluster_costs_only_its_own_users() {
     let Some(mut nodes) = Redis::cluster_here() else {
         return;
     };
-    is_missed_by_its_own_users_only(&mut nodes, Redis::go_down, Redis::come_up).await;
+    costs_only_its_own_users(&mut nodes, Redis::go_down, Redis::come_up).await;
 }
 
 #[actix_web::test]
-async fn a_node_of_a_cluster_that_hangs_is_missed_by_its_own_users_only() {
+async fn a_hanging_node_of_a_cluster_costs_only_its_own_users() {
     let Some(mut nodes) = Redis::cluster_here() else {
         return;
     };
-    is_missed_by_its_own_users_only(
+    costs_only_its_own_users(
         &mut nodes,
         |node| node.signal("-STOP"),
         |node| node.signal("-CONT"),
@@ -238,7 +234,7 @@ async fn a_node_of_a_cluster_that_hangs_is_missed_by_its_own_users_only() {
 }
 
 #[actix_web::test]
-async fn a_cluster_without_any_node_is_down_until_one_is_back() {
+async fn a_cluster_without_any_node_is_down_until_its_nodes_return() {
     let Some(mut nodes) = Redis::cluster_here() else {
         return;
     };

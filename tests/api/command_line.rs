@@ -1,5 +1,4 @@
-//! The manners of the command line: help that teaches, a version with its commit, completions, colours where they are seen,
-//! faults that say what to do.
+//! The command line: help, version, completions, colours, and errors that say what to do.
 
 use std::{
     net::TcpListener,
@@ -8,22 +7,22 @@ use std::{
 };
 
 use crate::{
-    helpers::Recipe,
+    helpers::{Gate, workspace_member},
     process::{run, text, write_config},
     real_parts::are_here,
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_imgwire-gate");
 
-/// The config of a recipe, in a folder of its own.
-fn config(recipe: &Recipe) -> (tempfile::TempDir, String) {
-    let (folder, path) = write_config(recipe, "https://api.imgwire.dev");
+/// Writes the config of a gate into a new folder.
+fn config(gate: &Gate) -> (tempfile::TempDir, String) {
+    let (folder, path) = write_config(gate, "https://api.imgwire.dev");
     let path = path.to_str().unwrap().to_owned();
     (folder, path)
 }
 
 #[test]
-fn help_begins_with_what_a_newcomer_runs_first() {
+fn help_begins_with_the_first_commands_to_run() {
     let help = text(&run(&["--help"]).stdout);
     for line in [
         "Get started:",
@@ -49,7 +48,7 @@ fn help_begins_with_what_a_newcomer_runs_first() {
 }
 
 #[test]
-fn the_version_names_the_commit_it_was_built_from() {
+fn the_version_names_the_commit_of_the_build() {
     let version = text(&run(&["--version"]).stdout);
     let version = version.trim();
     let commit = version
@@ -63,7 +62,7 @@ fn the_version_names_the_commit_it_was_built_from() {
 }
 
 #[test]
-fn shells_complete_it() {
+fn completions_work_for_bash_zsh_and_fish() {
     for (shell, expected) in [
         ("bash", "_imgwire__gate"),
         ("zsh", "#compdef imgwire-gate"),
@@ -88,8 +87,8 @@ fn shells_complete_it() {
 }
 
 #[test]
-fn check_draws_what_each_route_asks_and_how_it_refuses() {
-    let (_folder, path) = config(&Recipe::default());
+fn check_prints_each_policy_of_a_route_and_its_status() {
+    let (_folder, path) = config(&Gate::standard());
     let output = run(&["check", "--config", &path]);
     assert_eq!(
         text(&output.stdout),
@@ -104,14 +103,9 @@ fn check_draws_what_each_route_asks_and_how_it_refuses() {
 
 #[test]
 fn check_prints_warnings_and_exits_with_0() {
-    let recipe = Recipe {
-        policies: Recipe::default().policies.replace(
-            "claim = \"workspaces\"",
-            "store = \"main\"\nquery = \"select role from members where user_id = $1 and workspace_id = $2\"",
-        ),
-        ..Recipe::default()
-    };
-    let (_folder, path) = config(&recipe);
+    let query = "select role from members where user_id = $1 and workspace_id = $2";
+    let gate = Gate::standard().policy("member", workspace_member().store("main").query(query));
+    let (_folder, path) = config(&gate);
     let output = run(&["check", "--config", &path]);
     assert_eq!(output.status.code(), Some(0));
     let printed = text(&output.stdout);
@@ -126,12 +120,8 @@ fn check_prints_warnings_and_exits_with_0() {
 }
 
 #[test]
-fn there_are_colours_on_a_terminal_and_nowhere_else() {
-    let recipe = Recipe {
-        server: "unknown = 1".to_owned(),
-        ..Recipe::default()
-    };
-    let (_folder, path) = config(&recipe);
+fn check_uses_colours_only_on_a_terminal() {
+    let (_folder, path) = config(&Gate::standard().server("unknown", 1));
     let plain = text(&run(&["check", "--config", &path]).stderr);
     assert!(!plain.contains('\u{1b}'), "{plain}");
     if are_here(&["script"]) {
@@ -154,11 +144,8 @@ fn there_are_colours_on_a_terminal_and_nowhere_else() {
 #[test]
 fn a_gate_that_cannot_start_says_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let recipe = Recipe {
-        bind: Some(taken.local_addr().unwrap().to_string()),
-        ..Recipe::default()
-    };
-    let (_folder, path) = config(&recipe);
+    let address = taken.local_addr().unwrap().to_string();
+    let (_folder, path) = config(&Gate::standard().server("bind", address));
     let output = run(&["--config", &path]);
     assert_eq!(output.status.code(), Some(1));
     let error = text(&output.stderr);

@@ -1,8 +1,10 @@
-//! The config file: what is refused, and in which words.
+//! The config file: which faults and warnings it has, and their texts.
 
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, fs, path::Path};
 
-use imgwire_gate::server::settings;
+use serde_json::json;
+
+use crate::helpers::{Entry, Gate, rate_limit, settings, workspace_member};
 
 fn environment(name: &str) -> Option<String> {
     match name {
@@ -40,7 +42,7 @@ fn every_fault_is_named_with_its_line_and_key() {
 }
 
 #[test]
-fn the_configs_of_the_repository_are_valid() {
+fn the_configs_of_the_repository_are_valid_without_warnings() {
     let public_key = include_str!("../keys/rsa_public.pem");
     let folder = tempfile::tempdir().unwrap();
     let secrets = HashMap::from([
@@ -70,38 +72,17 @@ fn the_configs_of_the_repository_are_valid() {
     }
 }
 
-/// What `check` warns of in a config with this membership, which these policies follow.
-fn warnings(member: &str, chain: &str) -> Vec<String> {
-    let config = format!(
-        r#"
-        [imgwire]
-        api_key = {{ env = "LONG" }}
-        [stores.main]
-        url = "sqlite:data/gate.db"
-        [identities.app]
-        kind = "jwt"
-        algorithms = ["HS256"]
-        secret = {{ env = "LONG" }}
-        [policies.signed-in]
-        kind = "signed_in"
-        accept = ["app"]
-        [policies.member]
-        kind = "workspace_member"
-        {member}
-        [policies.per-workspace]
-        kind = "rate_limit"
-        per = ["user", "workspace"]
-        limit = 1
-        period = "1s"
-        [policies.per-user]
-        kind = "rate_limit"
-        per = ["user"]
-        limit = 1
-        period = "1s"
-        [[routes]]
-        policies = ["signed-in", "member", {chain}]
-        "#
-    );
+/// The warnings of `check` about a config with this membership, which these policies follow.
+fn warnings(member: Entry, chain: &str) -> Vec<String> {
+    let gate = Gate::accepting(["app"])
+        .policy("member", member)
+        .policy(
+            "per-workspace",
+            rate_limit().per(["user", "workspace"]).limit(1),
+        )
+        .policy("per-user", rate_limit().per(["user"]).limit(1))
+        .chain(["signed-in", "member", chain]);
+    let config = gate.config("https://api.imgwire.dev", Path::new("data"));
     let settings = settings::load("gate.toml", &config, &environment);
     settings
         .unwrap_or_else(|faults| panic!("{faults}"))
@@ -111,10 +92,10 @@ fn warnings(member: &str, chain: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_membership_query_that_selects_one_column_is_warned_of() {
+fn check_warns_of_a_membership_query_that_selects_one_column() {
     let of = |query: &str| {
-        let member = format!("store = \"main\"\nquery = '''{query}'''");
-        warnings(&member, "\"per-user\"")
+        let member = workspace_member().store("main").query(query);
+        warnings(member, "per-user")
     };
     let rest = "from members where user_id = $1 and workspace_id = $2";
     for query in [
@@ -136,7 +117,7 @@ fn a_membership_query_that_selects_one_column_is_warned_of() {
             "{found:?}"
         );
     }
-    // Two columns, or nobody knows how many: then the log tells.
+    // Queries with two columns, and queries whose columns cannot be counted.
     for query in [
         format!("select role, workspace_id {rest}"),
         format!("select role\n, workspace_id {rest}"),
@@ -153,23 +134,25 @@ fn a_membership_query_that_selects_one_column_is_warned_of() {
 }
 
 #[test]
-fn a_membership_url_is_warned_of_where_limits_per_workspace_follow() {
-    let url = "url = \"http://127.0.0.1:3000/{workspace}/{user}\"";
-    let found = warnings(url, "\"per-workspace\"");
+fn check_warns_of_a_membership_url_before_limits_per_workspace() {
+    let by_url = || workspace_member().url("http://127.0.0.1:3000/{workspace}/{user}");
+    let found = warnings(by_url(), "per-workspace");
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains(": policies.member.url: "), "{found:?}");
-    assert!(warnings(url, "\"per-user\"").is_empty());
-    // The gate compares these by bytes.
+    assert!(warnings(by_url(), "per-user").is_empty());
+    // The gate compares these ids byte by byte.
+    let members = json!({ "ws_1": { "user_1": "owner" } });
     for exact in [
-        "claim = \"workspaces\"",
-        "members = { ws_1 = { user_1 = \"owner\" } }",
+        workspace_member().claim("workspaces"),
+        workspace_member().members(members),
     ] {
-        assert!(warnings(exact, "\"per-workspace\"").is_empty(), "{exact}");
+        let found = warnings(exact, "per-workspace");
+        assert!(found.is_empty(), "{found:?}");
     }
 }
 
 #[test]
-fn the_settings_show_no_secret_when_they_are_debugged() {
+fn the_debug_output_of_settings_shows_no_secret() {
     let config = fs::read_to_string(format!(
         "{}/config/default.toml",
         env!("CARGO_MANIFEST_DIR")

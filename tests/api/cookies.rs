@@ -1,11 +1,11 @@
-//! The cookie reader: one for everything, byte for byte; and the cookie that the gate sets.
+//! How the gate reads cookies, byte by byte, and the session cookie that it sets.
 
 use actix_web::http::Method;
 use proptest::{prelude::*, strategy::ValueTree as _};
 use serde_json::json;
 
 use crate::{
-    helpers::{Answer, Recipe, SESSION, TestApp, Token},
+    helpers::{Answer, Gate, SESSION, TestApp, Token, remote_session},
     service::{Reply, Service},
 };
 
@@ -20,7 +20,7 @@ async fn session_of(app: &TestApp, user: &str) -> String {
     value.to_owned()
 }
 
-/// Whose session a request with these `Cookie` headers has.
+/// The session of a request with these `Cookie` headers.
 async fn show(app: &TestApp, lines: &[Vec<u8>]) -> Answer {
     let request = app.request(Method::GET, SESSION);
     let request = lines
@@ -57,7 +57,7 @@ async fn a_name_that_only_decodes_to_the_cookies_name_is_another_cookie() {
             let ask = app.ask().bytes("cookie", cookies.as_bytes());
             ask.send().await.assert_token();
         }
-        // By itself it signs nobody in, and nobody out.
+        // Alone it neither signs a user in nor out.
         let alone = format!("{other}={attacker}");
         shown(&app, &alone).await.assert_error(401, "not_signed_in");
         let end = app.request(Method::DELETE, SESSION);
@@ -67,7 +67,7 @@ async fn a_name_that_only_decodes_to_the_cookies_name_is_another_cookie() {
 }
 
 #[actix_web::test]
-async fn a_value_is_not_decoded_either() {
+async fn the_value_of_a_cookie_is_not_decoded() {
     let app = TestApp::start().await;
     let value = session_of(&app, "user_1").await;
     let first = value.bytes().next().unwrap();
@@ -80,23 +80,15 @@ async fn a_value_is_not_decoded_either() {
 /// A gate that reads three cookies: the session's, one with a JWT, and one that it forwards to the app.
 async fn with_three_cookies(service: &Service) -> TestApp {
     service.answer("/session", Reply::json(&json!({ "id": "user_1" })));
-    let site = format!(
-        r#"
-        [identities.site]
-        kind = "remote"
-        url = "{}/session"
-        forward = ["cookie:sid"]
-        subject = "/id"
-        "#,
-        service.url
-    );
-    Recipe::accepting(r#"["app", "site", "browser"]"#, &site)
+    let site = remote_session(&format!("{}/session", service.url), ["cookie:sid"], "/id");
+    Gate::accepting(["app", "site", "browser"])
+        .identity("site", site)
         .start()
         .await
 }
 
 #[actix_web::test]
-async fn two_cookies_of_one_name_are_refused_and_an_empty_one_is_nothing() {
+async fn two_cookies_of_one_name_are_refused_and_an_empty_one_is_ignored() {
     let service = Service::start();
     let app = with_three_cookies(&service).await;
     let token = Token::of("user_1").sign();
@@ -133,12 +125,12 @@ async fn two_cookies_of_one_name_are_refused_and_an_empty_one_is_nothing() {
             let answer = ask(&bad).await;
             answer.assert_error(401, "invalid_credentials");
         }
-        for nobody in [vec![empty.clone()], vec![format!("{empty}; {empty}")]] {
-            let answer = ask(&nobody).await;
+        for absent in [vec![empty.clone()], vec![format!("{empty}; {empty}")]] {
+            let answer = ask(&absent).await;
             answer.assert_error(401, "not_signed_in");
         }
     }
-    // Of two sessions none can be shown or ended.
+    // With two session cookies, no session can be shown or ended.
     let two = format!("{NAME}={session}; {NAME}=x");
     for method in [Method::GET, Method::DELETE] {
         let request = app.request(method, SESSION).header("cookie", &two);
@@ -148,7 +140,7 @@ async fn two_cookies_of_one_name_are_refused_and_an_empty_one_is_nothing() {
 }
 
 #[actix_web::test]
-async fn unrelated_cookies_never_matter_whatever_bytes_they_hold() {
+async fn unrelated_cookies_with_any_bytes_are_ignored() {
     let service = Service::start();
     let app = with_three_cookies(&service).await;
     let token = Token::of("user_1").sign();
@@ -193,14 +185,14 @@ async fn unrelated_cookies_never_matter_whatever_bytes_they_hold() {
         let bearer = app.ask().bytes("cookie", noise).bearer(&token).send().await;
         bearer.assert_token();
     }
-    // The app was shown the cookie that it is asked about, and no other.
+    // The app gets only the cookie that the config forwards.
     for request in service.seen("/session") {
         assert_eq!(request.headers["cookie"], "sid=1");
     }
 }
 
 #[actix_web::test]
-async fn a_cookie_of_an_accepted_name_that_is_no_text_is_refused() {
+async fn a_cookie_of_an_accepted_name_with_invalid_text_is_refused() {
     let service = Service::start();
     let app = with_three_cookies(&service).await;
     for name in [NAME, "__session", "sid"] {
@@ -210,7 +202,7 @@ async fn a_cookie_of_an_accepted_name_that_is_no_text_is_refused() {
     }
 }
 
-/// What one cookie of a generated header is.
+/// One cookie of a generated header.
 #[derive(Clone, Debug)]
 enum Part {
     Session(usize),
@@ -238,10 +230,10 @@ fn part() -> impl Strategy<Value = Part> {
     ]
 }
 
-/// The gate's reader says which session there is, and actix-session which state it has. They always agree with a
-/// third reading, which is this test's.
+/// The gate reads the cookie to find the session, and actix-session reads it to find the state. Both must agree with the
+/// test's own reader.
 #[actix_web::test]
-async fn no_cookie_header_makes_the_gate_and_actix_session_see_different_sessions() {
+async fn the_gate_and_actix_session_always_read_the_same_session() {
     const USERS: [&str; 2] = ["attacker", "victim"];
     let app = TestApp::start().await;
     let sessions = [
@@ -304,7 +296,7 @@ async fn no_cookie_header_makes_the_gate_and_actix_session_see_different_session
             [..] => answer.assert_error(401, "invalid_credentials"),
         }
         seen[values.len().min(3)] += 1;
-        // What actix-session would renew or end is the same session, or none.
+        // The session that actix-session ends is the same one, or none.
         let end = app.request(Method::DELETE, SESSION);
         let end = lines
             .iter()
@@ -318,34 +310,33 @@ async fn no_cookie_header_makes_the_gate_and_actix_session_see_different_session
 }
 
 #[actix_web::test]
-async fn the_cookie_has_the_attributes_of_the_config_when_it_is_set_and_when_it_is_taken_away() {
+async fn the_configured_cookie_attributes_are_set_on_sign_in_use_and_sign_out() {
     for (cookie, name, attributes) in [
         (
-            "{}",
+            json!({}),
             "__Host-imgwire_gate",
             "; Path=/; HttpOnly; Secure; SameSite=Lax",
         ),
         (
-            r#"{ same_site = "none", partitioned = true }"#,
+            json!({ "same_site": "none", "partitioned": true }),
             "__Host-imgwire_gate",
             "; Path=/; HttpOnly; Secure; SameSite=None; Partitioned",
         ),
         (
-            r#"{ name = "__Secure-gate", domain = ".Example.com", path = "/api/imgwire", same_site = "strict" }"#,
+            json!({ "name": "__Secure-gate", "domain": ".Example.com", "path": "/api/imgwire", "same_site": "strict" }),
             "__Secure-gate",
             "; Path=/api/imgwire; Domain=example.com; HttpOnly; Secure; SameSite=Strict",
         ),
         (
-            r#"{ name = "a%5Fb|c", secure = false }"#,
+            json!({ "name": "a%5Fb|c", "secure": false }),
             "a%5Fb|c",
             "; Path=/; HttpOnly; SameSite=Lax",
         ),
     ] {
-        let recipe = Recipe {
-            session: format!("cookie = {cookie}\nidle_ttl = \"10m\""),
-            ..Recipe::default()
-        };
-        let app = recipe.start().await;
+        let gate = Gate::standard()
+            .session("cookie", cookie)
+            .session("idle_ttl", "10m");
+        let app = gate.start().await;
         let request = app.request(Method::POST, SESSION);
         let begun = request.bearer(&Token::of("user_1").sign()).send().await;
         let set = begun.header("set-cookie");
@@ -356,7 +347,7 @@ async fn the_cookie_has_the_attributes_of_the_config_when_it_is_set_and_when_it_
         );
         let ask = app.ask().header("cookie", begun.cookie());
         ask.send().await.assert_token();
-        // A use that is noted writes the same.
+        // A request that renews the session sets the same attributes.
         app.clock.advance(std::time::Duration::from_secs(300));
         let used = app.ask().header("cookie", begun.cookie()).send().await;
         used.assert_token();

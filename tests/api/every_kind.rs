@@ -1,28 +1,30 @@
-//! Every kind of policy in every situation: it allows, denies, fails, may fail, is observed, is skipped.
+//! Every kind of policy in every situation: it allows, denies, fails, may fail, observes, or is skipped.
 
 use std::path::Path;
 
-use imgwire_gate::server::Application;
 use serde_json::json;
 
 use crate::{
-    helpers::{Answer, ROUTE, Recipe, TestApp, Token},
+    helpers::{
+        Answer, Application, Entry, Gate, ROUTE, TestApp, Token, expression, quota, rate_limit,
+        remote_decision, remote_session, settings, signed_in, upload_intent, workspace_member,
+    },
     service::{Reply, Service},
 };
 
 /// A kind of policy: settings with which it allows and denies the same request, and fails if it can.
 struct Row {
     kind: &'static str,
-    allows: String,
-    denies: String,
+    allows: Entry,
+    denies: Entry,
     status: u16,
     code: &'static str,
-    fails: Option<String>,
+    fails: Option<Entry>,
     /// Whether its config may say what a failure does.
     takes_on_failure: bool,
 }
 
-/// What is counted of a policy that is asked as `asked`.
+/// The decisions that are counted for the policy `asked`.
 #[derive(Debug, PartialEq)]
 struct Counted {
     would_deny: f64,
@@ -36,23 +38,22 @@ fn rows(app: &Service) -> Vec<Row> {
     app.answer("/no", Reply::status(403));
     app.answer("/nobody", Reply::status(404));
     app.answer("/broken", Reply::status(503));
-    let url = &app.url;
-    let member = |path: &str| format!("url = \"{url}{path}?{{workspace}}&{{user}}\"");
-    let quota = |limit: u32| {
-        format!("per = [\"user\"]\nlimit = {limit}\nwindow = \"day\"\nstore = \"main\"")
-    };
-    let burst = |limit: u32| format!("per = [\"user\"]\nlimit = {limit}\nperiod = \"1h\"");
-    let row = |kind, allows: &str, denies: &str, status, code| Row {
+    let at = |path: &str| format!("{}{path}", app.url);
+    let member = |path: &str| workspace_member().url(at(path) + "?{workspace}&{user}");
+    let daily = |limit: u32| quota().per(["user"]).limit(limit);
+    let burst = |limit: u32| rate_limit().per(["user"]).limit(limit);
+    let files = |mime_type: &str| upload_intent().mime_types([mime_type]);
+    let row = |kind, allows, denies, status, code| Row {
         kind,
-        allows: allows.to_owned(),
-        denies: denies.to_owned(),
+        allows,
+        denies,
         status,
         code,
         fails: None,
         takes_on_failure: false,
     };
-    let failing = |row: Row, fails: &str| Row {
-        fails: Some(fails.to_owned()),
+    let failing = |row: Row, fails| Row {
+        fails: Some(fails),
         takes_on_failure: row.kind != "signed_in",
         ..row
     };
@@ -60,76 +61,72 @@ fn rows(app: &Service) -> Vec<Row> {
         failing(
             row(
                 "signed_in",
-                "accept = [\"app\"]",
-                "accept = [\"browser\"]",
+                signed_in(["app"]),
+                signed_in(["browser"]),
                 401,
                 "not_signed_in",
             ),
-            "accept = [\"broken\"]",
+            signed_in(["broken"]),
         ),
         failing(
             row(
                 "workspace_member",
-                &member("/yes"),
-                &member("/nobody"),
+                member("/yes"),
+                member("/nobody"),
                 403,
                 "workspace_forbidden",
             ),
-            &member("/broken"),
+            member("/broken"),
         ),
-        // The second attempt of two is looked at.
-        row("rate_limit", &burst(2), &burst(1), 429, "rate_limited"),
+        // The tests look at the second of two attempts.
+        row("rate_limit", burst(2), burst(1), 429, "rate_limited"),
         failing(
-            row("quota", &quota(2), &quota(0), 429, "quota_exhausted"),
-            &quota(2),
+            row("quota", daily(2), daily(0), 429, "quota_exhausted"),
+            daily(2),
         ),
         row(
             "upload_intent",
-            "mime_types = [\"image/png\"]",
-            "mime_types = [\"image/jpeg\"]",
+            files("image/png"),
+            files("image/jpeg"),
             403,
             "file_type_forbidden",
         ),
-        // Without a value it denies: it does not depend on anything that can be down.
+        // An expression without a value denies, because it depends on nothing that can fail.
         row(
             "expression",
-            "allow = \"true\"",
-            "allow = \"subject.claims.nothing > 1\"",
+            expression("true"),
+            expression("subject.claims.nothing > 1"),
             403,
             "rule_forbidden",
         ),
         failing(
             row(
                 "remote",
-                &format!("url = \"{url}/yes\""),
-                &format!("url = \"{url}/no\""),
+                remote_decision(&at("/yes")),
+                remote_decision(&at("/no")),
                 403,
                 "rule_forbidden",
             ),
-            &format!("url = \"{url}/broken\""),
+            remote_decision(&at("/broken")),
         ),
     ]
 }
 
-fn recipe(app: &Service, kind: &str, settings: &str) -> Recipe {
-    let broken = format!(
-        "[identities.broken]\nkind = \"remote\"\nurl = \"{}/broken\"\nforward = [\"header:authorization\"]\nsubject = \"/id\"",
-        app.url
+fn builder(app: &Service, policy: &Entry) -> Gate {
+    let broken = remote_session(
+        &format!("{}/broken", app.url),
+        ["header:authorization"],
+        "/id",
     );
-    let recipe = Recipe::accepting("[\"app\"]", &broken);
-    Recipe {
-        policies: format!(
-            "{}\n[policies.asked]\nkind = \"{kind}\"\n{settings}",
-            recipe.policies
-        ),
-        chain: "[\"signed-in\", \"asked\"]".to_owned(),
-        ..recipe
-    }
+    Gate::accepting(["app"])
+        .identity("broken", broken)
+        .policy("asked", policy.clone())
+        .chain(["signed-in", "asked"])
 }
 
-/// Asks twice; what came the second time, and what was counted of both.
-async fn ask(recipe: Recipe, breaks_the_store: bool) -> (Answer, Counted) {
-    let gate = recipe.start().await;
+/// Sends two requests; returns the second answer, and what was counted for both.
+async fn ask(gate: Gate, breaks_the_store: bool) -> (Answer, Counted) {
+    let gate = gate.start().await;
     if breaks_the_store {
         break_store(gate.folder.path());
     }
@@ -158,7 +155,7 @@ async fn counted(gate: &TestApp, outcome: &str) -> f64 {
         .sum()
 }
 
-/// Has every write to the store's file refused, as a full disk does.
+/// Refuses every write to the store's file, as a full disk does.
 fn break_store(folder: &Path) {
     let database = rusqlite::Connection::open(folder.join("gate.db")).unwrap();
     for event in ["INSERT", "UPDATE"] {
@@ -179,17 +176,17 @@ fn nothing() -> Counted {
 }
 
 #[actix_web::test]
-async fn it_allows_and_denies_with_its_own_code() {
+async fn every_kind_allows_and_denies_with_its_code() {
     let app = Service::start();
     for row in rows(&app) {
-        let (answer, counted) = ask(recipe(&app, row.kind, &row.allows), false).await;
+        let (answer, counted) = ask(builder(&app, &row.allows), false).await;
         assert_eq!(
             (answer.status.as_u16(), counted),
             (200, nothing()),
             "{}",
             row.kind
         );
-        let (answer, counted) = ask(recipe(&app, row.kind, &row.denies), false).await;
+        let (answer, counted) = ask(builder(&app, &row.denies), false).await;
         answer.assert_error(row.status, row.code);
         assert!(counted.denied >= 1.0, "{}: {counted:?}", row.kind);
         assert_eq!(counted.faulted, 0.0, "{}", row.kind);
@@ -197,14 +194,14 @@ async fn it_allows_and_denies_with_its_own_code() {
 }
 
 #[actix_web::test]
-async fn a_failure_is_a_fault_unless_it_may_fail() {
+async fn a_failure_of_every_kind_is_a_fault_unless_on_failure_allows_it() {
     let app = Service::start();
     for row in rows(&app) {
         let Some(fails) = &row.fails else {
             continue;
         };
         let breaks = row.kind == "quota";
-        let (answer, counted) = ask(recipe(&app, row.kind, fails), breaks).await;
+        let (answer, counted) = ask(builder(&app, fails), breaks).await;
         answer.assert_error(500, "internal");
         let expected = Counted {
             faulted: 2.0,
@@ -212,28 +209,28 @@ async fn a_failure_is_a_fault_unless_it_may_fail() {
         };
         assert_eq!(counted, expected, "{}", row.kind);
         if row.takes_on_failure {
-            let may_fail = format!("{fails}\non_failure = \"allow\"");
-            let (answer, counted) = ask(recipe(&app, row.kind, &may_fail), breaks).await;
+            let may_fail = fails.clone().on_failure("allow");
+            let (answer, counted) = ask(builder(&app, &may_fail), breaks).await;
             answer.assert_token();
             let expected = Counted {
                 fault_overlooked: 2.0,
                 ..nothing()
             };
             assert_eq!(counted, expected, "{}", row.kind);
-            // Only failures are let through.
-            let denies = format!("{}\non_failure = \"allow\"", row.denies);
-            let (answer, _) = ask(recipe(&app, row.kind, &denies), false).await;
+            // A denial stays a denial.
+            let denies = row.denies.clone().on_failure("allow");
+            let (answer, _) = ask(builder(&app, &denies), false).await;
             answer.assert_error(row.status, row.code);
         }
     }
 }
 
 #[actix_web::test]
-async fn observed_it_is_counted_and_never_denies() {
+async fn every_kind_in_observe_mode_is_counted_and_never_denies() {
     let app = Service::start();
     for row in rows(&app) {
-        let denies = format!("{}\nmode = \"observe\"", row.denies);
-        let (answer, counted) = ask(recipe(&app, row.kind, &denies), false).await;
+        let denies = row.denies.clone().observe();
+        let (answer, counted) = ask(builder(&app, &denies), false).await;
         answer.assert_token();
         assert!(counted.would_deny >= 1.0, "{}: {counted:?}", row.kind);
         assert_eq!(
@@ -246,8 +243,8 @@ async fn observed_it_is_counted_and_never_denies() {
             row.kind
         );
         if let Some(fails) = &row.fails {
-            let fails = format!("{fails}\nmode = \"observe\"");
-            let (answer, counted) = ask(recipe(&app, row.kind, &fails), row.kind == "quota").await;
+            let fails = fails.clone().observe();
+            let (answer, counted) = ask(builder(&app, &fails), row.kind == "quota").await;
             answer.assert_token();
             let expected = Counted {
                 fault_overlooked: 2.0,
@@ -259,16 +256,14 @@ async fn observed_it_is_counted_and_never_denies() {
 }
 
 #[actix_web::test]
-async fn skipped_it_is_not_asked_at_all() {
+async fn a_skipped_policy_of_every_kind_is_not_evaluated() {
     let app = Service::start();
     for row in rows(&app) {
-        for settings in [Some(&row.denies), row.fails.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            let skipped = format!("{settings}\nwhen = \"request.route == '/elsewhere'\"");
-            let breaks = row.kind == "quota" && settings != &row.denies;
-            let (answer, counted) = ask(recipe(&app, row.kind, &skipped), breaks).await;
+        for (policy, fails) in [(Some(&row.denies), false), (row.fails.as_ref(), true)] {
+            let Some(policy) = policy else { continue };
+            let skipped = policy.clone().when("request.route == '/elsewhere'");
+            let breaks = row.kind == "quota" && fails;
+            let (answer, counted) = ask(builder(&app, &skipped), breaks).await;
             assert_eq!(
                 (answer.status.as_u16(), counted),
                 (200, nothing()),
@@ -282,14 +277,14 @@ async fn skipped_it_is_not_asked_at_all() {
 }
 
 #[actix_web::test]
-async fn a_kind_that_cannot_fail_does_not_say_what_then() {
+async fn only_kinds_that_can_fail_accept_on_failure() {
     let app = Service::start();
     for row in rows(&app) {
-        let settings = format!("{}\non_failure = \"allow\"", row.allows);
+        let policy = row.allows.clone().on_failure("allow");
         let folder = tempfile::tempdir().unwrap();
-        let config = recipe(&app, row.kind, &settings).config(&app.url, folder.path());
+        let config = builder(&app, &policy).config(&app.url, folder.path());
         let environment = |_: &str| Some("a".repeat(64));
-        let loaded = imgwire_gate::server::settings::load("gate.toml", &config, &environment);
+        let loaded = settings::load("gate.toml", &config, &environment);
         assert_eq!(loaded.is_ok(), row.takes_on_failure, "{}", row.kind);
     }
 }

@@ -1,4 +1,4 @@
-//! The examples of the README and of `config`, as they are written: what they promise, and their tables of cases.
+//! The examples of the README and of `config`, and their tables of cases.
 
 use std::{fs, path::Path, process::Command};
 
@@ -6,12 +6,12 @@ use actix_web::http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    helpers::{Answer, ROUTE, Recipe, SECRET, SESSION_KEY, TestApp, Token},
+    helpers::{Answer, Gate, ROUTE, SECRET, SESSION_KEY, TestApp, Token},
     real_parts::blocks,
     service::{Reply, Service},
 };
 
-/// A gate with the block of the README that checks this point; services are found at `app`.
+/// A gate with the README's config for this point, whose services are at `app`.
 async fn point(number: usize, app: &Service) -> TestApp {
     let blocks = blocks("README.md", "toml");
     let points: Vec<_> = blocks
@@ -19,13 +19,10 @@ async fn point(number: usize, app: &Service) -> TestApp {
         .filter(|block| !block.contains("[imgwire]"))
         .collect();
     assert_eq!(points.len(), 4);
-    Recipe {
-        policies: points[number - 1].replace("http://app:3000", &app.url),
-        chain: String::new(),
-        ..Recipe::default()
-    }
-    .start()
-    .await
+    Gate::bare()
+        .include(&points[number - 1].replace("http://app:3000", &app.url))
+        .start()
+        .await
 }
 
 async fn send(gate: &TestApp, route: &str, token: &Token, body: &Value) -> Answer {
@@ -34,7 +31,7 @@ async fn send(gate: &TestApp, route: &str, token: &Token, body: &Value) -> Answe
 }
 
 #[actix_web::test]
-async fn the_user_is_signed_in() {
+async fn point_1_of_the_readme_requires_a_signed_in_user() {
     let gate = point(1, &Service::start()).await;
     gate.ask_as(&Token::of("user_1")).await.assert_token();
     gate.ask().send().await.assert_error(401, "not_signed_in");
@@ -43,7 +40,7 @@ async fn the_user_is_signed_in() {
 }
 
 #[actix_web::test]
-async fn the_user_belongs_to_the_workspace() {
+async fn point_2_of_the_readme_requires_a_member_of_the_workspace() {
     let gate = point(2, &Service::start()).await;
     let member = |role: &str| {
         Token::of("user_1").with("workspaces", json!([{ "id": "ws_1", "role": role }]))
@@ -58,7 +55,7 @@ async fn the_user_belongs_to_the_workspace() {
 }
 
 #[actix_web::test]
-async fn the_flow_of_the_ui_may_upload_at_this_point() {
+async fn point_3_of_the_readme_requires_the_right_step_of_the_flow() {
     const AVATARS: &str = "/api/imgwire/avatar-token";
     let gate = point(3, &Service::start()).await;
     let at = |step: &str| Token::of("user_1").with("step", json!(step));
@@ -79,7 +76,7 @@ async fn the_flow_of_the_ui_may_upload_at_this_point() {
 }
 
 #[actix_web::test]
-async fn count_file_type_and_moderation_were_checked() {
+async fn point_4_of_the_readme_checks_count_file_type_and_moderation() {
     let app = Service::start();
     app.answer("/api/may-upload", Reply::status(204));
     let gate = point(4, &app).await;
@@ -110,8 +107,7 @@ async fn count_file_type_and_moderation_were_checked() {
         .assert_error(429, "quota_exhausted");
 }
 
-/// Runs a table of cases against an example config, in `folder`; what is replaced are addresses and paths of
-/// another machine.
+/// Runs a table of cases against an example config in `folder`, with addresses and paths of this machine.
 fn test(folder: &Path, config: &str, cases: &str, replaced: &[(&str, &str)]) -> String {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let text = fs::read_to_string(examples.join(config)).unwrap();
@@ -140,7 +136,7 @@ fn test(folder: &Path, config: &str, cases: &str, replaced: &[(&str, &str)]) -> 
 }
 
 #[test]
-fn the_cases_of_the_example_configs_come_out_as_written() {
+fn the_cases_of_the_example_configs_pass() {
     let folder = tempfile::tempdir().unwrap();
     let default = test(folder.path(), "default.toml", "default.cases.toml", &[]);
     assert_eq!(default, "3 passed, 0 failed\n");
@@ -169,7 +165,7 @@ fn the_cases_of_the_example_configs_come_out_as_written() {
 }
 
 #[actix_web::test]
-async fn who_is_suspended_is_refused_by_claim_by_database_and_by_open_policy_agent() {
+async fn a_suspended_user_is_refused_by_claim_by_database_and_by_open_policy_agent() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("data")).unwrap();
     let database = rusqlite::Connection::open(folder.path().join("data/app.db")).unwrap();
@@ -182,7 +178,7 @@ async fn who_is_suspended_is_refused_by_claim_by_database_and_by_open_policy_age
                  ('user_1', 'ws_1', 'owner'), ('user_2', 'ws_1', 'owner'), ('user_3', 'ws_1', 'editor');",
         )
         .unwrap();
-    // It keeps to what Open Policy Agent documents of its data API.
+    // A double of the data API of Open Policy Agent.
     let agent = Service::start();
     agent.decide(
         "/v1/data/uploads/allow",

@@ -1,46 +1,22 @@
-//! A chain that explains itself, and counters that its operator may see and give back.
+//! `explain`, and the counters that the operator can read and reset.
 
 use actix_web::http::Method;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::helpers::{Answer, Recipe, TestApp, Token};
-
-const RULES: &str = r#"
-    [policies.signed-in]
-    kind = "signed_in"
-    accept = ["app", "browser"]
-    [policies.member]
-    kind = "workspace_member"
-    claim = "workspaces"
-    [policies.burst]
-    kind = "rate_limit"
-    per = ["user"]
-    limit = 2
-    period = "1h"
-    when = "subject.id != 'user_free_of_limits'"
-    [policies.paying]
-    kind = "expression"
-    allow = "subject.claims.plan == 'pro'"
-    [policies.watched]
-    kind = "expression"
-    allow = "false"
-    mode = "observe"
-    [policies.daily]
-    kind = "quota"
-    per = ["workspace"]
-    limit = 3
-    window = "day"
-    store = "main"
-"#;
+use crate::helpers::{Answer, Gate, TestApp, Token, expression, rate_limit};
 
 async fn gate() -> TestApp {
-    let recipe = Recipe {
-        policies: RULES.into(),
-        chain: r#"["signed-in", "member", "burst", "paying", "watched", "daily"]"#.into(),
-        ..Recipe::default()
-    };
-    recipe.start().await
+    let burst = rate_limit().per(["user"]).limit(2);
+    let paying = "subject.claims.plan == 'pro'";
+    Gate::standard()
+        .policy("burst", burst.when("subject.id != 'user_free_of_limits'"))
+        .policy("paying", expression(paying))
+        .policy("watched", expression("false").observe())
+        .set("policies.daily.limit", 3)
+        .chain(["signed-in", "member", "burst", "paying", "watched", "daily"])
+        .start()
+        .await
 }
 
 async fn explain(app: &TestApp, request: &Value) -> Answer {
@@ -54,7 +30,7 @@ fn member(plan: &str) -> Value {
 }
 
 #[actix_web::test]
-async fn each_policy_says_what_it_decides_and_why() {
+async fn explain_reports_the_verdict_and_reason_of_each_policy() {
     let app = gate().await;
     let answer = explain(&app, &member("free")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -95,7 +71,7 @@ async fn each_policy_says_what_it_decides_and_why() {
 }
 
 #[actix_web::test]
-async fn explaining_consumes_nothing() {
+async fn explain_consumes_nothing() {
     let app = gate().await;
     for _ in 0..10 {
         let answer = explain(&app, &member("pro")).await;
@@ -112,7 +88,7 @@ async fn explaining_consumes_nothing() {
 }
 
 #[actix_web::test]
-async fn what_is_explained_is_what_happens() {
+async fn explain_agrees_with_the_real_request() {
     let app = gate().await;
     let described = |token: &Token| json!({ "token": token.sign() });
     let expired = Token::of("user_1").with("exp", json!(1_000_000));
@@ -143,12 +119,12 @@ async fn what_is_explained_is_what_happens() {
         );
         assert_eq!(explained.json["code"], real.json["code"], "{explained:?}");
     }
-    let nobody = explain(&app, &json!({})).await;
-    assert_eq!(nobody.json["code"], "not_signed_in");
+    let anonymous = explain(&app, &json!({})).await;
+    assert_eq!(anonymous.json["code"], "not_signed_in");
 }
 
 #[actix_web::test]
-async fn a_description_that_makes_no_sense_is_refused() {
+async fn a_malformed_description_is_refused() {
     let app = gate().await;
     explain(&app, &json!({ "route": "/nowhere" }))
         .await
@@ -192,7 +168,7 @@ async fn a_token_that_no_header_can_carry_is_refused_and_every_other_is_judged()
 }
 
 #[actix_web::test]
-async fn what_is_counted_can_be_seen_and_given_back() {
+async fn the_operator_can_read_and_reset_a_counter() {
     let app = gate().await;
     let token = Token::of("user_free_of_limits").with("plan", json!("pro"));
     let used = async |app: &TestApp| {
@@ -232,7 +208,7 @@ async fn what_is_counted_can_be_seen_and_given_back() {
 }
 
 #[actix_web::test]
-async fn the_public_listener_neither_explains_nor_counts() {
+async fn the_public_listener_offers_no_management_endpoint() {
     let app = gate().await;
     for (method, path) in [
         (Method::POST, "/explain"),
@@ -251,7 +227,7 @@ async fn the_public_listener_neither_explains_nor_counts() {
     answer.assert_error(403, "rule_forbidden");
 }
 
-/// A drawn policy of a chain: what it is, what its mode is, where it is asked.
+/// A random policy: its kind, its mode, and its condition.
 fn drawn_policy() -> impl Strategy<Value = String> {
     let kind = prop::sample::select(vec![
         "kind = \"rate_limit\"\nper = [\"user\"]\nlimit = 2\nperiod = \"1h\"",
@@ -276,7 +252,7 @@ fn drawn_policy() -> impl Strategy<Value = String> {
     (kind, mode, when).prop_map(|(kind, mode, when)| format!("{kind}\n{mode}\n{when}"))
 }
 
-/// A drawn request: claims of a user, and a body.
+/// A random request: claims of a user, and a body.
 fn drawn_request() -> impl Strategy<Value = (Value, Value)> {
     let select = |values: Vec<Value>| prop::sample::select(values);
     let claims = (
@@ -319,21 +295,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_the_config_and_the_request_what_is_explained_happens(
+    fn explain_agrees_with_the_real_request_for_random_chains_and_requests(
         policies in prop::collection::vec(drawn_policy(), 1..5),
         requests in prop::collection::vec(drawn_request(), 1..12),
     ) {
-        let names: Vec<_> = (0..policies.len()).map(|index| format!("\"p{index}\"")).collect();
-        let recipe = Recipe::accepting("[\"app\"]", "");
-        let drawn = policies.iter().enumerate();
-        let drawn: String = drawn.map(|(index, policy)| format!("[policies.p{index}]\n{policy}\n")).collect();
-        let recipe = Recipe {
-            policies: format!("{}\n{drawn}", recipe.policies),
-            chain: format!("[\"signed-in\", {}]", names.join(", ")),
-            ..recipe
-        };
+        let names = (0..policies.len()).map(|index| format!("p{index}"));
+        let chain: Vec<_> = std::iter::once("signed-in".to_owned()).chain(names).collect();
+        let gate = policies.iter().enumerate().fold(Gate::accepting(["app"]), |gate, (index, policy)| {
+            gate.policy(&format!("p{index}"), policy.as_str())
+        });
+        let gate = gate.chain(chain);
         let compared: Result<(), TestCaseError> = actix_web::rt::System::new().block_on(async {
-            let app = recipe.start().await;
+            let app = gate.start().await;
             for (claims, body) in &requests {
                 let user = claims["sub"].as_str().unwrap();
                 let claims = claims.as_object().unwrap().iter();

@@ -1,4 +1,4 @@
-//! Floods of every kind, beside a user who behaves: the gate goes on serving that user.
+//! Floods of every kind, while the gate keeps serving a well-behaved user.
 
 use std::{
     io::Write as _,
@@ -11,25 +11,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use imgwire_gate::sandbox::emulator::Emulator;
 use jsonwebtoken::Algorithm;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::{
-    helpers::{ROUTE, Recipe, SESSION, Token},
+    helpers::{Emulator, Gate, ROUTE, SESSION, Token, expression, published_jwt},
     process::{GateProcess, write_config},
     service::{Reply, Service},
     signing::{SigningKey, set},
 };
 
-/// How many requests the good user makes for each measurement.
+/// The number of requests of the well-behaved user per measurement.
 const REQUESTS: usize = 200;
 
-/// What a busy machine may add to the tests' latencies.
+/// Additional latency that a busy machine may cause.
 const NOISE: Duration = Duration::from_millis(150);
 
-/// What every request of a flood is.
+/// One attack of a flood, given the gate's address and the attack's number.
 type Attack = Arc<dyn Fn(&str, u64) + Send + Sync>;
 
 /// Repeats an attack on some threads until it is dropped.
@@ -60,7 +59,7 @@ impl Flood {
         }
     }
 
-    /// Ends it; how many attacks it made.
+    /// Ends the flood; returns the number of attacks.
     fn end(self) -> u64 {
         self.is_over.store(true, Ordering::Relaxed);
         for attacker in self.attackers {
@@ -70,7 +69,7 @@ impl Flood {
     }
 }
 
-/// The 99th percentile of what the good user waits for, all of whose requests succeed.
+/// The 99th percentile of the latency of the well-behaved user, all of whose requests succeed.
 async fn p99(gate: &GateProcess, token: &str) -> Duration {
     let client = awc::Client::builder()
         .timeout(Duration::from_secs(20))
@@ -91,36 +90,22 @@ async fn p99(gate: &GateProcess, token: &str) -> Duration {
 /// A gate with a rule for claims, and sessions; the app's tokens are HS256, the issuer's ES256.
 async fn gate(issuer: &Service) -> (GateProcess, Emulator, tempfile::TempDir) {
     let imgwire = Emulator::start().unwrap();
-    let recipe = Recipe {
-        server: "request_timeout = \"1s\"\nmax_connections = 12000".to_owned(),
-        more: format!(
-            r#"
-            [identities.idp]
-            kind = "jwt"
-            algorithms = ["ES256"]
-            jwks_url = "{}/jwks"
-            audience = ["imgwire-gate"]
-            "#,
-            issuer.url
-        ),
-        policies: r#"
-            [policies.signed-in]
-            kind = "signed_in"
-            accept = ["app", "idp", "browser"]
-            [policies.rule]
-            kind = "expression"
-            allow = "!has(subject.claims.groups) || !('banned' in subject.claims.groups)"
-        "#
-        .to_owned(),
-        chain: r#"["signed-in", "rule"]"#.to_owned(),
-        ..Recipe::default()
-    };
-    let (folder, config) = write_config(&recipe, imgwire.url());
+    let rule = "!has(subject.claims.groups) || !('banned' in subject.claims.groups)";
+    let builder = Gate::accepting(["app", "idp", "browser"])
+        .server("request_timeout", "1s")
+        .server("max_connections", 12_000)
+        .identity(
+            "idp",
+            published_jwt(["ES256"], &format!("{}/jwks", issuer.url)),
+        )
+        .policy("rule", expression(rule))
+        .chain(["signed-in", "rule"]);
+    let (folder, config) = write_config(&builder, imgwire.url());
     let gate = GateProcess::start_with(&config, &[], "info,decision=warn", &[]).await;
     (gate, imgwire, folder)
 }
 
-/// Sends bytes, and reads what comes for a moment.
+/// Sends bytes and reads the answer for a moment.
 fn exchange(address: &str, bytes: &[u8]) {
     use std::io::Read as _;
 
@@ -140,21 +125,21 @@ fn request(method: &str, path: &str, token: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Lets this process have as many files open as the system allows.
+/// Raises this process's limit on open files to the maximum.
 fn raise_limit_on_open_files() {
     let mut limits = getrlimit(Resource::Nofile);
     limits.current = limits.maximum;
     setrlimit(Resource::Nofile, limits).unwrap();
 }
 
-/// Claims that take much room: many, and nested.
+/// Many deeply nested claims.
 fn giant(number: u64) -> Value {
     let nested = (0..12).fold(json!([number]), |inner, _| json!([inner, [], [[]]]));
     json!((0..40).map(|_| nested.clone()).collect::<Vec<_>>())
 }
 
 #[actix_web::test]
-async fn floods_of_every_kind_leave_a_good_user_served() {
+async fn floods_of_every_kind_leave_a_well_behaved_user_served() {
     let issuer = Service::start();
     let key = SigningKey::new("known", Algorithm::ES256);
     issuer.answer("/jwks", Reply::json(&set(&[&key])));
@@ -237,7 +222,7 @@ async fn floods_of_every_kind_leave_a_good_user_served() {
         ),
     ];
     for (name, attack) in attacks {
-        // Those that only hold connections are cheap to make.
+        // Attacks that only hold connections are cheap.
         let attackers = if name.contains("slow") || name.contains("half") {
             100
         } else {
@@ -255,7 +240,7 @@ async fn floods_of_every_kind_leave_a_good_user_served() {
 }
 
 #[actix_web::test]
-async fn ten_thousand_idle_connections_leave_a_good_user_served() {
+async fn ten_thousand_idle_connections_leave_a_well_behaved_user_served() {
     raise_limit_on_open_files();
     let issuer = Service::start();
     let key = SigningKey::new("known", Algorithm::ES256);

@@ -2,29 +2,21 @@
 
 use serde_json::json;
 
-use crate::helpers::{Recipe, TestApp, Token};
+use crate::helpers::{Gate, TestApp, Token, forwarded, workspace_member};
 
-const EDGE: &str = r#"
-    [identities.edge]
-    kind = "forwarded"
-    subject = "X-Auth-Request-User"
-    claims = { email = "X-Auth-Request-Email", groups = "X-Auth-Request-Groups" }
-"#;
-
-async fn behind(trusted_proxies: &str, accept: &str) -> TestApp {
-    let recipe = Recipe {
-        server: format!("trusted_proxies = {trusted_proxies}"),
-        ..Recipe::accepting(accept, EDGE)
-    };
-    recipe.start().await
+fn behind<const N: usize>(proxies: [&str; N]) -> Gate {
+    let claims = json!({ "email": "X-Auth-Request-Email", "groups": "X-Auth-Request-Groups" });
+    Gate::accepting(["edge", "app"])
+        .server("trusted_proxies", proxies.to_vec())
+        .identity("edge", forwarded("X-Auth-Request-User").claims(claims))
 }
 
 async fn trusting() -> TestApp {
-    behind(r#"["127.0.0.1"]"#, r#"["edge", "app"]"#).await
+    behind(["127.0.0.1"]).start().await
 }
 
 #[actix_web::test]
-async fn a_trusted_proxy_is_believed() {
+async fn a_header_of_a_trusted_proxy_names_the_user() {
     let app = trusting().await;
     let request = app.ask().header("x-auth-request-user", "user_1");
     request.send().await.assert_token();
@@ -34,8 +26,8 @@ async fn a_trusted_proxy_is_believed() {
 }
 
 #[actix_web::test]
-async fn from_anyone_else_the_headers_are_as_if_absent() {
-    let app = behind(r#"["192.0.2.1"]"#, r#"["edge", "app"]"#).await;
+async fn headers_of_other_peers_are_ignored() {
+    let app = behind(["192.0.2.1"]).start().await;
     let request = app.ask().header("x-auth-request-user", "admin");
     request.send().await.assert_error(401, "not_signed_in");
     let request = app
@@ -43,7 +35,7 @@ async fn from_anyone_else_the_headers_are_as_if_absent() {
         .header("x-auth-request-user", "admin")
         .header("x-forwarded-for", "192.0.2.1");
     request.send().await.assert_error(401, "not_signed_in");
-    // So the next identity decides.
+    // The next identity decides.
     let request = app
         .ask()
         .header("x-auth-request-user", "admin")
@@ -53,7 +45,7 @@ async fn from_anyone_else_the_headers_are_as_if_absent() {
 }
 
 #[actix_web::test]
-async fn doubled_headers_and_twins_are_refused() {
+async fn repeated_headers_and_headers_with_underscores_are_refused() {
     for headers in [
         vec![
             ("x-auth-request-user", "user_1"),
@@ -91,23 +83,12 @@ async fn doubled_headers_and_twins_are_refused() {
 }
 
 #[actix_web::test]
-async fn claims_come_from_headers_and_lists_from_commas() {
-    let recipe = Recipe {
-        server: r#"trusted_proxies = ["127.0.0.1"]"#.into(),
-        more: EDGE.into(),
-        policies: r#"
-            [policies.signed-in]
-            kind = "signed_in"
-            accept = ["edge"]
-            [policies.member]
-            kind = "workspace_member"
-            claim = "groups"
-        "#
-        .into(),
-        chain: r#"["signed-in", "member"]"#.into(),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
+async fn claims_come_from_headers_and_lists_are_split_at_commas() {
+    let app = behind(["127.0.0.1"])
+        .policy("member", workspace_member().claim("groups"))
+        .chain(["signed-in", "member"])
+        .start()
+        .await;
     for (groups, workspace, code) in [
         ("ws_1", "ws_1", ""),
         ("ws_1, ws_2", "ws_2", ""),
@@ -125,7 +106,7 @@ async fn claims_come_from_headers_and_lists_from_commas() {
 }
 
 #[actix_web::test]
-async fn a_subject_that_is_no_identifier_is_refused() {
+async fn a_subject_that_is_not_a_valid_identifier_is_refused() {
     let app = trusting().await;
     let long = "x".repeat(256);
     for subject in [long.as_str(), "a\tb"] {

@@ -1,11 +1,13 @@
-//! The guides of `docs/identities.md`: every block of config in them, tried with tokens of the shape that they
+//! The guides of `docs/identities.md`: every config in them, tried with tokens like those that they
 //! show.
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 use crate::{
-    helpers::{Recipe, SECRET, Token},
+    helpers::{
+        Application, Gate, SECRET, SERVER_API_KEY, SESSION_KEY, Token, rate_limit, settings,
+    },
     real_parts::blocks,
     service::{Reply, Service},
     signing::{SigningKey, set},
@@ -27,7 +29,7 @@ fn value<'a>(block: &'a toml::Table, key: &str) -> &'a toml::Value {
 }
 
 #[actix_web::test]
-async fn every_guide_with_a_token_believes_that_token_and_no_other() {
+async fn each_guide_with_a_token_accepts_that_token_and_no_other() {
     let texts = std::fs::read_to_string(format!("{}/{GUIDES}", env!("CARGO_MANIFEST_DIR")));
     let texts = texts.unwrap();
     let guides: Vec<(String, String)> = texts
@@ -45,7 +47,7 @@ async fn every_guide_with_a_token_believes_that_token_and_no_other() {
         "one for each provider, and one more for Supabase"
     );
     for (config, payload) in guides {
-        // The provider's hosts become paths of one on this machine; nothing else changes.
+        // The provider's hosts become paths of a service on this machine.
         let provider = Service::start();
         let here = format!("{}/", provider.url);
         let config = config.replace("https://", &here);
@@ -66,12 +68,12 @@ async fn every_guide_with_a_token_believes_that_token_and_no_other() {
         if algorithm != Algorithm::HS256 {
             publish(&provider, &table, &key);
         }
-        let recipe = Recipe::accepting(&format!("[{name:?}]"), &config);
-        let app = recipe
-            .with_secret("SUPABASE_JWT_SECRET", SECRET)
+        let app = Gate::accepting([name])
+            .include(&config)
+            .secret("SUPABASE_JWT_SECRET", SECRET)
             .start()
             .await;
-        let mut token = Token::of("nobody").without("aud").without("workspaces");
+        let mut token = Token::of("replaced").without("aud").without("workspaces");
         for (claim, value) in payload.as_object().unwrap() {
             token = token.with(claim, value.clone());
         }
@@ -108,7 +110,7 @@ async fn every_guide_with_a_token_believes_that_token_and_no_other() {
     }
 }
 
-/// Publishes a key where the guide says that the provider's are.
+/// Publishes a key at the URL that the guide's config names.
 fn publish(provider: &Service, table: &toml::Table, key: &SigningKey) {
     let path = |url: &str| url.strip_prefix(&provider.url).unwrap().to_owned();
     let issuer = value(table, "issuer").as_str().unwrap();
@@ -131,7 +133,7 @@ fn publish(provider: &Service, table: &toml::Table, key: &SigningKey) {
 }
 
 #[actix_web::test]
-async fn every_other_block_of_the_guides_is_a_config_that_starts() {
+async fn every_other_config_of_the_guides_starts() {
     let secrets = [
         "GATE_CLIENT_SECRET",
         "IMGWIRE_GATE_SESSION_KEY",
@@ -148,46 +150,37 @@ async fn every_other_block_of_the_guides_is_a_config_that_starts() {
         "identities.customers",
     ] {
         let block = guide(table);
-        let config = format!(
-            r#"
-            [server]
-            bind = "127.0.0.1:0"
-            trusted_proxies = ["127.0.0.1"]
-            [management]
-            bind = "127.0.0.1:0"
-            [imgwire]
-            api_key = {{ env = "KEY" }}
-            {block}
-            [policies.all]
-            kind = "rate_limit"
-            per = []
-            limit = 1
-            period = "1s"
-            [[routes]]
-            policies = ["all"]
-            "#
-        );
+        let config = Gate::bare()
+            .server("trusted_proxies", ["127.0.0.1"])
+            .policy("all", rate_limit().per([""; 0]).limit(1))
+            .chain(["all"])
+            .without("identities.app")
+            .without("identities.browser")
+            .include(&block)
+            .config("https://api.imgwire.dev", std::path::Path::new("/nowhere"));
         let environment = |name: &str| {
-            assert!(name == "KEY" || secrets.contains(&name), "{name}");
+            assert!(
+                name.starts_with("TEST_") || secrets.contains(&name),
+                "{name}"
+            );
             Some(
                 "a-secret-of-sixty-four-bytes-or-more,which-is-what-keys-of-sessions-need"
                     .to_owned(),
             )
         };
-        let settings = imgwire_gate::server::settings::load(table, &config, &environment);
+        let settings = settings::load(table, &config, &environment);
         let settings = settings.unwrap_or_else(|faults| panic!("{table}: {faults}"));
-        let gate = imgwire_gate::server::Application::builder();
-        gate.build(settings).unwrap();
+        Application::builder().build(settings).unwrap();
     }
 }
 
 #[actix_web::test]
-async fn a_rails_app_may_answer_with_a_number() {
+async fn a_rails_app_may_answer_with_a_numeric_id() {
     let app = Service::start();
     let user = json!({ "user": { "id": 17, "workspaces": ["ws_1"], "plan": null } });
     app.answer("/me.json", Reply::json(&user));
     let block = guide("identities.rails").replace("http://app:3000", &app.url);
-    let gate = Recipe::accepting(r#"["rails"]"#, &block).start().await;
+    let gate = Gate::accepting(["rails"]).include(&block).start().await;
     let request = gate.ask().header("cookie", "_app_session=abc");
     request.send().await.assert_token();
 }
@@ -200,76 +193,45 @@ fn config_of_the_policies(folder: &std::path::Path) -> String {
         .partition(|block| block.contains("[[cases]]"));
     std::fs::write(folder.join("cases.toml"), cases.concat()).unwrap();
     let config = config.concat();
-    format!(
-        r#"
-        [imgwire]
-        api_key = {{ env = "TEST_API_KEY" }}
-        [stores.main]
-        url = "sqlite:{}/gate.db"
-        [stores.shared]
-        url = "redis://cache:6379"
-        [identities.app]
-        kind = "jwt"
-        algorithms = ["HS256"]
-        secret = {{ env = "TEST_SECRET" }}
-        [[routes]]
-        policies = ["signed-in", "member", "burst"]
-        {config}
-        [[routes]]
-        path = "/others"
-        policies = ["signed-in", "member-by-app", "paying", "not-suspended", "moderation"]
-        [[routes]]
-        path = "/shared"
-        policies = ["signed-in", "shared-burst"]
-        [[routes]]
-        path = "/table"
-        policies = ["signed-in", "member-by-table"]
-        [[routes]]
-        path = "/database"
-        policies = ["signed-in", "member-by-database"]
-        "#,
-        folder.display()
-    )
+    Gate::bare()
+        .store("shared", json!({ "url": "redis://cache:6379" }))
+        .chain(["signed-in", "member", "burst"])
+        .include(&config)
+        .route(
+            "/others",
+            [
+                "signed-in",
+                "member-by-app",
+                "paying",
+                "not-suspended",
+                "moderation",
+            ],
+        )
+        .route("/shared", ["signed-in", "shared-burst"])
+        .route("/table", ["signed-in", "member-by-table"])
+        .route("/database", ["signed-in", "member-by-database"])
+        .config("https://api.imgwire.dev", folder)
 }
 
 #[test]
-fn the_stores_and_the_bad_days_of_the_documents_are_valid() {
+fn the_configs_of_scaling_and_operations_are_valid() {
     for file in ["docs/scaling.md", "docs/operations.md"] {
         for block in blocks(file, "toml") {
-            let mut config = block.replace("[imgwire]", "[imgwire]\napi_key = { env = \"KEY\" }");
-            if !config.contains("[imgwire]") {
-                config.push_str("\n[imgwire]\napi_key = { env = \"KEY\" }");
-            }
-            config.push_str(
-                r#"
-                [identities.app]
-                kind = "jwt"
-                algorithms = ["HS256"]
-                secret = { env = "SECRET" }
-                audience = ["imgwire-gate"]
-                [policies.signed-in]
-                kind = "signed_in"
-                accept = ["app"]
-                [[routes]]
-                policies = ["signed-in"]
-                "#,
-            );
+            let config = Gate::accepting(["app"])
+                .include(&block)
+                .config("https://api.imgwire.dev", std::path::Path::new("data"));
             let environment = |name: &str| {
-                let secret = if name == "KEY" {
-                    "sk_0123456789"
-                } else {
-                    SECRET
-                };
-                Some(secret.to_owned())
+                let is_key = name == "TEST_API_KEY";
+                Some(if is_key { SERVER_API_KEY } else { SECRET }.to_owned())
             };
-            let loaded = imgwire_gate::server::settings::load(file, &config, &environment);
+            let loaded = settings::load(file, &config, &environment);
             loaded.unwrap_or_else(|faults| panic!("{block}\n{faults}"));
         }
     }
 }
 
 #[test]
-fn the_policies_of_the_documents_are_valid_and_their_requests_and_cases_come_out_as_written() {
+fn the_policies_of_the_documents_are_valid_and_their_requests_and_cases_pass() {
     let folder = tempfile::tempdir().unwrap();
     let config = config_of_the_policies(folder.path());
     let write = |name: &str, text: &str| {
@@ -287,8 +249,9 @@ fn the_policies_of_the_documents_are_valid_and_their_requests_and_cases_come_out
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_imgwire-gate"))
             .args(arguments)
             .args(["--config", &config])
-            .env("TEST_API_KEY", "sk_0123456789")
+            .env("TEST_API_KEY", SERVER_API_KEY)
             .env("TEST_SECRET", SECRET)
+            .env("TEST_SESSION_KEY", SESSION_KEY)
             .env("APP_TOKEN", "a token")
             .env("DATABASE_PASSWORD", "a password")
             .env("OPA_TOKEN", "a token")

@@ -1,4 +1,4 @@
-//! A peer that speaks HTTP as badly as it is told to: raw sockets, no library that would correct it.
+//! A peer that speaks faulty HTTP: raw sockets, without a library that would correct it.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -23,23 +23,23 @@ pub(crate) enum Act {
     Send(Vec<u8>),
     /// Waits.
     Pause(Duration),
-    /// Ends the connection in order.
+    /// Closes the connection gracefully.
     Close,
     /// Resets the connection.
     Reset,
-    /// Says nothing any more, and reads on.
+    /// Stops responding, but keeps reading.
     Fall,
 }
 
 /// A request, as the peer read it.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
-    /// Which of the peer's connections it came on.
+    /// The number of the connection that it came on.
     pub(crate) connection: usize,
-    /// How many came on that connection before it.
+    /// The number of earlier requests on that connection.
     pub(crate) earlier: usize,
     pub(crate) target: String,
-    /// The lines of the head after the first, in lower case.
+    /// The header lines, with names in lower case.
     pub(crate) head: String,
     pub(crate) body: String,
 }
@@ -59,7 +59,7 @@ pub(crate) trait Script: Fn(&Asked) -> Vec<Act> + Send + Sync + 'static {}
 
 impl<F: Fn(&Asked) -> Vec<Act> + Send + Sync + 'static> Script for F {}
 
-/// A peer on loopback, on a thread of its own.
+/// A peer on loopback, on its own thread.
 pub(crate) struct HostilePeer {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -90,7 +90,7 @@ impl HostilePeer {
                         let connection = opened.fetch_add(1, Ordering::SeqCst);
                         let (script, asked) = (script.clone(), asked.clone());
                         actix_web::rt::spawn(async move {
-                            // A gate that goes away ends the conversation.
+                            // An error means that the gate closed the connection.
                             let _ = converse(stream, connection, &*script, &asked).await;
                         });
                     }

@@ -1,4 +1,4 @@
-//! Opaque tokens, about which their issuer is asked.
+//! Opaque tokens, about which the gate asks their issuer.
 
 use std::time::Duration;
 
@@ -7,29 +7,19 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
-    helpers::{Answer, Recipe, SESSION, TestApp, eventually},
+    helpers::{Answer, Gate, SESSION, TestApp, env, eventually, introspection},
     service::{Reply, Service},
 };
 
 const PATH: &str = "/introspect";
 
-fn with(issuer: &Service, more: &str) -> Recipe {
-    let identities = format!(
-        r#"
-        [identities.opaque]
-        kind = "introspection"
-        url = "{}{PATH}"
-        client_id = "gate"
-        client_secret = {{ env = "TEST_CLIENT_SECRET" }}
-        {more}
-        "#,
-        issuer.url
-    );
-    let recipe = Recipe {
-        exchange: r#"["opaque"]"#.into(),
-        ..Recipe::accepting(r#"["opaque"]"#, &identities)
-    };
-    recipe.with_secret("TEST_CLIENT_SECRET", "s3cret: with / odd + characters")
+fn builder(issuer: &Service) -> Gate {
+    let opaque = introspection(&format!("{}{PATH}", issuer.url));
+    Gate::accepting(["opaque"])
+        .exchange(["opaque"])
+        .identity("opaque", opaque)
+        .set("identities.opaque.client_secret", env("TEST_CLIENT_SECRET"))
+        .secret("TEST_CLIENT_SECRET", "s3cret: with / odd + characters")
 }
 
 fn active() -> Value {
@@ -47,10 +37,10 @@ async fn ask(app: &TestApp, token: &str) -> Answer {
 }
 
 #[actix_web::test]
-async fn an_active_token_is_believed_and_one_that_is_not_is_refused() {
+async fn an_active_token_is_accepted_and_an_inactive_one_is_refused() {
     let issuer = Service::start();
     issuer.answer(PATH, Reply::json(&active()));
-    let app = with(&issuer, "").start().await;
+    let app = builder(&issuer).start().await;
     ask(&app, "opaque").await.assert_token();
     issuer.answer(PATH, Reply::json(&json!({ "active": false })));
     let answer = ask(&app, "opaque").await;
@@ -63,10 +53,10 @@ async fn an_active_token_is_believed_and_one_that_is_not_is_refused() {
 }
 
 #[actix_web::test]
-async fn the_gate_says_who_it_is_in_the_header_or_in_the_form() {
+async fn the_gate_authenticates_in_the_header_or_in_the_form() {
     let issuer = Service::start();
     issuer.answer(PATH, Reply::json(&active()));
-    let basic = with(&issuer, "").start().await;
+    let basic = builder(&issuer).start().await;
     ask(&basic, "a b&c").await.assert_token();
     let seen = issuer.seen(PATH).pop().unwrap();
     assert_eq!(seen.method, "POST");
@@ -81,9 +71,8 @@ async fn the_gate_says_who_it_is_in_the_header_or_in_the_form() {
         "application/x-www-form-urlencoded"
     );
 
-    let post = with(&issuer, r#"auth_method = "client_secret_post""#)
-        .start()
-        .await;
+    let post = builder(&issuer).set("identities.opaque.auth_method", "client_secret_post");
+    let post = post.start().await;
     ask(&post, "opaque").await.assert_token();
     let seen = issuer.seen(PATH).pop().unwrap();
     assert!(!seen.headers.contains_key("authorization"));
@@ -95,15 +84,18 @@ async fn the_gate_says_who_it_is_in_the_header_or_in_the_form() {
 }
 
 #[actix_web::test]
-async fn what_the_answer_says_is_checked_as_the_claims_of_a_token_are() {
+async fn the_claims_of_an_introspection_answer_are_checked() {
     let now = jiff::Timestamp::now().as_second();
     let issuer = Service::start();
-    let rules = r#"
-        issuer = "https://id.example.com"
-        audience = ["imgwire-gate"]
-        required_claims = { client_id = "spa" }
-    "#;
-    let app = with(&issuer, rules).start().await;
+    let app = builder(&issuer)
+        .set("identities.opaque.issuer", "https://id.example.com")
+        .set("identities.opaque.audience", ["imgwire-gate"])
+        .set(
+            "identities.opaque.required_claims",
+            json!({ "client_id": "spa" }),
+        )
+        .start()
+        .await;
     let mut good = active();
     good["iss"] = json!("https://id.example.com");
     good["aud"] = json!(["other", "imgwire-gate"]);
@@ -135,14 +127,13 @@ async fn what_the_answer_says_is_checked_as_the_claims_of_a_token_are() {
 }
 
 #[actix_web::test]
-async fn an_issuer_that_cannot_be_asked_is_a_fault() {
+async fn an_issuer_that_fails_is_a_fault() {
     let issuer = Service::start();
-    let app = with(
-        &issuer,
-        "timeout = \"300ms\"\nfrom = [\"bearer\", \"header:x-opaque\"]",
-    )
-    .start()
-    .await;
+    let app = builder(&issuer)
+        .set("identities.opaque.timeout", "300ms")
+        .set("identities.opaque.from", ["bearer", "header:x-opaque"])
+        .start()
+        .await;
     for reply in [
         Reply::status(401),
         Reply::status(500),
@@ -177,12 +168,14 @@ async fn an_issuer_that_cannot_be_asked_is_a_fault() {
 }
 
 #[actix_web::test]
-async fn an_answer_is_remembered_for_a_while_but_never_past_the_tokens_end() {
+async fn an_answer_is_cached_but_never_past_the_expiry_of_the_token() {
     let issuer = Service::start();
     let mut answer = active();
     answer["exp"] = json!(jiff::Timestamp::now().as_second() + 100);
     issuer.answer(PATH, Reply::json(&answer));
-    let app = with(&issuer, "cache = \"1h\"\nleeway = \"0s\"")
+    let app = builder(&issuer)
+        .set("identities.opaque.cache", "1h")
+        .set("identities.opaque.leeway", "0s")
         .start()
         .await;
     for _ in 0..3 {
@@ -204,10 +197,10 @@ async fn an_answer_is_remembered_for_a_while_but_never_past_the_tokens_end() {
 }
 
 #[actix_web::test]
-async fn without_a_cache_every_request_asks() {
+async fn without_a_cache_every_request_asks_the_issuer() {
     let issuer = Service::start();
     issuer.answer(PATH, Reply::json(&active()));
-    let app = with(&issuer, "").start().await;
+    let app = builder(&issuer).start().await;
     for _ in 0..3 {
         ask(&app, "opaque").await.assert_token();
     }
@@ -215,10 +208,13 @@ async fn without_a_cache_every_request_asks() {
 }
 
 #[actix_web::test]
-async fn a_no_is_forgotten_soon_and_a_fault_at_once() {
+async fn a_negative_answer_is_cached_for_a_second_and_a_fault_is_not_cached() {
     let issuer = Service::start();
     issuer.answer(PATH, Reply::json(&json!({ "active": false })));
-    let app = with(&issuer, r#"cache = "1h""#).start().await;
+    let app = builder(&issuer)
+        .set("identities.opaque.cache", "1h")
+        .start()
+        .await;
     for _ in 0..3 {
         ask(&app, "opaque")
             .await
@@ -233,18 +229,21 @@ async fn a_no_is_forgotten_soon_and_a_fault_at_once() {
 }
 
 #[actix_web::test]
-async fn many_requests_at_once_ask_once() {
+async fn concurrent_requests_with_one_token_ask_the_issuer_once() {
     let issuer = Service::start();
     issuer.answer(
         PATH,
         Reply::json(&active()).after(Duration::from_millis(500)),
     );
-    let app = with(&issuer, r#"cache = "1m""#).start().await;
+    let app = builder(&issuer)
+        .set("identities.opaque.cache", "1m")
+        .start()
+        .await;
     for answer in join_all((0..50).map(|_| ask(&app, "opaque"))).await {
         answer.assert_token();
     }
     assert_eq!(issuer.seen(PATH).len(), 1);
-    // A fault is shared by those who wait for it, so that a dead issuer is waited for once.
+    // Waiting requests share a fault, so that they wait for a dead issuer only once.
     issuer.answer(PATH, Reply::status(500).after(Duration::from_millis(500)));
     for answer in join_all((0..50).map(|_| ask(&app, "another"))).await {
         answer.assert_error(500, "internal");

@@ -1,10 +1,13 @@
-//! Issuers: lists of them, one that takes a tenant's id, secrets that rotate, and users of two issuers with one id.
+//! Issuers: lists, templates with a tenant id, secret rotation, and equal user ids of two issuers.
 
 use jsonwebtoken::EncodingKey;
 use serde_json::json;
 
 use crate::{
-    helpers::{Answer, Recipe, TestApp, Token},
+    helpers::{
+        Answer, Entry, Gate, TestApp, Token, env, forwarded, introspection, jwt, rate_limit,
+        remote_session, signed_in, workspace_member,
+    },
     process::{run, text, write_config},
     service::{Reply, Service},
 };
@@ -12,14 +15,11 @@ use crate::{
 const SECRETS: [&str; 3] = [
     "the secret that is on its way out, long enough",
     "the secret that is in use, which is long enough",
-    "the secret of somebody else, just as long as it",
+    "the secret of another app, which is just as long",
 ];
 
-fn app(more: &str) -> Recipe {
-    let identities = format!(
-        "[identities.idp]\nkind = \"jwt\"\nalgorithms = [\"HS256\"]\nsecret = {{ env = \"TEST_SECRET\" }}\n{more}"
-    );
-    Recipe::accepting(r#"["idp"]"#, &identities)
+fn app() -> Gate {
+    Gate::accepting(["idp"]).identity("idp", jwt())
 }
 
 fn of(issuer: &str) -> Token {
@@ -35,9 +35,9 @@ async fn statuses(app: &TestApp, tokens: &[Token]) -> Vec<u16> {
 }
 
 #[actix_web::test]
-async fn each_issuer_of_a_list_is_taken_and_no_other() {
-    let gate = app(r#"issuer = ["https://a.example", "https://b.example/"]"#);
-    let gate = gate.start().await;
+async fn each_listed_issuer_is_accepted_and_no_other() {
+    let listed = ["https://a.example", "https://b.example/"];
+    let gate = app().set("identities.idp.issuer", listed).start().await;
     let tokens = [
         of("https://a.example"),
         of("https://b.example/"),
@@ -55,7 +55,7 @@ async fn each_issuer_of_a_list_is_taken_and_no_other() {
 }
 
 #[actix_web::test]
-async fn an_issuer_with_tid_takes_the_tenants_that_another_key_names() {
+async fn an_issuer_with_tid_accepts_only_the_listed_tenants() {
     let tenant = |iss: &str, tid: &str| {
         let issuer = format!("https://login.example/{iss}/v2.0");
         of(&issuer).with("tid", json!(tid))
@@ -78,9 +78,12 @@ async fn an_issuer_with_tid_takes_the_tenants_that_another_key_names() {
     let mut expected = [401; 13];
     expected[..2].fill(200);
     for claims in ["required_claims", "allowed_claims"] {
-        let gate = app(&format!(
-            "issuer = \"https://login.example/{{tid}}/v2.0\"\n{claims} = {{ tid = [\"t1\", \"t2\"] }}"
-        ));
+        let gate = app()
+            .set("identities.idp.issuer", "https://login.example/{tid}/v2.0")
+            .set(
+                &format!("identities.idp.{claims}"),
+                json!({ "tid": ["t1", "t2"] }),
+            );
         let gate = gate.start().await;
         assert_eq!(statuses(&gate, &tokens).await, expected, "{claims}");
     }
@@ -88,9 +91,9 @@ async fn an_issuer_with_tid_takes_the_tenants_that_another_key_names() {
 
 #[actix_web::test]
 async fn an_allowed_claim_is_checked_only_if_the_token_has_it() {
-    let gate = app(r#"allowed_claims = { azp = ["spa", "cli"] }"#)
-        .start()
-        .await;
+    let allowed = json!({ "azp": ["spa", "cli"] });
+    let gate = app().set("identities.idp.allowed_claims", allowed);
+    let gate = gate.start().await;
     let with = |azp: serde_json::Value| Token::of("user_1").with("azp", azp);
     let tokens = [
         Token::of("user_1"),
@@ -108,14 +111,15 @@ async fn an_allowed_claim_is_checked_only_if_the_token_has_it() {
 }
 
 #[actix_web::test]
-async fn every_secret_of_a_list_is_valid_until_it_leaves_the_list() {
-    let with = |secrets: &str| {
-        let mut recipe = app("").with_secret("TEST_OLD", SECRETS[0]);
-        recipe.more = recipe.more.replace("{ env = \"TEST_SECRET\" }", secrets);
-        recipe.with_secret("TEST_NEW", SECRETS[1])
+async fn every_listed_secret_is_valid_until_a_reload_removes_it() {
+    let with = |secrets: &[&str]| {
+        let secrets: Vec<_> = secrets.iter().map(|name| env(name)).collect();
+        app()
+            .set("identities.idp.secret", secrets)
+            .secret("TEST_OLD", SECRETS[0])
+            .secret("TEST_NEW", SECRETS[1])
     };
-    let both = with(r#"[{ env = "TEST_NEW" }, { env = "TEST_OLD" }]"#);
-    let gate = both.start().await;
+    let gate = with(&["TEST_NEW", "TEST_OLD"]).start().await;
     let signed = |index: usize| {
         let key = EncodingKey::from_secret(SECRETS[index].as_bytes());
         Token::of("user_1").sign_with(&key)
@@ -126,107 +130,91 @@ async fn every_secret_of_a_list_is_valid_until_it_leaves_the_list() {
         ask(1).await.assert_token();
         ask(2).await.assert_error(401, "invalid_credentials");
     }
-    // The old one leaves: what it signed is not remembered.
-    gate.reload(&with(r#"[{ env = "TEST_NEW" }]"#)).unwrap();
+    // A token of the removed secret is not accepted from the cache.
+    gate.reload(&with(&["TEST_NEW"])).unwrap();
     ask(0).await.assert_error(401, "invalid_credentials");
     ask(1).await.assert_token();
 }
 
-/// Two issuers, `a` and `b`, in one chain that lets each user ask once.
-fn two_issuers(prefixes: [&str; 2]) -> Recipe {
-    let identity = |name: &str, prefix: &str| {
-        format!(
-            "[identities.{name}]\nkind = \"jwt\"\nalgorithms = [\"HS256\"]\nsecret = {{ env = \"TEST_SECRET\" \
-             }}\nissuer = \"https://{name}.example\"\n{prefix}\n"
-        )
+/// Two issuers, `a` and `b`, in one chain that lets each user ask once per hour.
+fn two_issuers(prefixes: [Option<&str>; 2]) -> Gate {
+    let identity = |issuer: &str, prefix: Option<&str>| {
+        let identity = jwt().issuer(issuer);
+        match prefix {
+            Some(prefix) => identity.subject_prefix(prefix),
+            None => identity,
+        }
     };
-    let identities = identity("a", prefixes[0]) + &identity("b", prefixes[1]);
-    let recipe = Recipe::accepting(r#"["a", "b"]"#, &identities);
-    once_per_user(recipe)
+    let gate = Gate::accepting(["a", "b"])
+        .identity("a", identity("https://a.example", prefixes[0]))
+        .identity("b", identity("https://b.example", prefixes[1]));
+    once_per_user(gate)
 }
 
-fn once_per_user(recipe: Recipe) -> Recipe {
-    let limit =
-        "[policies.once]\nkind = \"rate_limit\"\nper = [\"user\"]\nlimit = 1\nperiod = \"1h\"";
-    Recipe {
-        policies: format!("{}\n{limit}", recipe.policies),
-        chain: r#"["signed-in", "once"]"#.into(),
-        ..recipe
-    }
+fn once_per_user(gate: Gate) -> Gate {
+    gate.policy("once", rate_limit().per(["user"]).limit(1))
+        .chain(["signed-in", "once"])
 }
+
+/// Prefixes that keep the users of two issuers apart.
+const DIFFERENT: [[Option<&str>; 2]; 3] = [
+    [Some("a:"), Some("b:")],
+    [None, Some("b:")],
+    [Some("{iss}:"), Some("{iss}:")],
+];
 
 #[actix_web::test]
 async fn a_subject_prefix_keeps_equal_ids_of_two_issuers_apart() {
     let tokens = [of("https://a.example"), of("https://b.example")];
-    let together = two_issuers(["", ""]).start().await;
+    let together = two_issuers([None, None]).start().await;
     assert_eq!(statuses(&together, &tokens).await, [200, 429]);
-    for prefixes in [
-        [r#"subject_prefix = "a:""#, r#"subject_prefix = "b:""#],
-        ["", r#"subject_prefix = "b:""#],
-        [
-            r#"subject_prefix = "{iss}:""#,
-            r#"subject_prefix = "{iss}:""#,
-        ],
-    ] {
+    for prefixes in DIFFERENT {
         let apart = two_issuers(prefixes).start().await;
         assert_eq!(statuses(&apart, &tokens).await, [200, 200], "{prefixes:?}");
         assert_eq!(statuses(&apart, &tokens).await, [429, 429], "{prefixes:?}");
     }
     // One identity with both issuers.
-    let list = r#"issuer = ["https://a.example", "https://b.example"]"#;
-    let gate = once_per_user(app(list)).start().await;
+    let both = || {
+        app().set(
+            "identities.idp.issuer",
+            ["https://a.example", "https://b.example"],
+        )
+    };
+    let gate = once_per_user(both()).start().await;
     assert_eq!(statuses(&gate, &tokens).await, [200, 429]);
-    let apart = format!("{list}\nsubject_prefix = \"{{iss}}:\"");
-    let gate = once_per_user(app(&apart)).start().await;
+    let apart = both().set("identities.idp.subject_prefix", "{iss}:");
+    let gate = once_per_user(apart).start().await;
     assert_eq!(statuses(&gate, &tokens).await, [200, 200]);
 }
 
 #[actix_web::test]
-async fn every_kind_of_identity_takes_a_subject_prefix() {
+async fn every_kind_of_identity_supports_a_subject_prefix() {
     let service = Service::start();
     let active = json!({ "active": true, "sub": "user_1" });
     service.answer("/introspect", Reply::json(&active));
     service.answer("/session", Reply::json(&json!({ "id": "user_1" })));
-    let identities = |prefix: &dyn Fn(&str) -> String| {
-        format!(
-            r#"
-            [identities.tokens]
-            kind = "jwt"
-            algorithms = ["HS256"]
-            secret = {{ env = "TEST_SECRET" }}
-            {}
-            [identities.opaque]
-            kind = "introspection"
-            url = "{url}/introspect"
-            client_id = "gate"
-            client_secret = {{ env = "TEST_SECRET" }}
-            from = ["header:x-opaque"]
-            {}
-            [identities.site]
-            kind = "remote"
-            url = "{url}/session"
-            forward = ["header:x-site"]
-            subject = "/id"
-            {}
-            [identities.edge]
-            kind = "forwarded"
-            subject = "X-User"
-            {}
-            "#,
-            prefix("tokens"),
-            prefix("opaque"),
-            prefix("site"),
-            prefix("edge"),
-            url = service.url,
-        )
-    };
-    let gate = async |identities: String| {
-        let accept = r#"["tokens", "opaque", "site", "edge"]"#;
-        let recipe = Recipe {
-            server: r#"trusted_proxies = ["127.0.0.1"]"#.into(),
-            ..Recipe::accepting(accept, &identities)
-        };
-        once_per_user(recipe).start().await
+    let at = |path: &str| format!("{}{path}", service.url);
+    let identities = [
+        ("tokens", jwt()),
+        (
+            "opaque",
+            introspection(&at("/introspect")).from(["header:x-opaque"]),
+        ),
+        (
+            "site",
+            remote_session(&at("/session"), ["header:x-site"], "/id"),
+        ),
+        ("edge", forwarded("X-User")),
+    ];
+    let gate = async |has_prefix: bool| {
+        let gate = Gate::accepting(identities.each_ref().map(|(name, _)| name))
+            .server("trusted_proxies", ["127.0.0.1"]);
+        let gate = identities.iter().fold(gate, |gate, (name, identity)| {
+            let identity = identity.clone();
+            let prefixed = identity.clone().subject_prefix(format!("{name}:"));
+            gate.identity(name, if has_prefix { prefixed } else { identity })
+        });
+        once_per_user(gate).start().await
     };
     let bearer = format!("Bearer {}", Token::of("user_1").sign());
     let credentials = [
@@ -243,112 +231,102 @@ async fn every_kind_of_identity_takes_a_subject_prefix() {
         }
         statuses
     };
-    let together = gate(identities(&|_| String::new())).await;
+    let together = gate(false).await;
     assert_eq!(ask(&together).await, [200, 429, 429, 429]);
-    let apart = gate(identities(&|name| format!("subject_prefix = \"{name}:\""))).await;
+    let apart = gate(true).await;
     assert_eq!(ask(&apart).await, [200, 200, 200, 200]);
     assert_eq!(ask(&apart).await, [429, 429, 429, 429]);
 }
 
 #[actix_web::test]
-async fn an_id_that_the_prefix_makes_too_long_or_that_is_empty_is_refused() {
-    let gate = app(r#"subject_prefix = "idp:""#).start().await;
+async fn an_id_that_is_empty_or_too_long_with_its_prefix_is_refused() {
+    let gate = app()
+        .set("identities.idp.subject_prefix", "idp:")
+        .start()
+        .await;
     let of = |subject: &str| Token::of(subject);
     let tokens = [of(&"x".repeat(251)), of(&"x".repeat(252)), of("")];
     assert_eq!(statuses(&gate, &tokens).await, [200, 401, 401]);
 }
 
-/// What `check` prints of a config.
-fn check(recipe: &Recipe) -> String {
-    let (_folder, path) = write_config(recipe, "https://api.imgwire.dev");
+/// The output of `check` for a config.
+fn check(gate: &Gate) -> String {
+    let (_folder, path) = write_config(gate, "https://api.imgwire.dev");
     let output = run(&["check", "--config", path.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     text(&output.stdout)
 }
 
 #[test]
-fn check_warns_of_users_whose_membership_cannot_be_asked_by_url() {
-    let warnings = |prefix: &str, source: &str| {
-        let mut recipe = app(&format!(
-            "issuer = \"https://a.example\"\nsubject_prefix = \"{prefix}\""
-        ));
-        recipe.policies += &format!("\n[policies.member]\nkind = \"workspace_member\"\n{source}");
-        recipe.chain = r#"["signed-in", "member"]"#.to_owned();
-        let output = check(&recipe);
+fn check_warns_of_subject_prefixes_that_a_membership_url_cannot_contain() {
+    let warnings = |prefix: &str, member: Entry| {
+        let gate = app()
+            .set("identities.idp.issuer", "https://a.example")
+            .set("identities.idp.subject_prefix", prefix)
+            .policy("member", member)
+            .chain(["signed-in", "member"]);
+        let output = check(&gate);
         let key = "identities.idp.subject_prefix: a membership `url`";
         output.lines().filter(|line| line.contains(key)).count()
     };
-    let url = "url = \"http://localhost:1/{workspace}/{user}\"";
     for (prefix, expected) in [("a:", 0), ("a/", 1), ("a b", 1), ("{iss}:", 1)] {
-        assert_eq!(warnings(prefix, url), expected, "{prefix}");
-        assert_eq!(warnings(prefix, "claim = \"workspaces\""), 0, "{prefix}");
+        let by_url = workspace_member().url("http://localhost:1/{workspace}/{user}");
+        assert_eq!(warnings(prefix, by_url), expected, "{prefix}");
+        let by_claim = workspace_member().claim("workspaces");
+        assert_eq!(warnings(prefix, by_claim), 0, "{prefix}");
     }
 }
 
 #[test]
-fn check_warns_of_users_of_different_issuers_that_are_one_user() {
-    let warning = |recipe: &Recipe| {
-        let output = check(recipe);
+fn check_warns_of_different_issuers_whose_users_share_ids() {
+    let warning = |gate: &Gate| {
+        let output = check(gate);
         let mut warnings = output.lines().filter(|line| line.starts_with("warning: "));
         let warning = warnings.next().map(str::to_owned);
         assert_eq!(warnings.next(), None, "{output}");
         warning.unwrap_or_default()
     };
-    let same = two_issuers(["", ""]);
+    let same = two_issuers([None, None]);
     let confused = warning(&same);
     assert!(
         confused.contains("gate.toml:")
             && confused.contains("policies.signed-in.accept: `a` and `b` are of different"),
         "{confused}"
     );
-    for prefixes in [
-        [r#"subject_prefix = "a:""#, r#"subject_prefix = "b:""#],
-        ["", r#"subject_prefix = "b:""#],
-        [
-            r#"subject_prefix = "{iss}:""#,
-            r#"subject_prefix = "{iss}:""#,
-        ],
-    ] {
+    for prefixes in DIFFERENT {
         assert_eq!(warning(&two_issuers(prefixes)), "", "{prefixes:?}");
     }
-    let equal = [r#"subject_prefix = "x:""#; 2];
-    assert_ne!(warning(&two_issuers(equal)), "");
-    for (more, expected) in [
-        ("", false),
-        (r#"issuer = "https://a.example""#, false),
-        (r#"issuer = ["https://a.example"]"#, false),
+    assert_ne!(warning(&two_issuers([Some("x:"); 2])), "");
+    let with = |issuer: &[&str]| app().set("identities.idp.issuer", issuer);
+    let tenants = app()
+        .set("identities.idp.issuer", "https://a.example/{tid}")
+        .set("identities.idp.allowed_claims", json!({ "tid": "t" }));
+    let both = || with(&["https://a.example", "https://b.example"]);
+    for (gate, expected) in [
+        (app(), false),
         (
-            r#"issuer = ["https://a.example", "https://b.example"]"#,
-            true,
-        ),
-        (
-            "issuer = [\"https://a.example\", \"https://b.example\"]\nsubject_prefix = \"{iss}:\"",
+            app().set("identities.idp.issuer", "https://a.example"),
             false,
         ),
-        (
-            "issuer = \"https://a.example/{tid}\"\nallowed_claims = { tid = \"t\" }",
-            true,
-        ),
+        (with(&["https://a.example"]), false),
+        (both(), true),
+        (both().set("identities.idp.subject_prefix", "{iss}:"), false),
+        (tenants, true),
     ] {
-        assert_eq!(!warning(&app(more)).is_empty(), expected, "{more}");
+        let config = gate.config("", std::path::Path::new(""));
+        assert_eq!(!warning(&gate).is_empty(), expected, "{config}");
     }
-    // Two policies of one chain, and the same in two chains.
-    let mut chained = two_issuers(["", ""]);
-    chained.policies = r#"
-        [policies.first]
-        kind = "signed_in"
-        accept = ["a"]
-        when = "request.purpose == 'x'"
-        [policies.second]
-        kind = "signed_in"
-        accept = ["b"]
-    "#
-    .into();
-    chained.chain = r#"["first", "second"]"#.into();
-    chained.routes = "[[routes]]\npath = \"/other\"\npolicies = [\"first\", \"second\"]".into();
-    assert!(warning(&chained).contains("policies.second.accept"));
-    // Alone in its chain, an identity confuses nobody.
-    chained.chain = r#"["first"]"#.into();
-    chained.routes = "[[routes]]\npath = \"/other\"\npolicies = [\"second\"]".into();
-    assert_eq!(warning(&chained), "");
+    // Two policies in one chain share users; in two chains they do not.
+    let chained = || {
+        two_issuers([None, None])
+            .without("policies.signed-in")
+            .policy("first", signed_in(["a"]).when("request.purpose == 'x'"))
+            .policy("second", signed_in(["b"]))
+    };
+    let together = chained()
+        .chain(["first", "second"])
+        .route("/other", ["first", "second"]);
+    assert!(warning(&together).contains("policies.second.accept"));
+    let apart = chained().chain(["first"]).route("/other", ["second"]);
+    assert_eq!(warning(&apart), "");
 }

@@ -4,7 +4,10 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 
 use crate::{
-    helpers::{Answer, ROUTE, Recipe, TestApp, Token, eventually},
+    helpers::{
+        Answer, Gate, ROUTE, TestApp, Token, env, eventually, introspection, jwt, published_jwt,
+        remote_session,
+    },
     process::{GateProcess, write_config},
     service::{Reply, Service},
     signing::{SigningKey, set},
@@ -15,22 +18,13 @@ const B: &str = "https://b.example.com";
 const OTHER_SECRET: &str =
     "another shared secret, which is long enough for HS512 as well: 64 bytes";
 
-/// `a` and `b`: two issuers, each with a secret of its own, both in the bearer header.
-const TWO_ISSUERS: &str = r#"
-    [identities.a]
-    kind = "jwt"
-    algorithms = ["HS256"]
-    secret = { env = "TEST_SECRET" }
-    issuer = "https://a.example.com"
-    [identities.b]
-    kind = "jwt"
-    algorithms = ["HS256"]
-    secret = { env = "TEST_OTHER_SECRET" }
-    issuer = "https://b.example.com"
-"#;
-
-fn accepting(accept: &str, identities: &str) -> Recipe {
-    Recipe::accepting(accept, identities).with_secret("TEST_OTHER_SECRET", OTHER_SECRET)
+/// A gate with two issuers, `a` and `b`: each has its own secret, and both sign bearer tokens.
+fn accepting<const N: usize>(accept: [&str; N]) -> Gate {
+    Gate::accepting(accept.to_vec())
+        .identity("a", jwt().issuer(A))
+        .identity("b", jwt().issuer(B))
+        .set("identities.b.secret", env("TEST_OTHER_SECRET"))
+        .secret("TEST_OTHER_SECRET", OTHER_SECRET)
 }
 
 fn of(issuer: &str) -> Token {
@@ -47,16 +41,16 @@ async fn ask(app: &TestApp, token: &str) -> Answer {
 
 #[actix_web::test]
 async fn two_issuers_on_one_header_each_judge_their_own_tokens() {
-    for accept in [r#"["a", "b"]"#, r#"["b", "a"]"#] {
-        let app = accepting(accept, TWO_ISSUERS).start().await;
-        // Twice: the second time the token is remembered.
+    for accept in [["a", "b"], ["b", "a"]] {
+        let app = accepting(accept).start().await;
+        // The second time, the token is cached.
         for _ in 0..2 {
             ask(&app, &of(A).sign()).await.assert_token();
             ask(&app, &signed_with(&of(B), OTHER_SECRET))
                 .await
                 .assert_token();
         }
-        // Signed by the one and named by the other.
+        // Signed by one issuer and naming the other.
         for bad in [signed_with(&of(A), OTHER_SECRET), of(B).sign()] {
             let answer = ask(&app, &bad).await;
             answer.assert_error(401, "invalid_credentials");
@@ -66,7 +60,7 @@ async fn two_issuers_on_one_header_each_judge_their_own_tokens() {
 
 #[actix_web::test]
 async fn a_token_that_addresses_no_identity_is_401_and_the_response_does_not_say_why() {
-    let app = accepting(r#"["a", "b"]"#, TWO_ISSUERS).start().await;
+    let app = accepting(["a", "b"]).start().await;
     let of_hs384 = Token {
         header: Header::new(Algorithm::HS384),
         ..of(A)
@@ -92,15 +86,12 @@ async fn a_token_that_addresses_no_identity_is_401_and_the_response_does_not_say
 }
 
 #[actix_web::test]
-async fn an_identity_without_issuer_takes_what_the_ones_before_it_do_not_take() {
-    let fallback = r#"
-        [identities.fallback]
-        kind = "jwt"
-        algorithms = ["HS256"]
-        secret = { env = "TEST_OTHER_SECRET" }
-    "#;
-    let identities = format!("{TWO_ISSUERS}{fallback}");
-    let app = accepting(r#"["a", "fallback"]"#, &identities).start().await;
+async fn an_identity_without_issuer_judges_the_tokens_that_earlier_identities_do_not() {
+    let app = accepting(["a", "fallback"])
+        .identity("fallback", jwt())
+        .set("identities.fallback.secret", env("TEST_OTHER_SECRET"))
+        .start()
+        .await;
     ask(&app, &of(A).sign()).await.assert_token();
     for token in [Token::of("user_1"), of(B), of("https://c.example.com")] {
         ask(&app, &signed_with(&token, OTHER_SECRET))
@@ -110,7 +101,7 @@ async fn an_identity_without_issuer_takes_what_the_ones_before_it_do_not_take() 
             .await
             .assert_error(401, "invalid_credentials");
     }
-    // It names `a`, so `a` judges, and the fallback never does.
+    // The token names `a`, so `a` judges it, and the fallback does not.
     let bad = signed_with(&of(A), OTHER_SECRET);
     ask(&app, &bad)
         .await
@@ -122,22 +113,14 @@ async fn an_app_can_move_from_a_shared_secret_to_published_keys() {
     let issuer = Service::start();
     let key = SigningKey::new("one", Algorithm::ES256);
     issuer.answer("/jwks", Reply::json(&set(&[&key])));
-    let identities = format!(
-        r#"
-        [identities.old]
-        kind = "jwt"
-        algorithms = ["HS256"]
-        secret = {{ env = "TEST_SECRET" }}
-        [identities.new]
-        kind = "jwt"
-        algorithms = ["ES256", "RS256"]
-        jwks_url = "{}/jwks"
-        "#,
-        issuer.url
-    );
+    let jwks_url = format!("{}/jwks", issuer.url);
     let token = Token::of("user_1");
-    for accept in [r#"["old", "new"]"#, r#"["new", "old"]"#] {
-        let app = accepting(accept, &identities).start().await;
+    for accept in [["old", "new"], ["new", "old"]] {
+        let app = accepting(accept)
+            .identity("old", jwt())
+            .identity("new", published_jwt(["ES256", "RS256"], &jwks_url))
+            .start()
+            .await;
         for _ in 0..2 {
             ask(&app, &token.sign()).await.assert_token();
             ask(&app, &key.sign(&token)).await.assert_token();
@@ -156,32 +139,25 @@ async fn a_jwt_is_verified_and_an_opaque_token_beside_it_is_introspected() {
     let issuer = Service::start();
     let active = json!({ "active": true, "sub": "user_1" });
     issuer.answer("/introspect", Reply::json(&active));
-    let opaque = format!(
-        r#"
-        [identities.opaque]
-        kind = "introspection"
-        url = "{}/introspect"
-        client_id = "gate"
-        client_secret = {{ env = "TEST_SECRET" }}
-        "#,
-        issuer.url
-    );
-    let identities = format!("{TWO_ISSUERS}{opaque}");
-    for accept in [r#"["a", "opaque"]"#, r#"["opaque", "a"]"#] {
-        let app = accepting(accept, &identities).start().await;
+    let url = format!("{}/introspect", issuer.url);
+    for accept in [["a", "opaque"], ["opaque", "a"]] {
+        let app = accepting(accept)
+            .identity("opaque", introspection(&url))
+            .start()
+            .await;
         let asked = || issuer.seen("/introspect").len();
         let before = asked();
         ask(&app, &of(A).sign()).await.assert_token();
-        // A bad JWT is not tried elsewhere, and does not travel.
+        // A bad JWT is not tried with another identity, and not sent to the issuer.
         ask(&app, &signed_with(&of(A), OTHER_SECRET))
             .await
             .assert_error(401, "invalid_credentials");
-        assert_eq!(asked(), before, "{accept}");
+        assert_eq!(asked(), before, "{accept:?}");
         // The issuer may know JWTs of its own.
         for token in ["opaque".to_owned(), of(B).sign()] {
             ask(&app, &token).await.assert_token();
         }
-        assert_eq!(asked(), before + 2, "{accept}");
+        assert_eq!(asked(), before + 2, "{accept:?}");
         let inactive = json!({ "active": false });
         issuer.answer("/introspect", Reply::json(&inactive));
         ask(&app, "opaque")
@@ -197,28 +173,17 @@ async fn the_log_names_the_identity_that_judged_and_why_it_refused() {
     service.answer("/session", Reply::status(401));
     let answer = json!({ "active": true, "sub": "user_1", "iss": B });
     service.answer("/introspect", Reply::json(&answer));
-    let more = format!(
-        r#"
-        [identities.opaque]
-        kind = "introspection"
-        url = "{0}/introspect"
-        client_id = "gate"
-        client_secret = {{ env = "TEST_SECRET" }}
-        issuer = "{A}"
-        from = ["header:x-opaque"]
-        [identities.site]
-        kind = "remote"
-        url = "{0}/session"
-        forward = ["header:x-site"]
-        subject = "/id"
-        "#,
-        service.url
+    let opaque = introspection(&format!("{}/introspect", service.url));
+    let site = remote_session(
+        &format!("{}/session", service.url),
+        ["header:x-site"],
+        "/id",
     );
-    let identities = format!("{TWO_ISSUERS}audience = [\"imgwire-gate\"]{more}")
-        .replace("TEST_OTHER_SECRET", "TEST_SECRET");
-    let accept = r#"["a", "b", "opaque", "site"]"#;
-    let recipe = accepting(accept, &identities);
-    let (_folder, config) = write_config(&recipe, "http://127.0.0.1:1");
+    let builder = accepting(["a", "b", "opaque", "site"])
+        .identity("b", jwt().issuer(B).audience(["imgwire-gate"]))
+        .identity("opaque", opaque.issuer(A).from(["header:x-opaque"]))
+        .identity("site", site);
+    let (_folder, config) = write_config(&builder, "http://127.0.0.1:1");
     let gate = GateProcess::start_with(&config, &[], "info", &[]).await;
     let client = awc::Client::default();
     let expired = jiff::Timestamp::now().as_second() - 3600;
@@ -246,7 +211,7 @@ async fn the_log_names_the_identity_that_judged_and_why_it_refused() {
             "authorization",
             format!("Bearer {}", signed_with(&of(A), OTHER_SECRET)),
             Some("a"),
-            "identity `a`: no key of the identity made the token's signature",
+            "identity `a`: the token's signature does not match any key of the identity",
         ),
         (
             "x-opaque",

@@ -1,31 +1,33 @@
-//! Rate limits and quotas, as requests meet them.
+//! Rate limits and quotas.
 
 use std::time::Duration;
 
+use actix_web::http::Method;
 use futures_util::future::join_all;
-use imgwire_gate::sandbox::emulator::Misbehaviour;
 use serde_json::json;
 
-use crate::helpers::{Recipe, TestApp, Token};
+use crate::helpers::{
+    Entry, Gate, Misbehaviour, ROUTE, TestApp, Token, quota, rate_limit, upload_intent,
+};
 
-/// A chain of one limit behind `signed_in` and `workspace_member`.
-fn with_limit(policy: &str) -> Recipe {
-    let before = Recipe::default().policies;
-    let before = before.split("[policies.burst]").next().unwrap().to_owned();
-    Recipe {
-        policies: format!("{before}[policies.limit]\n{policy}"),
-        chain: r#"["signed-in", "member", "limit"]"#.into(),
-        ..Recipe::default()
-    }
+/// A gate whose last policy is this limit, behind `signed_in` and `workspace_member`.
+fn with_limit(policy: Entry) -> Gate {
+    Gate::standard()
+        .policy("limit", policy)
+        .chain(["signed-in", "member", "limit"])
 }
 
-fn quota(limit: &str, more: &str) -> Recipe {
-    with_limit(&format!(
-        "kind = \"quota\"\nper = [\"workspace\"]\nlimit = {limit}\nwindow = \"day\"\nstore = \"main\"\n{more}"
-    ))
+/// A daily quota of the workspace.
+fn with_quota(limit: u64) -> Gate {
+    with_limit(quota().per(["workspace"]).limit(limit))
 }
 
-async fn remaining(app: &TestApp) -> u64 {
+/// A rate limit of the user.
+fn with_rate_limit(limit: u64) -> Gate {
+    with_limit(rate_limit().per(["user"]).limit(limit))
+}
+
+pub(crate) async fn remaining(app: &TestApp) -> u64 {
     let path = format!("{}/allowance", crate::helpers::ROUTE);
     let request = app.request(actix_web::http::Method::GET, &path);
     let answer = request.bearer(&Token::of("user_1").sign()).send().await;
@@ -33,8 +35,8 @@ async fn remaining(app: &TestApp) -> u64 {
 }
 
 #[actix_web::test]
-async fn sixty_four_callers_at_once_get_exactly_the_hundred_tokens_that_there_are() {
-    let app = quota("100", "").start().await;
+async fn concurrent_requests_never_exceed_the_quota() {
+    let app = with_quota(100).start().await;
     let token = Token::of("user_1").sign();
     let callers = (0..64).map(|_| async {
         let mut issued = 0;
@@ -54,8 +56,8 @@ async fn sixty_four_callers_at_once_get_exactly_the_hundred_tokens_that_there_ar
 }
 
 #[actix_web::test]
-async fn an_exhausted_quota_says_when_the_next_window_begins() {
-    let app = quota("1", "").start().await;
+async fn an_exhausted_quota_reports_when_the_next_window_begins() {
+    let app = with_quota(1).start().await;
     app.clock.set("2026-03-01T23:00:00Z".parse().unwrap());
     app.ask_as(&Token::of("user_1").with("exp", json!(4_000_000_000_u64)))
         .await
@@ -74,8 +76,8 @@ async fn an_exhausted_quota_says_when_the_next_window_begins() {
 }
 
 #[actix_web::test]
-async fn a_clock_that_is_set_back_opens_no_window_anew() {
-    let app = quota("2", "").start().await;
+async fn setting_the_clock_back_does_not_reopen_a_window() {
+    let app = with_quota(2).start().await;
     let token = Token::of("user_1").with("exp", json!(4_000_000_000_u64));
     app.clock.set("2026-03-02T12:00:00Z".parse().unwrap());
     app.ask_as(&token).await.assert_token();
@@ -96,7 +98,10 @@ async fn a_clock_that_is_set_back_opens_no_window_anew() {
 
 #[actix_web::test]
 async fn windows_follow_the_time_zone() {
-    let app = quota("1", "timezone = \"Europe/Berlin\"").start().await;
+    let app = with_quota(1)
+        .set("policies.limit.timezone", "Europe/Berlin")
+        .start()
+        .await;
     let token = Token::of("user_1").with("exp", json!(4_000_000_000_u64));
     app.clock.set("2026-06-01T21:59:00Z".parse().unwrap());
     app.ask_as(&token).await.assert_token();
@@ -108,14 +113,8 @@ async fn windows_follow_the_time_zone() {
 }
 
 #[actix_web::test]
-async fn a_creation_that_fails_gives_its_unit_back() {
-    let recipe = quota("1", "");
-    let app = Recipe {
-        imgwire: "retries = 0".into(),
-        ..recipe
-    }
-    .start()
-    .await;
+async fn a_failed_creation_releases_its_unit() {
+    let app = with_quota(1).imgwire("retries", 0).start().await;
     let failures = [
         Misbehaviour::Status(500, None),
         Misbehaviour::Status(422, None),
@@ -136,11 +135,11 @@ async fn a_creation_that_fails_gives_its_unit_back() {
 
 #[actix_web::test]
 async fn a_limit_may_depend_on_a_claim() {
-    let recipe = quota(
-        "{ claim = \"plan\", values = { free = 1, pro = 2 }, default = 0 }",
-        "",
-    );
-    let app = recipe.start().await;
+    let by_plan = json!({ "claim": "plan", "values": { "free": 1, "pro": 2 }, "default": 0 });
+    let app = with_quota(0)
+        .set("policies.limit.limit", by_plan)
+        .start()
+        .await;
     let of = |plan: &str, workspace: &str| {
         Token::of("user_1")
             .with("plan", json!(plan))
@@ -165,12 +164,13 @@ async fn a_limit_may_depend_on_a_claim() {
 }
 
 #[actix_web::test]
-async fn a_limit_may_depend_on_a_claim_within_another() {
-    let recipe = quota(
-        "{ claim = \"/app_metadata/plan\", values = { free = 0, pro = 1 }, default = 0 }",
-        "",
-    );
-    let app = recipe.start().await;
+async fn a_limit_may_depend_on_a_nested_claim() {
+    let values = json!({ "free": 0, "pro": 1 });
+    let by_plan = json!({ "claim": "/app_metadata/plan", "values": values, "default": 0 });
+    let app = with_quota(0)
+        .set("policies.limit.limit", by_plan)
+        .start()
+        .await;
     let of = |metadata: serde_json::Value| Token::of("user_1").with("app_metadata", metadata);
     for odd in [
         json!({ "plan": "free" }),
@@ -188,170 +188,119 @@ async fn a_limit_may_depend_on_a_claim_within_another() {
 }
 
 #[actix_web::test]
-async fn counters_survive_a_restart_and_a_new_limit() {
-    let app = quota("3", "").start().await;
+async fn counters_survive_a_restart_with_a_new_limit() {
+    let app = with_quota(3).start().await;
     app.ask_as(&Token::of("user_1")).await.assert_token();
     app.ask_as(&Token::of("user_1")).await.assert_token();
     let mut app = app;
     app.begin_stop();
     let folder = app.stopped().await;
-    let app = TestApp::start_in(quota("5", ""), folder).await;
+    let app = with_quota(5).start_in(folder).await;
     assert_eq!(remaining(&app).await, 3);
 }
 
+/// A request in each dimension of a limit.
+#[derive(Clone, Copy)]
+struct Attempt {
+    user: &'static str,
+    workspace: &'static str,
+    purpose: &'static str,
+    ip: &'static str,
+    route: &'static str,
+}
+
 #[actix_web::test]
-async fn each_combination_of_what_a_limit_is_per_has_a_counter_of_its_own() {
-    let alike = |per: &str| {
-        let recipe = with_limit(&format!(
-            "kind = \"rate_limit\"\nper = {per}\nlimit = 1\nperiod = \"1h\"\n"
-        ));
-        let purposes =
-            "[policies.purposes]\nkind = \"upload_intent\"\npurposes = [\"avatar\", \"banner\"]";
-        Recipe {
-            policies: format!("{}{purposes}", recipe.policies),
-            chain: r#"["signed-in", "member", "purposes", "limit"]"#.into(),
-            ..recipe
-        }
+async fn each_dimension_of_a_limit_has_its_own_counters() {
+    const OTHER_ROUTE: &str = "/api/imgwire/other-token";
+    let one = Attempt {
+        user: "user_1",
+        workspace: "ws_1",
+        purpose: "avatar",
+        ip: "192.0.2.1",
+        route: ROUTE,
     };
-    let one = (Token::of("user_1"), "ws_1", "avatar");
     let others = [
-        ("\"user\"", (Token::of("user_2"), "ws_1", "avatar")),
         (
-            "\"workspace\"",
-            (
-                Token::of("user_1").with("workspaces", json!(["ws_2"])),
-                "ws_2",
-                "avatar",
-            ),
+            "user",
+            Attempt {
+                user: "user_2",
+                ..one
+            },
         ),
-        ("\"purpose\"", (Token::of("user_1"), "ws_1", "banner")),
+        (
+            "workspace",
+            Attempt {
+                workspace: "ws_2",
+                ..one
+            },
+        ),
+        (
+            "purpose",
+            Attempt {
+                purpose: "banner",
+                ..one
+            },
+        ),
+        (
+            "ip",
+            Attempt {
+                ip: "192.0.2.2",
+                ..one
+            },
+        ),
+        (
+            "route",
+            Attempt {
+                route: OTHER_ROUTE,
+                ..one
+            },
+        ),
     ];
+    let builder = |per: &[&str]| {
+        let chain = ["signed-in", "member", "purposes", "limit"];
+        Gate::standard()
+            .server("trusted_proxies", ["127.0.0.1"])
+            .policy("purposes", upload_intent().purposes(["avatar", "banner"]))
+            .policy("limit", rate_limit().per(per).limit(1))
+            .chain(chain)
+            .route(OTHER_ROUTE, chain)
+    };
+    let send = async |app: &TestApp, attempt: Attempt| {
+        let token = Token::of(attempt.user).with("workspaces", json!(["ws_1", "ws_2"]));
+        let request = app
+            .request(Method::POST, attempt.route)
+            .bearer(&token.sign());
+        let request = request.header("x-forwarded-for", attempt.ip);
+        let body = json!({ "workspace": attempt.workspace, "purpose": attempt.purpose });
+        request.json(&body).await
+    };
     for (dimension, other) in others {
+        // A limit per this dimension, a limit per every dimension, a limit per every other one, and a global limit.
+        let all = others.map(|(name, _)| name);
+        let rest: Vec<_> = all.into_iter().filter(|name| *name != dimension).collect();
         for (per, is_apart) in [
-            (format!("[{dimension}, \"ip\", \"route\"]"), true),
-            ("[]".into(), false),
+            (&[dimension][..], true),
+            (&all, true),
+            (&rest, false),
+            (&[], false),
         ] {
-            let app = alike(&per).start().await;
-            let send = async |(token, workspace, purpose): &(Token, &str, &str)| {
-                let body = json!({ "workspace": workspace, "purpose": purpose });
-                app.ask().bearer(&token.sign()).json(&body).await
-            };
-            send(&one).await.assert_token();
-            send(&one).await.assert_error(429, "rate_limited");
-            match is_apart {
-                true => send(&other).await.assert_token(),
-                false => send(&other).await.assert_error(429, "rate_limited"),
-            }
-        }
-    }
-}
-
-/// A chain in which a stranger passes `workspace_member` in this way, with a limit of two for each workspace.
-fn with_lenient_membership(member: &str, limit: &str) -> Recipe {
-    Recipe {
-        policies: format!(
-            r#"
-            [policies.signed-in]
-            kind = "signed_in"
-            accept = ["app"]
-            [policies.member]
-            kind = "workspace_member"
-            {member}
-            [policies.limit]
-            per = ["workspace"]
-            limit = 2
-            {limit}
-            "#
-        ),
-        chain: r#"["signed-in", "member", "limit"]"#.into(),
-        ..Recipe::default()
-    }
-}
-
-const LENIENT: [&str; 5] = [
-    "claim = \"workspaces\"\nmode = \"observe\"",
-    "claim = \"workspaces\"\nroles = [\"owner\"]\nmode = \"observe\"",
-    "members = { ws_1 = { user_1 = \"owner\" } }\nmode = \"observe\"",
-    // Nothing listens there.
-    "url = \"http://127.0.0.1:9/{workspace}/{user}\"\non_failure = \"allow\"",
-    "claim = \"workspaces\"\nwhen = \"subject.id == 'user_1'\"",
-];
-
-#[actix_web::test]
-async fn a_stranger_uses_up_no_quota_of_a_workspace_that_it_names() {
-    for member in LENIENT {
-        let limit = "kind = \"quota\"\nwindow = \"day\"\nstore = \"main\"";
-        let app = with_lenient_membership(member, limit).start().await;
-        let used = async |key: &str| {
-            let path = format!("/quota/limit?key={key}");
-            app.manage(&path).await.json["used"].as_u64().unwrap()
-        };
-        for user in ["stranger_1", "stranger_2"] {
-            let token = Token::of(user).without("workspaces").sign();
-            for status in [200, 200, 429] {
-                let body = json!({ "workspace": "ws_1" });
-                let answer = app.ask().bearer(&token).json(&body).await;
-                assert_eq!(answer.status, status, "{member}: {answer:?}");
-            }
-            // Naming another workspace is no way around it.
-            let elsewhere = app.ask().bearer(&token).header("x-workspace-id", "ws_2");
-            elsewhere.send().await.assert_error(429, "quota_exhausted");
-        }
-        assert_eq!((used("ws_1").await, used("ws_2").await), (0, 0), "{member}");
-        assert_eq!(used("%25user:stranger_1").await, 2, "{member}");
-        let path = "/quota/limit?key=%25user:stranger_1";
-        let given = app.request_management(actix_web::http::Method::DELETE, path);
-        assert_eq!(given.send().await.status, 204);
-        let token = Token::of("stranger_1").without("workspaces").sign();
-        let body = json!({ "workspace": "ws_1" });
-        app.ask().bearer(&token).json(&body).await.assert_token();
-    }
-}
-
-#[actix_web::test]
-async fn a_stranger_uses_up_no_rate_limit_of_a_workspace_that_it_names() {
-    // The first two in which a member is found.
-    for member in [LENIENT[0], LENIENT[2]] {
-        let limit = "kind = \"rate_limit\"\nperiod = \"1h\"";
-        let app = with_lenient_membership(member, limit).start().await;
-        let stranger = Token::of("stranger").without("workspaces").sign();
-        let before = remaining(&app).await;
-        let body = json!({ "workspace": "ws_1" });
-        for status in [200, 200, 429] {
-            let answer = app.ask().bearer(&stranger).json(&body).await;
-            assert_eq!(answer.status, status, "{member}: {answer:?}");
-        }
-        assert_eq!(remaining(&app).await, before, "{member}");
-        for status in [200, 200, 429] {
-            let answer = app.ask_as(&Token::of("user_1")).await;
-            assert_eq!(answer.status, status, "{member}: {answer:?}");
+            let app = builder(per).start().await;
+            send(&app, one).await.assert_token();
+            send(&app, one).await.assert_error(429, "rate_limited");
+            let answer = send(&app, other).await;
+            assert_eq!(
+                answer.status,
+                if is_apart { 200 } else { 429 },
+                "{dimension} of {per:?}"
+            );
         }
     }
 }
 
 #[actix_web::test]
-async fn who_is_not_signed_in_counts_under_the_address() {
-    let limit = "kind = \"quota\"\nwindow = \"day\"\nstore = \"main\"";
-    let recipe = with_lenient_membership(LENIENT[0], limit);
-    let policies = recipe.policies.replace(
-        "accept = [\"app\"]",
-        "accept = [\"app\"]\nmode = \"observe\"",
-    );
-    let app = Recipe { policies, ..recipe }.start().await;
-    for status in [200, 200, 429] {
-        let answer = app.ask().json(&json!({ "workspace": "ws_1" })).await;
-        assert_eq!(answer.status, status, "{answer:?}");
-    }
-    let used = app.manage("/quota/limit?key=%25ip:127.0.0.1").await;
-    assert_eq!(used.json["used"], 2);
-    assert_eq!(app.manage("/quota/limit?key=ws_1").await.json["used"], 0);
-}
-
-#[actix_web::test]
-async fn attempts_come_back_one_by_one() {
-    let policy =
-        "kind = \"rate_limit\"\nper = [\"user\"]\nlimit = 60\nperiod = \"1m\"\nburst = 2\n";
-    let app = with_limit(policy).start().await;
+async fn attempts_of_a_rate_limit_return_one_by_one() {
+    let limit = rate_limit().per(["user"]).limit(60).period("1m").burst(2);
+    let app = with_limit(limit).start().await;
     let token = Token::of("user_1");
     app.ask_as(&token).await.assert_token();
     app.ask_as(&token).await.assert_token();
@@ -364,14 +313,8 @@ async fn attempts_come_back_one_by_one() {
 }
 
 #[actix_web::test]
-async fn an_attempt_counts_whatever_follows_it() {
-    let policy = "kind = \"rate_limit\"\nper = [\"user\"]\nlimit = 2\nperiod = \"1h\"\n";
-    let app = Recipe {
-        imgwire: "retries = 0".into(),
-        ..with_limit(policy)
-    }
-    .start()
-    .await;
+async fn an_attempt_counts_even_if_the_request_fails_later() {
+    let app = with_rate_limit(2).imgwire("retries", 0).start().await;
     app.imgwire
         .misbehave_next([Misbehaviour::Status(500, None)]);
     app.ask_as(&Token::of("user_1"))
@@ -384,9 +327,8 @@ async fn an_attempt_counts_whatever_follows_it() {
 }
 
 #[actix_web::test]
-async fn a_time_of_day_that_jumps_back_does_not_touch_a_rate_limit() {
-    let policy = "kind = \"rate_limit\"\nper = [\"user\"]\nlimit = 1\nperiod = \"1h\"\n";
-    let app = with_limit(policy).start().await;
+async fn setting_the_clock_does_not_affect_a_rate_limit() {
+    let app = with_rate_limit(1).start().await;
     let token = Token::of("user_1").with("exp", json!(4_000_000_000_u64));
     app.ask_as(&token).await.assert_token();
     app.clock.set("2020-01-01T00:00:00Z".parse().unwrap());

@@ -1,4 +1,4 @@
-//! Membership lookups that are slow: they are a fault of their user, and do not keep others waiting.
+//! Slow membership lookups: a fault for their user, and no delay for others.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use futures_util::future::{join, join_all};
 use serde_json::json;
 
 use crate::{
-    helpers::{Answer, Recipe, eventually},
+    helpers::{Answer, Gate, eventually, workspace_member},
     members::{MEMBERS, ask_for, asking, sqlite},
     postgres::Postgres,
-    scaling::{patient, ready},
+    scaling::ready,
     service::{Reply, Service},
     store_failures::is_up,
     watched::Watched,
@@ -26,12 +26,12 @@ const SLOW_ROLE: &str = "
     end $$;
 ";
 
-/// Everyone is an owner, and the user `slow` only after a long time.
+/// Every user is an owner; the lookup of the user `slow` takes long.
 const SLOW_QUERY: &str = "select slow_role($1) where $2 <> ''";
 
-/// A slow lookup of one user does no harm to fifty others, and is never taken for a database that is down.
-async fn harms_no_other(url: &str, query: &str) {
-    let gate = Watched::start(&asking(url, query, "")).await;
+/// A slow lookup of one user does not affect fifty others, and the store never counts as down.
+async fn affects_no_other(url: &str, query: &str) {
+    let gate = Watched::start(&asking(url, query)).await;
     gate.ready().await;
     for _ in 0..2 {
         let slow = async {
@@ -52,23 +52,23 @@ async fn harms_no_other(url: &str, query: &str) {
 }
 
 #[actix_web::test]
-async fn a_slow_query_of_one_user_is_no_fault_of_a_postgresql() {
+async fn a_slow_query_of_one_user_does_not_take_postgresql_down() {
     let Some(server) = Postgres::here() else {
         return;
     };
     let server = server.await;
     server.run(SLOW_ROLE).await;
     let query = "select slow_role($1) where coalesce(nullif($2, ''), 'ws_1') = 'ws_1'";
-    harms_no_other(&server.url(), query).await;
+    affects_no_other(&server.url(), query).await;
 }
 
 #[actix_web::test]
-async fn a_slow_query_of_one_user_is_no_fault_of_a_file_of_sqlites() {
+async fn a_slow_query_of_one_user_does_not_take_sqlite_down() {
     let folder = tempfile::tempdir().unwrap();
     let url = sqlite(folder.path(), MEMBERS);
     let query = "with recursive n(i) as (select 1 union all select i + 1 from n where $1 = 'slow')
         select 'owner' where $2 = 'ws_1' and (select count(*) from n) > 0";
-    harms_no_other(&url, query).await;
+    affects_no_other(&url, query).await;
 }
 
 #[actix_web::test]
@@ -78,8 +78,8 @@ async fn many_slow_lookups_of_one_user_do_not_delay_another() {
     };
     let server = server.await;
     server.run(SLOW_ROLE).await;
-    let recipe = patient(asking(&server.url(), SLOW_QUERY, "timeout = \"3s\""));
-    let gate = recipe.start().await;
+    let slow_query = asking(&server.url(), SLOW_QUERY).set("policies.member.timeout", "3s");
+    let gate = slow_query.set("stores.app.timeout", "10s").start().await;
     ready(&gate).await;
     let slow = join_all((0..16).map(async |workspace| {
         let began = Instant::now();
@@ -100,7 +100,7 @@ async fn many_slow_lookups_of_one_user_do_not_delay_another() {
     };
     join(slow, others).await;
     assert!(is_up(&gate, "app").await);
-    // What was given up runs no more, though the store's own timeout is longer; and no connection is lost.
+    // Abandoned queries are cancelled, though the store's own timeout is longer; and no connection is lost.
     let running = "select count(*) from pg_stat_activity where query like '%slow_role(%' and state = 'active' and pid <> pg_backend_pid()";
     eventually("the end of the queries", async || {
         server.number(running).await == 0
@@ -111,7 +111,7 @@ async fn many_slow_lookups_of_one_user_do_not_delay_another() {
 }
 
 #[actix_web::test]
-async fn one_user_asks_the_app_twice_at_once_and_not_more_often() {
+async fn one_user_has_at_most_two_lookups_in_flight() {
     let app = Service::start();
     for workspace in 0..6 {
         let path = format!("/workspaces/ws_{workspace}/members/user_1");
@@ -122,16 +122,12 @@ async fn one_user_asks_the_app_twice_at_once_and_not_more_often() {
         "/workspaces/ws_1/members/user_2",
         Reply::json(&json!({ "role": "owner" })),
     );
-    let recipe = Recipe::accepting("[\"app\"]", "");
-    let recipe = Recipe {
-        policies: format!(
-            "{}\n[policies.member]\nkind = \"workspace_member\"\nurl = \"{}/workspaces/{{workspace}}/members/{{user}}\"\ntimeout = \"1500ms\"",
-            recipe.policies, app.url
-        ),
-        chain: "[\"signed-in\", \"member\"]".to_owned(),
-        ..recipe
-    };
-    let gate = recipe.start().await;
+    let url = format!("{}/workspaces/{{workspace}}/members/{{user}}", app.url);
+    let gate = Gate::accepting(["app"])
+        .policy("member", workspace_member().url(url).timeout("1500ms"))
+        .chain(["signed-in", "member"])
+        .start()
+        .await;
     let asked = join_all((0..6).map(async |workspace| {
         ask_for(&gate, "user_1", &format!("ws_{workspace}"))
             .await
@@ -144,7 +140,7 @@ async fn one_user_asks_the_app_twice_at_once_and_not_more_often() {
         assert!(began.elapsed() < TIMEOUT, "{:?}", began.elapsed());
     };
     let (mut statuses, ()) = join(asked, other).await;
-    // Two at a time take 600 ms each: the third pair has not enough of its 1500 ms left.
+    // Two lookups at a time take 600 ms each: the third pair exceeds its timeout of 1500 ms.
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 200, 200, 200, 500, 500]);
 }

@@ -1,16 +1,15 @@
-//! The management listener, and how a gate ends.
+//! The management listener, and graceful shutdown.
 
 use std::time::Duration;
 
 use actix_web::http::Method;
-use imgwire_gate::sandbox::emulator::Misbehaviour;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::helpers::{ROUTE, Recipe, Request, TestApp, Token, eventually};
+use crate::helpers::{Gate, Misbehaviour, ROUTE, Request, TestApp, Token, env, eventually};
 
 #[actix_web::test]
-async fn a_gate_lives_and_is_ready() {
+async fn a_new_gate_is_live_and_ready() {
     let app = TestApp::start().await;
     assert_eq!(app.manage("/livez").await.status, 200);
     assert_eq!(app.manage("/readyz").await.status, 200);
@@ -46,7 +45,7 @@ async fn decisions_are_counted_by_route_policy_and_code() {
 }
 
 #[actix_web::test]
-async fn no_label_takes_a_value_from_a_client() {
+async fn no_metric_label_contains_a_value_of_a_client() {
     let app = TestApp::start().await;
     for index in 0..50 {
         let marked = format!("marker{index}");
@@ -64,7 +63,7 @@ async fn no_label_takes_a_value_from_a_client() {
 }
 
 #[actix_web::test]
-async fn a_gate_that_stops_finishes_what_runs_and_says_that_it_is_not_ready() {
+async fn a_stopping_gate_finishes_requests_and_is_not_ready() {
     let mut app = TestApp::start().await;
     app.imgwire
         .misbehave_next([Misbehaviour::Slow(Duration::from_millis(500))]);
@@ -83,12 +82,11 @@ async fn a_gate_that_stops_finishes_what_runs_and_says_that_it_is_not_ready() {
 }
 
 #[actix_web::test]
-async fn a_gate_that_stops_waits_no_longer_than_its_grace() {
-    let recipe = Recipe {
-        server: "shutdown_grace = \"300ms\"".into(),
-        ..Recipe::default()
-    };
-    let mut app = recipe.start().await;
+async fn a_stopping_gate_waits_no_longer_than_its_grace_period() {
+    let mut app = Gate::standard()
+        .server("shutdown_grace", "300ms")
+        .start()
+        .await;
     app.imgwire.misbehave(Some(Misbehaviour::Hang));
     let request = app.ask().bearer(&Token::of("user_1").sign());
     let running = actix_web::rt::spawn(request.send());
@@ -100,7 +98,7 @@ async fn a_gate_that_stops_waits_no_longer_than_its_grace() {
     running.abort();
 }
 
-/// A request to each management endpoint: whether it is open to everyone, and the request.
+/// Requests to the management endpoints, and whether the endpoint is open without a token.
 fn endpoints(app: &TestApp) -> Vec<(bool, Request)> {
     let request = |method, path| app.request_management(method, path);
     vec![
@@ -120,14 +118,11 @@ fn endpoints(app: &TestApp) -> Vec<(bool, Request)> {
 }
 
 #[actix_web::test]
-async fn a_configured_token_is_required_from_this_machine_too() {
-    let recipe = Recipe {
-        management: "token = { env = \"TEST_MANAGEMENT_TOKEN\" }".to_owned(),
-        ..Recipe::default()
-    };
+async fn a_management_token_is_required_even_from_this_machine() {
     let token = "a management token";
-    let app = recipe
-        .with_secret("TEST_MANAGEMENT_TOKEN", token)
+    let app = Gate::standard()
+        .management("token", env("TEST_MANAGEMENT_TOKEN"))
+        .secret("TEST_MANAGEMENT_TOKEN", token)
         .start()
         .await;
     for (is_open, request) in endpoints(&app) {
@@ -154,12 +149,9 @@ async fn a_configured_token_is_required_from_this_machine_too() {
 }
 
 #[actix_web::test]
-async fn a_name_that_an_attacker_points_here_reaches_only_what_is_open() {
-    let recipe = Recipe {
-        management: "hosts = [\"gate-admin.internal\"]".to_owned(),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
+async fn an_unknown_host_name_reaches_only_the_open_endpoints() {
+    let hosts = ["gate-admin.internal"];
+    let app = Gate::standard().management("hosts", hosts).start().await;
     for host in [
         "evil.example",
         "evil.example:9090",
@@ -200,7 +192,7 @@ async fn raw_status(app: &TestApp, request: &str) -> u16 {
 }
 
 #[actix_web::test]
-async fn a_request_without_host_reaches_the_management_listener_and_its_target_is_a_host_too() {
+async fn the_host_of_a_management_request_comes_from_its_target_and_its_header() {
     let app = TestApp::start().await;
     let status = async |request: &str| raw_status(&app, request).await;
     let close = "Connection: close\r\n\r\n";

@@ -1,4 +1,4 @@
-//! Memberships that a database is asked about: one suite, and one line for each backend that has them.
+//! Memberships that a database knows: one suite, with one line for each database.
 
 use std::{
     path::Path,
@@ -10,19 +10,19 @@ use serde_json::json;
 
 use crate::{
     backends::{Database, Sqlite, suite},
-    helpers::{Answer, Recipe, TestApp, Token, eventually},
+    helpers::{Answer, Gate, TestApp, Token, env, eventually, workspace_member},
     postgres::Postgres,
 };
 
 suite! {
     [
-        a_database_knows_its_members,
-        a_query_that_makes_no_sense_is_a_fault_and_changes_nothing,
-        an_answer_is_asked_for_once,
-        a_database_that_is_down_is_a_fault_until_it_is_back,
+        members_of_a_workspace_are_accepted_by_role,
+        an_invalid_query_is_a_fault_and_changes_nothing,
+        an_answer_is_cached_and_asked_for_once,
+        a_database_that_is_down_is_a_fault_until_it_returns,
     ]:
-    in_a_file: Sqlite,
-    in_a_postgresql: Postgres,
+    in_sqlite: Sqlite,
+    in_postgresql: Postgres,
 }
 
 pub(crate) const QUERY: &str = "select role from members where workspace_id = $2 and user_id = $1";
@@ -35,17 +35,11 @@ pub(crate) const MEMBERS: &str = "
 ";
 
 /// A gate that asks the database at `url`.
-pub(crate) fn asking(url: &str, query: &str, more: &str) -> Recipe {
-    let recipe = Recipe::accepting("[\"app\"]", "");
-    Recipe {
-        more: format!("[stores.app]\nurl = \"{url}\"\ntimeout = \"500ms\""),
-        policies: format!(
-            "{}\n[policies.member]\nkind = \"workspace_member\"\nstore = \"app\"\nquery = \"\"\"{query}\"\"\"\n{more}",
-            recipe.policies
-        ),
-        chain: "[\"signed-in\", \"member\"]".to_owned(),
-        ..recipe
-    }
+pub(crate) fn asking(url: &str, query: &str) -> Gate {
+    Gate::accepting(["app"])
+        .store("app", json!({ "url": url, "timeout": "500ms" }))
+        .policy("member", workspace_member().store("app").query(query))
+        .chain(["signed-in", "member"])
 }
 
 pub(crate) async fn ask_for(gate: &TestApp, user: &str, workspace: &str) -> Answer {
@@ -58,11 +52,10 @@ pub(crate) async fn calls(gate: &TestApp, result: &str) -> f64 {
     gate.metric(&line).await
 }
 
-/// Whoever the database says is a member may upload, in any of its roles that may.
-async fn a_database_knows_its_members(database: impl Database) {
+async fn members_of_a_workspace_are_accepted_by_role(database: impl Database) {
     database.run_sql(MEMBERS).await;
     let url = &database.url();
-    let gate = asking(url, QUERY, "").start().await;
+    let gate = asking(url, QUERY).start().await;
     for (user, workspace, status) in [
         ("user_1", "ws_1", 200),
         ("user_1", "ws_3", 200),
@@ -74,9 +67,8 @@ async fn a_database_knows_its_members(database: impl Database) {
         let answer = ask_for(&gate, user, workspace).await;
         assert_eq!(answer.status, status, "{user} in {workspace}: {answer:?}");
     }
-    let gate = asking(url, QUERY, "roles = [\"owner\", \"editor\"]")
-        .start()
-        .await;
+    let gate = asking(url, QUERY).set("policies.member.roles", ["owner", "editor"]);
+    let gate = gate.start().await;
     for (workspace, status) in [("ws_1", 200), ("ws_2", 403), ("ws_3", 403), ("ws_4", 200)] {
         let answer = ask_for(&gate, "user_1", workspace).await;
         assert_eq!(answer.status, status, "{workspace}: {answer:?}");
@@ -84,8 +76,8 @@ async fn a_database_knows_its_members(database: impl Database) {
     assert_eq!(calls(&gate, "ok").await, 4.0);
 }
 
-/// A query that makes no sense, or would write, is a fault and changes nothing.
-async fn a_query_that_makes_no_sense_is_a_fault_and_changes_nothing(database: impl Database) {
+/// A query that is wrong or would write is a fault and changes nothing.
+async fn an_invalid_query_is_a_fault_and_changes_nothing(database: impl Database) {
     database.run_sql(MEMBERS).await;
     let url = &database.url();
     for query in [
@@ -96,24 +88,23 @@ async fn a_query_that_makes_no_sense_is_a_fault_and_changes_nothing(database: im
         "delete from members where user_id = $1 and workspace_id = $2 returning role",
         "select role from members where user_id = $1 and workspace_id = $2; drop table members",
     ] {
-        let gate = asking(url, query, "").start().await;
+        let gate = asking(url, query).start().await;
         let answer = ask_for(&gate, "user_1", "ws_1").await;
         answer.assert_error(500, "internal");
         assert_eq!(calls(&gate, "fault").await, 1.0, "{query}");
-        // The query is wrong, the database is not.
+        // The query is wrong; the database is up.
         assert_eq!(gate.manage("/readyz").await.status, 200, "{query}");
     }
-    let gate = asking(url, QUERY, "").start().await;
+    let gate = asking(url, QUERY).start().await;
     ask_for(&gate, "user_1", "ws_1").await.assert_token();
     assert_eq!(database.count("members").await, 5);
 }
 
-/// Answers are remembered, a "no" for a second, and asked for once however many wait.
-async fn an_answer_is_asked_for_once(database: impl Database) {
+/// Answers are cached, negative ones for one second, and concurrent requests share one query.
+async fn an_answer_is_cached_and_asked_for_once(database: impl Database) {
     database.run_sql(MEMBERS).await;
-    let gate = asking(&database.url(), QUERY, "cache = \"30s\"")
-        .start()
-        .await;
+    let gate = asking(&database.url(), QUERY).set("policies.member.cache", "30s");
+    let gate = gate.start().await;
     let answers = join_all((0..20).map(|_| ask_for(&gate, "user_1", "ws_1"))).await;
     answers.iter().for_each(Answer::assert_token);
     assert_eq!(calls(&gate, "ok").await, 1.0);
@@ -132,7 +123,7 @@ async fn an_answer_is_asked_for_once(database: impl Database) {
     }
 }
 
-/// A database that is known to be down is named, and nobody waits for it.
+/// A database that is known to be down is reported, and requests do not wait for it.
 async fn is_down_without_a_wait(gate: &TestApp) {
     let began = Instant::now();
     for _ in 0..20 {
@@ -146,9 +137,9 @@ async fn is_down_without_a_wait(gate: &TestApp) {
     assert_eq!(readiness.json["failing"], json!(["stores.app"]));
 }
 
-async fn a_database_that_is_down_is_a_fault_until_it_is_back(mut database: impl Database) {
+async fn a_database_that_is_down_is_a_fault_until_it_returns(mut database: impl Database) {
     database.run_sql(MEMBERS).await;
-    let gate = asking(&database.url(), QUERY, "").start().await;
+    let gate = asking(&database.url(), QUERY).start().await;
     ask_for(&gate, "user_1", "ws_1").await.assert_token();
     database.go_down();
     let answer = ask_for(&gate, "user_1", "ws_1").await;
@@ -170,12 +161,12 @@ pub(crate) fn sqlite(folder: &Path, sql: &str) -> String {
 }
 
 #[actix_web::test]
-async fn a_file_is_only_read() {
+async fn a_sqlite_file_of_memberships_is_only_read() {
     let folder = tempfile::tempdir().unwrap();
     let url = sqlite(folder.path(), MEMBERS);
-    let gate = asking(&url, QUERY, "").start().await;
+    let gate = asking(&url, QUERY).start().await;
     ask_for(&gate, "user_1", "ws_1").await.assert_token();
-    // Nothing of the gate's is in the app's file or beside it.
+    // The gate leaves nothing in the app's file or beside it.
     let database = rusqlite::Connection::open(folder.path().join("app.db")).unwrap();
     let tables: i64 = database
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
@@ -185,52 +176,53 @@ async fn a_file_is_only_read() {
 }
 
 #[actix_web::test]
-async fn a_number_is_compared_as_a_number() {
+async fn sqlite_compares_a_numeric_column_as_a_number() {
     let folder = tempfile::tempdir().unwrap();
-    let members = MEMBERS
-        .replace("user_id text", "user_id integer")
-        .replace("'user_1'", "17");
-    let url = sqlite(folder.path(), &members);
-    let gate = asking(&url, QUERY, "").start().await;
+    let members = "
+        create table members (user_id integer, workspace_id text, role text);
+        insert into members values (17, 'ws_1', 'owner');
+    ";
+    let url = sqlite(folder.path(), members);
+    let gate = asking(&url, QUERY).start().await;
     ask_for(&gate, "17", "ws_1").await.assert_token();
     assert_eq!(ask_for(&gate, "seventeen", "ws_1").await.status, 403);
 }
 
 #[actix_web::test]
-async fn a_file_that_is_not_there_is_a_fault_and_is_not_made() {
+async fn a_missing_sqlite_file_is_a_fault_and_is_not_created() {
     let folder = tempfile::tempdir().unwrap();
     let nowhere = format!("sqlite:{}", folder.path().join("nowhere.db").display());
-    let gate = asking(&nowhere, QUERY, "on_failure = \"allow\"")
-        .start()
-        .await;
-    ask_for(&gate, "user_1", "ws_1").await.assert_token();
-    let gate = asking(&nowhere, QUERY, "").start().await;
+    let gate = asking(&nowhere, QUERY).set("policies.member.on_failure", "allow");
+    ask_for(&gate.start().await, "user_1", "ws_1")
+        .await
+        .assert_token();
+    let gate = asking(&nowhere, QUERY).start().await;
     let answer = ask_for(&gate, "user_1", "ws_1").await;
     answer.assert_error(500, "internal");
     assert!(!folder.path().join("nowhere.db").exists());
 }
 
 #[actix_web::test]
-async fn a_query_that_does_not_end_is_ended() {
+async fn an_endless_sqlite_query_is_interrupted() {
     let folder = tempfile::tempdir().unwrap();
     let url = sqlite(folder.path(), MEMBERS);
     let endless = format!(
         "with recursive n(i) as (select 1 union all select i + 1 from n)
          {QUERY} and (select count(*) from n) > 0"
     );
-    let mut gate = asking(&url, &endless, "").start().await;
+    let mut gate = asking(&url, &endless).start().await;
     let began = Instant::now();
     let answer = ask_for(&gate, "user_1", "ws_1").await;
     answer.assert_error(500, "internal");
     assert!(began.elapsed() < Duration::from_secs(10));
-    // A worker ends when nothing of its own runs any more.
+    // A worker ends when none of its queries runs any more.
     gate.begin_stop();
     let stopped = tokio::time::timeout(Duration::from_secs(20), gate.stopped());
     stopped.await.expect("the gate ends");
 }
 
 #[actix_web::test]
-async fn a_postgresql_compares_ids_of_any_type_and_ends_slow_queries() {
+async fn postgresql_compares_ids_of_any_type_and_cancels_slow_queries() {
     let Some(postgres) = Postgres::here() else {
         return;
     };
@@ -249,11 +241,11 @@ async fn a_postgresql_compares_ids_of_any_type_and_ends_slow_queries() {
     let user = "6f1c2a52-0a4e-4e0c-9d6c-3d3ea4c1f3ab";
     for column in ["role", "since"] {
         let query = format!("select {column} from typed where user_id = $1 and workspace_id = $2");
-        let gate = asking(&url, &query, "").start().await;
+        let gate = asking(&url, &query).start().await;
         for (user, workspace, status) in [
             (user, "7", 200),
             (user, "8", 403),
-            // What the columns cannot hold is nobody's.
+            // An id that the column cannot hold matches no row.
             ("user_1", "7", 403),
             (user, "ws_7", 403),
             (user, "99999999999999999999", 403),
@@ -263,9 +255,9 @@ async fn a_postgresql_compares_ids_of_any_type_and_ends_slow_queries() {
         }
     }
 
-    // A query that takes too long is a fault after the timeout, and is not left running.
+    // A query that takes too long is a fault after the timeout, and is cancelled.
     let slow = format!("{QUERY} and pg_sleep(30) is not null");
-    let gate = asking(&url, &slow, "").start().await;
+    let gate = asking(&url, &slow).start().await;
     let began = Instant::now();
     ask_for(&gate, "user_1", "ws_1")
         .await
@@ -279,7 +271,7 @@ async fn a_postgresql_compares_ids_of_any_type_and_ends_slow_queries() {
 }
 
 #[actix_web::test]
-async fn a_postgresql_is_reached_by_tls_and_with_a_password() {
+async fn postgresql_is_reached_by_tls_and_with_a_password() {
     const PASSWORD: &str = "the password of the gate at the database";
     let Some(postgres) = Postgres::here() else {
         return;
@@ -288,32 +280,24 @@ async fn a_postgresql_is_reached_by_tls_and_with_a_password() {
     postgres.run(MEMBERS).await;
     let certificate = postgres.secure(PASSWORD).await;
     postgres.run("grant select on members to gate").await;
-    let recipe = |password: &str, trusts: bool| {
-        let recipe = asking(&postgres.url_of("gate"), QUERY, "");
-        let outbound = if trusts {
-            format!("[outbound]\nca = \"{}\"", certificate.display())
-        } else {
-            String::new()
-        };
-        let secret = "password = { env = \"TEST_PASSWORD\" }";
-        let recipe = Recipe {
-            more: format!("{}\n{secret}\n{outbound}", recipe.more),
-            ..recipe
-        };
-        recipe.with_secret("TEST_PASSWORD", password)
+    let builder = |password: &str| {
+        asking(&postgres.url_of("gate"), QUERY)
+            .set("stores.app.password", env("TEST_PASSWORD"))
+            .secret("TEST_PASSWORD", password)
     };
-    let gate = recipe(PASSWORD, true).start().await;
+    let trusting = |password: &str| builder(password).set("outbound.ca", &certificate);
+    let gate = trusting(PASSWORD).start().await;
     ask_for(&gate, "user_1", "ws_1").await.assert_token();
-    // Another password, and a server whose certificate nobody trusts.
-    for (password, trusts) in [("another password", true), (PASSWORD, false)] {
-        let gate = recipe(password, trusts).start().await;
+    // A wrong password, and a certificate that the gate does not trust.
+    for gate in [trusting("another password"), builder(PASSWORD)] {
+        let gate = gate.start().await;
         let answer = ask_for(&gate, "user_1", "ws_1").await;
         answer.assert_error(500, "internal");
     }
 }
 
 #[actix_web::test]
-async fn a_query_neither_attaches_another_file_nor_writes_one() {
+async fn a_sqlite_query_can_neither_attach_nor_write_another_file() {
     let folder = tempfile::tempdir().unwrap();
     let url = sqlite(folder.path(), MEMBERS);
     let other = tempfile::tempdir().unwrap();
@@ -322,7 +306,7 @@ async fn a_query_neither_attaches_another_file_nor_writes_one() {
         format!("attach database '{}' as other -- $1 $2", copy.display()),
         format!("vacuum into '{}' -- $1 $2", copy.display()),
     ] {
-        let gate = asking(&url, &query, "").start().await;
+        let gate = asking(&url, &query).start().await;
         let answer = ask_for(&gate, "user_1", "ws_1").await;
         answer.assert_error(500, "internal");
         assert!(!copy.exists(), "{query}");

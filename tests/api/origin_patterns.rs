@@ -1,6 +1,6 @@
-//! What the entries of `allowed_origins` fit, and which of them are refused.
+//! Which origins the patterns of `allowed_origins` match, and which patterns are refused.
 
-use imgwire_gate::config::origin::{Origin, OriginPattern, Trust};
+use crate::helpers::{Origin, OriginPattern, Trust};
 
 fn trust(pattern: &str, origin: &str) -> Option<Trust> {
     let pattern = OriginPattern::try_from(pattern.to_owned()).unwrap_or_else(|f| panic!("{f}"));
@@ -8,7 +8,7 @@ fn trust(pattern: &str, origin: &str) -> Option<Trust> {
 }
 
 #[test]
-fn a_star_is_at_least_one_character_within_one_label() {
+fn a_star_matches_at_least_one_character_within_one_label() {
     for (pattern, origin, fits) in [
         ("https://*.example.com", "https://a.example.com", true),
         ("https://*.example.com", "https://a-1.example.com", true),
@@ -88,7 +88,7 @@ fn a_star_is_at_least_one_character_within_one_label() {
 }
 
 #[test]
-fn cookies_are_for_hosts_that_strangers_cannot_register() {
+fn credentials_are_trusted_only_for_hosts_that_strangers_cannot_register() {
     for (pattern, origin, expected) in [
         (
             "https://*.example.com",
@@ -159,7 +159,7 @@ fn cookies_are_for_hosts_that_strangers_cannot_register() {
 }
 
 #[test]
-fn what_no_request_can_name_is_refused() {
+fn patterns_that_match_no_origin_are_refused() {
     for text in [
         "",
         "*",
@@ -206,7 +206,7 @@ fn what_no_request_can_name_is_refused() {
 }
 
 #[test]
-fn a_host_header_names_an_origin_with_or_without_the_default_port() {
+fn a_host_header_matches_an_origin_with_or_without_the_default_port() {
     for (origin, host, is_at) in [
         ("https://app.example.com", "app.example.com", true),
         ("https://app.example.com", "APP.example.com:443", true),

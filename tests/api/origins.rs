@@ -1,28 +1,26 @@
-//! Pages of other origins: which ones the config allows, what they may send, and what they can read.
-
-use actix_web::http::Method;
-use imgwire_gate::server::settings;
+//! Pages of other origins: what they may send and read.
 
 use crate::{
-    helpers::{Answer, ROUTE, Recipe, SESSION, TestApp, Token},
+    helpers::{Answer, Gate, ROUTE, SESSION, TestApp, Token, forwarded, rate_limit, settings},
     process::{run, text, write_config},
     real_parts::blocks,
 };
+use actix_web::http::Method;
+use serde_json::json;
 
-const PATTERNS: &str = r#"allowed_origins = [
+const PATTERNS: [&str; 5] = [
     "https://app.example.com",
     "https://*.example.com",
     "https://app-*.vercel.app",
     "http://localhost:3000",
     "capacitor://localhost",
-]"#;
+];
 
 async fn app() -> TestApp {
-    let recipe = Recipe {
-        server: PATTERNS.into(),
-        ..Recipe::accepting(r#"["app", "browser"]"#, "")
-    };
-    recipe.start().await
+    Gate::accepting(["app", "browser"])
+        .server("allowed_origins", PATTERNS)
+        .start()
+        .await
 }
 
 /// What a page may do.
@@ -63,7 +61,7 @@ const ORIGINS: &[(&str, May)] = &[
     ),
 ];
 
-/// Checks that an answer lets the page of `origin` read what it may, and says nothing else about other origins.
+/// Checks that an answer lets the page of `origin` read what it may, and nothing about other origins.
 #[track_caller]
 fn assert_readable(answer: &Answer, origin: &str, may: May) {
     let has = |name: &str| answer.headers.contains_key(name);
@@ -88,7 +86,7 @@ fn assert_readable(answer: &Answer, origin: &str, may: May) {
 }
 
 #[actix_web::test]
-async fn a_page_gets_what_the_pattern_of_its_origin_allows() {
+async fn a_page_may_do_what_the_pattern_of_its_origin_allows() {
     let app = app().await;
     let token = Token::of("user_1").sign();
     let session = app.request(Method::POST, SESSION).bearer(&token);
@@ -123,28 +121,27 @@ async fn a_page_gets_what_the_pattern_of_its_origin_allows() {
         let unknown = app.request(Method::GET, "/nope").header("origin", origin);
         assert_readable(&unknown.send().await, origin, *may);
     }
-    // Two origins are none.
+    // Two origins count as none.
     let two = app
         .ask()
         .header("origin", "https://app.example.com")
         .header("origin", "https://app.example.com")
         .bearer(&token);
     assert_readable(&two.send().await, "", May::Nothing);
-    // Without an origin there is nothing to grant, and caches know that there might be.
+    // Without an origin there is nothing to grant, but `vary` still tells caches about the origin.
     let without = app.ask().bearer(&token).send().await;
     assert_readable(&without, "", May::Nothing);
 }
 
 #[actix_web::test]
 async fn the_origins_of_the_guides_are_allowed() {
-    let server = |file: &str| blocks(file, "toml").remove(0).replace("[server]\n", "");
-    let recipe = Recipe {
-        server: server("docs/frontend.md") + &server("docs/proxies.md"),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
+    let app = Gate::standard()
+        .include(&blocks("docs/frontend.md", "toml").remove(0))
+        .include(&blocks("docs/proxies.md", "toml").remove(0))
+        .start()
+        .await;
     for (origin, may) in ORIGINS {
-        // The guide does not have it.
+        // The guides do not list this origin.
         if *origin == "http://localhost:3000" {
             continue;
         }
@@ -154,7 +151,7 @@ async fn the_origins_of_the_guides_are_allowed() {
 }
 
 #[actix_web::test]
-async fn a_preflight_is_answered_for_allowed_origins_only() {
+async fn preflights_succeed_only_for_allowed_origins() {
     let app = app().await;
     for (origin, may) in ORIGINS {
         let preflight = app
@@ -175,7 +172,7 @@ async fn a_preflight_is_answered_for_allowed_origins_only() {
 }
 
 #[actix_web::test]
-async fn a_gate_that_allows_no_origin_says_nothing_about_origins() {
+async fn a_gate_without_allowed_origins_sends_no_cors_headers() {
     let app = TestApp::start().await;
     let origin = "https://app.example.com";
     let answer = app.ask_as(&Token::of("user_1")).await;
@@ -190,75 +187,78 @@ async fn a_gate_that_allows_no_origin_says_nothing_about_origins() {
 }
 
 #[test]
-fn check_warns_of_what_is_possible_and_rarely_meant() {
-    let with = |server: &str, session: &str, identities: &str| {
-        let recipe = Recipe {
-            server: server.into(),
-            session: session.into(),
-            ..Recipe::accepting(r#"["app"]"#, identities)
-        };
-        let (_folder, path) = write_config(&recipe, "https://api.imgwire.dev");
+fn check_warns_of_valid_settings_that_are_rarely_intended() {
+    let warnings = |gate: Gate| {
+        let (_folder, path) = write_config(&gate, "https://api.imgwire.dev");
         let checked = run(&["check", "--config", path.to_str().unwrap()]);
         let output = text(&checked.stdout);
         assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
         let warnings = output.lines().filter(|line| line.starts_with("warning: "));
         warnings.map(str::to_owned).collect::<Vec<_>>()
     };
-    let edge = "[identities.edge]\nkind = \"forwarded\"\nsubject = \"X-User\"";
-    let proxies = |networks: &str| format!("trusted_proxies = {networks}");
-    let private = r#"["127.0.0.1/32", "10.0.0.0/8", "fd00::/8", "fc00::/7", "2400:cb00::/32", "104.16.0.0/13"]"#;
-    assert_eq!(with(&proxies(private), "", edge), Vec::<String>::new());
+    let gate = || Gate::accepting(["app"]);
+    let behind = |proxies: &[&str]| {
+        let gate = gate().identity("edge", forwarded("X-User"));
+        gate.server("trusted_proxies", proxies)
+    };
+    let private = [
+        "127.0.0.1/32",
+        "10.0.0.0/8",
+        "fd00::/8",
+        "fc00::/7",
+        "2400:cb00::/32",
+        "104.16.0.0/13",
+    ];
+    assert_eq!(warnings(behind(&private)), [""; 0]);
     for everyone in [
-        r#"["0.0.0.0/0"]"#,
-        r#"["127.0.0.1/32", "::/0"]"#,
-        r#"["0.0.0.0/1", "128.0.0.0/1"]"#,
-        r#"["2000::/3"]"#,
+        &["0.0.0.0/0"][..],
+        &["127.0.0.1/32", "::/0"],
+        &["0.0.0.0/1", "128.0.0.0/1"],
+        &["2000::/3"],
     ] {
-        let [proxies, identity] = &with(&proxies(everyone), "", edge)[..] else {
-            panic!("{everyone}");
+        let [proxies, identity] = &warnings(behind(everyone))[..] else {
+            panic!("{everyone:?}");
         };
         assert!(proxies.contains("gate.toml:") && proxies.contains("server.trusted_proxies: "));
-        assert!(identity.contains("identities.edge: any client can claim to be anyone"));
+        assert!(identity.contains("identities.edge: any client can sign in as any user"));
     }
     for (cookie, warning) in [
         (
-            r#"{ name = "gate", domain = "example.com" }"#,
+            json!({ "name": "gate", "domain": "example.com" }),
             "session.cookie: every host of `example.com`",
         ),
         (
-            r#"{ name = "gate", path = "/api" }"#,
+            json!({ "name": "gate", "path": "/api" }),
             "session.cookie: browsers send the session cookie to paths below `/api` only",
         ),
         (
-            "{ partitioned = true }",
+            json!({ "partitioned": true }),
             "session.cookie: a partitioned cookie",
         ),
     ] {
-        let warnings = with("", &format!("cookie = {cookie}"), "");
+        let warnings = warnings(gate().session("cookie", cookie));
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].contains(warning), "{warnings:?}");
     }
-    let partitioned = r#"cookie = { partitioned = true, same_site = "none" }"#;
-    assert_eq!(with("", partitioned, ""), Vec::<String>::new());
+    let partitioned = json!({ "partitioned": true, "same_site": "none" });
+    assert_eq!(warnings(gate().session("cookie", partitioned)), [""; 0]);
 }
 
 #[test]
-fn sessions_that_nothing_accepts_are_warned_of() {
-    let config = r#"
-        [imgwire]
-        api_key = { env = "KEY" }
-        [session]
-        key = { env = "KEY" }
-        [policies.burst]
-        kind = "rate_limit"
-        per = []
-        limit = 1
-        period = "1s"
-        [[routes]]
-        policies = ["burst"]
-    "#;
+fn check_warns_of_sessions_that_no_identity_accepts() {
+    let config = Gate::bare()
+        .without("identities.browser")
+        .policy("burst", rate_limit().per([""; 0]).limit(1))
+        .chain(["burst"])
+        .config("https://api.imgwire.dev", std::path::Path::new("data"));
     let environment = |_: &str| Some("k".repeat(64));
-    let settings = settings::load("gate.toml", config, &environment).unwrap();
+    let settings = settings::load("gate.toml", &config, &environment).unwrap();
     let warnings = settings.warnings.to_string();
-    assert!(warnings.starts_with("gate.toml:4:9: session: no identity is of kind"));
+    let line = config
+        .lines()
+        .position(|line| line == "[session.key]")
+        .unwrap()
+        + 1;
+    let expected = format!("gate.toml:{line}:1: session: no identity is of kind");
+    assert!(warnings.starts_with(&expected), "{warnings}");
 }

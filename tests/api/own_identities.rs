@@ -1,17 +1,13 @@
-//! Identity kinds of an operator's own: the example, on a gate that runs.
+//! Identity kinds of the operator: the example, on a gate that runs.
 
 use std::{fs, path::Path};
 
 use actix_web::http::Method;
-use imgwire_gate::{
-    cli,
-    server::{Application, Builder},
-};
 use serde_json::{Value, json};
 
 use crate::{
     api_keys::ApiKeys,
-    helpers::{Recipe, TestApp, Token},
+    helpers::{Application, Builder, Gate, TestApp, Token, cli, expression},
     real_parts::blocks,
 };
 
@@ -30,18 +26,15 @@ fn environment(_: &str) -> Option<String> {
     Some("a-secret-of-at-least-thirty-two-bytes".repeat(2))
 }
 
-/// A gate with the example's identity between two of the gate's own.
-fn recipe(accept: &str) -> Recipe {
-    let config = example("gate.toml");
-    let identity = config.split("[identities.programs]").nth(1).unwrap();
-    let identity = identity.split("[policies").next().unwrap();
-    let identities = format!("[identities.programs]{identity}");
-    Recipe {
-        kinds: with_api_keys,
-        ..Recipe::accepting(accept, &identities)
-    }
-    .with_secret("IMPORTER_KEY", IMPORTER_KEY)
-    .with_secret("ARCHIVE_KEY", "the key of the archive")
+/// A gate with the identity of the example.
+fn builder<const N: usize>(accept: [&str; N]) -> Gate {
+    let example: toml::Table = example("gate.toml").parse().unwrap();
+    let programs = example["identities"]["programs"].as_table().unwrap();
+    Gate::accepting(accept.to_vec())
+        .identity("programs", programs.clone())
+        .kinds(with_api_keys)
+        .secret("IMPORTER_KEY", IMPORTER_KEY)
+        .secret("ARCHIVE_KEY", "the key of the archive")
 }
 
 async fn explain(app: &TestApp, token: &str) -> Value {
@@ -50,8 +43,8 @@ async fn explain(app: &TestApp, token: &str) -> Value {
 }
 
 #[actix_web::test]
-async fn a_registered_kind_judges_as_the_gates_own_do() {
-    let app = recipe(r#"["app", "programs"]"#).start().await;
+async fn a_registered_identity_kind_judges_like_a_built_in_one() {
+    let app = builder(["app", "programs"]).start().await;
     let key = |key: &str| app.ask().header("x-api-key", key);
     key(IMPORTER_KEY).send().await.assert_token();
     app.ask().bearer(IMPORTER_KEY).send().await.assert_token();
@@ -63,30 +56,24 @@ async fn a_registered_kind_judges_as_the_gates_own_do() {
     key("").send().await.assert_error(401, "not_signed_in");
     let twice = key(IMPORTER_KEY).header("x-api-key", IMPORTER_KEY);
     twice.send().await.assert_error(401, "invalid_credentials");
-    // A header is sent by a page of another site only if a proxy adds it.
+    // A page of another site can send this header only if a proxy adds it.
     let foreign = key(IMPORTER_KEY).header("origin", "https://evil.example");
     foreign.send().await.assert_error(403, "cross_site");
-    // An identity that comes first judges what it is addressed by, and a bad credential never falls through.
+    // The first addressed identity judges, and a bad credential never falls through.
     let bad = Token::of("user_1").with("exp", json!(1));
     let both = key(IMPORTER_KEY).bearer(&bad.sign());
     both.send().await.assert_error(401, "credentials_expired");
 }
 
 #[actix_web::test]
-async fn its_credentials_start_sessions_and_its_name_is_a_fact() {
-    let recipe = recipe(r#"["browser"]"#);
-    let app = Recipe {
-        exchange: r#"["programs"]"#.to_owned(),
-        policies: format!(
-            "{}\n[policies.importer]\nkind = \"expression\"\nallow = \"subject.identity == 'programs' && subject.id == \
-             'importer'\"",
-            recipe.policies
-        ),
-        chain: r#"["signed-in", "importer"]"#.to_owned(),
-        ..recipe
-    }
-    .start()
-    .await;
+async fn credentials_of_a_registered_kind_start_sessions_and_its_name_is_a_fact() {
+    let rule = "subject.identity == 'programs' && subject.id == 'importer'";
+    let app = builder(["browser"])
+        .exchange(["programs"])
+        .policy("importer", expression(rule))
+        .chain(["signed-in", "importer"])
+        .start()
+        .await;
     for (key, status) in [(IMPORTER_KEY, 200), ("the key of the archive", 403)] {
         let begin = app.request(Method::POST, "/api/imgwire/session");
         let begun = begin.header("x-api-key", key).send().await;
@@ -97,8 +84,8 @@ async fn its_credentials_start_sessions_and_its_name_is_a_fact() {
 }
 
 #[actix_web::test]
-async fn explain_and_reload_know_it() {
-    let app = recipe(r#"["programs"]"#).start().await;
+async fn explain_and_reload_support_a_registered_identity_kind() {
+    let app = builder(["programs"]).start().await;
     let explained = explain(&app, IMPORTER_KEY).await;
     assert_eq!(explained["outcome"], "allow", "{explained}");
     let explained = explain(&app, "another key").await;
@@ -107,7 +94,7 @@ async fn explain_and_reload_know_it() {
         explained["policies"][0]["reason"],
         "identity `programs`: no program has this key"
     );
-    let rotated = recipe(r#"["programs"]"#).with_secret("IMPORTER_KEY", "the next key of it");
+    let rotated = builder(["programs"]).secret("IMPORTER_KEY", "the next key of it");
     app.reload(&rotated).unwrap();
     let old = app.ask().bearer(IMPORTER_KEY).send().await;
     old.assert_error(401, "invalid_credentials");
@@ -119,7 +106,7 @@ async fn explain_and_reload_know_it() {
 }
 
 #[test]
-fn its_faults_are_named_with_line_and_key() {
+fn faults_of_a_registered_identity_kind_have_line_and_key() {
     let gate = with_api_keys(Application::builder());
     let config = example("gate.toml");
     gate.load("gate.toml", &config, &environment).unwrap();
@@ -138,7 +125,7 @@ fn its_faults_are_named_with_line_and_key() {
         (
             "[\"header:X-Api-Key\", \"bearer\"]",
             "[]",
-            "gate.toml:6:8: identities.programs.from: must name at least one place",
+            "gate.toml:6:8: identities.programs.from: must have at least one place",
         ),
         (
             "{ env = \"ARCHIVE_KEY\" }",
@@ -170,24 +157,21 @@ fn its_faults_are_named_with_line_and_key() {
 }
 
 #[test]
-fn one_that_shadows_a_later_identity_is_refused() {
+fn a_registered_kind_that_shadows_a_later_identity_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let gate = with_api_keys(Application::builder());
-    for (accept, is_valid) in [
-        (r#"["app", "programs"]"#, true),
-        (r#"["programs", "app"]"#, false),
-    ] {
-        let config = recipe(accept).config("https://x.example", folder.path());
+    for (accept, is_valid) in [(["app", "programs"], true), (["programs", "app"], false)] {
+        let config = builder(accept).config("https://x.example", folder.path());
         let loaded = gate.load("gate.toml", &config, &environment);
         let faults = loaded.map_or_else(|faults| faults.to_string(), |_| String::new());
-        assert_eq!(faults.is_empty(), is_valid, "{accept}: {faults}");
+        assert_eq!(faults.is_empty(), is_valid, "{accept:?}: {faults}");
         let message = "`app` would never judge the bearer token, because `programs`, listed before it, takes all";
         assert!(is_valid || faults.contains(message), "{faults}");
     }
 }
 
 #[test]
-fn its_settings_are_in_the_schema() {
+fn the_schema_contains_a_registered_identity_kind() {
     let schema = with_api_keys(Application::builder()).schema();
     let kinds = schema.pointer("/$defs/IdentitySettings/oneOf").unwrap();
     let kinds = kinds.as_array().unwrap();
@@ -205,12 +189,12 @@ fn its_settings_are_in_the_schema() {
 
 #[test]
 #[should_panic(expected = "there is a kind `api_keys` already")]
-fn two_kinds_of_one_name_are_refused() {
+fn two_identity_kinds_with_one_name_are_refused() {
     let _ = with_api_keys(with_api_keys(Application::builder()));
 }
 
 #[test]
-fn the_page_shows_what_the_example_says() {
+fn the_page_about_own_identities_shows_the_example() {
     let config = example("gate.toml");
     let code = example("identity.rs") + &example("main.rs");
     for block in blocks("docs/own-identities.md", "toml") {
@@ -222,7 +206,7 @@ fn the_page_shows_what_the_example_says() {
 }
 
 #[test]
-fn check_names_it_in_the_chain_that_accepts_it() {
+fn check_names_a_registered_identity_in_the_chain() {
     let gate = with_api_keys(Application::builder());
     let settings = gate.load("gate.toml", &example("gate.toml"), &environment);
     let chains = cli::describe_chains(&settings.unwrap());

@@ -1,8 +1,8 @@
-//! Which origin is the gate's own, for browsers that say no more than `Origin`.
+//! The gate's own origin, for browsers that send only `Origin`.
 
-use crate::helpers::{Answer, Recipe, TestApp, Token};
+use crate::helpers::{Answer, Gate, TestApp, Token};
 
-/// Asks with the app's cookie, and with these headers instead of the usual `Host`.
+/// Asks with the app's cookie and these headers; `host` replaces the default.
 async fn ask_with(app: &TestApp, headers: &[(&str, &str)]) -> Answer {
     let cookie = format!("__session={}", Token::of("user_1").sign());
     let request = app.ask().header("cookie", &cookie);
@@ -33,7 +33,7 @@ async fn the_own_origin_is_the_host_with_https_or_http_on_this_machine() {
             "https://app.example.com.evil.example",
             false,
         ),
-        // Anyone on the way can write a page that comes over plain http.
+        // Anyone on the network path can modify a page that is loaded over plain HTTP.
         ("app.example.com", "http://app.example.com", false),
         ("app.example.com:80", "http://app.example.com", false),
         ("localhost:8080", "http://localhost:8080", true),
@@ -45,7 +45,7 @@ async fn the_own_origin_is_the_host_with_https_or_http_on_this_machine() {
         ("localhost", "capacitor://localhost", false),
         ("null", "null", false),
     ] {
-        // Only trusted proxies are believed about the scheme.
+        // Only trusted proxies may report the scheme.
         for more in [None, Some(("x-forwarded-proto", "http"))] {
             let mut headers = vec![("host", host), ("origin", origin)];
             headers.extend(more);
@@ -59,12 +59,11 @@ async fn the_own_origin_is_the_host_with_https_or_http_on_this_machine() {
 }
 
 #[actix_web::test]
-async fn the_scheme_that_a_trusted_proxy_reports_is_compared() {
-    let recipe = Recipe {
-        server: r#"trusted_proxies = ["127.0.0.1"]"#.into(),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
+async fn the_own_origin_has_the_scheme_that_a_trusted_proxy_reports() {
+    let app = Gate::standard()
+        .server("trusted_proxies", ["127.0.0.1"])
+        .start()
+        .await;
     for (header, value, own_scheme) in [
         ("x-forwarded-proto", "https", "https"),
         ("x-forwarded-proto", "HTTPS", "https"),
@@ -78,7 +77,7 @@ async fn the_scheme_that_a_trusted_proxy_reports_is_compared() {
         ),
         ("x-forwarded-proto", "", ""),
         ("x-forwarded-proto", "nonsense", ""),
-        // It says nothing of the scheme.
+        // The header does not contain the scheme.
         ("forwarded", "for=192.0.2.1", "https"),
     ] {
         for scheme in ["https", "http"] {
@@ -107,12 +106,12 @@ async fn the_scheme_that_a_trusted_proxy_reports_is_compared() {
 }
 
 #[actix_web::test]
-async fn a_public_origin_is_the_own_one_whatever_host_says() {
-    let recipe = Recipe {
-        server: r#"public_origin = "https://app.example.com""#.into(),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
+async fn public_origin_is_the_own_origin_whatever_the_host_header() {
+    let origin = "https://app.example.com";
+    let app = Gate::standard()
+        .server("public_origin", origin)
+        .start()
+        .await;
     for (host, origin, is_own) in [
         ("gate:8080", "https://app.example.com", true),
         ("gate:8080", "https://app.example.com:443", true),
@@ -121,7 +120,7 @@ async fn a_public_origin_is_the_own_one_whatever_host_says() {
         ("127.0.0.1", "http://127.0.0.1", false),
         ("gate:8080", "null", false),
     ] {
-        // A page of a host that was made to lead here is of the same origin, to its browser.
+        // Browsers treat a page of a host name that was pointed here as the same origin.
         for site in [None, Some("same-origin"), Some("same-site")] {
             let mut headers = vec![("host", host), ("origin", origin)];
             headers.extend(site.map(|site| ("sec-fetch-site", site)));

@@ -1,14 +1,9 @@
-//! Policies of one's own: the example, on a gate that runs.
+//! Policy kinds of the operator: the example, on a gate that runs.
 
 use std::{fs, path::Path, sync::Arc};
 
-use imgwire_gate::{
-    cli,
-    policies::{
-        BoxFuture, BuildContext, BuildError, Decision, Policy, PolicyInput, PolicyKind,
-        QuotaSettings,
-    },
-    server::{Application, Builder},
+use imgwire_gate::policies::{
+    BoxFuture, BuildContext, BuildError, Decision, Policy, PolicyInput, PolicyKind, QuotaSettings,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -16,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     business_hours::BusinessHours,
-    helpers::{Recipe, TestApp, Token},
+    helpers::{Application, Builder, Gate, TestApp, Token, cli},
     real_parts::blocks,
 };
 
@@ -33,25 +28,24 @@ fn environment(_: &str) -> Option<String> {
     Some("a-secret-of-at-least-thirty-two-bytes".to_owned())
 }
 
-/// A gate with the example's policy, and `settings` besides its own.
-async fn office(settings: &str) -> TestApp {
-    let config = example("gate.toml");
-    let policy = config.split("[policies.office]").nth(1).unwrap();
-    let policy = policy.split("[[routes]]").next().unwrap();
-    let recipe = Recipe::accepting("[\"app\"]", "");
-    Recipe {
-        policies: format!("{}\n[policies.office]{policy}{settings}", recipe.policies),
-        chain: "[\"signed-in\", \"office\"]".to_owned(),
-        kinds: with_business_hours,
-        ..recipe
-    }
-    .start()
-    .await
+/// A gate with the policy of the example, and one more setting.
+async fn office(setting: Option<(&str, &str)>) -> TestApp {
+    let example: toml::Table = example("gate.toml").parse().unwrap();
+    let policy = example["policies"]["office"].as_table().unwrap();
+    let gate = Gate::accepting(["app"])
+        .policy("office", policy.clone())
+        .chain(["signed-in", "office"])
+        .kinds(with_business_hours);
+    let gate = match setting {
+        Some((key, value)) => gate.set(&format!("policies.office.{key}"), value),
+        None => gate,
+    };
+    gate.start().await
 }
 
 #[actix_web::test]
-async fn a_registered_kind_decides_as_the_gates_own_do() {
-    let app = office("").await;
+async fn a_registered_policy_kind_decides_like_a_built_in_one() {
+    let app = office(None).await;
     let token = || Token::of("user_1").with("exp", json!(4_000_000_000_i64));
     for (time, status) in [
         ("2026-11-24T10:00:00Z", 200),
@@ -81,15 +75,15 @@ async fn a_registered_kind_decides_as_the_gates_own_do() {
 }
 
 #[actix_web::test]
-async fn a_registered_kind_has_what_every_kind_has() {
+async fn a_registered_policy_kind_supports_the_common_settings() {
     let closed = |app: &TestApp| app.clock.set("2026-11-29T10:00:00Z".parse().unwrap());
     let token = Token::of("user_1").with("exp", json!(4_000_000_000_i64));
-    for settings in ["mode = \"observe\"", "when = \"false\""] {
-        let app = office(settings).await;
+    for setting in [("mode", "observe"), ("when", "false")] {
+        let app = office(Some(setting)).await;
         closed(&app);
         app.ask_as(&token).await.assert_token();
     }
-    let app = office("on_failure = \"allow\"").await;
+    let app = office(Some(("on_failure", "allow"))).await;
     closed(&app);
     assert_eq!(app.ask_as(&token).await.code(), "rule_forbidden");
 }
@@ -124,19 +118,16 @@ fn with_bug(builder: Builder) -> Builder {
 }
 
 #[actix_web::test]
-async fn a_policy_that_panics_costs_its_own_request_and_nothing_else() {
-    let recipe = Recipe::accepting("[\"app\"]", "");
-    let app = Recipe {
-        policies: format!(
-            "{}\n[policies.bug]\nkind = \"buggy\"\nwhen = \"subject.id == 'user_1'\"",
-            recipe.policies
-        ),
-        chain: "[\"signed-in\", \"bug\"]".to_owned(),
-        kinds: with_bug,
-        ..recipe
-    }
-    .start()
-    .await;
+async fn a_panic_in_a_policy_fails_only_its_own_request() {
+    let app = Gate::accepting(["app"])
+        .policy(
+            "bug",
+            json!({ "kind": "buggy", "when": "subject.id == 'user_1'" }),
+        )
+        .chain(["signed-in", "bug"])
+        .kinds(with_bug)
+        .start()
+        .await;
     for _ in 0..3 {
         let answer = app.ask_as(&Token::of("user_1")).await;
         answer.assert_error(500, "internal");
@@ -145,7 +136,7 @@ async fn a_policy_that_panics_costs_its_own_request_and_nothing_else() {
 }
 
 #[test]
-fn its_faults_are_named_with_line_and_key() {
+fn faults_of_a_registered_policy_kind_have_line_and_key() {
     let gate = with_business_hours(Application::builder());
     let config = example("gate.toml");
     gate.load("gate.toml", &config, &environment).unwrap();
@@ -190,7 +181,7 @@ fn its_faults_are_named_with_line_and_key() {
 }
 
 #[test]
-fn check_describes_it_as_the_gates_own_kinds() {
+fn check_describes_a_registered_policy_kind() {
     let gate = with_business_hours(Application::builder());
     let settings = gate.load("gate.toml", &example("gate.toml"), &environment);
     let chains = cli::describe_chains(&settings.unwrap());
@@ -200,7 +191,7 @@ fn check_describes_it_as_the_gates_own_kinds() {
 }
 
 #[test]
-fn the_page_shows_what_the_example_says() {
+fn the_page_about_own_policies_shows_the_example() {
     let (config, code) = (
         example("gate.toml"),
         example("policy.rs") + &example("main.rs"),
@@ -209,7 +200,7 @@ fn the_page_shows_what_the_example_says() {
         assert!(config.contains(&block), "{block}");
     }
     for block in blocks("docs/own-policies.md", "rust") {
-        // The attributes of the example's own are left out there.
+        // The page omits the attributes of the example.
         for line in block.lines().filter(|line| !line.starts_with("#[")) {
             assert!(code.contains(line), "{line}");
         }
@@ -217,7 +208,7 @@ fn the_page_shows_what_the_example_says() {
 }
 
 #[test]
-fn its_settings_are_in_the_schema() {
+fn the_schema_contains_a_registered_policy_kind() {
     let schema = with_business_hours(Application::builder()).schema();
     let kinds = schema.pointer("/$defs/PolicySettings/oneOf").unwrap();
     let kinds = kinds.as_array().unwrap();
@@ -241,6 +232,6 @@ fn its_settings_are_in_the_schema() {
 
 #[test]
 #[should_panic(expected = "there is a kind `quota` already")]
-fn a_kind_of_the_gates_own_cannot_be_replaced() {
+fn a_built_in_policy_kind_cannot_be_replaced() {
     let _ = Application::builder().policy_kind::<QuotaSettings>();
 }

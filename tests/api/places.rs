@@ -1,44 +1,33 @@
-//! The places where credentials are: what is nothing there, what is too much, and what does not matter.
+//! Where credentials may be: empty, repeated and unrelated ones.
 
 use actix_web::http::{Method, header::HeaderValue};
 use jsonwebtoken::EncodingKey;
 use serde_json::json;
 
 use crate::{
-    helpers::{Recipe, SESSION, TestApp, Token},
+    helpers::{Gate, SESSION, TestApp, Token, forwarded, jwt, remote_session},
     service::{Reply, Service},
 };
 
-/// A JWT in a header, a cookie or the bearer header; a session; an app's cookie and header; a proxy's header.
+/// A gate that reads JWTs, sessions, an app's cookie and header, and a proxy's header.
 async fn every_place(service: &Service) -> TestApp {
     service.answer("/session", Reply::json(&json!({ "id": "user_1" })));
-    let identities = format!(
-        r#"
-        [identities.tokens]
-        kind = "jwt"
-        algorithms = ["HS256"]
-        secret = {{ env = "TEST_SECRET" }}
-        from = ["bearer", "header:x-token", "cookie:token"]
-        [identities.site]
-        kind = "remote"
-        url = "{}/session"
-        forward = ["cookie:site", "header:x-site"]
-        subject = "/id"
-        [identities.edge]
-        kind = "forwarded"
-        subject = "X-User"
-        "#,
-        service.url
-    );
-    let recipe = Recipe {
-        server: r#"trusted_proxies = ["127.0.0.1"]"#.into(),
-        ..Recipe::accepting(r#"["tokens", "browser", "site", "edge"]"#, &identities)
-    };
-    recipe.start().await
+    let url = format!("{}/session", service.url);
+    let tokens = jwt().from(["bearer", "header:x-token", "cookie:token"]);
+    Gate::accepting(["tokens", "browser", "site", "edge"])
+        .server("trusted_proxies", ["127.0.0.1"])
+        .identity("tokens", tokens)
+        .identity(
+            "site",
+            remote_session(&url, ["cookie:site", "header:x-site"], "/id"),
+        )
+        .identity("edge", forwarded("X-User"))
+        .start()
+        .await
 }
 
 #[actix_web::test]
-async fn empty_and_unrelated_credentials_are_nothing() {
+async fn empty_and_unrelated_credentials_are_ignored() {
     let service = Service::start();
     let app = every_place(&service).await;
     let token = Token::of("user_1").sign();
@@ -86,7 +75,7 @@ fn header_of(bytes: &[u8]) -> HeaderValue {
 }
 
 #[actix_web::test]
-async fn an_empty_value_beside_a_full_one_is_nothing_and_a_second_full_one_is_401() {
+async fn a_second_credential_in_one_place_is_401_unless_it_is_empty() {
     let service = Service::start();
     let app = every_place(&service).await;
     let token = Token::of("user_1").sign();
@@ -112,7 +101,7 @@ async fn an_empty_value_beside_a_full_one_is_nothing_and_a_second_full_one_is_40
         let twice = app.ask().header(name, &good).header(name, &good);
         twice.send().await.assert_error(401, "invalid_credentials");
     }
-    // A proxy that adds an empty header may have left the client's: there the second one counts.
+    // A proxy that adds an empty header may have kept the client's: there the second header counts.
     let request = app.ask().header("x-user", "admin").header("x-user", "");
     request
         .send()
@@ -121,7 +110,7 @@ async fn an_empty_value_beside_a_full_one_is_nothing_and_a_second_full_one_is_40
 }
 
 #[actix_web::test]
-async fn bearer_may_stand_before_a_token_in_another_header() {
+async fn a_token_in_another_header_may_have_the_bearer_scheme() {
     let service = Service::start();
     let app = every_place(&service).await;
     let token = Token::of("user_1").sign();
@@ -135,7 +124,7 @@ async fn bearer_may_stand_before_a_token_in_another_header() {
     }
     let other = app.ask().header("x-token", &format!("Token {token}"));
     other.send().await.assert_error(401, "invalid_credentials");
-    // A cookie has no scheme, and the app gets its header as it was sent.
+    // A cookie has no scheme, and the app gets its header unchanged.
     let cookie = format!("token=Bearer {token}");
     let request = app.ask().header("cookie", &cookie);
     request
@@ -149,7 +138,7 @@ async fn bearer_may_stand_before_a_token_in_another_header() {
 }
 
 #[actix_web::test]
-async fn what_addresses_no_identity_in_one_place_does_not_hide_what_does_in_another() {
+async fn a_token_that_addresses_no_identity_does_not_hide_a_credential_elsewhere() {
     let service = Service::start();
     let app = every_place(&service).await;
     let token = Token::of("user_1").sign();
@@ -162,7 +151,7 @@ async fn what_addresses_no_identity_in_one_place_does_not_hide_what_does_in_anot
         ("cookie", "site=good"),
         ("x-user", "user_1"),
     ] {
-        // An API's key, or a token of another app: nothing to the gate.
+        // An API key, or a token of another app, which the gate ignores.
         let request = app.ask().bearer("opaque").header(name, value);
         request.send().await.assert_token();
         // A token that addresses `tokens` in an earlier place is judged, good or bad.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[test]
-fn a_real_browser_goes_through_the_playground() {
+fn the_playground_works_in_a_real_browser() {
     if !are_here(&["chromium", "node", "npm:playwright-core", "npm:axe-core"]) {
         return;
     }
@@ -34,7 +34,7 @@ fn a_real_browser_goes_through_the_playground() {
 }
 
 #[actix_web::test]
-async fn the_page_asks_nobody_else_and_only_the_sandbox_has_it() {
+async fn the_playground_loads_nothing_from_other_hosts_and_only_the_sandbox_serves_it() {
     let sandbox = Sandbox::start();
     let get = async |path: &str| {
         let client = awc::Client::builder().disable_redirects().finish();
@@ -62,11 +62,11 @@ async fn the_page_asks_nobody_else_and_only_the_sandbox_has_it() {
         );
     }
     assert!(!html.contains("https://") && !html.contains(" style=") && !html.contains("onclick"));
-    // What the page runs is what the guide says.
+    // The page runs the code of the guide.
     let (_, function) = get("/get-upload-token.js").await;
     assert_eq!(function, blocks("docs/frontend.md", "js")[0]);
 
-    // Only JSON changes anything.
+    // Only JSON requests change anything.
     for path in [
         "/playground/config",
         "/playground/imgwire",
@@ -92,7 +92,7 @@ async fn the_page_asks_nobody_else_and_only_the_sandbox_has_it() {
     }
 }
 
-/// Runs a module that has the guide's functions beside it; gives back what it prints as JSON.
+/// Runs a module beside the guide's functions; returns the JSON that it prints.
 async fn run_js(main: String) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let blocks = blocks("docs/frontend.md", "js");
@@ -112,7 +112,7 @@ async fn run_js(main: String) -> Value {
 }
 
 #[actix_web::test]
-async fn the_functions_of_the_guide_get_a_token_and_say_why_there_is_none() {
+async fn the_functions_of_the_guide_return_a_token_or_a_reason() {
     if !are_here(&["node"]) {
         return;
     }
@@ -143,14 +143,14 @@ async fn the_functions_of_the_guide_get_a_token_and_say_why_there_is_none() {
 }
 
 #[actix_web::test]
-async fn the_upload_of_the_guide_declares_what_it_uploads() {
+async fn the_upload_of_the_guide_declares_its_file() {
     if !are_here(&["node"]) {
         return;
     }
     let gate = TestApp::start().await;
     let upload = &blocks("docs/frontend.md", "js")[1];
     let token = Token::of("user_1").sign();
-    // The SDK, as far as the guide needs it; and a page, whose fetch knows where the gate is.
+    // The part of the SDK that the guide needs, and a `fetch` that finds the gate.
     let main = format!(
         r#"{upload}
         const plain = fetch;
@@ -180,7 +180,7 @@ async fn the_upload_of_the_guide_declares_what_it_uploads() {
 }
 
 #[test]
-fn the_hooks_for_react_and_vue_are_modules_that_node_reads() {
+fn the_hooks_for_react_and_vue_are_valid_modules() {
     if !are_here(&["node"]) {
         return;
     }

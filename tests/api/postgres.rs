@@ -14,7 +14,7 @@ use crate::{
     real_parts::{are_here, free_port},
 };
 
-/// A server of its own, whose only user is `postgres`, who needs no password.
+/// A server whose only user is `postgres`, without a password.
 pub(crate) struct Postgres {
     server: Option<Child>,
     folder: TempDir,
@@ -56,7 +56,7 @@ impl Postgres {
         server
     }
 
-    /// A folder that is the server's own: it refuses to run as root.
+    /// A folder that the server's user owns, because the server does not run as root.
     fn folder() -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         if fs::metadata(folder.path()).unwrap().uid() == 0 {
@@ -76,7 +76,7 @@ impl Postgres {
         folder
     }
 
-    /// Another server, that follows this one.
+    /// A replica of this server.
     pub(crate) async fn replica(&self) -> Self {
         let mut replica = Self {
             server: None,
@@ -109,7 +109,7 @@ impl Postgres {
         self.folder.path().join("data")
     }
 
-    /// Has the user `gate` come by TLS and with a password; returns the file of the server's certificate.
+    /// Requires TLS and a password for the user `gate`; returns the file of the server's certificate.
     pub(crate) async fn secure(&self, password: &str) -> PathBuf {
         let made = self
             .run_as_server("openssl".as_ref())
@@ -180,10 +180,10 @@ impl Postgres {
         eventually("PostgreSQL", async || self.connect().await.is_ok()).await;
     }
 
-    /// Ends the server at once, as a crash does.
+    /// Ends the server immediately, like a crash.
     pub(crate) fn go_down(&mut self) {
         let mut server = self.server.take().unwrap();
-        // SIGQUIT: it takes its own processes with it.
+        // SIGQUIT also ends the processes of the server.
         let quit = Command::new("kill")
             .args(["-QUIT", &server.id().to_string()])
             .status();
@@ -253,7 +253,7 @@ impl Drop for Postgres {
     }
 }
 
-/// Where the server's programs are: of the newest version that is installed.
+/// The folder with the programs of the newest installed version.
 fn programs() -> Option<PathBuf> {
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let debian = debian.filter_map(|version| Some(version.ok()?.path().join("bin")));

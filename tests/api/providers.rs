@@ -7,7 +7,10 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
-    helpers::{Answer, Recipe, TestApp, Token, eventually},
+    helpers::{
+        Answer, Gate, TestApp, Token, discovered_jwt, env, eventually, introspection,
+        workspace_member,
+    },
     real_parts::{Running, are_here, free_port},
 };
 
@@ -65,34 +68,26 @@ impl OidcProvider {
         self.get("/test/rotate").await;
     }
 
-    fn recipe(&self) -> Recipe {
+    fn builder(&self) -> Gate {
         let issuer = &self.issuer;
-        let identities = format!(
-            r#"
-            [identities.idp]
-            kind = "jwt"
-            algorithms = ["RS256", "ES256"]
-            issuer = "{issuer}"
-            discovery = true
-            audience = ["imgwire-gate"]
-            [identities.opaque]
-            kind = "introspection"
-            url = "{issuer}/token/introspection"
-            client_id = "gate"
-            client_secret = {{ env = "TEST_CLIENT_SECRET" }}
-            from = ["header:x-opaque"]
-            cache = "30s"
-            [identities.opaque-post]
-            kind = "introspection"
-            url = "{issuer}/token/introspection"
-            client_id = "gate-post"
-            client_secret = {{ env = "TEST_CLIENT_SECRET" }}
-            auth_method = "client_secret_post"
-            from = ["header:x-opaque-post"]
-            "#
-        );
-        let recipe = Recipe::accepting(r#"["idp", "opaque", "opaque-post"]"#, &identities);
-        recipe.with_secret("TEST_CLIENT_SECRET", "gate-secret")
+        let url = format!("{issuer}/token/introspection");
+        let by_post = introspection(&url)
+            .auth_method("client_secret_post")
+            .from(["header:x-opaque-post"]);
+        Gate::accepting(["idp", "opaque", "opaque-post"])
+            .identity("idp", discovered_jwt(["RS256", "ES256"], issuer))
+            .identity(
+                "opaque",
+                introspection(&url).from(["header:x-opaque"]).cache("30s"),
+            )
+            .identity("opaque-post", by_post)
+            .set("identities.opaque-post.client_id", "gate-post")
+            .set("identities.opaque.client_secret", env("TEST_CLIENT_SECRET"))
+            .set(
+                "identities.opaque-post.client_secret",
+                env("TEST_CLIENT_SECRET"),
+            )
+            .secret("TEST_CLIENT_SECRET", "gate-secret")
     }
 }
 
@@ -101,12 +96,12 @@ async fn ask(app: &TestApp, token: &str) -> Answer {
 }
 
 #[actix_web::test]
-async fn tokens_of_an_openid_provider_are_believed_by_discovery() {
+async fn tokens_of_an_openid_provider_are_accepted_by_discovery() {
     if !are_here(&["node", "npm:oidc-provider"]) {
         return;
     }
     let provider = OidcProvider::start();
-    let app = provider.recipe().start().await;
+    let app = provider.builder().start().await;
     for algorithm in ["ES256", "RS256"] {
         let token = provider.jwt("user_1", algorithm).await;
         ask(&app, &token).await.assert_token();
@@ -124,12 +119,12 @@ async fn tokens_of_an_openid_provider_are_believed_by_discovery() {
 }
 
 #[actix_web::test]
-async fn keys_rotate_under_load_without_one_failed_request() {
+async fn no_request_fails_while_keys_rotate_under_load() {
     if !are_here(&["node", "npm:oidc-provider"]) {
         return;
     }
     let provider = OidcProvider::start();
-    let app = provider.recipe().start().await;
+    let app = provider.builder().start().await;
     for rotation in 0..3 {
         let users: Vec<_> = (0..8)
             .map(|user| format!("user_{rotation}_{user}"))
@@ -146,7 +141,7 @@ async fn keys_rotate_under_load_without_one_failed_request() {
         };
         let rotating = async {
             provider.rotate().await;
-            // The first token of the new key works at once, and so do all that come with it.
+            // Tokens of the new key are accepted at once.
             let mut fresh = Vec::new();
             for user in &users {
                 fresh.push(provider.jwt(user, "ES256").await);
@@ -160,12 +155,12 @@ async fn keys_rotate_under_load_without_one_failed_request() {
 }
 
 #[actix_web::test]
-async fn opaque_tokens_are_introspected_and_end_when_they_are_revoked() {
+async fn opaque_tokens_are_introspected_until_they_are_revoked() {
     if !are_here(&["node", "npm:oidc-provider"]) {
         return;
     }
     let provider = OidcProvider::start();
-    let app = provider.recipe().start().await;
+    let app = provider.builder().start().await;
     for header in ["x-opaque", "x-opaque-post"] {
         let token = provider.opaque("user_1").await;
         let ask = async || app.ask().header(header, &token).send().await;
@@ -184,7 +179,7 @@ async fn a_provider_may_go_down_and_come_back() {
         return;
     }
     let mut provider = OidcProvider::start();
-    let app = provider.recipe().start().await;
+    let app = provider.builder().start().await;
     let token = provider.jwt("user_1", "ES256").await;
     let unseen = provider.jwt("user_2", "ES256").await;
     let opaque = provider.opaque("user_3").await;
@@ -195,7 +190,7 @@ async fn a_provider_may_go_down_and_come_back() {
     let asking = app.ask().header("x-opaque", &opaque).send().await;
     asking.assert_error(500, "internal");
 
-    let late = provider.recipe().start().await;
+    let late = provider.builder().start().await;
     ask(&late, &token).await.assert_error(500, "internal");
     provider.come_back();
     eventually("the recovery", async || {
@@ -214,20 +209,12 @@ async fn a_user_whom_auth_js_signed_in_may_upload() {
     }
     let (_process, url) = Running::provider("authjs.mjs", &[]);
     let identity = crate::guides::guide("identities.site").replace("http://app:3000", &url);
-    let recipe = Recipe {
-        policies: r#"
-            [policies.signed-in]
-            kind = "signed_in"
-            accept = ["site"]
-            [policies.member]
-            kind = "workspace_member"
-            claim = "workspaces"
-        "#
-        .into(),
-        chain: r#"["signed-in", "member"]"#.into(),
-        ..Recipe::accepting("[]", &identity)
-    };
-    let app = recipe.start().await;
+    let app = Gate::accepting(["site"])
+        .include(&identity)
+        .policy("member", workspace_member().claim("workspaces"))
+        .chain(["signed-in", "member"])
+        .start()
+        .await;
     let session = sign_in_with_auth_js(&url).await;
     let started = Instant::now();
     let request = app
@@ -241,7 +228,7 @@ async fn a_user_whom_auth_js_signed_in_may_upload() {
         .json(&json!({ "workspace": "ws_9" }))
         .await;
     stranger.assert_error(403, "workspace_forbidden");
-    // Not the last character: some of its bits say nothing.
+    // Not the last character, because some of its bits carry no information.
     let mut edited = session.clone();
     let at = edited.len() - 10;
     let other = if &edited[at..=at] == "A" { "B" } else { "A" };

@@ -2,31 +2,27 @@
 
 use std::{fs, net::IpAddr, path::Path};
 
-use actix_web::http::Method;
-use imgwire_gate::sandbox::emulator::Emulator;
-use jsonwebtoken::Algorithm;
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
-    helpers::{ROUTE, Recipe, SESSION, TestApp, Token, eventually},
+    helpers::{Gate, ROUTE, SESSION, TestApp, eventually, forwarded, rate_limit},
     real_parts::{RawAnswer, RawClient, Running, are_here, blocks, free_port},
     service::{Reply, Service},
-    signing::{SigningKey, set},
 };
 
-/// Base64 of `ada:sesame`, which HAProxy asks for. The others let their sign-in service decide.
+/// Base64 of `ada:sesame`, which HAProxy requires. The other proxies ask their sign-in service.
 const CREDENTIALS: &str = "Authorization: Basic YWRhOnNlc2FtZQ==\r\n";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proxy {
+pub(crate) enum Proxy {
     Nginx,
     Caddy,
     Haproxy,
 }
 
 impl Proxy {
-    fn program(self) -> &'static str {
+    pub(crate) fn program(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
             Self::Caddy => "caddy",
@@ -46,43 +42,29 @@ struct Deployment {
 
 impl Deployment {
     async fn start(proxy: Proxy, by_socket: bool) -> Self {
-        Self::start_with(proxy, by_socket, "limit = 1000").await
+        Self::start_with(proxy, by_socket, 1000).await
     }
 
-    async fn start_with(proxy: Proxy, by_socket: bool, limit: &str) -> Self {
+    async fn start_with(proxy: Proxy, by_socket: bool, limit: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("gate.sock");
-        let recipe = Recipe {
-            server: r#"
-                trusted_proxies = ["127.0.0.1/32"]
-                allowed_origins = ["https://app.example.com"]
-            "#
-            .into(),
-            more: r#"
-                [identities.edge]
-                kind = "forwarded"
-                subject = "X-Auth-Request-User"
-                claims = { groups = "X-Auth-Request-Groups" }
-            "#
-            .into(),
-            policies: format!(
-                r#"
-                [policies.per-address]
-                kind = "rate_limit"
-                per = ["ip"]
-                period = "1h"
-                {limit}
-                [policies.signed-in]
-                kind = "signed_in"
-                accept = ["edge"]
-                "#
-            ),
-            chain: r#"["per-address", "signed-in"]"#.into(),
-            exchange: r#"["edge"]"#.into(),
-            bind: by_socket.then(|| format!("unix:{}", socket.display())),
-            ..Recipe::default()
+        let edge = forwarded("X-Auth-Request-User");
+        let builder = Gate::accepting(["edge"])
+            .server("trusted_proxies", ["127.0.0.1/32"])
+            .server("allowed_origins", ["https://app.example.com"])
+            .identity(
+                "edge",
+                edge.claims(json!({ "groups": "X-Auth-Request-Groups" })),
+            )
+            .policy("per-address", rate_limit().per(["ip"]).limit(limit))
+            .chain(["per-address", "signed-in"])
+            .exchange(["edge"]);
+        let builder = if by_socket {
+            builder.server("bind", format!("unix:{}", socket.display()))
+        } else {
+            builder
         };
-        let gate = recipe.start().await;
+        let gate = builder.start().await;
         let sign_in = Service::start();
         let user = Reply::status(202).header("x-auth-request-user", "ada");
         sign_in.answer("/oauth2/auth", user);
@@ -114,7 +96,7 @@ impl Deployment {
         self.client(from).await.send("POST", ROUTE, &headers).await
     }
 
-    /// Whom the gate takes a client with these headers for; nobody where it is refused.
+    /// The user that the gate finds in these headers; `None` where it refuses the request.
     async fn subject(&self, headers: &str) -> Option<String> {
         let headers = format!("Content-Length: 0\r\n{CREDENTIALS}{headers}");
         let answer = self.client(2).await.send("POST", SESSION, &headers).await;
@@ -161,7 +143,7 @@ fn start_proxy(
 }
 
 /// Runs a proxy with the config `block`, on `port` instead of 80.
-fn run(proxy: Proxy, folder: &Path, port: u16, block: &str) -> Running {
+pub(crate) fn run(proxy: Proxy, folder: &Path, port: u16, block: &str) -> Running {
     let path = folder.join(format!("{}.conf", proxy.program()));
     let config = path.to_str().unwrap();
     let at = folder.display();
@@ -203,11 +185,11 @@ fn run(proxy: Proxy, folder: &Path, port: u16, block: &str) -> Running {
     }
 }
 
-fn here(proxy: Proxy) -> bool {
+pub(crate) fn here(proxy: Proxy) -> bool {
     are_here(&[proxy.program()])
 }
 
-/// What a client may try, to be taken for somebody else.
+/// Headers by which a client may try to pass for another user.
 const SPOOFS: &[&str] = &[
     "X-Auth-Request-User: admin\r\n",
     "x-auth-request-user: admin\r\nX-Auth-Request-User: root\r\n",
@@ -222,7 +204,7 @@ const SPOOFS: &[&str] = &[
     "X-Forwarded-For: 127.0.0.1\r\nX-Auth-Request-User: admin\r\n",
 ];
 
-async fn nobody_becomes_somebody_else(proxy: Proxy) {
+async fn a_client_cannot_pass_for_another_user(proxy: Proxy) {
     if !here(proxy) {
         return;
     }
@@ -245,19 +227,35 @@ async fn nobody_becomes_somebody_else(proxy: Proxy) {
     }
 }
 
-#[actix_web::test]
-async fn nobody_becomes_somebody_else_through_nginx() {
-    nobody_becomes_somebody_else(Proxy::Nginx).await;
+/// Runs every test behind every proxy.
+macro_rules! suite {
+    ($tests:tt: $($module:ident: $proxy:expr,)+) => {
+        $(suite!(@ $module, $proxy, $tests);)+
+    };
+    (@ $module:ident, $proxy:expr, [$($test:ident,)+]) => {
+        mod $module {
+            use super::Proxy;
+
+            $(
+                #[actix_web::test]
+                async fn $test() {
+                    super::$test($proxy).await;
+                }
+            )+
+        }
+    };
 }
 
-#[actix_web::test]
-async fn nobody_becomes_somebody_else_through_caddy() {
-    nobody_becomes_somebody_else(Proxy::Caddy).await;
-}
-
-#[actix_web::test]
-async fn nobody_becomes_somebody_else_through_haproxy() {
-    nobody_becomes_somebody_else(Proxy::Haproxy).await;
+suite! {
+    [
+        a_client_cannot_pass_for_another_user,
+        a_client_has_one_address_whatever_its_headers,
+        a_unix_socket_serves_the_proxy,
+        connections_are_kept_and_large_headers_do_not_break_them,
+    ]:
+    behind_nginx: Proxy::Nginx,
+    behind_caddy: Proxy::Caddy,
+    behind_haproxy: Proxy::Haproxy,
 }
 
 /// Ways to write another address into the request.
@@ -272,12 +270,19 @@ const ADDRESSES: &[&str] = &[
     "X-Real-IP: 192.0.2.8\r\n",
 ];
 
+async fn a_client_has_one_address_whatever_its_headers(proxy: Proxy) {
+    a_client_has_one_address(proxy, false).await;
+}
+
+async fn a_unix_socket_serves_the_proxy(proxy: Proxy) {
+    a_client_has_one_address(proxy, true).await;
+}
+
 async fn a_client_has_one_address(proxy: Proxy, by_socket: bool) {
     if !here(proxy) {
         return;
     }
-    let limit = format!("limit = {}", ADDRESSES.len());
-    let deployment = Deployment::start_with(proxy, by_socket, &limit).await;
+    let deployment = Deployment::start_with(proxy, by_socket, ADDRESSES.len()).await;
     for from in [2, 3] {
         for headers in ADDRESSES {
             let answer = deployment.ask(from, headers).await;
@@ -290,37 +295,7 @@ async fn a_client_has_one_address(proxy: Proxy, by_socket: bool) {
     }
 }
 
-#[actix_web::test]
-async fn a_client_has_one_address_behind_nginx_whatever_it_says() {
-    a_client_has_one_address(Proxy::Nginx, false).await;
-}
-
-#[actix_web::test]
-async fn a_client_has_one_address_behind_caddy_whatever_it_says() {
-    a_client_has_one_address(Proxy::Caddy, false).await;
-}
-
-#[actix_web::test]
-async fn a_client_has_one_address_behind_haproxy_whatever_it_says() {
-    a_client_has_one_address(Proxy::Haproxy, false).await;
-}
-
-#[actix_web::test]
-async fn a_unix_socket_serves_nginx() {
-    a_client_has_one_address(Proxy::Nginx, true).await;
-}
-
-#[actix_web::test]
-async fn a_unix_socket_serves_caddy() {
-    a_client_has_one_address(Proxy::Caddy, true).await;
-}
-
-#[actix_web::test]
-async fn a_unix_socket_serves_haproxy() {
-    a_client_has_one_address(Proxy::Haproxy, true).await;
-}
-
-async fn connections_last_and_large_headers_harm_nobody(proxy: Proxy) {
+async fn connections_are_kept_and_large_headers_do_not_break_them(proxy: Proxy) {
     if !here(proxy) {
         return;
     }
@@ -334,7 +309,7 @@ async fn connections_last_and_large_headers_harm_nobody(proxy: Proxy) {
     let large = format!("{headers}X-Padding: {}\r\n", "x".repeat(6000));
     assert_eq!(client.send("POST", ROUTE, &large).await.status, 200);
     let too_large = format!("{headers}X-Padding: {}\r\n", "x".repeat(100_000));
-    // Caddy takes a megabyte, the others refuse; nobody fails.
+    // Caddy accepts a megabyte, the others refuse such headers; no proxy fails.
     let answer = deployment
         .client(2)
         .await
@@ -345,139 +320,4 @@ async fn connections_last_and_large_headers_harm_nobody(proxy: Proxy) {
         "{answer:?}"
     );
     assert_eq!(client.send("POST", ROUTE, &headers).await.status, 200);
-}
-
-#[actix_web::test]
-async fn connections_last_and_large_headers_harm_nobody_behind_nginx() {
-    connections_last_and_large_headers_harm_nobody(Proxy::Nginx).await;
-}
-
-#[actix_web::test]
-async fn connections_last_and_large_headers_harm_nobody_behind_caddy() {
-    connections_last_and_large_headers_harm_nobody(Proxy::Caddy).await;
-}
-
-#[actix_web::test]
-async fn connections_last_and_large_headers_harm_nobody_behind_haproxy() {
-    connections_last_and_large_headers_harm_nobody(Proxy::Haproxy).await;
-}
-
-#[actix_web::test]
-async fn a_client_that_goes_around_the_proxy_is_nobody() {
-    let recipe = Recipe {
-        server: r#"trusted_proxies = ["192.0.2.1"]"#.into(),
-        more: "[identities.edge]\nkind = \"forwarded\"\nsubject = \"X-Auth-Request-User\"".into(),
-        ..Recipe::accepting(r#"["edge"]"#, "")
-    };
-    let app = recipe.start().await;
-    let request = app
-        .request(Method::POST, ROUTE)
-        .header("x-auth-request-user", "ada");
-    let answer = request.json(&json!({})).await;
-    answer.assert_error(401, "not_signed_in");
-}
-
-#[actix_web::test]
-async fn the_configs_of_the_readme_work() {
-    for proxy in [Proxy::Nginx, Proxy::Caddy] {
-        if !here(proxy) {
-            return;
-        }
-        let recipe = Recipe {
-            server: r#"trusted_proxies = ["127.0.0.1"]"#.into(),
-            ..Recipe::default()
-        };
-        let gate = recipe.start().await;
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
-        let language = proxy.program();
-        let block = blocks("README.md", language).remove(0);
-        let block = block
-            .replace("127.0.0.1:8080", &gate.url.replace("http://", ""))
-            .replace("server {\n", "server {\n    listen 80;\n")
-            .replace("app.example.com {", ":80 {");
-        let _proxy = run(proxy, folder.path(), port, &block);
-        let headers = format!(
-            "Content-Length: 0\r\nAuthorization: Bearer {}\r\n",
-            Token::of("user_1").sign()
-        );
-        eventually("the proxy's start", async || {
-            tokio::net::TcpStream::connect(("127.0.0.1", port))
-                .await
-                .is_ok()
-        })
-        .await;
-        let mut client = RawClient::connect(IpAddr::from([127, 0, 0, 2]), port).await;
-        let answer = client.send("POST", ROUTE, &headers).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-    }
-}
-
-#[actix_web::test]
-async fn a_private_authority_is_trusted_when_the_config_names_it() {
-    if !here(Proxy::Caddy) {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let issuer = Service::start();
-    let key = SigningKey::new("one", Algorithm::ES256);
-    issuer.answer("/jwks", Reply::json(&set(&[&key])));
-    let port = free_port();
-    let at = folder.path().display();
-    let path = folder.path().join("caddy.conf");
-    let imgwire = Emulator::start().unwrap();
-    let (keys, tokens) = (&issuer.url, imgwire.url());
-    let config = format!(
-        "{{\nadmin off\nskip_install_trust\nauto_https disable_redirects\nstorage file_system {at}/caddy\n}}\n\
-         https://localhost:{port} {{\ntls internal\nreverse_proxy /jwks {keys}\nreverse_proxy /api/* {tokens}\n}}\n"
-    );
-    fs::write(&path, config).unwrap();
-    let arguments = [
-        "run",
-        "--adapter",
-        "caddyfile",
-        "--config",
-        path.to_str().unwrap(),
-    ];
-    let _caddy = Running::start("caddy", &arguments, &path);
-    let authority = folder.path().join("caddy/pki/authorities/local/root.crt");
-    eventually("the authority", async || {
-        authority.exists()
-            && tokio::net::TcpStream::connect(("127.0.0.1", port))
-                .await
-                .is_ok()
-    })
-    .await;
-    let trusting = |outbound: &str| {
-        let identities = format!(
-            r#"
-            {outbound}
-            [identities.idp]
-            kind = "jwt"
-            algorithms = ["ES256"]
-            jwks_url = "https://localhost:{port}/jwks"
-            "#
-        );
-        Recipe {
-            base_url: Some(format!("https://localhost:{port}")),
-            ..Recipe::accepting(r#"["idp"]"#, &identities)
-        }
-    };
-    let token = key.sign(&Token::of("user_1").without("aud"));
-    let outbound = format!("[outbound]\nca = {:?}", authority.display().to_string());
-    let friend = trusting(&outbound).start().await;
-    eventually("the first certificate", async || {
-        friend.ask().bearer(&token).send().await.status == 200
-    })
-    .await;
-    // Neither the issuer nor Imgwire is trusted without it.
-    let stranger = trusting("").start().await;
-    let answer = stranger.ask().bearer(&token).send().await;
-    answer.assert_error(500, "internal");
-    let fixed = trusting("").policies.replace("idp", "app");
-    let stranger = Recipe {
-        policies: fixed,
-        ..trusting("")
-    };
-    let answer = stranger.start().await.ask_as(&Token::of("user_1")).await;
-    answer.assert_error(500, "imgwire_failed");
 }

@@ -14,8 +14,8 @@ use tokio::{
     net::TcpSocket,
 };
 
-/// Whether all of these programs are there. Where they must be (`tests/run` sees to it), a missing one fails the
-/// test; elsewhere the test is skipped, and says so.
+/// Whether all of these programs are installed. In `tests/run`, a missing program fails the test; elsewhere the test is
+/// skipped with a note.
 #[track_caller]
 pub(crate) fn are_here(programs: &[&str]) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -40,7 +40,7 @@ pub(crate) fn are_here(programs: &[&str]) -> bool {
         "{missing:?} are missing"
     );
     let at = std::panic::Location::caller();
-    // Past the test runner, which shows nothing that a passing test prints.
+    // Written directly, because the test runner hides the output of a passing test.
     let _ = writeln!(
         io::stderr(),
         "skipped: the tests of {} need {missing:?}, which tests/run installs",
@@ -89,7 +89,7 @@ impl Running {
         let url = lines
             .find_map(|line| line.ok().filter(|line| line.starts_with("http://")))
             .expect("the provider starts");
-        // It goes on writing, and nobody is to wait for it.
+        // A thread reads the rest, so that the process can write it.
         std::thread::spawn(move || lines.count());
         (Self(child), url)
     }
@@ -102,7 +102,7 @@ impl Drop for Running {
     }
 }
 
-/// A port that nobody listens on, and that no connection takes for its own end: those are above 32768.
+/// A free port below 32768, so that no outgoing connection uses it.
 pub(crate) fn free_port() -> u16 {
     std::iter::repeat_with(|| fastrand::u16(10_000..32_000))
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
@@ -120,7 +120,7 @@ pub(crate) fn blocks(file: &str, language: &str) -> Vec<String> {
         .collect()
 }
 
-/// A client's connection, from an address of its own, that sends what a decent client would not.
+/// A raw connection of a client with its own address.
 pub(crate) struct RawClient(tokio::net::TcpStream);
 
 impl RawClient {
@@ -131,7 +131,7 @@ impl RawClient {
         Self(socket.connect(address).await.unwrap())
     }
 
-    /// Sends a request without a body; gives back status, head and body of the answer.
+    /// Sends a request without a body; returns the answer.
     pub(crate) async fn send(&mut self, method: &str, path: &str, headers: &str) -> RawAnswer {
         let request = format!("{method} {path} HTTP/1.1\r\nHost: app.example.com\r\n{headers}\r\n");
         self.0.write_all(request.as_bytes()).await.unwrap();

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::real_parts::{are_here, free_port};
 
-/// A server of its own, that forgets nothing when it is killed.
+/// A server that keeps its data when it is killed.
 pub(crate) struct Redis {
     server: Option<Child>,
     folder: TempDir,
@@ -43,13 +43,13 @@ impl Redis {
         server
     }
 
-    /// Three nodes of a cluster, which have a third of the slots each.
+    /// A cluster of three nodes, each with a third of the slots.
     #[track_caller]
     pub(crate) fn cluster_here() -> Option<Vec<Self>> {
         are_here(&["redis-server", "redis-cli"]).then(Self::cluster)
     }
 
-    /// A node of a cluster to be.
+    /// A node for a cluster.
     pub(crate) fn node() -> Self {
         let bus = free_port().to_string();
         let options = [
@@ -73,7 +73,7 @@ impl Redis {
             .output()
             .unwrap();
         assert!(made.status.success(), "{made:?}");
-        // Each of them knows it a little later than the one that was told.
+        // Every node must learn about the cluster.
         for _ in 0..1000 {
             let knows = |node: &Self| node.run(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
             if nodes.iter().all(knows) {
@@ -88,7 +88,7 @@ impl Redis {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Starts the server on its port, with what it had on its disk.
+    /// Starts the server on its port with the data on its disk.
     pub(crate) fn come_up(&mut self) {
         let log = File::create(self.folder.path().join("log")).unwrap();
         let server = Command::new("redis-server")
@@ -124,7 +124,7 @@ impl Redis {
         panic!("Redis does not start");
     }
 
-    /// Ends the server at once, as a crash does.
+    /// Ends the server immediately, like a crash.
     pub(crate) fn go_down(&mut self) {
         let mut server = self.server.take().unwrap();
         server.kill().unwrap();
@@ -160,7 +160,7 @@ impl Redis {
         command.query(&mut connection)
     }
 
-    /// Runs a command; gives back its answer as text.
+    /// Runs a command; returns its answer as text.
     pub(crate) fn run(&self, words: &[&str]) -> String {
         let value = self.ask(words).unwrap();
         redis::from_redis_value(value).unwrap()

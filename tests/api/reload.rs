@@ -1,4 +1,4 @@
-//! Other rules while the gate runs.
+//! Reloads of the config while the gate runs.
 
 use std::{
     fs,
@@ -8,41 +8,42 @@ use std::{
 use actix_web::http::Method;
 use futures_util::future::join_all;
 use jsonwebtoken::Algorithm;
+use serde_json::json;
 
 use crate::{
-    helpers::{Recipe, TestApp, Token},
+    helpers::{
+        Emulator, Entry, Gate, TestApp, Token, expression, forwarded, published_jwt, quota,
+        rate_limit, remote_decision, signed_in,
+    },
     process::GateProcess,
     service::{Reply, Service},
     signing::{self, SigningKey},
 };
 
-/// Rules of `limits`, all of which the route has.
-fn rules(limits: &[(&str, &str)]) -> Recipe {
-    let policies = limits
-        .iter()
-        .map(|(name, settings)| format!("[policies.{name}]\n{settings}\n"));
-    let names: Vec<_> = limits
-        .iter()
-        .map(|(name, _)| format!("\"{name}\""))
+/// A gate with these policies, all of which apply to the route.
+fn rules<const N: usize>(policies: [(&str, Entry); N]) -> Gate {
+    let chain: Vec<_> = std::iter::once("signed-in")
+        .chain(policies.iter().map(|(name, _)| *name))
+        .map(str::to_owned)
         .collect();
-    Recipe {
-        policies: format!(
-            "[policies.signed-in]\nkind = \"signed_in\"\naccept = [\"app\"]\n{}",
-            policies.collect::<String>()
-        ),
-        chain: format!("[\"signed-in\", {}]", names.join(", ")),
-        ..Recipe::default()
-    }
+    let gate = Gate::accepting(["app"]);
+    let gate = policies
+        .into_iter()
+        .fold(gate, |gate, (name, policy)| gate.policy(name, policy));
+    gate.chain(chain)
 }
 
-fn burst(limit: u32, period: &str) -> String {
-    format!("kind = \"rate_limit\"\nper = [\"user\"]\nlimit = {limit}\nperiod = \"{period}\"")
+fn burst(limit: u32, period: &str) -> Entry {
+    rate_limit().per(["user"]).limit(limit).period(period)
 }
 
-fn quota(limit: u32) -> String {
-    format!(
-        "kind = \"quota\"\nper = [\"user\"]\nlimit = {limit}\nwindow = \"day\"\nstore = \"main\""
-    )
+fn daily(limit: u32) -> Entry {
+    quota().per(["user"]).limit(limit)
+}
+
+/// A rule that denies every request.
+fn deny_all() -> Entry {
+    expression("false")
 }
 
 async fn issued(app: &TestApp, attempts: u32) -> u32 {
@@ -55,23 +56,18 @@ async fn issued(app: &TestApp, attempts: u32) -> u32 {
 }
 
 #[actix_web::test]
-async fn routes_policies_and_identities_are_replaced_together() {
-    let app = rules(&[("burst", &burst(100, "1m"))]).start().await;
+async fn a_reload_replaces_routes_policies_and_identities_together() {
+    let app = rules([("burst", burst(100, "1m"))]).start().await;
     assert_eq!(issued(&app, 1).await, 1);
-    let other = Recipe {
-        more: "[identities.proxy]\nkind = \"forwarded\"\nsubject = \"x-user\"".to_owned(),
-        routes: "[[routes]]\npath = \"/other\"\npolicies = [\"by-proxy\"]".to_owned(),
-        server: "trusted_proxies = [\"127.0.0.1/32\"]".to_owned(),
-        ..rules(&[
-            ("nobody", "kind = \"expression\"\nallow = \"false\""),
-            ("by-proxy", "kind = \"signed_in\"\naccept = [\"proxy\"]"),
-        ])
-    };
-    let chain = "[\"signed-in\", \"nobody\"]".to_owned();
-    app.reload(&Recipe { chain, ..other }).unwrap();
+    let other = rules([("deny-all", deny_all())])
+        .server("trusted_proxies", ["127.0.0.1/32"])
+        .identity("proxy", forwarded("x-user"))
+        .policy("by-proxy", signed_in(["proxy"]))
+        .route("/other", ["by-proxy"]);
+    app.reload(&other).unwrap();
     let answer = app.ask_as(&Token::of("user_1")).await;
     answer.assert_error(403, "rule_forbidden");
-    // Whom the gate believes is [server]'s, which only a start changes.
+    // The trusted proxies belong to [server], which only a restart changes.
     let asked = app
         .request(Method::POST, "/other")
         .header("x-user", "user_1");
@@ -84,25 +80,25 @@ async fn routes_policies_and_identities_are_replaced_together() {
         1.0
     );
 
-    app.reload(&rules(&[("burst", &burst(100, "1m"))])).unwrap();
+    app.reload(&rules([("burst", burst(100, "1m"))])).unwrap();
     assert_eq!(issued(&app, 1).await, 1);
     let gone = app.request(Method::POST, "/other").send().await;
     gone.assert_error(404, "not_found");
 }
 
 #[actix_web::test]
-async fn a_faulty_file_changes_nothing_and_is_counted() {
-    let app = rules(&[("burst", &burst(100, "1m"))]).start().await;
-    let faulty = rules(&[("burst", &burst(0, "1m"))]);
+async fn a_faulty_config_changes_nothing_and_is_counted() {
+    let app = rules([("burst", burst(100, "1m"))]).start().await;
+    let faulty = rules([("burst", burst(0, "1m"))]);
     let error = app.reload(&faulty).unwrap_err().to_string();
     assert!(error.contains("policies.burst.limit"), "{error}");
-    // A file of counters that another gate has.
+    // A SQLite file that another gate uses.
     let elsewhere = TestApp::start().await;
     let path = elsewhere.folder.path().join("gate.db");
-    let taken = Recipe {
-        more: format!("[stores.taken]\nurl = \"sqlite:{}\"", path.display()),
-        ..rules(&[("daily", &quota(1).replace("main", "taken"))])
-    };
+    let taken = rules([("daily", daily(1).store("taken"))]).store(
+        "taken",
+        json!({ "url": format!("sqlite:{}", path.display()) }),
+    );
     let error = app.reload(&taken).unwrap_err().to_string();
     assert!(
         error.contains("taken") && error.contains("in use"),
@@ -114,47 +110,43 @@ async fn a_faulty_file_changes_nothing_and_is_counted() {
 }
 
 #[actix_web::test]
-async fn counters_go_on_by_the_name_of_their_policy() {
-    let app = rules(&[("burst", &burst(3, "1h")), ("daily", &quota(10))])
+async fn counters_continue_under_the_name_of_their_policy() {
+    let app = rules([("burst", burst(3, "1h")), ("daily", daily(10))])
         .start()
         .await;
     assert_eq!(issued(&app, 2).await, 2);
-    // The same, beside a new policy.
-    let same = [
+    // The same policies and a new one.
+    let same = rules([
         ("burst", burst(3, "1h")),
-        ("daily", quota(10)),
+        ("daily", daily(10)),
         ("more", burst(9, "1h")),
-    ];
-    let same = same
-        .each_ref()
-        .map(|(name, settings)| (*name, settings.as_str()));
-    app.reload(&rules(&same)).unwrap();
+    ]);
+    app.reload(&same).unwrap();
     assert_eq!(issued(&app, 5).await, 1);
-    // A higher limit: what is used up stays used up.
-    app.reload(&rules(&[("burst", &burst(5, "2h")), ("daily", &quota(10))]))
-        .unwrap();
+    // A higher limit keeps what is used.
+    let higher = rules([("burst", burst(5, "2h")), ("daily", daily(10))]);
+    app.reload(&higher).unwrap();
     assert_eq!(issued(&app, 9).await, 2);
-    // A lower one.
-    app.reload(&rules(&[("burst", &burst(2, "1h")), ("daily", &quota(10))]))
-        .unwrap();
+    // So does a lower one.
+    let lower = rules([("burst", burst(2, "1h")), ("daily", daily(10))]);
+    app.reload(&lower).unwrap();
     assert_eq!(issued(&app, 3).await, 0);
-    // Without it, the quota of ten has five left.
-    app.reload(&rules(&[("daily", &quota(10))])).unwrap();
+    // Without the rate limit, the quota of ten has five left.
+    app.reload(&rules([("daily", daily(10))])).unwrap();
     assert_eq!(issued(&app, 9).await, 5);
-    app.reload(&rules(&[("daily", &quota(12))])).unwrap();
+    app.reload(&rules([("daily", daily(12))])).unwrap();
     assert_eq!(issued(&app, 9).await, 2);
-    // Under another name it is another counter.
-    app.reload(&rules(&[("other", &quota(3))])).unwrap();
-    assert_eq!(issued(&app, 9).await, 3);
+    // A policy with another name has another counter.
+    app.reload(&rules([("other", daily(3))])).unwrap();
 }
 
 #[actix_web::test]
-async fn under_load_no_request_fails_and_no_unit_is_lost_or_won() {
+async fn reloads_under_load_fail_no_request_and_lose_no_unit() {
     const LIMIT: u32 = 2_000;
-    let with = |extra: &str| rules(&[("daily", &quota(LIMIT)), ("extra", extra)]);
-    let first = "kind = \"expression\"\nallow = \"request.route != ''\"";
-    let second = burst(1_000_000, "1s");
-    let app = with(first).start().await;
+    let with = |extra: Entry| rules([("daily", daily(LIMIT)), ("extra", extra)]);
+    let first = || expression("request.route != ''");
+    let second = || burst(1_000_000, "1s");
+    let app = with(first()).start().await;
     let (issued, exhausted) = (AtomicU32::new(0), AtomicU32::new(0));
     let is_over = AtomicBool::new(false);
     let token = Token::of("user_1").sign();
@@ -174,11 +166,7 @@ async fn under_load_no_request_fails_and_no_unit_is_lost_or_won() {
     let reloading = async {
         let mut reloads = 0;
         while !is_over.load(Ordering::Relaxed) {
-            let extra = if reloads % 2 == 0 {
-                second.as_str()
-            } else {
-                first
-            };
+            let extra = if reloads % 2 == 0 { second() } else { first() };
             app.reload(&with(extra)).unwrap();
             reloads += 1;
             tokio::task::yield_now().await;
@@ -191,14 +179,14 @@ async fn under_load_no_request_fails_and_no_unit_is_lost_or_won() {
 }
 
 #[actix_web::test]
-async fn a_request_finishes_on_the_chain_that_it_started_with() {
+async fn a_request_finishes_with_the_chain_that_it_started_with() {
     let app_service = Service::start();
     app_service.answer(
         "/decide",
         Reply::status(200).after(std::time::Duration::from_millis(500)),
     );
-    let slow = format!("kind = \"remote\"\nurl = \"{}/decide\"", app_service.url);
-    let app = rules(&[("slow", &slow)]).start().await;
+    let slow = remote_decision(&format!("{}/decide", app_service.url));
+    let app = rules([("slow", slow)]).start().await;
     let token = Token::of("user_1");
     let asking = app.ask_as(&token);
     let reloading = async {
@@ -206,8 +194,7 @@ async fn a_request_finishes_on_the_chain_that_it_started_with() {
             !app_service.seen("/decide").is_empty()
         })
         .await;
-        let nobody = "kind = \"expression\"\nallow = \"false\"";
-        app.reload(&rules(&[("nobody", nobody)])).unwrap();
+        app.reload(&rules([("deny-all", deny_all())])).unwrap();
     };
     let (answer, ()) = tokio::join!(asking, reloading);
     answer.assert_token();
@@ -216,41 +203,37 @@ async fn a_request_finishes_on_the_chain_that_it_started_with() {
 }
 
 #[actix_web::test]
-async fn keys_that_were_fetched_serve_on_while_their_issuer_is_down() {
+async fn fetched_keys_keep_serving_after_a_reload_while_their_issuer_is_down() {
     let issuer = Service::start();
     let key = SigningKey::new("first", Algorithm::ES256);
     issuer.answer("/jwks", Reply::json(&signing::set(&[&key])));
-    let identity = format!(
-        "[identities.idp]\nkind = \"jwt\"\nalgorithms = [\"ES256\"]\njwks_url = \"{}/jwks\"\naudience = [\"imgwire-gate\"]",
-        issuer.url
-    );
-    let app = Recipe::accepting("[\"idp\"]", &identity).start().await;
+    let jwks_url = format!("{}/jwks", issuer.url);
+    let accepting = |names: [&str; 2]| {
+        Gate::accepting(names.to_vec()).identity("idp", published_jwt(["ES256"], &jwks_url))
+    };
+    let app = accepting(["idp", "app"]).start().await;
     let token = key.sign(&Token::of("user_1"));
     crate::helpers::eventually("the keys", async || {
         app.ask().bearer(&token).send().await.status == 200
     })
     .await;
     issuer.answer("/jwks", Reply::status(500));
-    let more = format!("{identity}\n[identities.also]\nkind = \"forwarded\"\nsubject = \"x-user\"");
-    app.reload(&Recipe::accepting("[\"idp\", \"also\"]", &more))
-        .unwrap_err();
-    app.reload(&Recipe::accepting("[\"idp\", \"browser\"]", &identity))
-        .unwrap();
+    // A forwarded identity without trusted proxies is a fault.
+    let faulty = accepting(["idp", "also"]).identity("also", forwarded("x-user"));
+    app.reload(&faulty).unwrap_err();
+    app.reload(&accepting(["idp", "browser"])).unwrap();
     app.ask().bearer(&token).send().await.assert_token();
 }
 
 #[actix_web::test]
-async fn sighup_and_a_watched_change_load_the_file_again() {
-    let imgwire = imgwire_gate::sandbox::emulator::Emulator::start().unwrap();
+async fn sighup_and_a_watched_change_reload_the_config() {
+    let imgwire = Emulator::start().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("gate.toml");
-    let write = |limits: &[(&str, &str)]| {
-        fs::write(&path, rules(limits).config(imgwire.url(), folder.path())).unwrap();
-    };
-    let nobody = ("nobody", "kind = \"expression\"\nallow = \"false\"");
+    let write = |gate: Gate| gate.write(imgwire.url(), folder.path());
+    let good = || rules([("burst", burst(100, "1m"))]);
     let token = Token::of("user_1").sign();
     for watch in [false, true] {
-        write(&[("burst", &burst(100, "1m"))]);
+        let path = write(good());
         let mut gate =
             GateProcess::start_with(&path, &[], "info", if watch { &["--watch"] } else { &[] })
                 .await;
@@ -260,7 +243,7 @@ async fn sighup_and_a_watched_change_load_the_file_again() {
             }
         };
         assert_eq!(gate.ask(&token).await, Some(200));
-        write(&[nobody]);
+        write(rules([("deny-all", deny_all())]));
         hang_up();
         crate::helpers::eventually("the rules", async || gate.ask(&token).await == Some(403)).await;
         fs::write(&path, "[server").unwrap();
@@ -273,8 +256,7 @@ async fn sighup_and_a_watched_change_load_the_file_again() {
         })
         .await;
         assert_eq!(gate.ask(&token).await, Some(403));
-        let config = rules(&[("burst", &burst(100, "1m"))]).config(imgwire.url(), folder.path());
-        fs::write(&path, config.replace("workers = 2", "workers = 1")).unwrap();
+        write(good().server("workers", 1));
         hang_up();
         crate::helpers::eventually("the rules", async || gate.ask(&token).await == Some(200)).await;
         crate::helpers::eventually("the hint", async || {

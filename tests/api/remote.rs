@@ -1,4 +1,4 @@
-//! The app's own session lookup.
+//! Sessions of the app, about which the gate asks the app.
 
 use std::time::Duration;
 
@@ -6,38 +6,20 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::{
-    helpers::{Answer, Recipe, TestApp},
+    helpers::{Answer, Gate, TestApp, remote_session, workspace_member},
     service::{Reply, Service},
 };
 
 const PATH: &str = "/api/auth/session";
 
-fn with(app: &Service, more: &str) -> Recipe {
-    let identities = format!(
-        r#"
-        [identities.site]
-        kind = "remote"
-        url = "{}{PATH}"
-        forward = ["cookie:authjs.session-token", "header:x-app-key"]
-        subject = "/user/id"
-        claims = {{ workspaces = "/user/workspaces", name = "/user/full~1name" }}
-        {more}
-        "#,
-        app.url
-    );
-    Recipe {
-        policies: r#"
-            [policies.signed-in]
-            kind = "signed_in"
-            accept = ["site"]
-            [policies.member]
-            kind = "workspace_member"
-            claim = "workspaces"
-        "#
-        .into(),
-        chain: r#"["signed-in", "member"]"#.into(),
-        ..Recipe::accepting("[]", &identities)
-    }
+fn builder(app: &Service) -> Gate {
+    let forward = ["cookie:authjs.session-token", "header:x-app-key"];
+    let site = remote_session(&format!("{}{PATH}", app.url), forward, "/user/id");
+    let claims = json!({ "workspaces": "/user/workspaces", "name": "/user/full~1name" });
+    Gate::accepting(["site"])
+        .identity("site", site.claims(claims))
+        .policy("member", workspace_member().claim("workspaces"))
+        .chain(["signed-in", "member"])
 }
 
 fn session() -> Reply {
@@ -50,10 +32,10 @@ async fn ask(gate: &TestApp) -> Answer {
 }
 
 #[actix_web::test]
-async fn only_the_named_cookies_and_headers_travel() {
+async fn only_the_named_cookies_and_headers_are_forwarded() {
     let app = Service::start();
     app.answer(PATH, session());
-    let gate = with(&app, "").start().await;
+    let gate = builder(&app).start().await;
     let request = gate
         .ask()
         .header(
@@ -73,10 +55,10 @@ async fn only_the_named_cookies_and_headers_travel() {
 }
 
 #[actix_web::test]
-async fn a_request_with_none_of_them_is_not_signed_in_and_asks_nobody() {
+async fn a_request_without_forwarded_credentials_is_401_and_does_not_reach_the_app() {
     let app = Service::start();
     app.answer(PATH, session());
-    let gate = with(&app, "").start().await;
+    let gate = builder(&app).start().await;
     let request = gate
         .ask()
         .header("cookie", "other=1; authjs.session-token=");
@@ -85,9 +67,9 @@ async fn a_request_with_none_of_them_is_not_signed_in_and_asks_nobody() {
 }
 
 #[actix_web::test]
-async fn the_app_says_who_is_signed_in() {
+async fn the_answer_of_the_app_decides_who_is_signed_in() {
     let app = Service::start();
-    let gate = with(&app, "").start().await;
+    let gate = builder(&app).start().await;
     let workspaces = json!(["ws_1"]);
     for (reply, status, code) in [
         (session(), 200, ""),
@@ -159,17 +141,23 @@ async fn the_app_says_who_is_signed_in() {
 async fn an_app_that_hangs_or_is_down_is_a_fault() {
     let app = Service::start();
     app.answer(PATH, session().after(Duration::from_secs(30)));
-    let gate = with(&app, r#"timeout = "200ms""#).start().await;
+    let gate = builder(&app)
+        .set("identities.site.timeout", "200ms")
+        .start()
+        .await;
     ask(&gate).await.assert_error(500, "internal");
     app.go_down().await;
     ask(&gate).await.assert_error(500, "internal");
 }
 
 #[actix_web::test]
-async fn answers_are_remembered_by_what_was_sent() {
+async fn answers_are_cached_by_the_forwarded_credentials() {
     let app = Service::start();
     app.answer(PATH, session());
-    let gate = with(&app, r#"cache = "10s""#).start().await;
+    let gate = builder(&app)
+        .set("identities.site.cache", "10s")
+        .start()
+        .await;
     for _ in 0..3 {
         ask(&gate).await.assert_token();
     }
@@ -188,10 +176,13 @@ async fn answers_are_remembered_by_what_was_sent() {
 }
 
 #[actix_web::test]
-async fn many_requests_at_once_ask_the_app_once() {
+async fn concurrent_requests_with_one_credential_ask_the_app_once() {
     let app = Service::start();
     app.answer(PATH, session().after(Duration::from_millis(500)));
-    let gate = with(&app, r#"cache = "10s""#).start().await;
+    let gate = builder(&app)
+        .set("identities.site.cache", "10s")
+        .start()
+        .await;
     for answer in join_all((0..50).map(|_| ask(&gate))).await {
         answer.assert_token();
     }

@@ -1,9 +1,8 @@
-//! One line of the log for each request of the public listener.
+//! The log line of each request of the public listener.
 
 use std::time::Duration;
 
 use actix_web::http::Method;
-use imgwire_gate::sandbox::emulator::Emulator;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -11,12 +10,12 @@ use tokio::{
 };
 
 use crate::{
-    helpers::{ROUTE, Recipe, SESSION, Token, eventually},
+    helpers::{Emulator, Gate, ROUTE, SESSION, Token, eventually, introspection, remote_decision},
     process::{GateProcess, write_config},
     service::{Reply, Service},
 };
 
-/// A gate in a process of its own, whose issuer says that no token is active.
+/// A gate in its own process, whose issuer reports every token as inactive.
 struct Logged {
     gate: GateProcess,
     _imgwire: Emulator,
@@ -25,41 +24,29 @@ struct Logged {
 }
 
 impl Logged {
-    async fn start(server: &str, level: &str) -> Self {
+    async fn start(level: &str) -> Self {
+        Self::start_with(|gate| gate, level).await
+    }
+
+    /// The same after a change of the config.
+    async fn start_with(change: impl FnOnce(Gate) -> Gate, level: &str) -> Self {
         let issuer = Service::start();
         issuer.answer("/introspect", Reply::json(&json!({ "active": false })));
-        let identities = format!(
-            r#"
-            [identities.opaque]
-            kind = "introspection"
-            url = "{url}/introspect"
-            client_id = "gate"
-            client_secret = {{ env = "TEST_SECRET" }}
-            [identities.broken]
-            kind = "introspection"
-            url = "{url}/broken"
-            from = ["header:x-broken"]
-            client_id = "gate"
-            client_secret = {{ env = "TEST_SECRET" }}
-            ambient = false
-            "#,
-            url = issuer.url
-        );
-        let accept = r#"["app", "opaque", "broken", "browser"]"#;
-        let recipe = Recipe {
-            server: server.into(),
-            exchange: r#"["app", "opaque", "broken"]"#.into(),
-            ..Recipe::accepting(accept, &identities)
-        };
+        let opaque = introspection(&format!("{}/introspect", issuer.url));
+        let broken = introspection(&format!("{}/broken", issuer.url));
+        let gate = Gate::accepting(["app", "opaque", "broken", "browser"])
+            .exchange(["app", "opaque", "broken"])
+            .identity("opaque", opaque)
+            .identity("broken", broken.from(["header:x-broken"]).ambient(false));
         Self {
             issuer,
-            ..Self::start_with(recipe, level).await
+            ..Self::start_gate(change(gate), level).await
         }
     }
 
-    async fn start_with(recipe: Recipe, level: &str) -> Self {
+    async fn start_gate(gate: Gate, level: &str) -> Self {
         let imgwire = Emulator::start().unwrap();
-        let (folder, path) = write_config(&recipe, imgwire.url());
+        let (folder, path) = write_config(&gate, imgwire.url());
         Self {
             gate: GateProcess::start_with(&path, &[], level, &[]).await,
             _imgwire: imgwire,
@@ -78,7 +65,7 @@ impl Logged {
         request.send().await.unwrap().status().as_u16()
     }
 
-    /// All lines about a request, once there is one.
+    /// The lines of a request, as soon as there is one.
     async fn lines_of(&self, id: &str) -> Vec<Value> {
         let lines = || {
             let lines = self.gate.lines().into_iter();
@@ -90,12 +77,13 @@ impl Logged {
     }
 }
 
-/// A request by its method, path and headers; the status, and the fields that its line has besides.
+/// A request by its method, path and headers; the status, and the other fields of its line.
 type Sent<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], u16, Value);
 
 #[actix_web::test]
 async fn every_request_has_one_line_with_its_fields() {
-    let logged = Logged::start("allowed_origins = [\"https://app.example.com\"]", "info").await;
+    let origins = ["https://app.example.com"];
+    let logged = Logged::start_with(|gate| gate.server("allowed_origins", origins), "info").await;
     let token = format!("Bearer {}", Token::of("user_1").sign());
     let good = [("authorization", token.as_str())];
     let bad = [("authorization", "Bearer opaque")];
@@ -106,7 +94,7 @@ async fn every_request_has_one_line_with_its_fields() {
     let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
     let user = json!({ "identity": "app", "subject": "user_1" });
     let denied = json!({ "identity": "opaque", "code": "invalid_credentials", "reason": reason });
-    let nobody = json!({ "code": "not_signed_in", "reason": "no credential was presented" });
+    let anonymous = json!({ "code": "not_signed_in", "reason": "no credential was presented" });
     let requests: Vec<Sent<'_>> = vec![
         (post.clone(), ROUTE, &good, 200, user.clone()),
         (post.clone(), ROUTE, &bad, 401, denied.clone()),
@@ -119,7 +107,7 @@ async fn every_request_has_one_line_with_its_fields() {
         ),
         (get.clone(), &allowance, &good, 200, user.clone()),
         (get.clone(), &allowance, &bad, 401, denied.clone()),
-        (get.clone(), &allowance, &[], 401, nobody.clone()),
+        (get.clone(), &allowance, &[], 401, anonymous.clone()),
         (
             get.clone(),
             &allowance,
@@ -136,7 +124,7 @@ async fn every_request_has_one_line_with_its_fields() {
             500,
             json!({ "code": "internal" }),
         ),
-        (get.clone(), SESSION, &[], 401, nobody),
+        (get.clone(), SESSION, &[], 401, anonymous),
         (delete, SESSION, &[], 204, json!({})),
         (
             get.clone(),
@@ -210,7 +198,7 @@ async fn every_request_has_one_line_with_its_fields() {
             }
         }
     }
-    // Nothing came later.
+    // No request gets another line later.
     for number in 0..count {
         let lines = logged.lines_of(&format!("request-{number}")).await;
         assert_eq!(lines.len(), 1, "{lines:?}");
@@ -218,23 +206,12 @@ async fn every_request_has_one_line_with_its_fields() {
 }
 
 #[actix_web::test]
-async fn a_fault_that_is_tolerated_is_a_warning() {
-    let recipe = Recipe {
-        policies: r#"
-            [policies.signed-in]
-            kind = "signed_in"
-            accept = ["app"]
-            [policies.moderation]
-            kind = "remote"
-            url = "http://127.0.0.1:9/"
-            protocol = "plain"
-            on_failure = "allow"
-            "#
-        .into(),
-        chain: r#"["signed-in", "moderation"]"#.into(),
-        ..Recipe::default()
-    };
-    let logged = Logged::start_with(recipe, "info").await;
+async fn a_tolerated_fault_is_a_warning() {
+    let moderation = remote_decision("http://127.0.0.1:9/").on_failure("allow");
+    let gate = Gate::accepting(["app"])
+        .policy("moderation", moderation)
+        .chain(["signed-in", "moderation"]);
+    let logged = Logged::start_gate(gate, "info").await;
     let token = format!("Bearer {}", Token::of("user_1").sign());
     let headers = [("authorization", token.as_str())];
     let sent = logged.send(Method::POST, ROUTE, &headers, "tolerated");
@@ -251,12 +228,10 @@ async fn a_fault_that_is_tolerated_is_a_warning() {
 
 #[actix_web::test]
 async fn a_session_that_its_store_cannot_keep_has_one_line() {
-    let recipe = Recipe {
-        session: r#"store = "shared""#.into(),
-        more: "[stores.shared]\nurl = \"redis://127.0.0.1:9\"".into(),
-        ..Recipe::default()
-    };
-    let logged = Logged::start_with(recipe, "info").await;
+    let gate = Gate::standard()
+        .session("store", "shared")
+        .store("shared", json!({ "url": "redis://127.0.0.1:9" }));
+    let logged = Logged::start_gate(gate, "info").await;
     let token = format!("Bearer {}", Token::of("user_1").sign());
     let headers = [("authorization", token.as_str())];
     let sent = logged.send(Method::POST, SESSION, &headers, "unkept");
@@ -271,8 +246,8 @@ async fn a_session_that_its_store_cannot_keep_has_one_line() {
 }
 
 #[actix_web::test]
-async fn bodies_that_make_no_sense_have_a_line() {
-    let logged = Logged::start("body_limit = \"1KiB\"", "info").await;
+async fn a_malformed_body_has_a_line() {
+    let logged = Logged::start_with(|gate| gate.server("body_limit", "1KiB"), "info").await;
     let client = awc::Client::default();
     for (id, content_type, body, status, code) in [
         (
@@ -311,8 +286,8 @@ async fn bodies_that_make_no_sense_have_a_line() {
 }
 
 #[actix_web::test]
-async fn a_client_that_resets_its_connection_leaves_a_line() {
-    let logged = Logged::start("", "info").await;
+async fn a_reset_connection_has_a_line() {
+    let logged = Logged::start("info").await;
     let slow = Reply::json(&json!({ "active": false })).after(Duration::from_secs(60));
     logged.issuer.answer("/introspect", slow);
     let url = logged.gate.url();
@@ -338,8 +313,8 @@ async fn a_client_that_resets_its_connection_leaves_a_line() {
 }
 
 #[actix_web::test]
-async fn a_client_that_resets_its_connection_within_a_body_leaves_a_line() {
-    let logged = Logged::start("", "info").await;
+async fn a_connection_that_is_reset_within_a_body_has_a_line() {
+    let logged = Logged::start("info").await;
     let url = logged.gate.url();
     let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap())
         .await
@@ -348,14 +323,14 @@ async fn a_client_that_resets_its_connection_within_a_body_leaves_a_line() {
         "POST {ROUTE} HTTP/1.1\r\nhost: gate\r\nx-request-id: left\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    // The handler waits for the body once it has asked for it.
+    // After the interim response, the handler waits for the body.
     stream.read_exact(&mut [0; 25]).await.unwrap();
     stream.write_all(b"{").await.unwrap();
     stream.set_zero_linger().unwrap();
     drop(stream);
     let lines = logged.lines_of("left").await;
     assert_eq!(lines.len(), 1, "{lines:?}");
-    // Whether the gate reads the end of the body or of the connection first, is a matter of timing.
+    // Depending on timing, the gate reads the end of the body or the end of the connection first.
     let message = lines[0]["message"].as_str().unwrap();
     assert!(
         ["client disconnected", "refused"].contains(&message),
@@ -365,14 +340,15 @@ async fn a_client_that_resets_its_connection_within_a_body_leaves_a_line() {
 }
 
 #[actix_web::test]
-async fn preflights_have_a_line_at_debug_only() {
-    let server = "allowed_origins = [\"https://app.example.com\"]";
+async fn preflights_have_a_line_only_at_debug() {
+    let origins = ["https://app.example.com"];
     let headers = [
         ("origin", "https://app.example.com"),
         ("access-control-request-method", "POST"),
     ];
     for (level, lines) in [("info", 0), ("info,request=debug", 1)] {
-        let logged = Logged::start(server, level).await;
+        let logged =
+            Logged::start_with(|gate| gate.server("allowed_origins", origins), level).await;
         let sent = logged.send(Method::OPTIONS, ROUTE, &headers, "preflight");
         assert_eq!(sent.await, 200);
         logged.send(Method::GET, "/nowhere", &[], "after").await;
@@ -384,9 +360,9 @@ async fn preflights_have_a_line_at_debug_only() {
 }
 
 #[actix_web::test]
-async fn failures_is_off_behind_a_proxy_that_is_not_named_with_one_warning() {
-    let server = "failures = { limit = 3, period = \"1m\" }";
-    let logged = Logged::start(server, "info").await;
+async fn the_failure_limit_is_off_behind_an_unnamed_proxy_with_one_warning() {
+    let failures = json!({ "limit": 3, "period": "1m" });
+    let logged = Logged::start_with(|gate| gate.server("failures", failures), "info").await;
     let warnings = || {
         let lines = logged.gate.lines().into_iter();
         let lines = lines.filter(|line| line["level"] == "WARN");
@@ -411,7 +387,7 @@ async fn failures_is_off_behind_a_proxy_that_is_not_named_with_one_warning() {
     let found = warnings();
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0]["peer"], "127.0.0.1");
-    // It holds for requests that no proxy forwards.
+    // The limit applies to requests without forwarding headers.
     for number in 0..5 {
         let status = logged
             .send(Method::POST, SESSION, &[bearer], "direct")

@@ -1,4 +1,4 @@
-//! Counters of past windows: kept as long as a clock may be set back, and deleted then.
+//! Counters of past windows: kept as long as a clock may be set back, and then deleted.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use policies::{
 };
 
 use crate::{
-    backends::{Backend as _, Sqlite, main_store, open},
+    backends::{Backend as _, Database, Sqlite, main_store, open, suite},
     helpers::{TestClock, eventually},
     postgres::Postgres,
     redis_server::Redis,
@@ -24,7 +24,7 @@ fn counter(key: &str) -> Counter {
     }
 }
 
-/// A window of a day that ended so long ago.
+/// A window of one day that ended `ago`.
 fn ended(ago: SignedDuration) -> Window {
     let end = SystemClock::new().now() - ago;
     // Stores keep whole seconds.
@@ -48,7 +48,7 @@ fn open_quotas(url: &str, clock: Arc<dyn Clock>) -> Arc<dyn QuotaStore> {
     stores.quotas(&main_store()).unwrap()
 }
 
-/// Counters of windows that are over for a while, a little short of the time that they are kept, and long.
+/// Counters of windows that ended recently, almost long enough ago to be deleted, and long ago.
 async fn fill(store: &dyn QuotaStore, current: Window) {
     count(store, "current", current).await;
     count(store, "yesterdays", ended(DAY / 2)).await;
@@ -58,7 +58,7 @@ async fn fill(store: &dyn QuotaStore, current: Window) {
         ended(DAY * 2 - SignedDuration::from_mins(90)),
     )
     .await;
-    for number in 0..2500 {
+    for number in 0..OLD {
         count(store, &format!("old {number}"), ended(DAY * 3)).await;
     }
 }
@@ -72,42 +72,62 @@ fn rows_of(path: &Path) -> Vec<String> {
     rows.collect::<Result<_, _>>().unwrap()
 }
 
+/// The counters that the store keeps, and how many it deletes.
 const KEPT: [&str; 3] = ["current", "nearly old", "yesterdays"];
+const OLD: usize = 2500;
 
-#[actix_web::test]
-async fn sqlite_forgets_counters_whose_windows_are_long_over() {
-    let file = Sqlite::new();
-    let path = file.path();
+suite! {
+    [counters_of_windows_that_ended_long_ago_are_deleted,]:
+    in_sqlite: Sqlite,
+    in_postgresql: Postgres,
+}
+
+async fn counters_of_windows_that_ended_long_ago_are_deleted(database: impl Database) {
     let clock = Arc::<TestClock>::default();
-    let store = open_quotas(&file.url(), clock.clone());
+    let store = open_quotas(&database.url(), clock.clone());
+    let rows = async || usize::try_from(rows(&database).await).unwrap();
     let current = ended(-DAY / 2);
     fill(&*store, current).await;
-    assert_eq!(rows_of(&path).len(), 2503);
+    assert_eq!(rows().await, OLD + KEPT.len());
 
     clock.advance(HOUR);
-    // Requests go on meanwhile, and their counts are all there.
+    // Requests continue meanwhile, and none of their counts is lost.
     let mut counted = 1;
-    eventually("the cleaning", async || {
+    eventually("the deletion", async || {
         count(&*store, "current", current).await;
         counted += 1;
-        rows_of(&path) == KEPT
+        rows().await == KEPT.len()
     })
     .await;
     drop(store);
-    let store = open_quotas(&file.url(), clock.clone());
+    let store = open_quotas(&database.url(), clock.clone());
     let (used, _) = store.used(counter("current"), current).await.unwrap();
     assert_eq!(used, counted);
+    for key in KEPT {
+        let (used, _) = store.used(counter(key), ended(DAY * 30)).await.unwrap();
+        assert!(used > 0, "{key}");
+    }
+}
+
+/// The counters of the tests' policy.
+async fn rows(database: &impl Database) -> i64 {
+    let of_policy = format!("{} where policy = 'daily'", counters_of(database));
+    database.count(&of_policy).await
+}
+
+fn counters_of<D: Database>(_: &D) -> &'static str {
+    D::COUNTERS
 }
 
 #[actix_web::test]
-async fn a_clock_that_was_ahead_by_mistake_has_deleted_nothing() {
+async fn a_clock_that_was_ahead_by_mistake_deletes_nothing() {
     let file = Sqlite::new();
     let path = file.path();
     let clock = Arc::<TestClock>::default();
     let store = open_quotas(&file.url(), clock.clone());
     count(&*store, "current", ended(-DAY / 2)).await;
     count(&*store, "old", ended(DAY * 3)).await;
-    // The time of day jumps by a year, and what elapses does not.
+    // The time of day jumps by a year; the elapsed time does not.
     let now = clock.now();
     clock.set(now + DAY * 365);
     clock.advance(HOUR);
@@ -120,39 +140,23 @@ async fn a_clock_that_was_ahead_by_mistake_has_deleted_nothing() {
 }
 
 #[actix_web::test]
-async fn postgresql_forgets_counters_whose_windows_are_long_over() {
+async fn postgresql_deletes_nothing_early_for_a_gate_whose_clock_is_far_ahead() {
     let Some(server) = Postgres::here() else {
         return;
     };
     let server = server.await;
     let clock = Arc::<TestClock>::default();
     let store = open_quotas(&server.url(), clock.clone());
+    count(&*store, "current", ended(-DAY / 2)).await;
+    count(&*store, "yesterdays", ended(DAY / 2)).await;
+    count(&*store, "old", ended(DAY * 3)).await;
     let used = async |key: &str| {
         let window = ended(DAY * 30);
         store.used(counter(key), window).await.unwrap().0
     };
-    let current = ended(-DAY / 2);
-    fill(&*store, current).await;
-    assert_eq!(used("old 7").await, 1);
-
-    clock.advance(HOUR);
-    eventually("the cleaning", async || {
-        count(&*store, "current", current).await;
-        let mut is_clean = true;
-        for number in [0, 1, 999, 1000, 1001, 2499] {
-            is_clean &= used(&format!("old {number}")).await == 0;
-        }
-        is_clean
-    })
-    .await;
-    for key in KEPT {
-        assert!(used(key).await > 0, "{key}");
-    }
-    // The server's clock decides as well: a gate whose own is far ahead deletes nothing early.
     clock.advance(HOUR * 24 * 30);
-    count(&*store, "old again", ended(DAY * 3)).await;
-    eventually("the second cleaning", async || used("old again").await == 0).await;
-    for key in KEPT {
+    eventually("the deletion", async || used("old").await == 0).await;
+    for key in ["current", "yesterdays"] {
         assert!(used(key).await > 0, "{key}");
     }
 }
@@ -170,7 +174,7 @@ async fn redis_keeps_a_counter_of_a_later_window_as_long_as_any_other() {
         };
         server.run(&["PTTL", key]).parse().unwrap()
     };
-    // The clock was ten days ahead when the counter was made, and is right again.
+    // The clock was ten days ahead when the counter was created, and is correct again.
     store.now(&*clock).await.unwrap();
     count(&*store, "ws_1", ended(-DAY * 10)).await;
     let day = 24 * 60 * 60 * 1000;

@@ -1,21 +1,30 @@
-//! Rules of an app's own: flows, declared files, expressions.
+//! Rules of the app: upload intents, expressions and messages.
 
 use actix_web::http::Method;
 use serde_json::{Value, json};
 
-use crate::helpers::{Answer, ROUTE, Recipe, TestApp, Token};
+use crate::helpers::{
+    Answer, Entry, Gate, ROUTE, TestApp, Token, expression, quota, rate_limit, upload_intent,
+    workspace_member,
+};
 
 const AVATAR_ROUTE: &str = "/api/imgwire/avatar-token";
 
 /// A gate with these policies after `signed-in`.
-fn with(policies: &str, chain: &str) -> Recipe {
-    Recipe {
-        policies: format!(
-            "[policies.signed-in]\nkind = \"signed_in\"\naccept = [\"app\"]\n{policies}"
-        ),
-        chain: chain.to_owned(),
-        ..Recipe::default()
-    }
+fn with<const N: usize>(policies: [(&str, Entry); N]) -> Gate {
+    let chain: Vec<_> = std::iter::once("signed-in")
+        .chain(policies.iter().map(|(name, _)| *name))
+        .map(str::to_owned)
+        .collect();
+    let gate = Gate::accepting(["app"]);
+    let gate = policies
+        .into_iter()
+        .fold(gate, |gate, (name, policy)| gate.policy(name, policy));
+    gate.chain(chain)
+}
+
+fn member() -> Entry {
+    workspace_member().claim("workspaces")
 }
 
 async fn send(app: &TestApp, route: &str, body: &Value) -> Answer {
@@ -25,14 +34,11 @@ async fn send(app: &TestApp, route: &str, body: &Value) -> Answer {
 
 #[actix_web::test]
 async fn a_declared_file_is_checked_by_purpose_type_and_size() {
-    let policies = r#"
-        [policies.avatars]
-        kind = "upload_intent"
-        purposes = ["avatar", "banner"]
-        mime_types = ["image/png", "IMAGE/JPEG"]
-        max_size = "5MB"
-    "#;
-    let app = with(policies, r#"["signed-in", "avatars"]"#).start().await;
+    let avatars = upload_intent()
+        .purposes(["avatar", "banner"])
+        .mime_types(["image/png", "IMAGE/JPEG"])
+        .max_size("5MB");
+    let app = with([("avatars", avatars)]).start().await;
     let file = |mime_type: Value, size: Value| json!({ "purpose": "avatar", "file": { "mimeType": mime_type, "size": size } });
     for (body, code) in [
         (file(json!("image/png"), json!(48_213)), ""),
@@ -62,27 +68,20 @@ async fn a_declared_file_is_checked_by_purpose_type_and_size() {
     empty.assert_error(403, "purpose_forbidden");
 }
 
-/// Two routes of one gate: the usual one, and one for avatars.
-fn two_routes(policies: &str, chain: &str) -> Recipe {
-    let recipe = with(policies, chain);
-    Recipe {
-        routes: format!(
-            "[[routes]]\npath = \"{AVATAR_ROUTE}\"\npurpose = \"avatar\"\npolicies = {chain}"
-        ),
-        ..recipe
-    }
+/// The same with a second route for avatars, which has the policies of the usual one.
+fn with_avatar_route(name: &str, policy: Entry) -> Gate {
+    let policies = json!(["signed-in", name]);
+    with([(name, policy)]).route_with(json!({
+        "path": AVATAR_ROUTE,
+        "purpose": "avatar",
+        "policies": policies,
+    }))
 }
 
 #[actix_web::test]
-async fn a_route_has_its_purpose_and_refuses_another_one() {
-    let policies = r#"
-        [policies.avatars]
-        kind = "upload_intent"
-        purposes = ["avatar"]
-    "#;
-    let app = two_routes(policies, r#"["signed-in", "avatars"]"#)
-        .start()
-        .await;
+async fn a_route_with_a_purpose_refuses_other_purposes() {
+    let avatars = upload_intent().purposes(["avatar"]);
+    let app = with_avatar_route("avatars", avatars).start().await;
     send(&app, AVATAR_ROUTE, &json!({})).await.assert_token();
     send(&app, AVATAR_ROUTE, &json!({ "purpose": "avatar" }))
         .await
@@ -93,32 +92,19 @@ async fn a_route_has_its_purpose_and_refuses_another_one() {
     send(&app, ROUTE, &json!({}))
         .await
         .assert_error(403, "purpose_forbidden");
-    // Who is not signed in is told so first.
-    let nobody = app.request(Method::POST, AVATAR_ROUTE);
-    let answer = nobody.json(&json!({ "purpose": "banner" })).await;
+    // An anonymous request is 401 before its purpose is checked.
+    let anonymous = app.request(Method::POST, AVATAR_ROUTE);
+    let answer = anonymous.json(&json!({ "purpose": "banner" })).await;
     answer.assert_error(401, "not_signed_in");
 }
 
 #[actix_web::test]
-async fn routes_that_name_one_policy_share_its_counters() {
-    let policies = r#"
-        [policies.burst]
-        kind = "rate_limit"
-        per = ["user"]
-        limit = 3
-        period = "1h"
-        [policies.daily]
-        kind = "quota"
-        per = ["user"]
-        limit = 2
-        window = "day"
-        store = "main"
-    "#;
+async fn routes_with_the_same_policy_share_its_counters() {
     for (policy, limit, code) in [
-        ("burst", 3, "rate_limited"),
-        ("daily", 2, "quota_exhausted"),
+        (rate_limit().limit(3), 3, "rate_limited"),
+        (quota().limit(2), 2, "quota_exhausted"),
     ] {
-        let app = two_routes(policies, &format!("[\"signed-in\", \"{policy}\"]"))
+        let app = with_avatar_route("limit", policy.per(["user"]))
             .start()
             .await;
         for number in 0..limit {
@@ -133,16 +119,9 @@ async fn routes_that_name_one_policy_share_its_counters() {
 }
 
 #[actix_web::test]
-async fn an_expression_decides_by_claims_and_says_no_more_than_its_code() {
-    let policies = r#"
-        [policies.member]
-        kind = "workspace_member"
-        claim = "workspaces"
-        [policies.paying]
-        kind = "expression"
-        allow = "subject.claims.plan in ['pro', 'team'] || workspace.role == 'owner'"
-    "#;
-    let app = with(policies, r#"["signed-in", "member", "paying"]"#)
+async fn an_expression_decides_by_claims_and_the_answer_has_only_its_code() {
+    let paying = "subject.claims.plan in ['pro', 'team'] || workspace.role == 'owner'";
+    let app = with([("member", member()), ("paying", expression(paying))])
         .start()
         .await;
     let member = |plan: Value, role: &str| {
@@ -159,7 +138,7 @@ async fn an_expression_decides_by_claims_and_says_no_more_than_its_code() {
     app.ask_as(&member(json!("free"), "viewer"))
         .await
         .assert_error(403, "rule_forbidden");
-    // A claim that is missing: the rest may decide, or the rule does not allow the request.
+    // Without the claim, the rest of the expression may decide; otherwise the rule denies.
     app.ask_as(&member(json!("pro"), "owner").without("plan"))
         .await
         .assert_token();
@@ -174,8 +153,8 @@ fn decisions(outcome: &str, policy: &str, code: &str) -> String {
     )
 }
 
-/// Expressions that are neither true nor false of the claims `{"groups": "staff", "plan": "pro", "age": "17"}`, with the
-/// reason that the operator is told.
+/// Expressions that are neither true nor false of the claims `{"groups": "staff", "plan": "pro", "age": "17"}`, and the
+/// reason that the operator sees.
 const WITHOUT_A_VALUE: [(&str, &str); 7] = [
     ("subject.claims.absent == 'x'", "there is no `absent`"),
     ("'admin' in subject.claims.groups", "cannot be evaluated"),
@@ -190,22 +169,20 @@ const WITHOUT_A_VALUE: [(&str, &str); 7] = [
 ];
 
 #[actix_web::test]
-async fn an_expression_that_cannot_be_evaluated_denies_and_says_why() {
+async fn an_expression_that_cannot_be_evaluated_denies_with_a_reason() {
     for (allow, reason) in WITHOUT_A_VALUE {
-        for (more, status, outcome) in [
-            ("", 403, "denied"),
-            ("mode = \"observe\"", 200, "would_deny"),
+        for (rule, status, outcome) in [
+            (expression(allow), 403, "denied"),
+            (expression(allow).observe(), 200, "would_deny"),
         ] {
-            let policies =
-                format!("[policies.rule]\nkind = \"expression\"\nallow = \"{allow}\"\n{more}");
-            let app = with(&policies, r#"["signed-in", "rule"]"#).start().await;
+            let app = with([("rule", rule)]).start().await;
             let claims = json!({ "groups": "staff", "plan": "pro", "age": "17" });
             let token = claims.as_object().unwrap().iter();
             let token = token.fold(Token::of("user_1"), |token, (claim, value)| {
                 token.with(claim, value.clone())
             });
             let answer = app.ask_as(&token).await;
-            assert_eq!(answer.status, status, "{allow} {more}: {answer:?}");
+            assert_eq!(answer.status, status, "{allow} {outcome}: {answer:?}");
             assert_eq!(
                 app.metric(&decisions(outcome, "rule", "rule_forbidden"))
                     .await,
@@ -235,16 +212,9 @@ async fn an_expression_that_cannot_be_evaluated_denies_and_says_why() {
 }
 
 #[actix_web::test]
-async fn an_expression_sees_which_workspace_was_requested() {
-    let policies = r#"
-        [policies.member]
-        kind = "workspace_member"
-        claim = "workspaces"
-        [policies.named]
-        kind = "expression"
-        allow = "has(request.workspace) && request.workspace == workspace.id"
-    "#;
-    let app = with(policies, r#"["signed-in", "member", "named"]"#)
+async fn an_expression_sees_the_requested_workspace() {
+    let named = "has(request.workspace) && request.workspace == workspace.id";
+    let app = with([("member", member()), ("named", expression(named))])
         .start()
         .await;
     let token = Token::of("user_1").with("workspaces", json!(["ws_1"]));
@@ -257,14 +227,8 @@ async fn an_expression_sees_which_workspace_was_requested() {
 
 #[actix_web::test]
 async fn a_suspended_user_is_refused() {
-    let policies = r#"
-        [policies.not-suspended]
-        kind = "expression"
-        allow = "!has(subject.claims.suspended) || !subject.claims.suspended"
-    "#;
-    let app = with(policies, r#"["signed-in", "not-suspended"]"#)
-        .start()
-        .await;
+    let rule = "!has(subject.claims.suspended) || !subject.claims.suspended";
+    let app = with([("not-suspended", expression(rule))]).start().await;
     app.ask_as(&Token::of("user_1")).await.assert_token();
     let suspended = Token::of("user_1").with("suspended", json!(true));
     app.ask_as(&suspended)
@@ -276,20 +240,14 @@ async fn a_suspended_user_is_refused() {
 
 #[actix_web::test]
 async fn a_policy_is_skipped_only_if_its_condition_is_false() {
-    let policies = r#"
-        [policies.free-only]
-        kind = "rate_limit"
-        per = ["user"]
-        limit = 1
-        period = "1h"
-        when = "subject.claims.plan == 'free'"
-    "#;
-    let app = with(policies, r#"["signed-in", "free-only"]"#)
-        .start()
-        .await;
+    let free_only = rate_limit()
+        .per(["user"])
+        .limit(1)
+        .when("subject.claims.plan == 'free'");
+    let app = with([("free-only", free_only)]).start().await;
     let limited = [
         Token::of("user_1").with("plan", json!("free")),
-        // Without a value the limit applies.
+        // Without a value, the limit applies.
         Token::of("user_2"),
     ];
     for token in limited {
@@ -303,17 +261,17 @@ async fn a_policy_is_skipped_only_if_its_condition_is_false() {
         assert_eq!(
             answer.header("ratelimit"),
             "",
-            "a limit that was not asked is not told"
+            "a skipped limit is not reported"
         );
     }
 }
 
 #[actix_web::test]
-async fn a_condition_without_a_value_asks_the_policy_and_explain_says_so() {
+async fn a_condition_without_a_value_evaluates_the_policy_and_explain_says_so() {
     for (when, reason) in WITHOUT_A_VALUE {
-        let policies =
-            format!("[policies.rule]\nkind = \"expression\"\nallow = \"false\"\nwhen = \"{when}\"");
-        let app = with(&policies, r#"["signed-in", "rule"]"#).start().await;
+        let app = with([("rule", expression("false").when(when))])
+            .start()
+            .await;
         let claims = json!({ "groups": "staff", "plan": "pro", "age": "17" });
         let described = json!({ "subject": { "id": "user_1", "claims": claims } });
         let explained = app
@@ -333,14 +291,14 @@ async fn a_condition_without_a_value_asks_the_policy_and_explain_says_so() {
 }
 
 #[actix_web::test]
-async fn a_denial_may_carry_a_message_in_the_users_language() {
-    let policies = r#"
-        [policies.paying]
-        kind = "expression"
-        allow = "subject.claims.plan == 'pro'"
-        message = { en = "Uploads need the Pro plan.", de = "Hochladen braucht den Tarif Pro.", pt-BR = "Plano Pro." }
-    "#;
-    let app = with(policies, r#"["signed-in", "paying"]"#).start().await;
+async fn a_denial_may_have_a_message_in_the_language_of_the_user() {
+    let message = json!({
+        "en": "Uploads need the Pro plan.",
+        "de": "Hochladen braucht den Tarif Pro.",
+        "pt-BR": "Plano Pro.",
+    });
+    let paying = expression("subject.claims.plan == 'pro'").message(message);
+    let app = with([("paying", paying)]).start().await;
     let token = Token::of("user_1").with("plan", json!("free")).sign();
     for (accept, message) in [
         (None, "Uploads need the Pro plan."),
@@ -367,6 +325,6 @@ async fn a_denial_may_carry_a_message_in_the_users_language() {
         assert_eq!(answer.json["message"], message, "{accept:?}");
         assert!(answer.header("vary").contains("accept-language"));
     }
-    // Other policies' denials have none.
+    // Denials of other policies have no message.
     app.ask().send().await.assert_error(401, "not_signed_in");
 }

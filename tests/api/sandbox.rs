@@ -1,4 +1,4 @@
-//! The sandbox: who may use its page, and what a config that the page applies may name.
+//! The sandbox: access to its page, and what a config that the page applies may contain.
 
 use std::{
     fs,
@@ -35,7 +35,7 @@ impl Sandbox {
             let line = line.ok()?;
             line.strip_prefix("playground ").map(str::to_owned)
         });
-        // It goes on writing, and nobody is to wait for it.
+        // A thread reads the rest, so that the process can write it.
         std::thread::spawn(move || lines.count());
         Self {
             process,
@@ -52,7 +52,7 @@ impl Drop for Sandbox {
 }
 
 impl Sandbox {
-    /// Where the sandbox is, and the key of its page.
+    /// The URL of the sandbox, and the key of its page.
     pub(crate) fn parts(&self) -> (&str, &str) {
         self.url.split_once("/?key=").unwrap()
     }
@@ -69,7 +69,7 @@ impl Sandbox {
         Request(client.request(method, url))
     }
 
-    /// What is wrong with a config, if it is applied; nothing if it is in force.
+    /// The faults of a config that the page applies; empty if it was applied.
     async fn apply(&self, text: &str) -> Vec<String> {
         let request = self.request(Method::POST, "/playground/config");
         let answer = request.json(&json!({ "text": text, "apply": true })).await;
@@ -83,7 +83,7 @@ impl Sandbox {
     }
 }
 
-/// Everything of the playground: whether it needs the key, and how it is asked for.
+/// The endpoints of the playground, and whether they require the key.
 const PLAYGROUND: [(bool, Method, &str); 7] = [
     (false, Method::GET, "/playground.css"),
     (false, Method::GET, "/playground.js"),
@@ -95,7 +95,7 @@ const PLAYGROUND: [(bool, Method, &str); 7] = [
 ];
 
 #[actix_web::test]
-async fn a_page_that_rebinds_its_name_to_this_machine_reaches_nothing_of_the_playground() {
+async fn a_page_of_another_name_or_origin_cannot_use_the_playground() {
     let sandbox = Sandbox::start();
     let port = sandbox.parts().0.rsplit(':').next().unwrap();
     let evil = format!("evil.example:{port}");
@@ -110,7 +110,7 @@ async fn a_page_that_rebinds_its_name_to_this_machine_reaches_nothing_of_the_pla
             let request = sandbox.request(method.clone(), path);
             request.header("host", host)
         };
-        // The name itself, and all that such a page looks like otherwise.
+        // The other name alone, and with the other signs of such a page.
         cross_site(request(&evil).send().await);
         cross_site(request("localhost.evil.example").send().await);
         let page = request(&evil).header("origin", &format!("http://{evil}"));
@@ -128,7 +128,7 @@ async fn a_page_that_rebinds_its_name_to_this_machine_reaches_nothing_of_the_pla
             .send()
             .await,
     );
-    // By its own names the page works.
+    // The page works under its own names.
     for host in [own, format!("localhost:{port}")] {
         let state = sandbox.request(Method::GET, "/playground/state");
         let origin = format!("http://{host}");
@@ -142,7 +142,7 @@ async fn a_page_that_rebinds_its_name_to_this_machine_reaches_nothing_of_the_pla
 }
 
 #[actix_web::test]
-async fn who_does_not_know_the_key_of_the_page_can_neither_open_nor_ask_it() {
+async fn the_playground_requires_the_key_of_its_page() {
     let sandbox = Sandbox::start();
     let (base, key) = sandbox.parts();
     assert!(key.len() >= 32, "{key}");
@@ -178,13 +178,13 @@ async fn who_does_not_know_the_key_of_the_page_can_neither_open_nor_ask_it() {
         let page = sandbox.request_with(Method::GET, &format!("{base}/{query}"));
         assert_eq!(page.send().await.status, 403, "{query}");
     }
-    // The gate itself is there for everyone.
+    // The gate of the sandbox is open to every client.
     let token = sandbox.request_with(Method::POST, &format!("{base}{ROUTE}"));
     token.send().await.assert_error(401, "not_signed_in");
 }
 
 #[actix_web::test]
-async fn an_applied_config_reads_no_file_and_no_environment() {
+async fn an_applied_config_can_read_neither_files_nor_the_environment() {
     let sandbox = Sandbox::start();
     let state = sandbox
         .request(Method::GET, "/playground/state")
@@ -237,7 +237,7 @@ async fn an_applied_config_reads_no_file_and_no_environment() {
             "{faults:?}"
         );
         assert!(faults[0].starts_with("config/sandbox.toml:"), "{faults:?}");
-        // Whether there is such a file, and what is in it, is not said.
+        // The fault does not reveal whether the file exists or what it contains.
         let text = faults.concat();
         assert!(
             !text.contains("read:") && !text.contains("private"),
@@ -259,7 +259,7 @@ async fn an_applied_config_reads_no_file_and_no_environment() {
         assert!(faults[0].contains("environment"), "{faults:?}");
         assert!(!faults.concat().contains(&std::env::var("PATH").unwrap()));
     }
-    // What is only checked is confined as well.
+    // A config that is only checked is confined as well.
     let request = sandbox.request(Method::POST, "/playground/config");
     let text = introspection(&format!("client_secret = {{ file = \"{file}\" }}"));
     let answer = request.json(&json!({ "text": text, "apply": false })).await;
@@ -270,7 +270,7 @@ async fn an_applied_config_reads_no_file_and_no_environment() {
 }
 
 #[actix_web::test]
-async fn an_applied_config_names_no_host_but_the_emulator_and_no_store_but_the_sandboxs() {
+async fn an_applied_config_can_name_only_the_emulator_and_the_store_of_the_sandbox() {
     let sandbox = Sandbox::start();
     let state = sandbox
         .request(Method::GET, "/playground/state")
@@ -336,7 +336,7 @@ async fn an_applied_config_names_no_host_but_the_emulator_and_no_store_but_the_s
         );
     }
     assert!(listener.seen("/").is_empty());
-    // Names that nothing connects to, and the emulator, may stand there.
+    // URLs that the gate does not connect to, and the emulator, are allowed.
     let plain = config.replace(
         "audience = [\"imgwire-gate\"]",
         "audience = [\"imgwire-gate\", \"https://api.example.com\"]\nissuer = \"https://id.example.com\"",

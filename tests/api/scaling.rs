@@ -1,4 +1,4 @@
-//! Several gates on one store: what is exact across them, whatever dies on the way.
+//! Several gates on one store: limits are exact across them, even if a gate, the store or the network fails.
 
 use std::{
     path::PathBuf,
@@ -7,13 +7,13 @@ use std::{
 };
 
 use futures_util::future::{join, join_all};
-use imgwire_gate::sandbox::emulator::{Emulator, Misbehaviour};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
     backends::{Server, suite},
-    helpers::{Recipe, TestApp, Token, eventually},
+    helpers::{self, Emulator, Entry, Gate, Misbehaviour, TestApp, Token, eventually, rate_limit},
     postgres::Postgres,
     process::GateProcess,
     redis_server::Redis,
@@ -22,63 +22,42 @@ use crate::{
 
 suite! {
     [
-        three_gates_issue_what_the_quota_allows_and_not_one_more,
-        gates_that_are_killed_every_second_issue_no_token_too_many,
-        a_server_that_is_killed_and_comes_back_counts_on,
-        a_network_that_drops_delays_and_resets_lets_no_token_too_many_through,
-        gates_whose_clocks_are_an_hour_apart_share_the_windows,
+        three_gates_issue_exactly_the_quota,
+        gates_that_are_killed_every_second_never_exceed_the_quota,
+        a_server_that_is_killed_and_returns_keeps_its_counts,
+        a_network_that_drops_delays_and_resets_never_exceeds_the_quota,
+        gates_whose_clocks_differ_by_an_hour_share_the_windows,
     ]:
-    in_a_redis: Redis,
-    in_a_postgresql: Postgres,
+    in_redis: Redis,
+    in_postgresql: Postgres,
 }
 
 const QUOTA: usize = 1000;
 const CALLERS: usize = 200;
 
-/// A gate that counts in the store at `url`, by `policies` besides who is signed in.
-pub(crate) fn counting(url: &str, policies: &str, chain: &str) -> Recipe {
-    let recipe = Recipe::accepting("[\"app\"]", "");
-    Recipe {
-        more: format!("[stores.shared]\nurl = \"{url}\"\ntimeout = \"500ms\""),
-        policies: format!("{}\n{policies}", recipe.policies),
-        chain: chain.to_owned(),
-        ..recipe
-    }
+/// A gate for signed-in users with the store `shared` at `url`.
+pub(crate) fn counting(url: &str) -> Gate {
+    Gate::accepting(["app"]).store("shared", json!({ "url": url, "timeout": "500ms" }))
 }
 
-/// The same with time enough on the busiest machine, where nothing is to fail.
-pub(crate) fn patient(recipe: Recipe) -> Recipe {
-    let more = recipe.more.replace("500ms", "10s");
-    Recipe { more, ..recipe }
+/// The same with a timeout that suffices on a busy machine, for tests in which no operation may fail.
+pub(crate) fn patient(gate: Gate) -> Gate {
+    gate.set("stores.shared.timeout", "10s")
 }
 
-/// A quota for all together.
-pub(crate) fn quota(url: &str, limit: usize, window: &str) -> Recipe {
-    let policies = format!(
-        r#"
-        [policies.shared-quota]
-        kind = "quota"
-        per = []
-        limit = {limit}
-        window = "{window}"
-        store = "shared"
-        "#
-    );
-    counting(url, &policies, "[\"signed-in\", \"shared-quota\"]")
+/// One quota for all users.
+pub(crate) fn quota(url: &str, limit: usize, window: &str) -> Gate {
+    let quota = helpers::quota().per([""; 0]).limit(limit).window(window);
+    counting(url)
+        .policy("shared-quota", quota.store("shared"))
+        .chain(["signed-in", "shared-quota"])
 }
 
-/// A rate limit for all together.
-pub(crate) fn limit(url: &str, settings: &str) -> Recipe {
-    let policies = format!(
-        r#"
-        [policies.shared-limit]
-        kind = "rate_limit"
-        per = []
-        store = "shared"
-        {settings}
-        "#
-    );
-    counting(url, &policies, "[\"signed-in\", \"shared-limit\"]")
+/// One rate limit for all users.
+pub(crate) fn limit(url: &str, limit: Entry) -> Gate {
+    counting(url)
+        .policy("shared-limit", limit.per([""; 0]).store("shared"))
+        .chain(["signed-in", "shared-limit"])
 }
 
 async fn status(gate: &TestApp) -> u16 {
@@ -93,11 +72,11 @@ pub(crate) async fn ready(gate: &TestApp) {
     .await;
 }
 
-async fn three(recipe: impl Fn() -> Recipe) -> [TestApp; 3] {
+async fn three(builder: impl Fn() -> Gate) -> [TestApp; 3] {
     let gates = [
-        patient(recipe()).start().await,
-        patient(recipe()).start().await,
-        patient(recipe()).start().await,
+        patient(builder()).start().await,
+        patient(builder()).start().await,
+        patient(builder()).start().await,
     ];
     for gate in &gates {
         ready(gate).await;
@@ -105,8 +84,8 @@ async fn three(recipe: impl Fn() -> Recipe) -> [TestApp; 3] {
     gates
 }
 
-/// Three gates, and two hundred callers who take turns at them until nothing is left.
-async fn three_gates_issue_what_the_quota_allows_and_not_one_more(server: impl Server) {
+/// Two hundred callers take turns at three gates until the quota is exhausted.
+async fn three_gates_issue_exactly_the_quota(server: impl Server) {
     let url = server.url();
     let gates = three(|| quota(&url, QUOTA, "month")).await;
     let callers = (0..CALLERS).map(async |caller| {
@@ -124,7 +103,7 @@ async fn three_gates_issue_what_the_quota_allows_and_not_one_more(server: impl S
     assert_eq!(got, QUOTA);
 }
 
-/// Three gates in processes of their own, before an Imgwire that takes its time.
+/// Three gates in processes of their own, with a slow Imgwire.
 struct Gates {
     _folder: TempDir,
     config: PathBuf,
@@ -137,9 +116,7 @@ impl Gates {
         let imgwire = Emulator::start().unwrap();
         imgwire.misbehave(Some(Misbehaviour::Slow(Duration::from_millis(400))));
         let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("gate.toml");
-        let recipe = quota(url, QUOTA, "month");
-        std::fs::write(&config, recipe.config(imgwire.url(), folder.path())).unwrap();
+        let config = quota(url, QUOTA, "month").write(imgwire.url(), folder.path());
         let mut gates = Self {
             _folder: folder,
             config,
@@ -157,8 +134,8 @@ impl Gates {
     }
 }
 
-/// Two hundred callers take what they get from three gates while `havoc` goes on, and what is left afterwards.
-/// Returns how many tokens reached them.
+/// Two hundred callers ask three gates while `havoc` runs, and then one caller takes the remaining tokens. Returns how
+/// many tokens arrived.
 async fn tokens_that_come_through(
     gates: &mut Gates,
     havoc: impl AsyncFnOnce(&mut Gates),
@@ -180,7 +157,7 @@ async fn tokens_that_come_through(
                 match GateProcess::ask_at(&url, &token).await {
                     Some(200) => got += 1,
                     Some(429) => tokio::time::sleep(Duration::from_millis(200)).await,
-                    // A gate that is gone, or a store that is: somebody else, a little later.
+                    // The gate or the store is gone: ask another gate a little later.
                     _ => tokio::time::sleep(Duration::from_millis(50)).await,
                 }
             }
@@ -194,7 +171,7 @@ async fn tokens_that_come_through(
     let (got, ()) = join(join_all(callers), watch).await;
     let mut got: usize = got.into_iter().sum();
     assert!(got > 0 && got <= QUOTA, "{got}");
-    // What was not lost with those who died is still there, and no more.
+    // The remaining tokens can still be issued, and no more.
     gates.imgwire.misbehave(None);
     let url = gates.running[0].url();
     eventually("the last token", async || {
@@ -211,7 +188,7 @@ async fn tokens_that_come_through(
     got
 }
 
-async fn gates_that_are_killed_every_second_issue_no_token_too_many(server: impl Server) {
+async fn gates_that_are_killed_every_second_never_exceed_the_quota(server: impl Server) {
     let mut gates = Gates::start(&server.url()).await;
     let havoc = async |gates: &mut Gates| {
         for round in 0..4 {
@@ -222,11 +199,11 @@ async fn gates_that_are_killed_every_second_issue_no_token_too_many(server: impl
         }
     };
     let got = tokens_that_come_through(&mut gates, havoc, Duration::from_secs(5)).await;
-    // Each of four gates that died had a third of the callers, and what they had reserved is lost.
+    // Each of the four killed gates had a third of the callers, whose reservations are lost.
     assert!(got >= QUOTA - 4 * (CALLERS / 3 + 1), "{got}");
 }
 
-async fn a_server_that_is_killed_and_comes_back_counts_on(mut server: impl Server) {
+async fn a_server_that_is_killed_and_returns_keeps_its_counts(mut server: impl Server) {
     let mut gates = Gates::start(&server.url()).await;
     let havoc = async |_: &mut Gates| {
         for _ in 0..4 {
@@ -239,9 +216,7 @@ async fn a_server_that_is_killed_and_comes_back_counts_on(mut server: impl Serve
     tokens_that_come_through(&mut gates, havoc, Duration::from_secs(5)).await;
 }
 
-async fn a_network_that_drops_delays_and_resets_lets_no_token_too_many_through(
-    server: impl Server,
-) {
+async fn a_network_that_drops_delays_and_resets_never_exceeds_the_quota(server: impl Server) {
     let proxy = TcpProxy::before(server.port());
     let mut gates = Gates::start(&server.url_at(proxy.port())).await;
     let havoc = async |_: &mut Gates| {
@@ -262,12 +237,12 @@ async fn a_network_that_drops_delays_and_resets_lets_no_token_too_many_through(
 }
 
 #[actix_web::test]
-async fn a_rate_limit_across_three_gates_is_within_one_of_what_one_would_count() {
+async fn a_rate_limit_across_three_gates_is_exact_within_one_attempt() {
     const INTERVAL: f64 = 0.05;
     const BURST: f64 = 10.0;
     let Some(server) = Redis::here() else { return };
-    let settings = "limit = 20\nperiod = \"1s\"\nburst = 10";
-    let gates = three(|| limit(&server.url(), settings)).await;
+    let settings = || rate_limit().limit(20).period("1s").burst(10);
+    let gates = three(|| limit(&server.url(), settings())).await;
     let began = Instant::now();
     let callers = (0..12_usize).map(async |caller| {
         let mut times = Vec::new();
@@ -287,7 +262,7 @@ async fn a_rate_limit_across_three_gates_is_within_one_of_what_one_would_count()
     assert!((count - model).abs() <= 1.0, "{count} of {model}");
 }
 
-async fn gates_whose_clocks_are_an_hour_apart_share_the_windows(server: impl Server) {
+async fn gates_whose_clocks_differ_by_an_hour_share_the_windows(server: impl Server) {
     let url = &server.url();
     let hour = || Timestamp::now().as_second() / 3600;
     loop {
@@ -303,7 +278,7 @@ async fn gates_whose_clocks_are_an_hour_apart_share_the_windows(server: impl Ser
         for turn in 0..60 {
             got += usize::from(status(&gates[turn % 2]).await == 200);
         }
-        // And one that jumps.
+        // The clock of one gate jumps back and forth.
         gates[0]
             .clock
             .set(Timestamp::now() - SignedDuration::from_hours(2));
@@ -314,7 +289,7 @@ async fn gates_whose_clocks_are_an_hour_apart_share_the_windows(server: impl Ser
         got += usize::from(status(&gates[0]).await == 200);
         if hour() == began {
             assert_eq!(got, 20);
-            // The management listener has connections of its own.
+            // The management listener has its own connections.
             eventually("the same count", async || {
                 let path = "/quota/shared-quota?key=";
                 let counts = [gates[0].manage(path).await, gates[1].manage(path).await];
@@ -324,7 +299,7 @@ async fn gates_whose_clocks_are_an_hour_apart_share_the_windows(server: impl Ser
             .await;
             return;
         }
-        // The hour ended meanwhile: once more, in the new one, with what is left of it.
+        // The hour ended meanwhile: repeat in the new hour.
         gates[0]
             .request_management(actix_web::http::Method::DELETE, "/quota/shared-quota?key=")
             .send()
@@ -333,10 +308,9 @@ async fn gates_whose_clocks_are_an_hour_apart_share_the_windows(server: impl Ser
 }
 
 #[actix_web::test]
-async fn gates_whose_clocks_are_an_hour_apart_share_the_rate_limits_of_a_redis() {
+async fn gates_whose_clocks_differ_by_an_hour_share_rate_limits_in_redis() {
     let Some(server) = Redis::here() else { return };
-    let settings = "limit = 5\nperiod = \"1h\"";
-    let gates = three(|| limit(&server.url(), settings)).await;
+    let gates = three(|| limit(&server.url(), rate_limit().limit(5))).await;
     gates[1]
         .clock
         .set(Timestamp::now() + SignedDuration::from_hours(1));

@@ -1,5 +1,4 @@
-//! Another service that the gate asks, and that misbehaves as it is told: an issuer of keys, an introspection
-//! endpoint, an app.
+//! A double of a service that the gate calls: an issuer of keys, an introspection endpoint, an app.
 
 use std::{
     collections::HashMap,
@@ -30,10 +29,10 @@ struct State {
     seen: Mutex<Vec<Seen>>,
 }
 
-/// What it answers to a body.
+/// Computes the answer to a body.
 type Decide = fn(&Value) -> Value;
 
-/// What it answers under a path.
+/// The answer under a path.
 #[derive(Clone)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -42,7 +41,7 @@ pub(crate) struct Reply {
     pub(crate) delay: Duration,
 }
 
-/// What it was asked.
+/// A request that the service got.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) method: String,
@@ -117,13 +116,13 @@ impl Service {
         replies.insert(path.to_owned(), reply);
     }
 
-    /// Answers under `path` with what `decide` says to a body.
+    /// Answers under `path` with the result of `decide`.
     pub(crate) fn decide(&self, path: &str, decide: Decide) {
         let mut deciders = self.state.deciders.lock().unwrap();
         deciders.insert(path.to_owned(), decide);
     }
 
-    /// What it was asked under `path`.
+    /// The requests under `path`.
     pub(crate) fn seen(&self, path: &str) -> Vec<Seen> {
         let seen = self.state.seen.lock().unwrap();
         seen.iter()
@@ -132,23 +131,23 @@ impl Service {
             .collect()
     }
 
-    /// All paths that it was asked for.
+    /// The paths of all requests.
     pub(crate) fn all_seen(&self) -> Vec<String> {
         let seen = self.state.seen.lock().unwrap();
         seen.iter().map(|seen| seen.path.clone()).collect()
     }
 
-    /// Stops the service: nothing listens any more, and every connection is closed.
+    /// Stops the service: it no longer listens, and every connection is closed.
     pub(crate) async fn go_down(&self) {
         self.server.stop(false).await;
-        // The worker stops a moment later, and until then it answers on open connections. It holds the state.
+        // The worker stops a moment later and answers on open connections until then. It holds the state.
         eventually("the end of the service's worker", async || {
             Arc::strong_count(&self.state) == 1
         })
         .await;
     }
 
-    /// Comes back where it was.
+    /// Starts the service again on its port.
     pub(crate) async fn come_back(self) -> Self {
         let listener = loop {
             match TcpListener::bind(("127.0.0.1", self.port)) {

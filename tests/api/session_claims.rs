@@ -1,39 +1,34 @@
-//! What a session keeps of a credential's claims, and what it does when they do not fit.
+//! The claims that a session keeps, and sessions that are too large for a cookie.
 
 use actix_web::http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    helpers::{Answer, ROUTE, Recipe, SESSION, TestApp, Token, eventually},
-    process::GateProcess,
+    helpers::{
+        Answer, Entry, Gate, ROUTE, SESSION, TestApp, Token, eventually, expression, quota,
+        remote_decision, workspace_member,
+    },
+    process::{GateProcess, write_config},
     redis_server::Redis,
     service::{Reply, Service},
 };
 
-/// What every browser keeps: name, value and attributes together.
+/// The size that every browser keeps: name, value and attributes together.
 const MAX_COOKIE: usize = 4096;
 
-const SIGNED_IN: &str = r#"
-    [policies.signed-in]
-    kind = "signed_in"
-    accept = ["app", "browser"]
-"#;
-
 /// A gate whose second policy is `policy`.
-fn with_policy(policy: &str) -> Recipe {
-    Recipe {
-        policies: format!("{SIGNED_IN}\n[policies.second]\n{policy}"),
-        chain: r#"["signed-in", "second"]"#.into(),
-        ..Recipe::default()
-    }
+fn with_policy(policy: Entry) -> Gate {
+    Gate::accepting(["app", "browser"])
+        .policy("second", policy)
+        .chain(["signed-in", "second"])
 }
 
-fn allowing(expression: &str) -> Recipe {
-    with_policy(&format!("kind = \"expression\"\nallow = {expression:?}"))
+fn allowing(rule: &str) -> Gate {
+    with_policy(expression(rule))
 }
 
 async fn exchange(app: &TestApp, token: &Token) -> Answer {
-    // An app's cookies hold more than an Authorization header may.
+    // The cookies of an app can hold more than an Authorization header.
     let request = app.request(Method::POST, SESSION).bearer(&token.sign());
     request.send().await
 }
@@ -48,14 +43,14 @@ async fn ask(app: &TestApp, cookie: &str) -> Answer {
     app.ask().header("cookie", cookie).send().await
 }
 
-/// As an identity provider writes a group: 36 characters each.
+/// Groups as identity providers write them: 36 characters each.
 fn groups(count: usize) -> Value {
     let group = |number| format!("{number:08x}-5e6f-4a7b-8c9d-0e1f2a3b4c5d");
     (0..count).map(group).collect::<Vec<_>>().into()
 }
 
 #[actix_web::test]
-async fn a_session_keeps_what_the_policies_read_and_nothing_else() {
+async fn a_session_keeps_only_the_claims_that_policies_read() {
     let token = Token::of("user_1")
         .with("plan", json!("pro"))
         .with("org", json!({ "name": "acme", "size": 7 }))
@@ -74,7 +69,7 @@ async fn a_session_keeps_what_the_policies_read_and_nothing_else() {
         app.reload(&allowing(expression)).unwrap();
         let answer = ask(&app, &cookie).await;
         assert_eq!(answer.status, status, "{expression}");
-        // The token has them all.
+        // The token has all claims.
         app.ask_as(&token).await.assert_token();
     }
 }
@@ -84,44 +79,40 @@ async fn each_kind_of_policy_finds_its_claims_in_a_session() {
     let token = Token::of("user_1")
         .with("plan", json!("free"))
         .with("teams", json!({ "ws_1": "editor" }));
-    for (policy, expected) in [
+    let member = workspace_member().claim("teams").roles(["editor"]);
+    let by_plan = json!({ "claim": "plan", "values": { "free": 1 }, "default": 0 });
+    let skipped = expression("false").when("subject.claims.plan != 'free'");
+    for (name, policy, expected) in [
+        ("workspace_member", member, [200, 200]),
+        ("quota", quota().per(["user"]).limit(by_plan), [200, 429]),
         (
-            "kind = \"workspace_member\"\nclaim = \"teams\"\nroles = [\"editor\"]",
+            "expression",
+            expression("subject.claims.plan == 'free'"),
             [200, 200],
         ),
         (
-            "kind = \"quota\"\nper = [\"user\"]\nwindow = \"day\"\nstore = \"main\"\n\
-             limit = { claim = \"plan\", values = { free = 1 }, default = 0 }",
-            [200, 429],
-        ),
-        (
-            "kind = \"expression\"\nallow = \"subject.claims.plan == 'free'\"",
+            "all claims",
+            expression("size(subject.claims) >= 5"),
             [200, 200],
         ),
-        (
-            "kind = \"expression\"\nallow = \"size(subject.claims) >= 5\"",
-            [200, 200],
-        ),
-        (
-            "kind = \"expression\"\nallow = \"false\"\nwhen = \"subject.claims.plan != 'free'\"",
-            [200, 200],
-        ),
+        ("when", skipped, [200, 200]),
     ] {
         let app = with_policy(policy).start().await;
         let cookie = session(&app, &token).await;
         for status in expected {
             let answer = ask(&app, &cookie).await;
-            assert_eq!(answer.status, status, "{policy}: {answer:?}");
+            assert_eq!(answer.status, status, "{name}: {answer:?}");
         }
     }
 }
 
 #[actix_web::test]
-async fn a_service_that_decides_is_told_all_claims_of_a_session() {
+async fn a_service_that_decides_gets_all_claims_of_a_session() {
     let service = Service::start();
     service.answer("/may", Reply::status(200));
-    let policy = format!("kind = \"remote\"\nurl = \"{}/may\"", service.url);
-    let app = with_policy(&policy).start().await;
+    let app = with_policy(remote_decision(&format!("{}/may", service.url)))
+        .start()
+        .await;
     let token = Token::of("user_1")
         .with("iss", json!("https://app.example.com"))
         .with("org", json!({ "name": "acme" }));
@@ -133,17 +124,14 @@ async fn a_service_that_decides_is_told_all_claims_of_a_session() {
 }
 
 #[actix_web::test]
-async fn the_config_names_further_claims_by_name_or_pointer() {
-    let keeping = |claims: &str, expression: &str| Recipe {
-        session: format!("claims = {claims}"),
-        ..allowing(expression)
-    };
+async fn the_config_can_name_further_claims_by_name_or_pointer() {
+    let kept = ["plan", "/realm_access/roles", "/~1odd"];
+    let keeping = |expression: &str| allowing(expression).session("claims", kept);
     let token = Token::of("user_1")
         .with("plan", json!("pro"))
         .with("/odd", json!(1))
         .with("realm_access", json!({ "roles": ["editor"], "other": 1 }));
-    let kept = r#"["plan", "/realm_access/roles", "/~1odd"]"#;
-    let app = keeping(kept, "true").start().await;
+    let app = keeping("true").start().await;
     let cookie = session(&app, &token).await;
     for (expression, status) in [
         ("subject.claims.plan == 'pro'", 200),
@@ -152,14 +140,14 @@ async fn the_config_names_further_claims_by_name_or_pointer() {
         ("has(subject.claims.realm_access.other)", 403),
         ("has(subject.claims.workspaces)", 403),
     ] {
-        app.reload(&keeping(kept, expression)).unwrap();
+        app.reload(&keeping(expression)).unwrap();
         let answer = ask(&app, &cookie).await;
         assert_eq!(answer.status, status, "{expression}");
     }
 }
 
 #[actix_web::test]
-async fn every_session_that_begins_is_one_that_browsers_keep() {
+async fn every_session_cookie_is_small_enough_for_browsers() {
     let app = allowing("'x' in subject.claims.groups || true")
         .start()
         .await;
@@ -184,12 +172,12 @@ async fn every_session_that_begins_is_one_that_browsers_keep() {
         }
     }
     assert!(refused > 0);
-    // Base64 grows by four.
+    // Base64 grows in steps of four.
     assert!(longest > MAX_COOKIE - 4, "{longest}");
 }
 
 #[actix_web::test]
-async fn groups_that_no_policy_reads_do_not_matter_however_many() {
+async fn groups_that_no_policy_reads_do_not_count_towards_the_cookie() {
     let app = TestApp::start().await;
     for count in [75, 100] {
         let token = Token::of("user_1").with("groups", groups(count));
@@ -199,15 +187,10 @@ async fn groups_that_no_policy_reads_do_not_matter_however_many() {
 }
 
 #[actix_web::test]
-async fn a_session_that_does_not_fit_is_refused_with_the_reason_in_the_log() {
-    let recipe = Recipe {
-        server: r#"allowed_origins = ["https://app.example.com"]"#.into(),
-        ..allowing("subject.claims.groups.exists(group, group == 'x') || true")
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("gate.toml");
-    let config = recipe.config("https://api.imgwire.dev", folder.path());
-    std::fs::write(&path, config).unwrap();
+async fn a_session_that_is_too_large_is_refused_with_the_reason_in_the_log() {
+    let rule = "subject.claims.groups.exists(group, group == 'x') || true";
+    let builder = allowing(rule).server("allowed_origins", ["https://app.example.com"]);
+    let (_folder, path) = write_config(&builder, "https://api.imgwire.dev");
     let gate = GateProcess::start_with(&path, &[], "info", &[]).await;
     let url = format!("{}{SESSION}", gate.url());
     let exchange = async |count| {
@@ -244,7 +227,7 @@ async fn a_session_that_does_not_fit_is_refused_with_the_reason_in_the_log() {
     let error = refused["reason"].as_str().unwrap();
     assert!(error.contains("bytes as a cookie") && error.contains("[session] store"));
 
-    // The next one fits. It is the only one that is reported as begun.
+    // The next session fits, and only it is logged as begun.
     assert_eq!(exchange(10).await.status(), 204);
     eventually("the line of the log", async || line(204).is_some()).await;
     let begun: Vec<_> = gate
@@ -258,18 +241,17 @@ async fn a_session_that_does_not_fit_is_refused_with_the_reason_in_the_log() {
 }
 
 #[actix_web::test]
-async fn a_session_in_a_redis_holds_what_no_cookie_can_and_none_begins_while_it_is_down() {
+async fn a_session_in_redis_holds_more_than_a_cookie_and_none_begins_while_redis_is_down() {
     let Some(mut server) = Redis::here() else {
         return;
     };
-    let shared = format!("[stores.shared]\nurl = \"{}\"", server.url());
-    let recipe = Recipe {
-        session: r#"store = "shared""#.into(),
-        server: r#"allowed_origins = ["https://app.example.com"]"#.into(),
-        more: shared,
-        ..allowing("subject.claims.groups.exists(group, group == 'x') || true")
-    };
-    let app = recipe.start().await;
+    let rule = "subject.claims.groups.exists(group, group == 'x') || true";
+    let app = allowing(rule)
+        .session("store", "shared")
+        .server("allowed_origins", ["https://app.example.com"])
+        .store("shared", json!({ "url": server.url() }))
+        .start()
+        .await;
     let token = Token::of("user_1").with("groups", groups(100));
     eventually("the store's start", async || {
         exchange(&app, &token).await.status == 204
@@ -294,12 +276,12 @@ async fn a_session_in_a_redis_holds_what_no_cookie_can_and_none_begins_while_it_
                 (&Method::DELETE, "") => assert_eq!(answer.status, 204),
                 _ => answer.assert_error(500, "internal"),
             }
-            // Whatever failed, the page may read it.
+            // The page may read every answer.
             let allowed = answer.header("access-control-allow-origin");
             assert_eq!(allowed, origin, "{method} {answer:?}");
         }
     }
-    // A session that nobody can look up is a fault only for requests that use it.
+    // A session that cannot be read is a fault only for requests that use it.
     ask(&app, &cookie).await.assert_error(500, "internal");
     let with_token = app.ask().header("cookie", &cookie).bearer(&token.sign());
     with_token.send().await.assert_token();

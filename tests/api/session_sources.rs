@@ -4,50 +4,28 @@ use actix_web::http::Method;
 use serde_json::json;
 
 use crate::{
-    helpers::{Answer, ROUTE, Recipe, SESSION, TestApp, Token},
+    helpers::{
+        Answer, Entry, Gate, ROUTE, SESSION, TestApp, Token, expression, jwt, remote_decision,
+        session, signed_in,
+    },
     service::{Reply, Service},
 };
 
 const PARTNER_ROUTE: &str = "/api/imgwire/partner-token";
 
-/// Two identities, each with sessions of its own, and a third whose credentials start none.
-const IDENTITIES: &str = r#"
-    [identities.partner]
-    kind = "jwt"
-    algorithms = ["HS256"]
-    secret = { env = "TEST_SECRET" }
-    audience = ["partner"]
-    from = ["header:x-partner"]
-    [identities.machine]
-    kind = "jwt"
-    algorithms = ["HS256"]
-    secret = { env = "TEST_SECRET" }
-    audience = ["machine"]
-    from = ["header:x-machine"]
-    [identities.partners]
-    kind = "session"
-    exchange = ["partner"]
-"#;
+/// A JWT in the header `x-<name>` whose audience is the name.
+fn own_jwt(name: &str) -> Entry {
+    jwt().audience([name]).from([format!("header:x-{name}")])
+}
 
-const POLICIES: &str = r#"
-    [policies.signed-in]
-    kind = "signed_in"
-    accept = ["app", "browser"]
-    [policies.partner-signed-in]
-    kind = "signed_in"
-    accept = ["partner", "partners"]
-"#;
-
-fn recipe() -> Recipe {
-    Recipe {
-        more: IDENTITIES.into(),
-        policies: POLICIES.into(),
-        chain: r#"["signed-in"]"#.into(),
-        routes: format!(
-            "[[routes]]\npath = \"{PARTNER_ROUTE}\"\npolicies = [\"partner-signed-in\"]"
-        ),
-        ..Recipe::default()
-    }
+/// Two identities, each with its own sessions, and a third whose credentials start none.
+fn builder() -> Gate {
+    Gate::accepting(["app", "browser"])
+        .identity("partner", own_jwt("partner"))
+        .identity("machine", own_jwt("machine"))
+        .identity("partners", session(["partner"]))
+        .policy("partner-signed-in", signed_in(["partner", "partners"]))
+        .route(PARTNER_ROUTE, ["partner-signed-in"])
 }
 
 fn token_for(audience: &str) -> String {
@@ -72,12 +50,12 @@ async fn with_cookie(app: &TestApp, method: Method, path: &str, cookie: &str) ->
 }
 
 #[actix_web::test]
-async fn a_credential_that_no_exchange_names_starts_no_session() {
-    let app = recipe().start().await;
+async fn a_credential_outside_every_exchange_starts_no_session() {
+    let app = builder().start().await;
     let refused = exchange(&app, "x-machine", &token_for("machine")).await;
     refused.assert_error(401, "not_signed_in");
     assert_eq!(refused.header("set-cookie"), "");
-    // Beside one that is named it changes nothing.
+    // Beside a credential of an exchange it is ignored.
     let answer = app
         .request(Method::POST, SESSION)
         .header("x-machine", &token_for("machine"))
@@ -88,8 +66,8 @@ async fn a_credential_that_no_exchange_names_starts_no_session() {
 }
 
 #[actix_web::test]
-async fn a_route_accepts_sessions_of_its_own_identities_only() {
-    let app = recipe().start().await;
+async fn a_route_accepts_only_sessions_of_its_own_identities() {
+    let app = builder().start().await;
     let of_app = session_of_app(&app).await;
     let answer = exchange(&app, "x-partner", &token_for("partner")).await;
     let of_partner = answer.cookie();
@@ -104,7 +82,7 @@ async fn a_route_accepts_sessions_of_its_own_identities_only() {
             .await
             .assert_error(401, "invalid_credentials");
     }
-    // Both are sessions, so both are shown.
+    // Both sessions can be shown.
     for cookie in [of_app.as_str(), of_partner] {
         let shown = with_cookie(&app, Method::GET, SESSION, cookie).await;
         assert_eq!(shown.json["subject"], "user_1", "{shown:?}");
@@ -112,29 +90,16 @@ async fn a_route_accepts_sessions_of_its_own_identities_only() {
 }
 
 #[actix_web::test]
-async fn rules_see_the_identity_that_a_session_came_from_and_that_it_is_a_session() {
+async fn rules_see_the_identity_of_a_session_and_that_it_is_a_session() {
     let service = Service::start();
     service.answer("/may", Reply::status(200));
-    let policies = format!(
-        r#"
-        [policies.signed-in]
-        kind = "signed_in"
-        accept = ["app", "browser"]
-        [policies.by-session]
-        kind = "expression"
-        allow = "subject.identity == 'app' && subject.session == true"
-        [policies.asked]
-        kind = "remote"
-        url = "{}/may"
-        "#,
-        service.url
-    );
-    let recipe = Recipe {
-        policies,
-        chain: r#"["signed-in", "asked", "by-session"]"#.into(),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
+    let rule = "subject.identity == 'app' && subject.session == true";
+    let app = Gate::accepting(["app", "browser"])
+        .policy("asked", remote_decision(&format!("{}/may", service.url)))
+        .policy("by-session", expression(rule))
+        .chain(["signed-in", "asked", "by-session"])
+        .start()
+        .await;
     let cookie = session_of_app(&app).await;
     with_cookie(&app, Method::POST, ROUTE, &cookie)
         .await
@@ -157,27 +122,15 @@ async fn rules_see_the_identity_that_a_session_came_from_and_that_it_is_a_sessio
 }
 
 #[actix_web::test]
-async fn a_remembered_decision_about_a_session_is_not_one_about_a_token() {
+async fn a_cached_decision_about_a_session_does_not_apply_to_a_token() {
     let service = Service::start();
     service.answer("/may", Reply::status(200));
-    let policies = format!(
-        r#"
-        [policies.signed-in]
-        kind = "signed_in"
-        accept = ["app", "browser"]
-        [policies.asked]
-        kind = "remote"
-        url = "{}/may"
-        cache = "1m"
-        "#,
-        service.url
-    );
-    let recipe = Recipe {
-        policies,
-        chain: r#"["signed-in", "asked"]"#.into(),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
+    let asked = remote_decision(&format!("{}/may", service.url)).cache("1m");
+    let app = Gate::accepting(["app", "browser"])
+        .policy("asked", asked)
+        .chain(["signed-in", "asked"])
+        .start()
+        .await;
     let cookie = session_of_app(&app).await;
     for _ in 0..2 {
         with_cookie(&app, Method::POST, ROUTE, &cookie)
@@ -191,47 +144,41 @@ async fn a_remembered_decision_about_a_session_is_not_one_about_a_token() {
 }
 
 #[actix_web::test]
-async fn a_session_ends_when_a_reload_removes_the_identity_that_it_came_from() {
-    let app = recipe().start().await;
+async fn a_session_ends_when_a_reload_removes_its_identity() {
+    let app = builder().start().await;
     let answer = exchange(&app, "x-partner", &token_for("partner")).await;
     let cookie = answer.cookie();
     with_cookie(&app, Method::POST, PARTNER_ROUTE, cookie)
         .await
         .assert_token();
 
-    // The partner is gone, and sessions are for machines now.
-    let without = Recipe {
-        more: IDENTITIES
-            .replace("[identities.partner]", "[identities.newcomer]")
-            .replace("exchange = [\"partner\"]", "exchange = [\"machine\"]"),
-        policies: POLICIES.replace(r#"["partner", "partners"]"#, r#"["newcomer", "partners"]"#),
-        ..recipe()
-    };
+    // The partner is gone, and machines start sessions instead.
+    let without = builder()
+        .without("identities.partner")
+        .identity("newcomer", own_jwt("partner"))
+        .identity("partners", session(["machine"]))
+        .policy("partner-signed-in", signed_in(["newcomer", "partners"]));
     app.reload(&without).unwrap();
     for (method, path) in [(Method::POST, PARTNER_ROUTE), (Method::GET, SESSION)] {
         with_cookie(&app, method, path, cookie)
             .await
             .assert_error(401, "invalid_credentials");
     }
-    // Its cookie can be taken away all the same.
+    // Signing out still removes the cookie.
     let ended = with_cookie(&app, Method::DELETE, SESSION, cookie).await;
     assert_eq!(ended.status, 204);
     assert!(ended.header("set-cookie").contains("Max-Age=0"));
 }
 
 #[actix_web::test]
-async fn a_session_ends_when_a_reload_takes_its_identity_out_of_exchange() {
-    let app = recipe().start().await;
+async fn a_session_ends_when_a_reload_removes_its_identity_from_exchange() {
+    let app = builder().start().await;
     let cookie = session_of_app(&app).await;
-    let without = Recipe {
-        exchange: r#"["machine"]"#.into(),
-        ..recipe()
-    };
-    app.reload(&without).unwrap();
+    app.reload(&builder().exchange(["machine"])).unwrap();
     with_cookie(&app, Method::POST, ROUTE, &cookie)
         .await
         .assert_error(401, "invalid_credentials");
-    // The identity itself goes on.
+    // Tokens of the identity are still accepted.
     app.ask_as(&Token::of("user_1")).await.assert_token();
     let bearer = format!("Bearer {}", token_for("imgwire-gate"));
     exchange(&app, "authorization", &bearer)

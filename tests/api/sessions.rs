@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::http::Method;
 use serde_json::json;
 
-use crate::helpers::{Recipe, SESSION, TestApp, Token};
+use crate::helpers::{Gate, SESSION, SESSION_KEY, TestApp, Token, env};
 
 async fn sign_in(app: &TestApp, token: &Token) -> String {
     let answer = app
@@ -18,7 +18,7 @@ async fn sign_in(app: &TestApp, token: &Token) -> String {
 }
 
 #[actix_web::test]
-async fn a_token_is_exchanged_for_a_session_that_uploads() {
+async fn a_token_is_exchanged_for_a_session_that_can_upload() {
     let app = TestApp::start().await;
     let cookie = sign_in(&app, &Token::of("user_1")).await;
     app.ask()
@@ -40,7 +40,7 @@ async fn a_token_is_exchanged_for_a_session_that_uploads() {
 }
 
 #[actix_web::test]
-async fn the_cookie_is_private_http_only_and_ends_with_the_session() {
+async fn the_session_cookie_is_encrypted_http_only_and_expires_with_the_session() {
     let app = TestApp::start().await;
     let answer = app
         .request(Method::POST, SESSION)
@@ -63,7 +63,7 @@ async fn the_cookie_is_private_http_only_and_ends_with_the_session() {
 }
 
 #[actix_web::test]
-async fn the_cookie_is_another_one_after_each_sign_in() {
+async fn each_sign_in_sets_a_new_cookie() {
     let app = TestApp::start().await;
     let first = sign_in(&app, &Token::of("user_1")).await;
     let token = Token::of("user_2").sign();
@@ -82,7 +82,7 @@ async fn the_cookie_is_another_one_after_each_sign_in() {
 }
 
 #[actix_web::test]
-async fn nobody_gets_a_session_without_a_good_credential_of_another_identity() {
+async fn a_session_requires_a_valid_credential_of_another_identity() {
     let app = TestApp::start().await;
     let post = || app.request(Method::POST, SESSION);
     post().send().await.assert_error(401, "not_signed_in");
@@ -104,7 +104,7 @@ async fn nobody_gets_a_session_without_a_good_credential_of_another_identity() {
 }
 
 #[actix_web::test]
-async fn signing_out_takes_the_cookie_away() {
+async fn signing_out_removes_the_cookie() {
     let app = TestApp::start().await;
     let cookie = sign_in(&app, &Token::of("user_1")).await;
     let answer = app
@@ -124,7 +124,7 @@ async fn signing_out_takes_the_cookie_away() {
 }
 
 #[actix_web::test]
-async fn a_cookie_that_was_changed_is_not_signed_in() {
+async fn a_modified_cookie_is_not_signed_in() {
     let app = TestApp::start().await;
     let cookie = sign_in(&app, &Token::of("user_1")).await;
     let mut changed = cookie.clone();
@@ -151,13 +151,10 @@ async fn a_cookie_that_was_changed_is_not_signed_in() {
 }
 
 #[actix_web::test]
-async fn a_session_of_another_key_is_not_signed_in() {
+async fn a_session_cookie_of_another_key_is_not_signed_in() {
     let app = TestApp::start().await;
-    let mut recipe = Recipe::default();
-    recipe
-        .secrets
-        .insert("TEST_SESSION_KEY".into(), "another key".repeat(8));
-    let other = recipe.start().await;
+    let other = Gate::standard().secret("TEST_SESSION_KEY", &"another key".repeat(8));
+    let other = other.start().await;
     let cookie = sign_in(&other, &Token::of("user_1")).await;
     app.ask()
         .header("cookie", &cookie)
@@ -167,12 +164,8 @@ async fn a_session_of_another_key_is_not_signed_in() {
 }
 
 #[actix_web::test]
-async fn a_session_ends_when_its_time_is_over_though_the_cookie_is_kept() {
-    let recipe = Recipe {
-        session: "ttl = \"10m\"".into(),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
+async fn a_session_ends_after_its_ttl_even_if_the_cookie_is_kept() {
+    let app = Gate::standard().session("ttl", "10m").start().await;
     let cookie = sign_in(&app, &Token::of("user_1")).await;
     app.clock.advance(Duration::from_secs(599));
     app.ask()
@@ -201,7 +194,7 @@ async fn a_session_never_outlives_the_token_it_came_from() {
 }
 
 #[actix_web::test]
-async fn the_session_keeps_the_claims_that_policies_need() {
+async fn a_session_keeps_the_claims_that_policies_need() {
     let app = TestApp::start().await;
     let token = Token::of("user_1").with("workspaces", json!(["ws_7"]));
     let cookie = sign_in(&app, &token).await;
@@ -221,22 +214,20 @@ async fn the_session_keeps_the_claims_that_policies_need() {
 }
 
 #[actix_web::test]
-async fn a_change_of_the_key_signs_nobody_out_while_the_previous_one_is_named() {
+async fn a_rotated_session_key_keeps_sessions_while_the_previous_key_is_listed() {
     let app = TestApp::start().await;
     let cookie = sign_in(&app, &Token::of("user_1")).await;
-    let rotated = |previous: &str| {
-        let session = format!("previous_keys = {previous}");
-        let recipe = Recipe {
-            session,
-            ..Recipe::default()
-        };
-        recipe
-            .with_secret("TEST_SESSION_KEY", &"the next key ".repeat(8))
-            .with_secret("TEST_FORMER_KEY", crate::helpers::SESSION_KEY)
-            .with_secret("TEST_OTHER_KEY", &"some other key ".repeat(8))
+    let rotated = |previous: &[&str]| {
+        let previous: Vec<_> = previous.iter().map(|name| env(name)).collect();
+        Gate::standard()
+            .session("previous_keys", previous)
+            .secret("TEST_SESSION_KEY", &"the next key ".repeat(8))
+            .secret("TEST_FORMER_KEY", SESSION_KEY)
+            .secret("TEST_OTHER_KEY", &"some other key ".repeat(8))
     };
-    let with_both = r#"[{ env = "TEST_OTHER_KEY" }, { env = "TEST_FORMER_KEY" }]"#;
-    let next = rotated(with_both).start().await;
+    let next = rotated(&["TEST_OTHER_KEY", "TEST_FORMER_KEY"])
+        .start()
+        .await;
     let ask = async |app: &TestApp, cookie: &str| {
         let cookies = format!("first=1; {cookie}; last=2");
         app.ask().header("cookie", &cookies).send().await
@@ -250,19 +241,18 @@ async fn a_change_of_the_key_signs_nobody_out_while_the_previous_one_is_named() 
         .await
         .assert_error(401, "not_signed_in");
 
-    let without = rotated(r#"[{ env = "TEST_OTHER_KEY" }]"#).start().await;
+    let without = rotated(&["TEST_OTHER_KEY"]).start().await;
     ask(&without, &cookie)
         .await
         .assert_error(401, "not_signed_in");
 }
 
 #[actix_web::test]
-async fn a_session_ends_when_it_is_idle_and_lasts_while_it_is_used_but_not_past_its_time() {
-    let recipe = Recipe {
-        session: "ttl = \"30m\"\nidle_ttl = \"10m\"".into(),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
+async fn an_idle_session_ends_and_a_used_one_lasts_until_its_ttl() {
+    let gate = Gate::standard()
+        .session("ttl", "30m")
+        .session("idle_ttl", "10m");
+    let app = gate.start().await;
     let ask = async |cookie: &str| app.ask().header("cookie", cookie).send().await;
     let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
     let idle = sign_in(&app, &Token::of("user_1")).await;
@@ -273,7 +263,7 @@ async fn a_session_ends_when_it_is_idle_and_lasts_while_it_is_used_but_not_past_
         answer.assert_token();
         used = answer.cookie().to_owned();
         assert!(used.starts_with("__Host-imgwire_gate="), "{answer:?}");
-        // Just used: nothing new is written.
+        // Right after a use, no new cookie is written.
         let again = ask(&used).await;
         again.assert_token();
         assert_eq!(again.header("set-cookie"), "");

@@ -1,4 +1,4 @@
-//! The ways to a shared store: by TLS, as a user, through Sentinels, in a cluster; a failover; and sessions there.
+//! Ways to reach a shared store: TLS, users, sockets, Sentinels, clusters, failover; and sessions in Redis.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use actix_web::http::Method;
 use serde_json::json;
 
 use crate::{
-    helpers::{Recipe, SESSION, TestApp, Token, eventually},
+    helpers::{self, Gate, SESSION, TestApp, Token, env, eventually, rate_limit, signed_in},
     postgres::Postgres,
     real_parts::{Running, are_here, blocks, free_port},
     redis_server::Redis,
@@ -17,35 +17,21 @@ async fn status(gate: &TestApp) -> u16 {
     gate.ask_as(&Token::of("user_1")).await.status.as_u16()
 }
 
-/// A limit, a quota and the sessions, all in the store at `url`.
-fn everything(url: &str, more: &str) -> Recipe {
-    let policies = r#"
-        [policies.signed-in-anyhow]
-        kind = "signed_in"
-        accept = ["app", "browser"]
-        [policies.burst]
-        kind = "rate_limit"
-        per = ["user"]
-        limit = 100
-        period = "1h"
-        store = "shared"
-        [policies.daily]
-        kind = "quota"
-        per = ["user"]
-        limit = 3
-        window = "day"
-        store = "shared"
-    "#;
-    let chain = "[\"signed-in-anyhow\", \"burst\", \"daily\"]";
-    let recipe = patient(counting(url, policies, chain));
-    Recipe {
-        more: format!("{}\n{more}", recipe.more),
-        session: "store = \"shared\"".to_owned(),
-        ..recipe
-    }
+/// A rate limit, a quota and the sessions, all in the store at `url`.
+fn everything(url: &str) -> Gate {
+    let burst = rate_limit().per(["user"]).limit(100);
+    patient(counting(url))
+        .policy("signed-in", signed_in(["app", "browser"]))
+        .policy("burst", burst.store("shared"))
+        .policy(
+            "daily",
+            helpers::quota().per(["user"]).limit(3).store("shared"),
+        )
+        .chain(["signed-in", "burst", "daily"])
+        .session("store", "shared")
 }
 
-/// Counts, and keeps a session, there.
+/// The gate counts and keeps a session in its store.
 async fn works(gate: &TestApp) {
     ready(gate).await;
     let token = Token::of("user_1").sign();
@@ -59,7 +45,7 @@ async fn works(gate: &TestApp) {
 }
 
 #[actix_web::test]
-async fn a_redis_is_reached_by_tls_as_a_user_with_a_password_and_a_database() {
+async fn redis_is_reached_by_tls_as_a_user_with_a_password_and_a_database() {
     if !are_here(&["redis-server", "openssl"]) {
         return;
     }
@@ -96,45 +82,42 @@ async fn a_redis_is_reached_by_tls_as_a_user_with_a_password_and_a_database() {
             "no",
         ],
     );
-    // The user that the documentation names.
+    // The user of the documentation.
     let [acl, _] = &blocks("docs/scaling.md", "text")[..] else {
         panic!("two blocks")
     };
     let words: Vec<_> = acl.split_whitespace().collect();
     assert_eq!(server.run(&words), "OK");
     let url = format!("rediss://gate@127.0.0.1:{tls_port}/5");
-    let gate = |password: &str, authority: &str| {
-        let more = format!("password = {{ env = \"PASSWORD\" }}\n{authority}");
-        everything(&url, &more)
-            .with_secret("PASSWORD", password)
-            .start()
+    let builder = |password: &str| {
+        everything(&url)
+            .set("stores.shared.password", env("PASSWORD"))
+            .secret("PASSWORD", password)
     };
-    let trusted = format!("[outbound]\nca = \"{}\"", file("cert.pem"));
-    works(&gate("a-password", &trusted).await).await;
+    let trusting = |password: &str| builder(password).set("outbound.ca", file("cert.pem"));
+    works(&trusting("a-password").start().await).await;
     assert!(server.run(&["INFO", "keyspace"]).contains("db5:keys="));
 
-    // A certificate that nobody trusts, and a wrong password, are faults.
-    for gate in [
-        gate("a-password", "").await,
-        gate("another", &trusted).await,
-    ] {
+    // An untrusted certificate and a wrong password are faults.
+    for gate in [builder("a-password"), trusting("another")] {
+        let gate = gate.start().await;
         assert_eq!(status(&gate).await, 500);
         assert_eq!(gate.manage("/readyz").await.status, 503);
     }
 }
 
 #[actix_web::test]
-async fn a_redis_is_reached_by_a_socket() {
+async fn redis_is_reached_by_a_socket() {
     let Some(server) = Redis::here_with(&["--unixsocket", "redis.sock"]) else {
         return;
     };
     let socket = server.folder().join("redis.sock");
     let url = format!("redis+unix://{}", socket.display());
-    works(&everything(&url, "").start().await).await;
+    works(&everything(&url).start().await).await;
 }
 
 #[actix_web::test]
-async fn a_postgresql_is_reached_by_a_socket() {
+async fn postgresql_is_reached_by_a_socket() {
     let Some(server) = Postgres::here() else {
         return;
     };
@@ -146,7 +129,7 @@ async fn a_postgresql_is_reached_by_a_socket() {
 }
 
 #[actix_web::test]
-async fn a_primary_that_is_killed_is_replaced_by_the_one_that_the_sentinels_promote() {
+async fn a_killed_redis_primary_is_replaced_by_the_one_that_the_sentinels_promote() {
     let Some(mut primary) = Redis::here() else {
         return;
     };
@@ -188,7 +171,7 @@ async fn a_primary_that_is_killed_is_replaced_by_the_one_that_the_sentinels_prom
             .is_some_and(|have| Some(have) == offset(&primary, "master_repl_offset:"))
     })
     .await;
-    // The Sentinels know of the replica and of each other before they can do anything.
+    // The Sentinels must know the replica and each other before they can promote it.
     eventually("the Sentinels", async || {
         sentinels.iter().all(|(_, port)| {
             let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
@@ -201,7 +184,7 @@ async fn a_primary_that_is_killed_is_replaced_by_the_one_that_the_sentinels_prom
     })
     .await;
     primary.go_down();
-    // It goes on where it was, as soon as there is a primary.
+    // The counts continue as soon as there is a primary.
     let mut issued = 0;
     eventually("the failover", async || {
         match status(&gate).await {
@@ -221,12 +204,12 @@ async fn a_primary_that_is_killed_is_replaced_by_the_one_that_the_sentinels_prom
 }
 
 #[actix_web::test]
-async fn a_cluster_counts_whatever_node_a_key_is_on() {
+async fn a_cluster_counts_keys_on_every_node() {
     let Some(nodes) = Redis::cluster_here() else {
         return;
     };
     let url = format!("redis+cluster://{}", nodes[0].address());
-    let gate = everything(&url, "").start().await;
+    let gate = everything(&url).start().await;
     works(&gate).await;
     for number in 0..30 {
         let answer = gate.ask_as(&Token::of(&format!("user_{number}"))).await;
@@ -238,7 +221,7 @@ async fn a_cluster_counts_whatever_node_a_key_is_on() {
 }
 
 #[actix_web::test]
-async fn a_postgresql_that_is_killed_is_replaced_by_its_replica() {
+async fn a_killed_postgresql_is_replaced_by_its_replica() {
     let Some(primary) = Postgres::here() else {
         return;
     };
@@ -273,13 +256,13 @@ async fn a_postgresql_that_is_killed_is_replaced_by_its_replica() {
 }
 
 #[actix_web::test]
-async fn a_session_in_a_redis_holds_for_all_gates_until_it_is_ended() {
+async fn a_session_in_redis_is_valid_at_all_gates_until_it_is_ended() {
     let Some(mut server) = Redis::here() else {
         return;
     };
     let gates = [
-        everything(&server.url(), "").start().await,
-        everything(&server.url(), "").start().await,
+        everything(&server.url()).start().await,
+        everything(&server.url()).start().await,
     ];
     for gate in &gates {
         ready(gate).await;
@@ -296,7 +279,7 @@ async fn a_session_in_a_redis_holds_for_all_gates_until_it_is_ended() {
     for gate in &gates {
         assert_eq!(show(gate).await.json["subject"], json!("user_1"));
     }
-    // Neither the subject nor the session's key is to be read in the names, and they end by themselves.
+    // The names of the keys reveal neither the subject nor the session's key, and the keys expire.
     let keys = server.keys();
     let [key] = &keys
         .iter()
@@ -310,13 +293,13 @@ async fn a_session_in_a_redis_holds_for_all_gates_until_it_is_ended() {
     let hour = 3_600_000;
     assert!((11 * hour..=12 * hour).contains(&left), "{left}");
 
-    // A sign-in with a session makes another one of it.
+    // A sign-in with a session replaces it.
     let again = gates[1].request(Method::POST, SESSION).bearer(&token);
     let again = again.header("cookie", cookie).send().await;
     assert_ne!(again.cookie(), cookie);
     assert_eq!(show(&gates[0]).await.status, 401);
 
-    // A server that is down is a fault, and nobody is signed out by it.
+    // A server that is down is a fault, and signs no user out.
     let cookie = again.cookie();
     let show = async |gate: &TestApp| {
         let shown = gate.request(Method::GET, SESSION).header("cookie", cookie);
@@ -328,7 +311,7 @@ async fn a_session_in_a_redis_holds_for_all_gates_until_it_is_ended() {
     ready(&gates[0]).await;
     assert_eq!(show(&gates[0]).await.status, 200);
 
-    // Ended at one gate, it is over at the other, for whoever has kept the cookie.
+    // A session that ends at one gate ends at the other, even for a client that kept the cookie.
     let end = gates[0]
         .request(Method::DELETE, SESSION)
         .header("cookie", cookie);

@@ -1,4 +1,4 @@
-//! Every public endpoint is counted, limited and logged, not only the one that issues tokens.
+//! Every public endpoint is counted, limited and logged.
 
 use std::time::Duration;
 
@@ -9,7 +9,10 @@ use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{
-    helpers::{Answer, ROUTE, Recipe, Request, SESSION, TestApp, Token, eventually},
+    helpers::{
+        Answer, Gate, ROUTE, Request, SESSION, TestApp, Token, eventually, introspection,
+        published_jwt, remote_session,
+    },
     service::{Reply, Service},
     signing::{SigningKey, set},
 };
@@ -19,39 +22,18 @@ const WHOAMI: &str = "/whoami";
 const JWKS: &str = "/jwks";
 const ALLOWANCE: &str = "/api/imgwire/upload-token/allowance";
 
-/// Bearer tokens that their issuer is asked about, tokens that the gate verifies, and the app's own sessions. The tests'
-/// client is a trusted proxy, so that a test can be many clients.
-fn recipe(service: &Service, failures: u32) -> Recipe {
-    let identities = format!(
-        r#"
-        [identities.opaque]
-        kind = "introspection"
-        url = "{url}{INTROSPECT}"
-        client_id = "gate"
-        client_secret = {{ env = "TEST_SECRET" }}
-        cache = "1h"
-        [identities.site]
-        kind = "remote"
-        url = "{url}{WHOAMI}"
-        forward = ["header:x-site"]
-        ambient = false
-        subject = "/id"
-        [identities.idp]
-        kind = "jwt"
-        algorithms = ["ES256"]
-        jwks_url = "{url}{JWKS}"
-        audience = ["imgwire-gate"]
-        "#,
-        url = service.url
-    );
-    let accept = r#"["app", "idp", "opaque", "site", "browser"]"#;
-    Recipe {
-        server: format!(
-            "trusted_proxies = [\"127.0.0.1\"]\nfailures = {{ limit = {failures}, period = \"1m\" }}"
-        ),
-        exchange: r#"["app", "idp", "opaque", "site"]"#.into(),
-        ..Recipe::accepting(accept, &identities)
-    }
+/// Opaque tokens, published keys, and the app's own sessions. The test's client is a trusted proxy, so that a test can
+/// send from many addresses.
+fn builder(service: &Service, failures: u32) -> Gate {
+    let at = |path: &str| format!("{}{path}", service.url);
+    let site = remote_session(&at(WHOAMI), ["header:x-site"], "/id").ambient(false);
+    Gate::accepting(["app", "idp", "opaque", "site", "browser"])
+        .server("trusted_proxies", ["127.0.0.1"])
+        .server("failures", json!({ "limit": failures, "period": "1m" }))
+        .exchange(["app", "idp", "opaque", "site"])
+        .identity("opaque", introspection(&at(INTROSPECT)).cache("1h"))
+        .identity("site", site)
+        .identity("idp", published_jwt(["ES256"], &at(JWKS)))
 }
 
 fn service() -> Service {
@@ -97,9 +79,9 @@ async fn exhaust(app: &TestApp, address: &str, failures: u32) {
 }
 
 #[actix_web::test]
-async fn calls_of_one_address_are_bounded_at_every_door_together() {
+async fn failures_of_one_address_are_limited_across_all_endpoints() {
     let service = service();
-    let app = recipe(&service, 10).start().await;
+    let app = builder(&service, 10).start().await;
     let mut limited = 0;
     for round in 0..20 {
         for (door, request) in doors(&app).into_iter().enumerate() {
@@ -115,18 +97,18 @@ async fn calls_of_one_address_are_bounded_at_every_door_together() {
     }
     assert_eq!(limited, 50);
     assert_eq!(service.seen(INTROSPECT).len(), 10);
-    // They come back.
+    // The attempts return.
     app.clock.advance(Duration::from_secs(60));
     let answer = app.ask().bearer("bad").send().await;
     answer.assert_error(401, "invalid_credentials");
 }
 
 #[actix_web::test]
-async fn calls_that_run_at_once_are_bounded_too() {
+async fn concurrent_failures_are_limited_too() {
     let service = service();
     let inactive = Reply::json(&json!({ "active": false }));
     service.answer(INTROSPECT, inactive.after(Duration::from_millis(200)));
-    let app = recipe(&service, 10).start().await;
+    let app = builder(&service, 10).start().await;
     let asking = (0..100).map(|number| {
         let door = doors(&app).into_iter().nth(number % 3).unwrap();
         door.bearer(&format!("bad-{number}")).send()
@@ -138,10 +120,10 @@ async fn calls_that_run_at_once_are_bounded_too() {
 }
 
 #[actix_web::test]
-async fn good_credentials_wait_for_each_other_and_are_not_refused() {
+async fn concurrent_valid_credentials_are_not_limited() {
     let service = service();
     service.answer(INTROSPECT, active().after(Duration::from_millis(50)));
-    let app = recipe(&service, 5).start().await;
+    let app = builder(&service, 5).start().await;
     let asking = (0..40).map(|number| app.ask().bearer(&format!("good-{number}")).send());
     for answer in join_all(asking).await {
         answer.assert_token();
@@ -150,10 +132,10 @@ async fn good_credentials_wait_for_each_other_and_are_not_refused() {
 }
 
 #[actix_web::test]
-async fn a_client_that_resets_its_connection_has_caused_its_call() {
+async fn a_reset_connection_counts_as_a_failure() {
     let service = service();
     service.answer(INTROSPECT, active().after(Duration::from_secs(60)));
-    let app = recipe(&service, 5).start().await;
+    let app = builder(&service, 5).start().await;
     for number in 0..5 {
         let stream = send_raw(&app.url, &format!("left-{number}")).await;
         eventually("the call", async || {
@@ -167,7 +149,7 @@ async fn a_client_that_resets_its_connection_has_caused_its_call() {
     assert_eq!(service.seen(INTROSPECT).len(), 5);
 }
 
-/// Asks for a session, and leaves the answer to the caller.
+/// Asks for a session without reading the answer.
 async fn send_raw(url: &str, token: &str) -> TcpStream {
     let address = url.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -178,9 +160,9 @@ async fn send_raw(url: &str, token: &str) -> TcpStream {
 }
 
 #[actix_web::test]
-async fn another_address_is_not_affected_and_a_64_of_ipv6_is_one() {
+async fn other_addresses_are_not_limited_and_an_ipv6_64_counts_as_one() {
     let service = service();
-    let app = recipe(&service, 5).start().await;
+    let app = builder(&service, 5).start().await;
     exhaust(&app, "192.0.2.1", 5).await;
     exhaust(&app, "2001:db8:0:1::1", 5).await;
     assert_limited(&ask_from(&app, "2001:db8:0:1:ffff::2", "bad").await);
@@ -193,9 +175,9 @@ async fn another_address_is_not_affected_and_a_64_of_ipv6_is_one() {
 }
 
 #[actix_web::test]
-async fn the_apps_own_lookup_counts_too() {
+async fn failed_lookups_of_the_app_count_as_failures() {
     let service = service();
-    let app = recipe(&service, 6).start().await;
+    let app = builder(&service, 6).start().await;
     for number in 0..6 {
         let door = doors(&app).into_iter().nth(number % 3).unwrap();
         let answer = door.header("x-site", &number.to_string()).send().await;
@@ -209,10 +191,10 @@ async fn the_apps_own_lookup_counts_too() {
 }
 
 #[actix_web::test]
-async fn past_the_limit_cached_answers_and_local_verification_go_on() {
+async fn past_the_limit_cached_answers_and_local_verification_still_work() {
     let service = service();
     service.answer(INTROSPECT, active());
-    let app = recipe(&service, 5).start().await;
+    let app = builder(&service, 5).start().await;
     ask_from(&app, "192.0.2.1", "cached").await.assert_token();
     service.answer(INTROSPECT, Reply::json(&json!({ "active": false })));
     exhaust(&app, "192.0.2.1", 5).await;
@@ -221,7 +203,7 @@ async fn past_the_limit_cached_answers_and_local_verification_go_on() {
     ask_from(&app, "192.0.2.1", &token.sign())
         .await
         .assert_token();
-    // A bad one is judged here, too.
+    // A bad signature is also judged locally.
     let forged = token.sign_with(&EncodingKey::from_secret(&[7; 64]));
     ask_from(&app, "192.0.2.1", &forged)
         .await
@@ -231,7 +213,7 @@ async fn past_the_limit_cached_answers_and_local_verification_go_on() {
 #[actix_web::test]
 async fn failed_signatures_count_and_expired_tokens_do_not() {
     let service = service();
-    let app = recipe(&service, 5).start().await;
+    let app = builder(&service, 5).start().await;
     let expired = Token::of("user_1").with("exp", json!(1_000_000_000));
     for number in 0..20 {
         let expired = expired.clone().with("number", json!(number)).sign();
@@ -239,7 +221,7 @@ async fn failed_signatures_count_and_expired_tokens_do_not() {
             .await
             .assert_error(401, "credentials_expired");
     }
-    // Nor does what costs nothing.
+    // Requests that cost nothing do not count.
     for _ in 0..20 {
         app.ask().send().await.assert_error(401, "not_signed_in");
         let twice = app.ask().header("x-site", "one").header("x-site", "two");
@@ -265,10 +247,10 @@ async fn failed_signatures_count_and_expired_tokens_do_not() {
 }
 
 #[actix_web::test]
-async fn faults_do_not_count() {
+async fn faults_do_not_count_as_failures() {
     let service = service();
     service.answer(INTROSPECT, Reply::status(500));
-    let app = recipe(&service, 5).start().await;
+    let app = builder(&service, 5).start().await;
     for number in 0..20 {
         let answer = app.ask().bearer(&format!("token-{number}")).send().await;
         answer.assert_error(500, "internal");
@@ -281,13 +263,13 @@ async fn past_the_limit_an_address_causes_no_fetch_of_keys() {
     let key = SigningKey::new("known", Algorithm::ES256);
     let new = SigningKey::new("new", Algorithm::ES256);
     service.answer(JWKS, Reply::json(&set(&[&key])));
-    let app = recipe(&service, 5).start().await;
+    let app = builder(&service, 5).start().await;
     let token = key.sign(&Token::of("user_1"));
     ask_from(&app, "192.0.2.1", &token).await.assert_token();
     exhaust(&app, "192.0.2.1", 5).await;
     service.answer(JWKS, Reply::json(&set(&[&key, &new])));
     let fetches = service.seen(JWKS).len();
-    // Past the pause between fetches, so that each of these would cause one.
+    // After the pause between fetches, each of these tokens would cause a fetch.
     app.clock.advance(Duration::from_secs(6));
     let by_new = new.sign(&Token::of("user_2"));
     assert_limited(&ask_from(&app, "192.0.2.1", &by_new).await);
@@ -297,17 +279,17 @@ async fn past_the_limit_an_address_causes_no_fetch_of_keys() {
     assert_eq!(service.seen(JWKS).len(), fetches);
     let other = key.sign(&Token::of("user_3"));
     ask_from(&app, "192.0.2.1", &other).await.assert_token();
-    // Another address brings the key, and it serves all.
+    // Another address causes the fetch, and then the key serves all.
     ask_from(&app, "192.0.2.2", &by_new).await.assert_token();
     ask_from(&app, "192.0.2.1", &by_new).await.assert_token();
 }
 
 #[actix_web::test]
-async fn the_counts_outlive_a_reload_and_a_described_request_has_none() {
+async fn failure_counts_survive_a_reload_and_explain_is_not_limited() {
     let service = service();
-    let app = recipe(&service, 5).start().await;
+    let app = builder(&service, 5).start().await;
     exhaust(&app, "127.0.0.1", 5).await;
-    app.reload(&recipe(&service, 5)).unwrap();
+    app.reload(&builder(&service, 5)).unwrap();
     assert_limited(&ask_from(&app, "127.0.0.1", "bad").await);
     let seen = service.seen(INTROSPECT).len();
     let explain = app.request_management(Method::POST, "/explain");
@@ -319,17 +301,18 @@ async fn the_counts_outlive_a_reload_and_a_described_request_has_none() {
 }
 
 #[actix_web::test]
-async fn by_default_120_failures_in_a_minute_are_allowed() {
+async fn the_default_limit_is_120_failures_per_minute() {
     let service = service();
-    let mut recipe = recipe(&service, 1);
-    recipe.server.clear();
-    let app = recipe.start().await;
+    let app = builder(&service, 1)
+        .without("server.failures")
+        .start()
+        .await;
     for number in 0..130 {
         let session = app.request(Method::POST, SESSION);
         session.bearer(&format!("bad-{number}")).send().await;
     }
     let calls = service.seen(INTROSPECT).len();
-    // A few come back while the test runs.
+    // A few attempts return while the test runs.
     assert!((120..130).contains(&calls), "{calls}");
     assert_eq!(app.ask().bearer("bad").send().await.status, 429);
 }
@@ -337,9 +320,8 @@ async fn by_default_120_failures_in_a_minute_are_allowed() {
 #[actix_web::test]
 async fn reads_are_limited_by_subject() {
     let service = service();
-    let mut recipe = recipe(&service, 5);
-    recipe.server += "\nreads = { limit = 4, period = \"1m\" }";
-    let app = recipe.start().await;
+    let reads = json!({ "limit": 4, "period": "1m" });
+    let app = builder(&service, 5).server("reads", reads).start().await;
     let token = Token::of("user_1").sign();
     let begun = app.request(Method::POST, SESSION).bearer(&token);
     let begun = begun.send().await;
@@ -355,27 +337,28 @@ async fn reads_are_limited_by_subject() {
     }
     assert_limited(&read(&token, ALLOWANCE).send().await);
     assert_limited(&show().send().await);
-    // Neither other subjects, nor what is no read, nor what has no subject.
+    // Other subjects, other endpoints and anonymous requests are not limited.
     let other = Token::of("user_2").sign();
     assert_eq!(read(&other, ALLOWANCE).send().await.status, 200);
     app.ask().bearer(&token).send().await.assert_token();
     let again = app.request(Method::POST, SESSION).bearer(&token);
     assert_eq!(again.send().await.status, 204);
     for _ in 0..10 {
-        let nobody = app.request(Method::GET, ALLOWANCE).send().await;
-        nobody.assert_error(401, "not_signed_in");
+        let anonymous = app.request(Method::GET, ALLOWANCE).send().await;
+        anonymous.assert_error(401, "not_signed_in");
     }
     app.clock.advance(Duration::from_secs(60));
     assert_eq!(read(&token, ALLOWANCE).send().await.status, 200);
 }
 
 #[actix_web::test]
-async fn every_door_takes_a_place() {
+async fn every_endpoint_counts_as_in_flight() {
     let service = service();
     service.answer(INTROSPECT, active().after(Duration::from_secs(60)));
-    let mut recipe = recipe(&service, 5);
-    recipe.server += "\nmax_in_flight = 1";
-    let app = recipe.start().await;
+    let app = builder(&service, 5)
+        .server("max_in_flight", 1)
+        .start()
+        .await;
     for (number, door) in doors(&app).into_iter().enumerate() {
         let waiting = actix_web::rt::spawn(door.bearer(&format!("slow-{number}")).send());
         eventually("the request", async || {

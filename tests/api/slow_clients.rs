@@ -1,4 +1,4 @@
-//! Clients that send slowly, or not at all: what they may take of the gate, and for how long.
+//! Clients that send slowly or not at all: their requests and connections are limited.
 
 use std::time::{Duration, Instant};
 
@@ -8,19 +8,14 @@ use tokio::{
     time::timeout,
 };
 
-use crate::helpers::{ROUTE, Recipe, TestApp, Token, eventually};
+use crate::helpers::{Gate, ROUTE, Token, eventually};
 
-/// The time limit of the tests' gates, and when a connection must be gone.
+/// The request timeout of the tests' gates, and when a connection must be closed.
 const LIMIT: Duration = Duration::from_millis(500);
 const SURELY: Duration = Duration::from_secs(5);
 
-async fn gate(server: &str) -> TestApp {
-    Recipe {
-        server: format!("request_timeout = \"500ms\"\n{server}"),
-        ..Recipe::default()
-    }
-    .start()
-    .await
+fn builder() -> Gate {
+    Gate::standard().server("request_timeout", "500ms")
 }
 
 async fn connect(url: &str) -> TcpStream {
@@ -28,7 +23,7 @@ async fn connect(url: &str) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
 }
 
-/// Everything that comes until the connection ends, and how long that took.
+/// Reads until the connection ends; returns the text and the time that it took.
 async fn until_the_end(stream: &mut TcpStream) -> (String, Duration) {
     let began = Instant::now();
     let mut answer = Vec::new();
@@ -40,7 +35,7 @@ async fn until_the_end(stream: &mut TcpStream) -> (String, Duration) {
     )
 }
 
-/// Reads one answer without a body longer than its head says.
+/// Reads one answer with the content length of its head.
 async fn answer(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     loop {
@@ -86,11 +81,13 @@ async fn trickle(url: &str, first: &str, rest: &'static str) -> Duration {
 
 #[actix_web::test]
 async fn each_request_of_a_connection_must_arrive_in_time_on_both_listeners() {
-    let gate = gate("").await;
+    let gate = builder().start().await;
     for (url, path) in [(&gate.url, ROUTE), (&gate.management, "/livez")] {
         let head = format!("POST {path} HTTP/1.1\r\nhost: gate\r\n");
+        let chunked = |path: &str| {
+            format!("POST {path} HTTP/1.1\r\nhost: gate\r\ntransfer-encoding: chunked\r\n\r\n")
+        };
         let with_length = format!("{head}content-length: 100\r\n\r\n");
-        let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n");
         for (first, rest) in [
             // The first head, and a later one.
             (head.clone(), "x: y\r\n"),
@@ -98,10 +95,13 @@ async fn each_request_of_a_connection_must_arrive_in_time_on_both_listeners() {
             // Bodies.
             (with_length.clone(), " "),
             (format!("{}{with_length}", get("/nowhere")), " "),
-            (chunked.clone(), "1\r\nx\r\n"),
-            (format!("{}{chunked}", get("/nowhere")), "1\r\nx\r\n"),
+            (chunked(path), "1\r\nx\r\n"),
+            (
+                format!("{}{}", get("/nowhere"), chunked(path)),
+                "1\r\nx\r\n",
+            ),
             // A chunked body that no handler reads.
-            (chunked.replace(path, "/nowhere"), "1\r\nx\r\n"),
+            (chunked("/nowhere"), "1\r\nx\r\n"),
         ] {
             let took = trickle(url, &first, rest).await;
             assert!(
@@ -114,7 +114,7 @@ async fn each_request_of_a_connection_must_arrive_in_time_on_both_listeners() {
 
 #[actix_web::test]
 async fn a_head_that_stops_ends_its_connection_after_the_limit() {
-    let gate = gate("").await;
+    let gate = builder().start().await;
     let mut stream = connect(&gate.url).await;
     for part in [get("/nowhere"), get("/nowhere")] {
         stream.write_all(part.as_bytes()).await.unwrap();
@@ -127,22 +127,22 @@ async fn a_head_that_stops_ends_its_connection_after_the_limit() {
     let (_, took) = until_the_end(&mut stream).await;
     assert!(took >= LIMIT / 2 && took < LIMIT * 4, "{took:?}");
 
-    // Also a head whose begin came with the request before it.
+    // So does a head whose beginning arrived with the previous request.
     let mut stream = connect(&gate.url).await;
     let both = format!("{}GET /nowhere HTTP/1.1\r\nho", get("/nowhere"));
     stream.write_all(both.as_bytes()).await.unwrap();
     let (_, took) = until_the_end(&mut stream).await;
     assert!(took < LIMIT * 4, "{took:?}");
 
-    // And a connection on which nothing ever comes.
+    // A connection without any bytes ends, too.
     let mut stream = connect(&gate.url).await;
     let (_, took) = until_the_end(&mut stream).await;
     assert!(took < LIMIT * 4, "{took:?}");
 }
 
 #[actix_web::test]
-async fn a_connection_that_is_idle_between_requests_stays_open() {
-    let gate = gate("").await;
+async fn an_idle_connection_stays_open_between_requests() {
+    let gate = builder().start().await;
     let mut stream = connect(&gate.url).await;
     for _ in 0..3 {
         stream.write_all(get("/nowhere").as_bytes()).await.unwrap();
@@ -155,7 +155,7 @@ async fn a_connection_that_is_idle_between_requests_stays_open() {
 
 #[actix_web::test]
 async fn a_body_that_stops_is_answered_with_400() {
-    let gate = gate("").await;
+    let gate = builder().start().await;
     let mut stream = connect(&gate.url).await;
     let request = format!(
         "POST {ROUTE} HTTP/1.1\r\nhost: gate\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{{"
@@ -167,8 +167,8 @@ async fn a_body_that_stops_is_answered_with_400() {
 }
 
 #[actix_web::test]
-async fn requests_whose_bodies_are_on_the_way_take_no_place() {
-    let gate = gate("max_in_flight = 5").await;
+async fn requests_with_unfinished_bodies_do_not_count_as_in_flight() {
+    let gate = builder().server("max_in_flight", 5).start().await;
     let mut slow = Vec::new();
     for _ in 0..50 {
         let mut stream = connect(&gate.url).await;
@@ -188,7 +188,7 @@ async fn requests_whose_bodies_are_on_the_way_take_no_place() {
 #[actix_web::test]
 async fn connections_beyond_the_limit_wait_until_others_end() {
     // The tests' gates have two workers.
-    let gate = gate("max_connections = 4").await;
+    let gate = builder().server("max_connections", 4).start().await;
     let mut open = Vec::new();
     for _ in 0..4 {
         let mut stream = connect(&gate.url).await;
@@ -200,7 +200,7 @@ async fn connections_beyond_the_limit_wait_until_others_end() {
     waiting.write_all(get("/nowhere").as_bytes()).await.unwrap();
     let early = timeout(LIMIT, waiting.read_u8()).await;
     assert!(early.is_err(), "it is answered beside four others");
-    // Management has connections of its own.
+    // The management listener has its own connections.
     assert_eq!(gate.manage("/livez").await.status, 200);
     drop(open);
     assert!(answer(&mut waiting).await.starts_with("HTTP/1.1 404"));
@@ -208,7 +208,7 @@ async fn connections_beyond_the_limit_wait_until_others_end() {
 
 #[actix_web::test]
 async fn a_flood_of_slow_heads_leaves_no_connection_behind() {
-    let gate = gate("").await;
+    let gate = builder().start().await;
     let mut slow = Vec::new();
     for _ in 0..200 {
         let mut stream = connect(&gate.url).await;

@@ -1,4 +1,4 @@
-//! Unix sockets to listen on, and what happens when descriptors run out.
+//! Unix sockets, and limits on open files.
 
 use std::{
     fs,
@@ -12,25 +12,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use imgwire_gate::sandbox::emulator::{Emulator, Misbehaviour};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
-    helpers::{Recipe, Token, eventually},
+    helpers::{Emulator, Gate, Misbehaviour, Token, eventually},
     process::{GateProcess, run, text, write_config},
 };
 
-/// A config that listens on this socket, with counters of its own.
-fn config(imgwire: &Emulator, socket: &Path, more: &str) -> (TempDir, PathBuf) {
-    let recipe = Recipe {
-        bind: Some(format!("unix:{}", socket.display())),
-        server: more.to_owned(),
-        ..Recipe::accepting("[\"app\"]", "")
-    };
-    write_config(&recipe, imgwire.url())
+/// A gate that listens on this socket.
+fn listening(socket: &Path) -> Gate {
+    Gate::accepting(["app"]).server("bind", format!("unix:{}", socket.display()))
 }
 
-/// What a gate that listens on `socket` answers a request without a credential.
+/// The config of such a gate, with its own counters.
+fn config(imgwire: &Emulator, socket: &Path) -> (TempDir, PathBuf) {
+    write_config(&listening(socket), imgwire.url())
+}
+
+/// The status of a request without a credential to the gate on `socket`.
 fn status(socket: &Path) -> Option<u16> {
     let mut stream = UnixStream::connect(socket).ok()?;
     let request =
@@ -42,45 +42,47 @@ fn status(socket: &Path) -> Option<u16> {
 }
 
 #[actix_web::test]
-async fn a_unix_socket_has_its_mode_whatever_the_umask() {
+async fn a_unix_socket_has_the_configured_mode_whatever_the_umask() {
     let imgwire = Emulator::start().unwrap();
     let folder = tempfile::tempdir().unwrap();
     for (index, (umask, mode, expected)) in [
-        ("000", "", 0o660),
-        ("077", "", 0o660),
-        ("022", "socket_mode = \"0600\"", 0o600),
-        ("077", "socket_mode = \"666\"", 0o666),
+        ("000", None, 0o660),
+        ("077", None, 0o660),
+        ("022", Some("0600"), 0o600),
+        ("077", Some("666"), 0o666),
     ]
     .into_iter()
     .enumerate()
     {
         let socket = folder.path().join(format!("{index}.sock"));
-        let (_folder, config) = config(&imgwire, &socket, mode);
+        let gate = listening(&socket);
+        let gate = match mode {
+            Some(mode) => gate.server("socket_mode", mode),
+            None => gate,
+        };
+        let (_folder, config) = write_config(&gate, imgwire.url());
         let with_umask = format!("umask {umask}; exec \"$@\"");
         let _gate =
             GateProcess::start_with(&config, &["sh", "-c", &with_umask, "sh"], "info", &[]).await;
         let found = fs::metadata(&socket).unwrap().permissions().mode();
-        assert_eq!(found & 0o777, expected, "{umask} {mode}");
+        assert_eq!(found & 0o777, expected, "{umask} {mode:?}");
         assert_eq!(status(&socket), Some(401));
     }
 }
 
 #[test]
-fn a_mode_that_is_none_is_a_fault() {
+fn an_invalid_socket_mode_is_a_fault() {
     for mode in [
-        "\"\"",
-        "\"rw-rw----\"",
-        "\"0o660\"",
-        "\"+660\"",
-        "\"1777\"",
-        "\"888\"",
-        "660",
+        json!(""),
+        json!("rw-rw----"),
+        json!("0o660"),
+        json!("+660"),
+        json!("1777"),
+        json!("888"),
+        json!(660),
     ] {
-        let recipe = Recipe {
-            server: format!("socket_mode = {mode}"),
-            ..Recipe::default()
-        };
-        let (_folder, config) = write_config(&recipe, "https://api.imgwire.dev");
+        let gate = Gate::standard().server("socket_mode", &mode);
+        let (_folder, config) = write_config(&gate, "https://api.imgwire.dev");
         let output = run(&["check", "--config", config.to_str().unwrap()]);
         assert_eq!(output.status.code(), Some(2), "{mode}");
         let faults = text(&output.stderr);
@@ -89,12 +91,12 @@ fn a_mode_that_is_none_is_a_fault() {
 }
 
 #[actix_web::test]
-async fn a_second_gate_on_a_live_socket_is_refused_and_a_dead_one_is_replaced() {
+async fn a_second_gate_on_a_live_socket_fails_to_start_and_a_dead_socket_is_replaced() {
     let imgwire = Emulator::start().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("gate.sock");
-    let (_first, first) = config(&imgwire, &socket, "");
-    let (_second, second) = config(&imgwire, &socket, "");
+    let (_first, first) = config(&imgwire, &socket);
+    let (_second, second) = config(&imgwire, &socket);
     let mut gate = GateProcess::start_with(&first, &[], "info", &[]).await;
     let inode = fs::metadata(&socket).unwrap().ino();
 
@@ -108,7 +110,7 @@ async fn a_second_gate_on_a_live_socket_is_refused_and_a_dead_one_is_replaced() 
     assert_eq!(fs::metadata(&socket).unwrap().ino(), inode);
     assert_eq!(status(&socket), Some(401));
 
-    // Killed, it leaves its socket, and the next one takes its place.
+    // A killed gate leaves its socket, and the next gate replaces it.
     gate.signal("-KILL");
     gate.end().await;
     assert!(socket.exists());
@@ -120,17 +122,17 @@ async fn a_second_gate_on_a_live_socket_is_refused_and_a_dead_one_is_replaced() 
 }
 
 #[actix_web::test]
-async fn a_socket_that_is_too_busy_to_accept_is_live_and_other_files_are_left_alone() {
+async fn a_socket_too_busy_to_accept_is_live_and_other_files_are_not_replaced() {
     let imgwire = Emulator::start().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("gate.sock");
-    let (_config, config) = config(&imgwire, &socket, "");
+    let (_config, config) = config(&imgwire, &socket);
     let refuse = || {
         let refused = run(&["--config", config.to_str().unwrap()]);
         assert_eq!(refused.status.code(), Some(1));
         text(&refused.stderr)
     };
-    // Somebody listens, accepts nobody, and its backlog is full.
+    // A listener that never accepts, with a full backlog.
     let busy = UnixListener::bind(&socket).unwrap();
     let mut waiting = Vec::new();
     loop {
@@ -164,13 +166,13 @@ async fn a_socket_that_is_too_busy_to_accept_is_live_and_other_files_are_left_al
 }
 
 #[actix_web::test]
-async fn of_gates_that_start_together_on_a_dead_socket_one_stays() {
+async fn only_one_of_several_gates_starts_on_a_dead_socket() {
     let imgwire = Emulator::start().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("gate.sock");
     for _ in 0..3 {
         drop(UnixListener::bind(&socket).unwrap());
-        let configs: Vec<_> = (0..4).map(|_| config(&imgwire, &socket, "")).collect();
+        let configs: Vec<_> = (0..4).map(|_| config(&imgwire, &socket)).collect();
         let mut gates: Vec<_> = configs
             .iter()
             .map(|(_, config)| GateProcess::spawn(config, &[], "info", &[]))
@@ -204,10 +206,9 @@ fn warnings(gate: &GateProcess) -> Vec<serde_json::Value> {
 }
 
 #[actix_web::test]
-async fn the_soft_limit_on_open_files_is_raised_and_a_hard_one_that_is_too_low_is_told() {
+async fn the_soft_limit_on_open_files_is_raised_and_a_low_hard_limit_is_warned_of() {
     let imgwire = Emulator::start().unwrap();
-    let recipe = Recipe::accepting("[\"app\"]", "");
-    let (_folder, config) = write_config(&recipe, imgwire.url());
+    let (_folder, config) = write_config(&Gate::accepting(["app"]), imgwire.url());
     let gate =
         GateProcess::start_with(&config, &["prlimit", "--nofile=256:2000"], "info", &[]).await;
     assert_eq!(soft_limit(&gate), 2000);
@@ -216,7 +217,7 @@ async fn the_soft_limit_on_open_files_is_raised_and_a_hard_one_that_is_too_low_i
     assert_eq!(warned[0]["limit"], 2000);
     assert!(warned[0]["connections"].as_u64().unwrap() < 1900);
     drop(gate);
-    // The test's own limit may be too low for the other half of it.
+    // The hard limit of the test's process may be too low for the other half.
     let own = fs::read_to_string("/proc/self/limits").unwrap();
     let own = own.lines().find(|line| line.starts_with("Max open files"));
     let hard = own.unwrap().split_whitespace().nth(4).unwrap().to_owned();
@@ -229,15 +230,13 @@ async fn the_soft_limit_on_open_files_is_raised_and_a_hard_one_that_is_too_low_i
 }
 
 #[actix_web::test]
-async fn with_all_descriptors_taken_by_clients_the_gate_says_that_it_lives_and_serves_who_is_connected()
- {
+async fn a_gate_without_free_descriptors_is_live_and_serves_connected_clients() {
     let imgwire = Emulator::start().unwrap();
-    let recipe = Recipe::accepting("[\"app\"]", "");
-    let (_folder, config) = write_config(&recipe, imgwire.url());
+    let (_folder, config) = write_config(&Gate::accepting(["app"]), imgwire.url());
     let gate =
         GateProcess::start_with(&config, &["prlimit", "--nofile=400:400"], "info", &[]).await;
     let port: u16 = gate.url().rsplit(':').next().unwrap().parse().unwrap();
-    // One that is connected before the flood asks, and keeps asking.
+    // A client that connected before the flood keeps asking.
     let token = Token::of("user_1").sign();
     let request = format!(
         "POST /api/imgwire/upload-token HTTP/1.1\r\nHost: gate\r\nAuthorization: Bearer {token}\r\n\r\n"
@@ -260,7 +259,7 @@ async fn with_all_descriptors_taken_by_clients_the_gate_says_that_it_lives_and_s
         .timeout(Duration::from_secs(5))
         .finish();
     let lives = async || {
-        // On a connection of its own each time.
+        // Each request opens a new connection.
         let request = client
             .get(format!("{}/livez", gate.management()))
             .force_close();
@@ -280,19 +279,18 @@ async fn with_all_descriptors_taken_by_clients_the_gate_says_that_it_lives_and_s
         began.elapsed()
     );
     assert!(!gate.log().contains("accepting"), "{}", gate.log());
-    // Those who wait are served when there is room.
+    // Waiting clients are served when there is room.
     drop(flood);
     eventually("room", async || gate.ask(&token).await == Some(200)).await;
 }
 
 #[actix_web::test]
-async fn calls_to_imgwire_that_hang_take_no_descriptor_that_the_gate_needs_to_live() {
+async fn hanging_calls_to_imgwire_leave_descriptors_for_the_gate() {
     let imgwire = Emulator::start().unwrap();
-    let recipe = Recipe {
-        imgwire: "timeout = \"20s\"\ndeadline = \"20s\"".to_owned(),
-        ..Recipe::accepting("[\"app\"]", "")
-    };
-    let (_folder, config) = write_config(&recipe, imgwire.url());
+    let gate = Gate::accepting(["app"])
+        .imgwire("timeout", "20s")
+        .imgwire("deadline", "20s");
+    let (_folder, config) = write_config(&gate, imgwire.url());
     let gate =
         GateProcess::start_with(&config, &["prlimit", "--nofile=300:300"], "info", &[]).await;
     imgwire.misbehave(Some(Misbehaviour::Hang));
@@ -318,7 +316,7 @@ async fn calls_to_imgwire_that_hang_take_no_descriptor_that_the_gate_needs_to_li
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.map_or(0.0, |value| value.trim().parse::<f64>().unwrap())
     };
-    // As many run as the limit leaves room for; the others are refused and not left to fail.
+    // As many calls run as the limit leaves room for, and the other requests are refused.
     eventually("the flood", async || {
         metric("imgwire_gate_overloaded_total ").await > 0.0
             && metric("imgwire_gate_in_flight ").await >= 40.0

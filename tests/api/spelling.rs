@@ -1,25 +1,19 @@
-//! Sources that accept several spellings of a workspace: each request counts for the workspace that is meant.
+//! Sources that accept several spellings of a workspace: each request counts for the canonical workspace.
 
 use serde_json::json;
 
 use crate::{
-    helpers::{Recipe, TestApp},
+    helpers::{Gate, TestApp, expression, quota},
     members::{MEMBERS, ask_for, asking, calls, sqlite},
     postgres::Postgres,
-    remote_rules::{MEMBER, member},
+    remote_members::{MEMBER, member},
     service::{Reply, Service},
 };
 
-/// The same gate, which counts two tokens for each workspace that the policy `member` finds.
-fn with_limit(recipe: Recipe, member: &str) -> Recipe {
-    Recipe {
-        policies: format!(
-            "{}\n[policies.limit]\nkind = \"quota\"\nper = [\"workspace\"]\nlimit = 2\nwindow = \"day\"\nstore = \"main\"",
-            recipe.policies
-        ),
-        chain: format!("[\"signed-in\", \"{member}\", \"limit\"]"),
-        ..recipe
-    }
+/// The same gate with a quota of two per workspace, after the membership policy `member`.
+fn with_limit(gate: Gate, member: &str) -> Gate {
+    gate.policy("limit", quota().per(["workspace"]).limit(2))
+        .chain(["signed-in", member, "limit"])
 }
 
 async fn used(gate: &TestApp, workspace: &str) -> u64 {
@@ -27,10 +21,16 @@ async fn used(gate: &TestApp, workspace: &str) -> u64 {
     answer.json["used"].as_u64().unwrap()
 }
 
-/// However a client spells a workspace that the database accepts, it counts as the one that the database has.
+/// Every spelling that the database accepts counts as the canonical workspace.
 async fn counts_as_one(url: &str, query: &str, canonical: &str, spellings: &[&str]) {
-    for more in ["", "cache = \"30s\""] {
-        let gate = with_limit(asking(url, query, more), "member").start().await;
+    for is_cached in [false, true] {
+        let gate = with_limit(asking(url, query), "member");
+        let gate = if is_cached {
+            gate.set("policies.member.cache", "30s")
+        } else {
+            gate
+        };
+        let gate = gate.start().await;
         let mut issued = 0;
         for spelling in spellings.iter().chain(spellings) {
             let answer = ask_for(&gate, "17", spelling).await;
@@ -51,24 +51,24 @@ async fn counts_as_one(url: &str, query: &str, canonical: &str, spellings: &[&st
     }
 }
 
-/// A second column that is no id, and rows that disagree, are faults.
+/// A second column that is not an id, and rows that disagree, are faults.
 async fn names_one_workspace(url: &str, columns: &[&str]) {
     for column in columns {
         let query =
             format!("select role, {column} from members where workspace_id = $2 and user_id = $1");
-        let gate = asking(url, &query, "").start().await;
+        let gate = asking(url, &query).start().await;
         let answer = ask_for(&gate, "user_1", "ws_1").await;
         answer.assert_error(500, "internal");
         assert_eq!(calls(&gate, "fault").await, 1.0, "{column}");
     }
     let query = "select role, workspace_id from members where user_id = $1 and $2 <> ''";
-    let gate = asking(url, query, "").start().await;
+    let gate = asking(url, query).start().await;
     let answer = ask_for(&gate, "user_1", "ws_1").await;
     answer.assert_error(500, "internal");
 }
 
 #[actix_web::test]
-async fn a_file_of_sqlites_names_the_workspace_that_it_means() {
+async fn spellings_in_sqlite_count_as_the_workspace_of_the_row() {
     let folder = tempfile::tempdir().unwrap();
     let url = sqlite(
         folder.path(),
@@ -88,22 +88,18 @@ async fn a_file_of_sqlites_names_the_workspace_that_it_means() {
     let spellings = ["7", "07", "007", "7.0", "+7", " 7", "7e0"];
     counts_as_one(&url, &query("numbers"), "7", &spellings).await;
     names_one_workspace(&url, &["null", "7.5", "x'00ff'", "''", "char(10)"]).await;
-    // The other policies of the chain see the workspace that the database means.
-    let recipe = asking(&url, &query("loose"), "");
-    let recipe = Recipe {
-        policies: format!(
-            "{}\n[policies.rule]\nkind = \"expression\"\nallow = \"workspace.id == 'Acme' && workspace.role == 'owner'\"",
-            recipe.policies
-        ),
-        chain: "[\"signed-in\", \"member\", \"rule\"]".to_owned(),
-        ..recipe
-    };
-    let gate = recipe.start().await;
+    // The other policies of the chain see the workspace of the row.
+    let rule = "workspace.id == 'Acme' && workspace.role == 'owner'";
+    let gate = asking(&url, &query("loose"))
+        .policy("rule", expression(rule))
+        .chain(["signed-in", "member", "rule"])
+        .start()
+        .await;
     ask_for(&gate, "17", "aCMe").await.assert_token();
 }
 
 #[actix_web::test]
-async fn a_postgresql_names_the_workspace_that_it_means() {
+async fn spellings_in_postgresql_count_as_the_workspace_of_the_row() {
     let Some(postgres) = Postgres::here() else {
         return;
     };
@@ -152,13 +148,18 @@ async fn a_postgresql_names_the_workspace_that_it_means() {
 }
 
 #[actix_web::test]
-async fn the_workspace_is_the_one_that_the_app_names_however_the_client_spells_it() {
+async fn spellings_count_as_the_workspace_that_the_app_names() {
     let app = Service::start();
     let spellings = ["acme", "ACME", "AcMe", "acme.", "7", "07"];
     for (canonical, name) in [("acme", json!("acme")), ("7", json!(7))] {
-        for more in ["", r#"cache = "30s""#] {
-            let recipe = with_limit(member(&app, more), "asked");
-            let gate = recipe.start().await;
+        for is_cached in [false, true] {
+            let gate = with_limit(member(&app), "asked");
+            let gate = if is_cached {
+                gate.set("policies.asked.cache", "30s")
+            } else {
+                gate
+            };
+            let gate = gate.start().await;
             let mut issued = 0;
             for spelling in spellings.iter().chain(&spellings) {
                 let path = format!("/api/workspaces/{spelling}/members/user_1");
@@ -183,9 +184,9 @@ async fn the_workspace_is_the_one_that_the_app_names_however_the_client_spells_i
 }
 
 #[actix_web::test]
-async fn an_answer_that_names_no_id_as_the_workspace_is_a_fault() {
+async fn an_answer_with_an_invalid_workspace_is_a_fault() {
     let app = Service::start();
-    let gate = member(&app, "").start().await;
+    let gate = member(&app).start().await;
     for workspace in [
         json!(null),
         json!(""),

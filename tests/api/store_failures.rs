@@ -1,4 +1,4 @@
-//! An operation of a store that is slow or fails is a fault of its request: the store stays up, and others are served.
+//! A slow or failing operation is a fault of its request: the store stays up, and other requests are served.
 
 use std::{
     collections::HashSet,
@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 
 use crate::{
     backends::{Server, suite},
-    helpers::{Recipe, TestApp, Token, eventually},
+    helpers::{Gate, TestApp, Token, eventually, quota},
     members::{MEMBERS, QUERY, ask_for, asking},
     postgres::Postgres,
     redis_server::Redis,
@@ -19,22 +19,16 @@ use crate::{
 };
 
 suite! {
-    [what_a_server_may_have_counted_is_not_asked_again,]:
-    in_a_redis: Redis,
-    in_a_postgresql: Postgres,
+    [an_operation_that_may_have_counted_is_not_repeated,]:
+    in_redis: Redis,
+    in_postgresql: Postgres,
 }
 
-/// A quota of each user.
-pub(crate) fn quota_of_users(url: &str) -> Recipe {
-    let policies = r#"
-        [policies.daily]
-        kind = "quota"
-        per = ["user"]
-        limit = 1000
-        window = "day"
-        store = "shared"
-    "#;
-    counting(url, policies, "[\"signed-in\", \"daily\"]")
+/// A quota per user.
+pub(crate) fn quota_of_users(url: &str) -> Gate {
+    counting(url)
+        .policy("daily", quota().per(["user"]).limit(1000).store("shared"))
+        .chain(["signed-in", "daily"])
 }
 
 pub(crate) async fn ask_as(gate: &TestApp, user: &str) -> (u16, Duration) {
@@ -49,7 +43,7 @@ pub(crate) async fn is_up(gate: &TestApp, store: &str) -> bool {
 }
 
 #[actix_web::test]
-async fn a_key_of_another_type_is_a_fault_of_its_user_alone() {
+async fn a_redis_key_of_another_type_is_a_fault_only_for_its_user() {
     let Some(server) = Redis::here() else { return };
     let gate = quota_of_users(&server.url()).start().await;
     ready(&gate).await;
@@ -75,15 +69,14 @@ async fn a_key_of_another_type_is_a_fault_of_its_user_alone() {
             assert_eq!(ask_as(&gate, &format!("other_{other}")).await.0, 200);
             assert!(is_up(&gate, "shared").await);
         }
-        // Nor is the server probed for each of them.
+        // The server is not probed for each failure.
         let connected = connections() - connected;
         assert!(connected < 20, "{connected} connections");
     }
 }
 
 #[actix_web::test]
-async fn what_a_postgresql_refuses_of_one_user_is_counted_for_the_others_who_ask_at_the_same_time()
-{
+async fn an_id_that_postgresql_refuses_does_not_fail_concurrent_requests() {
     let Some(server) = Postgres::here() else {
         return;
     };
@@ -91,10 +84,7 @@ async fn what_a_postgresql_refuses_of_one_user_is_counted_for_the_others_who_ask
     server
         .run("create database latin encoding 'LATIN1' template template0 lc_collate 'C' lc_ctype 'C'")
         .await;
-    let url = server
-        .url()
-        .replace("/postgres", "/latin")
-        .replace("//latin", "//postgres");
+    let url = format!("postgres://postgres@127.0.0.1:{}/latin", server.port());
     let gate = patient(quota_of_users(&url)).start().await;
     ready(&gate).await;
     for _ in 0..5 {
@@ -116,7 +106,7 @@ async fn what_a_postgresql_refuses_of_one_user_is_counted_for_the_others_who_ask
     assert_eq!(used.json["used"], 5);
 }
 
-/// A gate whose connections were all used.
+/// A gate that has used all of its connections.
 async fn used_before(url: &str) -> TestApp {
     let gate = patient(quota_of_users(url)).start().await;
     ready(&gate).await;
@@ -132,9 +122,8 @@ async fn used(gate: &TestApp) -> u64 {
     used.json["used"].as_u64().unwrap()
 }
 
-/// An answer that is lost on the way may have been to something that was counted, so it is not asked again; what only
-/// reads is.
-async fn what_a_server_may_have_counted_is_not_asked_again(server: impl Server) {
+/// If an answer is lost, the operation may have counted, so it is not repeated. A read is repeated.
+async fn an_operation_that_may_have_counted_is_not_repeated(server: impl Server) {
     let proxy = TcpProxy::before(server.port());
     let url = &server.url_at(proxy.port());
     let gate = used_before(url).await;
@@ -154,7 +143,7 @@ async fn what_a_server_may_have_counted_is_not_asked_again(server: impl Server) 
 }
 
 #[actix_web::test]
-async fn a_lookup_whose_kept_connection_breaks_is_repeated() {
+async fn a_lookup_is_repeated_if_its_kept_connection_breaks() {
     let Some(server) = Postgres::here() else {
         return;
     };
@@ -162,7 +151,10 @@ async fn a_lookup_whose_kept_connection_breaks_is_repeated() {
     server.run(MEMBERS).await;
     let proxy = TcpProxy::before(server.port());
     let url = format!("postgres://postgres@127.0.0.1:{}/postgres", proxy.port());
-    let gate = patient(asking(&url, QUERY, "")).start().await;
+    let gate = asking(&url, QUERY)
+        .set("stores.app.timeout", "10s")
+        .start()
+        .await;
     ready(&gate).await;
     ask_for(&gate, "user_1", "ws_1").await.assert_token();
     proxy.lose_an_answer();
@@ -171,14 +163,13 @@ async fn a_lookup_whose_kept_connection_breaks_is_repeated() {
 }
 
 #[actix_web::test]
-async fn a_counter_that_somebody_has_locked_in_a_postgresql_is_a_fault_of_its_user_alone() {
+async fn a_locked_counter_in_postgresql_is_a_fault_only_for_its_user() {
     let Some(server) = Postgres::here() else {
         return;
     };
     let server = server.await;
-    let recipe = quota_of_users(&server.url());
-    let more = recipe.more.replace("500ms", "2s");
-    let gate = Recipe { more, ..recipe }.start().await;
+    let gate = quota_of_users(&server.url()).set("stores.shared.timeout", "2s");
+    let gate = gate.start().await;
     ready(&gate).await;
     for number in 0..10 {
         assert_eq!(ask_as(&gate, &format!("user_{number}")).await.0, 200);
@@ -207,26 +198,14 @@ async fn a_counter_that_somebody_has_locked_in_a_postgresql_is_a_fault_of_its_us
 }
 
 #[actix_web::test]
-async fn a_counter_that_cannot_be_read_from_a_file_is_a_fault_of_its_request_alone() {
-    let policies = r#"
-        [policies.signed-in]
-        kind = "signed_in"
-        accept = ["app"]
-        [policies.quota]
-        kind = "quota"
-        per = ["user"]
-        limit = 1000
-        window = "month"
-        store = "main"
-    "#;
-    let recipe = Recipe {
-        policies: policies.to_owned(),
-        chain: "[\"signed-in\", \"quota\"]".to_owned(),
-        ..Recipe::default()
-    };
-    let gate = Watched::start(&recipe).await;
+async fn a_counter_that_sqlite_cannot_read_is_a_fault_only_for_its_request() {
+    let monthly = quota().per(["user"]).limit(1000).window("month");
+    let gate = Gate::accepting(["app"])
+        .policy("quota", monthly)
+        .chain(["signed-in", "quota"]);
+    let gate = Watched::start(&gate).await;
     assert_eq!(gate.ask().await, 200);
-    // Another process takes the table away, and the gate makes it again.
+    // Another process drops the table, and the gate creates it again.
     let database = rusqlite::Connection::open(gate.folder.path().join("gate.db")).unwrap();
     database.execute_batch("DROP TABLE quota_counters").unwrap();
     assert_eq!(gate.ask_as("user_2").await, 500);

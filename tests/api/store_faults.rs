@@ -1,12 +1,13 @@
-//! A shared store that hangs, is down, or has forgotten everything: what requests, operators and counters see of it.
+//! A shared store that hangs, is down, or has lost its data.
 
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use serde_json::json;
 
 use crate::{
     backends::{Server, suite},
-    helpers::{Recipe, TestApp, Token, eventually},
+    helpers::{self, TestApp, Token, eventually, rate_limit, workspace_member},
     postgres::Postgres,
     redis_server::Redis,
     scaling::{counting, limit, patient, quota, ready},
@@ -15,15 +16,15 @@ use crate::{
 
 suite! {
     [
-        a_server_that_hangs_costs_one_timeout_and_no_more,
+        a_server_that_hangs_costs_each_request_at_most_one_timeout,
         a_gate_starts_without_its_server,
-        a_server_that_was_started_again_costs_no_request,
+        a_restart_of_an_idle_server_costs_no_request,
     ]:
-    in_a_redis: Redis,
-    in_a_postgresql: Postgres,
+    in_redis: Redis,
+    in_postgresql: Postgres,
 }
 
-/// The timeout of the tests' stores, and some time for a busy machine.
+/// The timeout of the tests' stores, and an allowance for a busy machine.
 const TIMEOUT: Duration = Duration::from_millis(500);
 const SOON: Duration = Duration::from_millis(250);
 
@@ -36,9 +37,9 @@ async fn ask(gate: &TestApp) -> (u16, Duration) {
     (answer.status.as_u16(), began.elapsed())
 }
 
-/// A store that hangs costs each request that runs one timeout, the next ones nothing, and is used again when it
-/// is back.
-async fn a_server_that_hangs_costs_one_timeout_and_no_more(server: impl Server) {
+/// A store that hangs costs each running request one timeout and later requests nothing, and is used again when it
+/// returns.
+async fn a_server_that_hangs_costs_each_request_at_most_one_timeout(server: impl Server) {
     let (url, hang) = server.hanging();
     let gate = quota(&url, 1000, "month").start().await;
     ready(&gate).await;
@@ -49,7 +50,7 @@ async fn a_server_that_hangs_costs_one_timeout_and_no_more(server: impl Server) 
         assert_eq!(status, 500);
         assert!(took < TIMEOUT * 2, "{took:?}");
     }
-    // Nobody waits any more, and nothing is kept for later.
+    // No request waits any more.
     assert_eq!(gate.metric("imgwire_gate_in_flight").await, 0.0);
     for _ in 0..20 {
         let (status, took) = ask(&gate).await;
@@ -76,7 +77,7 @@ async fn operations(gate: &TestApp, result: &str) -> f64 {
     gate.metric(&line).await
 }
 
-/// A gate starts without its store, says so, and uses it as soon as it is there.
+/// A gate starts without its store, is not ready, and uses the store as soon as it is up.
 async fn a_gate_starts_without_its_server(mut server: impl Server) {
     server.go_down();
     let gate = quota(&server.url(), 10, "day").start().await;
@@ -88,10 +89,9 @@ async fn a_gate_starts_without_its_server(mut server: impl Server) {
     assert_eq!(ask(&gate).await.0, 200);
 }
 
-/// Nothing was asked of it meanwhile.
-async fn a_server_that_was_started_again_costs_no_request(mut server: impl Server) {
-    let recipe = quota(&server.url(), 100, "day");
-    let gate = patient(recipe).start().await;
+async fn a_restart_of_an_idle_server_costs_no_request(mut server: impl Server) {
+    let builder = quota(&server.url(), 100, "day");
+    let gate = patient(builder).start().await;
     ready(&gate).await;
     for answer in join_all((0..8).map(|_| ask(&gate))).await {
         assert_eq!(answer.0, 200);
@@ -112,19 +112,19 @@ async fn overlooked(gate: &TestApp, policy: &str) -> f64 {
 }
 
 #[actix_web::test]
-async fn while_its_store_is_down_a_limit_denies_allows_or_counts_for_itself_as_it_is_told() {
+async fn a_rate_limit_without_its_store_denies_allows_or_counts_locally_as_configured() {
     let Some(mut server) = Redis::here() else {
         return;
     };
     let with = |on_failure: &str| {
-        let settings = format!("limit = 3\nperiod = \"1h\"\non_failure = \"{on_failure}\"");
-        limit(&server.url(), &settings).start()
+        let settings = rate_limit().limit(3).on_failure(on_failure);
+        limit(&server.url(), settings).start()
     };
     let (deny, allow, local) = (with("deny").await, with("allow").await, with("local").await);
     for gate in [&deny, &allow, &local] {
         ready(gate).await;
     }
-    // One counter for all of them while it is there.
+    // All gates share one counter while the store is up.
     assert_eq!(ask(&local).await.0, 200);
     assert_eq!(ask(&allow).await.0, 200);
     server.go_down();
@@ -145,20 +145,19 @@ async fn while_its_store_is_down_a_limit_denies_allows_or_counts_for_itself_as_i
     for gate in [&deny, &allow, &local] {
         ready(gate).await;
     }
-    // Together again, with what was counted there before: two of three.
+    // They share the counter again, which has two of three attempts.
     assert_eq!(ask(&local).await.0, 200);
     assert_eq!(ask(&deny).await.0, 429);
     assert_eq!(ask(&allow).await.0, 429);
 }
 
 #[actix_web::test]
-async fn a_quota_whose_store_is_down_may_be_told_to_let_uploads_through() {
+async fn a_quota_without_its_store_allows_requests_if_configured() {
     let Some(mut server) = Redis::here() else {
         return;
     };
-    let recipe = quota(&server.url(), 1, "day");
-    let policies = format!("{}\non_failure = \"allow\"", recipe.policies);
-    let gate = Recipe { policies, ..recipe }.start().await;
+    let gate = quota(&server.url(), 1, "day").set("policies.shared-quota.on_failure", "allow");
+    let gate = gate.start().await;
     ready(&gate).await;
     assert_eq!(ask(&gate).await.0, 200);
     assert_eq!(ask(&gate).await.0, 429);
@@ -168,7 +167,7 @@ async fn a_quota_whose_store_is_down_may_be_told_to_let_uploads_through() {
 }
 
 #[actix_web::test]
-async fn a_redis_that_has_forgotten_everything_begins_to_count_anew() {
+async fn a_redis_without_its_data_counts_from_zero() {
     let Some(server) = Redis::here() else { return };
     let gate = quota(&server.url(), 1, "day").start().await;
     ready(&gate).await;
@@ -177,34 +176,27 @@ async fn a_redis_that_has_forgotten_everything_begins_to_count_anew() {
     server.run(&["FLUSHALL"]);
     assert_eq!(ask(&gate).await.0, 200);
     assert_eq!(ask(&gate).await.0, 429);
-    // Nor does a server mind that has lost the scripts.
+    // A server that lost its scripts gets them again.
     server.run(&["SCRIPT", "FLUSH"]);
     assert_eq!(ask(&gate).await.0, 429);
 }
 
-const LIMIT_AND_QUOTA: &str = r#"
-    [policies.burst]
-    kind = "rate_limit"
-    per = ["user"]
-    limit = 25
-    period = "1h"
-    store = "shared"
-    [policies.daily]
-    kind = "quota"
-    per = ["user"]
-    limit = 1000
-    window = "day"
-    store = "shared"
-"#;
-
 #[actix_web::test]
-async fn a_limit_and_a_quota_in_one_redis_are_two_commands_and_one_round_trip() {
+async fn a_limit_and_a_quota_in_one_redis_take_two_commands_and_one_round_trip() {
     let Some(server) = Redis::here() else { return };
     let proxy = TcpProxy::before(server.port());
     let url = format!("redis://127.0.0.1:{}", proxy.port());
-    let chain = "[\"signed-in\", \"burst\", \"daily\"]";
-    let recipe = counting(&url, LIMIT_AND_QUOTA, chain);
-    let gate = patient(recipe).start().await;
+    let builder = counting(&url)
+        .policy(
+            "burst",
+            rate_limit().per(["user"]).limit(25).store("shared"),
+        )
+        .policy(
+            "daily",
+            helpers::quota().per(["user"]).limit(1000).store("shared"),
+        )
+        .chain(["signed-in", "burst", "daily"]);
+    let gate = patient(builder).start().await;
     ready(&gate).await;
     // Both workers have a connection, and the server has the scripts.
     for answer in join_all((0..16).map(|_| ask(&gate))).await {
@@ -218,13 +210,13 @@ async fn a_limit_and_a_quota_in_one_redis_are_two_commands_and_one_round_trip() 
     assert_eq!(server.calls("evalsha") - calls, 18, "commands");
     assert_eq!(server.calls("eval"), 0);
 
-    // What the quota had reserved for a request that the limit refuses is given back.
+    // If the limit refuses a request, the reservation of the quota is released.
     let answer = gate.ask_as(&Token::of("user_1")).await;
     answer.assert_error(429, "rate_limited");
     let used = gate.manage("/quota/daily?key=user_1").await;
     assert_eq!(used.json["used"], 25);
 
-    // What many ask at the same time travels together, and every counter ends by itself.
+    // Concurrent operations share round trips, and every counter expires.
     let sent = proxy.sent();
     let asked = (0..200).map(|number| {
         let token = Token::of(&format!("user_{number}"));
@@ -241,33 +233,23 @@ async fn a_limit_and_a_quota_in_one_redis_are_two_commands_and_one_round_trip() 
 }
 
 #[actix_web::test]
-async fn reservations_that_meet_share_a_commit_of_postgresqls() {
+async fn concurrent_reservations_share_a_commit_of_postgresql() {
     let Some(server) = Postgres::here() else {
         return;
     };
     let server = server.await;
-    let policies = r#"
-        [policies.daily]
-        kind = "quota"
-        per = ["workspace"]
-        limit = { claim = "plan", values = { free = 5, pro = 50 }, default = 0 }
-        window = "day"
-        store = "shared"
-        [policies.member]
-        kind = "workspace_member"
-        claim = "workspaces"
-    "#;
-    let recipe = counting(
-        &server.url(),
-        policies,
-        "[\"signed-in\", \"member\", \"daily\"]",
-    );
-    let gate = patient(recipe).start().await;
+    let by_plan = json!({ "claim": "plan", "values": { "free": 5, "pro": 50 }, "default": 0 });
+    let daily = helpers::quota().per(["workspace"]).limit(by_plan);
+    let builder = counting(&server.url())
+        .policy("daily", daily.store("shared"))
+        .policy("member", workspace_member().claim("workspaces"))
+        .chain(["signed-in", "member", "daily"]);
+    let gate = patient(builder).start().await;
     ready(&gate).await;
     assert_eq!(ask(&gate).await.0, 429, "no plan, no token");
     let commits = "select xact_commit from pg_stat_database where datname = 'postgres'";
     let before = server.number(commits).await;
-    // Two plans count on one counter: what one may take depends on what the other has taken.
+    // Two plans share one counter, so each reservation depends on the other plan's.
     let asked = (0..120).map(async |number| {
         let plan = if number % 2 == 0 { "pro" } else { "free" };
         let token = Token::of("user_1").with("plan", plan.into());
@@ -293,12 +275,12 @@ async fn reservations_that_meet_share_a_commit_of_postgresqls() {
 }
 
 #[actix_web::test]
-async fn gates_that_start_together_make_the_tables_once_and_a_role_that_may_not_needs_them_made() {
+async fn gates_that_start_together_create_the_tables_once_and_a_role_without_rights_needs_them() {
     let Some(server) = Postgres::here() else {
         return;
     };
     let server = server.await;
-    // What the documentation says that an administrator runs.
+    // The statements of the documentation for the administrator.
     for statement in crate::real_parts::blocks("docs/scaling.md", "sql") {
         server.run(&statement).await;
     }
@@ -326,7 +308,7 @@ async fn gates_that_start_together_make_the_tables_once_and_a_role_that_may_not_
     let gate = quota(&server.url_of("counter"), 3, "day").start().await;
     ready(&gate).await;
     assert_eq!(ask(&gate).await.0, 200);
-    // Nor may it do anything else with them.
+    // The role can do nothing else with the tables.
     server.run("drop schema imgwire_gate cascade").await;
     let gate = quota(&server.url_of("counter"), 3, "day").start().await;
     assert_eq!(ask(&gate).await.0, 500);

@@ -1,4 +1,4 @@
-//! Stores with several hosts of which some say nothing: they are ready, they serve, and only the first operation waits.
+//! Stores with several hosts, some of which do not respond: the store is up, and only the first operation waits.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    helpers::{Recipe, TestApp, Token, eventually},
+    helpers::{Gate, TestApp, Token, eventually},
     members::{MEMBERS, QUERY, ask_for, asking},
     postgres::Postgres,
     real_parts::{Running, free_port},
@@ -20,10 +20,10 @@ use crate::{
     watched::Watched,
 };
 
-/// Less than a third of the stores' timeout, which a host that says nothing would cost.
+/// Less than a third of the stores' timeout, which a host that does not respond would cost.
 const SOON: Duration = Duration::from_millis(700);
 
-/// A host that accepts connections and says nothing.
+/// A host that accepts connections and does not respond.
 struct Mute(TcpListener);
 
 impl Mute {
@@ -32,7 +32,7 @@ impl Mute {
     }
 
     fn at(address: SocketAddr) -> Self {
-        // The kernel accepts for it, and what is sent to it is never read.
+        // The kernel accepts the connections, and nothing reads from them.
         Self(TcpListener::bind(address).unwrap())
     }
 
@@ -41,7 +41,7 @@ impl Mute {
     }
 }
 
-/// A host that no packet comes back from.
+/// A host that drops every packet.
 struct Blackhole {
     port: u16,
     _listener: Socket,
@@ -49,7 +49,7 @@ struct Blackhole {
 }
 
 impl Blackhole {
-    /// A listener whose queue is full, so the kernel drops what else wants to connect.
+    /// A listener whose queue is full, so that the kernel drops further connections.
     fn start() -> Self {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -71,10 +71,9 @@ impl Blackhole {
     }
 }
 
-/// The same with a timeout that shows on the busiest machine.
-fn slow(recipe: Recipe) -> Recipe {
-    let more = recipe.more.replace("500ms", "3s");
-    Recipe { more, ..recipe }
+/// The same with a timeout that shows even on a busy machine.
+fn slow(gate: Gate, store: &str) -> Gate {
+    gate.set(&format!("stores.{store}.timeout"), "3s")
 }
 
 async fn ask(gate: &TestApp) -> (u16, Duration) {
@@ -83,16 +82,16 @@ async fn ask(gate: &TestApp) -> (u16, Duration) {
     (answer.status.as_u16(), began.elapsed())
 }
 
-/// It becomes ready and serves; no request waits for a host that says nothing.
-async fn serves(recipe: Recipe) -> TestApp {
-    let gate = slow(recipe).start().await;
+/// The gate becomes ready and serves, and no request waits for a host that does not respond.
+async fn serves(gate: Gate) -> TestApp {
+    let gate = slow(gate, "shared").start().await;
     ready(&gate).await;
     serves_at_once(&gate).await;
     gate
 }
 
 async fn serves_at_once(gate: &TestApp) {
-    // Both workers.
+    // Requests at both workers.
     for (status, took) in join_all((0..8).map(|_| ask(gate))).await {
         assert_eq!(status, 200);
         assert!(took < SOON, "{took:?}");
@@ -100,7 +99,7 @@ async fn serves_at_once(gate: &TestApp) {
 }
 
 #[actix_web::test]
-async fn a_postgresql_serves_though_its_first_hosts_say_nothing() {
+async fn postgresql_serves_although_its_first_hosts_do_not_respond() {
     let Some(server) = Postgres::here() else {
         return;
     };
@@ -113,7 +112,7 @@ async fn a_postgresql_serves_though_its_first_hosts_say_nothing() {
         server.port()
     );
     let gate = serves(quota(&url, 1000, "month")).await;
-    // Nor does a request wait that needs a new connection.
+    // A request that needs a new connection does not wait either.
     let end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'imgwire-gate/%'";
     server.run(end).await;
     eventually("new connections", async || {
@@ -124,13 +123,11 @@ async fn a_postgresql_serves_though_its_first_hosts_say_nothing() {
     serves_at_once(&gate).await;
 
     server.run(MEMBERS).await;
-    let query = QUERY.replace(
-        "user_id = $1",
-        "user_id = $1 and (select pg_sleep(0.1)) is not null",
-    );
-    let gate = slow(asking(&url, &query, "timeout = \"5s\"")).start().await;
+    let slow_query = format!("{QUERY} and (select pg_sleep(0.1)) is not null");
+    let lookup = asking(&url, &slow_query).set("policies.member.timeout", "5s");
+    let gate = slow(lookup, "app").start().await;
     ready(&gate).await;
-    // Each of them at the same time, and on a connection of its own.
+    // Concurrent requests, each on its own connection.
     let users = (0..6).map(async |user| {
         let began = Instant::now();
         let answer = ask_for(&gate, &format!("user_{user}"), "ws_1").await;
@@ -142,8 +139,8 @@ async fn a_postgresql_serves_though_its_first_hosts_say_nothing() {
     }
 }
 
-/// A gate to which `database` is a name of two addresses, of which the first says nothing.
-async fn serves_by_the_second_address(url: &str, port: u16) {
+/// A gate for which `database` is a name of two addresses, of which the first does not respond.
+async fn serves_by_the_second_address(url: impl Fn(u16) -> String, port: u16) {
     let first_port = free_port();
     let _mute = Mute::at(([127, 0, 0, 1], first_port).into());
     let _second = TcpProxy::at(([127, 0, 0, 2], first_port).into(), port);
@@ -152,8 +149,8 @@ async fn serves_by_the_second_address(url: &str, port: u16) {
     std::fs::write(&hosts, "127.0.0.1 database\n127.0.0.2 database\n").unwrap();
     let mount = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
     let wrapper = ["unshare", "-m", "sh", "-c", mount, hosts.to_str().unwrap()];
-    let url = url.replace("PORT", &first_port.to_string());
-    let gate = Watched::start_by(&slow(quota(&url, 1000, "month")), &wrapper).await;
+    let quota = slow(quota(&url(first_port), 1000, "month"), "shared");
+    let gate = Watched::start_by(&quota, &wrapper).await;
     gate.ready().await;
     let asked = (0..8).map(async |_| {
         let began = Instant::now();
@@ -167,23 +164,24 @@ async fn serves_by_the_second_address(url: &str, port: u16) {
 }
 
 #[actix_web::test]
-async fn a_name_whose_first_address_says_nothing_is_reached_by_the_second() {
-    // Only the machine's administrator may have names of his own.
+async fn a_name_is_reached_by_its_second_address_if_the_first_does_not_respond() {
+    // Only root can give the gate its own host names.
     let may = Command::new("unshare").args(["-m", "true"]).status();
     if !may.is_ok_and(|status| status.success()) {
         return;
     }
     if let Some(server) = Redis::here() {
-        serves_by_the_second_address("redis://database:PORT", server.port()).await;
+        serves_by_the_second_address(|port| format!("redis://database:{port}"), server.port())
+            .await;
     }
     if let Some(server) = Postgres::here() {
-        let url = "postgres://postgres@database:PORT/postgres";
+        let url = |port| format!("postgres://postgres@database:{port}/postgres");
         serves_by_the_second_address(url, server.await.port()).await;
     }
 }
 
 #[actix_web::test]
-async fn sentinels_serve_though_the_first_one_says_nothing() {
+async fn sentinels_serve_although_the_first_ones_do_not_respond() {
     let Some(primary) = Redis::here() else {
         return;
     };
@@ -211,7 +209,7 @@ async fn sentinels_serve_though_the_first_one_says_nothing() {
 }
 
 #[actix_web::test]
-async fn a_cluster_serves_though_its_first_seeds_say_nothing() {
+async fn a_cluster_serves_although_its_first_seeds_do_not_respond() {
     let Some(nodes) = Redis::cluster_here() else {
         return;
     };

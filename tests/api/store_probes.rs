@@ -1,10 +1,11 @@
-//! A probe tests what the gate needs: a store that lacks it goes down once, with the reason, and stays down until it has
-//! it.
+//! Probes test what the gate needs: a store that lacks a right goes down once, with the reason, until it has the right.
 
 use std::{path::Path, process::Command};
 
+use serde_json::json;
+
 use crate::{
-    helpers::{Recipe, SECRET, eventually},
+    helpers::{self, Gate, SECRET, env, eventually, rate_limit},
     members::{MEMBERS, asking, sqlite},
     postgres::Postgres,
     redis_server::Redis,
@@ -13,7 +14,7 @@ use crate::{
 };
 
 #[actix_web::test]
-async fn a_postgresql_without_the_right_to_insert_is_down_until_it_is_granted() {
+async fn postgresql_without_the_right_to_insert_is_down_until_it_is_granted() {
     let Some(server) = Postgres::here() else {
         return;
     };
@@ -35,13 +36,13 @@ async fn a_postgresql_without_the_right_to_insert_is_down_until_it_is_granted() 
         .run("grant insert on imgwire_gate.quota to counter")
         .await;
     gate.comes_back().await;
-    // What a probe counts is nobody's, and is not kept.
+    // The probe leaves no counter behind.
     let kept = "select count(*) from imgwire_gate.quota where policy <> 'shared-quota'";
     assert_eq!(server.number(kept).await, 0);
 }
 
 #[actix_web::test]
-async fn a_right_that_a_postgresql_withdraws_takes_it_down() {
+async fn postgresql_goes_down_when_a_right_is_revoked() {
     let Some(server) = Postgres::here() else {
         return;
     };
@@ -63,7 +64,7 @@ async fn a_right_that_a_postgresql_withdraws_takes_it_down() {
     gate.comes_back().await;
 }
 
-/// A user of a Redis who may do this much. The password is a secret that the tests' gates have.
+/// A Redis user with these rights, whose password is a secret of the tests' gates.
 fn with_user(server: &Redis, rights: &[&str]) -> String {
     let password = format!(">{SECRET}");
     let user = [
@@ -79,9 +80,8 @@ fn with_user(server: &Redis, rights: &[&str]) -> String {
     format!("redis://gate@127.0.0.1:{}", server.port())
 }
 
-fn with_password(recipe: Recipe) -> Recipe {
-    let more = format!("{}\npassword = {{ env = \"TEST_SECRET\" }}", recipe.more);
-    Recipe { more, ..recipe }
+fn with_password(gate: Gate) -> Gate {
+    gate.set("stores.shared.password", env("TEST_SECRET"))
 }
 
 const ALL_RIGHTS: [&str; 8] = [
@@ -96,7 +96,7 @@ const ALL_RIGHTS: [&str; 8] = [
 ];
 
 #[actix_web::test]
-async fn a_redis_whose_user_may_run_no_scripts_is_down_until_it_may() {
+async fn redis_without_the_right_to_run_scripts_is_down_until_it_is_granted() {
     let Some(server) = Redis::here() else { return };
     let rights = ["+get", "+set", "+del", "+pexpire", "+time", "+select"];
     let url = with_user(&server, &rights);
@@ -107,11 +107,11 @@ async fn a_redis_whose_user_may_run_no_scripts_is_down_until_it_may() {
 }
 
 #[actix_web::test]
-async fn a_redis_whose_user_may_not_write_is_down_until_it_may() {
+async fn redis_without_the_right_to_write_is_down_until_it_is_granted() {
     let Some(server) = Redis::here() else { return };
     let rights = ["+get", "+time", "+evalsha", "+script|load", "+select"];
     let url = with_user(&server, &rights);
-    let settings = "limit = 1000\nperiod = \"1s\"";
+    let settings = rate_limit().limit(1000).period("1s");
     let gate = Watched::start(&patient(with_password(limit(&url, settings)))).await;
     gate.stays_down("can't run this command").await;
     server.run(&["ACL", "SETUSER", "gate", "+set"]);
@@ -119,7 +119,7 @@ async fn a_redis_whose_user_may_not_write_is_down_until_it_may() {
 }
 
 #[actix_web::test]
-async fn a_redis_that_is_full_is_down_until_there_is_room() {
+async fn a_full_redis_is_down_until_there_is_room() {
     let Some(server) = Redis::here() else { return };
     let gate = Watched::start(&patient(quota(&server.url(), 1000, "day"))).await;
     eventually("a token", async || gate.ask().await == 200).await;
@@ -131,28 +131,26 @@ async fn a_redis_that_is_full_is_down_until_there_is_room() {
 }
 
 #[actix_web::test]
-async fn a_redis_that_keeps_sessions_only_needs_no_scripts() {
+async fn redis_that_keeps_only_sessions_needs_no_right_to_run_scripts() {
     let Some(server) = Redis::here() else { return };
     let url = with_user(&server, &["+get", "+set", "+del", "+pexpire", "+select"]);
     let sessions = || {
-        with_password(Recipe {
-            more: format!("[stores.shared]\nurl = \"{url}\""),
-            session: "store = \"shared\"\ncookie = { name = \"imgwire_gate\", secure = false }"
-                .to_owned(),
-            ..Recipe::default()
-        })
+        let cookie = json!({ "name": "imgwire_gate", "secure": false });
+        let gate = Gate::standard()
+            .store("shared", json!({ "url": url }))
+            .session("store", "shared")
+            .session("cookie", cookie);
+        with_password(gate)
     };
     let gate = sessions().start().await;
     ready(&gate).await;
-    // A policy that is loaded later needs them.
-    let Recipe {
-        policies, chain, ..
-    } = quota(&url, 10, "day");
-    let counting = Recipe {
-        policies,
-        chain,
-        ..sessions()
-    };
+    // A policy that a reload adds needs the right.
+    let counting = sessions()
+        .policy(
+            "shared",
+            helpers::quota().per([""; 0]).limit(10).store("shared"),
+        )
+        .chain(["signed-in", "shared"]);
     gate.reload(&counting).unwrap();
     eventually("the news", async || {
         gate.manage("/readyz").await.json["failing"][0] == "stores.shared"
@@ -163,25 +161,13 @@ async fn a_redis_that_keeps_sessions_only_needs_no_scripts() {
 }
 
 #[actix_web::test]
-async fn a_disk_that_is_full_is_down_until_there_is_room() {
-    let recipe = Recipe {
-        policies: r#"
-            [policies.signed-in]
-            kind = "signed_in"
-            accept = ["app"]
-            [policies.quota]
-            kind = "quota"
-            per = ["user"]
-            limit = 1000
-            window = "month"
-            store = "main"
-        "#
-        .to_owned(),
-        chain: "[\"signed-in\", \"quota\"]".to_owned(),
-        ..Recipe::default()
-    };
-    // A limit on the size of files does to the store what a full disk does; its signal is to be ignored.
-    let gate = Watched::start_by(&recipe, &["env", "--ignore-signal=XFSZ"]).await;
+async fn a_full_disk_takes_sqlite_down_until_there_is_room() {
+    let monthly = helpers::quota().per(["user"]).limit(1000).window("month");
+    let builder = Gate::accepting(["app"])
+        .policy("quota", monthly)
+        .chain(["signed-in", "quota"]);
+    // A limit on the size of files acts like a full disk; its signal must be ignored.
+    let gate = Watched::start_by(&builder, &["env", "--ignore-signal=XFSZ"]).await;
     assert_eq!(gate.ask().await, 200);
     let limit_files = |bytes: &str| {
         let pid = gate.id();
@@ -198,14 +184,14 @@ async fn a_disk_that_is_full_is_down_until_there_is_room() {
 }
 
 #[actix_web::test]
-async fn a_file_of_memberships_that_is_none_is_down_until_it_is_one() {
+async fn an_invalid_sqlite_file_of_memberships_is_down_until_it_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     let write = |path: &Path| std::fs::write(path, "some text that is long enough to be a header");
     write(&path).unwrap();
     let url = format!("sqlite:{}", path.display());
     let query = "select 'owner' where $1 <> $2";
-    let gate = Watched::start(&asking(&url, query, "")).await;
+    let gate = Watched::start(&asking(&url, query)).await;
     eventually("the news", async || {
         gate.lines("the store is down").len() == 1
     })

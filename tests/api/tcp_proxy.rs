@@ -1,4 +1,4 @@
-//! The network between a gate and its store, which can be cut.
+//! A network between a gate and its store that can fail.
 
 use std::{
     net::SocketAddr,
@@ -15,14 +15,14 @@ use tokio::{
     sync::watch,
 };
 
-/// What the network does.
+/// The state of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Network {
-    /// It carries.
+    /// It works.
     Works,
-    /// It takes longer.
+    /// It delays every packet.
     Delays(Duration),
-    /// It loses what is sent, and nobody hears of it.
+    /// It silently drops every packet.
     Drops,
     /// It resets every connection, and every new one.
     Resets,
@@ -35,7 +35,7 @@ pub(crate) struct TcpProxy {
     counted: Counted,
 }
 
-/// What all connections share.
+/// Shared by all connections.
 #[derive(Clone, Default)]
 struct Counted {
     sent: Arc<AtomicU64>,
@@ -55,7 +55,7 @@ impl TcpProxy {
         let (network, mode) = watch::channel(Network::Works);
         let counted = Counted::default();
         let shared = counted.clone();
-        // On a thread of its own: it ends when the proxy is dropped.
+        // On its own thread, which ends when the proxy is dropped.
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async {
                 let listener = TcpListener::from_std(listener).unwrap();
@@ -90,17 +90,17 @@ impl TcpProxy {
         self.network.send(network).unwrap();
     }
 
-    /// How many times something went to the server, each time all that was there to be sent.
+    /// The number of writes to the server; each sends all bytes that are available.
     pub(crate) fn sent(&self) -> u64 {
         self.counted.sent.load(Ordering::Relaxed)
     }
 
-    /// Resets the connection on which the next answer comes, which is lost.
+    /// Loses the next answer by resetting its connection.
     pub(crate) fn lose_an_answer(&self) {
         self.counted.loses_an_answer.store(true, Ordering::Relaxed);
     }
 
-    /// Whether an answer was lost that was to be lost.
+    /// Whether the answer was lost.
     pub(crate) fn has_lost_it(&self) -> bool {
         !self.counted.loses_an_answer.load(Ordering::Relaxed)
     }
@@ -152,7 +152,7 @@ async fn carry(
     }
 }
 
-/// Takes the time that the network takes; says whether anything arrives.
+/// Delays as the network does; returns whether the bytes arrive.
 async fn pass(network: &watch::Receiver<Network>) -> bool {
     let now = *network.borrow();
     if let Network::Delays(delay) = now {

@@ -1,11 +1,11 @@
-//! JSON Web Tokens: what is believed, and everything that is not.
+//! JSON Web Tokens: which are accepted and which are refused.
 
 use aws_lc_rs::hmac;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::{prelude::*, strategy::ValueTree as _};
 use serde_json::{Value, json};
 
-use crate::helpers::{Recipe, SECRET, TestApp, Token};
+use crate::helpers::{Gate, SECRET, TestApp, Token, env};
 
 /// Key pairs that were made for the tests.
 const EC_PRIVATE: &str = include_str!("../keys/ec_private.pem");
@@ -15,19 +15,16 @@ const RSA_PUBLIC: &str = include_str!("../keys/rsa_public.pem");
 const ED_PRIVATE: &str = include_str!("../keys/ed_private.pem");
 const ED_PUBLIC: &str = include_str!("../keys/ed_public.pem");
 
-fn with_key(algorithm: &str, public_key: &str) -> Recipe {
-    let mut recipe = Recipe {
-        app: format!(
-            r#"algorithms = ["{algorithm}"]
-            public_key = {{ env = "TEST_PUBLIC_KEY" }}
-            audience = ["imgwire-gate"]"#
-        ),
-        ..Recipe::default()
-    };
-    recipe
-        .secrets
-        .insert("TEST_PUBLIC_KEY".into(), public_key.into());
-    recipe
+fn with_key(algorithm: &str, public_key: &str) -> Gate {
+    let identity = json!({
+        "kind": "jwt",
+        "algorithms": [algorithm],
+        "public_key": env("TEST_PUBLIC_KEY"),
+        "audience": ["imgwire-gate"],
+    });
+    Gate::standard()
+        .identity("app", identity)
+        .secret("TEST_PUBLIC_KEY", public_key)
 }
 
 pub(crate) fn base64(bytes: &[u8]) -> String {
@@ -45,7 +42,7 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// A token with this very header and these very claims, signed by HS256 with `secret`.
+/// A token with exactly this header and these claims, signed by HS256 with `secret`.
 fn raw(header: &Value, claims: &str, secret: &[u8]) -> String {
     let message = format!(
         "{}.{}",
@@ -64,7 +61,7 @@ fn claims() -> String {
 }
 
 #[actix_web::test]
-async fn each_family_of_keys_is_believed() {
+async fn keys_of_every_family_are_accepted() {
     let rsa = EncodingKey::from_rsa_pem(RSA_PRIVATE.as_bytes()).unwrap();
     let ec = EncodingKey::from_ec_pem(EC_PRIVATE.as_bytes()).unwrap();
     let ed = EncodingKey::from_ed_pem(ED_PRIVATE.as_bytes()).unwrap();
@@ -92,12 +89,8 @@ async fn each_family_of_keys_is_believed() {
             .assert_error(401, "invalid_credentials");
     }
     for (algorithm, name) in [(Algorithm::HS384, "HS384"), (Algorithm::HS512, "HS512")] {
-        let recipe = Recipe::default();
-        let recipe = Recipe {
-            app: recipe.app.replace("HS256", name),
-            ..Recipe::default()
-        };
-        let app = recipe.start().await;
+        let gate = Gate::standard().set("identities.app.algorithms", [name]);
+        let app = gate.start().await;
         let mut token = Token::of("user_1");
         token.header = Header::new(algorithm);
         app.ask_as(&token).await.assert_token();
@@ -108,7 +101,7 @@ async fn each_family_of_keys_is_believed() {
 }
 
 #[actix_web::test]
-async fn what_a_token_says_about_its_own_key_or_algorithm_is_never_believed() {
+async fn a_token_cannot_choose_its_own_key_or_algorithm() {
     let app = TestApp::start().await;
     let secret = SECRET.as_bytes();
     let unsigned = format!(
@@ -152,7 +145,7 @@ async fn what_a_token_says_about_its_own_key_or_algorithm_is_never_believed() {
 }
 
 #[actix_web::test]
-async fn a_token_that_is_not_whole_is_no_token() {
+async fn an_incomplete_token_is_refused() {
     let app = TestApp::start().await;
     let good = Token::of("user_1").sign();
     let (message, signature) = good.rsplit_once('.').unwrap();
@@ -181,15 +174,12 @@ async fn a_token_that_is_not_whole_is_no_token() {
 }
 
 #[actix_web::test]
-async fn claims_are_what_the_config_expects_or_the_token_is_invalid() {
-    let recipe = Recipe::default();
-    let app = format!("{}\nissuer = \"https://app.example.com\"", recipe.app);
-    let app = Recipe {
-        app,
-        ..Recipe::default()
-    }
-    .start()
-    .await;
+async fn claims_must_match_the_config() {
+    let issuer = "https://app.example.com";
+    let app = Gate::standard()
+        .set("identities.app.issuer", issuer)
+        .start()
+        .await;
     let good = || Token::of("user_1").with("iss", json!("https://app.example.com"));
     app.ask_as(&good()).await.assert_token();
     app.ask_as(&good().with("aud", json!(["other", "imgwire-gate"])))
@@ -229,7 +219,7 @@ async fn claims_are_what_the_config_expects_or_the_token_is_invalid() {
 }
 
 #[actix_web::test]
-async fn a_token_that_was_believed_ends_with_its_time_all_the_same() {
+async fn a_cached_token_still_expires() {
     let app = TestApp::start().await;
     let token = Token::of("user_1").sign();
     app.ask().bearer(&token).send().await.assert_token();
@@ -243,7 +233,7 @@ async fn a_token_that_was_believed_ends_with_its_time_all_the_same() {
 }
 
 #[actix_web::test]
-async fn clocks_may_be_apart_by_the_leeway_and_no_more() {
+async fn expiry_and_not_before_are_checked_with_the_leeway() {
     let app = TestApp::start().await;
     let now = jiff::Timestamp::now().as_second();
     app.ask_as(&Token::of("user_1").with("exp", json!(now - 20)))
@@ -259,7 +249,7 @@ async fn clocks_may_be_apart_by_the_leeway_and_no_more() {
 }
 
 #[actix_web::test]
-async fn a_token_is_taken_from_each_place_that_the_config_names_and_from_no_other() {
+async fn a_token_is_read_only_from_the_configured_places() {
     let app = TestApp::start().await;
     let token = Token::of("user_1").sign();
     app.ask()
@@ -328,7 +318,7 @@ async fn a_bad_credential_never_falls_through_to_a_good_one() {
 }
 
 #[actix_web::test]
-async fn a_credential_that_stands_there_twice_is_no_credential() {
+async fn a_repeated_credential_is_refused() {
     let app = TestApp::start().await;
     let (one, other) = (Token::of("user_1").sign(), Token::of("user_2").sign());
     app.ask()
@@ -354,7 +344,7 @@ async fn a_credential_that_stands_there_twice_is_no_credential() {
 }
 
 #[test]
-fn no_token_is_believed_that_the_key_did_not_sign() {
+fn no_modified_token_is_accepted() {
     actix_web::rt::System::new().block_on(async {
         let app = TestApp::start().await;
         let mut runner = proptest::test_runner::TestRunner::deterministic();

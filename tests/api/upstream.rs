@@ -1,27 +1,20 @@
-//! Imgwire's good days and bad ones.
+//! Calls to Imgwire: headers, retries, deadlines and connections.
 
 use std::time::{Duration, Instant};
 
-use imgwire_gate::sandbox::emulator::Misbehaviour;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
 
-use crate::helpers::{Recipe, TestApp, Token, eventually};
-
-async fn with(imgwire: &str) -> TestApp {
-    Recipe {
-        imgwire: imgwire.into(),
-        ..Recipe::default()
-    }
-    .start()
-    .await
-}
+use crate::helpers::{Gate, Misbehaviour, TestApp, Token, eventually};
 
 #[actix_web::test]
-async fn imgwire_is_asked_with_the_key_and_the_gates_name_and_the_trace() {
-    let app = with("environment_id = \"env-1\"").await;
+async fn calls_to_imgwire_carry_the_key_the_user_agent_and_the_trace() {
+    let app = Gate::standard()
+        .imgwire("environment_id", "env-1")
+        .start()
+        .await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let request = app.ask().bearer(&Token::of("user_1").sign());
     let request = request
@@ -73,7 +66,7 @@ async fn imgwire_is_asked_with_the_key_and_the_gates_name_and_the_trace() {
 }
 
 #[actix_web::test]
-async fn what_may_pass_is_tried_again() {
+async fn failures_that_may_be_temporary_are_retried() {
     for failure in [
         Misbehaviour::Status(408, None),
         Misbehaviour::Status(429, None),
@@ -93,8 +86,8 @@ async fn what_may_pass_is_tried_again() {
 }
 
 #[actix_web::test]
-async fn attempts_end_with_the_retries() {
-    let app = with("retries = 1").await;
+async fn retries_are_limited_by_the_config() {
+    let app = Gate::standard().imgwire("retries", 1).start().await;
     app.imgwire.misbehave(Some(Misbehaviour::Status(503, None)));
     app.ask_as(&Token::of("user_1"))
         .await
@@ -105,7 +98,7 @@ async fn attempts_end_with_the_retries() {
 }
 
 #[actix_web::test]
-async fn what_will_not_pass_is_not_tried_again() {
+async fn permanent_failures_are_not_retried() {
     for failure in [
         Misbehaviour::Status(201, None),
         Misbehaviour::Status(302, None),
@@ -131,8 +124,13 @@ async fn what_will_not_pass_is_not_tried_again() {
 }
 
 #[actix_web::test]
-async fn an_attempt_ends_with_its_timeout_and_all_with_the_deadline() {
-    let app = with("timeout = \"200ms\"\ndeadline = \"500ms\"\nretries = 10").await;
+async fn an_attempt_ends_with_its_timeout_and_all_attempts_with_the_deadline() {
+    let app = Gate::standard()
+        .imgwire("timeout", "200ms")
+        .imgwire("deadline", "500ms")
+        .imgwire("retries", 10)
+        .start()
+        .await;
     for failure in [
         Misbehaviour::Hang,
         Misbehaviour::Slow(Duration::from_secs(5)),
@@ -152,7 +150,7 @@ async fn an_attempt_ends_with_its_timeout_and_all_with_the_deadline() {
 
 #[actix_web::test]
 async fn retry_after_is_respected_within_the_deadline() {
-    let app = with("retries = 1").await;
+    let app = Gate::standard().imgwire("retries", 1).start().await;
     app.imgwire
         .misbehave_next([Misbehaviour::Status(429, Some("1".into()))]);
     let started = Instant::now();
@@ -166,7 +164,7 @@ async fn retry_after_is_respected_within_the_deadline() {
         .assert_error(500, "imgwire_failed");
     assert!(
         started.elapsed() < Duration::from_millis(500),
-        "it does not wait in vain"
+        "it fails without a wait"
     );
     let past = "Wed, 21 Oct 2015 07:28:00 GMT".to_owned();
     app.imgwire
@@ -175,12 +173,11 @@ async fn retry_after_is_respected_within_the_deadline() {
 }
 
 #[actix_web::test]
-async fn an_imgwire_that_nobody_answers_for_is_500() {
-    let recipe = Recipe {
-        base_url: Some("http://127.0.0.1:9".into()),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
+async fn an_unreachable_imgwire_is_500() {
+    let app = Gate::standard()
+        .imgwire("base_url", "http://127.0.0.1:9")
+        .start()
+        .await;
     app.ask_as(&Token::of("user_1"))
         .await
         .assert_error(500, "imgwire_failed");
@@ -188,7 +185,7 @@ async fn an_imgwire_that_nobody_answers_for_is_500() {
     assert_eq!(app.metric(line).await, 1.0);
 }
 
-/// An Imgwire that answers one request a connection, says that it keeps it, and closes it.
+/// An Imgwire that answers one request per connection, claims to keep the connection, and closes it.
 async fn closing_upstream() -> (String, std::rc::Rc<std::cell::Cell<usize>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -207,7 +204,7 @@ async fn closing_upstream() -> (String, std::rc::Rc<std::cell::Cell<usize>>) {
                         format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
                     let _ = stream.write_all(answer.as_bytes()).await;
                     count.set(count.get() + 1);
-                    // The next request on this connection meets its end.
+                    // The next request on this connection finds it closed.
                     let _ = stream.read(&mut buffer).await;
                 }
             });
@@ -219,13 +216,10 @@ async fn closing_upstream() -> (String, std::rc::Rc<std::cell::Cell<usize>>) {
 #[actix_web::test]
 async fn a_kept_connection_that_was_closed_costs_no_attempt() {
     let (url, served) = closing_upstream().await;
-    let recipe = Recipe {
-        base_url: Some(url),
-        imgwire: "retries = 0".into(),
-        server: String::new(),
-        ..Recipe::default()
-    };
-    let app = recipe.start().await;
+    let gate = Gate::standard()
+        .imgwire("base_url", url)
+        .imgwire("retries", 0);
+    let app = gate.start().await;
     for number in 1..=6 {
         let answer = app.ask_as(&Token::of("user_1")).await;
         assert_eq!(answer.json["uploadToken"], "ut_1");
@@ -239,12 +233,16 @@ async fn connections_to_imgwire_are_kept() {
     for _ in 0..20 {
         app.ask_as(&Token::of("user_1")).await.assert_token();
     }
-    assert!(app.imgwire.connections() <= 2, "one a worker");
+    assert!(app.imgwire.connections() <= 2, "one per worker");
 }
 
 #[actix_web::test]
-async fn a_client_that_goes_away_leaves_nothing_unsettled() {
-    let app = with("retries = 0\ntimeout = \"1s\"").await;
+async fn a_client_that_disconnects_leaves_nothing_unsettled() {
+    let app = Gate::standard()
+        .imgwire("retries", 0)
+        .imgwire("timeout", "1s")
+        .start()
+        .await;
     let address = app.url.strip_prefix("http://").unwrap().to_owned();
     let token = Token::of("user_1").sign();
     let head = format!(
@@ -264,7 +262,7 @@ async fn a_client_that_goes_away_leaves_nothing_unsettled() {
             Some(Misbehaviour::Slow(Duration::from_millis(200))),
         ),
         (format!("{head}\r\n"), Some(Misbehaviour::Status(500, None))),
-        // What it holds is given back long after the client went.
+        // The reservation is released long after the client left.
         (format!("{head}\r\n"), Some(Misbehaviour::Hang)),
         (format!("{head}\r\n"), None),
     ] {
@@ -290,7 +288,7 @@ async fn a_client_that_goes_away_leaves_nothing_unsettled() {
         .bearer(&token)
         .send()
         .await;
-    // Two of them got as far as a token, whether or not the client saw it.
+    // Two requests got a token, whether or not the client saw it.
     assert_eq!(answer.json["limits"][1]["remaining"], 500 - 2);
     assert_eq!(app.imgwire.created(), 2);
 }

@@ -1,17 +1,16 @@
-//! A gate in a process of its own, whose log and readiness are watched.
+//! A gate in its own process, with checks of its log and readiness.
 
 use std::time::{Duration, Instant};
 
-use imgwire_gate::sandbox::emulator::Emulator;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    helpers::{ROUTE, Recipe, Token, eventually},
+    helpers::{Emulator, Gate, ROUTE, Token, eventually},
     process::GateProcess,
 };
 
-/// How long a store that lacks something is watched.
+/// How long a store must stay down.
 const WATCHED: Duration = Duration::from_secs(3);
 
 pub(crate) struct Watched {
@@ -21,17 +20,15 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    pub(crate) async fn start(recipe: &Recipe) -> Self {
-        Self::start_by(recipe, &[]).await
+    pub(crate) async fn start(gate: &Gate) -> Self {
+        Self::start_by(gate, &[]).await
     }
 
-    /// The same by a program that starts it.
-    pub(crate) async fn start_by(recipe: &Recipe, wrapper: &[&str]) -> Self {
+    /// The same, started by another program.
+    pub(crate) async fn start_by(gate: &Gate, wrapper: &[&str]) -> Self {
         let imgwire = Emulator::start().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("gate.toml");
-        let text = recipe.config(imgwire.url(), folder.path());
-        std::fs::write(&config, text).unwrap();
+        let config = gate.write(imgwire.url(), folder.path());
         Self {
             gate: GateProcess::start_with(&config, wrapper, "info", &[]).await,
             folder,
@@ -74,13 +71,13 @@ impl Watched {
         lines.filter(|line| line["message"] == message).collect()
     }
 
-    /// It never said that the store is down.
+    /// Asserts that the log never reported the store as down.
     pub(crate) fn was_never_down(&self) {
         let lines = self.lines("the store is down");
         assert!(lines.is_empty(), "{lines:?}");
     }
 
-    /// It is down all the time, and said so once, with a reason that says this.
+    /// Asserts that the store stays down, and that the log reports it once with this reason.
     pub(crate) async fn stays_down(&self, reason: &str) {
         eventually("the news", async || {
             !self.lines("the store is down").is_empty()
@@ -101,7 +98,7 @@ impl Watched {
         assert_eq!(self.lines("the store is back").len(), 0);
     }
 
-    /// It comes back, and says so once.
+    /// Waits until the store is back, and asserts that the log reports it once.
     pub(crate) async fn comes_back(&self) {
         self.ready().await;
         eventually("a token", async || self.ask().await == 200).await;

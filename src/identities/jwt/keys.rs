@@ -1,4 +1,4 @@
-//! The keys of a `jwt` identity: where the config has them, and how they are found.
+//! The keys of a `jwt` identity.
 
 use std::sync::Arc;
 
@@ -10,59 +10,60 @@ use super::settings::JwtSettings;
 use crate::{
     config::{ServiceUrl, secret::SecretSources},
     identities::{
-        keys::{Key, KeySet, Location, NoKeys, PublishedKeys, least_secret},
+        keys::{Key, KeyError, KeySet, Location, PublishedKeys, min_secret_bytes},
         kind::BuildContext,
-        limits::Attempt,
+        limits::FailureTracker,
         section::Section,
     },
 };
 
-/// The keys of an identity.
 #[derive(Clone)]
 pub(super) enum Keys {
-    /// Keys that the config names, whatever a token's `kid` says: each once for each algorithm.
+    /// Keys of the config, which ignore a token's `kid`. Each key occurs once per algorithm.
     Fixed(Vec<Arc<Key>>),
-    /// A set from a file.
+    /// A set of the config.
     Set(KeySet),
-    /// A set that the issuer publishes.
+
     Published(Arc<PublishedKeys>),
 }
 
 impl Keys {
-    /// The keys that can have signed a token with this `kid` and this algorithm, which is a configured one.
+    /// Returns the keys that may have signed a token with this `kid` and this algorithm, which is one of the config.
     pub(super) async fn find(
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
-        attempt: &Attempt<'_>,
-    ) -> Result<Vec<Arc<Key>>, NoKeys> {
-        let fitting = |key: &&Arc<Key>| key.algorithm() == algorithm;
+        failures: &FailureTracker<'_>,
+    ) -> Result<Vec<Arc<Key>>, KeyError> {
+        let has_algorithm = |key: &&Arc<Key>| key.algorithm() == algorithm;
         Ok(match self {
-            Self::Fixed(keys) => keys.iter().filter(fitting).cloned().collect(),
+            Self::Fixed(keys) => keys.iter().filter(has_algorithm).cloned().collect(),
             Self::Set(set) => set.find(kid, algorithm).cloned().into_iter().collect(),
             Self::Published(keys) => {
-                let found = keys.find(kid, algorithm, attempt).await?;
+                let found = keys.find(kid, algorithm, failures).await?;
                 found.into_iter().collect()
             }
         })
     }
 }
 
-/// The keys that the config has, or where the issuer publishes them.
+/// The keys of the config, or where the issuer publishes them.
 pub(super) enum LoadedKeys {
-    Here(Keys),
+    Local(Keys),
     Published(Location),
 }
 
 impl LoadedKeys {
-    /// The keys of a running identity. Those that an earlier identity fetched from the same place are kept.
+    /// Builds the keys of an identity, and reuses those that were fetched from the same location before a reload.
     pub(super) fn build(&self, algorithms: &[Algorithm], context: &BuildContext<'_>) -> Keys {
         let location = match self {
-            Self::Here(keys) => return keys.clone(),
+            Self::Local(keys) => return keys.clone(),
             Self::Published(location) => location,
         };
-        let earlier = context.earlier.and_then(|earlier| earlier.published_keys());
-        let same = earlier.filter(|keys| keys.are_of(location, algorithms));
+        let previous = context
+            .previous
+            .and_then(|previous| previous.published_keys());
+        let same = previous.filter(|keys| keys.are_from(location, algorithms));
         Keys::Published(same.cloned().unwrap_or_else(|| {
             Arc::new(PublishedKeys::new(
                 context.name.clone(),
@@ -74,7 +75,7 @@ impl LoadedKeys {
     }
 }
 
-/// Where the config says that the keys are; exactly one of five.
+/// Where the keys are. The config must have exactly one.
 #[derive(Clone, Copy)]
 enum KeySource<'a> {
     Secret(&'a SecretSources),
@@ -85,7 +86,6 @@ enum KeySource<'a> {
 }
 
 impl KeySource<'_> {
-    /// Its key in the config.
     fn key(self) -> &'static str {
         match self {
             Self::Secret(_) => "secret",
@@ -98,12 +98,12 @@ impl KeySource<'_> {
 }
 
 impl JwtSettings {
-    /// Checks and loads the keys. No key is loaded if the table has a fault.
+    /// Checks the settings and loads the keys. Loads nothing if the table has a fault.
     pub(super) fn load_keys(&self, section: &mut Section<'_>) -> Option<LoadedKeys> {
         let source = self.key_source(section)?;
         self.check_algorithms(source, section);
         if let KeySource::JwksUrl(url) = source {
-            section.check_private("jwks_url", url, self.insecure_http);
+            section.check_https("jwks_url", url, self.insecure_http);
         }
         let discovered = match source {
             KeySource::Discovery => self.discovery(section),
@@ -115,12 +115,12 @@ impl JwtSettings {
         let key = source.key();
         let loaded = match source {
             KeySource::Secret(sources) => {
-                let least = least_secret(&self.algorithms);
-                // Every secret is loaded, so that every fault is found.
+                let min_bytes = min_secret_bytes(&self.algorithms);
+                // Collected first, so that every secret reports its faults.
                 let secrets: Vec<_> = sources
                     .as_slice()
                     .iter()
-                    .map(|source| section.secret(key, source, least))
+                    .map(|source| section.secret(key, source, min_bytes))
                     .collect();
                 let secrets = secrets.into_iter().collect::<Option<Vec<_>>>()?;
                 let keys = secrets.iter();
@@ -135,7 +135,7 @@ impl JwtSettings {
                 let text = section.secret(key, source, 1)?;
                 let text = text.expose_secret().as_bytes();
                 match KeySet::parse(text, &self.algorithms, None) {
-                    Ok((set, _)) if set.is_empty() => Err("has no key of use".to_owned()),
+                    Ok((set, _)) if set.is_empty() => Err("has no usable key".to_owned()),
                     Ok((set, _)) => Ok(Keys::Set(set)),
                     Err(reason) => Err(reason.to_owned()),
                 }
@@ -148,10 +148,9 @@ impl JwtSettings {
         loaded
             .map_err(|message| section.fault(key, message))
             .ok()
-            .map(LoadedKeys::Here)
+            .map(LoadedKeys::Local)
     }
 
-    /// The one source of keys that the config must name.
     fn key_source(&self, section: &mut Section<'_>) -> Option<KeySource<'_>> {
         let named = [
             self.secret.as_ref().map(KeySource::Secret),
@@ -164,7 +163,7 @@ impl JwtSettings {
         match (named.next(), named.next()) {
             (Some(found), None) => return Some(found),
             (Some(first), Some(second)) => {
-                let message = format!("stands beside `{}`: one of the two is needed", first.key());
+                let message = format!("conflicts with `{}`; write only one of them", first.key());
                 section.fault(second.key(), message);
             }
             (None, _) => {
@@ -176,7 +175,7 @@ impl JwtSettings {
         None
     }
 
-    /// Checks that the algorithms go with each other and with the keys.
+    /// Checks that the algorithms fit each other and the keys.
     fn check_algorithms(&self, source: KeySource<'_>, section: &mut Section<'_>) {
         let family = self.algorithms.first().map(|first| first.family());
         let takes_secret = matches!(source, KeySource::Secret(_));
@@ -189,22 +188,22 @@ impl JwtSettings {
                 .clone()
                 .any(|other| Some(other.family()) != family)
         {
-            let message = "must all be of one family, for there is one key";
+            let message = "must all be of one family, because there is only one key";
             section.fault("algorithms", message);
         } else if let Some(wrong) = algorithms.find(is_wrong) {
             let message = if takes_secret {
-                format!("{wrong:?} is verified with a public key")
+                format!("{wrong:?} needs a public key")
             } else {
-                format!("{wrong:?} is verified with a `secret`")
+                format!("{wrong:?} needs a `secret`")
             };
             section.fault(source.key(), message);
         }
     }
 
-    /// Where the discovery document is: under the one literal issuer.
+    /// Returns the location of the discovery document, which is under the issuer.
     fn discovery(&self, section: &mut Section<'_>) -> Option<Location> {
         let Some(issuers) = &self.issuer else {
-            let message = "needs `issuer`, under which the document is found";
+            let message = "needs `issuer`, under which the document is";
             section.fault("discovery", message);
             return None;
         };
@@ -215,7 +214,7 @@ impl JwtSettings {
         };
         match ServiceUrl::try_from(issuer.to_owned()) {
             Err(fault) => section.fault("issuer", fault),
-            Ok(url) => section.check_private("issuer", &url, self.insecure_http),
+            Ok(url) => section.check_https("issuer", &url, self.insecure_http),
         }
         Some(Location::Discovery {
             issuer: issuer.to_owned(),

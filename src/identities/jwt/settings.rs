@@ -18,10 +18,10 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct JwtSettings {
-    /// The algorithms that are accepted, whatever a token says.
+    /// The accepted algorithms. A token cannot choose another one.
     #[schemars(with = "Vec<String>", length(min = 1))]
     pub(super) algorithms: Vec<Algorithm>,
-    /// The shared secret of HS256, HS384 and HS512, or a list of secrets that are all valid while one replaces another.
+    /// The shared secret of HS256, HS384 and HS512, or a list of valid secrets, for example during a rotation.
     #[serde(default)]
     pub(super) secret: Option<SecretSources>,
     /// The public key in PEM of the other algorithms.
@@ -30,22 +30,22 @@ pub(crate) struct JwtSettings {
     /// A JSON Web Key Set (RFC 7517) in a file.
     #[serde(default)]
     pub(super) jwks: Option<SecretSource>,
-    /// Where the issuer publishes its JSON Web Key Set; fetched at start and again in the background.
+    /// The URL of the issuer's JSON Web Key Set, which the gate fetches at the start and then in the background.
     #[serde(default)]
     pub(super) jwks_url: Option<ServiceUrl>,
     /// Finds the key set by OpenID Connect Discovery: `<issuer>/.well-known/openid-configuration`.
     #[serde(default)]
     #[schemars(with = "bool")]
     pub(super) discovery: Option<bool>,
-    /// Lets keys be fetched over plain http from other machines: whoever is on the way can then sign in as
-    /// anyone.
+    /// Allows the gate to fetch keys over plain http from other machines. An attacker on the network can then sign in as
+    /// any user.
     #[serde(default)]
     pub(super) insecure_http: bool,
-    /// The issuer that `iss` must name, or a list of issuers. `{tid}` in one stands for the claim `tid`, which
+    /// The issuer in `iss`, or a list of issuers. An issuer may have the placeholder `{tid}` for the claim `tid`, which
     /// `required_claims` or `allowed_claims` must restrict.
     #[serde(default)]
     pub(super) issuer: Option<Issuers>,
-    /// The audiences of which `aud` must name one.
+    /// `aud` must contain one of these audiences.
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub(super) audience: Option<Vec<String>>,
@@ -56,24 +56,23 @@ pub(crate) struct JwtSettings {
     /// `{ azp = ["https://app.example.com"] }`.
     #[serde(default)]
     pub(super) allowed_claims: ClaimValues,
-    /// Where the token is looked for: `"bearer"`, `"cookie:NAME"`, or `"header:NAME"`, with or without `Bearer ` before
-    /// the token.
+    /// The places of the token: `"bearer"`, `"cookie:NAME"`, or `"header:NAME"`, with or without `Bearer ` before the
+    /// token.
     #[serde(default = "default_from")]
     #[schemars(length(min = 1))]
     pub(super) from: Vec<TokenSource>,
-    /// Whether a browser may send its headers by itself, or a proxy may derive them from what a browser sends: then
-    /// they are accepted from the gate's own pages and the allowed origins only. `Authorization` is never checked for
-    /// this, and cookies always are.
+    /// Whether a browser may send the headers by itself, or a proxy may derive them from what a browser sends. If so, the
+    /// gate accepts them only from its own pages and the allowed origins. This check always applies to cookies, and never
+    /// to `Authorization`.
     #[serde(default = "default_ambient")]
     pub(super) ambient: bool,
     /// The claim that holds the subject's id.
     #[serde(default = "default_subject_claim")]
     pub(super) subject_claim: String,
-    /// What the subject's id begins with, so that equal ids of two issuers are two users; `{iss}` is the token's
-    /// issuer.
+    /// The prefix of the subject's id, so that equal ids of two issuers are two users; `{iss}` is the token's issuer.
     #[serde(default)]
     pub(super) subject_prefix: SubjectPrefix,
-    /// How far the clocks may be apart.
+    /// The allowed clock skew.
     #[serde(default)]
     pub(super) leeway: Leeway,
 }
@@ -85,7 +84,7 @@ impl JwtSettings {
             audience: self.audience.as_deref(),
             required: &self.required_claims,
             allowed: &self.allowed_claims,
-            must_expire: true,
+            requires_exp: true,
             subject_claim: &self.subject_claim,
             subject_prefix: &self.subject_prefix,
         }

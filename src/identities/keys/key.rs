@@ -1,4 +1,4 @@
-//! One key.
+//! A key that verifies tokens.
 
 use std::{
     fmt,
@@ -11,11 +11,11 @@ use std::{
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, jwk::AlgorithmParameters};
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// A key, which serves one algorithm.
+/// A key for one algorithm.
 pub(crate) struct Key {
     algorithm: Algorithm,
     decoding: DecodingKey,
-    /// What tells a key of a set from another one of its id.
+    /// Distinguishes keys of a set with the same id.
     material: Option<AlgorithmParameters>,
     retired: AtomicBool,
 }
@@ -34,25 +34,25 @@ impl Key {
         }
     }
 
-    /// A shared secret, once for each of `algorithms`.
+    /// Returns the key of a shared secret for each of `algorithms`.
     #[must_use]
     pub(crate) fn from_secret(secret: &SecretString, algorithms: &[Algorithm]) -> Vec<Arc<Self>> {
         let key = DecodingKey::from_secret(secret.expose_secret().as_bytes());
         Self::for_each(&key, algorithms)
     }
 
-    /// A public key in PEM, once for each of `algorithms`, which are of one family.
+    /// Returns the public key in PEM for each of `algorithms`, which are of one family.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, in words that do not show it.
+    /// What is wrong with the key. The message does not contain it.
     pub(crate) fn from_pem(
         pem: &SecretString,
         algorithms: &[Algorithm],
     ) -> Result<Vec<Arc<Self>>, String> {
         let pem = pem.expose_secret();
         if pem.contains("PRIVATE KEY") {
-            return Err("is a private key; the public one is needed".to_owned());
+            return Err("is a private key; write the public key".to_owned());
         }
         let family = algorithms.first().map(|algorithm| algorithm.family());
         let (key, expected) = match family {
@@ -61,7 +61,7 @@ impl Key {
             _ => (DecodingKey::from_ed_pem(pem.as_bytes()), "Ed25519"),
         };
         key.map(|key| Self::for_each(&key, algorithms))
-            .map_err(|_| format!("is no {expected} public key in PEM"))
+            .map_err(|_| format!("is not an {expected} public key in PEM"))
     }
 
     fn for_each(key: &DecodingKey, algorithms: &[Algorithm]) -> Vec<Arc<Self>> {
@@ -71,19 +71,17 @@ impl Key {
             .collect()
     }
 
-    /// The algorithm that it serves.
     #[must_use]
     pub(crate) fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The key in the form that verifies.
     #[must_use]
     pub(crate) fn decoding(&self) -> &DecodingKey {
         &self.decoding
     }
 
-    /// Whether it has left its set: what it signed is not believed any more.
+    /// Whether the issuer has removed the key, so that its tokens are no longer valid.
     #[must_use]
     pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
@@ -104,10 +102,9 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The least number of bytes of a shared secret for these algorithms: as many as the hash has (RFC 7518,
-/// 3.2).
+/// The minimum size of a shared secret, which is the size of the hash (RFC 7518, 3.2).
 #[must_use]
-pub(crate) fn least_secret(algorithms: &[Algorithm]) -> usize {
+pub(crate) fn min_secret_bytes(algorithms: &[Algorithm]) -> usize {
     let hash = |algorithm: &Algorithm| match algorithm {
         Algorithm::HS256 => 32,
         Algorithm::HS384 => 48,

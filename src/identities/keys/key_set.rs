@@ -1,4 +1,4 @@
-//! A JSON Web Key Set (RFC 7517): what of it can verify tokens.
+//! A JSON Web Key Set (RFC 7517).
 
 use std::sync::Arc;
 
@@ -13,11 +13,10 @@ use serde_json::Value;
 use super::key::Key;
 use crate::outbound::{InvalidResponse, parse_json};
 
-/// The most keys that a set may have.
 const MAX_KEYS: usize = 1000;
 
-/// The shortest RSA modulus, in bits (RFC 7518, 3.3).
-const LEAST_RSA_BITS: usize = 2048;
+/// RFC 7518, 3.3.
+const MIN_RSA_BITS: usize = 2048;
 
 /// The keys of a set that can verify tokens.
 #[derive(Clone, Debug, Default)]
@@ -25,85 +24,79 @@ pub(crate) struct KeySet {
     keys: Vec<(Option<String>, Arc<Key>)>,
 }
 
-/// A key that was left out, and why.
+/// A key that the gate does not use.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Skipped {
-    /// Its id, if it has one.
+pub(crate) struct SkippedKey {
     pub kid: Option<String>,
-    /// What is wrong with it.
     pub reason: &'static str,
 }
 
 impl KeySet {
-    /// Reads the keys that serve any of `algorithms`. What cannot be used is skipped. A key that stands in
-    /// `before`, too, stays the same [`Key`].
+    /// Reads the keys for any of `algorithms`, and skips the others. A key that is also in `before` stays the same [`Key`].
     ///
     /// # Errors
     ///
-    /// Why the text is no key set. A set without a key of use is one.
+    /// If the text is not a key set. A set without a usable key is one.
     pub(crate) fn parse(
         text: &[u8],
         algorithms: &[Algorithm],
         before: Option<&Self>,
-    ) -> Result<(Self, Vec<Skipped>), &'static str> {
+    ) -> Result<(Self, Vec<SkippedKey>), &'static str> {
         let document = parse_json(text).map_err(|error| match error {
-            InvalidResponse::DuplicateMember => "names a member twice",
-            _ => "is no JSON",
+            InvalidResponse::DuplicateMember => "has a duplicate member",
+            _ => "is not JSON",
         })?;
         let entries = document
             .get("keys")
             .and_then(Value::as_array)
-            .ok_or("is no JSON Web Key Set")?;
+            .ok_or("is not a JSON Web Key Set")?;
         if entries.len() > MAX_KEYS {
-            return Err("has more than a thousand keys");
+            return Err("has more than 1000 keys");
         }
         let mut set = Self::default();
         let mut skipped = Vec::new();
         for entry in entries {
             let kid = entry.get("kid").and_then(Value::as_str).map(str::to_owned);
-            match set.usable(entry, algorithms) {
+            match set.parse_key(entry, algorithms) {
                 Ok(key) => {
                     let same = before.and_then(|before| before.same(&kid, &key));
                     set.keys.push((kid, same.unwrap_or_else(|| Arc::new(key))));
                 }
-                Err(reason) => skipped.push(Skipped { kid, reason }),
+                Err(reason) => skipped.push(SkippedKey { kid, reason }),
             }
         }
         Ok((set, skipped))
     }
 
-    /// The key that `kid` names for an algorithm. A token without a `kid` needs a set that has only one key
-    /// for its algorithm.
+    /// Finds the key with this `kid` and algorithm. Without a `kid`, the set must have only one key for the algorithm.
     #[must_use]
     pub(crate) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&Arc<Key>> {
-        let mut fitting = self
+        let mut matching = self
             .keys
             .iter()
             .filter(|(id, key)| {
                 key.algorithm() == algorithm && (kid.is_none() || id.as_deref() == kid)
             })
             .map(|(_, key)| key);
-        match (fitting.next(), kid) {
-            (Some(_), None) if fitting.next().is_some() => None,
+        match (matching.next(), kid) {
+            (Some(_), None) if matching.next().is_some() => None,
             (first, _) => first,
         }
     }
 
-    /// How many keys there are.
     #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there is none.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Whether another set has the same keys, those of which it kept.
+    /// Whether `next`, which was parsed after this set, has the same keys.
     #[must_use]
-    pub(crate) fn has_the_keys_of(&self, next: &Self) -> bool {
+    pub(crate) fn has_same_keys(&self, next: &Self) -> bool {
         let pairs = self.keys.iter().zip(&next.keys);
         self.keys.len() == next.keys.len()
             && pairs
@@ -111,7 +104,7 @@ impl KeySet {
                 .all(|((_, key), (_, kept))| Arc::ptr_eq(key, kept))
     }
 
-    /// Retires the keys that are not in `next`: what they signed is not believed any more.
+    /// Retires the keys that are not in `next`.
     pub(crate) fn retire_all_but(&self, next: &Self) {
         for (_, key) in &self.keys {
             if !next.keys.iter().any(|(_, kept)| Arc::ptr_eq(kept, key)) {
@@ -127,19 +120,19 @@ impl KeySet {
             .map(|(_, key)| key.clone())
     }
 
-    fn usable(&self, entry: &Value, algorithms: &[Algorithm]) -> Result<Key, &'static str> {
-        let jwk = Jwk::deserialize(entry).map_err(|_| "it cannot be read")?;
+    fn parse_key(&self, entry: &Value, algorithms: &[Algorithm]) -> Result<Key, &'static str> {
+        let jwk = Jwk::deserialize(entry).map_err(|_| "it is invalid")?;
         check_use(&jwk.common)?;
         let algorithm = algorithm(&jwk, algorithms)?;
         check_strength(&jwk.algorithm)?;
         let kid = jwk.common.key_id.as_deref();
-        let doubled = |(id, key): &(Option<String>, Arc<Key>)| {
+        let is_duplicate = |(id, key): &(Option<String>, Arc<Key>)| {
             id.as_deref() == kid && key.algorithm() == algorithm
         };
-        if kid.is_some() && self.keys.iter().any(doubled) {
-            return Err("there is another key with its `kid`");
+        if kid.is_some() && self.keys.iter().any(is_duplicate) {
+            return Err("another key has the same `kid`");
         }
-        let decoding = DecodingKey::from_jwk(&jwk).map_err(|_| "it cannot be read")?;
+        let decoding = DecodingKey::from_jwk(&jwk).map_err(|_| "it is invalid")?;
         Ok(Key::new(algorithm, decoding, Some(jwk.algorithm)))
     }
 }
@@ -153,11 +146,11 @@ fn check_use(common: &CommonParameters) -> Result<(), &'static str> {
     if signs && operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify)) {
         Ok(())
     } else {
-        Err("it is not for signatures")
+        Err("it is not for verifying signatures")
     }
 }
 
-/// The one algorithm that a key serves: a key must not be used with two (RFC 8725, 3.1), so it is to name it.
+/// The algorithm of a key, which must be part of it because a key must not be used with two (RFC 8725, 3.1).
 fn algorithm(jwk: &Jwk, configured: &[Algorithm]) -> Result<Algorithm, &'static str> {
     let fits = |algorithm: &Algorithm| match (&jwk.algorithm, algorithm.family()) {
         (AlgorithmParameters::RSA(_), AlgorithmFamily::Rsa) => true,
@@ -172,13 +165,13 @@ fn algorithm(jwk: &Jwk, configured: &[Algorithm]) -> Result<Algorithm, &'static 
         }
         _ => false,
     };
-    let named = jwk.common.key_algorithm.ok_or("it names no `alg`")?;
+    let named = jwk.common.key_algorithm.ok_or("it has no `alg`")?;
     let named: Option<Algorithm> = named.to_string().parse().ok();
     configured
         .iter()
         .find(|algorithm| Some(**algorithm) == named && fits(algorithm))
         .copied()
-        .ok_or("its algorithm or type is not among the configured ones")
+        .ok_or("the config does not have its algorithm")
 }
 
 fn check_strength(parameters: &AlgorithmParameters) -> Result<(), &'static str> {
@@ -187,7 +180,7 @@ fn check_strength(parameters: &AlgorithmParameters) -> Result<(), &'static str> 
     };
     let modulus = URL_SAFE_NO_PAD
         .decode(&key.n)
-        .map_err(|_| "it cannot be read")?;
+        .map_err(|_| "it is invalid")?;
     let significant = modulus
         .iter()
         .position(|byte| *byte != 0)
@@ -195,7 +188,7 @@ fn check_strength(parameters: &AlgorithmParameters) -> Result<(), &'static str> 
     let bits = significant.first().map_or(0, |first| {
         significant.len() * 8 - first.leading_zeros() as usize
     });
-    if bits < LEAST_RSA_BITS {
+    if bits < MIN_RSA_BITS {
         Err("its RSA modulus is shorter than 2048 bits")
     } else {
         Ok(())

@@ -11,8 +11,8 @@ mod published;
 
 pub use self::published::{KeysState, PublishedKeys};
 pub(super) use self::{
-    key::{Key, least_secret},
+    key::{Key, min_secret_bytes},
     key_set::KeySet,
     location::Location,
-    published::NoKeys,
+    published::KeyError,
 };

@@ -15,7 +15,7 @@ use crate::{
         outbound::OutboundSettings,
         suggestion::unknown,
     },
-    identities::{ConfiguredIdentities, SectionFacts},
+    identities::{ConfiguredIdentities, OtherSections},
 };
 
 const SECTIONS: [&str; 10] = [
@@ -100,7 +100,7 @@ fn read(
     if let Some(server) = &server {
         server.check(reader);
     }
-    let facts = SectionFacts {
+    let facts = OtherSections {
         server: server.as_ref(),
         has_session: session.is_some(),
         environment,

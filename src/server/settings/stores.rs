@@ -46,7 +46,10 @@ impl Stores {
             reader.fault(path, unknown("store", name.as_str(), known));
             return;
         };
-        if let Some(fault) = store.as_ref().and_then(|store| store.url.cannot(wanted)) {
+        if let Some(fault) = store
+            .as_ref()
+            .and_then(|store| store.url.unsupported(wanted))
+        {
             reader.fault(path, fault);
         }
     }

@@ -1,31 +1,30 @@
-//! Requests to the database, combined in batches.
+//! Combines requests of many callers into one statement.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet, btree_map as map},
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::collections::{BTreeMap, HashMap, HashSet, btree_map as map};
 
-use jiff::Timestamp;
 use policies::{Counter, Window};
 use tokio::sync::oneshot;
 use tokio_postgres::{Error, Row, types::ToSql};
 
-use super::lane::Statements;
-use crate::stores::{fault::StoreFault, shared_quotas::Granted};
+use super::super::{fault::StoreFault, shared_quotas::Granted};
+use super::{
+    statements::Statements,
+    time::{micros, system_time, timestamp},
+};
 
-const MAX_ASKED: usize = 500;
+const MAX_REQUESTS: usize = 500;
 
-/// One request: a unit to count, or one to give back.
-pub(super) struct Asked {
-    pub(super) what: What,
+/// Counts one unit, or gives one back.
+pub(super) struct Request {
+    pub(super) action: Action,
     pub(super) counter: Counter,
-    /// The requested window, or the one that the unit was counted in.
+    /// The requested window, or the window that the unit was counted in.
     pub(super) window: Window,
     pub(super) reply: Reply,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum Action {
     Reserve { limit: u64 },
     GiveBack,
 }
@@ -34,27 +33,30 @@ pub(super) type Reply = oneshot::Sender<Result<Granted, StoreFault>>;
 
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) reservations: Part,
-    pub(super) returns: Part,
+    pub(super) reservations: Group,
+    pub(super) returns: Group,
 }
 
-/// One statement for many requests: by policy and key, in their order.
+/// The requests of one statement, by policy and key.
 #[derive(Default)]
-pub(super) struct Part(BTreeMap<(String, String), Entry>);
+pub(super) struct Group(BTreeMap<CounterName, Entry>);
+
+/// A policy and a key.
+pub(super) type CounterName = (String, String);
 
 /// Equal requests for one counter.
 struct Entry {
-    what: What,
+    action: Action,
     counter: Counter,
     window: Window,
     replies: Vec<Reply>,
 }
 
 #[derive(Default)]
-pub(super) struct Counts(HashMap<(String, String), Counted>);
+pub(super) struct Counts(HashMap<CounterName, Count>);
 
 #[derive(Clone, Copy)]
-struct Counted {
+struct Count {
     window: Window,
     used: u64,
     granted: u64,
@@ -65,68 +67,50 @@ pub(super) fn key(counter: &Counter) -> String {
     counter.key.replace('\0', "%00")
 }
 
-pub(super) fn system_time(timestamp: Timestamp) -> SystemTime {
-    let since = Duration::from_micros(timestamp.as_microsecond().unsigned_abs());
-    if timestamp < Timestamp::UNIX_EPOCH {
-        UNIX_EPOCH - since
-    } else {
-        UNIX_EPOCH + since
-    }
-}
-
-/// Windows come back as written. A time outside of the calendar becomes its end.
-pub(super) fn timestamp(time: SystemTime) -> Timestamp {
-    Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
-}
-
-pub(super) fn micros(time: SystemTime) -> i64 {
-    timestamp(time).as_microsecond()
-}
-
 impl Batch {
     /// Takes as many requests as fit. A counter has one window and one limit within a statement, so a request with
     /// others waits for the next batch.
-    pub(super) fn take(asked: &mut Vec<Asked>) -> Option<Self> {
-        if asked.is_empty() {
+    pub(super) fn take(requests: &mut Vec<Request>) -> Option<Self> {
+        if requests.is_empty() {
             return None;
         }
         let mut batch = Self::default();
-        let rest = asked.split_off(asked.len().min(MAX_ASKED));
+        let rest = requests.split_off(requests.len().min(MAX_REQUESTS));
         let mut later = Vec::new();
-        for asked in std::mem::take(asked) {
-            let part = match asked.what {
-                // A request that gave up before its turn needs nothing.
-                What::Reserve { .. } if asked.reply.is_closed() => continue,
-                What::Reserve { .. } => &mut batch.reservations,
-                What::GiveBack => &mut batch.returns,
+        for request in std::mem::take(requests) {
+            let group = match request.action {
+                // The caller gave up before anything was sent.
+                Action::Reserve { .. } if request.reply.is_closed() => continue,
+                Action::Reserve { .. } => &mut batch.reservations,
+                Action::GiveBack => &mut batch.returns,
             };
-            later.extend(part.add(asked));
+            later.extend(group.add(request));
         }
         later.extend(rest);
-        *asked = later;
+        *requests = later;
         Some(batch)
     }
 }
 
-impl Part {
+impl Group {
     /// Returns the request if it does not fit.
-    fn add(&mut self, asked: Asked) -> Option<Asked> {
-        let name = (asked.counter.policy.to_string(), key(&asked.counter));
+    fn add(&mut self, request: Request) -> Option<Request> {
+        let name = (request.counter.policy.to_string(), key(&request.counter));
         match self.0.entry(name) {
             map::Entry::Vacant(entry) => {
                 entry.insert(Entry {
-                    what: asked.what,
-                    counter: asked.counter,
-                    window: asked.window,
-                    replies: vec![asked.reply],
+                    action: request.action,
+                    counter: request.counter,
+                    window: request.window,
+                    replies: vec![request.reply],
                 });
             }
             map::Entry::Occupied(mut entry) => {
                 let entry = entry.get_mut();
-                if entry.window != asked.window || entry.what != asked.what {
-                    return Some(asked);
+                if entry.window != request.window || entry.action != request.action {
+                    return Some(request);
                 }
-                entry.replies.push(asked.reply);
+                entry.replies.push(request.reply);
             }
         }
         None
@@ -137,16 +121,17 @@ impl Part {
         self.0.len()
     }
 
-    /// Two halves. A statement that the server refuses has no effect, so each half can be sent again by itself.
+    /// Two halves. A statement that fails has no effect, so each half can be sent again.
     pub(super) fn split(mut self) -> [Self; 2] {
         let middle = self.0.keys().nth(self.len() / 2).cloned();
         let rest = middle.map(|middle| self.0.split_off(&middle));
         [self, Self(rest.unwrap_or_default())]
     }
 
-    pub(super) fn take_out(&mut self, counters: &HashSet<(String, String)>) -> Self {
-        let is_one = |name: &(String, String), _: &mut Entry| counters.contains(name);
-        Self(self.0.extract_if(.., is_one).collect())
+    /// Removes and returns the requests for some counters.
+    pub(super) fn extract(&mut self, counters: &HashSet<CounterName>) -> Self {
+        let extracted = self.0.extract_if(.., |name, _| counters.contains(name));
+        Self(extracted.collect())
     }
 
     pub(super) fn names(&self) -> (Vec<&str>, Vec<&str>) {
@@ -163,50 +148,49 @@ impl Part {
         let units: Vec<_> = entries()
             .map(|it| number(it.replies.len() as u64))
             .collect();
-        let client = &statements.session.client;
-        if entries().all(|it| it.what == What::GiveBack) {
+        let client = statements.client();
+        if entries().all(|it| it.action == Action::GiveBack) {
             let parameters: [&(dyn ToSql + Sync); 4] = [&policies, &keys, &starts, &units];
             let sent = client.execute(&statements.give_back, &parameters);
             return sent.await.map(|_| Counts::default());
         }
         let ends: Vec<_> = entries().map(|it| system_time(it.window.end)).collect();
-        let limits: Vec<_> = entries().map(|it| number(it.what.limit())).collect();
+        let limits: Vec<_> = entries().map(|it| number(it.action.limit())).collect();
         let parameters: [&(dyn ToSql + Sync); 6] =
             [&policies, &keys, &starts, &ends, &units, &limits];
         let rows = client.query(&statements.reserve, &parameters).await?;
         if let Some(row) = rows.first() {
-            statements.clock.heard(micros(row.get(6)));
+            statements.clock.report(micros(row.get(6)));
         }
-        Ok(Counts(rows.iter().map(counted).collect()))
+        Ok(Counts(rows.iter().map(count).collect()))
     }
 
-    /// Reports the result to each request. Returns what must be given back because its request gave up.
-    pub(super) fn settle(self, sent: &Result<Counts, StoreFault>) -> Vec<Asked> {
+    /// Sends each caller its result. Returns requests that give back what was granted to callers that gave up.
+    pub(super) fn reply(self, sent: &Result<Counts, StoreFault>) -> Vec<Request> {
         let mut unclaimed = Vec::new();
         for (name, entry) in self.0 {
-            let counted = match (sent, entry.what) {
+            let count = match (sent, entry.action) {
                 (Err(fault), _) => Err(fault.clone()),
-                (Ok(_), What::GiveBack) => Ok(Counted {
+                (Ok(_), Action::GiveBack) => Ok(Count {
                     window: entry.window,
                     used: 0,
                     granted: 0,
                 }),
-                (Ok(Counts(counts)), What::Reserve { .. }) => {
-                    let left_out =
-                        || StoreFault::Refused("the server left a counter out".to_owned());
-                    counts.get(&name).copied().ok_or_else(left_out)
+                (Ok(Counts(counts)), Action::Reserve { .. }) => {
+                    let missing = || StoreFault::Refused("the answer lacks a counter".to_owned());
+                    counts.get(&name).copied().ok_or_else(missing)
                 }
             };
             for (index, reply) in entry.replies.into_iter().enumerate() {
-                let granted = counted.clone().map(|counted| counted.granted(index as u64));
+                let granted = count.clone().map(|count| count.granted(index as u64));
                 if let Err(Ok(Granted {
                     used: Some(_),
                     window,
                 })) = reply.send(granted)
                 {
                     let (reply, _) = oneshot::channel();
-                    unclaimed.push(Asked {
-                        what: What::GiveBack,
+                    unclaimed.push(Request {
+                        action: Action::GiveBack,
                         counter: entry.counter.clone(),
                         window,
                         reply,
@@ -218,7 +202,7 @@ impl Part {
     }
 }
 
-impl What {
+impl Action {
     fn limit(self) -> u64 {
         match self {
             Self::Reserve { limit } => limit,
@@ -227,8 +211,8 @@ impl What {
     }
 }
 
-impl Counted {
-    /// The result for one of the requests. The granted units are the last of the counted ones.
+impl Count {
+    /// The result of one of the requests. The last of the counted units are those that were granted now.
     fn granted(self, index: u64) -> Granted {
         let used = self.used.saturating_sub(self.granted) + index + 1;
         Granted {
@@ -238,9 +222,9 @@ impl Counted {
     }
 }
 
-fn counted(row: &Row) -> ((String, String), Counted) {
+fn count(row: &Row) -> (CounterName, Count) {
     let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
-    let counted = Counted {
+    let count = Count {
         window: Window {
             start: timestamp(row.get(2)),
             end: timestamp(row.get(3)),
@@ -248,7 +232,7 @@ fn counted(row: &Row) -> ((String, String), Counted) {
         used: unsigned(row.get(4)),
         granted: unsigned(row.get(5)),
     };
-    ((row.get(0), row.get(1)), counted)
+    ((row.get(0), row.get(1)), count)
 }
 
 /// A limit beyond `bigint` is unlimited.

@@ -1,5 +1,5 @@
--- Deletes the counters of a page, in the order of their keys, whose windows are long over by the server's clock and by
--- the gate's. One that a request is counting in just now is not waited for.
+-- Deletes the counters of a page, in the order of their keys, whose windows are long over by both the server's and the
+-- gate's clock. Skips counters that a request has locked.
 with page as (
     select policy, key from imgwire_gate.quota
     where (policy, key) > ($1, $2)

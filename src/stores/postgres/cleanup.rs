@@ -1,48 +1,54 @@
-//! Deletes counters of long past windows: page by page, on its own connection, in the background.
+//! Deletes counters of long past windows page by page, on its own connection, in the background.
 
 use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use super::{batch::system_time, error::fault, quotas::Counters};
-use crate::stores::{
-    StoreFault,
-    retention::{Cleaning, KEPT, PAGE},
+use super::super::{
+    fault::StoreFault,
+    retention::{CleanupSchedule, PAGE, RETENTION},
 };
+use super::{error::fault, quotas::Counters, time::system_time};
 
-const LOOK: Duration = Duration::from_secs(1);
+/// How often to check whether the store is still open.
+const CHECK_PERIOD: Duration = Duration::from_secs(1);
 
 /// Runs while the store is open.
-pub(super) async fn keep_clean(store: Weak<Counters>, mut cleaning: Cleaning) {
+pub(super) async fn run(counters: Weak<Counters>, mut schedule: CleanupSchedule) {
     loop {
-        tokio::time::sleep(LOOK).await;
-        let Some(store) = store.upgrade() else { return };
-        if cleaning.due_in().is_zero() {
-            if let Err(error) = clean(&store, &mut cleaning).await {
-                tracing::warn!(store = %store.health.store(), %error, "counters of past windows were not deleted");
+        tokio::time::sleep(CHECK_PERIOD).await;
+        let Some(counters) = counters.upgrade() else {
+            return;
+        };
+        if schedule.due_in().is_zero() {
+            if let Err(error) = delete_old(&counters, &mut schedule).await {
+                tracing::warn!(store = %counters.health.store(), %error, "old counters were not deleted");
             }
-            cleaning.did_page(None);
+            schedule.schedule_next(None);
         }
     }
 }
 
-async fn clean(store: &Arc<Counters>, cleaning: &mut Cleaning) -> Result<(), StoreFault> {
-    let connected = store.connect(store.health.timeout()).await?;
-    let client = connected.session.client;
+async fn delete_old(
+    counters: &Arc<Counters>,
+    schedule: &mut CleanupSchedule,
+) -> Result<(), StoreFault> {
+    let statements = counters.connect(counters.health.timeout()).await?;
+    let client = statements.client();
     let statement = client.prepare(include_str!("clean.sql")).await;
     let statement = statement.map_err(|error| fault(&error))?;
-    let (page, kept) = (i64::from(PAGE), KEPT.as_secs_f64());
+    let (page, retention) = (i64::from(PAGE), RETENTION.as_secs_f64());
     loop {
-        let ((policy, key), now) = (cleaning.after(), system_time(cleaning.now()));
+        let ((policy, key), now) = (schedule.after(), system_time(schedule.now()));
         let last = client
-            .query_opt(&statement, &[&policy, &key, &page, &kept, &now])
+            .query_opt(&statement, &[&policy, &key, &page, &retention, &now])
             .await
             .map_err(|error| fault(&error))?;
         let Some(last) = last.filter(|last| last.get::<_, i64>(2) == page) else {
             return Ok(());
         };
-        cleaning.did_page(Some((last.get(0), last.get(1))));
-        tokio::time::sleep(cleaning.due_in()).await;
+        schedule.schedule_next(Some((last.get(0), last.get(1))));
+        tokio::time::sleep(schedule.due_in()).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Connects to the first host that can be used.
+//! Connects to the first host that works.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
@@ -11,13 +11,13 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::super::{fault::Unreachable, hosts::Hosts, kind::OpenOptions, owned_task::OwnedTask};
 use super::{error::describe, url::PostgresUrl};
-use crate::{
-    outbound::USER_AGENT,
-    stores::{fault::Unreachable, hosts::Hosts, kind::Opening, owned_task::OwnedTask},
-};
 
 const PORT: u16 = 5432;
+
+/// What the server shows of a connection.
+const APPLICATION_NAME: &str = concat!("imgwire-gate/", env!("CARGO_PKG_VERSION"));
 
 pub(super) struct Connector {
     /// Without hosts.
@@ -43,24 +43,24 @@ pub(super) struct Session {
 }
 
 impl Connector {
-    pub(super) fn new(url: &PostgresUrl, opening: &Opening<'_>) -> Self {
+    pub(super) fn new(url: &PostgresUrl, options: &OpenOptions<'_>) -> Self {
         let mut config = url.config.clone();
         if config.get_application_name().is_none() {
-            config.application_name(USER_AGENT);
+            config.application_name(APPLICATION_NAME);
         }
-        if let Some(password) = opening.password {
+        if let Some(password) = options.password {
             config.password(password.expose_secret());
         }
-        if opening.is_for(StoreUse::Quotas) {
-            // Skip a server that is no longer the primary.
+        if options.is_for(StoreUse::Quotas) {
+            // Skips a server that is no longer the primary.
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         Self {
             config,
             targets: targets(&url.hosts),
             is_random: url.hosts.get_load_balance_hosts() == LoadBalanceHosts::Random,
-            tls: MakeRustlsConnect::new((*opening.surroundings.tls).clone()),
-            hosts: Hosts::new(opening.surroundings.clock.clone()),
+            tls: MakeRustlsConnect::new((*options.context.tls).clone()),
+            hosts: Hosts::new(options.context.clock.clone()),
         }
     }
 
@@ -68,8 +68,7 @@ impl Connector {
         self.tls.clone()
     }
 
-    /// Connects to the first host and address that can be used and where `set_up` succeeds. The error is that of the
-    /// last one.
+    /// Connects to the first host and address where `set_up` succeeds, too. The error is that of the last one.
     pub(super) async fn connect<T, F>(
         &self,
         within: Duration,
@@ -146,12 +145,12 @@ impl fmt::Display for Target {
             (Some(Host::Tcp(name)), _) => write!(f, "{name}:{}", self.port),
             (Some(Host::Unix(folder)), _) => write!(f, "{}:{}", folder.display(), self.port),
             (None, Some(address)) => write!(f, "{address}:{}", self.port),
-            (None, None) => f.write_str("nowhere"),
+            (None, None) => f.write_str("no host"),
         }
     }
 }
 
-/// The hosts that a URL names. A host with an address is not looked up.
+/// The hosts of a URL. A host with an address needs no DNS.
 fn targets(config: &Config) -> Vec<Target> {
     let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
     let ports = config.get_ports();

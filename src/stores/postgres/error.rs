@@ -4,10 +4,10 @@ use tokio_postgres::error::SqlState;
 
 use crate::stores::fault::StoreFault;
 
-/// Distinguishes faults of the connection, of a server that stops or starts, and of the statement.
+/// Distinguishes faults of the connection, or of a server that stops or starts, from those of the statement.
 pub(super) fn fault(error: &tokio_postgres::Error) -> StoreFault {
     let is_broken = match error.as_db_error() {
-        // Classes 08 and 57P: the connection, and a shutdown by an operator.
+        // Class 08 is a fault of the connection, and 57P a shutdown.
         Some(error) => ["08", "57P"]
             .iter()
             .any(|class| error.code().code().starts_with(class)),
@@ -28,7 +28,7 @@ pub(super) fn fault(error: &tokio_postgres::Error) -> StoreFault {
 
 /// For a statement that writes. A server that has become a replica counts as a broken connection, because the primary
 /// is elsewhere.
-pub(super) fn fault_of_write(error: &tokio_postgres::Error) -> StoreFault {
+pub(super) fn write_fault(error: &tokio_postgres::Error) -> StoreFault {
     match error.code() {
         Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => StoreFault::Broken(describe(error)),
         Some(&SqlState::LOCK_NOT_AVAILABLE) => StoreFault::Locked,
@@ -36,7 +36,7 @@ pub(super) fn fault_of_write(error: &tokio_postgres::Error) -> StoreFault {
     }
 }
 
-/// The server's message, which the error by itself does not show.
+/// Includes the server's message, which the error itself does not show.
 pub(super) fn describe(error: &tokio_postgres::Error) -> String {
     match (error.as_db_error(), std::error::Error::source(error)) {
         (Some(error), _) => error.message().to_owned(),

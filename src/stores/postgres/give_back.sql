@@ -1,4 +1,4 @@
--- Gives units back, unless their window is over; rows are locked in the order of their keys.
+-- Gives units back, unless their window is over. Locks rows in the order of their keys, to avoid deadlocks.
 with given as (
     select policy, key, window_start, sum(units)::bigint as units
     from unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[])

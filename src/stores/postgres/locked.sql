@@ -1,4 +1,4 @@
--- Which of these counters another transaction has locked. Nothing is waited for.
+-- Returns which of these counters another transaction has locked, without waiting.
 with asked as (
     select * from unnest($1::text[], $2::text[]) as asked (policy, key)
 ), free as (

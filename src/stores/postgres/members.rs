@@ -1,4 +1,4 @@
-//! Memberships in a PostgreSQL database, which is only read.
+//! Memberships in a PostgreSQL database, which the gate only reads.
 
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
@@ -6,22 +6,22 @@ use futures_util::{TryStreamExt as _, future::LocalBoxFuture};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::{Client, Error, Row, Statement, error::SqlState};
 
+use super::super::{
+    backend::Backend,
+    fault::{StoreFault, Unreachable},
+    health::Health,
+    kind::OpenOptions,
+    pool::Pool,
+    ports::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
+};
 use super::{
     connect::{Connector, Session},
     error::fault,
     text::{Id, Literal, Text},
     url::PostgresUrl,
 };
-use crate::stores::{
-    backend::Backend,
-    fault::{StoreFault, Unreachable},
-    health::Health,
-    kind::Opening,
-    members::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
-    pool::Pool,
-};
 
-/// Per connection: one for each policy, and those from before a reload.
+/// Per connection: one for each policy, and those of earlier configs.
 const MAX_STATEMENTS: usize = 64;
 
 pub(super) struct Members {
@@ -42,8 +42,8 @@ impl MemberDatabase for Arc<Members> {
         user: &'a str,
         workspace: &'a str,
     ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, StoreFault>> {
-        let asked = self.select(query, [user, workspace]);
-        Box::pin(self.run(self.health.timeout(), asked))
+        let rows = self.select(query, [user, workspace]);
+        Box::pin(self.run(self.health.timeout(), rows))
     }
 }
 
@@ -55,24 +55,24 @@ impl Backend for Members {
     fn probe(self: Arc<Self>, within: Duration) -> LocalBoxFuture<'static, Result<(), StoreFault>> {
         Box::pin(async move {
             let connection = self.connect(within).await?;
-            let asked = connection.session.client.simple_query("select 1").await;
-            asked.map(drop).map_err(|error| fault(&error))
+            let probed = connection.session.client.simple_query("select 1").await;
+            probed.map(drop).map_err(|error| fault(&error))
         })
     }
 }
 
 impl Members {
     /// Connects on the first query.
-    pub(super) fn new(url: &PostgresUrl, opening: &Opening<'_>) -> Self {
+    pub(super) fn new(url: &PostgresUrl, options: &OpenOptions<'_>) -> Self {
         Self {
-            connector: Connector::new(url, opening),
+            connector: Connector::new(url, options),
             pool: Pool::new(MAX_CONNECTIONS),
-            health: opening.health(),
+            health: options.health(),
         }
     }
 
     async fn connect(&self, within: Duration) -> Result<Connection, Unreachable> {
-        // Whatever a query says, nothing is written, and the server cancels what takes too long.
+        // No query can write, and the server cancels slow queries.
         let begin = format!(
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; SET statement_timeout = {}",
             self.health.timeout().as_millis().max(1)
@@ -88,52 +88,53 @@ impl Members {
             }
         };
         let connection = self.connector.connect(within, set_up).await?;
-        // A probe tests only the connection, so a wrong query does not hide that it works.
-        self.health.works();
+        // The database is healthy if it can be connected to, even if the query is wrong.
+        self.health.record_success();
         Ok(connection)
     }
 
-    /// Queries on a connection of its own. A query only reads, so it is repeated if a kept connection broke.
+    /// Queries on a connection that no other query uses. If an idle connection broke, the query is repeated, because it
+    /// only reads.
     async fn select(
         &self,
         query: &str,
         parameters: [&str; 2],
     ) -> Result<Vec<MemberRow>, StoreFault> {
-        let turn = self.pool.turn(self.health.returns()).await;
+        let permit = self.pool.acquire(self.health.recoveries()).await;
         loop {
-            let kept = turn.idle_connection();
-            let was_kept = kept.is_some();
-            let mut connection = match kept {
-                Some(kept) => kept,
+            let idle = permit.idle_connection();
+            let was_idle = idle.is_some();
+            let mut connection = match idle {
+                Some(idle) => idle,
                 None => self.connect(self.health.timeout() * 9 / 10).await?,
             };
             let Connection {
                 session,
                 statements,
             } = &mut connection;
-            let mut end = EndQuery {
+            let mut cancel = CancelOnDrop {
                 client: Some(&session.client),
                 of: self,
             };
             let selected = select(&session.client, statements, query, parameters).await;
-            let is_whole = !matches!(selected, Ok((_, false)));
-            if is_whole {
-                end.client = None;
+            let is_complete = !matches!(selected, Ok((_, false)));
+            if is_complete {
+                cancel.client = None;
             }
-            drop(end);
+            drop(cancel);
             let answer = match selected {
                 Ok((rows, _)) => rows.iter().map(member).collect(),
-                // No member has an identifier that the column cannot hold.
-                Err(error) if is_no_value(&error) => Ok(Vec::new()),
+                // The column cannot hold this identifier, so there is no such member.
+                Err(error) if is_invalid_value(&error) => Ok(Vec::new()),
                 Err(error) => Err(match fault(&error) {
-                    StoreFault::Refused(message) => StoreFault::of_query(message),
+                    StoreFault::Refused(message) => StoreFault::query(message),
                     fault => fault,
                 }),
             };
             match answer {
-                Err(StoreFault::Broken(_)) if was_kept => continue,
+                Err(StoreFault::Broken(_)) if was_idle => continue,
                 Err(StoreFault::Broken(_)) => {}
-                _ if is_whole => turn.give_back(connection),
+                _ if is_complete => permit.reuse(connection),
                 _ => {}
             }
             return answer;
@@ -141,30 +142,30 @@ impl Members {
     }
 }
 
-/// Cancels a query on the server when it is dropped.
-struct EndQuery<'a> {
+/// Cancels a query on the server.
+struct CancelOnDrop<'a> {
     client: Option<&'a Client>,
     of: &'a Members,
 }
 
-impl Drop for EndQuery<'_> {
+impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
-        // A thread that ends has no runtime any more; then the server's own timeout ends the query.
+        // A thread that ends no longer has a runtime. Then the server's timeout ends the query.
         let (Some(client), Ok(runtime)) = (self.client, Handle::try_current()) else {
             return;
         };
         let (query, tls) = (client.cancel_token(), self.of.connector.tls());
         let within = self.of.health.timeout();
         runtime.spawn(async move {
-            let ended = timeout(within, query.cancel_query(tls)).await;
-            if !matches!(ended, Ok(Ok(()))) {
-                tracing::debug!("a query that was given up could not be cancelled");
+            let cancelled = timeout(within, query.cancel_query(tls)).await;
+            if !matches!(cancelled, Ok(Ok(()))) {
+                tracing::debug!("cannot cancel a query");
             }
         });
     }
 }
 
-/// At most [`MAX_ROWS`] rows, and whether these are all.
+/// Returns at most [`MAX_ROWS`] rows, and whether these are all.
 async fn select(
     client: &Client,
     statements: &mut HashMap<String, Statement>,
@@ -197,14 +198,14 @@ async fn select(
 fn member(row: &Row) -> Result<MemberRow, StoreFault> {
     let column = |index: usize| row.columns().get(index).map(|column| column.type_().name());
     let role = row.try_get::<_, Option<Text>>(0);
-    let role = role.map_err(|_| StoreFault::no_text(column(0).unwrap_or("missing")))?;
+    let role = role.map_err(|_| StoreFault::invalid_role(column(0).unwrap_or("missing")))?;
     let workspace = match column(1) {
         None => None,
         Some(name) => {
             let id = row.try_get::<_, Option<Id>>(1);
             let Id(id) = id
-                .map_err(|_| StoreFault::no_id(name))?
-                .ok_or_else(|| StoreFault::no_id("null"))?;
+                .map_err(|_| StoreFault::invalid_id(name))?
+                .ok_or_else(|| StoreFault::invalid_id("null"))?;
             Some(workspace_id(&id)?)
         }
     };
@@ -214,7 +215,7 @@ fn member(row: &Row) -> Result<MemberRow, StoreFault> {
     })
 }
 
-fn is_no_value(error: &Error) -> bool {
+fn is_invalid_value(error: &Error) -> bool {
     let code = error.code();
     code == Some(&SqlState::INVALID_TEXT_REPRESENTATION)
         || code == Some(&SqlState::NUMERIC_VALUE_OUT_OF_RANGE)

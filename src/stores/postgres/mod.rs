@@ -1,33 +1,35 @@
 //! PostgreSQL.
 //!
-//! - [`url`]: how a URL is read.
-//! - [`connect`]: connections to the first host that can be used.
+//! - [`connect`]: connects to the first host that works.
 //! - [`quotas`]: counters, shared by any number of gates.
-//! - [`lane`] and [`batch`]: reservations of many requests in one statement.
+//! - [`batcher`] and [`batch`]: many reservations in one statement.
 //! - [`cleanup`]: deletes counters of long past windows.
-//! - [`schema`]: the tables of counters.
-//! - [`members`]: memberships, looked up in any database.
+//! - [`members`]: memberships in any database.
 
 mod batch;
+mod batcher;
 mod cleanup;
 mod connect;
 mod error;
-mod lane;
 mod members;
 mod quotas;
 mod schema;
+mod statements;
 mod text;
+mod time;
 mod url;
 
 use std::sync::Arc;
 
+use actix_web::rt;
 use policies::StoreUse;
 
 use self::{members::Members, quotas::Counters, url::PostgresUrl};
 use super::{
     fault::OpenError,
-    kind::{Location, Opening, StoreKind},
-    open::{Part, Port},
+    kind::{Location, OpenOptions, StoreKind},
+    ports::{OpenPorts, Port},
+    retention::CleanupSchedule,
     shared_quotas::SharedQuotas,
 };
 
@@ -41,18 +43,20 @@ pub(super) const KIND: StoreKind = StoreKind {
 };
 
 impl Location for PostgresUrl {
-    fn open(&self, opening: &Opening<'_>) -> Result<Part, OpenError> {
-        if opening.is_for(StoreUse::Memberships) {
-            let members = Arc::new(Arc::new(Members::new(self, opening)));
-            return Ok(Part {
+    fn open(&self, options: &OpenOptions<'_>) -> Result<OpenPorts, OpenError> {
+        if options.is_for(StoreUse::Memberships) {
+            let members = Arc::new(Arc::new(Members::new(self, options)));
+            return Ok(OpenPorts {
                 ports: vec![Port::Memberships(members.clone())],
-                probe: members,
+                health: members,
             });
         }
-        let counters = Counters::new(self, opening);
-        Ok(Part {
+        let counters = Arc::new(Counters::new(self, options));
+        let schedule = CleanupSchedule::new(options.context.clock.clone());
+        rt::spawn(cleanup::run(Arc::downgrade(&counters), schedule));
+        Ok(OpenPorts {
             ports: vec![Port::Quotas(Arc::new(SharedQuotas(counters.clone())))],
-            probe: Arc::new(counters),
+            health: Arc::new(counters),
         })
     }
 }

@@ -2,27 +2,27 @@
 //!
 //! Concurrent reservations share one statement and one commit.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use actix_web::rt;
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use futures_util::future::LocalBoxFuture;
 use policies::{Counter, Fault, Window};
 
 use super::{
-    batch::{What, key, timestamp},
-    cleanup::keep_clean,
+    batch::{Action, key},
+    batcher::Batcher,
     connect::{Connector, Session},
-    error::{fault, fault_of_write},
-    lane::{Lane, Statements},
+    error::{fault, write_fault},
+    statements::Statements,
+    time::timestamp,
     url::PostgresUrl,
 };
 use crate::{
     stores::{
         backend::Backend,
+        connection_cache::ConnectionCache,
         fault::{StoreFault, Unreachable},
         health::Health,
-        kind::Opening,
-        retention::Cleaning,
+        kind::OpenOptions,
         shared_quotas::{Granted, SharedCounters},
         store_clock::StoreClock,
     },
@@ -32,49 +32,44 @@ use crate::{
 pub(super) struct Counters {
     pub(super) health: Health,
     connector: Connector,
+    connections: ConnectionCache<Arc<Batcher>>,
     clock: StoreClock,
     metrics: StoreMetrics,
 }
 
 impl Counters {
-    /// Connects on the first operation, and then creates missing tables. Old counters are deleted in the background.
-    pub(super) fn new(url: &PostgresUrl, opening: &Opening<'_>) -> Arc<Self> {
-        let counters = Arc::new(Self {
-            connector: Connector::new(url, opening),
-            health: opening.health(),
-            clock: StoreClock::new(opening.surroundings.clock.clone()),
-            metrics: opening.metrics(),
-        });
-        let cleaning = Cleaning::new(opening.surroundings.clock.clone());
-        rt::spawn(keep_clean(Arc::downgrade(&counters), cleaning));
-        counters
+    /// Connects on the first operation, and then creates missing tables.
+    pub(super) fn new(url: &PostgresUrl, options: &OpenOptions<'_>) -> Self {
+        Self {
+            connector: Connector::new(url, options),
+            connections: ConnectionCache::default(),
+            health: options.health(),
+            clock: StoreClock::new(options.context.clock.clone()),
+            metrics: options.metrics(),
+        }
     }
 
     /// Runs one operation on this thread's connection, within its time limit.
-    async fn ask<T>(
+    async fn run_on_connection<T>(
         self: &Arc<Self>,
-        what: Operation,
-        only_reads: bool,
-        operation: impl AsyncFn(Rc<Lane>) -> Result<T, StoreFault>,
+        name: Operation,
+        read_only: bool,
+        operation: impl AsyncFn(Arc<Batcher>) -> Result<T, StoreFault>,
     ) -> Result<T, StoreFault> {
         let timeout = self.health.timeout();
-        let connect = || {
-            let counters = self.clone();
-            // Connecting fails before the operation does, and names the host.
-            let connecting = async move { counters.connect(timeout * 9 / 10).await };
-            let connected = connecting.map(move |opened| {
-                opened.map(|statements| Rc::new(Lane::new(statements, timeout)))
-            });
-            connected.boxed_local()
+        let connect = async || {
+            // Shorter than the operation's limit, because this error names the host.
+            let statements = self.connect(timeout * 9 / 10).await?;
+            Ok(Arc::new(Batcher::new(statements, timeout)))
         };
-        let done = self.run_on_kept(timeout, only_reads, connect, async |lane: Rc<Lane>| {
-            // The connection is known to be closed.
-            if lane.client().is_closed() {
+        let run = async |batcher: Arc<Batcher>| {
+            if batcher.client().is_closed() {
                 return Err(StoreFault::Unsent);
             }
-            operation(lane).await
-        });
-        self.metrics.measure(what, done).await
+            operation(batcher).await
+        };
+        let done = self.connections.run(self, timeout, read_only, connect, run);
+        self.metrics.measure(name, done).await
     }
 
     pub(super) async fn connect(&self, within: Duration) -> Result<Statements, Unreachable> {
@@ -93,8 +88,8 @@ impl Backend for Counters {
     fn probe(self: Arc<Self>, within: Duration) -> LocalBoxFuture<'static, Result<(), StoreFault>> {
         Box::pin(async move {
             let statements = self.connect(within).await?;
-            let tried = statements.try_out().await;
-            tried.map_err(|error| fault_of_write(&error))
+            let probed = statements.probe().await;
+            probed.map_err(|error| write_fault(&error))
         })
     }
 }
@@ -109,8 +104,9 @@ impl SharedCounters for Counters {
     }
 
     /// A new connection reads the time when it is opened.
-    async fn ask_time(self: &Arc<Self>) -> Result<(), StoreFault> {
-        self.ask(Operation::Time, true, async |_| Ok(())).await
+    async fn read_time(self: &Arc<Self>) -> Result<(), StoreFault> {
+        self.run_on_connection(Operation::Time, true, async |_| Ok(()))
+            .await
     }
 
     async fn reserve(
@@ -119,49 +115,50 @@ impl SharedCounters for Counters {
         window: Window,
         limit: u64,
     ) -> Result<Granted, StoreFault> {
-        let what = What::Reserve { limit };
-        let reserve = async |lane: Rc<Lane>| lane.ask(what, counter, window).await;
-        self.ask(Operation::Reserve, false, reserve).await
+        let action = Action::Reserve { limit };
+        let reserve = async |batcher: Arc<Batcher>| batcher.send(action, counter, window).await;
+        self.run_on_connection(Operation::Reserve, false, reserve)
+            .await
     }
 
     async fn read(
         self: &Arc<Self>,
         counter: &Counter,
     ) -> Result<Option<(u64, Window)>, StoreFault> {
-        const LOOK: &str = "select window_start, window_end, used from imgwire_gate.quota \
+        const READ: &str = "select window_start, window_end, used from imgwire_gate.quota \
                             where policy = $1 and key = $2";
         let (policy, key) = (counter.policy.as_str(), key(counter));
-        let look = async |lane: Rc<Lane>| {
-            let row = lane.client().query_opt(LOOK, &[&policy, &key]).await;
+        let read = async |batcher: Arc<Batcher>| {
+            let row = batcher.client().query_opt(READ, &[&policy, &key]).await;
             row.map_err(|error| fault(&error))
         };
-        let row = self.ask(Operation::Look, true, look).await?;
+        let row = self.run_on_connection(Operation::Look, true, read).await?;
         Ok(row.map(|row| {
             let window = Window {
                 start: timestamp(row.get(0)),
                 end: timestamp(row.get(1)),
             };
-            (
-                u64::try_from(row.get::<_, i64>(2)).unwrap_or_default(),
-                window,
-            )
+            let used = u64::try_from(row.get::<_, i64>(2)).unwrap_or_default();
+            (used, window)
         }))
     }
 
     async fn give_back(
         self: &Arc<Self>,
         counter: &Counter,
-        unit_of: Option<Window>,
+        window: Option<Window>,
     ) -> Result<(), StoreFault> {
         const CLEAR: &str = "update imgwire_gate.quota set used = 0 where policy = $1 and key = $2";
-        let give_back = async |lane: Rc<Lane>| {
-            if let Some(window) = unit_of {
-                return lane.ask(What::GiveBack, counter, window).await.map(drop);
+        let give_back = async |batcher: Arc<Batcher>| {
+            if let Some(window) = window {
+                let given_back = batcher.send(Action::GiveBack, counter, window).await;
+                return given_back.map(drop);
             }
             let (policy, key) = (counter.policy.as_str(), key(counter));
-            let cleared = lane.client().execute(CLEAR, &[&policy, &key]).await;
-            cleared.map(drop).map_err(|error| fault_of_write(&error))
+            let cleared = batcher.client().execute(CLEAR, &[&policy, &key]).await;
+            cleared.map(drop).map_err(|error| write_fault(&error))
         };
-        self.ask(Operation::GiveBack, false, give_back).await
+        self.run_on_connection(Operation::GiveBack, false, give_back)
+            .await
     }
 }

@@ -1,5 +1,5 @@
--- Counts units of quotas, unless their limits are reached: one upsert for all reservations of a batch, in the order
--- of their keys, so that batches of several gates do not wait for each other in a circle.
+-- Counts units of quotas, unless their limits are reached. One upsert for all reservations of a batch, in the order of
+-- their keys, to avoid deadlocks between batches of several gates.
 insert into imgwire_gate.quota as counter
     (policy, key, window_start, window_end, used, granted, quota_limit)
 select policy, key, window_start, window_end, least(wanted, quota_limit), least(wanted, quota_limit), quota_limit
@@ -7,7 +7,7 @@ from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::bi
     as asked (policy, key, window_start, window_end, wanted, quota_limit)
 order by policy, key
 on conflict (policy, key) do update set
-    -- A counter never goes back to an earlier window: what is asked for an earlier one counts in its own.
+    -- A counter never goes back to an earlier window: a reservation for an earlier one counts in the counter's own.
     granted = case when excluded.window_start > counter.window_start
         then excluded.granted
         else least(excluded.granted, greatest(excluded.quota_limit - counter.used, 0)) end,

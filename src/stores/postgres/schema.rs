@@ -2,13 +2,13 @@
 
 use tokio_postgres::{Client, Error, GenericClient};
 
-/// Each is applied once, in this order. Existing entries never change; new ones are appended.
+/// Applied once each, in this order. Existing entries never change; new ones are appended.
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/1_quota.sql")];
 
-/// The advisory lock that serializes gates which start together: "imgwire" in ASCII.
+/// The advisory lock that serializes gates which start at the same time: "imgwire" in ASCII.
 const LOCK: i64 = 0x0069_6d67_7769_7265;
 
-/// Applies missing migrations. A role without the right to create tables suffices if none are missing.
+/// Applies missing migrations. If none are missing, the role needs no right to create tables.
 pub(super) async fn migrate(client: &mut Client) -> Result<(), Error> {
     if version(client).await? >= MIGRATIONS.len() {
         return Ok(());
@@ -33,10 +33,10 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), Error> {
 }
 
 async fn version(client: &impl GenericClient) -> Result<usize, Error> {
-    // By a scan: a lookup by name may use a cached result from before another gate created it.
-    let there = "select exists (select from pg_catalog.pg_tables \
+    // Scans the catalog, because a lookup by name may use a cached result from before another gate created the table.
+    let exists = "select exists (select from pg_catalog.pg_tables \
                  where schemaname = 'imgwire_gate' and tablename = 'migration')";
-    if !client.query_one(there, &[]).await?.get::<_, bool>(0) {
+    if !client.query_one(exists, &[]).await?.get::<_, bool>(0) {
         return Ok(0);
     }
     let latest = "select coalesce(max(version), 0) from imgwire_gate.migration";

@@ -1,4 +1,4 @@
-//! Parameters and columns as text, whatever their type.
+//! Parameters and columns of any type, as text.
 
 use std::error::Error;
 
@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use tokio_postgres::types::{Format, FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
-/// The server reads it as a literal: an identifier may be a `text`, a `uuid` or a `bigint`.
+/// A parameter that the server parses like a literal, because an identifier may be a `text`, a `uuid` or a `bigint`.
 #[derive(Debug)]
 pub(super) struct Literal<'a>(pub(super) &'a str);
 
@@ -27,7 +27,7 @@ impl ToSql for Literal<'_> {
     to_sql_checked!();
 }
 
-/// A column of any text type: `text`, `varchar`, an enum, a domain of one.
+/// A column of any text type: `text`, `varchar`, an enum, or a domain over one.
 pub(super) struct Text(pub(super) String);
 
 impl<'a> FromSql<'a> for Text {

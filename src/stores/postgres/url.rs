@@ -11,8 +11,8 @@ pub(super) struct PostgresUrl {
 impl PostgresUrl {
     /// `None` if the scheme is another one. No message shows the text, which may contain a password.
     pub(super) fn parse(text: &str) -> Option<Result<Self, &'static str>> {
-        let is_here = text.starts_with("postgres://") || text.starts_with("postgresql://");
-        is_here.then(|| {
+        let is_postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");
+        is_postgres.then(|| {
             let config = |text: &str| {
                 let config = text.parse();
                 config.map_err(
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_but_the_hosts_is_kept() {
+    fn the_config_has_everything_but_the_hosts() {
         for (url, count) in [
             ("postgres://gate:a%40b@one:1,two:2/app?sslmode=require", 2),
             (

@@ -1,4 +1,4 @@
-//! A cluster: each key belongs to one node, and each node is up or down by itself.
+//! A cluster. Each key belongs to one node, and each node is up or down by itself.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,27 +9,28 @@ use policies::Clock;
 use redis::RedisResult;
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{
-    connection::{Lane, Node},
-    server::{Access, Found, Reply, Server},
-    slots::{self, Range, Slots, slot_of},
-};
-use crate::stores::{
+use super::super::{
     backend::Backend,
     fault::{StoreFault, Unreachable},
     health::Health,
-    kind::Opening,
+    kind::OpenOptions,
+};
+use super::{
+    connection::{Connection, Node},
+    server::{Client, Reply, Server},
+    slots::{Range, Slots, parse_slots, slot_of},
+    url::Endpoint,
 };
 
-/// How often one operation follows a redirect.
-const REDIRECTS: usize = 4;
+/// How many redirects one operation follows.
+const MAX_REDIRECTS: usize = 4;
 
-/// How many nodes to ask for the slots, besides those of the URL.
-const ASKED_NODES: usize = 3;
+/// How many known nodes to ask for the slots, besides those of the URL.
+const MAX_ASKED_NODES: usize = 3;
 
 pub(super) struct Cluster {
     seeds: Vec<Node>,
-    access: Arc<Access>,
+    client: Arc<Client>,
     clock: Arc<dyn Clock>,
     health: Health,
     slots: ArcSwap<Slots>,
@@ -38,41 +39,45 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    pub(super) fn new(seeds: Vec<Node>, access: Arc<Access>, opening: &Opening<'_>) -> Arc<Self> {
+    pub(super) fn new(
+        seeds: Vec<Node>,
+        client: Arc<Client>,
+        options: &OpenOptions<'_>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             seeds,
-            access,
-            health: opening.health(),
-            clock: opening.surroundings.clock.clone(),
+            client,
+            health: options.health(),
+            clock: options.context.clock.clone(),
             slots: ArcSwap::default(),
             learning: Mutex::default(),
         })
     }
 
-    /// Runs one operation on a key, or one that any node can do, within its time limit.
-    pub(super) async fn ask<T>(
+    /// Runs one operation within its time limit, on the node that has `key`, or on any node if there is no key.
+    pub(super) async fn run<T>(
         self: &Arc<Self>,
         key: Option<&str>,
-        only_reads: bool,
-        operation: &impl AsyncFn(&mut Lane) -> RedisResult<T>,
+        read_only: bool,
+        operation: &impl AsyncFn(&mut Connection) -> RedisResult<T>,
     ) -> Result<T, StoreFault> {
         if !self.health.is_up() {
             return Err(StoreFault::Down);
         }
-        let done = self.ask_the_node_of(key, only_reads, operation).await;
+        let done = self.run_on_node(key, read_only, operation).await;
         match &done {
-            Ok(_) => self.health.works(),
-            // The slots of a node that is down may have moved, or all nodes may be down.
-            Err(_) => self.is_suspect(),
+            Ok(_) => self.health.record_success(),
+            // Perhaps slots have moved, or all nodes are down.
+            Err(_) => self.probe_after_fault(),
         }
         done
     }
 
-    async fn ask_the_node_of<T>(
+    async fn run_on_node<T>(
         self: &Arc<Self>,
         key: Option<&str>,
-        only_reads: bool,
-        operation: &impl AsyncFn(&mut Lane) -> RedisResult<T>,
+        read_only: bool,
+        operation: &impl AsyncFn(&mut Connection) -> RedisResult<T>,
     ) -> Result<T, StoreFault> {
         let ends = self.clock.elapsed() + self.health.timeout();
         let left = || ends.saturating_sub(self.clock.elapsed());
@@ -81,46 +86,45 @@ impl Cluster {
             slots = self.learn(&slots, left()).await?;
         }
         let server = match key {
-            Some(key) => slots.of(slot_of(key)).cloned(),
+            Some(key) => slots.server_of(slot_of(key)).cloned(),
             None => slots.any(),
         };
         let mut server = server.ok_or(Unreachable::NoHost)?;
         let mut asking = false;
-        for _ in 0..REDIRECTS {
-            let reply = server.ask(only_reads, asking, left(), operation).await?;
-            let redirect = match reply {
+        for _ in 0..MAX_REDIRECTS {
+            let redirect = match server.run(read_only, asking, left(), operation).await? {
                 Reply::Done(done) => return Ok(done),
-                Reply::Elsewhere(redirect) => redirect,
+                Reply::Redirect(redirect) => redirect,
             };
             asking = redirect.asking;
             if !asking {
                 slots = self.learn(&slots, left()).await?;
             }
-            let known = slots.at(&redirect.node);
+            let known = slots.server_at(&redirect.node);
             server = known.unwrap_or_else(|| self.server(&redirect.node));
         }
-        Err(StoreFault::Refused("the key moves all the time".to_owned()))
+        Err(StoreFault::Refused("too many redirects".to_owned()))
     }
 
-    /// Learns which node has which slots, unless the slots were updated since `known`.
+    /// Asks which node has which slots, unless they were updated since `known`.
     async fn learn(&self, known: &Arc<Slots>, within: Duration) -> Result<Arc<Slots>, Unreachable> {
         let ends = self.clock.elapsed() + within;
         let learning = timeout(within, self.learning.lock()).await;
-        let _learning = learning.map_err(|_| Unreachable::Silent("the cluster".to_owned()))?;
+        let _learning = learning.map_err(|_| Unreachable::Timeout("the cluster".to_owned()))?;
         let current = self.slots.load_full();
         if !Arc::ptr_eq(&current, known) {
             return Ok(current);
         }
         let ready = current.ready().filter_map(|server| server.node().cloned());
-        let mut nodes: Vec<_> = ready.take(ASKED_NODES).collect();
+        let mut nodes: Vec<_> = ready.take(MAX_ASKED_NODES).collect();
         let seeds = self.seeds.iter().filter(|seed| !nodes.contains(seed));
         let seeds: Vec<_> = seeds.cloned().collect();
         nodes.extend(seeds);
         let within = ends.saturating_sub(self.clock.elapsed());
-        let hosts = &self.access.dialer.hosts;
+        let hosts = &self.client.dialer.hosts;
         let ranges = hosts.first(&nodes, within, |node, share| self.ranges(node, share));
         let slots = Slots::new(ranges.await?, |node| {
-            current.at(node).unwrap_or_else(|| self.server(node))
+            current.server_at(node).unwrap_or_else(|| self.server(node))
         });
         let slots = Arc::new(slots);
         self.slots.store(slots.clone());
@@ -128,19 +132,16 @@ impl Cluster {
     }
 
     async fn ranges(&self, node: &Node, within: Duration) -> Result<Vec<Range>, Unreachable> {
-        let Access { dialer, login, .. } = &*self.access;
-        let mut lane = dialer.connect(node, login, within).await?;
+        let Client { dialer, login, .. } = &*self.client;
+        let mut connection = dialer.connect(node, login, within).await?;
         let answer = redis::cmd("CLUSTER")
             .arg("SLOTS")
-            .query_async(&mut lane)
+            .query_async(&mut connection)
             .await;
-        let ranges = answer.and_then(|answer| slots::read(answer, node));
+        let ranges = answer.and_then(|answer| parse_slots(answer, node));
         let ranges = ranges.map_err(|error| Unreachable::failed(node, error))?;
         if ranges.is_empty() {
-            return Err(Unreachable::failed(
-                node,
-                "no node of its cluster has slots",
-            ));
+            return Err(Unreachable::failed(node, "its cluster has no slots"));
         }
         Ok(ranges)
     }
@@ -148,7 +149,7 @@ impl Cluster {
     fn server(&self, node: &Node) -> Arc<Server> {
         let (store, timeout) = (self.health.store().clone(), self.health.timeout());
         let health = Health::new(store, timeout, self.clock.clone()).of_node(node.to_string());
-        Server::new(Found::At(node.clone()), self.access.clone(), health)
+        Server::new(Endpoint::Node(node.clone()), self.client.clone(), health)
     }
 }
 
@@ -157,7 +158,7 @@ impl Backend for Cluster {
         &self.health
     }
 
-    /// The cluster is up if any node works. The other nodes' keys are faults of the requests for them.
+    /// The cluster is up if any node works. Requests for keys of the other nodes fail.
     fn probe(self: Arc<Self>, within: Duration) -> LocalBoxFuture<'static, Result<(), StoreFault>> {
         Box::pin(async move {
             let ends = self.clock.elapsed() + within;
@@ -166,15 +167,15 @@ impl Backend for Cluster {
                 return Ok(());
             }
             let within = ends.saturating_sub(self.clock.elapsed());
-            // In separate tasks: the first that works is enough here, but the state of the others must be known, too.
-            let tries = slots.servers().map(|server| {
+            // In separate tasks, because the first success suffices here, but the other probes must be recorded, too.
+            let probes = slots.servers().map(|server| {
                 let server = server.clone();
-                rt::spawn(async move { server.try_out(within).await }).map(|tried| {
+                rt::spawn(async move { server.probe_and_record(within).await }).map(|probed| {
                     let down = |_| Err(StoreFault::Down);
-                    tried.unwrap_or_else(down)
+                    probed.unwrap_or_else(down)
                 })
             });
-            select_ok(tries).await.map(drop)
+            select_ok(probes).await.map(drop)
         })
     }
 }

@@ -1,9 +1,8 @@
-//! One connection to a Redis, shared by all operations of a thread.
+//! A connection to a Redis server.
 
 use std::{
     io,
     pin::Pin,
-    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// TLS is not read from it: [`Dialer`] knows.
+/// Its own TLS setting is ignored. [`Dialer`] has one.
 pub(super) use redis::ConnectionAddr as Node;
 use redis::{
     AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisError, RedisFuture,
@@ -27,31 +26,31 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::stores::{fault::Unreachable, hosts::Hosts, owned_task::OwnedTask};
+use super::super::{fault::Unreachable, hosts::Hosts, owned_task::OwnedTask};
 
 pub(super) struct Dialer {
     pub(super) hosts: Hosts,
-    /// If connections use TLS.
+    /// `None` if connections do not use TLS.
     pub(super) tls: Option<TlsConnector>,
 }
 
 impl Dialer {
-    /// Connects to the first of the server's addresses that works.
+    /// Connects to the first address of the node that works.
     pub(super) async fn connect(
         &self,
         node: &Node,
         login: &RedisConnectionInfo,
         within: Duration,
-    ) -> Result<Lane, Unreachable> {
+    ) -> Result<Connection, Unreachable> {
         match node {
             Node::Unix(path) => {
                 let opening = async {
                     let socket = UnixStream::connect(path).await?;
-                    Lane::open(Box::new(socket), login).await
+                    Connection::open(Box::new(socket), login).await
                 };
                 match timeout(within, opening).await {
                     Ok(opened) => opened.map_err(|error| Unreachable::failed(node, error)),
-                    Err(_) => Err(Unreachable::Silent(node.to_string())),
+                    Err(_) => Err(Unreachable::Timeout(node.to_string())),
                 }
             }
             Node::Tcp(host, port) | Node::TcpTls { host, port, .. } => {
@@ -59,14 +58,17 @@ impl Dialer {
                     let opened = async {
                         let tcp = TcpStream::connect(address).await?;
                         tcp.set_nodelay(true)?;
-                        Lane::open(self.secure(tcp, host).await?, login).await
+                        Connection::open(self.secure(tcp, host).await?, login).await
                     };
-                    let opened: RedisResult<Lane> = opened.await;
+                    let opened: RedisResult<Connection> = opened.await;
                     opened.map_err(|error| Unreachable::failed(address, error))
                 };
                 self.hosts.first_address(host, *port, within, attempt).await
             }
-            _ => Err(Unreachable::failed(node, "the gate cannot connect to this")),
+            _ => Err(Unreachable::failed(
+                node,
+                "this kind of address is not supported",
+            )),
         }
     }
 
@@ -80,21 +82,21 @@ impl Dialer {
     }
 }
 
-/// A connection to one server. Its clones share it: concurrent commands are sent together.
+/// Multiplexed: its clones share the connection, and concurrent commands are sent together.
 #[derive(Clone)]
-pub(super) struct Lane {
+pub(super) struct Connection {
     connection: MultiplexedConnection,
-    sent: Arc<AtomicU64>,
+    bytes_sent: Arc<AtomicU64>,
     asking: bool,
-    _driver: Rc<OwnedTask>,
+    _driver: Arc<OwnedTask>,
 }
 
-impl Lane {
+impl Connection {
     async fn open(stream: Box<dyn Stream>, login: &RedisConnectionInfo) -> RedisResult<Self> {
-        let sent = Arc::<AtomicU64>::default();
-        let stream = Counted {
+        let bytes_sent = Arc::<AtomicU64>::default();
+        let stream = CountingStream {
             stream,
-            sent: sent.clone(),
+            bytes_sent: bytes_sent.clone(),
         };
         // Each operation has its own time limit.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
@@ -102,19 +104,19 @@ impl Lane {
         let (connection, driver) = opened.await?;
         Ok(Self {
             connection,
-            sent,
+            bytes_sent,
             asking: false,
-            _driver: Rc::new(OwnedTask::spawn(driver)),
+            _driver: Arc::new(OwnedTask::spawn(driver)),
         })
     }
 
-    /// How many bytes were sent. If this has not changed since a failed operation began, the server has not seen the
-    /// operation.
-    pub(super) fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+    /// If this has not changed since a failed operation began, the server has not seen the operation.
+    pub(super) fn bytes_sent(&self) -> u64 {
+        self.bytes_sent.load(Ordering::Relaxed)
     }
 
-    /// For commands on a key that a cluster node is migrating: the other node accepts them only after `ASKING`.
+    /// Sends `ASKING` before each command. While a key migrates to another cluster node, the new node accepts commands
+    /// on it only after `ASKING`.
     pub(super) fn asking(self) -> Self {
         Self {
             asking: true,
@@ -123,11 +125,22 @@ impl Lane {
     }
 }
 
+/// Parses how the node `source` names another node. Without a host, it is on the same host. `?` means unknown.
+pub(super) fn parse_node(host: &str, port: u16, source: &Node) -> Option<Node> {
+    let host = match (host, source) {
+        ("?", _) => return None,
+        ("", Node::Tcp(host, _)) => host,
+        (host, _) => host,
+    };
+    let host = host.to_owned();
+    Some(Node::Tcp(host, port))
+}
+
 pub(super) fn is_broken(error: &RedisError) -> bool {
     error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error()
 }
 
-impl ConnectionLike for Lane {
+impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         if !self.asking {
             return self.connection.req_packed_command(command);
@@ -160,13 +173,12 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Counts sent bytes.
-struct Counted {
+struct CountingStream {
     stream: Box<dyn Stream>,
-    sent: Arc<AtomicU64>,
+    bytes_sent: Arc<AtomicU64>,
 }
 
-impl AsyncRead for Counted {
+impl AsyncRead for CountingStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -176,14 +188,14 @@ impl AsyncRead for Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+impl AsyncWrite for CountingStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.sent.fetch_add(written as u64, Ordering::Relaxed);
+        self.bytes_sent.fetch_add(written as u64, Ordering::Relaxed);
         Poll::Ready(Ok(written))
     }
 

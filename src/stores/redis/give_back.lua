@@ -1,7 +1,7 @@
 -- Gives units of a quota back.
 --
--- KEYS[1]: the counter, as in the script that reserves.
--- ARGV: the start of the window that they were counted in, and how many, or "all" whatever the window.
+-- KEYS[1]: the counter, as in reserve.lua.
+-- ARGV: the start of their window, and how many units; or "all" for all units of any window.
 local counter = redis.call('GET', KEYS[1])
 if not counter then
   return 0
@@ -12,7 +12,7 @@ if ARGV[2] == 'all' then
 elseif start == tonumber(ARGV[1]) then
   used = math.max(used - ARGV[2], 0)
 else
-  -- That window is over.
+  -- Their window is over.
   return 0
 end
 redis.call('SET', KEYS[1], struct.pack('<ddd', start, finish, used), 'KEEPTTL')

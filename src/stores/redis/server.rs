@@ -1,70 +1,61 @@
-//! One server, or one node of a cluster: how it is found, used and probed.
+//! Finds, uses and probes one server, or one node of a cluster.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use futures_util::future::LocalBoxFuture;
 use redis::{ErrorKind, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind};
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 
-use super::{
-    PREFIX,
-    connection::{Dialer, Lane, Node, is_broken},
-    slots,
-    trial::Trial,
-    url::RedisUrl,
-};
-use crate::stores::{
+use super::super::{
     backend::Backend,
+    connection_cache::ConnectionCache,
     fault::{StoreFault, Unreachable},
     health::Health,
     hosts::Hosts,
-    kind::Opening,
+    kind::OpenOptions,
+};
+use super::{
+    connection::{Connection, Dialer, Node, is_broken, parse_node},
+    keys::PREFIX,
+    probe::Probe,
+    url::{Endpoint, RedisUrl},
 };
 
-/// Shared by all servers of a store.
-pub(super) struct Access {
+/// What all servers of a store share.
+pub(super) struct Client {
     pub(super) dialer: Dialer,
     pub(super) login: RedisConnectionInfo,
-    pub(super) trial: Trial,
+    pub(super) probe: Probe,
 }
 
-impl Access {
-    pub(super) fn new(url: &RedisUrl, opening: &Opening<'_>, trial: Trial) -> Self {
+impl Client {
+    pub(super) fn new(url: &RedisUrl, options: &OpenOptions<'_>, probe: Probe) -> Self {
         let login = url.login.clone();
-        let password = opening.password;
+        let password = options.password;
         Self {
             dialer: Dialer {
-                hosts: Hosts::new(opening.surroundings.clock.clone()),
-                tls: url.is_tls.then(|| opening.surroundings.tls.clone().into()),
+                hosts: Hosts::new(options.context.clock.clone()),
+                tls: url.is_tls.then(|| options.context.tls.clone().into()),
             },
             login: match password {
                 Some(password) => login.set_password(password.expose_secret()),
                 None => login,
             },
-            trial,
+            probe,
         }
     }
 }
 
-#[derive(Clone)]
-pub(super) enum Found {
-    At(Node),
-    /// The primary of this name, according to the Sentinels.
-    BySentinels {
-        sentinels: Vec<Node>,
-        primary: String,
-    },
-}
-
 pub(super) struct Server {
-    found: Found,
-    access: Arc<Access>,
+    endpoint: Endpoint,
+    client: Arc<Client>,
     health: Health,
-    /// The prefix of probe keys: in a cluster, one whose slot is on this node.
+    connections: ConnectionCache<Connection>,
+    /// The prefix of probe keys. In a cluster, its slot is on this node.
     probe_prefix: Mutex<String>,
 }
 
@@ -72,7 +63,7 @@ pub(super) struct Server {
 pub(super) enum Reply<T> {
     Done(T),
     /// Another node of the cluster has the key. The operation had no effect.
-    Elsewhere(Redirect),
+    Redirect(Redirect),
 }
 
 pub(super) struct Redirect {
@@ -82,85 +73,94 @@ pub(super) struct Redirect {
 }
 
 impl Server {
-    pub(super) fn new(found: Found, access: Arc<Access>, health: Health) -> Arc<Self> {
+    pub(super) fn new(endpoint: Endpoint, client: Arc<Client>, health: Health) -> Arc<Self> {
         Arc::new(Self {
-            found,
-            access,
+            endpoint,
+            client,
             health,
+            connections: ConnectionCache::default(),
             probe_prefix: Mutex::new(format!("{PREFIX}:probe")),
         })
     }
 
-    /// `None` if the Sentinels must be asked.
+    /// `None` if only the Sentinels know it.
     pub(super) fn node(&self) -> Option<&Node> {
-        match &self.found {
-            Found::At(node) => Some(node),
-            Found::BySentinels { .. } => None,
+        match &self.endpoint {
+            Endpoint::Node(node) => Some(node),
+            Endpoint::Sentinels { .. } => None,
         }
     }
 
     pub(super) fn set_probe_prefix(&self, prefix: String) {
-        let known = self.probe_prefix.lock();
-        *known.unwrap_or_else(PoisonError::into_inner) = prefix;
+        *self.probe_prefix() = prefix;
+    }
+
+    fn probe_prefix(&self) -> MutexGuard<'_, String> {
+        let prefix = self.probe_prefix.lock();
+        prefix.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs one operation within its time limit.
-    pub(super) async fn ask<T>(
+    pub(super) async fn run<T>(
         self: &Arc<Self>,
-        only_reads: bool,
+        read_only: bool,
         asking: bool,
         within: Duration,
-        operation: &impl AsyncFn(&mut Lane) -> RedisResult<T>,
+        operation: &impl AsyncFn(&mut Connection) -> RedisResult<T>,
     ) -> Result<Reply<T>, StoreFault> {
-        let connect = || {
-            let server = self.clone();
-            // Connecting fails before the operation does, and names the host.
-            let share = within * 9 / 10;
-            async move { server.connect(share).await }.boxed_local()
-        };
-        self.run_on_kept(within, only_reads, connect, async |lane: Lane| {
-            let mut lane = if asking { lane.asking() } else { lane };
-            let before = lane.sent();
-            match operation(&mut lane).await {
+        // Shorter than the operation's limit, because this error names the host.
+        let connect = async || self.connect(within * 9 / 10).await;
+        let run = async |connection: Connection| {
+            let mut connection = if asking {
+                connection.asking()
+            } else {
+                connection
+            };
+            let before = connection.bytes_sent();
+            match operation(&mut connection).await {
                 Ok(done) => Ok(Reply::Done(done)),
                 Err(error) => match self.redirect(&error) {
-                    Some(redirect) => Ok(Reply::Elsewhere(redirect)),
-                    None => Err(fault(&error, lane.sent() == before)),
+                    Some(redirect) => Ok(Reply::Redirect(redirect)),
+                    None => Err(fault(&error, connection.bytes_sent() == before)),
                 },
             }
-        })
-        .await
+        };
+        self.connections
+            .run(self, within, read_only, connect, run)
+            .await
     }
 
     fn redirect(&self, error: &RedisError) -> Option<Redirect> {
         let (address, _) = error.redirect_node()?;
         let (host, port) = address.rsplit_once(':')?;
         Some(Redirect {
-            node: slots::node(host, port.parse().ok()?, self.node()?)?,
+            node: parse_node(host, port.parse().ok()?, self.node()?)?,
             asking: error.kind() == ErrorKind::Server(ServerErrorKind::Ask),
         })
     }
 
-    async fn connect(&self, within: Duration) -> Result<Lane, Unreachable> {
-        let Access { dialer, login, .. } = &*self.access;
-        match &self.found {
-            Found::At(node) => dialer.connect(node, login, within).await,
-            Found::BySentinels { sentinels, primary } => {
+    async fn connect(&self, within: Duration) -> Result<Connection, Unreachable> {
+        let Client { dialer, login, .. } = &*self.client;
+        match &self.endpoint {
+            Endpoint::Node(node) => dialer.connect(node, login, within).await,
+            Endpoint::Sentinels { sentinels, primary } => {
                 // Half of the time is for the primary.
                 let half = within / 2;
-                let asked = dialer.hosts.first(sentinels, half, |sentinel, share| {
-                    primary_of(dialer, sentinel, primary, share)
-                });
-                let (sentinel, node) = asked.await?;
+                let (sentinel, node) = dialer
+                    .hosts
+                    .first(sentinels, half, |sentinel, share| {
+                        find_primary(dialer, sentinel, primary, share)
+                    })
+                    .await?;
                 let connecting = async {
-                    let lane = dialer.connect(&node, login, half).await?;
-                    is_primary(lane, &node).await
+                    let connection = dialer.connect(&node, login, half).await?;
+                    require_primary(connection, &node).await
                 };
                 let connected = timeout(half, connecting).await;
-                let connected = connected.unwrap_or(Err(Unreachable::Silent(node.to_string())));
+                let connected = connected.unwrap_or(Err(Unreachable::Timeout(node.to_string())));
                 if connected.is_err() {
                     // Another Sentinel may know another primary.
-                    dialer.hosts.pass_over(sentinel.to_string());
+                    dialer.hosts.record_failure(sentinel.to_string());
                 }
                 connected
             }
@@ -175,10 +175,9 @@ impl Backend for Server {
 
     fn probe(self: Arc<Self>, within: Duration) -> LocalBoxFuture<'static, Result<(), StoreFault>> {
         Box::pin(async move {
-            let lane = self.connect(within).await?;
-            let prefix = self.probe_prefix.lock();
-            let prefix = prefix.unwrap_or_else(PoisonError::into_inner).clone();
-            match self.access.trial.run(&lane, &prefix).await {
+            let connection = self.connect(within).await?;
+            let prefix = self.probe_prefix().clone();
+            match self.client.probe.run(&connection, &prefix).await {
                 // The node works, but no longer has these keys.
                 Err(error) if self.redirect(&error).is_some() => Ok(()),
                 Err(error) => Err(fault(&error, false)),
@@ -188,30 +187,35 @@ impl Backend for Server {
     }
 }
 
-async fn primary_of<'a>(
+async fn find_primary<'a>(
     dialer: &Dialer,
     sentinel: &'a Node,
     primary: &str,
     within: Duration,
 ) -> Result<(&'a Node, Node), Unreachable> {
     let login = RedisConnectionInfo::default();
-    let mut lane = dialer.connect(sentinel, &login, within).await?;
-    let mut asked = redis::cmd("SENTINEL");
-    asked.arg("get-master-addr-by-name").arg(primary);
-    let found = asked.query_async::<Option<(String, u16)>>(&mut lane).await;
+    let mut connection = dialer.connect(sentinel, &login, within).await?;
+    let mut query = redis::cmd("SENTINEL");
+    query.arg("get-master-addr-by-name").arg(primary);
+    let found = query
+        .query_async::<Option<(String, u16)>>(&mut connection)
+        .await;
     match found.map_err(|error| Unreachable::failed(sentinel, error))? {
         Some((host, port)) => Ok((sentinel, Node::Tcp(host, port))),
         None => Err(Unreachable::failed(
             sentinel,
-            format!("no primary is called {primary:?}"),
+            format!("unknown primary {primary:?}"),
         )),
     }
 }
 
-/// Checks that a server is still a primary, as far as the user's permissions allow.
-async fn is_primary(mut lane: Lane, node: &Node) -> Result<Lane, Unreachable> {
+/// Fails if a server is no longer a primary. If the user may not ask for the role, it passes.
+async fn require_primary(
+    mut connection: Connection,
+    node: &Node,
+) -> Result<Connection, Unreachable> {
     let role = redis::cmd("ROLE")
-        .query_async::<redis::Value>(&mut lane)
+        .query_async::<redis::Value>(&mut connection)
         .await;
     let role = match role {
         Ok(redis::Value::Array(role)) => role.into_iter().next(),
@@ -221,15 +225,18 @@ async fn is_primary(mut lane: Lane, node: &Node) -> Result<Lane, Unreachable> {
     };
     let role = role.and_then(|role| redis::from_redis_value::<String>(role).ok());
     match role.as_deref() {
-        None | Some("master") => Ok(lane),
-        Some(role) => Err(Unreachable::failed(node, format!("its role is {role:?}"))),
+        None | Some("master") => Ok(connection),
+        Some(role) => Err(Unreachable::failed(
+            node,
+            format!("expected a primary, found the role {role:?}"),
+        )),
     }
 }
 
 /// Classifies an error of an operation. A server that has become a replica counts as a broken connection, because the
 /// primary is elsewhere.
 fn fault(error: &RedisError, nothing_was_sent: bool) -> StoreFault {
-    // Servers before version 7 name it inside the error of a script.
+    // Versions before 7 have READONLY inside the error of a script.
     let is_replica = error.to_string().contains("READONLY");
     if is_broken(error) || is_replica {
         if nothing_was_sent && !is_replica {

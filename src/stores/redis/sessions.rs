@@ -1,14 +1,14 @@
-//! The states of sessions.
+//! Sessions.
 
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 
-use super::{PREFIX, RedisStore, hashed};
+use super::{keys::session_key, store::RedisStore};
 use crate::{
     stores::{
         fault::StoreFault,
-        sessions::{SessionAction, SessionBackend},
+        ports::{SessionAction, SessionBackend},
     },
     telemetry::Operation,
 };
@@ -20,27 +20,27 @@ impl SessionBackend for RedisStore {
         action: SessionAction,
     ) -> LocalBoxFuture<'a, Result<Option<String>, StoreFault>> {
         Box::pin(async move {
-            let only_reads = action == SessionAction::Load;
-            // Reading the names must not be enough to use a session.
-            let name = format!("{PREFIX}:session:{}", hashed(key.as_bytes()));
+            let read_only = action == SessionAction::Load;
+            // The hash ensures that the names of keys do not suffice to use a session.
+            let name = session_key(key);
             let mut command = redis::Cmd::new();
             match action {
                 SessionAction::Load => command.arg("GET").arg(&name),
                 SessionAction::Save { is_new, state, ttl } => {
                     let set = command.arg("SET").arg(&name).arg(state);
-                    let only_if_there = (!is_new).then_some("XX");
-                    set.arg("PX").arg(millis(ttl)).arg(only_if_there)
+                    let only_if_exists = (!is_new).then_some("XX");
+                    set.arg("PX").arg(millis(ttl)).arg(only_if_exists)
                 }
                 SessionAction::Extend(ttl) => command.arg("PEXPIRE").arg(&name).arg(millis(ttl)),
                 SessionAction::Delete => command.arg("DEL").arg(&name),
             };
-            let run = async |lane: &mut _| {
-                if only_reads {
-                    return command.query_async(lane).await;
+            let run = async |connection: &mut _| {
+                if read_only {
+                    return command.query_async(connection).await;
                 }
-                command.exec_async(lane).await.map(|()| None)
+                command.exec_async(connection).await.map(|()| None)
             };
-            self.ask(Operation::Session, Some(&name), only_reads, run)
+            self.run(Operation::Session, Some(&name), read_only, run)
                 .await
         })
     }

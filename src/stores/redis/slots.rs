@@ -1,10 +1,14 @@
-//! Which node of a cluster has which keys.
+//! Finds the cluster node that has a key.
 
 use std::sync::Arc;
 
 use redis::{RedisResult, Value, from_redis_value};
 
-use super::{PREFIX, connection::Node, server::Server};
+use super::{
+    connection::{Node, parse_node},
+    keys::PREFIX,
+    server::Server,
+};
 use crate::stores::backend::Backend as _;
 
 const SLOTS: u16 = 16_384;
@@ -18,18 +22,18 @@ pub(super) struct Range {
 
 #[derive(Default)]
 pub(super) struct Slots {
-    /// In order: the first and the last slot of each range.
+    /// The first and the last slot of each range, in order.
     ranges: Vec<(u16, u16, Arc<Server>)>,
     servers: Vec<Arc<Server>>,
 }
 
 impl Slots {
-    /// `server` returns the server of a node.
+    /// `server` creates the server of a node.
     pub(super) fn new(mut ranges: Vec<Range>, server: impl Fn(&Node) -> Arc<Server>) -> Self {
         let mut slots = Self::default();
         ranges.sort_unstable_by_key(|range| range.first);
         for Range { first, last, node } in ranges {
-            let server = slots.at(&node).unwrap_or_else(|| {
+            let server = slots.server_at(&node).unwrap_or_else(|| {
                 let server = server(&node);
                 slots.servers.push(server.clone());
                 server
@@ -48,13 +52,13 @@ impl Slots {
         self.servers.is_empty()
     }
 
-    pub(super) fn of(&self, slot: u16) -> Option<&Arc<Server>> {
+    pub(super) fn server_of(&self, slot: u16) -> Option<&Arc<Server>> {
         let index = self.ranges.partition_point(|(_, last, _)| *last < slot);
         let (first, _, server) = self.ranges.get(index)?;
         (*first <= slot).then_some(server)
     }
 
-    pub(super) fn at(&self, node: &Node) -> Option<Arc<Server>> {
+    pub(super) fn server_at(&self, node: &Node) -> Option<Arc<Server>> {
         let mut servers = self.servers.iter();
         servers.find(|server| server.node() == Some(node)).cloned()
     }
@@ -70,16 +74,16 @@ impl Slots {
             .filter(|server| server.health().is_ready())
     }
 
-    /// A node for what any node can do.
+    /// A node for operations without a key.
     pub(super) fn any(&self) -> Option<Arc<Server>> {
         self.ready().next().or(self.servers.first()).cloned()
     }
 
-    /// A prefix of keys on this node.
+    /// A prefix whose keys are on this node.
     fn probe_prefix(&self, server: &Arc<Server>) -> Option<String> {
         let prefixes = (0..4 * u32::from(SLOTS)).map(|tag| format!("{PREFIX}:probe:{{{tag}}}"));
         let is_here = |prefix: &String| {
-            let owner = self.of(slot_of(prefix));
+            let owner = self.server_of(slot_of(prefix));
             owner.is_some_and(|owner| Arc::ptr_eq(owner, server))
         };
         prefixes.into_iter().find(is_here)
@@ -105,9 +109,9 @@ fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-/// Reads the answer to `CLUSTER SLOTS` from the node `asked`.
-pub(super) fn read(answer: Value, asked: &Node) -> RedisResult<Vec<Range>> {
-    // First, last, the primary, its replicas; a node is its host, its port, and more.
+/// Parses the answer of the node `source` to `CLUSTER SLOTS`.
+pub(super) fn parse_slots(answer: Value, source: &Node) -> RedisResult<Vec<Range>> {
+    // A row is the first slot, the last slot, the primary and its replicas. A node is its host, its port, and more.
     let rows: Vec<Vec<Value>> = from_redis_value(answer)?;
     let mut ranges = Vec::new();
     for row in rows {
@@ -120,7 +124,7 @@ pub(super) fn read(answer: Value, asked: &Node) -> RedisResult<Vec<Range>> {
         };
         let host: Option<String> = from_redis_value(host.clone())?;
         let port: u16 = from_redis_value(port.clone())?;
-        let Some(node) = node(host.as_deref().unwrap_or_default(), port, asked) else {
+        let Some(node) = parse_node(host.as_deref().unwrap_or_default(), port, source) else {
             continue;
         };
         ranges.push(Range {
@@ -132,23 +136,12 @@ pub(super) fn read(answer: Value, asked: &Node) -> RedisResult<Vec<Range>> {
     Ok(ranges)
 }
 
-/// A node as another one names it. Without a host, it is on the other one's host; `?` is unknown.
-pub(super) fn node(host: &str, port: u16, asked: &Node) -> Option<Node> {
-    let host = match (host, asked) {
-        ("?", _) => return None,
-        ("", Node::Tcp(host, _)) => host,
-        (host, _) => host,
-    };
-    let host = host.to_owned();
-    Some(Node::Tcp(host, port))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_those_of_the_specification() {
+    fn slots_match_the_specification() {
         assert_eq!(crc16(b"123456789"), 0x31c3);
         assert_eq!(slot_of("foo"), 12_182);
         assert_eq!(slot_of("{user1000}.following"), slot_of("user1000"));
@@ -157,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_without_a_host_are_where_the_answer_came_from() {
+    fn node_without_a_host_is_on_the_host_that_answered() {
         let asked = Node::Tcp("10.0.0.1".to_owned(), 1);
         let range = |host: Value| {
             let node = Value::Array(vec![host, Value::Int(6379)]);
@@ -170,7 +163,7 @@ mod tests {
             range(text("")),
             range(text("?")),
         ];
-        let ranges = read(Value::Array(answer), &asked).expect("it is an answer");
+        let ranges = parse_slots(Value::Array(answer), &asked).expect("a valid answer");
         let nodes: Vec<_> = ranges.iter().map(|range| range.node.to_string()).collect();
         assert_eq!(nodes, ["db-1:6379", "10.0.0.1:6379", "10.0.0.1:6379"]);
     }

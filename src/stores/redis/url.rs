@@ -2,22 +2,32 @@
 
 use redis::{ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
 
-use super::{connection::Node, server::Found};
+use super::connection::Node;
 
 /// A server (`redis://`, `rediss://` with TLS, `redis+unix:///path`), the primary that Sentinels name
 /// (`redis+sentinel://user@sentinel-1:26379,sentinel-2:26379/primary/0`), or a cluster
 /// (`redis+cluster://node-1:6379,node-2:6379`). `valkey` works like `redis`, and `rediss+...` uses TLS.
 pub(super) struct RedisUrl {
-    pub(super) named: Named,
-    /// How a connection logs in: the user and the database.
+    pub(super) topology: Topology,
+    /// The user and the database.
     pub(super) login: RedisConnectionInfo,
     pub(super) is_tls: bool,
 }
 
-pub(super) enum Named {
-    Server(Found),
+pub(super) enum Topology {
+    Single(Endpoint),
     /// Some nodes of a cluster.
     Cluster(Vec<Node>),
+}
+
+#[derive(Clone)]
+pub(super) enum Endpoint {
+    Node(Node),
+    /// The primary of this name, according to the Sentinels.
+    Sentinels {
+        sentinels: Vec<Node>,
+        primary: String,
+    },
 }
 
 const WRONG: &str = "is not a Redis URL; write for example \"redis://gate@cache:6379/0\"";
@@ -32,21 +42,21 @@ impl RedisUrl {
             "rediss" | "valkeys" => true,
             _ => return None,
         };
-        let read = match kind {
+        let parsed = match kind {
             "" => nodes(rest, "").and_then(|(login, nodes)| match <[Node; 1]>::try_from(nodes) {
-                Ok([node]) => Ok((login, Named::Server(Found::At(node)))),
-                Err(_) => Err("names several servers; a cluster is `redis+cluster://`"),
+                Ok([node]) => Ok((login, Topology::Single(Endpoint::Node(node)))),
+                Err(_) => Err("names several servers; write `redis+cluster://` for a cluster"),
             }),
             "unix" if !is_tls => connection(&format!("redis+unix://{rest}")).map(|node| {
-                let found = Found::At(node.addr().clone());
-                (node.redis_settings().clone(), Named::Server(found))
+                let endpoint = Endpoint::Node(node.addr().clone());
+                (node.redis_settings().clone(), Topology::Single(endpoint))
             }),
-            "cluster" => nodes(rest, "").map(|(login, nodes)| (login, Named::Cluster(nodes))),
+            "cluster" => nodes(rest, "").map(|(login, nodes)| (login, Topology::Cluster(nodes))),
             "sentinel" => sentinels(rest),
             _ => Err(WRONG),
         };
-        Some(read.map(|(login, named)| Self {
-            named,
+        Some(parsed.map(|(login, topology)| Self {
+            topology,
             login,
             is_tls,
         }))
@@ -54,18 +64,18 @@ impl RedisUrl {
 }
 
 /// `user@sentinel,sentinel/primary/database`
-fn sentinels(rest: &str) -> Result<(RedisConnectionInfo, Named), &'static str> {
+fn sentinels(rest: &str) -> Result<(RedisConnectionInfo, Topology), &'static str> {
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (primary, database) = path.split_once('/').unwrap_or((path, "0"));
     if primary.is_empty() {
-        return Err("must say what the Sentinels call the primary: \
+        return Err("needs the name of the primary; write for example \
                     \"redis+sentinel://sentinel:26379/primary\"");
     }
     let (login, sentinels) = nodes(&format!("{authority}/{database}"), ":26379")?;
     let primary = primary.to_owned();
     Ok((
         login,
-        Named::Server(Found::BySentinels { sentinels, primary }),
+        Topology::Single(Endpoint::Sentinels { sentinels, primary }),
     ))
 }
 
@@ -77,7 +87,7 @@ fn nodes(rest: &str, default_port: &str) -> Result<(RedisConnectionInfo, Vec<Nod
     let nodes = hosts.split(',').map(|host| {
         let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
         let port = if has_port { "" } else { default_port };
-        // Without TLS, which the gate adds itself.
+        // The gate adds TLS itself.
         let node = connection(&format!("redis://{user}{host}{port}/{database}"))?;
         login = node.redis_settings().clone();
         Ok(node.addr().clone())

@@ -1,28 +1,50 @@
 //! The SQL of the counters.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use policies::{Counter, Window};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
-use super::ledger::{Changed, Row};
-use crate::stores::retention::{KEPT, Name, PAGE};
+use crate::stores::retention::{PAGE, RETENTION, RowName};
 
-/// How long another process, such as an operator's shell, may lock the file.
-const BUSY: Duration = Duration::from_secs(1);
+/// How long to wait for another process, such as an operator's shell, that locks the file.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub(super) window: Window,
+    pub(super) used: u64,
+}
+
+impl Row {
+    /// A counter that was never used.
+    pub(super) const UNUSED: Self = Self {
+        window: Window {
+            start: Timestamp::MIN,
+            end: Timestamp::MIN,
+        },
+        used: 0,
+    };
+}
+
+/// A counter that must be written.
+pub(super) struct Change {
+    pub(super) counter: Arc<Counter>,
+    pub(super) row: Row,
+}
 
 pub(super) struct Database(Connection);
 
 impl Database {
     pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
         let connection = Connection::open(path)?;
-        connection.busy_timeout(BUSY)?;
-        // In WAL, FULL means that a commit has reached the disk when it returns.
+        connection.busy_timeout(LOCK_TIMEOUT)?;
+        // In WAL mode, FULL means that a commit returns only when it is on disk.
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // The log restarts after each checkpoint. Overwriting costs a third less than growing the file, which must
-        // allocate blocks and record a new size. So the log stays at 1 MiB.
+        // The log restarts after each checkpoint, so this keeps it at 1 MiB. Overwriting costs a third less than growing
+        // the file, which allocates blocks and records a new size.
         connection.pragma_update(None, "wal_autocheckpoint", 256)?;
         connection.execute_batch(
             "CREATE TABLE IF NOT EXISTS quota_counters (
@@ -37,21 +59,19 @@ impl Database {
         Ok(Self(connection))
     }
 
-    pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Self> {
+    pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Self> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        connection.busy_timeout(BUSY)?;
+        connection.busy_timeout(LOCK_TIMEOUT)?;
         Ok(Self(connection))
     }
 
-    /// Tests reading.
-    pub(super) fn try_to_read(&self) -> rusqlite::Result<()> {
+    pub(super) fn check_reading(&self) -> rusqlite::Result<()> {
         self.0
             .execute_batch("SELECT used FROM quota_counters LIMIT 1")
     }
 
-    /// Tests that a commit reaches the disk. It changes nothing: it rewrites the file's `user_version`, which is always
-    /// 0.
-    pub(super) fn try_to_write(&self) -> rusqlite::Result<()> {
+    /// Tests that a commit reaches the disk. It rewrites the file's `user_version`, which is always 0.
+    pub(super) fn check_writing(&self) -> rusqlite::Result<()> {
         self.0.pragma_update(None, "user_version", 0)
     }
 
@@ -73,7 +93,7 @@ impl Database {
     }
 
     /// Writes all `changes` in one commit, which is on disk when this returns.
-    pub(super) fn write(&mut self, changes: &[Changed]) -> rusqlite::Result<()> {
+    pub(super) fn write(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
         let transaction = self.0.transaction()?;
         {
             // Most counters exist, and an update costs half of an upsert.
@@ -85,7 +105,7 @@ impl Database {
                 "INSERT INTO quota_counters (policy, key, window_start, window_end, used)
                  VALUES (?1, ?2, ?3, ?4, ?5)",
             )?;
-            for Changed { counter, row, .. } in changes {
+            for Change { counter, row } in changes {
                 let values = params![
                     counter.policy.as_str(),
                     counter.key,
@@ -101,13 +121,13 @@ impl Database {
         transaction.commit()
     }
 
-    /// Deletes the counters of long past windows at `now`, in the page of the table after `after`. Returns the last row
-    /// of the page, unless it is the last page.
+    /// Deletes old counters at `now` in the page after the row (`policy`, `key`). Returns the last row of the page, unless
+    /// it is the last page.
     pub(super) fn delete_old(
         &self,
-        (policy, key): Name,
+        (policy, key): RowName,
         now: Timestamp,
-    ) -> rusqlite::Result<Option<Name>> {
+    ) -> rusqlite::Result<Option<RowName>> {
         let last = self
             .0
             .prepare_cached(
@@ -126,7 +146,12 @@ impl Database {
                      ORDER BY policy, key LIMIT ?
                  ) AND 2 * window_end - window_start < ?",
             )?
-            .execute(params![policy, key, PAGE, now.as_second() - KEPT.as_secs()])?;
+            .execute(params![
+                policy,
+                key,
+                PAGE,
+                now.as_second() - RETENTION.as_secs()
+            ])?;
         Ok(last)
     }
 }

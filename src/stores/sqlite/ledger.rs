@@ -3,206 +3,186 @@
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
 use policies::{Counter, Window};
-use slab::Slab;
-use tokio::sync::oneshot;
+use tokio::sync::{SetOnce, oneshot};
 
-use super::commit::Commit;
+use super::database::{Change, Row};
+use crate::stores::fault::StoreFault;
 
-/// How many unused counters stay in memory.
-const MAX_IDLE_COUNTERS: usize = 65_536;
+/// How many counters stay in memory. Only counters with unwritten changes may exceed this.
+pub(super) const MAX_COUNTERS: usize = 65_536;
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
-    pub(super) window: Window,
-    pub(super) used: u64,
-}
-
-/// A change of a counter. Announce it with [`Shared::announce`](super::shared::Shared::announce) after the ledger's
-/// lock is released.
-#[must_use]
-pub(super) struct Change {
-    pub(super) commit: Arc<Commit>,
-    pub(super) wakes_writer: bool,
-}
+/// The result of a commit. Every request whose change is in it waits for it.
+pub(super) type Commit = Arc<SetOnce<Result<(), StoreFault>>>;
 
 /// Resolves when a counter is in memory, or cannot be read.
-pub(super) type Loading = oneshot::Receiver<Result<(), String>>;
+pub(super) type Loading = oneshot::Receiver<Result<(), StoreFault>>;
 
-/// A counter that must be loaded.
+/// A counter that must be read.
 pub(super) struct Load {
     pub(super) counter: Arc<Counter>,
-    pub(super) reply: oneshot::Sender<Result<(), String>>,
-}
-
-/// A counter's position in the ledger. Valid while the counter is pinned.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Slot(usize);
-
-/// A counter that must be written.
-pub(super) struct Changed {
-    pub(super) slot: Slot,
-    pub(super) counter: Arc<Counter>,
-    pub(super) row: Row,
+    pub(super) reply: oneshot::Sender<Result<(), StoreFault>>,
 }
 
 pub(super) struct Ledger {
-    slots: HashMap<Arc<Counter>, Slot>,
-    entries: Slab<Entry>,
-    /// Pinned counters that differ from the disk.
-    dirty: Vec<Slot>,
-    pub(super) loads: Vec<Load>,
-    pub(super) next: Arc<Commit>,
-    /// When the writer began to gather changes.
-    pub(super) gathers_since: Option<Duration>,
-    pub(super) writer: Writer,
-    pub(super) closed: bool,
+    counters: HashMap<Arc<Counter>, Entry>,
+    pub(super) pending: Pending,
+    loads: Vec<Load>,
+    /// The generation of the latest commit that is on disk.
+    committed: u64,
+    pub(super) is_closed: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writer {
-    /// It reads, writes, or is about to check whether it must.
-    Works,
-    /// It waits for the first change.
-    Waits,
-    /// It waits for more changes.
-    Gathers,
+/// A counter in memory.
+pub(super) struct Entry {
+    row: Row,
+    /// The generation of the commit with its latest change; 0 if there is none.
+    generation: u64,
+}
+
+/// The changes of the next commit.
+pub(super) struct Pending {
+    commit: Commit,
+    /// Commits are numbered from 1.
+    generation: u64,
+    counters: Vec<Arc<Counter>>,
+    changes: usize,
+    /// How many requests with changes wait for the commit.
+    waiting: usize,
+    /// When the writer began to gather changes.
+    pub(super) since: Option<Duration>,
 }
 
 pub(super) struct Batch {
-    pub(super) changes: Vec<Changed>,
-    pub(super) commit: Arc<Commit>,
+    pub(super) changes: Vec<Change>,
+    pub(super) commit: Commit,
+    generation: u64,
 }
 
-struct Entry {
-    counter: Arc<Counter>,
-    /// `None` until it is loaded.
-    row: Option<Row>,
-    /// How many users it has, the writer included. It stays in memory while there are any.
-    pins: usize,
-    is_dirty: bool,
+impl Entry {
+    /// The row in `window`, or in its own window if that is later.
+    pub(super) fn row(&mut self, window: Window) -> &mut Row {
+        if self.row.window.start < window.start {
+            self.row = Row { window, used: 0 };
+        }
+        &mut self.row
+    }
+}
+
+impl Pending {
+    fn new(generation: u64) -> Self {
+        Self {
+            commit: Commit::default(),
+            generation,
+            counters: Vec::new(),
+            changes: 0,
+            waiting: 0,
+            since: None,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.counters.is_empty()
+    }
+
+    /// Adds a change of a counter, and returns the commit that will write it.
+    pub(super) fn add(&mut self, counter: &Arc<Counter>, entry: &mut Entry) -> Commit {
+        self.changes += 1;
+        if entry.generation != self.generation {
+            entry.generation = self.generation;
+            self.counters.push(counter.clone());
+        }
+        self.commit.clone()
+    }
+
+    /// Records that a request waits for `commit`. Returns whether this makes the commit due.
+    pub(super) fn add_waiting(&mut self, commit: &Commit) -> bool {
+        if !Arc::ptr_eq(&self.commit, commit) {
+            return false;
+        }
+        let was_due = self.is_due();
+        self.waiting += 1;
+        !was_due && self.is_due()
+    }
+
+    /// A commit is due when half of its changes are waited for. While it is written, requests with the other half
+    /// continue. A single request does not wait for others.
+    pub(super) fn is_due(&self) -> bool {
+        self.waiting > 0 && 2 * self.waiting >= self.changes
+    }
 }
 
 impl Ledger {
     pub(super) fn new() -> Self {
         Self {
-            slots: HashMap::new(),
-            entries: Slab::new(),
-            dirty: Vec::new(),
+            counters: HashMap::new(),
+            pending: Pending::new(1),
             loads: Vec::new(),
-            next: Commit::new(),
-            gathers_since: None,
-            writer: Writer::Works,
-            closed: false,
+            committed: 0,
+            is_closed: false,
         }
     }
 
-    pub(super) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+    /// A counter, if it is in memory, and where to add its changes.
+    pub(super) fn entry(&mut self, counter: &Counter) -> Option<(&mut Entry, &mut Pending)> {
+        Some((self.counters.get_mut(counter)?, &mut self.pending))
     }
 
-    /// The row of a loaded counter, in `window` or in its own window if that is later.
-    pub(super) fn row(&mut self, slot: Slot, window: Window) -> &mut Row {
-        let row = &mut self.entries[slot.0].row;
-        let row = row.get_or_insert(Row { window, used: 0 });
-        if row.window.start < window.start {
-            *row = Row { window, used: 0 };
-        }
-        row
-    }
-
-    /// Marks a counter as changed, and returns the commit that will write it.
-    pub(super) fn changed(&mut self, slot: Slot) -> Change {
-        let wakes_writer = self.writer == Writer::Waits && self.begins_to_work();
-        self.next.add_change();
-        let entry = &mut self.entries[slot.0];
-        if !mem::replace(&mut entry.is_dirty, true) {
-            entry.pins += 1;
-            self.dirty.push(slot);
-        }
-        Change {
-            commit: self.next.clone(),
-            wakes_writer,
-        }
-    }
-
-    /// Gives one unit back, unless its window is over.
-    pub(super) fn give_back(&mut self, slot: Slot, window: Window) -> Option<Change> {
-        let row = self.entries[slot.0].row.as_mut()?;
-        if row.window.start != window.start {
-            return None;
-        }
-        row.used = row.used.saturating_sub(1);
-        Some(self.changed(slot))
-    }
-
-    /// Stores what was read, unless the counter is no longer needed or is already loaded.
-    pub(super) fn loaded(&mut self, counter: &Counter, row: Option<Row>) {
-        if let (Some(slot), Some(row)) = (self.slots.get(counter), row) {
-            self.entries[slot.0].row.get_or_insert(row);
-        }
-    }
-
-    /// Takes everything that must be written.
-    pub(super) fn take_batch(&mut self) -> Option<Batch> {
-        self.gathers_since = None;
-        if self.dirty.is_empty() {
-            return None;
-        }
-        let dirty = mem::take(&mut self.dirty).into_iter();
-        let changes = dirty.filter_map(|slot| {
-            let entry = &mut self.entries[slot.0];
-            entry.is_dirty = false;
-            let counter = entry.counter.clone();
-            entry.row.map(|row| Changed { slot, counter, row })
-        });
-        Some(Batch {
-            changes: changes.collect(),
-            commit: mem::replace(&mut self.next, Commit::new()),
-        })
-    }
-
-    /// Marks the writer as awake. Returns whether it must be woken: while it works, it checks again anyway.
-    pub(super) fn begins_to_work(&mut self) -> bool {
-        mem::replace(&mut self.writer, Writer::Works) != Writer::Works
-    }
-
-    /// Requests that a pinned counter is loaded.
-    pub(super) fn load(&mut self, slot: Slot) -> Loading {
+    pub(super) fn load(&mut self, counter: &Arc<Counter>) -> Loading {
         let (reply, loading) = oneshot::channel();
-        let counter = self.entries[slot.0].counter.clone();
+        let counter = counter.clone();
         self.loads.push(Load { counter, reply });
         loading
     }
 
-    /// Also returns whether the counter is loaded.
-    pub(super) fn pin(&mut self, counter: Counter) -> (Slot, bool) {
-        if let Some(&slot) = self.slots.get(&counter) {
-            let entry = &mut self.entries[slot.0];
-            entry.pins += 1;
-            return (slot, entry.row.is_some());
-        }
-        let counter = Arc::new(counter);
-        let slot = Slot(self.entries.insert(Entry {
-            counter: counter.clone(),
-            row: None,
-            pins: 1,
-            is_dirty: false,
-        }));
-        self.slots.insert(counter, slot);
-        (slot, false)
+    pub(super) fn has_loads(&self) -> bool {
+        !self.loads.is_empty()
     }
 
-    pub(super) fn unpin(&mut self, slot: Slot) {
-        self.entries[slot.0].pins -= 1;
-        if self.entries.len() > MAX_IDLE_COUNTERS {
-            let slots = &mut self.slots;
-            self.entries.retain(|_, entry| {
-                let stays = entry.pins > 0;
-                if !stays {
-                    slots.remove(&entry.counter);
-                }
-                stays
-            });
+    /// Takes the counters that must be read, and makes room for them.
+    pub(super) fn take_loads(&mut self) -> Vec<Load> {
+        if self.counters.len() + self.loads.len() > MAX_COUNTERS {
+            self.counters
+                .retain(|_, entry| entry.generation > self.committed);
+        }
+        mem::take(&mut self.loads)
+    }
+
+    /// Stores what was read, unless the counter is already in memory.
+    pub(super) fn loaded(&mut self, counter: Arc<Counter>, row: Option<Row>) {
+        let row = row.unwrap_or(Row::UNUSED);
+        let entry = Entry { row, generation: 0 };
+        self.counters.entry(counter).or_insert(entry);
+    }
+
+    /// Takes everything that must be written.
+    pub(super) fn take_batch(&mut self) -> Option<Batch> {
+        if self.pending.is_empty() {
+            return None;
+        }
+        let next = Pending::new(self.pending.generation + 1);
+        let pending = mem::replace(&mut self.pending, next);
+        let changes = pending.counters.into_iter().filter_map(|counter| {
+            let row = self.counters.get(&counter)?.row;
+            Some(Change { counter, row })
+        });
+        Some(Batch {
+            changes: changes.collect(),
+            commit: pending.commit,
+            generation: pending.generation,
+        })
+    }
+
+    /// Records that a batch is on disk.
+    pub(super) fn written(&mut self, batch: &Batch) {
+        self.committed = batch.generation;
+    }
+
+    /// Adds the changes of a failed batch to the next commit.
+    pub(super) fn put_back(&mut self, batch: &Batch) {
+        for Change { counter, .. } in &batch.changes {
+            if let Some(entry) = self.counters.get_mut(counter) {
+                let _ = self.pending.add(counter, entry);
+            }
         }
     }
 }

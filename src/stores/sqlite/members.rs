@@ -1,4 +1,4 @@
-//! Memberships in a SQLite file: usually the app's own, which is only read.
+//! Memberships in a SQLite file, usually the app's own, which the gate only reads.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,16 +13,16 @@ use actix_web::web;
 use futures_util::future::LocalBoxFuture;
 use rusqlite::{Connection, OpenFlags, limits::Limit, types::ValueRef};
 
-use crate::stores::{
+use super::super::{
     backend::Backend,
     fault::{StoreFault, Unreachable},
     health::Health,
-    kind::Opening,
-    members::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
+    kind::OpenOptions,
     pool::Pool,
+    ports::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
 };
 
-/// How often a running query checks whether it was given up, in SQLite's instructions.
+/// After how many of SQLite's instructions a query checks whether it was cancelled.
 const INSTRUCTIONS: i32 = 1000;
 
 pub(super) struct Members {
@@ -31,10 +31,9 @@ pub(super) struct Members {
     health: Health,
 }
 
-/// Stops a query when it is dropped.
-struct EndsQuery(Arc<AtomicBool>);
+struct CancelOnDrop(Arc<AtomicBool>);
 
-impl Drop for EndsQuery {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -47,8 +46,8 @@ impl MemberDatabase for Arc<Members> {
         user: &'a str,
         workspace: &'a str,
     ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, StoreFault>> {
-        let question = [query, user, workspace].map(str::to_owned);
-        Box::pin(self.run(self.health.timeout(), ask(self, question)))
+        let query = [query, user, workspace].map(str::to_owned);
+        Box::pin(self.run(self.health.timeout(), query_file(self, query)))
     }
 }
 
@@ -60,7 +59,7 @@ impl Backend for Members {
     fn probe(self: Arc<Self>, within: Duration) -> LocalBoxFuture<'static, Result<(), StoreFault>> {
         Box::pin(async move {
             let probed = web::block(move || {
-                // It gives up before the probe does, and says why.
+                // Shorter than the probe's limit, because this error names the cause.
                 let connection = self.open(within * 9 / 10)?;
                 let schema = "SELECT count(*) FROM sqlite_schema";
                 let read = connection.query_row(schema, [], |_| Ok(()));
@@ -72,50 +71,48 @@ impl Backend for Members {
     }
 }
 
-/// Queries on its own connection, on a thread that may block. The connection is reused only if the request waited for
-/// the answer, and there was one.
-async fn ask(file: &Arc<Members>, question: [String; 3]) -> Result<Vec<MemberRow>, StoreFault> {
-    let turn = file.pool.turn(file.health.returns()).await;
-    let kept = turn.idle_connection();
-    let is_given_up = Arc::<AtomicBool>::default();
-    let ends_query = EndsQuery(is_given_up.clone());
+/// Runs a query on a thread that may block. The connection is reused only after the query succeeded.
+async fn query_file(file: &Arc<Members>, query: [String; 3]) -> Result<Vec<MemberRow>, StoreFault> {
+    let permit = file.pool.acquire(file.health.recoveries()).await;
+    let idle = permit.idle_connection();
+    let is_cancelled = Arc::<AtomicBool>::default();
+    let cancel = CancelOnDrop(is_cancelled.clone());
     let file = file.clone();
-    let asked = web::block(move || {
-        let mut connection = match kept {
-            Some(kept) => kept,
+    let answered = web::block(move || {
+        let mut connection = match idle {
+            Some(idle) => idle,
             None => file.open(file.health.timeout())?,
         };
-        let ends = move || is_given_up.load(Ordering::Relaxed);
+        let is_cancelled = move || is_cancelled.load(Ordering::Relaxed);
         let answer = connection
-            .progress_handler(INSTRUCTIONS, Some(ends))
+            .progress_handler(INSTRUCTIONS, Some(is_cancelled))
             .map_err(fault)
-            .and_then(|()| select(&connection, &question));
+            .and_then(|()| select(&connection, &query));
         Ok((answer, connection))
     });
-    let asked = asked.await;
-    drop(ends_query);
-    let (answer, connection) = asked.unwrap_or(Err(StoreFault::Down))?;
+    let answered = answered.await;
+    drop(cancel);
+    let (answer, connection) = answered.unwrap_or(Err(StoreFault::Down))?;
     if answer.is_ok() {
-        turn.give_back(connection);
+        permit.reuse(connection);
     }
     answer
 }
 
 impl Members {
-    pub(super) fn new(path: &Path, opening: &Opening<'_>) -> Self {
+    pub(super) fn new(path: &Path, options: &OpenOptions<'_>) -> Self {
         Self {
             path: path.to_owned(),
             pool: Pool::new(MAX_CONNECTIONS),
-            health: opening.health(),
+            health: options.health(),
         }
     }
 
-    /// `busy` is how long to wait for a lock.
-    fn open(&self, busy: Duration) -> Result<Connection, StoreFault> {
+    fn open(&self, lock_timeout: Duration) -> Result<Connection, StoreFault> {
         let opened = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY);
         let opened = opened.and_then(|connection| {
-            connection.busy_timeout(busy)?;
-            // A query reads this file, and cannot attach or write another one.
+            connection.busy_timeout(lock_timeout)?;
+            // A query cannot attach another file, which it could write.
             connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
             Ok(connection)
         });
@@ -124,7 +121,7 @@ impl Members {
 }
 
 fn fault(error: rusqlite::Error) -> StoreFault {
-    StoreFault::of_query(error)
+    StoreFault::query(error)
 }
 
 fn select(
@@ -148,17 +145,17 @@ fn select(
         let role = match row.get_ref(0).map_err(fault)? {
             ValueRef::Null => None,
             ValueRef::Text(role) => {
-                Some(utf8(role).ok_or_else(|| StoreFault::no_text("no UTF-8"))?)
+                Some(utf8(role).ok_or_else(|| StoreFault::invalid_role("invalid UTF-8"))?)
             }
-            other => return Err(StoreFault::no_text(other.data_type())),
+            other => return Err(StoreFault::invalid_role(other.data_type())),
         };
         let workspace = if has_workspace {
             Some(match row.get_ref(1).map_err(fault)? {
                 ValueRef::Text(id) => {
-                    workspace_id(&utf8(id).ok_or_else(|| StoreFault::no_id("no UTF-8"))?)?
+                    workspace_id(&utf8(id).ok_or_else(|| StoreFault::invalid_id("invalid UTF-8"))?)?
                 }
                 ValueRef::Integer(id) => workspace_id(&id.to_string())?,
-                other => return Err(StoreFault::no_id(other.data_type())),
+                other => return Err(StoreFault::invalid_id(other.data_type())),
             })
         } else {
             None

@@ -4,21 +4,19 @@
 //! reservations are decided without waiting for the disk. One thread writes them, many reservations in one commit,
 //! while Imgwire creates the token. The token is sent only after the commit that counts it is on disk.
 //!
-//! - [`counters`]: the quotas.
+//! - [`quotas`]: the quotas.
 //! - [`ledger`]: the counters in memory, and which of them must be written.
-//! - [`commit`]: pending commits, and how requests wait for them.
-//! - [`shared`]: the ledger's lock, and how the requests and the writer wake each other.
+//! - [`shared`]: how the requests and the writer wake each other.
 //! - [`writer`]: the thread that writes.
 //! - [`database`]: the SQL.
-//! - [`look`]: read-only access to a file that another process may have open.
-//! - [`members`]: memberships, looked up in any file.
+//! - [`read_only`]: a file that another process may have open.
+//! - [`members`]: memberships in any file.
 
-mod commit;
-mod counters;
 mod database;
 mod ledger;
-mod look;
 mod members;
+mod quotas;
+mod read_only;
 mod shared;
 mod writer;
 
@@ -29,11 +27,11 @@ use std::{
 
 use policies::StoreUse;
 
-use self::{counters::Counters, members::Members};
+use self::{members::Members, quotas::Counters};
 use super::{
     fault::OpenError,
-    kind::{Location, Opening, StoreKind},
-    open::{Part, Port},
+    kind::{Location, OpenOptions, StoreKind},
+    ports::{OpenPorts, Port},
 };
 
 pub(super) const KIND: StoreKind = StoreKind {
@@ -44,7 +42,9 @@ pub(super) const KIND: StoreKind = StoreKind {
     is_opened_once: false,
     parse: |text| {
         Some(match text.strip_prefix("sqlite:")? {
-            "" | ":memory:" => Err("`sqlite:` needs the path of a file"),
+            "" | ":memory:" => {
+                Err("needs the path of a file; write for example \"sqlite:data/gate.db\"")
+            }
             path => Ok(at(Path::new(path.strip_prefix("//").unwrap_or(path)))),
         })
     },
@@ -57,21 +57,21 @@ pub(super) fn at(path: &Path) -> Arc<dyn Location> {
 }
 
 impl Location for SqliteFile {
-    fn open(&self, opening: &Opening<'_>) -> Result<Part, OpenError> {
-        if opening.is_for(StoreUse::Memberships) {
-            let members = Arc::new(Arc::new(Members::new(&self.0, opening)));
-            return Ok(Part {
+    fn open(&self, options: &OpenOptions<'_>) -> Result<OpenPorts, OpenError> {
+        if options.is_for(StoreUse::Memberships) {
+            let members = Arc::new(Arc::new(Members::new(&self.0, options)));
+            return Ok(OpenPorts {
                 ports: vec![Port::Memberships(members.clone())],
-                probe: members,
+                health: members,
             });
         }
-        if opening.only_looks {
-            return Ok(look::at(&self.0, opening.name));
+        if options.read_only {
+            return Ok(read_only::open(&self.0, options.name));
         }
-        let counters = Arc::new(Counters::open(&self.0, opening)?);
-        Ok(Part {
+        let counters = Arc::new(Counters::open(&self.0, options)?);
+        Ok(OpenPorts {
             ports: vec![Port::Quotas(counters.clone())],
-            probe: counters,
+            health: counters,
         })
     }
 }

@@ -1,21 +1,16 @@
-//! State that requests and the writer share, and how they wake each other.
+//! How the requests and the writer wake each other.
 
 use std::{
-    mem,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use policies::{Clock, Counter};
+use policies::{Clock, Counter, Fault};
 
-use super::{
-    commit::Commit,
-    ledger::{Batch, Change, Changed, Ledger, Load, Loading, Slot, Writer},
-};
-use crate::stores::health::Health;
+use super::super::{fault::StoreFault, health::Health};
+use super::ledger::{Batch, Commit, Entry, Ledger, Load, Loading, Pending};
 
-/// How long the writer gathers changes before it commits. A commit costs the same for one count as for many, and
-/// Imgwire takes longer than this anyway. The writer commits earlier if the commit [is due](Commit::is_due).
+/// How long the writer gathers changes before it commits. It commits earlier if the commit [is due](Pending::is_due).
 const GATHERING: Duration = Duration::from_millis(2);
 
 /// How long to wait before a failed disk is probed.
@@ -25,6 +20,7 @@ pub(super) struct Shared {
     clock: Arc<dyn Clock>,
     pub(super) health: Health,
     ledger: Mutex<Ledger>,
+    /// Wakes the writer.
     work: Condvar,
 }
 
@@ -52,152 +48,128 @@ impl Shared {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Runs an operation on a counter. If it is not in memory, it is loaded first.
+    pub(super) async fn with_counter<T>(
+        &self,
+        counter: &Arc<Counter>,
+        operation: impl Fn(&mut Entry, &mut Pending) -> T,
+    ) -> Result<T, Fault> {
+        loop {
+            let loading = match self.try_with_counter(counter, &operation) {
+                Ok(output) => return Ok(output),
+                Err(loading) => loading,
+            };
+            let loaded = match self.limit_time(loading).await {
+                Ok(Ok(loaded)) => loaded,
+                Ok(Err(_)) => Err(StoreFault::Refused("the store is closed".to_owned())),
+                Err(fault) => Err(fault),
+            };
+            loaded.map_err(|fault| self.health.fault(fault))?;
+        }
+    }
+
+    fn try_with_counter<T>(
+        &self,
+        counter: &Arc<Counter>,
+        operation: impl FnOnce(&mut Entry, &mut Pending) -> T,
+    ) -> Result<T, Loading> {
+        let mut ledger = self.lock();
+        let Some((entry, pending)) = ledger.entry(counter) else {
+            let loading = ledger.load(counter);
+            drop(ledger);
+            self.work.notify_one();
+            return Err(loading);
+        };
+        let was_empty = pending.is_empty();
+        let output = operation(entry, pending);
+        let is_first_change = was_empty && !pending.is_empty();
+        drop(ledger);
+        if is_first_change {
+            self.work.notify_one();
+        }
+        Ok(output)
+    }
+
+    /// Waits until `commit` is on disk, has failed, or is late.
+    pub(super) async fn wait(&self, commit: &Commit) -> Result<(), Fault> {
+        if !commit.initialized() && self.lock().pending.add_waiting(commit) {
+            self.work.notify_one();
+        }
+        let committed = self.limit_time(commit.wait()).await;
+        let committed = committed.and_then(Clone::clone);
+        committed.map_err(|fault| self.health.fault(fault))
+    }
+
     /// Limits an operation in time. If the writer has finished nothing meanwhile, the disk hangs, and requests fail at
     /// once until it works again.
-    pub(super) async fn in_time<T>(&self, operation: impl Future<Output = T>) -> Result<T, String> {
+    pub(super) async fn limit_time<T>(
+        &self,
+        operation: impl Future<Output = T>,
+    ) -> Result<T, StoreFault> {
         let before = self.health.answers();
         let result = tokio::time::timeout(self.health.timeout(), operation).await;
         result.map_err(|_| {
-            let late = "the disk did not answer in time";
             if self.health.answers() == before {
-                self.health.goes_down(&late);
-                let _ledger = self.lock();
+                self.health.mark_down(&StoreFault::Timeout);
+                // With the lock, so that the writer does not miss it.
+                drop(self.lock());
                 self.work.notify_one();
             }
-            late.to_owned()
+            StoreFault::Timeout
         })
     }
 
-    /// Makes the writer check whether `commit` is due, if it is gathering for it.
-    pub(super) fn hasten(&self, commit: &Arc<Commit>) {
-        let mut ledger = self.lock();
-        if Arc::ptr_eq(&ledger.next, commit) && ledger.begins_to_work() {
-            self.work.notify_one();
-        }
-    }
-
-    /// Wakes the writer for a change if it waits for one.
-    pub(super) fn announce(&self, change: Change) -> Arc<Commit> {
-        if change.wakes_writer {
-            self.work.notify_one();
-        }
-        change.commit
-    }
-
     pub(super) fn close(&self) {
-        self.lock().closed = true;
+        self.lock().is_closed = true;
         self.work.notify_one();
     }
 
-    /// Waits for work, and takes it; `None` if there is none left and the store is closed. Reads happen at once; writes
-    /// are gathered for some time. A failed disk is left alone for [`PAUSE`]; then the work may only be a probe. After
-    /// `patience` the work may be empty.
+    /// Waits for work, and takes it; `None` if the store is closed and no work is left. After `patience`, or if the disk
+    /// must be probed, the work may be empty.
     pub(super) fn next_work(&self, patience: Duration) -> Option<Work> {
         let mut ledger = self.lock();
-        let mut is_due = false;
-        let mut waits = true;
-        if !self.health.is_up() {
-            let wait = |ledger: &mut Ledger| !ledger.closed;
-            let waited = self.work.wait_timeout_while(ledger, PAUSE, wait);
-            ledger = waited.unwrap_or_else(PoisonError::into_inner).0;
-            is_due = true;
-        }
-        loop {
-            let left = ledger.is_dirty().then(|| {
-                let now = self.clock.elapsed();
-                let since = *ledger.gathers_since.get_or_insert(now);
-                GATHERING.saturating_sub(now.saturating_sub(since))
-            });
-            is_due |= ledger.closed || !self.health.is_up();
-            is_due |= left.is_some_and(|left| left.is_zero()) || ledger.next.is_due();
-            if is_due || !waits || !ledger.loads.is_empty() {
-                break;
+        let mut is_gathered = false;
+        if self.health.is_up() {
+            (ledger, _) = self.wait_while(ledger, patience, Pending::is_empty);
+            if !ledger.pending.is_empty() {
+                let since = *ledger.pending.since.get_or_insert_with(|| self.now());
+                let left = (since + GATHERING).saturating_sub(self.now());
+                let is_late;
+                (ledger, is_late) = self.wait_while(ledger, left, |pending| !pending.is_due());
+                is_gathered = is_late || left.is_zero();
             }
-            ledger = if let Some(left) = left {
-                ledger.writer = Writer::Gathers;
-                let waited = self.work.wait_timeout(ledger, left);
-                let (ledger, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-                is_due = waited.timed_out();
-                ledger
-            } else {
-                ledger.writer = Writer::Waits;
-                let waited = self.work.wait_timeout(ledger, patience);
-                let (ledger, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-                waits = !waited.timed_out();
-                ledger
-            };
+        } else {
+            let waited = self
+                .work
+                .wait_timeout_while(ledger, PAUSE, |ledger| !ledger.is_closed);
+            ledger = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        ledger.writer = Writer::Works;
-        if ledger.closed && ledger.loads.is_empty() && !ledger.is_dirty() {
+        let Ledger { pending, .. } = &*ledger;
+        if ledger.is_closed && !ledger.has_loads() && pending.is_empty() {
             return None;
         }
+        let is_due = pending.is_due() || is_gathered || ledger.is_closed || !self.health.is_up();
         Some(Work {
-            loads: mem::take(&mut ledger.loads),
+            loads: ledger.take_loads(),
             batch: is_due.then(|| ledger.take_batch()).flatten(),
         })
     }
 
-    /// Unpins the counters of committed changes.
-    pub(super) fn written(&self, changes: Vec<Changed>) {
-        let mut ledger = self.lock();
-        for change in changes {
-            ledger.unpin(change.slot);
-        }
-    }
-
-    /// Marks changes that could not be written as changed again. Returns whether the store is closed.
-    pub(super) fn put_back(&self, changes: Vec<Changed>) -> bool {
-        let mut ledger = self.lock();
-        for change in changes {
-            // The writer itself calls this, so it need not be woken.
-            let _ = ledger.changed(change.slot);
-            ledger.unpin(change.slot);
-        }
-        ledger.closed
-    }
-}
-
-/// Keeps a counter in memory while a request uses it.
-pub(super) struct Pin {
-    shared: Arc<Shared>,
-    slot: Slot,
-}
-
-impl Pin {
-    /// Pins a counter and passes it to `then` if it is in memory. Otherwise returns what to wait for.
-    pub(super) fn with<T>(
-        shared: &Arc<Shared>,
-        counter: Counter,
-        then: impl Fn(&mut Ledger, Slot) -> T,
-    ) -> (Self, Result<T, Loading>) {
-        let mut ledger = shared.lock();
-        let (slot, is_loaded) = ledger.pin(counter);
-        let result = if is_loaded {
-            Ok(then(&mut ledger, slot))
-        } else {
-            let loading = ledger.load(slot);
-            if ledger.begins_to_work() {
-                shared.work.notify_one();
-            }
-            Err(loading)
+    /// Waits while `condition` holds, unless there is something to read, or the disk failed, or the store is closed. Also
+    /// returns whether the time is up.
+    fn wait_while<'a>(
+        &self,
+        ledger: MutexGuard<'a, Ledger>,
+        at_most: Duration,
+        condition: impl Fn(&Pending) -> bool,
+    ) -> (MutexGuard<'a, Ledger>, bool) {
+        let must_wait = |ledger: &mut Ledger| {
+            let must_act = ledger.has_loads() || ledger.is_closed || !self.health.is_up();
+            !must_act && condition(&ledger.pending)
         };
-        drop(ledger);
-        let shared = shared.clone();
-        (Self { shared, slot }, result)
-    }
-
-    pub(super) fn slot(&self) -> Slot {
-        self.slot
-    }
-
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        self.shared.lock().unpin(self.slot);
+        let waited = self.work.wait_timeout_while(ledger, at_most, must_wait);
+        let (ledger, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        (ledger, waited.timed_out())
     }
 }
 
@@ -205,30 +177,31 @@ impl Drop for Pin {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use futures_util::future::FutureExt as _;
     use jiff::Timestamp;
-    use policies::{PolicyName, Window};
+    use policies::{PolicyName, StoreName, Window};
 
-    use super::*;
+    use super::{super::ledger::MAX_COUNTERS, *};
 
     const WINDOW: Window = Window {
         start: Timestamp::UNIX_EPOCH,
         end: Timestamp::MAX,
     };
 
-    /// A clock that moves only when told.
+    /// A clock that only the test advances.
     #[derive(Default)]
-    struct StandingClock {
+    struct ManualClock {
         elapsed_ms: AtomicU64,
     }
 
-    impl StandingClock {
+    impl ManualClock {
         fn advance(&self, by: Duration) {
-            let by = u64::try_from(by.as_millis()).expect("it is short");
+            let by = u64::try_from(by.as_millis()).expect("a short time");
             self.elapsed_ms.fetch_add(by, Ordering::Relaxed);
         }
     }
 
-    impl Clock for StandingClock {
+    impl Clock for ManualClock {
         fn now(&self) -> Timestamp {
             Timestamp::UNIX_EPOCH
         }
@@ -238,94 +211,92 @@ mod tests {
         }
     }
 
-    /// A ledger with one counter in memory, pinned by the returned pin.
-    fn shared() -> (Arc<Shared>, Pin, Arc<StandingClock>) {
-        let clock = Arc::<StandingClock>::default();
-        let name = policies::StoreName::parse("main").expect("it is a name");
-        let health = Health::new(name, PAUSE, clock.clone());
-        let shared = Arc::new(Shared::new(health, clock.clone()));
-        let pin = want(&shared, "somebody");
+    /// A ledger with one counter in memory.
+    fn shared() -> (Shared, Arc<ManualClock>) {
+        let clock = Arc::<ManualClock>::default();
+        let name = StoreName::parse("main").expect("a name");
+        let shared = Shared::new(Health::new(name, PAUSE, clock.clone()), clock.clone());
+        request(&shared, "user");
         assert_eq!(work(&shared), (1, None));
-        shared.lock().row(pin.slot(), WINDOW);
-        (shared, pin, clock)
+        shared.lock().loaded(counter("user"), None);
+        (shared, clock)
     }
 
-    fn counter(key: &str) -> Counter {
-        Counter {
-            policy: PolicyName::parse("daily").expect("it is a name"),
+    fn counter(key: &str) -> Arc<Counter> {
+        Arc::new(Counter {
+            policy: PolicyName::parse("daily").expect("a name"),
             key: key.to_owned(),
-        }
+        })
     }
 
     /// Requests a counter that is not in memory.
-    fn want(shared: &Arc<Shared>, key: &str) -> Pin {
-        let (pin, loading) = Pin::with(shared, counter(key), |_, _| ());
-        assert!(loading.is_err(), "it is not in memory");
-        pin
+    fn request(shared: &Shared, key: &str) {
+        assert!(shared.try_with_counter(&counter(key), |_, _| ()).is_err());
     }
 
-    fn count(shared: &Arc<Shared>) -> Arc<Commit> {
-        let (_pin, change) = Pin::with(shared, counter("somebody"), |ledger, slot| {
-            ledger.row(slot, WINDOW).used += 1;
-            ledger.changed(slot)
+    fn count(shared: &Shared) -> Commit {
+        let counter = counter("user");
+        let counted = shared.try_with_counter(&counter, |entry, pending| {
+            entry.row(WINDOW).used += 1;
+            pending.add(&counter, entry)
         });
-        shared.announce(change.expect("it is in memory"))
+        counted.expect("it is in memory")
     }
 
-    /// The writer's next work: how many counters it reads, and what it writes of the one in memory.
+    /// The writer's next work: how many counters it reads, and what it writes of the counter in memory.
     fn work(shared: &Shared) -> (usize, Option<u64>) {
         let work = shared.next_work(PAUSE).expect("there is work");
         let used = work.batch.map(|batch| batch.changes[0].row.used);
         (work.loads.len(), used)
     }
 
-    #[test]
-    fn what_is_counted_is_written_as_soon_as_half_of_it_is_waited_for() {
-        let (shared, _pin, _clock) = shared();
+    /// Lets a request wait for a commit. Returns whether the commit is due.
+    fn wait(shared: &Shared, commit: &Commit) -> bool {
+        let waiting = shared.wait(commit).now_or_never();
+        assert!(waiting.is_none(), "it is not on disk");
+        shared.lock().pending.is_due()
+    }
+
+    #[actix_web::test]
+    async fn changes_are_written_as_soon_as_half_of_them_are_waited_for() {
+        let (shared, _clock) = shared();
         let commit = count(&shared);
         for _ in 0..3 {
             assert!(Arc::ptr_eq(&commit, &count(&shared)));
         }
-        shared.lock().writer = Writer::Gathers;
-        let _first = commit.wait(&shared);
-        assert!(!commit.is_due());
-        assert!(shared.lock().writer == Writer::Gathers, "it is not woken");
-        let _second = commit.wait(&shared);
-        assert!(commit.is_due());
-        assert!(shared.lock().writer == Writer::Works, "it is woken");
+        assert!(!wait(&shared, &commit));
+        assert!(wait(&shared, &commit));
         assert_eq!(work(&shared), (0, Some(4)));
-        // Later counts are in the next commit, which is not due yet.
         let next = count(&shared);
         assert!(!Arc::ptr_eq(&commit, &next));
-        assert!(!next.is_due());
+        assert!(!shared.lock().pending.is_due());
     }
 
-    #[test]
-    fn who_asks_alone_has_it_written_at_once() {
-        let (shared, _pin, _clock) = shared();
+    #[actix_web::test]
+    async fn change_of_a_single_request_is_written_at_once() {
+        let (shared, _clock) = shared();
         let commit = count(&shared);
-        let _waiting = commit.wait(&shared);
-        assert!(commit.is_due());
+        assert!(wait(&shared, &commit));
         assert_eq!(work(&shared), (0, Some(1)));
     }
 
     #[test]
-    fn what_is_read_is_read_at_once_and_puts_no_commit_off() {
-        let (shared, _pin, clock) = shared();
+    fn reads_happen_at_once_and_delay_no_commit() {
+        let (shared, clock) = shared();
         count(&shared);
-        let _first = want(&shared, "else");
+        request(&shared, "second");
         assert_eq!(work(&shared), (1, None));
         clock.advance(GATHERING / 2);
-        let _second = want(&shared, "still else");
+        request(&shared, "third");
         assert_eq!(work(&shared), (1, None));
         clock.advance(GATHERING / 2);
-        let _third = want(&shared, "again else");
+        request(&shared, "fourth");
         assert_eq!(work(&shared), (1, Some(1)));
     }
 
     #[test]
-    fn what_nobody_waits_for_is_written_too_and_a_store_that_closes_writes_all() {
-        let (shared, _pin, _clock) = shared();
+    fn changes_are_written_without_a_waiting_request_and_when_the_store_is_closed() {
+        let (shared, _clock) = shared();
         for _ in 0..16 {
             count(&shared);
         }
@@ -334,5 +305,22 @@ mod tests {
         shared.close();
         assert_eq!(work(&shared), (0, Some(17)));
         assert!(shared.next_work(PAUSE).is_none());
+    }
+
+    #[test]
+    fn only_counters_with_unwritten_changes_exceed_the_memory_limit() {
+        let (shared, _clock) = shared();
+        let mut ledger = shared.lock();
+        for key in 0..MAX_COUNTERS {
+            ledger.loaded(counter(&key.to_string()), None);
+        }
+        drop(ledger);
+        count(&shared);
+        request(&shared, "another");
+        let (loads, _) = work(&shared);
+        assert_eq!(loads, 1);
+        request(&shared, "1");
+        count(&shared);
+        assert_eq!(work(&shared), (1, None));
     }
 }

@@ -2,70 +2,76 @@
 
 use std::path::Path;
 
+use super::super::{fault::StoreFault, retention::CleanupSchedule};
 use super::{
     database::Database,
-    ledger::Batch,
     shared::{Shared, Work},
 };
-use crate::stores::retention::Cleaning;
 
-/// Runs until the store is closed and everything is written. A file that fails is opened again before the next attempt,
-/// so that no restart is needed after a disk was full or read-only.
+/// Runs until the store is closed and everything is written. After an error, the file is opened again, so that no restart
+/// is needed after a disk was full or read-only.
 ///
-/// The store is down if a commit does not reach the disk, and up again when one does in time. A counter that cannot be
-/// read is a fault only of its requests: an empty commit then shows whether the whole store is affected.
-pub(super) fn run(shared: &Shared, path: &Path, database: Database, mut cleaning: Cleaning) {
+/// The store is down if a commit does not reach the disk, and up again when a commit does so in time. If only one counter
+/// cannot be read, only its requests fail: a commit without changes then shows whether the store works.
+pub(super) fn run(shared: &Shared, path: &Path, database: Database, mut schedule: CleanupSchedule) {
     let mut database = Some(database);
-    while let Some(work) = shared.next_work(cleaning.due_in()) {
+    while let Some(work) = shared.next_work(schedule.due_in()) {
         let Work { loads, batch } = work;
         let began = shared.now();
-        let mut must_try = !shared.health.is_up();
+        let mut must_check = !shared.health.is_up();
         for load in loads {
             let read = attempt(&mut database, path, |database| database.read(&load.counter));
             let reply = match read {
                 Ok(row) => {
-                    shared.lock().loaded(&load.counter, row);
+                    shared.lock().loaded(load.counter, row);
                     Ok(())
                 }
                 Err(error) => {
-                    must_try = true;
-                    Err(error.to_string())
+                    must_check = true;
+                    Err(StoreFault::Refused(error.to_string()))
                 }
             };
             // The request may have given up.
             let _ = load.reply.send(reply);
-            shared.health.answered();
+            shared.health.record_answer();
         }
         let mut written = Ok(());
         let mut closed = false;
-        if let Some(Batch { changes, commit }) = batch {
-            written = attempt(&mut database, path, |database| database.write(&changes));
-            let result = written.as_ref().copied().map_err(ToString::to_string);
+        if let Some(batch) = batch {
+            written = attempt(&mut database, path, |database| {
+                database.write(&batch.changes)
+            });
+            let result = written.as_ref().copied();
+            let result = result.map_err(|error| StoreFault::Refused(error.to_string()));
+            let mut ledger = shared.lock();
             if result.is_ok() {
-                shared.written(changes);
+                ledger.written(&batch);
             } else {
-                closed = shared.put_back(changes);
+                ledger.put_back(&batch);
+                closed = ledger.is_closed;
             }
-            commit.finish(result);
-            shared.health.answered();
-        } else if must_try {
-            written = attempt(&mut database, path, |database| database.try_to_write());
+            drop(ledger);
+            // Only the writer sets it, once.
+            let _ = batch.commit.set(result);
+            shared.health.record_answer();
+        } else if must_check {
+            written = attempt(&mut database, path, |database| database.check_writing());
         }
-        if written.is_ok() && cleaning.due_in().is_zero() {
+        if written.is_ok() && schedule.due_in().is_zero() {
             let deleted = attempt(&mut database, path, |database| {
-                database.delete_old(cleaning.after(), cleaning.now())
+                database.delete_old(schedule.after(), schedule.now())
             });
             let last = deleted.unwrap_or_else(|error| {
-                tracing::warn!(store = %shared.health.store(), %error, "counters of past windows were not deleted");
+                tracing::warn!(store = %shared.health.store(), %error, "old counters were not deleted");
                 None
             });
-            cleaning.did_page(last);
+            schedule.schedule_next(last);
         }
         match written {
-            Err(error) => _ = shared.health.goes_down(&error),
-            // A disk that is slower than requests wait is unusable, too.
+            Err(error) => _ = shared.health.mark_down(&error),
+            // Otherwise the disk is slower than requests wait, so the store stays down.
             Ok(()) if shared.now().saturating_sub(began) < shared.health.timeout() => {
-                shared.health.comes_back();
+                shared.health.mark_up();
             }
             Ok(()) => {}
         }

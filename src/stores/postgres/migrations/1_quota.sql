@@ -1,5 +1,5 @@
--- One row a counter. `granted` and `quota_limit` are what the last reservation was about: the statement that
--- reserves has no other place to hand them on.
+-- One row per counter. `granted` and `quota_limit` belong to the latest reservation: its statement returns them from
+-- here, because `returning` only sees columns of the table.
 do $$
 begin
     if not exists (select from pg_catalog.pg_namespace where nspname = 'imgwire_gate') then

@@ -1,46 +1,46 @@
-//! What is wrong between the identities of one `accept` or `exchange`: one that never judges, and equal subjects of two
-//! issuers.
+//! Checks between the identities of one `accept` or `exchange`: an identity that is never used, and equal subject ids of
+//! two issuers.
 
 use policies::IdentityName;
 
 use super::{
     issuer::{Issuers, SubjectPrefix},
-    profile::{Place, Profile, Profiles, Takes},
+    profile::{Accepts, Place, Profile, Profiles},
 };
 use crate::config::document::Reader;
 
 /// The identities that the chain of one route accepts.
 #[derive(Default)]
 pub(crate) struct ChainIdentities<'a> {
-    /// The lists: each with its path in the config, for example `policies.signed-in.accept`.
+    /// Each list with its path in the config, for example `policies.signed-in.accept`.
     pub(crate) accepts: Vec<(String, &'a [IdentityName])>,
-    /// Whether an app is asked about the user by a URL that has the user's id in its path.
+    /// Whether a URL with the user's id in its path is called.
     pub(crate) asks_by_url: bool,
 }
 
 impl Profiles<'_> {
-    /// Checks the list `accept` of a policy, which is at `path`.
+    /// Checks the list `accept` of a policy at `path`.
     pub(crate) fn check_accept(&self, reader: &mut Reader, path: &str, accept: &[IdentityName]) {
         if accept.is_empty() {
-            reader.fault(path, "must name at least one identity");
+            reader.fault(path, "must have at least one identity");
             return;
         }
         reader.names(path, accept, |name| self.unknown(name));
         self.check_shadowing(reader, path, accept);
     }
 
-    /// Notes each identity that an earlier one of the same list keeps from ever judging what is in one of its places.
+    /// Reports each identity that never gets the credentials of one of its places, because an earlier one accepts them.
     pub(super) fn check_shadowing(&self, reader: &mut Reader, path: &str, accept: &[IdentityName]) {
         for (index, later) in accept.iter().enumerate() {
             let shadow = accept[..index].iter().find_map(|earlier| {
-                // A name that is listed twice is a fault already.
+                // A duplicate name is already a fault.
                 if earlier == later {
                     return None;
                 }
                 let (place, remedy) = shadow(self.find(earlier)?, self.find(later)?)?;
                 Some(format!(
-                    "`{later}` would never judge {place}, because `{earlier}`, listed before it, takes all that \
-                     `{later}` would take; {remedy}"
+                    "`{later}` would never use {place}, because `{earlier}`, listed before it, accepts everything that \
+                     `{later}` accepts; {remedy}"
                 ))
             });
             if let Some(message) = shadow {
@@ -49,14 +49,14 @@ impl Profiles<'_> {
         }
     }
 
-    /// Warns of what is rarely meant between the identities of a chain.
+    /// Warns of combinations that are rarely intended.
     pub(crate) fn check_chains(&self, reader: &mut Reader, chains: &[ChainIdentities<'_>]) {
-        self.equal_subjects(reader, chains);
-        self.ids_that_fill_no_path(reader, chains);
+        self.check_equal_subjects(reader, chains);
+        self.check_ids_in_paths(reader, chains);
     }
 
-    /// Warns of chains in which users of different issuers are the same user if their ids are equal.
-    fn equal_subjects(&self, reader: &mut Reader, chains: &[ChainIdentities<'_>]) {
+    /// Warns of chains in which users of different issuers with equal ids are the same user.
+    fn check_equal_subjects(&self, reader: &mut Reader, chains: &[ChainIdentities<'_>]) {
         let mut warned = Vec::new();
         for chain in chains {
             let accepts = chain.accepts.iter();
@@ -73,19 +73,19 @@ impl Profiles<'_> {
                     continue;
                 }
                 let mut others = accepted[..index].iter();
-                let confused = others.find(|(_, _, (other_issuers, other))| {
+                let same = others.find(|(_, _, (other_issuers, other))| {
                     let are_same = issuers.cover(other_issuers) && other_issuers.cover(issuers);
                     prefix == other && !are_same
                 });
-                let message = if let Some((_, other, _)) = confused {
+                let message = if let Some((_, other, _)) = same {
                     format!(
-                        "`{other}` and `{own}` are of different issuers, and their users with equal ids are one user; a \
-                         `subject_prefix` keeps them apart"
+                        "`{other}` and `{own}` have different issuers, and users with equal ids are the same user; set a \
+                         `subject_prefix` to distinguish them"
                     )
-                } else if issuers.iter().nth(1).is_some() || issuers.take_tid() {
+                } else if issuers.iter().nth(1).is_some() || issuers.have_tid() {
                     format!(
-                        "`{own}` is of several issuers, and their users with equal ids are one user; `subject_prefix = \
-                         \"{{iss}}:\"` keeps them apart"
+                        "`{own}` has several issuers, and users with equal ids are the same user; set `subject_prefix = \
+                         \"{{iss}}:\"` to distinguish them"
                     )
                 } else {
                     continue;
@@ -96,9 +96,8 @@ impl Profiles<'_> {
         }
     }
 
-    /// Warns of chains in which no app can be asked about a user's membership, because the user's id is no segment of a
-    /// path.
-    fn ids_that_fill_no_path(&self, reader: &mut Reader, chains: &[ChainIdentities<'_>]) {
+    /// Warns of chains that put a user's id in the path of a URL, although the id cannot be a segment of a path.
+    fn check_ids_in_paths(&self, reader: &mut Reader, chains: &[ChainIdentities<'_>]) {
         let mut warned = Vec::new();
         let asking = chains.iter().filter(|chain| chain.asks_by_url);
         for name in asking.flat_map(|chain| chain.accepts.iter().flat_map(|(_, accept)| *accept)) {
@@ -109,32 +108,32 @@ impl Profiles<'_> {
             warned.push(name);
             reader.warning(
                 format!("identities.{name}.subject_prefix"),
-                "a membership `url` cannot be asked about these users, who are denied: the prefix has characters that \
-                 cannot stand in a segment of a path",
+                "a membership `url` cannot contain the ids of these users, so they are denied: the prefix has characters \
+                 that are not allowed in a segment of a path",
             );
         }
     }
 }
 
-/// Where `earlier` keeps `later` from ever judging, and what to do about it.
+/// Returns a place of `later` whose credentials `earlier` always accepts, and what to change.
 fn shadow<'a>(earlier: &Profile<'_>, later: &Profile<'a>) -> Option<(Place<'a>, &'static str)> {
     let mut places = later.places.iter().copied();
     let shared = places.find(|place| earlier.places.contains(place));
-    let place = shared.filter(|_| earlier.takes.covers(&later.takes))?;
-    let remedy = if !later.takes.covers(&earlier.takes) {
-        "list them the other way round"
-    } else if matches!(later.takes, Takes::Jwts { .. }) {
-        "let them differ in `issuer`, `algorithms` or `from`"
+    let place = shared.filter(|_| earlier.accepts.covers(&later.accepts))?;
+    let remedy = if !later.accepts.covers(&earlier.accepts) {
+        "swap them"
+    } else if matches!(later.accepts, Accepts::Jwts { .. }) {
+        "write a different `issuer`, `algorithms` or `from`"
     } else {
-        "let them read different places"
+        "write different places"
     };
     Some((place, remedy))
 }
 
-/// The issuers of an identity that names some, and the prefix of its subjects, unless that keeps issuers apart.
+/// Returns the issuers of an identity, if it has any, and its subject prefix, unless that distinguishes the issuers.
 fn issuers<'a>(profile: &Profile<'a>) -> Option<(&'a Issuers, Option<&'a SubjectPrefix>)> {
     let prefix = profile.subject_prefix;
-    let are_apart = prefix.is_some_and(SubjectPrefix::takes_issuer);
-    let issuers = profile.issuers.filter(|_| !are_apart)?;
+    let has_issuer = prefix.is_some_and(SubjectPrefix::has_issuer);
+    let issuers = profile.issuers.filter(|_| !has_issuer)?;
     Some((issuers, prefix))
 }

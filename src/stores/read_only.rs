@@ -9,30 +9,29 @@ use policies::{
 };
 
 use super::{
-    backend::Probe,
-    open::{Part, Port},
+    ports::{HealthCheck, OpenPorts, Port},
     shared_quotas::used_in,
 };
 
-type Counted = Result<Option<(u64, Window)>, String>;
-
-pub(super) struct Look {
+pub(super) struct ReadOnly {
     pub(super) store: StoreName,
-    pub(super) read: Box<dyn Fn(&Counter) -> Counted + Send + Sync>,
-    pub(super) try_it: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    pub(super) read: Box<ReadCounter>,
+    pub(super) check: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
-impl Look {
+type ReadCounter = dyn Fn(&Counter) -> Result<Option<(u64, Window)>, String> + Send + Sync;
+
+impl ReadOnly {
     /// A store without any counters.
-    pub(super) fn at_nothing(store: &StoreName) -> Part {
-        let look = Arc::new(Self {
+    pub(super) fn empty(store: &StoreName) -> OpenPorts {
+        let empty = Arc::new(Self {
             store: store.clone(),
             read: Box::new(|_| Ok(None)),
-            try_it: Box::new(|| Ok(())),
+            check: Box::new(|| Ok(())),
         });
-        Part {
-            ports: vec![Port::Quotas(look.clone()), Port::RateLimits(look.clone())],
-            probe: look,
+        OpenPorts {
+            ports: vec![Port::Quotas(empty.clone()), Port::RateLimits(empty.clone())],
+            health: empty,
         }
     }
 
@@ -44,21 +43,21 @@ impl Look {
     }
 
     fn refuse<'a, T: 'a>(&self) -> BoxFuture<'a, T> {
-        Box::pin(ready(Err(self.fault("it is only looked at".to_owned()))))
+        Box::pin(ready(Err(self.fault("the store is read-only".to_owned()))))
     }
 }
 
-impl Probe for Look {
+impl HealthCheck for ReadOnly {
     fn is_healthy(&self) -> bool {
         true
     }
 
-    fn try_it(&self) -> LocalBoxFuture<'_, Result<(), String>> {
-        Box::pin(ready((self.try_it)()))
+    fn check(&self) -> LocalBoxFuture<'_, Result<(), String>> {
+        Box::pin(ready((self.check)()))
     }
 }
 
-impl QuotaStore for Look {
+impl QuotaStore for ReadOnly {
     fn reserve(&self, _: Counter, _: Window, _: u64) -> BoxFuture<'_, Reservation> {
         self.refuse()
     }
@@ -73,7 +72,7 @@ impl QuotaStore for Look {
     }
 }
 
-impl RateLimitStore for Look {
+impl RateLimitStore for ReadOnly {
     fn take(&self, _: Counter, rate: Rate, pass: Pass) -> BoxFuture<'_, AttemptResult> {
         match pass {
             Pass::Preview => Box::pin(ready(Ok(rate.allowed(rate.interval())))),

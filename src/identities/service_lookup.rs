@@ -1,0 +1,60 @@
+//! Asks another service about a credential: within the limit of failures, counted, and cached.
+
+use policies::{Denial, Fault, IdentityName};
+
+use super::{
+    kind::{AuthError, BuildContext, fault},
+    limits::FailureTracker,
+};
+use crate::{
+    outbound::{
+        Outbound,
+        cache::HeapSize,
+        digest::Digest,
+        single_flight::{ServiceResult, SingleFlightCache},
+    },
+    telemetry::CallResult,
+};
+
+/// The service of one identity. It accepts a credential with a `T`, or rejects it with a denial.
+pub(super) struct ServiceLookup<T> {
+    pub(super) identity: IdentityName,
+    pub(super) outbound: Outbound,
+    cache: SingleFlightCache<Result<T, Denial>>,
+}
+
+impl<T: Clone + HeapSize> ServiceLookup<T> {
+    pub(super) fn new(ttl: Option<policies::Interval>, context: &BuildContext<'_>) -> Self {
+        let ttl = ttl.map(policies::Interval::get);
+        Self {
+            identity: context.name.clone(),
+            outbound: context.outbound.clone(),
+            cache: SingleFlightCache::new(ttl, Result::is_err, context.outbound),
+        }
+    }
+
+    /// Returns the cached result, or the one of `ask`. `is_failure` says whether a result counts as a failed credential.
+    pub(super) async fn get(
+        &self,
+        key: &Digest,
+        failures: &FailureTracker<'_>,
+        ask: impl Future<Output = ServiceResult<Result<T, Denial>>>,
+        is_failure: impl Fn(&Result<T, Denial>) -> bool,
+    ) -> Result<T, AuthError> {
+        let fetch = async {
+            let call = failures.start_call().await?;
+            let result = ask.await;
+            let (metrics, outcome) = (&self.outbound.metrics, CallResult::of(&result));
+            metrics.identity_calls(self.identity.clone(), outcome).inc();
+            call.finish(result.as_ref().is_ok_and(is_failure));
+            Ok(result)
+        };
+        let result: Result<_, Denial> = self.cache.get_or_refuse(key, fetch).await;
+        let result = result?.map_err(|error| self.fault(error))?;
+        Ok(result?)
+    }
+
+    fn fault(&self, error: impl std::error::Error + Send + Sync + 'static) -> Fault {
+        fault(&self.identity, error)
+    }
+}

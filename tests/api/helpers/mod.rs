@@ -1,0 +1,44 @@
+//! What the tests share: the gate's builder, a gate that runs, tokens, requests and the clock. The names of the library
+//! that the tests need are all imported here.
+
+mod app;
+mod clock;
+mod entry;
+mod gate;
+mod request;
+mod token;
+
+pub(crate) use imgwire_gate::{
+    cli,
+    config::{
+        origin::{Origin, OriginPattern, Trust},
+        outbound::ExtraAuthorities,
+    },
+    outbound::tls_config,
+    sandbox::emulator::{Emulator, Misbehaviour, SERVER_API_KEY},
+    server::{Application, Builder, settings},
+    stores::{
+        Access, SessionAction, SessionBackend, StoreContext, StoreSettings, Stores, UsedStore,
+    },
+    telemetry::Metrics,
+};
+
+pub(crate) use self::{
+    app::TestApp,
+    clock::{TestClock, eventually},
+    entry::{
+        Entry, discovered_jwt, expression, forwarded, introspection, jwt, published_jwt, quota,
+        rate_limit, remote_decision, remote_session, session, signed_in, upload_intent,
+        workspace_member,
+    },
+    gate::{Gate, env},
+    request::{Answer, Request},
+    token::Token,
+};
+
+pub(crate) const ROUTE: &str = "/api/imgwire/upload-token";
+pub(crate) const SESSION: &str = "/api/imgwire/session";
+pub(crate) const SECRET: &str =
+    "the shared secret of the tests' app, long enough for HS512 or any other";
+pub(crate) const SESSION_KEY: &str =
+    "the key that the tests' session cookie is encrypted with, at least 64 bytes long";
