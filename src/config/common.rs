@@ -1,4 +1,4 @@
-//! The keys of every policy, whatever its kind.
+//! The keys that policies of all kinds have.
 
 use std::collections::BTreeMap;
 
@@ -6,20 +6,22 @@ use policies::{Expression, Mode, OnFailure};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The keys that every kind of policy takes.
+/// The keys that policies of all kinds have.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommonSettings {
-    /// Whether its denials are enforced.
+    /// `"enforce"`, or `"observe"` to only log and count denials. Default: `"enforce"`.
     #[serde(default)]
     pub mode: Mode,
-    /// The text for the user when it denies, by language: `{ en = "...", de = "..." }`.
+    /// The message for the user if the policy denies, by language, for example `{ en = "...", de = "..." }`. Default:
+    /// none.
     #[serde(default)]
     pub message: Option<Messages>,
-    /// A CEL expression: the policy is skipped if it is `false`, and runs otherwise.
+    /// A CEL expression. If it is `false`, the policy is skipped. Default: none; the policy runs for every request.
     #[serde(default)]
     pub when: Option<Expression>,
-    /// What happens if the policy cannot decide, because something that it depends on is down.
+    /// What happens if the policy cannot decide because something that it depends on is down: `"deny"` fails the
+    /// request with 500, `"allow"` skips the policy. Default: `"deny"`.
     #[serde(default)]
     pub on_failure: OnFailure,
 }
@@ -32,14 +34,14 @@ impl CommonSettings {
     }
 }
 
-/// A text in several languages, by their tags (RFC 5646), for example `en` or `pt-BR`.
+/// A message in one or more languages. The keys are language tags (RFC 5646), for example `en` or `pt-BR`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "BTreeMap<String, String>")]
 #[schemars(with = "BTreeMap<String, String>")]
 pub struct Messages(BTreeMap<String, String>);
 
 impl Messages {
-    /// The texts by their languages. There is at least one.
+    /// At least one text, each with its language.
     pub fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
         let texts = self.0.iter();
         texts.map(|(language, text)| (language.as_str(), text.as_str()))
@@ -58,7 +60,7 @@ impl TryFrom<BTreeMap<String, String>> for Messages {
         } else if texts.keys().all(is_tag) {
             Ok(Self(texts))
         } else {
-            Err("must name languages by their tags, for example `en` or `pt-BR`")
+            Err("must have language tags as keys, for example `en` or `pt-BR`")
         }
     }
 }

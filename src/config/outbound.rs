@@ -12,8 +12,8 @@ use super::document::Reader;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutboundSettings {
-    /// The path of a PEM file with CA certificates to trust in addition to the system's, for services whose certificates
-    /// come from a private CA. Default: none.
+    /// The path of a PEM file with CA certificates to trust in addition to the system's, for services with certificates
+    /// of a private CA. Default: none.
     pub ca: Option<PathBuf>,
 }
 

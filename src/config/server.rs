@@ -47,8 +47,8 @@ pub struct ServerSettings {
     pub body_limit: Size,
     /// How long running requests may take to finish after SIGTERM. Default: `"30s"`.
     pub shutdown_grace: Interval,
-    /// After SIGTERM the gate accepts requests until none has arrived for this long, so that load balancers have time to
-    /// notice. It stops waiting after half of `shutdown_grace`. Default: `"1s"`.
+    /// After SIGTERM the gate accepts requests until none has arrived for this long, so that load balancers have time
+    /// to notice. It stops waiting after half of `shutdown_grace`. Default: `"1s"`.
     pub shutdown_delay: Interval,
     /// The maximum number of requests in progress. Further requests fail with 500 `overloaded`. Default: 10000.
     pub max_in_flight: NonZeroU32,

@@ -1,10 +1,10 @@
-//! The URLs of other services.
+//! URLs of other services.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use url::{Host, Url};
 
-/// The URL of a service that the gate calls: http or https, without a user, a password or a fragment.
+/// The http or https URL of a service, without a user name, a password or a fragment.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
@@ -16,7 +16,7 @@ impl ServiceUrl {
         self.0.as_str()
     }
 
-    /// Whether others on the network cannot read or change the traffic: https, or a loopback address.
+    /// Whether traffic is protected from others on the network, by https or because it stays on this machine.
     #[must_use]
     pub fn is_private(&self) -> bool {
         self.0.scheme() == "https" || is_loopback(&self.0)
@@ -30,23 +30,23 @@ impl ServiceUrl {
 impl TryFrom<String> for ServiceUrl {
     type Error = &'static str;
 
-    // Messages do not show the text, because it may contain a password.
+    // Errors do not show the text, because it may contain a password.
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let url = Url::parse(&text)
             .map_err(|_| "is not a URL; write for example \"https://id.example.com/introspect\"")?;
         if !matches!(url.scheme(), "http" | "https") {
             Err("must be an http or https URL")
         } else if !url.username().is_empty() || url.password().is_some() {
-            Err("must not contain a user or a password")
+            Err("must not contain a user name or a password")
         } else if url.fragment().is_some() {
-            Err("must not have a fragment")
+            Err("must not contain a fragment")
         } else {
             Ok(Self(url))
         }
     }
 }
 
-/// Whether a URL leads to this machine.
+/// Whether the host of a URL is this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",

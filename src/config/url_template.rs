@@ -1,4 +1,4 @@
-//! The URL of a membership lookup, with places for the workspace and the user.
+//! The URL of a membership lookup, with placeholders for the workspace and the user.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use url::Position;
@@ -10,7 +10,7 @@ use super::service_url::ServiceUrl;
 pub(crate) struct UrlTemplate(String);
 
 impl UrlTemplate {
-    /// Parses a template. The error says what is wrong, and does not show the text, which may contain a password.
+    /// Errors do not show the text, because it may contain a password.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         let template = Self(text.to_owned());
         let filled = |text| {
@@ -20,17 +20,17 @@ impl UrlTemplate {
         let (one, other) = (filled("x")?, filled("y")?);
         if one.url()[..Position::BeforePath] != other.url()[..Position::BeforePath] {
             // Otherwise a client could choose the host.
-            Err("must have `{workspace}` and `{user}` in its path, not in its host")
+            Err("must contain `{workspace}` and `{user}` in its path, not in its host")
         } else if text.contains("{workspace}") && text.contains("{user}") {
             Ok(template)
         } else {
-            Err("must have `{workspace}` and `{user}` in it")
+            Err("must contain `{workspace}` and `{user}`")
         }
     }
 
     /// Replaces both placeholders.
     pub(crate) fn fill(&self, workspace: PathSegment<'_>, user: PathSegment<'_>) -> String {
-        // In one pass, so that inserted text is not scanned again.
+        // One pass, so that placeholders in inserted text are not replaced.
         let mut url = String::with_capacity(self.0.len() + workspace.0.len() + user.0.len());
         let mut rest = self.0.as_str();
         while let Some(at) = rest.find('{') {
@@ -51,18 +51,18 @@ impl UrlTemplate {
         url
     }
 
-    /// As [`ServiceUrl::is_private`].
+    /// See [`ServiceUrl::is_private`].
     pub(crate) fn is_private(&self) -> bool {
         let url = self.fill(PathSegment("w"), PathSegment("u"));
         ServiceUrl::try_from(url).is_ok_and(|url| url.is_private())
     }
 }
 
-/// Text that is one plain segment of a path, even for a proxy or a server that decodes and normalises paths.
+/// Text that stays one segment of a path even if a proxy or a server decodes and normalizes the path.
 ///
-/// It consists of ASCII letters, digits and `-._~@:|+=`, which suffices for UUIDs, e-mail addresses and the usual ids,
-/// and is not `.`, `..` or more dots. Anything else could point elsewhere once it is decoded: `/`, `\`, `;`, `?`, `#`,
-/// `%`, or a character that is normalised to one of them.
+/// It contains only ASCII letters, digits and `-._~@:|+=`, which suffice for UUIDs, e-mail addresses and common ids,
+/// and not only dots. Other characters could change the path once they are decoded: `/`, `\`, `;`, `?`, `#`, `%`, and
+/// those that are normalized to one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PathSegment<'a>(&'a str);
 

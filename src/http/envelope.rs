@@ -1,5 +1,5 @@
-//! Adds to every response the request id, `no-store` and CORS headers, and gives errors of the framework the API's error
-//! body.
+//! Adds the request id, `no-store` and CORS headers to every response, and the API's error body to errors of the
+//! framework.
 
 use std::{borrow::Cow, mem, net::IpAddr, time::Duration};
 

@@ -35,7 +35,7 @@ pub(crate) enum ManagementErrors {
     /// The request is malformed.
     #[response(status = 400)]
     BadRequest(#[to_schema] error::Body<'static>),
-    /// The management token is missing or wrong. If no token is configured, the request does not come from this machine.
+    /// The management token is missing or wrong. Without a configured token: the request is not from this machine.
     #[response(status = 401, headers(("WWW-Authenticate" = String)))]
     Unauthenticated(#[to_schema] error::Body<'static>),
     /// `Host` is neither an IP address, `localhost` nor a configured name.

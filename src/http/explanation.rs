@@ -46,7 +46,7 @@ pub struct ExplainedPolicy {
     pub kind: &'static str,
     /// `allow`, `deny`, `fault`, or `skip` if its `when` is false.
     pub verdict: &'static str,
-    /// The reason. It ends in `(tolerated)` if the policy is only observed or may fail.
+    /// The reason, with `(tolerated)` if the request continues despite a denial or fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The evaluation time in microseconds.

@@ -1,5 +1,5 @@
-//! Checks `Host` against DNS rebinding. If an attacker points a domain to this machine, browsers treat requests from its
-//! pages as same-origin; only `Host` shows the foreign name.
+//! Checks `Host` against DNS rebinding. If an attacker points a domain to this machine, browsers treat requests from
+//! its pages as same-origin; only `Host` shows the foreign name.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

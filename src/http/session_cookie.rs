@@ -1,9 +1,9 @@
 //! Translates the session cookie between clients and actix-session.
 //!
-//! actix-session finds its cookie by its own rules: it decodes names, and takes the first of several cookies. So the gate
-//! shows it only the one cookie that `RequestCookie` found, encrypted with the current key. The gate also rewrites the
-//! cookie that actix-session sets: with exactly the configured name, with attributes that actix-session does not know,
-//! and without an encoding that would make the length random.
+//! actix-session finds its cookie by its own rules: it decodes names, and takes the first of several cookies. So the
+//! gate shows it only the one cookie that `RequestCookie` found, encrypted with the current key. The gate also rewrites
+//! the cookie that actix-session sets: with exactly the configured name, with attributes that actix-session does not
+//! know, and without an encoding that would make the length random.
 
 use std::sync::Arc;
 

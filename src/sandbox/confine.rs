@@ -1,5 +1,5 @@
-//! Checks configs from the playground page. The sandbox applies them, so they must not give access to the secrets, files
-//! and networks of this machine.
+//! Checks configs from the playground page. The sandbox applies them, so they must not give access to the secrets,
+//! files and networks of this machine.
 
 use toml::de::{DeTable, DeValue};
 use url::Url;

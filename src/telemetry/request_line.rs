@@ -1,4 +1,5 @@
-//! The log line of a request without a decision: for the session, for an allowance, or rejected before the first policy.
+//! The log line of a request without a decision: for the session, for an allowance, or rejected before the first
+//! policy.
 
 use std::{borrow::Cow, net::IpAddr};
 

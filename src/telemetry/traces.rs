@@ -1,7 +1,7 @@
 //! OpenTelemetry traces. If the config names a collector, the gate exports its spans there by OTLP over HTTP.
 //!
-//! The spans are those of `tracing` at level DEBUG. Without a collector they are recorded only if the log filter enables
-//! that level.
+//! The spans are those of `tracing` at level DEBUG. Without a collector they are recorded only if the log filter
+//! enables that level.
 
 use std::time::Duration;
 

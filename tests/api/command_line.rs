@@ -25,10 +25,10 @@ fn config(gate: &Gate) -> (tempfile::TempDir, String) {
 fn help_begins_with_the_first_commands_to_run() {
     let help = text(&run(&["--help"]).stdout);
     for line in [
-        "Begin here:",
+        "Get started:",
         "imgwire-gate sandbox",
         "check --connect",
-        "exits with 0",
+        "Exit status: 0",
     ] {
         assert!(help.contains(line), "{line}");
     }

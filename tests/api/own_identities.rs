@@ -140,14 +140,14 @@ fn faults_of_a_registered_identity_kind_have_line_and_key() {
         (
             "[\"programs\"]",
             "[\"program\"]",
-            "gate.toml:14:11: policies.signed-in.accept: there is no [identities.program]",
+            "gate.toml:14:11: policies.signed-in.accept: unknown identity `program`; did you mean `programs`?",
         ),
         (
             "api_keys",
             "api_key",
-            "gate.toml:5:8: identities.programs.kind: unknown identity kind `api_key`; the kinds are `jwt`, ",
+            "gate.toml:5:8: identities.programs.kind: unknown identity kind `api_key`; did you mean `api_keys`?",
         ),
-        ("api_keys", "api_key", ", `api_keys`"),
+        ("api_keys", "card", ", `api_keys`"),
     ] {
         let config = config.replace(from, to);
         let faults = gate.load("gate.toml", &config, &environment).unwrap_err();

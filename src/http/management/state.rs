@@ -18,7 +18,7 @@ pub(crate) struct Readiness {
     /// The parts that fail, for example `stores.main`. The gate is not ready while there is one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failing: Vec<String>,
-    /// The parts that work with limitations, for example an issuer whose keys can no longer be refreshed. The gate stays
+    /// The parts that work with limitations, for example an issuer whose keys cannot be refreshed. The gate is still
     /// ready.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     degraded: Vec<String>,

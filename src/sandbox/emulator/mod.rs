@@ -1,7 +1,8 @@
-//! An in-memory emulator of Imgwire for the sandbox and the tests. It listens on loopback, and simulates faults on demand.
+//! An in-memory emulator of Imgwire for the sandbox and the tests. It listens on loopback, and simulates faults on
+//! demand.
 //!
-//! It follows the published API: paths, formats of responses and errors, a Server API Key for tokens and lists, a Client
-//! Key for uploads, and tokens that expire and can be used once.
+//! It follows the published API: paths, formats of responses and errors, a Server API Key for tokens and lists, a
+//! Client Key for uploads, and tokens that expire and can be used once.
 
 mod api;
 mod misbehave;

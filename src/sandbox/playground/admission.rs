@@ -1,5 +1,5 @@
-//! Protects the playground from pages of other sites, including those that use DNS rebinding: it serves the tokens of the
-//! demo users, and changes the rules.
+//! Protects the playground from pages of other sites, including those that use DNS rebinding: it serves the tokens of
+//! the demo users, and changes the rules.
 
 use actix_web::{
     Error, HttpRequest,

@@ -1,7 +1,7 @@
 //! A server on one address that limits the number of connections and the time of requests.
 //!
-//! actix-web's `HttpServer` does not allow a layer between a socket and its HTTP service, so this module combines the two
-//! itself.
+//! actix-web's `HttpServer` does not allow a layer between a socket and its HTTP service, so this module combines the
+//! two itself.
 
 use std::{
     fmt,

@@ -218,7 +218,7 @@ fn check_service(reader: &mut Reader, path: &str, service: &ServiceCall) {
     match is_private {
         Err(message) => reader.fault(join(path, "url"), message),
         Ok(false) if service.token.is_some() && !service.insecure_http => {
-            let message = "would travel over plain http to another machine; write https in `url`, or allow it with `insecure_http = true`";
+            let message = "would be sent over plain http to another machine; use https in `url`, or write `insecure_http = true`";
             reader.fault(join(path, "token"), message);
         }
         Ok(_) => {}

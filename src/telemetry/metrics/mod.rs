@@ -1,5 +1,5 @@
-//! Metrics in the Prometheus text format. To add a metric, declare it here: a help text, a name, a type, labels and, for a
-//! histogram, the buckets.
+//! Metrics in the Prometheus text format. To add a metric, declare it here: a help text, a name, a type, labels and,
+//! for a histogram, the buckets.
 
 mod declare;
 mod stores;
