@@ -106,11 +106,11 @@ pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest,
         }
     }
     for tolerated in &report.tolerated {
-        record_overlooked(metrics, id, request, tolerated);
+        record_tolerated(metrics, id, request, tolerated);
     }
 }
 
-fn record_overlooked(
+fn record_tolerated(
     metrics: &Metrics,
     id: &RequestId,
     request: &UploadRequest,
@@ -134,7 +134,7 @@ fn record_overlooked(
     }
     let (outcome, code) = match reason {
         Reason::Denial(denial) => line!(info, "would_deny", denial.code(), denial),
-        Reason::Fault(fault) => line!(warn, "fault_overlooked", "internal", fault),
+        Reason::Fault(fault) => line!(warn, "fault_tolerated", "internal", fault),
     };
     let (route, policy) = (request.route.clone(), Some(policy.clone()));
     metrics.decisions(route, outcome, policy, code).inc();

@@ -26,10 +26,12 @@ use super::{
     service_lookup::ServiceLookup,
     token::Token,
 };
-use crate::config::ServiceUrl;
-use crate::outbound::{
-    JsonObject, OutboundRequest, Resend,
-    single_flight::{ServiceFault, ServiceResult},
+use crate::{
+    config::ServiceUrl,
+    outbound::{
+        JsonObject, OutboundRequest, Resend,
+        single_flight::{ServiceFault, ServiceResult},
+    },
 };
 
 const MAX_TOKEN_BYTES: usize = 8 * 1024;

@@ -25,13 +25,15 @@ use super::{
     section::Section,
     service_lookup::ServiceLookup,
 };
-use crate::config::ServiceUrl;
-use crate::outbound::{
-    InvalidResponse, OutboundRequest, Resend,
-    digest::{Digest, digest},
-    parse_json,
-    single_flight::{ServiceFault, ServiceResult},
-    wrong_type,
+use crate::{
+    config::ServiceUrl,
+    outbound::{
+        InvalidResponse, OutboundRequest, Resend,
+        digest::{Digest, digest},
+        parse_json,
+        single_flight::{ServiceFault, ServiceResult},
+        wrong_type,
+    },
 };
 
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;

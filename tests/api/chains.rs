@@ -167,7 +167,7 @@ async fn on_failure_allow_lets_the_request_through_and_counts_the_fault() {
     app.ask_as(&Token::of("user_1")).await.assert_token();
     let line = concat!(
         "imgwire_gate_decisions_total{route=\"/api/imgwire/upload-token\",",
-        "outcome=\"fault_overlooked\",policy=\"first\",code=\"internal\"}"
+        "outcome=\"fault_tolerated\",policy=\"first\",code=\"internal\"}"
     );
     assert!(app.metric(line).await >= 1.0);
 }

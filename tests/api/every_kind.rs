@@ -28,7 +28,7 @@ struct Row {
 #[derive(Debug, PartialEq)]
 struct Counted {
     would_deny: f64,
-    fault_overlooked: f64,
+    fault_tolerated: f64,
     faulted: f64,
     denied: f64,
 }
@@ -137,7 +137,7 @@ async fn ask(gate: Gate, breaks_the_store: bool) -> (Answer, Counted) {
     let answer = ask().await;
     let counted = Counted {
         would_deny: counted(&gate, "would_deny").await,
-        fault_overlooked: counted(&gate, "fault_overlooked").await,
+        fault_tolerated: counted(&gate, "fault_tolerated").await,
         faulted: counted(&gate, "faulted").await,
         denied: counted(&gate, "denied").await,
     };
@@ -169,7 +169,7 @@ fn break_store(folder: &Path) {
 fn nothing() -> Counted {
     Counted {
         would_deny: 0.0,
-        fault_overlooked: 0.0,
+        fault_tolerated: 0.0,
         faulted: 0.0,
         denied: 0.0,
     }
@@ -213,7 +213,7 @@ async fn a_failure_of_every_kind_is_a_fault_unless_on_failure_allows_it() {
             let (answer, counted) = ask(builder(&app, &may_fail), breaks).await;
             answer.assert_token();
             let expected = Counted {
-                fault_overlooked: 2.0,
+                fault_tolerated: 2.0,
                 ..nothing()
             };
             assert_eq!(counted, expected, "{}", row.kind);
@@ -247,7 +247,7 @@ async fn every_kind_in_observe_mode_is_counted_and_never_denies() {
             let (answer, counted) = ask(builder(&app, &fails), row.kind == "quota").await;
             answer.assert_token();
             let expected = Counted {
-                fault_overlooked: 2.0,
+                fault_tolerated: 2.0,
                 ..nothing()
             };
             assert_eq!(counted, expected, "{}", row.kind);

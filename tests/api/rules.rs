@@ -189,7 +189,7 @@ async fn an_expression_that_cannot_be_evaluated_denies_with_a_reason() {
                 1.0,
                 "{allow}"
             );
-            for fault in ["faulted", "fault_overlooked"] {
+            for fault in ["faulted", "fault_tolerated"] {
                 assert_eq!(
                     app.metric(&decisions(fault, "rule", "internal")).await,
                     0.0,

@@ -111,7 +111,7 @@ async fn a_restart_of_an_idle_server_costs_no_request(mut server: impl Server) {
 async fn overlooked(gate: &TestApp, policy: &str) -> f64 {
     let route = crate::helpers::ROUTE;
     let line = format!(
-        "imgwire_gate_decisions_total{{route=\"{route}\",outcome=\"fault_overlooked\",policy=\"{policy}\",code=\"internal\"}}"
+        "imgwire_gate_decisions_total{{route=\"{route}\",outcome=\"fault_tolerated\",policy=\"{policy}\",code=\"internal\"}}"
     );
     gate.metric(&line).await
 }
