@@ -12,7 +12,7 @@ RUN mkdir -p src benches/load \
     && touch benches/chain.rs benches/load/main.rs \
     && echo '//! Replaced below.' | tee src/lib.rs policies/lib.rs > src/main.rs \
     && echo 'fn main() {}' >> src/main.rs \
-    && cargo build --release --locked
+    && cargo build --profile dist --locked
 
 COPY config config
 COPY docs/frontend.md docs/
@@ -22,10 +22,10 @@ ENV IMGWIRE_GATE_COMMIT=$COMMIT
 COPY policies policies
 COPY src src
 RUN touch src/lib.rs src/main.rs policies/lib.rs \
-    && cargo build --release --locked --bin imgwire-gate
+    && cargo build --profile dist --locked --bin imgwire-gate
 
 FROM debian:bookworm-slim
-COPY --from=build /build/target/release/imgwire-gate /usr/local/bin/imgwire-gate
+COPY --from=build /build/target/dist/imgwire-gate /usr/local/bin/imgwire-gate
 COPY config/default.toml /etc/imgwire-gate/config.toml
 RUN mkdir -p /var/lib/imgwire-gate/data && chown -R 10001:10001 /var/lib/imgwire-gate
 WORKDIR /var/lib/imgwire-gate
