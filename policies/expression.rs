@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpressionSettings {
-    /// A CEL expression; anything but `true` denies.
+    /// A CEL expression. Any result except `true` denies.
     pub allow: Expression,
 }
 
@@ -48,7 +48,7 @@ impl Policy for ExpressionPolicy {
         let reason = match self.0.evaluate(request, facts) {
             Ok(true) => None,
             Ok(false) => Some("the expression is false".to_owned()),
-            // A rule that does not apply to these facts does not allow them. That is a denial, because nothing is down.
+            // An expression without a value is a denial, not a fault, because nothing is down.
             Err(error) => Some(error.to_string()),
         };
         let verdict = reason.map_or(Verdict::Allow, |reason| {

@@ -1,13 +1,13 @@
-//! The policies of imgwire-gate: who may have an upload token.
+//! The policies of imgwire-gate. They decide which requests get an upload token.
 //!
-//! Each kind of policy is one file. Nothing here knows HTTP, a database or Imgwire. What a policy needs from outside is
-//! a port ([`Credentials`], [`QuotaStore`], [`Clock`] and others) that the service implements.
+//! Each kind of policy is one file. The crate does not depend on HTTP, a database or Imgwire. What a policy needs from
+//! outside is a port, a trait that the service implements: [`Credentials`], [`QuotaStore`], [`Clock`] and others.
 //!
-//! Three rules carry the design:
+//! The design follows three rules:
 //!
-//! 1. A policy allows, denies, or allows while it holds a reservation: [`Verdict`].
+//! 1. A policy allows, denies, or allows and holds a reservation: [`Verdict`].
 //! 2. A fault is not a denial. A policy that cannot decide returns the `Err` of [`Policy::decide`], never a [`Denial`].
-//! 3. A reservation is settled once, as soon as it is known whether a token was issued: [`Permit`].
+//! 3. A reservation is settled exactly once, when it is known whether a token was issued: [`Permit`].
 //!
 //! # How to add a kind of policy
 //!
@@ -16,8 +16,7 @@
 //! 2. Add its line to [`add_built_in_kinds`].
 //!
 //! The config loader, `check`, `explain`, the JSON Schema, readiness and reloads take what they need from the trait. A
-//! program of your own can register a kind that only one app needs in the same way (`docs/own-policies.md`). This is a
-//! complete kind:
+//! program of your own can register its own kinds in the same way (`docs/own-policies.md`). This is a complete kind:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -28,7 +27,7 @@
 //! use schemars::JsonSchema;
 //! use serde::Deserialize;
 //!
-//! /// The request names one of some workspaces.
+//! /// The request names one of these workspaces.
 //! #[derive(Clone, Debug, Deserialize, JsonSchema)]
 //! #[serde(deny_unknown_fields)]
 //! struct NamedWorkspaceSettings {

@@ -1,4 +1,4 @@
-//! `quota`: a number of tokens per window, in counters that survive a crash.
+//! `quota`: a number of tokens per calendar window, in counters that survive a crash.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -16,21 +16,21 @@ use crate::{
     WindowUnit, Windows,
 };
 
-/// At most so many tokens per window.
+/// At most `limit` tokens per calendar window.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuotaSettings {
-    /// What is counted by: any of `user`, `workspace`, `ip`, `purpose`, `route`; `[]` is one for all.
+    /// What to count by: any of `user`, `workspace`, `ip`, `purpose`, `route`. `[]` counts all requests together.
     pub per: Per,
-    /// How many tokens in a window.
+    /// The number of tokens per window.
     pub limit: QuotaLimit,
-    /// How long a window is.
+    /// The length of a window.
     pub window: WindowUnit,
-    /// The time zone that windows are aligned to, by its IANA name; left out: UTC.
+    /// The IANA name of the time zone that windows are aligned to. The default is UTC.
     #[serde(default, deserialize_with = "timezone")]
     #[schemars(with = "Option<String>")]
     pub timezone: Option<TimeZone>,
-    /// Where it is counted: a name of `[stores]`.
+    /// The store that counts: a name in `[stores]`.
     pub store: StoreName,
 }
 
@@ -40,10 +40,10 @@ impl PolicyKind for QuotaSettings {
     fn describe(&self) -> String {
         let limit = match &self.limit {
             QuotaLimit::Fixed(limit) => limit.to_string(),
-            QuotaLimit::ByClaim(by) => format!("as many as the claim {} says", by.claim),
+            QuotaLimit::ByClaim(by) => format!("the number for the claim {}", by.claim),
         };
         let (window, per, store) = (self.window.name(), &self.per, &self.store);
-        format!("{limit} a {window} {per}, counted in {store}")
+        format!("{limit} per {window} {per}, counted in {store}")
     }
 
     fn requirements(&self) -> Requirements {
@@ -78,25 +78,25 @@ impl PolicyKind for QuotaSettings {
     }
 }
 
-/// How many tokens in a window: for all the same, or by what a claim says.
+/// The number of tokens per window: a fixed number, or one that depends on a claim.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(untagged)]
 pub enum QuotaLimit {
-    /// The same for all.
+    /// The same number for all counters.
     Fixed(u64),
-    /// By the value of a claim.
+    /// A number for each value of a claim.
     ByClaim(LimitByClaim),
 }
 
-/// A limit that depends on a claim of the subject, for example its plan.
+/// A limit that depends on a claim of the user, for example its plan.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LimitByClaim {
-    /// The claim.
+    /// The claim whose value selects the limit.
     pub claim: ClaimPath,
-    /// The limit for each value.
+    /// The limit for each value of the claim.
     pub values: BTreeMap<String, u64>,
-    /// The limit for any other value, and when there is no such claim.
+    /// The limit for any other value, and for users without the claim.
     pub default: u64,
 }
 
@@ -134,7 +134,7 @@ fn timezone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TimeZon
     let name = String::deserialize(deserializer)?;
     TimeZone::get(&name).map(Some).map_err(|_| {
         D::Error::custom(format!(
-            "`{name}` is no time zone; write for example \"Europe/Berlin\""
+            "`{name}` is not a time zone; write for example \"Europe/Berlin\""
         ))
     })
 }

@@ -1,4 +1,4 @@
-//! `rate_limit`: a number of attempts per period, by GCRA.
+//! `rate_limit`: a number of attempts per period, by the generic cell rate algorithm (GCRA).
 
 use std::{borrow::Cow, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     engine::rate_limit_memory::{self, MemoryLimit},
 };
 
-/// At most this many attempts per period (GCRA).
+/// At most `limit` attempts per period (GCRA).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "Table")]
 pub struct RateLimitSettings {
@@ -22,46 +22,46 @@ pub struct RateLimitSettings {
     period: Duration,
     max_keys: NonZeroU32,
     quota: Quota,
-    /// Where it is counted; `None` for in memory.
+    /// The store that counts. `None` counts in memory.
     pub store: Option<StoreName>,
-    /// What happens while the store is down.
+    /// What happens if the store fails.
     pub on_failure: LimitOnFailure,
 }
 
-/// What happens while the store of a rate limit is down.
+/// What happens if the store of a rate limit fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitOnFailure {
-    /// The request fails with 500.
+    /// The request fails: it is neither allowed nor denied.
     #[default]
     Deny,
-    /// The request goes on, and is not counted.
+    /// The request continues, and is not counted.
     Allow,
-    /// This process counts for itself.
+    /// This process counts in its own memory.
     Local,
 }
 
-/// At most so many attempts per period (GCRA).
+/// At most `limit` attempts per period (GCRA).
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "RateLimitSettings")]
 struct Table {
-    /// What is counted by: any of `user`, `workspace`, `ip`, `purpose`, `route`; `[]` is one for all.
+    /// What to count by: any of `user`, `workspace`, `ip`, `purpose`, `route`. `[]` counts all requests together.
     per: Per,
-    /// How many attempts come back in a period.
+    /// The number of attempts that return in each period.
     limit: NonZeroU32,
-    /// The period.
+    /// The length of a period.
     period: Interval,
-    /// How many attempts may come at once; left out: `limit`.
+    /// The number of attempts that may come at once. The default is `limit`.
     #[serde(default)]
     burst: Option<NonZeroU32>,
-    /// How many keys are counted apart; beyond it new keys share one counter.
+    /// The number of keys that are counted separately in memory. Further keys share one counter.
     #[serde(default = "default_max_keys")]
     max_keys: NonZeroU32,
-    /// Where it is counted, exact across all gates: a name of `[stores]`; left out: in memory.
+    /// The store that counts for all gates: a name in `[stores]`. Without it, each gate counts in its own memory.
     #[serde(default)]
     store: Option<StoreName>,
-    /// What to do while the store is down; goes with `store`.
+    /// What happens if the store fails. Requires `store`.
     #[serde(default)]
     on_failure: Option<LimitOnFailure>,
 }
@@ -78,7 +78,7 @@ impl JsonSchema for RateLimitSettings {
 
 impl PolicyKind for RateLimitSettings {
     const NAME: &'static str = "rate_limit";
-    // It has its own `on_failure`.
+    // It reads its own `on_failure`.
     const CAN_FAIL: bool = false;
 
     fn describe(&self) -> String {
@@ -132,7 +132,7 @@ impl TryFrom<Table> for RateLimitSettings {
         let burst = table.burst.unwrap_or(table.limit);
         let quota = rate_limit_memory::quota(table.limit, table.period, burst)?;
         if table.store.is_none() && table.on_failure.is_some() {
-            return Err("`on_failure` goes with `store` alone: memory does not fail");
+            return Err("`on_failure` requires `store`: a limit in memory cannot fail");
         }
         Ok(Self {
             per: table.per,
@@ -164,7 +164,7 @@ enum Cells {
     Shared {
         store: Arc<dyn RateLimitStore>,
         rate: Rate,
-        /// Counts while the store is down.
+        /// Counts if the store fails.
         local: Option<MemoryLimit>,
     },
 }
@@ -182,8 +182,8 @@ impl RateLimit {
         Self::with_cells(name, settings, store, memory)
     }
 
-    /// Builds the policy with other settings. Used-up attempts stay used up, as far as the new settings have as many.
-    /// Counts in a store persist anyway; so does what it was counted by.
+    /// Builds the policy with new settings. Attempts that are used up stay used up, at most as many as the new settings
+    /// have. Counts in a store persist anyway.
     #[must_use]
     pub fn changed(
         &self,
@@ -263,7 +263,7 @@ impl Policy for RateLimit {
             };
             let counter = Counter {
                 policy: self.name.clone(),
-                // Needed again if this process counts for itself.
+                // The key is needed again if the store fails.
                 key: key.clone(),
             };
             match (store.take(counter, rate, pass).await, local) {

@@ -1,4 +1,4 @@
-//! `remote`: another service decides, based on the facts.
+//! `remote`: another service decides, based on the facts of the request.
 
 use std::sync::Arc;
 
@@ -11,25 +11,25 @@ use crate::{
     SecretSource, ServiceCall, Verdict,
 };
 
-/// Another service decides.
+/// Another service decides, based on the facts of the request.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteSettings {
-    /// What is asked, by POST, with the facts as JSON.
+    /// The URL of the service. The gate sends the facts as JSON, by POST.
     pub url: Endpoint,
-    /// How it is asked.
+    /// The format of the request and of the response.
     #[serde(default)]
     pub protocol: Protocol,
-    /// The bearer token that it is asked with.
+    /// The bearer token for the service.
     #[serde(default)]
     pub token: Option<SecretSource>,
-    /// Lets the token travel over plain http to another machine.
+    /// Whether the token may be sent over plain http to another machine.
     #[serde(default)]
     pub insecure_http: bool,
-    /// How long it may take.
+    /// How long a call may take.
     #[serde(default = "default_timeout")]
     pub timeout: Interval,
-    /// How long its answer is remembered; left out: not at all.
+    /// How long a response is cached. Without it, responses are not cached.
     #[serde(default)]
     pub cache: Option<Interval>,
 }
@@ -42,7 +42,7 @@ impl PolicyKind for RemoteSettings {
     const NAME: &'static str = "remote";
 
     fn describe(&self) -> String {
-        format!("{} agrees", self.url.as_str())
+        format!("{} allows it", self.url.as_str())
     }
 
     fn requirements(&self) -> Requirements {
@@ -88,7 +88,7 @@ impl Policy for Remote {
             Ok(Decision::from(if allows {
                 Verdict::Allow
             } else {
-                let reason = "the service that was asked says no".to_owned();
+                let reason = "the service denies the request".to_owned();
                 Verdict::Deny(Denial::RuleForbidden(reason))
             }))
         })

@@ -1,4 +1,4 @@
-//! `signed_in`: an identity vouches for the user.
+//! `signed_in`: the request carries a valid credential of an accepted identity.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::{
     Verdict,
 };
 
-/// A user is signed in.
+/// The user is signed in: an accepted identity confirms a credential of the request.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignedInSettings {
-    /// Names of identities. The first one that a credential of the request addresses judges that credential.
+    /// The accepted identities. The first one that a credential of the request belongs to checks that credential.
     #[schemars(length(min = 1))]
     pub accept: Vec<IdentityName>,
 }
@@ -26,7 +26,7 @@ impl PolicyKind for SignedInSettings {
 
     fn describe(&self) -> String {
         let accepted: Vec<_> = self.accept.iter().map(IdentityName::as_str).collect();
-        format!("someone is signed in by {}", accepted.join(", "))
+        format!("the user is signed in by {}", accepted.join(", "))
     }
 
     fn requirements(&self) -> Requirements {
@@ -50,8 +50,7 @@ impl PolicyKind for SignedInSettings {
     }
 }
 
-/// The accepted identities judge the request's credential. An invalid credential is denied and never falls through to
-/// another identity.
+/// An invalid credential is denied. It is never tried with another identity.
 struct SignedIn {
     accept: AcceptedIdentities,
 }

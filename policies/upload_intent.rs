@@ -1,7 +1,7 @@
-//! `upload_intent`: what the client declares about its upload.
+//! `upload_intent`: limits on what the client declares about its upload.
 //!
-//! It gives an honest client an answer before the upload, and separates the flows of an app. It does not bind the
-//! upload: a token carries no constraints, and Imgwire compares the limits of a Client Key with the declared length.
+//! An honest client learns before the upload that its file is not allowed. The policy does not bind the upload itself:
+//! a token carries no constraints, and Imgwire compares the limits of a Client Key with the declared length.
 
 use std::sync::Arc;
 
@@ -28,18 +28,18 @@ const SUPPORTED: [&str; 10] = [
     "image/webp",
 ];
 
-/// What the client declares about its upload is allowed. A token does not bind the client to it. At least one key is
-/// required.
+/// The purpose and the file that the client declares are allowed. The token does not bind the client to them. At least
+/// one key is required.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UploadIntentSettings {
-    /// The purposes that are allowed; one must be named then.
+    /// The allowed purposes. The request must name one of them.
     #[serde(default)]
     pub purposes: Option<NonEmpty<Purpose>>,
-    /// The media types that are allowed; the file's must be named then.
+    /// The allowed media types. The request must declare the type of its file.
     #[serde(default)]
     pub mime_types: Option<NonEmpty<MimeType>>,
-    /// The largest file, for example `"5MB"`; its size must be named then.
+    /// The size of the largest file, for example `"5MB"`. The request must declare the size of its file.
     #[serde(default)]
     pub max_size: Option<ByteCount>,
 }
@@ -61,7 +61,7 @@ impl PolicyKind for UploadIntentSettings {
 
     fn check(&self, findings: &mut Findings) {
         if self.purposes.is_none() && self.mime_types.is_none() && self.max_size.is_none() {
-            let message = "checks nothing: name `purposes`, `mime_types` or `max_size`";
+            let message = "checks nothing; add `purposes`, `mime_types` or `max_size`";
             findings.fault("", message);
         }
     }
@@ -71,7 +71,7 @@ impl PolicyKind for UploadIntentSettings {
     }
 }
 
-/// A list with something in it.
+/// A list with at least one element.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Vec<T>")]
 #[schemars(with = "Vec<T>")]
@@ -100,7 +100,7 @@ impl<'de> Deserialize<'de> for MimeType {
         Self::of(&text).ok_or_else(|| {
             let known = SUPPORTED.join("`, `");
             D::Error::custom(format!(
-                "`{text}` is no type that Imgwire supports; there are `{known}`"
+                "`{text}` is not a media type that Imgwire supports; write one of `{known}`"
             ))
         })
     }
@@ -133,7 +133,7 @@ impl UploadIntentSettings {
                     return Err(Denial::PurposeForbidden(reason));
                 }
                 None => {
-                    let reason = "no purpose was named".to_owned();
+                    let reason = "the request names no purpose".to_owned();
                     return Err(Denial::PurposeForbidden(reason));
                 }
             }
@@ -174,15 +174,15 @@ impl Policy for UploadIntentSettings {
     }
 }
 
-/// The purpose of all requests of a route. A body that names another one is denied.
+/// The purpose of all requests of a route. A request that names another purpose is denied.
 pub struct FixedPurpose(Purpose);
 
 impl FixedPurpose {
-    /// A link of a chain that denies every purpose but `purpose`.
+    /// Returns a link of a chain that denies every purpose except `purpose`.
     ///
     /// # Panics
     ///
-    /// Never: the name is a valid one.
+    /// Never: the name of the link is valid.
     #[must_use]
     pub fn link(purpose: Purpose) -> Link {
         Link {
@@ -203,9 +203,12 @@ impl Policy for FixedPurpose {
         Box::pin(async move {
             let purpose = input.request.purpose.as_ref();
             Ok(Decision::from(match purpose {
-                Some(purpose) if *purpose != self.0 => Verdict::Deny(Denial::PurposeForbidden(
-                    format!("this route is for `{}`, the body says `{purpose}`", self.0),
-                )),
+                Some(purpose) if *purpose != self.0 => {
+                    Verdict::Deny(Denial::PurposeForbidden(format!(
+                        "the purpose of this route is `{}`, but the request names `{purpose}`",
+                        self.0
+                    )))
+                }
                 _ => Verdict::Allow,
             }))
         })

@@ -1,4 +1,4 @@
-//! `workspace_member`: the subject is a member of the workspace, in an allowed role.
+//! `workspace_member`: the user is a member of the workspace, in an allowed role.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,59 +13,59 @@ use crate::{
     engine::{claimed_memberships::ClaimedMemberships, sql_columns::selects_one_column},
 };
 
-const UNSEEN_ANSWERS: &str = "limits per workspace follow, and only the answers show whether they name the workspace: \
-    without `workspace` in them, each spelling of an id that the app accepts has limits of its own";
+const UNSEEN_ANSWERS: &str = "limits per workspace follow, but the responses may not contain `workspace`: \
+    without it, each spelling of an id that the app accepts has its own limits";
 
-const NO_SECOND_COLUMN: &str = "the query selects one column, so the database cannot say which workspace it means: \
-    if it accepts several spellings of an id, each has limits of its own; \
+const NO_SECOND_COLUMN: &str = "the query selects one column, so the database does not name the workspace: \
+    if it accepts several spellings of an id, each spelling has its own limits; \
     select the workspace's id as the second column";
 
-/// The user is a member of the workspace, by exactly one of `claim`, `members`, `url` and `query`.
+/// The user is a member of the workspace. Exactly one of `claim`, `members`, `url` and `query` names the source.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceMemberSettings {
-    /// The claim that lists the subject's workspaces: `"ws_1"`, `["ws_1", 7]`, `[{"id":"ws_1","role":"editor"}]`,
+    /// The claim that lists the user's workspaces: `"ws_1"`, `["ws_1", 7]`, `[{"id":"ws_1","role":"editor"}]`,
     /// `{"id":"ws_1","role":"editor"}` or `{"ws_1":"editor"}`. A role may be a list of roles.
     #[serde(default)]
     pub claim: Option<ClaimPath>,
-    /// The member of an object that is the workspace's id; left out: `id`. Goes with `claim`.
+    /// The member of an object that is the workspace's id. The default is `id`. Requires `claim`.
     #[serde(default)]
     pub id_key: Option<String>,
-    /// The member of an object that is the role; left out: `role`. Goes with `claim`.
+    /// The member of an object that is the role. The default is `role`. Requires `claim`.
     #[serde(default)]
     pub role_key: Option<String>,
-    /// Another claim, which is the role in the subject's only workspace; a subject with several workspaces has no role
-    /// then. Goes with `claim`.
+    /// Another claim, which is the role in the user's only workspace. A user with several workspaces then has no role.
+    /// Requires `claim`.
     #[serde(default)]
     pub role_claim: Option<ClaimPath>,
-    /// The members themselves: `{ ws_1 = { user_1 = "owner" } }`.
+    /// The members of each workspace: `{ ws_1 = { user_1 = "owner" } }`.
     #[serde(default)]
     pub members: Option<Members>,
-    /// The URL at which the gate asks the app, by GET; `{workspace}` and `{user}` are filled in. The app answers 200
-    /// with `{"role": ..., "workspace": ...}`, or 404. `role` is a text, a list of texts or null; `workspace` is the id that
-    /// the app means, however the client spelled it.
+    /// The URL of the app, for a GET request. The gate replaces `{workspace}` and `{user}`. The app responds with 200
+    /// and `{"role": ..., "workspace": ...}`, or with 404. `role` is a text, a list of texts or null; `workspace` is
+    /// the id as the app spells it.
     #[serde(default)]
     pub url: Option<Endpoint>,
-    /// The database that is asked: a name of `[stores]`; with `query`.
+    /// The database for `query`: a name in `[stores]`.
     #[serde(default)]
     pub store: Option<StoreName>,
-    /// The question in SQL: the user's id is `$1` and the workspace's `$2`. No row says that it is no member. The first
-    /// column of a row is the role, or null. The second is the workspace's id, however the client spelled it.
+    /// The SQL query. `$1` is the user's id and `$2` the workspace's id. Without a row, the user is not a member. The
+    /// first column of a row is the role, or null. The second is the workspace's id as the database spells it.
     #[serde(default)]
     pub query: Option<String>,
-    /// The bearer token that the app is asked with.
+    /// The bearer token for the app.
     #[serde(default)]
     pub token: Option<SecretSource>,
-    /// Lets the token travel over plain http to another machine.
+    /// Whether the token may be sent over plain http to another machine.
     #[serde(default)]
     pub insecure_http: bool,
-    /// The roles that are allowed; left out: any member.
+    /// The allowed roles. Without it, every member is allowed.
     #[serde(default)]
     pub roles: Option<Vec<String>>,
-    /// How long an answer of the app or of the database is remembered; left out: not at all.
+    /// How long a response of the app or of the database is cached. Without it, responses are not cached.
     #[serde(default)]
     pub cache: Option<Interval>,
-    /// How long the app or the database may take.
+    /// How long a call to the app or to the database may take.
     #[serde(default = "default_timeout")]
     pub timeout: Interval,
 }
@@ -75,13 +75,13 @@ fn default_timeout() -> Interval {
 }
 
 impl WorkspaceMemberSettings {
-    /// The member of an object that is the workspace's id.
+    /// The member of an object that is the workspace's id, or its default.
     #[must_use]
     pub fn id_key(&self) -> &str {
         self.id_key.as_deref().unwrap_or("id")
     }
 
-    /// The member of an object that is the role.
+    /// The member of an object that is the role, or its default.
     #[must_use]
     pub fn role_key(&self) -> &str {
         self.role_key.as_deref().unwrap_or("role")
@@ -99,9 +99,9 @@ impl WorkspaceMemberSettings {
         let mut fault = |message: &str| findings.fault("", message);
         if claim.is_none() {
             let keys = [
-                (id_key.is_some(), "`id_key` goes with `claim` only"),
-                (role_key.is_some(), "`role_key` goes with `claim` only"),
-                (role_claim.is_some(), "`role_claim` goes with `claim` only"),
+                (id_key.is_some(), "`id_key` requires `claim`"),
+                (role_key.is_some(), "`role_key` requires `claim`"),
+                (role_claim.is_some(), "`role_claim` requires `claim`"),
             ];
             for (_, message) in keys.into_iter().filter(|(is_set, _)| *is_set) {
                 fault(message);
@@ -111,15 +111,13 @@ impl WorkspaceMemberSettings {
         if self.id_key().is_empty() || self.role_key().is_empty() {
             fault("`id_key` and `role_key` must not be empty");
         } else if role_claim.is_none() && self.id_key() == self.role_key() {
-            fault(
-                "`id_key` and `role_key` must differ: one member is not both the id and the role",
-            );
+            fault("`id_key` and `role_key` must differ");
         }
         if role_key.is_some() && role_claim.is_some() {
-            fault("`role_key` and `role_claim` exclude each other: a role comes from one place");
+            fault("`role_key` and `role_claim` cannot be combined");
         }
         if role_claim.is_some() && role_claim == claim {
-            fault("`role_claim` must be another claim than `claim`");
+            fault("`role_claim` and `claim` must differ");
         }
     }
 
@@ -186,16 +184,16 @@ impl PolicyKind for WorkspaceMemberSettings {
         }
         let is_asked_for = self.url.is_some() || self.query.is_some();
         if self.cache.is_some() && !is_asked_for {
-            findings.fault("", "`cache` goes with `url` and `query` only");
+            findings.fault("", "`cache` requires `url` or `query`");
         }
         if self.token.is_some() && self.url.is_none() {
-            findings.fault("", "`token` goes with `url` only");
+            findings.fault("", "`token` requires `url`");
         }
         if self.store.is_some() != self.query.is_some() {
-            findings.fault("", "`store` and `query` go together");
+            findings.fault("", "`store` and `query` require each other");
         }
         if self.roles.as_ref().is_some_and(Vec::is_empty) {
-            let message = "`roles` must name at least one role; leave it out to let in any member";
+            let message = "`roles` must name at least one role; leave it out to allow every member";
             findings.fault("", message);
         }
         self.check_claim_keys(findings);
@@ -204,7 +202,7 @@ impl PolicyKind for WorkspaceMemberSettings {
                 .iter()
                 .any(|parameter| !query.contains(parameter))
             {
-                let message = "must use `$1`, the user's id, and `$2`, the workspace's";
+                let message = "must contain `$1`, the user's id, and `$2`, the workspace's id";
                 findings.fault("query", message);
             }
             if selects_one_column(query) {
@@ -237,7 +235,7 @@ impl PolicyKind for WorkspaceMemberSettings {
     }
 }
 
-/// The members of each workspace, with their roles.
+/// The role of each member of each workspace.
 pub type Members = BTreeMap<WorkspaceId, BTreeMap<SubjectId, String>>;
 
 enum Source {
@@ -262,7 +260,7 @@ impl WorkspaceMember {
             return Ok(Err(Denial::WorkspaceRequired));
         };
         let Some(subject) = subject else {
-            let reason = format!("nobody is known to be a member of workspace `{workspace}`");
+            let reason = format!("without a user, there is no member of workspace `{workspace}`");
             return Ok(Err(Denial::WorkspaceForbidden(reason)));
         };
         Ok(match &self.source {
@@ -277,14 +275,14 @@ impl WorkspaceMember {
             Source::Lookup(lookup) => match lookup.find(&workspace, &subject.id).await? {
                 MemberAnswer::Member(member) => {
                     let roles = member.roles.iter().map(String::as_str).collect();
-                    // From here on it is the workspace that the source names, whatever the client wrote.
+                    // From here on, the workspace is spelled as the source spells it.
                     self.judge(member.workspace.as_ref().unwrap_or(&workspace), Some(roles))
                 }
                 MemberAnswer::NotAMember => self.judge(&workspace, None),
                 MemberAnswer::NotAsked => {
                     let subject = &subject.id;
                     let reason = format!(
-                        "a URL cannot have workspace `{workspace}` and user `{subject}` in it"
+                        "workspace `{workspace}` or user `{subject}` has a character that a URL may not contain"
                     );
                     Err(Denial::WorkspaceForbidden(reason))
                 }
@@ -292,7 +290,7 @@ impl WorkspaceMember {
         })
     }
 
-    /// Judges by the subject's roles in the workspace; `None` if it is not a member.
+    /// Decides by the roles in the workspace. `None` stands for a user who is not a member.
     fn judge(
         &self,
         workspace: &WorkspaceId,
@@ -300,7 +298,7 @@ impl WorkspaceMember {
     ) -> Result<Membership, Denial> {
         let Some(roles) = roles else {
             return Err(Denial::WorkspaceForbidden(format!(
-                "the subject is no member of workspace `{workspace}`"
+                "the user is not a member of workspace `{workspace}`"
             )));
         };
         let mut roles = roles.into_iter();
@@ -310,7 +308,7 @@ impl WorkspaceMember {
                 let role = roles.find(|role| allowed.iter().any(|allowed| allowed == role));
                 let too_low = || {
                     let reason =
-                        format!("the subject's role in workspace `{workspace}` is not enough");
+                        format!("the user's role in workspace `{workspace}` is not allowed");
                     Denial::WorkspaceForbidden(reason)
                 };
                 Some(role.ok_or_else(too_low)?)

@@ -1,4 +1,4 @@
-//! The policies of a route, in order.
+//! Chains: the policies of a route, evaluated in order.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -16,28 +16,29 @@ use crate::{
 pub struct Link {
     /// The policy's name in the config.
     pub name: PolicyName,
-    /// Its kind, for example `rate_limit`.
+    /// The kind of the policy, for example `rate_limit`.
     pub kind: &'static str,
-    /// Whether its denials are enforced.
+    /// Whether denials of the policy are enforced.
     pub mode: Mode,
-    /// Whether its faults stop the request.
+    /// Whether faults of the policy stop the request.
     pub on_failure: OnFailure,
     /// The policy is skipped if this is false. Without a condition it always runs.
     pub when: Option<Condition>,
-    /// The fact that it provides to the policies after it.
+    /// The fact that the policy provides to later policies.
     pub provides: Option<Fact>,
-    /// Where it counts, if that is outside of this process.
+    /// The store in which the policy counts, if any.
     pub counter_store: Option<CounterStore>,
     /// The policy itself, shared by all chains that name it.
     pub policy: Arc<dyn Policy>,
 }
 
-/// Where a policy counts. The chain combines neighbours that share a store, so that they cost one round trip.
+/// The store in which a policy counts. The chain evaluates neighbours that share a store together, so that they cost
+/// one round trip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CounterStore {
-    /// The store.
+    /// The name of the store.
     pub store: StoreName,
-    /// Whether its counts can be given back. Only then may it run before the policies in front of it have decided.
+    /// Whether its counts can be released. Only then may the policy run before the earlier policies have decided.
     pub can_release: bool,
 }
 
@@ -48,13 +49,13 @@ pub struct Chain {
     followers: Vec<usize>,
 }
 
-/// The result of a chain, with the facts that it established.
+/// The result of a chain.
 pub struct Evaluation {
-    /// Allowed, denied or faulted.
+    /// Whether the request is allowed.
     pub outcome: Outcome,
-    /// What the policies established about the request.
+    /// The facts that the policies established.
     pub facts: Facts,
-    /// The evaluated and enforced limits, in the chain's order.
+    /// The state of each enforced limit that was evaluated, in the order of the chain.
     pub limits: Vec<LimitState>,
     /// Denials and faults that did not stop the request.
     pub tolerated: Vec<Tolerated>,
@@ -64,62 +65,62 @@ pub struct Evaluation {
 pub enum Outcome {
     /// Every policy allowed the request.
     Allowed(Permit),
-    /// A policy denied. Earlier reservations are released.
+    /// A policy denied the request. All reservations are released.
     Denied {
-        /// Which policy.
+        /// The name of the policy.
         policy: PolicyName,
-        /// Why.
+        /// Why the policy denied.
         denial: Denial,
     },
-    /// A policy could not decide. Earlier reservations are released.
+    /// A policy could not decide. All reservations are released.
     Faulted {
-        /// Which policy.
+        /// The name of the policy.
         policy: PolicyName,
-        /// Why it could not decide.
+        /// Why the policy could not decide.
         fault: Fault,
     },
 }
 
-/// Records the result of each policy, to explain a decision.
+/// Records the result of each policy, for explanations and traces.
 pub struct Trace<'a> {
     clock: &'a dyn Clock,
     steps: Vec<Step>,
 }
 
-/// The result of one policy.
+/// The evaluation of one policy.
 #[derive(Debug)]
 pub struct Step {
-    /// The policy.
+    /// The name of the policy.
     pub policy: PolicyName,
-    /// Its kind.
+    /// The kind of the policy.
     pub kind: &'static str,
-    /// Its result.
+    /// The result of the policy.
     pub result: StepResult,
-    /// Why its condition is neither true nor false, if so. The policy was evaluated in this case.
+    /// Why `when` is neither true nor false, if so. The policy was evaluated nevertheless.
     pub condition_error: Option<EvaluationError>,
-    /// Whether the config lets the request continue despite this result.
+    /// Whether the request continued despite a denial or a fault.
     pub tolerated: bool,
-    /// When it began, by the clock's [`Clock::elapsed`].
+    /// When the evaluation began, by [`Clock::elapsed`].
     pub began: Duration,
-    /// How long it took. Policies that are evaluated together all take the total time.
+    /// How long the evaluation took. Policies that are evaluated together all have the total time.
     pub took: Duration,
 }
 
-/// The result of a policy, in words.
+/// The result of a policy as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepResult {
-    /// It allowed.
+    /// The policy allowed the request.
     Allow,
-    /// It was skipped: its condition is false.
+    /// The policy was skipped, because its `when` is false.
     Skip,
-    /// It denied, and why.
+    /// The policy denied the request, for this reason.
     Deny(String),
-    /// It could not decide, and why.
+    /// The policy could not decide, for this reason.
     Fault(String),
 }
 
 impl<'a> Trace<'a> {
-    /// Begins a trace, timed by `clock`.
+    /// Begins an empty trace. `clock` times the steps.
     #[must_use]
     pub fn new(clock: &'a dyn Clock) -> Self {
         Self {
@@ -128,7 +129,7 @@ impl<'a> Trace<'a> {
         }
     }
 
-    /// The results of the policies in order, up to the one that ended the request.
+    /// Returns the steps in order, up to the policy that ended the request.
     #[must_use]
     pub fn into_steps(self) -> Vec<Step> {
         self.steps
@@ -215,7 +216,7 @@ impl StepResult {
 }
 
 impl Chain {
-    /// Builds a chain of policies in this order.
+    /// Creates a chain that evaluates its policies in this order.
     #[must_use]
     pub fn new(links: Vec<Link>) -> Self {
         let followers = (0..links.len())
@@ -224,16 +225,16 @@ impl Chain {
         Self { links, followers }
     }
 
-    /// The policies, in order.
+    /// Returns the policies in order.
     #[must_use]
     pub fn links(&self) -> &[Link] {
         &self.links
     }
 
-    /// Evaluates the policies in order and stops at the first that denies or faults. Earlier reservations are then
-    /// released in reverse order.
+    /// Evaluates the policies in order and stops at the first denial or fault. The reservations of earlier policies are
+    /// then released in reverse order.
     pub async fn evaluate(&self, request: &UploadRequest, pass: Pass) -> Evaluation {
-        self.evaluate_and_tell(request, pass, None).await
+        self.evaluate_with(request, pass, None).await
     }
 
     /// Like [`evaluate`](Self::evaluate), and records the result of each policy.
@@ -243,10 +244,10 @@ impl Chain {
         pass: Pass,
         trace: &mut Trace<'_>,
     ) -> Evaluation {
-        self.evaluate_and_tell(request, pass, Some(trace)).await
+        self.evaluate_with(request, pass, Some(trace)).await
     }
 
-    async fn evaluate_and_tell(
+    async fn evaluate_with(
         &self,
         request: &UploadRequest,
         pass: Pass,
@@ -289,7 +290,7 @@ impl Chain {
                 let together = &self.links[index..=index + self.followers[index]];
                 let asked = together.iter().map(|link| link.decide(input));
                 let mut decided = join_all(asked).await.into_iter();
-                let first = decided.next().expect("the link itself was asked");
+                let first = decided.next().expect("the link itself was evaluated");
                 already_decided.extend(decided);
                 first
             };

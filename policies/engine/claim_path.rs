@@ -1,4 +1,4 @@
-//! The path of a claim among the claims of a subject.
+//! Paths of claims.
 
 use std::{borrow::Cow, fmt};
 
@@ -18,7 +18,7 @@ pub struct ClaimPath {
     /// As the config writes it.
     text: String,
     name: String,
-    /// The pointer from there on; empty for the claim itself.
+    /// The rest of the pointer. It is empty for the claim itself.
     rest: String,
 }
 
@@ -27,7 +27,7 @@ impl ClaimPath {
     ///
     /// # Errors
     ///
-    /// If the text is neither; says why.
+    /// If the text is neither. The message says why.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let (name, rest) = match text.strip_prefix('/') {
             None => (text.to_owned(), ""),
@@ -39,7 +39,7 @@ impl ClaimPath {
                     .skip(1)
                     .any(|after| !after.starts_with(['0', '1']))
                 {
-                    return Err("must write `~` as `~0`, because it is a JSON Pointer");
+                    return Err("must write `~` as `~0`, because the text is a JSON Pointer");
                 }
                 (name.replace("~1", "/").replace("~0", "~"), rest)
             }
@@ -54,14 +54,14 @@ impl ClaimPath {
         })
     }
 
-    /// The names of the claim and of the members that lead to the value.
+    /// Returns the names of the claim and of the members on the way to the value.
     pub(crate) fn keys(&self) -> impl Iterator<Item = String> {
         let rest = self.rest.split('/').skip(1);
         let rest = rest.map(|key| key.replace("~1", "/").replace("~0", "~"));
         std::iter::once(self.name.clone()).chain(rest)
     }
 
-    /// The claim, if it exists.
+    /// Returns the value of the claim, if it exists.
     #[must_use]
     pub fn get<'a>(&self, claims: &'a Claims) -> Option<&'a Value> {
         claims.get(&self.name)?.pointer(&self.rest)

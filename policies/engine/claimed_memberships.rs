@@ -1,4 +1,4 @@
-//! Memberships that a claim lists, in the shapes that issuers use.
+//! Memberships in a claim, in the formats that issuers use.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ struct Claimed<'a> {
 }
 
 impl ClaimedMemberships {
-    /// The subject's roles in `workspace`; `None` if it is not a member.
+    /// Returns the user's roles in `workspace`, or `None` if the user is not a member.
     pub(crate) fn roles_in<'a>(
         &'a self,
         claims: &'a Claims,
@@ -39,7 +39,7 @@ impl ClaimedMemberships {
             }
         }
         if let Some(role_claim) = &self.role_claim {
-            // With several workspaces, the claim does not tell which of them the role is for.
+            // With several workspaces, it is unknown which of them the role belongs to.
             let is_only = self.only(claims).is_some();
             let role = role_claim.get(claims).filter(|_| is_only);
             roles = each_role(role).collect();
@@ -47,7 +47,7 @@ impl ClaimedMemberships {
         is_member.then_some(roles)
     }
 
-    /// The subject's workspace, if it has exactly one.
+    /// Returns the user's workspace, if there is exactly one.
     pub(crate) fn only_workspace(&self, claims: &Claims) -> Option<WorkspaceId> {
         WorkspaceId::parse(&self.only(claims)?).ok()
     }
@@ -58,7 +58,7 @@ impl ClaimedMemberships {
         ids.all(|id| id == first).then_some(first)
     }
 
-    /// Ignores entries of any other shape.
+    /// Iterates over the memberships. Entries of an unknown format are ignored.
     fn all<'a>(&'a self, claims: &'a Claims) -> impl Iterator<Item = Claimed<'a>> {
         let claim = self.claim.get(claims);
         // An object with an id describes one workspace. Any other is a map of ids to roles.
@@ -94,7 +94,7 @@ impl ClaimedMemberships {
     }
 }
 
-/// Text, or an integer in decimal digits.
+/// Reads an id: a string, or an integer, which is converted to its decimal digits.
 fn id(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::String(id) => Some(Cow::Borrowed(id)),

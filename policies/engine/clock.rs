@@ -1,4 +1,4 @@
-//! Injected time: code that needs the time takes a [`Clock`].
+//! Injected time. Code that needs the time takes a [`Clock`].
 
 use std::time::{Duration, Instant};
 
@@ -6,21 +6,21 @@ use jiff::Timestamp;
 
 /// A source of time.
 pub trait Clock: Send + Sync {
-    /// The time of day, which may jump.
+    /// Returns the time of day, which may jump.
     fn now(&self) -> Timestamp;
 
-    /// Time since some fixed moment. It never goes back.
+    /// Returns the time since a fixed moment. It never decreases.
     fn elapsed(&self) -> Duration;
 }
 
-/// The machine's own clock.
+/// The clock of the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     started: Instant,
 }
 
 impl SystemClock {
-    /// Starts to count [`Clock::elapsed`].
+    /// Creates a clock whose [`Clock::elapsed`] starts at zero.
     #[must_use]
     #[expect(
         clippy::disallowed_methods,

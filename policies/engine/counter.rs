@@ -1,4 +1,4 @@
-//! What a limit counts by.
+//! Keys of counters: what a limit counts by.
 
 use std::{
     fmt::{self, Write as _},
@@ -10,23 +10,24 @@ use serde::Deserialize;
 
 use crate::{Fact, Facts, UploadRequest};
 
-/// Something to count by.
+/// A property of requests that a limit can count by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Dimension {
-    /// The subject's id.
+    /// The id of the user.
     User,
-    /// The workspace, if a membership was found; otherwise the user.
+    /// The workspace, if the user is a member of it. Otherwise the user.
     Workspace,
-    /// The client's address; an IPv6 address counts as its /64.
+    /// The address of the client. An IPv6 address counts as its /64 network.
     Ip,
-    /// The declared purpose.
+    /// The purpose that the client declares.
     Purpose,
-    /// The route.
+    /// The path of the route.
     Route,
 }
 
-/// What a limit counts by: one counter for each combination; none for one counter for all.
+/// The properties that a limit counts by. Each combination of their values has its own counter. Without any, all
+/// requests share one counter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Vec<Dimension>")]
 #[schemars(with = "Vec<Dimension>")]
@@ -66,7 +67,7 @@ impl TryFrom<Vec<Dimension>> for Per {
             .enumerate()
             .any(|(index, dimension)| dimensions[..index].contains(dimension));
         if doubled {
-            Err("names a dimension twice")
+            Err("must not list a dimension twice")
         } else {
             Ok(Self(dimensions))
         }
@@ -80,7 +81,7 @@ impl Per {
         self.0.contains(&dimension)
     }
 
-    /// The facts that must be known before a request can be counted.
+    /// Returns the facts that earlier policies must provide.
     pub(crate) fn needs(&self) -> Vec<Fact> {
         let needs = [
             (Dimension::User, Fact::Subject),
@@ -90,8 +91,8 @@ impl Per {
         needed.map(|(_, fact)| fact).collect()
     }
 
-    /// The key of a request's counter: its parts, with `%` and `/` escaped, joined by `/`. A part that the request
-    /// lacks is empty, which no real part is.
+    /// Returns the key of a request's counter: its parts, with `%` and `/` escaped, joined by `/`. A part that the
+    /// request lacks is empty.
     ///
     /// A workspace counts only if a membership was found. Otherwise a client could use up the limit of any workspace
     /// that it names, so the request counts under its user, or under its address if no user is signed in.
@@ -150,7 +151,8 @@ fn push_network(key: &mut String, ip: IpAddr) {
     let _ = write!(key, "{}", network(ip));
 }
 
-/// The address that is counted: one IPv4 address, or the /64 that one IPv6 customer has.
+/// Returns the address that limits count: an IPv4 address as it is, and an IPv6 address as its /64 network, because one
+/// customer usually has a /64.
 #[must_use]
 pub fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {

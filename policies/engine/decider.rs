@@ -1,4 +1,4 @@
-//! Services that decide.
+//! Services that decide: the port of the kind `remote`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
@@ -8,39 +8,39 @@ use crate::{
     engine::{fact_list, fact_ref::Group},
 };
 
-/// How a service is asked.
+/// The format of the requests to a service and of its responses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// The facts; 2xx allows, 403 denies.
+    /// The request is the facts. The status of the response decides: 2xx allows, 403 denies.
     #[default]
     Plain,
-    /// `{"input": facts}` as Open Policy Agent takes it; `{"result": true}` allows, `false` or none denies.
+    /// The Data API of Open Policy Agent: the request is `{"input": facts}`. The response `{"result": true}` allows.
+    /// `false` or no result denies.
     Opa,
 }
 
-/// A service that decides: the port that the gate implements.
+/// A client of a service that decides.
 pub trait Decider: Send + Sync {
-    /// Whether these facts are allowed.
+    /// Asks the service whether it allows a request with these facts.
     ///
     /// # Errors
     ///
-    /// Resolves to a [`Fault`](crate::Fault) if the service gives no usable answer.
+    /// Resolves to a [`Fault`](crate::Fault) if the service fails or its response is invalid.
     fn allows<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, bool>;
 }
 
-/// The question to a service: the facts of a request.
+/// The facts that a service decides on. They are serialized as one JSON object. A fact without a value is left out.
 #[derive(Clone, Copy)]
 pub struct Question<'a> {
-    /// What the client requests.
+    /// The request of the client.
     pub request: &'a UploadRequest,
     /// What the earlier policies established.
     pub facts: &'a Facts,
-    /// The source of time.
+    /// The source of `request.time`.
     pub clock: &'a dyn Clock,
 }
 
-/// A fact that is unknown has no key.
 impl Serialize for Question<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.list(Some(self.clock), |facts| facts.serialize(serializer))
@@ -48,7 +48,7 @@ impl Serialize for Question<'_> {
 }
 
 impl Question<'_> {
-    /// What identifies the question: every fact except the time.
+    /// A key for the cache of responses: every fact except the time, as JSON.
     ///
     /// # Errors
     ///

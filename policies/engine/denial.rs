@@ -1,83 +1,83 @@
-//! Why a request is denied, and the stable code of each reason.
+//! Denials: why a request is denied, and the stable code of each reason.
 
 use std::time::Duration;
 
 use crate::IdentityName;
 
-/// A denial of a policy. `Display` is the reason for the log; only the [code](Denial::code) reaches the client.
+/// The denial of a request. `Display` is the reason for the log. Only the [code](Denial::code) is sent to the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
-    /// No credential at all.
-    #[error("no credential was presented")]
+    /// The request has no credential.
+    #[error("the request has no credential")]
     NotSignedIn,
-    /// A bad credential, or one that addresses no accepted identity.
+    /// A credential is invalid, or belongs to no accepted identity.
     #[error("{0}")]
     InvalidCredentials(String),
-    /// An expired credential.
+    /// The credential has expired.
     #[error("the credential has expired")]
     CredentialsExpired,
-    /// A credential that a browser sent by itself, from a page of another site.
-    #[error("the request comes from a foreign site: {0}")]
+    /// A browser sent the credential by itself, from a page of another site.
+    #[error("the request comes from another site: {0}")]
     CrossSite(String),
-    /// The denial of the identity that judged the credential.
+    /// The identity that checked the credential denied it.
     #[error("identity `{identity}`: {}", in_words(denial))]
     Identity {
-        /// The identity.
+        /// The name of the identity.
         identity: IdentityName,
-        /// Why it denies.
+        /// Why the identity denied.
         denial: Box<Denial>,
     },
-    /// No workspace was named, and the subject does not have exactly one.
-    #[error("no workspace was named, and the subject does not have exactly one")]
+    /// The request names no workspace, and the user does not have exactly one.
+    #[error("the request names no workspace, and the user does not have exactly one")]
     WorkspaceRequired,
-    /// Unknown workspace, not a member, or role too low: clients cannot distinguish them.
+    /// The workspace is unknown, the user is not a member, or the role is not allowed. Clients cannot distinguish them.
     #[error("{0}")]
     WorkspaceForbidden(String),
-    /// The purpose of the upload is not allowed here.
+    /// The declared purpose of the upload is not allowed.
     #[error("{0}")]
     PurposeForbidden(String),
-    /// The client did not declare something of its file that a policy requires.
-    #[error("{0} was not declared")]
+    /// The client did not declare a property of its file that a policy requires.
+    #[error("the request does not declare {0}")]
     FileRequired(&'static str),
     /// The declared type of the file is not allowed.
     #[error("{0}")]
     FileTypeForbidden(String),
     /// The declared size of the file is not allowed.
-    #[error("the file has {declared} bytes, {most} are allowed")]
+    #[error("the file has {declared} bytes, but at most {most} are allowed")]
     FileTooLarge {
-        /// The size, in bytes.
+        /// The declared size in bytes.
         declared: u64,
-        /// The largest that is allowed.
+        /// The largest allowed size in bytes.
         most: u64,
     },
-    /// A rule of the app denies.
+    /// An expression or a remote service denied the request.
     #[error("{0}")]
     RuleForbidden(String),
-    /// A rate limit is hit.
-    #[error("the rate limit is hit")]
+    /// A rate limit is exceeded.
+    #[error("the rate limit is exceeded")]
     RateLimited {
-        /// How long until a next attempt can pass.
+        /// The time until another attempt can be allowed.
         retry_after: Duration,
     },
-    /// A limit of `[server]` is reached, which applies regardless of policies.
+    /// A limit of `[server]` is reached. Such a limit applies to all policies.
     #[error("[server] {key}: the limit is reached")]
     ServerLimited {
-        /// The limit's key.
+        /// The key of the limit in `[server]`.
         key: &'static str,
-        /// How long until a next attempt can pass.
+        /// The time until another attempt can be allowed.
         retry_after: Duration,
     },
     /// A quota is used up.
     #[error("the quota is used up")]
     QuotaExhausted {
-        /// How long until the next window.
+        /// The time until the next window.
         retry_after: Duration,
     },
 }
 
 fn in_words(denial: &Denial) -> String {
     match denial {
-        Denial::NotSignedIn => "it knows no user with this credential".to_owned(),
+        Denial::NotSignedIn => "no user has this credential".to_owned(),
         denial => denial.to_string(),
     }
 }
@@ -140,7 +140,7 @@ impl Denial {
         }
     }
 
-    /// The identity that judged the credential, if any.
+    /// Returns the identity that denied the credential, if any.
     #[must_use]
     pub fn identity(&self) -> Option<&IdentityName> {
         match self {
@@ -149,7 +149,7 @@ impl Denial {
         }
     }
 
-    /// Whether a limit of `[server]` rejected the request before it was judged.
+    /// Whether the denial comes from a limit of `[server]`, and not from a policy.
     #[must_use]
     pub fn is_of_server(&self) -> bool {
         match self {

@@ -36,22 +36,22 @@ struct Compiled {
     check: Check,
 }
 
-/// Why an expression is neither true nor false. `Display` is one line for the log, with the names of facts, keys and
-/// types.
+/// Why an expression is neither true nor false. `Display` is one line with the names of facts, keys and types. It does
+/// not show values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EvaluationError {
-    /// A fact is missing, or a type does not fit.
+    /// A fact is missing, or a value has the wrong type.
     #[error("the expression cannot be evaluated: {0}")]
     NoValue(String),
-    /// The value is not a boolean.
-    #[error("the expression must be true or false, and is a value of type {0}")]
+    /// The value of the expression is not a boolean.
+    #[error("the expression must be true or false, but its type is {0}")]
     NotBoolean(String),
-    /// It walks, searches or compares a list in a claim that is too long.
+    /// The expression iterates over, searches or compares a list in a claim that is too long.
     #[error("the expression uses a list of more than {MAX_LIST} entries")]
     LongList,
 }
 
-/// How many characters of a missing key to show. It may come from a request.
+/// The number of characters of a missing key that are shown. The key may come from a request.
 const MAX_KEY: usize = 100;
 
 impl From<&ExecutionError> for EvaluationError {
@@ -81,11 +81,11 @@ impl From<&ExecutionError> for EvaluationError {
 }
 
 impl Expression {
-    /// Compiles an expression.
+    /// Compiles an expression and checks what it uses.
     ///
     /// # Errors
     ///
-    /// Says what is wrong, and where in the text.
+    /// Returns what is wrong, and where in the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.len() > MAX_BYTES {
             return Err(format!("is longer than {MAX_BYTES} bytes"));
@@ -110,7 +110,10 @@ impl Expression {
                 || "cannot be parsed".to_owned(),
                 |error| {
                     let (line, column) = error.pos;
-                    format!("line {line}, column {column} of it: {}", error.msg)
+                    format!(
+                        "line {line}, column {column} of the expression: {}",
+                        error.msg
+                    )
                 },
             )
         })?;
@@ -126,7 +129,7 @@ impl Expression {
         })))
     }
 
-    /// What it reads of the subject's claims.
+    /// Returns what the expression reads of the user's claims.
     #[must_use]
     pub fn claims(&self) -> Reads {
         self.0.check.claims.clone()
@@ -166,7 +169,7 @@ impl JsonSchema for Expression {
     }
 }
 
-/// An expression with the clock for its `request.time`.
+/// An expression with a clock, which is the source of its `request.time`.
 #[derive(Clone)]
 pub struct Condition {
     expression: Expression,
@@ -174,24 +177,24 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Combines both.
+    /// Creates a condition that reads `request.time` from `clock`.
     #[must_use]
     pub fn new(expression: Expression, clock: Arc<dyn Clock>) -> Self {
         Self { expression, clock }
     }
 
-    /// Evaluates the expression for these facts.
+    /// Evaluates the expression with these facts.
     ///
     /// # Errors
     ///
-    /// If the value is neither `true` nor `false`.
+    /// If the result is neither `true` nor `false`.
     pub fn evaluate(
         &self,
         request: &UploadRequest,
         known: &Facts,
     ) -> Result<bool, EvaluationError> {
         let Compiled { program, check, .. } = &*self.expression.0;
-        let (reads, values) = (&check.made, known.values());
+        let (reads, values) = (&check.variables, known.values());
         let execute = || {
             fact_list::list(Some(request), Some(known), Some(&*self.clock), |facts| {
                 let variables = Variables {
@@ -206,7 +209,7 @@ impl Condition {
             })
         };
         let evaluated = catch_unwind(AssertUnwindSafe(execute));
-        // Regardless of the value: a rule must not pass because a list is long.
+        // Regardless of the value: a long list must not make a rule true.
         if values.take_long_list_used() {
             return Err(EvaluationError::LongList);
         }

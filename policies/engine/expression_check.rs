@@ -1,4 +1,4 @@
-//! Checks once, when the config is loaded, what an expression may contain, and finds what it reads.
+//! Checks what an expression contains, and finds what it reads. This happens once, when the config is loaded.
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
@@ -11,16 +11,16 @@ use crate::{
     },
 };
 
-/// Each level of nesting takes some of the stack.
+/// Each level of nesting uses some stack.
 const MAX_DEPTH: usize = 40;
 pub(crate) const TOO_DEEP: &str = "is nested deeper than 40 levels";
 
 /// What an expression reads.
 #[derive(Default)]
 pub(crate) struct Check {
-    /// The facts to prepare for it, by variable. `claims['plan']` needs all claims.
-    pub(crate) made: Reads,
-    /// What it reads of the subject's claims. `claims['plan']` reads one of them.
+    /// The facts that its variables need. `claims['plan']` needs all claims.
+    pub(crate) variables: Reads,
+    /// What it reads of the user's claims. `claims['plan']` reads one of them.
     pub(crate) claims: Reads,
     depth: usize,
 }
@@ -129,7 +129,7 @@ impl Check {
                 });
                 self.literal(parts.flatten(), bound)
             }
-            Expr::Struct(made) => Err(format!("`{}` is no type that is known", made.type_name)),
+            Expr::Struct(made) => Err(format!("unknown type `{}`", made.type_name)),
             Expr::Comprehension(_) if !bound.is_empty() => Err(NESTED_WALK.to_owned()),
             Expr::Comprehension(walk) => {
                 self.visit(&walk.iter_range, bound)?;
@@ -172,7 +172,7 @@ impl Check {
             return Ok(Size::Short);
         }
         fact_list::check_path(names)?;
-        self.made.add(&names[..*dotted]);
+        self.variables.add(&names[..*dotted]);
         match names.as_slice() {
             ["subject"] => self.claims = Reads::All,
             ["subject", "claims", path @ ..] => self.claims.add(path),

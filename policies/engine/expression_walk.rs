@@ -1,18 +1,18 @@
-//! What a macro may do for each entry of a list that it walks: nothing whose cost grows with another fact.
+//! What a macro may do for each entry of a list: nothing whose cost grows with another fact.
 //!
-//! A token's claims may have thousands of entries, and work on one claim for each entry of another multiplies them. So
-//! within a walk, a claim may be compared with something shorter, tested for presence, and asked for a member. It must
-//! not be searched, walked, copied, joined or matched.
+//! Claims may have thousands of entries, and work on one claim for each entry of another multiplies them. So within a
+//! macro, an expression may compare a claim with something shorter, test for its presence, and select a member of it.
+//! It must not search, iterate over, copy, join or match a claim.
 
 use cel::common::ast::{Expr, IdedExpr, LiteralValue, operators};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Size {
-    /// As short as the expression itself, an id or a number.
+    /// At most as long as the expression itself, an id or a number.
     Short,
-    /// The walked entry, or made of it. All entries together are as large as the list.
+    /// The entry, or derived from it. All entries together are as large as the list.
     Entry,
-    /// A claim.
+    /// A claim, which may be large.
     Claim,
 }
 
@@ -29,16 +29,15 @@ const COMPARISONS: [&str; 6] = [
 ];
 
 pub(crate) const NESTED_WALK: &str =
-    "walks a list for each entry of another one, which may take long";
+    "iterates over a list for each entry of another list, which may be slow";
 
-pub(crate) const SEARCH: &str = "searches, copies or compares whole claims for each entry of a list, which may take long; \
+pub(crate) const SEARCH: &str = "searches, copies or compares whole claims for each entry of a list, which may be slow; \
                       do that outside of the macro, or compare the entry itself";
 
-const PATTERN: &str =
-    "takes the pattern of `matches` from a fact for each entry of a list; write the pattern itself";
+const PATTERN: &str = "uses a fact as the pattern of `matches` for each entry of a list; write the pattern as a string";
 
 /// The size of the result of a function or an operator with arguments of these sizes, for each entry of a list. The
-/// error says what may take long.
+/// error says what may be slow.
 pub(crate) fn call(name: &str, arguments: &[&IdedExpr], sizes: &[Size]) -> Result<Size, String> {
     let is_claim = |size: &Size| *size == Size::Claim;
     let largest = sizes.iter().max().copied().unwrap_or(Size::Short);

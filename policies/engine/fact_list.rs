@@ -1,15 +1,14 @@
-//! The facts of a request: the only list of them.
+//! The list of all facts of a request.
 //!
-//! Expressions, remote policies and the cache of their answers all read this list. Expressions may use exactly its
-//! names.
+//! Expressions, remote policies and the cache of their responses read this list. Expressions may use exactly its names.
 
 use crate::{
     Clock, Facts, UploadRequest,
     engine::fact_ref::{FactRef, Group},
 };
 
-/// Lists the facts for `read`. Facts without a source have names and no values. The list borrows everything and stays
-/// on the stack, so each reader builds its own.
+/// Builds the list and passes it to `read`. Facts without a source have names but no values. The list borrows
+/// everything and lives on the stack, so each reader builds its own.
 pub(crate) fn list<T>(
     request: Option<&UploadRequest>,
     known: Option<&Facts>,
@@ -71,7 +70,7 @@ fn group<'a>(
     Some(FactRef::Group(Group { is_known, all }))
 }
 
-/// Checks that a fact may exist at the end of `path`. The error says which name is unknown, and which names exist.
+/// Checks that `path` leads to a fact. The error says which name is unknown, and which names exist.
 pub(crate) fn check_path(path: &[&str]) -> Result<(), String> {
     list(None, None, None, |all| {
         let mut fact = Some(FactRef::Group(all));
@@ -81,7 +80,7 @@ pub(crate) fn check_path(path: &[&str]) -> Result<(), String> {
                 Some(FactRef::Claims(_)) => return Ok(()),
                 _ => {
                     let so_far = path[..depth].join(".");
-                    return Err(format!("`{so_far}` has no fields, and so no `{name}`"));
+                    return Err(format!("`{so_far}` has no fields; remove `.{name}`"));
                 }
             };
             let named = group.named(name);
@@ -89,8 +88,8 @@ pub(crate) fn check_path(path: &[&str]) -> Result<(), String> {
                 let names: Vec<_> = group.all.iter().map(|(name, _)| *name).collect();
                 let names = names.join("`, `");
                 match path[..depth].join(".").as_str() {
-                    "" => format!("`{name}` is no fact; there are `{names}`"),
-                    so_far => format!("`{so_far}` has no `{name}`; it has `{names}`"),
+                    "" => format!("unknown fact `{name}`; write one of `{names}`"),
+                    so_far => format!("`{so_far}` has no field `{name}`; it has `{names}`"),
                 }
             })?;
         }
@@ -98,7 +97,7 @@ pub(crate) fn check_path(path: &[&str]) -> Result<(), String> {
     })
 }
 
-/// The path of every fact, for the JSON Schema of the config.
+/// Returns the paths of all facts, for the JSON Schema of the config.
 pub(crate) fn paths() -> Vec<String> {
     fn below(name: &str, fact: Option<FactRef<'_>>) -> Vec<String> {
         match fact {

@@ -16,7 +16,7 @@ pub(crate) enum FactRef<'a> {
     Size(u64),
     Address(IpAddr),
     Time(#[serde(serialize_with = "now")] &'a dyn Clock),
-    /// All claims, or an object in a claim, which may have any field. Unknown without a subject.
+    /// All claims, or an object in a claim. It may have any field. `None` without a user.
     Claims(Option<&'a Claims>),
     /// Any other value in a claim.
     Json(&'a Value),
@@ -25,9 +25,9 @@ pub(crate) enum FactRef<'a> {
 
 #[derive(Clone, Copy)]
 pub(crate) struct Group<'a> {
-    /// Whether the request has any of them.
+    /// Whether the request has the group.
     pub(crate) is_known: bool,
-    /// Every possible fact, with its value in this request.
+    /// Every fact of the group, with its value in this request.
     pub(crate) all: &'a [(&'static str, Option<FactRef<'a>>)],
 }
 

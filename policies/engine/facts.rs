@@ -1,20 +1,20 @@
-//! What the chain establishes about a request.
+//! Facts that policies establish for later policies of the chain.
 
 use std::sync::Arc;
 
 use crate::{Subject, WorkspaceId, engine::fact_values::FactValues};
 
-/// A fact that a policy needs from an earlier one.
+/// The name of a fact that a policy provides to later policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// The user; `signed_in` provides it.
+    /// The user. `signed_in` provides it.
     Subject,
-    /// The workspace, with a membership in it; `workspace_member` provides it.
+    /// The membership in a workspace. `workspace_member` provides it.
     Membership,
 }
 
 impl Fact {
-    /// The kind of policy that provides it.
+    /// Returns the built-in kind of policy that provides the fact.
     #[must_use]
     pub fn provided_by(self) -> &'static str {
         match self {
@@ -24,27 +24,27 @@ impl Fact {
     }
 }
 
-/// What the chain has established so far.
+/// The facts that the chain has established so far.
 #[derive(Debug, Default)]
 pub struct Facts {
-    /// The user, once `signed_in` has passed.
+    /// The user, after a policy of kind `signed_in`.
     pub subject: Option<Arc<Subject>>,
-    /// The workspace and the subject's membership in it, once `workspace_member` has passed.
+    /// The user's membership in a workspace, after a policy of kind `workspace_member`.
     pub membership: Option<Membership>,
     values: FactValues,
 }
 
-/// What a policy establishes for the policies after it.
+/// A fact that a policy establishes, with its value.
 #[derive(Debug)]
 pub enum NewFact {
-    /// The user.
+    /// The signed-in user.
     Subject(Arc<Subject>),
-    /// The workspace that the subject is a member of.
+    /// The user's membership in a workspace.
     Membership(Membership),
 }
 
 impl Facts {
-    /// Facts that are already known.
+    /// Creates facts that are known from elsewhere, for example for a test.
     #[must_use]
     pub fn new(subject: Option<Arc<Subject>>, membership: Option<Membership>) -> Self {
         Self {
@@ -66,11 +66,11 @@ impl Facts {
     }
 }
 
-/// A workspace that the subject belongs to.
+/// A membership of the user in a workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
-    /// The workspace.
+    /// The id of the workspace.
     pub workspace: WorkspaceId,
-    /// The subject's role in it, if the source has roles.
+    /// The role in the workspace that allowed the user, if the source has roles.
     pub role: Option<String>,
 }

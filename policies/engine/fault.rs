@@ -4,30 +4,29 @@ use futures_util::future::LocalBoxFuture;
 
 use crate::{IdentityName, StoreName};
 
-/// A future of what a policy or a port finds out, or of the [`Fault`] that keeps it from that. It stays on the worker that
-/// made it.
+/// A future that resolves to a `T` or to a [`Fault`]. It is not `Send`: it stays on the worker thread that created it.
 pub type BoxFuture<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
 
-/// A policy cannot decide, because something that it depends on is down, slow or responds with nonsense.
+/// Why a policy cannot decide: something that it depends on is down, too slow, or returns an invalid response.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// A store failed.
+    /// A store failed or was too slow.
     #[error("store `{store}`: {source}")]
     Store {
-        /// Which store.
+        /// The name of the store.
         store: StoreName,
-        /// What the backend said.
+        /// The error of the store.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A service gave no usable answer.
-    #[error("the service cannot be asked: {0}")]
+    /// A service failed, or its response is invalid.
+    #[error("the call of the service failed: {0}")]
     Service(Box<dyn std::error::Error + Send + Sync>),
     /// An identity could not verify a credential.
     #[error("identity `{identity}`: {source}")]
     Identity {
-        /// Which identity.
+        /// The name of the identity.
         identity: IdentityName,
-        /// Why it could not.
+        /// The error of the identity.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -1,4 +1,4 @@
-//! Identifiers and names, parsed at the edge.
+//! Identifiers and names. A value of such a type is valid.
 
 use std::{
     collections::BTreeSet,
@@ -9,17 +9,17 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
 
-/// A text that cannot be an identifier.
+/// Why a text is not a valid identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
-    /// An empty text.
+    /// The text is empty.
     #[error("is empty")]
     Empty,
-    /// More than [`MAX_ID_BYTES`].
+    /// The text has more than [`MAX_ID_BYTES`] bytes.
     #[error("is longer than {MAX_ID_BYTES} bytes")]
     TooLong,
-    /// A line break or another control character, which would garble logs.
-    #[error("has a control character")]
+    /// The text contains a line break or another control character, which would garble logs.
+    #[error("contains a control character")]
     ControlCharacter,
 }
 
@@ -38,8 +38,8 @@ fn check(text: &str) -> Result<(), InvalidId> {
     }
 }
 
-/// The only copy of a name in the config. It lives as long as the process, so that workers that share a name do not
-/// count references to it. Names come only from the config, so there are few.
+/// A name of the config, interned: it lives as long as the process. So workers that share a name do not count
+/// references to it. Names come only from the config, so there are few.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 struct Interned(&'static str);
 
@@ -70,7 +70,7 @@ impl fmt::Debug for Interned {
     }
 }
 
-/// An identifier in JSON and TOML: text, or an integer, which becomes its decimal digits.
+/// An identifier in JSON and TOML: text, or an integer, which is converted to its decimal digits.
 struct TextOrInteger(String);
 
 impl<'de> Deserialize<'de> for TextOrInteger {
@@ -120,7 +120,7 @@ macro_rules! text_newtype {
         pub struct $name($text);
 
         impl $name {
-            /// Takes a text of 1 to 255 bytes without control characters.
+            /// Parses a text of 1 to 255 bytes without control characters.
             ///
             /// # Errors
             ///
@@ -130,7 +130,7 @@ macro_rules! text_newtype {
                 Ok(Self(text.into()))
             }
 
-            /// The text.
+            /// Returns the text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -168,27 +168,27 @@ macro_rules! text_newtype {
 }
 
 text_newtype!(
-    /// Who someone is, unique within the app: `sub` of RFC 7519.
+    /// The id of a user, unique within the app: the claim `sub` of RFC 7519.
     SubjectId, Arc<str>
 );
 text_newtype!(
-    /// A workspace of the app.
+    /// The id of a workspace of the app.
     WorkspaceId, Arc<str>, "TextOrInteger"
 );
 text_newtype!(
-    /// What an upload is for, for example `avatar`.
+    /// The purpose of an upload, for example `avatar`.
     Purpose, Arc<str>
 );
 text_newtype!(
-    /// The name of `[identities.<name>]`.
+    /// The name of an identity: `[identities.<name>]`.
     IdentityName, Arc<str>
 );
 text_newtype!(
-    /// The name of `[policies.<name>]`; counters live per policy name.
+    /// The name of a policy: `[policies.<name>]`. Counters belong to it.
     PolicyName, Interned
 );
 text_newtype!(
-    /// The name of `[stores.<name>]`.
+    /// The name of a store: `[stores.<name>]`.
     StoreName, Arc<str>
 );
 text_newtype!(

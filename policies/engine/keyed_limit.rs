@@ -1,4 +1,4 @@
-//! A standalone rate limit: one counter per key, in memory, independent of any chain.
+//! A rate limit in memory that is not a policy: the caller chooses the keys.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -14,10 +14,10 @@ use crate::{
     },
 };
 
-/// How many keys are counted separately. Further keys share one counter.
+/// The number of keys that are counted separately. Further keys share one counter.
 const MAX_KEYS: NonZeroU32 = NonZeroU32::new(100_000).expect("it is not zero");
 
-/// So many attempts in a period, counted apart for each key.
+/// At most `limit` attempts per period, counted separately for each key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "units::Frequency")]
 #[schemars(with = "units::Frequency")]
@@ -30,7 +30,7 @@ impl KeyedLimitSettings {
         Self(Quota::per_minute(limit))
     }
 
-    /// How many attempts may come at once, and return in each period.
+    /// Returns the number of attempts that may come at once, and that return in each period.
     #[must_use]
     pub fn limit(&self) -> NonZeroU32 {
         self.0.burst_size()
@@ -47,22 +47,22 @@ impl TryFrom<units::Frequency> for KeyedLimitSettings {
     }
 }
 
-/// Counts attempts by key, exactly within the process. Its memory is bounded, whatever keys arrive.
+/// Counts attempts by key, exactly within the process. Its memory is bounded for any number of keys.
 pub struct KeyedLimit(MemoryLimit);
 
 impl KeyedLimit {
-    /// Starts with empty counters.
+    /// Creates a limit with empty counters.
     #[must_use]
     pub fn new(settings: &KeyedLimitSettings, clock: Arc<dyn Clock>) -> Self {
         Self(MemoryLimit::new(settings.0, MAX_KEYS, clock))
     }
 
-    /// Counts an attempt, if one is left.
+    /// Counts an attempt under `key`, if one is left.
     pub fn take(&self, key: &str) -> AttemptResult {
         self.0.take(key, Pass::Issue)
     }
 
-    /// The result of an attempt now, without counting it.
+    /// Returns what the result of an attempt would be, without counting it.
     #[must_use]
     pub fn peek(&self, key: &str) -> AttemptResult {
         self.0.take(key, Pass::Preview)

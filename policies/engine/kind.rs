@@ -1,5 +1,4 @@
-//! Kinds of policy: the settings of a kind, what the rest of the config must know about them, and how policies are
-//! built.
+//! Kinds of policy: their settings, what they require of the rest of the config, and how their policies are built.
 
 use std::{any::Any, fmt, sync::Arc};
 
@@ -22,11 +21,10 @@ pub trait PolicyKind: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync +
     /// Whether its policies depend on something that can be down. If so, the config may say `on_failure = "allow"`.
     const CAN_FAIL: bool = true;
 
-    /// What a policy with these settings demands, in a few words for `check`.
+    /// Describes in a few words what the policy demands, for the output of `check`.
     fn describe(&self) -> String;
 
-    /// What a policy with these settings uses, reads and provides. By default it may read all claims and needs nothing
-    /// else.
+    /// Returns what the policy uses, reads and provides. By default it may read all claims and needs nothing else.
     fn requirements(&self) -> Requirements {
         Requirements {
             claims: Reads::All,
@@ -34,58 +32,59 @@ pub trait PolicyKind: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync +
         }
     }
 
-    /// Finds keys that contradict each other. The types of single keys check their values.
+    /// Checks the keys against each other. The type of a key has already checked its value.
     fn check(&self, _findings: &mut Findings) {}
 
-    /// Builds the policy.
+    /// Builds a policy with these settings.
     ///
     /// # Errors
     ///
-    /// If a store does not support what the policy needs, or for a reason of the kind's own.
+    /// If a store does not support what the policy needs, or for any other reason of the kind.
     fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError>;
 }
 
 /// Registers kinds of policy: the port that the config loader implements.
 pub trait PolicyRegistry {
-    /// Adds a kind.
+    /// Adds the kind `K`.
     ///
     /// # Panics
     ///
-    /// If a kind of this name exists.
+    /// If a kind of this name exists already.
     fn add<K: PolicyKind>(&mut self);
 }
 
-/// What a policy uses, reads and provides. By default a policy needs nothing, reads no claims, and its denials are [`DenialClass::Forbidden`].
+/// What a policy uses, reads and provides. By default a policy needs nothing, reads no claims, and its denials are
+/// [`DenialClass::Forbidden`].
 #[derive(Clone, Debug, Default)]
 pub struct Requirements {
-    /// The class of its denials.
+    /// The class of the policy's denials.
     pub denies_with: DenialClass,
-    /// The identities that it accepts.
+    /// The identities that the policy accepts.
     pub accept: Vec<IdentityName>,
-    /// The facts that policies before it must provide.
+    /// The facts that earlier policies of the chain must provide.
     pub needs: Vec<Fact>,
-    /// The fact that it provides to the policies after it.
+    /// The fact that the policy provides to later policies of the chain.
     pub provides: Option<Fact>,
-    /// What it reads of the subject's claims.
+    /// What the policy reads of the user's claims.
     pub claims: Reads,
-    /// What it counts by, if it counts.
+    /// What the policy counts by, if it counts.
     pub per: Option<Per>,
-    /// Whether it allows only purposes that the operator listed.
+    /// Whether the policy allows only purposes that the config lists.
     pub bounds_purposes: bool,
-    /// The store that it uses, under the key `store`.
+    /// The store that the key `store` names, and its use.
     pub store: Option<(StoreName, StoreUse)>,
-    /// The service that it calls.
+    /// The service that the policy calls.
     pub service: Option<ServiceCall>,
-    /// The query that it asks its store, under the key `query`.
+    /// The query under the key `query`.
     pub query: Option<String>,
-    /// A warning, by its key, that holds if a later policy of a chain counts per workspace.
+    /// A key and a warning about it, for chains in which a later policy counts per workspace.
     pub if_counted_per_workspace: Option<(&'static str, &'static str)>,
-    /// How the chain treats its faults, for a kind that reads `on_failure` itself.
+    /// How the chain treats faults of the policy, for kinds that read `on_failure` themselves.
     pub on_failure: Option<OnFailure>,
 }
 
 impl Requirements {
-    /// Where the policy counts, if that is outside of this process.
+    /// Returns the store in which the policy counts, if any.
     #[must_use]
     pub fn counter_store(&self) -> Option<CounterStore> {
         let (store, can_release) = match self.store.as_ref()? {
@@ -100,25 +99,25 @@ impl Requirements {
     }
 }
 
-/// What a store is used for.
+/// What a policy or the session uses a store for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreUse {
-    /// Quotas are counted in it.
+    /// It counts quotas.
     Quotas,
-    /// Rate limits are counted in it.
+    /// It counts rate limits.
     RateLimits,
-    /// Sessions are kept in it.
+    /// It keeps sessions.
     Sessions,
-    /// Memberships are looked up in it.
+    /// It answers membership queries.
     Memberships,
 }
 
 /// How a policy calls a service.
 #[derive(Clone, Debug)]
 pub struct ServiceCall {
-    /// Where it is, under the key `url`.
+    /// The URL of the service, or a template for it, under the key `url`.
     pub endpoint: Endpoint,
-    /// The bearer token, under the key `token`.
+    /// The bearer token for the service, under the key `token`.
     pub token: Option<SecretSource>,
     /// Whether the token may be sent over plain http to another machine.
     pub insecure_http: bool,
@@ -126,42 +125,42 @@ pub struct ServiceCall {
     pub is_template: bool,
 }
 
-/// Problems in the settings of a policy, each with its key. An empty key means the whole table.
+/// Problems in the settings of a policy, each with its key. An empty key stands for the whole table.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// Make the config unusable.
+    /// Problems that make the config invalid.
     pub faults: Vec<(&'static str, String)>,
-    /// Possible, but rarely intended.
+    /// Settings that are valid, but rarely intended.
     pub warnings: Vec<(&'static str, String)>,
 }
 
 impl Findings {
-    /// Adds a fault.
+    /// Adds a fault of `key`. The message says what is wrong and what to write instead.
     pub fn fault(&mut self, key: &'static str, message: impl Into<String>) {
         self.faults.push((key, message.into()));
     }
 
-    /// Adds a warning.
+    /// Adds a warning about `key`.
     pub fn warning(&mut self, key: &'static str, message: impl Into<String>) {
         self.warnings.push((key, message.into()));
     }
 }
 
-/// What a policy is built with, besides its settings.
+/// What a policy is built from, besides its settings.
 #[derive(Clone)]
 pub struct BuildContext<'a> {
-    /// The policy's name in the config. Counters live per name.
+    /// The policy's name in the config. Counters belong to a name.
     pub name: &'a PolicyName,
     /// The source of time.
     pub clock: &'a Arc<dyn Clock>,
-    /// What the policy needs from outside.
+    /// The ports that the policy may open.
     pub ports: &'a dyn Ports,
-    /// The policy of this name before the config was reloaded.
+    /// The policy of this name from before a reload of the config.
     pub earlier: Option<Arc<dyn Policy>>,
 }
 
 impl BuildContext<'_> {
-    /// The policy of this name and type before the config was reloaded.
+    /// Returns the policy of this name from before a reload, if it has the type `P`.
     #[must_use]
     pub fn earlier<P: Policy>(&self) -> Option<Arc<P>> {
         let earlier: Arc<dyn Any + Send + Sync> = self.earlier.clone()?;
@@ -171,15 +170,15 @@ impl BuildContext<'_> {
 
 /// The settings of one policy of any kind.
 pub trait ConfiguredPolicy: fmt::Debug + Send + Sync {
-    /// [`PolicyKind::NAME`]
+    /// Returns [`PolicyKind::NAME`].
     fn kind(&self) -> &'static str;
-    /// [`PolicyKind::describe`]
+    /// Calls [`PolicyKind::describe`].
     fn describe(&self) -> String;
-    /// [`PolicyKind::requirements`]
+    /// Calls [`PolicyKind::requirements`].
     fn requirements(&self) -> Requirements;
-    /// [`PolicyKind::check`]
+    /// Calls [`PolicyKind::check`].
     fn check(&self, findings: &mut Findings);
-    /// [`PolicyKind::build`]
+    /// Calls [`PolicyKind::build`].
     ///
     /// # Errors
     ///

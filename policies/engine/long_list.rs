@@ -11,11 +11,11 @@ use cel::common::{
     value::{BuiltinRef, Val},
 };
 
-/// The longest list that an expression walks or searches.
+/// The longest list that an expression can iterate over or search.
 pub(crate) const MAX_LIST: usize = 1000;
 
-/// A list that is too long to be walked or searched. Its length and type are available. Any other use has no value and
-/// is recorded, so that it counts whatever the rest of the expression does with it.
+/// A list that is too long to iterate over or search. Only its length and type can be used. Any other use is recorded,
+/// so that the expression fails whatever it does with the result.
 #[derive(Clone, Debug)]
 pub(crate) struct LongList {
     length: usize,
@@ -23,7 +23,7 @@ pub(crate) struct LongList {
 }
 
 impl LongList {
-    /// `used` is set when the list is used.
+    /// `used` is set to true when the list is used.
     pub(crate) fn new(length: usize, used: Arc<AtomicBool>) -> Self {
         Self { length, used }
     }
@@ -83,7 +83,7 @@ impl Val for LongList {
         self.note_use().unwrap_or(false)
     }
 
-    /// Another list calls this when it is compared to this one.
+    /// Another list calls this when it is compared with this one.
     fn as_builtin<'b, 'v>(&'b self) -> BuiltinRef<'b, 'v>
     where
         Self: 'v,

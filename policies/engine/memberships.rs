@@ -1,24 +1,24 @@
-//! Sources of memberships outside of the config.
+//! Sources of memberships outside of the config: the port of the kind `workspace_member`.
 
 use crate::{BoxFuture, Endpoint, StoreName, SubjectId, WorkspaceId};
 
-/// The source of memberships outside of the gate.
+/// Where memberships are looked up.
 #[derive(Clone, Copy, Debug)]
 pub enum MembershipSource<'a> {
-    /// The app's HTTP API.
+    /// The app, by a template of its URL.
     Url(&'a Endpoint),
-    /// A database.
+    /// A database, by a query.
     Query {
-        /// Which store.
+        /// The name of the store.
         store: &'a StoreName,
-        /// The SQL query.
+        /// The SQL query, with the parameters `$1` for the user and `$2` for the workspace.
         query: &'a str,
     },
 }
 
-/// A source of memberships: the port that the service implements.
+/// A source of memberships.
 pub trait Memberships: Send + Sync {
-    /// Whether `user` is a member of `workspace`, and the source's spelling of the workspace and the roles.
+    /// Looks up the membership of `user` in `workspace`.
     ///
     /// # Errors
     ///
@@ -30,22 +30,22 @@ pub trait Memberships: Send + Sync {
     ) -> BoxFuture<'a, MemberAnswer>;
 }
 
-/// A membership in a workspace.
+/// A membership, as a source reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its roles. There may be none.
+    /// The roles of the member. There may be none.
     pub roles: Vec<String>,
-    /// The workspace as the source spells it, if the source tells. Sources compare more loosely than by bytes, so the
-    /// client's text may be one of many spellings of an id.
+    /// The id of the workspace as the source spells it, if the source returns it. A source may accept several spellings
+    /// of an id, for example in upper case.
     pub workspace: Option<WorkspaceId>,
 }
 
-/// A source's answer for a subject and a workspace.
+/// The result of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberAnswer {
-    /// The subject is a member.
+    /// The user is a member of the workspace.
     Member(Member),
-    /// The subject is not a member.
+    /// The user is not a member of the workspace.
     NotAMember,
     /// The source was not asked, because it cannot take one of the ids: a URL may not contain every character.
     NotAsked,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// A denial refuses the request.
+    /// Denials are enforced.
     #[default]
     Enforce,
     /// A denial is logged and counted, and the request continues (a dry run).
@@ -21,6 +21,6 @@ pub enum OnFailure {
     /// The request fails: it is neither allowed nor denied.
     #[default]
     Deny,
-    /// The request continues.
+    /// The request continues as if the policy allowed it.
     Allow,
 }

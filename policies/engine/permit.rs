@@ -1,24 +1,24 @@
-//! The reservations of a request that the whole chain allowed, and how they are settled.
+//! Permits: the reservations of a request that the whole chain allowed.
 
 use futures_util::future;
 
 use crate::{Denial, Fault, Hold, PolicyName};
 
-/// A result that would have stopped the request if the config did not say otherwise.
+/// A denial or a fault that did not stop the request, because the config tolerates it.
 #[derive(Debug)]
 pub struct Tolerated {
-    /// The policy that said it.
+    /// The name of the policy.
     pub policy: PolicyName,
-    /// What it said.
+    /// The denial or the fault.
     pub reason: Reason,
 }
 
 /// Why a policy would have stopped a request.
 #[derive(Debug)]
 pub enum Reason {
-    /// It denied, in `mode = "observe"`.
+    /// The policy denied, with `mode = "observe"`.
     Denial(Denial),
-    /// It could not decide, with `on_failure = "allow"` or `mode = "observe"`.
+    /// The policy could not decide, with `on_failure = "allow"` or `mode = "observe"`.
     Fault(Fault),
 }
 
@@ -29,9 +29,9 @@ pub(crate) struct Held {
     pub(crate) hold: Box<dyn Hold>,
 }
 
-/// The whole chain allowed the request: a token may be created. Settle it with [`Permit::issued`] or
-/// [`Permit::not_issued`].
-#[must_use = "what the chain holds is to be settled"]
+/// Permission to create a token, because the whole chain allowed the request. It must be settled, with
+/// [`issued`](Self::issued) or [`not_issued`](Self::not_issued).
+#[must_use = "a permit must be settled"]
 pub struct Permit {
     held: Vec<Held>,
 }
@@ -41,11 +41,11 @@ impl Permit {
         Self { held }
     }
 
-    /// A token was created: makes all holds final. Returns the faults of lenient policies.
+    /// Commits all holds, because a token was created. Returns the faults that the config tolerates.
     ///
     /// # Errors
     ///
-    /// The first policy that failed. Everything has then been released, and the token must not be sent.
+    /// Returns the first policy that failed and its fault. All holds are then released, and the token must not be sent.
     pub async fn issued(self) -> Result<Vec<Tolerated>, (PolicyName, Fault)> {
         let mut held = self.held;
         // Concurrently, because a store may combine several commits into one.
@@ -65,8 +65,8 @@ impl Permit {
         Ok(tolerated)
     }
 
-    /// No token was created: gives everything back in reverse order. Returns what could not be given back and stays
-    /// counted.
+    /// Releases all holds in reverse order, because no token was created. Returns the faults of holds that could not be
+    /// released. They stay counted.
     pub async fn not_issued(self) -> Vec<Tolerated> {
         let mut tolerated = Vec::new();
         for Held { policy, hold, .. } in self.held.into_iter().rev() {

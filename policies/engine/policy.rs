@@ -1,36 +1,34 @@
-//! The vocabulary of a policy: its input and its results.
+//! The trait of policies, their input and their results.
 
 use std::{any::Any, time::Duration};
 
 use crate::{BoxFuture, Denial, Facts, Fault, Hold, NewFact, PolicyName, UploadRequest, Window};
 
-/// One rule of a chain.
-///
-/// Every worker and every route that names it share it. Its futures stay on the worker that made them.
+/// A policy decides on requests. All workers, and all routes that name a policy, share it.
 pub trait Policy: Any + Send + Sync {
-    /// Decides on one request.
+    /// Decides on a request.
     ///
     /// # Errors
     ///
     /// Resolves to a [`Fault`] if the policy cannot decide. A denial is [`Verdict::Deny`].
     fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision>;
 
-    /// The counters of a policy that keeps persistent ones.
+    /// Returns the persistent counters of the policy, if it has any.
     fn counters(&self) -> Option<&dyn PersistentCounters> {
         None
     }
 }
 
-/// A policy's counters, for the operator.
+/// The persistent counters of a policy, for the management API.
 pub trait PersistentCounters {
-    /// How many units are counted under `key`, and in which window.
+    /// Returns the number of units that are counted under `key`, and their window.
     ///
     /// # Errors
     ///
     /// Resolves to a [`Fault`] if the store fails.
     fn used<'a>(&'a self, key: &str) -> BoxFuture<'a, (u64, Window)>;
 
-    /// Gives back all that is counted under `key`.
+    /// Releases all units that are counted under `key`.
     ///
     /// # Errors
     ///
@@ -41,32 +39,32 @@ pub trait PersistentCounters {
 /// The input of a policy for one request.
 #[derive(Clone, Copy)]
 pub struct PolicyInput<'a> {
-    /// What the client asks for.
+    /// The request of the client.
     pub request: &'a UploadRequest,
-    /// What the earlier policies established.
+    /// The facts that earlier policies established.
     pub facts: &'a Facts,
-    /// Whether to count.
+    /// Whether limits count the request.
     pub pass: Pass,
 }
 
-/// Whether an evaluation counts.
+/// Whether an evaluation counts, or is a dry run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pass {
-    /// A token is requested: limits count.
+    /// The client requests a token. Limits count the request.
     Issue,
-    /// A preview: consumes and reserves nothing.
+    /// A dry run, which counts and reserves nothing.
     Preview,
 }
 
-/// A policy's result.
+/// The result of a policy.
 pub struct Decision {
-    /// Allow, deny, or allow with a reservation.
+    /// Whether the policy allows the request.
     pub verdict: Verdict,
-    /// The state of the limit that decided, for the `RateLimit` fields of the response.
+    /// The state of the limit, for the `RateLimit` fields of the response.
     pub limit: Option<LimitState>,
-    /// What it established.
+    /// The fact that the policy established.
     pub new_fact: Option<NewFact>,
-    /// What failed, if the policy decided despite it.
+    /// A fault despite which the policy decided.
     pub tolerated_fault: Option<Box<Fault>>,
 }
 
@@ -82,7 +80,7 @@ impl From<Verdict> for Decision {
 }
 
 impl Decision {
-    /// Adds the state of the limit that decided.
+    /// Adds the state of the limit.
     #[must_use]
     pub fn with_limit(self, limit: LimitState) -> Self {
         Self {
@@ -91,7 +89,7 @@ impl Decision {
         }
     }
 
-    /// Adds what the policy established.
+    /// Adds the fact that the policy established.
     #[must_use]
     pub fn with_fact(self, new_fact: NewFact) -> Self {
         Self {
@@ -104,25 +102,25 @@ impl Decision {
 /// The state of a limit after an attempt: one item of the `RateLimit` fields of draft-ietf-httpapi-ratelimit-headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitState {
-    /// The policy.
+    /// The name of the policy.
     pub policy: PolicyName,
-    /// Units per window (`q`).
+    /// The number of units per window (`q`).
     pub limit: u64,
-    /// The window's length (`w`).
+    /// The length of the window (`w`).
     pub window: Duration,
-    /// Units left (`r`).
+    /// The number of units that are left (`r`).
     pub remaining: u64,
-    /// Time until all units are available again (`t`).
+    /// The time until all units are available again (`t`).
     pub resets_in: Duration,
 }
 
-/// The verdict of a policy.
+/// Whether a policy allows a request.
 #[must_use]
 pub enum Verdict {
-    /// Continue.
+    /// The chain continues with the next policy.
     Allow,
-    /// Stop here.
+    /// The chain stops, and the request is denied.
     Deny(Denial),
-    /// Continue with a reservation, which must be settled once it is known whether a token was issued.
+    /// The chain continues. The reservation is settled when it is known whether a token was issued.
     Hold(Box<dyn Hold>),
 }

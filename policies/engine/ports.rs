@@ -1,4 +1,4 @@
-//! What policies need from outside: the ports that the service implements.
+//! The ports: what policies need from the service.
 
 use std::{error::Error, sync::Arc};
 
@@ -7,23 +7,23 @@ use crate::{
     Memberships, PolicyName, Protocol, QuotaStore, RateLimitStore, StoreName,
 };
 
-/// What the policy that is being built needs from outside.
+/// Opens what a policy needs from outside while it is built. The service implements it.
 pub trait Ports {
-    /// The identities of these names.
+    /// Finds the identities of these names.
     ///
     /// # Errors
     ///
-    /// If an identity does not exist.
+    /// If one of them does not exist.
     fn accept(&self, names: &[IdentityName]) -> Result<AcceptedIdentities, BuildError>;
 
-    /// The store of this name, for quotas.
+    /// Opens a store for quotas.
     ///
     /// # Errors
     ///
     /// If no store of this name counts quotas.
     fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, BuildError>;
 
-    /// The store of this name, for rate limits.
+    /// Opens a store for rate limits.
     ///
     /// # Errors
     ///
@@ -58,12 +58,12 @@ pub trait Ports {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// A chain names an unknown policy.
-    #[error("there is no policy `{0}`")]
+    #[error("unknown policy `{0}`")]
     Policy(PolicyName),
     /// A store does not support what the policy needs.
     #[error(transparent)]
     Store(#[from] Fault),
-    /// A reason of the kind's own.
+    /// Any other reason.
     #[error(transparent)]
     Other(Box<dyn Error + Send + Sync>),
 }

@@ -1,26 +1,26 @@
-//! Stores of quotas.
+//! Stores of quotas: the port of the kind `quota`.
 
 use futures_util::future::{Either, Ready, ready};
 use jiff::Timestamp;
 
 use crate::{BoxFuture, Clock, Fault, Hold, PolicyName, Window};
 
-/// The identity of one counter.
+/// Identifies a counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Counter {
-    /// The policy. Counters belong to policy names.
+    /// The policy that the counter belongs to.
     pub policy: PolicyName,
     /// The key within the policy, from [`Per::key`].
     pub key: String,
 }
 
-/// A store of quotas: the port that a store implements.
+/// A store of quotas.
 ///
 /// A store keeps one window per counter and never goes back to an earlier one: for a window that starts before the
 /// current one, it counts in the current one. So a clock that is set back does not reopen a window.
 pub trait QuotaStore: Send + Sync {
-    /// The time that windows are based on. Gates that share a store use the store's time, because their own clocks may
-    /// differ.
+    /// Returns the time that windows are based on. Gates that share a store use the store's time, because their own
+    /// clocks may differ.
     ///
     /// # Errors
     ///
@@ -32,30 +32,42 @@ pub trait QuotaStore: Send + Sync {
         Either::Left(ready(Ok(clock.now())))
     }
 
-    /// Counts one unit in `window`, unless `limit` units are already counted.
+    /// Counts one unit in `window`, unless `limit` units are counted already.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`] if the store fails. The unit may then stay counted.
     fn reserve(&self, counter: Counter, window: Window, limit: u64) -> BoxFuture<'_, Reservation>;
 
-    /// How many units are counted, and in which window.
+    /// Returns the number of units that are counted, and their window.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`] if the store fails.
     fn used(&self, counter: Counter, window: Window) -> BoxFuture<'_, (u64, Window)>;
 
-    /// Gives back all units of a counter.
+    /// Releases all units of a counter.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`] if the store fails.
     fn give_back(&self, counter: Counter, window: Window) -> BoxFuture<'_, ()>;
 }
 
-/// A store's answer to a reservation.
+/// The result of a reservation.
 pub enum Reservation {
     /// One unit is reserved.
     Granted {
-        /// Settles it.
+        /// The hold that settles the unit.
         hold: Box<dyn Hold>,
-        /// Units counted in the window, this one included.
+        /// The number of units in the window, including this one.
         used: u64,
-        /// The window it is counted in.
+        /// The window that the unit is counted in.
         window: Window,
     },
     /// The limit is reached. Nothing was counted.
     Exhausted {
-        /// The window that it would have been counted in.
+        /// The window whose units are used up.
         window: Window,
     },
 }

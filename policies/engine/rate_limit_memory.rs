@@ -1,4 +1,4 @@
-//! A rate limit in memory, by governor.
+//! Rate limits in memory, by governor.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -36,7 +36,7 @@ pub(crate) fn quota(
     Ok(quota.allow_burst(burst))
 }
 
-/// The cells of one limit, exact within the process.
+/// A limit in memory, exact within the process.
 pub(crate) struct MemoryLimit {
     quota: Quota,
     clock: GovernorClock,
@@ -53,7 +53,8 @@ impl MemoryLimit {
         Self::with_cells(quota, clock, cells, RandomState::new())
     }
 
-    /// The same limit with other settings. Used-up attempts stay used up, as far as the new settings have as many.
+    /// The same limit with new settings. Attempts that are used up stay used up, at most as many as the new settings
+    /// have.
     pub(crate) fn changed(&self, quota: Quota, max_keys: NonZeroU32) -> Self {
         let clock = self.clock.0.clone();
         let cells = cells(quota, max_keys, clock.clone());
@@ -64,7 +65,7 @@ impl MemoryLimit {
         );
         let all = after * u128::from(quota.burst_size().get());
         cells.take_over(&self.cells, |arrival| {
-            // A cell holds the time when everything will have returned.
+            // A cell holds the time when all attempts have returned.
             let back_at = (self.start + arrival).as_u64();
             let used = u128::from(back_at.checked_sub(now.as_u64())?);
             let used = (used * after).div_ceil(before).min(all);
@@ -84,14 +85,14 @@ impl MemoryLimit {
             quota,
             limiter: RateLimiter::new(quota, cells.clone(), clock.clone()),
             cells,
-            // No earlier than the limiter's own start, so that a change of settings gains nothing.
+            // Not earlier than the start of the limiter, so that a change of settings returns no attempts.
             start: clock.now(),
             clock,
             hasher,
         }
     }
 
-    /// Counts an attempt, if one is left. A [`Pass::Preview`] only looks.
+    /// Counts an attempt, if one is left. A [`Pass::Preview`] does not count.
     pub(crate) fn take(&self, key: &str, pass: Pass) -> AttemptResult {
         let probe = Probe {
             cell: self.hasher.hash_one(key),

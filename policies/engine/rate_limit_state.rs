@@ -1,4 +1,4 @@
-//! The cells of a rate limit: bounded, whatever keys arrive, and without a sweep.
+//! The cells of a rate limit: bounded for any number of keys, and without a sweep.
 
 use std::{
     collections::HashMap,
@@ -32,26 +32,24 @@ impl clock::Clock for GovernorClock {
 /// Which cell to test, and whether to take from it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Probe {
-    /// The hash of the counter's key. Each process has its own hash key, so outsiders cannot aim at a collision. With a
-    /// million keys, the chance that any two share a cell is one in thirty million, and then they are limited together,
-    /// never exempted.
+    /// The hash of the counter's key. Each process has its own hash key, so clients cannot cause a collision. With a
+    /// million keys, the probability that any two share a cell is 1 in 30 million. Such keys are limited together.
     pub(crate) cell: u64,
     pub(crate) pass: Pass,
 }
 
 /// The state store of one limiter.
 ///
-/// A cell that was not touched for as long as a full burst takes to return is equal to a new one. So each shard has two
-/// generations: touched cells move to the younger one, and at that age the elder one is dropped as a whole. A live cell
-/// is never dropped. Keys that arrive while `max_keys` cells are alive share one cell: they are limited together, and
-/// never exempted.
+/// A cell that was not used for as long as a full burst takes to return equals a new one. So each shard has two
+/// generations: used cells move to the young one, and after that time the old one is dropped as a whole. A live cell is
+/// never dropped. Keys that arrive while `max_keys` cells are alive share one cell, and are limited together.
 #[derive(Clone)]
 pub(crate) struct BoundedState(Arc<Cells>);
 
 /// By the hash of the key, which is not hashed again.
 type CellMap = HashMap<u64, Nanos, BuildHasherDefault<IsHash>>;
 
-/// Passes a value through that is already a hash.
+/// A hasher for keys that are hashes already.
 #[derive(Default)]
 struct IsHash(u64);
 
@@ -87,7 +85,7 @@ struct Shard {
 }
 
 impl BoundedState {
-    /// `generation` is how long a full burst takes to come back.
+    /// `generation` is how long a full burst takes to return.
     pub(crate) fn new(clock: Arc<dyn Clock>, max_keys: u32, generation: Duration) -> Self {
         let rotated = clock.elapsed();
         Self(Arc::new(Cells {
@@ -106,7 +104,7 @@ impl BoundedState {
         }))
     }
 
-    /// Takes over the cells of an earlier limiter, converted by `convert`. Cells without a value are full again.
+    /// Takes over the cells of an earlier limiter, converted by `convert`. Cells without a result are full again.
     pub(crate) fn take_over(&self, earlier: &Self, convert: impl Fn(Nanos) -> Option<Nanos>) {
         let (cells, earlier) = (&*self.0, &*earlier.0);
         for (shard, earlier) in cells.shards.iter().zip(&earlier.shards) {
@@ -131,7 +129,7 @@ impl Cells {
         shard
     }
 
-    /// Drops cells that are full again.
+    /// Drops cells that equal new ones.
     fn rotate(&self, shard: &mut Shard) {
         let now = self.clock.elapsed();
         let age = now.saturating_sub(shard.rotated);
@@ -143,11 +141,11 @@ impl Cells {
         if age >= 2 * self.generation {
             dropped += mem::take(&mut shard.old).len();
         }
-        // Each map counts its cells here when it takes them in, so this cannot go below zero.
+        // Each cell was added to the count before it was inserted, so the count stays above zero.
         self.cells.fetch_sub(dropped as u32, Ordering::Relaxed);
     }
 
-    /// Makes room for one more cell, if possible.
+    /// Counts one more cell, if there is room.
     fn admit(&self) -> bool {
         let admit = || {
             self.cells
@@ -210,7 +208,7 @@ impl StateStore for BoundedState {
     }
 }
 
-/// A panic elsewhere leaves the values behind these locks consistent.
+/// Ignores poisoning, because a panic leaves the values consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,20 +1,20 @@
-//! Stores of rate limits, and the results of attempts.
+//! Stores of rate limits: the port of the kind `rate_limit`.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use crate::{BoxFuture, Counter, Pass};
 
-/// How fast attempts return, and how many may come at once: the two parameters of GCRA.
+/// The two parameters of GCRA: how fast attempts return, and how many may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How long one attempt takes to return: the emission interval, in whole microseconds.
+    /// The emission interval, in whole microseconds.
     interval: Duration,
-    /// How many may come at once.
+    /// The number of attempts that may come at once.
     burst: NonZeroU32,
 }
 
 impl Rate {
-    /// An attempt returns after `interval`, rounded up to a microsecond, which is the resolution of stores.
+    /// Creates a rate. `interval` is rounded up to a microsecond, which is the resolution of stores.
     #[must_use]
     pub fn new(interval: Duration, burst: NonZeroU32) -> Self {
         let micros = interval.as_nanos().div_ceil(1000).max(1);
@@ -24,19 +24,19 @@ impl Rate {
         }
     }
 
-    /// How long one attempt takes to return.
+    /// How long one attempt takes to return: the emission interval.
     #[must_use]
     pub fn interval(&self) -> Duration {
         self.interval
     }
 
-    /// How many may come at once.
+    /// The number of attempts that may come at once.
     #[must_use]
     pub fn burst(&self) -> NonZeroU32 {
         self.burst
     }
 
-    /// The result of an allowed attempt, if everything will have returned after `resets_in`.
+    /// The result of an allowed attempt, if all attempts have returned after `resets_in`.
     #[must_use]
     pub fn allowed(&self, resets_in: Duration) -> AttemptResult {
         let used = resets_in.as_micros().div_ceil(self.interval.as_micros());
@@ -47,7 +47,7 @@ impl Rate {
         }
     }
 
-    /// The result of a denied attempt, if everything will have returned after `resets_in`.
+    /// The result of a denied attempt, if all attempts have returned after `resets_in`.
     #[must_use]
     pub fn denied(&self, resets_in: Duration) -> AttemptResult {
         AttemptResult::Denied {
@@ -57,27 +57,31 @@ impl Rate {
     }
 }
 
-/// The result of an attempt.
+/// The result of an attempt to use a rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptResult {
-    /// It is allowed.
+    /// The attempt is allowed and counted.
     Allowed {
-        /// How many more would be allowed now.
+        /// The number of further attempts that are allowed now.
         remaining: u32,
-        /// When all attempts will have returned.
+        /// The time until all attempts have returned.
         resets_in: Duration,
     },
-    /// It is denied, and nothing was counted.
+    /// The attempt is denied, and nothing is counted.
     Denied {
-        /// When the next attempt will be allowed.
+        /// The time until the next attempt is allowed.
         retry_after: Duration,
-        /// When all attempts will have returned.
+        /// The time until all attempts have returned.
         resets_in: Duration,
     },
 }
 
 /// A store of rate limits that several gates share. It uses its own clock.
 pub trait RateLimitStore: Send + Sync {
-    /// Counts an attempt, if `rate` allows it. A [`Pass::Preview`] only looks.
+    /// Counts an attempt, if `rate` allows it. A [`Pass::Preview`] does not count.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`](crate::Fault) if the store fails.
     fn take(&self, counter: Counter, rate: Rate, pass: Pass) -> BoxFuture<'_, AttemptResult>;
 }

@@ -1,4 +1,4 @@
-//! Which parts of a fact are read, and which part of a subject's claims that is.
+//! Which parts of the claims, or of another fact, are read.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,12 @@ use serde_json::{Map, Value};
 
 use crate::{ClaimPath, Claims};
 
-/// What is read of a fact: all of it, or some of its fields.
+/// The parts of a fact that are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reads {
-    /// All of it.
+    /// The whole fact is read.
     All,
-    /// These fields.
+    /// Only these fields are read, with the parts of each. By default there are none.
     Fields(BTreeMap<String, Self>),
 }
 
@@ -22,7 +22,7 @@ impl Default for Reads {
 }
 
 impl Reads {
-    /// What reading one claim reads of all claims.
+    /// Returns the parts of all claims that a reader of the claim at `path` reads.
     #[must_use]
     pub fn claim(path: &ClaimPath) -> Self {
         let mut reads = Self::default();
@@ -30,7 +30,7 @@ impl Reads {
         reads
     }
 
-    /// What is read of a field, if anything.
+    /// The parts of a field that are read, if any.
     pub(crate) fn field(&self, name: &str) -> Option<&Self> {
         match self {
             Self::All => Some(&Self::All),
@@ -52,7 +52,7 @@ impl Reads {
         }
     }
 
-    /// Adds everything that `other` reads.
+    /// Adds the parts that `other` reads.
     pub fn merge(&mut self, other: Self) {
         match (&mut *self, other) {
             (Self::All, _) => {}
@@ -65,7 +65,7 @@ impl Reads {
         }
     }
 
-    /// The part of `claims` that is read.
+    /// Returns a copy of the parts of `claims` that are read.
     #[must_use]
     pub fn of(&self, claims: &Claims) -> Claims {
         let Self::Fields(fields) = self else {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pointer_finds_the_same_in_what_is_kept_as_in_the_whole() {
+    fn a_pointer_finds_the_same_value_in_the_kept_claims() {
         // An index points into the list as it was.
         let list = json!({ "list": [{ "role": "a" }, { "role": "b" }] });
         assert_eq!(kept(&["/list/1/role"]), list);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_wins_over_its_parts() {
+    fn reading_a_whole_claim_includes_its_parts() {
         let whole = kept(&["realm_access"]);
         assert_eq!(kept(&["/realm_access/roles", "realm_access"]), whole);
         assert_eq!(kept(&["realm_access", "/realm_access/roles"]), whole);

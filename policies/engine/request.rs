@@ -1,4 +1,4 @@
-//! The facts of a request, parsed at the edge, without HTTP types.
+//! The request of a client, parsed, without HTTP types.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -8,23 +8,23 @@ use crate::{BoxFuture, Claims, Denial, IdentityName, Purpose, RoutePath, Subject
 
 /// A request for an upload token.
 pub struct UploadRequest {
-    /// The requested route.
+    /// The route that the client requested.
     pub route: RoutePath,
-    /// The workspace that the client names, not yet verified.
+    /// The workspace that the client names. It is not verified.
     pub workspace: Option<WorkspaceId>,
-    /// What the upload is for, according to the client.
+    /// The purpose of the upload, as the client declares it.
     pub purpose: Option<Purpose>,
     /// The file as the client declares it.
     pub file: Option<DeclaredFile>,
-    /// The client's address, as the trusted proxies report it.
+    /// The address of the client, as trusted proxies report it.
     pub ip: IpAddr,
     /// The credentials of the request.
     pub credentials: Box<dyn Credentials>,
 }
 
-/// The credentials of a request.
+/// The credentials of a request. The service implements it.
 pub trait Credentials {
-    /// Finds the first identity of `accept` that a credential of the request addresses. Only that identity judges the
+    /// Finds the first identity of `accept` that a credential of the request belongs to. Only that identity checks the
     /// credential.
     ///
     /// # Errors
@@ -33,8 +33,8 @@ pub trait Credentials {
     fn authenticate<'a>(&'a self, accept: &'a AcceptedIdentities) -> BoxFuture<'a, Presented>;
 }
 
-/// The identities that a policy accepts, resolved when the rules are built. The service that implements [`Credentials`]
-/// knows them by their positions.
+/// The identities that a policy accepts, resolved when the policy is built. The service that implements [`Credentials`]
+/// finds them by their positions.
 #[derive(Clone, Debug)]
 pub struct AcceptedIdentities {
     first: Option<IdentityName>,
@@ -42,7 +42,7 @@ pub struct AcceptedIdentities {
 }
 
 impl AcceptedIdentities {
-    /// The identities at `positions`; `first` is the name of the first one.
+    /// Creates a list of the identities at `positions`. `first` is the name of the first one.
     #[must_use]
     pub fn new(first: Option<IdentityName>, positions: Vec<usize>) -> Self {
         Self {
@@ -51,51 +51,51 @@ impl AcceptedIdentities {
         }
     }
 
-    /// The name of the first identity.
+    /// Returns the name of the first identity.
     #[must_use]
     pub fn first(&self) -> Option<&IdentityName> {
         self.first.as_ref()
     }
 
-    /// The positions of the identities in the service's list.
+    /// Returns the positions of the identities in the list of the service.
     #[must_use]
     pub fn positions(&self) -> &[usize] {
         &self.positions
     }
 }
 
-/// What a request presents to some identities.
+/// The result of checking the credentials of a request.
 pub enum Presented {
-    /// No credential.
+    /// The request has no credential.
     Nothing,
-    /// A valid credential.
+    /// A credential of this user is valid.
     Subject(Arc<Subject>),
-    /// An invalid credential, or one that addresses none of the identities.
+    /// A credential is invalid, or belongs to none of the identities.
     Refused(Denial),
 }
 
-/// A signed-in user.
+/// A signed-in user: the subject of a credential.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// Its identifier, unique within the app.
+    /// The id of the user, unique within the app.
     pub id: SubjectId,
-    /// The identity that vouched for it. For a session: the identity that the session came from.
+    /// The identity that confirmed the credential. For a session, the identity that the session was created by.
     pub identity: IdentityName,
-    /// Whether it comes from a session.
+    /// Whether the credential is a session.
     pub session: bool,
-    /// Its other claims.
+    /// The claims of the credential, other than the id.
     pub claims: Claims,
     /// When the credential expires, if it does.
     pub expires_at: Option<Timestamp>,
 }
 
-/// The file as the client declares it. The gate never sees its bytes.
+/// The file as the client declares it. The gate never reads its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeclaredFile {
-    /// The file's name.
+    /// The name of the file.
     pub name: Option<String>,
-    /// Its media type.
+    /// The media type of the file.
     pub mime_type: Option<String>,
-    /// Its size in bytes.
+    /// The size of the file in bytes.
     pub size: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! Where a secret is stored: the config only names the place.
+//! Where a secret is stored. The config never contains the secret itself.
 
 use std::{fmt, path::PathBuf};
 
@@ -8,13 +8,13 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-/// Where a secret is: `{ env = "NAME" }` or `{ file = "/run/secrets/name" }`.
+/// The place of a secret: `{ env = "NAME" }` or `{ file = "/run/secrets/name" }`.
 #[derive(Clone, Debug, JsonSchema)]
 #[schemars(rename_all = "snake_case")]
 pub enum SecretSource {
-    /// In an environment variable.
+    /// The environment variable of this name.
     Env(String),
-    /// In a file; a trailing newline is dropped.
+    /// The file at this path. A trailing newline is dropped.
     File(PathBuf),
 }
 
@@ -40,9 +40,9 @@ impl<'de> Deserialize<'de> for SecretSource {
 
             // Serde's own message would show the text.
             fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<SecretSource, E> {
-                Err(E::custom(format!(
-                    "a secret is never written here: {EXPECTED}"
-                )))
+                Err(E::custom(
+                    "a secret must not be written in the config; write { env = \"NAME\" } or { file = \"PATH\" }",
+                ))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretSource, A::Error> {

@@ -5,27 +5,27 @@ use std::{borrow::Cow, num::NonZeroU32, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-/// A length of time as the config writes it, for example `"250ms"`, `"5s"` or `"24h"`: more than nothing,
-/// and no longer than 366 days.
+/// A length of time as the config writes it, for example `"250ms"`, `"5s"` or `"24h"`: more than zero and at most 366
+/// days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interval(Duration);
 
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 impl Interval {
-    /// An interval of milliseconds, at least one, for defaults.
+    /// Creates an interval of milliseconds, for defaults. `millis` must not be 0.
     #[must_use]
     pub const fn from_millis(millis: u32) -> Self {
         Self(Duration::from_millis(millis as u64))
     }
 
-    /// An interval of whole seconds, for defaults.
+    /// Creates an interval of seconds, for defaults. `seconds` must not be 0.
     #[must_use]
     pub const fn from_secs(seconds: u32) -> Self {
         Self(Duration::from_secs(seconds as u64))
     }
 
-    /// The duration.
+    /// Returns the length of time.
     #[must_use]
     pub const fn get(self) -> Duration {
         self.0
@@ -37,11 +37,11 @@ impl<'de> Deserialize<'de> for Interval {
         let text = Cow::<str>::deserialize(deserializer)?;
         let length = humantime::parse_duration(&text).map_err(|_| {
             D::Error::custom(format!(
-                "`{text}` is no duration; write for example \"250ms\", \"5s\", \"1m\" or \"24h\""
+                "`{text}` is not a duration; write for example \"250ms\", \"5s\", \"1m\" or \"24h\""
             ))
         })?;
         if length.is_zero() {
-            Err(D::Error::custom("the duration must be more than nothing"))
+            Err(D::Error::custom("the duration must be more than zero"))
         } else if length > LONGEST {
             Err(D::Error::custom("the duration must be at most 366 days"))
         } else {
@@ -50,28 +50,28 @@ impl<'de> Deserialize<'de> for Interval {
     }
 }
 
-/// So many in a period, as the config writes it: `{ limit = 120, period = "1m" }`.
+/// A number per period, as the config writes it: `{ limit = 120, period = "1m" }`.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Frequency {
-    /// How many may come at once, and come back in a period.
+    /// The number of attempts that may come at once, and that return in each period.
     pub(crate) limit: NonZeroU32,
-    /// The period.
+    /// The length of a period.
     pub(crate) period: Interval,
 }
 
-/// A number of bytes as the config writes it, for example `"16KiB"` or `"10MB"`: at least one.
+/// A number of bytes as the config writes it, for example `"16KiB"` or `"10MB"`: at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteCount(u64);
 
 impl ByteCount {
-    /// A number of bytes, for defaults.
+    /// Creates a number of bytes, for defaults. `bytes` must not be 0.
     #[must_use]
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     #[must_use]
     pub const fn bytes(self) -> u64 {
         self.0
@@ -83,11 +83,11 @@ impl<'de> Deserialize<'de> for ByteCount {
         let text = Cow::<str>::deserialize(deserializer)?;
         let size: bytesize::ByteSize = text.parse().map_err(|_| {
             D::Error::custom(format!(
-                "`{text}` is no size; write for example \"16KiB\" or \"10MB\""
+                "`{text}` is not a size; write for example \"16KiB\" or \"10MB\""
             ))
         })?;
         if size.as_u64() == 0 {
-            Err(D::Error::custom("the size must be more than nothing"))
+            Err(D::Error::custom("the size must be more than zero"))
         } else {
             Ok(Self(size.as_u64()))
         }

@@ -6,22 +6,22 @@ use jiff::{Timestamp, ToSpan as _, ZonedDateTime, civil::Weekday, tz::TimeZone};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// How long a window is.
+/// The length of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WindowUnit {
-    /// From minute 0 to minute 0.
+    /// An hour, from minute 0.
     Hour,
-    /// From midnight to midnight, or whenever the day starts.
+    /// A day, from midnight, or from when the day starts if a clock change skips midnight.
     Day,
-    /// From Monday to Monday (ISO 8601).
+    /// A week, from Monday (ISO 8601).
     Week,
-    /// From the first to the first.
+    /// A month, from its first day.
     Month,
 }
 
 impl WindowUnit {
-    /// The unit as the config writes it.
+    /// Returns the unit as the config writes it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -33,16 +33,16 @@ impl WindowUnit {
     }
 }
 
-/// A stretch of time: from `start` to before `end`.
+/// A period of time. `start` belongs to it, and `end` does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// The first moment.
+    /// The first moment of the window.
     pub start: Timestamp,
-    /// The first moment after it.
+    /// The first moment after the window.
     pub end: Timestamp,
 }
 
-/// Finds the window of a moment.
+/// The consecutive windows of a unit in a time zone.
 pub struct Windows {
     unit: WindowUnit,
     timezone: TimeZone,
@@ -50,7 +50,7 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Windows of `unit`, aligned to `timezone`.
+    /// Creates the windows of `unit`, aligned to `timezone`.
     #[must_use]
     pub fn new(unit: WindowUnit, timezone: TimeZone) -> Self {
         let nothing = Window {
@@ -64,8 +64,8 @@ impl Windows {
         }
     }
 
-    /// The window that contains `now`. At the very ends of the calendar, thousands of years away, the window ends where
-    /// it starts.
+    /// Returns the window that contains `now`. At the limits of the calendar, thousands of years away, the window is
+    /// empty.
     #[must_use]
     pub fn at(&self, now: Timestamp) -> Window {
         let latest = *self.latest.read().unwrap_or_else(PoisonError::into_inner);
@@ -130,14 +130,14 @@ impl Windows {
 }
 
 impl Window {
-    /// The window's length in seconds.
+    /// Returns the length of the window in seconds.
     #[must_use]
     pub fn seconds(&self) -> u64 {
         let seconds = self.end.as_second() - self.start.as_second();
         u64::try_from(seconds).unwrap_or_default()
     }
 
-    /// How long until the window ends, from `now`.
+    /// Returns the time from `now` until the window ends, or zero.
     #[must_use]
     pub fn ends_in(&self, now: Timestamp) -> std::time::Duration {
         std::time::Duration::try_from(self.end.duration_since(now)).unwrap_or_default()

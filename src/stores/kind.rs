@@ -60,8 +60,8 @@ impl OpenOptions<'_> {
         Health::new(self.name.clone(), self.timeout, clock)
     }
 
-    pub(super) fn metrics(&self) -> StoreMetrics {
+    pub(super) fn metrics(&self, system: &'static str) -> StoreMetrics {
         let StoreContext { clock, metrics, .. } = self.context;
-        StoreMetrics::new(metrics, self.name, clock)
+        StoreMetrics::new(metrics, self.name, system, clock)
     }
 }

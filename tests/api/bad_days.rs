@@ -282,7 +282,7 @@ async fn pooled_tokens_that_are_too_old_or_about_to_expire_are_discarded() {
 }
 
 #[actix_web::test]
-async fn a_draining_gate_refills_no_pool() {
+async fn a_draining_gate_does_not_refill_the_pool() {
     let gate = with_pool("2m").server("shutdown_delay", "1s");
     let mut gate = gate.start().await;
     ten_are_made(&gate).await;

@@ -71,9 +71,9 @@ async fn check_connect_tries_every_service_that_the_config_names() {
     assert_eq!(
         lines,
         [
-            "stores.main: ok",
             "stores.cache: ok",
             "stores.database: ok",
+            "stores.main: ok",
             "identities.idp: ok, one key",
             "imgwire: ok",
         ]
@@ -97,9 +97,9 @@ async fn check_connect_tries_every_service_that_the_config_names() {
     let (code, lines) = connect(&builder, &base_url, folder.path()).await;
     assert_eq!(code, 1);
     for (line, expected) in lines.iter().zip([
-        "stores.main: FAILED: file is not a database",
         "stores.cache: FAILED: ",
         "stores.database: FAILED: policies.member.query: the query fails: relation \"nobody\" does not exist",
+        "stores.main: FAILED: file is not a database",
         "identities.idp: FAILED: ",
         "imgwire: FAILED: ",
     ]) {

@@ -93,10 +93,10 @@ fn check_prints_each_policy_of_a_route_and_its_status() {
     assert_eq!(
         text(&output.stdout),
         "POST /api/imgwire/upload-token\n  \
-         │ 1. signed-in (signed_in): someone is signed in by app, browser; else 401\n  \
+         │ 1. signed-in (signed_in): the user is signed in by app, browser; else 401\n  \
          │ 2. member (workspace_member): a member of the workspace, by the claim workspaces; else 403\n  \
          │ 3. burst (rate_limit): 30 in 60s per user, counted in memory; else 429\n  \
-         │ 4. daily (quota): 500 a day per workspace, counted in main; else 429\n  \
+         │ 4. daily (quota): 500 per day per workspace, counted in main; else 429\n  \
          ╰ 200 with an upload token\n"
     );
 }

@@ -157,7 +157,7 @@ fn explain_prints_the_verdict_of_each_policy() {
     );
     assert!(text.contains("1. signed-in (signed_in): allow"), "{text}");
     assert!(
-        text.contains("2. member (workspace_member): deny: the subject is no member"),
+        text.contains("2. member (workspace_member): deny: the user is not a member"),
         "{text}"
     );
     for name in ["odd.json", "line.json", "absent.json"] {

@@ -282,6 +282,7 @@ async fn postgresql_is_reached_by_tls_and_with_a_password() {
     postgres.run("grant select on members to gate").await;
     let builder = |password: &str| {
         asking(&postgres.url_of("gate"), QUERY)
+            .set("stores.app.timeout", "10s")
             .set("stores.app.password", env("TEST_PASSWORD"))
             .secret("TEST_PASSWORD", password)
     };

@@ -216,7 +216,7 @@ fn check_warns_of_valid_settings_that_are_rarely_intended() {
         &["0.0.0.0/1", "128.0.0.0/1"],
         &["2000::/3"],
     ] {
-        let [proxies, identity] = &warnings(behind(everyone))[..] else {
+        let [identity, proxies] = &warnings(behind(everyone))[..] else {
             panic!("{everyone:?}");
         };
         assert!(proxies.contains("gate.toml:") && proxies.contains("server.trusted_proxies: "));
@@ -259,6 +259,6 @@ fn check_warns_of_sessions_that_no_identity_accepts() {
         .position(|line| line == "[session.key]")
         .unwrap()
         + 1;
-    let expected = format!("gate.toml:{line}:1: session: no identity is of kind");
+    let expected = format!("gate.toml:{line}:2: session: no identity is of kind");
     assert!(warnings.starts_with(&expected), "{warnings}");
 }

@@ -210,6 +210,6 @@ fn check_names_a_registered_identity_in_the_chain() {
     let gate = with_api_keys(Application::builder());
     let settings = gate.load("gate.toml", &example("gate.toml"), &environment);
     let chains = cli::describe_chains(&settings.unwrap());
-    let line = "1. signed-in (signed_in): someone is signed in by programs; else 401";
+    let line = "1. signed-in (signed_in): the user is signed in by programs; else 401";
     assert!(chains.contains(line), "{chains}");
 }

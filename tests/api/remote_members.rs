@@ -115,7 +115,7 @@ async fn an_id_that_is_not_a_plain_path_segment_is_forbidden_without_a_call() {
     let reason = explained.json["policies"][1]["reason"].as_str().unwrap();
     assert_eq!(
         reason,
-        "a URL cannot have workspace `ws_1` and user `a/b` in it"
+        "workspace `ws_1` or user `a/b` has a character that a URL may not contain"
     );
 }
 

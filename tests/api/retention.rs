@@ -120,7 +120,7 @@ fn counters_of<D: Database>(_: &D) -> &'static str {
 }
 
 #[actix_web::test]
-async fn a_clock_that_was_ahead_by_mistake_deletes_nothing() {
+async fn a_clock_that_was_a_year_ahead_deletes_no_current_counter() {
     let file = Sqlite::new();
     let path = file.path();
     let clock = Arc::<TestClock>::default();

@@ -164,7 +164,7 @@ const WITHOUT_A_VALUE: [(&str, &str); 7] = [
     ),
     ("subject.claims.age >= 17", "cannot be evaluated"),
     ("request.file.size < 1000", "there is no `file`"),
-    ("subject.claims.plan", "is a value of type string"),
+    ("subject.claims.plan", "its type is string"),
     ("workspace.role", "there is no `role`"),
 ];
 

@@ -143,9 +143,9 @@ async fn serve(service: &Service, imgwire: &Emulator, folder: &Path, log: &str) 
     let session = client.post(format!("{url}{SESSION}")).bearer_auth(&token);
     let session = session.send().await.unwrap();
     let cookie = session.headers().get("set-cookie").unwrap();
-    let cookie = cookie.to_str().unwrap().split(['=', ';']).nth(1).unwrap();
+    let cookie = cookie.to_str().unwrap().split(';').next().unwrap();
     let shown = client.get(format!("{url}{SESSION}"));
-    let shown = shown.insert_header(("cookie", format!("__Host-imgwire_gate={cookie}")));
+    let shown = shown.insert_header(("cookie", cookie));
     assert_eq!(shown.send().await.unwrap().status(), 200);
     for (management_token, status) in [(MORE_SECRETS[1].1, 200), ("a-wrong-management-token", 401)]
     {
@@ -172,8 +172,9 @@ async fn serve(service: &Service, imgwire: &Emulator, folder: &Path, log: &str) 
     process.signal("-TERM");
     assert_eq!(process.end().await.code(), Some(0));
     let signature = token.rsplit('.').next().unwrap();
+    let (_, session) = cookie.split_once('=').unwrap();
     Run {
-        credentials: vec![signature.to_owned(), cookie.to_owned()],
+        credentials: vec![signature.to_owned(), session.to_owned()],
         output: process.output(),
     }
 }

@@ -1,88 +1,32 @@
-//! The chain: every mix of policies, and what becomes of what they hold.
+//! A chain: which policies run, which result stops the request, and what the chain reports.
 
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
-use futures_util::{FutureExt as _, future::ready};
+use futures_util::future::ready;
 use policies::{
-    BoxFuture, Chain, CounterStore, Decision, Denial, Fault, Hold, Link, Mode, OnFailure, Outcome,
-    Pass, Policy, PolicyInput, StoreName, Verdict,
+    BoxFuture, Chain, Condition, Decision, Denial, Evaluation, Expression, Fault, Link, Mode,
+    NewFact, OnFailure, Outcome, Pass, Policy, PolicyInput, Reason, SystemClock, Verdict,
 };
 use proptest::prelude::*;
+use serde_json::json;
 
-use crate::helpers::{link, request_from};
+use crate::{
+    helpers::{finish, link, member_of, request_from, user},
+    scripted::{Script, run, scripted, take_log},
+};
 
-/// What a scripted policy does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Script {
-    Allow,
-    Deny,
-    Fault,
-    Hold,
-    /// Holds, and cannot say afterwards that it was counted.
-    HoldAndFail,
-}
-
-thread_local! {
-    static LOG: Rc<RefCell<Vec<String>>> = Rc::default();
-}
-
-fn note(text: String) {
-    LOG.with(|log| log.borrow_mut().push(text));
-}
-
-fn fault() -> Fault {
-    let store = StoreName::parse("store").unwrap();
-    Fault::Store {
-        store,
-        source: "it is down".into(),
-    }
-}
-
-struct Scripted(usize, Script);
-
-impl Policy for Scripted {
-    fn decide<'a>(&'a self, _: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
-        note(format!("ask {}", self.0));
-        Box::pin(ready(match self.1 {
-            Script::Allow => Ok(Decision::from(Verdict::Allow)),
-            Script::Deny => Ok(Decision::from(Verdict::Deny(Denial::WorkspaceRequired))),
-            Script::Fault => Err(fault()),
-            Script::Hold => Ok(Decision::from(Verdict::Hold(Box::new(Held(self.0, true))))),
-            Script::HoldAndFail => Ok(Decision::from(Verdict::Hold(Box::new(Held(self.0, false))))),
-        }))
-    }
-}
-
-struct Held(usize, bool);
-
-impl Hold for Held {
-    fn commit(&mut self) -> BoxFuture<'_, ()> {
-        note(format!("commit {}", self.0));
-        Box::pin(ready(if self.1 { Ok(()) } else { Err(fault()) }))
-    }
-
-    fn release(self: Box<Self>) -> BoxFuture<'static, ()> {
-        note(format!("release {}", self.0));
-        Box::pin(ready(Ok(())))
-    }
-}
-
-fn script() -> impl Strategy<Value = (Script, bool, bool)> {
+pub(crate) fn script() -> impl Strategy<Value = (Script, bool, bool)> {
     const KINDS: &[Script] = &[
         Script::Allow,
         Script::Deny,
         Script::Fault,
         Script::Hold,
-        Script::HoldAndFail,
+        Script::HoldWithoutCommit,
     ];
     (prop::sample::select(KINDS), any::<bool>(), any::<bool>())
 }
 
-/// What is to happen, told plainly.
+/// How a chain of these policies must end, and what must happen on the way.
 fn expected(scripts: &[(Script, bool, bool)], issued: bool) -> (&'static str, Vec<String>) {
     let mut log = Vec::new();
     let mut held: Vec<(usize, Script, bool)> = Vec::new();
@@ -104,7 +48,9 @@ fn expected(scripts: &[(Script, bool, bool)], issued: bool) -> (&'static str, Ve
                 release(&held, &mut log);
                 return ("faulted", log);
             }
-            Script::Hold | Script::HoldAndFail => held.push((index, *script, *observe || *allow)),
+            Script::Hold | Script::HoldWithoutCommit => {
+                held.push((index, *script, *observe || *allow))
+            }
             _ => {}
         }
     }
@@ -113,8 +59,9 @@ fn expected(scripts: &[(Script, bool, bool)], issued: bool) -> (&'static str, Ve
         return ("not issued", log);
     }
     log.extend(held.iter().map(|(index, ..)| format!("commit {index}")));
-    let fails =
-        |(_, script, lenient): &(usize, Script, bool)| *script == Script::HoldAndFail && !lenient;
+    let fails = |(_, script, lenient): &(usize, Script, bool)| {
+        *script == Script::HoldWithoutCommit && !lenient
+    };
     if held.iter().any(fails) {
         release(&held, &mut log);
         return ("faulted", log);
@@ -124,168 +71,178 @@ fn expected(scripts: &[(Script, bool, bool)], issued: bool) -> (&'static str, Ve
 
 proptest! {
     #[test]
-    fn it_asks_in_order_stops_at_the_first_no_and_settles_everything_once(
+    fn policies_run_in_order_until_one_stops_the_request_and_each_hold_is_settled_once(
         scripts in prop::collection::vec(script(), 0..6),
         issued in any::<bool>(),
     ) {
-        LOG.with(|log| log.borrow_mut().clear());
-        let links = scripts.iter().enumerate().map(|(index, (script, observe, allow))| {
-            let mut link = link(&format!("policy-{index}"), Arc::new(Scripted(index, *script)));
-            link.mode = if *observe { Mode::Observe } else { Mode::Enforce };
-            link.on_failure = if *allow { OnFailure::Allow } else { OnFailure::Deny };
-            link
-        });
-        let chain = Chain::new(links.collect());
-        let request = request_from(1);
-        let evaluation = chain.evaluate(&request, Pass::Issue).now_or_never().unwrap();
+        take_log();
+        let chain = Chain::new(links(&scripts).collect());
+        let evaluation = finish(chain.evaluate(&request_from(1), Pass::Issue));
         let end = match evaluation.outcome {
             Outcome::Denied { .. } => "denied",
             Outcome::Faulted { .. } => "faulted",
-            Outcome::Allowed(permit) if issued => match permit.issued().now_or_never().unwrap() {
+            Outcome::Allowed(permit) if issued => match finish(permit.issued()) {
                 Ok(_) => "issued",
                 Err(_) => "faulted",
             },
             Outcome::Allowed(permit) => {
-                permit.not_issued().now_or_never().unwrap();
+                finish(permit.not_issued());
                 "not issued"
             }
         };
-        let log = LOG.with(|log| log.borrow().clone());
-        prop_assert_eq!((end, log), expected(&scripts, issued));
+        prop_assert_eq!((end, take_log()), expected(&scripts, issued));
     }
 }
 
-/// A link that counts in a store.
-fn counting_link(index: usize, script: Script, store: &str, can_release: bool) -> Link {
+/// Links to these policies, each with whether it is observed and whether its faults are tolerated.
+fn links(scripts: &[(Script, bool, bool)]) -> impl Iterator<Item = Link> {
+    let scripts = scripts.iter().enumerate();
+    scripts.map(|(policy, (script, observe, allow))| {
+        with_leniency(scripted(policy, *script), *observe, *allow)
+    })
+}
+
+pub(crate) fn with_leniency(link: Link, observe: bool, allow: bool) -> Link {
     Link {
-        counter_store: Some(CounterStore {
-            store: StoreName::parse(store).unwrap(),
-            can_release,
-        }),
-        ..link(
-            &format!("policy-{index}"),
-            Arc::new(Scripted(index, script)),
-        )
-    }
-}
-
-/// How a chain ends, and what was done on the way.
-fn run(links: Vec<Link>, pass: Pass) -> (&'static str, Vec<String>) {
-    LOG.with(|log| log.borrow_mut().clear());
-    let chain = Chain::new(links);
-    let request = request_from(1);
-    let evaluation = chain.evaluate(&request, pass).now_or_never().unwrap();
-    let end = match evaluation.outcome {
-        Outcome::Allowed(permit) => match permit.issued().now_or_never().unwrap() {
-            Ok(_) => "issued",
-            Err(_) => "faulted",
-        },
-        Outcome::Denied { .. } => "denied",
-        Outcome::Faulted { .. } => "faulted",
-    };
-    (end, LOG.with(|log| log.borrow().clone()))
-}
-
-#[test]
-fn neighbours_that_share_a_store_are_asked_together_if_they_can_give_back_what_they_count() {
-    use Script::{Allow, Deny, Fault, Hold};
-
-    // What the one in front does not let pass is given back.
-    for (first, end) in [(Deny, "denied"), (Fault, "faulted")] {
-        let links = vec![
-            counting_link(0, first, "shared", false),
-            counting_link(1, Hold, "shared", true),
-            counting_link(2, Hold, "shared", true),
-            counting_link(3, Hold, "other", true),
-        ];
-        let log = ["ask 0", "ask 1", "ask 2", "release 2", "release 1"];
-        assert_eq!(
-            run(links, Pass::Issue),
-            (end, log.map(str::to_owned).into())
-        );
-    }
-    // An attempt cannot be given back, so it is not counted before its turn; nor is anything in a preview.
-    let links = |first| {
-        vec![
-            counting_link(0, first, "shared", true),
-            counting_link(1, Allow, "shared", false),
-        ]
-    };
-    assert_eq!(
-        run(links(Deny), Pass::Issue),
-        ("denied", vec!["ask 0".to_owned()])
-    );
-    let links = vec![
-        counting_link(0, Deny, "shared", false),
-        counting_link(1, Allow, "shared", true),
-    ];
-    assert_eq!(
-        run(links, Pass::Preview),
-        ("denied", vec!["ask 0".to_owned()])
-    );
-}
-
-proptest! {
-    #[test]
-    fn policies_that_are_asked_together_come_to_the_same_end_as_one_by_one(
-        scripts in prop::collection::vec((script(), 0..3_usize, any::<bool>()), 0..7),
-    ) {
-        let links = |together: bool| {
-            let links = scripts.iter().enumerate().map(|(index, ((script, observe, allow), store, can_release))| {
-                let mut link = counting_link(index, *script, ["a", "b", "c"][*store], *can_release);
-                link.mode = if *observe { Mode::Observe } else { Mode::Enforce };
-                link.on_failure = if *allow { OnFailure::Allow } else { OnFailure::Deny };
-                if !together {
-                    link.counter_store = None;
-                }
-                link
-            });
-            links.collect::<Vec<_>>()
-        };
-        let (end, plain) = run(links(false), Pass::Issue);
-        let (same_end, log) = run(links(true), Pass::Issue);
-        prop_assert_eq!(end, same_end);
-        let of = |log: &[String], what: &str| {
-            let found = log.iter().filter_map(|line| line.strip_prefix(what)?.parse::<usize>().ok());
-            let mut found: Vec<_> = found.collect();
-            found.sort_unstable();
-            found
-        };
-        prop_assert_eq!(of(&plain, "commit "), of(&log, "commit "));
-        if end == "issued" {
-            prop_assert_eq!(plain, log);
+        mode: if observe {
+            Mode::Observe
         } else {
-            // Whatever was held is released, once.
-            let asked = of(&log, "ask ");
-            let holds = |index: &usize| matches!(scripts[*index].0.0, Script::Hold | Script::HoldAndFail);
-            prop_assert_eq!(of(&log, "release "), asked.into_iter().filter(holds).collect::<Vec<_>>());
-        }
+            Mode::Enforce
+        },
+        on_failure: if allow {
+            OnFailure::Allow
+        } else {
+            OnFailure::Deny
+        },
+        ..link
+    }
+}
+
+fn evaluate(scripts: &[(Script, bool, bool)]) -> Evaluation {
+    let chain = Chain::new(links(scripts).collect());
+    finish(chain.evaluate(&request_from(1), Pass::Issue))
+}
+
+/// What the chain reports of results that did not stop the request.
+fn reported(evaluation: &Evaluation) -> Vec<(&str, &'static str)> {
+    let results = evaluation.tolerated.iter();
+    let reported = results.map(|result| match result.reason {
+        Reason::Denial(Denial::WorkspaceRequired) => (result.policy.as_str(), "denial"),
+        Reason::Fault(Fault::Store { .. }) => (result.policy.as_str(), "fault"),
+        _ => panic!("no script has this result"),
+    });
+    reported.collect()
+}
+
+#[test]
+fn a_denial_names_its_policy_and_reason() {
+    let evaluation = evaluate(&[(Script::Allow, false, false), (Script::Deny, false, true)]);
+    let Outcome::Denied { policy, denial } = evaluation.outcome else {
+        panic!("the second policy denies");
+    };
+    assert_eq!(policy.as_str(), "policy-1");
+    assert_eq!(denial, Denial::WorkspaceRequired);
+    assert!(evaluation.tolerated.is_empty());
+}
+
+#[test]
+fn a_fault_names_its_policy() {
+    let evaluation = evaluate(&[(Script::Fault, false, false), (Script::Deny, false, false)]);
+    let Outcome::Faulted { policy, fault } = evaluation.outcome else {
+        panic!("the first policy faults");
+    };
+    assert_eq!(policy.as_str(), "policy-0");
+    assert!(matches!(fault, Fault::Store { .. }));
+}
+
+#[test]
+fn observed_denials_and_tolerated_faults_are_reported_and_do_not_stop_the_request() {
+    let evaluation = evaluate(&[
+        (Script::Deny, true, false),
+        (Script::Fault, true, false),
+        (Script::Fault, false, true),
+    ]);
+    assert!(matches!(evaluation.outcome, Outcome::Allowed(_)));
+    let expected = [
+        ("policy-0", "denial"),
+        ("policy-1", "fault"),
+        ("policy-2", "fault"),
+    ];
+    assert_eq!(reported(&evaluation), expected);
+}
+
+#[test]
+fn a_policy_that_decides_despite_a_fault_allows_and_its_fault_is_reported() {
+    let evaluation = evaluate(&[(Script::AllowDespiteFault, false, false)]);
+    assert!(matches!(evaluation.outcome, Outcome::Allowed(_)));
+    assert_eq!(reported(&evaluation), [("policy-0", "fault")]);
+}
+
+#[test]
+fn limits_are_reported_in_order_except_those_of_observed_policies() {
+    let evaluation = evaluate(&[
+        (Script::Hold, false, false),
+        (Script::Allow, true, false),
+        (Script::Fault, false, true),
+        (Script::Deny, false, false),
+        (Script::Allow, false, false),
+    ]);
+    let limits = evaluation.limits.iter();
+    let policies: Vec<_> = limits.map(|limit| limit.policy.as_str()).collect();
+    assert_eq!(policies, ["policy-0", "policy-3"]);
+}
+
+/// Allows, and establishes a fact.
+struct Establishes(fn() -> NewFact);
+
+impl Policy for Establishes {
+    fn decide<'a>(&'a self, _: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
+        let decision = Decision::from(Verdict::Allow).with_fact((self.0)());
+        Box::pin(ready(Ok(decision)))
     }
 }
 
 #[test]
-fn an_observed_denial_and_a_tolerated_fault_are_told_apart() {
-    let observed = Mutex::new(Vec::new());
-    for (script, expected) in [(Script::Deny, "denial"), (Script::Fault, "fault")] {
-        let mut link = link("policy", Arc::new(Scripted(0, script)));
-        link.mode = Mode::Observe;
-        let request = request_from(1);
-        let chain = Chain::new(vec![link]);
-        let evaluation = chain
-            .evaluate(&request, Pass::Issue)
-            .now_or_never()
-            .unwrap();
-        let reason = match &evaluation.tolerated[0].reason {
-            policies::Reason::Denial(_) => "denial",
-            policies::Reason::Fault(_) => "fault",
-        };
-        observed.lock().unwrap().push((reason, expected));
+fn facts_of_a_policy_are_known_to_the_later_ones() {
+    let user: fn() -> NewFact = || NewFact::Subject(user("user_1", &json!({})));
+    let member: fn() -> NewFact = || NewFact::Membership(member_of("ws_1", Some("owner")));
+    let condition = |text| {
+        let expression = Expression::parse(text).unwrap();
+        Some(Condition::new(expression, Arc::new(SystemClock::new())))
+    };
+    for facts in [[user, member], [member, user]] {
+        let mut links = vec![scripted(0, Script::Deny), scripted(1, Script::Deny)];
+        links[0].when = condition("has(subject.id) || has(workspace.id)");
+        links[1].when = condition("subject.id != 'user_1' || workspace.role != 'owner'");
+        let establish = facts.map(|fact| link("establishes", Arc::new(Establishes(fact))));
+        links.splice(1..1, establish);
+        let evaluation = finish(Chain::new(links).evaluate(&request_from(1), Pass::Issue));
+        assert!(matches!(evaluation.outcome, Outcome::Allowed(_)));
+        let subject = evaluation.facts.subject.unwrap();
+        assert_eq!(subject.id.as_str(), "user_1");
+        let membership = Some(member_of("ws_1", Some("owner")));
+        assert_eq!(evaluation.facts.membership, membership);
     }
-    assert!(
-        observed
-            .into_inner()
-            .unwrap()
-            .iter()
-            .all(|(reason, expected)| reason == expected)
-    );
+}
+
+#[test]
+fn a_hold_that_cannot_be_released_is_reported_with_the_denial() {
+    let evaluation = evaluate(&[
+        (Script::HoldWithoutRelease, false, false),
+        (Script::Deny, false, false),
+    ]);
+    assert!(matches!(evaluation.outcome, Outcome::Denied { .. }));
+    assert_eq!(reported(&evaluation), [("policy-0", "fault")]);
+}
+
+#[test]
+fn a_chain_lists_its_policies_in_order() {
+    let chain = Chain::new(vec![scripted(7, Script::Deny), scripted(3, Script::Hold)]);
+    let names = chain.links().iter().map(|link| link.name.as_str());
+    assert_eq!(names.collect::<Vec<_>>(), ["policy-7", "policy-3"]);
+}
+
+#[test]
+fn an_empty_chain_allows() {
+    assert_eq!(run(Vec::new(), Pass::Issue), ("issued", Vec::new()));
 }

@@ -4,29 +4,17 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use policies::{
-    Chain, Clock, Condition, DeclaredFile, Expression, ExpressionSettings, Facts, IdentityName,
-    Membership, Mode, OnFailure, Outcome, Pass, Purpose, Reason, Subject, SubjectId, SystemClock,
-    Trace, UploadRequest, WorkspaceId,
+    Chain, Clock, Condition, DeclaredFile, Expression, ExpressionSettings, Facts, Mode, OnFailure,
+    Outcome, Pass, Purpose, Reason, SystemClock, Trace, UploadRequest,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::helpers::{build, link, request_from};
+use crate::helpers::{TestPorts, build, link, member_of, request_from, user};
 
 pub(crate) fn facts(claims: &Value) -> Facts {
-    Facts::new(
-        Some(Arc::new(Subject {
-            id: SubjectId::parse("user_1").unwrap(),
-            identity: IdentityName::parse("app").unwrap(),
-            session: false,
-            claims: claims.as_object().unwrap().clone(),
-            expires_at: None,
-        })),
-        Some(Membership {
-            workspace: WorkspaceId::parse("ws_1").unwrap(),
-            role: Some("owner".to_owned()),
-        }),
-    )
+    let membership = member_of("ws_1", Some("owner"));
+    Facts::new(Some(user("user_1", claims)), Some(membership))
 }
 
 pub(crate) fn request() -> UploadRequest {
@@ -105,14 +93,12 @@ fn expressions_see_the_facts() {
         ("request.time", "timestamp"),
     ] {
         let reason = value(text, &claims).unwrap_err();
-        let expected =
-            format!("the expression must be true or false, and is a value of type {found}");
-        assert_eq!(reason, expected, "{text}");
+        assert!(reason.ends_with(found), "{text}: {reason}");
     }
 }
 
 #[test]
-fn what_is_missing_or_of_another_type_has_no_value() {
+fn a_missing_fact_or_a_wrong_type_has_no_value() {
     let claims = json!({ "plan": null, "age": "17", "groups": "a" });
     for text in [
         "subject.claims.absent == 'x'",
@@ -138,7 +124,7 @@ fn what_is_missing_or_of_another_type_has_no_value() {
 }
 
 #[test]
-fn a_reason_names_what_is_missing_and_shows_no_value_of_a_claim() {
+fn an_error_names_what_is_missing_and_shows_no_value_of_a_claim() {
     let secret = "s3cret\nof a claim";
     let claims = json!({ "plan": secret, "list": [secret], "map": { secret: 1 }, "big": i64::MAX });
     for (text, reason) in [
@@ -183,7 +169,7 @@ fn a_reason_names_what_is_missing_and_shows_no_value_of_a_claim() {
 }
 
 #[test]
-fn a_key_from_a_request_keeps_a_reason_to_one_short_line() {
+fn an_error_about_a_key_from_a_request_is_one_short_line() {
     let claims = json!({ "plan": format!("a\nb{}", "x".repeat(10_000)) });
     let reason = value("{'pro': 1}[subject.claims.plan] == 1", &claims).unwrap_err();
     assert!(reason.contains("there is no `a\\nbxxx"), "{reason}");
@@ -207,7 +193,7 @@ impl Clock for NoClock {
 fn an_evaluation_that_panics_denies() {
     let settings = json!({ "allow": "request.time > timestamp('2020-01-01T00:00:00Z')" });
     let settings: ExpressionSettings = serde_json::from_value(settings).unwrap();
-    let policy = build(&settings, None, Arc::new(NoClock));
+    let policy = build(&settings, &TestPorts::default(), Arc::new(NoClock));
     let chain = Chain::new(vec![link("rule", policy)]);
     let evaluation = chain.evaluate(&request(), Pass::Issue).now_or_never();
     let Outcome::Denied { denial, .. } = evaluation.unwrap().outcome else {
@@ -218,29 +204,35 @@ fn an_evaluation_that_panics_denies() {
 }
 
 #[test]
-fn what_cannot_be_an_expression_is_refused_with_its_place() {
+fn an_invalid_expression_is_rejected_with_its_position() {
     let nested = format!("{}1{}", "(".repeat(1000), ")".repeat(1000));
     for (text, fault) in [
         ("", "line"),
         ("subject.claims.plan ==", "line 1, column"),
         ("true &&\n  subject..id", "line 2, column"),
-        ("subjects.id == 'x'", "`subjects` is no fact"),
-        ("subject.id == id", "`id` is no fact"),
-        ("[1].all(x, y == x)", "`y` is no fact"),
-        ("request.worksapce == 'x'", "`request` has no `worksapce`"),
-        ("workspace['rolle'] == 'x'", "`workspace` has no `rolle`"),
+        ("subjects.id == 'x'", "unknown fact `subjects`"),
+        ("subject.id == id", "unknown fact `id`"),
+        ("[1].all(x, y == x)", "unknown fact `y`"),
+        (
+            "request.worksapce == 'x'",
+            "`request` has no field `worksapce`",
+        ),
+        (
+            "workspace['rolle'] == 'x'",
+            "`workspace` has no field `rolle`",
+        ),
         (
             "request['file'].mime == 'x'",
-            "`request.file` has no `mime`",
+            "`request.file` has no field `mime`",
         ),
         (
             "request.workspace.id == 'x'",
             "`request.workspace` has no fields",
         ),
-        ("Subject{id: 'x'}.id == 'x'", "is no type"),
+        ("Subject{id: 'x'}.id == 'x'", "unknown type `Subject`"),
         (
             "subject.claims.a.all(x, subject.claims.a.all(y, x == y))",
-            "walks a list for each entry",
+            "iterates over a list for each entry",
         ),
         ("subject.id.matchs('x')", "unknown function `matchs`"),
         (
@@ -337,7 +329,7 @@ fn a_policy_is_skipped_only_if_its_condition_is_false() {
 }
 
 #[test]
-fn the_deepest_that_is_taken_fits_on_the_stack_of_a_worker() {
+fn the_deepest_expression_fits_on_the_stack_of_a_worker() {
     let clauses = |count: usize| vec!["subject.id != 'x'"; count].join(" && ");
     let deepest = (1..200)
         .take_while(|count| Expression::parse(&clauses(*count)).is_ok())
@@ -355,7 +347,7 @@ fn the_deepest_that_is_taken_fits_on_the_stack_of_a_worker() {
 }
 
 #[test]
-fn an_expression_says_which_claims_it_reads() {
+fn an_expression_lists_the_claims_that_it_reads() {
     let claims = json!({
         "plan": "pro", "org": { "name": "acme", "size": 7 }, "groups": ["a"], "other": 1,
     });

@@ -1,23 +1,51 @@
 //! How long an expression may take, and what it may walk and search.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
-use policies::{
-    Clock as _, Condition, Expression, ExpressionSettings, Pass, PolicyInput, SystemClock, Verdict,
-};
+use policies::{Condition, Expression, ExpressionSettings, Pass, SystemClock, Verdict};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::{
     expression::{facts, request, value},
-    helpers::build,
+    helpers::{TestPorts, build, decide},
 };
 
 const LONG: &str = "the expression uses a list of more than 1000 entries";
 
 #[test]
-fn work_on_a_claim_for_each_entry_of_a_list_is_refused() {
+fn an_expression_has_at_most_4096_bytes() {
+    let text = |bytes: usize| format!("'{}' != ''", "x".repeat(bytes - 8));
+    assert_eq!(value(&text(4096), &json!({})), Ok(true));
+    assert!(Expression::parse(&text(4097)).is_err());
+}
+
+#[test]
+fn an_expression_is_nested_at_most_40_levels_deep() {
+    let brackets = |count: usize| format!("{}true{}", "(".repeat(count), ")".repeat(count));
+    let sum = |terms: usize| vec!["1"; terms].join("+") + " == 1";
+    let path = |names: usize| format!("has(subject.claims{})", ".a".repeat(names - 2));
+    for (deepest, too_deep) in [
+        (brackets(40), brackets(41)),
+        (sum(39), sum(40)),
+        (path(40), path(41)),
+    ] {
+        assert!(Expression::parse(&deepest).is_ok(), "{deepest}");
+        let fault = Expression::parse(&too_deep).map(|_| ()).unwrap_err();
+        assert!(fault.contains("nested"), "{too_deep}: {fault}");
+    }
+}
+
+#[test]
+fn an_expression_may_have_many_parts_side_by_side() {
+    let many = |part: &str| format!("size([{}]) == 100", vec![part; 100].join(", "));
+    for part in ["-1", "(1)", "[1]", "{'a': 1}", "!true", "1 + 1"] {
+        assert_eq!(value(&many(part), &json!({})), Ok(true), "{part}");
+    }
+}
+
+#[test]
+fn work_on_a_claim_for_each_entry_of_a_list_is_rejected() {
     for body in [
         // Walks.
         "all(g, subject.claims.groups.all(h, g == h))",
@@ -60,7 +88,7 @@ fn work_on_a_claim_for_each_entry_of_a_list_is_refused() {
     ] {
         let text = format!("subject.claims.groups.{body}");
         let fault = Expression::parse(&text).map(|_| ()).unwrap_err();
-        let expected = ["for each entry of a list", "for each entry of another one"];
+        let expected = ["for each entry of a list", "for each entry of another list"];
         assert!(
             expected.iter().any(|expected| fault.contains(expected)),
             "{text}: {fault}"
@@ -81,7 +109,7 @@ fn work_on_a_claim_for_each_entry_of_a_list_is_refused() {
 fn short_work_for_each_entry_is_allowed() {
     let claims = json!({
         "groups": ["a", "b"], "plan": "a", "level": 1, "limits": { "a": 1, "b": 2 },
-        "members": [{ "id": "ws_1", "roles": ["editor"] }], "https://app.example.com/w": "ws_1",
+        "flag": true, "off": false, "members": [{ "id": "ws_1", "roles": ["editor"] }], "https://app.example.com/w": "ws_1",
     });
     for text in [
         "subject.claims.groups.exists(g, g == subject.claims.plan)",
@@ -98,6 +126,8 @@ fn short_work_for_each_entry_is_allowed() {
         "subject.claims.groups.map(g, 'group-' + g) == ['group-a', 'group-b']",
         "subject.claims.groups.filter(g, g != 'a') == ['b']",
         "subject.claims.groups.exists_one(g, g + workspace.id == 'aws_1')",
+        "subject.claims.groups.all(g, subject.claims.flag && (g == 'a' || !subject.claims.off))",
+        "subject.claims.groups.exists(g, g == (subject.claims.flag ? 'a' : 'c'))",
         // One walk after another.
         "subject.claims.groups.exists(g, g == 'a') && subject.claims.groups.all(g, g != 'c')",
         "subject.claims.groups.filter(g, g != 'a').all(g, g == 'b')",
@@ -144,6 +174,7 @@ fn a_list_of_more_than_1000_entries_has_no_value_where_it_is_walked_or_searched(
         "subject.claims['plan'] == 'pro'",
         "has(subject.claims.groups) && has(subject.claims.nested.groups)",
         "size(subject.claims) == 3 && 'groups' in subject.claims",
+        "size(subject.claims.groups) == 1001 && type(subject.claims.groups) == list",
         "subject.claims.exists(claim, claim == 'groups')",
     ] {
         assert_eq!(value(text, &claims), Ok(true), "{text}");
@@ -161,15 +192,14 @@ fn a_list_of_more_than_1000_entries_has_no_value_where_it_is_walked_or_searched(
 fn a_list_that_is_too_long_denies_by_rule() {
     let settings = json!({ "allow": "'a' in subject.claims.groups || true" });
     let settings: ExpressionSettings = serde_json::from_value(settings).unwrap();
-    let policy = build(&settings, None, Arc::new(SystemClock::new()));
+    let policy = build(
+        &settings,
+        &TestPorts::default(),
+        Arc::new(SystemClock::new()),
+    );
     for (length, reason) in [(1000, None), (1001, Some(LONG)), (10_000, Some(LONG))] {
         let (request, facts) = (request(), facts(&json!({ "groups": vec!["a"; length] })));
-        let input = PolicyInput {
-            request: &request,
-            facts: &facts,
-            pass: Pass::Issue,
-        };
-        let decision = policy.decide(input).now_or_never().unwrap().unwrap();
+        let decision = decide(&*policy, &request, &facts, Pass::Issue).unwrap();
         match (decision.verdict, reason) {
             (Verdict::Deny(denial), Some(reason)) => {
                 assert_eq!(
@@ -184,7 +214,7 @@ fn a_list_that_is_too_long_denies_by_rule() {
 }
 
 #[test]
-fn the_worst_that_fits_ends_soon() {
+fn the_most_expensive_expressions_take_less_than_five_seconds() {
     let claims = json!({
         "many": (0..1000).collect::<Vec<_>>(), "too_many": (0..4000).collect::<Vec<_>>(),
         "long": "x".repeat(100_000),
@@ -202,11 +232,18 @@ fn the_worst_that_fits_ends_soon() {
         each.as_str(),
         doubled.as_str(),
     ] {
-        let clock = SystemClock::new();
+        let before = cpu_time();
         let _ = value(text, &claims);
-        let took = clock.elapsed();
+        let took = cpu_time() - before;
         assert!(took.as_secs() < 5, "{text}: {took:?}");
     }
+}
+
+/// The time that this thread has run on a processor, so that other processes do not count.
+fn cpu_time() -> Duration {
+    let times = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    let nanos = times.split(' ').next().unwrap().parse();
+    Duration::from_nanos(nanos.unwrap())
 }
 
 /// Claims of a few names, of any shape.
@@ -230,7 +267,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn expressions_that_share_values_find_what_each_finds_by_itself(
+    fn expressions_that_share_values_have_the_same_results_as_each_alone(
         claims in claims(),
         texts in prop::collection::vec(prop::sample::select(vec![
             "subject.claims.a == subject.claims.b",

@@ -93,7 +93,7 @@ fn expressions_and_remote_policies_see_the_same_facts() {
 }
 
 #[test]
-fn a_remembered_answer_is_for_the_same_facts_at_any_time() {
+fn a_cached_answer_is_for_the_same_facts_at_any_time() {
     let clock = StoppedClock::default();
     let known = facts(&json!({ "plan": "pro" }));
     let identity = |request: &UploadRequest, facts: &Facts, clock: &dyn Clock| {
@@ -146,7 +146,7 @@ fn a_remembered_answer_is_for_the_same_facts_at_any_time() {
 }
 
 #[test]
-fn facts_that_nobody_found_out_are_missing() {
+fn facts_that_no_policy_established_are_missing() {
     let value = |text| {
         let expression = Expression::parse(text).unwrap();
         let condition = Condition::new(expression, Arc::new(SystemClock::new()));

@@ -16,7 +16,7 @@ fn is_allowed(taken: AttemptResult) -> bool {
 }
 
 #[test]
-fn keys_are_counted_apart_and_looking_counts_nothing() {
+fn each_key_has_its_own_counter_and_peeking_counts_nothing() {
     let clock = Arc::new(StoppedClock::default());
     let limit = limit(&clock);
     for remaining in [1, 0] {
@@ -42,7 +42,7 @@ fn keys_are_counted_apart_and_looking_counts_nothing() {
 }
 
 #[test]
-fn keys_beyond_the_bound_share_one_counter_and_free_no_other() {
+fn keys_beyond_the_maximum_share_one_counter_and_reset_no_other() {
     let clock = Arc::new(StoppedClock::default());
     let limit = limit(&clock);
     for _ in 0..2 {

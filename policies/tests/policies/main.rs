@@ -7,12 +7,26 @@
 )]
 
 mod chain;
+mod chain_together;
 mod counter;
+mod denial;
 mod expression;
 mod expression_bounds;
 mod facts;
 mod helpers;
 mod keyed_limit;
+mod kinds;
+mod permit;
+mod quota;
+mod quota_store;
 mod rate_limit;
+mod rate_limit_store;
+mod remote;
+mod scripted;
+mod signed_in;
+mod trace;
+mod upload_intent;
+mod values;
 mod windows;
 mod workspace_member;
+mod workspace_member_settings;

@@ -2,15 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
-use policies::{
-    Denial, Facts, Pass, Policy as _, PolicyInput, PolicyName, RateLimit, RateLimitSettings,
-    Verdict,
-};
+use policies::{Denial, Facts, Pass, PolicyName, RateLimit, RateLimitSettings, Verdict};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::helpers::{StoppedClock, request_from};
+use crate::helpers::{StoppedClock, decide, request_from};
 
 fn limiter(
     limit: u32,
@@ -33,16 +29,7 @@ fn settings(limit: u32, period: &str, burst: u32, max_keys: u32) -> RateLimitSet
 
 /// How long to wait, if the attempt is refused.
 fn attempt(limiter: &RateLimit, from: u32, pass: Pass) -> Option<Duration> {
-    let request = request_from(from);
-    let input = PolicyInput {
-        request: &request,
-        facts: &Facts::default(),
-        pass,
-    };
-    let decision = limiter
-        .decide(input)
-        .now_or_never()
-        .expect("memory answers at once");
+    let decision = decide(limiter, &request_from(from), &Facts::default(), pass);
     match decision.unwrap().verdict {
         Verdict::Allow => None,
         Verdict::Deny(Denial::RateLimited { retry_after }) => Some(retry_after),
@@ -52,7 +39,7 @@ fn attempt(limiter: &RateLimit, from: u32, pass: Pass) -> Option<Duration> {
 
 proptest! {
     #[test]
-    fn a_limit_that_is_changed_keeps_what_each_has_used_up(
+    fn a_changed_limit_keeps_the_attempts_that_each_key_used(
         before in 1..20_u32,
         after in 1..20_u32,
         asked in prop::collection::vec(0..25_u32, 1..5),
@@ -77,7 +64,7 @@ proptest! {
     }
 
     #[test]
-    fn it_decides_as_a_plain_token_bucket_does(
+    fn a_rate_limit_decides_like_a_token_bucket(
         limit in 1..20_u32,
         burst in 1..20_u32,
         steps in prop::collection::vec((0..4_u32, 0..3_000_u64, any::<bool>()), 1..300),
@@ -104,7 +91,7 @@ proptest! {
     }
 
     #[test]
-    fn a_flood_of_keys_sets_no_limited_one_free(max_keys in 1..50_u32, flood in 1..500_u32) {
+    fn a_flood_of_keys_resets_no_limited_key(max_keys in 1..50_u32, flood in 1..500_u32) {
         let clock = Arc::new(StoppedClock::default());
         let limiter = limiter(1, "1h", 1, max_keys, &clock);
         prop_assert_eq!(attempt(&limiter, 0, Pass::Issue), None);
@@ -118,7 +105,26 @@ proptest! {
 }
 
 #[test]
-fn room_comes_back_when_keys_are_idle() {
+fn a_limit_in_memory_reports_what_remains_and_when_everything_comes_back() {
+    let clock = Arc::new(StoppedClock::default());
+    let limiter = limiter(4, "20s", 3, 100, &clock);
+    let seconds = Duration::from_secs;
+    for (remaining, resets_in) in [(2, 5), (1, 10), (0, 15), (0, 15)] {
+        let decision = decide(&limiter, &request_from(1), &Facts::default(), Pass::Issue);
+        let limit = decision.unwrap().limit.unwrap();
+        assert_eq!(
+            (limit.remaining, limit.resets_in),
+            (remaining, seconds(resets_in))
+        );
+        assert_eq!((limit.limit, limit.window), (4, seconds(20)));
+    }
+    clock.advance(seconds(7));
+    assert_eq!(attempt(&limiter, 1, Pass::Issue), None);
+    assert_eq!(attempt(&limiter, 1, Pass::Issue), Some(seconds(3)));
+}
+
+#[test]
+fn idle_keys_make_room_for_new_ones() {
     let clock = Arc::new(StoppedClock::default());
     let limiter = limiter(1, "1s", 1, 100, &clock);
     for round in 0..10 {

@@ -82,7 +82,7 @@ fn a_day_in_new_york_and_one_on_lord_howe_follow_their_own_clocks() {
 }
 
 #[test]
-fn a_day_that_has_no_midnight_starts_when_it_does() {
+fn a_day_without_midnight_starts_at_its_first_moment() {
     // In Santiago the clocks go from 24:00 to 1:00.
     let zone = "America/Santiago";
     assert_window(
@@ -95,7 +95,7 @@ fn a_day_that_has_no_midnight_starts_when_it_does() {
 }
 
 #[test]
-fn months_end_when_they_do() {
+fn months_have_their_own_lengths() {
     for (zone, now, start, end) in [
         (
             "UTC",
@@ -152,7 +152,7 @@ fn weeks_start_on_monday() {
 }
 
 #[test]
-fn hours_follow_the_zones_minutes() {
+fn hours_start_at_minute_zero_of_the_time_zone() {
     assert_window(
         WindowUnit::Hour,
         "UTC",

@@ -45,7 +45,7 @@ impl Counters {
             connections: ConnectionCache::default(),
             health: options.health(),
             clock: StoreClock::new(options.context.clock.clone()),
-            metrics: options.metrics(),
+            metrics: options.metrics("postgresql"),
         }
     }
 

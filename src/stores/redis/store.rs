@@ -56,7 +56,7 @@ impl RedisStore {
             servers,
             clock,
             scripts,
-            metrics: options.metrics(),
+            metrics: options.metrics("redis"),
         }
     }
 

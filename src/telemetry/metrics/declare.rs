@@ -40,11 +40,6 @@ macro_rules! names_are_label_values {
 
 names_are_label_values!(IdentityName, PolicyName, RoutePath, StoreName);
 
-/// A label with a fixed set of values. The index of a value is `value as usize`.
-pub(super) trait LabelValues: Sized + 'static {
-    const ALL: &'static [Self];
-}
-
 /// Declares the values of a label.
 macro_rules! label_values {
     ($(#[$meta:meta])* enum $name:ident { $($value:ident = $text:literal,)+ }) => {
@@ -52,10 +47,6 @@ macro_rules! label_values {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum $name {
             $($value,)+
-        }
-
-        impl LabelValues for $name {
-            const ALL: &'static [Self] = &[$(Self::$value),+];
         }
 
         impl LabelValue for $name {

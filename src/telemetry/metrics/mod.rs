@@ -14,7 +14,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use self::declare::{LabelValue, LabelValues, by_labels, label_values, metrics, register};
+use self::declare::{LabelValue, by_labels, label_values, metrics, register};
 pub(crate) use self::stores::StoreMetrics;
 
 metrics! {
@@ -30,6 +30,15 @@ metrics! {
             http_response_status_code: StatusCode
         } = Histogram::new([
             0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+        ]);
+        /// Duration of operations of remote stores
+        db_client_operation_duration_seconds: Histogram {
+            db_system_name: &'static str,
+            db_operation_name: Operation,
+            error_type: Option<&'static str>,
+            store: StoreName
+        } = Histogram::new([
+            1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
         ]);
     }
 
@@ -82,12 +91,6 @@ metrics! {
 
         /// 1 while a store works, 0 while it is down
         store_up: Gauge { store: StoreName };
-        /// Operations on remote stores, by result
-        store_operations: Counter { store: StoreName, operation: Operation, result: CallResult };
-        /// Time of an operation on a remote store
-        store_operation_seconds: Histogram { store: StoreName } = Histogram::new([
-            1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-        ]);
     }
 
     info {
