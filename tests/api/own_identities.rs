@@ -165,7 +165,7 @@ fn a_registered_kind_that_shadows_a_later_identity_is_refused() {
         let loaded = gate.load("gate.toml", &config, &environment);
         let faults = loaded.map_or_else(|faults| faults.to_string(), |_| String::new());
         assert_eq!(faults.is_empty(), is_valid, "{accept:?}: {faults}");
-        let message = "`app` would never judge the bearer token, because `programs`, listed before it, takes all";
+        let message = "`app` would never use the bearer token, because `programs`, listed before it, accepts everything";
         assert!(is_valid || faults.contains(message), "{faults}");
     }
 }
@@ -188,7 +188,7 @@ fn the_schema_contains_a_registered_identity_kind() {
 }
 
 #[test]
-#[should_panic(expected = "there is a kind `api_keys` already")]
+#[should_panic(expected = "there is already a kind `api_keys`")]
 fn two_identity_kinds_with_one_name_are_refused() {
     let _ = with_api_keys(with_api_keys(Application::builder()));
 }

@@ -231,7 +231,7 @@ fn the_schema_contains_a_registered_policy_kind() {
 }
 
 #[test]
-#[should_panic(expected = "there is a kind `quota` already")]
+#[should_panic(expected = "there is already a kind `quota`")]
 fn a_built_in_policy_kind_cannot_be_replaced() {
     let _ = Application::builder().policy_kind::<QuotaSettings>();
 }

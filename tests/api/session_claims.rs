@@ -225,7 +225,10 @@ async fn a_session_that_is_too_large_is_refused_with_the_reason_in_the_log() {
     assert_eq!(refused["subject"], "user_1");
     assert_eq!(refused["request_id"], body["requestId"]);
     let error = refused["reason"].as_str().unwrap();
-    assert!(error.contains("bytes as a cookie") && error.contains("[session] store"));
+    assert!(
+        error.contains("the session cookie would have")
+            && error.contains("set `store` in [session]")
+    );
 
     // The next session fits, and only it is logged as begun.
     assert_eq!(exchange(10).await.status(), 204);

@@ -82,8 +82,7 @@ fn has_key(request: &HttpRequest, key: Option<&str>) -> Result<(), Denial> {
 fn refusal(request: &HttpRequest, denial: Denial) -> Error {
     let reason = denial.to_string();
     let error = ApiError::Denied(denial);
-    let message =
-        "open the playground with the full URL that the sandbox printed, including the key";
+    let message = "open the playground at the address that the sandbox printed, including the key";
     let response = error.response_with(&RequestId::of(request), Some(message));
     InternalError::from_response(reason, response).into()
 }

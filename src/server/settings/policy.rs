@@ -46,7 +46,7 @@ impl PolicyRegistry for PolicyKinds {
     fn add<K: PolicyKind>(&mut self) {
         let name = K::NAME;
         let is_new = self.names().all(|other| other != name);
-        assert!(is_new, "the policy kind `{name}` is already registered");
+        assert!(is_new, "there is already a kind `{name}`");
         self.0.push(Kind {
             name,
             can_fail: K::CAN_FAIL,
