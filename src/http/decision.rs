@@ -1,6 +1,6 @@
 //! The outcome of a request for a token: for the client, the log, the metrics and the trace.
 
-use policies::{Reason, Tolerated, UploadRequest};
+use policies::{PolicyName, Reason, Tolerated, UploadRequest};
 use tracing::Span;
 
 use super::error::ApiError;
@@ -10,36 +10,51 @@ use crate::{
     telemetry::{DECISION, Metrics, RequestId, trace_id},
 };
 
-/// The response to the client. [`ApiError::describe`] gives the status and the code of an error.
-pub(super) fn result(outcome: &IssueOutcome) -> Result<&UploadToken, ApiError> {
-    match outcome {
-        IssueOutcome::Issued(token) => Ok(token),
-        IssueOutcome::Denied(_, denial) => Err(ApiError::Denied(denial.clone())),
-        IssueOutcome::Faulted(..) => Err(ApiError::Internal),
-        IssueOutcome::ImgwireFailed(_) => Err(ApiError::ImgwireFailed),
-    }
+/// How an outcome is reported. The status and the code of an error stand in [`ApiError::describe`]. A status of 500 and
+/// above is an ERROR in the log, and an error in the trace.
+pub(super) struct Summary<'a> {
+    /// The outcome in the log, the metrics and the trace.
+    label: &'static str,
+    pub(super) response: Result<&'a UploadToken, ApiError>,
+    policy: Option<&'a PolicyName>,
+    reason: Option<String>,
 }
 
-/// The name of the outcome in the log, the metrics and the trace.
-fn outcome_label(outcome: &IssueOutcome) -> &'static str {
-    match outcome {
-        IssueOutcome::Issued(_) => "issued",
-        IssueOutcome::Denied(..) => "denied",
-        IssueOutcome::Faulted(..) => "faulted",
-        IssueOutcome::ImgwireFailed(_) => "failed",
+impl<'a> Summary<'a> {
+    pub(super) fn of(outcome: &'a IssueOutcome) -> Self {
+        let (label, response, policy, reason) = match outcome {
+            IssueOutcome::Issued(token) => ("issued", Ok(token), None, None),
+            IssueOutcome::Denied(policy, denial) => {
+                let error = ApiError::Denied(denial.clone());
+                ("denied", Err(error), Some(policy), Some(denial.to_string()))
+            }
+            IssueOutcome::Faulted(policy, fault) => {
+                let reason = Some(fault.to_string());
+                ("faulted", Err(ApiError::Internal), Some(policy), reason)
+            }
+            IssueOutcome::ImgwireFailed(error) => {
+                let reason = Some(error.to_string());
+                ("failed", Err(ApiError::ImgwireFailed), None, reason)
+            }
+        };
+        Self {
+            label,
+            response,
+            policy,
+            reason,
+        }
     }
 }
 
 /// Writes the log line of a request, counts the request, and completes its span.
 pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest, report: &Report) {
-    let (policy, reason) = match &report.outcome {
-        IssueOutcome::Issued(_) => (None, None),
-        IssueOutcome::Denied(policy, denial) => (Some(policy), Some(denial.to_string())),
-        IssueOutcome::Faulted(policy, fault) => (Some(policy), Some(fault.to_string())),
-        IssueOutcome::ImgwireFailed(error) => (None, Some(error.to_string())),
-    };
-    let outcome = outcome_label(&report.outcome);
-    let (status, code) = ApiError::describe_result(&result(&report.outcome));
+    let Summary {
+        label: outcome,
+        response,
+        policy,
+        reason,
+    } = Summary::of(&report.outcome);
+    let (status, code) = ApiError::describe_result(&response);
     let subject = report.facts.subject.as_deref();
     let identity = subject
         .map(|subject| &subject.identity)

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::{
     body,
     context::worker,
-    decision::{self, result},
+    decision::{self, Summary},
     error::{ApiError, Body as Error, refuse},
     error_responses::PublicErrors,
     facts::{trace_context, upload_request},
@@ -160,7 +160,7 @@ fn choose<'a>(messages: &Messages, wanted: impl IntoIterator<Item = &'a str>) ->
 }
 
 fn answer(request: &HttpRequest, route: &Route, report: &Report) -> HttpResponse {
-    let mut response = match result(&report.outcome) {
+    let mut response = match Summary::of(&report.outcome).response {
         Ok(token) => HttpResponse::Ok().json(Answer {
             upload_token: &token.token,
             expires_at: token.expires_at,
