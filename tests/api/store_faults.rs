@@ -108,7 +108,7 @@ async fn a_restart_of_an_idle_server_costs_no_request(mut server: impl Server) {
     }
 }
 
-async fn overlooked(gate: &TestApp, policy: &str) -> f64 {
+async fn tolerated(gate: &TestApp, policy: &str) -> f64 {
     let route = crate::helpers::ROUTE;
     let line = format!(
         "imgwire_gate_decisions_total{{route=\"{route}\",outcome=\"fault_tolerated\",policy=\"{policy}\",code=\"internal\"}}"
@@ -144,8 +144,8 @@ async fn a_rate_limit_without_its_store_denies_allows_or_counts_locally_as_confi
     assert_eq!(said[0], [500; 5]);
     assert_eq!(said[1], [200; 5]);
     assert_eq!(said[2], [200, 200, 200, 429, 429]);
-    assert_eq!(overlooked(&allow, "shared-limit").await, 5.0);
-    assert_eq!(overlooked(&local, "shared-limit").await, 5.0);
+    assert_eq!(tolerated(&allow, "shared-limit").await, 5.0);
+    assert_eq!(tolerated(&local, "shared-limit").await, 5.0);
     server.come_up();
     for gate in [&deny, &allow, &local] {
         ready(gate).await;
@@ -168,7 +168,7 @@ async fn a_quota_without_its_store_allows_requests_if_configured() {
     assert_eq!(ask(&gate).await.0, 429);
     server.go_down();
     assert_eq!(ask(&gate).await.0, 200);
-    assert_eq!(overlooked(&gate, "shared-quota").await, 1.0);
+    assert_eq!(tolerated(&gate, "shared-quota").await, 1.0);
 }
 
 #[actix_web::test]
