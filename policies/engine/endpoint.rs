@@ -10,6 +10,7 @@ use serde::Deserialize;
 /// The program that builds the policies parses it: when it checks the config, by [`ServiceCall`](crate::ServiceCall),
 /// and in its [`Ports`](crate::Ports). `Debug` hides the text, because it may contain a password.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(description = "The URL of a service.")]
 pub struct Endpoint(String);
 
 impl Endpoint {
