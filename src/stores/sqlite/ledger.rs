@@ -105,7 +105,8 @@ impl Pending {
     }
 
     /// A commit is due when half of its changes are waited for. While it is written, requests with the other half
-    /// continue. A single request does not wait for others.
+    /// continue. A single request does not wait for others. In the load bench without latency of Imgwire, this brings 10 %
+    /// more requests than a commit as soon as one request waits, and 25 % more than a commit whenever there are changes.
     pub(super) fn is_due(&self) -> bool {
         self.waiting > 0 && 2 * self.waiting >= self.changes
     }
