@@ -214,7 +214,7 @@ async fn on_failure_allow_lets_a_request_through_if_the_service_fails() {
     let lenient = decided_by(&service).set("policies.asked.on_failure", "allow");
     let gate = lenient.start().await;
     gate.ask_as(&Token::of("user_1")).await.assert_token();
-    let overlooked = r#"imgwire_gate_decisions_total{route="/api/imgwire/upload-token",outcome="fault_tolerated",policy="asked",code="internal"}"#;
+    let tolerated = r#"imgwire_gate_decisions_total{route="/api/imgwire/upload-token",outcome="fault_tolerated",policy="asked",code="internal"}"#;
     assert_eq!(gate.metric(tolerated).await, 1.0);
     service.answer(DECIDE, Reply::status(403));
     gate.ask_as(&Token::of("user_1"))
