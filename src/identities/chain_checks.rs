@@ -22,7 +22,7 @@ impl Profiles<'_> {
     /// Checks the list `accept` of a policy at `path`.
     pub(crate) fn check_accept(&self, reader: &mut Reader, path: &str, accept: &[IdentityName]) {
         if accept.is_empty() {
-            reader.fault(path, "must have at least one identity");
+            reader.fault(path, "must name at least one identity");
             return;
         }
         reader.names(path, accept, |name| self.unknown(name));

@@ -90,7 +90,7 @@ impl ClaimRules<'_> {
     /// Reports settings that make no sense.
     pub(super) fn check_settings(&self, section: &mut Section<'_>) {
         if self.audience.is_some_and(<[_]>::is_empty) {
-            section.fault("audience", "must have at least one audience");
+            section.fault("audience", "must name at least one audience");
         }
         // With `{tid}` and without a restriction, anyone with a tenant of their own could sign in.
         let is_restricted = |claims: &ClaimValues| claims.0.contains_key("tid");

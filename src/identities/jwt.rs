@@ -49,7 +49,7 @@ impl IdentityKind for JwtSettings {
         section.check_from(&self.from, self.ambient);
         self.rules().check_settings(section);
         if self.algorithms.is_empty() {
-            section.fault("algorithms", "must have at least one algorithm");
+            section.fault("algorithms", "must name at least one algorithm");
             return None;
         }
         let keys = self.load_keys(section)?;

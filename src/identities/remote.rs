@@ -94,7 +94,7 @@ impl IdentityKind for RemoteSettings {
         section.check_https("url", &self.url, self.insecure_http);
         section.check_ambient(self.ambient, &self.forward);
         if self.forward.is_empty() {
-            section.fault("forward", "must have at least one cookie or header");
+            section.fault("forward", "must name at least one cookie or header");
         } else if self.forward.contains(&TokenSource::Bearer) {
             let message = "write \"header:authorization\" for the bearer token";
             section.fault("forward", message);

@@ -75,7 +75,7 @@ impl Section<'_> {
     /// Checks the places of a token.
     pub fn check_from(&mut self, from: &[TokenSource], ambient: bool) {
         if from.is_empty() {
-            self.fault("from", "must have at least one place");
+            self.fault("from", "must name at least one place");
         }
         self.check_ambient(ambient, from);
     }

@@ -89,7 +89,7 @@ impl SessionIdentitySettings {
     fn check_exchange(&self, section: &mut Section<'_>) {
         const KEY: &str = "exchange";
         if self.exchange.is_empty() {
-            section.fault(KEY, "must have at least one identity");
+            section.fault(KEY, "must name at least one identity");
         }
         let profiles = section.profiles;
         let path = section.path_of(KEY);

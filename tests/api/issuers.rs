@@ -290,7 +290,7 @@ fn check_warns_of_different_issuers_whose_users_share_ids() {
     let confused = warning(&same);
     assert!(
         confused.contains("gate.toml:")
-            && confused.contains("policies.signed-in.accept: `a` and `b` are of different"),
+            && confused.contains("policies.signed-in.accept: `a` and `b` have different"),
         "{confused}"
     );
     for prefixes in DIFFERENT {

@@ -125,7 +125,7 @@ fn faults_of_a_registered_identity_kind_have_line_and_key() {
         (
             "[\"header:X-Api-Key\", \"bearer\"]",
             "[]",
-            "gate.toml:6:8: identities.programs.from: must have at least one place",
+            "gate.toml:6:8: identities.programs.from: must name at least one place",
         ),
         (
             "{ env = \"ARCHIVE_KEY\" }",
