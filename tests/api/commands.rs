@@ -34,7 +34,7 @@ async fn health_reports_whether_the_gate_is_ready() {
     drop(gate);
     let output = health();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("does not answer"));
+    assert!(text(&output.stderr).contains("cannot reach the gate"));
 }
 
 #[test]

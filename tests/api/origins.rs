@@ -229,11 +229,11 @@ fn check_warns_of_valid_settings_that_are_rarely_intended() {
         ),
         (
             json!({ "name": "gate", "path": "/api" }),
-            "session.cookie: browsers send the session cookie to paths below `/api` only",
+            "session.cookie: browsers send the session cookie only to paths below `/api`",
         ),
         (
             json!({ "partitioned": true }),
-            "session.cookie: a partitioned cookie",
+            "session.cookie: `partitioned` is for pages that other sites embed",
         ),
     ] {
         let warnings = warnings(gate().session("cookie", cookie));
@@ -259,6 +259,6 @@ fn check_warns_of_sessions_that_no_identity_accepts() {
         .position(|line| line == "[session.key]")
         .unwrap()
         + 1;
-    let expected = format!("gate.toml:{line}:2: session: no identity is of kind");
+    let expected = format!("gate.toml:{line}:2: session: no identity has kind");
     assert!(warnings.starts_with(&expected), "{warnings}");
 }

@@ -172,8 +172,12 @@ fn faults_of_a_registered_policy_kind_have_line_and_key() {
             "[policies.office]\non_failure = \"maybe\"\n",
             "policies.office.on_failure: ",
         ),
-        ("business_hours", "business_days", "there are `signed_in`, "),
-        ("business_hours", "business_days", ", `business_hours`"),
+        (
+            "business_hours",
+            "business_days",
+            "did you mean `business_hours`?",
+        ),
+        ("business_hours", "opening_times", ", `business_hours`"),
     ] {
         let found = faults(from, to);
         assert!(found.contains(fault), "{fault}\n\n{found}");

@@ -94,7 +94,7 @@ async fn every_request_has_one_line_with_its_fields() {
     let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
     let user = json!({ "identity": "app", "subject": "user_1" });
     let denied = json!({ "identity": "opaque", "code": "invalid_credentials", "reason": reason });
-    let anonymous = json!({ "code": "not_signed_in", "reason": "no credential was presented" });
+    let anonymous = json!({ "code": "not_signed_in", "reason": "the request has no credential" });
     let requests: Vec<Sent<'_>> = vec![
         (post.clone(), ROUTE, &good, 200, user.clone()),
         (post.clone(), ROUTE, &bad, 401, denied.clone()),

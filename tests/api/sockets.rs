@@ -104,7 +104,7 @@ async fn a_second_gate_on_a_live_socket_fails_to_start_and_a_dead_socket_is_repl
     assert_eq!(refused.status.code(), Some(1));
     let reason = text(&refused.stderr);
     assert!(
-        reason.contains("in use") && reason.contains("another gate"),
+        reason.contains("in use") && reason.contains("another process"),
         "{reason}"
     );
     assert_eq!(fs::metadata(&socket).unwrap().ino(), inode);
