@@ -186,7 +186,7 @@ struct Imports {
 
 impl Imports {
     /// `None` for a path into another crate.
-    fn from_root(&self, path: &[String], relative: bool) -> Option<Vec<String>> {
+    fn path_from_root(&self, path: &[String], relative: bool) -> Option<Vec<String>> {
         let (first, rest) = path.split_first()?;
         match first.as_str() {
             "crate" => Some(rest.to_vec()),
@@ -229,7 +229,7 @@ impl<'ast> Visit<'ast> for Imports {
         let is_public = !matches!(item.vis, Visibility::Inherited);
         for path in paths(&item.tree) {
             // A public `use` of the crate's own module may leave out `self`.
-            let Some(path) = self.from_root(&path, is_public && item.leading_colon.is_none())
+            let Some(path) = self.path_from_root(&path, is_public && item.leading_colon.is_none())
             else {
                 continue;
             };
@@ -247,7 +247,7 @@ impl<'ast> Visit<'ast> for Imports {
             .iter()
             .map(|segment| segment.ident.to_string());
         let names: Vec<_> = names.collect();
-        if let Some(path) = self.from_root(&names, false)
+        if let Some(path) = self.path_from_root(&names, false)
             && names.len() > 1
         {
             self.used.insert(path);
