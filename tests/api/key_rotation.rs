@@ -246,11 +246,8 @@ async fn clients_that_leave_while_they_wait_for_keys_free_their_places() {
                 .set_linger(Some(Duration::ZERO))
                 .unwrap();
         }
-        let lines = gate.lines().into_iter();
-        lines
-            .filter(|line| line["message"] == "client disconnected")
-            .count()
-            > 1000
+        // Parsing every line each time would take longer than the clients wait.
+        gate.log().matches("client disconnected").count() > 1000
     })
     .await;
     assert!(began.elapsed() < slow, "{:?}", began.elapsed());
