@@ -37,10 +37,12 @@ pub(crate) enum Contender {
     GateOnPostgres,
     /// The gate with the chain that keeps no quota, and tokens made ahead.
     GateWithPool,
+    /// The gate with the chain that keeps no quota, and a trace of every request.
+    GateWithTraces,
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Bare,
         Self::Haproxy,
         Self::Gate,
@@ -50,6 +52,7 @@ impl Contender {
         Self::GateOnRedis,
         Self::GateOnPostgres,
         Self::GateWithPool,
+        Self::GateWithTraces,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -63,6 +66,7 @@ impl Contender {
             Self::GateOnRedis => "gate: limit and quota in Redis",
             Self::GateOnPostgres => "gate: limit in memory, quota in PostgreSQL",
             Self::GateWithPool => "gate: without quota, a pool of 512 tokens",
+            Self::GateWithTraces => "gate: without quota, a trace of every request",
         }
     }
 
@@ -123,6 +127,11 @@ impl Contender {
             }
             Self::GateWithPool => {
                 recipe.imgwire = "pool = { size = 512, max_age = \"2m\" }";
+                recipe.gate(folder)
+            }
+            Self::GateWithTraces => {
+                recipe.collector =
+                    format!("[telemetry]\notlp = \"http://127.0.0.1:{upstream_port}\"");
                 recipe.gate(folder)
             }
         };
@@ -213,6 +222,8 @@ struct Recipe {
     /// Where the limit is counted, if not in memory.
     limit_store: &'static str,
     more: &'static str,
+    /// `[telemetry]`, if traces are exported.
+    collector: String,
 }
 
 impl Recipe {
@@ -227,6 +238,7 @@ impl Recipe {
             store: format!("sqlite:{}", database.display()),
             limit_store: "",
             more: "",
+            collector: String::new(),
         }
     }
 
@@ -240,6 +252,7 @@ impl Recipe {
             store,
             limit_store,
             more,
+            collector,
         } = self;
         let config = format!(
             r#"
@@ -277,6 +290,7 @@ impl Recipe {
             window = "day"
             store = "main"
             {more}
+            {collector}
             [[routes]]
             policies = [{chain}]
             "#

@@ -29,6 +29,7 @@ pub(crate) fn upstream(arguments: &mut dyn Iterator<Item = String>) {
             .app_data(fetches.clone())
             .route("/jwks", jwks)
             .route("/fetches", told)
+            .route("/v1/traces", web::post().to(HttpResponse::Ok))
             .default_service(web::to(move || async move {
                 if !delay.is_zero() {
                     tokio::time::sleep(delay).await;
