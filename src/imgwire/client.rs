@@ -278,12 +278,13 @@ fn start_request(
     request: &FrozenClientRequest,
     context: Option<&TraceContext>,
 ) -> SendClientRequest {
+    let Some(parent) = context.and_then(|context| context.parent.clone()) else {
+        return request.send();
+    };
     let mut headers = HeaderMap::new();
-    if let Some(parent) = context.and_then(|context| context.parent.clone()) {
-        headers.insert(TRACEPARENT, parent);
-        if let Some(state) = context.and_then(|context| context.state.clone()) {
-            headers.insert(TRACESTATE, state);
-        }
+    headers.insert(TRACEPARENT, parent);
+    if let Some(state) = context.and_then(|context| context.state.clone()) {
+        headers.insert(TRACESTATE, state);
     }
     request.extra_headers(headers).send()
 }

@@ -1,7 +1,6 @@
 //! Limits the lines about malformed requests, which clients can cause at will. The lines past the limit are counted.
 
 use std::{
-    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,8 +9,10 @@ use std::{
     time::Duration,
 };
 
-use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::{Layer, layer::Context};
+use tracing::{
+    Event, Level, Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest,
+};
+use tracing_subscriber::layer::{Context, Filter};
 
 /// The target of lines about malformed requests.
 pub(super) const REFUSED: &str = "refused";
@@ -25,49 +26,60 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) struct LineLimit {
     /// The number of lines since the timer started.
     lines: Arc<AtomicU64>,
-    timer: Thread,
+    /// Without it there is no limit.
+    timer: Option<Thread>,
 }
 
 impl LineLimit {
     /// Starts the timer thread.
-    ///
-    /// # Errors
-    ///
-    /// If the system cannot create a thread.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start() -> Self {
         let lines = Arc::<AtomicU64>::default();
         let counted = lines.clone();
-        let timer = thread::Builder::new()
-            .name("log-limit".to_owned())
-            .spawn(move || {
-                loop {
-                    thread::park();
-                    thread::sleep(SECOND);
-                    let left_out = counted
-                        .swap(0, Ordering::Relaxed)
-                        .saturating_sub(LINES_PER_SECOND);
-                    if left_out > 0 {
-                        tracing::warn!(left_out, "malformed requests not logged");
-                    }
+        let timer = thread::Builder::new().name("log-limit".to_owned());
+        let timer = timer.spawn(move || {
+            loop {
+                thread::park();
+                thread::sleep(SECOND);
+                let left_out = counted
+                    .swap(0, Ordering::Relaxed)
+                    .saturating_sub(LINES_PER_SECOND);
+                if left_out > 0 {
+                    tracing::warn!(left_out, "malformed requests not logged");
                 }
-            })?;
-        Ok(Self {
+            }
+        });
+        Self {
             lines,
-            timer: timer.thread().clone(),
-        })
+            timer: timer.ok().map(|timer| timer.thread().clone()),
+        }
     }
 
     fn admits(&self) -> bool {
+        let Some(timer) = &self.timer else {
+            return true;
+        };
         let before = self.lines.fetch_add(1, Ordering::Relaxed);
         if before == 0 {
-            self.timer.unpark();
+            timer.unpark();
         }
         before < LINES_PER_SECOND
     }
 }
 
-impl<S: Subscriber> Layer<S> for LineLimit {
-    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+impl<S: Subscriber> Filter<S> for LineLimit {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn callsite_enabled(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::always()
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::TRACE)
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
         !is_limited(event.metadata()) || self.admits()
     }
 }
