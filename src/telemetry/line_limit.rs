@@ -9,10 +9,9 @@ use std::{
     time::Duration,
 };
 
-use tracing::{
-    Event, Level, Metadata, Subscriber, level_filters::LevelFilter, subscriber::Interest,
-};
-use tracing_subscriber::layer::{Context, Filter};
+use tracing::{Level, Metadata};
+use tracing_appender::non_blocking::NonBlocking;
+use tracing_subscriber::fmt::{MakeWriter, writer::OptionalWriter};
 
 /// The target of lines about malformed requests.
 pub(super) const REFUSED: &str = "refused";
@@ -54,8 +53,9 @@ impl LineLimit {
         }
     }
 
-    fn admits(&self) -> bool {
-        let Some(timer) = &self.timer else {
+    /// Whether to write a line.
+    fn admits(&self, line: &Metadata<'_>) -> bool {
+        let Some(timer) = self.timer.as_ref().filter(|_| is_limited(line)) else {
             return true;
         };
         let before = self.lines.fetch_add(1, Ordering::Relaxed);
@@ -66,21 +66,25 @@ impl LineLimit {
     }
 }
 
-impl<S: Subscriber> Filter<S> for LineLimit {
-    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        true
+/// Writes the lines that the limit admits.
+pub(super) struct LimitedWriter {
+    pub(super) writer: NonBlocking,
+    pub(super) limit: LineLimit,
+}
+
+impl<'a> MakeWriter<'a> for LimitedWriter {
+    type Writer = OptionalWriter<NonBlocking>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        OptionalWriter::some(self.writer.clone())
     }
 
-    fn callsite_enabled(&self, _: &'static Metadata<'static>) -> Interest {
-        Interest::always()
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::TRACE)
-    }
-
-    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
-        !is_limited(event.metadata()) || self.admits()
+    fn make_writer_for(&'a self, line: &Metadata<'_>) -> Self::Writer {
+        if self.limit.admits(line) {
+            self.make_writer()
+        } else {
+            OptionalWriter::none()
+        }
     }
 }
 

@@ -12,15 +12,13 @@ use opentelemetry_http::HttpClient;
 use opentelemetry_otlp::ExporterBuildError;
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{
-    EnvFilter, Registry,
-    filter::{FilterExt as _, ParseError},
-    fmt,
-    prelude::*,
-    reload,
-};
+use tracing_subscriber::{EnvFilter, Registry, filter::ParseError, fmt, prelude::*, reload};
 
-use super::{line_filter::LineFilter, line_limit::LineLimit, traces::Traces};
+use super::{
+    line_filter::LineFilter,
+    line_limit::{LimitedWriter, LineLimit},
+    traces::Traces,
+};
 
 /// The maximum number of queued lines. Further lines are dropped, so that requests do not wait.
 const BUFFERED_LINES: usize = 4096;
@@ -82,7 +80,10 @@ fn start(format: LogFormat, traces: Option<Traces>) -> TelemetryGuard {
     let (filter, handle) = reload::Layer::new(filter);
     // If a test starts the log a second time, the first one stays.
     let _ = FILTER.set(handle);
-    let lines = fmt::layer().with_writer(writer);
+    let lines = fmt::layer().with_writer(LimitedWriter {
+        writer,
+        limit: LineLimit::start(),
+    });
     let lines = match format {
         LogFormat::Json => lines
             .json()
@@ -94,8 +95,7 @@ fn start(format: LogFormat, traces: Option<Traces>) -> TelemetryGuard {
     };
     // A layer without a filter, such as `None`, would have every disabled callsite evaluated again and again: that
     // costs 8 % of a request.
-    let registry =
-        tracing_subscriber::registry().with(lines.with_filter(filter.and(LineLimit::start())));
+    let registry = tracing_subscriber::registry().with(lines.with_filter(filter));
     let _ = match &traces {
         Some(traces) => registry.with(traces.layer()).try_init(),
         None => registry.try_init(),
