@@ -17,7 +17,7 @@ use tracing_subscriber::{EnvFilter, Registry, filter::ParseError, fmt, prelude::
 use super::{
     line_filter::LineFilter,
     line_limit::{LimitedWriter, LineLimit},
-    traces::Traces,
+    traces::{RootSpan, Traces},
 };
 
 /// The maximum number of queued lines. Further lines are dropped, so that requests do not wait.
@@ -100,6 +100,7 @@ fn start(format: LogFormat, traces: Option<Traces>) -> TelemetryGuard {
         Some(traces) => registry.with(traces.layer()).try_init(),
         None => registry.try_init(),
     };
+    RootSpan::init();
     TelemetryGuard {
         _traces: traces,
         _log: log,

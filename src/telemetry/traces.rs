@@ -3,7 +3,7 @@
 //! The spans are those of `tracing` at level DEBUG. Without a collector they are recorded only if the log filter
 //! enables that level.
 
-use std::time::Duration;
+use std::{sync::OnceLock, thread, time::Duration};
 
 use actix_web::{
     Error,
@@ -102,12 +102,23 @@ impl Drop for Traces {
 /// The span of a request.
 pub struct RootSpan;
 
+/// Whether spans are recorded, set when the log starts.
+static ENABLED: OnceLock<bool> = OnceLock::new();
+
 impl RootSpan {
+    /// Finds out whether spans are recorded. `span_enabled!` leaves state in its thread that can drop the thread's next
+    /// event, so it runs in a thread of its own.
+    pub(super) fn init() {
+        let enabled = thread::spawn(|| tracing::span_enabled!(Level::DEBUG)).join();
+        // A second start keeps the first one's log.
+        let _ = ENABLED.set(enabled.unwrap_or(false));
+    }
+
     /// Whether spans are recorded. If not, the middleware is disabled, because a span costs more than all policies
     /// together.
     #[must_use]
     pub fn is_enabled() -> bool {
-        tracing::span_enabled!(Level::DEBUG)
+        ENABLED.get().copied().unwrap_or(false)
     }
 
     /// Sets the name and the route of the current span, once the route is known.
