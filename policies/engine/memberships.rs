@@ -22,7 +22,7 @@ pub trait Memberships: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Resolves to a [`Fault`] if the source fails.
+    /// Resolves to a [`Fault`](crate::Fault) if the source fails.
     fn find<'a>(
         &'a self,
         workspace: &'a WorkspaceId,

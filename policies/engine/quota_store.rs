@@ -10,7 +10,7 @@ use crate::{BoxFuture, Clock, Fault, Hold, PolicyName, Window};
 pub struct Counter {
     /// The policy that the counter belongs to.
     pub policy: PolicyName,
-    /// The key within the policy, from [`Per::key`].
+    /// The key within the policy, from [`Per::key`](crate::Per::key).
     pub key: String,
 }
 

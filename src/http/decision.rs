@@ -1,5 +1,7 @@
 //! The outcome of a request for a token: for the client, the log, the metrics and the trace.
 
+use std::fmt;
+
 use policies::{PolicyName, Reason, Tolerated, UploadRequest};
 use tracing::Span;
 
@@ -17,25 +19,30 @@ pub(super) struct Summary<'a> {
     label: &'static str,
     pub(super) response: Result<&'a UploadToken, ApiError>,
     policy: Option<&'a PolicyName>,
-    reason: Option<String>,
+    reason: Option<&'a dyn fmt::Display>,
 }
 
 impl<'a> Summary<'a> {
     pub(super) fn of(outcome: &'a IssueOutcome) -> Self {
-        let (label, response, policy, reason) = match outcome {
+        let (label, response, policy, reason): (_, _, _, Option<&dyn fmt::Display>) = match outcome
+        {
             IssueOutcome::Issued(token) => ("issued", Ok(token), None, None),
             IssueOutcome::Denied(policy, denial) => {
                 let error = ApiError::Denied(denial.clone());
-                ("denied", Err(error), Some(policy), Some(denial.to_string()))
+                ("denied", Err(error), Some(policy), Some(denial as _))
             }
-            IssueOutcome::Faulted(policy, fault) => {
-                let reason = Some(fault.to_string());
-                ("faulted", Err(ApiError::Internal), Some(policy), reason)
-            }
-            IssueOutcome::ImgwireFailed(error) => {
-                let reason = Some(error.to_string());
-                ("failed", Err(ApiError::ImgwireFailed), None, reason)
-            }
+            IssueOutcome::Faulted(policy, fault) => (
+                "faulted",
+                Err(ApiError::Internal),
+                Some(policy),
+                Some(fault as _),
+            ),
+            IssueOutcome::ImgwireFailed(error) => (
+                "failed",
+                Err(ApiError::ImgwireFailed),
+                None,
+                Some(error as _),
+            ),
         };
         Self {
             label,
@@ -86,7 +93,7 @@ pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest,
         subject = subject.map(|subject| subject.id.as_str()),
         workspace = workspace.map(|workspace| workspace.as_str()),
         policy = policy.map(|policy| policy.as_str()),
-        reason,
+        reason = reason.map(tracing::field::display),
         chain_us = report.chain_took.as_micros() as u64,
         upstream_attempts = upstream.map(|(attempts, _)| attempts),
         upstream_ms = upstream.map(|(_, took)| took.as_micros() as f64 / 1000.0),

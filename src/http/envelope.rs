@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     outbound::in_flight::InFlight,
-    telemetry::{HasDecision, LogFields, RequestId, RequestLine, X_REQUEST_ID},
+    telemetry::{HasDecision, LogFields, RequestId, RequestLine, X_REQUEST_ID, known_method},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +48,10 @@ pub async fn envelope<B: MessageBody + 'static>(
     let grant = cors.grant(request.headers());
     let is_preflight = grant.is_preflight(&request);
     // Describe the request before a middleware consumes it.
-    let line_if_failed =
-        may_fail(&request).then(|| line(request.request(), request.path().to_owned()));
+    let if_failed = may_fail(&request).then(|| {
+        let worker = request.app_data::<Worker>().cloned();
+        (line(request.request(), request.path().to_owned()), worker)
+    });
     let result = if is_preflight {
         let granted = grant.preflight(request.headers());
         let response = granted.unwrap_or_else(|| ApiError::BadRequest.response(&id));
@@ -68,7 +70,10 @@ pub async fn envelope<B: MessageBody + 'static>(
                 fault: Some(error.to_string()),
                 ..LogFields::default()
             };
-            let line = line_if_failed.unwrap_or_default();
+            let (line, worker) = if_failed.unwrap_or_default();
+            if let (Some(started), Some(worker)) = (started, worker) {
+                measure(&worker, started, &line.method, line.route.clone(), status);
+            }
             line.write(&id, Some(status), &fields);
             return Err(Failure { status, id, grant }.into());
         }
@@ -79,8 +84,9 @@ pub async fn envelope<B: MessageBody + 'static>(
     }
     complete(response.headers_mut(), &id, &grant);
     let status = response.status();
-    if let Some(started) = started {
-        measure(response.request(), started, status);
+    let request = response.request();
+    if let (Some(started), Some(worker)) = (started, request.app_data()) {
+        measure(worker, started, request.method(), route(request), status);
     }
     // Requests on the management listener are logged only if they fail.
     if listener == Listener::Public || status.is_client_error() || status.is_server_error() {
@@ -95,24 +101,19 @@ fn start_time(request: &ServiceRequest) -> Option<Duration> {
     Some(worker.gate.clock.elapsed())
 }
 
-fn measure(request: &HttpRequest, started: Duration, status: StatusCode) {
-    let Some(Worker { gate, .. }) = request.app_data() else {
-        return;
-    };
+fn measure(
+    worker: &Worker,
+    started: Duration,
+    method: &Method,
+    route: Option<RoutePath>,
+    status: StatusCode,
+) {
+    let gate = &worker.gate;
     let took = gate.clock.elapsed().saturating_sub(started);
-    let method = known_method(request.method());
+    let method = known_method(method);
     let metrics = &gate.metrics;
-    let durations = metrics.http_server_request_duration_seconds(method, route(request), status);
+    let durations = metrics.http_server_request_duration_seconds(method, route, status);
     durations.observe(took.as_secs_f64());
-}
-
-/// The method as OpenTelemetry names it: `_OTHER` if it is not a standard one.
-fn known_method(method: &Method) -> &'static str {
-    const KNOWN: [&str; 9] = [
-        "GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE",
-    ];
-    let known = KNOWN.into_iter().find(|known| *known == method.as_str());
-    known.unwrap_or("_OTHER")
 }
 
 /// Whether middleware can fail. Only the session middleware can, when it saves a session.

@@ -1,6 +1,6 @@
 //! Stores for counters and sessions, and databases with memberships.
 //!
-//! Each kind of store is one folder and one line in `KINDS` ([`settings`]). The folder declares a `StoreKind`, parses its
+//! Each kind of store is one folder and one line in `KINDS` (`settings.rs`). The folder declares a `StoreKind`, parses its
 //! URLs into a `Location`, and opens that as ports: a [`QuotaStore`](policies::QuotaStore), a
 //! [`RateLimitStore`](policies::RateLimitStore), a [`SessionBackend`], a [`MemberDatabase`].
 

@@ -14,8 +14,8 @@ use super::{line_limit::REFUSED, request_id::RequestId};
 /// The target of all other lines.
 const ANSWERED: &str = "request";
 
-/// The maximum length of a logged path, in bytes.
-const MAX_PATH: usize = 200;
+/// The maximum length of a logged path or method.
+const MAX_BYTES: usize = 200;
 
 /// Fields of the log line that only the handler knows. They are an extension of the response.
 #[derive(Default)]
@@ -74,7 +74,7 @@ impl RequestLine<'_> {
                     target: $target,
                     request_id = id.as_str(),
                     client = self.client.map(tracing::field::display),
-                    method = self.method.as_str(),
+                    method = truncated(self.method.as_str()),
                     route = self.route.as_ref().map(RoutePath::as_str),
                     path = truncated(&self.path),
                     status = status.map(|status| status.as_u16()),
@@ -100,7 +100,7 @@ impl RequestLine<'_> {
             target: ANSWERED,
             request_id = id.as_str(),
             client = self.client.map(tracing::field::display),
-            method = self.method.as_str(),
+            method = truncated(self.method.as_str()),
             path = truncated(&self.path),
             status = status.as_u16(),
             code = fields.code,
@@ -119,6 +119,16 @@ fn is_malformed(status: StatusCode) -> bool {
     status.is_client_error() && !depends_on_client.contains(&status)
 }
 
-fn truncated(path: &str) -> &str {
-    &path[..path.floor_char_boundary(MAX_PATH)]
+/// The part of a text of the client that is logged.
+pub(super) fn truncated(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_BYTES)]
+}
+
+/// The method as OpenTelemetry names it: `_OTHER` if it is not a standard one.
+pub(crate) fn known_method(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] = [
+        "GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE",
+    ];
+    let known = KNOWN.into_iter().find(|known| *known == method.as_str());
+    known.unwrap_or("_OTHER")
 }

@@ -30,7 +30,11 @@ use tracing_actix_web::RootSpanBuilder;
 use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt as _};
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
-use super::{request_id::RequestId, trace_state::trace_state};
+use super::{
+    request_id::RequestId,
+    request_line::{known_method, truncated},
+    trace_state::trace_state,
+};
 
 /// How long an export may take.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -109,9 +113,10 @@ impl RootSpan {
     /// Finds out whether spans are recorded. `span_enabled!` leaves state in its thread that can drop the thread's next
     /// event, so it runs in a thread of its own.
     pub(super) fn init() {
-        let enabled = thread::spawn(|| tracing::span_enabled!(Level::DEBUG)).join();
+        let asking = thread::Builder::new().spawn(|| tracing::span_enabled!(Level::DEBUG));
+        let enabled = asking.is_ok_and(|asking| asking.join().unwrap_or(false));
         // A second start keeps the first one's log.
-        let _ = ENABLED.set(enabled.unwrap_or(false));
+        let _ = ENABLED.set(enabled);
     }
 
     /// Whether spans are recorded. If not, the middleware is disabled, because a span costs more than all policies
@@ -134,7 +139,7 @@ impl RootSpan {
 impl RootSpanBuilder for RootSpan {
     fn on_request_start(request: &ServiceRequest) -> Span {
         let id = RequestId::assign(request);
-        let method = request.method().as_str();
+        let method = known_method(request.method());
         let span = tracing::debug_span!(
             "request",
             otel.name = method,
@@ -143,7 +148,7 @@ impl RootSpanBuilder for RootSpan {
             http.request.method = method,
             http.route = Empty,
             http.response.status_code = Empty,
-            url.path = request.path(),
+            url.path = truncated(request.path()),
             imgwire_gate.request_id = id.as_str(),
             imgwire_gate.outcome = Empty,
             imgwire_gate.code = Empty,

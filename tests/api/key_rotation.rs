@@ -13,12 +13,27 @@ use serde_json::json;
 use socket2::SockRef;
 
 use crate::{
-    helpers::{Emulator, ROUTE, Token, eventually},
+    helpers::{Emulator, ROUTE, TestApp, Token, eventually},
     keys::{JWKS, ask, by_url, gate_that_knows},
     process::{GateProcess, write_config},
     service::{Reply, Service},
     signing::{SigningKey, set},
 };
+
+/// A gate that has accepted a token of a key, that key, and the key with the same id that replaces it at the issuer.
+async fn replaced_key(issuer: &Service) -> (TestApp, SigningKey, SigningKey) {
+    let (old, new) = (
+        SigningKey::new("same", Algorithm::ES256),
+        SigningKey::new("same", Algorithm::ES256),
+    );
+    issuer.answer(JWKS, Reply::json(&set(&[&old])));
+    let app = by_url(issuer).start().await;
+    ask(&app, &old.sign(&Token::of("user_1")))
+        .await
+        .assert_token();
+    issuer.answer(JWKS, Reply::json(&set(&[&new])));
+    (app, old, new)
+}
 
 #[actix_web::test]
 async fn a_new_key_is_accepted_at_its_first_use_and_a_withdrawn_key_is_refused() {
@@ -54,15 +69,7 @@ async fn a_new_key_is_accepted_at_its_first_use_and_a_withdrawn_key_is_refused()
 #[actix_web::test]
 async fn a_replaced_key_with_the_same_id_invalidates_tokens_of_the_old_key() {
     let issuer = Service::start();
-    let (old, new) = (
-        SigningKey::new("same", Algorithm::ES256),
-        SigningKey::new("same", Algorithm::ES256),
-    );
-    issuer.answer(JWKS, Reply::json(&set(&[&old])));
-    let app = by_url(&issuer).start().await;
-    let by_old = old.sign(&Token::of("user_1"));
-    ask(&app, &by_old).await.assert_token();
-    issuer.answer(JWKS, Reply::json(&set(&[&new])));
+    let (app, old, new) = replaced_key(&issuer).await;
     app.clock.advance(Duration::from_secs(24 * 60 * 60));
     let fetches = issuer.seen(JWKS).len();
     eventually("a fetch in the background", async || {
@@ -142,19 +149,11 @@ async fn fetches_for_a_key_that_stays_unknown_back_off() {
 #[actix_web::test]
 async fn a_new_key_with_a_known_id_is_accepted_at_its_first_use() {
     let issuer = Service::start();
-    let (old, new) = (
-        SigningKey::new("same", Algorithm::ES256),
-        SigningKey::new("same", Algorithm::ES256),
-    );
-    issuer.answer(JWKS, Reply::json(&set(&[&old])));
-    let app = by_url(&issuer).start().await;
-    let by_old = old.sign(&Token::of("user_1"));
-    ask(&app, &by_old).await.assert_token();
-    issuer.answer(JWKS, Reply::json(&set(&[&new])));
+    let (app, old, new) = replaced_key(&issuer).await;
     ask(&app, &new.sign(&Token::of("user_2")))
         .await
         .assert_token();
-    ask(&app, &by_old)
+    ask(&app, &old.sign(&Token::of("user_1")))
         .await
         .assert_error(401, "invalid_credentials");
     // Forged tokens with a known key id also cause at most one fetch per five seconds.

@@ -20,19 +20,6 @@ use crate::{
     signing::{self, SigningKey},
 };
 
-/// A gate with these policies, all of which apply to the route.
-fn rules<const N: usize>(policies: [(&str, Entry); N]) -> Gate {
-    let chain: Vec<_> = std::iter::once("signed-in")
-        .chain(policies.iter().map(|(name, _)| *name))
-        .map(str::to_owned)
-        .collect();
-    let gate = Gate::accepting(["app"]);
-    let gate = policies
-        .into_iter()
-        .fold(gate, |gate, (name, policy)| gate.policy(name, policy));
-    gate.chain(chain)
-}
-
 fn burst(limit: u32, period: &str) -> Entry {
     rate_limit().per(["user"]).limit(limit).period(period)
 }
@@ -57,9 +44,11 @@ async fn issued(app: &TestApp, attempts: u32) -> u32 {
 
 #[actix_web::test]
 async fn a_reload_replaces_routes_policies_and_identities_together() {
-    let app = rules([("burst", burst(100, "1m"))]).start().await;
+    let app = Gate::with_policies([("burst", burst(100, "1m"))])
+        .start()
+        .await;
     assert_eq!(issued(&app, 1).await, 1);
-    let other = rules([("deny-all", deny_all())])
+    let other = Gate::with_policies([("deny-all", deny_all())])
         .server("trusted_proxies", ["127.0.0.1/32"])
         .identity("proxy", forwarded("x-user"))
         .policy("by-proxy", signed_in(["proxy"]))
@@ -80,7 +69,8 @@ async fn a_reload_replaces_routes_policies_and_identities_together() {
         1.0
     );
 
-    app.reload(&rules([("burst", burst(100, "1m"))])).unwrap();
+    app.reload(&Gate::with_policies([("burst", burst(100, "1m"))]))
+        .unwrap();
     assert_eq!(issued(&app, 1).await, 1);
     let gone = app.request(Method::POST, "/other").send().await;
     gone.assert_error(404, "not_found");
@@ -88,14 +78,16 @@ async fn a_reload_replaces_routes_policies_and_identities_together() {
 
 #[actix_web::test]
 async fn a_faulty_config_changes_nothing_and_is_counted() {
-    let app = rules([("burst", burst(100, "1m"))]).start().await;
-    let faulty = rules([("burst", burst(0, "1m"))]);
+    let app = Gate::with_policies([("burst", burst(100, "1m"))])
+        .start()
+        .await;
+    let faulty = Gate::with_policies([("burst", burst(0, "1m"))]);
     let error = app.reload(&faulty).unwrap_err().to_string();
     assert!(error.contains("policies.burst.limit"), "{error}");
     // A SQLite file that another gate uses.
     let elsewhere = TestApp::start().await;
     let path = elsewhere.folder.path().join("gate.db");
-    let taken = rules([("daily", daily(1).store("taken"))]).store(
+    let taken = Gate::with_policies([("daily", daily(1).store("taken"))]).store(
         "taken",
         json!({ "url": format!("sqlite:{}", path.display()) }),
     );
@@ -111,12 +103,12 @@ async fn a_faulty_config_changes_nothing_and_is_counted() {
 
 #[actix_web::test]
 async fn counters_continue_under_the_name_of_their_policy() {
-    let app = rules([("burst", burst(3, "1h")), ("daily", daily(10))])
+    let app = Gate::with_policies([("burst", burst(3, "1h")), ("daily", daily(10))])
         .start()
         .await;
     assert_eq!(issued(&app, 2).await, 2);
     // The same policies and a new one.
-    let same = rules([
+    let same = Gate::with_policies([
         ("burst", burst(3, "1h")),
         ("daily", daily(10)),
         ("more", burst(9, "1h")),
@@ -124,26 +116,29 @@ async fn counters_continue_under_the_name_of_their_policy() {
     app.reload(&same).unwrap();
     assert_eq!(issued(&app, 5).await, 1);
     // A higher limit keeps what is used.
-    let higher = rules([("burst", burst(5, "2h")), ("daily", daily(10))]);
+    let higher = Gate::with_policies([("burst", burst(5, "2h")), ("daily", daily(10))]);
     app.reload(&higher).unwrap();
     assert_eq!(issued(&app, 9).await, 2);
     // So does a lower one.
-    let lower = rules([("burst", burst(2, "1h")), ("daily", daily(10))]);
+    let lower = Gate::with_policies([("burst", burst(2, "1h")), ("daily", daily(10))]);
     app.reload(&lower).unwrap();
     assert_eq!(issued(&app, 3).await, 0);
     // Without the rate limit, the quota of ten has five left.
-    app.reload(&rules([("daily", daily(10))])).unwrap();
+    app.reload(&Gate::with_policies([("daily", daily(10))]))
+        .unwrap();
     assert_eq!(issued(&app, 9).await, 5);
-    app.reload(&rules([("daily", daily(12))])).unwrap();
+    app.reload(&Gate::with_policies([("daily", daily(12))]))
+        .unwrap();
     assert_eq!(issued(&app, 9).await, 2);
     // A policy with another name has another counter.
-    app.reload(&rules([("other", daily(3))])).unwrap();
+    app.reload(&Gate::with_policies([("other", daily(3))]))
+        .unwrap();
 }
 
 #[actix_web::test]
 async fn reloads_under_load_fail_no_request_and_lose_no_unit() {
     const LIMIT: u32 = 2_000;
-    let with = |extra: Entry| rules([("daily", daily(LIMIT)), ("extra", extra)]);
+    let with = |extra: Entry| Gate::with_policies([("daily", daily(LIMIT)), ("extra", extra)]);
     let first = || expression("request.route != ''");
     let second = || burst(1_000_000, "1s");
     let app = with(first()).start().await;
@@ -186,7 +181,7 @@ async fn a_request_finishes_with_the_chain_that_it_started_with() {
         Reply::status(200).after(std::time::Duration::from_millis(500)),
     );
     let slow = remote_decision(&format!("{}/decide", app_service.url));
-    let app = rules([("slow", slow)]).start().await;
+    let app = Gate::with_policies([("slow", slow)]).start().await;
     let token = Token::of("user_1");
     let asking = app.ask_as(&token);
     let reloading = async {
@@ -194,7 +189,8 @@ async fn a_request_finishes_with_the_chain_that_it_started_with() {
             !app_service.seen("/decide").is_empty()
         })
         .await;
-        app.reload(&rules([("deny-all", deny_all())])).unwrap();
+        app.reload(&Gate::with_policies([("deny-all", deny_all())]))
+            .unwrap();
     };
     let (answer, ()) = tokio::join!(asking, reloading);
     answer.assert_token();
@@ -230,7 +226,7 @@ async fn sighup_and_a_watched_change_reload_the_config() {
     let imgwire = Emulator::start().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let write = |gate: Gate| gate.write(imgwire.url(), folder.path());
-    let good = || rules([("burst", burst(100, "1m"))]);
+    let good = || Gate::with_policies([("burst", burst(100, "1m"))]);
     let token = Token::of("user_1").sign();
     for watch in [false, true] {
         let path = write(good());
@@ -243,7 +239,7 @@ async fn sighup_and_a_watched_change_reload_the_config() {
             }
         };
         assert_eq!(gate.ask(&token).await, Some(200));
-        write(rules([("deny-all", deny_all())]));
+        write(Gate::with_policies([("deny-all", deny_all())]));
         hang_up();
         crate::helpers::eventually("the rules", async || gate.ask(&token).await == Some(403)).await;
         fs::write(&path, "[server").unwrap();

@@ -10,19 +10,6 @@ use crate::helpers::{
 
 const AVATAR_ROUTE: &str = "/api/imgwire/avatar-token";
 
-/// A gate with these policies after `signed-in`.
-fn with<const N: usize>(policies: [(&str, Entry); N]) -> Gate {
-    let chain: Vec<_> = std::iter::once("signed-in")
-        .chain(policies.iter().map(|(name, _)| *name))
-        .map(str::to_owned)
-        .collect();
-    let gate = Gate::accepting(["app"]);
-    let gate = policies
-        .into_iter()
-        .fold(gate, |gate, (name, policy)| gate.policy(name, policy));
-    gate.chain(chain)
-}
-
 fn member() -> Entry {
     workspace_member().claim("workspaces")
 }
@@ -38,7 +25,7 @@ async fn a_declared_file_is_checked_by_purpose_type_and_size() {
         .purposes(["avatar", "banner"])
         .mime_types(["image/png", "IMAGE/JPEG"])
         .max_size("5MB");
-    let app = with([("avatars", avatars)]).start().await;
+    let app = Gate::with_policies([("avatars", avatars)]).start().await;
     let file = |mime_type: Value, size: Value| json!({ "purpose": "avatar", "file": { "mimeType": mime_type, "size": size } });
     for (body, code) in [
         (file(json!("image/png"), json!(48_213)), ""),
@@ -71,7 +58,7 @@ async fn a_declared_file_is_checked_by_purpose_type_and_size() {
 /// The same with a second route for avatars, which has the policies of the usual one.
 fn with_avatar_route(name: &str, policy: Entry) -> Gate {
     let policies = json!(["signed-in", name]);
-    with([(name, policy)]).route_with(json!({
+    Gate::with_policies([(name, policy)]).route_with(json!({
         "path": AVATAR_ROUTE,
         "purpose": "avatar",
         "policies": policies,
@@ -121,7 +108,7 @@ async fn routes_with_the_same_policy_share_its_counters() {
 #[actix_web::test]
 async fn an_expression_decides_by_claims_and_the_answer_has_only_its_code() {
     let paying = "subject.claims.plan in ['pro', 'team'] || workspace.role == 'owner'";
-    let app = with([("member", member()), ("paying", expression(paying))])
+    let app = Gate::with_policies([("member", member()), ("paying", expression(paying))])
         .start()
         .await;
     let member = |plan: Value, role: &str| {
@@ -175,7 +162,7 @@ async fn an_expression_that_cannot_be_evaluated_denies_with_a_reason() {
             (expression(allow), 403, "denied"),
             (expression(allow).observe(), 200, "would_deny"),
         ] {
-            let app = with([("rule", rule)]).start().await;
+            let app = Gate::with_policies([("rule", rule)]).start().await;
             let claims = json!({ "groups": "staff", "plan": "pro", "age": "17" });
             let token = claims.as_object().unwrap().iter();
             let token = token.fold(Token::of("user_1"), |token, (claim, value)| {
@@ -214,7 +201,7 @@ async fn an_expression_that_cannot_be_evaluated_denies_with_a_reason() {
 #[actix_web::test]
 async fn an_expression_sees_the_requested_workspace() {
     let named = "has(request.workspace) && request.workspace == workspace.id";
-    let app = with([("member", member()), ("named", expression(named))])
+    let app = Gate::with_policies([("member", member()), ("named", expression(named))])
         .start()
         .await;
     let token = Token::of("user_1").with("workspaces", json!(["ws_1"]));
@@ -228,7 +215,9 @@ async fn an_expression_sees_the_requested_workspace() {
 #[actix_web::test]
 async fn a_suspended_user_is_refused() {
     let rule = "!has(subject.claims.suspended) || !subject.claims.suspended";
-    let app = with([("not-suspended", expression(rule))]).start().await;
+    let app = Gate::with_policies([("not-suspended", expression(rule))])
+        .start()
+        .await;
     app.ask_as(&Token::of("user_1")).await.assert_token();
     let suspended = Token::of("user_1").with("suspended", json!(true));
     app.ask_as(&suspended)
@@ -244,7 +233,9 @@ async fn a_policy_is_skipped_only_if_its_condition_is_false() {
         .per(["user"])
         .limit(1)
         .when("subject.claims.plan == 'free'");
-    let app = with([("free-only", free_only)]).start().await;
+    let app = Gate::with_policies([("free-only", free_only)])
+        .start()
+        .await;
     let limited = [
         Token::of("user_1").with("plan", json!("free")),
         // Without a value, the limit applies.
@@ -269,7 +260,7 @@ async fn a_policy_is_skipped_only_if_its_condition_is_false() {
 #[actix_web::test]
 async fn a_condition_without_a_value_evaluates_the_policy_and_explain_says_so() {
     for (when, reason) in WITHOUT_A_VALUE {
-        let app = with([("rule", expression("false").when(when))])
+        let app = Gate::with_policies([("rule", expression("false").when(when))])
             .start()
             .await;
         let claims = json!({ "groups": "staff", "plan": "pro", "age": "17" });
@@ -298,7 +289,7 @@ async fn a_denial_may_have_a_message_in_the_language_of_the_user() {
         "pt-BR": "Plano Pro.",
     });
     let paying = expression("subject.claims.plan == 'pro'").message(message);
-    let app = with([("paying", paying)]).start().await;
+    let app = Gate::with_policies([("paying", paying)]).start().await;
     let token = Token::of("user_1").with("plan", json!("free")).sign();
     for (accept, message) in [
         (None, "Uploads need the Pro plan."),

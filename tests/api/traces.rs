@@ -219,3 +219,18 @@ async fn an_unreachable_collector_does_not_delay_requests() {
     }
     gate.end().await;
 }
+
+#[actix_web::test]
+async fn a_span_keeps_little_of_a_long_path_and_an_unknown_method() {
+    let collector = Collector::start();
+    let gate = TracedGate::start(&collector.url).await;
+    let url = format!("{}/{}", gate.process.url(), "p".repeat(5000));
+    let method = "M".repeat(3000).parse().unwrap();
+    let request = Request(awc::Client::default().request(method, url));
+    request.send().await.assert_error(404, "not_found");
+    gate.end().await;
+    let span = collector.span("_OTHER").unwrap();
+    assert_eq!(attribute(&span, "http.request.method"), "_OTHER");
+    assert_eq!(attribute(&span, "url.path").len(), 200);
+    assert_eq!(attribute(&span, "http.response.status_code"), "404");
+}

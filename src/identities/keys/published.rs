@@ -49,7 +49,7 @@ const MAX_WAIT: Duration = Duration::from_secs(15);
 /// The longest sleep of the task, because the injected clock may jump.
 const MAX_SLEEP: Duration = Duration::from_millis(500);
 
-/// A key set that [`refresh`](Self::refresh) keeps up to date.
+/// A key set that `refresh` keeps up to date.
 pub struct PublishedKeys {
     identity: IdentityName,
     source: KeySetSource,

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use toml::de::DeTable;
 
 use super::{
-    Fixed, Kinds, Settings, policy, routes, session,
+    FIXED_SECTIONS, Fixed, Kinds, RELOADED_SECTIONS, Settings, policy, routes, session,
     stores::{self, Stores},
 };
 use crate::{
@@ -17,19 +17,6 @@ use crate::{
     },
     identities::{ConfiguredIdentities, OtherSections},
 };
-
-const SECTIONS: [&str; 10] = [
-    "server",
-    "management",
-    "telemetry",
-    "imgwire",
-    "outbound",
-    "session",
-    "stores",
-    "identities",
-    "policies",
-    "routes",
-];
 
 /// Loads a config file. `text` is its content; `file` is its name in error messages.
 pub fn load(file: &str, text: &str, environment: Environment<'_>) -> Result<Settings, Faults> {
@@ -67,9 +54,10 @@ fn read(
     environment: Environment<'_>,
     fixed: Fixed,
 ) -> Option<Settings> {
+    let sections = FIXED_SECTIONS.into_iter().chain(RELOADED_SECTIONS);
     for key in document.keys().map(toml::Spanned::get_ref) {
-        if !SECTIONS.contains(&key.as_ref()) {
-            reader.fault(key.as_ref(), unknown("section", key, SECTIONS));
+        if !sections.clone().any(|section| section == key.as_ref()) {
+            reader.fault(key.as_ref(), unknown("section", key, sections.clone()));
         }
     }
     // Read every section first, so that each can be checked against the others.

@@ -55,27 +55,31 @@ pub struct Settings {
     pub warnings: Faults,
 }
 
+/// The sections that take effect only at start.
+const FIXED_SECTIONS: [&str; 6] = [
+    "server",
+    "management",
+    "telemetry",
+    "imgwire",
+    "outbound",
+    "session",
+];
+
+/// The sections that a reload replaces.
+const RELOADED_SECTIONS: [&str; 4] = ["stores", "identities", "policies", "routes"];
+
 /// The sections that take effect only at start, as the file has them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fixed(toml::Table);
 
 impl Fixed {
-    const SECTIONS: [&str; 6] = [
-        "server",
-        "management",
-        "telemetry",
-        "imgwire",
-        "outbound",
-        "session",
-    ];
-
     fn new(mut document: toml::Table) -> Self {
-        document.retain(|section, _| Self::SECTIONS.contains(&section));
+        document.retain(|section, _| FIXED_SECTIONS.contains(&section));
         Self(document)
     }
 
     pub fn changed<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static str> + 'a {
-        let sections = Self::SECTIONS.into_iter();
+        let sections = FIXED_SECTIONS.into_iter();
         sections.filter(|section| self.0.get(*section) != other.0.get(*section))
     }
 }

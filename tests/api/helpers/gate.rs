@@ -181,6 +181,19 @@ impl Gate {
         self.set("identities.browser.exchange", identities)
     }
 
+    /// A gate with these policies after `signed-in`.
+    pub(crate) fn with_policies<const N: usize>(policies: [(&str, Entry); N]) -> Self {
+        let names = policies.iter().map(|(name, _)| (*name).to_owned());
+        let chain: Vec<_> = std::iter::once("signed-in".to_owned())
+            .chain(names)
+            .collect();
+        let gate = Self::accepting(["app"]);
+        let gate = policies
+            .into_iter()
+            .fold(gate, |gate, (name, policy)| gate.policy(name, policy));
+        gate.chain(chain)
+    }
+
     /// Sets the policies of the usual route.
     pub(crate) fn chain(self, policies: impl Serialize) -> Self {
         self.route(ROUTE, policies)
