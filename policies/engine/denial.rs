@@ -1,11 +1,15 @@
 //! Denials: why a request is denied, and the stable code of each reason.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
+
+use strum::{IntoStaticStr, VariantNames};
 
 use crate::IdentityName;
 
-/// The denial of a request. `Display` is the reason for the log. Only the [code](Denial::code) is sent to the client.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// The denial of a request. `Display` is the reason for the log. Only the [code](Denial::code) is sent to the client:
+/// the name of the variant in snake case, unless it says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr, VariantNames, thiserror::Error)]
+#[strum(serialize_all = "snake_case")]
 pub enum Denial {
     /// The request has no credential.
     #[error("the request has no credential")]
@@ -21,6 +25,7 @@ pub enum Denial {
     CrossSite(String),
     /// The identity that checked the credential denied it.
     #[error("identity `{identity}`: {}", in_words(denial))]
+    #[strum(serialize = "invalid_credentials")]
     Identity {
         /// The name of the identity.
         identity: IdentityName,
@@ -61,6 +66,7 @@ pub enum Denial {
     },
     /// A limit of `[server]` is reached. Such a limit applies to all policies.
     #[error("[server] {key}: the limit is reached")]
+    #[strum(serialize = "rate_limited")]
     ServerLimited {
         /// The key of the limit in `[server]`.
         key: &'static str,
@@ -95,16 +101,41 @@ pub enum DenialClass {
 }
 
 impl Denial {
+    /// All codes, each once.
+    #[must_use]
+    pub fn codes() -> BTreeSet<&'static str> {
+        Self::VARIANTS.iter().copied().collect()
+    }
+
     /// The stable code that clients see, for example `quota_exhausted`.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        self.describe().0
+        match self {
+            Self::Identity { denial, .. } => denial.code(),
+            denial => denial.into(),
+        }
     }
 
     /// The class of the denial.
     #[must_use]
     pub fn class(&self) -> DenialClass {
-        self.describe().1
+        match self {
+            Self::Identity { denial, .. } => denial.class(),
+            Self::NotSignedIn | Self::InvalidCredentials(_) | Self::CredentialsExpired => {
+                DenialClass::Unauthenticated
+            }
+            Self::CrossSite(_)
+            | Self::WorkspaceRequired
+            | Self::WorkspaceForbidden(_)
+            | Self::PurposeForbidden(_)
+            | Self::FileRequired(_)
+            | Self::FileTypeForbidden(_)
+            | Self::FileTooLarge { .. }
+            | Self::RuleForbidden(_) => DenialClass::Forbidden,
+            Self::RateLimited { .. } | Self::ServerLimited { .. } | Self::QuotaExhausted { .. } => {
+                DenialClass::Limited
+            }
+        }
     }
 
     /// How long the client should wait before it tries again. `None` unless the class is [`DenialClass::Limited`].
@@ -116,27 +147,6 @@ impl Denial {
             | Self::ServerLimited { retry_after, .. }
             | Self::QuotaExhausted { retry_after } => Some(*retry_after),
             _ => None,
-        }
-    }
-
-    fn describe(&self) -> (&'static str, DenialClass) {
-        use DenialClass::{Forbidden, Limited, Unauthenticated};
-
-        match self {
-            Self::Identity { denial, .. } => denial.describe(),
-            Self::NotSignedIn => ("not_signed_in", Unauthenticated),
-            Self::InvalidCredentials(_) => ("invalid_credentials", Unauthenticated),
-            Self::CredentialsExpired => ("credentials_expired", Unauthenticated),
-            Self::CrossSite(_) => ("cross_site", Forbidden),
-            Self::WorkspaceRequired => ("workspace_required", Forbidden),
-            Self::WorkspaceForbidden(_) => ("workspace_forbidden", Forbidden),
-            Self::PurposeForbidden(_) => ("purpose_forbidden", Forbidden),
-            Self::FileRequired(_) => ("file_required", Forbidden),
-            Self::FileTypeForbidden(_) => ("file_type_forbidden", Forbidden),
-            Self::FileTooLarge { .. } => ("file_too_large", Forbidden),
-            Self::RuleForbidden(_) => ("rule_forbidden", Forbidden),
-            Self::RateLimited { .. } | Self::ServerLimited { .. } => ("rate_limited", Limited),
-            Self::QuotaExhausted { .. } => ("quota_exhausted", Limited),
         }
     }
 

@@ -8,12 +8,17 @@ use actix_web::{
 };
 use policies::{Denial, DenialClass};
 use serde::Serialize;
-use utoipa::ToSchema;
+use strum::{IntoStaticStr, VariantNames};
+use utoipa::{
+    ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
+};
 
 use crate::telemetry::{LogFields, RequestId};
 
-/// An error response.
-#[derive(Debug)]
+/// An error response. Its code is the name of the variant in snake case, or that of the denial.
+#[derive(Debug, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum ApiError {
     /// A policy denies, or a credential is invalid.
     Denied(Denial),
@@ -35,7 +40,8 @@ pub enum ApiError {
 pub(crate) struct Body<'a> {
     /// The reason phrase of the status, for example `Forbidden`.
     error: &'static str,
-    /// A stable code for programs, for example `workspace_forbidden`.
+    /// A stable code for programs.
+    #[schema(schema_with = codes)]
     code: &'static str,
     /// The id of the request, as in `X-Request-Id` and the log.
     #[serde(rename = "requestId")]
@@ -44,6 +50,19 @@ pub(crate) struct Body<'a> {
     /// A message for the user, if the config of the policy has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
+}
+
+/// The schema of `code`: an enum of all codes.
+fn codes() -> RefOr<Schema> {
+    let own = ApiError::VARIANTS.iter().copied();
+    // A denial has a code of its own.
+    let own = own.filter(|code| *code != "denied");
+    let codes = Denial::codes().into_iter().chain(own);
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("A stable code for programs."))
+        .enum_values(Some(codes));
+    schema.build().into()
 }
 
 #[must_use]
@@ -58,19 +77,18 @@ pub fn status_of(class: DenialClass) -> StatusCode {
 impl ApiError {
     #[must_use]
     pub fn describe(&self) -> (StatusCode, &'static str) {
-        match self {
-            Self::Denied(denial) => (status_of(denial.class()), denial.code()),
-            Self::ImgwireFailed => (StatusCode::INTERNAL_SERVER_ERROR, "imgwire_failed"),
-            Self::Overloaded => (StatusCode::INTERNAL_SERVER_ERROR, "overloaded"),
-            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request"),
-            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
-            Self::UnsupportedMediaType => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+        let status = match self {
+            Self::Denied(denial) => return (status_of(denial.class()), denial.code()),
+            Self::ImgwireFailed | Self::Overloaded | Self::Internal => {
+                StatusCode::INTERNAL_SERVER_ERROR
             }
-            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
-            Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-        }
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+        };
+        (status, self.into())
     }
 
     /// The status of a result, and the code if it is an error.

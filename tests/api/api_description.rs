@@ -35,6 +35,38 @@ fn the_committed_descriptions_are_current() {
     }
 }
 
+#[test]
+fn every_code_of_an_error_is_in_the_description_once() {
+    let document: Value = serde_json::from_slice(&run(&["openapi"]).stdout).unwrap();
+    let code = &document["components"]["schemas"]["Error"]["properties"]["code"];
+    let mut codes: Vec<_> = code["enum"].as_array().unwrap().clone();
+    codes.sort_by_key(ToString::to_string);
+    let expected = [
+        "bad_request",
+        "body_too_large",
+        "credentials_expired",
+        "cross_site",
+        "file_required",
+        "file_too_large",
+        "file_type_forbidden",
+        "imgwire_failed",
+        "internal",
+        "invalid_credentials",
+        "method_not_allowed",
+        "not_found",
+        "not_signed_in",
+        "overloaded",
+        "purpose_forbidden",
+        "quota_exhausted",
+        "rate_limited",
+        "rule_forbidden",
+        "unsupported_media_type",
+        "workspace_forbidden",
+        "workspace_required",
+    ];
+    assert_eq!(codes, expected);
+}
+
 #[actix_web::test]
 async fn a_gate_describes_its_own_routes() {
     let gate = Gate::standard()
