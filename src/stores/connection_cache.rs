@@ -47,7 +47,9 @@ impl<C: Clone> ConnectionCache<C> {
         let attempt = async || {
             let connection = self.connection(backend.health().recoveries());
             used.replace(Some(connection.clone()));
-            operation(connection.get_or_try_init(|| connect()).await?.clone()).await
+            // Boxed, because the future of a connection is large, and each layer around this one copies it.
+            let connection = connection.get_or_try_init(|| Box::pin(connect())).await?;
+            operation(connection.clone()).await
         };
         let attempts = async {
             match attempt().await {
