@@ -1,6 +1,9 @@
-//! The trait of policies, their input and their results.
+//! The trait of policies, their input, their results, and how a chain uses these.
 
 use std::{any::Any, time::Duration};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::{BoxFuture, Denial, Facts, Fault, Hold, NewFact, PolicyName, UploadRequest, Window};
 
@@ -123,4 +126,26 @@ pub enum Verdict {
     Deny(Denial),
     /// The chain continues. The reservation is settled when it is known whether a token was issued.
     Hold(Box<dyn Hold>),
+}
+
+/// Whether a policy's denials are enforced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Denials are enforced.
+    #[default]
+    Enforce,
+    /// A denial is logged and counted, and the request continues (a dry run).
+    Observe,
+}
+
+/// What happens if a policy cannot decide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// The request fails: it is neither allowed nor denied.
+    #[default]
+    Deny,
+    /// The request continues as if the policy allowed it.
+    Allow,
 }
