@@ -15,8 +15,7 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, Registry, filter::ParseError, fmt, prelude::*, reload};
 
 use super::{
-    line_filter::LineFilter,
-    line_limit::{LimitedWriter, LineLimit},
+    line_filter::{LimitedWriter, LineFilter, LineLimit},
     traces::{RootSpan, Traces},
 };
 
