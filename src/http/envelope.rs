@@ -1,10 +1,10 @@
 //! Adds the request id, `no-store` and CORS headers to every response, and the API's error body to errors of the
 //! framework.
 
-use std::{borrow::Cow, mem, net::IpAddr, time::Duration};
+use std::{mem, time::Duration};
 
 use actix_web::{
-    Error, HttpRequest, HttpResponse, ResponseError,
+    Error, HttpResponse, ResponseError,
     body::{BoxBody, EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
@@ -16,13 +16,13 @@ use actix_web::{
 use policies::RoutePath;
 
 use super::{
-    context::{ALLOWANCE, SESSION_PATH, Worker},
+    context::{SESSION_PATH, Worker, line, route},
     cors::{Cors, Grant},
     error::ApiError,
 };
 use crate::{
     outbound::in_flight::InFlight,
-    telemetry::{HasDecision, LogFields, RequestId, RequestLine, X_REQUEST_ID, known_method},
+    telemetry::{HasDecision, LogFields, RequestId, X_REQUEST_ID, known_method},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,39 +136,6 @@ fn log<B>(response: &ServiceResponse<B>, id: &RequestId, is_preflight: bool) {
     } else {
         line.write(id, Some(status), fields);
     }
-}
-
-/// Logs a request whose client disconnected before the response.
-pub(super) fn log_disconnect(request: &HttpRequest) {
-    let id = RequestId::of(request);
-    line(request, request.path()).write(&id, None, &LogFields::default());
-}
-
-fn line<'a>(request: &HttpRequest, path: impl Into<Cow<'a, str>>) -> RequestLine<'a> {
-    RequestLine {
-        client: client(request),
-        method: request.method().clone(),
-        route: route(request),
-        path: path.into(),
-    }
-}
-
-fn client(request: &HttpRequest) -> Option<IpAddr> {
-    match request.app_data::<Worker>() {
-        Some(worker) => Some(worker.gate.client_address.of(request)),
-        None => request.peer_addr().map(|peer| peer.ip()),
-    }
-}
-
-/// The route of the request, or the one whose allowance it reads.
-fn route(request: &HttpRequest) -> Option<RoutePath> {
-    let path = request.path();
-    let rules = request.app_data::<Worker>()?.gate.rules.load();
-    let allowance_of = path.strip_suffix(ALLOWANCE);
-    let route = rules
-        .route(path)
-        .or_else(|| rules.route(allowance_of.unwrap_or(path)));
-    route.map(|route| route.path.clone())
 }
 
 fn complete(headers: &mut HeaderMap, id: &RequestId, grant: &Grant) {
