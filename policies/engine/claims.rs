@@ -1,10 +1,12 @@
-//! Claims: how the config names one, and which parts of them are read.
+//! Claims: how the config names one, and the memberships in one, in the formats that issuers use.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{borrow::Cow, fmt};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+
+use crate::WorkspaceId;
 
 /// Claims by name, as in RFC 7519.
 pub type Claims = Map<String, Value>;
@@ -102,143 +104,106 @@ impl JsonSchema for ClaimPath {
     }
 }
 
-/// The parts of a fact that are read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reads {
-    /// The whole fact is read.
-    All,
-    /// Only these fields are read, with the parts of each. By default there are none.
-    Fields(BTreeMap<String, Self>),
+/// The memberships in a claim.
+pub(crate) struct ClaimedMemberships {
+    /// The claim that lists the workspaces.
+    pub(crate) claim: ClaimPath,
+    /// The member of an object that is the workspace's id.
+    pub(crate) id_key: String,
+    /// The member of an object that is the role, or a list of roles.
+    pub(crate) role_key: String,
+    /// The claim with the role in the only workspace, if roles are not next to the ids.
+    pub(crate) role_claim: Option<ClaimPath>,
 }
 
-impl Default for Reads {
-    fn default() -> Self {
-        Self::Fields(BTreeMap::new())
-    }
+struct Claimed<'a> {
+    workspace: Cow<'a, str>,
+    /// A role, or a list of roles.
+    role: Option<&'a Value>,
 }
 
-impl Reads {
-    /// Returns the parts of all claims that a reader of the claim at `path` reads.
-    #[must_use]
-    pub fn claim(path: &ClaimPath) -> Self {
-        let mut reads = Self::default();
-        reads.add(&path.keys().collect::<Vec<_>>());
-        reads
-    }
-
-    /// The parts of a field that are read, if any.
-    pub(crate) fn field(&self, name: &str) -> Option<&Self> {
-        match self {
-            Self::All => Some(&Self::All),
-            Self::Fields(fields) => fields.get(name),
-        }
-    }
-
-    /// Adds the field at the end of `path`.
-    pub(crate) fn add(&mut self, path: &[impl AsRef<str>]) {
-        match (&mut *self, path) {
-            (Self::All, _) => {}
-            (_, []) => *self = Self::All,
-            (Self::Fields(fields), [field, rest @ ..]) => {
-                fields
-                    .entry(field.as_ref().to_owned())
-                    .or_default()
-                    .add(rest);
+impl ClaimedMemberships {
+    /// Returns the user's roles in `workspace`, or `None` if the user is not a member.
+    pub(crate) fn roles_in<'a>(
+        &'a self,
+        claims: &'a Claims,
+        workspace: &WorkspaceId,
+    ) -> Option<Vec<&'a str>> {
+        let mut is_member = false;
+        let mut roles = Vec::new();
+        for claimed in self.all(claims) {
+            if claimed.workspace == workspace.as_str() {
+                is_member = true;
+                roles.extend(each_role(claimed.role));
             }
         }
-    }
-
-    /// Adds the parts that `other` reads.
-    pub fn merge(&mut self, other: Self) {
-        match (&mut *self, other) {
-            (Self::All, _) => {}
-            (_, Self::All) => *self = Self::All,
-            (Self::Fields(fields), Self::Fields(others)) => {
-                for (name, reads) in others {
-                    fields.entry(name).or_default().merge(reads);
-                }
-            }
+        if let Some(role_claim) = &self.role_claim {
+            // With several workspaces, it is unknown which of them the role belongs to.
+            let is_only = self.only(claims).is_some();
+            let role = role_claim.get(claims).filter(|_| is_only);
+            roles = each_role(role).collect();
         }
+        is_member.then_some(roles)
     }
 
-    /// Returns a copy of the parts of `claims` that are read.
-    #[must_use]
-    pub fn of(&self, claims: &Claims) -> Claims {
-        let Self::Fields(fields) = self else {
-            return claims.clone();
-        };
-        let read = fields.iter().filter_map(|(name, reads)| {
-            let value = match (claims.get(name)?, reads) {
-                (Value::Object(object), Self::Fields(_)) => reads.of(object).into(),
-                // A reader that expects fields here finds the same value as in the whole claims.
-                (value, _) => value.clone(),
-            };
-            Some((name.clone(), value))
-        });
-        read.collect()
+    /// Returns the user's workspace, if there is exactly one.
+    pub(crate) fn only_workspace(&self, claims: &Claims) -> Option<WorkspaceId> {
+        WorkspaceId::parse(&self.only(claims)?).ok()
+    }
+
+    fn only<'a>(&'a self, claims: &'a Claims) -> Option<Cow<'a, str>> {
+        let mut ids = self.all(claims).map(|claimed| claimed.workspace);
+        let first = ids.next()?;
+        ids.all(|id| id == first).then_some(first)
+    }
+
+    /// Iterates over the memberships. Entries of an unknown format are ignored.
+    fn all<'a>(&'a self, claims: &'a Claims) -> impl Iterator<Item = Claimed<'a>> {
+        let claim = self.claim.get(claims);
+        // An object with an id describes one workspace. Any other is a map of ids to roles.
+        let map = claim.and_then(Value::as_object);
+        let map = map.filter(|object| !object.contains_key(&self.id_key));
+        let list = claim.and_then(Value::as_array);
+        let one = claim.filter(|_| map.is_none() && list.is_none());
+        let entries = list.into_iter().flatten().chain(one);
+        let pairs = map.into_iter().flatten();
+        entries
+            .filter_map(|entry| self.entry(entry))
+            .chain(pairs.filter_map(|(id, role)| {
+                let is_role = matches!(role, Value::String(_) | Value::Array(_) | Value::Null);
+                is_role.then_some(Claimed {
+                    workspace: Cow::Borrowed(id.as_str()),
+                    role: Some(role),
+                })
+            }))
+    }
+
+    /// An id, or an object with one.
+    fn entry<'a>(&self, entry: &'a Value) -> Option<Claimed<'a>> {
+        Some(match entry {
+            Value::Object(object) => Claimed {
+                workspace: id(object.get(&self.id_key)?)?,
+                role: object.get(&self.role_key),
+            },
+            entry => Claimed {
+                workspace: id(entry)?,
+                role: None,
+            },
+        })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn kept(names: &[&str]) -> Value {
-        let Value::Object(claims) = json!({
-            "plan": "pro",
-            "a/b": 1,
-            "realm_access": { "roles": ["editor"], "other": "x", "m~n": true },
-            "list": [{ "role": "a" }, { "role": "b" }],
-            "https://app.example.com/workspaces": ["ws_1"],
-        }) else {
-            unreachable!()
-        };
-        let mut reads = Reads::default();
-        for name in names {
-            let path = ClaimPath::parse(name).expect("it is a claim's name or a pointer");
-            reads.merge(Reads::claim(&path));
-        }
-        reads.of(&claims).into()
+/// Reads an id: a string, or an integer, which is converted to its decimal digits.
+fn id(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(id) => Some(Cow::Borrowed(id)),
+        Value::Number(id) if id.is_i64() || id.is_u64() => Some(Cow::Owned(id.to_string())),
+        _ => None,
     }
+}
 
-    #[test]
-    fn a_claim_is_named_by_its_literal_name_or_by_a_pointer() {
-        assert_eq!(kept(&[]), json!({}));
-        assert_eq!(kept(&["plan", "absent"]), json!({ "plan": "pro" }));
-        assert_eq!(kept(&["a/b"]), json!({ "a/b": 1 }));
-        assert_eq!(kept(&["/a~1b"]), json!({ "a/b": 1 }));
-        assert_eq!(
-            kept(&["https://app.example.com/workspaces"]),
-            json!({ "https://app.example.com/workspaces": ["ws_1"] })
-        );
-        assert_eq!(
-            kept(&["/realm_access/roles"]),
-            json!({ "realm_access": { "roles": ["editor"] } })
-        );
-        assert_eq!(
-            kept(&["/realm_access/m~0n", "/realm_access/roles"]),
-            json!({ "realm_access": { "roles": ["editor"], "m~n": true } })
-        );
-    }
-
-    #[test]
-    fn a_pointer_finds_the_same_value_in_the_kept_claims() {
-        // An index points into the list as it was.
-        let list = json!({ "list": [{ "role": "a" }, { "role": "b" }] });
-        assert_eq!(kept(&["/list/1/role"]), list);
-        assert_eq!(kept(&["/plan/field"]), json!({ "plan": "pro" }));
-        assert_eq!(
-            kept(&["/realm_access/absent/deeper"]),
-            json!({ "realm_access": {} })
-        );
-    }
-
-    #[test]
-    fn reading_a_whole_claim_includes_its_parts() {
-        let whole = kept(&["realm_access"]);
-        assert_eq!(kept(&["/realm_access/roles", "realm_access"]), whole);
-        assert_eq!(kept(&["realm_access", "/realm_access/roles"]), whole);
-    }
+fn each_role(role: Option<&Value>) -> impl Iterator<Item = &str> {
+    let one = role.and_then(Value::as_str);
+    let list = role.and_then(Value::as_array).into_iter().flatten();
+    one.into_iter().chain(list.filter_map(Value::as_str))
 }

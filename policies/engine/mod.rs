@@ -3,7 +3,6 @@
 
 pub(crate) mod cel_environment;
 pub(crate) mod chain;
-pub(crate) mod claimed_memberships;
 pub(crate) mod claims;
 pub(crate) mod clock;
 pub(crate) mod config_values;
@@ -19,17 +18,17 @@ pub(crate) mod ids;
 pub(crate) mod keyed_limit;
 pub(crate) mod kind;
 pub(crate) mod long_list;
-pub(crate) mod permit;
 pub(crate) mod policy;
 pub(crate) mod ports;
 pub(crate) mod quota_store;
 pub(crate) mod rate_limit_memory;
 pub(crate) mod rate_limit_store;
+pub(crate) mod reads;
 pub(crate) mod request;
 pub(crate) mod sql_columns;
 
 pub use chain::{Chain, CounterStore, Evaluation, Link, Outcome, Step, StepResult, Trace};
-pub use claims::{ClaimPath, Claims, Reads};
+pub use claims::{ClaimPath, Claims};
 pub use clock::{Clock, SystemClock};
 pub use config_values::{ByteCount, Endpoint, Interval, SecretSource};
 pub use counter::{Counter, Dimension, Per, network};
@@ -45,9 +44,9 @@ pub use kind::{
     BuildContext, ConfiguredPolicy, Findings, PolicyKind, PolicyRegistry, Requirements,
     ServiceCall, StoreUse,
 };
-pub use permit::{Hold, Permit, Reason, Tolerated};
 pub use policy::{
-    Decision, LimitState, Mode, OnFailure, Pass, PersistentCounters, Policy, PolicyInput, Verdict,
+    Decision, Hold, LimitState, Mode, OnFailure, Pass, Permit, PersistentCounters, Policy,
+    PolicyInput, Reason, Tolerated, Verdict,
 };
 pub use ports::{
     BuildError, CallSettings, Decider, Member, MemberAnswer, MembershipSource, Memberships, Ports,
@@ -55,6 +54,7 @@ pub use ports::{
 };
 pub use quota_store::{QuotaStore, Reservation, Window, WindowUnit, Windows};
 pub use rate_limit_store::{AttemptResult, Rate, RateLimitStore};
+pub use reads::Reads;
 pub use request::{
     AcceptedIdentities, Credentials, DeclaredFile, Fact, Facts, Membership, NewFact, Presented,
     Subject, UploadRequest,

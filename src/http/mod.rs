@@ -2,7 +2,6 @@
 
 mod allowance;
 mod context;
-mod cors;
 mod decision;
 mod envelope;
 pub mod error;
@@ -21,8 +20,7 @@ use self::error::ApiError;
 pub(crate) use self::{context::worker, error::refuse};
 pub use self::{
     context::{ALLOWANCE, BodyLimits, Gate, SESSION_PATH, Worker},
-    cors::Cors,
-    envelope::{Listener, envelope},
+    envelope::{Cors, Listener, envelope},
 };
 
 pub fn mount(config: &mut web::ServiceConfig, worker: &Worker) {

@@ -1,13 +1,12 @@
 //! The log, with one line per request, the metrics and the traces.
 
-mod line_filter;
 mod log;
 mod metrics;
 mod request_line;
 mod traces;
 
 pub(crate) use self::{
-    line_filter::DECISION,
+    log::DECISION,
     metrics::{CallResult, Operation, PoolEvent, StoreMetrics},
     request_line::{HasDecision, LogFields, RequestLine, known_method},
     traces::outgoing_headers,

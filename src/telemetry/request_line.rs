@@ -15,8 +15,6 @@ use policies::{Denial, IdentityName, RoutePath, Subject, SubjectId};
 use serde::Serialize;
 use uuid::{Uuid, fmt::Hyphenated};
 
-use super::line_filter::REFUSED;
-
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The maximum length of an id that a client or proxy sends.
@@ -69,6 +67,9 @@ fn inbound(headers: &HeaderMap) -> Option<RequestId> {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte));
     (is_valid && values.next().is_none()).then(|| RequestId(text.to_owned()))
 }
+
+/// The target of lines about malformed requests.
+pub(super) const REFUSED: &str = "refused";
 
 /// The target of all other lines.
 const ANSWERED: &str = "request";
