@@ -105,7 +105,7 @@ impl Ports for Outside<'_> {
         call: CallSettings,
     ) -> Result<Arc<dyn Decider>, BuildError> {
         let name = PolicyName::parse("asked").expect("the name is valid");
-        let decider = HttpDecider::new(name, endpoint, protocol, call, None, self.0)?;
+        let decider = HttpDecider::new(name, endpoint, protocol, call, Vec::new(), self.0)?;
         Ok(Arc::new(decider))
     }
 }

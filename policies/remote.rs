@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::{
     BoxFuture, BuildContext, BuildError, CallSettings, Clock, Decider, Decision, Denial, Endpoint,
     Interval, Policy, PolicyInput, PolicyKind, Protocol, Question, Reads, Requirements,
-    SecretSource, ServiceCall, Verdict,
+    SecretSource, ServiceCall, Verdict, engine::ports::default_timeout,
 };
 
 /// Another service decides, based on the facts of the request.
@@ -32,10 +32,6 @@ pub struct RemoteSettings {
     /// How long a response is cached. Without it, responses are not cached.
     #[serde(default)]
     pub cache: Option<Interval>,
-}
-
-fn default_timeout() -> Interval {
-    Interval::from_secs(2)
 }
 
 impl PolicyKind for RemoteSettings {

@@ -10,7 +10,7 @@ use crate::{
     Fault, Findings, Interval, MemberAnswer, Membership, MembershipSource, Memberships, NewFact,
     Policy, PolicyInput, PolicyKind, Reads, Requirements, SecretSource, ServiceCall, StoreName,
     StoreUse, Subject, SubjectId, UploadRequest, Verdict, WorkspaceId,
-    engine::{claimed_memberships::ClaimedMemberships, sql_columns::selects_one_column},
+    engine::{claims::ClaimedMemberships, ports::default_timeout, sql_columns::selects_one_column},
 };
 
 const UNSEEN_ANSWERS: &str = "limits per workspace follow, but the responses may not contain `workspace`: \
@@ -68,10 +68,6 @@ pub struct WorkspaceMemberSettings {
     /// How long a call to the app or to the database may take.
     #[serde(default = "default_timeout")]
     pub timeout: Interval,
-}
-
-fn default_timeout() -> Interval {
-    Interval::from_secs(2)
 }
 
 impl WorkspaceMemberSettings {

@@ -8,7 +8,7 @@ use tracing::{Instrument as _, field::Empty};
 use crate::{
     Clock, Condition, Decision, Denial, EvaluationError, Fact, Facts, Fault, LimitState, Mode,
     OnFailure, Pass, Permit, Policy, PolicyInput, PolicyName, Reason, StoreName, Tolerated,
-    UploadRequest, Verdict, engine::permit::Held,
+    UploadRequest, Verdict, engine::policy::Held,
 };
 
 /// One policy of a chain, with how its result is used.

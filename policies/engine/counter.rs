@@ -1,4 +1,4 @@
-//! Keys of counters: what a limit counts by.
+//! Counters, and their keys: what a limit counts by.
 
 use std::{
     fmt::{self, Write as _},
@@ -8,7 +8,16 @@ use std::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{Fact, Facts, UploadRequest};
+use crate::{Fact, Facts, PolicyName, UploadRequest};
+
+/// Identifies a counter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Counter {
+    /// The policy that the counter belongs to.
+    pub policy: PolicyName,
+    /// The key within the policy, from [`Per::key`].
+    pub key: String,
+}
 
 /// A property of requests that a limit can count by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use crate::{
     AttemptResult, Clock, Pass,
     engine::{
+        config_values::Frequency,
         rate_limit_memory::{self, MemoryLimit},
-        units,
     },
 };
 
@@ -19,8 +19,8 @@ const MAX_KEYS: NonZeroU32 = NonZeroU32::new(100_000).expect("it is not zero");
 
 /// At most `limit` attempts per period, counted separately for each key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(try_from = "units::Frequency")]
-#[schemars(with = "units::Frequency")]
+#[serde(try_from = "Frequency")]
+#[schemars(with = "Frequency")]
 pub struct KeyedLimitSettings(Quota);
 
 impl KeyedLimitSettings {
@@ -37,11 +37,11 @@ impl KeyedLimitSettings {
     }
 }
 
-impl TryFrom<units::Frequency> for KeyedLimitSettings {
+impl TryFrom<Frequency> for KeyedLimitSettings {
     type Error = &'static str;
 
-    fn try_from(frequency: units::Frequency) -> Result<Self, Self::Error> {
-        let units::Frequency { limit, period } = frequency;
+    fn try_from(frequency: Frequency) -> Result<Self, Self::Error> {
+        let Frequency { limit, period } = frequency;
         let quota = rate_limit_memory::quota(limit, period, limit)?;
         Ok(Self(quota))
     }

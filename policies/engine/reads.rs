@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::{ClaimPath, Claims};
 
@@ -79,7 +79,7 @@ impl Reads {
             };
             Some((name.clone(), value))
         });
-        read.collect::<Map<_, _>>()
+        read.collect()
     }
 }
 

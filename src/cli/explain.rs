@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Config, Failure, print, read};
 use crate::{
     gate::explain::DescribedRequest,
-    http::explanation::{ExplainedOutcome, Explanation},
+    http::management::explain::{ExplainedOutcome, Explanation},
     server::inspector::Inspector,
 };
 

@@ -4,4 +4,3 @@ pub mod explain;
 pub mod issue;
 pub mod ports;
 pub mod rules;
-pub(crate) mod run_to_completion;

@@ -9,12 +9,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    body::Body,
-    context::worker,
-    error::{ApiError, fail, refuse},
-    error_responses::PublicErrors,
-    facts::upload_request,
-    running::run_within_limit,
+    context::{run_within_limit, worker},
+    error::{ApiError, PublicErrors, fail, refuse},
+    token_request::{TokenRequest, upload_request},
 };
 use crate::{gate::rules::Route, identities::AppliedLimits, telemetry::LogFields};
 
@@ -69,7 +66,7 @@ async fn show(request: &HttpRequest, route: &Route) -> HttpResponse {
     let upload = match upload_request(
         request,
         route,
-        Body::default(),
+        TokenRequest::default(),
         AppliedLimits::FailuresAndReads,
     ) {
         Ok(upload) => upload,

@@ -1,24 +1,35 @@
-//! State that handlers share.
+//! What handlers and middleware share: the state of their worker, the limit of running requests, and how they log one.
 
-use std::{rc::Rc, sync::Arc};
+use std::{borrow::Cow, mem, rc::Rc, sync::Arc, time::Duration};
 
-use actix_web::HttpRequest;
+use actix_web::{HttpRequest, HttpResponse};
 use arc_swap::ArcSwap;
-use policies::Clock;
+use policies::{Clock, RoutePath};
 
-use super::{body::BodyLimits, session_cookie::SessionCookie};
+use super::{
+    error::{ApiError, refuse},
+    session_cookie::SessionCookie,
+};
 use crate::{
     gate::rules::Rules,
     identities::ClientAddress,
     imgwire::{Client, Upstream},
-    outbound::in_flight::InFlight,
-    telemetry::Metrics,
+    outbound::in_flight::{InFlight, Running, with_place},
+    telemetry::{LogFields, Metrics, RequestId, RequestLine},
 };
 
 pub const SESSION_PATH: &str = "/api/imgwire/session";
 
 /// Appended to a route's path.
 pub const ALLOWANCE: &str = "/allowance";
+
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// The maximum size in bytes.
+    pub bytes: usize,
+    /// How long the body may take to arrive.
+    pub time: Duration,
+}
 
 /// Shared by all workers.
 pub struct Gate {
@@ -44,4 +55,61 @@ pub(crate) fn worker(request: &HttpRequest) -> &Worker {
     request
         .app_data()
         .expect("every route is mounted with its worker")
+}
+
+pub(super) fn enter(gate: &Gate) -> Option<Running> {
+    let running = gate.in_flight.enter();
+    if running.is_none() {
+        gate.metrics.overloaded().inc();
+    }
+    running
+}
+
+/// Runs `work` if fewer than `max_in_flight` requests are running.
+pub(super) async fn run_within_limit(
+    request: &HttpRequest,
+    work: impl Future<Output = HttpResponse>,
+) -> HttpResponse {
+    let Some(running) = enter(&worker(request).gate) else {
+        return refuse(request, &ApiError::Overloaded);
+    };
+    let log_on_disconnect = LogOnDisconnect(request);
+    let response = with_place(running.in_flight(), work).await;
+    mem::forget(log_on_disconnect);
+    response
+}
+
+/// Logs the request when it is dropped. The framework drops a handler if its client disconnects before the response.
+pub(super) struct LogOnDisconnect<'a>(pub(super) &'a HttpRequest);
+
+impl Drop for LogOnDisconnect<'_> {
+    fn drop(&mut self) {
+        let (request, id) = (self.0, RequestId::of(self.0));
+        line(request, request.path()).write(&id, None, &LogFields::default());
+    }
+}
+
+/// The log line of a request.
+pub(super) fn line<'a>(request: &HttpRequest, path: impl Into<Cow<'a, str>>) -> RequestLine<'a> {
+    let client = match request.app_data::<Worker>() {
+        Some(worker) => Some(worker.gate.client_address.of(request)),
+        None => request.peer_addr().map(|peer| peer.ip()),
+    };
+    RequestLine {
+        client,
+        method: request.method().clone(),
+        route: route(request),
+        path: path.into(),
+    }
+}
+
+/// The route of the request, or the one whose allowance it reads.
+pub(super) fn route(request: &HttpRequest) -> Option<RoutePath> {
+    let path = request.path();
+    let rules = request.app_data::<Worker>()?.gate.rules.load();
+    let allowance_of = path.strip_suffix(ALLOWANCE);
+    let route = rules
+        .route(path)
+        .or_else(|| rules.route(allowance_of.unwrap_or(path)));
+    route.map(|route| route.path.clone())
 }

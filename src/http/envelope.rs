@@ -1,29 +1,39 @@
-//! Adds the request id, `no-store` and CORS headers to every response, and the API's error body to errors of the
-//! framework.
+//! Adds the request id, `no-store` and the headers of cross-origin resource sharing to every response, and the API's
+//! error body to errors of the framework.
 
-use std::{borrow::Cow, mem, net::IpAddr, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use actix_web::{
-    Error, HttpRequest, HttpResponse, ResponseError,
+    Error, HttpResponse, ResponseError,
     body::{BoxBody, EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
         ConnectionType, Method, StatusCode,
-        header::{self, HeaderMap},
+        header::{self, HeaderMap, HeaderValue},
     },
     middleware::Next,
 };
 use policies::RoutePath;
 
 use super::{
-    context::{ALLOWANCE, SESSION_PATH, Worker},
-    cors::{Cors, Grant},
+    context::{SESSION_PATH, Worker, line, route},
     error::ApiError,
 };
 use crate::{
+    config::origin::{Origin, OriginPattern, Trust},
     outbound::in_flight::InFlight,
-    telemetry::{HasDecision, LogFields, RequestId, RequestLine, X_REQUEST_ID, known_method},
+    telemetry::{HasDecision, LogFields, RequestId, X_REQUEST_ID, known_method},
 };
+
+const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "x-request-id, ratelimit, ratelimit-policy, retry-after, www-authenticate",
+);
+const VARY: HeaderValue = HeaderValue::from_static("origin");
+const VARY_OF_PREFLIGHT: HeaderValue =
+    HeaderValue::from_static("access-control-request-method, access-control-request-headers");
+const MAX_AGE: HeaderValue = HeaderValue::from_static("3600");
+const TRUE: HeaderValue = HeaderValue::from_static("true");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
@@ -138,45 +148,9 @@ fn log<B>(response: &ServiceResponse<B>, id: &RequestId, is_preflight: bool) {
     }
 }
 
-/// Logs a request whose client disconnected before the response.
-pub(super) fn log_disconnect(request: &HttpRequest) {
-    let id = RequestId::of(request);
-    line(request, request.path()).write(&id, None, &LogFields::default());
-}
-
-fn line<'a>(request: &HttpRequest, path: impl Into<Cow<'a, str>>) -> RequestLine<'a> {
-    RequestLine {
-        client: client(request),
-        method: request.method().clone(),
-        route: route(request),
-        path: path.into(),
-    }
-}
-
-fn client(request: &HttpRequest) -> Option<IpAddr> {
-    match request.app_data::<Worker>() {
-        Some(worker) => Some(worker.gate.client_address.of(request)),
-        None => request.peer_addr().map(|peer| peer.ip()),
-    }
-}
-
-/// The route of the request, or the one whose allowance it reads.
-fn route(request: &HttpRequest) -> Option<RoutePath> {
-    let path = request.path();
-    let rules = request.app_data::<Worker>()?.gate.rules.load();
-    let allowance_of = path.strip_suffix(ALLOWANCE);
-    let route = rules
-        .route(path)
-        .or_else(|| rules.route(allowance_of.unwrap_or(path)));
-    route.map(|route| route.path.clone())
-}
-
 fn complete(headers: &mut HeaderMap, id: &RequestId, grant: &Grant) {
     headers.insert(X_REQUEST_ID, id.header_value());
-    headers.insert(
-        header::CACHE_CONTROL,
-        header::HeaderValue::from_static("no-store"),
-    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     grant.apply(headers);
 }
 
@@ -235,9 +209,92 @@ impl ResponseError for Failure {
     }
 }
 
+/// Which pages of other origins may read responses.
+#[derive(Clone, Default)]
+pub struct Cors {
+    allowed_origins: Arc<[OriginPattern]>,
+}
+
+impl Cors {
+    #[must_use]
+    pub fn new(allowed_origins: &[OriginPattern]) -> Self {
+        Self {
+            allowed_origins: allowed_origins.into(),
+        }
+    }
+
+    fn grant(&self, request: &HeaderMap) -> Grant {
+        if self.allowed_origins.is_empty() {
+            return Grant::Disabled;
+        }
+        let mut values = request.get_all(header::ORIGIN);
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return Grant::Nothing;
+        };
+        let origin = value.to_str().ok().and_then(Origin::parse);
+        let trust = origin.and_then(|origin| {
+            let patterns = self.allowed_origins.iter();
+            patterns.filter_map(|pattern| pattern.trust(&origin)).max()
+        });
+        trust.map_or(Grant::Nothing, |trust| Grant::To(value.clone(), trust))
+    }
+}
+
+/// The responses that a page may read.
+#[derive(Clone, Debug)]
+enum Grant {
+    /// `allowed_origins` is empty, so responses do not depend on the origin.
+    Disabled,
+    Nothing,
+    /// All responses to this origin; with [`Trust::Credentials`], also those to requests with cookies.
+    To(HeaderValue, Trust),
+}
+
+impl Grant {
+    /// Adds the headers that let the page read a response.
+    fn apply(&self, response: &mut HeaderMap) {
+        if !matches!(self, Self::Disabled) {
+            response.append(header::VARY, VARY);
+        }
+        if let Self::To(origin, trust) = self {
+            response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            response.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+            if *trust == Trust::Credentials {
+                response.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
+            }
+        }
+    }
+
+    /// Whether this is a preflight request that the gate answers.
+    fn is_preflight(&self, request: &ServiceRequest) -> bool {
+        !matches!(self, Self::Disabled)
+            && request.method() == Method::OPTIONS
+            && request.headers().contains_key(header::ORIGIN)
+            && request
+                .headers()
+                .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    }
+
+    /// The response to a preflight request, which allows any header. `None` if the origin is not allowed.
+    fn preflight(&self, request: &HeaderMap) -> Option<HttpResponse> {
+        let Self::To(..) = self else {
+            return None;
+        };
+        let mut response = HttpResponse::Ok();
+        response
+            .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, METHODS))
+            .insert_header((header::ACCESS_CONTROL_MAX_AGE, MAX_AGE))
+            .insert_header((header::VARY, VARY_OF_PREFLIGHT));
+        if let Some(wanted) = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+            response.insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone()));
+        }
+        Some(response.finish())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::{HeaderName, HeaderValue};
+    use actix_web::http::header::HeaderName;
 
     use super::*;
 

@@ -10,7 +10,7 @@ use policies::{Denial, DenialClass};
 use serde::Serialize;
 use strum::{IntoStaticStr, VariantNames};
 use utoipa::{
-    ToSchema,
+    IntoResponses, ToSchema,
     openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
 };
 
@@ -181,4 +181,52 @@ pub(super) fn fail(request: &HttpRequest, fault: &impl std::fmt::Display) -> Htt
 #[must_use]
 pub fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+/// The errors that all paths of the public listener can return, for the OpenAPI document.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum PublicErrors {
+    /// The request is malformed.
+    #[response(status = 400)]
+    BadRequest(#[to_schema] Body<'static>),
+    /// The request has no credential, or an invalid one.
+    #[response(status = 401, headers(("WWW-Authenticate" = String)))]
+    Unauthenticated(#[to_schema] Body<'static>),
+    /// A policy denies the request, or it comes from another site.
+    #[response(status = 403)]
+    Forbidden(#[to_schema] Body<'static>),
+    /// The route does not exist.
+    #[response(status = 404)]
+    NotFound(#[to_schema] Body<'static>),
+    /// The route does not support this method.
+    #[response(status = 405)]
+    MethodNotAllowed(#[to_schema] Body<'static>),
+    /// The gate or Imgwire failed, or a policy could not decide.
+    #[response(status = 500)]
+    Failed(#[to_schema] Body<'static>),
+}
+
+/// The errors that all paths of the management listener can return.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) enum ManagementErrors {
+    /// The request is malformed.
+    #[response(status = 400)]
+    BadRequest(#[to_schema] Body<'static>),
+    /// The management token is missing or wrong. Without a configured token: the request is not from this machine.
+    #[response(status = 401, headers(("WWW-Authenticate" = String)))]
+    Unauthenticated(#[to_schema] Body<'static>),
+    /// `Host` is neither an IP address, `localhost` nor a configured name.
+    #[response(status = 403)]
+    Forbidden(#[to_schema] Body<'static>),
+    /// The route or policy does not exist.
+    #[response(status = 404)]
+    NotFound(#[to_schema] Body<'static>),
+    /// The body is not JSON.
+    #[response(status = 415)]
+    UnsupportedMediaType(#[to_schema] Body<'static>),
+    /// A store failed.
+    #[response(status = 500)]
+    Failed(#[to_schema] Body<'static>),
 }

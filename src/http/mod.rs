@@ -1,35 +1,27 @@
 //! The HTTP API. Each handler has its own file.
 
 mod allowance;
-mod body;
 mod context;
-mod cors;
 mod decision;
 mod envelope;
 pub mod error;
-mod error_responses;
-pub mod explanation;
-mod facts;
 pub(crate) mod host;
 pub mod management;
 pub mod openapi;
-mod ratelimit_fields;
-mod running;
 mod session;
 pub(crate) mod session_cookie;
 pub(crate) mod session_store;
+mod token_request;
 mod upload_token;
 
 use actix_web::{HttpRequest, HttpResponse, http::Method, web};
 
 use self::error::ApiError;
-pub use self::{
-    body::BodyLimits,
-    context::{ALLOWANCE, Gate, SESSION_PATH, Worker},
-    cors::Cors,
-    envelope::{Listener, envelope},
-};
 pub(crate) use self::{context::worker, error::refuse};
+pub use self::{
+    context::{ALLOWANCE, BodyLimits, Gate, SESSION_PATH, Worker},
+    envelope::{Cors, Listener, envelope},
+};
 
 pub fn mount(config: &mut web::ServiceConfig, worker: &Worker) {
     config.app_data(worker.clone());

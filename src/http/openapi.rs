@@ -10,7 +10,7 @@ use utoipa::{
     },
 };
 
-use super::{allowance, body, error, explanation, management, session, upload_token};
+use super::{allowance, error, management, session, token_request, upload_token};
 use crate::gate::explain;
 
 /// The route in the handlers' descriptions, and in the document without a config.
@@ -38,7 +38,7 @@ const DEFAULT_ROUTE: &str = "/api/imgwire/upload-token";
         management::quota::show,
         management::quota::give_back
     ),
-    components(schemas(error::Body, body::Body, explain::DescribedRequest, explanation::Explanation)),
+    components(schemas(error::Body, token_request::TokenRequest, explain::DescribedRequest, management::explain::Explanation)),
     modifiers(&Security),
     tags(
         (name = "public", description = "For web pages, on the public listener"),

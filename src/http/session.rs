@@ -10,10 +10,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    context::{SESSION_PATH, worker},
-    error::{ApiError, fail, refuse},
-    error_responses::PublicErrors,
-    running::run_within_limit,
+    context::{SESSION_PATH, run_within_limit, worker},
+    error::{ApiError, PublicErrors, fail, refuse},
 };
 use crate::{
     identities::{SIGNED_IN, SignedIn},

@@ -1,7 +1,7 @@
 //! Translates the session cookie between clients and actix-session.
 //!
 //! actix-session finds its cookie by its own rules: it decodes names, and takes the first of several cookies. So the
-//! gate shows it only the one cookie that `RequestCookie` found, encrypted with the current key. The gate also rewrites
+//! gate shows it only the one cookie that `find_cookie` found, encrypted with the current key. The gate also rewrites
 //! the cookie that actix-session sets: with exactly the configured name, with attributes that actix-session does not
 //! know, and without an encoding that would make the length random.
 
@@ -27,7 +27,7 @@ use crate::{
         session::{CookieSettings, SessionKeys},
     },
     http::session_store::Sessions,
-    identities::{RequestCookie, SignedIn},
+    identities::{SignedIn, find_cookie},
 };
 
 /// The largest cookie that all browsers keep, including its name and attributes (RFC 6265, 6.1).
@@ -107,10 +107,7 @@ impl SessionCookie {
 
     /// The session cookie of a request, in the form that actix-session reads, if there is exactly one.
     fn read(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let RequestCookie::One(value) = RequestCookie::find(headers, &self.name) else {
-            return None;
-        };
-        let value = std::str::from_utf8(value).ok()?;
+        let value = find_cookie(headers, &self.name).ok()??;
         let reencrypted = self.reencrypt(value);
         let cookie = Cookie::new(&self.name, reencrypted.as_deref().unwrap_or(value));
         HeaderValue::from_str(&cookie.encoded().to_string()).ok()

@@ -1,38 +1,37 @@
 //! `POST <route>`: issues a token if all policies allow it.
 
-use std::{mem, sync::Arc};
+use std::{fmt::Write as _, mem, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header::{self, AcceptLanguage, Header as _, HeaderValue},
+    http::header::{self, AcceptLanguage, Header as _, HeaderMap, HeaderName, HeaderValue},
     web,
 };
 use jiff::Timestamp;
+use policies::LimitState;
 use serde::Serialize;
 use tracing::Instrument as _;
 use utoipa::ToSchema;
 
 use super::{
-    body,
-    context::worker,
+    context::{LogOnDisconnect, enter, worker},
     decision::{self, Summary},
-    error::{ApiError, Body as Error, refuse},
-    error_responses::PublicErrors,
-    facts::{trace_context, upload_request},
-    ratelimit_fields,
-    running::{LogOnDisconnect, enter},
+    error::{ApiError, Body as Error, PublicErrors, refuse, whole_seconds},
+    token_request::{TokenRequest, read_body, trace_context, upload_request},
 };
 use crate::{
     config::Messages,
     gate::{
-        issue::{IssueOutcome, Report, issue},
+        issue::{IssueOutcome, Report, issue, run_to_completion},
         rules::Route,
-        run_to_completion::run_to_completion,
     },
     identities::AppliedLimits,
     outbound::in_flight::with_place,
     telemetry::{HasDecision, RequestId, RootSpan},
 };
+
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// An upload token of Imgwire.
 #[derive(Serialize, ToSchema)]
@@ -54,7 +53,7 @@ pub(crate) struct Answer<'a> {
     tag = "public",
     operation_id = "create_token",
     request_body(
-        content = body::Body,
+        content = TokenRequest,
         description = "What the upload is for. The body may be empty",
         content_type = "application/json"
     ),
@@ -77,7 +76,7 @@ pub(crate) async fn post(
     let worker = worker(&request).clone();
     let gate = &worker.gate;
     let log_on_disconnect = LogOnDisconnect(&request);
-    let body = body::read(&request, payload, gate.body_limits).await;
+    let body = read_body(&request, payload, gate.body_limits).await;
     mem::forget(log_on_disconnect);
     let body = match body {
         Ok(body) => body,
@@ -169,7 +168,30 @@ fn answer(request: &HttpRequest, route: &Route, report: &Report) -> HttpResponse
     };
     response.extensions_mut().insert(HasDecision);
     if matches!(response.status().as_u16(), 200 | 429) {
-        ratelimit_fields::insert(response.headers_mut(), &report.limits);
+        insert_ratelimit(response.headers_mut(), &report.limits);
     }
     response
+}
+
+/// Adds `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers.
+fn insert_ratelimit(headers: &mut HeaderMap, limits: &[LimitState]) {
+    if limits.is_empty() {
+        return;
+    }
+    let (mut policies, mut states) = (String::new(), String::new());
+    for (index, limit) in limits.iter().enumerate() {
+        let separator = if index == 0 { "" } else { ", " };
+        let (name, quota, remaining) = (limit.policy.as_str(), limit.limit, limit.remaining);
+        let window = limit.window.as_secs().max(1);
+        let resets_in = whole_seconds(limit.resets_in);
+        // Writing to a `String` cannot fail.
+        let _ = write!(policies, "{separator}\"{name}\";q={quota};w={window}");
+        let _ = write!(states, "{separator}\"{name}\";r={remaining};t={resets_in}");
+    }
+    for (name, value) in [(RATELIMIT_POLICY, policies), (RATELIMIT, states)] {
+        // Policy names are letters, digits and `-_.`; the settings check that.
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
 }

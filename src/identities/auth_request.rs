@@ -1,22 +1,32 @@
-//! One request, while the identities of one `accept` authenticate it.
+//! One request, while the identities of one `accept` authenticate it, and its tokens, before they are verified.
 
-use std::net::IpAddr;
+use std::{cell::OnceCell, net::IpAddr};
 
-use policies::Denial;
+use aws_lc_rs::constant_time;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, crypto};
+use policies::{Claims, Denial};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use serde_json::Value;
 
 use super::{
-    credential::{Found, TokenSource, find_token},
-    cross_site::{CrossSite, is_ambient},
+    cross_site::CrossSite,
+    issuer::Issuers,
+    keys::Key,
     limits::FailureTracker,
-    request_view::RequestView,
-    token::Token,
+    request_view::{RequestView, TokenSource, find_token},
 };
+use crate::outbound::digest::{Digest, digest};
 
 /// One request, while the identities of one `accept` authenticate it. Each place of a token is read once.
 pub struct AuthRequest<'a> {
     view: &'a dyn RequestView,
     cross_site: &'a CrossSite,
-    tokens: Vec<(&'a TokenSource, Found<Token<'a>>)>,
+    tokens: Vec<(&'a TokenSource, Result<Option<Token<'a>>, Denial>)>,
     /// Whether an accepted identity claims a token in a place.
     is_claimed: &'a dyn Fn(&TokenSource, &Token<'_>) -> bool,
     pub(super) failures: FailureTracker<'a>,
@@ -30,10 +40,11 @@ impl<'a> AuthRequest<'a> {
         is_claimed: &'a dyn Fn(&TokenSource, &Token<'_>) -> bool,
         failures: FailureTracker<'a>,
     ) -> Self {
-        let mut tokens: Vec<(&TokenSource, Found<Token<'_>>)> = Vec::new();
+        let mut tokens: Vec<(&TokenSource, Result<_, _>)> = Vec::new();
         for source in sources {
             if tokens.iter().all(|(known, _)| *known != source) {
-                tokens.push((source, find_token(view, source).map(Token::new)));
+                let found = find_token(view.headers(), source);
+                tokens.push((source, found.map(|text| text.map(Token::new))));
             }
         }
         Self {
@@ -88,15 +99,10 @@ impl<'a> AuthRequest<'a> {
         matches: impl Fn(&TokenSource, &Token<'a>) -> Option<T>,
     ) -> Result<Option<(&Token<'a>, T)>, Denial> {
         for (source, found) in self.found_in(from) {
-            let token = match found {
-                Found::Nothing => continue,
-                Found::One(token) => token,
-                Found::Invalid(reason) => {
-                    return Err(Denial::InvalidCredentials((*reason).to_owned()));
-                }
-            };
-            if let Some(matched) = matches(source, token) {
-                if is_ambient(source, token.text(), ambient) {
+            if let Some(token) = found.as_ref().map_err(Clone::clone)?
+                && let Some(matched) = matches(source, token)
+            {
+                if source.is_ambient(token.text(), ambient) {
                     self.check_origin()?;
                 }
                 return Ok(Some((token, matched)));
@@ -112,17 +118,143 @@ impl<'a> AuthRequest<'a> {
 
     /// All tokens in `from`.
     pub(super) fn tokens(&self, from: &[TokenSource]) -> impl Iterator<Item = &Token<'a>> {
-        self.found_in(from).filter_map(|(_, found)| match found {
-            Found::One(token) => Some(token),
-            Found::Nothing | Found::Invalid(_) => None,
-        })
+        self.found_in(from)
+            .filter_map(|(_, found)| found.as_ref().ok()?.as_ref())
     }
 
     fn found_in(
         &self,
         from: &[TokenSource],
-    ) -> impl Iterator<Item = &(&'a TokenSource, Found<Token<'a>>)> {
+    ) -> impl Iterator<Item = &(&'a TokenSource, Result<Option<Token<'a>>, Denial>)> {
         from.iter()
             .filter_map(|source| self.tokens.iter().find(|(known, _)| *known == source))
+    }
+}
+
+/// A token of a request. Each part is parsed at most once, and only if an identity needs it.
+pub struct Token<'a> {
+    text: &'a str,
+    digest: OnceCell<Digest>,
+    jwt: OnceCell<Option<UnverifiedJwt<'a>>>,
+}
+
+impl<'a> Token<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            digest: OnceCell::new(),
+            jwt: OnceCell::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// Compares the token with `secret` in constant time.
+    #[must_use]
+    pub fn is(&self, secret: &SecretString) -> bool {
+        let secret = digest([secret.expose_secret()]);
+        constant_time::verify_slices_are_equal(self.digest(), &secret).is_ok()
+    }
+
+    /// The key of the token in caches.
+    pub(super) fn digest(&self) -> &Digest {
+        self.digest.get_or_init(|| digest([self.text]))
+    }
+
+    /// Returns the token as a JWT, if it is one of a known algorithm.
+    pub(super) fn jwt(&self) -> Option<&UnverifiedJwt<'a>> {
+        self.jwt
+            .get_or_init(|| UnverifiedJwt::parse(self.text))
+            .as_ref()
+    }
+}
+
+/// A JSON Web Token before its signature is verified. Its algorithm and issuer select the identity, which then checks
+/// both.
+pub(super) struct UnverifiedJwt<'a> {
+    header: Header,
+    /// The signed part.
+    message: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+    issuer: OnceCell<IssuerClaims>,
+}
+
+/// The members of the header (RFC 7515, 4.1) that the gate reads. Keys and URLs in a header are never used.
+#[derive(Deserialize)]
+struct Header {
+    alg: Algorithm,
+    kid: Option<String>,
+    crit: Option<IgnoredAny>,
+}
+
+#[derive(Default, Deserialize)]
+struct IssuerClaims {
+    iss: Option<Value>,
+    tid: Option<Value>,
+}
+
+impl<'a> UnverifiedJwt<'a> {
+    fn parse(token: &'a str) -> Option<Self> {
+        let (message, signature) = token.rsplit_once('.')?;
+        let (header, payload) = message.split_once('.')?;
+        if payload.contains('.') {
+            return None;
+        }
+        let header = URL_SAFE_NO_PAD.decode(header).ok()?;
+        Some(Self {
+            header: serde_json::from_slice(&header).ok()?,
+            message,
+            payload,
+            signature,
+            issuer: OnceCell::new(),
+        })
+    }
+
+    pub(super) fn algorithm(&self) -> Algorithm {
+        self.header.alg
+    }
+
+    pub(super) fn kid(&self) -> Option<&str> {
+        self.header.kid.as_deref()
+    }
+
+    pub(super) fn has_crit(&self) -> bool {
+        self.header.crit.is_some()
+    }
+
+    pub(super) fn iss(&self) -> Option<&Value> {
+        self.issuer_claims().iss.as_ref()
+    }
+
+    pub(super) fn is_from(&self, issuers: &Issuers) -> bool {
+        let claims = self.issuer_claims();
+        let tid = claims.tid.as_ref().and_then(Value::as_str);
+        let iss = claims.iss.as_ref().and_then(Value::as_str);
+        iss.is_some_and(|iss| issuers.contains(iss, tid))
+    }
+
+    fn issuer_claims(&self) -> &IssuerClaims {
+        self.issuer
+            .get_or_init(|| self.read_payload().unwrap_or_default())
+    }
+
+    /// Verifies the signature with `key` and its algorithm.
+    pub(super) fn is_signed_by(&self, key: &Key) -> bool {
+        let message = self.message.as_bytes();
+        crypto::verify(self.signature, message, key.decoding(), key.algorithm()).unwrap_or(false)
+    }
+
+    /// The claims, which are valid only if the signature is.
+    pub(super) fn claims(&self) -> Option<Claims> {
+        self.read_payload()
+    }
+
+    fn read_payload<T: DeserializeOwned>(&self) -> Option<T> {
+        let payload = URL_SAFE_NO_PAD.decode(self.payload).ok()?;
+        serde_json::from_slice(&payload).ok()
     }
 }

@@ -9,16 +9,14 @@ use policies::{
 };
 
 use super::{
-    auth_request::AuthRequest,
+    auth_request::{AuthRequest, Token},
     claims::ClaimFilter,
-    credential::TokenSource,
     cross_site::CrossSite,
     keys::{KeysState, PublishedKeys},
     kind::{AuthError, BuildContext, Identity},
     limits::{AppliedLimits, FailureTracker, ServerLimits},
     registry::ResolvedIdentity,
-    request_view::RequestView,
-    token::Token,
+    request_view::{RequestView, TokenSource},
 };
 use crate::{config::session::SessionSettings, outbound::Outbound};
 

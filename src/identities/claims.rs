@@ -1,7 +1,7 @@
 //! The checks of a token's claims, which come from its payload or from its issuer, and the filter that keeps claims for
 //! policies.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use policies::{Claims, Denial, IdentityName, Interval, Reads, Subject};
@@ -26,17 +26,11 @@ pub(super) struct ClaimValues(BTreeMap<String, OneOrMany>);
 /// The allowed clock skew: a duration, or `"0s"`.
 #[derive(Clone, Copy, Debug, JsonSchema)]
 #[schemars(with = "Interval")]
-pub(super) struct Leeway(Option<Interval>);
+pub(super) struct Leeway(Duration);
 
 impl Default for Leeway {
     fn default() -> Self {
-        Self(Some(Interval::from_secs(30)))
-    }
-}
-
-impl Leeway {
-    pub(super) fn seconds(self) -> u64 {
-        self.0.map_or(0, |leeway| leeway.get().as_secs())
+        Self(Duration::from_secs(30))
     }
 }
 
@@ -44,11 +38,11 @@ impl<'de> Deserialize<'de> for Leeway {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = toml::Value::deserialize(deserializer)?;
         if matches!(text.as_str(), Some("0" | "0s")) {
-            return Ok(Self(None));
+            return Ok(Self(Duration::ZERO));
         }
         let leeway = Interval::deserialize(text).map_err(D::Error::custom)?;
         if leeway <= Interval::from_secs(600) {
-            Ok(Self(Some(leeway)))
+            Ok(Self(leeway.get()))
         } else {
             Err(D::Error::custom("must be at most 10 minutes"))
         }
@@ -174,7 +168,7 @@ impl ValidClaims {
     /// If the claims are expired or not valid yet.
     pub(super) fn check_time(&self, now: Timestamp, leeway: Leeway) -> Result<(), Denial> {
         let now = now.as_millisecond() as f64 / 1000.0;
-        let leeway = leeway.seconds() as f64;
+        let leeway = leeway.0.as_secs() as f64;
         if self.expires_at.is_some_and(|end| now >= end + leeway) {
             Err(Denial::CredentialsExpired)
         } else if self.not_before.is_some_and(|start| now < start - leeway) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::http::header::{self, HeaderMap};
 use policies::Denial;
 
-use super::{client_address::ClientAddress, credential::TokenSource, request_view::RequestView};
+use super::{client_address::ClientAddress, request_view::RequestView};
 use crate::config::{
     origin::{Origin, OriginPattern, Trust},
     server::ServerSettings,
@@ -91,25 +91,6 @@ impl CrossSite {
             },
         };
         Ok(has_scheme && origin.is_at(host))
-    }
-}
-
-/// Schemes of `Authorization` whose credentials browsers store and send by themselves.
-const BROWSER_SCHEMES: [&str; 4] = ["basic", "digest", "negotiate", "ntlm"];
-
-/// Whether a browser may have sent the credential `value` by itself, or a proxy may have derived it from one that a
-/// browser sent. This holds for cookies, for headers of an `ambient` identity, and for the schemes of `Authorization`
-/// for which browsers show a dialog.
-pub(super) fn is_ambient(source: &TokenSource, value: &str, ambient: bool) -> bool {
-    match source {
-        TokenSource::Bearer => false,
-        TokenSource::Cookie(_) => true,
-        TokenSource::Header(name) if *name == header::AUTHORIZATION => {
-            let scheme = value.split(' ').next().unwrap_or_default();
-            let mut schemes = BROWSER_SCHEMES.iter();
-            schemes.any(|known| scheme.eq_ignore_ascii_case(known))
-        }
-        TokenSource::Header(_) => ambient,
     }
 }
 

@@ -11,11 +11,10 @@ use serde_json::Value;
 
 use super::{
     auth_request::AuthRequest,
-    credential::default_ambient,
     issuer::SubjectPrefix,
     kind::{AuthError, Authentication, Build, Identity, IdentityKind},
     profile::{Place, Profile},
-    request_view::RequestView,
+    request_view::{RequestView, default_ambient},
     section::Section,
 };
 

@@ -16,15 +16,14 @@ use serde::Deserialize;
 use url::form_urlencoded;
 
 use super::{
-    auth_request::AuthRequest,
+    auth_request::{AuthRequest, Token},
     claims::{ClaimFilter, ClaimRules, ClaimValues, Leeway, ValidClaims, default_subject_claim},
-    credential::{TokenSource, default_ambient, default_from},
     issuer::{Issuers, SubjectPrefix},
     kind::{Authentication, Build, Identity, IdentityKind},
     profile::{Accepts, CacheKind, Place, Profile},
+    request_view::{TokenSource, default_ambient, default_from},
     section::Section,
-    service_lookup::ServiceLookup,
-    token::Token,
+    service_lookup::{MAX_RESPONSE_BYTES, ServiceLookup, default_timeout},
 };
 use crate::{
     config::ServiceUrl,
@@ -35,7 +34,6 @@ use crate::{
 };
 
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
-const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 /// An opaque token, which the gate sends to its issuer (RFC 7662).
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -104,10 +102,6 @@ enum AuthMethod {
     ClientSecretBasic,
     /// In the form.
     ClientSecretPost,
-}
-
-fn default_timeout() -> Interval {
-    Interval::from_secs(2)
 }
 
 impl IntrospectionSettings {

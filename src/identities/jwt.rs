@@ -11,16 +11,15 @@ use policies::{Clock, Denial, IdentityName};
 use self::keys::Keys;
 pub(super) use self::settings::JwtSettings;
 use super::{
-    auth_request::AuthRequest,
+    auth_request::{AuthRequest, Token, UnverifiedJwt},
     claims::{ClaimFilter, ValidClaims, mismatch},
-    credential::TokenSource,
     issuer::Issuers,
     keys::{Key, KeyError, PublishedKeys},
     kind::{AuthError, Authentication, Build, Identity, IdentityKind, fault},
     limits::FailureTracker,
     profile::{Accepts, CacheKind, Place, Profile},
+    request_view::TokenSource,
     section::Section,
-    token::{Token, UnverifiedJwt},
 };
 use crate::outbound::cache::{Cache, CacheEntry, HeapSize, new_cache};
 

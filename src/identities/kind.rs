@@ -8,8 +8,12 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::{
-    auth_request::AuthRequest, claims::ClaimFilter, credential::TokenSource, keys::PublishedKeys,
-    profile::Profile, section::Section, token::Token,
+    auth_request::{AuthRequest, Token},
+    claims::ClaimFilter,
+    keys::PublishedKeys,
+    profile::Profile,
+    request_view::TokenSource,
+    section::Section,
 };
 use crate::{config::session::SessionSettings, outbound::Outbound};
 

@@ -4,7 +4,7 @@
 //!   it in [`IdentityKinds::default`].
 //! - `registry`, `section`, `profile`, `chain_checks`: how `[identities.*]` is read and checked.
 //! - `authenticate`: which identity authenticates a request.
-//! - `auth_request`, `request_view`, `credential`, `token`: what identities read of a request.
+//! - `auth_request`, `request_view`: what identities read of a request, and the tokens in it.
 //! - `claims`, `issuer`, `keys`, `service_lookup`: what several kinds share.
 //! - `client_address`, `cross_site`, `limits`: proxies, origins, and the limits of `[server]`.
 
@@ -13,7 +13,6 @@ mod authenticate;
 mod chain_checks;
 mod claims;
 mod client_address;
-mod credential;
 mod cross_site;
 mod forwarded;
 mod introspection;
@@ -29,16 +28,14 @@ mod request_view;
 mod section;
 mod service_lookup;
 mod session;
-mod token;
 
 pub use secrecy::SecretString;
 
 pub use self::{
-    auth_request::AuthRequest,
+    auth_request::{AuthRequest, Token},
     authenticate::{Identities, RequestCredentials, UnknownIdentity},
     claims::ClaimFilter,
     client_address::ClientAddress,
-    credential::TokenSource,
     cross_site::CrossSite,
     issuer::{Issuers, SubjectPrefix},
     keys::{KeysState, PublishedKeys},
@@ -46,10 +43,9 @@ pub use self::{
     limits::{AppliedLimits, ServerLimits},
     profile::{Accepts, CacheKind, Place, Profile},
     registry::{IdentityKinds, ResolvedIdentity},
-    request_view::{Cookie as RequestCookie, InMemoryRequest, RequestView},
+    request_view::{InMemoryRequest, RequestView, TokenSource, find_cookie},
     section::Section,
     session::{SIGNED_IN, SignedIn, UNAVAILABLE},
-    token::Token,
 };
 pub(crate) use self::{
     chain_checks::ChainIdentities, profile::Profiles, registry::ConfiguredIdentities,

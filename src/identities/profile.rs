@@ -7,8 +7,8 @@ use jsonwebtoken::Algorithm;
 use policies::IdentityName;
 
 use super::{
-    credential::TokenSource,
     issuer::{Issuers, SubjectPrefix},
+    request_view::TokenSource,
 };
 use crate::config::{session::CookieName, suggestion::unknown};
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use actix_web::http::{
     Method, StatusCode,
-    header::{self, HeaderName, HeaderValue},
+    header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
 use policies::{Denial, Interval, Subject, SubjectId};
@@ -16,14 +16,12 @@ use serde_json::Value;
 use super::{
     auth_request::AuthRequest,
     claims::ClaimFilter,
-    credential::{Found, TokenSource, default_ambient, find_credential},
-    cross_site::is_ambient,
     issuer::SubjectPrefix,
     kind::{Authentication, Build, Identity, IdentityKind},
     profile::{CacheKind, Place, Profile},
-    request_view::RequestView,
+    request_view::{TokenSource, default_ambient, find_credential},
     section::Section,
-    service_lookup::ServiceLookup,
+    service_lookup::{MAX_RESPONSE_BYTES, ServiceLookup, default_timeout},
 };
 use crate::{
     config::ServiceUrl,
@@ -35,8 +33,6 @@ use crate::{
         wrong_type,
     },
 };
-
-const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 /// The app's own session lookup.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -71,10 +67,6 @@ pub(super) struct RemoteSettings {
     /// The timeout of the call.
     #[serde(default = "default_timeout")]
     timeout: Interval,
-}
-
-fn default_timeout() -> Interval {
-    Interval::from_secs(2)
 }
 
 impl IdentityKind for RemoteSettings {
@@ -127,7 +119,7 @@ struct ForwardedCredentials<'a> {
 impl Identity for Remote {
     fn authenticate<'a>(&'a self, request: &'a AuthRequest<'_>) -> Authentication<'a> {
         Box::pin(async move {
-            let credentials = self.find_credentials(request.view())?;
+            let credentials = self.find_credentials(request.view().headers())?;
             if credentials.is_empty() {
                 return Ok(None);
             }
@@ -149,7 +141,7 @@ impl Identity for Remote {
 impl Remote {
     fn find_credentials<'a>(
         &'a self,
-        view: &'a dyn RequestView,
+        headers: &'a HeaderMap,
     ) -> Result<ForwardedCredentials<'a>, Denial> {
         let mut credentials = ForwardedCredentials {
             cookies: Vec::new(),
@@ -157,14 +149,10 @@ impl Remote {
             is_ambient: false,
         };
         for source in &self.settings.forward {
-            let value = match find_credential(view, source) {
-                Found::Nothing => continue,
-                Found::Invalid(reason) => {
-                    return Err(Denial::InvalidCredentials(reason.to_owned()));
-                }
-                Found::One(value) => value,
+            let Some(value) = find_credential(headers, source)? else {
+                continue;
             };
-            credentials.is_ambient |= is_ambient(source, value, self.settings.ambient);
+            credentials.is_ambient |= source.is_ambient(value, self.settings.ambient);
             match source {
                 TokenSource::Cookie(name) => credentials.cookies.push((name.as_str(), value)),
                 TokenSource::Header(name) => credentials.headers.push((name, value)),

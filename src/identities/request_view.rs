@@ -1,15 +1,23 @@
-//! What identities read of a request, which a client sent or an operator described.
+//! What identities read of a request, which a client sent or an operator described: its headers, and the credentials in
+//! them.
 //!
 //! All cookies are read here, so that two parts of the gate never use different ones. Names are compared byte for byte,
-//! and nothing is decoded.
+//! and nothing is decoded. An empty credential counts as none, because apps sign out by setting one. A credential that
+//! occurs twice or is unreadable is invalid, because another parser or another site could have set or used a different
+//! one.
 
 use std::net::SocketAddr;
 
 use actix_session::{Session, SessionExt as _};
 use actix_web::{
     HttpRequest,
-    http::header::{self, HeaderMap, HeaderName, HeaderValue},
+    http::header::{self, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue},
 };
+use policies::Denial;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::session::CookieName;
 
 /// What identities read of a request. Cookies and headers are what the client sent, byte for byte.
 pub trait RequestView {
@@ -76,30 +84,119 @@ impl RequestView for InMemoryRequest {
     }
 }
 
-/// The cookies of one name in a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cookie<'a> {
-    /// None, or only empty ones, which apps set to sign out.
-    Absent,
-    /// One that is not empty.
-    One(&'a [u8]),
-    /// More than one. Another site may have set any of them.
-    Several,
+pub(super) fn default_from() -> Vec<TokenSource> {
+    vec![TokenSource::Bearer]
 }
 
-impl<'a> Cookie<'a> {
-    /// Finds the cookie of a name.
+pub(super) const fn default_ambient() -> bool {
+    true
+}
+
+/// Schemes of `Authorization` whose credentials browsers store and send by themselves.
+const BROWSER_SCHEMES: [&str; 4] = ["basic", "digest", "negotiate", "ntlm"];
+
+/// The place of a credential: `"bearer"`, `"cookie:NAME"` or `"header:NAME"`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String", inline)]
+pub enum TokenSource {
+    /// `Authorization: Bearer` (RFC 6750).
+    Bearer,
+    /// A cookie.
+    Cookie(CookieName),
+    /// Any other header.
+    Header(HeaderName),
+}
+
+impl TokenSource {
+    /// Whether both are the same header or cookie.
     #[must_use]
-    pub fn find(headers: &'a HeaderMap, name: &str) -> Self {
-        let mut values = all_cookies(headers)
-            .filter(|(other, value)| *other == name.as_bytes() && !value.is_empty())
-            .map(|(_, value)| value);
-        match (values.next(), values.next()) {
-            (None, _) => Self::Absent,
-            (Some(value), None) => Self::One(value),
-            (Some(_), Some(_)) => Self::Several,
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Bearer, Self::Header(name)) | (Self::Header(name), Self::Bearer) => {
+                *name == AUTHORIZATION
+            }
+            _ => self == other,
         }
     }
+
+    /// Whether a browser may have sent the credential `value` by itself, or a proxy may have derived it from one that a
+    /// browser sent. This holds for cookies, for headers of an `ambient` identity, and for the schemes of `Authorization`
+    /// for which browsers show a dialog.
+    pub(super) fn is_ambient(&self, value: &str, ambient: bool) -> bool {
+        match self {
+            Self::Bearer => false,
+            Self::Cookie(_) => true,
+            Self::Header(name) if *name == AUTHORIZATION => {
+                let scheme = value.split(' ').next().unwrap_or_default();
+                let mut schemes = BROWSER_SCHEMES.iter();
+                schemes.any(|known| scheme.eq_ignore_ascii_case(known))
+            }
+            Self::Header(_) => ambient,
+        }
+    }
+}
+
+impl TryFrom<String> for TokenSource {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let fault = || format!("`{text}` must be \"bearer\", \"cookie:NAME\" or \"header:NAME\"");
+        if text == "bearer" {
+            Ok(Self::Bearer)
+        } else if let Some(name) = text.strip_prefix("cookie:") {
+            let name = CookieName::try_from(name.to_owned()).map_err(|_| fault())?;
+            Ok(Self::Cookie(name))
+        } else if let Some(name) = text.strip_prefix("header:") {
+            let name: HeaderName = name.parse().map_err(|_| fault())?;
+            if name == header::COOKIE {
+                // As a header it would skip the cross-site check and hold all cookies.
+                return Err("write \"cookie:NAME\" for a cookie, not \"header:cookie\"".to_owned());
+            }
+            Ok(Self::Header(name))
+        } else {
+            Err(fault())
+        }
+    }
+}
+
+/// Finds a token. In a header other than `Authorization`, `Bearer ` may precede it.
+pub(super) fn find_token<'a>(
+    headers: &'a HeaderMap,
+    source: &TokenSource,
+) -> Result<Option<&'a str>, Denial> {
+    match source {
+        TokenSource::Header(name) => {
+            let values = header_values(headers, name);
+            single_ascii(values.map(|value| strip_bearer(value).unwrap_or(value)))
+        }
+        TokenSource::Bearer | TokenSource::Cookie(_) => find_credential(headers, source),
+    }
+}
+
+/// Finds a credential, as the client sent it.
+pub(super) fn find_credential<'a>(
+    headers: &'a HeaderMap,
+    source: &TokenSource,
+) -> Result<Option<&'a str>, Denial> {
+    match source {
+        // A credential of another scheme counts as none.
+        TokenSource::Bearer => {
+            single_ascii(header_values(headers, &AUTHORIZATION).filter_map(strip_bearer))
+        }
+        TokenSource::Header(name) => single_ascii(header_values(headers, name)),
+        TokenSource::Cookie(name) => find_cookie(headers, name.as_str()),
+    }
+}
+
+/// Finds the cookie of a name. Other cookies may have any bytes.
+///
+/// # Errors
+///
+/// [`Denial::InvalidCredentials`] if the request has several such cookies, or one that is not UTF-8.
+pub fn find_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Denial> {
+    let cookies = all_cookies(headers).filter(|(other, _)| *other == name.as_bytes());
+    single_value(cookies.map(|(_, value)| value))
 }
 
 /// Returns the name and the value of each cookie, and skips pairs without `=`.
@@ -112,6 +209,42 @@ fn all_cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
             let (name, value) = pair.split_at(equals);
             Some((name.trim_ascii(), value[1..].trim_ascii()))
         })
+}
+
+fn header_values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let values = headers.get_all(name);
+    values.map(|value| value.as_bytes().trim_ascii())
+}
+
+/// Returns what follows the scheme `Bearer` (RFC 6750).
+fn strip_bearer(value: &[u8]) -> Option<&[u8]> {
+    let scheme = value.split(|byte| *byte == b' ').next()?;
+    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer");
+    is_bearer.then(|| value[scheme.len()..].trim_ascii())
+}
+
+fn single_ascii<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a str>, Denial> {
+    match single_value(values) {
+        Ok(Some(text)) if !text.is_ascii() => Err(invalid("the credential is not ASCII")),
+        found => found,
+    }
+}
+
+/// Returns the one value that is not empty.
+fn single_value<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a str>, Denial> {
+    let mut values = values.filter(|value| !value.is_empty());
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(invalid("the request has the credential twice")),
+        (Some(value), None) => match std::str::from_utf8(value) {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(invalid("the credential is not UTF-8")),
+        },
+    }
+}
+
+fn invalid(reason: &str) -> Denial {
+    Denial::InvalidCredentials(reason.to_owned())
 }
 
 #[cfg(test)]
@@ -134,14 +267,15 @@ mod tests {
         let headers = presented.headers();
         let values: Vec<_> = headers.get_all(name).map(HeaderValue::as_bytes).collect();
         assert_eq!(values, [&*every_byte, b"second"]);
-        for (name, value) in [
-            ("a", &b"J\xfcrgen%20"[..]),
-            ("b", b"\"q\""),
-            ("c", b"x=y"),
-            ("d", b"\xff"),
-        ] {
-            assert_eq!(Cookie::find(headers, name), Cookie::One(value));
-        }
-        assert_eq!(Cookie::find(headers, "a2"), Cookie::Absent);
+        let cookies: Vec<_> = all_cookies(headers).collect();
+        let expected = [
+            (&b"a"[..], &b"J\xfcrgen%20"[..]),
+            (b"b", b"\"q\""),
+            (b"a2", b""),
+            (b"c", b"x=y"),
+            (b"d", b"\xff"),
+        ];
+        assert_eq!(cookies, expected);
+        assert_eq!(find_cookie(headers, "a2"), Ok(None));
     }
 }

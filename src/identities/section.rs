@@ -3,7 +3,7 @@
 use policies::SecretSource;
 use secrecy::SecretString;
 
-use super::{credential::TokenSource, issuer::SubjectPrefix, profile::Profiles};
+use super::{issuer::SubjectPrefix, profile::Profiles, request_view::TokenSource};
 use crate::config::{
     ServiceUrl,
     document::{Reader, within},

@@ -1,6 +1,6 @@
 //! Asks another service about a credential: within the limit of failures, counted, and cached.
 
-use policies::{Denial, Fault, IdentityName};
+use policies::{Denial, IdentityName, Interval};
 
 use super::{
     kind::{AuthError, BuildContext, fault},
@@ -16,6 +16,13 @@ use crate::{
     telemetry::CallResult,
 };
 
+pub(super) const MAX_RESPONSE_BYTES: usize = 64 * 1024;
+
+/// How long a service may take by default.
+pub(super) fn default_timeout() -> Interval {
+    Interval::from_secs(2)
+}
+
 /// The service of one identity. It accepts a credential with a `T`, or rejects it with a denial.
 pub(super) struct ServiceLookup<T> {
     pub(super) identity: IdentityName,
@@ -24,8 +31,8 @@ pub(super) struct ServiceLookup<T> {
 }
 
 impl<T: Clone + HeapSize> ServiceLookup<T> {
-    pub(super) fn new(ttl: Option<policies::Interval>, context: &BuildContext<'_>) -> Self {
-        let ttl = ttl.map(policies::Interval::get);
+    pub(super) fn new(ttl: Option<Interval>, context: &BuildContext<'_>) -> Self {
+        let ttl = ttl.map(Interval::get);
         Self {
             identity: context.name.clone(),
             outbound: context.outbound.clone(),
@@ -50,11 +57,7 @@ impl<T: Clone + HeapSize> ServiceLookup<T> {
             Ok(result)
         };
         let result: Result<_, Denial> = self.cache.get_or_refuse(key, fetch).await;
-        let result = result?.map_err(|error| self.fault(error))?;
+        let result = result?.map_err(|error| fault(&self.identity, error))?;
         Ok(result?)
-    }
-
-    fn fault(&self, error: impl std::error::Error + Send + Sync + 'static) -> Fault {
-        fault(&self.identity, error)
     }
 }

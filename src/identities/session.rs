@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     auth_request::AuthRequest,
-    credential::{Found, find_cookie},
     kind::{AuthError, Authentication, Build, Identity, IdentityKind, fault},
     profile::{Place, Profile},
+    request_view::find_cookie,
     section::Section,
 };
 use crate::config::session::CookieName;
@@ -130,12 +130,8 @@ impl SessionIdentity {
         let Some(cookie) = &self.cookie else {
             return Ok(None);
         };
-        match find_cookie(request.view(), cookie.as_str()) {
-            Found::Nothing => return Ok(None),
-            Found::Invalid(reason) => {
-                return Err(Denial::InvalidCredentials(reason.to_owned()).into());
-            }
-            Found::One(_) => {}
+        if find_cookie(request.view().headers(), cookie.as_str())?.is_none() {
+            return Ok(None);
         }
         request.check_origin()?;
         let session = request.view().session().ok_or(Denial::NotSignedIn)?;

@@ -11,7 +11,7 @@ use crate::{
         explain::{DescribedRequest, UnknownRoute, explain},
         rules::Rules,
     },
-    http::explanation::Explanation,
+    http::management::explain::Explanation,
     outbound::tls_config,
 };
 

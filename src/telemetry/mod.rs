@@ -1,16 +1,12 @@
 //! The log, with one line per request, the metrics and the traces.
 
-mod line_filter;
-mod line_limit;
 mod log;
 mod metrics;
-mod request_id;
 mod request_line;
-mod trace_state;
 mod traces;
 
 pub(crate) use self::{
-    line_filter::DECISION,
+    log::DECISION,
     metrics::{CallResult, Operation, PoolEvent, StoreMetrics},
     request_line::{HasDecision, LogFields, RequestLine, known_method},
     traces::outgoing_headers,
@@ -18,7 +14,6 @@ pub(crate) use self::{
 pub use self::{
     log::{LogFormat, TelemetryGuard, log_filter, set_log_filter, start_log, start_log_and_traces},
     metrics::Metrics,
-    request_id::{RequestId, X_REQUEST_ID},
-    trace_state::trace_state,
-    traces::{RootSpan, trace_id},
+    request_line::{RequestId, X_REQUEST_ID},
+    traces::{RootSpan, trace_id, trace_state},
 };

@@ -10,17 +10,19 @@ use bytes::Bytes;
 use policies::{
     BoxFuture, BuildError, CallSettings, Decider, Endpoint, Fault, PolicyName, Protocol, Question,
 };
-use secrecy::SecretString;
 use serde_json::json;
 
-use super::{MAX_RESPONSE_BYTES, authorization};
-use crate::config::ServiceUrl;
-use crate::outbound::{
-    InvalidResponse, JsonObject, Outbound, OutboundRequest, Resend,
-    digest::digest_of,
-    single_flight::{ServiceFault, ServiceResult, SingleFlightCache},
+use crate::{
+    config::ServiceUrl,
+    outbound::{
+        InvalidResponse, JsonObject, Outbound, OutboundRequest, Resend,
+        digest::digest_of,
+        single_flight::{ServiceFault, ServiceResult, SingleFlightCache},
+    },
+    telemetry::CallResult,
 };
-use crate::telemetry::CallResult;
+
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 pub struct HttpDecider {
     policy: PolicyName,
@@ -38,12 +40,11 @@ impl HttpDecider {
         endpoint: &Endpoint,
         protocol: Protocol,
         call: CallSettings,
-        token: Option<&SecretString>,
+        mut headers: Vec<(HeaderName, HeaderValue)>,
         outbound: &Outbound,
     ) -> Result<Self, BuildError> {
         let url = ServiceUrl::try_from(endpoint.as_str().to_owned());
         let url = url.map_err(|error| BuildError::Other(error.into()))?;
-        let mut headers = authorization(token);
         let json = HeaderValue::from_static("application/json");
         headers.push((header::CONTENT_TYPE, json));
         Ok(Self {

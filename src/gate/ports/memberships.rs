@@ -16,7 +16,7 @@ use policies::{
     WorkspaceId,
 };
 
-use super::{LookupSlots, MAX_RESPONSE_BYTES};
+use super::lookup_slots::LookupSlots;
 use crate::{
     config::url_template::{PathSegment, UrlTemplate},
     outbound::{
@@ -28,6 +28,8 @@ use crate::{
     stores::{MemberDatabase, StoreFault},
     telemetry::{CallResult, Metrics},
 };
+
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 /// A source of memberships.
 pub(super) trait Source: Send + Sync {

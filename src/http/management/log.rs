@@ -6,10 +6,7 @@ use utoipa::ToSchema;
 
 use super::read;
 use crate::{
-    http::{
-        error::{ApiError, refuse},
-        error_responses::ManagementErrors,
-    },
+    http::error::{ApiError, ManagementErrors, refuse},
     telemetry::{self, RequestId},
 };
 

@@ -21,9 +21,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 
 use super::{
-    Gate,
-    body::{Object, is_json},
-    host, refuse,
+    Gate, host, refuse,
+    token_request::{Object, is_json},
 };
 use crate::{config::server::HostName, http::error::ApiError};
 

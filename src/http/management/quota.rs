@@ -8,10 +8,7 @@ use utoipa::ToSchema;
 
 use super::Management;
 use crate::{
-    http::{
-        error::{ApiError, refuse},
-        error_responses::ManagementErrors,
-    },
+    http::error::{ApiError, ManagementErrors, refuse},
     telemetry::RequestId,
 };
 

@@ -9,8 +9,8 @@ use crate::{
     config::{ServiceUrl, secret::SecretSources},
     identities::{
         claims::{ClaimRules, ClaimValues, Leeway, default_subject_claim},
-        credential::{TokenSource, default_ambient, default_from},
         issuer::{Issuers, SubjectPrefix},
+        request_view::{TokenSource, default_ambient, default_from},
     },
 };
 

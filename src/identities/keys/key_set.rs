@@ -10,7 +10,7 @@ use jsonwebtoken::{
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::key::Key;
+use super::Key;
 use crate::outbound::{InvalidResponse, parse_json};
 
 const MAX_KEYS: usize = 1000;

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    key::Key,
+    Key,
     key_set::KeySet,
     location::{KeySetSource, Location, MIN_AGE},
 };

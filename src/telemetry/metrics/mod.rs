@@ -2,12 +2,11 @@
 //! for a histogram, the buckets.
 
 mod declare;
-mod stores;
 
-use std::{fmt, ops::Deref};
+use std::{fmt, ops::Deref, sync::Arc};
 
 use actix_web::http::StatusCode;
-use policies::{IdentityName, PolicyName, RoutePath, StoreName};
+use policies::{Clock, IdentityName, PolicyName, RoutePath, StoreName};
 use prometheus_client::{
     encoding::{EncodeLabel as _, EncodeLabelSet, LabelSetEncoder, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -15,7 +14,6 @@ use prometheus_client::{
 };
 
 use self::declare::{LabelValue, by_labels, label_values, metrics, register};
-pub(crate) use self::stores::StoreMetrics;
 
 metrics! {
     /// The metrics of the gate.
@@ -141,5 +139,47 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _ = text::encode(&mut encoded, &self.registry);
         encoded
+    }
+}
+
+/// Measures the operations of one remote store.
+pub(crate) struct StoreMetrics {
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    store: StoreName,
+    /// `db.system.name` of OpenTelemetry.
+    system: &'static str,
+}
+
+impl StoreMetrics {
+    pub(crate) fn new(
+        metrics: &Arc<Metrics>,
+        store: &StoreName,
+        system: &'static str,
+        clock: &Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            store: store.clone(),
+            system,
+        }
+    }
+
+    /// Runs an operation, and records its result and duration.
+    pub(crate) async fn measure<T, E>(
+        &self,
+        operation: Operation,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let started = self.clock.elapsed();
+        let result = work.await;
+        let took = self.clock.elapsed().saturating_sub(started);
+        let error_type = result.is_err().then_some("fault");
+        let store = self.store.clone();
+        self.metrics
+            .db_client_operation_duration_seconds(self.system, operation, error_type, store)
+            .observe(took.as_secs_f64());
+        result
     }
 }

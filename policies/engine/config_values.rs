@@ -1,9 +1,12 @@
-//! Units of the config file.
+//! Values of the config file: lengths of time, sizes, and where secrets and services are.
 
-use std::{borrow::Cow, num::NonZeroU32, time::Duration};
+use std::{borrow::Cow, fmt, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 /// A length of time as the config writes it, for example `"250ms"`, `"5s"` or `"24h"`: more than zero and at most 366
 /// days.
@@ -118,5 +121,78 @@ impl JsonSchema for Interval {
             "description": "A length of time, for example \"250ms\", \"5s\", \"1m\" or \"24h\"",
             "pattern": "^\\s*(\\d+\\s*[A-Za-zµ]+\\s*)+$",
         })
+    }
+}
+
+/// The place of a secret: `{ env = "NAME" }` or `{ file = "/run/secrets/name" }`.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub enum SecretSource {
+    /// The environment variable of this name.
+    Env(String),
+    /// The file at this path. A trailing newline is dropped.
+    File(PathBuf),
+}
+
+impl<'de> Deserialize<'de> for SecretSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const EXPECTED: &str = "must be { env = \"NAME\" } or { file = \"PATH\" }";
+
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            env: Option<String>,
+            file: Option<PathBuf>,
+        }
+
+        struct SourceVisitor;
+
+        impl<'de> Visitor<'de> for SourceVisitor {
+            type Value = SecretSource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("{ env = \"NAME\" } or { file = \"PATH\" }")
+            }
+
+            // Serde's own message would show the text.
+            fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<SecretSource, E> {
+                Err(E::custom(
+                    "a secret must not be written in the config; write { env = \"NAME\" } or { file = \"PATH\" }",
+                ))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretSource, A::Error> {
+                let table = Table::deserialize(MapAccessDeserializer::new(map))?;
+                match (table.env, table.file) {
+                    (Some(name), None) => Ok(SecretSource::Env(name)),
+                    (None, Some(path)) => Ok(SecretSource::File(path)),
+                    _ => Err(serde::de::Error::custom(EXPECTED)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(SourceVisitor)
+    }
+}
+
+/// The URL of a service, or a template for one, as the config writes it.
+///
+/// The program that builds the policies parses it: when it checks the config, by [`ServiceCall`](crate::ServiceCall),
+/// and in its [`Ports`](crate::Ports). `Debug` hides the text, because it may contain a password.
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(description = "The URL of a service.")]
+pub struct Endpoint(String);
+
+impl Endpoint {
+    /// Returns the text, unchanged and unchecked.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Endpoint")
     }
 }

@@ -1,46 +1,45 @@
-//! The body of a request for a token: empty, or a JSON object.
+//! A request for a token: its body, which is empty or a JSON object, and what policies and Imgwire need to know about it.
 
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData};
 
 use actix_web::{
     HttpRequest,
     http::header::{self, HeaderMap, HeaderName},
     web,
 };
-use policies::{Purpose, WorkspaceId};
+use policies::{DeclaredFile, Purpose, UploadRequest, WorkspaceId};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use utoipa::ToSchema;
 
-use super::error::ApiError;
-use crate::gate::explain::Id;
+use super::{
+    context::{BodyLimits, worker},
+    error::ApiError,
+};
+use crate::{
+    gate::{explain::Id, rules::Route},
+    identities::{AppliedLimits, RequestCredentials},
+    imgwire::TraceContext,
+    telemetry::{RequestId, trace_state},
+};
 
 const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
-
-#[derive(Clone, Copy, Debug)]
-pub struct BodyLimits {
-    /// The maximum size in bytes.
-    pub bytes: usize,
-    /// How long the body may take to arrive.
-    pub time: Duration,
-}
 
 /// What the upload is for. All fields are optional.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = TokenRequest)]
-pub(crate) struct Body {
+pub(crate) struct TokenRequest {
     /// The id of the workspace that the upload is for. Default: `X-Workspace-Id`, or the user's only workspace.
     #[schema(value_type = Option<Id>)]
-    pub(super) workspace: Option<WorkspaceId>,
+    workspace: Option<WorkspaceId>,
     /// The purpose of the upload, for example `avatar`.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
-    pub(super) purpose: Option<Purpose>,
+    purpose: Option<Purpose>,
     /// The file to upload.
     #[schema(value_type = Option<File>)]
-    pub(super) file: Option<Object<File>>,
+    file: Option<Object<File>>,
 }
 
 /// A file as the client declares it. The gate does not see its content.
@@ -48,12 +47,12 @@ pub(crate) struct Body {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct File {
     /// The file name.
-    pub(super) name: Option<String>,
+    name: Option<String>,
     /// The media type, for example `image/png`.
-    pub(super) mime_type: Option<String>,
+    mime_type: Option<String>,
     /// The size in bytes.
     #[schema(format = "uint64")]
-    pub(super) size: Option<u64>,
+    size: Option<u64>,
 }
 
 /// Deserializes only from a JSON object; serde would also accept an array.
@@ -79,13 +78,13 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-pub(super) async fn read(
+pub(super) async fn read_body(
     request: &HttpRequest,
     payload: web::Payload,
     limits: BodyLimits,
-) -> Result<Body, ApiError> {
+) -> Result<TokenRequest, ApiError> {
     if !has_body(request) {
-        return Ok(Body::default());
+        return Ok(TokenRequest::default());
     }
     let headers = request.headers();
     let announced = headers
@@ -101,7 +100,7 @@ pub(super) async fn read(
         Ok(Ok(Err(_))) | Err(_) => return Err(ApiError::BadRequest),
     };
     if bytes.is_empty() {
-        return Ok(Body::default());
+        return Ok(TokenRequest::default());
     }
     if !is_json(headers) {
         return Err(ApiError::UnsupportedMediaType);
@@ -128,7 +127,7 @@ pub(crate) fn is_json(headers: &HeaderMap) -> bool {
         && encoding.trim().eq_ignore_ascii_case("identity")
 }
 
-pub(super) fn workspace_header(headers: &HeaderMap) -> Result<Option<WorkspaceId>, ApiError> {
+fn workspace_header(headers: &HeaderMap) -> Result<Option<WorkspaceId>, ApiError> {
     let mut values = headers.get_all(X_WORKSPACE_ID);
     let Some(value) = values.next() else {
         return Ok(None);
@@ -140,5 +139,51 @@ pub(super) fn workspace_header(headers: &HeaderMap) -> Result<Option<WorkspaceId
     match (id, values.next()) {
         (Some(id), None) => Ok(Some(id)),
         _ => Err(ApiError::BadRequest),
+    }
+}
+
+pub(super) fn upload_request(
+    request: &HttpRequest,
+    route: &Route,
+    body: TokenRequest,
+    limits: AppliedLimits,
+) -> Result<UploadRequest, ApiError> {
+    let gate = &worker(request).gate;
+    Ok(UploadRequest {
+        route: route.path.clone(),
+        workspace: match body.workspace {
+            Some(workspace) => Some(workspace),
+            None => workspace_header(request.headers())?,
+        },
+        purpose: body.purpose.or_else(|| route.purpose.clone()),
+        file: body.file.map(|Object(file)| DeclaredFile {
+            name: file.name,
+            mime_type: file.mime_type,
+            size: file.size,
+        }),
+        ip: gate.client_address.of(request),
+        credentials: Box::new(RequestCredentials::new(
+            request.clone(),
+            route.identities.clone(),
+            limits,
+        )),
+    })
+}
+
+/// The request id, and the W3C trace context if it is valid.
+pub(super) fn trace_context(request: &HttpRequest) -> TraceContext {
+    let headers = request.headers();
+    let parent = headers.get("traceparent").filter(|value| {
+        let bytes = value.as_bytes();
+        bytes.len() >= 55
+            && bytes.len() <= 128
+            && bytes
+                .iter()
+                .all(|byte| byte.is_ascii_hexdigit() || *byte == b'-')
+    });
+    TraceContext {
+        request_id: RequestId::of(request),
+        parent: parent.cloned(),
+        state: parent.and_then(|_| trace_state(headers)),
     }
 }
