@@ -2,7 +2,7 @@
 //!
 //! - `client`: the HTTP client for all services except Imgwire.
 //! - `call`: the one retry rule, the retry budget, and which connections a call uses.
-//! - `connector`, `dial`, `tls`: how a connection is opened.
+//! - `connector`: how a connection is opened.
 //! - `stream`, `framing`: one final response per request.
 //! - `json`: how responses are read.
 //! - `single_flight`, `cache`, `digest`: how responses are cached.
@@ -13,7 +13,6 @@ pub mod cache;
 mod call;
 mod client;
 mod connector;
-mod dial;
 pub(crate) mod digest;
 mod error;
 mod framing;
@@ -23,7 +22,6 @@ mod otlp;
 pub(crate) mod single_flight;
 mod stream;
 mod suppress_awc_tasks;
-mod tls;
 
 pub(crate) use self::{
     call::{Peer, Resend, call},
@@ -34,8 +32,7 @@ pub(crate) use self::{
 };
 pub use self::{
     client::{HttpClient, Outbound},
-    connector::USER_AGENT,
+    connector::{USER_AGENT, tls_config},
     error::HttpError,
     otlp::OtlpClient,
-    tls::tls_config,
 };
