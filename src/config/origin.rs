@@ -20,14 +20,10 @@ impl Origin {
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
         let (host, port) = split_authority(authority)?;
-        let origin = Self {
+        Some(Self {
             scheme: scheme.to_owned(),
             host: host.to_owned(),
-            port: None,
-        };
-        Some(Self {
-            port: port.filter(|port| Some(*port) != origin.default_port()),
-            ..origin
+            port: port.filter(|port| Some(*port) != default_port(scheme)),
         })
     }
 
@@ -46,17 +42,17 @@ impl Origin {
     #[must_use]
     pub fn is_at(&self, host: &str) -> bool {
         split_authority(host).is_some_and(|(host, port)| {
-            let port = port.filter(|port| Some(*port) != self.default_port());
+            let port = port.filter(|port| Some(*port) != default_port(&self.scheme));
             host.eq_ignore_ascii_case(&self.host) && port == self.port
         })
     }
+}
 
-    fn default_port(&self) -> Option<u16> {
-        match self.scheme.as_str() {
-            "http" => Some(80),
-            "https" => Some(443),
-            _ => None,
-        }
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
     }
 }
 

@@ -255,7 +255,6 @@ impl Batcher {
         self.statements.client()
     }
 
-    /// Sends a request in the next batch.
     pub(super) async fn send(
         self: &Arc<Self>,
         action: Action,

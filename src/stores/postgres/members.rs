@@ -12,10 +12,7 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
-use super::{
-    connect::{Connector, Session, fault},
-    url::PostgresUrl,
-};
+use super::connect::{Connector, PostgresUrl, Session, fault};
 use crate::stores::{
     connections::Pool,
     fault::{StoreFault, Unreachable},
@@ -142,7 +139,6 @@ impl Members {
     }
 }
 
-/// Cancels a query on the server.
 struct CancelOnDrop<'a> {
     client: Option<&'a Client>,
     of: &'a Members,

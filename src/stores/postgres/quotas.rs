@@ -12,9 +12,8 @@ use tokio_postgres::Row;
 
 use super::{
     batch::{Action, Batcher, key},
-    connect::{Connector, Session, fault, write_fault},
+    connect::{Connector, PostgresUrl, Session, fault, write_fault},
     statements::{Statements, system_time, window},
-    url::PostgresUrl,
 };
 use crate::{
     stores::{
