@@ -2,7 +2,7 @@
 //!
 //! - `client`: the HTTP client for all services except Imgwire.
 //! - `call`: the one retry rule, the retry budget, and which connections a call uses.
-//! - `connector`, `dial`, `tls`: how a connection is opened.
+//! - `connector`: how a connection is opened.
 //! - `stream`, `framing`: one final response per request.
 //! - `json`: how responses are read.
 //! - `single_flight`, `cache`, `digest`: how responses are cached.
@@ -13,7 +13,6 @@ pub mod cache;
 mod call;
 mod client;
 mod connector;
-mod dial;
 pub(crate) mod digest;
 mod error;
 mod framing;
@@ -23,19 +22,17 @@ mod otlp;
 pub(crate) mod single_flight;
 mod stream;
 mod suppress_awc_tasks;
-mod tls;
 
 pub(crate) use self::{
     call::{Peer, Resend, call},
     client::OutboundRequest,
-    connector::{PoolSettings, client, is_tls, plain},
+    connector::{PoolSettings, client, is_tls, plain, secure},
     framing::Framing,
     json::{InvalidResponse, JsonObject, parse as parse_json, wrong_type},
 };
 pub use self::{
     client::{HttpClient, Outbound},
-    connector::USER_AGENT,
+    connector::{USER_AGENT, tls_config},
     error::HttpError,
     otlp::OtlpClient,
-    tls::tls_config,
 };

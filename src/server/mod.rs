@@ -7,7 +7,6 @@ pub mod inspector;
 pub(crate) mod listeners;
 pub mod reload;
 pub mod settings;
-pub(crate) mod unix_socket;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -83,7 +82,7 @@ impl Builder {
 
     #[must_use]
     pub fn schema(&self) -> schemars::Schema {
-        settings::schema_with(&self.kinds)
+        settings::schema(&self.kinds)
     }
 
     pub fn build(&self, settings: Settings) -> Result<Application, StartError> {

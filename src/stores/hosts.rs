@@ -94,15 +94,11 @@ impl Hosts {
     pub(super) fn record_failure(&self, host: String) {
         let now = self.clock.elapsed();
         let mut failed = self.failed();
-        let earlier = failed.get(&host);
-        let pause = earlier.map_or(FIRST_PAUSE, |earlier| {
-            if earlier.until <= now {
-                earlier.pause * 2
-            } else {
-                earlier.pause
-            }
-        });
-        let pause = pause.min(LONGEST_PAUSE);
+        let pause = match failed.get(&host) {
+            None => FIRST_PAUSE,
+            Some(earlier) if earlier.until <= now => LONGEST_PAUSE.min(earlier.pause * 2),
+            Some(earlier) => earlier.pause,
+        };
         let until = now + pause;
         failed.insert(host, FailedHost { until, pause });
         // DNS answers change, so addresses that are no longer tried must be forgotten.

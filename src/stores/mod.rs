@@ -4,29 +4,22 @@
 //! URLs into a `Location`, and opens that as ports: a [`QuotaStore`](policies::QuotaStore), a
 //! [`RateLimitStore`](policies::RateLimitStore), a [`SessionBackend`], a [`MemberDatabase`].
 
-mod backend;
-mod connection_cache;
+mod connections;
 mod fault;
 mod health;
 mod hosts;
 mod kind;
 mod open;
-mod owned_task;
-mod pool;
-mod ports;
 mod postgres;
-mod read_only;
 mod redis;
 mod retention;
 mod settings;
 mod shared_quotas;
 mod sqlite;
-mod store_clock;
 
 pub use self::{
     fault::{OpenError, StoreError, StoreFault, Unreachable},
-    kind::StoreContext,
+    kind::{MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
     open::{Access, OpenStore, Stores},
-    ports::{MemberDatabase, MemberRow, SessionAction, SessionBackend},
     settings::{StoreSettings, StoreUrl, UsedStore},
 };

@@ -6,10 +6,9 @@ use policies::{Fault, QuotaStore, RateLimitStore, StoreName, StoreUse};
 
 use super::{
     fault::StoreError,
-    kind::{OpenOptions, StoreContext},
-    ports::{MemberDatabase, OpenPorts, Port, SessionBackend},
-    read_only::ReadOnly,
+    kind::{MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
     settings::{StoreUrl, UsedStore},
+    sqlite::ReadOnly,
 };
 
 #[derive(Clone)]
@@ -62,7 +61,9 @@ impl OpenStore {
                 context,
             };
             let open = match access {
-                Access::Empty if !options.is_for(StoreUse::Memberships) => ReadOnly::empty(name),
+                Access::Empty if !options.is_for(StoreUse::Memberships) => {
+                    ReadOnly::open(name, None)
+                }
                 _ => url.location.open(&options).map_err(|source| StoreError {
                     name: name.clone(),
                     source,
@@ -122,37 +123,28 @@ impl Stores {
     }
 
     pub fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, Fault> {
-        self.port(store, |port| match port {
-            Port::Quotas(port) => Some(port.clone()),
-            _ => None,
-        })
+        self.port(store, |ports| ports.quotas.clone())
     }
 
     pub fn rate_limits(&self, store: &StoreName) -> Result<Arc<dyn RateLimitStore>, Fault> {
-        self.port(store, |port| match port {
-            Port::RateLimits(port) => Some(port.clone()),
-            _ => None,
-        })
+        self.port(store, |ports| ports.rate_limits.clone())
     }
 
     pub fn sessions(&self, store: &StoreName) -> Result<Arc<dyn SessionBackend>, Fault> {
-        self.port(store, |port| match port {
-            Port::Sessions(port) => Some(port.clone()),
-            _ => None,
-        })
+        self.port(store, |ports| ports.sessions.clone())
     }
 
     pub fn memberships(&self, store: &StoreName) -> Result<Arc<dyn MemberDatabase>, Fault> {
-        self.port(store, |port| match port {
-            Port::Memberships(port) => Some(port.clone()),
-            _ => None,
-        })
+        self.port(store, |ports| ports.memberships.clone())
     }
 
-    fn port<P>(&self, store: &StoreName, pick: impl Fn(&Port) -> Option<P>) -> Result<P, Fault> {
-        let open = self.iter().filter(|open| open.name == *store);
-        let mut ports = open.flat_map(|open| &open.ports);
-        let port = ports.find_map(|(_, open)| open.ports.iter().find_map(&pick));
+    fn port<P>(
+        &self,
+        store: &StoreName,
+        pick: impl Fn(&OpenPorts) -> Option<P>,
+    ) -> Result<P, Fault> {
+        let mut open = self.iter().filter(|open| open.name == *store);
+        let port = open.find_map(|open| open.ports.iter().find_map(|(_, ports)| pick(ports)));
         port.ok_or_else(|| Fault::Store {
             store: store.clone(),
             source: "the store is not open for this use".into(),

@@ -18,7 +18,7 @@ use policies::{
 
 use super::lookup_slots::LookupSlots;
 use crate::{
-    config::url_template::{PathSegment, UrlTemplate},
+    config::service_url::{PathSegment, UrlTemplate},
     outbound::{
         HttpClient, HttpError, JsonObject, Outbound, OutboundRequest, Resend,
         cache::{HeapSize, error_heap_size},

@@ -18,7 +18,7 @@ pub(crate) use self::lookup_slots::LookupSlots;
 use self::memberships::{Service, SourceMemberships};
 pub use self::{decider::HttpDecider, memberships::query_memberships};
 use crate::{
-    config::url_template::UrlTemplate, identities::Identities, outbound::Outbound, stores::Stores,
+    config::service_url::UrlTemplate, identities::Identities, outbound::Outbound, stores::Stores,
 };
 
 /// The ports of one policy.

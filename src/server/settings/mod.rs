@@ -4,18 +4,11 @@ mod load;
 mod policy;
 mod routes;
 mod schema;
-mod session;
 mod stores;
 
 use policies::{IdentityName, PolicyName, Reads, StoreName, StoreUse};
 use secrecy::SecretString;
 
-pub use self::{
-    load::{load, load_management, load_with},
-    policy::{PolicyKinds, PolicySettings},
-    routes::RouteSettings,
-    schema::{schema, schema_with},
-};
 use crate::{
     config::{
         Faults, ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings,
@@ -23,6 +16,13 @@ use crate::{
     },
     identities::{IdentityKinds, ResolvedIdentity},
     stores::{StoreSettings, UsedStore},
+};
+
+pub use self::{
+    load::{load, load_management, load_with},
+    policy::{PolicyKinds, PolicySettings},
+    routes::RouteSettings,
+    schema::schema,
 };
 
 /// All kinds that a config may name, including the built-in ones.

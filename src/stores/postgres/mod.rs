@@ -2,33 +2,25 @@
 //!
 //! - [`connect`]: connects to the first host that works.
 //! - [`quotas`]: counters, shared by any number of gates.
-//! - [`batcher`] and [`batch`]: many reservations in one statement.
-//! - [`cleanup`]: deletes counters of long past windows.
+//! - [`batch`]: many reservations in one statement.
+//! - [`statements`]: the tables, and the prepared statements of a connection.
 //! - [`members`]: memberships in any database.
 
 mod batch;
-mod batcher;
-mod cleanup;
 mod connect;
-mod error;
 mod members;
 mod quotas;
-mod schema;
 mod statements;
-mod text;
-mod time;
-mod url;
 
 use std::sync::Arc;
 
 use actix_web::rt;
 use policies::StoreUse;
 
-use self::{members::Members, quotas::Counters, url::PostgresUrl};
+use self::{connect::PostgresUrl, members::Members, quotas::Counters};
 use super::{
     fault::OpenError,
-    kind::{Location, OpenOptions, StoreKind},
-    ports::{OpenPorts, Port},
+    kind::{Location, OpenOptions, OpenPorts, StoreKind},
     retention::CleanupSchedule,
     shared_quotas::SharedQuotas,
 };
@@ -47,16 +39,16 @@ impl Location for PostgresUrl {
         if options.is_for(StoreUse::Memberships) {
             let members = Arc::new(Arc::new(Members::new(self, options)));
             return Ok(OpenPorts {
-                ports: vec![Port::Memberships(members.clone())],
-                health: members,
+                memberships: Some(members.clone()),
+                ..OpenPorts::none(members)
             });
         }
         let counters = Arc::new(Counters::new(self, options));
         let schedule = CleanupSchedule::new(options.context.clock.clone());
-        rt::spawn(cleanup::run(Arc::downgrade(&counters), schedule));
+        rt::spawn(quotas::delete_old(Arc::downgrade(&counters), schedule));
         Ok(OpenPorts {
-            ports: vec![Port::Quotas(Arc::new(SharedQuotas(counters.clone())))],
-            health: Arc::new(counters),
+            quotas: Some(Arc::new(SharedQuotas(counters.clone()))),
+            ..OpenPorts::none(Arc::new(counters))
         })
     }
 }

@@ -1,13 +1,10 @@
 //! A connection to a Redis server.
 
 use std::{
-    io,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -18,19 +15,22 @@ use redis::{
     RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
-use rustls::pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
+    task::JoinSet,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
+use tokio_util::io::InspectWriter;
 
-use super::super::{fault::Unreachable, hosts::Hosts, owned_task::OwnedTask};
+use crate::{
+    outbound::secure,
+    stores::{fault::Unreachable, hosts::Hosts},
+};
 
 pub(super) struct Dialer {
     pub(super) hosts: Hosts,
-    /// `None` if connections do not use TLS.
     pub(super) tls: Option<TlsConnector>,
 }
 
@@ -46,7 +46,7 @@ impl Dialer {
             Node::Unix(path) => {
                 let opening = async {
                     let socket = UnixStream::connect(path).await?;
-                    Connection::open(Box::new(socket), login).await
+                    Connection::open(socket, login).await
                 };
                 match timeout(within, opening).await {
                     Ok(opened) => opened.map_err(|error| Unreachable::failed(node, error)),
@@ -58,7 +58,7 @@ impl Dialer {
                     let opened = async {
                         let tcp = TcpStream::connect(address).await?;
                         tcp.set_nodelay(true)?;
-                        Connection::open(self.secure(tcp, host).await?, login).await
+                        Connection::open(secure(self.tls.as_ref(), tcp, host).await?, login).await
                     };
                     let opened: RedisResult<Connection> = opened.await;
                     opened.map_err(|error| Unreachable::failed(address, error))
@@ -71,15 +71,6 @@ impl Dialer {
             )),
         }
     }
-
-    async fn secure(&self, tcp: TcpStream, host: &str) -> io::Result<Box<dyn Stream>> {
-        let Some(tls) = &self.tls else {
-            return Ok(Box::new(tcp));
-        };
-        let name = ServerName::try_from(host.to_owned());
-        let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        Ok(Box::new(tls.connect(name, tcp).await?))
-    }
 }
 
 /// Multiplexed: its clones share the connection, and concurrent commands are sent together.
@@ -88,25 +79,31 @@ pub(super) struct Connection {
     connection: MultiplexedConnection,
     bytes_sent: Arc<AtomicU64>,
     asking: bool,
-    _driver: Arc<OwnedTask>,
+    /// Aborted when dropped.
+    _driver: Arc<JoinSet<()>>,
 }
 
 impl Connection {
-    async fn open(stream: Box<dyn Stream>, login: &RedisConnectionInfo) -> RedisResult<Self> {
+    async fn open(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        login: &RedisConnectionInfo,
+    ) -> RedisResult<Self> {
         let bytes_sent = Arc::<AtomicU64>::default();
-        let stream = CountingStream {
-            stream,
-            bytes_sent: bytes_sent.clone(),
-        };
+        let counter = bytes_sent.clone();
+        let stream = InspectWriter::new(stream, move |bytes: &[u8]| {
+            counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        });
         // Each operation has its own time limit.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let opened = MultiplexedConnection::new_with_config(login, stream, config);
-        let (connection, driver) = opened.await?;
+        let (connection, run) = opened.await?;
+        let mut driver = JoinSet::new();
+        driver.spawn_local(run);
         Ok(Self {
             connection,
             bytes_sent,
             asking: false,
-            _driver: Arc::new(OwnedTask::spawn(driver)),
+            _driver: Arc::new(driver),
         })
     }
 
@@ -166,44 +163,5 @@ impl ConnectionLike for Connection {
 
     fn get_db(&self) -> i64 {
         self.connection.get_db()
-    }
-}
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-struct CountingStream {
-    stream: Box<dyn Stream>,
-    bytes_sent: Arc<AtomicU64>,
-}
-
-impl AsyncRead for CountingStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for CountingStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.bytes_sent.fetch_add(written as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
