@@ -26,7 +26,7 @@ mod suppress_awc_tasks;
 mod tls;
 
 pub(crate) use self::{
-    call::{Peer, Resend, call},
+    call::{Peer, Resend, Response, call},
     client::OutboundRequest,
     connector::{PoolSettings, client, is_tls, plain},
     framing::Framing,
