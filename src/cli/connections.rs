@@ -48,7 +48,11 @@ pub(super) async fn check_all(
     checks.extend(check_keys(&rules.identities).await);
     checks.push(CheckResult {
         part: "imgwire".to_owned(),
-        result: check_imgwire(settings, &HttpClient::new(tls, clock.clone())).await,
+        result: check_imgwire(
+            settings,
+            &HttpClient::new(tls, clock.clone(), Arc::default()),
+        )
+        .await,
     });
     Ok(checks)
 }

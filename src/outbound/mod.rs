@@ -24,7 +24,7 @@ mod stream;
 mod suppress_awc_tasks;
 
 pub(crate) use self::{
-    call::{Peer, Resend, call},
+    call::{Peer, Resend, Response, call},
     client::OutboundRequest,
     connector::{PoolSettings, client, is_tls, plain, secure},
     framing::Framing,

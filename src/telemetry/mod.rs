@@ -7,7 +7,7 @@ mod traces;
 
 pub(crate) use self::{
     log::DECISION,
-    metrics::{CallResult, Operation, PoolEvent, StoreMetrics},
+    metrics::{CallResult, HttpClientMetrics, Operation, PoolEvent, StoreMetrics},
     request_line::{HasDecision, LogFields, RequestLine, known_method},
     traces::outgoing_headers,
 };
