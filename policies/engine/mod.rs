@@ -4,7 +4,6 @@
 pub(crate) mod cel_environment;
 pub(crate) mod chain;
 pub(crate) mod claims;
-pub(crate) mod clock;
 pub(crate) mod config_values;
 pub(crate) mod counter;
 pub(crate) mod denial;
@@ -26,10 +25,10 @@ pub(crate) mod rate_limit_store;
 pub(crate) mod reads;
 pub(crate) mod request;
 pub(crate) mod sql_columns;
+pub(crate) mod time;
 
 pub use chain::{Chain, CounterStore, Evaluation, Link, Outcome, Step, StepResult, Trace};
 pub use claims::{ClaimPath, Claims};
-pub use clock::{Clock, SystemClock};
 pub use config_values::{ByteCount, Endpoint, Interval, SecretSource};
 pub use counter::{Counter, Dimension, Per, network};
 pub use denial::{Denial, DenialClass};
@@ -52,10 +51,11 @@ pub use ports::{
     BuildError, CallSettings, Decider, Member, MemberAnswer, MembershipSource, Memberships, Ports,
     Protocol, Question,
 };
-pub use quota_store::{QuotaStore, Reservation, Window, WindowUnit, Windows};
+pub use quota_store::{QuotaStore, Reservation};
 pub use rate_limit_store::{AttemptResult, Rate, RateLimitStore};
 pub use reads::Reads;
 pub use request::{
     AcceptedIdentities, Credentials, DeclaredFile, Fact, Facts, Membership, NewFact, Presented,
     Subject, UploadRequest,
 };
+pub use time::{Clock, SystemClock, Window, WindowUnit, Windows};
