@@ -42,16 +42,12 @@ impl Hosts {
 
     /// Tries the hosts one after another until one works. Each gets an equal share of the remaining time. The error is
     /// that of the last host.
-    pub(super) async fn first<H, T, F>(
+    pub(super) async fn first<H: Display, T>(
         &self,
         hosts: impl IntoIterator<Item = H>,
         within: Duration,
-        attempt: impl Fn(H, Duration) -> F,
-    ) -> Result<T, Unreachable>
-    where
-        H: Display,
-        F: Future<Output = Result<T, Unreachable>>,
-    {
+        attempt: impl AsyncFn(H, Duration) -> Result<T, Unreachable>,
+    ) -> Result<T, Unreachable> {
         let ends = self.clock.elapsed() + within;
         let hosts = self.in_order(hosts);
         let mut unreachable = Unreachable::NoHost;
@@ -72,16 +68,13 @@ impl Hosts {
     }
 
     /// Tries the addresses of `host` one after another, as [`first`](Self::first) does.
-    pub(super) async fn first_address<T, F>(
+    pub(super) async fn first_address<T>(
         &self,
         host: &str,
         port: u16,
         within: Duration,
-        attempt: impl Fn(SocketAddr, Duration) -> F,
-    ) -> Result<T, Unreachable>
-    where
-        F: Future<Output = Result<T, Unreachable>>,
-    {
+        attempt: impl AsyncFn(SocketAddr, Duration) -> Result<T, Unreachable>,
+    ) -> Result<T, Unreachable> {
         let ends = self.clock.elapsed() + within;
         let addresses = timeout(within, lookup_host((host, port))).await;
         let addresses = addresses.map_err(|_| Unreachable::Timeout(format!("DNS for {host}")))?;

@@ -145,8 +145,8 @@ impl Server {
                 let half = within / 2;
                 let (sentinel, node) = dialer
                     .hosts
-                    .first(sentinels, half, |sentinel, share| {
-                        find_primary(dialer, sentinel, primary, share)
+                    .first(sentinels, half, async |sentinel, share| {
+                        find_primary(dialer, sentinel, primary, share).await
                     })
                     .await?;
                 let connecting = async {
