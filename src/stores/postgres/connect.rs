@@ -1,6 +1,10 @@
 //! Parses PostgreSQL URLs, connects to the first host that works, and classifies errors of the server.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use futures_util::future::FutureExt as _;
 use policies::StoreUse;
@@ -75,7 +79,6 @@ pub(super) struct Connector {
     hosts: Hosts,
 }
 
-#[derive(Clone)]
 struct Target {
     /// Its certificate must have this name.
     host: Option<Host>,
@@ -116,47 +119,35 @@ impl Connector {
     }
 
     /// Connects to the first host and address where `set_up` succeeds, too. The error is that of the last one.
-    pub(super) async fn connect<T, F>(
+    pub(super) async fn connect<T>(
         &self,
         within: Duration,
-        set_up: impl Fn(Session) -> F,
-    ) -> Result<T, Unreachable>
-    where
-        F: Future<Output = Result<T, Error>>,
-    {
+        set_up: impl AsyncFn(Session) -> Result<T, Error>,
+    ) -> Result<T, Unreachable> {
         let mut targets: Vec<_> = self.targets.iter().collect();
         if self.is_random {
             fastrand::shuffle(&mut targets);
         }
-        let set_up = &set_up;
-        let attempt = |target: &'_ Target, share| {
-            let target = target.clone();
-            async move {
-                match (&target.host, target.address) {
-                    (Some(Host::Tcp(name)), None) => {
-                        let open = |address: std::net::SocketAddr, _| {
-                            self.open(&target, Some(address.ip()), set_up)
-                        };
-                        self.hosts
-                            .first_address(name, target.port, share, open)
-                            .await
-                    }
-                    (_, address) => self.open(&target, address, set_up).await,
-                }
+        let attempt = async |target: &Target, share| match (&target.host, target.address) {
+            (Some(Host::Tcp(name)), None) => {
+                let open = async |address: SocketAddr, _| {
+                    self.open(target, Some(address.ip()), &set_up).await
+                };
+                self.hosts
+                    .first_address(name, target.port, share, open)
+                    .await
             }
+            (_, address) => self.open(target, address, &set_up).await,
         };
         self.hosts.first(targets, within, attempt).await
     }
 
-    async fn open<T, F>(
+    async fn open<T>(
         &self,
         target: &Target,
         address: Option<IpAddr>,
-        set_up: &impl Fn(Session) -> F,
-    ) -> Result<T, Unreachable>
-    where
-        F: Future<Output = Result<T, Error>>,
-    {
+        set_up: &impl AsyncFn(Session) -> Result<T, Error>,
+    ) -> Result<T, Unreachable> {
         let mut config = self.config.clone();
         config.port(target.port);
         match &target.host {

@@ -74,15 +74,12 @@ impl Members {
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; SET statement_timeout = {}",
             self.health.timeout().as_millis().max(1)
         );
-        let set_up = |session: Session| {
-            let begin = begin.clone();
-            async move {
-                session.client.batch_execute(&begin).await?;
-                Ok(Connection {
-                    session,
-                    statements: HashMap::new(),
-                })
-            }
+        let set_up = async |session: Session| {
+            session.client.batch_execute(&begin).await?;
+            Ok(Connection {
+                session,
+                statements: HashMap::new(),
+            })
         };
         let connection = self.connector.connect(within, set_up).await?;
         // The database is healthy if it can be connected to, even if the query is wrong.

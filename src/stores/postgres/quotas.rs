@@ -71,8 +71,8 @@ impl Counters {
     }
 
     pub(super) async fn connect(&self, within: Duration) -> Result<Statements, Unreachable> {
-        let set_up = |session: Session| {
-            Statements::prepare(session, self.health.timeout(), self.clock.clone())
+        let set_up = async |session: Session| {
+            Statements::prepare(session, self.health.timeout(), self.clock.clone()).await
         };
         self.connector.connect(within, set_up).await
     }

@@ -54,7 +54,7 @@ impl Dialer {
                 }
             }
             Node::Tcp(host, port) | Node::TcpTls { host, port, .. } => {
-                let attempt = |address, _| async move {
+                let attempt = async |address, _| {
                     let opened = async {
                         let tcp = TcpStream::connect(address).await?;
                         tcp.set_nodelay(true)?;
