@@ -188,6 +188,12 @@ async fn a_key_without_an_environment_must_name_one() {
     let answer = ask("sk_all", unknown).await;
     refused(&answer, 403, "ResourceNotAuthorizedError");
     // The default key is scoped.
+    let answer = ask(SERVER_API_KEY, OTHER_ENVIRONMENT).await;
+    assert_eq!(answer.json["environment_id"], ENVIRONMENT);
+    let change = |scenario: &mut Scenario| {
+        scenario.undocumented.scoped_keys_check_environment = true;
+    };
+    imgwire.emulator.change(change);
     assert_eq!(ask(SERVER_API_KEY, ENVIRONMENT).await.status, 200);
     let answer = ask(SERVER_API_KEY, OTHER_ENVIRONMENT).await;
     refused(&answer, 403, "ResourceNotAuthorizedError");
