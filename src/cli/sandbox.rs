@@ -77,10 +77,22 @@ impl Options {
             settings.management.bind = free(&settings.management.bind, 9090)?;
             match build(settings) {
                 Ok(application) => return Ok(application),
-                Err(error) if tries < TRIES && is_temporary(&error) => tries += 1,
+                Err(error) if tries < TRIES && self.is_temporary(&error) => tries += 1,
                 Err(error) => return Err(Failure::start(error)),
             }
             std::thread::sleep(RETRY_DELAY);
+        }
+    }
+
+    /// Whether another process took a port that was free, or an earlier try still holds a store.
+    fn is_temporary(&self, error: &StartError) -> bool {
+        match error {
+            StartError::Listen { bind, source } => {
+                let is_chosen = self.port.map(on_loopback).as_ref() == Some(bind);
+                source.kind() == io::ErrorKind::AddrInUse && !is_chosen
+            }
+            StartError::Store(error) => matches!(error.source, OpenError::InUse(_)),
+            StartError::Policy(_) => false,
         }
     }
 
@@ -90,15 +102,6 @@ impl Options {
             Some(port) => Ok(on_loopback(port)),
             None => free(configured, 8080),
         }
-    }
-}
-
-/// Whether another process took a port that was free, or an earlier try still holds a store.
-fn is_temporary(error: &StartError) -> bool {
-    match error {
-        StartError::Listen { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
-        StartError::Store(error) => matches!(error.source, OpenError::InUse(_)),
-        StartError::Policy(_) => false,
     }
 }
 

@@ -34,6 +34,8 @@ mod crashes;
 mod decision_log;
 mod deployment;
 mod emulator;
+mod emulator_images;
+mod emulator_switches;
 mod every_kind;
 mod examples;
 mod explain;

@@ -141,7 +141,7 @@ async fn the_curl_line_gets_a_token_once_it_has_a_credential() {
         sandbox
             .lines
             .iter()
-            .any(|line| line.contains("replace YOUR_CREDENTIAL"))
+            .any(|line| line.contains("(replace YOUR_CREDENTIAL: "))
     );
     let line = sandbox.curl();
     assert_eq!(shell(line.to_owned()).await["code"], "invalid_credentials");

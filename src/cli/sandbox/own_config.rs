@@ -49,10 +49,9 @@ fn welcome(application: &Application, settings: &Settings, path: &Path, emulator
     let (gate, management) = urls(application);
     let route = settings.routes.first();
     let route = route.map_or_else(String::new, |route| route.path.to_string());
-    let (credential, replace) = match credential(settings) {
+    let (credential, note) = match credential(settings) {
         Some(credential) => {
-            let note =
-                "The sandbox has no credential of your app's users: replace YOUR_CREDENTIAL. ";
+            let note = " (replace YOUR_CREDENTIAL: only your app can sign its users in)";
             (format!(" -H '{credential}'"), note)
         }
         None => (String::new(), ""),
@@ -67,7 +66,7 @@ fn welcome(application: &Application, settings: &Settings, path: &Path, emulator
          Imgwire    {emulator} (emulated; everything else is as {file} says)\n\
          switches   {emulator}/emulator (GET shows what the emulator does, PATCH changes it)\n\
          \n\
-         Get an upload token. {replace}\n\
+         Get an upload token{note}:\n\
          \n\
          curl -sS -X POST {gate}{route}{credential}\n\
          \n\
