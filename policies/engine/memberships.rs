@@ -1,5 +1,7 @@
 //! Sources of memberships outside of the config: the port of the kind `workspace_member`.
 
+use futures_util::future::ready;
+
 use crate::{BoxFuture, Endpoint, StoreName, SubjectId, WorkspaceId};
 
 /// Where memberships are looked up.
@@ -28,6 +30,15 @@ pub trait Memberships: Send + Sync {
         workspace: &'a WorkspaceId,
         user: &'a SubjectId,
     ) -> BoxFuture<'a, MemberAnswer>;
+
+    /// Says what the source returns, for `doctor`. By default it cannot tell without a lookup.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`](crate::Fault) if every lookup would fail.
+    fn describe(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(ready(Ok(None)))
+    }
 }
 
 /// A membership, as a source reports it.

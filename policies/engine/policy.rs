@@ -2,6 +2,8 @@
 
 use std::{any::Any, time::Duration};
 
+use futures_util::future::ready;
+
 use crate::{BoxFuture, Denial, Facts, Fault, Hold, NewFact, PolicyName, UploadRequest, Window};
 
 /// A policy decides on requests. All workers, and all routes that name a policy, share it.
@@ -16,6 +18,16 @@ pub trait Policy: Any + Send + Sync {
     /// Returns the persistent counters of the policy, if it has any.
     fn counters(&self) -> Option<&dyn PersistentCounters> {
         None
+    }
+
+    /// Tries the service or the database that the policy asks, for `doctor`, and says how it responded. `None` if the
+    /// policy asks none: its store is tried as such. It must consume nothing.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`] if the policy could not decide on a request.
+    fn try_out(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(ready(Ok(None)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The command line. Each command has its own file.
 
 mod check;
-mod connections;
+mod doctor;
 mod explain;
 mod health;
 mod sandbox;
@@ -9,7 +9,7 @@ mod serve;
 
 use std::{
     fmt, fs,
-    io::{self, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -19,7 +19,7 @@ use anstyle::{AnsiColor, Style};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use self::check::describe_chains;
+pub use self::{check::describe_chains, doctor::diagnose};
 use crate::{
     config,
     http::openapi,
@@ -37,11 +37,12 @@ pub const VERSION: &str = concat!(
 const EXAMPLES: &str = "\
 Get started:
   imgwire-gate sandbox                          Run a gate with an emulated Imgwire and demo users
-  imgwire-gate check --config gate.toml         Check a config file, and print the chain of each route
+  imgwire-gate check gate.toml                  Check a config file, and print the chain of each route
+  imgwire-gate doctor gate.toml                 Also try everything that the config leads to
   imgwire-gate --config gate.toml               Run the gate
 
 More:
-  imgwire-gate check --connect                  Also test the stores, the issuers' keys and Imgwire
+  imgwire-gate doctor --probe                   Also try an upload without a token, which Imgwire must refuse
   imgwire-gate explain --request request.json   Print what each policy decides about a request
   imgwire-gate test cases.toml                  Run a table of requests with expected outcomes
   imgwire-gate --watch                          Reload the config file when it changes, as on SIGHUP
@@ -71,9 +72,21 @@ enum Command {
     Serve,
     /// Check the config file, and print each route's chain or all errors
     Check {
-        /// Also test the connections to stores, issuers and Imgwire, without consuming anything
+        /// The config file, in place of --config
+        file: Option<PathBuf>,
+    },
+    /// Check the config file, and try everything that it leads to: stores, services, issuers and Imgwire
+    ///
+    /// It consumes nothing that counts. At Imgwire it creates one upload token, which expires unused.
+    Doctor {
+        /// Also declare an upload without a token, which Imgwire must refuse; needs `client_key` in [imgwire]
         #[arg(long)]
-        connect: bool,
+        probe: bool,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+        /// The config file, in place of --config
+        file: Option<PathBuf>,
     },
     /// Run the gate with an emulated Imgwire and demo users; needs no account and no network
     Sandbox,
@@ -119,7 +132,8 @@ pub fn run(builder: Builder) -> ExitCode {
     };
     let result = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(&config, watch),
-        Command::Check { connect } => check::check(&config, connect),
+        Command::Check { file } => check::check(&config.or_at(file)),
+        Command::Doctor { probe, json, file } => doctor::doctor(&config.or_at(file), probe, json),
         Command::Sandbox => sandbox::sandbox(&config.builder),
         Command::Health => health::health(&config),
         Command::Schema => schema(&config.builder),
@@ -206,7 +220,7 @@ fn openapi() -> Result<(), Failure> {
 }
 
 fn print(line: &str) -> Result<(), Failure> {
-    let mut output = io::stdout().lock();
+    let mut output = anstream::stdout().lock();
     writeln!(output, "{line}")
         .and_then(|()| output.flush())
         .map_err(Failure::other)
@@ -218,6 +232,14 @@ struct Config {
 }
 
 impl Config {
+    /// The config at `file`, if the command line names it there.
+    fn or_at(self, file: Option<PathBuf>) -> Self {
+        Self {
+            path: file.or(self.path),
+            ..self
+        }
+    }
+
     /// The file that the command line names, or the first default that exists.
     fn path(&self) -> Result<PathBuf, Failure> {
         if let Some(path) = &self.path {

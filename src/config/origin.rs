@@ -1,5 +1,7 @@
 //! Web origins (RFC 6454): the gate's own, those that the config allows, and that of a request.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
@@ -40,6 +42,17 @@ impl Origin {
     }
 
     #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// `None` stands for the scheme's default port.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    #[must_use]
     pub fn is_loopback(&self) -> bool {
         let url = Url::parse(&format!("http://{}", self.host));
         self.host.ends_with(".localhost") || url.is_ok_and(|url| is_loopback(&url))
@@ -54,7 +67,8 @@ impl Origin {
         })
     }
 
-    fn default_port(&self) -> Option<u16> {
+    #[must_use]
+    pub fn default_port(&self) -> Option<u16> {
         match self.scheme.as_str() {
             "http" => Some(80),
             "https" => Some(443),
@@ -63,8 +77,15 @@ impl Origin {
     }
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
 /// Splits `host`, `host:port` or `[address]:port`.
-fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
+pub(crate) fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
     let end_of_host = text.rfind(']').map_or(0, |bracket| bracket + 1);
     let (host, port) = match text[end_of_host..].find(':') {
         None => (text, None),
@@ -119,6 +140,12 @@ pub struct OriginPattern {
 }
 
 impl OriginPattern {
+    /// The pattern as an origin whose host may contain `*`.
+    #[must_use]
+    pub fn as_origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// What pages of `origin` may send if it matches.
     #[must_use]
     pub fn trust(&self, origin: &Origin) -> Option<Trust> {

@@ -8,6 +8,7 @@ use actix_web::http::{
     header::{self, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use policies::{Denial, Interval, Subject, SubjectId};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -23,7 +24,7 @@ use super::{
     profile::{CacheKind, Place, Profile},
     request_view::RequestView,
     section::Section,
-    service_lookup::ServiceLookup,
+    service_lookup::{MADE_UP, ServiceLookup},
 };
 use crate::{
     config::ServiceUrl,
@@ -34,6 +35,7 @@ use crate::{
         single_flight::{ServiceFault, ServiceResult},
         wrong_type,
     },
+    telemetry::Point,
 };
 
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
@@ -117,6 +119,7 @@ struct Remote {
 }
 
 /// The credentials of a request that the app receives.
+#[derive(Default)]
 struct ForwardedCredentials<'a> {
     cookies: Vec<(&'a str, &'a str)>,
     headers: Vec<(&'a HeaderName, &'a str)>,
@@ -144,6 +147,36 @@ impl Identity for Remote {
             Ok(Some(subject.await?))
         })
     }
+
+    /// Asks about credentials that cannot be valid.
+    fn try_out(&self) -> LocalBoxFuture<'_, Vec<Point>> {
+        Box::pin(async {
+            let mut credentials = ForwardedCredentials::default();
+            for source in &self.settings.forward {
+                match source {
+                    TokenSource::Cookie(name) => credentials.cookies.push((name.as_str(), MADE_UP)),
+                    TokenSource::Header(name) => credentials.headers.push((name, MADE_UP)),
+                    TokenSource::Bearer => {}
+                }
+            }
+            vec![match self.ask(&credentials).await {
+                Ok(Err(Denial::NotSignedIn)) => {
+                    Point::ok("", "says that a made-up credential is not signed in")
+                }
+                Ok(_) => Point::failed(
+                    "",
+                    "says that a made-up credential belongs to a user",
+                    "correct `url` and `subject`: the app must identify a user only by a valid session",
+                ),
+                Err(fault) => Point::failed(
+                    "",
+                    fault.to_string(),
+                    "correct `url`: the app must respond with 401, 403, 404, or with 200 and JSON; if it is right, \
+                     check the network to it and `[outbound] ca`",
+                ),
+            }]
+        })
+    }
 }
 
 impl Remote {
@@ -151,11 +184,7 @@ impl Remote {
         &'a self,
         view: &'a dyn RequestView,
     ) -> Result<ForwardedCredentials<'a>, Denial> {
-        let mut credentials = ForwardedCredentials {
-            cookies: Vec::new(),
-            headers: Vec::new(),
-            is_ambient: false,
-        };
+        let mut credentials = ForwardedCredentials::default();
         for source in &self.settings.forward {
             let value = match find_credential(view, source) {
                 Found::Nothing => continue,

@@ -16,6 +16,9 @@ use crate::{
     telemetry::CallResult,
 };
 
+/// A credential that no service knows, for `doctor`.
+pub(super) const MADE_UP: &str = "imgwire-gate-doctor";
+
 /// The service of one identity. It accepts a credential with a `T`, or rejects it with a denial.
 pub(super) struct ServiceLookup<T> {
     pub(super) identity: IdentityName,

@@ -1,5 +1,6 @@
-//! The client of Imgwire, its circuit breaker and its pool of tokens.
+//! The client of Imgwire, its circuit breaker and its pool of tokens, and the audit of what protects the gate.
 
+pub mod audit;
 mod breaker;
 mod client;
 mod error;

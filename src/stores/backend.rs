@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use actix_web::rt;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use futures_util::{TryFutureExt as _, future::LocalBoxFuture};
+use futures_util::future::LocalBoxFuture;
 use tokio::time::timeout;
 
 use super::{fault::StoreFault, health::Health, ports::HealthCheck};
@@ -22,9 +22,8 @@ impl<B: Backend> HealthCheck for Arc<B> {
         });
     }
 
-    fn check(&self) -> LocalBoxFuture<'_, Result<(), String>> {
-        let probed = probe_within(self, self.health().timeout());
-        Box::pin(probed.map_err(|fault| fault.to_string()))
+    fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>> {
+        Box::pin(probe_within(self, self.health().timeout()))
     }
 }
 

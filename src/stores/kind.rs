@@ -16,6 +16,8 @@ pub(super) struct StoreKind {
     /// A URL for messages.
     pub(super) example: &'static str,
     pub(super) uses: &'static [StoreUse],
+    /// The rights that the gate needs, as an instruction.
+    pub(super) rights: &'static str,
     pub(super) takes_password: bool,
     /// Whether all uses share connections and probes. Otherwise each use is opened separately, and a reload that adds
     /// or removes one leaves the others open.

@@ -2,7 +2,8 @@
 //!
 //! Each kind of store is one folder and one line in `KINDS` (`settings.rs`). The folder declares a `StoreKind`, parses its
 //! URLs into a `Location`, and opens that as ports: a [`QuotaStore`](policies::QuotaStore), a
-//! [`RateLimitStore`](policies::RateLimitStore), a [`SessionBackend`], a [`MemberDatabase`].
+//! [`RateLimitStore`](policies::RateLimitStore), a [`SessionBackend`], a [`MemberDatabase`], a
+//! [`LeaseStore`].
 
 mod backend;
 mod connection_cache;
@@ -27,6 +28,6 @@ pub use self::{
     fault::{OpenError, StoreError, StoreFault, Unreachable},
     kind::StoreContext,
     open::{Access, OpenStore, Stores},
-    ports::{MemberDatabase, MemberRow, SessionAction, SessionBackend},
+    ports::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend},
     settings::{StoreSettings, StoreUrl, UsedStore},
 };

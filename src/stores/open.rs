@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use policies::{Fault, QuotaStore, RateLimitStore, StoreName, StoreUse};
 
 use super::{
-    fault::StoreError,
+    fault::{StoreError, StoreFault},
     kind::{OpenOptions, StoreContext},
-    ports::{MemberDatabase, OpenPorts, Port, SessionBackend},
+    ports::{LeaseStore, MemberDatabase, OpenPorts, Port, SessionBackend},
     read_only::ReadOnly,
     settings::{StoreUrl, UsedStore},
 };
@@ -94,14 +95,36 @@ impl OpenStore {
         self.ports.iter().all(|(_, open)| open.health.is_healthy())
     }
 
-    /// Tests whether the store supports its uses, except memberships, which are tested by their queries.
-    pub async fn check(&self) -> Result<(), String> {
-        for (uses, open) in &self.ports {
-            if *uses != [StoreUse::Memberships] {
-                open.health.check().await?;
-            }
+    /// Tests whether the store can be read and written for each of its uses, and read for memberships.
+    pub async fn check(&self) -> Result<(), StoreFault> {
+        for (_, open) in &self.ports {
+            open.health.check().await?;
         }
         Ok(())
+    }
+
+    pub fn uses(&self) -> impl Iterator<Item = StoreUse> {
+        self.ports.iter().flat_map(|(uses, _)| uses).copied()
+    }
+
+    /// The rights that the gate needs in a store of this kind.
+    #[must_use]
+    pub fn rights(&self) -> &'static str {
+        self.url.kind.rights
+    }
+
+    /// The time of a store that several gates share; `None` for other stores.
+    pub async fn time(&self) -> Option<Result<Timestamp, StoreFault>> {
+        let time = self.port(|port| match port {
+            Port::Time(port) => Some(port.clone()),
+            _ => None,
+        })?;
+        Some(time.now().await)
+    }
+
+    fn port<P>(&self, pick: impl Fn(&Port) -> Option<P>) -> Option<P> {
+        let mut ports = self.ports.iter().flat_map(|(_, open)| &open.ports);
+        ports.find_map(pick)
     }
 }
 
@@ -149,13 +172,23 @@ impl Stores {
         })
     }
 
-    fn port<P>(&self, store: &StoreName, pick: impl Fn(&Port) -> Option<P>) -> Result<P, Fault> {
-        let open = self.iter().filter(|open| open.name == *store);
-        let mut ports = open.flat_map(|open| &open.ports);
-        let port = ports.find_map(|(_, open)| open.ports.iter().find_map(&pick));
-        port.ok_or_else(|| Fault::Store {
-            store: store.clone(),
-            source: "the store is not open for this use".into(),
+    /// The leases of the first store of the config that gates share. A database that the gate only reads has none.
+    #[must_use]
+    pub fn leases(&self) -> Option<Arc<dyn LeaseStore>> {
+        self.iter().find_map(|store| {
+            store.port(|port| match port {
+                Port::Leases(port) => Some(port.clone()),
+                _ => None,
+            })
         })
+    }
+
+    fn port<P>(&self, store: &StoreName, pick: impl Fn(&Port) -> Option<P>) -> Result<P, Fault> {
+        let mut open = self.iter().filter(|open| open.name == *store);
+        open.find_map(|open| open.port(&pick))
+            .ok_or_else(|| Fault::Store {
+                store: store.clone(),
+                source: "the store is not open for this use".into(),
+            })
     }
 }

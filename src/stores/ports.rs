@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
+use jiff::Timestamp;
 use policies::{QuotaStore, RateLimitStore, WorkspaceId};
 
 use super::fault::StoreFault;
@@ -20,6 +21,8 @@ pub(super) enum Port {
     RateLimits(Arc<dyn RateLimitStore>),
     Sessions(Arc<dyn SessionBackend>),
     Memberships(Arc<dyn MemberDatabase>),
+    Leases(Arc<dyn LeaseStore>),
+    Time(Arc<dyn StoreTime>),
 }
 
 pub(super) trait HealthCheck: Send + Sync {
@@ -29,7 +32,25 @@ pub(super) trait HealthCheck: Send + Sync {
     fn start(&self) {}
 
     /// Tests whether the store works.
-    fn check(&self) -> LocalBoxFuture<'_, Result<(), String>>;
+    fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>>;
+}
+
+/// Leases that several gates share, so that one of them does a piece of work.
+pub trait LeaseStore: Send + Sync {
+    /// Takes the lease `name` for `ttl` if it is free, or renews it if `holder` has it. Returns whether `holder` has it
+    /// now. The store's clock ends a lease.
+    fn acquire<'a>(
+        &'a self,
+        name: &'a str,
+        holder: &'a str,
+        ttl: Duration,
+    ) -> LocalBoxFuture<'a, Result<bool, StoreFault>>;
+}
+
+/// A store that several gates share, and whose clock they follow.
+pub(super) trait StoreTime: Send + Sync {
+    /// Reads the store's clock.
+    fn now(&self) -> LocalBoxFuture<'_, Result<Timestamp, StoreFault>>;
 }
 
 /// An operation on the state of a session. Times are from now.
@@ -70,6 +91,10 @@ pub struct MemberRow {
 
 /// A database with memberships, which the gate only reads.
 pub trait MemberDatabase: Send + Sync {
+    /// Prepares `query`, and returns its columns. Fails if they are not those of memberships.
+    fn columns<'a>(&'a self, query: &'a str)
+    -> LocalBoxFuture<'a, Result<Vec<String>, StoreFault>>;
+
     /// Returns the rows of `query`, in which `$1` is the user and `$2` the workspace.
     fn members<'a>(
         &'a self,

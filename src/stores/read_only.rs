@@ -9,6 +9,7 @@ use policies::{
 };
 
 use super::{
+    fault::StoreFault,
     ports::{HealthCheck, OpenPorts, Port},
     shared_quotas::used_in,
 };
@@ -16,7 +17,7 @@ use super::{
 pub(super) struct ReadOnly {
     pub(super) store: StoreName,
     pub(super) read: Box<ReadCounter>,
-    pub(super) check: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    pub(super) check: Box<dyn Fn() -> Result<(), StoreFault> + Send + Sync>,
 }
 
 type ReadCounter = dyn Fn(&Counter) -> Result<Option<(u64, Window)>, String> + Send + Sync;
@@ -52,7 +53,7 @@ impl HealthCheck for ReadOnly {
         true
     }
 
-    fn check(&self) -> LocalBoxFuture<'_, Result<(), String>> {
+    fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>> {
         Box::pin(ready((self.check)()))
     }
 }

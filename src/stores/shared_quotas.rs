@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use futures_util::future::{Either, Ready, ready};
+use futures_util::future::{Either, LocalBoxFuture, Ready, ready};
 use jiff::Timestamp;
 use policies::{BoxFuture, Clock, Counter, Fault, Hold, QuotaStore, Reservation, Window};
 
-use super::{fault::StoreFault, store_clock::StoreClock};
+use super::{fault::StoreFault, ports::StoreTime, store_clock::StoreClock};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Granted {
@@ -43,6 +43,15 @@ pub(super) trait SharedCounters: Send + Sync + 'static {
 }
 
 pub(super) struct SharedQuotas<C>(pub(super) Arc<C>);
+
+impl<C: SharedCounters> StoreTime for SharedQuotas<C> {
+    fn now(&self) -> LocalBoxFuture<'_, Result<Timestamp, StoreFault>> {
+        Box::pin(async {
+            self.0.read_time().await?;
+            Ok(self.0.clock().now().unwrap_or_default())
+        })
+    }
+}
 
 impl<C: SharedCounters> QuotaStore for SharedQuotas<C> {
     fn now<'a>(

@@ -4,6 +4,7 @@ mod line_filter;
 mod line_limit;
 mod log;
 mod metrics;
+mod point;
 mod request_id;
 mod request_line;
 mod trace_state;
@@ -18,6 +19,7 @@ pub(crate) use self::{
 pub use self::{
     log::{LogFormat, TelemetryGuard, log_filter, set_log_filter, start_log, start_log_and_traces},
     metrics::Metrics,
+    point::{Point, PointState},
     request_id::{RequestId, X_REQUEST_ID},
     trace_state::trace_state,
     traces::{RootSpan, trace_id},

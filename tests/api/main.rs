@@ -23,7 +23,6 @@ mod browsers;
 #[path = "../../examples/business_hours/policy.rs"]
 mod business_hours;
 mod chains;
-mod check_connect;
 mod claims;
 mod clusters;
 mod command_line;

@@ -226,7 +226,8 @@ async fn no_secret_is_in_any_output_of_any_command_even_at_trace_level() {
         let config = config.to_str().unwrap();
         for arguments in [
             &["check"][..],
-            &["check", "--connect"],
+            &["doctor", "--probe"],
+            &["doctor", "--json"],
             &["explain", "--request", request.to_str().unwrap()],
             &["test", cases.to_str().unwrap()],
             &["health"],

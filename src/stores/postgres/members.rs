@@ -4,7 +4,11 @@ use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{TryStreamExt as _, future::LocalBoxFuture};
 use tokio::{runtime::Handle, time::timeout};
-use tokio_postgres::{Client, Error, Row, Statement, error::SqlState};
+use tokio_postgres::{
+    Client, Column, Error, Row, Statement,
+    error::SqlState,
+    types::{FromSql, Type},
+};
 
 use super::super::{
     backend::Backend,
@@ -36,6 +40,39 @@ struct Connection {
 }
 
 impl MemberDatabase for Arc<Members> {
+    fn columns<'a>(
+        &'a self,
+        query: &'a str,
+    ) -> LocalBoxFuture<'a, Result<Vec<String>, StoreFault>> {
+        let prepared = async move {
+            // A connection of its own, which is closed.
+            let connection = self.connect(self.health.timeout() * 9 / 10).await?;
+            let prepared = connection.session.client.prepare(query).await;
+            let statement = prepared.map_err(|error| query_fault(&error))?;
+            let columns = statement.columns();
+            let type_of = |index: usize| columns.get(index).map(Column::type_);
+            match type_of(0) {
+                Some(role) if <Text as FromSql>::accepts(role) => {}
+                other => {
+                    return Err(StoreFault::invalid_role(
+                        other.map_or("no column", Type::name),
+                    ));
+                }
+            }
+            match type_of(1) {
+                Some(id) if !<Id as FromSql>::accepts(id) => {
+                    return Err(StoreFault::invalid_id(id.name()));
+                }
+                _ => {}
+            }
+            let columns = columns.iter();
+            Ok(columns
+                .map(|column| format!("{} ({})", column.name(), column.type_().name()))
+                .collect())
+        };
+        Box::pin(self.run(self.health.timeout(), prepared))
+    }
+
     fn members<'a>(
         &'a self,
         query: &'a str,
@@ -126,10 +163,7 @@ impl Members {
                 Ok((rows, _)) => rows.iter().map(member).collect(),
                 // The column cannot hold this identifier, so there is no such member.
                 Err(error) if is_invalid_value(&error) => Ok(Vec::new()),
-                Err(error) => Err(match fault(&error) {
-                    StoreFault::Refused(message) => StoreFault::query(message),
-                    fault => fault,
-                }),
+                Err(error) => Err(query_fault(&error)),
             };
             match answer {
                 Err(StoreFault::Broken(_)) if was_idle => continue,
@@ -213,6 +247,13 @@ fn member(row: &Row) -> Result<MemberRow, StoreFault> {
         role: role.map(|Text(role)| role),
         workspace,
     })
+}
+
+fn query_fault(error: &Error) -> StoreFault {
+    match fault(error) {
+        StoreFault::Refused(message) => StoreFault::query(message),
+        fault => fault,
+    }
 }
 
 fn is_invalid_value(error: &Error) -> bool {

@@ -4,6 +4,7 @@
 //! - [`quotas`]: counters, shared by any number of gates.
 //! - [`batcher`] and [`batch`]: many reservations in one statement.
 //! - [`cleanup`]: deletes counters of long past windows.
+//! - [`leases`]: work that one of several gates does.
 //! - [`members`]: memberships in any database.
 
 mod batch;
@@ -11,6 +12,7 @@ mod batcher;
 mod cleanup;
 mod connect;
 mod error;
+mod leases;
 mod members;
 mod quotas;
 mod schema;
@@ -37,6 +39,8 @@ pub(super) const KIND: StoreKind = StoreKind {
     name: "PostgreSQL",
     example: "postgres://gate@db/app",
     uses: &[StoreUse::Quotas, StoreUse::Memberships],
+    rights: "grant the role in `url` what it needs: for quotas to create the schema `imgwire_gate` and its tables, or to \
+             read and write them; for memberships to select from the tables of the query",
     takes_password: true,
     is_opened_once: false,
     parse: |text| Some(PostgresUrl::parse(text)?.map(|url| Arc::new(url) as _)),
@@ -54,9 +58,15 @@ impl Location for PostgresUrl {
         let counters = Arc::new(Counters::new(self, options));
         let schedule = CleanupSchedule::new(options.context.clock.clone());
         rt::spawn(cleanup::run(Arc::downgrade(&counters), schedule));
+        let quotas = Arc::new(SharedQuotas(counters.clone()));
+        let counters = Arc::new(counters);
         Ok(OpenPorts {
-            ports: vec![Port::Quotas(Arc::new(SharedQuotas(counters.clone())))],
-            health: Arc::new(counters),
+            ports: vec![
+                Port::Quotas(quotas.clone()),
+                Port::Leases(counters.clone()),
+                Port::Time(quotas),
+            ],
+            health: counters,
         })
     }
 }

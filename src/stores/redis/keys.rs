@@ -17,6 +17,10 @@ pub(super) fn session_key(key: &str) -> String {
     format!("{PREFIX}:session:{}", hash(key))
 }
 
+pub(super) fn lease_key(name: &str) -> String {
+    format!("{PREFIX}:lease:{name}")
+}
+
 /// Half of a SHA-256, in base64url.
 fn hash(text: &str) -> String {
     let digest = digest_of(text.as_bytes());

@@ -7,6 +7,7 @@
 //! - [`connection`]: one multiplexed connection per thread.
 //! - [`server`]: finds, uses and probes a server.
 //! - [`cluster`] and [`slots`]: find the node that has a key.
+//! - [`leases`]: work that one gate does.
 //! - [`limits`]: GCRA by the server's clock.
 //! - [`quotas`]: units that are reserved and given back.
 //! - [`sessions`]: the states of sessions.
@@ -14,6 +15,7 @@
 mod cluster;
 mod connection;
 mod keys;
+mod leases;
 mod limits;
 mod probe;
 mod quotas;
@@ -43,6 +45,8 @@ pub(super) const KIND: StoreKind = StoreKind {
     name: "Redis",
     example: "redis://gate@cache:6379/0",
     uses: &[StoreUse::Quotas, StoreUse::RateLimits, StoreUse::Sessions],
+    rights: "allow the user in `url` to read and write the keys `imgwire-gate:*` with the commands that \
+             docs/scaling.md lists (ACL SETUSER)",
     takes_password: true,
     is_opened_once: true,
     parse: |text| Some(RedisUrl::parse(text)?.map(|url| Arc::new(url) as _)),
@@ -61,8 +65,12 @@ impl Location for RedisUrl {
             Servers::Single(server) => Arc::new(server.clone()),
             Servers::Cluster(cluster) => Arc::new(cluster.clone()),
         };
+        let shared = [
+            Port::Leases(store.clone()),
+            Port::Time(Arc::new(SharedQuotas(store.clone()))),
+        ];
         Ok(OpenPorts {
-            ports: ports.collect(),
+            ports: ports.chain(shared).collect(),
             health,
         })
     }

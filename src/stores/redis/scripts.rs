@@ -6,6 +6,7 @@ pub(super) struct Scripts {
     pub(super) limit: Script,
     pub(super) reserve: Script,
     pub(super) give_back: Script,
+    pub(super) lease: Script,
 }
 
 impl Default for Scripts {
@@ -14,6 +15,7 @@ impl Default for Scripts {
             limit: Script::new(include_str!("limit.lua")),
             reserve: Script::new(include_str!("reserve.lua")),
             give_back: Script::new(include_str!("give_back.lua")),
+            lease: Script::new(include_str!("lease.lua")),
         }
     }
 }

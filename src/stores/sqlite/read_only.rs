@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use policies::{Counter, StoreName, Window};
 
 use super::super::{
+    fault::StoreFault,
     ports::{OpenPorts, Port},
     read_only::ReadOnly,
 };
@@ -32,15 +33,18 @@ fn read(path: &Path, counter: &Counter) -> rusqlite::Result<Option<(u64, Window)
     Ok(row.map(|row| (row.used, row.window)))
 }
 
-/// Fails if the file cannot be read, or cannot be created if it does not exist.
-fn check(path: &Path) -> Result<(), String> {
+/// Fails if the file cannot be read and written, or cannot be created if it does not exist. Changes nothing.
+fn check(path: &Path) -> Result<(), StoreFault> {
     if path.exists() {
-        let read = Database::open_read_only(path).and_then(|database| database.check_reading());
-        return read.map_err(|error| error.to_string());
+        let tried = Database::try_out(path);
+        return tried.map_err(|error| StoreFault::Refused(error.to_string()));
     }
     let mut folders = path.ancestors().skip(1);
     let folder = folders.find(|folder| folder.exists());
     let folder = folder.unwrap_or_else(|| Path::new("."));
     let created = tempfile::tempfile_in(folder).map(drop);
-    created.map_err(|error| format!("cannot create a file in {}: {error}", folder.display()))
+    created.map_err(|error| {
+        let message = format!("cannot create a file in {}: {error}", folder.display());
+        StoreFault::Refused(message)
+    })
 }
