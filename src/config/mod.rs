@@ -4,19 +4,15 @@
 
 mod common;
 pub(crate) mod document;
-mod fault;
-mod host_pattern;
+pub(crate) mod fault;
 pub mod imgwire;
 pub mod origin;
 pub mod outbound;
 pub mod secret;
 pub mod server;
-mod service_url;
+pub(crate) mod service_url;
 pub mod session;
-mod session_cookie;
-pub(crate) mod suggestion;
 pub mod telemetry;
-pub(crate) mod url_template;
 
 pub use self::{
     common::{CommonSettings, Messages},

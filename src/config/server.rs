@@ -90,7 +90,7 @@ impl Default for ServerSettings {
             client_address: None,
             public_origin: None,
             allowed_origins: Vec::new(),
-            body_limit: Size::from_kib(16),
+            body_limit: Size(16 << 10),
             shutdown_grace: Interval::from_secs(30),
             shutdown_delay: Interval::from_secs(1),
             max_in_flight: const { NonZeroU32::new(10_000).expect("ten thousand is not zero") },
@@ -202,11 +202,6 @@ pub struct Size(usize);
 const LARGEST: usize = 64 << 20;
 
 impl Size {
-    #[must_use]
-    pub const fn from_kib(kib: u16) -> Self {
-        Self((kib as usize) << 10)
-    }
-
     #[must_use]
     pub const fn bytes(self) -> usize {
         self.0

@@ -7,8 +7,6 @@ use serde::Deserialize;
 
 use super::secret::SecretSource;
 
-pub use super::session_cookie::{CookieName, CookieSettings, SameSite};
-
 /// `[session]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -76,6 +74,223 @@ impl SessionPlace {
         match self {
             Self::Cookie => None,
             Self::Store(name) => Some(name),
+        }
+    }
+}
+
+/// `[session] cookie`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CookieSettings {
+    /// The cookie's name. If it starts with `__Host-`, browsers do not let other hosts of the domain set the cookie.
+    /// Default: `"__Host-imgwire_gate"`.
+    pub name: CookieName,
+    /// Whether browsers send the cookie only over https. Default: `true`.
+    pub secure: bool,
+    /// Which requests from other sites carry the cookie. Default: `"lax"`.
+    pub same_site: SameSite,
+    /// Whether browsers keep a separate cookie for each site that embeds your pages (CHIPS). Default: `false`.
+    pub partitioned: bool,
+    /// A domain all of whose hosts receive the cookie, for example `"example.com"`. Default: only the gate's own host.
+    pub domain: Option<CookieDomain>,
+    /// The path below which browsers send the cookie. Default: `"/"`.
+    pub path: CookiePath,
+}
+
+impl Default for CookieSettings {
+    fn default() -> Self {
+        Self {
+            name: CookieName("__Host-imgwire_gate".to_owned()),
+            secure: true,
+            same_site: SameSite::Lax,
+            partitioned: false,
+            domain: None,
+            path: CookiePath("/".to_owned()),
+        }
+    }
+}
+
+impl CookieSettings {
+    /// Reasons why browsers would reject the cookie or never send it to `session_path` (RFC 6265bis, 4.1.2 and 4.1.3;
+    /// CHIPS).
+    #[must_use]
+    pub fn contradictions(&self, session_path: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let lowercase = self.name.as_str().to_ascii_lowercase();
+        let is_host = lowercase.starts_with("__host-");
+        let is_secure =
+            is_host || lowercase.starts_with("__secure-") || lowercase.starts_with("__http-");
+        let name = self.name.as_str();
+        if is_secure && !self.secure {
+            found.push(format!(
+                "a cookie named `{name}` needs `secure = true`; for plain http, choose another name, for example \
+                 name = \"imgwire_gate\""
+            ));
+        }
+        if is_host && self.domain.is_some() {
+            found.push(format!("a cookie named `{name}` must not have a `domain`"));
+        }
+        if is_host && self.path.0 != "/" {
+            found.push(format!("a cookie named `{name}` needs `path = \"/\"`"));
+        }
+        if !self.secure && self.same_site == SameSite::None {
+            found.push("`same_site = \"none\"` needs `secure = true`".to_owned());
+        }
+        if !self.secure && self.partitioned {
+            found.push("`partitioned = true` needs `secure = true`".to_owned());
+        }
+        if !self.path.covers(session_path) {
+            found.push(format!(
+                "browsers do not send a cookie with path `{}` to `{session_path}`",
+                self.path.0
+            ));
+        }
+        found
+    }
+
+    /// Settings that are valid, but rarely intended.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if let Some(CookieDomain(domain)) = &self.domain {
+            found.push(format!(
+                "every host of `{domain}` receives the session cookie and can replace it; omit `domain` if the gate has \
+                 the same host as its pages"
+            ));
+        }
+        if self.path.0 != "/" {
+            found.push(format!(
+                "browsers send the session cookie only to paths below `{}`, but pages at other paths of the same host \
+                 can still use it; omit `path`",
+                self.path.0
+            ));
+        }
+        if self.partitioned && self.same_site != SameSite::None {
+            found.push(
+                "`partitioned` is for pages that other sites embed, which also need `same_site = \"none\"`"
+                    .to_owned(),
+            );
+        }
+        found
+    }
+}
+
+/// Which requests from other sites carry the cookie (`SameSite` of RFC 6265bis).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SameSite {
+    /// No request.
+    Strict,
+    /// Only navigation, for example through a link.
+    Lax,
+    /// Every request; needs `secure = true`.
+    None,
+}
+
+impl SameSite {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "Strict",
+            Self::Lax => "Lax",
+            Self::None => "None",
+        }
+    }
+}
+
+/// The name of a cookie (a token of RFC 9110).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct CookieName(String);
+
+impl CookieName {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for CookieName {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if !text.is_empty() && text.bytes().all(is_token) {
+            Ok(Self(text))
+        } else {
+            Err("must be a cookie name, of letters, digits and !#$%&'*+-.^_`|~")
+        }
+    }
+}
+
+/// The `Domain` of a cookie, for example `"example.com"`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct CookieDomain(String);
+
+impl CookieDomain {
+    /// Without a leading dot.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for CookieDomain {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let domain = text.strip_prefix('.').unwrap_or(&text).to_ascii_lowercase();
+        let is_label = |label: &str| {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            !label.is_empty() && label.bytes().all(allowed)
+        };
+        let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+        if !domain.split('.').all(is_label) || domain.rsplit('.').next().is_none_or(is_number) {
+            Err(format!(
+                "`{text}` is not a domain; write for example \"example.com\""
+            ))
+        } else if psl::domain_str(&domain).is_none() {
+            Err(format!(
+                "`{text}` is a public suffix; browsers reject cookies for it"
+            ))
+        } else {
+            Ok(Self(domain))
+        }
+    }
+}
+
+/// The `Path` of a cookie; it starts with `/`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct CookiePath(String);
+
+impl CookiePath {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether browsers send the cookie to a request path (RFC 6265, 5.1.4).
+    fn covers(&self, path: &str) -> bool {
+        path.strip_prefix(&*self.0)
+            .is_some_and(|rest| rest.is_empty() || self.0.ends_with('/') || rest.starts_with('/'))
+    }
+}
+
+impl TryFrom<String> for CookiePath {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let allowed = |byte: u8| byte.is_ascii_graphic() && byte != b';';
+        if text.starts_with('/') && text.bytes().all(allowed) {
+            Ok(Self(text))
+        } else {
+            Err("must start with `/` and contain only visible ASCII characters other than `;`")
         }
     }
 }

@@ -4,7 +4,7 @@ use policies::{InvalidId, SubjectId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::config::url_template::PathSegment;
+use crate::config::service_url::PathSegment;
 
 /// The placeholder for the claim `tid` in an issuer.
 const TID: &str = "{tid}";

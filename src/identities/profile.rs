@@ -10,7 +10,7 @@ use super::{
     credential::TokenSource,
     issuer::{Issuers, SubjectPrefix},
 };
-use crate::config::{session::CookieName, suggestion::unknown};
+use crate::config::{fault::unknown, session::CookieName};
 
 /// The identities of a config. An identity with unreadable settings has no profile.
 pub(crate) struct Profiles<'a>(pub(super) Vec<(&'a IdentityName, Option<Profile<'a>>)>);

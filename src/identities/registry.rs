@@ -18,7 +18,7 @@ use super::{
 };
 use crate::config::{
     document::{self, Named, Reader, join},
-    suggestion::unknown,
+    fault::unknown,
 };
 
 /// The kinds of identity that a config can use.

@@ -1,6 +1,6 @@
-//! How awc connects to other services.
+//! How a connection to another service is opened, with TLS, and how awc uses it.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_service::Service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
@@ -9,15 +9,16 @@ use actix_web::http::{
     header::{self, HeaderValue},
 };
 use awc::Connector;
-use futures_util::future::LocalBoxFuture;
-use rustls::{ClientConfig, pki_types::ServerName};
+use futures_util::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
+use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 use super::{
     call::Peer,
-    dial::dial,
     stream::{Stream, Transport},
 };
+use crate::config::outbound::ExtraAuthorities;
 
 pub const USER_AGENT: &str = concat!("imgwire-gate/", env!("CARGO_PKG_VERSION"));
 
@@ -99,12 +100,16 @@ impl Service<ConnectInfo<Uri>> for OutboundConnector {
         Box::pin(async move {
             let url = request.request();
             let host = url.host().ok_or(ConnectError::Unresolved)?;
+            // An IPv6 address is in brackets.
+            let host = host.trim_start_matches('[').trim_end_matches(']');
             let tcp = dial(host, url.port_u16().unwrap_or(80)).await;
             let tcp = tcp.map_err(ConnectError::Io)?;
             let transport = match tls {
                 None => Transport::Left(tcp),
                 Some(tls) => {
-                    let name = server_name(host).map_err(ConnectError::Io)?;
+                    let name = ServerName::try_from(host.to_owned())
+                        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error));
+                    let name = name.map_err(ConnectError::Io)?;
                     let stream = tls.connect(name, tcp).await;
                     Transport::Right(Box::new(stream.map_err(ConnectError::Io)?))
                 }
@@ -115,8 +120,98 @@ impl Service<ConnectInfo<Uri>> for OutboundConnector {
     }
 }
 
-fn server_name(host: &str) -> io::Result<ServerName<'static>> {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    ServerName::try_from(host.to_owned())
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+/// The delay before the next address is also tried. RFC 8305, 5 asks for at least 100 ms, and the timeout of a policy may
+/// be a few hundred.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(100);
+
+const MAX_ADDRESSES: usize = 8;
+
+/// Connects to a host name that may have several addresses. Tries the next address after a delay, or as soon as one
+/// fails. The first connection wins (Happy Eyeballs, RFC 8305).
+async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
+    let addresses = lookup_host((host, port)).await?.collect();
+    let mut waiting = interleaved(addresses).into_iter();
+    let mut connecting = FuturesUnordered::new();
+    let mut last_error = None;
+    loop {
+        if let Some(address) = waiting.next() {
+            connecting.push(TcpStream::connect(address));
+        } else if connecting.is_empty() {
+            let unresolved =
+                || io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+            return Err(last_error.unwrap_or_else(unresolved));
+        }
+        let connected = if waiting.len() > 0 {
+            tokio::time::timeout(ATTEMPT_DELAY, connecting.next()).await
+        } else {
+            Ok(connecting.next().await)
+        };
+        match connected {
+            Ok(Some(Ok(stream))) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Ok(Some(Err(error))) => last_error = Some(error),
+            // The next address is tried, too. This one may still connect.
+            Ok(None) | Err(_) => {}
+        }
+    }
+}
+
+/// Alternates IPv4 and IPv6, so that a family without a route does not delay the other.
+fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (preferred, other): (Vec<_>, Vec<_>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first_is_v6);
+    let mut families = [preferred.into_iter(), other.into_iter()];
+    let mut interleaved = Vec::with_capacity(MAX_ADDRESSES);
+    while interleaved.len() < MAX_ADDRESSES {
+        let before = interleaved.len();
+        interleaved.extend(families.iter_mut().filter_map(Iterator::next));
+        if interleaved.len() == before {
+            break;
+        }
+    }
+    interleaved.truncate(MAX_ADDRESSES);
+    interleaved
+}
+
+/// Trusts the system's authorities, or Mozilla's if the system has none (as in a slim container), and those of the
+/// config.
+#[must_use]
+pub fn tls_config(extra: &ExtraAuthorities) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(system.certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots.add_parsable_certificates(extra.0.iter().cloned());
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has what the protocol versions need")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(list: &[&str]) -> Vec<SocketAddr> {
+        list.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn address_families_alternate_and_long_lists_are_truncated() {
+        let given = addresses(&["[::1]:1", "[::2]:1", "[::3]:1", "10.0.0.1:1", "10.0.0.2:1"]);
+        let expected = addresses(&["[::1]:1", "10.0.0.1:1", "[::2]:1", "10.0.0.2:1", "[::3]:1"]);
+        assert_eq!(interleaved(given), expected);
+        let many = (0..100).map(|port| SocketAddr::from(([10, 0, 0, 1], port)));
+        assert_eq!(interleaved(many.collect()).len(), MAX_ADDRESSES);
+        assert!(interleaved(Vec::new()).is_empty());
+    }
 }

@@ -24,29 +24,37 @@ pub(crate) enum Framing {
     Head,
     /// The body has this many bytes left.
     Sized(u64),
-    Chunked(Chunk),
+    Chunked(Chunks),
     /// The end of the connection ends the body.
     UntilClose,
 }
 
 /// The parser's state in a chunked body (RFC 9112, 7.1).
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Chunk {
-    Size {
-        digits: u8,
-        size: u64,
-    },
-    Extension {
-        length: usize,
-        size: u64,
-    },
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Chunks {
+    part: Part,
+    /// The length of the current line so far.
+    line: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Size(u64),
+    /// After the size.
+    Extension(u64),
     SizeEnd(u64),
     Data(u64),
     DataCr,
     DataLf,
-    /// A trailer line of this many bytes; an empty one ends the body.
-    Trailer(usize),
-    TrailerEnd(usize),
+    /// A trailer line; an empty one ends the body.
+    Trailer,
+    TrailerEnd,
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self::Size(0)
+    }
 }
 
 /// The head at the start of a buffer.
@@ -137,7 +145,7 @@ fn decimal(text: &[u8]) -> Option<u64> {
 
 impl Framing {
     pub(crate) fn chunked() -> Self {
-        Self::Chunked(Chunk::START)
+        Self::Chunked(Chunks::default())
     }
 
     pub(crate) fn sized(length: u64) -> Self {
@@ -163,7 +171,7 @@ impl Framing {
                 *self = Self::Idle;
                 Ok(taken)
             }
-            Self::Chunked(chunk) => match chunk.read(bytes)? {
+            Self::Chunked(chunks) => match chunks.read(bytes)? {
                 Some(taken) => {
                     *self = Self::Idle;
                     Ok(taken)
@@ -174,67 +182,49 @@ impl Framing {
     }
 }
 
-impl Chunk {
-    const START: Self = Self::Size { digits: 0, size: 0 };
-
+impl Chunks {
     /// Continues in the chunks, and returns where the trailer ends, if it does.
     fn read(&mut self, bytes: &[u8]) -> Result<Option<usize>, FramingError> {
         let mut at = 0;
         while at < bytes.len() {
-            if let Self::Data(left) = self {
+            if let Part::Data(left) = &mut self.part {
                 let available = (bytes.len() - at) as u64;
                 if available < *left {
                     *left -= available;
                     return Ok(None);
                 }
                 at += usize::try_from(*left).unwrap_or_default();
-                *self = Self::DataCr;
+                self.part = Part::DataCr;
                 continue;
             }
             let byte = bytes[at];
             at += 1;
-            if matches!((&*self, byte), (Self::TrailerEnd(0), b'\n')) {
+            if (self.part, self.line, byte) == (Part::TrailerEnd, 1, b'\n') {
                 return Ok(Some(at));
             }
-            *self = self.after(byte).ok_or(FramingError::MalformedChunk)?;
+            self.part = self.after(byte).ok_or(FramingError::MalformedChunk)?;
+            self.line = if byte == b'\n' { 0 } else { self.line + 1 };
         }
         Ok(None)
     }
 
-    /// Returns the state after a byte that is not data.
-    fn after(&self, byte: u8) -> Option<Self> {
-        Some(match (self, byte) {
-            (Self::Size { digits, size }, digit) if digit.is_ascii_hexdigit() && *digits < 16 => {
-                let value = char::from(digit).to_digit(16)?;
-                Self::Size {
-                    digits: digits + 1,
-                    size: size << 4 | u64::from(value),
-                }
+    /// Returns the part after a byte that is not data.
+    fn after(&self, byte: u8) -> Option<Part> {
+        let is_in_line = byte != b'\n' && self.line < MAX_LINE_BYTES;
+        Some(match (self.part, byte) {
+            (Part::Size(size), digit) if digit.is_ascii_hexdigit() && self.line < 16 => {
+                Part::Size(size << 4 | u64::from(char::from(digit).to_digit(16)?))
             }
-            (Self::Size { digits: 0, .. }, _) => return None,
-            (Self::Size { size, .. }, b'\r') => Self::SizeEnd(*size),
-            (Self::Size { size, .. }, b';' | b' ' | b'\t') => Self::Extension {
-                length: 1,
-                size: *size,
-            },
-            (Self::Extension { size, .. }, b'\r') => Self::SizeEnd(*size),
-            (Self::Extension { length, size }, byte)
-                if byte != b'\n' && *length < MAX_LINE_BYTES =>
-            {
-                Self::Extension {
-                    length: length + 1,
-                    size: *size,
-                }
-            }
-            (Self::SizeEnd(0), b'\n') => Self::Trailer(0),
-            (Self::SizeEnd(size), b'\n') => Self::Data(*size),
-            (Self::DataCr, b'\r') => Self::DataLf,
-            (Self::DataLf, b'\n') => Self::START,
-            (Self::Trailer(length), b'\r') => Self::TrailerEnd(*length),
-            (Self::Trailer(length), byte) if byte != b'\n' && *length < MAX_LINE_BYTES => {
-                Self::Trailer(length + 1)
-            }
-            (Self::TrailerEnd(_), b'\n') => Self::Trailer(0),
+            (Part::Size(_), _) if self.line == 0 => return None,
+            (Part::Size(size) | Part::Extension(size), b'\r') => Part::SizeEnd(size),
+            (Part::Size(size), b';' | b' ' | b'\t') => Part::Extension(size),
+            (Part::Extension(size), _) if is_in_line => Part::Extension(size),
+            (Part::SizeEnd(0) | Part::TrailerEnd, b'\n') => Part::Trailer,
+            (Part::SizeEnd(size), b'\n') => Part::Data(size),
+            (Part::DataCr, b'\r') => Part::DataLf,
+            (Part::DataLf, b'\n') => Part::Size(0),
+            (Part::Trailer, b'\r') => Part::TrailerEnd,
+            (Part::Trailer, _) if is_in_line => Part::Trailer,
             _ => return None,
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! - `client`: the HTTP client for all services except Imgwire.
 //! - `call`: the one retry rule, the retry budget, and which connections a call uses.
-//! - `connector`, `dial`, `tls`: how a connection is opened.
+//! - `connector`: how a connection is opened.
 //! - `stream`, `framing`: one final response per request.
 //! - `json`: how responses are read.
 //! - `skew`: how far the clock of a service differs.
@@ -14,7 +14,6 @@ pub mod cache;
 mod call;
 mod client;
 mod connector;
-mod dial;
 pub(crate) mod digest;
 mod error;
 mod framing;
@@ -25,7 +24,6 @@ pub(crate) mod single_flight;
 mod skew;
 mod stream;
 mod suppress_awc_tasks;
-mod tls;
 
 pub(crate) use self::{
     call::{Peer, Resend, call},
@@ -37,8 +35,7 @@ pub(crate) use self::{
 };
 pub use self::{
     client::{HttpClient, Outbound},
-    connector::USER_AGENT,
+    connector::{USER_AGENT, tls_config},
     error::HttpError,
     otlp::OtlpClient,
-    tls::tls_config,
 };

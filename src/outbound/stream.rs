@@ -72,26 +72,8 @@ impl Stream {
             out.set_filled(before + taken);
             return Ok(());
         }
-        if self.buffer.is_empty() {
-            // Usually the whole head arrives at once, and is not copied.
-            let read = &out.filled()[before..];
-            if let Head::Final(length, framing) = Head::parse(read)? {
-                self.framing = framing;
-                let taken = length + self.framing.read_body(&read[length..])?;
-                self.has_stray_bytes |= taken < read.len();
-                out.set_filled(before + taken);
-                let head = &mut out.filled_mut()[before..before + length];
-                close_delimited(&self.framing, head);
-                return Ok(());
-            }
-        }
         self.buffer.extend_from_slice(&out.filled()[before..]);
         out.set_filled(before);
-        self.parse_buffer()
-    }
-
-    /// Looks for the final head in the buffer, and drops interim responses.
-    fn parse_buffer(&mut self) -> Result<(), FramingError> {
         loop {
             match Head::parse(&self.buffer)? {
                 Head::Partial => return Ok(()),

@@ -8,7 +8,6 @@ pub mod inspector;
 pub(crate) mod listeners;
 pub mod reload;
 pub mod settings;
-pub(crate) mod unix_socket;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,7 +17,6 @@ use actix_web::{
 };
 use policies::{BuildError, Clock, PolicyKind, PolicyRegistry as _, SystemClock};
 
-pub use self::error::StartError;
 use crate::{
     config::{Environment, Faults, ServerSettings},
     http::{Gate, management::Management, session_store::Sessions},
@@ -34,6 +32,8 @@ use crate::{
     },
     stores::{Access, Stores},
 };
+
+pub use self::error::StartError;
 
 /// How often a draining gate checks whether requests are still running.
 const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -85,7 +85,7 @@ impl Builder {
 
     #[must_use]
     pub fn schema(&self) -> schemars::Schema {
-        settings::schema_with(&self.kinds)
+        settings::schema(&self.kinds)
     }
 
     pub fn build(&self, settings: Settings) -> Result<Application, StartError> {

@@ -1,12 +1,17 @@
-//! A kind of store: how to parse its URL, what it supports, and how to open it.
+//! A kind of store: how to parse its URL, what it supports, and which ports it opens.
 
 use std::{sync::Arc, time::Duration};
 
-use policies::{Clock, StoreName, StoreUse};
+use futures_util::future::LocalBoxFuture;
+use jiff::Timestamp;
+use policies::{Clock, QuotaStore, RateLimitStore, StoreName, StoreUse, WorkspaceId};
 use rustls::ClientConfig;
 use secrecy::SecretString;
 
-use super::{fault::OpenError, health::Health, ports::OpenPorts};
+use super::{
+    fault::{OpenError, StoreFault},
+    health::{Health, HealthCheck},
+};
 use crate::telemetry::{Metrics, StoreMetrics};
 
 /// Each kind declares one in its own folder.
@@ -27,9 +32,8 @@ pub(super) struct StoreKind {
 }
 
 /// A location, or what is wrong with the URL.
-pub(super) type Parsed = Result<Arc<dyn Location>, &'static str>;
+type Parsed = Result<Arc<dyn Location>, &'static str>;
 
-/// A parsed URL.
 pub(super) trait Location: Send + Sync {
     /// Opens the store for the uses in `options`. A server that is down is not an error: it is probed until it answers.
     fn open(&self, options: &OpenOptions<'_>) -> Result<OpenPorts, OpenError>;
@@ -66,4 +70,104 @@ impl OpenOptions<'_> {
         let StoreContext { clock, metrics, .. } = self.context;
         StoreMetrics::new(metrics, self.name, system, clock)
     }
+}
+
+/// The ports for some uses of a store. They share connections and health checks.
+#[derive(Clone)]
+pub(super) struct OpenPorts {
+    pub(super) health: Arc<dyn HealthCheck>,
+    pub(super) quotas: Option<Arc<dyn QuotaStore>>,
+    pub(super) rate_limits: Option<Arc<dyn RateLimitStore>>,
+    pub(super) sessions: Option<Arc<dyn SessionBackend>>,
+    pub(super) memberships: Option<Arc<dyn MemberDatabase>>,
+    pub(super) leases: Option<Arc<dyn LeaseStore>>,
+    pub(super) time: Option<Arc<dyn StoreTime>>,
+}
+
+impl OpenPorts {
+    pub(super) fn none(health: Arc<dyn HealthCheck>) -> Self {
+        Self {
+            health,
+            quotas: None,
+            rate_limits: None,
+            sessions: None,
+            memberships: None,
+            leases: None,
+            time: None,
+        }
+    }
+}
+
+/// An operation on the state of a session. Times are from now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionAction {
+    Load,
+    Save {
+        /// Only a new session is created. One that was deleted meanwhile stays deleted.
+        is_new: bool,
+        state: String,
+        ttl: Duration,
+    },
+    Extend(Duration),
+    Delete,
+}
+
+pub trait SessionBackend: Send + Sync {
+    /// Returns the state for [`SessionAction::Load`].
+    fn act<'a>(
+        &'a self,
+        key: &'a str,
+        action: SessionAction,
+    ) -> LocalBoxFuture<'a, Result<Option<String>, StoreFault>>;
+}
+
+/// How many rows of an answer are read. No member has more roles.
+pub(super) const MAX_ROWS: usize = 100;
+
+pub(super) const MAX_CONNECTIONS: usize = 8;
+
+/// One row of a query: a membership in one role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberRow {
+    pub role: Option<String>,
+    /// The second column, if the query has one: the workspace's id as the database spells it.
+    pub workspace: Option<WorkspaceId>,
+}
+
+/// Leases that several gates share, so that one of them does a piece of work.
+pub trait LeaseStore: Send + Sync {
+    /// Takes the lease `name` for `ttl` if it is free, or renews it if `holder` has it. Returns whether `holder` has it
+    /// now. The store's clock ends a lease.
+    fn acquire<'a>(
+        &'a self,
+        name: &'a str,
+        holder: &'a str,
+        ttl: Duration,
+    ) -> LocalBoxFuture<'a, Result<bool, StoreFault>>;
+}
+
+/// A store that several gates share, and whose clock they follow.
+pub(super) trait StoreTime: Send + Sync {
+    /// Reads the store's clock.
+    fn now(&self) -> LocalBoxFuture<'_, Result<Timestamp, StoreFault>>;
+}
+
+/// A database with memberships, which the gate only reads.
+pub trait MemberDatabase: Send + Sync {
+    /// Prepares `query`, and returns its columns. Fails if they are not those of memberships.
+    fn columns<'a>(&'a self, query: &'a str)
+    -> LocalBoxFuture<'a, Result<Vec<String>, StoreFault>>;
+
+    /// Returns the rows of `query`, in which `$1` is the user and `$2` the workspace.
+    fn members<'a>(
+        &'a self,
+        query: &'a str,
+        user: &'a str,
+        workspace: &'a str,
+    ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, StoreFault>>;
+}
+
+pub(super) fn workspace_id(text: &str) -> Result<WorkspaceId, StoreFault> {
+    WorkspaceId::parse(text)
+        .map_err(|error| StoreFault::invalid_id(format_args!("an id that {error}")))
 }

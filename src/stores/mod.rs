@@ -5,29 +5,22 @@
 //! [`RateLimitStore`](policies::RateLimitStore), a [`SessionBackend`], a [`MemberDatabase`], a
 //! [`LeaseStore`].
 
-mod backend;
-mod connection_cache;
+mod connections;
 mod fault;
 mod health;
 mod hosts;
 mod kind;
 mod open;
-mod owned_task;
-mod pool;
-mod ports;
 mod postgres;
-mod read_only;
 mod redis;
 mod retention;
 mod settings;
 mod shared_quotas;
 mod sqlite;
-mod store_clock;
 
 pub use self::{
     fault::{OpenError, StoreError, StoreFault, Unreachable},
-    kind::StoreContext,
+    kind::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
     open::{Access, OpenStore, Stores},
-    ports::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend},
     settings::{StoreSettings, StoreUrl, UsedStore},
 };

@@ -7,10 +7,9 @@ use policies::{Fault, QuotaStore, RateLimitStore, StoreName, StoreUse};
 
 use super::{
     fault::{StoreError, StoreFault},
-    kind::{OpenOptions, StoreContext},
-    ports::{LeaseStore, MemberDatabase, OpenPorts, Port, SessionBackend},
-    read_only::ReadOnly,
+    kind::{LeaseStore, MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
     settings::{StoreUrl, UsedStore},
+    sqlite::ReadOnly,
 };
 
 #[derive(Clone)]
@@ -63,7 +62,9 @@ impl OpenStore {
                 context,
             };
             let open = match access {
-                Access::Empty if !options.is_for(StoreUse::Memberships) => ReadOnly::empty(name),
+                Access::Empty if !options.is_for(StoreUse::Memberships) => {
+                    ReadOnly::open(name, None)
+                }
                 _ => url.location.open(&options).map_err(|source| StoreError {
                     name: name.clone(),
                     source,
@@ -115,16 +116,12 @@ impl OpenStore {
 
     /// The time of a store that several gates share; `None` for other stores.
     pub async fn time(&self) -> Option<Result<Timestamp, StoreFault>> {
-        let time = self.port(|port| match port {
-            Port::Time(port) => Some(port.clone()),
-            _ => None,
-        })?;
+        let time = self.port(|ports| ports.time.clone())?;
         Some(time.now().await)
     }
 
-    fn port<P>(&self, pick: impl Fn(&Port) -> Option<P>) -> Option<P> {
-        let mut ports = self.ports.iter().flat_map(|(_, open)| &open.ports);
-        ports.find_map(pick)
+    fn port<P>(&self, pick: impl Fn(&OpenPorts) -> Option<P>) -> Option<P> {
+        self.ports.iter().find_map(|(_, ports)| pick(ports))
     }
 }
 
@@ -145,45 +142,33 @@ impl Stores {
     }
 
     pub fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, Fault> {
-        self.port(store, |port| match port {
-            Port::Quotas(port) => Some(port.clone()),
-            _ => None,
-        })
+        self.port(store, |ports| ports.quotas.clone())
     }
 
     pub fn rate_limits(&self, store: &StoreName) -> Result<Arc<dyn RateLimitStore>, Fault> {
-        self.port(store, |port| match port {
-            Port::RateLimits(port) => Some(port.clone()),
-            _ => None,
-        })
+        self.port(store, |ports| ports.rate_limits.clone())
     }
 
     pub fn sessions(&self, store: &StoreName) -> Result<Arc<dyn SessionBackend>, Fault> {
-        self.port(store, |port| match port {
-            Port::Sessions(port) => Some(port.clone()),
-            _ => None,
-        })
+        self.port(store, |ports| ports.sessions.clone())
     }
 
     pub fn memberships(&self, store: &StoreName) -> Result<Arc<dyn MemberDatabase>, Fault> {
-        self.port(store, |port| match port {
-            Port::Memberships(port) => Some(port.clone()),
-            _ => None,
-        })
+        self.port(store, |ports| ports.memberships.clone())
     }
 
     /// The leases of the first store of the config that gates share. A database that the gate only reads has none.
     #[must_use]
     pub fn leases(&self) -> Option<Arc<dyn LeaseStore>> {
-        self.iter().find_map(|store| {
-            store.port(|port| match port {
-                Port::Leases(port) => Some(port.clone()),
-                _ => None,
-            })
-        })
+        self.iter()
+            .find_map(|store| store.port(|ports| ports.leases.clone()))
     }
 
-    fn port<P>(&self, store: &StoreName, pick: impl Fn(&Port) -> Option<P>) -> Result<P, Fault> {
+    fn port<P>(
+        &self,
+        store: &StoreName,
+        pick: impl Fn(&OpenPorts) -> Option<P>,
+    ) -> Result<P, Fault> {
         let mut open = self.iter().filter(|open| open.name == *store);
         open.find_map(|open| open.port(&pick))
             .ok_or_else(|| Fault::Store {

@@ -1,12 +1,15 @@
-//! Quotas on a server that several gates share.
+//! Quotas on a server that several gates share, by its clock.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
 use futures_util::future::{Either, LocalBoxFuture, Ready, ready};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use policies::{BoxFuture, Clock, Counter, Fault, Hold, QuotaStore, Reservation, Window};
 
-use super::{fault::StoreFault, ports::StoreTime, store_clock::StoreClock};
+use super::{fault::StoreFault, kind::StoreTime};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Granted {
@@ -15,34 +18,30 @@ pub(super) struct Granted {
     pub(super) window: Window,
 }
 
-pub(super) trait SharedCounters: Send + Sync + 'static {
+/// Implemented for an [`Arc`], so that clones are cheap.
+pub(super) trait SharedCounters: Clone + Send + Sync + 'static {
     fn fault(&self, source: StoreFault) -> Fault;
 
     fn clock(&self) -> &StoreClock;
 
     /// Reads the server's time, and reports it to the clock.
-    async fn read_time(self: &Arc<Self>) -> Result<(), StoreFault>;
+    async fn read_time(&self) -> Result<(), StoreFault>;
 
     /// Counts one unit, unless the limit is reached. The unit is counted when this returns.
     async fn reserve(
-        self: &Arc<Self>,
+        &self,
         counter: &Counter,
         window: Window,
         limit: u64,
     ) -> Result<Granted, StoreFault>;
 
-    async fn read(self: &Arc<Self>, counter: &Counter)
-    -> Result<Option<(u64, Window)>, StoreFault>;
+    async fn read(&self, counter: &Counter) -> Result<Option<(u64, Window)>, StoreFault>;
 
     /// Gives back one unit of the window, or all units if there is none.
-    async fn give_back(
-        self: &Arc<Self>,
-        counter: &Counter,
-        window: Option<Window>,
-    ) -> Result<(), StoreFault>;
+    async fn give_back(&self, counter: &Counter, window: Option<Window>) -> Result<(), StoreFault>;
 }
 
-pub(super) struct SharedQuotas<C>(pub(super) Arc<C>);
+pub(super) struct SharedQuotas<C>(pub(super) C);
 
 impl<C: SharedCounters> StoreTime for SharedQuotas<C> {
     fn now(&self) -> LocalBoxFuture<'_, Result<Timestamp, StoreFault>> {
@@ -112,7 +111,7 @@ pub(super) fn used_in(window: Window, counted: Option<(u64, Window)>) -> (u64, W
 }
 
 struct ReservedUnit<C> {
-    counters: Arc<C>,
+    counters: C,
     counter: Counter,
     window: Window,
 }
@@ -131,5 +130,59 @@ impl<C: SharedCounters> Hold for ReservedUnit<C> {
                 .await;
             given_back.map_err(|fault| self.counters.fault(fault))
         })
+    }
+}
+
+/// Follows the clock of a store that several gates share: its last reported time, plus the time elapsed since. So gates
+/// whose clocks differ or jump use the same windows.
+#[derive(Clone)]
+pub(super) struct StoreClock {
+    clock: Arc<dyn Clock>,
+    /// The store's time minus the elapsed time of `clock`, in microseconds.
+    offset: Arc<AtomicI64>,
+    /// The elapsed time at the latest report, in microseconds.
+    reported_at: Arc<AtomicI64>,
+}
+
+/// How long a report is valid, in microseconds.
+const MAX_AGE: i64 = 1_000_000;
+
+const UNKNOWN: i64 = i64::MIN;
+
+impl StoreClock {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            offset: Arc::new(AtomicI64::new(UNKNOWN)),
+            reported_at: Arc::default(),
+        }
+    }
+
+    /// Records the store's time, in microseconds since 1970.
+    pub(super) fn report(&self, micros: i64) {
+        let elapsed = self.elapsed();
+        let offset = micros.saturating_sub(elapsed);
+        self.offset.store(offset, Ordering::Relaxed);
+        self.reported_at.store(elapsed, Ordering::Relaxed);
+    }
+
+    /// Whether the store's time must be read again.
+    pub(super) fn is_stale(&self) -> bool {
+        self.elapsed() - self.reported_at.load(Ordering::Relaxed) >= MAX_AGE
+    }
+
+    /// `None` before the first report.
+    pub(super) fn now(&self) -> Option<Timestamp> {
+        let offset = self.offset.load(Ordering::Relaxed);
+        if offset == UNKNOWN {
+            return None;
+        }
+        Timestamp::UNIX_EPOCH
+            .checked_add(SignedDuration::from_micros(offset + self.elapsed()))
+            .ok()
+    }
+
+    fn elapsed(&self) -> i64 {
+        i64::try_from(self.clock.elapsed().as_micros()).unwrap_or(i64::MAX)
     }
 }

@@ -18,7 +18,7 @@ use policies::{
 
 use super::{LookupSlots, MAX_RESPONSE_BYTES};
 use crate::{
-    config::url_template::{PathSegment, UrlTemplate},
+    config::service_url::{PathSegment, UrlTemplate},
     outbound::{
         HttpClient, HttpError, JsonObject, Outbound, OutboundRequest, Resend,
         cache::{HeapSize, error_heap_size},

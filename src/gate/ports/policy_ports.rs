@@ -15,7 +15,7 @@ use super::{
     memberships::{Service, SourceMemberships, query_memberships},
 };
 use crate::{
-    config::url_template::UrlTemplate, identities::Identities, outbound::Outbound, stores::Stores,
+    config::service_url::UrlTemplate, identities::Identities, outbound::Outbound, stores::Stores,
 };
 
 pub(crate) struct PolicyPorts<'a> {

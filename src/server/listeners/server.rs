@@ -5,9 +5,15 @@
 
 use std::{
     fmt,
+    fs::{self, File, Permissions},
     future::ready,
     io,
     net::{SocketAddr, TcpListener},
+    os::unix::{
+        fs::{FileTypeExt as _, PermissionsExt as _},
+        net::UnixListener,
+    },
+    path::Path,
     time::Duration,
 };
 
@@ -22,12 +28,12 @@ use actix_web::{
     dev::{AppConfig, Server},
     rt::net::{TcpStream, UnixStream},
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{head_budget::HeadBudget, timed_stream::TimedStream};
 use crate::{
     config::server::{Bind, ServerSettings, SocketMode},
-    server::{StartError, unix_socket},
+    server::StartError,
 };
 
 /// Longer than proxies keep idle connections, so that a proxy never sends a request on a closing connection.
@@ -105,7 +111,7 @@ where
         .disable_signals();
     let served = || match bind {
         Bind::Tcp(address) => {
-            let listener = listen(*address)?;
+            let listener = listen_tcp(*address)?;
             let address = listener.local_addr()?;
             let peer = |socket: &TcpStream| socket.peer_addr().ok();
             let builder = builder.listen("tcp", listener, http!(TcpStream, peer))?;
@@ -113,7 +119,7 @@ where
         }
         Bind::Unix(path) => {
             let peer = |_: &UnixStream| None;
-            let listener = unix_socket::listen(path, socket_mode)?;
+            let listener = listen_unix(path, socket_mode)?;
             let builder = builder.listen_uds("unix", listener, http!(UnixStream, peer))?;
             Ok((builder.run(), None))
         }
@@ -124,7 +130,7 @@ where
     })
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -136,4 +142,43 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// Replaces a dead socket. Fails with [`io::ErrorKind::AddrInUse`] if a process listens there, and with
+/// [`io::ErrorKind::AlreadyExists`] if the file is not a socket.
+fn listen_unix(path: &Path, mode: SocketMode) -> io::Result<UnixListener> {
+    // Of two gates that start at once, one must not remove the new socket of the other.
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let lock = File::options().create(true).append(true).open(lock_path)?;
+    lock.lock()?;
+    let address = SockAddr::unix(path)?;
+    remove_dead(path, &address)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&address)?;
+    // Set the mode before listening, so that no unauthorized user can connect.
+    fs::set_permissions(path, Permissions::from_mode(mode.bits()))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Removes the socket of a process that exited without removing it.
+fn remove_dead(path: &Path, address: &SockAddr) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(metadata) if metadata.file_type().is_socket() => {}
+        Ok(_) => {
+            let message = "the file exists and is not a socket";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+        }
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A socket with a full backlog would block the probe.
+    probe.set_nonblocking(true)?;
+    match probe.connect(address) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
 }

@@ -5,15 +5,15 @@ use serde::de::DeserializeOwned;
 use toml::de::DeTable;
 
 use super::{
-    FIXED_SECTIONS, Fixed, Kinds, RELOADED_SECTIONS, Settings, policy, routes, session,
+    FIXED_SECTIONS, Fixed, Kinds, RELOADED_SECTIONS, Settings, policy, routes,
     stores::{self, Stores},
 };
 use crate::{
     config::{
         Environment, Faults, ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings,
         document::{Named, Reader, named, take_kind},
+        fault::unknown,
         outbound::OutboundSettings,
-        suggestion::unknown,
     },
     identities::{ConfiguredIdentities, OtherSections},
 };
@@ -101,7 +101,9 @@ fn read(
         None => Some(None),
         // Its faults must not hide those of later sections.
         Some(session) => session
-            .and_then(|session| session::resolve(session, reader, environment, &stores, &profiles))
+            .and_then(|session| {
+                stores::resolve_session(session, reader, environment, &stores, &profiles)
+            })
             .map(Some),
     };
     let imgwire_key = imgwire.as_ref();

@@ -4,19 +4,12 @@ mod load;
 mod policy;
 mod routes;
 mod schema;
-mod session;
 mod stores;
 
 use policies::{IdentityName, PolicyName, Reads, StoreName, StoreUse};
 use secrecy::SecretString;
 use toml::Value;
 
-pub use self::{
-    load::{load, load_management, load_with},
-    policy::{PolicyKinds, PolicySettings},
-    routes::RouteSettings,
-    schema::{schema, schema_with},
-};
 use crate::{
     config::{
         Faults, ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings,
@@ -24,6 +17,13 @@ use crate::{
     },
     identities::{IdentityKinds, ResolvedIdentity},
     stores::{StoreSettings, UsedStore},
+};
+
+pub use self::{
+    load::{load, load_management, load_with},
+    policy::{PolicyKinds, PolicySettings},
+    routes::RouteSettings,
+    schema::schema,
 };
 
 /// All kinds that a config may name, including the built-in ones.

@@ -15,9 +15,9 @@ use crate::{
     config::{
         CommonSettings, Environment, ServiceUrl,
         document::{Named, Reader, Value, join, take_kind, within},
+        fault::unknown,
         secret,
-        suggestion::unknown,
-        url_template::UrlTemplate,
+        service_url::UrlTemplate,
     },
     identities::{ChainIdentities, Profiles},
 };
@@ -168,7 +168,7 @@ fn take_common<'t>(value: &mut Value<'t>, can_fail: bool) -> Value<'t> {
     Spanned::new(span, DeValue::Table(common))
 }
 
-pub(super) type Policies = [Named<PolicyName, PolicySettings>];
+type Policies = [Named<PolicyName, PolicySettings>];
 
 /// Checks each policy: its keys against each other, and the names in it.
 pub(super) fn check(

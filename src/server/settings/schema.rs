@@ -41,24 +41,18 @@ struct ConfigFile {
     routes: Vec<RouteSettings>,
 }
 
-/// The settings of one identity. [`schema_with`] adds the kinds.
+/// The settings of one identity. [`schema`] adds the kinds.
 #[derive(JsonSchema)]
 struct IdentitySettings {}
 
-/// The settings of one policy. [`schema_with`] adds the kinds.
+/// The settings of one policy. [`schema`] adds the kinds.
 #[derive(JsonSchema)]
 #[schemars(rename = "PolicySettings")]
 struct AnyPolicy {}
 
 /// The JSON Schema (2020-12) of the config file.
 #[must_use]
-pub fn schema() -> Schema {
-    schema_with(&Kinds::default())
-}
-
-/// Like [`schema`], with additional kinds.
-#[must_use]
-pub fn schema_with(kinds: &Kinds) -> Schema {
+pub fn schema(kinds: &Kinds) -> Schema {
     let mut generator = SchemaGenerator::default();
     let policies = kinds.policies.schema(&mut generator);
     let identities = kinds.identities.schema(&mut generator);

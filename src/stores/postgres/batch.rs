@@ -1,26 +1,32 @@
-//! Combines requests of many callers into one statement.
+//! One thread's connection to the counters, which sends requests of concurrent callers in one statement.
 
-use std::collections::{BTreeMap, HashMap, HashSet, btree_map as map};
-
-use policies::{Counter, Window};
-use tokio::sync::oneshot;
-use tokio_postgres::{Error, Row, types::ToSql};
-
-use super::super::{fault::StoreFault, shared_quotas::Granted};
-use super::{
-    statements::Statements,
-    time::{micros, system_time, timestamp},
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, btree_map as map},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+
+use actix_web::rt;
+use futures_util::future::join;
+use policies::{Counter, Window};
+use tokio::{sync::oneshot, time::timeout};
+use tokio_postgres::{Client, Error, Row, types::ToSql};
+
+use super::{
+    connect::write_fault,
+    statements::{Statements, micros, system_time, window},
+};
+use crate::stores::{fault::StoreFault, shared_quotas::Granted};
 
 const MAX_REQUESTS: usize = 500;
 
-/// Counts one unit, or gives one back.
-pub(super) struct Request {
-    pub(super) action: Action,
-    pub(super) counter: Counter,
+/// Counts one unit for each reply, or gives it back.
+struct Request {
+    action: Action,
+    counter: Counter,
     /// The requested window, or the window that the unit was counted in.
-    pub(super) window: Window,
-    pub(super) reply: Reply,
+    window: Window,
+    replies: Vec<Reply>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,31 +35,22 @@ pub(super) enum Action {
     GiveBack,
 }
 
-pub(super) type Reply = oneshot::Sender<Result<Granted, StoreFault>>;
+type Reply = oneshot::Sender<Result<Granted, StoreFault>>;
 
 #[derive(Default)]
-pub(super) struct Batch {
-    pub(super) reservations: Group,
-    pub(super) returns: Group,
+struct Batch {
+    reservations: Group,
+    returns: Group,
 }
 
-/// The requests of one statement, by policy and key.
+/// The requests of one statement, by policy and key. Equal ones are combined.
 #[derive(Default)]
-pub(super) struct Group(BTreeMap<CounterName, Entry>);
+struct Group(BTreeMap<CounterName, Request>);
 
 /// A policy and a key.
-pub(super) type CounterName = (String, String);
+type CounterName = (String, String);
 
-/// Equal requests for one counter.
-struct Entry {
-    action: Action,
-    counter: Counter,
-    window: Window,
-    replies: Vec<Reply>,
-}
-
-#[derive(Default)]
-pub(super) struct Counts(HashMap<CounterName, Count>);
+type Counts = HashMap<CounterName, Count>;
 
 #[derive(Clone, Copy)]
 struct Count {
@@ -70,7 +67,7 @@ pub(super) fn key(counter: &Counter) -> String {
 impl Batch {
     /// Takes as many requests as fit. A counter has one window and one limit within a statement, so a request with
     /// others waits for the next batch.
-    pub(super) fn take(requests: &mut Vec<Request>) -> Option<Self> {
+    fn take(requests: &mut Vec<Request>) -> Option<Self> {
         if requests.is_empty() {
             return None;
         }
@@ -80,7 +77,7 @@ impl Batch {
         for request in std::mem::take(requests) {
             let group = match request.action {
                 // The caller gave up before anything was sent.
-                Action::Reserve { .. } if request.reply.is_closed() => continue,
+                Action::Reserve { .. } if request.replies.iter().all(Reply::is_closed) => continue,
                 Action::Reserve { .. } => &mut batch.reservations,
                 Action::GiveBack => &mut batch.returns,
             };
@@ -94,54 +91,46 @@ impl Batch {
 
 impl Group {
     /// Returns the request if it does not fit.
-    fn add(&mut self, request: Request) -> Option<Request> {
+    fn add(&mut self, mut request: Request) -> Option<Request> {
         let name = (request.counter.policy.to_string(), key(&request.counter));
         match self.0.entry(name) {
-            map::Entry::Vacant(entry) => {
-                entry.insert(Entry {
-                    action: request.action,
-                    counter: request.counter,
-                    window: request.window,
-                    replies: vec![request.reply],
-                });
-            }
+            map::Entry::Vacant(entry) => _ = entry.insert(request),
             map::Entry::Occupied(mut entry) => {
                 let entry = entry.get_mut();
                 if entry.window != request.window || entry.action != request.action {
                     return Some(request);
                 }
-                entry.replies.push(request.reply);
+                entry.replies.append(&mut request.replies);
             }
         }
         None
     }
 
-    /// The number of counters.
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Two halves. A statement that fails has no effect, so each half can be sent again.
-    pub(super) fn split(mut self) -> [Self; 2] {
+    fn split(mut self) -> [Self; 2] {
         let middle = self.0.keys().nth(self.len() / 2).cloned();
         let rest = middle.map(|middle| self.0.split_off(&middle));
         [self, Self(rest.unwrap_or_default())]
     }
 
     /// Removes and returns the requests for some counters.
-    pub(super) fn extract(&mut self, counters: &HashSet<CounterName>) -> Self {
+    fn extract(&mut self, counters: &HashSet<CounterName>) -> Self {
         let extracted = self.0.extract_if(.., |name, _| counters.contains(name));
         Self(extracted.collect())
     }
 
-    pub(super) fn names(&self) -> (Vec<&str>, Vec<&str>) {
+    fn names(&self) -> (Vec<&str>, Vec<&str>) {
         let names = self.0.keys();
         names
             .map(|(policy, key)| (policy.as_str(), key.as_str()))
             .unzip()
     }
 
-    pub(super) async fn send(&self, statements: &Statements) -> Result<Counts, Error> {
+    async fn send(&self, statements: &Statements) -> Result<Counts, Error> {
         let (policies, keys) = self.names();
         let entries = || self.0.values();
         let starts: Vec<_> = entries().map(|it| system_time(it.window.start)).collect();
@@ -162,11 +151,11 @@ impl Group {
         if let Some(row) = rows.first() {
             statements.clock.report(micros(row.get(6)));
         }
-        Ok(Counts(rows.iter().map(count).collect()))
+        Ok(rows.iter().map(count).collect())
     }
 
     /// Sends each caller its result. Returns requests that give back what was granted to callers that gave up.
-    pub(super) fn reply(self, sent: &Result<Counts, StoreFault>) -> Vec<Request> {
+    fn reply(self, sent: &Result<Counts, StoreFault>) -> Vec<Request> {
         let mut unclaimed = Vec::new();
         for (name, entry) in self.0 {
             let count = match (sent, entry.action) {
@@ -176,7 +165,7 @@ impl Group {
                     used: 0,
                     granted: 0,
                 }),
-                (Ok(Counts(counts)), Action::Reserve { .. }) => {
+                (Ok(counts), Action::Reserve { .. }) => {
                     let missing = || StoreFault::Refused("the answer lacks a counter".to_owned());
                     counts.get(&name).copied().ok_or_else(missing)
                 }
@@ -188,12 +177,11 @@ impl Group {
                     window,
                 })) = reply.send(granted)
                 {
-                    let (reply, _) = oneshot::channel();
                     unclaimed.push(Request {
                         action: Action::GiveBack,
                         counter: entry.counter.clone(),
                         window,
-                        reply,
+                        replies: vec![oneshot::channel().0],
                     });
                 }
             }
@@ -225,10 +213,7 @@ impl Count {
 fn count(row: &Row) -> (CounterName, Count) {
     let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
     let count = Count {
-        window: Window {
-            start: timestamp(row.get(2)),
-            end: timestamp(row.get(3)),
-        },
+        window: window(row, 2),
         used: unsigned(row.get(4)),
         granted: unsigned(row.get(5)),
     };
@@ -238,4 +223,130 @@ fn count(row: &Row) -> (CounterName, Count) {
 /// A limit beyond `bigint` is unlimited.
 fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// How often a statement is sent again without its locked counters.
+const MAX_RESENT: usize = 3;
+
+/// While one batch is being sent, the next one fills.
+pub(super) struct Batcher {
+    statements: Statements,
+    timeout: Duration,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    requests: Vec<Request>,
+    /// Whether a task is sending them.
+    is_sending: bool,
+}
+
+impl Batcher {
+    pub(super) fn new(statements: Statements, timeout: Duration) -> Self {
+        Self {
+            statements,
+            timeout,
+            waiting: Mutex::default(),
+        }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        self.statements.client()
+    }
+
+    /// Sends a request in the next batch.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        action: Action,
+        counter: &Counter,
+        window: Window,
+    ) -> Result<Granted, StoreFault> {
+        let (reply, answer) = oneshot::channel();
+        let is_sending = {
+            let mut waiting = self.waiting();
+            waiting.requests.push(Request {
+                action,
+                counter: counter.clone(),
+                window,
+                replies: vec![reply],
+            });
+            std::mem::replace(&mut waiting.is_sending, true)
+        };
+        if !is_sending {
+            let batcher = self.clone();
+            rt::spawn(async move { batcher.send_batches().await });
+        }
+        let closed = || StoreFault::Broken("the connection was closed".to_owned());
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Sends batches until no request is waiting.
+    async fn send_batches(&self) {
+        loop {
+            let batch = {
+                let mut waiting = self.waiting();
+                let batch = Batch::take(&mut waiting.requests);
+                waiting.is_sending = batch.is_some();
+                batch
+            };
+            let Some(batch) = batch else { return };
+            let (unclaimed, _) = join(
+                self.send_group(batch.reservations),
+                self.send_group(batch.returns),
+            )
+            .await;
+            self.waiting().requests.extend(unclaimed);
+        }
+    }
+
+    /// Sends a statement for many requests. A statement that fails has no effect. Then the requests that caused this are
+    /// isolated, so that no request fails because of another.
+    async fn send_group(&self, group: Group) -> Vec<Request> {
+        let mut unclaimed = Vec::new();
+        let mut groups = vec![group];
+        let mut resent = 0;
+        while let Some(mut group) = groups.pop() {
+            if group.len() == 0 {
+                continue;
+            }
+            match self.send_statement(&group).await {
+                Err(StoreFault::Refused(_)) if group.len() > 1 => groups.extend(group.split()),
+                Err(StoreFault::Locked) if group.len() > 1 && resent < MAX_RESENT => {
+                    resent += 1;
+                    let locked = group.extract(&self.locked(&group).await);
+                    unclaimed.extend(locked.reply(&Err(StoreFault::Locked)));
+                    groups.push(group);
+                }
+                sent => unclaimed.extend(group.reply(&sent)),
+            }
+        }
+        unclaimed
+    }
+
+    async fn send_statement(&self, group: &Group) -> Result<Counts, StoreFault> {
+        if self.client().is_closed() {
+            return Err(StoreFault::Unsent);
+        }
+        match timeout(self.timeout, group.send(&self.statements)).await {
+            Ok(sent) => sent.map_err(|error| write_fault(&error)),
+            Err(_) => Err(StoreFault::Timeout),
+        }
+    }
+
+    /// The counters that another transaction has locked.
+    async fn locked(&self, group: &Group) -> HashSet<CounterName> {
+        let (policies, keys) = group.names();
+        let parameters: [&(dyn ToSql + Sync); 2] = [&policies, &keys];
+        let rows = self.client().query(include_str!("locked.sql"), &parameters);
+        match timeout(self.timeout, rows).await {
+            Ok(Ok(rows)) => rows.iter().map(|row| (row.get(0), row.get(1))).collect(),
+            // Unknown.
+            Ok(Err(_)) | Err(_) => HashSet::new(),
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -1,18 +1,24 @@
-//! Connects to the first host that works.
+//! Connects to the first host that works, and classifies errors of the server.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
 use futures_util::future::FutureExt as _;
 use policies::StoreUse;
 use secrecy::ExposeSecret as _;
+use tokio::task::JoinSet;
 use tokio_postgres::{
     Client, Config, Error,
     config::{Host, LoadBalanceHosts, TargetSessionAttrs},
+    error::SqlState,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::super::{fault::Unreachable, hosts::Hosts, kind::OpenOptions, owned_task::OwnedTask};
-use super::{error::describe, url::PostgresUrl};
+use super::url::PostgresUrl;
+use crate::stores::{
+    fault::{StoreFault, Unreachable},
+    hosts::Hosts,
+    kind::OpenOptions,
+};
 
 const PORT: u16 = 5432;
 
@@ -39,7 +45,7 @@ struct Target {
 /// Closed when dropped.
 pub(super) struct Session {
     pub(super) client: Client,
-    _driver: OwnedTask,
+    _driver: JoinSet<()>,
 }
 
 impl Connector {
@@ -122,10 +128,12 @@ impl Connector {
         }
         let opened = async {
             let (client, connection) = config.connect(self.tls.clone()).await?;
+            let mut driver = JoinSet::new();
+            // Errors reach the client.
+            driver.spawn_local(connection.map(drop));
             set_up(Session {
                 client,
-                // Errors reach the client.
-                _driver: OwnedTask::spawn(connection.map(drop)),
+                _driver: driver,
             })
             .await
         };
@@ -161,4 +169,45 @@ fn targets(config: &Config) -> Vec<Target> {
         port: *ports.get(index).or(ports.first()).unwrap_or(&PORT),
     };
     (0..count).map(target).collect()
+}
+
+/// Distinguishes faults of the connection, or of a server that stops or starts, from those of the statement.
+pub(super) fn fault(error: &tokio_postgres::Error) -> StoreFault {
+    let is_broken = match error.as_db_error() {
+        // Class 08 is a fault of the connection, and 57P a shutdown.
+        Some(error) => ["08", "57P"]
+            .iter()
+            .any(|class| error.code().code().starts_with(class)),
+        None => {
+            error.is_closed()
+                || std::error::Error::source(error)
+                    .is_some_and(|source| source.is::<std::io::Error>())
+        }
+    };
+    if error.code() == Some(&SqlState::QUERY_CANCELED) {
+        StoreFault::Timeout
+    } else if is_broken {
+        StoreFault::Broken(describe(error))
+    } else {
+        StoreFault::Refused(describe(error))
+    }
+}
+
+/// For a statement that writes. A server that has become a replica counts as a broken connection, because the primary
+/// is elsewhere.
+pub(super) fn write_fault(error: &tokio_postgres::Error) -> StoreFault {
+    match error.code() {
+        Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => StoreFault::Broken(describe(error)),
+        Some(&SqlState::LOCK_NOT_AVAILABLE) => StoreFault::Locked,
+        _ => fault(error),
+    }
+}
+
+/// Includes the server's message, which the error itself does not show.
+fn describe(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), std::error::Error::source(error)) {
+        (Some(error), _) => error.message().to_owned(),
+        (None, Some(source)) => format!("{error}: {source}"),
+        (None, None) => error.to_string(),
+    }
 }

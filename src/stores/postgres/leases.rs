@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
 
-use super::{batcher::Batcher, error::write_fault, quotas::Counters};
+use super::{batch::Batcher, connect::write_fault, quotas::Counters};
 use crate::{
-    stores::{fault::StoreFault, ports::LeaseStore},
+    stores::{fault::StoreFault, kind::LeaseStore},
     telemetry::Operation,
 };
 

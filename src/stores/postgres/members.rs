@@ -2,27 +2,25 @@
 
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use futures_util::{TryStreamExt as _, future::LocalBoxFuture};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::{
     Client, Column, Error, Row, Statement,
     error::SqlState,
-    types::{FromSql, Type},
+    types::{Format, FromSql, IsNull, Kind, ToSql, Type, to_sql_checked},
 };
+use uuid::Uuid;
 
-use super::super::{
-    backend::Backend,
-    fault::{StoreFault, Unreachable},
-    health::Health,
-    kind::OpenOptions,
-    pool::Pool,
-    ports::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
-};
 use super::{
-    connect::{Connector, Session},
-    error::fault,
-    text::{Id, Literal, Text},
+    connect::{Connector, Session, fault},
     url::PostgresUrl,
+};
+use crate::stores::{
+    connections::Pool,
+    fault::{StoreFault, Unreachable},
+    health::{Backend, Health},
+    kind::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, OpenOptions, workspace_id},
 };
 
 /// Per connection: one for each policy, and those of earlier configs.
@@ -54,9 +52,8 @@ impl MemberDatabase for Arc<Members> {
             match type_of(0) {
                 Some(role) if <Text as FromSql>::accepts(role) => {}
                 other => {
-                    return Err(StoreFault::invalid_role(
-                        other.map_or("no column", Type::name),
-                    ));
+                    let found = other.map_or("no column", Type::name);
+                    return Err(StoreFault::invalid_role(found));
                 }
             }
             match type_of(1) {
@@ -89,12 +86,10 @@ impl Backend for Members {
         &self.health
     }
 
-    fn probe(self: Arc<Self>, within: Duration) -> LocalBoxFuture<'static, Result<(), StoreFault>> {
-        Box::pin(async move {
-            let connection = self.connect(within).await?;
-            let probed = connection.session.client.simple_query("select 1").await;
-            probed.map(drop).map_err(|error| fault(&error))
-        })
+    async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
+        let connection = self.connect(within).await?;
+        let probed = connection.session.client.simple_query("select 1").await;
+        probed.map(drop).map_err(|error| fault(&error))
     }
 }
 
@@ -260,4 +255,80 @@ fn is_invalid_value(error: &Error) -> bool {
     let code = error.code();
     code == Some(&SqlState::INVALID_TEXT_REPRESENTATION)
         || code == Some(&SqlState::NUMERIC_VALUE_OUT_OF_RANGE)
+}
+
+/// A parameter that the server parses like a literal, because an identifier may be a `text`, a `uuid` or a `bigint`.
+#[derive(Debug)]
+struct Literal<'a>(pub(super) &'a str);
+
+impl ToSql for Literal<'_> {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn encode_format(&self, _: &Type) -> Format {
+        Format::Text
+    }
+
+    to_sql_checked!();
+}
+
+/// A column of any text type: `text`, `varchar`, an enum, or a domain over one.
+struct Text(pub(super) String);
+
+impl<'a> FromSql<'a> for Text {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(str::from_utf8(raw)?.to_owned()))
+    }
+
+    fn accepts(column: &Type) -> bool {
+        match column.kind() {
+            Kind::Enum(_) => true,
+            Kind::Domain(of) => Self::accepts(of),
+            _ => {
+                matches!(
+                    *column,
+                    Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN
+                ) || column.name() == "citext"
+            }
+        }
+    }
+}
+
+/// A column of identifiers: texts, `uuid` in canonical form, or integers in decimal digits.
+struct Id(pub(super) String);
+
+impl<'a> FromSql<'a> for Id {
+    fn from_sql(
+        column: &Type,
+        raw: &'a [u8],
+    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(match (column.kind(), column) {
+            (Kind::Domain(of), _) => return Self::from_sql(of, raw),
+            (_, &Type::UUID) => Uuid::from_slice(raw)?.to_string(),
+            (_, &Type::INT2) => i16::from_sql(column, raw)?.to_string(),
+            (_, &Type::INT4) => i32::from_sql(column, raw)?.to_string(),
+            (_, &Type::INT8) => i64::from_sql(column, raw)?.to_string(),
+            _ => Text::from_sql(column, raw)?.0,
+        }))
+    }
+
+    fn accepts(column: &Type) -> bool {
+        match column.kind() {
+            Kind::Domain(of) => Self::accepts(of),
+            _ => {
+                matches!(*column, Type::UUID | Type::INT2 | Type::INT4 | Type::INT8)
+                    || Text::accepts(column)
+            }
+        }
+    }
 }

@@ -2,23 +2,17 @@
 //!
 //! - [`connect`]: connects to the first host that works.
 //! - [`quotas`]: counters, shared by any number of gates.
-//! - [`batcher`] and [`batch`]: many reservations in one statement.
-//! - [`cleanup`]: deletes counters of long past windows.
+//! - [`batch`]: many reservations in one statement.
+//! - [`statements`]: the tables, and the prepared statements of a connection.
 //! - [`leases`]: work that one of several gates does.
 //! - [`members`]: memberships in any database.
 
 mod batch;
-mod batcher;
-mod cleanup;
 mod connect;
-mod error;
 mod leases;
 mod members;
 mod quotas;
-mod schema;
 mod statements;
-mod text;
-mod time;
 mod url;
 
 use std::sync::Arc;
@@ -29,8 +23,7 @@ use policies::StoreUse;
 use self::{members::Members, quotas::Counters, url::PostgresUrl};
 use super::{
     fault::OpenError,
-    kind::{Location, OpenOptions, StoreKind},
-    ports::{OpenPorts, Port},
+    kind::{Location, OpenOptions, OpenPorts, StoreKind},
     retention::CleanupSchedule,
     shared_quotas::SharedQuotas,
 };
@@ -51,22 +44,19 @@ impl Location for PostgresUrl {
         if options.is_for(StoreUse::Memberships) {
             let members = Arc::new(Arc::new(Members::new(self, options)));
             return Ok(OpenPorts {
-                ports: vec![Port::Memberships(members.clone())],
-                health: members,
+                memberships: Some(members.clone()),
+                ..OpenPorts::none(members)
             });
         }
         let counters = Arc::new(Counters::new(self, options));
         let schedule = CleanupSchedule::new(options.context.clock.clone());
-        rt::spawn(cleanup::run(Arc::downgrade(&counters), schedule));
+        rt::spawn(quotas::delete_old(Arc::downgrade(&counters), schedule));
         let quotas = Arc::new(SharedQuotas(counters.clone()));
-        let counters = Arc::new(counters);
         Ok(OpenPorts {
-            ports: vec![
-                Port::Quotas(quotas.clone()),
-                Port::Leases(counters.clone()),
-                Port::Time(quotas),
-            ],
-            health: counters,
+            quotas: Some(quotas.clone()),
+            time: Some(quotas),
+            leases: Some(Arc::new(counters.clone())),
+            ..OpenPorts::none(Arc::new(counters))
         })
     }
 }

@@ -2,29 +2,28 @@
 //!
 //! Concurrent reservations share one statement and one commit.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-use futures_util::future::LocalBoxFuture;
 use policies::{Counter, Fault, Window};
+use tokio_postgres::Row;
 
 use super::{
-    batch::{Action, key},
-    batcher::Batcher,
-    connect::{Connector, Session},
-    error::{fault, write_fault},
-    statements::Statements,
-    time::timestamp,
+    batch::{Action, Batcher, key},
+    connect::{Connector, Session, fault, write_fault},
+    statements::{Statements, system_time, window},
     url::PostgresUrl,
 };
 use crate::{
     stores::{
-        backend::Backend,
-        connection_cache::ConnectionCache,
+        connections::ConnectionCache,
         fault::{StoreFault, Unreachable},
-        health::Health,
+        health::{Backend, Health},
         kind::OpenOptions,
-        shared_quotas::{Granted, SharedCounters},
-        store_clock::StoreClock,
+        retention::{CleanupSchedule, PAGE, RETENTION},
+        shared_quotas::{Granted, SharedCounters, StoreClock},
     },
     telemetry::{Operation, StoreMetrics},
 };
@@ -85,16 +84,14 @@ impl Backend for Counters {
         &self.health
     }
 
-    fn probe(self: Arc<Self>, within: Duration) -> LocalBoxFuture<'static, Result<(), StoreFault>> {
-        Box::pin(async move {
-            let statements = self.connect(within).await?;
-            let probed = statements.probe().await;
-            probed.map_err(|error| write_fault(&error))
-        })
+    async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
+        let statements = self.connect(within).await?;
+        let probed = statements.probe().await;
+        probed.map_err(|error| write_fault(&error))
     }
 }
 
-impl SharedCounters for Counters {
+impl SharedCounters for Arc<Counters> {
     fn fault(&self, source: StoreFault) -> Fault {
         self.health.fault(source)
     }
@@ -104,13 +101,13 @@ impl SharedCounters for Counters {
     }
 
     /// A new connection reads the time when it is opened.
-    async fn read_time(self: &Arc<Self>) -> Result<(), StoreFault> {
+    async fn read_time(&self) -> Result<(), StoreFault> {
         self.run_on_connection(Operation::Time, true, async |_| Ok(()))
             .await
     }
 
     async fn reserve(
-        self: &Arc<Self>,
+        &self,
         counter: &Counter,
         window: Window,
         limit: u64,
@@ -121,10 +118,7 @@ impl SharedCounters for Counters {
             .await
     }
 
-    async fn read(
-        self: &Arc<Self>,
-        counter: &Counter,
-    ) -> Result<Option<(u64, Window)>, StoreFault> {
+    async fn read(&self, counter: &Counter) -> Result<Option<(u64, Window)>, StoreFault> {
         const READ: &str = "select window_start, window_end, used from imgwire_gate.quota \
                             where policy = $1 and key = $2";
         let (policy, key) = (counter.policy.as_str(), key(counter));
@@ -133,21 +127,11 @@ impl SharedCounters for Counters {
             row.map_err(|error| fault(&error))
         };
         let row = self.run_on_connection(Operation::Look, true, read).await?;
-        Ok(row.map(|row| {
-            let window = Window {
-                start: timestamp(row.get(0)),
-                end: timestamp(row.get(1)),
-            };
-            let used = u64::try_from(row.get::<_, i64>(2)).unwrap_or_default();
-            (used, window)
-        }))
+        let used = |row: &Row| u64::try_from(row.get::<_, i64>(2)).unwrap_or_default();
+        Ok(row.map(|row| (used(&row), window(&row, 0))))
     }
 
-    async fn give_back(
-        self: &Arc<Self>,
-        counter: &Counter,
-        window: Option<Window>,
-    ) -> Result<(), StoreFault> {
+    async fn give_back(&self, counter: &Counter, window: Option<Window>) -> Result<(), StoreFault> {
         const CLEAR: &str = "update imgwire_gate.quota set used = 0 where policy = $1 and key = $2";
         let give_back = async |batcher: Arc<Batcher>| {
             if let Some(window) = window {
@@ -160,5 +144,48 @@ impl SharedCounters for Counters {
         };
         self.run_on_connection(Operation::GiveBack, false, give_back)
             .await
+    }
+}
+
+/// How often to check whether the store is still open.
+const CHECK_PERIOD: Duration = Duration::from_secs(1);
+
+/// Deletes counters of long past windows in the background while the store is open.
+pub(super) async fn delete_old(counters: Weak<Counters>, mut schedule: CleanupSchedule) {
+    loop {
+        tokio::time::sleep(CHECK_PERIOD).await;
+        let Some(counters) = counters.upgrade() else {
+            return;
+        };
+        if schedule.due_in().is_zero() {
+            if let Err(error) = delete_pages(&counters, &mut schedule).await {
+                tracing::warn!(store = %counters.health.store(), %error, "old counters were not deleted");
+            }
+            schedule.schedule_next(None);
+        }
+    }
+}
+
+/// Deletes page by page, on its own connection.
+async fn delete_pages(
+    counters: &Counters,
+    schedule: &mut CleanupSchedule,
+) -> Result<(), StoreFault> {
+    let statements = counters.connect(counters.health.timeout()).await?;
+    let client = statements.client();
+    let statement = client.prepare(include_str!("clean.sql")).await;
+    let statement = statement.map_err(|error| fault(&error))?;
+    let (page, retention) = (i64::from(PAGE), RETENTION.as_secs_f64());
+    loop {
+        let ((policy, key), now) = (schedule.after(), system_time(schedule.now()));
+        let last = client
+            .query_opt(&statement, &[&policy, &key, &page, &retention, &now])
+            .await
+            .map_err(|error| fault(&error))?;
+        let Some(last) = last.filter(|last| last.get::<_, i64>(2) == page) else {
+            return Ok(());
+        };
+        schedule.schedule_next(Some((last.get(0), last.get(1))));
+        tokio::time::sleep(schedule.due_in()).await;
     }
 }

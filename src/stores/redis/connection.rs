@@ -2,12 +2,10 @@
 
 use std::{
     io,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -20,19 +18,24 @@ use redis::{
 };
 use rustls::pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
+    task::JoinSet,
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::{either::Either, io::InspectWriter};
 
-use super::super::{fault::Unreachable, hosts::Hosts, owned_task::OwnedTask};
+use super::super::{fault::Unreachable, hosts::Hosts};
 
 pub(super) struct Dialer {
     pub(super) hosts: Hosts,
     /// `None` if connections do not use TLS.
     pub(super) tls: Option<TlsConnector>,
 }
+
+/// Plain TCP or TLS.
+type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 impl Dialer {
     /// Connects to the first address of the node that works.
@@ -46,7 +49,7 @@ impl Dialer {
             Node::Unix(path) => {
                 let opening = async {
                     let socket = UnixStream::connect(path).await?;
-                    Connection::open(Box::new(socket), login).await
+                    Connection::open(socket, login).await
                 };
                 match timeout(within, opening).await {
                     Ok(opened) => opened.map_err(|error| Unreachable::failed(node, error)),
@@ -72,13 +75,13 @@ impl Dialer {
         }
     }
 
-    async fn secure(&self, tcp: TcpStream, host: &str) -> io::Result<Box<dyn Stream>> {
+    async fn secure(&self, tcp: TcpStream, host: &str) -> io::Result<Transport> {
         let Some(tls) = &self.tls else {
-            return Ok(Box::new(tcp));
+            return Ok(Transport::Left(tcp));
         };
         let name = ServerName::try_from(host.to_owned());
         let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        Ok(Box::new(tls.connect(name, tcp).await?))
+        Ok(Transport::Right(Box::new(tls.connect(name, tcp).await?)))
     }
 }
 
@@ -88,25 +91,31 @@ pub(super) struct Connection {
     connection: MultiplexedConnection,
     bytes_sent: Arc<AtomicU64>,
     asking: bool,
-    _driver: Arc<OwnedTask>,
+    /// Aborted when dropped.
+    _driver: Arc<JoinSet<()>>,
 }
 
 impl Connection {
-    async fn open(stream: Box<dyn Stream>, login: &RedisConnectionInfo) -> RedisResult<Self> {
+    async fn open(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        login: &RedisConnectionInfo,
+    ) -> RedisResult<Self> {
         let bytes_sent = Arc::<AtomicU64>::default();
-        let stream = CountingStream {
-            stream,
-            bytes_sent: bytes_sent.clone(),
-        };
+        let counter = bytes_sent.clone();
+        let stream = InspectWriter::new(stream, move |bytes: &[u8]| {
+            counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        });
         // Each operation has its own time limit.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let opened = MultiplexedConnection::new_with_config(login, stream, config);
-        let (connection, driver) = opened.await?;
+        let (connection, run) = opened.await?;
+        let mut driver = JoinSet::new();
+        driver.spawn_local(run);
         Ok(Self {
             connection,
             bytes_sent,
             asking: false,
-            _driver: Arc::new(OwnedTask::spawn(driver)),
+            _driver: Arc::new(driver),
         })
     }
 
@@ -166,44 +175,5 @@ impl ConnectionLike for Connection {
 
     fn get_db(&self) -> i64 {
         self.connection.get_db()
-    }
-}
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-struct CountingStream {
-    stream: Box<dyn Stream>,
-    bytes_sent: Arc<AtomicU64>,
-}
-
-impl AsyncRead for CountingStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for CountingStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.bytes_sent.fetch_add(written as u64, Ordering::Relaxed);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

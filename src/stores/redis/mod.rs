@@ -3,26 +3,18 @@
 //! One script on one key decides each reservation, so that a decision is one round trip and also works in a cluster.
 //! Keys expire by themselves.
 //!
-//! - [`store`]: runs operations on a server or a cluster.
+//! - [`store`]: rate limits, quotas and sessions, on a server or a cluster.
+//! - [`leases`]: work that one of several gates does.
+//! - [`scripts`]: the scripts, the names of keys, and a probe.
 //! - [`connection`]: one multiplexed connection per thread.
 //! - [`server`]: finds, uses and probes a server.
-//! - [`cluster`] and [`slots`]: find the node that has a key.
-//! - [`leases`]: work that one gate does.
-//! - [`limits`]: GCRA by the server's clock.
-//! - [`quotas`]: units that are reserved and given back.
-//! - [`sessions`]: the states of sessions.
+//! - [`cluster`]: finds the node that has a key.
 
 mod cluster;
 mod connection;
-mod keys;
 mod leases;
-mod limits;
-mod probe;
-mod quotas;
 mod scripts;
 mod server;
-mod sessions;
-mod slots;
 mod store;
 mod url;
 
@@ -36,8 +28,7 @@ use self::{
 };
 use super::{
     fault::OpenError,
-    kind::{Location, OpenOptions, StoreKind},
-    ports::{HealthCheck, OpenPorts, Port},
+    kind::{Location, OpenOptions, OpenPorts, StoreKind},
     shared_quotas::SharedQuotas,
 };
 
@@ -55,23 +46,17 @@ pub(super) const KIND: StoreKind = StoreKind {
 impl Location for RedisUrl {
     fn open(&self, options: &OpenOptions<'_>) -> Result<OpenPorts, OpenError> {
         let store = Arc::new(RedisStore::new(self, options));
-        let ports = options.uses.iter().filter_map(|wanted| match wanted {
-            StoreUse::Quotas => Some(Port::Quotas(Arc::new(SharedQuotas(store.clone())))),
-            StoreUse::RateLimits => Some(Port::RateLimits(store.clone())),
-            StoreUse::Sessions => Some(Port::Sessions(store.clone())),
-            StoreUse::Memberships => None,
-        });
-        let health: Arc<dyn HealthCheck> = match &store.servers {
-            Servers::Single(server) => Arc::new(server.clone()),
-            Servers::Cluster(cluster) => Arc::new(cluster.clone()),
-        };
-        let shared = [
-            Port::Leases(store.clone()),
-            Port::Time(Arc::new(SharedQuotas(store.clone()))),
-        ];
+        let quotas = Arc::new(SharedQuotas(store.clone()));
         Ok(OpenPorts {
-            ports: ports.chain(shared).collect(),
-            health,
+            quotas: Some(quotas.clone()),
+            time: Some(quotas),
+            leases: Some(store.clone()),
+            rate_limits: Some(store.clone()),
+            sessions: Some(store.clone()),
+            ..OpenPorts::none(match &store.servers {
+                Servers::Single(server) => Arc::new(server.clone()),
+                Servers::Cluster(cluster) => Arc::new(cluster.clone()),
+            })
         })
     }
 }

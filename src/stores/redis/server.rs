@@ -5,25 +5,22 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::LocalBoxFuture;
 use redis::{ErrorKind, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind};
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 
-use super::super::{
-    backend::Backend,
-    connection_cache::ConnectionCache,
-    fault::{StoreFault, Unreachable},
-    health::Health,
-    hosts::Hosts,
-    kind::OpenOptions,
-};
 use super::{
+    super::{
+        fault::{StoreFault, Unreachable},
+        health::Health,
+        hosts::Hosts,
+        kind::OpenOptions,
+    },
     connection::{Connection, Dialer, Node, is_broken, parse_node},
-    keys::PREFIX,
-    probe::Probe,
+    scripts::{PREFIX, Probe},
     url::{Endpoint, RedisUrl},
 };
+use crate::stores::{connections::ConnectionCache, health::Backend};
 
 /// What all servers of a store share.
 pub(super) struct Client {
@@ -173,17 +170,15 @@ impl Backend for Server {
         &self.health
     }
 
-    fn probe(self: Arc<Self>, within: Duration) -> LocalBoxFuture<'static, Result<(), StoreFault>> {
-        Box::pin(async move {
-            let connection = self.connect(within).await?;
-            let prefix = self.probe_prefix().clone();
-            match self.client.probe.run(&connection, &prefix).await {
-                // The node works, but no longer has these keys.
-                Err(error) if self.redirect(&error).is_some() => Ok(()),
-                Err(error) => Err(fault(&error, false)),
-                Ok(()) => Ok(()),
-            }
-        })
+    async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
+        let connection = self.connect(within).await?;
+        let prefix = self.probe_prefix().clone();
+        match self.client.probe.run(&connection, &prefix).await {
+            // The node works, but no longer has these keys.
+            Err(error) if self.redirect(&error).is_some() => Ok(()),
+            Err(error) => Err(fault(&error, false)),
+            Ok(()) => Ok(()),
+        }
     }
 }
 

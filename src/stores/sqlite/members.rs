@@ -14,12 +14,14 @@ use futures_util::future::LocalBoxFuture;
 use rusqlite::{Connection, OpenFlags, limits::Limit, types::ValueRef};
 
 use super::super::{
-    backend::Backend,
     fault::{StoreFault, Unreachable},
     health::Health,
     kind::OpenOptions,
-    pool::Pool,
-    ports::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
+};
+use crate::stores::{
+    connections::Pool,
+    health::Backend,
+    kind::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
 };
 
 /// After how many of SQLite's instructions a query checks whether it was cancelled.
@@ -77,18 +79,17 @@ impl Backend for Members {
         &self.health
     }
 
-    fn probe(self: Arc<Self>, within: Duration) -> LocalBoxFuture<'static, Result<(), StoreFault>> {
-        Box::pin(async move {
-            let probed = web::block(move || {
-                // Shorter than the probe's limit, because this error names the cause.
-                let connection = self.open(within * 9 / 10)?;
-                let schema = "SELECT count(*) FROM sqlite_schema";
-                let read = connection.query_row(schema, [], |_| Ok(()));
-                read.map_err(|error| StoreFault::Refused(error.to_string()))
-            });
-            let stopped = |_| Err(StoreFault::Down);
-            probed.await.unwrap_or_else(stopped)
-        })
+    async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
+        let file = self.clone();
+        let probed = web::block(move || {
+            // Shorter than the probe's limit, because this error names the cause.
+            let connection = file.open(within * 9 / 10)?;
+            let schema = "SELECT count(*) FROM sqlite_schema";
+            let read = connection.query_row(schema, [], |_| Ok(()));
+            read.map_err(|error| StoreFault::Refused(error.to_string()))
+        });
+        let stopped = |_| Err(StoreFault::Down);
+        probed.await.unwrap_or_else(stopped)
     }
 }
 

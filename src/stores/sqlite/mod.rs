@@ -4,12 +4,11 @@
 //! reservations are decided without waiting for the disk. One thread writes them, many reservations in one commit,
 //! while Imgwire creates the token. The token is sent only after the commit that counts it is on disk.
 //!
-//! - [`quotas`]: the quotas.
+//! - [`quotas`]: the quotas, and the thread that writes them.
 //! - [`ledger`]: the counters in memory, and which of them must be written.
 //! - [`shared`]: how the requests and the writer wake each other.
-//! - [`writer`]: the thread that writes.
 //! - [`database`]: the SQL.
-//! - [`read_only`]: a file that another process may have open.
+//! - [`read_only`]: the counters of a file that another process may have open.
 //! - [`members`]: memberships in any file.
 
 mod database;
@@ -18,7 +17,6 @@ mod members;
 mod quotas;
 mod read_only;
 mod shared;
-mod writer;
 
 use std::{
     path::{Path, PathBuf},
@@ -27,11 +25,11 @@ use std::{
 
 use policies::StoreUse;
 
+pub(super) use self::read_only::ReadOnly;
 use self::{members::Members, quotas::Counters};
 use super::{
     fault::OpenError,
-    kind::{Location, OpenOptions, StoreKind},
-    ports::{OpenPorts, Port},
+    kind::{Location, OpenOptions, OpenPorts, StoreKind},
 };
 
 pub(super) const KIND: StoreKind = StoreKind {
@@ -62,17 +60,17 @@ impl Location for SqliteFile {
         if options.is_for(StoreUse::Memberships) {
             let members = Arc::new(Arc::new(Members::new(&self.0, options)));
             return Ok(OpenPorts {
-                ports: vec![Port::Memberships(members.clone())],
-                health: members,
+                memberships: Some(members.clone()),
+                ..OpenPorts::none(members)
             });
         }
         if options.read_only {
-            return Ok(read_only::open(&self.0, options.name));
+            return Ok(ReadOnly::open(options.name, Some(&self.0)));
         }
         let counters = Arc::new(Counters::open(&self.0, options)?);
         Ok(OpenPorts {
-            ports: vec![Port::Quotas(counters.clone())],
-            health: counters,
+            quotas: Some(counters.clone()),
+            ..OpenPorts::none(counters)
         })
     }
 }

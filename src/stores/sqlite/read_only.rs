@@ -1,50 +1,110 @@
-//! A read-only file of counters, even while another gate has it open.
+//! A read-only store. It shows the counters of a file, even while another gate has it open, and counts nothing.
 
-use std::{path::Path, sync::Arc};
-
-use policies::{Counter, StoreName, Window};
-
-use super::super::{
-    fault::StoreFault,
-    ports::{OpenPorts, Port},
-    read_only::ReadOnly,
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
 };
+
+use futures_util::future::{LocalBoxFuture, ready};
+use policies::{
+    AttemptResult, BoxFuture, Counter, Fault, Pass, QuotaStore, Rate, RateLimitStore, Reservation,
+    StoreName, Window,
+};
+
 use super::database::Database;
+use crate::stores::{
+    fault::StoreFault, health::HealthCheck, kind::OpenPorts, shared_quotas::used_in,
+};
 
-/// The file need not exist yet.
-pub(super) fn open(path: &Path, store: &StoreName) -> OpenPorts {
-    let (read_path, check_path) = (path.to_owned(), path.to_owned());
-    let file = Arc::new(ReadOnly {
-        store: store.clone(),
-        read: Box::new(move |counter| read(&read_path, counter).map_err(|error| error.to_string())),
-        check: Box::new(move || check(&check_path)),
-    });
-    OpenPorts {
-        ports: vec![Port::Quotas(file.clone())],
-        health: file,
+pub(in crate::stores) struct ReadOnly {
+    store: StoreName,
+    /// It need not exist yet. `None` if all counters are empty.
+    file: Option<PathBuf>,
+}
+
+impl ReadOnly {
+    pub(in crate::stores) fn open(store: &StoreName, file: Option<&Path>) -> OpenPorts {
+        let open = Arc::new(Self {
+            store: store.clone(),
+            file: file.map(Path::to_owned),
+        });
+        OpenPorts {
+            quotas: Some(open.clone()),
+            rate_limits: Some(open.clone()),
+            ..OpenPorts::none(open)
+        }
+    }
+
+    fn read(&self, counter: &Counter) -> rusqlite::Result<Option<(u64, Window)>> {
+        let Some(path) = self.file.as_ref().filter(|path| path.exists()) else {
+            return Ok(None);
+        };
+        let row = Database::open_read_only(path)?.read(counter)?;
+        Ok(row.map(|row| (row.used, row.window)))
+    }
+
+    /// Fails if the file cannot be read and written, or cannot be created if it does not exist. Changes nothing.
+    fn check_file(&self) -> Result<(), StoreFault> {
+        let Some(path) = &self.file else {
+            return Ok(());
+        };
+        if path.exists() {
+            let tried = Database::try_out(path);
+            return tried.map_err(|error| StoreFault::Refused(error.to_string()));
+        }
+        let mut folders = path.ancestors().skip(1);
+        let folder = folders.find(|folder| folder.exists());
+        let folder = folder.unwrap_or_else(|| Path::new("."));
+        let created = tempfile::tempfile_in(folder).map(drop);
+        created.map_err(|error| {
+            let message = format!("cannot create a file in {}: {error}", folder.display());
+            StoreFault::Refused(message)
+        })
+    }
+
+    fn fault(&self, source: String) -> Fault {
+        Fault::Store {
+            store: self.store.clone(),
+            source: source.into(),
+        }
+    }
+
+    fn refuse<'a, T: 'a>(&self) -> BoxFuture<'a, T> {
+        Box::pin(ready(Err(self.fault("the store is read-only".to_owned()))))
     }
 }
 
-fn read(path: &Path, counter: &Counter) -> rusqlite::Result<Option<(u64, Window)>> {
-    if !path.exists() {
-        return Ok(None);
+impl HealthCheck for ReadOnly {
+    fn is_healthy(&self) -> bool {
+        true
     }
-    let row = Database::open_read_only(path)?.read(counter)?;
-    Ok(row.map(|row| (row.used, row.window)))
+
+    fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>> {
+        Box::pin(ready(self.check_file()))
+    }
 }
 
-/// Fails if the file cannot be read and written, or cannot be created if it does not exist. Changes nothing.
-fn check(path: &Path) -> Result<(), StoreFault> {
-    if path.exists() {
-        let tried = Database::try_out(path);
-        return tried.map_err(|error| StoreFault::Refused(error.to_string()));
+impl QuotaStore for ReadOnly {
+    fn reserve(&self, _: Counter, _: Window, _: u64) -> BoxFuture<'_, Reservation> {
+        self.refuse()
     }
-    let mut folders = path.ancestors().skip(1);
-    let folder = folders.find(|folder| folder.exists());
-    let folder = folder.unwrap_or_else(|| Path::new("."));
-    let created = tempfile::tempfile_in(folder).map(drop);
-    created.map_err(|error| {
-        let message = format!("cannot create a file in {}: {error}", folder.display());
-        StoreFault::Refused(message)
-    })
+
+    fn used(&self, counter: Counter, window: Window) -> BoxFuture<'_, (u64, Window)> {
+        let counted = self.read(&counter);
+        let counted = counted.map_err(|error| self.fault(error.to_string()));
+        Box::pin(ready(counted.map(|counted| used_in(window, counted))))
+    }
+
+    fn give_back(&self, _: Counter, _: Window) -> BoxFuture<'_, ()> {
+        self.refuse()
+    }
+}
+
+impl RateLimitStore for ReadOnly {
+    fn take(&self, _: Counter, rate: Rate, pass: Pass) -> BoxFuture<'_, AttemptResult> {
+        match pass {
+            Pass::Preview => Box::pin(ready(Ok(rate.allowed(rate.interval())))),
+            Pass::Issue => self.refuse(),
+        }
+    }
 }

@@ -130,10 +130,7 @@ impl Shared {
 
     /// Limits an operation in time. If the writer has finished nothing meanwhile, the disk hangs, and requests fail at
     /// once until it works again.
-    pub(super) async fn limit_time<T>(
-        &self,
-        operation: impl Future<Output = T>,
-    ) -> Result<T, StoreFault> {
+    async fn limit_time<T>(&self, operation: impl Future<Output = T>) -> Result<T, StoreFault> {
         let before = self.health.answers();
         let result = tokio::time::timeout(self.health.timeout(), operation).await;
         result.map_err(|_| {
