@@ -1,5 +1,7 @@
 //! `imgwire-gate sandbox`
 
+mod own_config;
+
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -19,6 +21,7 @@ use crate::{
     telemetry,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use clap::Args;
 use policies::{Clock as _, SystemClock};
 use url::Url;
 
@@ -29,6 +32,50 @@ use super::{
 
 const FILE: &str = "config/sandbox.toml";
 const CONFIG: &str = include_str!("../../config/sandbox.toml");
+
+#[derive(Args)]
+pub(super) struct Options {
+    /// Run this config file instead of the demo, with the emulator in place of Imgwire
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// The port of the gate [default: the one in the config, or a free one if that is taken]
+    #[arg(long, value_name = "N")]
+    port: Option<u16>,
+
+    /// The port of the emulated Imgwire [default: a free one]
+    #[arg(long, value_name = "N")]
+    imgwire_port: Option<u16>,
+}
+
+pub(super) fn sandbox(builder: &Arc<Builder>, options: &Options) -> Result<(), Failure> {
+    match &options.config {
+        None => demo(builder, options),
+        Some(path) => own_config::run(builder, options, path),
+    }
+}
+
+impl Options {
+    fn start_emulator(&self) -> Result<Emulator, Failure> {
+        let port = self.imgwire_port.unwrap_or(0);
+        Emulator::start_at(port, Arc::new(SystemClock::new())).map_err(|error| {
+            Failure::other(format_args!("cannot listen on 127.0.0.1:{port}: {error}"))
+        })
+    }
+
+    /// The address of the gate. Browsers cannot reach a Unix socket.
+    fn bind(&self, configured: &Bind) -> Result<Bind, Failure> {
+        match (self.port, configured) {
+            (Some(port), _) => Ok(on_loopback(port)),
+            (None, Bind::Tcp(address)) => free(&on_loopback(address.port())),
+            (None, Bind::Unix(_)) => free(&on_loopback(8080)),
+        }
+    }
+}
+
+fn on_loopback(port: u16) -> Bind {
+    Bind::Tcp((Ipv4Addr::LOCALHOST, port).into())
+}
 
 /// What the sandbox provides to its config.
 struct Environment {
@@ -70,10 +117,10 @@ impl Environment {
 
 /// Runs a gate with `config/sandbox.toml`, an emulated Imgwire and the playground page. The counters are in a temporary
 /// folder.
-pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
+fn demo(builder: &Arc<Builder>, options: &Options) -> Result<(), Failure> {
     let folder = tempfile::tempdir().map_err(Failure::other)?;
     actix_web::rt::System::new().block_on(async {
-        let emulator = Arc::new(Emulator::start().map_err(Failure::other)?);
+        let emulator = Arc::new(options.start_emulator()?);
         let environment = Arc::new(Environment {
             secret: random_text()?,
             session_key: random_text()?,
@@ -84,7 +131,7 @@ pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
         let failure = |faults: Faults| Failure::Config(faults.to_string());
         let mut settings = environment.load(builder, CONFIG).map_err(failure)?;
         let _log = telemetry::start_log(log_format(settings.telemetry.log));
-        settings.server.bind = free(&settings.server.bind)?;
+        settings.server.bind = options.bind(&settings.server.bind)?;
         settings.management.bind = free(&settings.management.bind)?;
         let key = random_text()?;
         let users = demo_users(&environment.secret, SystemClock::new().now().as_second());
@@ -149,6 +196,7 @@ fn welcome(settings: &Settings, route: &str, token: &str, key: &str, emulator: &
          health     {management}/readyz\n\
          metrics    {management}/metrics\n\
          Imgwire    {emulator} (emulated: nothing leaves this machine)\n\
+         switches   {emulator}/emulator (GET shows what the emulator does, PATCH changes it)\n\
          \n\
          Get an upload token as user_1, an editor of workspace ws_1 on the free plan:\n\
          \n\

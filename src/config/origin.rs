@@ -133,6 +133,8 @@ pub enum Trust {
 #[schemars(with = "String")]
 pub struct OriginPattern {
     origin: Origin,
+    /// Whether any port matches, and not only that of `origin`.
+    any_port: bool,
     trust: Trust,
 }
 
@@ -143,11 +145,24 @@ impl OriginPattern {
         &self.origin
     }
 
+    /// Pages that this machine serves over http at any port.
+    pub(crate) fn local_pages() -> [Self; 2] {
+        ["localhost", "127.0.0.1"].map(|host| Self {
+            origin: Origin {
+                scheme: "http".to_owned(),
+                host: host.to_owned(),
+                port: None,
+            },
+            any_port: true,
+            trust: Trust::Credentials,
+        })
+    }
+
     /// What pages of `origin` may send if it matches.
     #[must_use]
     pub fn trust(&self, origin: &Origin) -> Option<Trust> {
         let matches = self.origin.scheme == origin.scheme
-            && self.origin.port == origin.port
+            && (self.any_port || self.origin.port == origin.port)
             && host_matches(&self.origin.host, &origin.host);
         matches.then_some(self.trust)
     }
@@ -163,7 +178,11 @@ impl TryFrom<String> for OriginPattern {
         } else {
             Trust::Credentials
         };
-        Ok(Self { origin, trust })
+        Ok(Self {
+            origin,
+            any_port: false,
+            trust,
+        })
     }
 }
 

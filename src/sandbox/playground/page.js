@@ -133,7 +133,17 @@ async function upload(file, token) {
   });
   const { image, upload_url: url } = await start.json();
   await fetch(url, { method: "PUT", headers: { "Content-Type": file.type }, body: file });
-  return (await fetch(`${state.imgwire}/api/v1/images/${image.id}`)).json();
+  return processed(image.id);
+}
+
+/** The image, once Imgwire has processed it. */
+async function processed(id) {
+  const headers = { Authorization: `Bearer ${state.clientKey}` };
+  for (;;) {
+    const image = await (await fetch(`${state.imgwire}/api/v1/images/${id}`, { headers })).json();
+    if (!["PENDING", "PROCESSING"].includes(image.status)) return image;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
 }
 
 byId("ask").addEventListener("submit", async (event) => {
