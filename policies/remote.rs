@@ -1,14 +1,16 @@
 //! `remote`: another service decides, based on the facts of the request.
 
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
+use futures_util::future::ready;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    BoxFuture, BuildContext, BuildError, CallSettings, Clock, Decider, Decision, Denial, Endpoint,
-    Interval, Policy, PolicyInput, PolicyKind, Protocol, Question, Reads, Requirements,
-    SecretSource, ServiceCall, Verdict, engine::ports::default_timeout,
+    AcceptedIdentities, BoxFuture, BuildContext, BuildError, CallSettings, Clock, Credentials,
+    Decider, Decision, Denial, Endpoint, Facts, Fault, Interval, Policy, PolicyInput, PolicyKind,
+    Presented, Protocol, Question, Reads, Requirements, RoutePath, SecretSource, ServiceCall,
+    UploadRequest, Verdict, engine::ports::default_timeout,
 };
 
 /// Another service decides, based on the facts of the request.
@@ -72,7 +74,44 @@ struct Remote {
     clock: Arc<dyn Clock>,
 }
 
+/// A request without credentials, for [`Policy::try_out`].
+struct NoCredentials;
+
+impl Credentials for NoCredentials {
+    fn authenticate<'a>(&'a self, _: &'a AcceptedIdentities) -> BoxFuture<'a, Presented> {
+        Box::pin(ready(Ok(Presented::Nothing)))
+    }
+}
+
 impl Policy for Remote {
+    /// Asks about a request that nobody sent. Either answer is a decision.
+    fn try_out(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async {
+            let request = UploadRequest {
+                route: RoutePath::parse("/imgwire-gate-doctor")
+                    .map_err(|error| Fault::Service(error.into()))?,
+                workspace: None,
+                purpose: None,
+                file: None,
+                ip: Ipv4Addr::LOCALHOST.into(),
+                credentials: Box::new(NoCredentials),
+            };
+            let question = Question {
+                request: &request,
+                facts: &Facts::default(),
+                clock: &*self.clock,
+            };
+            let decision = if self.decider.allows(question).await? {
+                "allows"
+            } else {
+                "denies"
+            };
+            Ok(Some(format!(
+                "the service was asked about a request without a user, and {decision} it"
+            )))
+        })
+    }
+
     fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let question = Question {

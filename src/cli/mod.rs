@@ -1,7 +1,7 @@
 //! The command line. Each command has its own file.
 
 mod check;
-mod connections;
+mod doctor;
 mod explain;
 mod health;
 mod sandbox;
@@ -9,7 +9,7 @@ mod serve;
 
 use std::{
     fmt, fs,
-    io::{self, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -19,7 +19,7 @@ use anstyle::{AnsiColor, Style};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use self::check::describe_chains;
+pub use self::{check::describe_chains, doctor::diagnose};
 use crate::{
     config,
     http::openapi,
@@ -38,11 +38,12 @@ const EXAMPLES: &str = "\
 Get started:
   imgwire-gate sandbox                          Run a gate with an emulated Imgwire and demo users
   imgwire-gate check gate.toml                  Check a config file, and print the chain of each route
+  imgwire-gate doctor gate.toml                 Also try everything that the config leads to
   imgwire-gate --config gate.toml               Run the gate
 
 More:
+  imgwire-gate doctor --probe                   Also try an upload without a token, which Imgwire must refuse
   imgwire-gate sandbox --config gate.toml       Run your own config with an emulated Imgwire
-  imgwire-gate check --connect                  Also test the stores, the issuers' keys and Imgwire
   imgwire-gate explain --request request.json   Print what each policy decides about a request
   imgwire-gate test cases.toml                  Run a table of requests with expected outcomes
   imgwire-gate --watch                          Reload the config file when it changes, as on SIGHUP
@@ -105,10 +106,20 @@ enum Command {
     Check {
         #[command(flatten)]
         config: ConfigArgument,
+    },
+    /// Check the config file, and try everything that it leads to: stores, services, issuers and Imgwire
+    ///
+    /// It consumes nothing that counts. At Imgwire it creates one upload token, which expires unused.
+    Doctor {
+        #[command(flatten)]
+        config: ConfigArgument,
 
-        /// Also test the connections to stores, issuers and Imgwire, without consuming anything
+        /// Also declare an upload without a token, which Imgwire must refuse; needs `client_key` in [imgwire]
         #[arg(long)]
-        connect: bool,
+        probe: bool,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
     },
     /// Run the gate with an emulated Imgwire and demo users; needs no account and no network
     Sandbox(sandbox::Options),
@@ -157,7 +168,12 @@ pub fn run(builder: Builder) -> ExitCode {
     };
     let result = match command.unwrap_or(Command::Serve(serve)) {
         Command::Serve(ServeOptions { config, watch }) => serve::serve(&with(config), watch),
-        Command::Check { config, connect } => check::check(&with(config.into()), connect),
+        Command::Check { config } => check::check(&with(config.into())),
+        Command::Doctor {
+            config,
+            probe,
+            json,
+        } => doctor::doctor(&with(config.into()), probe, json),
         Command::Sandbox(options) => sandbox::sandbox(&builder, &options),
         Command::Health(config) => health::health(&with(config)),
         Command::Schema => schema(&builder),
@@ -244,7 +260,7 @@ fn openapi() -> Result<(), Failure> {
 }
 
 fn print(line: &str) -> Result<(), Failure> {
-    let mut output = io::stdout().lock();
+    let mut output = anstream::stdout().lock();
     writeln!(output, "{line}")
         .and_then(|()| output.flush())
         .map_err(Failure::other)

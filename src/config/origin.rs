@@ -1,5 +1,7 @@
 //! Web origins (RFC 6454): the gate's own, those that the config allows, and that of a request.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
@@ -33,6 +35,17 @@ impl Origin {
     }
 
     #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// `None` stands for the scheme's default port.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    #[must_use]
     pub fn is_loopback(&self) -> bool {
         let url = Url::parse(&format!("http://{}", self.host));
         self.host.ends_with(".localhost") || url.is_ok_and(|url| is_loopback(&url))
@@ -48,7 +61,7 @@ impl Origin {
     }
 }
 
-fn default_port(scheme: &str) -> Option<u16> {
+pub(crate) fn default_port(scheme: &str) -> Option<u16> {
     match scheme {
         "http" => Some(80),
         "https" => Some(443),
@@ -56,8 +69,15 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
 /// Splits `host`, `host:port` or `[address]:port`.
-fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
+pub(crate) fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
     let end_of_host = text.rfind(']').map_or(0, |bracket| bracket + 1);
     let (host, port) = match text[end_of_host..].find(':') {
         None => (text, None),
@@ -114,6 +134,12 @@ pub struct OriginPattern {
 }
 
 impl OriginPattern {
+    /// The pattern as an origin whose host may contain `*`.
+    #[must_use]
+    pub fn as_origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// Pages that this machine serves over http at any port.
     pub(crate) fn local_pages() -> [Self; 2] {
         ["localhost", "127.0.0.1"].map(|host| Self {

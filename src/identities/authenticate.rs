@@ -18,7 +18,7 @@ use super::{
     registry::ResolvedIdentity,
     request_view::{RequestView, TokenSource},
 };
-use crate::{config::session::SessionSettings, outbound::Outbound};
+use crate::{config::session::SessionSettings, outbound::Outbound, telemetry::Point};
 
 /// The identities of a config, in the order of the file.
 pub struct Identities {
@@ -183,6 +183,18 @@ impl Identities {
     pub fn keys(&self) -> impl Iterator<Item = (&IdentityName, KeysState)> {
         self.published_keys()
             .map(|(name, keys)| (name, keys.state()))
+    }
+
+    /// Tries what the identities depend on, for `doctor`: the points of each, below its section.
+    pub async fn try_out(&self) -> Vec<Point> {
+        let points = self.entries.iter().map(async |Entry { name, identity }| {
+            let section = format!("identities.{name}");
+            let points = identity.try_out().await.into_iter();
+            points
+                .map(|point| point.within(&section))
+                .collect::<Vec<_>>()
+        });
+        join_all(points).await.concat()
     }
 
     /// Keeps the published key sets up to date while it is polled.

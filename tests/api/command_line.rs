@@ -27,13 +27,14 @@ fn help_begins_with_the_first_commands_to_run() {
     for line in [
         "Get started:",
         "imgwire-gate sandbox",
-        "check --connect",
+        "doctor --probe",
         "Exit status: 0",
     ] {
         assert!(help.contains(line), "{line}");
     }
     for command in [
         "check",
+        "doctor",
         "explain",
         "test",
         "completions",

@@ -225,8 +225,9 @@ async fn no_secret_is_in_any_output_of_any_command_even_at_trace_level() {
         let config = gate.write(imgwire.url(), folder.path());
         let config = config.to_str().unwrap();
         for arguments in [
-            &["check", "--config", config][..],
-            &["check", "--connect", config],
+            &["check", config][..],
+            &["doctor", "--probe", config],
+            &["doctor", "--json", config],
             &[
                 "explain",
                 "--config",

@@ -21,7 +21,8 @@ pub(crate) use imgwire_gate::{
     },
     server::{Application, Builder, settings},
     stores::{
-        Access, SessionAction, SessionBackend, StoreContext, StoreSettings, Stores, UsedStore,
+        Access, LeaseStore, SessionAction, SessionBackend, StoreContext, StoreSettings, Stores,
+        UsedStore,
     },
     telemetry::Metrics,
 };
