@@ -36,6 +36,8 @@ mod deployment;
 mod doctor;
 mod doctor_setup;
 mod emulator;
+mod emulator_images;
+mod emulator_switches;
 mod every_kind;
 mod examples;
 mod explain;

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::{
     helpers::{Answer, CLIENT_KEY, Gate, ROUTE, Request, Token, env, rate_limit},
     process::{program, run, text, write_config},
-    real_parts::{are_here, browser, free_port},
+    real_parts::{are_here, blocks, browser, free_port},
 };
 
 /// A sandbox that runs; it ends when it is dropped.
@@ -141,7 +141,7 @@ async fn the_curl_line_gets_a_token_once_it_has_a_credential() {
         sandbox
             .lines
             .iter()
-            .any(|line| line.contains("replace YOUR_CREDENTIAL"))
+            .any(|line| line.contains("(replace YOUR_CREDENTIAL: "))
     );
     let line = sandbox.curl();
     assert_eq!(shell(line.to_owned()).await["code"], "invalid_credentials");
@@ -263,6 +263,23 @@ async fn the_demo_has_fixed_ports_too() {
         .send()
         .await;
     assert_eq!(answer.header("access-control-allow-origin"), "");
+}
+
+#[actix_web::test]
+async fn the_command_of_the_guide_switches_the_emulator() {
+    let sandbox = OwnSandbox::start(&without_api_key());
+    let blocks = blocks("docs/start.md", "text");
+    let command = blocks.iter().find(|block| block.contains("/emulator"));
+    let command = command
+        .unwrap()
+        .replace("http://127.0.0.1:8081", &sandbox.imgwire);
+    assert_eq!(shell(command).await["billing"], "unpaid");
+    let answer = sandbox
+        .ask()
+        .bearer(&Token::of("user_1").sign())
+        .send()
+        .await;
+    answer.assert_error(500, "imgwire_failed");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::{
         Failure, load_text, print, process_environment, read,
         serve::{start_telemetry, stop},
     },
-    Options, free,
+    Options, urls,
 };
 use crate::{
     config::{imgwire::BaseUrl, origin::OriginPattern},
@@ -16,7 +16,7 @@ use crate::{
         emulator::{CLIENT_KEY, SERVER_API_KEY},
         own_config::{API_KEY_VARIABLE, with_api_key},
     },
-    server::{Builder, settings::Settings},
+    server::{Application, Builder, settings::Settings},
 };
 
 /// Runs a gate with the user's config and an emulated Imgwire. Pages of this machine may call it, whatever their port.
@@ -26,36 +26,32 @@ pub(super) fn run(builder: &Arc<Builder>, options: &Options, path: &Path) -> Res
         API_KEY_VARIABLE => Some(SERVER_API_KEY.to_owned()),
         _ => process_environment(name),
     };
-    let mut settings = load_text(builder, path, &text, &environment)?;
+    let configured = || load_text(builder, path, &text, &environment);
+    let settings = configured()?;
     let _telemetry = start_telemetry(&settings)?;
     actix_web::rt::System::new().block_on(async {
         let emulator = options.start_emulator()?;
         let imgwire = BaseUrl::try_from(emulator.url().to_owned()).map_err(Failure::other)?;
-        settings.imgwire.base_url = imgwire;
-        // The emulator's key is scoped to its one environment.
-        settings.imgwire.environment_id = None;
-        settings.server.bind = options.bind(&settings.server.bind)?;
-        settings
-            .server
-            .allowed_origins
-            .extend(OriginPattern::local_pages());
-        settings.management.bind = free(&settings.management.bind)?;
-        let text = welcome(&settings, path, emulator.url());
-        let application = builder.build(settings).map_err(Failure::start)?;
-        print(&text)?;
+        let adapted = || {
+            let mut settings = configured()?;
+            settings.imgwire.base_url = imgwire.clone();
+            let origins = &mut settings.server.allowed_origins;
+            origins.extend(OriginPattern::local_pages());
+            Ok(settings)
+        };
+        let application = options.build(adapted, |settings| builder.build(settings))?;
+        print(&welcome(&application, &settings, path, emulator.url()))?;
         application.run_until(stop()?).await.map_err(Failure::other)
     })
 }
 
-fn welcome(settings: &Settings, path: &Path, emulator: &str) -> String {
-    let gate = format!("http://{}", settings.server.bind);
-    let management = format!("http://{}", settings.management.bind);
+fn welcome(application: &Application, settings: &Settings, path: &Path, emulator: &str) -> String {
+    let (gate, management) = urls(application);
     let route = settings.routes.first();
     let route = route.map_or_else(String::new, |route| route.path.to_string());
-    let (credential, replace) = match credential(settings) {
+    let (credential, note) = match credential(settings) {
         Some(credential) => {
-            let note =
-                "The sandbox has no credential of your app's users: replace YOUR_CREDENTIAL. ";
+            let note = " (replace YOUR_CREDENTIAL: only your app can sign its users in)";
             (format!(" -H '{credential}'"), note)
         }
         None => (String::new(), ""),
@@ -70,7 +66,7 @@ fn welcome(settings: &Settings, path: &Path, emulator: &str) -> String {
          Imgwire    {emulator} (emulated; everything else is as {file} says)\n\
          switches   {emulator}/emulator (GET shows what the emulator does, PATCH changes it)\n\
          \n\
-         Get an upload token. {replace}\n\
+         Get an upload token{note}:\n\
          \n\
          curl -sS -X POST {gate}{route}{credential}\n\
          \n\

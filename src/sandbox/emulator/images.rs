@@ -50,6 +50,13 @@ struct Uploaded {
     bytes: Option<Bytes>,
 }
 
+impl Uploaded {
+    fn processed_at(&self, scenario: &Scenario) -> Timestamp {
+        let duration = SignedDuration::from_millis(scenario.processing_milliseconds.into());
+        self.at.saturating_add(duration).unwrap_or(Timestamp::MAX)
+    }
+}
+
 impl Images {
     pub(super) fn create(
         &mut self,
@@ -186,9 +193,8 @@ impl Image {
 
     /// The upload, if it is processed.
     fn processed(&self, scenario: &Scenario, now: Timestamp) -> Option<&Uploaded> {
-        let duration = SignedDuration::from_millis(scenario.processing_milliseconds.into());
         let uploaded = self.uploaded.as_ref();
-        uploaded.filter(|uploaded| now.duration_since(uploaded.at) >= duration)
+        uploaded.filter(|uploaded| uploaded.processed_at(scenario) <= now)
     }
 
     /// The MIME type and the bytes of an image that is READY.
@@ -233,7 +239,7 @@ impl Image {
             "created_at": self.created_at,
             "updated_at": self.deleted_at.or(changed_at).unwrap_or(self.created_at),
             "deleted_at": self.deleted_at,
-            "processed_metadata_at": processed.map(|image| image.at),
+            "processed_metadata_at": processed.map(|image| image.processed_at(scenario)),
         })
     }
 }

@@ -22,7 +22,6 @@ pub(super) struct Caller {
 impl Scenario {
     /// Accepts both kinds of key.
     pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
-        let named = named_environment(headers)?;
         let bearer = headers.get(header::AUTHORIZATION);
         let bearer = bearer.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         let Some(bearer) = bearer else {
@@ -39,7 +38,7 @@ impl Scenario {
         };
         Ok(Caller {
             key: bearer.to_owned(),
-            environment: self.environment(scope, named)?,
+            environment: self.environment(scope, headers)?,
             client,
         })
     }
@@ -55,20 +54,20 @@ impl Scenario {
         }
     }
 
-    fn environment(
-        &self,
-        scope: Option<String>,
-        named: Option<String>,
-    ) -> Result<String, ApiError> {
-        let environment = match (scope, named) {
-            (Some(scope), Some(named)) if scope != named => None,
-            (Some(scope), _) => Some(scope),
-            (None, Some(named)) => self.environments.contains(&named).then_some(named),
-            (None, None) => {
-                let missing =
-                    Problem::new("header", ENVIRONMENT_HEADER, "Field required", "missing");
-                return Err(ApiError::invalid(&[missing]));
+    fn environment(&self, scope: Option<String>, headers: &HeaderMap) -> Result<String, ApiError> {
+        let environment = match scope {
+            Some(scope) if !self.undocumented.scoped_keys_check_environment => Some(scope),
+            Some(scope) => {
+                let named = named_environment(headers)?;
+                (named.is_none() || named.as_ref() == Some(&scope)).then_some(scope)
             }
+            None => match named_environment(headers)? {
+                Some(named) => self.environments.contains(&named).then_some(named),
+                None => {
+                    let missing = ("Field required", "missing");
+                    return Err(invalid_environment(missing));
+                }
+            },
         };
         environment.ok_or_else(|| {
             let detail = "The key has no access to this environment";
@@ -111,10 +110,13 @@ fn named_environment(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     };
     match value.to_str() {
         Ok(text) if Uuid::parse_str(text).is_ok() => Ok(Some(text.to_owned())),
-        _ => {
-            let message = "Input should be a valid UUID";
-            let problem = Problem::new("header", ENVIRONMENT_HEADER, message, "uuid_parsing");
-            Err(ApiError::invalid(&[problem]))
-        }
+        _ => Err(invalid_environment((
+            "Input should be a valid UUID",
+            "uuid_parsing",
+        ))),
     }
+}
+
+fn invalid_environment((message, kind): (&'static str, &'static str)) -> ApiError {
+    ApiError::invalid(&[Problem::new("header", ENVIRONMENT_HEADER, message, kind)])
 }

@@ -151,6 +151,9 @@ pub enum ErrorType {
 pub struct Undocumented {
     pub payment_required_status: u16,
     pub not_authorized_status: u16,
+    /// Whether a key that is scoped to one environment refuses another one in `X-Environment-Id`, instead of ignoring
+    /// the header.
+    pub scoped_keys_check_environment: bool,
     /// The error of an upload without a token with a Client Key that requires one.
     pub missing_token_error: ErrorType,
     /// The error of an upload that the limits or the CORS origins of a Client Key do not allow.
@@ -181,6 +184,7 @@ impl Default for Undocumented {
         Self {
             payment_required_status: 402,
             not_authorized_status: 403,
+            scoped_keys_check_environment: false,
             missing_token_error: ErrorType::OperationNotAllowed,
             limit_error: ErrorType::OperationNotAllowed,
             tokens_check_capacity: true,
