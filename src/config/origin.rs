@@ -22,14 +22,10 @@ impl Origin {
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
         let (host, port) = split_authority(authority)?;
-        let origin = Self {
+        Some(Self {
             scheme: scheme.to_owned(),
             host: host.to_owned(),
-            port: None,
-        };
-        Some(Self {
-            port: port.filter(|port| Some(*port) != origin.default_port()),
-            ..origin
+            port: port.filter(|port| Some(*port) != default_port(scheme)),
         })
     }
 
@@ -59,18 +55,17 @@ impl Origin {
     #[must_use]
     pub fn is_at(&self, host: &str) -> bool {
         split_authority(host).is_some_and(|(host, port)| {
-            let port = port.filter(|port| Some(*port) != self.default_port());
+            let port = port.filter(|port| Some(*port) != default_port(&self.scheme));
             host.eq_ignore_ascii_case(&self.host) && port == self.port
         })
     }
+}
 
-    #[must_use]
-    pub fn default_port(&self) -> Option<u16> {
-        match self.scheme.as_str() {
-            "http" => Some(80),
-            "https" => Some(443),
-            _ => None,
-        }
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
     }
 }
 
@@ -82,7 +77,7 @@ impl fmt::Display for Origin {
 }
 
 /// Splits `host`, `host:port` or `[address]:port`.
-pub(crate) fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
+fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
     let end_of_host = text.rfind(']').map_or(0, |bracket| bracket + 1);
     let (host, port) = match text[end_of_host..].find(':') {
         None => (text, None),

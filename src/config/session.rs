@@ -5,7 +5,9 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::secret::SecretSource;
+use super::{document::Reader, secret::SecretSource};
+
+pub(crate) const COOKIE: &str = "session.cookie";
 
 /// `[session]`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -111,67 +113,56 @@ impl Default for CookieSettings {
 }
 
 impl CookieSettings {
-    /// Reasons why browsers would reject the cookie or never send it to `session_path` (RFC 6265bis, 4.1.2 and 4.1.3;
-    /// CHIPS).
-    #[must_use]
-    pub fn contradictions(&self, session_path: &str) -> Vec<String> {
-        let mut found = Vec::new();
-        let lowercase = self.name.as_str().to_ascii_lowercase();
+    /// Records faults for what browsers would reject or never send to `session_path` (RFC 6265bis, 4.1.2 and 4.1.3;
+    /// CHIPS), and warnings for what is rarely intended.
+    pub(crate) fn check(&self, reader: &mut Reader, session_path: &str) {
+        let (name, path) = (self.name.as_str(), self.path.as_str());
+        let lowercase = name.to_ascii_lowercase();
         let is_host = lowercase.starts_with("__host-");
         let is_secure =
             is_host || lowercase.starts_with("__secure-") || lowercase.starts_with("__http-");
-        let name = self.name.as_str();
+        let mut fault = |message: String| reader.fault(COOKIE, message);
         if is_secure && !self.secure {
-            found.push(format!(
+            fault(format!(
                 "a cookie named `{name}` needs `secure = true`; for plain http, choose another name, for example \
                  name = \"imgwire_gate\""
             ));
         }
         if is_host && self.domain.is_some() {
-            found.push(format!("a cookie named `{name}` must not have a `domain`"));
+            fault(format!("a cookie named `{name}` must not have a `domain`"));
         }
-        if is_host && self.path.0 != "/" {
-            found.push(format!("a cookie named `{name}` needs `path = \"/\"`"));
+        if is_host && path != "/" {
+            fault(format!("a cookie named `{name}` needs `path = \"/\"`"));
         }
         if !self.secure && self.same_site == SameSite::None {
-            found.push("`same_site = \"none\"` needs `secure = true`".to_owned());
+            fault("`same_site = \"none\"` needs `secure = true`".to_owned());
         }
         if !self.secure && self.partitioned {
-            found.push("`partitioned = true` needs `secure = true`".to_owned());
+            fault("`partitioned = true` needs `secure = true`".to_owned());
         }
         if !self.path.covers(session_path) {
-            found.push(format!(
-                "browsers do not send a cookie with path `{}` to `{session_path}`",
-                self.path.0
+            fault(format!(
+                "browsers do not send a cookie with path `{path}` to `{session_path}`"
             ));
         }
-        found
-    }
-
-    /// Settings that are valid, but rarely intended.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        let mut found = Vec::new();
+        let mut warning = |message: String| reader.warning(COOKIE, message);
         if let Some(CookieDomain(domain)) = &self.domain {
-            found.push(format!(
+            warning(format!(
                 "every host of `{domain}` receives the session cookie and can replace it; omit `domain` if the gate has \
                  the same host as its pages"
             ));
         }
-        if self.path.0 != "/" {
-            found.push(format!(
-                "browsers send the session cookie only to paths below `{}`, but pages at other paths of the same host \
-                 can still use it; omit `path`",
-                self.path.0
+        if path != "/" {
+            warning(format!(
+                "browsers send the session cookie only to paths below `{path}`, but pages at other paths of the same \
+                 host can still use it; omit `path`"
             ));
         }
         if self.partitioned && self.same_site != SameSite::None {
-            found.push(
-                "`partitioned` is for pages that other sites embed, which also need `same_site = \"none\"`"
-                    .to_owned(),
+            warning(
+                "`partitioned` is for pages that other sites embed, which also need `same_site = \"none\"`".to_owned(),
             );
         }
-        found
     }
 }
 

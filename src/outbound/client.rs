@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -12,6 +12,7 @@ use actix_web::http::{
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
+use parking_lot::Mutex;
 use policies::Clock;
 use rustls::ClientConfig;
 
@@ -137,12 +138,12 @@ impl Shared {
         let scheme = url.scheme_str().unwrap_or_default();
         let authority = url.authority().map_or("", |authority| authority.as_str());
         let origin = format!("{scheme}://{authority}");
-        let peer = {
-            let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-            let peer = peers.entry(origin.clone());
-            peer.or_insert_with(|| Peer::new(self.clock.clone()))
-                .clone()
-        };
+        let mut peers = self.peers.lock();
+        let peer = peers.entry(origin.clone());
+        let peer = peer
+            .or_insert_with(|| Peer::new(self.clock.clone()))
+            .clone();
+        drop(peers);
         let client = CLIENTS.with_borrow_mut(|clients| {
             let own = clients.iter().find(|client| {
                 std::ptr::eq(client.owner.as_ptr(), Arc::as_ptr(self)) && client.origin == origin

@@ -7,6 +7,7 @@ use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use actix_web::http::{
     Uri,
     header::{self, HeaderValue},
+    uri::PathAndQuery,
 };
 use awc::Connector;
 use futures_util::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
@@ -71,10 +72,7 @@ pub(crate) fn plain(url: &Uri) -> Result<(Uri, HeaderValue), InvalidUrl> {
     let plain = Uri::builder()
         .scheme("http")
         .authority(format!("{}:{port}", authority.host()))
-        .path_and_query(
-            url.path_and_query()
-                .map_or("/", |path_and_query| path_and_query.as_str()),
-        );
+        .path_and_query(url.path_and_query().map_or("/", PathAndQuery::as_str));
     Ok((plain.build().map_err(|_| InvalidUrl)?, host))
 }
 
@@ -102,22 +100,27 @@ impl Service<ConnectInfo<Uri>> for OutboundConnector {
             let host = url.host().ok_or(ConnectError::Unresolved)?;
             // An IPv6 address is in brackets.
             let host = host.trim_start_matches('[').trim_end_matches(']');
-            let tcp = dial(host, url.port_u16().unwrap_or(80)).await;
-            let tcp = tcp.map_err(ConnectError::Io)?;
-            let transport = match tls {
-                None => Transport::Left(tcp),
-                Some(tls) => {
-                    let name = ServerName::try_from(host.to_owned())
-                        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error));
-                    let name = name.map_err(ConnectError::Io)?;
-                    let stream = tls.connect(name, tcp).await;
-                    Transport::Right(Box::new(stream.map_err(ConnectError::Io)?))
-                }
-            };
+            let port = url.port_u16().unwrap_or(80);
+            let transport = async { secure(tls.as_ref(), dial(host, port).await?, host).await };
+            let transport = transport.await.map_err(ConnectError::Io)?;
             let stream = Stream::new(transport, peer);
             Ok(Connection::new(url.clone(), stream))
         })
     }
+}
+
+/// Adds TLS to a connection to `host`, if `tls` is set.
+pub(crate) async fn secure(
+    tls: Option<&TlsConnector>,
+    tcp: TcpStream,
+    host: &str,
+) -> io::Result<Transport> {
+    let Some(tls) = tls else {
+        return Ok(Transport::Left(tcp));
+    };
+    let name = ServerName::try_from(host.to_owned());
+    let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    Ok(Transport::Right(Box::new(tls.connect(name, tcp).await?)))
 }
 
 /// The delay before the next address is also tried. RFC 8305, 5 asks for at least 100 ms, and the timeout of a policy may

@@ -28,7 +28,7 @@ mod suppress_awc_tasks;
 pub(crate) use self::{
     call::{Peer, Resend, call},
     client::{OutboundRequest, OutboundResponse},
-    connector::{PoolSettings, client, is_tls, plain},
+    connector::{PoolSettings, client, is_tls, plain, secure},
     framing::Framing,
     json::{InvalidResponse, JsonObject, parse as parse_json, wrong_type},
     skew::clock_skew,

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Plain TCP or TLS.
-pub(super) type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+pub(crate) type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// Returns only the final response to each request. A connection that receives anything else is not reused.
 pub(super) struct Stream {

@@ -17,6 +17,7 @@ use actix_web::{
 };
 use policies::{BuildError, Clock, PolicyKind, PolicyRegistry as _, SystemClock};
 
+pub use self::error::StartError;
 use crate::{
     config::{Environment, Faults, ServerSettings},
     http::{Gate, management::Management, session_store::Sessions},
@@ -32,8 +33,6 @@ use crate::{
     },
     stores::{Access, Stores},
 };
-
-pub use self::error::StartError;
 
 /// How often a draining gate checks whether requests are still running.
 const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(10);

@@ -3,11 +3,12 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread::{self, ThreadId},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use super::{
@@ -67,7 +68,7 @@ impl<C: Clone> ConnectionCache<C> {
 
     /// This thread's connection, which may not be open yet. A connection from before the backend was down is replaced.
     fn connection(&self, recoveries: u32) -> Arc<OnceCell<C>> {
-        let mut kept = self.kept();
+        let mut kept = self.0.lock();
         let entry = kept.entry(thread::current().id()).or_default();
         if entry.0 != recoveries {
             *entry = (recoveries, Arc::default());
@@ -78,12 +79,10 @@ impl<C: Clone> ConnectionCache<C> {
     /// Drops an open connection, unless another has already replaced it.
     fn forget(&self, connection: Option<Arc<OnceCell<C>>>) {
         if let Some(open) = connection.filter(|connection| connection.initialized()) {
-            self.kept().retain(|_, (_, kept)| !Arc::ptr_eq(&open, kept));
+            self.0
+                .lock()
+                .retain(|_, (_, kept)| !Arc::ptr_eq(&open, kept));
         }
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Kept<C>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,21 +118,17 @@ impl<C> Pool<C> {
             recoveries,
         }
     }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<(u32, C)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<C> Permit<C> {
     pub(super) fn idle_connection(&self) -> Option<C> {
-        let mut idle = self.pool.idle();
+        let mut idle = self.pool.idle.lock();
         idle.retain(|(recoveries, _)| *recoveries == self.recoveries);
         idle.pop().map(|(_, connection)| connection)
     }
 
     /// Keeps a connection for other operations.
     pub(super) fn reuse(self, connection: C) {
-        self.pool.idle().push((self.recoveries, connection));
+        self.pool.idle.lock().push((self.recoveries, connection));
     }
 }

@@ -260,7 +260,6 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
         }
     }
 
-    /// Starts a probe, unless one is running.
     fn probe_in_background(self: &Arc<Self>, within: Duration) {
         if !self.health().begin_probe() {
             return;
@@ -320,7 +319,6 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
     }
 }
 
-/// Probes a backend and records nothing.
 async fn probe_within<B: Backend>(backend: &Arc<B>, within: Duration) -> Result<(), StoreFault> {
     let probed = timeout(within, backend.probe(within)).await;
     probed.unwrap_or(Err(StoreFault::Timeout))

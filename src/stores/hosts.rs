@@ -1,13 +1,8 @@
 //! Connects to the first of several hosts that works.
 
-use std::{
-    collections::HashMap,
-    fmt::Display,
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, fmt::Display, net::SocketAddr, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use policies::Clock;
 use tokio::{net::lookup_host, time::timeout};
 
@@ -42,16 +37,12 @@ impl Hosts {
 
     /// Tries the hosts one after another until one works. Each gets an equal share of the remaining time. The error is
     /// that of the last host.
-    pub(super) async fn first<H, T, F>(
+    pub(super) async fn first<H: Display, T>(
         &self,
         hosts: impl IntoIterator<Item = H>,
         within: Duration,
-        attempt: impl Fn(H, Duration) -> F,
-    ) -> Result<T, Unreachable>
-    where
-        H: Display,
-        F: Future<Output = Result<T, Unreachable>>,
-    {
+        attempt: impl AsyncFn(H, Duration) -> Result<T, Unreachable>,
+    ) -> Result<T, Unreachable> {
         let ends = self.clock.elapsed() + within;
         let hosts = self.in_order(hosts);
         let mut unreachable = Unreachable::NoHost;
@@ -60,7 +51,7 @@ impl Hosts {
             let share = time / u32::try_from(left).unwrap_or(u32::MAX);
             unreachable = match timeout(share, attempt(host, share)).await {
                 Ok(Ok(found)) => {
-                    self.failed().remove(&name);
+                    self.failed.lock().remove(&name);
                     return Ok(found);
                 }
                 Ok(Err(unreachable)) => unreachable,
@@ -72,16 +63,13 @@ impl Hosts {
     }
 
     /// Tries the addresses of `host` one after another, as [`first`](Self::first) does.
-    pub(super) async fn first_address<T, F>(
+    pub(super) async fn first_address<T>(
         &self,
         host: &str,
         port: u16,
         within: Duration,
-        attempt: impl Fn(SocketAddr, Duration) -> F,
-    ) -> Result<T, Unreachable>
-    where
-        F: Future<Output = Result<T, Unreachable>>,
-    {
+        attempt: impl AsyncFn(SocketAddr, Duration) -> Result<T, Unreachable>,
+    ) -> Result<T, Unreachable> {
         let ends = self.clock.elapsed() + within;
         let addresses = timeout(within, lookup_host((host, port))).await;
         let addresses = addresses.map_err(|_| Unreachable::Timeout(format!("DNS for {host}")))?;
@@ -93,16 +81,12 @@ impl Hosts {
     /// Makes others be tried before `host` for a while.
     pub(super) fn record_failure(&self, host: String) {
         let now = self.clock.elapsed();
-        let mut failed = self.failed();
-        let earlier = failed.get(&host);
-        let pause = earlier.map_or(FIRST_PAUSE, |earlier| {
-            if earlier.until <= now {
-                earlier.pause * 2
-            } else {
-                earlier.pause
-            }
-        });
-        let pause = pause.min(LONGEST_PAUSE);
+        let mut failed = self.failed.lock();
+        let pause = match failed.get(&host) {
+            None => FIRST_PAUSE,
+            Some(earlier) if earlier.until <= now => LONGEST_PAUSE.min(earlier.pause * 2),
+            Some(earlier) => earlier.pause,
+        };
         let until = now + pause;
         failed.insert(host, FailedHost { until, pause });
         // DNS answers change, so addresses that are no longer tried must be forgotten.
@@ -116,7 +100,7 @@ impl Hosts {
         let mut order = Vec::new();
         for host in hosts {
             let name = host.to_string();
-            let failed = self.failed().get(&name).copied();
+            let failed = self.failed.lock().get(&name).copied();
             let until = match failed {
                 Some(FailedHost { until, .. }) if until > now => until,
                 Some(_) => {
@@ -130,10 +114,6 @@ impl Hosts {
         order.sort_by_key(|(until, ..)| *until);
         let hosts = order.into_iter().map(|(_, name, host)| (name, host));
         hosts.collect()
-    }
-
-    fn failed(&self) -> MutexGuard<'_, HashMap<String, FailedHost>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -164,7 +144,7 @@ mod tests {
         let attempted = Mutex::new(Vec::new());
         let among = ["a", "b", "c"];
         let attempt = |host: &'static str, _| {
-            attempted.lock().unwrap().push(host);
+            attempted.lock().push(host);
             let is_good = host == good;
             async move {
                 match host {
@@ -177,7 +157,7 @@ mod tests {
         let within = Duration::from_millis(90);
         let found = hosts.first(among, within, attempt).await;
         assert_eq!(found.is_ok(), !good.is_empty());
-        attempted.into_inner().unwrap()
+        attempted.into_inner()
     }
 
     #[actix_web::test]

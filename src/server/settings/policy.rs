@@ -73,20 +73,18 @@ impl PolicyKinds {
 
 impl Kind {
     fn full_schema(&self, common: &Schema, generator: &mut SchemaGenerator) -> Json {
-        let mut schema = (self.schema)(generator);
+        let mut schema = (self.schema)(generator).to_value();
         let shared = common.get("properties").and_then(Json::as_object);
         let shared = shared.into_iter().flatten();
-        let shared = shared.filter(|(key, _)| self.can_fail || *key != ON_FAILURE);
-        let name = json!({ "type": "string", "const": self.name });
-        let table = schema.ensure_object();
-        if let Json::Object(properties) = table.entry("properties").or_insert_with(|| json!({})) {
-            properties.extend(shared.map(|(key, value)| (key.clone(), value.clone())));
-            properties.insert("kind".to_owned(), name);
+        for (key, value) in shared.filter(|(key, _)| self.can_fail || *key != ON_FAILURE) {
+            schema["properties"][key] = value.clone();
         }
-        if let Json::Array(required) = table.entry("required").or_insert_with(|| json!([])) {
-            required.push(json!("kind"));
+        schema["properties"]["kind"] = json!({ "type": "string", "const": self.name });
+        match &mut schema["required"] {
+            Json::Array(required) => required.push(json!("kind")),
+            none => *none = json!(["kind"]),
         }
-        schema.to_value()
+        schema
     }
 }
 

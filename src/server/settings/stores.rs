@@ -8,7 +8,7 @@ use crate::{
         document::{Named, Reader, Value, join},
         fault::unknown,
         secret,
-        session::{SessionKeys, SessionPlace},
+        session::{COOKIE, SessionKeys, SessionPlace},
     },
     http::SESSION_PATH,
     identities::Profiles,
@@ -76,13 +76,8 @@ pub(super) fn resolve_session(
         reader.warning("session", message);
     }
     // A key that could not be read has its default value, which may contradict the others.
-    if !reader.has_fault("session.cookie") {
-        for contradiction in session.cookie.contradictions(SESSION_PATH) {
-            reader.fault("session.cookie", contradiction);
-        }
-        for warning in session.cookie.warnings() {
-            reader.warning("session.cookie", warning);
-        }
+    if !reader.has_fault(COOKIE) {
+        session.cookie.check(reader, SESSION_PATH);
     }
     let mut load = |path, source| secret::read(reader, environment, path, source, MIN_KEY_BYTES);
     let current = load("session.key", &session.key);

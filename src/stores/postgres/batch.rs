@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, btree_map as map},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use actix_web::rt;
 use futures_util::future::join;
+use parking_lot::Mutex;
 use policies::{Counter, Window};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_postgres::{Client, Error, Row, types::ToSql};
@@ -255,7 +256,6 @@ impl Batcher {
         self.statements.client()
     }
 
-    /// Sends a request in the next batch.
     pub(super) async fn send(
         self: &Arc<Self>,
         action: Action,
@@ -264,7 +264,7 @@ impl Batcher {
     ) -> Result<Granted, StoreFault> {
         let (reply, answer) = oneshot::channel();
         let is_sending = {
-            let mut waiting = self.waiting();
+            let mut waiting = self.waiting.lock();
             waiting.requests.push(Request {
                 action,
                 counter: counter.clone(),
@@ -285,7 +285,7 @@ impl Batcher {
     async fn send_batches(&self) {
         loop {
             let batch = {
-                let mut waiting = self.waiting();
+                let mut waiting = self.waiting.lock();
                 let batch = Batch::take(&mut waiting.requests);
                 waiting.is_sending = batch.is_some();
                 batch
@@ -296,7 +296,7 @@ impl Batcher {
                 self.send_group(batch.returns),
             )
             .await;
-            self.waiting().requests.extend(unclaimed);
+            self.waiting.lock().requests.extend(unclaimed);
         }
     }
 
@@ -344,9 +344,5 @@ impl Batcher {
             // Unknown.
             Ok(Err(_)) | Err(_) => HashSet::new(),
         }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

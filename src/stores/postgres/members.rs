@@ -12,10 +12,7 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
-use super::{
-    connect::{Connector, Session, fault},
-    url::PostgresUrl,
-};
+use super::connect::{Connector, PostgresUrl, Session, fault};
 use crate::stores::{
     connections::Pool,
     fault::{StoreFault, Unreachable},
@@ -109,15 +106,12 @@ impl Members {
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; SET statement_timeout = {}",
             self.health.timeout().as_millis().max(1)
         );
-        let set_up = |session: Session| {
-            let begin = begin.clone();
-            async move {
-                session.client.batch_execute(&begin).await?;
-                Ok(Connection {
-                    session,
-                    statements: HashMap::new(),
-                })
-            }
+        let set_up = async |session: Session| {
+            session.client.batch_execute(&begin).await?;
+            Ok(Connection {
+                session,
+                statements: HashMap::new(),
+            })
         };
         let connection = self.connector.connect(within, set_up).await?;
         // The database is healthy if it can be connected to, even if the query is wrong.
@@ -171,7 +165,6 @@ impl Members {
     }
 }
 
-/// Cancels a query on the server.
 struct CancelOnDrop<'a> {
     client: Option<&'a Client>,
     of: &'a Members,

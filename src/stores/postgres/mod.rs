@@ -13,14 +13,13 @@ mod leases;
 mod members;
 mod quotas;
 mod statements;
-mod url;
 
 use std::sync::Arc;
 
 use actix_web::rt;
 use policies::StoreUse;
 
-use self::{members::Members, quotas::Counters, url::PostgresUrl};
+use self::{connect::PostgresUrl, members::Members, quotas::Counters};
 use super::{
     fault::OpenError,
     kind::{Location, OpenOptions, OpenPorts, StoreKind},

@@ -12,9 +12,8 @@ use tokio_postgres::Row;
 
 use super::{
     batch::{Action, Batcher, key},
-    connect::{Connector, Session, fault, write_fault},
+    connect::{Connector, PostgresUrl, Session, fault, write_fault},
     statements::{Statements, system_time, window},
-    url::PostgresUrl,
 };
 use crate::{
     stores::{
@@ -72,8 +71,8 @@ impl Counters {
     }
 
     pub(super) async fn connect(&self, within: Duration) -> Result<Statements, Unreachable> {
-        let set_up = |session: Session| {
-            Statements::prepare(session, self.health.timeout(), self.clock.clone())
+        let set_up = async |session: Session| {
+            Statements::prepare(session, self.health.timeout(), self.clock.clone()).await
         };
         self.connector.connect(within, set_up).await
     }

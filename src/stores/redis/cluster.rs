@@ -115,7 +115,9 @@ impl Cluster {
         nodes.extend(seeds);
         let within = ends.saturating_sub(self.clock.elapsed());
         let hosts = &self.client.dialer.hosts;
-        let ranges = hosts.first(&nodes, within, |node, share| self.ranges(node, share));
+        let ranges = hosts.first(&nodes, within, async |node: &Node, share| {
+            self.ranges(node, share).await
+        });
         let slots = Slots::new(ranges.await?, |node| {
             current.server_at(node).unwrap_or_else(|| self.server(node))
         });

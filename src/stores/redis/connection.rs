@@ -1,7 +1,6 @@
 //! A connection to a Redis server.
 
 use std::{
-    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,26 +15,24 @@ use redis::{
     RedisResult, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
-use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     task::JoinSet,
     time::timeout,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
-use tokio_util::{either::Either, io::InspectWriter};
+use tokio_rustls::TlsConnector;
+use tokio_util::io::InspectWriter;
 
-use super::super::{fault::Unreachable, hosts::Hosts};
+use crate::{
+    outbound::secure,
+    stores::{fault::Unreachable, hosts::Hosts},
+};
 
 pub(super) struct Dialer {
     pub(super) hosts: Hosts,
-    /// `None` if connections do not use TLS.
     pub(super) tls: Option<TlsConnector>,
 }
-
-/// Plain TCP or TLS.
-type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 impl Dialer {
     /// Connects to the first address of the node that works.
@@ -57,11 +54,11 @@ impl Dialer {
                 }
             }
             Node::Tcp(host, port) | Node::TcpTls { host, port, .. } => {
-                let attempt = |address, _| async move {
+                let attempt = async |address, _| {
                     let opened = async {
                         let tcp = TcpStream::connect(address).await?;
                         tcp.set_nodelay(true)?;
-                        Connection::open(self.secure(tcp, host).await?, login).await
+                        Connection::open(secure(self.tls.as_ref(), tcp, host).await?, login).await
                     };
                     let opened: RedisResult<Connection> = opened.await;
                     opened.map_err(|error| Unreachable::failed(address, error))
@@ -73,15 +70,6 @@ impl Dialer {
                 "this kind of address is not supported",
             )),
         }
-    }
-
-    async fn secure(&self, tcp: TcpStream, host: &str) -> io::Result<Transport> {
-        let Some(tls) = &self.tls else {
-            return Ok(Transport::Left(tcp));
-        };
-        let name = ServerName::try_from(host.to_owned());
-        let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        Ok(Transport::Right(Box::new(tls.connect(name, tcp).await?)))
     }
 }
 

@@ -1,10 +1,8 @@
 //! Finds, uses and probes one server, or one node of a cluster.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use redis::{ErrorKind, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind};
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
@@ -89,12 +87,7 @@ impl Server {
     }
 
     pub(super) fn set_probe_prefix(&self, prefix: String) {
-        *self.probe_prefix() = prefix;
-    }
-
-    fn probe_prefix(&self) -> MutexGuard<'_, String> {
-        let prefix = self.probe_prefix.lock();
-        prefix.unwrap_or_else(PoisonError::into_inner)
+        *self.probe_prefix.lock() = prefix;
     }
 
     /// Runs one operation within its time limit.
@@ -145,8 +138,8 @@ impl Server {
                 let half = within / 2;
                 let (sentinel, node) = dialer
                     .hosts
-                    .first(sentinels, half, |sentinel, share| {
-                        find_primary(dialer, sentinel, primary, share)
+                    .first(sentinels, half, async |sentinel, share| {
+                        find_primary(dialer, sentinel, primary, share).await
                     })
                     .await?;
                 let connecting = async {
@@ -172,7 +165,7 @@ impl Backend for Server {
 
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
         let connection = self.connect(within).await?;
-        let prefix = self.probe_prefix().clone();
+        let prefix = self.probe_prefix.lock().clone();
         match self.client.probe.run(&connection, &prefix).await {
             // The node works, but no longer has these keys.
             Err(error) if self.redirect(&error).is_some() => Ok(()),

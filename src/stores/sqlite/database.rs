@@ -37,7 +37,6 @@ impl Row {
     };
 }
 
-/// A counter that must be written.
 pub(super) struct Change {
     pub(super) counter: Arc<Counter>,
     pub(super) row: Row,

@@ -17,7 +17,6 @@ pub(super) type Commit = Arc<SetOnce<Result<(), StoreFault>>>;
 /// Resolves when a counter is in memory, or cannot be read.
 pub(super) type Loading = oneshot::Receiver<Result<(), StoreFault>>;
 
-/// A counter that must be read.
 pub(super) struct Load {
     pub(super) counter: Arc<Counter>,
     pub(super) reply: oneshot::Sender<Result<(), StoreFault>>,
@@ -32,7 +31,6 @@ pub(super) struct Ledger {
     pub(super) is_closed: bool,
 }
 
-/// A counter in memory.
 pub(super) struct Entry {
     row: Row,
     /// The generation of the commit with its latest change; 0 if there is none.
@@ -123,7 +121,6 @@ impl Ledger {
         }
     }
 
-    /// A counter, if it is in memory, and where to add its changes.
     pub(super) fn entry(&mut self, counter: &Counter) -> Option<(&mut Entry, &mut Pending)> {
         Some((self.counters.get_mut(counter)?, &mut self.pending))
     }
@@ -155,7 +152,6 @@ impl Ledger {
         self.counters.entry(counter).or_insert(entry);
     }
 
-    /// Takes everything that must be written.
     pub(super) fn take_batch(&mut self) -> Option<Batch> {
         if self.pending.is_empty() {
             return None;
@@ -173,7 +169,6 @@ impl Ledger {
         })
     }
 
-    /// Records that a batch is on disk.
     pub(super) fn written(&mut self, batch: &Batch) {
         self.committed = batch.generation;
     }

@@ -1,16 +1,15 @@
 //! How the requests and the writer wake each other.
 
-use std::{
-    cell::RefCell,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use futures_util::future::{self, FutureExt as _, LocalBoxFuture};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use policies::{Clock, Counter, Fault};
 
-use super::super::{fault::StoreFault, health::Health};
-use super::ledger::{Batch, Commit, Entry, Ledger, Load, Loading, Pending};
+use super::{
+    super::{fault::StoreFault, health::Health},
+    ledger::{Batch, Commit, Entry, Ledger, Load, Loading, Pending},
+};
 
 /// How long the writer gathers changes before it commits. It commits earlier if the commit [is due](Pending::is_due).
 const GATHERING: Duration = Duration::from_millis(2);
@@ -53,7 +52,7 @@ impl Shared {
 
     /// Every change leaves the ledger consistent, so a panic elsewhere does no harm.
     pub(super) fn lock(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ledger.lock()
     }
 
     /// Runs an operation on a counter. If it is not in memory, it is loaded first.
@@ -155,19 +154,16 @@ impl Shared {
         let mut ledger = self.lock();
         let mut is_gathered = false;
         if self.health.is_up() {
-            (ledger, _) = self.wait_while(ledger, patience, Pending::is_empty);
+            self.wait_while(&mut ledger, patience, Pending::is_empty);
             if !ledger.pending.is_empty() {
                 let since = *ledger.pending.since.get_or_insert_with(|| self.now());
                 let left = (since + GATHERING).saturating_sub(self.now());
-                let is_late;
-                (ledger, is_late) = self.wait_while(ledger, left, |pending| !pending.is_due());
+                let is_late = self.wait_while(&mut ledger, left, |pending| !pending.is_due());
                 is_gathered = is_late || left.is_zero();
             }
         } else {
-            let waited = self
-                .work
-                .wait_timeout_while(ledger, PAUSE, |ledger| !ledger.is_closed);
-            ledger = waited.unwrap_or_else(PoisonError::into_inner).0;
+            self.work
+                .wait_while_for(&mut ledger, |ledger| !ledger.is_closed, PAUSE);
         }
         let Ledger { pending, .. } = &*ledger;
         if ledger.is_closed && !ledger.has_loads() && pending.is_empty() {
@@ -180,21 +176,20 @@ impl Shared {
         })
     }
 
-    /// Waits while `condition` holds, unless there is something to read, or the disk failed, or the store is closed. Also
-    /// returns whether the time is up.
-    fn wait_while<'a>(
+    /// Waits while `condition` holds, unless there is something to read, or the disk failed, or the store is closed.
+    /// Returns whether the time is up.
+    fn wait_while(
         &self,
-        ledger: MutexGuard<'a, Ledger>,
+        ledger: &mut MutexGuard<'_, Ledger>,
         at_most: Duration,
         condition: impl Fn(&Pending) -> bool,
-    ) -> (MutexGuard<'a, Ledger>, bool) {
+    ) -> bool {
         let must_wait = |ledger: &mut Ledger| {
             let must_act = ledger.has_loads() || ledger.is_closed || !self.health.is_up();
             !must_act && condition(&ledger.pending)
         };
-        let waited = self.work.wait_timeout_while(ledger, at_most, must_wait);
-        let (ledger, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        (ledger, waited.timed_out())
+        let waited = self.work.wait_while_for(ledger, must_wait, at_most);
+        waited.timed_out()
     }
 }
 
