@@ -261,7 +261,11 @@ fn chain(criterion: &mut Criterion) {
     let settings = settings();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let outbound = Outbound {
-        http: HttpClient::new(tls_config(&settings.authorities), clock.clone()),
+        http: HttpClient::new(
+            tls_config(&settings.authorities),
+            clock.clone(),
+            Arc::default(),
+        ),
         clock: clock.clone(),
         metrics: Arc::default(),
         caches: CacheCapacity::default(),

@@ -58,7 +58,10 @@ pub(super) fn start_telemetry(settings: &Settings) -> Result<TelemetryGuard, Fai
         return Ok(telemetry::start_log(format));
     };
     let tls = tls_config(&settings.authorities);
-    let client = OtlpClient::start(HttpClient::new(tls, Arc::new(SystemClock::new())));
+    // Its calls are not measured, because they are not part of what the gate does for its users.
+    let unread = Arc::default();
+    let client = HttpClient::new(tls, Arc::new(SystemClock::new()), unread);
+    let client = OtlpClient::start(client);
     telemetry::start_log_and_traces(format, otlp.as_str(), client)
         .map_err(|error| Failure::other(format_args!("telemetry.otlp: {error}")))
 }

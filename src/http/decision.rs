@@ -77,6 +77,11 @@ pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest,
         (IssueOutcome::Issued(_) | IssueOutcome::ImgwireFailed(_), None) => None,
     };
     let upstream = report.upstream;
+    let token = response.as_ref().ok();
+    let body = match &report.outcome {
+        IssueOutcome::ImgwireFailed(error) => error.body(),
+        _ => None,
+    };
     let trace_id = trace_id().map(|id| id.to_string());
     macro_rules! line {
         ($level:ident) => {
@@ -97,6 +102,9 @@ pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest,
         chain_us = report.chain_took.as_micros() as u64,
         upstream_attempts = upstream.map(|(attempts, _)| attempts),
         upstream_ms = upstream.map(|(_, took)| took.as_micros() as f64 / 1000.0),
+        upload_token_id = token.and_then(|token| token.id.as_deref()),
+        error_type = body.and_then(|body| body.error_type.as_deref()),
+        detail = body.and_then(|body| body.detail.as_deref()),
             )
         };
     }
@@ -114,7 +122,7 @@ pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest,
     metrics.decisions(route, outcome, policy, code).inc();
     let chain_took = report.chain_took.as_secs_f64();
     metrics.chain_seconds().observe(chain_took);
-    if let Some((attempts, took)) = upstream {
+    if let Some((attempts, _)) = upstream {
         let result = match &report.outcome {
             IssueOutcome::ImgwireFailed(error) => error.name(),
             _ if attempts == 0 => "pooled",
@@ -122,10 +130,6 @@ pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest,
         };
         metrics.creations(result).inc();
         metrics.upstream_attempts().inc_by(attempts.into());
-        // Without an attempt, the token came from the pool or the circuit breaker is open.
-        if attempts > 0 {
-            metrics.upstream_seconds().observe(took.as_secs_f64());
-        }
     }
     for tolerated in &report.tolerated {
         record_tolerated(metrics, id, request, tolerated);

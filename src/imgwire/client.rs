@@ -1,33 +1,29 @@
 //! The client of Imgwire. Each worker has one.
 
-use std::{
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use actix_web::{
     http::{
-        StatusCode, Uri,
+        Method, Uri,
         header::{self, HeaderMap, HeaderName, HeaderValue},
     },
     rt,
 };
 use awc::{FrozenClientRequest, SendClientRequest};
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use jiff::Timestamp;
 use policies::Clock;
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     error::ImgwireError,
+    response::read_response,
     token::{TokenOutcome, UploadToken},
     upstream::Upstream,
 };
 use crate::{
     config::ImgwireSettings,
-    outbound::{HttpError, JsonObject, Peer, PoolSettings, Resend, call, client, is_tls, plain},
+    outbound::{Peer, PoolSettings, Resend, call, client, is_tls, plain},
     telemetry::RequestId,
 };
 
@@ -40,8 +36,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// Doubles with each attempt, with jitter.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
-
-const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 const ENVIRONMENT_ID: HeaderName = HeaderName::from_static("x-environment-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -58,6 +52,8 @@ pub struct TraceContext {
 pub struct Client {
     /// Built once, because requests differ only in their trace headers.
     request: FrozenClientRequest,
+    /// To keep it out of the log.
+    api_key: SecretString,
     timeout: Duration,
     deadline: Duration,
     backoff: ExponentialBuilder,
@@ -78,6 +74,7 @@ impl Client {
         let timeout = settings.timeout.get();
         Self {
             request: token_request(&upstream.peer, tls, settings, api_key),
+            api_key: api_key.clone(),
             timeout,
             deadline: settings.deadline.get(),
             backoff: ExponentialBuilder::new()
@@ -142,11 +139,14 @@ impl Client {
             let Err(error) = &result else {
                 break result;
             };
+            let body = error.body();
             tracing::warn!(
                 request_id = context.request_id.as_str(),
                 attempt = attempts,
                 %error,
                 status = match error { ImgwireError::Refused { status, .. } => Some(status), _ => None },
+                error_type = body.and_then(|body| body.error_type.as_deref()),
+                detail = body.and_then(|body| body.detail.as_deref()),
                 elapsed_ms = took().as_millis() as u64,
                 "attempt to create an upload token failed"
             );
@@ -228,15 +228,26 @@ impl Client {
         }
     }
 
-    /// Sends one request, which may reach Imgwire twice because an unused token does no harm.
+    /// Sends one request, which may reach Imgwire twice because an unused token does no harm. Records whether Imgwire
+    /// refused it.
     async fn send(
         &self,
         context: Option<&TraceContext>,
         timeout: Duration,
     ) -> Result<UploadToken, ImgwireError> {
-        let send =
-            async || read_response(start_request(&self.request, context), &*self.clock).await;
-        call(&self.upstream.peer, Resend::Safe, timeout, send).await?
+        let seen = self.upstream.refusals.see();
+        let send = async || {
+            let sending = start_request(&self.request, context);
+            read_response(sending, &*self.clock, &self.api_key).await
+        };
+        let peer = &self.upstream.peer;
+        let response = call(peer, &Method::POST, Resend::Safe, timeout, send).await;
+        let result = match response {
+            Ok(response) => response.result,
+            Err(error) => Err(error.into()),
+        };
+        self.upstream.record(seen, &result);
+        result
     }
 }
 
@@ -287,53 +298,4 @@ fn start_request(
         headers.insert(TRACESTATE, state);
     }
     request.extra_headers(headers).send()
-}
-
-/// Reads the token from the response, or why Imgwire created none.
-async fn read_response(
-    sending: SendClientRequest,
-    clock: &dyn Clock,
-) -> Result<Result<UploadToken, ImgwireError>, HttpError> {
-    let mut response = sending.await.map_err(|error| HttpError::from(&error))?;
-    let status = response.status();
-    let retry_after = response
-        .headers()
-        .get(header::RETRY_AFTER)
-        .and_then(|value| parse_retry_after(value.to_str().ok()?, clock));
-    // Read for every status, so that the connection can be reused.
-    let body = response.body().limit(MAX_RESPONSE_BYTES).await;
-    if status != StatusCode::OK {
-        return Ok(Err(ImgwireError::Refused {
-            status: status.as_u16(),
-            retry_after,
-        }));
-    }
-    Ok(parse_token(&body?))
-}
-
-/// Parses `Retry-After` (RFC 9110, 10.2.3): seconds, or a date.
-fn parse_retry_after(text: &str, clock: &dyn Clock) -> Option<Duration> {
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(text).ok()?;
-    let date = date.duration_since(UNIX_EPOCH).ok()?;
-    let now = u64::try_from(clock.now().as_second()).ok()?;
-    Some(date.saturating_sub(Duration::from_secs(now)))
-}
-
-/// Only the token is required.
-fn parse_token(body: &[u8]) -> Result<UploadToken, ImgwireError> {
-    let mut response = JsonObject::parse(body)?;
-    let token = response.take_string("token")?;
-    if token.is_empty() {
-        return Err(ImgwireError::InvalidResponse(
-            "its `token` is empty".to_owned(),
-        ));
-    }
-    let expires_at = response.take_string("expires_at").ok();
-    Ok(UploadToken {
-        token,
-        expires_at: expires_at.and_then(|text| text.parse::<Timestamp>().ok()),
-    })
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::{error_body::ErrorBody, refusal::Refusal};
 use crate::outbound::{HttpError, InvalidResponse};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,9 +18,12 @@ pub enum ImgwireError {
         status: u16,
         /// The value of `Retry-After`.
         retry_after: Option<Duration>,
+        body: ErrorBody,
     },
     #[error("the circuit breaker for Imgwire is open")]
     CircuitOpen,
+    #[error("Imgwire's base URL responded with a web page")]
+    WebPage,
     #[error("invalid response from Imgwire: {0}")]
     InvalidResponse(String),
 }
@@ -42,13 +46,32 @@ impl From<InvalidResponse> for ImgwireError {
 }
 
 impl ImgwireError {
+    /// What Imgwire says about the error.
+    #[must_use]
+    pub fn body(&self) -> Option<&ErrorBody> {
+        match self {
+            Self::Refused { body, .. } => Some(body),
+            _ => None,
+        }
+    }
+
+    /// The reason, if no retry can help.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused { status, body, .. } => Refusal::classify(*status, body.kind),
+            Self::WebPage => Some(Refusal::WrongBaseUrl),
+            _ => None,
+        }
+    }
+
     /// Whether another attempt may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Broken(_) | Self::Timeout => true,
-            Self::Refused { status, .. } => matches!(status, 408 | 429 | 500..=599),
-            Self::CircuitOpen | Self::InvalidResponse(_) => false,
+            Self::Refused { .. } => self.refusal().is_none(),
+            Self::CircuitOpen | Self::WebPage | Self::InvalidResponse(_) => false,
         }
     }
 
@@ -59,8 +82,8 @@ impl ImgwireError {
             Self::Unreachable(_) | Self::Broken(_) | Self::Timeout | Self::InvalidResponse(_) => {
                 true
             }
-            Self::Refused { status, .. } => matches!(status, 408 | 500..=599),
-            Self::CircuitOpen => false,
+            Self::Refused { status, .. } => *status != 429 && self.refusal().is_none(),
+            Self::CircuitOpen | Self::WebPage => false,
         }
     }
 
@@ -73,7 +96,7 @@ impl ImgwireError {
             Self::Timeout => "timeout",
             Self::Refused { .. } => "refused",
             Self::CircuitOpen => "down",
-            Self::InvalidResponse(_) => "unreadable",
+            Self::WebPage | Self::InvalidResponse(_) => "unreadable",
         }
     }
 }

@@ -2,14 +2,23 @@
 
 use std::sync::Arc;
 
+use actix_web::http::Uri;
 use policies::Clock;
 
-use super::{breaker::Breaker, pool::Pool};
+use super::{
+    breaker::Breaker,
+    error::ImgwireError,
+    pool::Pool,
+    refusal::{Change, RefusalState, Seen},
+    token::UploadToken,
+};
 use crate::{config::ImgwireSettings, outbound::Peer, telemetry::Metrics};
 
 pub struct Upstream {
     pub breaker: Breaker,
     pub pool: Option<Arc<Pool>>,
+    /// Its base URL and key change only with a restart.
+    pub refusals: RefusalState,
     pub(super) peer: Arc<Peer>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -21,11 +30,38 @@ impl Upstream {
         clock: &Arc<dyn Clock>,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
+        let url = Uri::try_from(settings.base_url.as_str())
+            .expect("the config checks that a base URL is a URL");
         Arc::new(Self {
             breaker: Breaker::new(settings.breaker.failures, settings.breaker.probe.get()),
             pool: (settings.pool.as_ref()).map(|pool| Pool::new(pool, clock, metrics)),
-            peer: Peer::new(clock.clone()),
+            refusals: RefusalState::default(),
+            peer: Peer::new(&url, clock, metrics),
             metrics: metrics.clone(),
         })
+    }
+
+    /// Counts the error of an attempt, and logs whether Imgwire begins or ceases to refuse requests.
+    pub(super) fn record(&self, seen: Seen, result: &Result<UploadToken, ImgwireError>) {
+        let error = result.as_ref().err();
+        let body = error.and_then(ImgwireError::body);
+        if let Some(body) = body {
+            self.metrics.imgwire_errors(body.label()).inc();
+        }
+        let refusal = error.and_then(ImgwireError::refusal);
+        if error.is_some() && refusal.is_none() {
+            // An outage or a rate limit says nothing about refusals.
+            return;
+        }
+        match self.refusals.record(seen, refusal) {
+            Some(Change::Refuses(reason)) => tracing::error!(
+                %reason,
+                error_type = body.and_then(|body| body.error_type.as_deref()),
+                detail = body.and_then(|body| body.detail.as_deref()),
+                "Imgwire refuses requests"
+            ),
+            Some(Change::Accepts) => tracing::error!("Imgwire accepts requests again"),
+            None => {}
+        }
     }
 }

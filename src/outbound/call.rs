@@ -12,11 +12,13 @@ use std::{
     time::Duration,
 };
 
+use actix_web::http::{Method, StatusCode, Uri};
 use futures_util::future::select_ok;
 use policies::Clock;
 use tokio::time;
 
 use super::{error::HttpError, suppress_awc_tasks::suppress_awc_tasks};
+use crate::telemetry::{HttpClientMetrics, Metrics};
 
 /// The retries that a new or idle gate has.
 const RESERVED_RETRIES: u32 = 10;
@@ -32,13 +34,16 @@ pub(crate) struct Peer {
     /// Incremented when idle connections are no longer trusted. Connections of an earlier epoch are dropped.
     epoch: AtomicU64,
     pub(crate) budget: RetryBudget,
+    metrics: HttpClientMetrics,
 }
 
 impl Peer {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+    /// The service of `url`.
+    pub(crate) fn new(url: &Uri, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             epoch: AtomicU64::new(0),
-            budget: RetryBudget::new(clock),
+            budget: RetryBudget::new(clock.clone()),
+            metrics: HttpClientMetrics::new(url, clock, metrics),
         })
     }
 
@@ -108,6 +113,11 @@ pub(crate) enum Resend {
     Unsafe,
 }
 
+/// A response to a call.
+pub(crate) trait Response {
+    fn status(&self) -> StatusCode;
+}
+
 /// The state of a running attempt's connection.
 #[derive(Debug, Default)]
 struct Attempt {
@@ -128,19 +138,32 @@ pub(super) fn record_write() {
     let _ = ATTEMPT.try_with(|attempt| attempt.has_written.set(true));
 }
 
-/// Calls a service with `send`, within `timeout`.
+/// Calls a service with `send`, within `timeout`, and measures each attempt.
 ///
 /// A reused connection may have died silently. If it fails, or is silent for half of the timeout, the gate drops the
 /// other idle connections to that service and sends the request again on a new one, unless the service may have received
 /// it and `resend` forbids a repetition. A first attempt that was only slow continues, and the first response counts.
-pub(crate) async fn call<T>(
+pub(crate) async fn call<T: Response>(
     peer: &Peer,
+    method: &Method,
     resend: Resend,
     timeout: Duration,
     send: impl AsyncFn() -> Result<T, HttpError>,
 ) -> Result<T, HttpError> {
     let first_half = timeout / 2;
     let second_half = timeout - first_half;
+    // Why an attempt is dropped before its end: the other one was faster, or nothing needs the response any more.
+    let abandoned = Cell::new("cancelled");
+    let timed_out = || {
+        abandoned.set("timeout");
+        Err(HttpError::Timeout)
+    };
+    let send = async || {
+        let attempt = peer.metrics.start(method, &abandoned);
+        let result = send().await;
+        attempt.end(result.as_ref().map(T::status).map_err(HttpError::name));
+        result
+    };
     let state = Rc::new(Attempt::default());
     let may_resend = || resend == Resend::Safe || !state.has_written.get();
     let mut first = pin!(start_attempt(&send, state.clone()));
@@ -153,23 +176,23 @@ pub(crate) async fn call<T>(
                 return Err(error);
             }
             // Boxed, so that calls without a second attempt do not carry its state.
-            let second = Box::pin(start_attempt(&send, Rc::default()));
-            let second = time::timeout(second_half, second).await;
-            second.unwrap_or(Err(HttpError::Timeout))
+            let mut second = Box::pin(start_attempt(&send, Rc::default()));
+            let result = time::timeout(second_half, &mut second).await;
+            result.unwrap_or_else(|_| timed_out())
         }
         Ok(result) => result,
         Err(_) if state.is_reused.get() && may_resend() && peer.budget.withdraw() => {
             peer.drop_idle_connections();
             let mut second = Box::pin(start_attempt(&send, Rc::default()));
             let either = select_ok([first, second.as_mut()]);
-            let either = time::timeout(second_half, either).await;
-            either.map_or(Err(HttpError::Timeout), |result| {
-                result.map(|(response, _)| response)
-            })
+            match time::timeout(second_half, either).await {
+                Ok(result) => result.map(|(response, _)| response),
+                Err(_) => timed_out(),
+            }
         }
         Err(_) => {
-            let result = time::timeout(second_half, first).await;
-            let result = result.unwrap_or(Err(HttpError::Timeout));
+            let result = time::timeout(second_half, &mut first).await;
+            let result = result.unwrap_or_else(|_| timed_out());
             if state.is_reused.get() && result.is_err() {
                 peer.drop_idle_connections();
             }

@@ -18,7 +18,7 @@ use rustls::ClientConfig;
 
 use super::{
     cache::CacheCapacity,
-    call::{Peer, Resend, call},
+    call::{Peer, Resend, Response, call},
     connector::{PoolSettings, client, is_tls, plain},
     error::HttpError,
 };
@@ -50,6 +50,7 @@ pub struct HttpClient(Arc<Shared>);
 struct Shared {
     tls: Arc<ClientConfig>,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
     /// By origin. Origins are bounded: they come from the config and from the discovery documents of its issuers.
     peers: Mutex<HashMap<String, Arc<Peer>>>,
 }
@@ -81,12 +82,19 @@ pub(crate) struct OutboundResponse {
     pub(crate) body: Bytes,
 }
 
+impl Response for OutboundResponse {
+    fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
 impl HttpClient {
     #[must_use]
-    pub fn new(tls: Arc<ClientConfig>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(tls: Arc<ClientConfig>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         Self(Arc::new(Shared {
             tls,
             clock,
+            metrics,
             peers: Mutex::default(),
         }))
     }
@@ -101,7 +109,14 @@ impl HttpClient {
         let (peer, client) = self.0.service(&url);
         peer.budget.deposit();
         let send = async || exchange(&client, &request, &plain_url, &host).await;
-        call(&peer, request.resend, request.timeout, send).await
+        call(
+            &peer,
+            &request.method,
+            request.resend,
+            request.timeout,
+            send,
+        )
+        .await
     }
 }
 
@@ -141,7 +156,7 @@ impl Shared {
         let mut peers = self.peers.lock();
         let peer = peers.entry(origin.clone());
         let peer = peer
-            .or_insert_with(|| Peer::new(self.clock.clone()))
+            .or_insert_with(|| Peer::new(url, &self.clock, &self.metrics))
             .clone();
         drop(peers);
         let client = CLIENTS.with_borrow_mut(|clients| {

@@ -14,6 +14,18 @@ pub enum HttpError {
     TooLarge,
 }
 
+impl HttpError {
+    /// The label in metrics.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Broken(_) => "broken",
+            Self::Timeout => "timeout",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
 impl From<&SendRequestError> for HttpError {
     fn from(error: &SendRequestError) -> Self {
         match error {

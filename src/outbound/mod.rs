@@ -26,7 +26,7 @@ mod stream;
 mod suppress_awc_tasks;
 
 pub(crate) use self::{
-    call::{Peer, Resend, call},
+    call::{Peer, Resend, Response, call},
     client::{OutboundRequest, OutboundResponse},
     connector::{PoolSettings, client, is_tls, plain, secure},
     framing::Framing,

@@ -54,7 +54,7 @@ impl RulesBuilder {
             limits: Arc::new(ServerLimits::new(&settings.server, &client_address, clock)),
             client_address,
             outbound: Outbound {
-                http: HttpClient::new(tls.clone(), clock.clone()),
+                http: HttpClient::new(tls.clone(), clock.clone(), metrics.clone()),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
                 caches: CacheCapacity::default(),

@@ -12,7 +12,7 @@ mod traces;
 
 pub(crate) use self::{
     line_filter::DECISION,
-    metrics::{CallResult, Operation, PoolEvent, StoreMetrics},
+    metrics::{CallResult, HttpClientMetrics, Operation, PoolEvent, StoreMetrics},
     request_line::{HasDecision, LogFields, RequestLine, known_method},
     traces::outgoing_headers,
 };

@@ -66,7 +66,12 @@ fn every_alert_has_a_section_in_the_runbook() {
 /// The gate's metrics that a text names, without the suffixes of their types.
 fn named(text: &str) -> BTreeSet<String> {
     let words = text.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
-    let prefixes = ["imgwire_gate_", "http_server_request_", "db_client_"];
+    let prefixes = [
+        "imgwire_gate_",
+        "http_server_request_",
+        "http_client_request_",
+        "db_client_",
+    ];
     let is_name = |word: &&str| prefixes.iter().any(|prefix| word.starts_with(prefix));
     let names = words.filter(is_name);
     let suffixes = ["_total", "_bucket", "_count", "_info"];

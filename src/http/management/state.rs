@@ -7,21 +7,28 @@ use utoipa::ToSchema;
 use super::Management;
 use crate::{
     http::{Gate, openapi},
-    imgwire::BreakerState,
+    imgwire::{BreakerState, Refusal},
 };
 
 /// The readiness of the gate.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Readiness {
-    /// Whether the gate can serve requests.
-    ready: bool,
-    /// The parts that fail, for example `stores.main`. The gate is not ready while there is one.
+    status: ReadinessStatus,
+    /// The parts without which the gate cannot serve requests, for example `stores.main`. The gate is not ready while
+    /// there is one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failing: Vec<String>,
-    /// The parts that work with limitations, for example an issuer whose keys cannot be refreshed. The gate is still
-    /// ready.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// The parts that work with limitations, for example an issuer whose keys cannot be refreshed, or `imgwire`, with
+    /// the reason if Imgwire refuses requests. The gate is still ready.
     degraded: Vec<String>,
+}
+
+/// Whether the gate can serve requests.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum ReadinessStatus {
+    Ready,
+    Failing,
 }
 
 /// Returns 200 while the process responds.
@@ -65,22 +72,25 @@ pub(crate) async fn ready(management: web::Data<Management>) -> HttpResponse {
             degraded.push(part);
         }
     }
-    if management.gate.upstream.breaker.state() != BreakerState::Closed {
+    let upstream = &management.gate.upstream;
+    if let Some(refusal) = upstream.refusals.current() {
+        degraded.push(format!("imgwire: {refusal}"));
+    } else if upstream.breaker.state() != BreakerState::Closed {
         degraded.push("imgwire".to_owned());
     }
     if management.gate.in_flight.is_draining() {
         failing.push("draining".to_owned());
     }
-    let readiness = Readiness {
-        ready: failing.is_empty(),
+    let (mut response, status) = if failing.is_empty() {
+        (HttpResponse::Ok(), ReadinessStatus::Ready)
+    } else {
+        (HttpResponse::ServiceUnavailable(), ReadinessStatus::Failing)
+    };
+    response.json(Readiness {
+        status,
         failing,
         degraded,
-    };
-    if readiness.ready {
-        HttpResponse::Ok().json(readiness)
-    } else {
-        HttpResponse::ServiceUnavailable().json(readiness)
-    }
+    })
 }
 
 /// Returns the metrics for Prometheus.
@@ -117,6 +127,11 @@ fn measure(gate: &Gate) {
     }
     let breaker = gate.upstream.breaker.state();
     metrics.breaker_state().set(breaker as i64);
+    let refusal = gate.upstream.refusals.current();
+    for reason in Refusal::ALL {
+        let is_current = i64::from(refusal == Some(reason));
+        metrics.imgwire_refusing(reason.name()).set(is_current);
+    }
     let pool = gate.upstream.pool.as_ref();
     let (tokens, making) = pool.map_or((0, 0), |pool| (pool.tokens(), pool.making()));
     metrics.pool_tokens().set(count(tokens));

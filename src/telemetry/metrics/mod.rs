@@ -2,10 +2,11 @@
 //! for a histogram, the buckets.
 
 mod declare;
+mod http_client;
 mod optional;
 mod stores;
 
-use std::{fmt, ops::Deref};
+use std::{fmt, ops::Deref, sync::Arc};
 
 use actix_web::http::StatusCode;
 use policies::{IdentityName, PolicyName, RoutePath, StoreName};
@@ -15,11 +16,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub(crate) use self::stores::StoreMetrics;
 use self::{
     declare::{LabelValue, by_labels, label_values, metrics, register},
     optional::OptionalGauge,
 };
+pub(crate) use self::{http_client::HttpClientMetrics, stores::StoreMetrics};
 use super::point::{Point, PointState};
 
 metrics! {
@@ -33,6 +34,16 @@ metrics! {
             http_request_method: &'static str,
             http_route: Option<RoutePath>,
             http_response_status_code: StatusCode
+        } = Histogram::new([
+            0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+        ]);
+        /// Duration of attempts to call another service, to the end of the response
+        http_client_request_duration_seconds: Histogram {
+            http_request_method: &'static str,
+            http_response_status_code: Option<StatusCode>,
+            server_address: UrlPart,
+            server_port: UrlPart,
+            error_type: Option<ErrorType>
         } = Histogram::new([
             0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
         ]);
@@ -59,10 +70,6 @@ metrics! {
         creations: Counter { result: &'static str };
         /// Attempts to create a token at Imgwire
         upstream_attempts: Counter;
-        /// Time to create a token at Imgwire, all attempts together
-        upstream_seconds: Histogram = Histogram::new([
-            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-        ]);
 
         /// Requests in progress
         in_flight: Gauge;
@@ -86,6 +93,11 @@ metrics! {
         breaker_opened: Counter;
         /// Retries skipped because the retry budget was exhausted
         retries_refused: Counter;
+
+        /// Failed responses of Imgwire, by the type of error that it names; none if it names none
+        imgwire_errors: Counter { error_type: &'static str };
+        /// 1 while Imgwire refuses requests for this reason and no retry can help, otherwise 0
+        imgwire_refusing: Gauge { reason: &'static str };
 
         /// Tokens in the pool
         pool_tokens: Gauge;
@@ -132,6 +144,33 @@ label_values! {
         Time = "time",
         Session = "session",
         Lease = "lease",
+    }
+}
+
+/// Part of the URL of a service. The URL comes from the config, or from the discovery document of an issuer that the
+/// config names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct UrlPart(Arc<str>);
+
+impl LabelValue for UrlPart {
+    fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// `error.type` of OpenTelemetry: the status, or a name if there was no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ErrorType {
+    Status(StatusCode),
+    NoResponse(&'static str),
+}
+
+impl LabelValue for ErrorType {
+    fn text(&self) -> &str {
+        match self {
+            Self::Status(status) => status.as_str(),
+            Self::NoResponse(name) => name,
+        }
     }
 }
 
