@@ -187,19 +187,25 @@ async fn server_key_is_revoked() {
 async fn server_key_is_one_of_another_environment() {
     let setup = Setup::new();
     let gate = protected().imgwire("environment_id", OTHER_ENVIRONMENT);
+    // Imgwire may ignore the environment that a request names.
+    let report = setup.probe(&gate).await;
+    let part = "imgwire.environment_id";
+    let remedy = "correct `environment_id`";
+    report.assert(part, "failed", "in another environment", remedy);
+    assert_eq!(report.alarms(), [part]);
+    // Or it may refuse the request.
+    setup
+        .imgwire
+        .change(|scenario| scenario.undocumented.scoped_keys_check_environment = true);
     let report = setup.probe(&gate).await;
     let reason = "ResourceNotAuthorizedError";
-    report.assert(
-        "imgwire.api_key",
-        "unknown",
-        reason,
-        "correct `environment_id`",
-    );
+    report.assert("imgwire.api_key", "unknown", reason, remedy);
     report.assert("imgwire.billing", "failed", reason, "Server API Key");
+
     let gate = protected().imgwire("environment_id", ENVIRONMENT);
     let report = setup.probe(&gate).await;
     assert_eq!(report.alarms(), [""; 0], "{report:?}");
-    assert_eq!(report.state("imgwire.environment_id"), "ok");
+    assert_eq!(report.state(part), "ok");
 }
 
 #[actix_web::test]

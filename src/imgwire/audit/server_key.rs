@@ -46,7 +46,7 @@ impl Audit<'_> {
                 "look at Imgwire's status page, and run it again; if it persists, correct `base_url` in [imgwire]",
             ),
             _ if response.refusal().is_some() => Point::ok(BASE_URL, "Imgwire responds"),
-            401 | 402 | 403 => Point::unknown(
+            401..=403 => Point::unknown(
                 BASE_URL,
                 format!(
                     "the answer is not an error in Imgwire's published format (status {status})"

@@ -51,7 +51,7 @@ impl MemberDatabase for Arc<Members> {
             let prepared = web::block(move || {
                 let connection = file.open(file.health.timeout())?;
                 let statement = connection.prepare(&query).map_err(fault)?;
-                let columns = statement.column_names().into_iter();
+                let columns = statement.column_names();
                 let columns: Vec<_> = columns.map(str::to_owned).collect();
                 if columns.is_empty() {
                     return Err(StoreFault::invalid_role("no column"));
