@@ -141,7 +141,10 @@ async fn good_setup_raises_no_alarm_and_every_part_is_tried() {
         ("stores.cache", "works for rate limits, sessions"),
         ("stores.database", "works for quotas, memberships"),
         ("policies.member", "role (text), workspace_id (uuid)"),
-        ("policies.moderation", "denies it"),
+        (
+            "policies.moderation",
+            "unknown user, and denies the request",
+        ),
         ("identities.idp", "one usable key; unusable: key-2"),
         (
             "imgwire.cors_origins",
@@ -163,6 +166,15 @@ async fn good_setup_raises_no_alarm_and_every_part_is_tried() {
         0
     );
     assert_eq!(redis.run(&["DBSIZE"]).trim(), "0");
+
+    let asked = service.seen("/decide").remove(0);
+    assert!(asked.body.contains("imgwire-gate-doctor"), "{asked:?}");
+
+    // A store that nothing uses is a warning of the config, and is not tried.
+    let report = setup.probe(&everything(&redis, &postgres, &service)).await;
+    assert_eq!(report.alarms(), ["config"]);
+    let message = report.point("config")["message"].as_str().unwrap();
+    assert!(message.contains("stores.unused"), "{message}");
 
     // Text for people has one line for each point, and a summary.
     let folder = setup.folder.path();
