@@ -7,10 +7,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    AcceptedIdentities, BoxFuture, BuildContext, BuildError, CallSettings, Clock, Credentials,
-    Decider, Decision, Denial, Endpoint, Facts, Fault, Interval, Policy, PolicyInput, PolicyKind,
-    Presented, Protocol, Question, Reads, Requirements, RoutePath, SecretSource, ServiceCall,
-    UploadRequest, Verdict, engine::ports::default_timeout,
+    AcceptedIdentities, BoxFuture, BuildContext, BuildError, CallSettings, Claims, Clock,
+    Credentials, Decider, Decision, Denial, Endpoint, Facts, Fault, IdentityName, Interval,
+    InvalidId, Policy, PolicyInput, PolicyKind, Presented, Protocol, Question, Reads, Requirements,
+    RoutePath, SecretSource, ServiceCall, Subject, SubjectId, UploadRequest, Verdict,
+    engine::ports::default_timeout,
 };
 
 /// Another service decides, based on the facts of the request.
@@ -74,7 +75,28 @@ struct Remote {
     clock: Arc<dyn Clock>,
 }
 
-/// A request without credentials, for [`Policy::try_out`].
+/// A request of a user that does not exist, for [`Policy::try_out`].
+fn unknown_user() -> Result<(UploadRequest, Facts), InvalidId> {
+    const NAME: &str = "imgwire-gate-doctor";
+
+    let request = UploadRequest {
+        route: RoutePath::parse("/imgwire-gate-doctor")?,
+        workspace: None,
+        purpose: None,
+        file: None,
+        ip: Ipv4Addr::LOCALHOST.into(),
+        credentials: Box::new(NoCredentials),
+    };
+    let subject = Subject {
+        id: SubjectId::parse(NAME)?,
+        identity: IdentityName::parse(NAME)?,
+        session: false,
+        claims: Claims::default(),
+        expires_at: None,
+    };
+    Ok((request, Facts::new(Some(Arc::new(subject)), None)))
+}
+
 struct NoCredentials;
 
 impl Credentials for NoCredentials {
@@ -84,21 +106,13 @@ impl Credentials for NoCredentials {
 }
 
 impl Policy for Remote {
-    /// Asks about a request that nobody sent. Either answer is a decision.
+    /// Asks about a user that does not exist. Either answer is a decision.
     fn try_out(&self) -> BoxFuture<'_, Option<String>> {
         Box::pin(async {
-            let request = UploadRequest {
-                route: RoutePath::parse("/imgwire-gate-doctor")
-                    .map_err(|error| Fault::Service(error.into()))?,
-                workspace: None,
-                purpose: None,
-                file: None,
-                ip: Ipv4Addr::LOCALHOST.into(),
-                credentials: Box::new(NoCredentials),
-            };
+            let (request, facts) = unknown_user().map_err(|error| Fault::Service(error.into()))?;
             let question = Question {
                 request: &request,
-                facts: &Facts::default(),
+                facts: &facts,
                 clock: &*self.clock,
             };
             let decision = if self.decider.allows(question).await? {
@@ -107,7 +121,7 @@ impl Policy for Remote {
                 "denies"
             };
             Ok(Some(format!(
-                "the service was asked about a request without a user, and {decision} it"
+                "the service was asked about an unknown user, and {decision} the request"
             )))
         })
     }

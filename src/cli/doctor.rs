@@ -13,7 +13,7 @@ use super::{Config, Failure, print};
 use crate::{
     gate::rules::Rules,
     imgwire::audit::Audit,
-    outbound::{HttpClient, tls_config},
+    outbound::tls_config,
     server::{build::RulesBuilder, settings::Settings},
     stores::{OpenStore, StoreFault},
     telemetry::{Point, PointState},
@@ -61,16 +61,15 @@ pub async fn diagnose(
     clock: &Arc<dyn Clock>,
 ) -> Result<Vec<Point>, BuildError> {
     let tls = tls_config(&settings.authorities);
-    let rules = RulesBuilder::new(settings, &tls, clock).build_read_only(settings, true)?;
-    // Nothing reads these metrics.
-    let http = HttpClient::new(tls, clock.clone(), Arc::default());
+    let builder = RulesBuilder::new(settings, &tls, clock);
+    let rules = builder.build_read_only(settings, true)?;
     let audit = Audit {
         settings: &settings.imgwire,
         api_key: &settings.api_key,
         client_key: settings.imgwire.client_key.as_ref(),
         probe,
         allowed_origins: &settings.server.allowed_origins,
-        http: &http,
+        http: builder.http(),
         clock: &**clock,
     };
     let warnings = settings.warnings.lines().iter().map(|warning| {

@@ -61,7 +61,7 @@ impl Origin {
     }
 }
 
-pub(crate) fn default_port(scheme: &str) -> Option<u16> {
+fn default_port(scheme: &str) -> Option<u16> {
     match scheme {
         "http" => Some(80),
         "https" => Some(443),
@@ -77,7 +77,7 @@ impl fmt::Display for Origin {
 }
 
 /// Splits `host`, `host:port` or `[address]:port`.
-pub(crate) fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
+fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
     let end_of_host = text.rfind(']').map_or(0, |bracket| bracket + 1);
     let (host, port) = match text[end_of_host..].find(':') {
         None => (text, None),

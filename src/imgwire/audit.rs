@@ -20,6 +20,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
 use self::response::Response;
+use super::error_body::ErrorBody;
 use crate::{
     config::{
         ImgwireSettings,
@@ -174,8 +175,14 @@ impl Audit<'_> {
                 resend: Resend::Unsafe,
             })
             .await?;
+        let (status, body) = (response.status.as_u16(), &response.body);
         Ok(Response {
             skew: clock_skew(&response.headers, sent, self.clock.now()),
+            error: if response.status.is_success() {
+                ErrorBody::default()
+            } else {
+                ErrorBody::parse(status, body, self.api_key)
+            },
             status: response.status,
             headers: response.headers,
             body: response.body,

@@ -174,15 +174,13 @@ impl Auditor {
         }
         for point in points {
             let (part, reason, remedy) = (&point.part, &point.message, point.remedy.as_deref());
-            if point.part == CLIENT_KEY && point.is_failed() {
-                if !was_bypassed {
-                    tracing::error!(
-                        part,
-                        reason,
-                        remedy,
-                        "uploads without this gate are possible"
-                    );
-                }
+            if point.part == CLIENT_KEY && point.is_failed() && !was_bypassed {
+                tracing::error!(
+                    part,
+                    reason,
+                    remedy,
+                    "uploads without this gate are possible"
+                );
             } else if point.is_failed() {
                 tracing::warn!(part, reason, remedy, "audit of Imgwire failed");
             } else {

@@ -1,21 +1,19 @@
 //! `imgwire-gate doctor`: a good set-up raises no alarm, and nothing that counts is consumed.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-use actix_web::web;
 use jsonwebtoken::Algorithm;
 use policies::SystemClock;
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
 
 use crate::{
+    doctor_setup::{Setup, doctor, protected, upload},
     helpers::{
-        CLIENT_KEY, CorsOrigin, ENVIRONMENT, Emulator, Endpoint, Gate, SECRET, SERVER_API_KEY,
-        SESSION_KEY, cli, discovered_jwt, introspection, published_jwt, quota, rate_limit,
-        remote_decision, remote_session, settings, signed_in, workspace_member,
+        ENVIRONMENT, Emulator, Endpoint, Gate, SECRET, SERVER_API_KEY, SESSION_KEY, Token, cli,
+        discovered_jwt, introspection, published_jwt, quota, rate_limit, remote_decision,
+        remote_session, settings, signed_in, workspace_member,
     },
     postgres::Postgres,
-    process::{program, text},
     redis_server::Redis,
     service::{Reply, Service},
     signing::{SigningKey, set},
@@ -23,125 +21,6 @@ use crate::{
 
 const QUERY: &str =
     "select role, workspace_id from members where user_id = $1 and workspace_id = $2";
-
-/// An Imgwire, and the folder of a config.
-pub(crate) struct Setup {
-    pub(crate) imgwire: Emulator,
-    pub(crate) folder: TempDir,
-}
-
-/// What the command printed.
-#[derive(Debug)]
-pub(crate) struct Report {
-    pub(crate) code: i32,
-    pub(crate) points: Vec<Value>,
-    pub(crate) stderr: String,
-}
-
-impl Report {
-    /// The point on a part.
-    pub(crate) fn point(&self, part: &str) -> &Value {
-        let mut points = self.points.iter();
-        let point = points.find(|point| point["part"] == part);
-        point.unwrap_or_else(|| panic!("no point on {part}: {self:?}"))
-    }
-
-    pub(crate) fn state(&self, part: &str) -> &str {
-        self.point(part)["state"].as_str().unwrap()
-    }
-
-    /// The state of a point, whose message and remedy must contain these texts.
-    #[track_caller]
-    pub(crate) fn assert(&self, part: &str, state: &str, message: &str, remedy: &str) {
-        let point = self.point(part);
-        let contains = |key: &str, text: &str| point[key].as_str().unwrap().contains(text);
-        assert_eq!(point["state"], state, "{point}");
-        assert!(contains("message", message), "{point}");
-        assert!(contains("remedy", remedy), "{point}");
-        assert_eq!(self.code, i32::from(self.has_failed()), "{self:?}");
-    }
-
-    fn has_failed(&self) -> bool {
-        self.points.iter().any(|point| point["state"] == "failed")
-    }
-
-    /// The parts that are not ok.
-    pub(crate) fn alarms(&self) -> Vec<&str> {
-        let points = self.points.iter();
-        let alarms = points.filter(|point| point["state"] != "ok");
-        alarms
-            .map(|point| point["part"].as_str().unwrap())
-            .collect()
-    }
-}
-
-/// A gate whose pages upload with a Client Key.
-pub(crate) fn protected() -> Gate {
-    Gate::standard()
-        .imgwire("client_key", CLIENT_KEY)
-        .server("allowed_origins", ["https://*.example.com"])
-}
-
-impl Setup {
-    /// An Imgwire that protects the gate.
-    pub(crate) fn new() -> Self {
-        let imgwire = Emulator::start().unwrap();
-        imgwire.change(|scenario| scenario.cors_origins = vec![CorsOrigin::new("*.example.com")]);
-        Self {
-            imgwire,
-            folder: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    /// Runs the command with `--probe`.
-    pub(crate) async fn probe(&self, gate: &Gate) -> Report {
-        self.run(gate, self.imgwire.url(), &["--probe", "--json"], &[])
-            .await
-    }
-
-    pub(crate) async fn run(
-        &self,
-        gate: &Gate,
-        base_url: &str,
-        options: &[&str],
-        environment: &[(&str, &str)],
-    ) -> Report {
-        let (code, stdout, stderr) =
-            doctor(gate, base_url, self.folder.path(), options, environment).await;
-        let report: Value = serde_json::from_str(&stdout).unwrap_or_default();
-        let points = report["points"].as_array().cloned().unwrap_or_default();
-        let report_is_ok = report["ok"] == true;
-        let report = Report {
-            code,
-            points,
-            stderr,
-        };
-        assert_eq!(report_is_ok, code == 0, "{report:?}");
-        for secret in [SERVER_API_KEY, SECRET, SESSION_KEY, CLIENT_KEY] {
-            let shown = format!("{stdout}{}", report.stderr);
-            assert!(!shown.contains(secret), "{shown}");
-        }
-        report
-    }
-}
-
-/// The exit code, and what the command prints.
-pub(crate) async fn doctor(
-    gate: &Gate,
-    base_url: &str,
-    folder: &Path,
-    options: &[&str],
-    environment: &[(&str, &str)],
-) -> (i32, String, String) {
-    let mut command = program(&[]);
-    command.arg("doctor").args(options);
-    command.arg(gate.write(base_url, folder));
-    command.envs(environment.iter().copied());
-    // The services that it asks run on this thread.
-    let output = web::block(move || command.output()).await.unwrap().unwrap();
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    (output.status.code().unwrap(), stdout, stderr)
-}
 
 /// An issuer, an app and a service that decides.
 fn services() -> Service {
@@ -262,7 +141,10 @@ async fn good_setup_raises_no_alarm_and_every_part_is_tried() {
         ("stores.cache", "works for rate limits, sessions"),
         ("stores.database", "works for quotas, memberships"),
         ("policies.member", "role (text), workspace_id (uuid)"),
-        ("policies.moderation", "denies it"),
+        (
+            "policies.moderation",
+            "unknown user, and denies the request",
+        ),
         ("identities.idp", "one usable key; unusable: key-2"),
         (
             "imgwire.cors_origins",
@@ -284,6 +166,15 @@ async fn good_setup_raises_no_alarm_and_every_part_is_tried() {
         0
     );
     assert_eq!(redis.run(&["DBSIZE"]).trim(), "0");
+
+    let asked = service.seen("/decide").remove(0);
+    assert!(asked.body.contains("imgwire-gate-doctor"), "{asked:?}");
+
+    // A store that nothing uses is a warning of the config, and is not tried.
+    let report = setup.probe(&everything(&redis, &postgres, &service)).await;
+    assert_eq!(report.alarms(), ["config"]);
+    let message = report.point("config")["message"].as_str().unwrap();
+    assert!(message.contains("stores.unused"), "{message}");
 
     // Text for people has one line for each point, and a summary.
     let folder = setup.folder.path();
@@ -327,20 +218,10 @@ async fn a_hundred_runs_against_a_good_setup_raise_no_alarm() {
     assert_eq!(setup.imgwire.images(ENVIRONMENT).len(), 1);
 }
 
-/// Creates an image with the Server API Key.
-pub(crate) async fn upload(imgwire: &Emulator) {
-    let url = format!("{}/api/v1/images/standard_upload", imgwire.url());
-    let request = awc::Client::default().post(url).bearer_auth(SERVER_API_KEY);
-    let response = request.send_json(&json!({ "file_name": "me.png" })).await;
-    assert_eq!(response.unwrap().status(), 200);
-}
-
 #[actix_web::test]
 async fn a_sqlite_store_that_a_running_gate_uses_is_ok() {
     let gate = Gate::standard().start().await;
-    gate.ask_as(&crate::helpers::Token::of("user_1"))
-        .await
-        .assert_token();
+    gate.ask_as(&Token::of("user_1")).await.assert_token();
     let setup = Setup {
         folder: gate.folder,
         imgwire: Emulator::start().unwrap(),
@@ -378,12 +259,16 @@ async fn services_that_accept_everything_or_fail_are_named() {
         member,
         Reply::json(&json!({ "role": "owner", "workspace": "x" })),
     );
-    let session = |path: &str| remote_session(&format!("{url}{path}"), ["cookie:sid"], "/user/id");
+    let session =
+        |path: &str, cookie: &str| remote_session(&format!("{url}{path}"), [cookie], "/user/id");
     let gate = protected()
         .identity("opaque", introspection(&format!("{url}/introspect")))
-        .identity("lost", introspection(&format!("{url}/nowhere")))
-        .identity("site", session("/session"))
-        .identity("page", session("/decide"))
+        .identity(
+            "lost",
+            introspection(&format!("{url}/nowhere")).from(["cookie:opaque"]),
+        )
+        .identity("site", session("/session", "cookie:sid"))
+        .identity("page", session("/decide", "cookie:page"))
         .policy(
             "member",
             workspace_member().url(format!("{url}/ws/{{workspace}}/{{user}}")),

@@ -3,7 +3,7 @@
 //! Imgwire's are host patterns: `app.example.com`, `*.example.com`, `localhost:3000`. How far a `*` reaches and whether a
 //! pattern without a port matches any port is not documented, so such a pair is unclear.
 
-use crate::config::origin::{Origin, OriginPattern, default_port, split_authority};
+use crate::config::origin::{Origin, OriginPattern};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Coverage {
@@ -24,20 +24,17 @@ pub(super) fn coverage(origin: &OriginPattern, patterns: &[String]) -> Coverage 
 
 fn covers(pattern: &str, origin: &Origin) -> Coverage {
     let pattern = pattern.trim().to_ascii_lowercase();
-    let Some((host, port)) = split_authority(&pattern) else {
+    // A default port is the same as none.
+    let Some(pattern) = Origin::parse(&format!("{}://{pattern}", origin.scheme())) else {
         return Coverage::NotCovered;
     };
     let is_web = matches!(origin.scheme(), "http" | "https");
-    let by_host = host_covers(host, origin.host());
-    match port {
-        _ if by_host == Coverage::NotCovered => by_host,
+    match host_covers(pattern.host(), origin.host()) {
+        Coverage::NotCovered => Coverage::NotCovered,
         _ if !is_web => Coverage::Unclear,
-        port if port == origin.port() => by_host,
-        port @ Some(_) if origin.port().is_none() && port == default_port(origin.scheme()) => {
-            by_host
-        }
-        None => Coverage::Unclear,
-        Some(_) => Coverage::NotCovered,
+        by_host if pattern.port() == origin.port() => by_host,
+        _ if pattern.port().is_none() => Coverage::Unclear,
+        _ => Coverage::NotCovered,
     }
 }
 

@@ -4,11 +4,8 @@ use actix_web::http::{Method, StatusCode, header::HeaderValue};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{
-    Audit, CLIENT_KEY, Found, IMAGES, Key, is_plain,
-    response::{RefusalKind, Response},
-};
-use crate::{config::imgwire::ClientKey, telemetry::Point};
+use super::{Audit, CLIENT_KEY, Found, IMAGES, Key, is_plain, response::Response};
+use crate::{config::imgwire::ClientKey, imgwire::error_body::ErrorKind, telemetry::Point};
 
 /// Every Client Key accepts this size.
 const BYTES: u32 = 5 * 1024;
@@ -106,9 +103,9 @@ impl Audit<'_> {
         let Some(refusal) = response.refusal() else {
             return other();
         };
-        let names_it = refusal.names_the_missing_token();
-        let may_name_it = names_it || refusal.kind == RefusalKind::InvalidToken;
-        if !may_name_it || refusal.kind == RefusalKind::PaymentRequired {
+        let names_it = response.names_the_missing_token();
+        let may_name_it = names_it || refusal == ErrorKind::InvalidToken;
+        if !may_name_it || refusal == ErrorKind::PaymentRequired {
             return other();
         }
         match self.state_of(key, found).await {
@@ -147,10 +144,10 @@ impl Audit<'_> {
             return KeyState::Unclear;
         };
         let reason = read.describe();
-        let kind = read.refusal().map(|refusal| refusal.kind);
+        let kind = read.refusal();
         match (read.status.as_u16(), kind) {
             (200, _) if is_image(&read, id) => KeyState::SameEnvironment,
-            (401, _) | (_, Some(RefusalKind::InvalidToken)) => KeyState::Refused(reason),
+            (401, _) | (_, Some(ErrorKind::InvalidToken)) => KeyState::Refused(reason),
             (404, _) if found.image.is_none() => KeyState::Accepted,
             (403 | 404, Some(_)) if found.image.is_some() => KeyState::OtherEnvironment(reason),
             _ => KeyState::Unclear,

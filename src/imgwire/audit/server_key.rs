@@ -5,10 +5,9 @@ use std::fmt::Display;
 use actix_web::http::Method;
 
 use super::{
-    API_KEY, Audit, BASE_URL, BILLING, CLOCK, ENVIRONMENT, IMAGES, Key,
-    response::{RefusalKind, Response},
+    API_KEY, Audit, BASE_URL, BILLING, CLOCK, ENVIRONMENT, IMAGES, Key, response::Response,
 };
-use crate::{outbound::HttpError, telemetry::Point};
+use crate::{imgwire::error_body::ErrorKind, outbound::HttpError, telemetry::Point};
 
 impl Audit<'_> {
     pub(super) fn base_url(listed: Result<&Response, &HttpError>) -> Point {
@@ -75,7 +74,7 @@ impl Audit<'_> {
         let Some(refusal) = listed.refusal() else {
             return Point::ok(API_KEY, "the Server API Key works");
         };
-        let reason = refusal.describe();
+        let reason = listed.describe();
         let of_environment = match &self.settings.environment_id {
             Some(id) => format!(
                 "correct `environment_id`, which is `{}`, or use a Server API Key of that environment",
@@ -84,30 +83,32 @@ impl Audit<'_> {
             None => "set `environment_id`, or use a Server API Key of the environment of your app"
                 .to_owned(),
         };
-        match refusal.kind {
-            RefusalKind::InvalidToken => Point::failed(
+        match refusal {
+            ErrorKind::InvalidToken => Point::failed(
                 API_KEY,
                 format!("Imgwire does not accept the key, which is revoked or mistyped ({reason})"),
                 REMEDY,
             ),
-            RefusalKind::NotAllowed => Point::failed(
+            ErrorKind::OperationNotAllowed => Point::failed(
                 API_KEY,
                 format!("the key may not list images, so it is not a Server API Key ({reason})"),
                 REMEDY,
             ),
-            RefusalKind::PaymentRequired => {
+            ErrorKind::PaymentRequired => {
                 Point::ok(API_KEY, format!("Imgwire accepts the key ({reason})"))
             }
-            RefusalKind::NotAuthorized => Point::unknown(
+            ErrorKind::ResourceNotAuthorized => Point::unknown(
                 API_KEY,
                 format!("the key may be one of another environment ({reason})"),
                 of_environment,
             ),
-            RefusalKind::Validation | RefusalKind::Other(_) => Point::unknown(
-                API_KEY,
-                format!("the answer does not tell whether the key works ({reason})"),
-                of_environment,
-            ),
+            ErrorKind::ResourceNotFound | ErrorKind::Validation | ErrorKind::Other => {
+                Point::unknown(
+                    API_KEY,
+                    format!("the answer does not tell whether the key works ({reason})"),
+                    of_environment,
+                )
+            }
         }
     }
 
@@ -119,9 +120,9 @@ impl Audit<'_> {
             Err(error) => return vec![no_token(error)],
         };
         if let Some(refusal) = created.refusal() {
-            let reason = refusal.describe();
-            return vec![match refusal.kind {
-                RefusalKind::PaymentRequired => Point::failed(
+            let reason = created.describe();
+            return vec![match refusal {
+                ErrorKind::PaymentRequired => Point::failed(
                     BILLING,
                     format!(
                         "Imgwire creates no upload token until the plan is paid or extended ({reason})"

@@ -3,6 +3,7 @@
 
 mod declare;
 mod http_client;
+mod optional;
 
 use std::{fmt, ops::Deref, sync::Arc};
 
@@ -14,21 +15,12 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use self::declare::{LabelValue, by_labels, label_values, metrics, register};
 pub(crate) use self::http_client::HttpClientMetrics;
+use self::{
+    declare::{LabelValue, by_labels, label_values, metrics, register},
+    optional::OptionalGauge,
+};
 use super::point::{Point, PointState};
-
-/// A gauge that is absent until it has a value.
-type Optional = Family<NoLabels, Gauge>;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct NoLabels;
-
-impl EncodeLabelSet for NoLabels {
-    fn encode(&self, _: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        Ok(())
-    }
-}
 
 metrics! {
     /// The metrics of the gate.
@@ -117,7 +109,7 @@ metrics! {
         store_up: Gauge { store: StoreName };
 
         /// 1 if the last audit uploaded to Imgwire without a token, 0 if Imgwire refused; absent while that is unknown
-        bypass_possible: Optional;
+        bypass_possible: OptionalGauge;
         /// Points of the last audit, by state; absent while another gate audits
         audit_points: Gauge { state: PointState };
     }
@@ -198,16 +190,12 @@ impl Metrics {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.audit_points(state).set(count);
         }
-        self.bypass_possible().clear();
-        if let Some(is_bypassed) = is_bypassed {
-            let gauge = self.bypass_possible().get_or_create(&NoLabels);
-            gauge.set(is_bypassed.into());
-        }
+        self.bypass_possible().set(is_bypassed.map(i64::from));
     }
 
     /// Removes what this gate recorded of audits.
     pub(crate) fn forget_audit(&self) {
-        self.bypass_possible().clear();
+        self.bypass_possible().set(None);
         self.audit_points.clear();
     }
 
