@@ -61,25 +61,26 @@ impl TryFrom<String> for ProxyHeader {
     }
 }
 
-/// A claim in a header: its name, or a table that declares a list.
+/// A claim in a header: its name, or a table, which can declare a list.
 #[derive(Clone, Debug, JsonSchema)]
 #[schemars(untagged)]
 enum HeaderClaim {
-    /// A text.
-    Text(ProxyHeader),
-    /// A list.
-    List(HeaderList),
+    /// A text in this header.
+    Named(ProxyHeader),
+    /// A list or a text.
+    Declared(DeclaredHeader),
 }
 
-/// A list in a header. The values of several headers of this name are one list.
+/// A header that may be a list. The values of several headers of this name are one list.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct HeaderList {
+struct DeclaredHeader {
     /// The header.
     header: ProxyHeader,
-    /// What separates the entries. Spaces around an entry and empty entries are dropped.
+    /// What separates the entries of a list. Spaces around an entry and empty entries are dropped.
+    #[serde(default)]
     #[schemars(length(min = 1))]
-    list: Separator,
+    list: Option<Separator>,
 }
 
 impl<'de> Deserialize<'de> for HeaderClaim {
@@ -95,11 +96,11 @@ impl<'de> Deserialize<'de> for HeaderClaim {
 
             fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<HeaderClaim, E> {
                 let header = ProxyHeader::try_from(name.to_owned()).map_err(E::custom)?;
-                Ok(HeaderClaim::Text(header))
+                Ok(HeaderClaim::Named(header))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<HeaderClaim, A::Error> {
-                HeaderList::deserialize(MapAccessDeserializer::new(map)).map(HeaderClaim::List)
+                DeclaredHeader::deserialize(MapAccessDeserializer::new(map)).map(HeaderClaim::Declared)
             }
         }
 
@@ -117,7 +118,7 @@ impl TryFrom<String> for Separator {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let visible = text.trim();
+        let visible = text.trim_matches(' ');
         if text.is_empty() || text.chars().any(char::is_control) {
             Err("must be the text between two entries, for example \",\"".to_owned())
         } else if visible.is_empty() {
@@ -234,21 +235,20 @@ impl Forwarded {
 impl HeaderClaim {
     /// Returns the claim, if the request has it.
     fn read(&self, view: &dyn RequestView) -> Result<Option<Value>, HeaderError> {
-        match self {
-            Self::Text(header) => Ok(single_header(view, &header.0)?.map(Value::from)),
-            Self::List(HeaderList { header, list }) => {
-                let mut lines = values(view, &header.0)?.peekable();
-                if lines.peek().is_none() {
-                    return Ok(None);
-                }
-                let mut all = Vec::new();
-                for line in lines {
-                    let entries = text(&header.0, line)?.split(&list.0).map(str::trim);
-                    all.extend(entries.filter(|entry| !entry.is_empty()).map(Value::from));
-                }
-                Ok(Some(all.into()))
-            }
+        let (header, separator) = match self {
+            Self::Named(header) => (&header.0, None),
+            Self::Declared(declared) => (&declared.header.0, declared.list.as_ref()),
+        };
+        let Some(Separator(separator)) = separator else {
+            return Ok(single_header(view, header)?.map(Value::from));
+        };
+        let mut list = None;
+        for line in values(view, header)? {
+            let entries = text(header, line)?.split(separator).map(str::trim);
+            let list = list.get_or_insert_with(Vec::new);
+            list.extend(entries.filter(|entry| !entry.is_empty()).map(Value::from));
         }
+        Ok(list.map(Value::from))
     }
 }
 
