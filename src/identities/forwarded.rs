@@ -100,7 +100,8 @@ impl<'de> Deserialize<'de> for HeaderClaim {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<HeaderClaim, A::Error> {
-                DeclaredHeader::deserialize(MapAccessDeserializer::new(map)).map(HeaderClaim::Declared)
+                DeclaredHeader::deserialize(MapAccessDeserializer::new(map))
+                    .map(HeaderClaim::Declared)
             }
         }
 
