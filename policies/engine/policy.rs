@@ -80,6 +80,8 @@ pub struct Decision {
     pub new_fact: Option<NewFact>,
     /// A fault despite which the policy decided.
     pub tolerated_fault: Option<Box<Fault>>,
+    /// What an operator should know about a request that the policy allows. Explanations show it.
+    pub note: Option<String>,
 }
 
 impl From<Verdict> for Decision {
@@ -89,6 +91,7 @@ impl From<Verdict> for Decision {
             limit: None,
             new_fact: None,
             tolerated_fault: None,
+            note: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use actix_web::http::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use policies::{Claims, Denial, Interval, SecretSource};
+use policies::{ClaimPath, Claims, Denial, Interval, SecretSource};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -18,7 +18,8 @@ use url::form_urlencoded;
 
 use super::{
     auth_request::{AuthRequest, Token},
-    claims::{ClaimFilter, ClaimRules, ClaimValues, Leeway, ValidClaims, default_subject_claim},
+    claim_values::{ClaimValues, RequiredScopes},
+    claims::{ClaimFilter, ClaimRules, Leeway, ValidClaims, default_subject_claim},
     issuer::{Issuers, SubjectPrefix},
     keys::issuer_clock,
     kind::{Authentication, Build, Identity, IdentityKind},
@@ -69,6 +70,9 @@ pub(super) struct IntrospectionSettings {
     /// `{ azp = ["https://app.example.com"] }`.
     #[serde(default)]
     allowed_claims: ClaimValues,
+    /// Scopes that the token must have in `scope` or `scp`, which is a list or a string with spaces.
+    #[serde(default)]
+    required_scopes: RequiredScopes,
     /// The places of the token: `"bearer"`, `"cookie:NAME"`, or `"header:NAME"`, with or without `Bearer ` before the
     /// token.
     #[serde(default = "default_from")]
@@ -81,7 +85,7 @@ pub(super) struct IntrospectionSettings {
     ambient: bool,
     /// The member of the response that has the subject's id.
     #[serde(default = "default_subject_claim")]
-    subject_claim: String,
+    subject_claim: ClaimPath,
     /// The prefix of the subject's id, so that equal ids of two issuers are two users; `{iss}` is the token's issuer.
     #[serde(default)]
     subject_prefix: SubjectPrefix,
@@ -114,6 +118,7 @@ impl IntrospectionSettings {
             audience: self.audience.as_deref(),
             required: &self.required_claims,
             allowed: &self.allowed_claims,
+            scopes: &self.required_scopes,
             requires_exp: false,
             subject_claim: &self.subject_claim,
             subject_prefix: &self.subject_prefix,

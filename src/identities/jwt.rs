@@ -13,7 +13,8 @@ use self::keys::Keys;
 pub(super) use self::settings::JwtSettings;
 use super::{
     auth_request::{AuthRequest, Token, UnverifiedJwt},
-    claims::{ClaimFilter, ValidClaims, mismatch},
+    claim_values::mismatch,
+    claims::{ClaimFilter, ValidClaims},
     issuer::Issuers,
     keys::{Key, KeyError, PublishedKeys},
     kind::{AuthError, Authentication, Build, Identity, IdentityKind, fault},

@@ -9,7 +9,7 @@ use actix_web::http::{
 };
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use policies::{Denial, Interval, Subject, SubjectId};
+use policies::{Denial, Interval, Subject, SubjectId, id_text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -277,13 +277,8 @@ impl ForwardedCredentials<'_> {
     }
 }
 
-/// Apps write an id as a string or as a whole number.
 fn subject_id(value: &Value) -> Option<SubjectId> {
-    match value {
-        Value::String(id) => SubjectId::parse(id).ok(),
-        Value::Number(id) if id.is_u64() || id.is_i64() => SubjectId::parse(&id.to_string()).ok(),
-        _ => None,
-    }
+    SubjectId::parse(&id_text(value)?).ok()
 }
 
 /// A JSON Pointer (RFC 6901).
