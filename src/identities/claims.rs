@@ -13,10 +13,7 @@ use super::{
     issuer::{Issuers, OneOrMany, SubjectPrefix},
     section::Section,
 };
-use crate::outbound::cache::HeapSize;
-
-/// The longest excerpt of a claim in the log.
-const MAX_EXCERPT_CHARS: usize = 100;
+use crate::{outbound::cache::HeapSize, telemetry::excerpt};
 
 /// The allowed values of each claim. A claim that is a list must contain one of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -213,14 +210,6 @@ pub(super) fn mismatch<'a>(
     };
     let expected: Vec<_> = expected.map(|text| format!("`{text}`")).collect();
     format!("{found}, expected {}", expected.join(" or "))
-}
-
-/// Returns the start of a text that a client wrote, without control characters.
-fn excerpt(text: &str) -> String {
-    text.chars()
-        .take(MAX_EXCERPT_CHARS)
-        .flat_map(char::escape_debug)
-        .collect()
 }
 
 fn numeric_date(claims: &Claims, name: &str) -> Result<Option<f64>, String> {

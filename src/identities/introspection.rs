@@ -27,10 +27,7 @@ use super::{
 };
 use crate::{
     config::ServiceUrl,
-    outbound::{
-        JsonObject, OutboundRequest, Resend,
-        single_flight::{ServiceFault, ServiceResult},
-    },
+    outbound::{JsonObject, OutboundRequest, Resend, single_flight::ServiceResult},
 };
 
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -250,7 +247,7 @@ impl Introspection {
         };
         let response = self.lookup.outbound.http.send(outgoing).await?;
         if response.status != StatusCode::OK {
-            return Err(ServiceFault::Status(response.status.as_u16()));
+            return Err(response.unexpected_status());
         }
         let mut members = JsonObject::parse(&response.body)?;
         let is_active = members.take_bool("active")?;

@@ -1,11 +1,13 @@
 //! The log, with one line per request, the metrics and the traces.
 
+mod excerpt;
 mod log;
 mod metrics;
 mod request_line;
 mod traces;
 
 pub(crate) use self::{
+    excerpt::excerpt,
     log::DECISION,
     metrics::{CallResult, HttpClientMetrics, Operation, PoolEvent, StoreMetrics},
     request_line::{HasDecision, LogFields, RequestLine, known_method},

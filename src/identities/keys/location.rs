@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use crate::{
     config::ServiceUrl,
+    identities::issuer::{Issuers, TID},
     outbound::{HttpClient, InvalidResponse, JsonObject, OutboundRequest, Resend},
+    telemetry::excerpt,
 };
 use actix_web::http::{
     Method, StatusCode,
-    header::{self, HeaderMap},
+    header::{self, HeaderMap, HeaderValue},
 };
 use bytes::Bytes;
 
@@ -23,13 +25,18 @@ const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
+/// Some issuers answer 406 to a request that accepts JSON only.
+const ACCEPT_KEYS: &str = "application/jwk-set+json, application/json;q=0.9, */*;q=0.1";
+const ACCEPT_METADATA: &str = "application/json, */*;q=0.1";
+
 /// Where an issuer publishes its key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Location {
     Jwks(ServiceUrl),
     Discovery {
-        /// The document must have the same issuer.
-        issuer: String,
+        document: ServiceUrl,
+        /// The document must have one of these issuers.
+        issuers: Issuers,
         insecure_http: bool,
     },
 }
@@ -61,42 +68,57 @@ impl KeySetSource {
             (
                 None,
                 Location::Discovery {
-                    issuer,
+                    document,
+                    issuers,
                     insecure_http,
                 },
-            ) => self.discover(issuer, *insecure_http).await?,
+            ) => self.discover(document, issuers, *insecure_http).await?,
         };
-        let (text, headers) = self.get(url.as_str()).await?;
+        let (text, headers) = self.get(url.as_str(), ACCEPT_KEYS).await?;
         *jwks_url = Some(url);
         Ok((text, freshness(&headers)))
     }
 
     /// Finds the URL in the issuer's metadata (OpenID Connect Discovery 1.0, 4).
-    async fn discover(&self, issuer: &str, insecure_http: bool) -> Result<ServiceUrl, String> {
-        let base = issuer.strip_suffix('/').unwrap_or(issuer);
-        let url = format!("{base}/.well-known/openid-configuration");
-        let (text, _) = self.get(&url).await?;
+    async fn discover(
+        &self,
+        document: &ServiceUrl,
+        issuers: &Issuers,
+        insecure_http: bool,
+    ) -> Result<ServiceUrl, String> {
+        let url = document.as_str();
+        let (text, _) = self.get(url, ACCEPT_METADATA).await?;
         let invalid = |error: InvalidResponse| format!("{url}: {error}");
         let mut metadata = JsonObject::parse(&text).map_err(invalid)?;
-        if metadata.take_string("issuer").map_err(invalid)? != issuer {
-            return Err("the discovery document has another issuer".to_owned());
+        let issuer = metadata.take_string("issuer").map_err(invalid)?;
+        // Microsoft's name of the placeholder.
+        let template = issuer.replace("{tenantid}", TID);
+        if !issuers.iter().any(|expected| expected == template) {
+            let (issuer, expected) = (excerpt(&issuer), issuers.to_string());
+            return Err(format!(
+                "{url}: the document's `issuer` is `{issuer}`, and the config's is {expected}; both must be equal, including a slash at the end"
+            ));
         }
-        let url = ServiceUrl::try_from(metadata.take_string("jwks_uri").map_err(invalid)?)
-            .map_err(|fault| format!("the discovery document's `jwks_uri` {fault}"))?;
-        if url.is_private() || insecure_http {
-            Ok(url)
+        let keys = metadata.take_string("jwks_uri").map_err(invalid)?;
+        let shown = excerpt(&keys);
+        let keys = ServiceUrl::try_from(keys)
+            .map_err(|fault| format!("{url}: the document's `jwks_uri` {fault}"))?;
+        if keys.is_private() || insecure_http {
+            Ok(keys)
         } else {
-            Err("the discovery document's `jwks_uri` is not https".to_owned())
+            Err(format!(
+                "{url}: the document's `jwks_uri` is `{shown}`, which is not https"
+            ))
         }
     }
 
-    async fn get(&self, url: &str) -> Result<(Bytes, HeaderMap), String> {
+    async fn get(&self, url: &str, accept: &'static str) -> Result<(Bytes, HeaderMap), String> {
         let response = self
             .http
             .send(OutboundRequest {
                 method: Method::GET,
                 url,
-                headers: Vec::new(),
+                headers: vec![(header::ACCEPT, HeaderValue::from_static(accept))],
                 body: Bytes::new(),
                 timeout: TIMEOUT,
                 max_response_bytes: MAX_RESPONSE_BYTES,
@@ -107,10 +129,7 @@ impl KeySetSource {
         if response.status == StatusCode::OK {
             Ok((response.body, response.headers))
         } else {
-            Err(format!(
-                "{url}: unexpected status {}",
-                response.status.as_u16()
-            ))
+            Err(format!("{url}: {}", response.unexpected_status()))
         }
     }
 }
