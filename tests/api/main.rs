@@ -48,6 +48,7 @@ mod imgwire_text;
 mod introspection;
 mod issuers;
 mod judges;
+mod jwks;
 mod key_outages;
 mod key_rotation;
 mod keys;
