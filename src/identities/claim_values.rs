@@ -7,8 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 
-/// The longest excerpt of a claim in the log.
-const MAX_EXCERPT_CHARS: usize = 100;
+use crate::telemetry::excerpt;
 
 /// The expected values of each claim. A claim that is a list must contain one of them.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -183,12 +182,4 @@ fn in_words(value: &Value) -> String {
         Value::Number(number) => format!("the number `{number}`"),
         value => format!("`{}`", excerpt(&value.to_string())),
     }
-}
-
-/// Returns the start of a text that a client wrote, without control characters.
-pub(super) fn excerpt(text: &str) -> String {
-    text.chars()
-        .take(MAX_EXCERPT_CHARS)
-        .flat_map(char::escape_debug)
-        .collect()
 }

@@ -10,11 +10,11 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 
 use super::{
-    claim_values::{ClaimValues, RequiredScopes, excerpt, has_one, mismatch},
+    claim_values::{ClaimValues, RequiredScopes, has_one, mismatch},
     issuer::{Issuers, SubjectPrefix},
     section::Section,
 };
-use crate::outbound::cache::HeapSize;
+use crate::{outbound::cache::HeapSize, telemetry::excerpt};
 
 /// The allowed clock skew: a duration, or `"0s"`.
 #[derive(Clone, Copy, Debug, JsonSchema)]

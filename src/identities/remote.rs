@@ -215,7 +215,7 @@ impl Remote {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
                 return Ok(Err(Denial::NotSignedIn));
             }
-            status => return Err(ServiceFault::Status(status.as_u16())),
+            _ => return Err(response.unexpected_status()),
         }
         let body = parse_json(&response.body)?;
         if !matches!(body, Value::Object(_) | Value::Null) {

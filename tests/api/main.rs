@@ -56,6 +56,7 @@ mod integer_ids;
 mod introspection;
 mod issuers;
 mod judges;
+mod jwks;
 mod key_outages;
 mod key_rotation;
 mod keys;

@@ -6,7 +6,7 @@ use aws_lc_rs::{
     rsa::{KeyPair as RsaKeyPair, KeySize},
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
 };
-use jsonwebtoken::{Algorithm, EncodingKey, jwk::Jwk};
+use jsonwebtoken::{Algorithm, EncodingKey, crypto, jwk::Jwk};
 use serde_json::{Value, json};
 
 use crate::{helpers::Token, tokens::base64};
@@ -67,10 +67,25 @@ impl SigningKey {
 
     /// Signs a token, which names this key.
     pub(crate) fn sign(&self, token: &Token) -> String {
+        self.sign_by(self.algorithm, token)
+    }
+
+    /// Signs a token with another algorithm of the key's type.
+    pub(crate) fn sign_by(&self, algorithm: Algorithm, token: &Token) -> String {
         let mut token = token.clone();
-        token.header.alg = self.algorithm;
+        token.header.alg = algorithm;
         token.header.kid = Some(self.kid.clone());
         token.sign_with(&self.private)
+    }
+
+    /// Signs a token whose header has another name of the algorithm.
+    pub(crate) fn sign_named(&self, name: &str, token: &Token) -> String {
+        let header = json!({ "alg": name, "kid": self.kid });
+        let claims = Value::Object(token.claims.clone());
+        let part = |value: &Value| base64(value.to_string().as_bytes());
+        let message = format!("{}.{}", part(&header), part(&claims));
+        let signature = crypto::sign(message.as_bytes(), &self.private, self.algorithm);
+        format!("{message}.{}", signature.unwrap())
     }
 
     /// Signs a token that names no key.

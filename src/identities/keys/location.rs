@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use crate::{
     config::ServiceUrl,
+    identities::issuer::{Issuers, TID},
     outbound::{HttpClient, InvalidResponse, JsonObject, OutboundRequest, Resend},
+    telemetry::excerpt,
 };
 use actix_web::http::{
     Method, StatusCode,
-    header::{self, HeaderMap},
+    header::{self, HeaderMap, HeaderValue},
 };
 use bytes::Bytes;
 
@@ -23,13 +25,18 @@ const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
+/// Some issuers answer 406 to a request that accepts JSON only.
+pub(super) const ACCEPT_KEYS: &str = "application/jwk-set+json, application/json;q=0.9, */*;q=0.1";
+pub(super) const ACCEPT_METADATA: &str = "application/json, */*;q=0.1";
+
 /// Where an issuer publishes its key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Location {
     Jwks(ServiceUrl),
     Discovery {
-        /// The document must have the same issuer.
-        issuer: String,
+        document: ServiceUrl,
+        /// The document must have one of these issuers.
+        issuers: Issuers,
         insecure_http: bool,
     },
 }
@@ -65,12 +72,13 @@ impl KeySetSource {
             (
                 None,
                 Location::Discovery {
-                    issuer,
+                    document,
+                    issuers,
                     insecure_http,
                 },
-            ) => self.discover(issuer, *insecure_http).await?,
+            ) => self.discover(document, issuers, *insecure_http).await?,
         };
-        let (text, headers) = self.get(url.as_str()).await?;
+        let (text, headers) = self.get(url.as_str(), ACCEPT_KEYS).await?;
         *jwks_url = Some(url);
         Ok((text, freshness(&headers)))
     }
@@ -78,32 +86,43 @@ impl KeySetSource {
     /// Finds the URL in the issuer's metadata (OpenID Connect Discovery 1.0, 4).
     pub(super) async fn discover(
         &self,
-        issuer: &str,
+        document: &ServiceUrl,
+        issuers: &Issuers,
         insecure_http: bool,
     ) -> Result<ServiceUrl, String> {
-        let url = discovery_url(issuer);
-        let (text, _) = self.get(&url).await?;
-        let found = Discovered::parse(&text).map_err(|reason| format!("{url}: {reason}"))?;
-        if found.issuer != issuer {
+        let url = document.as_str();
+        let (text, _) = self.get(url, ACCEPT_METADATA).await?;
+        let Discovered { issuer, jwks_uri } =
+            Discovered::parse(&text).map_err(|reason| format!("{url}: {reason}"))?;
+        // Microsoft's name of the placeholder.
+        let template = issuer.replace("{tenantid}", TID);
+        if !issuers.iter().any(|expected| expected == template) {
+            let issuer = excerpt(&issuer);
             return Err(format!(
-                "the discovery document has another issuer: it names `{}`, and the config `{issuer}`",
-                printable(&found.issuer)
+                "{url}: the document's `issuer` is `{issuer}`, and the config's is {issuers}; both must be equal, including a slash at the end"
             ));
         }
-        if found.jwks_uri.is_private() || insecure_http {
-            Ok(found.jwks_uri)
+        if jwks_uri.is_private() || insecure_http {
+            Ok(jwks_uri)
         } else {
-            Err("the discovery document's `jwks_uri` is not https".to_owned())
+            Err(format!(
+                "{url}: the document's `jwks_uri` is `{}`, which is not https",
+                excerpt(jwks_uri.as_str())
+            ))
         }
     }
 
-    pub(super) async fn get(&self, url: &str) -> Result<(Bytes, HeaderMap), String> {
+    pub(super) async fn get(
+        &self,
+        url: &str,
+        accept: &'static str,
+    ) -> Result<(Bytes, HeaderMap), String> {
         let response = self
             .http
             .send(OutboundRequest {
                 method: Method::GET,
                 url,
-                headers: Vec::new(),
+                headers: vec![(header::ACCEPT, HeaderValue::from_static(accept))],
                 body: Bytes::new(),
                 timeout: TIMEOUT,
                 max_response_bytes: MAX_RESPONSE_BYTES,
@@ -114,10 +133,7 @@ impl KeySetSource {
         if response.status == StatusCode::OK {
             Ok((response.body, response.headers))
         } else {
-            Err(format!(
-                "{url}: unexpected status {}",
-                response.status.as_u16()
-            ))
+            Err(format!("{url}: {}", response.unexpected_status()))
         }
     }
 }
@@ -140,15 +156,9 @@ impl Discovered {
         let issuer = metadata.take_string("issuer").map_err(invalid)?;
         let jwks_uri = metadata.take_string("jwks_uri").map_err(invalid)?;
         let jwks_uri = ServiceUrl::try_from(jwks_uri)
-            .map_err(|fault| format!("the discovery document's `jwks_uri` {fault}"))?;
+            .map_err(|fault| format!("the document's `jwks_uri` {fault}"))?;
         Ok(Self { issuer, jwks_uri })
     }
-}
-
-/// Text of another service: without control characters, and bounded.
-pub(super) fn printable(text: &str) -> String {
-    let text = text.chars().filter(|character| !character.is_control());
-    text.take(200).collect()
 }
 
 /// Returns how long a response is fresh according to its `Cache-Control` (RFC 9111), within limits.
