@@ -82,6 +82,9 @@ impl<'de> Deserialize<'de> for Discovery {
         match toml::Value::deserialize(deserializer)? {
             toml::Value::Boolean(false) => Ok(Self::Off),
             toml::Value::Boolean(true) => Ok(Self::OfIssuer),
+            toml::Value::String(url) if !url.contains("://") => Err(D::Error::custom(
+                "must be true, or the URL of the discovery document, for example \"https://id.example.com/.well-known/openid-configuration\"",
+            )),
             toml::Value::String(url) => {
                 let url = ServiceUrl::try_from(url).map_err(D::Error::custom)?;
                 Ok(Self::Document(url))
