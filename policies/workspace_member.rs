@@ -334,7 +334,31 @@ impl WorkspaceMember {
     }
 }
 
+/// Asks about a user and a workspace that do not exist.
+async fn try_lookup(lookup: &dyn Memberships) -> Result<String, Fault> {
+    const UNKNOWN: &str = "imgwire-gate-doctor";
+
+    let described = lookup.describe().await?;
+    let workspace = WorkspaceId::parse(UNKNOWN).map_err(|error| Fault::Service(error.into()))?;
+    let user = SubjectId::parse(UNKNOWN).map_err(|error| Fault::Service(error.into()))?;
+    if let MemberAnswer::Member(_) = lookup.find(&workspace, &user).await? {
+        let message = "an unknown user is a member of an unknown workspace";
+        return Err(Fault::Service(message.into()));
+    }
+    let described = described.map_or_else(String::new, |described| format!("{described}; "));
+    Ok(described + "an unknown user is not a member")
+}
+
 impl Policy for WorkspaceMember {
+    fn try_out(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async {
+            match &self.source {
+                Source::Lookup(lookup) => try_lookup(&**lookup).await.map(Some),
+                Source::Claim(_) | Source::Members(_) => Ok(None),
+            }
+        })
+    }
+
     fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let PolicyInput { request, facts, .. } = input;

@@ -6,6 +6,7 @@ mod settings;
 
 use std::sync::Arc;
 
+use futures_util::future::LocalBoxFuture;
 use jsonwebtoken::Algorithm;
 use policies::{ByteCount, Clock, Denial, IdentityName};
 
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     outbound::cache::{Cache, CacheEntry, HeapSize, new_cache},
-    telemetry::excerpt,
+    telemetry::{Point, excerpt},
 };
 
 impl IdentityKind for JwtSettings {
@@ -182,6 +183,16 @@ impl Identity for Jwt {
             Keys::Published(keys) => Some(keys),
             Keys::Fixed(_) | Keys::Set(_) => None,
         }
+    }
+
+    fn try_out(&self) -> LocalBoxFuture<'_, Vec<Point>> {
+        Box::pin(async {
+            let issuer = self.settings.issuer.as_ref().and_then(Issuers::literal);
+            match self.published_keys() {
+                Some(keys) => keys.try_out(issuer).await,
+                None => Vec::new(),
+            }
+        })
     }
 }
 

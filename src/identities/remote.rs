@@ -8,6 +8,7 @@ use actix_web::http::{
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use policies::{Denial, Interval, Subject, SubjectId};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -21,7 +22,7 @@ use super::{
     profile::{CacheKind, Place, Profile},
     request_view::{TokenSource, default_ambient, find_credential},
     section::Section,
-    service_lookup::{MAX_RESPONSE_BYTES, ServiceLookup, default_timeout},
+    service_lookup::{MADE_UP, MAX_RESPONSE_BYTES, ServiceLookup, default_timeout},
 };
 use crate::{
     config::ServiceUrl,
@@ -32,6 +33,7 @@ use crate::{
         single_flight::{ServiceFault, ServiceResult},
         wrong_type,
     },
+    telemetry::Point,
 };
 
 /// The app's own session lookup.
@@ -109,6 +111,7 @@ struct Remote {
 }
 
 /// The credentials of a request that the app receives.
+#[derive(Default)]
 struct ForwardedCredentials<'a> {
     cookies: Vec<(&'a str, &'a str)>,
     headers: Vec<(&'a HeaderName, &'a str)>,
@@ -136,6 +139,36 @@ impl Identity for Remote {
             Ok(Some(subject.await?))
         })
     }
+
+    /// Asks about credentials that cannot be valid.
+    fn try_out(&self) -> LocalBoxFuture<'_, Vec<Point>> {
+        Box::pin(async {
+            let mut credentials = ForwardedCredentials::default();
+            for source in &self.settings.forward {
+                match source {
+                    TokenSource::Cookie(name) => credentials.cookies.push((name.as_str(), MADE_UP)),
+                    TokenSource::Header(name) => credentials.headers.push((name, MADE_UP)),
+                    TokenSource::Bearer => {}
+                }
+            }
+            vec![match self.ask(&credentials).await {
+                Ok(Err(Denial::NotSignedIn)) => {
+                    Point::ok("", "says that a made-up credential is not signed in")
+                }
+                Ok(_) => Point::failed(
+                    "",
+                    "says that a made-up credential belongs to a user",
+                    "correct `url` and `subject`: the app must identify a user only by a valid session",
+                ),
+                Err(fault) => Point::failed(
+                    "",
+                    fault.to_string(),
+                    "correct `url`: the app must respond with 401, 403, 404, or with 200 and JSON; if it is right, \
+                     check the network to it and `[outbound] ca`",
+                ),
+            }]
+        })
+    }
 }
 
 impl Remote {
@@ -143,11 +176,7 @@ impl Remote {
         &'a self,
         headers: &'a HeaderMap,
     ) -> Result<ForwardedCredentials<'a>, Denial> {
-        let mut credentials = ForwardedCredentials {
-            cookies: Vec::new(),
-            headers: Vec::new(),
-            is_ambient: false,
-        };
+        let mut credentials = ForwardedCredentials::default();
         for source in &self.settings.forward {
             let Some(value) = find_credential(headers, source)? else {
                 continue;

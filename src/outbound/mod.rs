@@ -5,6 +5,7 @@
 //! - `connector`, `tls_error`: how a connection is opened, and why it cannot be secured.
 //! - `stream`, `framing`: one final response per request.
 //! - `json`, `redirect`: how responses are read, and where a redirect leads.
+//! - `skew`: how far the clock of a service differs.
 //! - `single_flight`, `cache`, `digest`: how responses are cached.
 //! - `in_flight`: the requests that run, and how one gives up its place while it waits.
 //! - `otlp`: the client of the trace exporter.
@@ -21,16 +22,18 @@ mod json;
 mod otlp;
 mod redirect;
 pub(crate) mod single_flight;
+mod skew;
 mod stream;
 mod suppress_awc_tasks;
 mod tls_error;
 
 pub(crate) use self::{
     call::{Peer, Resend, Response, call},
-    client::OutboundRequest,
+    client::{OutboundRequest, OutboundResponse},
     connector::{PoolSettings, client, is_tls, plain, secure},
     framing::Framing,
     json::{InvalidResponse, JsonObject, parse as parse_json, wrong_type},
+    skew::clock_skew,
 };
 pub use self::{
     client::{HttpClient, Outbound},

@@ -248,8 +248,9 @@ async fn a_discovery_document_of_another_issuer_is_refused_and_both_issuers_are_
             .await
             .assert_error(500, "internal");
         let reason = reason(&app, &token).await;
-        let both =
-            format!("the document's `issuer` is `{published}`, and the config's is `{configured}`");
+        let both = format!(
+            "the discovery document has another issuer: it names `{published}`, and the config `{configured}`"
+        );
         assert!(reason.contains(&both), "{reason}");
     }
     // A token of another issuer.

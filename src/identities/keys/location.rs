@@ -26,8 +26,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 /// Some issuers answer 406 to a request that accepts JSON only.
-const ACCEPT_KEYS: &str = "application/jwk-set+json, application/json;q=0.9, */*;q=0.1";
-const ACCEPT_METADATA: &str = "application/json, */*;q=0.1";
+pub(super) const ACCEPT_KEYS: &str = "application/jwk-set+json, application/json;q=0.9, */*;q=0.1";
+pub(super) const ACCEPT_METADATA: &str = "application/json, */*;q=0.1";
 
 /// Where an issuer publishes its key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,10 @@ impl KeySetSource {
         Self { location, http }
     }
 
+    pub(super) const fn location(&self) -> &Location {
+        &self.location
+    }
+
     pub(super) fn is_at(&self, location: &Location) -> bool {
         self.location == *location
     }
@@ -62,21 +66,25 @@ impl KeySetSource {
         &self,
         jwks_url: &mut Option<ServiceUrl>,
     ) -> Result<(Bytes, Duration), String> {
-        let url = match (jwks_url.take(), &self.location) {
-            (Some(url), _) => url,
-            (None, Location::Jwks(url)) => url.clone(),
-            (
-                None,
-                Location::Discovery {
-                    document,
-                    issuers,
-                    insecure_http,
-                },
-            ) => self.discover(document, issuers, *insecure_http).await?,
+        let url = match jwks_url.take() {
+            Some(url) => url,
+            None => self.locate().await?,
         };
         let (text, headers) = self.get(url.as_str(), ACCEPT_KEYS).await?;
         *jwks_url = Some(url);
         Ok((text, freshness(&headers)))
+    }
+
+    /// Returns the URL of the set.
+    pub(super) async fn locate(&self) -> Result<ServiceUrl, String> {
+        match &self.location {
+            Location::Jwks(url) => Ok(url.clone()),
+            Location::Discovery {
+                document,
+                issuers,
+                insecure_http,
+            } => self.discover(document, issuers, *insecure_http).await,
+        }
     }
 
     /// Finds the URL in the issuer's metadata (OpenID Connect Discovery 1.0, 4).
@@ -88,31 +96,31 @@ impl KeySetSource {
     ) -> Result<ServiceUrl, String> {
         let url = document.as_str();
         let (text, _) = self.get(url, ACCEPT_METADATA).await?;
-        let invalid = |error: InvalidResponse| format!("{url}: {error}");
-        let mut metadata = JsonObject::parse(&text).map_err(invalid)?;
-        let issuer = metadata.take_string("issuer").map_err(invalid)?;
+        let found = Discovered::parse(&text).map_err(|reason| format!("{url}: {reason}"))?;
         // Microsoft's name of the placeholder.
-        let template = issuer.replace("{tenantid}", TID);
+        let template = found.issuer.replace("{tenantid}", TID);
         if !issuers.iter().any(|expected| expected == template) {
-            let (issuer, expected) = (excerpt(&issuer), issuers.to_string());
+            let issuer = excerpt(&found.issuer);
             return Err(format!(
-                "{url}: the document's `issuer` is `{issuer}`, and the config's is {expected}; both must be equal, including a slash at the end"
+                "{url}: the discovery document has another issuer: it names `{issuer}`, and the config {issuers}"
             ));
         }
-        let keys = metadata.take_string("jwks_uri").map_err(invalid)?;
-        let shown = excerpt(&keys);
-        let keys = ServiceUrl::try_from(keys)
-            .map_err(|fault| format!("{url}: the document's `jwks_uri` {fault}"))?;
+        let keys = found.jwks_uri;
         if keys.is_private() || insecure_http {
             Ok(keys)
         } else {
+            let keys = excerpt(keys.as_str());
             Err(format!(
-                "{url}: the document's `jwks_uri` is `{shown}`, which is not https"
+                "{url}: the discovery document's `jwks_uri` is `{keys}`, which is not https"
             ))
         }
     }
 
-    async fn get(&self, url: &str, accept: &'static str) -> Result<(Bytes, HeaderMap), String> {
+    pub(super) async fn get(
+        &self,
+        url: &str,
+        accept: &'static str,
+    ) -> Result<(Bytes, HeaderMap), String> {
         let response = self
             .http
             .send(OutboundRequest {
@@ -131,6 +139,30 @@ impl KeySetSource {
         } else {
             Err(format!("{url}: {}", response.unexpected_status()))
         }
+    }
+}
+
+/// The URL of the discovery document under an issuer.
+pub(crate) fn discovery_url(issuer: &str) -> String {
+    let base = issuer.strip_suffix('/').unwrap_or(issuer);
+    format!("{base}/.well-known/openid-configuration")
+}
+
+/// What the gate needs of a discovery document.
+pub(super) struct Discovered {
+    pub(super) issuer: String,
+    pub(super) jwks_uri: ServiceUrl,
+}
+
+impl Discovered {
+    pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
+        let invalid = |error: InvalidResponse| error.to_string();
+        let mut metadata = JsonObject::parse(text).map_err(invalid)?;
+        let issuer = metadata.take_string("issuer").map_err(invalid)?;
+        let jwks_uri = metadata.take_string("jwks_uri").map_err(invalid)?;
+        let jwks_uri = ServiceUrl::try_from(jwks_uri)
+            .map_err(|fault| format!("the discovery document's `jwks_uri` {fault}"))?;
+        Ok(Self { issuer, jwks_uri })
     }
 }
 

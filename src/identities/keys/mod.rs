@@ -4,6 +4,7 @@
 //! - `public_key`, `ed25519`, `pem`: public keys, and which of them the gate can use.
 //! - `jwk`, `key_set`: a JSON Web Key, and a set of them.
 //! - `location`, `published`: a key set that an issuer publishes, where it is and how it is kept up to date.
+//! - `trial`: what `doctor` reports about it.
 
 pub(super) mod algorithm;
 mod ed25519;
@@ -13,6 +14,7 @@ mod location;
 mod pem;
 mod public_key;
 mod published;
+mod trial;
 
 use std::{
     fmt,
@@ -24,7 +26,12 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use self::public_key::PublicKey;
 pub use self::published::{KeysState, PublishedKeys};
 pub(super) use self::{
-    jwk::KeyTypes, key_set::KeySet, location::Location, pem::is_pem, published::KeyError,
+    jwk::KeyTypes,
+    key_set::KeySet,
+    location::{Location, discovery_url},
+    pem::is_pem,
+    published::KeyError,
+    trial::issuer_clock,
 };
 
 /// A key, and the algorithms that it verifies.
