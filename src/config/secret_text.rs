@@ -45,7 +45,7 @@ pub(super) fn check(text: &str) -> Result<(), String> {
             _ => "a blank",
         };
         return Err(format!(
-            "{place} with {blank}; remove it, or the app and the gate may read different secrets"
+            "{place} with {blank}; remove it, because it would be part of the secret"
         ));
     }
     check_placeholder(text)

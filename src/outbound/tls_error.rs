@@ -4,6 +4,8 @@ use std::{fmt::Write as _, io};
 
 use rustls::{AlertDescription, CertificateError, Error};
 
+use crate::telemetry::excerpt;
+
 /// The most names of a certificate that a message lists.
 const MAX_NAMES: usize = 5;
 
@@ -91,7 +93,9 @@ fn certificate(error: &CertificateError) -> String {
 fn names(presented: &[String]) -> String {
     let shown = presented.iter().take(MAX_NAMES);
     let shown: Vec<_> = shown
-        .map(|name| format!("`{}`", crate::telemetry::excerpt(name)))
+        // rustls writes the type around the name: DnsName("a.example").
+        .map(|name| name.split('"').nth(1).unwrap_or(name))
+        .map(|name| format!("`{}`", excerpt(name)))
         .collect();
     let mut text = match shown.is_empty() {
         true => "no host name".to_owned(),
@@ -110,5 +114,35 @@ fn age(seconds: u64) -> String {
         0 => format!("{} minutes ago", seconds / 60),
         hours @ 1..48 => format!("{hours} hours ago"),
         hours => format!("{} days ago", hours / 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::pki_types::UnixTime;
+
+    use super::*;
+
+    #[test]
+    fn an_expired_certificate_names_its_age() {
+        let at = |hours: u64| UnixTime::since_unix_epoch(Duration::from_secs(hours * 3600));
+        for (hours, expected) in [(0, "0 minutes ago"), (3, "3 hours ago"), (72, "3 days ago")] {
+            let (time, not_after) = (at(1000 + hours), at(1000));
+            let error = CertificateError::ExpiredContext { time, not_after };
+            assert_eq!(certificate(&error), format!("expired {expected}; renew it"));
+        }
+    }
+
+    #[test]
+    fn long_lists_of_names_are_cut() {
+        let presented: Vec<_> = (0..9)
+            .map(|n| format!("DnsName(\"n{n}.example\")"))
+            .collect();
+        let text = names(&presented);
+        assert!(text.starts_with("`n0.example`, `n1.example`"), "{text}");
+        assert!(text.ends_with("`n4.example` and 4 more"), "{text}");
+        assert_eq!(names(&[]), "no host name");
     }
 }

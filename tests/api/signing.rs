@@ -39,7 +39,7 @@ impl SigningKey {
             _ => {
                 let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
                 let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> = pair.as_der().unwrap();
-                EncodingKey::from_rsa_pem(pem(der.as_ref()).as_bytes()).unwrap()
+                EncodingKey::from_rsa_pem(pem("PRIVATE KEY", der.as_ref()).as_bytes()).unwrap()
             }
         };
         Self {
@@ -102,9 +102,10 @@ pub(crate) fn set(keys: &[&SigningKey]) -> Value {
     json!({ "keys": keys })
 }
 
-fn pem(der: &[u8]) -> String {
+/// A document in PEM.
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
 
     let text = STANDARD.encode(der);
-    format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
 }

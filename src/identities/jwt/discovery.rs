@@ -7,10 +7,12 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
     config::ServiceUrl,
-    identities::{issuer::Issuers, keys::Location, section::Section},
+    identities::{
+        issuer::Issuers,
+        keys::{Location, discovery_url},
+        section::Section,
+    },
 };
-
-const PATH: &str = "/.well-known/openid-configuration";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Discovery {
@@ -61,10 +63,9 @@ fn document_of(
         section.fault("issuer", message);
         return None;
     };
-    let base = issuer.strip_suffix('/').unwrap_or(issuer);
     // The issuer itself is checked, because the document's URL can be one although the issuer is not.
     let document = ServiceUrl::try_from(issuer.to_owned())
-        .and_then(|_| ServiceUrl::try_from(format!("{base}{PATH}")));
+        .and_then(|_| ServiceUrl::try_from(discovery_url(issuer)));
     match document {
         Err(fault) => {
             section.fault("issuer", fault);
@@ -82,6 +83,9 @@ impl<'de> Deserialize<'de> for Discovery {
         match toml::Value::deserialize(deserializer)? {
             toml::Value::Boolean(false) => Ok(Self::Off),
             toml::Value::Boolean(true) => Ok(Self::OfIssuer),
+            toml::Value::String(url) if !url.contains("://") => Err(D::Error::custom(
+                "must be true, or the URL of the discovery document, for example \"https://id.example.com/.well-known/openid-configuration\"",
+            )),
             toml::Value::String(url) => {
                 let url = ServiceUrl::try_from(url).map_err(D::Error::custom)?;
                 Ok(Self::Document(url))

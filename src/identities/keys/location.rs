@@ -66,25 +66,29 @@ impl KeySetSource {
         &self,
         jwks_url: &mut Option<ServiceUrl>,
     ) -> Result<(Bytes, Duration), String> {
-        let url = match (jwks_url.take(), &self.location) {
-            (Some(url), _) => url,
-            (None, Location::Jwks(url)) => url.clone(),
-            (
-                None,
-                Location::Discovery {
-                    document,
-                    issuers,
-                    insecure_http,
-                },
-            ) => self.discover(document, issuers, *insecure_http).await?,
+        let url = match jwks_url.take() {
+            Some(url) => url,
+            None => self.locate().await?,
         };
         let (text, headers) = self.get(url.as_str(), ACCEPT_KEYS).await?;
         *jwks_url = Some(url);
         Ok((text, freshness(&headers)))
     }
 
+    /// Returns the URL of the set.
+    pub(super) async fn locate(&self) -> Result<ServiceUrl, String> {
+        match &self.location {
+            Location::Jwks(url) => Ok(url.clone()),
+            Location::Discovery {
+                document,
+                issuers,
+                insecure_http,
+            } => self.discover(document, issuers, *insecure_http).await,
+        }
+    }
+
     /// Finds the URL in the issuer's metadata (OpenID Connect Discovery 1.0, 4).
-    pub(super) async fn discover(
+    async fn discover(
         &self,
         document: &ServiceUrl,
         issuers: &Issuers,
@@ -92,22 +96,22 @@ impl KeySetSource {
     ) -> Result<ServiceUrl, String> {
         let url = document.as_str();
         let (text, _) = self.get(url, ACCEPT_METADATA).await?;
-        let Discovered { issuer, jwks_uri } =
-            Discovered::parse(&text).map_err(|reason| format!("{url}: {reason}"))?;
+        let found = Discovered::parse(&text).map_err(|reason| format!("{url}: {reason}"))?;
         // Microsoft's name of the placeholder.
-        let template = issuer.replace("{tenantid}", TID);
+        let template = found.issuer.replace("{tenantid}", TID);
         if !issuers.iter().any(|expected| expected == template) {
-            let issuer = excerpt(&issuer);
+            let issuer = excerpt(&found.issuer);
             return Err(format!(
-                "{url}: the document's `issuer` is `{issuer}`, and the config's is {issuers}; both must be equal, including a slash at the end"
+                "{url}: the discovery document has another issuer: it names `{issuer}`, and the config {issuers}"
             ));
         }
-        if jwks_uri.is_private() || insecure_http {
-            Ok(jwks_uri)
+        let keys = found.jwks_uri;
+        if keys.is_private() || insecure_http {
+            Ok(keys)
         } else {
+            let keys = excerpt(keys.as_str());
             Err(format!(
-                "{url}: the document's `jwks_uri` is `{}`, which is not https",
-                excerpt(jwks_uri.as_str())
+                "{url}: the discovery document's `jwks_uri` is `{keys}`, which is not https"
             ))
         }
     }
@@ -138,7 +142,8 @@ impl KeySetSource {
     }
 }
 
-pub(super) fn discovery_url(issuer: &str) -> String {
+/// The URL of the discovery document under an issuer.
+pub(crate) fn discovery_url(issuer: &str) -> String {
     let base = issuer.strip_suffix('/').unwrap_or(issuer);
     format!("{base}/.well-known/openid-configuration")
 }
@@ -156,7 +161,7 @@ impl Discovered {
         let issuer = metadata.take_string("issuer").map_err(invalid)?;
         let jwks_uri = metadata.take_string("jwks_uri").map_err(invalid)?;
         let jwks_uri = ServiceUrl::try_from(jwks_uri)
-            .map_err(|fault| format!("the document's `jwks_uri` {fault}"))?;
+            .map_err(|fault| format!("the discovery document's `jwks_uri` {fault}"))?;
         Ok(Self { issuer, jwks_uri })
     }
 }

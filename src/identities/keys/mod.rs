@@ -26,7 +26,11 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use self::public_key::PublicKey;
 pub use self::published::{KeysState, PublishedKeys};
 pub(super) use self::{
-    jwk::KeyTypes, key_set::KeySet, location::Location, pem::is_pem, published::KeyError,
+    jwk::KeyTypes,
+    key_set::KeySet,
+    location::{Location, discovery_url},
+    pem::is_pem,
+    published::KeyError,
     trial::issuer_clock,
 };
 

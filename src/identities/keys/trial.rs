@@ -24,19 +24,7 @@ impl PublishedKeys {
     /// Fetches the set once, without using its keys. `issuer` is the one in the config. The parts of the points are below
     /// the identity's section.
     pub(in crate::identities) async fn try_out(&self, issuer: Option<&str>) -> Vec<Point> {
-        let located = match self.source.location() {
-            Location::Jwks(url) => Ok(url.clone()),
-            Location::Discovery {
-                document,
-                issuers,
-                insecure_http,
-            } => {
-                self.source
-                    .discover(document, issuers, *insecure_http)
-                    .await
-            }
-        };
-        let url = match located {
+        let url = match self.source.locate().await {
             Ok(url) => url,
             Err(error) => return vec![Point::failed("", error, self.remedy())],
         };
@@ -70,7 +58,7 @@ impl PublishedKeys {
                 "correct `jwks_url`; if it is right, check the network to it and `[outbound] ca`"
             }
             Location::Discovery { .. } => {
-                "write `issuer` exactly as the issuer's discovery document has it; if it is right, check the network to \
+                "write `issuer` exactly as the discovery document has it, or correct `discovery`; if it is right, check the network to \
                  it and `[outbound] ca`"
             }
         }
@@ -81,8 +69,8 @@ impl PublishedKeys {
         let sent: Timestamp = self.clock.now();
         let (text, headers) = self.source.get(url.as_str(), ACCEPT_KEYS).await?;
         let skew = clock_skew(&headers, sent, self.clock.now());
-        let set = KeySet::parse(&text, &self.algorithms, KeyTypes::Public, before)
-            .map_err(|reason| format!("{}: the response {reason}", url.as_str()))?;
+        let parsed = KeySet::parse(&text, &self.algorithms, KeyTypes::Public, before);
+        let set = parsed.map_err(|reason| format!("{}: the response {reason}", url.as_str()))?;
         Ok(Fetched { set, skew })
     }
 
@@ -131,17 +119,21 @@ impl PublishedKeys {
     }
 }
 
-fn name_skipped(SkippedKeys { reported, count }: &SkippedKeys) -> String {
-    if *count == 0 {
+fn name_skipped(skipped: &SkippedKeys) -> String {
+    if skipped.count == 0 {
         return String::new();
     }
-    let named: Vec<_> = reported
-        .iter()
-        .take(MAX_NAMED)
-        .map(ToString::to_string)
-        .collect();
-    let more = if *count > named.len() { "; ..." } else { "" };
-    format!("; {}{more}", named.join("; "))
+    let named = skipped.reported.iter().take(MAX_NAMED).map(|key| {
+        let kid = key.kid.as_deref().unwrap_or("without `kid`");
+        format!("{kid} ({})", key.reason)
+    });
+    let named: Vec<_> = named.collect();
+    let more = if skipped.count > MAX_NAMED {
+        ", ..."
+    } else {
+        ""
+    };
+    format!("; unusable: {}{more}", named.join(", "))
 }
 
 /// The point of an issuer's clock.
