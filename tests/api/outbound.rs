@@ -48,7 +48,7 @@ async fn any_number_of_interim_responses_in_any_segmentation_is_skipped() {
     ];
     for call in CALLS {
         for segmentation in segmentations {
-            let (gate, peer) = gate_before(call, "5s", move |_, asked, right| {
+            let (gate, peer) = gate_before(call, "30s", move |_, asked, right| {
                 let statuses: &[u16] = match asked.earlier % 3 {
                     0 => &[100],
                     1 => &[102, 103, 103, 199],
