@@ -131,7 +131,7 @@ async fn exchange(
         .insert_header((header::HOST, host.clone()))
         .insert_header((header::ACCEPT, "application/json"));
     for header in &request.headers {
-        builder = builder.append_header(header.clone());
+        builder = builder.insert_header(header.clone());
     }
     let sending = if request.body.is_empty() {
         builder.send()
