@@ -14,6 +14,8 @@ mod answers;
 mod api_description;
 #[path = "../../examples/api_keys/identity.rs"]
 mod api_keys;
+mod app_answers;
+mod app_cookies;
 mod architecture;
 mod backends;
 mod bad_days;
@@ -30,6 +32,7 @@ mod clusters;
 mod command_line;
 mod commands;
 mod config;
+mod cookie_tokens;
 mod cookies;
 mod crashes;
 mod decision_log;
