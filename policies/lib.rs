@@ -65,7 +65,7 @@
 //!             Ok(Decision::from(if is_listed {
 //!                 Verdict::Allow
 //!             } else {
-//!                 Verdict::Deny(Denial::WorkspaceRequired)
+//!                 Verdict::Deny(Denial::WorkspaceRequired("it must name one".to_owned()))
 //!             }))
 //!         })
 //!     }

@@ -8,12 +8,13 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
 };
+use serde_json::Value;
 
 use crate::{
     BoxFuture, BuildContext, BuildError, ClaimPath, Clock, Counter, Decision, Denial, DenialClass,
     Fact, Facts, LimitState, Pass, Per, PersistentCounters, Policy, PolicyInput, PolicyKind,
     PolicyName, QuotaStore, Reads, Requirements, Reservation, StoreName, StoreUse, Verdict, Window,
-    WindowUnit, Windows,
+    WindowUnit, Windows, id_text,
 };
 
 /// At most `limit` tokens per calendar window.
@@ -94,10 +95,33 @@ pub enum QuotaLimit {
 pub struct LimitByClaim {
     /// The claim whose value selects the limit.
     pub claim: ClaimPath,
-    /// The limit for each value of the claim.
+    /// The limit for each value of the claim: a text, an integer or a boolean.
     pub values: BTreeMap<String, u64>,
     /// The limit for any other value, and for users without the claim.
     pub default: u64,
+}
+
+impl LimitByClaim {
+    fn value<'a>(&self, facts: &'a Facts) -> Option<&'a Value> {
+        self.claim.get(&facts.subject.as_ref()?.claims)
+    }
+
+    /// The limit for the value of the claim, if `values` has one.
+    fn selected(&self, facts: &Facts) -> Option<u64> {
+        let limit = match self.value(facts)? {
+            Value::Bool(flag) => self.values.get(if *flag { "true" } else { "false" }),
+            value => self.values.get(&*id_text(value)?),
+        };
+        limit.copied()
+    }
+
+    fn why_default(&self, facts: &Facts) -> String {
+        let reason = match self.value(facts) {
+            None => self.claim.missing(),
+            Some(_) => format!("`values` has no limit for the token's `{}`", self.claim),
+        };
+        format!("{reason}, so the default limit applies")
+    }
 }
 
 impl<'de> Deserialize<'de> for QuotaLimit {
@@ -159,13 +183,15 @@ impl Quota {
     fn limit_of(&self, facts: &Facts) -> u64 {
         match &self.limit {
             QuotaLimit::Fixed(limit) => *limit,
-            QuotaLimit::ByClaim(by) => facts
-                .subject
-                .as_ref()
-                .and_then(|subject| by.claim.get(&subject.claims)?.as_str())
-                .and_then(|value| by.values.get(value))
-                .copied()
-                .unwrap_or(by.default),
+            QuotaLimit::ByClaim(by) => by.selected(facts).unwrap_or(by.default),
+        }
+    }
+
+    /// Says why the default limit applies, if it does.
+    fn why_default(&self, facts: &Facts) -> Option<String> {
+        match &self.limit {
+            QuotaLimit::ByClaim(by) if by.selected(facts).is_none() => Some(by.why_default(facts)),
+            QuotaLimit::Fixed(_) | QuotaLimit::ByClaim(_) => None,
         }
     }
 }
@@ -212,10 +238,17 @@ impl Policy for Quota {
                 }
             };
             let resets_in = window.ends_in(now);
-            let verdict = verdict.unwrap_or(Verdict::Deny(Denial::QuotaExhausted {
-                retry_after: resets_in,
-            }));
-            Ok(Decision::from(verdict).with_limit(LimitState {
+            let verdict = verdict.unwrap_or_else(|| {
+                Verdict::Deny(Denial::QuotaExhausted {
+                    note: self.why_default(input.facts),
+                    retry_after: resets_in,
+                })
+            });
+            let mut decision = Decision::from(verdict);
+            if input.pass == Pass::Preview {
+                decision.note = self.why_default(input.facts);
+            }
+            Ok(decision.with_limit(LimitState {
                 policy: self.name.clone(),
                 limit,
                 window: Duration::from_secs(window.seconds()),

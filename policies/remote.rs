@@ -1,14 +1,17 @@
 //! `remote`: another service decides, based on the facts of the request.
 
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
+use futures_util::future::ready;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    BoxFuture, BuildContext, BuildError, CallSettings, Clock, Decider, Decision, Denial, Endpoint,
-    Interval, Policy, PolicyInput, PolicyKind, Protocol, Question, Reads, Requirements,
-    SecretSource, ServiceCall, Verdict, engine::ports::default_timeout,
+    AcceptedIdentities, BoxFuture, BuildContext, BuildError, CallSettings, Claims, Clock,
+    Credentials, Decider, Decision, Denial, Endpoint, Facts, Fault, IdentityName, Interval,
+    InvalidId, Policy, PolicyInput, PolicyKind, Presented, Protocol, Question, Reads, Requirements,
+    RoutePath, SecretSource, ServiceCall, Subject, SubjectId, UploadRequest, Verdict,
+    engine::ports::default_timeout,
 };
 
 /// Another service decides, based on the facts of the request.
@@ -72,7 +75,57 @@ struct Remote {
     clock: Arc<dyn Clock>,
 }
 
+/// A request of a user that does not exist, for [`Policy::try_out`].
+fn unknown_user() -> Result<(UploadRequest, Facts), InvalidId> {
+    const NAME: &str = "imgwire-gate-doctor";
+
+    let request = UploadRequest {
+        route: RoutePath::parse("/imgwire-gate-doctor")?,
+        workspace: None,
+        purpose: None,
+        file: None,
+        ip: Ipv4Addr::LOCALHOST.into(),
+        credentials: Box::new(NoCredentials),
+    };
+    let subject = Subject {
+        id: SubjectId::parse(NAME)?,
+        identity: IdentityName::parse(NAME)?,
+        session: false,
+        claims: Claims::default(),
+        expires_at: None,
+    };
+    Ok((request, Facts::new(Some(Arc::new(subject)), None)))
+}
+
+struct NoCredentials;
+
+impl Credentials for NoCredentials {
+    fn authenticate<'a>(&'a self, _: &'a AcceptedIdentities) -> BoxFuture<'a, Presented> {
+        Box::pin(ready(Ok(Presented::Nothing)))
+    }
+}
+
 impl Policy for Remote {
+    /// Asks about a user that does not exist. Either answer is a decision.
+    fn try_out(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async {
+            let (request, facts) = unknown_user().map_err(|error| Fault::Service(error.into()))?;
+            let question = Question {
+                request: &request,
+                facts: &facts,
+                clock: &*self.clock,
+            };
+            let decision = if self.decider.allows(question).await? {
+                "allows"
+            } else {
+                "denies"
+            };
+            Ok(Some(format!(
+                "the service was asked about an unknown user, and {decision} the request"
+            )))
+        })
+    }
+
     fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let question = Question {

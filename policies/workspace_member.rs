@@ -28,12 +28,12 @@ pub struct WorkspaceMemberSettings {
     /// `{"id":"ws_1","role":"editor"}` or `{"ws_1":"editor"}`. A role may be a list of roles.
     #[serde(default)]
     pub claim: Option<ClaimPath>,
-    /// The member of an object that is the workspace's id. The default is `id`. Requires `claim`.
+    /// The member of an object that is the workspace's id, by name or JSON Pointer. The default is `id`. Requires `claim`.
     #[serde(default)]
-    pub id_key: Option<String>,
-    /// The member of an object that is the role. The default is `role`. Requires `claim`.
+    pub id_key: Option<ClaimPath>,
+    /// The member of an object that is the role, by name or JSON Pointer. The default is `role`. Requires `claim`.
     #[serde(default)]
-    pub role_key: Option<String>,
+    pub role_key: Option<ClaimPath>,
     /// Another claim, which is the role in the user's only workspace. A user with several workspaces then has no role.
     /// Requires `claim`.
     #[serde(default)]
@@ -71,29 +71,29 @@ pub struct WorkspaceMemberSettings {
 }
 
 impl WorkspaceMemberSettings {
-    /// The member of an object that is the workspace's id, or its default.
-    #[must_use]
-    pub fn id_key(&self) -> &str {
-        self.id_key.as_deref().unwrap_or("id")
-    }
-
-    /// The member of an object that is the role, or its default.
-    #[must_use]
-    pub fn role_key(&self) -> &str {
-        self.role_key.as_deref().unwrap_or("role")
+    /// The memberships in the claim, if a claim is the source.
+    fn claimed(&self) -> Option<ClaimedMemberships> {
+        let claim = self.claim.clone()?;
+        let key =
+            |key: &Option<ClaimPath>, default| key.clone().unwrap_or(ClaimPath::named(default));
+        Some(ClaimedMemberships {
+            claim,
+            id_key: key(&self.id_key, "id"),
+            role_key: key(&self.role_key, "role"),
+            role_claim: self.role_claim.clone(),
+        })
     }
 
     /// Keys for a claim require a claim, and each role comes from one place.
     fn check_claim_keys(&self, findings: &mut Findings) {
         let Self {
-            claim,
             id_key,
             role_key,
             role_claim,
             ..
         } = self;
         let mut fault = |message: &str| findings.fault("", message);
-        if claim.is_none() {
+        let Some(claimed) = self.claimed() else {
             let keys = [
                 (id_key.is_some(), "`id_key` requires `claim`"),
                 (role_key.is_some(), "`role_key` requires `claim`"),
@@ -103,16 +103,17 @@ impl WorkspaceMemberSettings {
                 fault(message);
             }
             return;
-        }
-        if self.id_key().is_empty() || self.role_key().is_empty() {
-            fault("`id_key` and `role_key` must not be empty");
-        } else if role_claim.is_none() && self.id_key() == self.role_key() {
+        };
+        if role_claim.is_none() && claimed.id_key.is_same(&claimed.role_key) {
             fault("`id_key` and `role_key` must differ");
         }
         if role_key.is_some() && role_claim.is_some() {
             fault("`role_key` and `role_claim` cannot be combined");
         }
-        if role_claim.is_some() && role_claim == claim {
+        if role_claim
+            .as_ref()
+            .is_some_and(|role| role.is_same(&claimed.claim))
+        {
             fault("`role_claim` and `claim` must differ");
         }
     }
@@ -208,13 +209,8 @@ impl PolicyKind for WorkspaceMemberSettings {
     }
 
     fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
-        let source = match (&self.claim, self.lookup()) {
-            (Some(claim), _) => Source::Claim(ClaimedMemberships {
-                claim: claim.clone(),
-                id_key: self.id_key().to_owned(),
-                role_key: self.role_key().to_owned(),
-                role_claim: self.role_claim.clone(),
-            }),
+        let source = match (self.claimed(), self.lookup()) {
+            (Some(claimed), _) => Source::Claim(claimed),
             (None, Some(lookup)) => {
                 let call = CallSettings {
                     timeout: self.timeout,
@@ -253,7 +249,9 @@ impl WorkspaceMember {
     ) -> Result<Result<Membership, Denial>, Fault> {
         let only = || self.only_workspace(subject?);
         let Some(workspace) = request.workspace.clone().or_else(only) else {
-            return Ok(Err(Denial::WorkspaceRequired));
+            let reason = self.why_no_workspace(subject);
+            let reason = reason.unwrap_or_else(|| "the user does not have exactly one".to_owned());
+            return Ok(Err(Denial::WorkspaceRequired(reason)));
         };
         let Some(subject) = subject else {
             let reason = format!("without a user, there is no member of workspace `{workspace}`");
@@ -262,19 +260,20 @@ impl WorkspaceMember {
         Ok(match &self.source {
             Source::Claim(claimed) => {
                 let roles = claimed.roles_in(&subject.claims, &workspace);
-                self.judge(&workspace, roles)
+                self.judge(&workspace, subject, roles)
             }
             Source::Members(members) => {
                 let role = members.get(&workspace).and_then(|of| of.get(&subject.id));
-                self.judge(&workspace, role.map(|role| vec![role.as_str()]))
+                self.judge(&workspace, subject, role.map(|role| vec![role.as_str()]))
             }
             Source::Lookup(lookup) => match lookup.find(&workspace, &subject.id).await? {
                 MemberAnswer::Member(member) => {
                     let roles = member.roles.iter().map(String::as_str).collect();
                     // From here on, the workspace is spelled as the source spells it.
-                    self.judge(member.workspace.as_ref().unwrap_or(&workspace), Some(roles))
+                    let workspace = member.workspace.as_ref().unwrap_or(&workspace);
+                    self.judge(workspace, subject, Some(roles))
                 }
-                MemberAnswer::NotAMember => self.judge(&workspace, None),
+                MemberAnswer::NotAMember => self.judge(&workspace, subject, None),
                 MemberAnswer::NotAsked => {
                     let subject = &subject.id;
                     let reason = format!(
@@ -290,13 +289,18 @@ impl WorkspaceMember {
     fn judge(
         &self,
         workspace: &WorkspaceId,
+        subject: &Subject,
         roles: Option<Vec<&str>>,
     ) -> Result<Membership, Denial> {
-        let Some(roles) = roles else {
-            return Err(Denial::WorkspaceForbidden(format!(
-                "the user is not a member of workspace `{workspace}`"
-            )));
+        let forbidden = |reason: String, cause: Option<String>| {
+            let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+            Denial::WorkspaceForbidden(reason + &cause)
         };
+        let Some(roles) = roles else {
+            let reason = format!("the user is not a member of workspace `{workspace}`");
+            return Err(forbidden(reason, self.why_no_workspace(Some(subject))));
+        };
+        let has_role = !roles.is_empty();
         let mut roles = roles.into_iter();
         let role = match &self.roles {
             None => roles.next(),
@@ -305,7 +309,13 @@ impl WorkspaceMember {
                 let too_low = || {
                     let reason =
                         format!("the user's role in workspace `{workspace}` is not allowed");
-                    Denial::WorkspaceForbidden(reason)
+                    let cause = match &self.source {
+                        Source::Claim(claimed) if !has_role => {
+                            Some(claimed.why_no_role(&subject.claims))
+                        }
+                        _ => None,
+                    };
+                    forbidden(reason, cause)
                 };
                 Some(role.ok_or_else(too_low)?)
             }
@@ -314,6 +324,14 @@ impl WorkspaceMember {
             workspace: workspace.clone(),
             role: role.map(str::to_owned),
         })
+    }
+
+    /// Says what the user's claims lack if they list no workspace.
+    fn why_no_workspace(&self, subject: Option<&Subject>) -> Option<String> {
+        match &self.source {
+            Source::Claim(claimed) => claimed.why_no_workspace(&subject?.claims),
+            Source::Members(_) | Source::Lookup(_) => None,
+        }
     }
 
     /// The subject's only workspace, if the source lists all of them.
@@ -334,7 +352,31 @@ impl WorkspaceMember {
     }
 }
 
+/// Asks about a user and a workspace that do not exist.
+async fn try_lookup(lookup: &dyn Memberships) -> Result<String, Fault> {
+    const UNKNOWN: &str = "imgwire-gate-doctor";
+
+    let described = lookup.describe().await?;
+    let workspace = WorkspaceId::parse(UNKNOWN).map_err(|error| Fault::Service(error.into()))?;
+    let user = SubjectId::parse(UNKNOWN).map_err(|error| Fault::Service(error.into()))?;
+    if let MemberAnswer::Member(_) = lookup.find(&workspace, &user).await? {
+        let message = "an unknown user is a member of an unknown workspace";
+        return Err(Fault::Service(message.into()));
+    }
+    let described = described.map_or_else(String::new, |described| format!("{described}; "));
+    Ok(described + "an unknown user is not a member")
+}
+
 impl Policy for WorkspaceMember {
+    fn try_out(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async {
+            match &self.source {
+                Source::Lookup(lookup) => try_lookup(&**lookup).await.map(Some),
+                Source::Claim(_) | Source::Members(_) => Ok(None),
+            }
+        })
+    }
+
     fn decide<'a>(&'a self, input: PolicyInput<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             let PolicyInput { request, facts, .. } = input;

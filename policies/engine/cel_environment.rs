@@ -1,10 +1,29 @@
-//! The names of types and functions that expressions may use: those of standard CEL.
+//! The names of types and functions that expressions may use: those of standard CEL, `as_list` and `split`.
 
 use std::sync::{Arc, LazyLock};
 
-use cel::{Context, Env, ExecutionError, Program};
+use cel::{
+    Context, Env, ExecutionError, Program,
+    common::{
+        types::{CelList, CelString, DYN_TYPE, LIST_TYPE, STRING_TYPE},
+        value::{CowVal, Val},
+    },
+};
 
-pub(crate) static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
+use crate::engine::long_list::MAX_LIST;
+
+pub(crate) static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
+    let mut env = Env::stdlib();
+    let declared = [
+        env.add_overload("as_list", "as_list", vec![DYN_TYPE], as_list),
+        env.add_overload("split", "split", vec![STRING_TYPE, STRING_TYPE], split),
+        env.add_member_overload("split", "text_split", STRING_TYPE, vec![STRING_TYPE], split),
+    ];
+    for result in declared {
+        result.expect("standard CEL has no such function");
+    }
+    Arc::new(env)
+});
 
 /// The outer scope of all evaluations. It is shared, so that an evaluation builds nothing and counts no references.
 pub(crate) static ROOT: LazyLock<Context<'static, 'static>> =
@@ -31,4 +50,46 @@ pub(crate) fn unknown_function(program: &Program) -> Option<String> {
             })
         })
         .map(str::to_owned)
+}
+
+type Evaluated<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
+
+/// Returns a list as it is, and any other value as a list of one.
+fn as_list<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Evaluated<'b, 'v> {
+    let value = arguments.into_iter().next();
+    let value = value.ok_or_else(|| ExecutionError::invalid_argument_count(1, 0))?;
+    if *value.get_type() == LIST_TYPE {
+        return Ok(value);
+    }
+    Ok(CowVal::owned(CelList::from(vec![value.into_owned()])))
+}
+
+/// Splits a text. An empty text is one empty entry.
+fn split<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Evaluated<'b, 'v> {
+    let text = |index: usize| arguments.get(index)?.downcast_ref::<CelString<'_>>();
+    let (Some(text), Some(separator)) = (text(0), text(1)) else {
+        return Err(ExecutionError::function_error(
+            "split",
+            "it takes two texts",
+        ));
+    };
+    if separator.inner().is_empty() {
+        return Err(ExecutionError::function_error(
+            "split",
+            "the separator is empty",
+        ));
+    }
+    let parts = text.inner().split(separator.inner());
+    // One more than allowed shows that there are too many.
+    let parts: Vec<Box<dyn Val + 'v>> = parts
+        .take(MAX_LIST + 1)
+        .map(|part| Box::new(CelString::from(part.to_owned())) as _)
+        .collect();
+    if parts.len() > MAX_LIST {
+        return Err(ExecutionError::function_error(
+            "split",
+            "the text has too many entries",
+        ));
+    }
+    Ok(CowVal::owned(CelList::from(parts)))
 }

@@ -109,8 +109,8 @@ pub struct Step {
 /// The result of a policy as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepResult {
-    /// The policy allowed the request.
-    Allow,
+    /// The policy allowed the request, perhaps with a note.
+    Allow(Option<String>),
     /// The policy was skipped, because its `when` is false.
     Skip,
     /// The policy denied the request, for this reason.
@@ -176,7 +176,7 @@ impl Link {
         let result = StepResult::of(&decided);
         span.record("imgwire_gate.tolerated", self.tolerates(&result));
         match result {
-            StepResult::Allow | StepResult::Skip => span.record("imgwire_gate.verdict", "allow"),
+            StepResult::Allow(_) | StepResult::Skip => span.record("imgwire_gate.verdict", "allow"),
             StepResult::Deny(reason) => span
                 .record("imgwire_gate.verdict", "deny")
                 .record("imgwire_gate.reason", reason),
@@ -194,7 +194,7 @@ impl Link {
         match result {
             StepResult::Deny(_) => observed,
             StepResult::Fault(_) => observed || self.on_failure == OnFailure::Allow,
-            StepResult::Allow | StepResult::Skip => false,
+            StepResult::Allow(_) | StepResult::Skip => false,
         }
     }
 }
@@ -204,8 +204,9 @@ impl StepResult {
         match decided {
             Ok(Decision {
                 verdict: Verdict::Allow | Verdict::Hold(_),
+                note,
                 ..
-            }) => Self::Allow,
+            }) => Self::Allow(note.clone()),
             Ok(Decision {
                 verdict: Verdict::Deny(denial),
                 ..
@@ -306,6 +307,7 @@ impl Chain {
                     limit,
                     new_fact,
                     tolerated_fault,
+                    note: _,
                 }) => {
                     if let Some(limit) = limit.filter(|_| !observed) {
                         limits.push(limit);

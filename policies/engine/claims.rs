@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::WorkspaceId;
+use crate::{WorkspaceId, id_text};
 
 /// Claims by name, as in RFC 7519.
 pub type Claims = Map<String, Value>;
@@ -14,14 +14,14 @@ pub type Claims = Map<String, Value>;
 /// A claim by its top-level name, taken literally, or by a JSON Pointer (RFC 6901), which starts with `/`.
 ///
 /// `https://app.example.com/role` is a name. `/o/id` is the member `id` of the claim `o`.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ClaimPath {
     /// As the config writes it.
     text: String,
     name: String,
-    /// The rest of the pointer. It is empty for the claim itself.
-    rest: String,
+    /// The members and entries on the way from the claim to the value. It is empty for the claim itself.
+    rest: Vec<String>,
 }
 
 impl ClaimPath {
@@ -32,18 +32,15 @@ impl ClaimPath {
     /// If the text is neither. The message says why.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let (name, rest) = match text.strip_prefix('/') {
-            None => (text.to_owned(), ""),
+            None => (text.to_owned(), Vec::new()),
             Some(pointer) => {
-                let end = pointer.find('/').unwrap_or(pointer.len());
-                let (name, rest) = pointer.split_at(end);
-                if pointer
-                    .split('~')
-                    .skip(1)
-                    .any(|after| !after.starts_with(['0', '1']))
-                {
+                let mut escapes = pointer.split('~').skip(1);
+                if escapes.any(|after| !after.starts_with(['0', '1'])) {
                     return Err("must write `~` as `~0`, because the text is a JSON Pointer");
                 }
-                (name.replace("~1", "/").replace("~0", "~"), rest)
+                let unescape = |key: &str| key.replace("~1", "/").replace("~0", "~");
+                let mut keys = pointer.split('/').map(unescape);
+                (keys.next().unwrap_or_default(), keys.collect())
             }
         };
         if name.is_empty() {
@@ -51,23 +48,60 @@ impl ClaimPath {
         }
         Ok(Self {
             text: text.to_owned(),
-            rest: rest.to_owned(),
             name,
+            rest,
         })
     }
 
+    /// The claim of this name, which is taken literally even if it starts with `/`.
+    pub(crate) fn named(name: &str) -> Self {
+        Self {
+            text: name.to_owned(),
+            name: name.to_owned(),
+            rest: Vec::new(),
+        }
+    }
+
+    /// Whether both lead to the same value. `id` and `/id` do.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.keys().eq(other.keys())
+    }
+
     /// Returns the names of the claim and of the members on the way to the value.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = String> {
-        let rest = self.rest.split('/').skip(1);
-        let rest = rest.map(|key| key.replace("~1", "/").replace("~0", "~"));
-        std::iter::once(self.name.clone()).chain(rest)
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        let rest = self.rest.iter().map(String::as_str);
+        std::iter::once(self.name.as_str()).chain(rest)
+    }
+
+    /// Whether this is the whole claim of this name.
+    #[must_use]
+    pub fn is_claim(&self, name: &str) -> bool {
+        self.name == name && self.rest.is_empty()
     }
 
     /// Returns the value of the claim, if it exists.
     #[must_use]
     pub fn get<'a>(&self, claims: &'a Claims) -> Option<&'a Value> {
-        claims.get(&self.name)?.pointer(&self.rest)
+        let claim = claims.get(&self.name)?;
+        self.rest.iter().try_fold(claim, |value, key| match value {
+            Value::Object(members) => members.get(key),
+            Value::Array(entries) => entries.get(index(key)?),
+            _ => None,
+        })
     }
+
+    /// Says that the claim does not exist, for the log.
+    #[must_use]
+    pub fn missing(&self) -> String {
+        format!("the token has no `{self}`")
+    }
+}
+
+/// An index of a list as RFC 6901 writes it: without a sign and without leading zeros.
+fn index(key: &str) -> Option<usize> {
+    let is_number = key.bytes().all(|byte| byte.is_ascii_digit());
+    let has_leading_zero = key.len() > 1 && key.starts_with('0');
+    (is_number && !has_leading_zero).then(|| key.parse().ok())?
 }
 
 impl TryFrom<String> for ClaimPath {
@@ -109,9 +143,9 @@ pub(crate) struct ClaimedMemberships {
     /// The claim that lists the workspaces.
     pub(crate) claim: ClaimPath,
     /// The member of an object that is the workspace's id.
-    pub(crate) id_key: String,
+    pub(crate) id_key: ClaimPath,
     /// The member of an object that is the role, or a list of roles.
-    pub(crate) role_key: String,
+    pub(crate) role_key: ClaimPath,
     /// The claim with the role in the only workspace, if roles are not next to the ids.
     pub(crate) role_claim: Option<ClaimPath>,
 }
@@ -151,6 +185,35 @@ impl ClaimedMemberships {
         WorkspaceId::parse(&self.only(claims)?).ok()
     }
 
+    /// Says what the claims lack if they list no workspace, for the log.
+    pub(crate) fn why_no_workspace(&self, claims: &Claims) -> Option<String> {
+        let claim = &self.claim;
+        if claim.get(claims).is_none() {
+            Some(claim.missing())
+        } else if self.all(claims).next().is_none() {
+            Some(format!("the token's `{claim}` lists no workspace"))
+        } else {
+            None
+        }
+    }
+
+    /// Says what the claims lack if a member has no role, for the log.
+    pub(crate) fn why_no_role(&self, claims: &Claims) -> String {
+        let Self {
+            claim, role_key, ..
+        } = self;
+        match &self.role_claim {
+            None => format!("the token's `{claim}` has no `{role_key}` for it"),
+            Some(role) if self.only(claims).is_none() => {
+                format!(
+                    "the token's `{claim}` lists several workspaces, and `{role}` is the role in one"
+                )
+            }
+            Some(role) if role.get(claims).is_none() => role.missing(),
+            Some(role) => format!("the token's `{role}` is not a role"),
+        }
+    }
+
     fn only<'a>(&'a self, claims: &'a Claims) -> Option<Cow<'a, str>> {
         let mut ids = self.all(claims).map(|claimed| claimed.workspace);
         let first = ids.next()?;
@@ -162,7 +225,7 @@ impl ClaimedMemberships {
         let claim = self.claim.get(claims);
         // An object with an id describes one workspace. Any other is a map of ids to roles.
         let map = claim.and_then(Value::as_object);
-        let map = map.filter(|object| !object.contains_key(&self.id_key));
+        let map = map.filter(|object| !object.contains_key(&self.id_key.name));
         let list = claim.and_then(Value::as_array);
         let one = claim.filter(|_| map.is_none() && list.is_none());
         let entries = list.into_iter().flatten().chain(one);
@@ -182,23 +245,14 @@ impl ClaimedMemberships {
     fn entry<'a>(&self, entry: &'a Value) -> Option<Claimed<'a>> {
         Some(match entry {
             Value::Object(object) => Claimed {
-                workspace: id(object.get(&self.id_key)?)?,
-                role: object.get(&self.role_key),
+                workspace: id_text(self.id_key.get(object)?)?,
+                role: self.role_key.get(object),
             },
             entry => Claimed {
-                workspace: id(entry)?,
+                workspace: id_text(entry)?,
                 role: None,
             },
         })
-    }
-}
-
-/// Reads an id: a string, or an integer, which is converted to its decimal digits.
-fn id(value: &Value) -> Option<Cow<'_, str>> {
-    match value {
-        Value::String(id) => Some(Cow::Borrowed(id)),
-        Value::Number(id) if id.is_i64() || id.is_u64() => Some(Cow::Owned(id.to_string())),
-        _ => None,
     }
 }
 

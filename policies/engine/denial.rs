@@ -36,9 +36,9 @@ pub enum Denial {
         /// Why the identity denied.
         denial: Box<Denial>,
     },
-    /// The request names no workspace, and the user does not have exactly one.
-    #[error("the request names no workspace, and the user does not have exactly one")]
-    WorkspaceRequired,
+    /// The request names no workspace, and the text says why the user's only one is unknown.
+    #[error("the request names no workspace, and {0}")]
+    WorkspaceRequired(String),
     /// The workspace is unknown, the user is not a member, or the role is not allowed. Clients cannot distinguish them.
     #[error("{0}")]
     WorkspaceForbidden(String),
@@ -78,8 +78,10 @@ pub enum Denial {
         retry_after: Duration,
     },
     /// A quota is used up.
-    #[error("the quota is used up")]
+    #[error("the quota is used up{}", note.as_ref().map(|note| format!("; {note}")).unwrap_or_default())]
     QuotaExhausted {
+        /// Why the default limit applies, if the limit depends on a claim.
+        note: Option<String>,
         /// The time until the next window.
         retry_after: Duration,
     },
@@ -130,7 +132,7 @@ impl Denial {
             | Self::InvalidCredentials(_)
             | Self::CredentialsExpired => DenialClass::Unauthenticated,
             Self::CrossSite(_)
-            | Self::WorkspaceRequired
+            | Self::WorkspaceRequired(_)
             | Self::WorkspaceForbidden(_)
             | Self::PurposeForbidden(_)
             | Self::FileRequired(_)
@@ -150,7 +152,7 @@ impl Denial {
             Self::Identity { denial, .. } => denial.retry_after(),
             Self::RateLimited { retry_after }
             | Self::ServerLimited { retry_after, .. }
-            | Self::QuotaExhausted { retry_after } => Some(*retry_after),
+            | Self::QuotaExhausted { retry_after, .. } => Some(*retry_after),
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
 //! Identifiers and names. A value of such a type is valid.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     fmt,
     ops::Deref,
@@ -8,6 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
+use serde_json::Value;
 
 /// Why a text is not a valid identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +72,19 @@ impl fmt::Debug for Interned {
     }
 }
 
-/// An identifier in JSON and TOML: text, or an integer, which is converted to its decimal digits.
+/// Reads an identifier in JSON: a string, or an integer, which is converted to its decimal digits. So `7` and `"7"` are
+/// the same. A number with a fraction or an exponent, such as `7.0`, is no identifier, and neither is one outside of 64
+/// bits, because its digits are not known exactly.
+#[must_use]
+pub fn id_text(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(id) => Some(Cow::Borrowed(id)),
+        Value::Number(id) if id.is_i64() || id.is_u64() => Some(Cow::Owned(id.to_string())),
+        _ => None,
+    }
+}
+
+/// An identifier in JSON and TOML, as [`id_text`] reads it.
 struct TextOrInteger(String);
 
 impl<'de> Deserialize<'de> for TextOrInteger {
@@ -98,6 +112,14 @@ impl<'de> Deserialize<'de> for TextOrInteger {
         }
 
         deserializer.deserialize_any(IdVisitor)
+    }
+}
+
+impl TryFrom<TextOrInteger> for SubjectId {
+    type Error = InvalidId;
+
+    fn try_from(TextOrInteger(id): TextOrInteger) -> Result<Self, InvalidId> {
+        Self::parse(&id)
     }
 }
 
@@ -169,7 +191,7 @@ macro_rules! text_newtype {
 
 text_newtype!(
     /// The id of a user, unique within the app: the claim `sub` of RFC 7519.
-    SubjectId, Arc<str>
+    SubjectId, Arc<str>, "TextOrInteger"
 );
 text_newtype!(
     /// The id of a workspace of the app.

@@ -36,7 +36,7 @@ pub use expression::{Condition, EvaluationError, Expression};
 pub use fault::{BoxFuture, Fault};
 pub use ids::{
     IdentityName, InvalidId, MAX_ID_BYTES, PolicyName, Purpose, RoutePath, StoreName, SubjectId,
-    WorkspaceId,
+    WorkspaceId, id_text,
 };
 pub use keyed_limit::{KeyedLimit, KeyedLimitSettings};
 pub use kind::{

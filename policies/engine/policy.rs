@@ -2,7 +2,7 @@
 
 use std::{any::Any, time::Duration};
 
-use futures_util::future;
+use futures_util::future::{self, ready};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -20,6 +20,16 @@ pub trait Policy: Any + Send + Sync {
     /// Returns the persistent counters of the policy, if it has any.
     fn counters(&self) -> Option<&dyn PersistentCounters> {
         None
+    }
+
+    /// Tries the service or the database that the policy asks, for `doctor`, and says how it responded. `None` if the
+    /// policy asks none: its store is tried as such. It must consume nothing.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`] if the policy could not decide on a request.
+    fn try_out(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(ready(Ok(None)))
     }
 }
 
@@ -70,6 +80,8 @@ pub struct Decision {
     pub new_fact: Option<NewFact>,
     /// A fault despite which the policy decided.
     pub tolerated_fault: Option<Box<Fault>>,
+    /// What an operator should know about a request that the policy allows. Explanations show it.
+    pub note: Option<String>,
 }
 
 impl From<Verdict> for Decision {
@@ -79,6 +91,7 @@ impl From<Verdict> for Decision {
             limit: None,
             new_fact: None,
             tolerated_fault: None,
+            note: None,
         }
     }
 }

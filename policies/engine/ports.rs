@@ -2,6 +2,7 @@
 
 use std::{error::Error, sync::Arc};
 
+use futures_util::future::ready;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -112,6 +113,15 @@ pub trait Memberships: Send + Sync {
         workspace: &'a WorkspaceId,
         user: &'a SubjectId,
     ) -> BoxFuture<'a, MemberAnswer>;
+
+    /// Says what the source returns, for `doctor`. By default it cannot tell without a lookup.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`] if every lookup would fail.
+    fn describe(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(ready(Ok(None)))
+    }
 }
 
 /// A membership, as a source reports it.

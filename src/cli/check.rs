@@ -1,43 +1,22 @@
 //! `imgwire-gate check`
 
-use std::sync::Arc;
-
-use policies::{Clock, Mode, SystemClock};
+use policies::Mode;
 
 use crate::{
-    cli::connections::{self, CheckResult},
     http::error::status_of,
     server::settings::{PolicySettings, Settings},
 };
 
 use super::{Config, Failure, print};
 
-/// Prints the chain of each route. With `connect`, also checks the stores, the issuers' keys and Imgwire.
-pub(super) fn check(config: &Config, connect: bool) -> Result<(), Failure> {
+/// Prints the chain of each route, and warnings.
+pub(super) fn check(config: &Config) -> Result<(), Failure> {
     let settings = config.load()?;
     print(describe_chains(&settings).trim_end())?;
     for warning in settings.warnings.lines() {
         print(&format!("warning: {warning}"))?;
     }
-    if !connect {
-        return Ok(());
-    }
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let checks = connections::check_all(&settings, &clock);
-    let checks = actix_web::rt::System::new().block_on(checks);
-    let checks = checks.map_err(Failure::other)?;
-    let failed = checks.iter().filter(|check| check.result.is_err()).count();
-    for CheckResult { part, result } in checks {
-        print(&match result {
-            Ok(note) => format!("{part}: {note}"),
-            Err(reason) => format!("{part}: FAILED: {reason}"),
-        })?;
-    }
-    match failed {
-        0 => Ok(()),
-        1 => Err(Failure::other("1 check failed")),
-        _ => Err(Failure::other(format!("{failed} checks failed"))),
-    }
+    Ok(())
 }
 
 /// Draws the chain of each route: its policies in order, what each requires, and the status with which it denies.

@@ -1,7 +1,7 @@
 //! The command line. Each command has its own file.
 
 mod check;
-mod connections;
+mod doctor;
 mod explain;
 mod health;
 mod sandbox;
@@ -9,17 +9,17 @@ mod serve;
 
 use std::{
     fmt, fs,
-    io::{self, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
 
 use anstyle::{AnsiColor, Style};
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use self::check::describe_chains;
+pub use self::{check::describe_chains, doctor::diagnose};
 use crate::{
     config,
     http::openapi,
@@ -37,11 +37,13 @@ pub const VERSION: &str = concat!(
 const EXAMPLES: &str = "\
 Get started:
   imgwire-gate sandbox                          Run a gate with an emulated Imgwire and demo users
-  imgwire-gate check --config gate.toml         Check a config file, and print the chain of each route
+  imgwire-gate check gate.toml                  Check a config file, and print the chain of each route
+  imgwire-gate doctor gate.toml                 Also try everything that the config leads to
   imgwire-gate --config gate.toml               Run the gate
 
 More:
-  imgwire-gate check --connect                  Also test the stores, the issuers' keys and Imgwire
+  imgwire-gate doctor --probe                   Also try an upload without a token, which Imgwire must refuse
+  imgwire-gate sandbox --config gate.toml       Run your own config with an emulated Imgwire
   imgwire-gate explain --request request.json   Print what each policy decides about a request
   imgwire-gate test cases.toml                  Run a table of requests with expected outcomes
   imgwire-gate --watch                          Reload the config file when it changes, as on SIGHUP
@@ -51,34 +53,78 @@ The log goes to standard error. RUST_LOG filters it, for example RUST_LOG=debug.
 
 /// Issues Imgwire upload tokens to the users that your policies allow.
 #[derive(Parser)]
-#[command(name = "imgwire-gate", version = VERSION, after_help = EXAMPLES)]
+#[command(name = "imgwire-gate", version = VERSION, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// The config file [default: config/default.toml, then /etc/imgwire-gate/config.toml]
-    #[arg(long, global = true, env = "IMGWIRE_GATE_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-
-    /// Reload the config file when it changes, as on SIGHUP
-    #[arg(long, global = true)]
-    watch: bool,
+    #[command(flatten)]
+    serve: ServeOptions,
 
     #[command(subcommand)]
     command: Option<Command>,
 }
 
+#[derive(Args)]
+struct ServeOptions {
+    #[command(flatten)]
+    config: ConfigOption,
+
+    /// Reload the config file when it changes, as on SIGHUP
+    #[arg(long)]
+    watch: bool,
+}
+
+#[derive(Args)]
+struct ConfigOption {
+    /// The config file [default: config/default.toml, then /etc/imgwire-gate/config.toml]
+    #[arg(long, env = "IMGWIRE_GATE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// A config file that may also stand without `--config`.
+#[derive(Args)]
+struct ConfigArgument {
+    /// The config file, as with --config
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    #[command(flatten)]
+    option: ConfigOption,
+}
+
+impl From<ConfigArgument> for ConfigOption {
+    fn from(ConfigArgument { file, option }: ConfigArgument) -> Self {
+        Self {
+            config: file.or(option.config),
+        }
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Run the gate (default)
-    Serve,
+    Serve(ServeOptions),
     /// Check the config file, and print each route's chain or all errors
     Check {
-        /// Also test the connections to stores, issuers and Imgwire, without consuming anything
+        #[command(flatten)]
+        config: ConfigArgument,
+    },
+    /// Check the config file, and try everything that it leads to: stores, services, issuers and Imgwire
+    ///
+    /// It consumes nothing that counts. At Imgwire it creates one upload token, which expires unused.
+    Doctor {
+        #[command(flatten)]
+        config: ConfigArgument,
+
+        /// Also declare an upload without a token, which Imgwire must refuse; needs `client_key` in [imgwire]
         #[arg(long)]
-        connect: bool,
+        probe: bool,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
     },
     /// Run the gate with an emulated Imgwire and demo users; needs no account and no network
-    Sandbox,
+    Sandbox(sandbox::Options),
     /// Exit with 0 if the running gate is ready
-    Health,
+    Health(ConfigOption),
     /// Print the JSON Schema of the config file, for completion in editors
     Schema,
     /// Print the OpenAPI 3.1 document of the HTTP API
@@ -94,12 +140,18 @@ enum Command {
     },
     /// Print what each policy decides about a described request, without consuming anything
     Explain {
+        #[command(flatten)]
+        config: ConfigOption,
+
         /// A JSON file with any of: route, subject {id, claims} or token, workspace, purpose, file, ip
         #[arg(long, value_name = "FILE.json")]
         request: PathBuf,
     },
     /// Test the policies with a table of described requests, without consuming anything
     Test {
+        #[command(flatten)]
+        config: ConfigOption,
+
         /// A TOML file of [[cases]], each with name, expect ("allow" or an error code), and a request as in `explain`
         #[arg(value_name = "CASES.toml")]
         cases: PathBuf,
@@ -108,21 +160,23 @@ enum Command {
 
 /// Parses the command line and runs its command, on gates that `builder` builds.
 pub fn run(builder: Builder) -> ExitCode {
-    let Arguments {
-        config,
-        watch,
-        command,
-    } = Arguments::parse();
-    let config = Config {
-        path: config,
-        builder: Arc::new(builder),
+    let Arguments { serve, command } = Arguments::parse();
+    let builder = Arc::new(builder);
+    let with = |option: ConfigOption| Config {
+        path: option.config,
+        builder: builder.clone(),
     };
-    let result = match command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::serve(&config, watch),
-        Command::Check { connect } => check::check(&config, connect),
-        Command::Sandbox => sandbox::sandbox(&config.builder),
-        Command::Health => health::health(&config),
-        Command::Schema => schema(&config.builder),
+    let result = match command.unwrap_or(Command::Serve(serve)) {
+        Command::Serve(ServeOptions { config, watch }) => serve::serve(&with(config), watch),
+        Command::Check { config } => check::check(&with(config.into())),
+        Command::Doctor {
+            config,
+            probe,
+            json,
+        } => doctor::doctor(&with(config.into()), probe, json),
+        Command::Sandbox(options) => sandbox::sandbox(&builder, &options),
+        Command::Health(config) => health::health(&with(config)),
+        Command::Schema => schema(&builder),
         Command::Openapi => openapi(),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
@@ -130,8 +184,8 @@ pub fn run(builder: Builder) -> ExitCode {
             clap_complete::generate(shell, &mut command, "imgwire-gate", &mut script);
             print(String::from_utf8_lossy(&script).trim_end())
         }
-        Command::Explain { request } => explain::explain(&config, &request),
-        Command::Test { cases } => explain::test(&config, &cases),
+        Command::Explain { config, request } => explain::explain(&with(config), &request),
+        Command::Test { config, cases } => explain::test(&with(config), &cases),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -206,7 +260,7 @@ fn openapi() -> Result<(), Failure> {
 }
 
 fn print(line: &str) -> Result<(), Failure> {
-    let mut output = io::stdout().lock();
+    let mut output = anstream::stdout().lock();
     writeln!(output, "{line}")
         .and_then(|()| output.flush())
         .map_err(Failure::other)

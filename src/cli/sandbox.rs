@@ -1,10 +1,13 @@
 //! `imgwire-gate sandbox`
 
+mod own_config;
+
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use crate::{
@@ -14,11 +17,12 @@ use crate::{
         emulator::{Emulator, SERVER_API_KEY},
         playground::{Playground, demo_users},
     },
-    server::{Builder, settings::Settings},
-    stores::StoreUrl,
+    server::{Application, Builder, StartError, listeners::Mount, settings::Settings},
+    stores::{OpenError, StoreUrl},
     telemetry,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use clap::Args;
 use policies::{Clock as _, SystemClock};
 use url::Url;
 
@@ -29,6 +33,93 @@ use super::{
 
 const FILE: &str = "config/sandbox.toml";
 const CONFIG: &str = include_str!("../../config/sandbox.toml");
+
+#[derive(Args)]
+pub(super) struct Options {
+    /// Run this config file instead of the demo, with the emulator in place of Imgwire
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// The port of the gate [default: the one in the config, or a free one if that is taken]
+    #[arg(long, value_name = "N")]
+    port: Option<u16>,
+
+    /// The port of the emulated Imgwire [default: a free one]
+    #[arg(long, value_name = "N")]
+    imgwire_port: Option<u16>,
+}
+
+pub(super) fn sandbox(builder: &Arc<Builder>, options: &Options) -> Result<(), Failure> {
+    match &options.config {
+        None => demo(builder, options),
+        Some(path) => own_config::run(builder, options, path),
+    }
+}
+
+impl Options {
+    fn start_emulator(&self) -> Result<Emulator, Failure> {
+        let port = self.imgwire_port.unwrap_or(0);
+        Emulator::start_at(port, Arc::new(SystemClock::new())).map_err(|error| {
+            Failure::other(format_args!("cannot listen on 127.0.0.1:{port}: {error}"))
+        })
+    }
+
+    /// Builds the gate that `load` describes, at a port that the user chose or that is free.
+    fn build(
+        &self,
+        load: impl Fn() -> Result<Settings, Failure>,
+        build: impl Fn(Settings) -> Result<Application, StartError>,
+    ) -> Result<Application, Failure> {
+        let mut tries = 0;
+        loop {
+            let mut settings = load()?;
+            settings.server.bind = self.bind(&settings.server.bind)?;
+            settings.management.bind = free(&settings.management.bind, 9090)?;
+            match build(settings) {
+                Ok(application) => return Ok(application),
+                Err(error) if tries < TRIES && self.is_temporary(&error) => tries += 1,
+                Err(error) => return Err(Failure::start(error)),
+            }
+            std::thread::sleep(RETRY_DELAY);
+        }
+    }
+
+    /// Whether another process took a port that was free, or an earlier try still holds a store.
+    fn is_temporary(&self, error: &StartError) -> bool {
+        match error {
+            StartError::Listen { bind, source } => {
+                let is_chosen = self.port.map(on_loopback).as_ref() == Some(bind);
+                source.kind() == io::ErrorKind::AddrInUse && !is_chosen
+            }
+            StartError::Store(error) => matches!(error.source, OpenError::InUse(_)),
+            StartError::Policy(_) => false,
+        }
+    }
+
+    /// The address of the gate, which is on loopback. Browsers cannot reach a Unix socket.
+    fn bind(&self, configured: &Bind) -> Result<Bind, Failure> {
+        match self.port {
+            Some(port) => Ok(on_loopback(port)),
+            None => free(configured, 8080),
+        }
+    }
+}
+
+fn on_loopback(port: u16) -> Bind {
+    Bind::Tcp((Ipv4Addr::LOCALHOST, port).into())
+}
+
+/// The URLs of a gate: the public one and the one of its management listener.
+fn urls(application: &Application) -> (String, String) {
+    let url = |address: Option<SocketAddr>| address.map(|address| format!("http://{address}"));
+    let public = url(application.address()).unwrap_or_default();
+    let management = url(application.management_address()).unwrap_or_default();
+    (public, management)
+}
+
+/// How often, and how long apart, to try again to start the gate.
+const TRIES: usize = 20;
+const RETRY_DELAY: Duration = Duration::from_millis(25);
 
 /// What the sandbox provides to its config.
 struct Environment {
@@ -70,10 +161,10 @@ impl Environment {
 
 /// Runs a gate with `config/sandbox.toml`, an emulated Imgwire and the playground page. The counters are in a temporary
 /// folder.
-pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
+fn demo(builder: &Arc<Builder>, options: &Options) -> Result<(), Failure> {
     let folder = tempfile::tempdir().map_err(Failure::other)?;
     actix_web::rt::System::new().block_on(async {
-        let emulator = Arc::new(Emulator::start().map_err(Failure::other)?);
+        let emulator = Arc::new(options.start_emulator()?);
         let environment = Arc::new(Environment {
             secret: random_text()?,
             session_key: random_text()?,
@@ -81,17 +172,16 @@ pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
             emulator: Url::parse(emulator.url()).map_err(Failure::other)?,
             base_url: BaseUrl::try_from(emulator.url().to_owned()).map_err(Failure::other)?,
         });
-        let failure = |faults: Faults| Failure::Config(faults.to_string());
-        let mut settings = environment.load(builder, CONFIG).map_err(failure)?;
+        let configured = || {
+            let settings = environment.load(builder, CONFIG);
+            settings.map_err(|faults| Failure::Config(faults.to_string()))
+        };
+        let settings = configured()?;
         let _log = telemetry::start_log(log_format(settings.telemetry.log));
-        settings.server.bind = free(&settings.server.bind)?;
-        settings.management.bind = free(&settings.management.bind)?;
         let key = random_text()?;
         let users = demo_users(&environment.secret, SystemClock::new().now().as_second());
         let route = settings.routes.first().map(|route| route.path.to_string());
         let route = route.unwrap_or_default();
-        let token = users[0]["token"].as_str().unwrap_or_default();
-        let text = welcome(&settings, &route, token, &key, emulator.url());
         let load = {
             let (builder, environment) = (builder.clone(), environment.clone());
             Box::new(move |text: &str| environment.load(&builder, text))
@@ -107,24 +197,27 @@ pub(super) fn sandbox(builder: &Arc<Builder>) -> Result<(), Failure> {
         };
         let playground = Arc::new(playground);
         let mounted = playground.clone();
-        let mount = Arc::new(move |config: &mut _| mounted.mount(config));
-        let application = builder.build_with(settings, mount);
-        let application = application.map_err(Failure::start)?;
+        let mount: Mount = Arc::new(move |config| mounted.mount(config));
+        let application = options.build(configured, |settings| {
+            builder.build_with(settings, mount.clone())
+        })?;
         // This is the only place that sets it.
         let _ = playground.reloader.set(application.reloader());
-        print(&text)?;
+        print(&welcome(&application, &playground))?;
         application.run_until(stop()?).await.map_err(Failure::other)
     })
 }
 
-/// The configured address, or a free port if that one is taken.
-fn free(bind: &Bind) -> Result<Bind, Failure> {
-    let Bind::Tcp(wanted) = bind else {
-        return Ok(bind.clone());
+/// The configured port on loopback, or `default` for a Unix socket; another port if that one is taken.
+fn free(configured: &Bind, default: u16) -> Result<Bind, Failure> {
+    let wanted = match configured {
+        Bind::Tcp(address) => address.port(),
+        Bind::Unix(_) => default,
     };
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener = match TcpListener::bind(wanted) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => TcpListener::bind(any),
+    let listener = match TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        }
         other => other,
     };
     let address = listener.and_then(|listener| listener.local_addr());
@@ -138,9 +231,13 @@ fn random_text() -> Result<String, Failure> {
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-fn welcome(settings: &Settings, route: &str, token: &str, key: &str, emulator: &str) -> String {
-    let gate = format!("http://{}", settings.server.bind);
-    let management = format!("http://{}", settings.management.bind);
+fn welcome(application: &Application, playground: &Playground) -> String {
+    let (gate, management) = urls(application);
+    let emulator = playground.emulator.url();
+    let Playground {
+        key, users, route, ..
+    } = playground;
+    let token = users[0]["token"].as_str().unwrap_or_default();
     format!(
         "imgwire-gate sandbox (stop it with ctrl-c)\n\
          \n\
@@ -149,6 +246,7 @@ fn welcome(settings: &Settings, route: &str, token: &str, key: &str, emulator: &
          health     {management}/readyz\n\
          metrics    {management}/metrics\n\
          Imgwire    {emulator} (emulated: nothing leaves this machine)\n\
+         switches   {emulator}/emulator (GET shows what the emulator does, PATCH changes it)\n\
          \n\
          Get an upload token as user_1, an editor of workspace ws_1 on the free plan:\n\
          \n\

@@ -52,7 +52,7 @@ pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
 }
 
 /// Starts the log, and the export of traces if the config names a collector.
-fn start_telemetry(settings: &Settings) -> Result<TelemetryGuard, Failure> {
+pub(super) fn start_telemetry(settings: &Settings) -> Result<TelemetryGuard, Failure> {
     let format = log_format(settings.telemetry.log);
     let Some(otlp) = &settings.telemetry.otlp else {
         return Ok(telemetry::start_log(format));

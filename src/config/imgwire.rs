@@ -1,6 +1,9 @@
 //! `[imgwire]`: the service that creates the tokens.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
 
 use policies::Interval;
 use schemars::JsonSchema;
@@ -28,6 +31,10 @@ pub struct ImgwireSettings {
     /// to one environment. Default: none.
     #[serde(default)]
     pub environment_id: Option<EnvironmentId>,
+    /// The Client Key (`ck_...`) that your pages upload with. It is public. With it, `doctor --probe` and `audit` try
+    /// whether an upload without a token is refused. Default: none.
+    #[serde(default)]
+    pub client_key: Option<ClientKey>,
     /// The timeout of one attempt. Default: `"5s"`.
     #[serde(default = "default_timeout")]
     pub timeout: Interval,
@@ -40,6 +47,10 @@ pub struct ImgwireSettings {
     /// The circuit breaker. While it is open, requests fail at once instead of waiting for Imgwire.
     #[serde(default)]
     pub breaker: BreakerSettings,
+    /// How often the gate repeats what `doctor` tries at Imgwire, at least `"1m"`. With `client_key`, it also tries an
+    /// upload without a token. If several gates share a store, one of them does it. Default: never.
+    #[serde(default)]
+    pub audit: Option<AuditInterval>,
     /// Creates tokens ahead of demand. Default: none; the gate then creates each token on request.
     #[serde(default)]
     pub pool: Option<PoolSettings>,
@@ -163,6 +174,63 @@ impl TryFrom<String> for EnvironmentId {
             Ok(Self(text))
         } else {
             Err("must be one or more visible ASCII characters")
+        }
+    }
+}
+
+/// A Client Key, which is public.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct ClientKey(String);
+
+impl ClientKey {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ClientKey {
+    type Error = &'static str;
+
+    // Errors do not show the text, because it may be a Server API Key.
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.starts_with("sk_") {
+            Err(
+                "is a Server API Key, which must not stand in a config file; write a Client Key (ck_...)",
+            )
+        } else if text.starts_with("ck_") && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            Ok(Self(text))
+        } else {
+            Err("must be a Client Key (ck_...)")
+        }
+    }
+}
+
+/// How often the gate audits Imgwire, at least a minute because each audit creates a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "Interval")]
+#[schemars(with = "Interval")]
+pub struct AuditInterval(Interval);
+
+impl AuditInterval {
+    #[must_use]
+    pub const fn get(self) -> Duration {
+        self.0.get()
+    }
+}
+
+impl TryFrom<Interval> for AuditInterval {
+    type Error = &'static str;
+
+    fn try_from(interval: Interval) -> Result<Self, Self::Error> {
+        const MIN: Duration = Duration::from_secs(60);
+
+        if interval.get() >= MIN {
+            Ok(Self(interval))
+        } else {
+            Err("must be at least \"1m\"; write for example \"6h\"")
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Web origins (RFC 6454): the gate's own, those that the config allows, and that of a request.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
@@ -33,6 +35,17 @@ impl Origin {
     }
 
     #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// `None` stands for the scheme's default port.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    #[must_use]
     pub fn is_loopback(&self) -> bool {
         let url = Url::parse(&format!("http://{}", self.host));
         self.host.ends_with(".localhost") || url.is_ok_and(|url| is_loopback(&url))
@@ -53,6 +66,13 @@ fn default_port(scheme: &str) -> Option<u16> {
         "http" => Some(80),
         "https" => Some(443),
         _ => None,
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 
@@ -108,15 +128,36 @@ pub enum Trust {
 #[schemars(with = "String")]
 pub struct OriginPattern {
     origin: Origin,
+    /// Whether any port matches, and not only that of `origin`.
+    any_port: bool,
     trust: Trust,
 }
 
 impl OriginPattern {
+    /// The pattern as an origin whose host may contain `*`.
+    #[must_use]
+    pub fn as_origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Pages that this machine serves over http at any port.
+    pub(crate) fn local_pages() -> [Self; 2] {
+        ["localhost", "127.0.0.1"].map(|host| Self {
+            origin: Origin {
+                scheme: "http".to_owned(),
+                host: host.to_owned(),
+                port: None,
+            },
+            any_port: true,
+            trust: Trust::Credentials,
+        })
+    }
+
     /// What pages of `origin` may send if it matches.
     #[must_use]
     pub fn trust(&self, origin: &Origin) -> Option<Trust> {
         let matches = self.origin.scheme == origin.scheme
-            && self.origin.port == origin.port
+            && (self.any_port || self.origin.port == origin.port)
             && host_matches(&self.origin.host, &origin.host);
         matches.then_some(self.trust)
     }
@@ -132,7 +173,11 @@ impl TryFrom<String> for OriginPattern {
         } else {
             Trust::Credentials
         };
-        Ok(Self { origin, trust })
+        Ok(Self {
+            origin,
+            any_port: false,
+            trust,
+        })
     }
 }
 

@@ -50,7 +50,7 @@ pub struct DescribedRequest {
 #[serde(deny_unknown_fields)]
 pub struct DescribedSubject {
     /// The id of the user, as in the `sub` of a token.
-    #[schema(value_type = String)]
+    #[schema(value_type = Id)]
     pub id: SubjectId,
     /// The claims about the user, as a token has them.
     #[serde(default)]
@@ -90,7 +90,7 @@ pub struct DescribedFile {
     size: Option<u64>,
 }
 
-/// The id of a workspace: 1 to 255 bytes without control characters.
+/// The id of a workspace or a user: 1 to 255 bytes without control characters.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[schema(as = WorkspaceId)]

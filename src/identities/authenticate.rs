@@ -1,12 +1,13 @@
 //! The identities of a config, and which of them authenticates a request.
 
-use std::{cell::Cell, sync::Arc};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use policies::{
     AcceptedIdentities, BoxFuture, Credentials, Denial, Fault, IdentityName, Presented, Reads,
     Subject,
 };
+use tokio::time::timeout;
 
 use super::{
     auth_request::{AuthRequest, FoundTokens, Token},
@@ -18,7 +19,10 @@ use super::{
     registry::ResolvedIdentity,
     request_view::{RequestView, TokenSource},
 };
-use crate::{config::session::SessionSettings, outbound::Outbound};
+use crate::{config::session::SessionSettings, outbound::Outbound, telemetry::Point};
+
+/// How long one identity may take to try what it depends on, in addition to its own limits.
+const MAX_TRIAL: Duration = Duration::from_secs(30);
 
 /// The identities of a config, in the order of the file.
 pub struct Identities {
@@ -184,6 +188,23 @@ impl Identities {
     pub fn keys(&self) -> impl Iterator<Item = (&IdentityName, KeysState)> {
         self.published_keys()
             .map(|(name, keys)| (name, keys.state()))
+    }
+
+    /// Tries what the identities depend on, for `doctor`: the points of each, below its section.
+    pub async fn try_out(&self) -> Vec<Point> {
+        let points = self.entries.iter().map(async |Entry { name, identity }| {
+            let section = format!("identities.{name}");
+            let points = timeout(MAX_TRIAL, identity.try_out()).await;
+            let points = points.unwrap_or_else(|_| {
+                let remedy = "look at the services that it depends on and the network to them";
+                vec![Point::failed("", "no result in time", remedy)]
+            });
+            let points = points.into_iter();
+            points
+                .map(|point| point.within(&section))
+                .collect::<Vec<_>>()
+        });
+        join_all(points).await.concat()
     }
 
     /// Keeps the published key sets up to date while it is polled.

@@ -1,27 +1,20 @@
 //! The checks of a token's claims, which come from its payload or from its issuer, and the filter that keeps claims for
 //! policies.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use policies::{Claims, Denial, IdentityName, Interval, Reads, Subject};
+use policies::{ClaimPath, Claims, Denial, IdentityName, Interval, Reads, Subject, id_text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 
 use super::{
-    issuer::{Issuers, OneOrMany, SubjectPrefix},
+    claim_values::{ClaimValues, RequiredScopes, excerpt, has_one, mismatch},
+    issuer::{Issuers, SubjectPrefix},
     section::Section,
 };
 use crate::outbound::cache::HeapSize;
-
-/// The longest excerpt of a claim in the log.
-const MAX_EXCERPT_CHARS: usize = 100;
-
-/// The allowed values of each claim. A claim that is a list must contain one of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub(super) struct ClaimValues(BTreeMap<String, OneOrMany>);
 
 /// The allowed clock skew: a duration, or `"0s"`.
 #[derive(Clone, Copy, Debug, JsonSchema)]
@@ -49,8 +42,8 @@ impl<'de> Deserialize<'de> for Leeway {
     }
 }
 
-pub(super) fn default_subject_claim() -> String {
-    "sub".to_owned()
+pub(super) fn default_subject_claim() -> ClaimPath {
+    ClaimPath::parse("sub").expect("`sub` names a claim")
 }
 
 /// The settings of an identity that check claims.
@@ -60,8 +53,9 @@ pub(super) struct ClaimRules<'a> {
     pub(super) audience: Option<&'a [String]>,
     pub(super) required: &'a ClaimValues,
     pub(super) allowed: &'a ClaimValues,
+    pub(super) scopes: &'a RequiredScopes,
     pub(super) requires_exp: bool,
-    pub(super) subject_claim: &'a str,
+    pub(super) subject_claim: &'a ClaimPath,
     pub(super) subject_prefix: &'a SubjectPrefix,
 }
 
@@ -87,7 +81,7 @@ impl ClaimRules<'_> {
             section.fault("audience", "must name at least one audience");
         }
         // With `{tid}` and without a restriction, anyone with a tenant of their own could sign in.
-        let is_restricted = |claims: &ClaimValues| claims.0.contains_key("tid");
+        let is_restricted = |claims: &ClaimValues| claims.restrict("tid");
         if self.issuers.is_some_and(Issuers::have_tid)
             && ![self.required, self.allowed].into_iter().any(is_restricted)
         {
@@ -119,30 +113,30 @@ impl ClaimRules<'_> {
             }
         }
         if let Some(audience) = self.audience {
-            check_claim(claims, "aud", audience)?;
-        }
-        for (name, values) in &self.required.0 {
-            check_claim(claims, name, values.as_slice())?;
-        }
-        for (name, values) in &self.allowed.0 {
-            if claims.contains_key(name) {
-                check_claim(claims, name, values.as_slice())?;
+            let found = claims.get("aud");
+            let is_expected = |value: &Value| {
+                value
+                    .as_str()
+                    .is_some_and(|text| audience.iter().any(|expected| expected == text))
+            };
+            if !found.is_some_and(|found| has_one(found, is_expected)) {
+                return Err(mismatch("aud", found, audience.iter().map(String::as_str)));
             }
         }
+        self.required.check_required(claims)?;
+        self.allowed.check_allowed(claims)?;
+        self.scopes.check(claims)?;
         let expires_at = numeric_date(claims, "exp")?;
         if self.requires_exp && expires_at.is_none() {
             return Err("the token has no `exp`".to_owned());
         }
         let not_before = numeric_date(claims, "nbf")?;
         let claim = self.subject_claim;
-        let id = match claims.get(claim) {
-            Some(Value::String(id)) => {
-                let id = self.subject_prefix.apply(id, issuer);
-                id.map_err(|fault| format!("the token's `{claim}` {fault}"))?
-            }
-            Some(_) => return Err(format!("the token's `{claim}` is not a string")),
-            None => return Err(format!("the token has no `{claim}`")),
-        };
+        let id = claim.get(claims).ok_or_else(|| claim.missing())?;
+        let id = id_text(id)
+            .ok_or_else(|| format!("the token's `{claim}` is not a string or an integer"))?;
+        let id = self.subject_prefix.apply(&id, issuer);
+        let id = id.map_err(|fault| format!("the token's `{claim}` {fault}"))?;
         let subject = Arc::new(Subject {
             id,
             identity: identity.clone(),
@@ -178,49 +172,6 @@ impl ValidClaims {
             Ok(())
         }
     }
-}
-
-/// Checks that a claim is one of `expected`, or is a list that contains one.
-fn check_claim(claims: &Claims, name: &str, expected: &[String]) -> Result<(), String> {
-    let is_expected = |value: &Value| {
-        let text = value.as_str();
-        text.is_some_and(|text| expected.iter().any(|expected| expected == text))
-    };
-    let found = claims.get(name);
-    let is_valid = match found {
-        Some(Value::Array(values)) => values.iter().any(is_expected),
-        Some(value) => is_expected(value),
-        None => false,
-    };
-    if is_valid {
-        Ok(())
-    } else {
-        let expected = expected.iter().map(String::as_str);
-        Err(mismatch(name, found, expected))
-    }
-}
-
-/// Describes a wrong claim for the log.
-pub(super) fn mismatch<'a>(
-    name: &str,
-    found: Option<&Value>,
-    expected: impl Iterator<Item = &'a str>,
-) -> String {
-    let found = match found {
-        None => format!("the token has no `{name}`"),
-        Some(Value::String(text)) => format!("the token's `{name}` is `{}`", excerpt(text)),
-        Some(value) => format!("the token's `{name}` is `{}`", excerpt(&value.to_string())),
-    };
-    let expected: Vec<_> = expected.map(|text| format!("`{text}`")).collect();
-    format!("{found}, expected {}", expected.join(" or "))
-}
-
-/// Returns the start of a text that a client wrote, without control characters.
-fn excerpt(text: &str) -> String {
-    text.chars()
-        .take(MAX_EXCERPT_CHARS)
-        .flat_map(char::escape_debug)
-        .collect()
 }
 
 fn numeric_date(claims: &Claims, name: &str) -> Result<Option<f64>, String> {

@@ -53,7 +53,7 @@ fn parse(
         return Err("is a header that `forward` sends; write it in one place");
     }
     match HeaderValue::from_str(value) {
-        Ok(text) if !value.trim().is_empty() => Ok((header, text)),
+        Ok(text) if value.is_ascii() && !value.trim().is_empty() => Ok((header, text)),
         _ => Err("must have a value of visible ASCII characters and spaces"),
     }
 }

@@ -77,6 +77,12 @@ impl fmt::Display for CookieSource {
 }
 
 impl CookieSource {
+    /// The cookie's name, without `*`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
     /// Whether it reads every cookie that `other` reads.
     pub(super) fn covers(&self, other: &Self) -> bool {
         match other.is_chunked {

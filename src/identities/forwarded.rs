@@ -1,12 +1,15 @@
 //! `kind = "forwarded"`: the user that a trusted proxy reports, for example oauth2-proxy, Authelia, or the forward
 //! authentication of Traefik, nginx or Caddy.
 
-use std::{collections::BTreeMap, future::ready, sync::Arc};
+use std::{collections::BTreeMap, fmt, future::ready, sync::Arc};
 
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use policies::{Claims, Denial, IdentityName, Subject};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::Value;
 
 use super::{
@@ -27,9 +30,10 @@ pub(super) struct ForwardedSettings {
     /// The prefix of the subject's id, so that it differs from equal ids of another identity.
     #[serde(default)]
     subject_prefix: SubjectPrefix,
-    /// Headers that hold claims, by the claim's name. A value with commas is a list.
+    /// Headers that hold claims, by the claim's name: `"X-Email"` for a text, `{ header = "X-Groups", list = "," }` for a
+    /// list.
     #[serde(default)]
-    claims: BTreeMap<String, ProxyHeader>,
+    claims: BTreeMap<String, HeaderClaim>,
     /// Whether the proxy may derive these headers from what a browser sends by itself. If so, the gate accepts them only
     /// from its own pages and the allowed origins.
     #[serde(default = "default_ambient")]
@@ -40,19 +44,93 @@ pub(super) struct ForwardedSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
-struct ProxyHeader(header::HeaderName);
+struct ProxyHeader(HeaderName);
 
 impl TryFrom<String> for ProxyHeader {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let name: header::HeaderName = text
+        let name: HeaderName = text
             .parse()
             .map_err(|_| format!("`{text}` is not a valid header name"))?;
         if [header::AUTHORIZATION, header::COOKIE].contains(&name) {
             Err(format!("`{text}` comes from clients, not from a proxy"))
         } else {
             Ok(Self(name))
+        }
+    }
+}
+
+/// A claim in a header: its name, or a table, which can declare a list.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(untagged)]
+enum HeaderClaim {
+    /// A text in this header.
+    Named(ProxyHeader),
+    /// A list or a text.
+    Declared(DeclaredHeader),
+}
+
+/// A header that may be a list. The values of several headers of this name are one list.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct DeclaredHeader {
+    /// The header.
+    header: ProxyHeader,
+    /// What separates the entries of a list. Spaces around an entry and empty entries are dropped.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    list: Option<Separator>,
+}
+
+impl<'de> Deserialize<'de> for HeaderClaim {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ClaimVisitor;
+
+        impl<'de> Visitor<'de> for ClaimVisitor {
+            type Value = HeaderClaim;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a header, or { header = \"...\", list = \",\" }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<HeaderClaim, E> {
+                let header = ProxyHeader::try_from(name.to_owned()).map_err(E::custom)?;
+                Ok(HeaderClaim::Named(header))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<HeaderClaim, A::Error> {
+                DeclaredHeader::deserialize(MapAccessDeserializer::new(map))
+                    .map(HeaderClaim::Declared)
+            }
+        }
+
+        deserializer.deserialize_any(ClaimVisitor)
+    }
+}
+
+/// The text between the entries of a list, for example `,` or `;` or a space.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+struct Separator(String);
+
+impl TryFrom<String> for Separator {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let visible = text.trim_matches(' ');
+        if text.is_empty() || text.chars().any(char::is_control) {
+            Err("must be the text between two entries, for example \",\"".to_owned())
+        } else if visible.is_empty() {
+            // Any number of spaces separates entries, because empty entries are dropped.
+            Ok(Self(" ".to_owned()))
+        } else if visible == text {
+            Ok(Self(text))
+        } else {
+            Err(format!(
+                "write \"{visible}\"; spaces around entries are dropped"
+            ))
         }
     }
 }
@@ -122,18 +200,26 @@ impl Forwarded {
 
     fn parse(&self, view: &dyn RequestView) -> Result<Option<Subject>, String> {
         let subject = &self.settings.subject.0;
-        let Some(id) = single_header(view, subject)? else {
+        let id = single_header(view, subject).map_err(|error| error.to_string())?;
+        let Some(id) = id else {
             return Ok(None);
         };
-        let mut values = Vec::new();
+        let mut claims = Claims::new();
         for (claim, header) in &self.settings.claims {
-            if let Some(value) = single_header(view, &header.0)? {
-                values.push((claim.clone(), parse_value(value)));
+            match header.read(view) {
+                Ok(Some(value)) => {
+                    claims.insert(claim.clone(), value);
+                }
+                Ok(None) => {}
+                // A name in another encoding must not keep its user out.
+                Err(HeaderError::NotUtf8(header)) => tracing::warn!(
+                    identity = self.name.as_str(),
+                    claim,
+                    header = header.as_str(),
+                    "forwarded claim ignored: its header is not UTF-8"
+                ),
+                Err(error) => return Err(error.to_string()),
             }
-        }
-        if id.contains(',') {
-            // A proxy may have joined two values, of which a client wrote one.
-            return Err(format!("`{}` is a list", subject));
         }
         let id = self.settings.subject_prefix.apply(id, None);
         let id = id.map_err(|fault| format!("`{}` {fault}", subject))?;
@@ -141,46 +227,81 @@ impl Forwarded {
             id,
             identity: self.name.clone(),
             session: false,
-            claims: Claims::from_iter(values),
+            claims,
             expires_at: None,
         }))
     }
 }
 
-/// Returns `None` for an empty header. If a header occurs twice, or next to one that differs only in `_` and `-`, a
-/// client may have sent it past the proxy.
-fn single_header<'a>(
+impl HeaderClaim {
+    /// Returns the claim, if the request has it.
+    fn read(&self, view: &dyn RequestView) -> Result<Option<Value>, HeaderError> {
+        let (header, separator) = match self {
+            Self::Named(header) => (&header.0, None),
+            Self::Declared(declared) => (&declared.header.0, declared.list.as_ref()),
+        };
+        let Some(Separator(separator)) = separator else {
+            return Ok(single_header(view, header)?.map(Value::from));
+        };
+        let mut list = None;
+        for line in values(view, header)? {
+            let entries = text(header, line)?.split(separator).map(str::trim);
+            let list = list.get_or_insert_with(Vec::new);
+            list.extend(entries.filter(|entry| !entry.is_empty()).map(Value::from));
+        }
+        Ok(list.map(Value::from))
+    }
+}
+
+/// Why a header is not used.
+#[derive(Debug, thiserror::Error)]
+enum HeaderError {
+    /// A client may have sent one of them past the proxy.
+    #[error("`{0}` also occurs with `_` instead of `-`")]
+    Twin(HeaderName),
+    #[error("`{0}` occurs twice")]
+    Twice(HeaderName),
+    #[error("`{0}` is not UTF-8")]
+    NotUtf8(HeaderName),
+}
+
+/// Returns all values of a header.
+fn values<'a>(
     view: &'a dyn RequestView,
-    name: &header::HeaderName,
-) -> Result<Option<&'a str>, String> {
+    name: &HeaderName,
+) -> Result<impl Iterator<Item = &'a HeaderValue>, HeaderError> {
     let headers = view.headers();
-    let is_twin = |other: &header::HeaderName| {
+    let is_twin = |other: &HeaderName| {
         other != name
             && other.as_str().len() == name.as_str().len()
             && std::iter::zip(other.as_str().bytes(), name.as_str().bytes())
                 .all(|(a, b)| a == b || matches!((a, b), (b'_', b'-') | (b'-', b'_')))
     };
     if headers.keys().any(is_twin) {
-        return Err(format!("`{name}` also occurs with `_` instead of `-`"));
+        return Err(HeaderError::Twin(name.clone()));
     }
-    let mut values = headers.get_all(name);
+    Ok(headers.get_all(name))
+}
+
+/// Returns the only value of a header, or `None` if it is empty.
+fn single_header<'a>(
+    view: &'a dyn RequestView,
+    name: &HeaderName,
+) -> Result<Option<&'a str>, HeaderError> {
+    let mut values = values(view, name)?;
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(_), Some(_)) => Err(format!("`{name}` occurs twice")),
+        // A client may have sent one of them past the proxy.
+        (Some(_), Some(_)) => Err(HeaderError::Twice(name.clone())),
         (Some(value), None) => {
-            let text = std::str::from_utf8(value.as_bytes());
-            let text = text.map_err(|_| format!("`{name}` is not UTF-8"))?.trim();
+            let text = text(name, value)?;
             Ok((!text.is_empty()).then_some(text))
         }
     }
 }
 
-/// A value with commas is a list.
-fn parse_value(value: &str) -> Value {
-    if value.contains(',') {
-        let items = value.split(',').map(str::trim);
-        items.filter(|item| !item.is_empty()).collect()
-    } else {
-        Value::from(value)
-    }
+fn text<'a>(name: &HeaderName, value: &'a HeaderValue) -> Result<&'a str, HeaderError> {
+    let text = std::str::from_utf8(value.as_bytes());
+    let text = text.map_err(|_| HeaderError::NotUtf8(name.clone()))?;
+    Ok(text.trim())
 }

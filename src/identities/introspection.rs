@@ -9,7 +9,8 @@ use actix_web::http::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use policies::{Claims, Denial, Interval, SecretSource};
+use futures_util::future::LocalBoxFuture;
+use policies::{ClaimPath, Claims, Denial, Interval, SecretSource};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -17,20 +18,23 @@ use url::form_urlencoded;
 
 use super::{
     auth_request::{AuthRequest, Token},
-    claims::{ClaimFilter, ClaimRules, ClaimValues, Leeway, ValidClaims, default_subject_claim},
+    claim_values::{ClaimValues, RequiredScopes},
+    claims::{ClaimFilter, ClaimRules, Leeway, ValidClaims, default_subject_claim},
     issuer::{Issuers, SubjectPrefix},
+    keys::issuer_clock,
     kind::{Authentication, Build, Identity, IdentityKind},
     profile::{Accepts, CacheKind, Place, Profile},
     request_view::{TokenSource, default_ambient, default_from},
     section::Section,
-    service_lookup::{MAX_RESPONSE_BYTES, ServiceLookup, default_timeout},
+    service_lookup::{MADE_UP, MAX_RESPONSE_BYTES, ServiceLookup, default_timeout},
 };
 use crate::{
     config::ServiceUrl,
     outbound::{
-        JsonObject, OutboundRequest, Resend,
+        JsonObject, OutboundRequest, OutboundResponse, Resend, clock_skew,
         single_flight::{ServiceFault, ServiceResult},
     },
+    telemetry::Point,
 };
 
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -66,6 +70,9 @@ pub(super) struct IntrospectionSettings {
     /// `{ azp = ["https://app.example.com"] }`.
     #[serde(default)]
     allowed_claims: ClaimValues,
+    /// Scopes that the token must have in `scope` or `scp`, which is a list or a string with spaces.
+    #[serde(default)]
+    required_scopes: RequiredScopes,
     /// The places of the token: `"bearer"`, `"cookie:NAME"`, or `"header:NAME"`, with or without `Bearer ` before the
     /// token.
     #[serde(default = "default_from")]
@@ -78,7 +85,7 @@ pub(super) struct IntrospectionSettings {
     ambient: bool,
     /// The member of the response that has the subject's id.
     #[serde(default = "default_subject_claim")]
-    subject_claim: String,
+    subject_claim: ClaimPath,
     /// The prefix of the subject's id, so that equal ids of two issuers are two users; `{iss}` is the token's issuer.
     #[serde(default)]
     subject_prefix: SubjectPrefix,
@@ -111,6 +118,7 @@ impl IntrospectionSettings {
             audience: self.audience.as_deref(),
             required: &self.required_claims,
             allowed: &self.allowed_claims,
+            scopes: &self.required_scopes,
             requires_exp: false,
             subject_claim: &self.subject_claim,
             subject_prefix: &self.subject_prefix,
@@ -192,6 +200,35 @@ impl Identity for Introspection {
     fn token_sources(&self) -> &[TokenSource] {
         &self.settings.from
     }
+
+    /// Asks about a token that cannot be valid.
+    fn try_out(&self) -> LocalBoxFuture<'_, Vec<Point>> {
+        Box::pin(async {
+            let clock = &self.lookup.outbound.clock;
+            let sent = clock.now();
+            let response = self.send(MADE_UP).await;
+            let received = clock.now();
+            let skew = response.as_ref().ok();
+            let skew = skew.and_then(|response| clock_skew(&response.headers, sent, received));
+            let remedy = match response.as_ref().map(|response| response.status.as_u16()) {
+                Ok(400 | 401 | 403) => {
+                    "correct `client_id`, `client_secret` and `auth_method`, with which the gate authenticates"
+                }
+                _ => "correct `url`; if it is right, check the network to it and `[outbound] ca`",
+            };
+            let active = response.and_then(|response| active_claims(&response));
+            let point = match active {
+                Ok(None) => Point::ok("", "says that a made-up token is not active"),
+                Ok(Some(_)) => Point::failed(
+                    "",
+                    "says that a made-up token is active",
+                    "correct `url`: it must be the introspection endpoint of the issuer (RFC 7662)",
+                ),
+                Err(fault) => return vec![Point::failed("", fault.to_string(), remedy)],
+            };
+            vec![point, issuer_clock(skew)]
+        })
+    }
 }
 
 impl Introspection {
@@ -211,7 +248,7 @@ impl Introspection {
     }
 
     async fn ask(&self, token: &str) -> ServiceResult<Result<ValidClaims, Denial>> {
-        let claims = self.introspect(token).await?;
+        let claims = active_claims(&self.send(token).await?)?;
         let claims = claims.ok_or_else(|| "the token is not active".to_owned());
         let valid = claims.and_then(|claims| {
             let rules = self.settings.rules();
@@ -220,8 +257,7 @@ impl Introspection {
         Ok(valid.map_err(Denial::InvalidCredentials))
     }
 
-    /// Returns the members of the issuer's response (RFC 7662, 2.2), or `None` if the token is not active.
-    async fn introspect(&self, token: &str) -> ServiceResult<Option<Claims>> {
+    async fn send(&self, token: &str) -> ServiceResult<OutboundResponse> {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("token", token)
             .append_pair("token_type_hint", "access_token");
@@ -248,14 +284,18 @@ impl Introspection {
             max_response_bytes: MAX_RESPONSE_BYTES,
             resend: Resend::Safe,
         };
-        let response = self.lookup.outbound.http.send(outgoing).await?;
-        if response.status != StatusCode::OK {
-            return Err(ServiceFault::Status(response.status.as_u16()));
-        }
-        let mut members = JsonObject::parse(&response.body)?;
-        let is_active = members.take_bool("active")?;
-        Ok(is_active.then(|| members.into_members()))
+        Ok(self.lookup.outbound.http.send(outgoing).await?)
     }
+}
+
+/// Returns the members of the issuer's response (RFC 7662, 2.2), or `None` if the token is not active.
+fn active_claims(response: &OutboundResponse) -> ServiceResult<Option<Claims>> {
+    if response.status != StatusCode::OK {
+        return Err(ServiceFault::Status(response.status.as_u16()));
+    }
+    let mut members = JsonObject::parse(&response.body)?;
+    let is_active = members.take_bool("active")?;
+    Ok(is_active.then(|| members.into_members()))
 }
 
 impl ClientAuthentication {

@@ -5,6 +5,7 @@ mod settings;
 
 use std::sync::Arc;
 
+use futures_util::future::LocalBoxFuture;
 use jsonwebtoken::Algorithm;
 use policies::{Clock, Denial, IdentityName};
 
@@ -12,7 +13,8 @@ use self::keys::Keys;
 pub(super) use self::settings::JwtSettings;
 use super::{
     auth_request::{AuthRequest, Token, UnverifiedJwt},
-    claims::{ClaimFilter, ValidClaims, mismatch},
+    claim_values::mismatch,
+    claims::{ClaimFilter, ValidClaims},
     issuer::Issuers,
     keys::{Key, KeyError, PublishedKeys},
     kind::{AuthError, Authentication, Build, Identity, IdentityKind, fault},
@@ -21,7 +23,10 @@ use super::{
     request_view::TokenSource,
     section::Section,
 };
-use crate::outbound::cache::{Cache, CacheEntry, HeapSize, new_cache};
+use crate::{
+    outbound::cache::{Cache, CacheEntry, HeapSize, new_cache},
+    telemetry::Point,
+};
 
 impl IdentityKind for JwtSettings {
     const NAME: &'static str = "jwt";
@@ -172,6 +177,16 @@ impl Identity for Jwt {
             Keys::Published(keys) => Some(keys),
             Keys::Fixed(_) | Keys::Set(_) => None,
         }
+    }
+
+    fn try_out(&self) -> LocalBoxFuture<'_, Vec<Point>> {
+        Box::pin(async {
+            let issuer = self.settings.issuer.as_ref().and_then(Issuers::literal);
+            match self.published_keys() {
+                Some(keys) => keys.try_out(issuer).await,
+                None => Vec::new(),
+            }
+        })
     }
 }
 

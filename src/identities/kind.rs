@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, ready};
 use policies::{Clock, Denial, Fault, IdentityName, Subject};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -15,7 +15,7 @@ use super::{
     request_view::TokenSource,
     section::Section,
 };
-use crate::{config::session::SessionSettings, outbound::Outbound};
+use crate::{config::session::SessionSettings, outbound::Outbound, telemetry::Point};
 
 /// A kind of identity: the settings of `[identities.<name>]`, their checks, and how an identity is built from them.
 ///
@@ -90,6 +90,13 @@ pub trait Identity: Send + Sync {
     /// The keys that the gate keeps up to date for this identity. Without them, the gate is not ready.
     fn published_keys(&self) -> Option<&Arc<PublishedKeys>> {
         None
+    }
+
+    /// Tries what the identity depends on outside of the config, for `doctor`. It must consume nothing. The parts of the
+    /// points are below the identity's section, and an empty part is the section itself. An identity that depends on
+    /// nothing has no points.
+    fn try_out(&self) -> LocalBoxFuture<'_, Vec<Point>> {
+        Box::pin(ready(Vec::new()))
     }
 }
 

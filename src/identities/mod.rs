@@ -5,12 +5,13 @@
 //! - `registry`, `section`, `profile`, `chain_checks`: how `[identities.*]` is read and checked.
 //! - `authenticate`: which identity authenticates a request.
 //! - `auth_request`, `request_view`, `cookies`: what identities read of a request, and the tokens in it.
-//! - `claims`, `issuer`, `keys`, `service_lookup`: what several kinds share; `constant_headers`: a part of `remote`.
+//! - `claims`, `claim_values`, `issuer`, `keys`, `service_lookup`: what several kinds share; `constant_headers`: a part of `remote`.
 //! - `client_address`, `cross_site`, `limits`: proxies, origins, and the limits of `[server]`.
 
 mod auth_request;
 mod authenticate;
 mod chain_checks;
+mod claim_values;
 mod claims;
 mod client_address;
 mod constant_headers;

@@ -8,7 +8,8 @@ use actix_web::http::{
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
-use policies::{Denial, Interval, Subject, SubjectId};
+use futures_util::future::LocalBoxFuture;
+use policies::{Denial, Interval, Subject, SubjectId, id_text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -23,7 +24,7 @@ use super::{
     profile::{CacheKind, Place, Profile},
     request_view::{TokenSource, default_ambient, find_header},
     section::Section,
-    service_lookup::{MAX_RESPONSE_BYTES, ServiceLookup, default_timeout},
+    service_lookup::{MADE_UP, MAX_RESPONSE_BYTES, ServiceLookup, default_timeout},
 };
 use crate::{
     config::ServiceUrl,
@@ -34,6 +35,7 @@ use crate::{
         single_flight::{ServiceFault, ServiceResult},
         wrong_type,
     },
+    telemetry::Point,
 };
 
 /// The app's own session lookup.
@@ -121,6 +123,7 @@ struct Remote {
 }
 
 /// The credentials of a request that the app receives.
+#[derive(Default)]
 struct ForwardedCredentials<'a> {
     /// In the order of the request.
     cookies: Vec<(&'a str, &'a str)>,
@@ -147,6 +150,36 @@ impl Identity for Remote {
                 Result::is_err,
             );
             Ok(Some(subject.await?))
+        })
+    }
+
+    /// Asks about credentials that cannot be valid.
+    fn try_out(&self) -> LocalBoxFuture<'_, Vec<Point>> {
+        Box::pin(async {
+            let mut credentials = ForwardedCredentials::default();
+            for source in &self.settings.forward {
+                match source {
+                    TokenSource::Cookie(cookie) => credentials.cookies.push((cookie.name(), MADE_UP)),
+                    TokenSource::Header(name) => credentials.headers.push((name, MADE_UP)),
+                    TokenSource::Bearer => {}
+                }
+            }
+            vec![match self.ask(&credentials).await {
+                Ok(Err(Denial::SignedOut(_))) => {
+                    Point::ok("", "says that a made-up credential is not signed in")
+                }
+                Ok(_) => Point::failed(
+                    "",
+                    "says that a made-up credential belongs to a user",
+                    "correct `url` and `subject`: the app must identify a user only by a valid session",
+                ),
+                Err(fault) => Point::failed(
+                    "",
+                    fault.to_string(),
+                    "correct `url`: the app must respond with 401, 403, 404, 419, 204, or with 200 and JSON; if it is right, \
+                     check the network to it and `[outbound] ca`",
+                ),
+            }]
         })
     }
 }
@@ -273,13 +306,8 @@ impl ForwardedCredentials<'_> {
     }
 }
 
-/// Apps write an id as a string or as a whole number.
 fn subject_id(value: &Value) -> Option<SubjectId> {
-    match value {
-        Value::String(id) => SubjectId::parse(id).ok(),
-        Value::Number(id) if id.is_u64() || id.is_i64() => SubjectId::parse(&id.to_string()).ok(),
-        _ => None,
-    }
+    SubjectId::parse(&id_text(value)?).ok()
 }
 
 /// A JSON Pointer (RFC 6901).

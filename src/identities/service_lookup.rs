@@ -22,6 +22,8 @@ pub(super) const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 pub(super) fn default_timeout() -> Interval {
     Interval::from_secs(2)
 }
+/// A credential that no service knows, for `doctor`.
+pub(super) const MADE_UP: &str = "imgwire-gate-doctor";
 
 /// The service of one identity. It accepts a credential with a `T`, or rejects it with a denial.
 pub(super) struct ServiceLookup<T> {

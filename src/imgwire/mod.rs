@@ -4,7 +4,9 @@
 //! - `response`, `error_body`, `log_text`: what Imgwire says, and what of it may be logged.
 //! - `error`, `refusal`: what a failure means, and the state in which no retry can help.
 //! - `breaker`, `pool`, `upstream`: what the clients of all workers share.
+//! - `audit`: what `doctor` and a running gate try at Imgwire.
 
+pub mod audit;
 mod breaker;
 mod client;
 mod error;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use policies::WorkspaceId;
+use policies::{WorkspaceId, id_text};
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, SeqAccess, Visitor},
@@ -89,13 +89,7 @@ impl JsonObject {
         let Some(value) = self.0.remove(member) else {
             return Ok(None);
         };
-        let id = match &value {
-            Value::String(id) => WorkspaceId::parse(id).ok(),
-            Value::Number(id) if id.is_u64() || id.is_i64() => {
-                WorkspaceId::parse(&id.to_string()).ok()
-            }
-            _ => None,
-        };
+        let id = id_text(&value).and_then(|id| WorkspaceId::parse(&id).ok());
         id.map(Some)
             .ok_or_else(|| wrong_type(member, "an id of 1 to 255 bytes", &value))
     }

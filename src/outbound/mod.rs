@@ -5,6 +5,7 @@
 //! - `connector`: how a connection is opened.
 //! - `stream`, `framing`: one final response per request.
 //! - `json`: how responses are read.
+//! - `skew`: how far the clock of a service differs.
 //! - `single_flight`, `cache`, `digest`: how responses are cached.
 //! - `in_flight`: the requests that run, and how one gives up its place while it waits.
 //! - `otlp`: the client of the trace exporter.
@@ -20,15 +21,17 @@ pub mod in_flight;
 mod json;
 mod otlp;
 pub(crate) mod single_flight;
+mod skew;
 mod stream;
 mod suppress_awc_tasks;
 
 pub(crate) use self::{
     call::{Peer, Resend, Response, call},
-    client::OutboundRequest,
+    client::{OutboundRequest, OutboundResponse},
     connector::{PoolSettings, client, is_tls, plain, secure},
     framing::Framing,
     json::{InvalidResponse, JsonObject, parse as parse_json, wrong_type},
+    skew::clock_skew,
 };
 pub use self::{
     client::{HttpClient, Outbound},

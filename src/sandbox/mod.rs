@@ -3,4 +3,5 @@
 
 pub(crate) mod confine;
 pub mod emulator;
+pub(crate) mod own_config;
 pub(crate) mod playground;

@@ -69,6 +69,10 @@ impl RulesBuilder {
         }
     }
 
+    pub(crate) fn http(&self) -> &HttpClient {
+        &self.outbound.http
+    }
+
     pub(crate) fn has_session(&self) -> bool {
         self.session.is_some()
     }

@@ -1,5 +1,6 @@
 //! The composition root: builds the gate from its settings, and runs it until it is stopped.
 
+mod audit;
 pub(crate) mod build;
 pub(crate) mod descriptors;
 mod error;
@@ -23,6 +24,7 @@ use crate::{
     identities::IdentityKind,
     outbound::{in_flight::InFlight, tls_config},
     server::{
+        audit::Auditor,
         build::RulesBuilder,
         descriptors::Capacity,
         listeners::{Mount, serve_management, serve_public, workers},
@@ -106,6 +108,7 @@ pub struct Application {
     address: Option<SocketAddr>,
     management_address: Option<SocketAddr>,
     reloader: Arc<Reloader>,
+    auditor: Arc<Auditor>,
     in_flight: InFlight,
     gate: Arc<Gate>,
     delay: Duration,
@@ -143,7 +146,12 @@ impl Application {
         let rules = builder.build(&settings, stores, None)?;
         let gate = Arc::new(builder.gate(rules, &in_flight));
         let fixed = settings.fixed.clone();
-        let reloader = Reloader::new(gate.clone(), builder, fixed);
+        let auditor = Arc::new(Auditor::new(
+            gate.clone(),
+            &settings,
+            builder.http().clone(),
+        ));
+        let reloader = Reloader::new(gate.clone(), builder, auditor.clone(), fixed);
         let grace = settings.server.shutdown_grace.get();
         let delay = settings.server.shutdown_delay.get();
         let management = Management {
@@ -167,6 +175,7 @@ impl Application {
             address,
             management_address,
             reloader,
+            auditor,
             in_flight,
             gate,
             delay,
@@ -198,6 +207,8 @@ impl Application {
         let management = self.management.handle();
         let reloader = self.reloader;
         let key_refresh = rt::spawn(async move { reloader.refresh_keys().await });
+        let auditor = self.auditor;
+        let audit = rt::spawn(async move { auditor.run().await });
         let shutdown = async {
             let delay = match stop.await {
                 Stop::Drain => self.delay,
@@ -209,6 +220,7 @@ impl Application {
             drain(&self.in_flight, &public, delay, self.grace).await;
             management.stop(false).await;
             key_refresh.abort();
+            audit.abort();
         };
         let (public, management, ()) =
             futures_util::future::join3(self.public, self.management, shutdown).await;

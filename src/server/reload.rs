@@ -6,6 +6,7 @@ use policies::BuildError;
 use tokio::sync::Notify;
 
 use super::{
+    audit::Auditor,
     build::RulesBuilder,
     settings::{Fixed, Settings},
 };
@@ -19,6 +20,7 @@ use crate::{
 pub struct Reloader {
     gate: Arc<Gate>,
     builder: RulesBuilder,
+    auditor: Arc<Auditor>,
     /// The sections that took effect at start.
     fixed: Fixed,
     replaced: Notify,
@@ -40,10 +42,16 @@ pub enum ReloadError {
 }
 
 impl Reloader {
-    pub(crate) fn new(gate: Arc<Gate>, builder: RulesBuilder, fixed: Fixed) -> Self {
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        builder: RulesBuilder,
+        auditor: Arc<Auditor>,
+        fixed: Fixed,
+    ) -> Self {
         Self {
             gate,
             builder,
+            auditor,
             fixed,
             replaced: Notify::new(),
         }
@@ -85,6 +93,7 @@ impl Reloader {
         let rules = self.builder.build(settings, stores, Some(&earlier))?;
         self.gate.rules.store(Arc::new(rules));
         self.replaced.notify_one();
+        self.auditor.reload(settings);
         for section in self.fixed.changed(&settings.fixed) {
             tracing::warn!(section, "changed section takes effect after a restart");
         }

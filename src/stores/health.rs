@@ -12,7 +12,7 @@ use std::{
 
 use actix_web::rt;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use futures_util::{TryFutureExt as _, future::LocalBoxFuture};
+use futures_util::future::LocalBoxFuture;
 use policies::{Clock, Fault, StoreName};
 use tokio::time::timeout;
 
@@ -165,7 +165,7 @@ pub(super) trait HealthCheck: Send + Sync {
     fn start(&self) {}
 
     /// Tests whether the store works.
-    fn check(&self) -> LocalBoxFuture<'_, Result<(), String>>;
+    fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>>;
 }
 
 impl<B: Backend> HealthCheck for Arc<B> {
@@ -181,9 +181,8 @@ impl<B: Backend> HealthCheck for Arc<B> {
         });
     }
 
-    fn check(&self) -> LocalBoxFuture<'_, Result<(), String>> {
-        let probed = probe_within(self, self.health().timeout());
-        Box::pin(probed.map_err(|fault| fault.to_string()))
+    fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>> {
+        Box::pin(probe_within(self, self.health().timeout()))
     }
 }
 

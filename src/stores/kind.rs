@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
+use jiff::Timestamp;
 use policies::{Clock, QuotaStore, RateLimitStore, StoreName, StoreUse, WorkspaceId};
 use rustls::ClientConfig;
 use secrecy::SecretString;
@@ -20,6 +21,8 @@ pub(super) struct StoreKind {
     /// A URL for messages.
     pub(super) example: &'static str,
     pub(super) uses: &'static [StoreUse],
+    /// The rights that the gate needs, as an instruction.
+    pub(super) rights: &'static str,
     pub(super) takes_password: bool,
     /// Whether all uses share connections and probes. Otherwise each use is opened separately, and a reload that adds
     /// or removes one leaves the others open.
@@ -77,6 +80,8 @@ pub(super) struct OpenPorts {
     pub(super) rate_limits: Option<Arc<dyn RateLimitStore>>,
     pub(super) sessions: Option<Arc<dyn SessionBackend>>,
     pub(super) memberships: Option<Arc<dyn MemberDatabase>>,
+    pub(super) leases: Option<Arc<dyn LeaseStore>>,
+    pub(super) time: Option<Arc<dyn StoreTime>>,
 }
 
 impl OpenPorts {
@@ -87,6 +92,8 @@ impl OpenPorts {
             rate_limits: None,
             sessions: None,
             memberships: None,
+            leases: None,
+            time: None,
         }
     }
 }
@@ -127,8 +134,30 @@ pub struct MemberRow {
     pub workspace: Option<WorkspaceId>,
 }
 
+/// Leases that several gates share, so that one of them does a piece of work.
+pub trait LeaseStore: Send + Sync {
+    /// Takes the lease `name` for `ttl` if it is free, or renews it if `holder` has it. Returns whether `holder` has it
+    /// now. The store's clock ends a lease.
+    fn acquire<'a>(
+        &'a self,
+        name: &'a str,
+        holder: &'a str,
+        ttl: Duration,
+    ) -> LocalBoxFuture<'a, Result<bool, StoreFault>>;
+}
+
+/// A store that several gates share, and whose clock they follow.
+pub(super) trait StoreTime: Send + Sync {
+    /// Reads the store's clock.
+    fn now(&self) -> LocalBoxFuture<'_, Result<Timestamp, StoreFault>>;
+}
+
 /// A database with memberships, which the gate only reads.
 pub trait MemberDatabase: Send + Sync {
+    /// Prepares `query`, and returns its columns. Fails if they are not those of memberships.
+    fn columns<'a>(&'a self, query: &'a str)
+    -> LocalBoxFuture<'a, Result<Vec<String>, StoreFault>>;
+
     /// Returns the rows of `query`, in which `$1` is the user and `$2` the workspace.
     fn members<'a>(
         &'a self,

@@ -2,7 +2,8 @@
 //!
 //! Each kind of store is one folder and one line in `KINDS` (`settings.rs`). The folder declares a `StoreKind`, parses its
 //! URLs into a `Location`, and opens that as ports: a [`QuotaStore`](policies::QuotaStore), a
-//! [`RateLimitStore`](policies::RateLimitStore), a [`SessionBackend`], a [`MemberDatabase`].
+//! [`RateLimitStore`](policies::RateLimitStore), a [`SessionBackend`], a [`MemberDatabase`], a
+//! [`LeaseStore`].
 
 mod connections;
 mod fault;
@@ -19,7 +20,7 @@ mod sqlite;
 
 pub use self::{
     fault::{OpenError, StoreError, StoreFault, Unreachable},
-    kind::{MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
+    kind::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
     open::{Access, OpenStore, Stores},
     settings::{StoreSettings, StoreUrl, UsedStore},
 };

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use policies::{Fault, QuotaStore, RateLimitStore, StoreName, StoreUse};
 
 use super::{
-    fault::StoreError,
-    kind::{MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
+    fault::{StoreError, StoreFault},
+    kind::{LeaseStore, MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
     settings::{StoreUrl, UsedStore},
     sqlite::ReadOnly,
 };
@@ -95,14 +96,32 @@ impl OpenStore {
         self.ports.iter().all(|(_, open)| open.health.is_healthy())
     }
 
-    /// Tests whether the store supports its uses, except memberships, which are tested by their queries.
-    pub async fn check(&self) -> Result<(), String> {
-        for (uses, open) in &self.ports {
-            if *uses != [StoreUse::Memberships] {
-                open.health.check().await?;
-            }
+    /// Tests whether the store can be read and written for each of its uses, and read for memberships.
+    pub async fn check(&self) -> Result<(), StoreFault> {
+        for (_, open) in &self.ports {
+            open.health.check().await?;
         }
         Ok(())
+    }
+
+    pub fn uses(&self) -> impl Iterator<Item = StoreUse> {
+        self.ports.iter().flat_map(|(uses, _)| uses).copied()
+    }
+
+    /// The rights that the gate needs in a store of this kind.
+    #[must_use]
+    pub fn rights(&self) -> &'static str {
+        self.url.kind.rights
+    }
+
+    /// The time of a store that several gates share; `None` for other stores.
+    pub async fn time(&self) -> Option<Result<Timestamp, StoreFault>> {
+        let time = self.port(|ports| ports.time.clone())?;
+        Some(time.now().await)
+    }
+
+    fn port<P>(&self, pick: impl Fn(&OpenPorts) -> Option<P>) -> Option<P> {
+        self.ports.iter().find_map(|(_, ports)| pick(ports))
     }
 }
 
@@ -138,16 +157,23 @@ impl Stores {
         self.port(store, |ports| ports.memberships.clone())
     }
 
+    /// The leases of the first store of the config that gates share. A database that the gate only reads has none.
+    #[must_use]
+    pub fn leases(&self) -> Option<Arc<dyn LeaseStore>> {
+        self.iter()
+            .find_map(|store| store.port(|ports| ports.leases.clone()))
+    }
+
     fn port<P>(
         &self,
         store: &StoreName,
         pick: impl Fn(&OpenPorts) -> Option<P>,
     ) -> Result<P, Fault> {
         let mut open = self.iter().filter(|open| open.name == *store);
-        let port = open.find_map(|open| open.ports.iter().find_map(|(_, ports)| pick(ports)));
-        port.ok_or_else(|| Fault::Store {
-            store: store.clone(),
-            source: "the store is not open for this use".into(),
-        })
+        open.find_map(|open| open.port(&pick))
+            .ok_or_else(|| Fault::Store {
+                store: store.clone(),
+                source: "the store is not open for this use".into(),
+            })
     }
 }

@@ -5,11 +5,11 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use futures_util::future::{Either, Ready, ready};
+use futures_util::future::{Either, LocalBoxFuture, Ready, ready};
 use jiff::{SignedDuration, Timestamp};
 use policies::{BoxFuture, Clock, Counter, Fault, Hold, QuotaStore, Reservation, Window};
 
-use super::fault::StoreFault;
+use super::{fault::StoreFault, kind::StoreTime};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Granted {
@@ -42,6 +42,15 @@ pub(super) trait SharedCounters: Clone + Send + Sync + 'static {
 }
 
 pub(super) struct SharedQuotas<C>(pub(super) C);
+
+impl<C: SharedCounters> StoreTime for SharedQuotas<C> {
+    fn now(&self) -> LocalBoxFuture<'_, Result<Timestamp, StoreFault>> {
+        Box::pin(async {
+            self.0.read_time().await?;
+            Ok(self.0.clock().now().unwrap_or_default())
+        })
+    }
+}
 
 impl<C: SharedCounters> QuotaStore for SharedQuotas<C> {
     fn now<'a>(

@@ -2,6 +2,7 @@
 
 mod log;
 mod metrics;
+mod point;
 mod request_line;
 mod traces;
 
@@ -14,6 +15,7 @@ pub(crate) use self::{
 pub use self::{
     log::{LogFormat, TelemetryGuard, log_filter, set_log_filter, start_log, start_log_and_traces},
     metrics::Metrics,
+    point::{Point, PointState},
     request_line::{RequestId, X_REQUEST_ID},
     traces::{RootSpan, trace_id, trace_state},
 };

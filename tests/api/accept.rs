@@ -83,7 +83,7 @@ async fn credentials(service: &Service, key: &SigningKey) -> Vec<Credential> {
         ),
         credential("opaque", "x-opaque", "good", &"x".repeat(9000), invalid),
         credential("site", "x-site", "good", "b\u{e4}d", invalid),
-        credential("edge", "x-user", "user_1", "a, b", invalid),
+        credential("edge", "x-user", "user_1", "a\tb", invalid),
         credential(
             "browser",
             "cookie",

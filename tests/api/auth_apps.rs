@@ -216,7 +216,7 @@ async fn users_of_auth_js_with_jwt_sessions_may_upload_over_https() {
     sign_in("grace").await;
     let chunks = browser.cookies(cookie);
     assert!(chunks.len() > 1, "{chunks:?}");
-    let member = browser.ask(Some("workspace_400")).await;
+    let member = browser.ask(Some("workspace_250")).await;
     assert_eq!(member, (200, String::new()));
 }
 
@@ -297,6 +297,7 @@ async fn users_of_better_auth_may_upload_over_https() {
         )
         .await;
     assert_eq!(status, 200, "{body}");
+    assert_eq!(browser.cookies(cookie), [""; 0]);
     assert_eq!(browser.ask(None).await, not_signed_in());
 
     // Users cannot give themselves workspaces.

@@ -177,7 +177,8 @@ async fn a_policy_that_reads_another_claim_after_a_reload_finds_it_in_cached_tok
 #[actix_web::test]
 async fn a_rule_over_more_than_1000_list_entries_denies() {
     let rule = "subject.claims.groups.all(g, g != 'x') || true";
-    let proxy = forwarded("x-user").claims(json!({ "groups": "x-groups" }));
+    let proxy =
+        forwarded("x-user").claims(json!({ "groups": { "header": "x-groups", "list": "," } }));
     let gate = Gate::accepting(["proxy"])
         .server("trusted_proxies", ["127.0.0.1/32"])
         .identity("proxy", proxy)

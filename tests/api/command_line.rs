@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     helpers::{Gate, workspace_member},
-    process::{run, text, write_config},
+    process::{program, run, text, write_config},
     real_parts::are_here,
 };
 
@@ -27,13 +27,14 @@ fn help_begins_with_the_first_commands_to_run() {
     for line in [
         "Get started:",
         "imgwire-gate sandbox",
-        "check --connect",
+        "doctor --probe",
         "Exit status: 0",
     ] {
         assert!(help.contains(line), "{line}");
     }
     for command in [
         "check",
+        "doctor",
         "explain",
         "test",
         "completions",
@@ -84,6 +85,40 @@ fn completions_work_for_bash_zsh_and_fish() {
         assert_eq!(text(&output.stdout).trim(), "check", "{output:?}");
     }
     assert_eq!(run(&["completions", "nothing"]).status.code(), Some(2));
+}
+
+#[test]
+fn commands_offer_only_the_options_that_they_use() {
+    for arguments in [
+        &["schema", "--config", "gate.toml"][..],
+        &["openapi", "--config", "gate.toml"],
+        &["completions", "bash", "--config", "gate.toml"],
+        &["check", "--watch"],
+        &["health", "--watch"],
+        &["explain", "--request", "request.json", "--watch"],
+        &["test", "cases.toml", "--watch"],
+        &["sandbox", "--watch"],
+        &["serve", "--port", "8080"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let error = text(&output.stderr);
+        assert!(error.contains("unexpected argument"), "{error}");
+    }
+}
+
+#[test]
+fn check_takes_the_file_as_an_argument() {
+    let (_folder, path) = config(&Gate::standard());
+    let checked = run(&["check", "--config", &path]);
+    let output = program(&[])
+        .args(["check", &path])
+        .env("IMGWIRE_GATE_CONFIG", "/nowhere.toml")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(output.stdout, checked.stdout);
+    assert_eq!(run(&["check", "/nowhere.toml"]).status.code(), Some(2));
 }
 
 #[test]

@@ -108,7 +108,7 @@ async fn the_claims_of_an_introspection_answer_are_checked() {
         ("aud", json!([]), "invalid_credentials"),
         ("client_id", json!("other"), "invalid_credentials"),
         ("sub", json!(null), "invalid_credentials"),
-        ("sub", json!(1), "invalid_credentials"),
+        ("sub", json!(1.0), "invalid_credentials"),
         ("sub", json!(""), "invalid_credentials"),
         ("exp", json!(now - 60), "credentials_expired"),
         ("exp", json!("tomorrow"), "invalid_credentials"),

@@ -225,18 +225,24 @@ async fn no_secret_is_in_any_output_of_any_command_even_at_trace_level() {
         let config = gate.write(imgwire.url(), folder.path());
         let config = config.to_str().unwrap();
         for arguments in [
-            &["check"][..],
-            &["check", "--connect"],
-            &["explain", "--request", request.to_str().unwrap()],
-            &["test", cases.to_str().unwrap()],
-            &["health"],
+            &["check", config][..],
+            &["doctor", "--probe", config],
+            &["doctor", "--json", config],
+            &[
+                "explain",
+                "--config",
+                config,
+                "--request",
+                request.to_str().unwrap(),
+            ],
+            &["test", "--config", config, cases.to_str().unwrap()],
+            &["health", "--config", config],
             &["schema"],
             &["openapi"],
             &["completions", "bash"],
             &["--help"],
             &["--version"],
         ] {
-            let arguments = [arguments, &["--config", config]].concat();
             let shown = format!("{name}: {arguments:?}");
             // The services that it asks run on this thread.
             let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();

@@ -203,7 +203,7 @@ async fn claims_must_match_the_config() {
         good().with("nbf", json!(now + 3600)),
         good().with("nbf", json!("yesterday")),
         good().without("sub"),
-        good().with("sub", json!(7)),
+        good().with("sub", json!(7.0)),
         good().with("sub", json!("")),
         good().with("sub", json!(null)),
         good().with("sub", json!(["user_1"])),

@@ -73,6 +73,7 @@ const checks = {
       buffer: Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==", "base64"),
     };
     assert.match(await uploadAs(page, "editor", { file }), /^200/);
+    await page.waitForSelector("#picture", { state: "visible" });
     assert.equal(await page.$eval("#image", (image) => image.decode().then(() => image.naturalWidth)), 1);
     assert.match(await page.textContent("#caption"), /^dot\.png, 70 bytes, READY$/);
     const chain = await verdicts(page);

@@ -14,7 +14,7 @@ const people = {
   ada: { name: 'Ada', workspaces: ['ws_1'] },
   bob: { name: 'Bob', workspaces: [] },
   // Her session does not fit into one cookie.
-  grace: { name: 'Grace', workspaces: Array.from({ length: 400 }, (_, number) => `workspace_${number + 1}`) },
+  grace: { name: 'Grace', workspaces: Array.from({ length: 250 }, (_, number) => `workspace_${number + 1}`) },
 }
 
 const byName = Credentials({

@@ -127,7 +127,7 @@ fn evaluate(scripts: &[(Script, bool, bool)]) -> Evaluation {
 fn reported(evaluation: &Evaluation) -> Vec<(&str, &'static str)> {
     let results = evaluation.tolerated.iter();
     let reported = results.map(|result| match result.reason {
-        Reason::Denial(Denial::WorkspaceRequired) => (result.policy.as_str(), "denial"),
+        Reason::Denial(Denial::WorkspaceRequired(_)) => (result.policy.as_str(), "denial"),
         Reason::Fault(Fault::Store { .. }) => (result.policy.as_str(), "fault"),
         _ => panic!("no script has this result"),
     });
@@ -141,7 +141,7 @@ fn a_denial_names_its_policy_and_reason() {
         panic!("the second policy denies");
     };
     assert_eq!(policy.as_str(), "policy-1");
-    assert_eq!(denial, Denial::WorkspaceRequired);
+    assert_eq!(denial.code(), "workspace_required");
     assert!(evaluation.tolerated.is_empty());
 }
 

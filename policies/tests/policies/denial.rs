@@ -38,6 +38,7 @@ fn each_denial_has_a_stable_code_and_a_class() {
         most: 1,
     };
     let used_up = Denial::QuotaExhausted {
+        note: None,
         retry_after: SECOND,
     };
     for (denial, code, class) in [
@@ -54,7 +55,11 @@ fn each_denial_has_a_stable_code_and_a_class() {
             Unauthenticated,
         ),
         (Denial::CrossSite(text()), "cross_site", Forbidden),
-        (Denial::WorkspaceRequired, "workspace_required", Forbidden),
+        (
+            Denial::WorkspaceRequired(text()),
+            "workspace_required",
+            Forbidden,
+        ),
         (
             Denial::WorkspaceForbidden(text()),
             "workspace_forbidden",

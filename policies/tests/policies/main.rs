@@ -12,6 +12,7 @@ mod counter;
 mod denial;
 mod expression;
 mod expression_bounds;
+mod expression_lists;
 mod facts;
 mod helpers;
 mod keyed_limit;

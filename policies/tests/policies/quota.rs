@@ -82,7 +82,13 @@ fn a_quota_reserves_until_its_limit_and_then_denies_until_the_window_ends() {
     let Verdict::Deny(denial) = decision.verdict else {
         panic!("the quota is used up");
     };
-    assert_eq!(denial, Denial::QuotaExhausted { retry_after });
+    assert_eq!(
+        denial,
+        Denial::QuotaExhausted {
+            note: None,
+            retry_after
+        }
+    );
     assert_eq!((left, resets_in), (0, retry_after));
     quota.clock.set("2026-03-11T00:00:00Z");
     assert_eq!(quota.request(Pass::Issue).1, 1);
@@ -109,7 +115,7 @@ fn a_window_that_the_clock_set_back_does_not_reopen() {
         let (decision, left, resets_in) = quota.request(pass);
         // Until the end of the window that the store counts in.
         assert_eq!((left, resets_in), (0, Duration::from_secs(30 * HOUR)));
-        let Verdict::Deny(Denial::QuotaExhausted { retry_after }) = decision.verdict else {
+        let Verdict::Deny(Denial::QuotaExhausted { retry_after, .. }) = decision.verdict else {
             panic!("the quota is used up");
         };
         assert_eq!(retry_after, resets_in);

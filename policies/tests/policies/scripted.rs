@@ -68,7 +68,7 @@ impl Policy for Scripted {
             note("ask", policy);
             let verdict = match script {
                 Allow | AllowDespiteFault => Verdict::Allow,
-                Deny => Verdict::Deny(Denial::WorkspaceRequired),
+                Deny => Verdict::Deny(Denial::WorkspaceRequired("none".to_owned())),
                 Script::Fault => return Err(store_is_down()),
                 _ => Verdict::Hold(Box::new(ScriptedHold(policy, script))),
             };

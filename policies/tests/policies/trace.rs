@@ -26,7 +26,7 @@ fn trace(links: Vec<Link>, clock: &StoppedClock) -> Vec<Step> {
 /// The result of a step without its text, and whether it was tolerated.
 fn result(step: &Step) -> (&'static str, bool) {
     let result = match step.result {
-        StepResult::Allow => "allow",
+        StepResult::Allow(_) => "allow",
         StepResult::Skip => "skip",
         StepResult::Deny(_) => "deny",
         StepResult::Fault(_) => "fault",

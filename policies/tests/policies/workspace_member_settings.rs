@@ -77,11 +77,11 @@ fn keys_of_a_claim_require_a_claim() {
 #[test]
 fn a_role_and_an_id_come_from_different_places() {
     for (keys, count) in [
-        ("id_key = ''", 1),
-        ("role_key = ''", 1),
         ("id_key = 'role'", 1),
         ("role_key = 'id'", 1),
         ("id_key = 'x'\nrole_key = 'x'", 1),
+        ("id_key = '/x'\nrole_key = 'x'", 1),
+        ("id_key = '/x/id'\nrole_key = '/x/role'", 0),
         // With `role_claim`, no member of an object is a role.
         ("id_key = 'role'\nrole_claim = 'other'", 0),
         ("role_key = 'as'\nrole_claim = 'other'", 1),
@@ -173,14 +173,7 @@ fn a_query_that_certainly_selects_one_column_has_a_warning() {
 }
 
 #[test]
-fn the_members_of_an_object_have_names_by_default() {
-    let keys = |table: &str| {
-        let settings: WorkspaceMemberSettings = settings(table);
-        (settings.id_key().to_owned(), settings.role_key().to_owned())
-    };
-    assert_eq!(keys("claim = 'ids'"), ("id".to_owned(), "role".to_owned()));
-    let named = keys("claim = 'ids'\nid_key = 'org'\nrole_key = 'as'");
-    assert_eq!(named, ("org".to_owned(), "as".to_owned()));
+fn a_lookup_has_two_seconds_by_default() {
     let settings: WorkspaceMemberSettings = settings(URL);
     assert_eq!(settings.timeout, Interval::from_secs(2));
 }

@@ -12,8 +12,8 @@ use actix_web::http::{
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use policies::{
-    CallSettings, Fault, Member, MemberAnswer, Memberships, PolicyName, StoreName, SubjectId,
-    WorkspaceId,
+    BoxFuture, CallSettings, Fault, Member, MemberAnswer, Memberships, PolicyName, StoreName,
+    SubjectId, WorkspaceId,
 };
 
 use super::lookup_slots::LookupSlots;
@@ -44,6 +44,11 @@ pub(super) trait Source: Send + Sync {
     async fn look_up(&self, question: Self::Question<'_>) -> Result<Option<Member>, Self::Fault>;
 
     fn fault(&self, fault: Self::Fault) -> Fault;
+
+    /// What the source returns, if it can tell without a lookup.
+    async fn describe(&self) -> Result<Option<String>, Self::Fault> {
+        Ok(None)
+    }
 }
 
 /// The memberships of one policy.
@@ -125,6 +130,13 @@ impl<S: Source> Memberships for SourceMemberships<S> {
             answer
                 .map(MemberAnswer::from)
                 .map_err(|fault| self.source.fault(fault))
+        })
+    }
+
+    fn describe(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async {
+            let described = self.source.describe().await;
+            described.map_err(|fault| self.source.fault(fault))
         })
     }
 }
@@ -245,6 +257,11 @@ impl Source for Query {
             store: self.store.clone(),
             source: Box::new(fault),
         }
+    }
+
+    async fn describe(&self) -> Result<Option<String>, StoreFault> {
+        let columns = self.database.columns(&self.query).await?;
+        Ok(Some(format!("the query returns {}", columns.join(", "))))
     }
 }
 

@@ -115,7 +115,7 @@ impl From<Explained> for Explanation {
 
 fn describe(step: Step) -> ExplainedPolicy {
     let (verdict, reason) = match step.result {
-        StepResult::Allow => ("allow", None),
+        StepResult::Allow(note) => ("allow", note),
         StepResult::Skip => ("skip", Some("`when` is false".to_owned())),
         StepResult::Deny(reason) => ("deny", Some(reason)),
         StepResult::Fault(reason) => ("fault", Some(reason)),

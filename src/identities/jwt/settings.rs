@@ -1,14 +1,15 @@
 //! The settings of a `jwt` identity.
 
 use jsonwebtoken::Algorithm;
-use policies::SecretSource;
+use policies::{ClaimPath, SecretSource};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
     config::{ServiceUrl, secret::SecretSources},
     identities::{
-        claims::{ClaimRules, ClaimValues, Leeway, default_subject_claim},
+        claim_values::{ClaimValues, RequiredScopes},
+        claims::{ClaimRules, Leeway, default_subject_claim},
         issuer::{Issuers, SubjectPrefix},
         request_view::{TokenSource, default_ambient, default_from},
     },
@@ -56,6 +57,9 @@ pub(crate) struct JwtSettings {
     /// `{ azp = ["https://app.example.com"] }`.
     #[serde(default)]
     pub(super) allowed_claims: ClaimValues,
+    /// Scopes that the token must have in `scope` or `scp`, which is a list or a string with spaces.
+    #[serde(default)]
+    pub(super) required_scopes: RequiredScopes,
     /// The places of the token: `"bearer"`, `"cookie:NAME"`, or `"header:NAME"`, with or without `Bearer ` before the
     /// token.
     #[serde(default = "default_from")]
@@ -68,7 +72,7 @@ pub(crate) struct JwtSettings {
     pub(super) ambient: bool,
     /// The claim that holds the subject's id.
     #[serde(default = "default_subject_claim")]
-    pub(super) subject_claim: String,
+    pub(super) subject_claim: ClaimPath,
     /// The prefix of the subject's id, so that equal ids of two issuers are two users; `{iss}` is the token's issuer.
     #[serde(default)]
     pub(super) subject_prefix: SubjectPrefix,
@@ -84,6 +88,7 @@ impl JwtSettings {
             audience: self.audience.as_deref(),
             required: &self.required_claims,
             allowed: &self.allowed_claims,
+            scopes: &self.required_scopes,
             requires_exp: true,
             subject_claim: &self.subject_claim,
             subject_prefix: &self.subject_prefix,

@@ -104,6 +104,15 @@ impl KeySet {
                 .all(|((_, key), (_, kept))| Arc::ptr_eq(key, kept))
     }
 
+    /// Whether this set, which was parsed after `before`, has one of its keys.
+    #[must_use]
+    pub(crate) fn shares_a_key_with(&self, before: &Self) -> bool {
+        self.keys.iter().any(|(_, key)| {
+            let mut before = before.keys.iter();
+            before.any(|(_, other)| Arc::ptr_eq(key, other))
+        })
+    }
+
     /// Retires the keys that are not in `next`.
     pub(crate) fn retire_all_but(&self, next: &Self) {
         for (_, key) in &self.keys {

@@ -45,6 +45,10 @@ impl KeySetSource {
         Self { location, http }
     }
 
+    pub(super) const fn location(&self) -> &Location {
+        &self.location
+    }
+
     pub(super) fn is_at(&self, location: &Location) -> bool {
         self.location == *location
     }
@@ -72,25 +76,28 @@ impl KeySetSource {
     }
 
     /// Finds the URL in the issuer's metadata (OpenID Connect Discovery 1.0, 4).
-    async fn discover(&self, issuer: &str, insecure_http: bool) -> Result<ServiceUrl, String> {
-        let base = issuer.strip_suffix('/').unwrap_or(issuer);
-        let url = format!("{base}/.well-known/openid-configuration");
+    pub(super) async fn discover(
+        &self,
+        issuer: &str,
+        insecure_http: bool,
+    ) -> Result<ServiceUrl, String> {
+        let url = discovery_url(issuer);
         let (text, _) = self.get(&url).await?;
-        let invalid = |error: InvalidResponse| format!("{url}: {error}");
-        let mut metadata = JsonObject::parse(&text).map_err(invalid)?;
-        if metadata.take_string("issuer").map_err(invalid)? != issuer {
-            return Err("the discovery document has another issuer".to_owned());
+        let found = Discovered::parse(&text).map_err(|reason| format!("{url}: {reason}"))?;
+        if found.issuer != issuer {
+            return Err(format!(
+                "the discovery document has another issuer: it names `{}`, and the config `{issuer}`",
+                printable(&found.issuer)
+            ));
         }
-        let url = ServiceUrl::try_from(metadata.take_string("jwks_uri").map_err(invalid)?)
-            .map_err(|fault| format!("the discovery document's `jwks_uri` {fault}"))?;
-        if url.is_private() || insecure_http {
-            Ok(url)
+        if found.jwks_uri.is_private() || insecure_http {
+            Ok(found.jwks_uri)
         } else {
             Err("the discovery document's `jwks_uri` is not https".to_owned())
         }
     }
 
-    async fn get(&self, url: &str) -> Result<(Bytes, HeaderMap), String> {
+    pub(super) async fn get(&self, url: &str) -> Result<(Bytes, HeaderMap), String> {
         let response = self
             .http
             .send(OutboundRequest {
@@ -113,6 +120,35 @@ impl KeySetSource {
             ))
         }
     }
+}
+
+pub(super) fn discovery_url(issuer: &str) -> String {
+    let base = issuer.strip_suffix('/').unwrap_or(issuer);
+    format!("{base}/.well-known/openid-configuration")
+}
+
+/// What the gate needs of a discovery document.
+pub(super) struct Discovered {
+    pub(super) issuer: String,
+    pub(super) jwks_uri: ServiceUrl,
+}
+
+impl Discovered {
+    pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
+        let invalid = |error: InvalidResponse| error.to_string();
+        let mut metadata = JsonObject::parse(text).map_err(invalid)?;
+        let issuer = metadata.take_string("issuer").map_err(invalid)?;
+        let jwks_uri = metadata.take_string("jwks_uri").map_err(invalid)?;
+        let jwks_uri = ServiceUrl::try_from(jwks_uri)
+            .map_err(|fault| format!("the discovery document's `jwks_uri` {fault}"))?;
+        Ok(Self { issuer, jwks_uri })
+    }
+}
+
+/// Text of another service: without control characters, and bounded.
+pub(super) fn printable(text: &str) -> String {
+    let text = text.chars().filter(|character| !character.is_control());
+    text.take(200).collect()
 }
 
 /// Returns how long a response is fresh according to its `Cache-Control` (RFC 9111), within limits.

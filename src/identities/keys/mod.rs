@@ -2,10 +2,12 @@
 //!
 //! - `key_set`: a JSON Web Key Set.
 //! - `location`, `published`: a key set that an issuer publishes, where it is and how it is kept up to date.
+//! - `trial`: what `doctor` reports about it.
 
 mod key_set;
 mod location;
 mod published;
+mod trial;
 
 use std::{
     fmt,
@@ -19,7 +21,9 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, jwk::AlgorithmParame
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use self::published::{KeysState, PublishedKeys};
-pub(super) use self::{key_set::KeySet, location::Location, published::KeyError};
+pub(super) use self::{
+    key_set::KeySet, location::Location, published::KeyError, trial::issuer_clock,
+};
 
 /// A key for one algorithm.
 pub(crate) struct Key {

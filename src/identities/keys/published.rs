@@ -52,9 +52,9 @@ const MAX_SLEEP: Duration = Duration::from_millis(500);
 /// A key set that `refresh` keeps up to date.
 pub struct PublishedKeys {
     identity: IdentityName,
-    source: KeySetSource,
-    algorithms: Vec<Algorithm>,
-    clock: Arc<dyn Clock>,
+    pub(super) source: KeySetSource,
+    pub(super) algorithms: Vec<Algorithm>,
+    pub(super) clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     state: watch::Sender<State>,
     /// For the requests that wait for a fetch.

@@ -1,59 +1,56 @@
 //! The HTTP API of the emulator.
 
+use std::collections::HashMap;
+
 use actix_web::{HttpRequest, HttpResponse, http::header, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::state::State;
-
-pub const SERVER_API_KEY: &str = "sk_emulator";
-
-pub const CLIENT_KEY: &str = "ck_emulator";
-
-pub(super) const TOKEN_PATH: &str = "/api/v1/images/token";
+use super::{
+    errors::{ApiError, Problem},
+    faults::{
+        BULK_DELETE_PATH, CORS_ORIGINS_PATH, IMAGES_PATH, PUT_PREFIX, TOKEN_PATH, UPLOAD_PATH,
+    },
+    state::State,
+};
 
 const MAX_UPLOAD_BYTES: usize = 100 << 20;
 
+/// Of any other request. Images keep what the request for their upload says.
+const MAX_BODY_BYTES: usize = 16 << 10;
+
+type Answer = Result<HttpResponse, ApiError>;
+
 pub(super) fn mount(config: &mut web::ServiceConfig) {
+    let with_id = |prefix: &str| format!("{prefix}{{id}}");
     config
-        .app_data(web::PayloadConfig::new(MAX_UPLOAD_BYTES))
-        .route(
-            "/health",
-            web::get().to(async || HttpResponse::Ok().json(json!({ "status": "ok" }))),
-        )
+        .app_data(web::PayloadConfig::new(MAX_BODY_BYTES))
+        .route("/health", web::get().to(health))
         .route(TOKEN_PATH, web::post().to(create_token))
-        .route(
-            "/api/v1/images/standard_upload",
-            web::post().to(standard_upload),
+        .route(UPLOAD_PATH, web::post().to(create_upload))
+        .route(BULK_DELETE_PATH, web::post().to(bulk_delete))
+        .route(IMAGES_PATH, web::get().to(list))
+        .route(&with_id(IMAGES_PATH), web::get().to(show))
+        .route(&with_id(IMAGES_PATH), web::delete().to(delete))
+        .route(CORS_ORIGINS_PATH, web::get().to(cors_origins))
+        .service(
+            web::resource(with_id(PUT_PREFIX))
+                .app_data(web::PayloadConfig::new(MAX_UPLOAD_BYTES))
+                .route(web::put().to(put)),
         )
-        .route("/api/v1/images/", web::get().to(list))
-        .route("/api/v1/images/{id}", web::get().to(show))
-        .route("/upload/{id}", web::put().to(put))
         .route("/cdn/{id}", web::get().to(deliver))
-        .default_service(web::to(async || detail(404, "Not Found")));
+        .default_service(web::to(async || {
+            Err::<HttpResponse, _>(ApiError::plain(404, "Not Found"))
+        }));
 }
 
-fn detail(status: u16, message: &str) -> HttpResponse {
-    let status = actix_web::http::StatusCode::from_u16(status).unwrap_or_default();
-    HttpResponse::build(status).json(json!({ "detail": message }))
+async fn health() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "status": "ok" }))
 }
 
-/// A validation error in the published format.
-fn invalid(location: &[&str], message: &str, kind: &str) -> HttpResponse {
-    HttpResponse::UnprocessableEntity()
-        .json(json!({ "detail": [{ "loc": location, "msg": message, "type": kind }] }))
-}
-
-fn has_key(request: &HttpRequest, key: &str) -> bool {
-    let authorization = request.headers().get(header::AUTHORIZATION);
-    authorization.is_some_and(|value| value.as_bytes() == format!("Bearer {key}").as_bytes())
-}
-
-async fn create_token(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
-    if !has_key(&request, SERVER_API_KEY) {
-        return detail(401, "Invalid API key");
-    }
-    HttpResponse::Ok().json(state.create_token())
+async fn create_token(request: HttpRequest, state: web::Data<State>) -> Answer {
+    Ok(HttpResponse::Ok().json(state.create_token(request.headers())?))
 }
 
 #[derive(Deserialize)]
@@ -61,68 +58,124 @@ struct UploadQuery {
     upload_token: Option<String>,
 }
 
-async fn standard_upload(
+async fn create_upload(
     request: HttpRequest,
     query: web::Query<UploadQuery>,
     body: web::Bytes,
     state: web::Data<State>,
-) -> HttpResponse {
-    if !has_key(&request, CLIENT_KEY) {
-        return detail(401, "Invalid API key");
-    }
-    let Some(token) = &query.upload_token else {
-        return invalid(&["query", "upload_token"], "Field required", "missing");
-    };
-    let upload: Value = match serde_json::from_slice(&body) {
-        Ok(upload) => upload,
-        Err(_) => return invalid(&["body"], "JSON decode error", "json_invalid"),
-    };
-    if !upload["file_name"].is_string() {
-        return invalid(&["body", "file_name"], "Field required", "missing");
-    }
-    match state.start_upload(token, &upload) {
-        Ok(answer) => HttpResponse::Ok().json(answer),
-        Err(refusal) => detail(403, refusal),
-    }
-}
-
-async fn deliver(path: web::Path<String>, state: web::Data<State>) -> HttpResponse {
-    match state.image_bytes(&path) {
-        Some((kind, bytes)) => HttpResponse::Ok().content_type(kind).body(bytes),
-        None => detail(404, "Not Found"),
-    }
-}
-
-async fn put(path: web::Path<String>, body: web::Bytes, state: web::Data<State>) -> HttpResponse {
-    if state.put(&path, body) {
-        HttpResponse::Ok().finish()
-    } else {
-        detail(404, "Not Found")
-    }
-}
-
-async fn show(path: web::Path<String>, state: web::Data<State>) -> HttpResponse {
-    let image = state.image(&path);
-    image.map_or_else(
-        || detail(404, "Image not found"),
-        |image| HttpResponse::Ok().json(image),
-    )
+) -> Answer {
+    let token = query.upload_token.as_deref();
+    Ok(HttpResponse::Ok().json(state.create_upload(request.headers(), token, &body)?))
 }
 
 #[derive(Deserialize)]
-struct Paging {
-    page: Option<usize>,
-    limit: Option<usize>,
+struct PutQuery {
+    expires: Option<i64>,
 }
 
-async fn list(
+async fn put(
     request: HttpRequest,
-    paging: web::Query<Paging>,
+    path: web::Path<String>,
+    query: web::Query<PutQuery>,
+    body: web::Bytes,
     state: web::Data<State>,
-) -> HttpResponse {
-    if !has_key(&request, SERVER_API_KEY) {
-        return detail(401, "Invalid API key");
+) -> Answer {
+    let mime_type = request.headers().get(header::CONTENT_TYPE);
+    let mime_type = mime_type.and_then(|value| value.to_str().ok());
+    match state.put(&path, query.expires, mime_type, body) {
+        Ok(()) => Ok(HttpResponse::Ok().finish()),
+        Err(status) => Err(ApiError::plain(status, "The upload is not accepted")),
     }
-    let (page, limit) = (paging.page.unwrap_or(1), paging.limit.unwrap_or(25));
-    HttpResponse::Ok().json(state.images(page, limit))
+}
+
+async fn show(request: HttpRequest, id: web::Path<String>, state: web::Data<State>) -> Answer {
+    check_id(&id)?;
+    Ok(HttpResponse::Ok().json(state.image(request.headers(), &id)?))
+}
+
+async fn delete(request: HttpRequest, id: web::Path<String>, state: web::Data<State>) -> Answer {
+    check_id(&id)?;
+    state.delete(request.headers(), &id)?;
+    Ok(HttpResponse::Ok().json(json!({ "status": "deleted" })))
+}
+
+async fn bulk_delete(request: HttpRequest, body: web::Bytes, state: web::Data<State>) -> Answer {
+    let results = state.bulk_delete(request.headers(), || image_ids(&body))?;
+    Ok(HttpResponse::Ok().json(results))
+}
+
+async fn list(request: HttpRequest, state: web::Data<State>) -> Answer {
+    let images = state.images(request.headers())?;
+    paginated(&request, images)
+}
+
+async fn cors_origins(request: HttpRequest, state: web::Data<State>) -> Answer {
+    let origins = state.cors_origins(request.headers())?;
+    paginated(&request, origins)
+}
+
+async fn deliver(id: web::Path<String>, state: web::Data<State>) -> Answer {
+    let image = state.delivered(&id);
+    let (mime_type, bytes) = image.ok_or_else(|| ApiError::plain(404, "Not Found"))?;
+    Ok(HttpResponse::Ok().content_type(mime_type).body(bytes))
+}
+
+fn check_id(id: &str) -> Result<(), ApiError> {
+    let message = "Input should be a valid UUID";
+    let problem = || Problem::new("path", "image_id", message, "uuid_parsing");
+    let parsed = Uuid::parse_str(id);
+    parsed.map_or_else(|_| Err(ApiError::invalid(&[problem()])), |_| Ok(()))
+}
+
+fn image_ids(body: &[u8]) -> Result<Vec<String>, ApiError> {
+    #[derive(Deserialize)]
+    struct Body {
+        image_ids: Vec<String>,
+    }
+
+    let is_uuid = |id: &String| Uuid::parse_str(id).is_ok();
+    match serde_json::from_slice(body) {
+        Ok(Body { image_ids }) if !image_ids.is_empty() && image_ids.iter().all(is_uuid) => {
+            Ok(image_ids)
+        }
+        _ => {
+            let message = "Input should be a list of at least one UUID";
+            let problem = Problem::new("body", "image_ids", message, "uuid_parsing");
+            Err(ApiError::invalid(&[problem]))
+        }
+    }
+}
+
+/// The page of `items` that the query names.
+fn paginated(request: &HttpRequest, items: Vec<Value>) -> Answer {
+    let query = web::Query::<HashMap<String, String>>::from_query(request.query_string());
+    let query = query.map(web::Query::into_inner).unwrap_or_default();
+    let number = |name: &str, default: usize, largest: usize| {
+        let number = query
+            .get(name)
+            .map_or(Some(default), |text| text.parse().ok());
+        number
+            .filter(|number| (1..=largest).contains(number))
+            .ok_or_else(|| {
+                let message = "Input should be an integer within the limits";
+                ApiError::invalid(&[Problem::new("query", name, message, "int_parsing")])
+            })
+    };
+    let page = number("page", 1, usize::MAX)?;
+    let limit = number("limit", 20, 100)?;
+    let total = items.len();
+    let first = (page - 1).saturating_mul(limit);
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header(("x-total-count", total))
+        .insert_header(("x-page", page))
+        .insert_header(("x-limit", limit));
+    if page > 1 {
+        response.insert_header(("x-prev-page", page - 1));
+    }
+    if first.saturating_add(limit) < total {
+        response.insert_header(("x-next-page", page + 1));
+    }
+    let items: Vec<_> = items.into_iter().skip(first).take(limit).collect();
+    Ok(response.json(items))
 }

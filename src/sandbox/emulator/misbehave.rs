@@ -1,11 +1,12 @@
-//! Faults that the emulator simulates.
+//! Simulates the faults.
 
 use std::{any::Any, net, os::fd::AsFd as _, time::Duration};
 
 use actix_web::{
-    Error, HttpResponse,
-    body::{BodyStream, EitherBody, MessageBody},
+    Error, HttpResponse, ResponseError as _,
+    body::{BodyStream, BoxBody, EitherBody, MessageBody, to_bytes},
     dev::{Extensions, ServiceRequest, ServiceResponse},
+    error::ErrorInternalServerError,
     http::{StatusCode, header},
     middleware::Next,
     rt::net::TcpStream,
@@ -15,8 +16,8 @@ use bytes::Bytes;
 use futures_util::stream;
 
 use super::{
-    api::TOKEN_PATH,
-    state::{Misbehaviour, State},
+    faults::{Endpoint, Misbehaviour},
+    state::State,
 };
 
 /// The socket of a connection, kept to reset it.
@@ -35,11 +36,7 @@ pub(super) async fn misbehave<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let how = if request.path() == TOKEN_PATH {
-        state.ask(request.headers())
-    } else {
-        None
-    };
+    let how = record(&state, &request);
     let response = match how {
         None => return Ok(next.call(request).await?.map_into_left_body()),
         Some(Misbehaviour::Slow(delay)) => {
@@ -61,16 +58,17 @@ pub(super) async fn misbehave<B: MessageBody + 'static>(
                     let _ = socket.shutdown(net::Shutdown::Both);
                 }
             }
-            aborted(String::new())
+            aborted(Bytes::new())
         }
-        Some(Misbehaviour::BreakOff) => aborted(state.create_token().to_string()[..40].to_owned()),
+        Some(Misbehaviour::BreakOff) => {
+            let (request, body) = whole(request, next).await?;
+            let start = body.slice(..body.len().min(40));
+            return Ok(request.into_response(aborted(start)).map_into_right_body());
+        }
         Some(Misbehaviour::Trickle(pace)) => {
-            let bytes = state.create_token().to_string().into_bytes().into_iter();
-            HttpResponse::Ok().streaming(stream::unfold(bytes, move |mut bytes| async move {
-                let byte = bytes.next()?;
-                tokio::time::sleep(pace).await;
-                Some((Ok::<_, Error>(Bytes::from(vec![byte])), bytes))
-            }))
+            let (request, body) = whole(request, next).await?;
+            let response = trickled(body, pace);
+            return Ok(request.into_response(response).map_into_right_body());
         }
         Some(Misbehaviour::Status(status, retry_after)) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -80,15 +78,53 @@ pub(super) async fn misbehave<B: MessageBody + 'static>(
             }
             response.json(serde_json::json!({ "detail": "simulated failure" }))
         }
+        Some(Misbehaviour::Refuse(kind)) => {
+            let error = state.lock().scenario.error(kind, "simulated failure");
+            error.error_response()
+        }
         Some(Misbehaviour::Body(body)) => HttpResponse::Ok().body(body),
     };
     Ok(request.into_response(response).map_into_right_body())
 }
 
+/// Records a request, and returns how to misbehave on it.
+fn record(state: &State, request: &ServiceRequest) -> Option<Misbehaviour> {
+    let endpoint = Endpoint::of(request.method(), request.path())?;
+    let mut memory = state.lock();
+    if endpoint == Endpoint::Token {
+        let headers = request.headers().iter().map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.as_str().to_owned(), value)
+        });
+        memory.last_headers = headers.collect();
+    }
+    memory.faults.ask(endpoint)
+}
+
+/// Serves a request, and returns the body of the response.
+async fn whole<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<(ServiceRequest, Bytes), Error> {
+    let (request, response) = next.call(request).await?.into_parts();
+    let body = to_bytes(response.into_body()).await;
+    let body = body.map_err(|error| ErrorInternalServerError(error.into()))?;
+    Ok((ServiceRequest::from_request(request), body))
+}
+
+fn trickled(body: Bytes, pace: Duration) -> HttpResponse<BoxBody> {
+    let bytes = body.into_iter();
+    HttpResponse::Ok().streaming(stream::unfold(bytes, move |mut bytes| async move {
+        let byte = bytes.next()?;
+        tokio::time::sleep(pace).await;
+        Some((Ok::<_, Error>(Bytes::from(vec![byte])), bytes))
+    }))
+}
+
 /// A response that ends the connection after `start`.
-fn aborted(start: String) -> HttpResponse {
-    let failure = actix_web::error::ErrorInternalServerError("simulated failure");
-    let chunks = (!start.is_empty()).then(|| Ok(Bytes::from(start)));
+fn aborted(start: Bytes) -> HttpResponse {
+    let failure = ErrorInternalServerError("simulated failure");
+    let chunks = (!start.is_empty()).then(|| Ok(start));
     let chunks = chunks.into_iter().chain([Err::<Bytes, Error>(failure)]);
     HttpResponse::Ok().body(BodyStream::new(stream::iter(chunks)))
 }

@@ -1,219 +1,241 @@
-//! The state of the emulator.
+//! The state of the emulator, and what each request does with it.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use policies::Clock;
 use serde_json::{Value, json};
 
-/// The number of images whose bytes are kept.
-const KEPT_IMAGES: usize = 20;
+use super::{
+    errors::ApiError,
+    faults::Faults,
+    images::{Image, Images},
+    keys::Caller,
+    scenario::{ErrorType, ListOrder, Scenario},
+    tokens::Tokens,
+    upload_request::UploadRequest,
+};
 
-const LIFETIME: SignedDuration = SignedDuration::from_mins(15);
-
-const ENVIRONMENT: &str = "00000000-0000-4000-8000-000000000001";
-
-#[derive(Clone, Debug)]
-pub enum Misbehaviour {
-    /// Waits this long before it responds.
-    Slow(Duration),
-    /// Never responds.
-    Hang,
-    /// Resets the connection.
-    Reset,
-    /// Closes the connection without a response.
-    Close,
-    /// Creates the token, then aborts in the middle of the response.
-    BreakOff,
-    /// Sends the response byte by byte, with this pause between bytes.
-    Trickle(Duration),
-    /// Responds with this status, and with this `Retry-After` if it is set.
-    Status(u16, Option<String>),
-    /// Responds 200 with this body.
-    Body(String),
+pub(super) struct State {
+    pub(super) clock: Arc<dyn Clock>,
+    memory: Mutex<Memory>,
 }
-
-#[derive(Default)]
-pub(super) struct State(Mutex<Memory>);
 
 #[derive(Default)]
 pub(super) struct Memory {
     pub(super) url: String,
-    pub(super) tokens: HashMap<String, Token>,
-    images: Vec<Image>,
-    pub(super) asked: usize,
-    pub(super) created: usize,
+    pub(super) scenario: Scenario,
+    pub(super) tokens: Tokens,
+    pub(super) images: Images,
+    pub(super) faults: Faults,
     pub(super) connections: usize,
+    /// Those of the last request for a token, with lower-case names.
     pub(super) last_headers: Vec<(String, String)>,
-    pub(super) misbehaviour: Option<Misbehaviour>,
-    pub(super) next: VecDeque<Misbehaviour>,
-}
-
-pub(super) struct Token {
-    id: String,
-    pub(super) expires_at: Timestamp,
-    used: bool,
-}
-
-struct Image {
-    id: String,
-    facts: Value,
-    /// `None` before the upload, and for old images.
-    bytes: Option<Bytes>,
-    is_uploaded: bool,
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the emulator is another service, with its own clock"
-)]
-fn now() -> Timestamp {
-    Timestamp::now()
-}
-
-fn id(kind: u8, number: usize) -> String {
-    format!("00000000-0000-4000-8{kind:03}-{number:012}")
 }
 
 impl State {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            memory: Mutex::default(),
+        }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Memory> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records a request for a token, and returns how to misbehave on it.
-    pub(super) fn ask(&self, headers: &HeaderMap) -> Option<Misbehaviour> {
-        let mut memory = self.lock();
-        memory.asked += 1;
-        memory.last_headers = headers
-            .iter()
-            .map(|(name, value)| {
-                let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-                (name.as_str().to_owned(), value)
-            })
-            .collect();
-        let next = memory.next.pop_front();
-        next.or_else(|| memory.misbehaviour.clone())
+    pub(super) fn create_token(&self, headers: &HeaderMap) -> Result<Value, ApiError> {
+        let Memory {
+            scenario, tokens, ..
+        } = &mut *self.lock();
+        let caller = scenario.server_caller(headers)?;
+        scenario.check_plan_for_token()?;
+        let lifetime = scenario.token_lifetime_seconds;
+        Ok(tokens.create(&caller.environment, self.clock.now(), lifetime))
     }
 
-    pub(super) fn create_token(&self) -> Value {
-        let mut memory = self.lock();
-        let now = now();
-        memory.tokens.retain(|_, token| token.expires_at > now);
-        memory.created += 1;
-        let number = memory.created;
-        let expires_at = now.saturating_add(LIFETIME).unwrap_or(Timestamp::MAX);
-        let text = format!("ut_{number}_{:08x}", fastrand::u32(..));
-        let id = id(1, number);
-        let token = Token {
-            id: id.clone(),
-            expires_at,
-            used: false,
+    /// Creates an image without bytes. A token is consumed only if nothing else refuses the upload.
+    pub(super) fn create_upload(
+        &self,
+        headers: &HeaderMap,
+        token: Option<&str>,
+        body: &[u8],
+    ) -> Result<Value, ApiError> {
+        let Memory {
+            url,
+            scenario,
+            tokens,
+            images,
+            ..
+        } = &mut *self.lock();
+        let now = self.clock.now();
+        let caller = scenario.caller(headers)?;
+        scenario.check_origin(&caller, headers)?;
+        let request = UploadRequest::parse(body)?;
+        let scope = scenario.undocumented.idempotency_scope;
+        if let Some(image) = images.repeated(&caller, &request, scope) {
+            return Ok(upload_response(image, url, scenario, now));
+        }
+        scenario.check_plan_for_upload()?;
+        if let Some(key) = &caller.client {
+            scenario.check_limits(key, &request, images.pending(&key.key))?;
+        }
+        let needs_token = caller.client.as_ref();
+        let needs_token = needs_token.is_some_and(|key| !key.allow_unsigned_upload);
+        let token_id = match token {
+            None if needs_token => {
+                let kind = scenario.undocumented.missing_token_error;
+                return Err(scenario.error(kind, "The key requires an upload token"));
+            }
+            None => None,
+            Some(token) => {
+                let consumed = tokens.consume(&caller.environment, token, now);
+                Some(consumed.map_err(|why| scenario.error(ErrorType::InvalidToken, why))?)
+            }
         };
-        memory.tokens.insert(text.clone(), token);
-        json!({
-            "id": id,
-            "environment_id": ENVIRONMENT,
-            "used_at": null,
-            "expires_at": expires_at,
-            "created_at": now,
-            "updated_at": now,
-            "token": text,
+        let image = images.create(&caller, request, token_id, now);
+        Ok(upload_response(image, url, scenario, now))
+    }
+
+    /// Stores the bytes of an image. The error is the status of the storage service.
+    pub(super) fn put(
+        &self,
+        id: &str,
+        expires: Option<i64>,
+        mime_type: Option<&str>,
+        bytes: Bytes,
+    ) -> Result<(), u16> {
+        let Memory {
+            scenario, images, ..
+        } = &mut *self.lock();
+        let now = self.clock.now();
+        let image = images.find_mut(id).filter(|image| image.can_upload());
+        let image = image.ok_or(404_u16)?;
+        let (length, declared_type) = image.declared();
+        let rules = &scenario.undocumented;
+        let is_other_length = length.is_some_and(|length| length != bytes.len() as u64);
+        let is_other_type = declared_type.is_some() && declared_type != mime_type;
+        if expires.is_none_or(|expires| expires <= now.as_second())
+            || rules.put_enforces_length && is_other_length
+            || rules.put_enforces_type && is_other_type
+        {
+            return Err(403);
+        }
+        image.upload(bytes, scenario.quarantine, now);
+        images.shrink();
+        Ok(())
+    }
+
+    pub(super) fn image(&self, headers: &HeaderMap, id: &str) -> Result<Value, ApiError> {
+        let memory = self.lock();
+        let caller = memory.scenario.caller(headers)?;
+        let image = memory.image(&caller, id, memory.scenario.undocumented.read_shows_deleted)?;
+        Ok(memory.describe(image, self.clock.now()))
+    }
+
+    /// The images of the caller's environment.
+    pub(super) fn images(&self, headers: &HeaderMap) -> Result<Vec<Value>, ApiError> {
+        let memory = self.lock();
+        let caller = memory.scenario.server_caller(headers)?;
+        let rules = &memory.scenario.undocumented;
+        let images = memory
+            .images
+            .of(&caller.environment, rules.list_shows_deleted);
+        let now = self.clock.now();
+        let images = images.map(|image| memory.describe(image, now));
+        Ok(match rules.list_order {
+            ListOrder::OldestFirst => images.collect(),
+            ListOrder::NewestFirst => images.rev().collect(),
         })
     }
 
-    /// Consumes a token, and creates an image without bytes. The error says why the token is rejected.
-    pub(super) fn start_upload(&self, token: &str, request: &Value) -> Result<Value, &'static str> {
+    pub(super) fn delete(&self, headers: &HeaderMap, id: &str) -> Result<(), ApiError> {
         let mut memory = self.lock();
-        let now = now();
-        let token = memory.tokens.get_mut(token).ok_or("Unknown upload token")?;
-        if token.used {
-            return Err("Upload token was already used");
-        }
-        if token.expires_at <= now {
-            return Err("Upload token has expired");
-        }
-        token.used = true;
-        let token_id = token.id.clone();
-        let image_id = id(2, memory.images.len() + 1);
-        let facts = json!({
-            "id": image_id,
-            "environment_id": ENVIRONMENT,
-            "upload_token_id": token_id,
-            "original_filename": request["file_name"],
-            "hash_sha256": request["hash_sha256"],
-            "status": "PENDING",
-            "cdn_url": format!("{}/cdn/{image_id}", memory.url),
-            "mime_type": request.get("mime_type").unwrap_or(&json!("image/png")),
-            "can_upload": true,
-            "is_directly_deliverable": false,
-            "idempotency_key": request["idempotency_key"],
-            "purpose": request["purpose"],
-            "extension": "png",
-            "width": 0,
-            "height": 0,
-            "size_bytes": request["content_length"].as_u64().unwrap_or(0),
-            "custom_metadata": request.get("custom_metadata").unwrap_or(&json!({})),
-            "exif_data": {},
-            "created_at": now,
-            "updated_at": now,
-            "deleted_at": null,
-            "processed_metadata_at": null,
-        });
-        let upload_url = format!("{}/upload/{image_id}", memory.url);
-        memory.images.push(Image {
-            id: image_id,
-            facts: facts.clone(),
-            bytes: None,
-            is_uploaded: false,
-        });
-        Ok(json!({ "image": facts, "upload_url": upload_url }))
+        let caller = memory.scenario.server_caller(headers)?;
+        memory.delete(&caller, id, self.clock.now())
     }
 
-    /// Stores the bytes of an image. Returns `false` if there is no such image, or if it already has bytes.
-    pub(super) fn put(&self, id: &str, bytes: Bytes) -> bool {
+    /// Deletes each of `ids`, and returns for each `null` or the reason why it was not deleted.
+    pub(super) fn bulk_delete(
+        &self,
+        headers: &HeaderMap,
+        ids: impl FnOnce() -> Result<Vec<String>, ApiError>,
+    ) -> Result<Value, ApiError> {
         let mut memory = self.lock();
-        let image = memory.images.iter_mut().find(|image| image.id == id);
-        let Some(image) = image.filter(|image| !image.is_uploaded) else {
-            return false;
-        };
-        image.facts["status"] = json!("READY");
-        image.facts["size_bytes"] = json!(bytes.len());
-        image.facts["can_upload"] = json!(false);
-        image.is_uploaded = true;
-        image.bytes = Some(bytes);
-        let kept = memory.images.iter_mut().rev();
-        let mut kept = kept.filter(|image| image.bytes.is_some()).skip(KEPT_IMAGES);
-        if let Some(oldest) = kept.next() {
-            oldest.bytes = None;
+        let caller = memory.scenario.server_caller(headers)?;
+        let now = self.clock.now();
+        let results = ids()?.into_iter().map(|id| {
+            let deleted = memory.delete(&caller, &id, now);
+            let result = deleted.map_or_else(|error| json!(error.detail()), |()| Value::Null);
+            (id, result)
+        });
+        Ok(Value::Object(results.collect()))
+    }
+
+    pub(super) fn cors_origins(&self, headers: &HeaderMap) -> Result<Vec<Value>, ApiError> {
+        let memory = self.lock();
+        let caller = memory.scenario.server_caller(headers)?;
+        let environment = &caller.environment;
+        Ok(memory
+            .scenario
+            .origin_entries(environment, self.clock.now()))
+    }
+
+    /// Whether pages may read the response of a PUT to an image.
+    pub(super) fn is_open_to_pages(&self, id: &str) -> bool {
+        let memory = self.lock();
+        let image = memory.images.find(id);
+        !memory.scenario.undocumented.put_cors_requires_client_key
+            || image.is_some_and(Image::is_of_client_key)
+    }
+
+    pub(super) fn delivered(&self, id: &str) -> Option<(String, Bytes)> {
+        let memory = self.lock();
+        let image = memory.images.find(id)?;
+        image.delivered(&memory.scenario, self.clock.now())
+    }
+}
+
+impl Memory {
+    pub(super) fn describe(&self, image: &Image, now: Timestamp) -> Value {
+        image.describe(&self.url, &self.scenario, now)
+    }
+
+    fn image(&self, caller: &Caller, id: &str, with_deleted: bool) -> Result<&Image, ApiError> {
+        let image = self.images.find(id);
+        match image.filter(|image| with_deleted || !image.is_deleted()) {
+            None => Err(self
+                .scenario
+                .error(ErrorType::ResourceNotFound, "Image not found")),
+            Some(image) if image.environment == caller.environment => Ok(image),
+            Some(_) => {
+                let detail = "The key has no access to this image";
+                Err(self
+                    .scenario
+                    .error(ErrorType::ResourceNotAuthorized, detail))
+            }
         }
-        true
     }
 
-    pub(super) fn image_bytes(&self, id: &str) -> Option<(String, Bytes)> {
-        let memory = self.lock();
-        let image = memory.images.iter().find(|image| image.id == id)?;
-        let kind = image.facts["mime_type"].as_str().unwrap_or("image/png");
-        Some((kind.to_owned(), image.bytes.clone()?))
+    fn delete(&mut self, caller: &Caller, id: &str, now: Timestamp) -> Result<(), ApiError> {
+        self.image(caller, id, false)?;
+        if let Some(image) = self.images.find_mut(id) {
+            image.delete(now);
+        }
+        Ok(())
     }
+}
 
-    pub(super) fn image(&self, id: &str) -> Option<Value> {
-        let memory = self.lock();
-        let image = memory.images.iter().find(|image| image.id == id)?;
-        Some(image.facts.clone())
-    }
-
-    pub(super) fn images(&self, page: usize, limit: usize) -> Vec<Value> {
-        let memory = self.lock();
-        let images = memory.images.iter().rev();
-        images
-            .skip(page.saturating_sub(1).saturating_mul(limit))
-            .take(limit)
-            .map(|image| image.facts.clone())
-            .collect()
-    }
+/// The answer to the creation of an upload, with a fresh URL for the bytes.
+fn upload_response(image: &Image, url: &str, scenario: &Scenario, now: Timestamp) -> Value {
+    let lifetime = scenario.undocumented.upload_url_lifetime_seconds;
+    let expires = now.as_second() + i64::from(lifetime);
+    let signature = fastrand::u64(..);
+    json!({
+        "image": image.describe(url, scenario, now),
+        "upload_url": format!("{url}/upload/{}?expires={expires}&signature={signature:016x}", image.id),
+    })
 }

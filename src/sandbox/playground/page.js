@@ -133,7 +133,25 @@ async function upload(file, token) {
   });
   const { image, upload_url: url } = await start.json();
   await fetch(url, { method: "PUT", headers: { "Content-Type": file.type }, body: file });
-  return (await fetch(`${state.imgwire}/api/v1/images/${image.id}`)).json();
+  return image.id;
+}
+
+/** The image that the page shows, or will show. */
+let shownImage;
+
+/** Shows an image once Imgwire has processed it, unless another upload began. */
+async function showImage(id) {
+  shownImage = id;
+  const headers = { Authorization: `Bearer ${state.clientKey}` };
+  let image;
+  do {
+    if (image) await new Promise((resolve) => setTimeout(resolve, 100));
+    image = await (await fetch(`${state.imgwire}/api/v1/images/${id}`, { headers })).json();
+    if (shownImage !== id) return;
+  } while (["PENDING", "PROCESSING"].includes(image.status));
+  byId("image").src = image.cdn_url;
+  byId("caption").textContent = `${image.original_filename}, ${image.size_bytes} bytes, ${image.status}`;
+  byId("picture").hidden = false;
 }
 
 byId("ask").addEventListener("submit", async (event) => {
@@ -141,6 +159,7 @@ byId("ask").addEventListener("submit", async (event) => {
   const button = byId("upload");
   button.disabled = true;
   byId("picture").hidden = true;
+  shownImage = undefined;
   say("Requesting a token …", "");
   const file = await picture();
   const workspace = byId("workspace").value || undefined;
@@ -153,11 +172,9 @@ byId("ask").addEventListener("submit", async (event) => {
   showChain(await ask("/playground/explain", described));
   try {
     const token = await getUploadToken({ url: state.route, token: user.token, workspace, file });
-    const image = await upload(file, token);
+    const id = await upload(file, token);
     say("200: received a token and uploaded the image.", "good");
-    byId("image").src = image.cdn_url;
-    byId("caption").textContent = `${image.original_filename}, ${image.size_bytes} bytes, ${image.status}`;
-    byId("picture").hidden = false;
+    showImage(id);
   } catch (refused) {
     if (!(refused instanceof UploadRefused)) throw refused;
     const wait = refused.retryAfter ? ` Try again in ${refused.retryAfter} s.` : "";

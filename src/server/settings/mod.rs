@@ -8,6 +8,7 @@ mod stores;
 
 use policies::{IdentityName, PolicyName, Reads, StoreName, StoreUse};
 use secrecy::SecretString;
+use toml::Value;
 
 use crate::{
     config::{
@@ -68,6 +69,9 @@ const FIXED_SECTIONS: [&str; 6] = [
 /// The sections that a reload replaces.
 const RELOADED_SECTIONS: [&str; 4] = ["stores", "identities", "policies", "routes"];
 
+/// The keys of `[imgwire]` that a reload replaces.
+const RELOADED_IMGWIRE_KEYS: [&str; 2] = ["client_key", "audit"];
+
 /// The sections that take effect only at start, as the file has them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fixed(toml::Table);
@@ -75,6 +79,9 @@ pub struct Fixed(toml::Table);
 impl Fixed {
     fn new(mut document: toml::Table) -> Self {
         document.retain(|section, _| FIXED_SECTIONS.contains(&section));
+        if let Some(imgwire) = document.get_mut("imgwire").and_then(Value::as_table_mut) {
+            imgwire.retain(|key, _| !RELOADED_IMGWIRE_KEYS.contains(&key));
+        }
         Self(document)
     }
 

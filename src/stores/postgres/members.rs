@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use futures_util::{TryStreamExt as _, future::LocalBoxFuture};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::{
-    Client, Error, Row, Statement,
+    Client, Column, Error, Row, Statement,
     error::SqlState,
     types::{Format, FromSql, IsNull, Kind, ToSql, Type, to_sql_checked},
 };
@@ -35,6 +35,38 @@ struct Connection {
 }
 
 impl MemberDatabase for Arc<Members> {
+    fn columns<'a>(
+        &'a self,
+        query: &'a str,
+    ) -> LocalBoxFuture<'a, Result<Vec<String>, StoreFault>> {
+        let prepared = async move {
+            // A connection of its own, which is closed.
+            let connection = self.connect(self.health.timeout() * 9 / 10).await?;
+            let prepared = connection.session.client.prepare(query).await;
+            let statement = prepared.map_err(|error| query_fault(&error))?;
+            let columns = statement.columns();
+            let type_of = |index: usize| columns.get(index).map(Column::type_);
+            match type_of(0) {
+                Some(role) if <Text as FromSql>::accepts(role) => {}
+                other => {
+                    let found = other.map_or("no column", Type::name);
+                    return Err(StoreFault::invalid_role(found));
+                }
+            }
+            match type_of(1) {
+                Some(id) if !<Id as FromSql>::accepts(id) => {
+                    return Err(StoreFault::invalid_id(id.name()));
+                }
+                _ => {}
+            }
+            let columns = columns.iter();
+            Ok(columns
+                .map(|column| format!("{} ({})", column.name(), column.type_().name()))
+                .collect())
+        };
+        Box::pin(self.run(self.health.timeout(), prepared))
+    }
+
     fn members<'a>(
         &'a self,
         query: &'a str,
@@ -120,10 +152,7 @@ impl Members {
                 Ok((rows, _)) => rows.iter().map(member).collect(),
                 // The column cannot hold this identifier, so there is no such member.
                 Err(error) if is_invalid_value(&error) => Ok(Vec::new()),
-                Err(error) => Err(match fault(&error) {
-                    StoreFault::Refused(message) => StoreFault::query(message),
-                    fault => fault,
-                }),
+                Err(error) => Err(query_fault(&error)),
             };
             match answer {
                 Err(StoreFault::Broken(_)) if was_idle => continue,
@@ -206,6 +235,13 @@ fn member(row: &Row) -> Result<MemberRow, StoreFault> {
         role: role.map(|Text(role)| role),
         workspace,
     })
+}
+
+fn query_fault(error: &Error) -> StoreFault {
+    match fault(error) {
+        StoreFault::Refused(message) => StoreFault::query(message),
+        fault => fault,
+    }
 }
 
 fn is_invalid_value(error: &Error) -> bool {

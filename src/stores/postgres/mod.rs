@@ -4,10 +4,12 @@
 //! - [`quotas`]: counters, shared by any number of gates.
 //! - [`batch`]: many reservations in one statement.
 //! - [`statements`]: the tables, and the prepared statements of a connection.
+//! - [`leases`]: work that one of several gates does.
 //! - [`members`]: memberships in any database.
 
 mod batch;
 mod connect;
+mod leases;
 mod members;
 mod quotas;
 mod statements;
@@ -29,6 +31,8 @@ pub(super) const KIND: StoreKind = StoreKind {
     name: "PostgreSQL",
     example: "postgres://gate@db/app",
     uses: &[StoreUse::Quotas, StoreUse::Memberships],
+    rights: "grant the role in `url` what it needs: for quotas to create the schema `imgwire_gate` and its tables, or to \
+             read and write them; for memberships to select from the tables of the query",
     takes_password: true,
     is_opened_once: false,
     parse: |text| Some(PostgresUrl::parse(text)?.map(|url| Arc::new(url) as _)),
@@ -46,8 +50,11 @@ impl Location for PostgresUrl {
         let counters = Arc::new(Counters::new(self, options));
         let schedule = CleanupSchedule::new(options.context.clock.clone());
         rt::spawn(quotas::delete_old(Arc::downgrade(&counters), schedule));
+        let quotas = Arc::new(SharedQuotas(counters.clone()));
         Ok(OpenPorts {
-            quotas: Some(Arc::new(SharedQuotas(counters.clone()))),
+            quotas: Some(quotas.clone()),
+            time: Some(quotas),
+            leases: Some(Arc::new(counters.clone())),
             ..OpenPorts::none(Arc::new(counters))
         })
     }

@@ -48,7 +48,7 @@ impl Counters {
     }
 
     /// Runs one operation on this thread's connection, within its time limit.
-    async fn run_on_connection<T>(
+    pub(super) async fn run_on_connection<T>(
         self: &Arc<Self>,
         name: Operation,
         read_only: bool,

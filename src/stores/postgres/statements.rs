@@ -79,7 +79,10 @@ impl Statements {
 }
 
 /// Applied once each, in this order. Existing entries never change; new ones are appended.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/1_quota.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/1_quota.sql"),
+    include_str!("migrations/2_lease.sql"),
+];
 
 /// The advisory lock that serializes gates which start at the same time: "imgwire" in ASCII.
 const LOCK: i64 = 0x0069_6d67_7769_7265;

@@ -4,6 +4,7 @@
 //! Keys expire by themselves.
 //!
 //! - [`store`]: rate limits, quotas and sessions, on a server or a cluster.
+//! - [`leases`]: work that one of several gates does.
 //! - [`scripts`]: the scripts, the names of keys, and a probe.
 //! - [`connection`]: one multiplexed connection per thread.
 //! - [`server`]: finds, uses and probes a server.
@@ -11,6 +12,7 @@
 
 mod cluster;
 mod connection;
+mod leases;
 mod scripts;
 mod server;
 mod store;
@@ -34,6 +36,8 @@ pub(super) const KIND: StoreKind = StoreKind {
     name: "Redis",
     example: "redis://gate@cache:6379/0",
     uses: &[StoreUse::Quotas, StoreUse::RateLimits, StoreUse::Sessions],
+    rights: "allow the user in `url` to read and write the keys `imgwire-gate:*` with the commands that \
+             docs/scaling.md lists (ACL SETUSER)",
     takes_password: true,
     is_opened_once: true,
     parse: |text| Some(RedisUrl::parse(text)?.map(|url| Arc::new(url) as _)),
@@ -42,8 +46,11 @@ pub(super) const KIND: StoreKind = StoreKind {
 impl Location for RedisUrl {
     fn open(&self, options: &OpenOptions<'_>) -> Result<OpenPorts, OpenError> {
         let store = Arc::new(RedisStore::new(self, options));
+        let quotas = Arc::new(SharedQuotas(store.clone()));
         Ok(OpenPorts {
-            quotas: Some(Arc::new(SharedQuotas(store.clone()))),
+            quotas: Some(quotas.clone()),
+            time: Some(quotas),
+            leases: Some(store.clone()),
             rate_limits: Some(store.clone()),
             sessions: Some(store.clone()),
             ..OpenPorts::none(match &store.servers {

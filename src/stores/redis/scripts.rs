@@ -17,6 +17,8 @@ pub(super) static RESERVE: LazyScript = LazyLock::new(|| Script::new(include_str
 pub(super) static GIVE_BACK: LazyScript =
     LazyLock::new(|| Script::new(include_str!("give_back.lua")));
 
+pub(super) static LEASE: LazyScript = LazyLock::new(|| Script::new(include_str!("lease.lua")));
+
 pub(super) const PREFIX: &str = "imgwire-gate";
 
 /// Includes the policy's name, so that an operator can find the counters of a policy.
@@ -27,6 +29,10 @@ pub(super) fn counter_key(kind: &str, counter: &Counter) -> String {
 
 pub(super) fn session_key(key: &str) -> String {
     format!("{PREFIX}:session:{}", hash(key))
+}
+
+pub(super) fn lease_key(name: &str) -> String {
+    format!("{PREFIX}:lease:{name}")
 }
 
 /// Half of a SHA-256, in base64url.

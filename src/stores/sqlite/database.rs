@@ -4,12 +4,21 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use policies::{Counter, Window};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
 use crate::stores::retention::{PAGE, RETENTION, RowName};
 
 /// How long to wait for another process, such as an operator's shell, that locks the file.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
+const CREATE: &str = "CREATE TABLE IF NOT EXISTS quota_counters (
+    policy TEXT NOT NULL,
+    key TEXT NOT NULL,
+    window_start INTEGER NOT NULL, -- seconds since 1970
+    window_end INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    PRIMARY KEY (policy, key)
+) STRICT, WITHOUT ROWID";
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
@@ -45,28 +54,28 @@ impl Database {
         // The log restarts after each checkpoint, so this keeps it at 1 MiB. Overwriting costs a third less than growing
         // the file, which allocates blocks and records a new size.
         connection.pragma_update(None, "wal_autocheckpoint", 256)?;
-        connection.execute_batch(
-            "CREATE TABLE IF NOT EXISTS quota_counters (
-                 policy TEXT NOT NULL,
-                 key TEXT NOT NULL,
-                 window_start INTEGER NOT NULL, -- seconds since 1970
-                 window_end INTEGER NOT NULL,
-                 used INTEGER NOT NULL,
-                 PRIMARY KEY (policy, key)
-             ) STRICT, WITHOUT ROWID",
-        )?;
+        connection.execute_batch(CREATE)?;
         Ok(Self(connection))
+    }
+
+    /// Creates the table, if it is missing, and counts a unit, in a transaction that is rolled back. Another process
+    /// may have the file open.
+    pub(super) fn try_out(path: &Path) -> rusqlite::Result<()> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(LOCK_TIMEOUT)?;
+        // Dropping it rolls it back.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(CREATE)?;
+        // No policy name contains a space.
+        let unit = "INSERT INTO quota_counters VALUES ('a probe', '', 0, 0, 1) RETURNING used";
+        transaction.query_row(unit, [], |_| Ok(()))
     }
 
     pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Self> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(LOCK_TIMEOUT)?;
         Ok(Self(connection))
-    }
-
-    pub(super) fn check_reading(&self) -> rusqlite::Result<()> {
-        self.0
-            .execute_batch("SELECT used FROM quota_counters LIMIT 1")
     }
 
     /// Tests that a commit reaches the disk. It rewrites the file's `user_version`, which is always 0.

@@ -42,6 +42,27 @@ impl Drop for CancelOnDrop {
 }
 
 impl MemberDatabase for Arc<Members> {
+    fn columns<'a>(
+        &'a self,
+        query: &'a str,
+    ) -> LocalBoxFuture<'a, Result<Vec<String>, StoreFault>> {
+        let (file, query) = (self.clone(), query.to_owned());
+        let prepared = async {
+            let prepared = web::block(move || {
+                let connection = file.open(file.health.timeout())?;
+                let statement = connection.prepare(&query).map_err(fault)?;
+                let columns = statement.column_names();
+                let columns: Vec<_> = columns.map(str::to_owned).collect();
+                if columns.is_empty() {
+                    return Err(StoreFault::invalid_role("no column"));
+                }
+                Ok(columns)
+            });
+            prepared.await.unwrap_or(Err(StoreFault::Down))
+        };
+        Box::pin(self.run(self.health.timeout(), prepared))
+    }
+
     fn members<'a>(
         &'a self,
         query: &'a str,

@@ -36,6 +36,7 @@ pub(super) const KIND: StoreKind = StoreKind {
     name: "SQLite",
     example: "sqlite:data/gate.db",
     uses: &[StoreUse::Quotas, StoreUse::Memberships],
+    rights: "make the file and its folder readable and writable for the user that the gate runs as",
     takes_password: false,
     is_opened_once: false,
     parse: |text| {

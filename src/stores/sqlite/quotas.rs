@@ -92,9 +92,9 @@ impl HealthCheck for Counters {
         self.shared.health.is_ready()
     }
 
-    fn check(&self) -> LocalBoxFuture<'_, Result<(), String>> {
+    fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>> {
         let is_up = self.shared.health.is_up().then_some(());
-        Box::pin(ready(is_up.ok_or_else(|| StoreFault::Down.to_string())))
+        Box::pin(ready(is_up.ok_or(StoreFault::Down)))
     }
 }
 

@@ -12,7 +12,9 @@ use policies::{
 };
 
 use super::database::Database;
-use crate::stores::{health::HealthCheck, kind::OpenPorts, shared_quotas::used_in};
+use crate::stores::{
+    fault::StoreFault, health::HealthCheck, kind::OpenPorts, shared_quotas::used_in,
+};
 
 pub(in crate::stores) struct ReadOnly {
     store: StoreName,
@@ -41,20 +43,23 @@ impl ReadOnly {
         Ok(row.map(|row| (row.used, row.window)))
     }
 
-    /// Fails if the file cannot be read, or cannot be created if it does not exist.
-    fn check_file(&self) -> Result<(), String> {
+    /// Fails if the file cannot be read and written, or cannot be created if it does not exist. Changes nothing.
+    fn check_file(&self) -> Result<(), StoreFault> {
         let Some(path) = &self.file else {
             return Ok(());
         };
         if path.exists() {
-            let read = Database::open_read_only(path).and_then(|database| database.check_reading());
-            return read.map_err(|error| error.to_string());
+            let tried = Database::try_out(path);
+            return tried.map_err(|error| StoreFault::Refused(error.to_string()));
         }
         let mut folders = path.ancestors().skip(1);
         let folder = folders.find(|folder| folder.exists());
         let folder = folder.unwrap_or_else(|| Path::new("."));
         let created = tempfile::tempfile_in(folder).map(drop);
-        created.map_err(|error| format!("cannot create a file in {}: {error}", folder.display()))
+        created.map_err(|error| {
+            let message = format!("cannot create a file in {}: {error}", folder.display());
+            StoreFault::Refused(message)
+        })
     }
 
     fn fault(&self, source: String) -> Fault {
@@ -74,7 +79,7 @@ impl HealthCheck for ReadOnly {
         true
     }
 
-    fn check(&self) -> LocalBoxFuture<'_, Result<(), String>> {
+    fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>> {
         Box::pin(ready(self.check_file()))
     }
 }

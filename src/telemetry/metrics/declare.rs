@@ -4,6 +4,8 @@ use actix_web::http::StatusCode;
 use policies::{IdentityName, PolicyName, RoutePath, StoreName};
 use prometheus_client::registry::{Metric, Registry, Unit};
 
+use crate::telemetry::point::PointState;
+
 /// A type for the values of a label: a string constant, or a name from the config. Types with data from clients do not
 /// implement it, so that clients cannot add time series.
 pub(super) trait LabelValue {
@@ -38,7 +40,7 @@ macro_rules! names_are_label_values {
     };
 }
 
-names_are_label_values!(IdentityName, PolicyName, RoutePath, StoreName);
+names_are_label_values!(IdentityName, PointState, PolicyName, RoutePath, StoreName);
 
 /// Declares the values of a label.
 macro_rules! label_values {

@@ -3,6 +3,7 @@
 
 mod declare;
 mod http_client;
+mod optional;
 
 use std::{fmt, ops::Deref, sync::Arc};
 
@@ -14,8 +15,12 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use self::declare::{LabelValue, by_labels, label_values, metrics, register};
 pub(crate) use self::http_client::HttpClientMetrics;
+use self::{
+    declare::{LabelValue, by_labels, label_values, metrics, register},
+    optional::OptionalGauge,
+};
+use super::point::{Point, PointState};
 
 metrics! {
     /// The metrics of the gate.
@@ -102,6 +107,11 @@ metrics! {
 
         /// 1 while a store works, 0 while it is down
         store_up: Gauge { store: StoreName };
+
+        /// 1 if the last audit uploaded to Imgwire without a token, 0 if Imgwire refused; absent while that is unknown
+        bypass_possible: OptionalGauge;
+        /// Points of the last audit, by state; absent while another gate audits
+        audit_points: Gauge { state: PointState };
     }
 
     info {
@@ -132,6 +142,7 @@ label_values! {
         Look = "look",
         Time = "time",
         Session = "session",
+        Lease = "lease",
     }
 }
 
@@ -172,6 +183,22 @@ impl CallResult {
 }
 
 impl Metrics {
+    /// Records the points of an audit, and whether it found that the gate can be bypassed.
+    pub(crate) fn record_audit(&self, points: &[Point], is_bypassed: Option<bool>) {
+        for state in PointState::ALL {
+            let count = points.iter().filter(|point| point.state == state).count();
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.audit_points(state).set(count);
+        }
+        self.bypass_possible().set(is_bypassed.map(i64::from));
+    }
+
+    /// Removes what this gate recorded of audits.
+    pub(crate) fn forget_audit(&self) {
+        self.bypass_possible().set(None);
+        self.audit_points.clear();
+    }
+
     /// All metrics in the text format.
     #[must_use]
     pub fn encode(&self) -> String {

@@ -15,10 +15,14 @@ pub(crate) use imgwire_gate::{
         outbound::ExtraAuthorities,
     },
     outbound::tls_config,
-    sandbox::emulator::{Emulator, Misbehaviour, SERVER_API_KEY},
+    sandbox::emulator::{
+        Billing, CLIENT_KEY, ClientKey, CorsOrigin, ENVIRONMENT, Emulator, Endpoint, ErrorType,
+        IdempotencyScope, ListOrder, Misbehaviour, SERVER_API_KEY, Scenario, ServerKey,
+    },
     server::{Application, Builder, settings},
     stores::{
-        Access, SessionAction, SessionBackend, StoreContext, StoreSettings, Stores, UsedStore,
+        Access, LeaseStore, SessionAction, SessionBackend, StoreContext, StoreSettings, Stores,
+        UsedStore,
     },
     telemetry::Metrics,
 };
