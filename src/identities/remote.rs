@@ -159,7 +159,9 @@ impl Identity for Remote {
             let mut credentials = ForwardedCredentials::default();
             for source in &self.settings.forward {
                 match source {
-                    TokenSource::Cookie(cookie) => credentials.cookies.push((cookie.name(), MADE_UP)),
+                    TokenSource::Cookie(cookie) => {
+                        credentials.cookies.push((cookie.name(), MADE_UP))
+                    }
                     TokenSource::Header(name) => credentials.headers.push((name, MADE_UP)),
                     TokenSource::Bearer => {}
                 }

@@ -98,7 +98,7 @@ async fn each_guide_accepts_the_sessions_of_its_app() {
 fn check_and_explain_accept_the_guide_to_each_app() {
     for (heading, _) in APPS {
         let guide = section(heading);
-        check_and_explain(&guide, "user_1", &json!({ "workspaces": ["ws_1"] }), &[]);
+        check_and_explain(&guide, "ws_1", &json!({ "workspaces": ["ws_1"] }), &[]);
     }
 }
 
@@ -108,5 +108,5 @@ fn check_and_explain_accept_the_guide_to_oauth2_proxy() {
         config: blocks("docs/proxies.md", "toml").remove(1),
         payload: String::new(),
     };
-    check_and_explain(&guide, "ada", &json!({ "groups": ["ws_1", "staff"] }), &[]);
+    check_and_explain(&guide, "ws_1", &json!({ "groups": ["ws_1", "staff"] }), &[]);
 }

@@ -41,8 +41,8 @@ pub(crate) fn section(heading: &str) -> Guide {
     }
 }
 
-/// Runs `check` on the guide's config, and `explain` for a user with these claims, with and without a membership.
-pub(crate) fn check_and_explain(guide: &Guide, user: &str, claims: &Value, secrets: &[&str]) {
+/// Runs `check` on the guide's config, and `explain` for a member of `workspace` with these claims.
+pub(crate) fn check_and_explain(guide: &Guide, workspace: &str, claims: &Value, secrets: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let table: toml::Table = guide.config.parse().unwrap();
     let identities = table["identities"].as_table().unwrap();
@@ -72,19 +72,28 @@ pub(crate) fn check_and_explain(guide: &Guide, user: &str, claims: &Value, secre
         );
     }
     for (workspace, outcome) in [
-        (None, "allow"),
-        (Some("ws_9"), "deny, 403 workspace_forbidden"),
+        (
+            workspace,
+            "
+allow, 200",
+        ),
+        (
+            "ws_9",
+            "
+deny, 403 workspace_forbidden",
+        ),
     ] {
         let request = json!({
             "route": ROUTE,
-            "subject": { "id": user, "claims": claims },
+            "subject": { "id": "user_1", "claims": claims },
             "workspace": workspace,
         });
         let path = folder.path().join("request.json");
         std::fs::write(&path, request.to_string()).unwrap();
         let path = path.to_str().unwrap();
         let explained = run(&["explain", "--config", config, "--request", path]);
-        assert!(explained.contains(outcome), "{names:?}: {explained}");
+        let outcome = format!("POST {ROUTE}: {outcome}\n");
+        assert!(explained.starts_with(&outcome), "{names:?}: {explained}");
     }
 }
 

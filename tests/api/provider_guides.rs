@@ -27,6 +27,16 @@ struct Provider {
     membership: &'static str,
 }
 
+impl Provider {
+    /// A workspace of the user in the guide.
+    fn workspace(&self) -> &'static str {
+        match self.membership {
+            "hd" => "example.com",
+            _ => "ws_1",
+        }
+    }
+}
+
 const PROVIDERS: [Provider; 11] = [
     Provider {
         heading: "Auth0",
@@ -263,7 +273,8 @@ impl Running {
     }
 
     async fn assert(&self, what: &str, payload: &Value, status: u16, code: &str) {
-        let answer = self.ask(payload, &json!({})).await;
+        let body = json!({ "workspace": self.provider.workspace() });
+        let answer = self.ask(payload, &body).await;
         let found = (answer.status.as_u16(), answer.code());
         let identity = self.provider.identity;
         assert_eq!(found, (status, code), "{identity}: {what}");
@@ -381,7 +392,7 @@ async fn each_guide_accepts_the_tokens_of_its_provider_and_no_others() {
         if !required.iter().any(|claim| *claim == membership) {
             let nowhere = without(good, &membership);
             running
-                .assert("no membership", &nowhere, 403, "workspace_required")
+                .assert("no membership", &nowhere, 403, "workspace_forbidden")
                 .await;
         }
     }
@@ -392,6 +403,11 @@ fn check_and_explain_accept_the_guide_to_each_provider() {
     for provider in &PROVIDERS {
         let guide = section(provider.heading);
         let payload: Value = serde_json::from_str(&guide.payload).unwrap();
-        check_and_explain(&guide, "user_1", &payload, &["SUPABASE_JWT_SECRET"]);
+        check_and_explain(
+            &guide,
+            provider.workspace(),
+            &payload,
+            &["SUPABASE_JWT_SECRET"],
+        );
     }
 }
