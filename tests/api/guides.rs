@@ -72,16 +72,8 @@ pub(crate) fn check_and_explain(guide: &Guide, workspace: &str, claims: &Value, 
         );
     }
     for (workspace, outcome) in [
-        (
-            workspace,
-            "
-allow, 200",
-        ),
-        (
-            "ws_9",
-            "
-deny, 403 workspace_forbidden",
-        ),
+        (workspace, "allow"),
+        ("ws_9", "deny, 403 workspace_forbidden"),
     ] {
         let request = json!({
             "route": ROUTE,
