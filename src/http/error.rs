@@ -10,7 +10,7 @@ use policies::{Denial, DenialClass};
 use serde::Serialize;
 use strum::{IntoStaticStr, VariantNames};
 use utoipa::{
-    IntoResponses, ToSchema,
+    IntoResponses, PartialSchema, ToSchema,
     openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
 };
 
@@ -41,7 +41,7 @@ pub(crate) struct Body<'a> {
     /// The reason phrase of the status, for example `Forbidden`.
     error: &'static str,
     /// A stable code for programs.
-    #[schema(schema_with = codes)]
+    #[schema(value_type = ErrorCode)]
     code: &'static str,
     /// The id of the request, as in `X-Request-Id` and the log.
     #[serde(rename = "requestId")]
@@ -52,18 +52,21 @@ pub(crate) struct Body<'a> {
     message: Option<&'a str>,
 }
 
-/// The schema of `code`: an enum of all codes.
-fn codes() -> RefOr<Schema> {
-    let own = ApiError::VARIANTS.iter().copied();
-    // A denial has a code of its own.
-    let own = own.filter(|code| *code != "denied");
-    let codes = Denial::codes().into_iter().chain(own);
-    let schema = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .description(Some("A stable code for programs."))
-        .enum_values(Some(codes));
-    schema.build().into()
+/// For the API's description: the enum of all codes.
+pub(crate) struct ErrorCode;
+
+impl PartialSchema for ErrorCode {
+    fn schema() -> RefOr<Schema> {
+        let own = ApiError::VARIANTS.iter().copied();
+        // A denial has a code of its own.
+        let own = own.filter(|code| *code != "denied");
+        let codes = Denial::codes().into_iter().chain(own);
+        let schema = ObjectBuilder::new().schema_type(Type::String);
+        schema.enum_values(Some(codes)).build().into()
+    }
 }
+
+impl ToSchema for ErrorCode {}
 
 #[must_use]
 pub fn status_of(class: DenialClass) -> StatusCode {

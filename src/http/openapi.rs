@@ -38,7 +38,7 @@ const DEFAULT_ROUTE: &str = "/api/imgwire/upload-token";
         management::quota::show,
         management::quota::give_back
     ),
-    components(schemas(error::Body, token_request::TokenRequest, explain::DescribedRequest, management::explain::Explanation)),
+    components(schemas(error::Body, error::ErrorCode, token_request::TokenRequest, explain::DescribedRequest, management::explain::Explanation)),
     modifiers(&Security),
     tags(
         (name = "public", description = "For web pages, on the public listener"),

@@ -38,8 +38,10 @@ fn the_committed_descriptions_are_current() {
 #[test]
 fn every_code_of_an_error_is_in_the_description_once() {
     let document: Value = serde_json::from_slice(&run(&["openapi"]).stdout).unwrap();
-    let code = &document["components"]["schemas"]["Error"]["properties"]["code"];
-    let mut codes: Vec<_> = code["enum"].as_array().unwrap().clone();
+    let schemas = &document["components"]["schemas"];
+    let code = &schemas["Error"]["properties"]["code"];
+    assert_eq!(code["$ref"], "#/components/schemas/ErrorCode");
+    let mut codes: Vec<_> = schemas["ErrorCode"]["enum"].as_array().unwrap().clone();
     codes.sort_by_key(ToString::to_string);
     let expected = [
         "bad_request",

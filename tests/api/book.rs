@@ -10,7 +10,7 @@ use std::{
 use actix_web::web;
 
 use crate::{
-    helpers::{Emulator, Gate, SECRET, settings},
+    helpers::{ClientKey, CorsOrigin, Emulator, Gate, SECRET, ServerKey, settings},
     process::{GateProcess, run, text},
     real_parts::{are_here, blocks, free_port},
 };
@@ -162,15 +162,27 @@ async fn run_commands(page: &str, folder: &Path, config: &str, port: u16) -> Vec
 async fn the_commands_of_the_first_steps_work_as_described() {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
+    let imgwire = Emulator::start().unwrap();
+    imgwire.change(|scenario| {
+        scenario.server_keys = vec![ServerKey::new("sk_your_key")];
+        scenario.client_keys = vec![ClientKey::new("ck_your_key")];
+        scenario.cors_origins = vec![CorsOrigin::new("app.example.com")];
+    });
+    let base_url = format!("[imgwire]\nbase_url = \"{}\"\n", imgwire.url());
     let config = format!(
         "[server]\nbind = \"127.0.0.1:{port}\"\n[management]\nbind = \"127.0.0.1:0\"\n{}",
-        blocks("docs/start.md", "toml")[0]
+        blocks("docs/start.md", "toml")[0].replacen("[imgwire]\n", &base_url, 1)
     );
     let said = run_commands("docs/start.md", folder.path(), &config, port).await;
     assert!(said[0].contains("2. daily (quota)"), "{}", said[0]);
     assert!(said[0].contains("allow"), "{}", said[0]);
     assert!(said[1].starts_with("401"), "{}", said[1]);
     assert!(said[1].contains("not_signed_in"), "{}", said[1]);
+    assert!(
+        said[2].contains("an upload without a token is refused"),
+        "{}",
+        said[2]
+    );
 }
 
 #[actix_web::test]
