@@ -101,20 +101,6 @@ const PROVIDERS: [Provider; 11] = [
         membership: "cognito:groups",
     },
     Provider {
-        heading: "Microsoft Entra ID",
-        identity: "microsoft",
-        algorithm: Algorithm::RS256,
-        publishes: without_algorithms,
-        other_tenant: &[
-            (
-                "iss",
-                "https://login.microsoftonline.com/9c8b7a65-4d3e-4c2b-9a10-0f1e2d3c4b5a/v2.0",
-            ),
-            ("tid", "9c8b7a65-4d3e-4c2b-9a10-0f1e2d3c4b5a"),
-        ],
-        membership: "roles",
-    },
-    Provider {
         heading: "Okta",
         identity: "okta",
         algorithm: Algorithm::RS256,
@@ -137,6 +123,20 @@ const PROVIDERS: [Provider; 11] = [
         publishes: beside_certificates,
         other_tenant: &[("iss", "https://other.cloudflareaccess.com")],
         membership: "/custom/groups",
+    },
+    Provider {
+        heading: "Microsoft Entra ID",
+        identity: "microsoft",
+        algorithm: Algorithm::RS256,
+        publishes: without_algorithms,
+        other_tenant: &[
+            (
+                "iss",
+                "https://login.microsoftonline.com/9c8b7a65-4d3e-4c2b-9a10-0f1e2d3c4b5a/v2.0",
+            ),
+            ("tid", "9c8b7a65-4d3e-4c2b-9a10-0f1e2d3c4b5a"),
+        ],
+        membership: "roles",
     },
 ];
 
