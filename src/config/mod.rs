@@ -9,6 +9,7 @@ pub mod imgwire;
 pub mod origin;
 pub mod outbound;
 pub mod secret;
+mod secret_text;
 pub mod server;
 pub(crate) mod service_url;
 pub mod session;

@@ -1,16 +1,17 @@
-//! Secrets. The config file names where they are, and never contains them.
+//! Secrets. The config file names where they are, and never contains them. Errors name the source, and never show the
+//! secret.
 
 use std::fmt;
 
 pub use policies::SecretSource;
 use schemars::JsonSchema;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{SecretSlice, SecretString};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, SeqAccess, Visitor, value},
 };
 
-use super::document::Reader;
+use super::{document::Reader, secret_text};
 
 /// Looks up an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -69,7 +70,22 @@ impl<'de> Deserialize<'de> for SecretSources {
     }
 }
 
-/// Loads the secret that the key at `path` names. Records a fault if it cannot be read or is shorter than `min_bytes`.
+/// How the text of a secret stands for its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretEncoding {
+    /// RFC 4648, 4. Padding is optional.
+    Base64,
+    /// RFC 4648, 5. Padding is optional.
+    Base64Url,
+    /// Two hexadecimal digits per byte.
+    Hex,
+    /// The bytes of the file or the variable.
+    Raw,
+}
+
+/// Loads the secret that the key at `path` names. Records a fault if it cannot be read, is shorter than `min_bytes`, or is
+/// not what it should be.
 pub(crate) fn read(
     reader: &mut Reader,
     environment: Environment<'_>,
@@ -77,38 +93,114 @@ pub(crate) fn read(
     source: &SecretSource,
     min_bytes: usize,
 ) -> Option<SecretString> {
-    let loaded = load(source, environment, min_bytes);
+    let loaded = load_text(source, environment).and_then(|(name, text)| {
+        check_length(&name, text.len(), min_bytes)?;
+        Ok(text.into())
+    });
     loaded.map_err(|message| reader.fault(path, message)).ok()
 }
 
-/// Errors name the source, and never show the secret.
-fn load(
-    from: &SecretSource,
+/// Like [`read`], for a secret that may have an encoding.
+pub(crate) fn read_bytes(
+    reader: &mut Reader,
     environment: Environment<'_>,
+    path: &str,
+    source: &SecretSource,
+    encoding: Option<SecretEncoding>,
     min_bytes: usize,
-) -> Result<SecretString, String> {
-    let (source, secret) = match from {
+) -> Option<SecretSlice<u8>> {
+    let loaded = load_bytes(source, environment, encoding).and_then(|(name, bytes)| {
+        check_length(&name, bytes.len(), min_bytes)?;
+        Ok(bytes.into())
+    });
+    loaded.map_err(|message| reader.fault(path, message)).ok()
+}
+
+/// Loads a document, such as a key in PEM or a key set. White space around it does not matter.
+pub(crate) fn read_document(
+    reader: &mut Reader,
+    environment: Environment<'_>,
+    path: &str,
+    source: &SecretSource,
+) -> Option<SecretString> {
+    let loaded = load(source, environment).and_then(|(name, bytes)| {
+        let text = utf8(&name, bytes)?;
+        let text = text.trim_start_matches('\u{feff}').trim();
+        check_length(&name, text.len(), 1)?;
+        secret_text::check(text).map_err(|fault| format!("{name} {fault}"))?;
+        Ok(text.into())
+    });
+    loaded.map_err(|message| reader.fault(path, message)).ok()
+}
+
+fn load_bytes(
+    source: &SecretSource,
+    environment: Environment<'_>,
+    encoding: Option<SecretEncoding>,
+) -> Result<(String, Vec<u8>), String> {
+    if encoding == Some(SecretEncoding::Raw) {
+        let (name, bytes) = load(source, environment)?;
+        if let Ok(text) = std::str::from_utf8(&bytes) {
+            secret_text::check_placeholder(text).map_err(|fault| format!("{name} {fault}"))?;
+        }
+        return Ok((name, bytes));
+    }
+    let (name, text) = load_text(source, environment)?;
+    let bytes = match encoding {
+        None => Ok(text.into_bytes()),
+        Some(encoding) => secret_text::decode(&text, encoding),
+    };
+    let bytes = bytes.map_err(|fault| format!("{name} {fault}"))?;
+    Ok((name, bytes))
+}
+
+/// Loads a text. A file may end with one line end, which does not belong to the secret.
+fn load_text(
+    source: &SecretSource,
+    environment: Environment<'_>,
+) -> Result<(String, String), String> {
+    let (name, bytes) = load(source, environment)?;
+    let mut text = utf8(&name, bytes)?;
+    if matches!(source, SecretSource::File(_)) && text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    check_length(&name, text.len(), 1)?;
+    secret_text::check(&text).map_err(|fault| format!("{name} {fault}"))?;
+    Ok((name, text))
+}
+
+/// Returns what the source is called in messages, and its bytes.
+fn load(source: &SecretSource, environment: Environment<'_>) -> Result<(String, Vec<u8>), String> {
+    match source {
         SecretSource::Env(name) => {
-            let source = format!("the environment variable `{name}`");
-            let text = environment(name).ok_or_else(|| format!("{source} is not set"))?;
-            (source, SecretString::from(text))
+            let shown = format!("the environment variable `{name}`");
+            let text = environment(name).ok_or_else(|| format!("{shown} is not set"))?;
+            Ok((shown, text.into_bytes()))
         }
         SecretSource::File(path) => {
-            let source = format!("the file `{}`", path.display());
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| format!("{source} cannot be read: {}", error.kind()))?;
-            let line = text.strip_suffix('\n').unwrap_or(&text);
-            (source, line.strip_suffix('\r').unwrap_or(line).into())
+            let shown = format!("the file `{}`", path.display());
+            let bytes = std::fs::read(path)
+                .map_err(|error| format!("{shown} cannot be read: {}", error.kind()))?;
+            Ok((shown, bytes))
         }
-    };
-    let length = secret.expose_secret().len();
-    if length == 0 {
-        Err(format!("{source} is empty"))
-    } else if length < min_bytes {
+    }
+}
+
+fn utf8(name: &str, bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|_| format!("{name} is not text in UTF-8"))
+}
+
+fn check_length(name: &str, bytes: usize, min_bytes: usize) -> Result<(), String> {
+    if bytes == 0 {
+        Err(format!("{name} is empty"))
+    } else if bytes < min_bytes {
         Err(format!(
-            "{source} is too short: it must have at least {min_bytes} bytes and has {length}"
+            "{name} is too short: it must have at least {min_bytes} bytes and has {bytes}"
         ))
     } else {
-        Ok(secret)
+        Ok(())
     }
 }

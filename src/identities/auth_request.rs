@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{
     cross_site::CrossSite,
     issuer::Issuers,
-    keys::Key,
+    keys::{Key, algorithm::NamedAlgorithm},
     limits::FailureTracker,
     request_view::{RequestView, TokenSource, find_token},
 };
@@ -204,7 +204,7 @@ pub(super) struct UnverifiedJwt<'a> {
 /// The members of the header (RFC 7515, 4.1) that the gate reads. Keys and URLs in a header are never used.
 #[derive(Deserialize)]
 struct Header {
-    alg: Algorithm,
+    alg: NamedAlgorithm,
     kid: Option<String>,
     crit: Option<IgnoredAny>,
 }
@@ -233,7 +233,7 @@ impl<'a> UnverifiedJwt<'a> {
     }
 
     pub(super) fn algorithm(&self) -> Algorithm {
-        self.header.alg
+        self.header.alg.0
     }
 
     pub(super) fn kid(&self) -> Option<&str> {
@@ -260,10 +260,11 @@ impl<'a> UnverifiedJwt<'a> {
             .get_or_init(|| self.read_payload().unwrap_or_default())
     }
 
-    /// Verifies the signature with `key` and its algorithm.
+    /// Verifies the signature with `key`, which must be for the token's algorithm.
     pub(super) fn is_signed_by(&self, key: &Key) -> bool {
-        let message = self.message.as_bytes();
-        crypto::verify(self.signature, message, key.decoding(), key.algorithm()).unwrap_or(false)
+        let (message, algorithm) = (self.message.as_bytes(), self.algorithm());
+        key.serves(algorithm)
+            && crypto::verify(self.signature, message, key.decoding(), algorithm).unwrap_or(false)
     }
 
     /// The claims, which are valid only if the signature is.

@@ -32,7 +32,7 @@ use crate::{
     config::ServiceUrl,
     outbound::{
         JsonObject, OutboundRequest, OutboundResponse, Resend, clock_skew,
-        single_flight::{ServiceFault, ServiceResult},
+        single_flight::ServiceResult,
     },
     telemetry::Point,
 };
@@ -291,7 +291,7 @@ impl Introspection {
 /// Returns the members of the issuer's response (RFC 7662, 2.2), or `None` if the token is not active.
 fn active_claims(response: &OutboundResponse) -> ServiceResult<Option<Claims>> {
     if response.status != StatusCode::OK {
-        return Err(ServiceFault::Status(response.status.as_u16()));
+        return Err(response.unexpected_status());
     }
     let mut members = JsonObject::parse(&response.body)?;
     let is_active = members.take_bool("active")?;

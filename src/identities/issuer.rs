@@ -1,5 +1,7 @@
 //! `issuer` and `subject_prefix`: the issuers whose tokens an identity accepts, and how it distinguishes their subjects.
 
+use std::fmt;
+
 use policies::{InvalidId, SubjectId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -7,7 +9,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use crate::config::service_url::PathSegment;
 
 /// The placeholder for the claim `tid` in an issuer.
-const TID: &str = "{tid}";
+pub(super) const TID: &str = "{tid}";
 
 /// The placeholder for the token's issuer in a subject prefix.
 const ISS: &str = "{iss}";
@@ -82,6 +84,14 @@ impl Issuers {
     /// The issuers as the config has them.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|issuer| issuer.0.as_str())
+    }
+}
+
+/// The issuers in a sentence.
+impl fmt::Display for Issuers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let issuers: Vec<_> = self.iter().map(|issuer| format!("`{issuer}`")).collect();
+        f.write_str(&issuers.join(" or "))
     }
 }
 

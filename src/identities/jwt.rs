@@ -1,5 +1,6 @@
 //! `kind = "jwt"`: JSON Web Tokens (RFC 7519), verified with the keys of the config.
 
+mod discovery;
 mod keys;
 mod settings;
 
@@ -7,7 +8,7 @@ use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
 use jsonwebtoken::Algorithm;
-use policies::{Clock, Denial, IdentityName};
+use policies::{ByteCount, Clock, Denial, IdentityName};
 
 use self::keys::Keys;
 pub(super) use self::settings::JwtSettings;
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     outbound::cache::{Cache, CacheEntry, HeapSize, new_cache},
-    telemetry::Point,
+    telemetry::{Point, excerpt},
 };
 
 impl IdentityKind for JwtSettings {
@@ -52,6 +53,11 @@ impl IdentityKind for JwtSettings {
         }
         section.check_from(&self.from, self.ambient);
         self.rules().check_settings(section);
+        if self.max_token_size > MAX_TOKEN_SIZE {
+            let message =
+                "must be at most 128KiB, because the gate refuses requests with larger headers";
+            section.fault("max_token_size", message);
+        }
         if self.algorithms.is_empty() {
             section.fault("algorithms", "must name at least one algorithm");
             return None;
@@ -70,7 +76,8 @@ impl IdentityKind for JwtSettings {
     }
 }
 
-const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// actix-http refuses larger heads of requests.
+const MAX_TOKEN_SIZE: ByteCount = ByteCount::new(128 * 1024);
 
 /// Larger tokens are verified each time, because they would evict too many others from the cache.
 const MAX_CACHED_BYTES: u64 = 32 * 1024;
@@ -251,8 +258,10 @@ impl Jwt {
         token: &Token<'_>,
         failures: &FailureTracker<'_>,
     ) -> Result<VerifiedToken, VerifyError> {
-        if token.text().len() > MAX_TOKEN_BYTES {
-            return Err("the token is too long".into());
+        let (bytes, max) = (token.text().len(), self.settings.max_token_size.bytes());
+        if bytes as u64 > max {
+            let reason = "the token is too long: it has";
+            return Err(format!("{reason} {bytes} bytes, and `max_token_size` is {max}").into());
         }
         let jwt = token.jwt().ok_or("the token is not a JWT")?;
         if jwt.has_crit() {
@@ -273,26 +282,36 @@ impl Jwt {
         jwt: &UnverifiedJwt<'_>,
         failures: &FailureTracker<'_>,
     ) -> Result<Arc<Key>, VerifyError> {
-        let keys = self.keys.find(jwt.kid(), jwt.algorithm(), failures).await?;
-        let Some(first) = keys.first().cloned() else {
-            return Err("no key of the identity has the token's `kid` and `alg`".into());
-        };
+        let (kid, algorithm) = (jwt.kid(), jwt.algorithm());
+        let keys = self.keys.find(kid, algorithm, failures).await?;
+        if keys.is_empty() {
+            let kid = match kid {
+                Some(kid) => format!("the `kid` `{}`", excerpt(kid)),
+                None => "no `kid`".to_owned(),
+            };
+            let reason = "no key of the identity fits the token, which has";
+            return Err(format!("{reason} {kid} and the `alg` `{algorithm:?}`").into());
+        }
         failures.record_cost();
-        if let Some(signer) = keys.into_iter().find(|key| jwt.is_signed_by(key)) {
-            return Ok(signer);
+        if let Some(signer) = keys.iter().find(|key| jwt.is_signed_by(key)) {
+            return Ok(signer.clone());
         }
         // The issuer may have replaced the key under its `kid`.
-        let replacement = match &self.keys {
-            Keys::Published(keys) => keys.find_replacement(jwt.kid(), &first, failures).await,
-            Keys::Fixed(_) | Keys::Set(_) => Ok(None),
+        let replacements = match &self.keys {
+            Keys::Published(published) => {
+                let found = published.find_replacements(kid, algorithm, &keys, failures);
+                found.await
+            }
+            Keys::Fixed(_) | Keys::Set(_) => Ok(Vec::new()),
         };
-        let replacement = match replacement {
+        let replacements = match replacements {
             // The current keys reject the token, so it is invalid even if new keys cannot be fetched.
-            Err(KeyError::Unavailable(_)) => None,
-            replacement => replacement?,
+            Err(KeyError::Unavailable(_)) => Vec::new(),
+            replacements => replacements?,
         };
-        replacement
-            .filter(|key| jwt.is_signed_by(key))
+        replacements
+            .into_iter()
+            .find(|key| jwt.is_signed_by(key))
             .ok_or_else(|| "the token's signature does not match any key of the identity".into())
     }
 }

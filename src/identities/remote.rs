@@ -243,7 +243,7 @@ impl Remote {
             204 | 401 | 403 | 404 | LOGIN_TIMEOUT => {
                 return signed_out(format!("the app answered {status}"));
             }
-            _ => return Err(ServiceFault::Status(status)),
+            _ => return Err(response.unexpected_status()),
         }
         let body = parse_json(&response.body)?;
         if !matches!(body, Value::Object(_) | Value::Null) {

@@ -1,13 +1,13 @@
 //! `[identities.<name>]` while the config is read.
 
 use policies::SecretSource;
-use secrecy::SecretString;
+use secrecy::{SecretSlice, SecretString};
 
 use super::{issuer::SubjectPrefix, profile::Profiles, request_view::TokenSource};
 use crate::config::{
     ServiceUrl,
     document::{Reader, within},
-    secret::{self, Environment},
+    secret::{self, Environment, SecretEncoding},
     server::ServerSettings,
 };
 
@@ -62,6 +62,25 @@ impl Section<'_> {
             source,
             min_bytes,
         )
+    }
+
+    /// Loads a secret that may have an encoding.
+    pub(super) fn secret_bytes(
+        &mut self,
+        key: &str,
+        source: &SecretSource,
+        encoding: Option<SecretEncoding>,
+        min_bytes: usize,
+    ) -> Option<SecretSlice<u8>> {
+        let path = self.path_of(key);
+        let environment = self.others.environment;
+        secret::read_bytes(self.reader, environment, &path, source, encoding, min_bytes)
+    }
+
+    /// Loads a document, such as a key in PEM.
+    pub(super) fn document(&mut self, key: &str, source: &SecretSource) -> Option<SecretString> {
+        let path = self.path_of(key);
+        secret::read_document(self.reader, self.others.environment, &path, source)
     }
 
     /// Checks the URL of a service that receives credentials or sends keys: it must be https, except for loopback.

@@ -21,6 +21,8 @@ use super::{
     call::{Peer, Resend, Response, call},
     connector::{PoolSettings, client, is_tls, plain},
     error::HttpError,
+    redirect,
+    single_flight::ServiceFault,
 };
 use crate::telemetry::Metrics;
 
@@ -82,6 +84,19 @@ pub(crate) struct OutboundResponse {
     pub(crate) body: Bytes,
 }
 
+impl OutboundResponse {
+    /// The fault of a service that answers with an unexpected status.
+    pub(crate) fn unexpected_status(&self) -> ServiceFault {
+        let status = self.status.as_u16();
+        match redirect::target(&self.headers) {
+            Some(target) if self.status.is_redirection() => {
+                ServiceFault::Redirect { status, target }
+            }
+            _ => ServiceFault::Status(status),
+        }
+    }
+}
+
 impl Response for OutboundResponse {
     fn status(&self) -> StatusCode {
         self.status
@@ -128,11 +143,11 @@ async fn exchange(
 ) -> Result<OutboundResponse, HttpError> {
     let mut builder = client
         .request(request.method.clone(), url)
-        .insert_header((header::HOST, host.clone()))
-        .insert_header((header::ACCEPT, "application/json"));
+        .insert_header((header::HOST, host.clone()));
     for header in &request.headers {
         builder = builder.insert_header(header.clone());
     }
+    builder = builder.insert_header_if_none((header::ACCEPT, "application/json"));
     let sending = if request.body.is_empty() {
         builder.send()
     } else {

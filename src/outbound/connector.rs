@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     call::Peer,
     stream::{Stream, Transport},
+    tls_error,
 };
 use crate::config::outbound::ExtraAuthorities;
 
@@ -120,7 +121,9 @@ pub(crate) async fn secure(
     };
     let name = ServerName::try_from(host.to_owned());
     let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    Ok(Transport::Right(Box::new(tls.connect(name, tcp).await?)))
+    let connected = tls.connect(name, tcp).await;
+    let stream = connected.map_err(|error| tls_error::explain(error, host))?;
+    Ok(Transport::Right(Box::new(stream)))
 }
 
 /// The delay before the next address is also tried. RFC 8305, 5 asks for at least 100 ms, and the timeout of a policy may

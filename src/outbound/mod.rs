@@ -2,9 +2,9 @@
 //!
 //! - `client`: the HTTP client for all services except Imgwire.
 //! - `call`: the one retry rule, the retry budget, and which connections a call uses.
-//! - `connector`: how a connection is opened.
+//! - `connector`, `tls_error`: how a connection is opened, and why it cannot be secured.
 //! - `stream`, `framing`: one final response per request.
-//! - `json`: how responses are read.
+//! - `json`, `redirect`: how responses are read, and where a redirect leads.
 //! - `skew`: how far the clock of a service differs.
 //! - `single_flight`, `cache`, `digest`: how responses are cached.
 //! - `in_flight`: the requests that run, and how one gives up its place while it waits.
@@ -20,10 +20,12 @@ mod framing;
 pub mod in_flight;
 mod json;
 mod otlp;
+mod redirect;
 pub(crate) mod single_flight;
 mod skew;
 mod stream;
 mod suppress_awc_tasks;
+mod tls_error;
 
 pub(crate) use self::{
     call::{Peer, Resend, Response, call},

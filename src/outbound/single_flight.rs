@@ -24,6 +24,10 @@ pub(crate) enum ServiceFault {
     Http(#[from] HttpError),
     #[error("unexpected status {0}")]
     Status(u16),
+    #[error(
+        "unexpected status {status}, a redirect to `{target}`; the gate does not follow redirects"
+    )]
+    Redirect { status: u16, target: String },
     #[error(transparent)]
     InvalidResponse(#[from] InvalidResponse),
     #[error("cannot build the request: {0}")]

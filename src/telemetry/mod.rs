@@ -1,5 +1,6 @@
 //! The log, with one line per request, the metrics and the traces.
 
+mod excerpt;
 mod log;
 mod metrics;
 mod point;
@@ -7,6 +8,7 @@ mod request_line;
 mod traces;
 
 pub(crate) use self::{
+    excerpt::excerpt,
     log::DECISION,
     metrics::{CallResult, HttpClientMetrics, Operation, PoolEvent, StoreMetrics},
     request_line::{HasDecision, LogFields, RequestLine, known_method},

@@ -9,10 +9,15 @@ use crate::helpers::{Entry, Gate, rate_limit, settings, workspace_member};
 fn environment(name: &str) -> Option<String> {
     match name {
         "EMPTY" => Some(String::new()),
+        "QUOTED" => Some("\"a s3cret that is long enough for HS256\"".to_owned()),
+        "BLANK" => Some("a s3cret that is long enough for HS256 ".to_owned()),
+        "REFERENCE" => Some("${THE_VARIABLE_THAT_HOLDS_THE_SECRET}".to_owned()),
+        "EXAMPLE" => Some("changeme-changeme-changeme-changeme".to_owned()),
         "SHORT" => Some("s3cret".to_owned()),
         "CLIENT_KEY" => Some("ck_0123456789".to_owned()),
         "PRIVATE_KEY" => Some(include_str!("../keys/rsa_private.pem").to_owned()),
         "EC_KEY" => Some(include_str!("../keys/ec_public.pem").to_owned()),
+        "EC_KEYS" => Some(include_str!("../keys/ec_public.pem").repeat(2)),
         "MISSING" => None,
         _ => Some(
             "a-secret-that-is-long-enough-for-whatever-it-may-be-needed:sixty-four-bytes"

@@ -169,16 +169,13 @@ async fn unusable_keys_are_skipped_and_the_others_serve() {
     let issuer = Service::start();
     let good = SigningKey::new("good", Algorithm::ES256);
     let make = |kid: &str| SigningKey::new(kid, Algorithm::ES256);
-    let (encrypting, wrong_algorithm, for_signing, nameless, absent, second) = (
+    let (encrypting, wrong_algorithm, for_signing, odd, second) = (
         make("encrypting"),
         make("wrong-algorithm"),
         make("signing"),
-        make("nameless"),
-        make("absent"),
+        make("odd"),
         make("good"),
     );
-    let mut without_alg = absent.jwk();
-    without_alg.as_object_mut().unwrap().remove("alg");
     let with = |key: &SigningKey, name: &str, value: Value| {
         let mut jwk = key.jwk();
         jwk[name] = value;
@@ -197,8 +194,7 @@ async fn unusable_keys_are_skipped_and_the_others_serve() {
         with(&encrypting, "use", json!("enc")),
         with(&wrong_algorithm, "alg", json!("ES384")),
         with(&for_signing, "key_ops", json!(["sign"])),
-        with(&nameless, "alg", json!(null)),
-        without_alg,
+        with(&odd, "alg", json!(256)),
         good.jwk(),
         second.jwk(),
     ]});
@@ -207,14 +203,7 @@ async fn unusable_keys_are_skipped_and_the_others_serve() {
     ask(&app, &good.sign(&Token::of("user_1")))
         .await
         .assert_token();
-    for key in [
-        &encrypting,
-        &wrong_algorithm,
-        &for_signing,
-        &nameless,
-        &absent,
-        &second,
-    ] {
+    for key in [&encrypting, &wrong_algorithm, &for_signing, &odd, &second] {
         ask(&app, &key.sign(&Token::of("user_1")))
             .await
             .assert_error(401, "invalid_credentials");

@@ -6,7 +6,7 @@ use aws_lc_rs::{
     rsa::{KeyPair as RsaKeyPair, KeySize},
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
 };
-use jsonwebtoken::{Algorithm, EncodingKey, jwk::Jwk};
+use jsonwebtoken::{Algorithm, EncodingKey, crypto, jwk::Jwk};
 use serde_json::{Value, json};
 
 use crate::{helpers::Token, tokens::base64};
@@ -39,7 +39,7 @@ impl SigningKey {
             _ => {
                 let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
                 let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> = pair.as_der().unwrap();
-                EncodingKey::from_rsa_pem(pem(der.as_ref()).as_bytes()).unwrap()
+                EncodingKey::from_rsa_pem(pem("PRIVATE KEY", der.as_ref()).as_bytes()).unwrap()
             }
         };
         Self {
@@ -67,10 +67,25 @@ impl SigningKey {
 
     /// Signs a token, which names this key.
     pub(crate) fn sign(&self, token: &Token) -> String {
+        self.sign_by(self.algorithm, token)
+    }
+
+    /// Signs a token with another algorithm of the key's type.
+    pub(crate) fn sign_by(&self, algorithm: Algorithm, token: &Token) -> String {
         let mut token = token.clone();
-        token.header.alg = self.algorithm;
+        token.header.alg = algorithm;
         token.header.kid = Some(self.kid.clone());
         token.sign_with(&self.private)
+    }
+
+    /// Signs a token whose header has another name of the algorithm.
+    pub(crate) fn sign_named(&self, name: &str, token: &Token) -> String {
+        let header = json!({ "alg": name, "kid": self.kid });
+        let claims = Value::Object(token.claims.clone());
+        let part = |value: &Value| base64(value.to_string().as_bytes());
+        let message = format!("{}.{}", part(&header), part(&claims));
+        let signature = crypto::sign(message.as_bytes(), &self.private, self.algorithm);
+        format!("{message}.{}", signature.unwrap())
     }
 
     /// Signs a token that names no key.
@@ -87,9 +102,10 @@ pub(crate) fn set(keys: &[&SigningKey]) -> Value {
     json!({ "keys": keys })
 }
 
-fn pem(der: &[u8]) -> String {
+/// A document in PEM.
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
 
     let text = STANDARD.encode(der);
-    format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
 }

@@ -17,7 +17,7 @@ use crate::{
     outbound::{
         InvalidResponse, JsonObject, Outbound, OutboundRequest, Resend,
         digest::digest_of,
-        single_flight::{ServiceFault, ServiceResult, SingleFlightCache},
+        single_flight::{ServiceResult, SingleFlightCache},
     },
     telemetry::CallResult,
 };
@@ -95,7 +95,7 @@ impl HttpDecider {
                     result => Ok(result?),
                 }
             }
-            _ => Err(ServiceFault::Status(answer.status.as_u16())),
+            _ => Err(answer.unexpected_status()),
         }
     }
 }

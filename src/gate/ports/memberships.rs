@@ -183,7 +183,7 @@ impl Source for Service {
                 Ok(Some(member))
             }
             StatusCode::NOT_FOUND => Ok(None),
-            status => Err(ServiceFault::Status(status.as_u16())),
+            _ => Err(answer.unexpected_status()),
         }
     }
 

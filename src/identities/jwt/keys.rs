@@ -6,20 +6,25 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use policies::SecretSource;
 use secrecy::ExposeSecret as _;
 
-use super::settings::JwtSettings;
+use super::{discovery::Discovery, settings::JwtSettings};
 use crate::{
     config::{ServiceUrl, secret::SecretSources},
     identities::{
-        keys::{Key, KeyError, KeySet, Location, PublishedKeys, min_secret_bytes},
+        keys::{
+            Key, KeyError, KeySet, KeyTypes, Location, PublishedKeys, is_pem, min_secret_bytes,
+        },
         kind::BuildContext,
         limits::FailureTracker,
         section::Section,
     },
 };
 
+/// The most keys of a secret, because each is tried for a token.
+const MAX_SECRET_KEYS: usize = 8;
+
 #[derive(Clone)]
 pub(super) enum Keys {
-    /// Keys of the config, which ignore a token's `kid`. Each key occurs once per algorithm.
+    /// Keys of the config, which ignore a token's `kid`.
     Fixed(Vec<Arc<Key>>),
     /// A set of the config.
     Set(KeySet),
@@ -35,15 +40,12 @@ impl Keys {
         algorithm: Algorithm,
         failures: &FailureTracker<'_>,
     ) -> Result<Vec<Arc<Key>>, KeyError> {
-        let has_algorithm = |key: &&Arc<Key>| key.algorithm() == algorithm;
-        Ok(match self {
-            Self::Fixed(keys) => keys.iter().filter(has_algorithm).cloned().collect(),
-            Self::Set(set) => set.find(kid, algorithm).cloned().into_iter().collect(),
-            Self::Published(keys) => {
-                let found = keys.find(kid, algorithm, failures).await?;
-                found.into_iter().collect()
-            }
-        })
+        let serves = |key: &&Arc<Key>| key.serves(algorithm);
+        match self {
+            Self::Fixed(keys) => Ok(keys.iter().filter(serves).cloned().collect()),
+            Self::Set(set) => Ok(set.find(kid, algorithm)),
+            Self::Published(keys) => keys.find(kid, algorithm, failures).await,
+        }
     }
 }
 
@@ -106,49 +108,97 @@ impl JwtSettings {
             section.check_https("jwks_url", url, self.insecure_http);
         }
         let discovered = match source {
-            KeySource::Discovery => self.discovery(section),
+            KeySource::Discovery => {
+                let discovery = &self.discovery;
+                discovery.location(self.issuer.as_ref(), self.insecure_http, section)
+            }
             _ => None,
         };
         if section.has_fault("") {
             return None;
         }
-        let key = source.key();
-        let loaded = match source {
-            KeySource::Secret(sources) => {
-                let min_bytes = min_secret_bytes(&self.algorithms);
-                // Collected first, so that every secret reports its faults.
-                let secrets: Vec<_> = sources
-                    .as_slice()
-                    .iter()
-                    .map(|source| section.secret(key, source, min_bytes))
-                    .collect();
-                let secrets = secrets.into_iter().collect::<Option<Vec<_>>>()?;
-                let keys = secrets.iter();
-                let keys = keys.flat_map(|secret| Key::from_secret(secret, &self.algorithms));
-                Ok(Keys::Fixed(keys.collect()))
-            }
+        let keys = match source {
+            KeySource::Secret(sources) => self.load_secrets(sources, section)?,
             KeySource::PublicKey(source) => {
-                let pem = section.secret(key, source, 1)?;
-                Key::from_pem(&pem, &self.algorithms).map(Keys::Fixed)
+                let pem = section.document("public_key", source)?;
+                let key = Key::from_pem(pem.expose_secret(), &self.algorithms);
+                let key = key.map_err(|message| section.fault("public_key", message));
+                Keys::Fixed(vec![Arc::new(key.ok()?)])
             }
-            KeySource::Jwks(source) => {
-                let text = section.secret(key, source, 1)?;
-                let text = text.expose_secret().as_bytes();
-                match KeySet::parse(text, &self.algorithms, None) {
-                    Ok((set, _)) if set.is_empty() => Err("has no usable key".to_owned()),
-                    Ok((set, _)) => Ok(Keys::Set(set)),
-                    Err(reason) => Err(reason.to_owned()),
-                }
-            }
+            KeySource::Jwks(source) => self.load_set(source, section)?,
             KeySource::JwksUrl(url) => {
                 return Some(LoadedKeys::Published(Location::Jwks(url.clone())));
             }
             KeySource::Discovery => return discovered.map(LoadedKeys::Published),
         };
-        loaded
-            .map_err(|message| section.fault(key, message))
-            .ok()
-            .map(LoadedKeys::Local)
+        Some(LoadedKeys::Local(keys))
+    }
+
+    /// Loads the secrets, each of which may be text, encoded, or a JSON Web Key.
+    fn load_secrets(&self, sources: &SecretSources, section: &mut Section<'_>) -> Option<Keys> {
+        let min_bytes = min_secret_bytes(&self.algorithms);
+        // Collected first, so that every secret reports its faults.
+        let loaded: Vec<_> = sources
+            .as_slice()
+            .iter()
+            .map(|source| section.secret_bytes("secret", source, self.secret_encoding, min_bytes))
+            .collect();
+        let mut keys = Vec::new();
+        for secret in loaded.into_iter().collect::<Option<Vec<_>>>()? {
+            let secret = secret.expose_secret();
+            let parsed = match (self.secret_encoding, std::str::from_utf8(secret)) {
+                (None, Ok(text)) if text.starts_with('{') => self.secret_keys(text),
+                (None, Ok(text)) if is_pem(text) => {
+                    Err("is a key in PEM, not a shared secret; write `public_key`".to_owned())
+                }
+                _ => Ok(vec![Arc::new(Key::from_secret(secret, &self.algorithms))]),
+            };
+            match parsed {
+                Ok(parsed) => keys.extend(parsed),
+                Err(message) => section.fault("secret", message),
+            }
+        }
+        (!section.has_fault("secret")).then_some(Keys::Fixed(keys))
+    }
+
+    /// Reads a secret that is a JSON Web Key, or a set of them.
+    fn secret_keys(&self, text: &str) -> Result<Vec<Arc<Key>>, String> {
+        let types = KeyTypes::PublicAndSecret;
+        let set = KeySet::parse(text.as_bytes(), &self.algorithms, types, None)
+            .map_err(|reason| format!("begins like a JSON Web Key, but {reason}"))?;
+        if let Some(skipped) = set.skipped().reported.first() {
+            Err(skipped.to_string())
+        } else if set.is_empty() {
+            Err("has no key".to_owned())
+        } else if set.len() > MAX_SECRET_KEYS {
+            Err(format!(
+                "has more than {MAX_SECRET_KEYS} keys; write it as `jwks`"
+            ))
+        } else {
+            Ok(set.keys().cloned().collect())
+        }
+    }
+
+    /// Loads a key set of the config. `check` warns of the keys that cannot be used.
+    fn load_set(&self, source: &SecretSource, section: &mut Section<'_>) -> Option<Keys> {
+        const KEY: &str = "jwks";
+
+        let text = section.document(KEY, source)?;
+        let text = text.expose_secret().as_bytes();
+        let set = KeySet::parse(text, &self.algorithms, KeyTypes::PublicAndSecret, None);
+        let set = set.map_err(|reason| section.fault(KEY, reason)).ok()?;
+        let skipped = set.skipped().reported.iter().map(ToString::to_string);
+        if !set.is_empty() {
+            skipped.for_each(|key| section.warning(KEY, key));
+            return Some(Keys::Set(set));
+        }
+        let reasons: Vec<_> = skipped.take(3).collect();
+        let message = match reasons.is_empty() {
+            true => "has no key".to_owned(),
+            false => format!("has no usable key: {}", reasons.join("; ")),
+        };
+        section.fault(KEY, message);
+        None
     }
 
     fn key_source(&self, section: &mut Section<'_>) -> Option<KeySource<'_>> {
@@ -157,7 +207,7 @@ impl JwtSettings {
             self.public_key.as_ref().map(KeySource::PublicKey),
             self.jwks.as_ref().map(KeySource::Jwks),
             self.jwks_url.as_ref().map(KeySource::JwksUrl),
-            (self.discovery == Some(true)).then_some(KeySource::Discovery),
+            (self.discovery != Discovery::Off).then_some(KeySource::Discovery),
         ];
         let mut named = named.into_iter().flatten();
         match (named.next(), named.next()) {
@@ -175,11 +225,11 @@ impl JwtSettings {
         None
     }
 
-    /// Checks that the algorithms fit each other and the keys.
+    /// Checks that the algorithms fit each other and the keys. The keys of a file each have their own type.
     fn check_algorithms(&self, source: KeySource<'_>, section: &mut Section<'_>) {
-        let family = self.algorithms.first().map(|first| first.family());
         let takes_secret = matches!(source, KeySource::Secret(_));
         let takes_one_key = takes_secret || matches!(source, KeySource::PublicKey(_));
+        let family = self.algorithms.first().map(|first| first.family());
         let mut algorithms = self.algorithms.iter();
         let is_wrong =
             |algorithm: &&Algorithm| (algorithm.family() == AlgorithmFamily::Hmac) != takes_secret;
@@ -190,7 +240,9 @@ impl JwtSettings {
         {
             let message = "must all be of one family, because there is only one key";
             section.fault("algorithms", message);
-        } else if let Some(wrong) = algorithms.find(is_wrong) {
+        } else if !matches!(source, KeySource::Jwks(_))
+            && let Some(wrong) = algorithms.find(is_wrong)
+        {
             let message = if takes_secret {
                 format!("{wrong:?} needs a public key")
             } else {
@@ -198,27 +250,8 @@ impl JwtSettings {
             };
             section.fault(source.key(), message);
         }
-    }
-
-    /// Returns the location of the discovery document, which is under the issuer.
-    fn discovery(&self, section: &mut Section<'_>) -> Option<Location> {
-        let Some(issuers) = &self.issuer else {
-            let message = "needs `issuer`, under which the document is";
-            section.fault("discovery", message);
-            return None;
-        };
-        let Some(issuer) = issuers.literal() else {
-            let message = "must be one issuer without `{tid}`, because `discovery` finds the keys under it; write `jwks_url` instead of `discovery`";
-            section.fault("issuer", message);
-            return None;
-        };
-        match ServiceUrl::try_from(issuer.to_owned()) {
-            Err(fault) => section.fault("issuer", fault),
-            Ok(url) => section.check_https("issuer", &url, self.insecure_http),
+        if self.secret_encoding.is_some() && !takes_secret {
+            section.fault("secret_encoding", "is only for `secret`");
         }
-        Some(Location::Discovery {
-            issuer: issuer.to_owned(),
-            insecure_http: self.insecure_http,
-        })
     }
 }

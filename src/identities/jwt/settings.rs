@@ -1,16 +1,21 @@
 //! The settings of a `jwt` identity.
 
 use jsonwebtoken::Algorithm;
-use policies::{ClaimPath, SecretSource};
+use policies::{ByteCount, ClaimPath, SecretSource};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::discovery::Discovery;
 use crate::{
-    config::{ServiceUrl, secret::SecretSources},
+    config::{
+        ServiceUrl,
+        secret::{SecretEncoding, SecretSources},
+    },
     identities::{
         claim_values::{ClaimValues, RequiredScopes},
         claims::{ClaimRules, Leeway, default_subject_claim},
         issuer::{Issuers, SubjectPrefix},
+        keys::algorithm::deserialize_algorithms,
         request_view::{TokenSource, default_ambient, default_from},
     },
 };
@@ -20,24 +25,29 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct JwtSettings {
     /// The accepted algorithms. A token cannot choose another one.
+    #[serde(deserialize_with = "deserialize_algorithms")]
     #[schemars(with = "Vec<String>", length(min = 1))]
     pub(super) algorithms: Vec<Algorithm>,
     /// The shared secret of HS256, HS384 and HS512, or a list of valid secrets, for example during a rotation.
     #[serde(default)]
     pub(super) secret: Option<SecretSources>,
+    /// How `secret` is encoded: `"base64"`, `"base64url"` or `"hex"`, or `"raw"` for a file that may have any bytes, all of
+    /// which belong to the secret. Default: the secret is text.
+    #[serde(default)]
+    pub(super) secret_encoding: Option<SecretEncoding>,
     /// The public key in PEM of the other algorithms.
     #[serde(default)]
     pub(super) public_key: Option<SecretSource>,
-    /// A JSON Web Key Set (RFC 7517) in a file.
+    /// A JSON Web Key Set (RFC 7517) in a file. Its keys may be public, or shared secrets (`oct`).
     #[serde(default)]
     pub(super) jwks: Option<SecretSource>,
     /// The URL of the issuer's JSON Web Key Set, which the gate fetches at the start and then in the background.
     #[serde(default)]
     pub(super) jwks_url: Option<ServiceUrl>,
-    /// Finds the key set by OpenID Connect Discovery: `<issuer>/.well-known/openid-configuration`.
-    #[serde(default)]
-    #[schemars(with = "bool")]
-    pub(super) discovery: Option<bool>,
+    /// Finds the key set by OpenID Connect Discovery: `true` for `<issuer>/.well-known/openid-configuration`, or the URL of
+    /// the document, which must have the same issuer.
+    #[serde(default = "no_discovery")]
+    pub(super) discovery: Discovery,
     /// Allows the gate to fetch keys over plain http from other machines. An attacker on the network can then sign in as
     /// any user.
     #[serde(default)]
@@ -79,6 +89,17 @@ pub(crate) struct JwtSettings {
     /// The allowed clock skew.
     #[serde(default)]
     pub(super) leeway: Leeway,
+    /// The longest token. Default: `"16KiB"`.
+    #[serde(default = "default_max_token_size")]
+    pub(super) max_token_size: ByteCount,
+}
+
+const fn no_discovery() -> Discovery {
+    Discovery::Off
+}
+
+const fn default_max_token_size() -> ByteCount {
+    ByteCount::new(16 * 1024)
 }
 
 impl JwtSettings {

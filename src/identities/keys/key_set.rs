@@ -1,34 +1,60 @@
 //! A JSON Web Key Set (RFC 7517).
 
-use std::sync::Arc;
+use std::{fmt, slice, sync::Arc};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{
-    Algorithm, AlgorithmFamily, DecodingKey,
-    jwk::{AlgorithmParameters, CommonParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse},
-};
-use serde::Deserialize as _;
+use jsonwebtoken::Algorithm;
 use serde_json::Value;
 
-use super::Key;
-use crate::outbound::{InvalidResponse, parse_json};
+use super::{
+    Key,
+    jwk::{self, KeyTypes},
+};
+use crate::{
+    outbound::{InvalidResponse, parse_json},
+    telemetry::excerpt,
+};
 
 const MAX_KEYS: usize = 1000;
 
-/// RFC 7518, 3.3.
-const MIN_RSA_BITS: usize = 2048;
+/// The most keys without a `kid`, because each may be tried for a token.
+const MAX_KEYS_WITHOUT_KID: usize = 8;
+
+/// The skipped keys that are remembered for the log.
+const MAX_REPORTED: usize = 20;
 
 /// The keys of a set that can verify tokens.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeySet {
     keys: Vec<(Option<String>, Arc<Key>)>,
+    skipped: SkippedKeys,
+}
+
+/// The keys that the gate does not use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SkippedKeys {
+    /// The first ones.
+    pub(crate) reported: Vec<SkippedKey>,
+    pub(crate) count: usize,
 }
 
 /// A key that the gate does not use.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SkippedKey {
-    pub kid: Option<String>,
-    pub reason: &'static str,
+    /// The start of the `kid`.
+    pub(crate) kid: Option<String>,
+    /// The position in the set, from 0.
+    pub(crate) index: usize,
+    pub(crate) reason: String,
+}
+
+impl fmt::Display for SkippedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kid, index, reason } = self;
+        match kid {
+            Some(kid) => write!(f, "the key `{kid}` cannot be used: {reason}"),
+            None => write!(f, "the key at index {index} cannot be used: {reason}"),
+        }
+    }
 }
 
 impl KeySet {
@@ -40,47 +66,80 @@ impl KeySet {
     pub(crate) fn parse(
         text: &[u8],
         algorithms: &[Algorithm],
+        types: KeyTypes,
         before: Option<&Self>,
-    ) -> Result<(Self, Vec<SkippedKey>), &'static str> {
+    ) -> Result<Self, &'static str> {
         let document = parse_json(text).map_err(|error| match error {
             InvalidResponse::DuplicateMember => "has a duplicate member",
             _ => "is not JSON",
         })?;
-        let entries = document
-            .get("keys")
-            .and_then(Value::as_array)
-            .ok_or("is not a JSON Web Key Set")?;
+        let entries = entries(&document, types)?;
         if entries.len() > MAX_KEYS {
             return Err("has more than 1000 keys");
         }
         let mut set = Self::default();
-        let mut skipped = Vec::new();
-        for entry in entries {
-            let kid = entry.get("kid").and_then(Value::as_str).map(str::to_owned);
-            match set.parse_key(entry, algorithms) {
-                Ok(key) => {
-                    let same = before.and_then(|before| before.same(&kid, &key));
-                    set.keys.push((kid, same.unwrap_or_else(|| Arc::new(key))));
-                }
-                Err(reason) => skipped.push(SkippedKey { kid, reason }),
+        for (index, entry) in entries.iter().enumerate() {
+            let parsed = jwk::parse(entry, algorithms, types);
+            let added = parsed.and_then(|(kid, key)| {
+                let same = before.and_then(|before| before.same(kid.as_deref(), &key));
+                set.add(kid, same.unwrap_or_else(|| Arc::new(key)))
+            });
+            if let Err(reason) = added {
+                set.skip(entry, index, reason);
             }
         }
-        Ok((set, skipped))
+        Ok(set)
     }
 
-    /// Finds the key with this `kid` and algorithm. Without a `kid`, the set must have only one key for the algorithm.
-    #[must_use]
-    pub(crate) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&Arc<Key>> {
-        let mut matching = self
-            .keys
-            .iter()
-            .filter(|(id, key)| {
-                key.algorithm() == algorithm && (kid.is_none() || id.as_deref() == kid)
-            })
-            .map(|(_, key)| key);
-        match (matching.next(), kid) {
-            (Some(_), None) if matching.next().is_some() => None,
-            (first, _) => first,
+    fn add(&mut self, kid: Option<String>, key: Arc<Key>) -> Result<(), String> {
+        let same_kid = self.keys.iter().filter(|(other, _)| *other == kid);
+        let is_full = match kid {
+            Some(_) => same_kid
+                .map(|(_, other)| other)
+                .any(|other| other.overlaps(&key)),
+            None => same_kid.count() >= MAX_KEYS_WITHOUT_KID,
+        };
+        match (is_full, &kid) {
+            (false, _) => {
+                self.keys.push((kid, key));
+                Ok(())
+            }
+            (true, Some(_)) => Err("another key has the same `kid`".to_owned()),
+            (true, None) => Err(format!(
+                "it has no `kid`, and {MAX_KEYS_WITHOUT_KID} other keys have none"
+            )),
+        }
+    }
+
+    fn skip(&mut self, entry: &Value, index: usize, reason: String) {
+        self.skipped.count += 1;
+        if self.skipped.reported.len() < MAX_REPORTED {
+            let kid = entry.get("kid").and_then(Value::as_str).map(excerpt);
+            let key = SkippedKey { kid, index, reason };
+            self.skipped.reported.push(key);
+        }
+    }
+
+    /// Finds the keys that may have signed a token with this `kid` and this algorithm: those with the same `kid`, or
+    /// else those without one. If the token has no `kid`, the only key for the algorithm is enough.
+    pub(crate) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Vec<Arc<Key>> {
+        let usable = || {
+            let keys = self.keys.iter();
+            keys.filter(move |(_, key)| key.serves(algorithm))
+        };
+        let with = |kid: Option<&str>| -> Vec<_> {
+            let keys = usable().filter(|(id, _)| id.as_deref() == kid);
+            keys.map(|(_, key)| key.clone()).collect()
+        };
+        match kid {
+            Some(_) => {
+                let same = with(kid);
+                if same.is_empty() { with(None) } else { same }
+            }
+            None => match (usable().next(), usable().nth(1)) {
+                (Some((_, only)), None) => vec![only.clone()],
+                _ => with(None),
+            },
         }
     }
 
@@ -94,11 +153,21 @@ impl KeySet {
         self.keys.is_empty()
     }
 
+    #[must_use]
+    pub(crate) fn skipped(&self) -> &SkippedKeys {
+        &self.skipped
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Arc<Key>> {
+        self.keys.iter().map(|(_, key)| key)
+    }
+
     /// Whether `next`, which was parsed after this set, has the same keys.
     #[must_use]
     pub(crate) fn has_same_keys(&self, next: &Self) -> bool {
         let pairs = self.keys.iter().zip(&next.keys);
-        self.keys.len() == next.keys.len()
+        self.skipped == next.skipped
+            && self.keys.len() == next.keys.len()
             && pairs
                 .into_iter()
                 .all(|((_, key), (_, kept))| Arc::ptr_eq(key, kept))
@@ -122,84 +191,39 @@ impl KeySet {
         }
     }
 
-    fn same(&self, kid: &Option<String>, key: &Key) -> Option<Arc<Key>> {
+    fn same(&self, kid: Option<&str>, key: &Key) -> Option<Arc<Key>> {
         self.keys
             .iter()
-            .find(|(id, other)| id == kid && other.is_same(key))
+            .find(|(id, other)| id.as_deref() == kid && other.is_same(key))
             .map(|(_, key)| key.clone())
     }
+}
 
-    fn parse_key(&self, entry: &Value, algorithms: &[Algorithm]) -> Result<Key, &'static str> {
-        let jwk = Jwk::deserialize(entry).map_err(|_| "it is invalid")?;
-        check_use(&jwk.common)?;
-        let algorithm = algorithm(&jwk, algorithms)?;
-        check_strength(&jwk.algorithm)?;
-        let kid = jwk.common.key_id.as_deref();
-        let is_duplicate = |(id, key): &(Option<String>, Arc<Key>)| {
-            id.as_deref() == kid && key.algorithm() == algorithm
-        };
-        if kid.is_some() && self.keys.iter().any(is_duplicate) {
-            return Err("another key has the same `kid`");
+/// The keys of a document. A file of the operator may have one key instead of a set.
+fn entries(document: &Value, types: KeyTypes) -> Result<&[Value], &'static str> {
+    match document.get("keys") {
+        Some(Value::Array(keys)) => Ok(keys),
+        None if types == KeyTypes::PublicAndSecret && document.get("kty").is_some() => {
+            Ok(slice::from_ref(document))
         }
-        let decoding = DecodingKey::from_jwk(&jwk).map_err(|_| "it is invalid")?;
-        Ok(Key::new(algorithm, decoding, Some(jwk.algorithm)))
+        None if document.get("jwks_uri").is_some() => {
+            Err("is a discovery document, not a JSON Web Key Set; write its URL as `discovery`")
+        }
+        None if has_certificates(document) => Err(
+            "has certificates by `kid` instead of a JSON Web Key Set; write the URL of the issuer's JSON Web Key Set",
+        ),
+        _ => Err("is not a JSON Web Key Set"),
     }
 }
 
-fn check_use(common: &CommonParameters) -> Result<(), &'static str> {
-    let signs = match &common.public_key_use {
-        None | Some(PublicKeyUse::Signature) => true,
-        Some(_) => false,
+fn has_certificates(document: &Value) -> bool {
+    let mut values = document
+        .as_object()
+        .into_iter()
+        .flat_map(|map| map.values());
+    let is_certificate = |value: &Value| {
+        let text = value.as_str();
+        text.is_some_and(|text| text.starts_with("-----BEGIN CERTIFICATE"))
     };
-    let operations = common.key_operations.as_ref();
-    if signs && operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify)) {
-        Ok(())
-    } else {
-        Err("it is not for verifying signatures")
-    }
-}
-
-/// The algorithm of a key, which must be part of it because a key must not be used with two (RFC 8725, 3.1).
-fn algorithm(jwk: &Jwk, configured: &[Algorithm]) -> Result<Algorithm, &'static str> {
-    let fits = |algorithm: &Algorithm| match (&jwk.algorithm, algorithm.family()) {
-        (AlgorithmParameters::RSA(_), AlgorithmFamily::Rsa) => true,
-        (AlgorithmParameters::EllipticCurve(key), AlgorithmFamily::Ec) => {
-            matches!(
-                (&key.curve, algorithm),
-                (EllipticCurve::P256, Algorithm::ES256) | (EllipticCurve::P384, Algorithm::ES384)
-            )
-        }
-        (AlgorithmParameters::OctetKeyPair(key), AlgorithmFamily::Ed) => {
-            key.curve == EllipticCurve::Ed25519
-        }
-        _ => false,
-    };
-    let named = jwk.common.key_algorithm.ok_or("it has no `alg`")?;
-    let named: Option<Algorithm> = named.to_string().parse().ok();
-    configured
-        .iter()
-        .find(|algorithm| Some(**algorithm) == named && fits(algorithm))
-        .copied()
-        .ok_or("the config does not have its algorithm")
-}
-
-fn check_strength(parameters: &AlgorithmParameters) -> Result<(), &'static str> {
-    let AlgorithmParameters::RSA(key) = parameters else {
-        return Ok(());
-    };
-    let modulus = URL_SAFE_NO_PAD
-        .decode(&key.n)
-        .map_err(|_| "it is invalid")?;
-    let significant = modulus
-        .iter()
-        .position(|byte| *byte != 0)
-        .map_or(&[][..], |first| &modulus[first..]);
-    let bits = significant.first().map_or(0, |first| {
-        significant.len() * 8 - first.leading_zeros() as usize
-    });
-    if bits < MIN_RSA_BITS {
-        Err("its RSA modulus is shorter than 2048 bits")
-    } else {
-        Ok(())
-    }
+    values.any(is_certificate)
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use crate::{
     config::ServiceUrl,
+    identities::issuer::{Issuers, TID},
     outbound::{HttpClient, InvalidResponse, JsonObject, OutboundRequest, Resend},
+    telemetry::excerpt,
 };
 use actix_web::http::{
     Method, StatusCode,
-    header::{self, HeaderMap},
+    header::{self, HeaderMap, HeaderValue},
 };
 use bytes::Bytes;
 
@@ -23,13 +25,18 @@ const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
+/// Some issuers answer 406 to a request that accepts JSON only.
+pub(super) const ACCEPT_KEYS: &str = "application/jwk-set+json, application/json;q=0.9, */*;q=0.1";
+pub(super) const ACCEPT_METADATA: &str = "application/json, */*;q=0.1";
+
 /// Where an issuer publishes its key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Location {
     Jwks(ServiceUrl),
     Discovery {
-        /// The document must have the same issuer.
-        issuer: String,
+        document: ServiceUrl,
+        /// The document must have one of these issuers.
+        issuers: Issuers,
         insecure_http: bool,
     },
 }
@@ -59,51 +66,67 @@ impl KeySetSource {
         &self,
         jwks_url: &mut Option<ServiceUrl>,
     ) -> Result<(Bytes, Duration), String> {
-        let url = match (jwks_url.take(), &self.location) {
-            (Some(url), _) => url,
-            (None, Location::Jwks(url)) => url.clone(),
-            (
-                None,
-                Location::Discovery {
-                    issuer,
-                    insecure_http,
-                },
-            ) => self.discover(issuer, *insecure_http).await?,
+        let url = match jwks_url.take() {
+            Some(url) => url,
+            None => self.locate().await?,
         };
-        let (text, headers) = self.get(url.as_str()).await?;
+        let (text, headers) = self.get(url.as_str(), ACCEPT_KEYS).await?;
         *jwks_url = Some(url);
         Ok((text, freshness(&headers)))
     }
 
-    /// Finds the URL in the issuer's metadata (OpenID Connect Discovery 1.0, 4).
-    pub(super) async fn discover(
-        &self,
-        issuer: &str,
-        insecure_http: bool,
-    ) -> Result<ServiceUrl, String> {
-        let url = discovery_url(issuer);
-        let (text, _) = self.get(&url).await?;
-        let found = Discovered::parse(&text).map_err(|reason| format!("{url}: {reason}"))?;
-        if found.issuer != issuer {
-            return Err(format!(
-                "the discovery document has another issuer: it names `{}`, and the config `{issuer}`",
-                printable(&found.issuer)
-            ));
-        }
-        if found.jwks_uri.is_private() || insecure_http {
-            Ok(found.jwks_uri)
-        } else {
-            Err("the discovery document's `jwks_uri` is not https".to_owned())
+    /// Returns the URL of the set.
+    pub(super) async fn locate(&self) -> Result<ServiceUrl, String> {
+        match &self.location {
+            Location::Jwks(url) => Ok(url.clone()),
+            Location::Discovery {
+                document,
+                issuers,
+                insecure_http,
+            } => self.discover(document, issuers, *insecure_http).await,
         }
     }
 
-    pub(super) async fn get(&self, url: &str) -> Result<(Bytes, HeaderMap), String> {
+    /// Finds the URL in the issuer's metadata (OpenID Connect Discovery 1.0, 4).
+    async fn discover(
+        &self,
+        document: &ServiceUrl,
+        issuers: &Issuers,
+        insecure_http: bool,
+    ) -> Result<ServiceUrl, String> {
+        let url = document.as_str();
+        let (text, _) = self.get(url, ACCEPT_METADATA).await?;
+        let found = Discovered::parse(&text).map_err(|reason| format!("{url}: {reason}"))?;
+        // Microsoft's name of the placeholder.
+        let template = found.issuer.replace("{tenantid}", TID);
+        if !issuers.iter().any(|expected| expected == template) {
+            let issuer = excerpt(&found.issuer);
+            return Err(format!(
+                "{url}: the discovery document has another issuer: it names `{issuer}`, and the config {issuers}"
+            ));
+        }
+        let keys = found.jwks_uri;
+        if keys.is_private() || insecure_http {
+            Ok(keys)
+        } else {
+            let keys = excerpt(keys.as_str());
+            Err(format!(
+                "{url}: the discovery document's `jwks_uri` is `{keys}`, which is not https"
+            ))
+        }
+    }
+
+    pub(super) async fn get(
+        &self,
+        url: &str,
+        accept: &'static str,
+    ) -> Result<(Bytes, HeaderMap), String> {
         let response = self
             .http
             .send(OutboundRequest {
                 method: Method::GET,
                 url,
-                headers: Vec::new(),
+                headers: vec![(header::ACCEPT, HeaderValue::from_static(accept))],
                 body: Bytes::new(),
                 timeout: TIMEOUT,
                 max_response_bytes: MAX_RESPONSE_BYTES,
@@ -114,15 +137,13 @@ impl KeySetSource {
         if response.status == StatusCode::OK {
             Ok((response.body, response.headers))
         } else {
-            Err(format!(
-                "{url}: unexpected status {}",
-                response.status.as_u16()
-            ))
+            Err(format!("{url}: {}", response.unexpected_status()))
         }
     }
 }
 
-pub(super) fn discovery_url(issuer: &str) -> String {
+/// The URL of the discovery document under an issuer.
+pub(crate) fn discovery_url(issuer: &str) -> String {
     let base = issuer.strip_suffix('/').unwrap_or(issuer);
     format!("{base}/.well-known/openid-configuration")
 }
@@ -143,12 +164,6 @@ impl Discovered {
             .map_err(|fault| format!("the discovery document's `jwks_uri` {fault}"))?;
         Ok(Self { issuer, jwks_uri })
     }
-}
-
-/// Text of another service: without control characters, and bounded.
-pub(super) fn printable(text: &str) -> String {
-    let text = text.chars().filter(|character| !character.is_control());
-    text.take(200).collect()
 }
 
 /// Returns how long a response is fresh according to its `Cache-Control` (RFC 9111), within limits.

@@ -1,98 +1,103 @@
 //! The keys that tokens are verified with.
 //!
-//! - `key_set`: a JSON Web Key Set.
+//! - `algorithm`: the names of algorithms.
+//! - `public_key`, `ed25519`, `pem`: public keys, and which of them the gate can use.
+//! - `jwk`, `key_set`: a JSON Web Key, and a set of them.
 //! - `location`, `published`: a key set that an issuer publishes, where it is and how it is kept up to date.
 //! - `trial`: what `doctor` reports about it.
 
+pub(super) mod algorithm;
+mod ed25519;
+mod jwk;
 mod key_set;
 mod location;
+mod pem;
+mod public_key;
 mod published;
 mod trial;
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, jwk::AlgorithmParameters};
-use secrecy::{ExposeSecret as _, SecretString};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 
+use self::public_key::PublicKey;
 pub use self::published::{KeysState, PublishedKeys};
 pub(super) use self::{
-    key_set::KeySet, location::Location, published::KeyError, trial::issuer_clock,
+    jwk::KeyTypes,
+    key_set::KeySet,
+    location::{Location, discovery_url},
+    pem::is_pem,
+    published::KeyError,
+    trial::issuer_clock,
 };
 
-/// A key for one algorithm.
+/// A key, and the algorithms that it verifies.
 pub(crate) struct Key {
-    algorithm: Algorithm,
+    algorithms: Vec<Algorithm>,
     decoding: DecodingKey,
-    /// Distinguishes keys of a set with the same id.
-    material: Option<AlgorithmParameters>,
+    /// Distinguishes keys of a set with the same id. Secrets are not compared.
+    public: Option<PublicKey>,
     retired: AtomicBool,
 }
 
 impl Key {
-    fn new(
-        algorithm: Algorithm,
-        decoding: DecodingKey,
-        material: Option<AlgorithmParameters>,
-    ) -> Self {
+    fn public(algorithms: Vec<Algorithm>, key: PublicKey) -> Self {
         Self {
-            algorithm,
-            decoding,
-            material,
+            algorithms,
+            decoding: key.decoding(),
+            public: Some(key),
             retired: AtomicBool::new(false),
         }
     }
 
-    /// Returns the key of a shared secret for each of `algorithms`.
-    #[must_use]
-    pub(crate) fn from_secret(secret: &SecretString, algorithms: &[Algorithm]) -> Vec<Arc<Self>> {
-        let key = DecodingKey::from_secret(secret.expose_secret().as_bytes());
-        Self::for_each(&key, algorithms)
+    fn secret(algorithms: Vec<Algorithm>, decoding: DecodingKey) -> Self {
+        Self {
+            algorithms,
+            decoding,
+            public: None,
+            retired: AtomicBool::new(false),
+        }
     }
 
-    /// Returns the public key in PEM for each of `algorithms`, which are of one family.
+    #[must_use]
+    pub(crate) fn from_secret(secret: &[u8], algorithms: &[Algorithm]) -> Self {
+        Self::secret(algorithms.to_vec(), DecodingKey::from_secret(secret))
+    }
+
+    /// Returns a public key in PEM for all of `algorithms`, which are of one family.
     ///
     /// # Errors
     ///
     /// What is wrong with the key. The message does not contain it.
-    pub(crate) fn from_pem(
-        pem: &SecretString,
-        algorithms: &[Algorithm],
-    ) -> Result<Vec<Arc<Self>>, String> {
-        let pem = pem.expose_secret();
-        if pem.contains("PRIVATE KEY") {
-            return Err("is a private key; write the public key".to_owned());
-        }
+    pub(crate) fn from_pem(pem: &str, algorithms: &[Algorithm]) -> Result<Self, String> {
         let family = algorithms.first().map(|algorithm| algorithm.family());
-        let (key, expected) = match family {
-            Some(AlgorithmFamily::Rsa) => (DecodingKey::from_rsa_pem(pem.as_bytes()), "RSA"),
-            Some(AlgorithmFamily::Ec) => (DecodingKey::from_ec_pem(pem.as_bytes()), "EC"),
-            _ => (DecodingKey::from_ed_pem(pem.as_bytes()), "Ed25519"),
-        };
-        key.map(|key| Self::for_each(&key, algorithms))
-            .map_err(|_| format!("is not an {expected} public key in PEM"))
-    }
-
-    fn for_each(key: &DecodingKey, algorithms: &[Algorithm]) -> Vec<Arc<Self>> {
-        let algorithms = algorithms.iter();
-        algorithms
-            .map(|algorithm| Arc::new(Self::new(*algorithm, key.clone(), None)))
-            .collect()
+        let key = PublicKey::from_pem(pem, family.unwrap_or(AlgorithmFamily::Ed))?;
+        match algorithms.iter().find(|algorithm| !key.allows(**algorithm)) {
+            Some(other) => Err(format!(
+                "is a {} key, which {other:?} cannot use; remove {other:?} from `algorithms`",
+                key.type_name()
+            )),
+            None => Ok(Self::public(algorithms.to_vec(), key)),
+        }
     }
 
     #[must_use]
-    pub(crate) fn algorithm(&self) -> Algorithm {
-        self.algorithm
+    pub(crate) fn serves(&self, algorithm: Algorithm) -> bool {
+        self.algorithms.contains(&algorithm)
     }
 
     #[must_use]
     pub(crate) fn decoding(&self) -> &DecodingKey {
         &self.decoding
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.algorithms
+            .iter()
+            .any(|algorithm| other.serves(*algorithm))
     }
 
     /// Whether the issuer has removed the key, so that its tokens are no longer valid.
@@ -106,13 +111,13 @@ impl Key {
     }
 
     fn is_same(&self, other: &Self) -> bool {
-        self.algorithm == other.algorithm && self.material == other.material
+        self.algorithms == other.algorithms && self.public.is_some() && self.public == other.public
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({:?})", self.algorithm)
+        write!(f, "Key({:?})", self.algorithms)
     }
 }
 

@@ -19,7 +19,8 @@ use tokio::{
 
 use super::{
     Key,
-    key_set::KeySet,
+    jwk::KeyTypes,
+    key_set::{KeySet, SkippedKey},
     location::{KeySetSource, Location, MIN_AGE},
 };
 use crate::{
@@ -144,55 +145,59 @@ impl PublishedKeys {
         }
     }
 
-    /// Finds a key, and fetches the set again if it lacks the key.
+    /// Finds the keys for a token, and fetches the set again if it has none.
     ///
     /// # Errors
     ///
-    /// If no fetch ever succeeded, or the client may not cause a fetch. Otherwise a missing key is `None`.
+    /// If no fetch ever succeeded, or the client may not cause a fetch. A set without the key is not an error.
     pub(crate) async fn find(
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
         failures: &FailureTracker<'_>,
-    ) -> Result<Option<Arc<Key>>, KeyError> {
+    ) -> Result<Vec<Arc<Key>>, KeyError> {
         // Read before the set: if a fetch completes after this, the token requests none.
         let completed = self.state.borrow().completed;
-        if let Some(key) = self.current(kid, algorithm) {
-            return Ok(Some(key));
+        let keys = self.current(kid, algorithm);
+        if !keys.is_empty() {
+            return Ok(keys);
         }
         let digest = digest([kid.unwrap_or_default()]);
         let missing = self.missing.get(&digest);
         if missing.is_some_and(|missing| self.clock.elapsed() < missing.retry_at) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         self.refetch(completed, failures).await?;
-        let key = self.current(kid, algorithm);
-        if key.is_none() {
+        let keys = self.current(kid, algorithm);
+        if keys.is_empty() {
             self.record_missing(digest);
         }
-        Ok(key)
+        Ok(keys)
     }
 
-    /// Fetches the set again, and finds a key that has replaced `failed` under its `kid`.
+    /// Fetches the set again, and finds the keys for a token that were not among `failed`.
     ///
     /// # Errors
     ///
     /// Like [`find`](Self::find).
-    pub(crate) async fn find_replacement(
+    pub(crate) async fn find_replacements(
         &self,
         kid: Option<&str>,
-        failed: &Arc<Key>,
+        algorithm: Algorithm,
+        failed: &[Arc<Key>],
         failures: &FailureTracker<'_>,
-    ) -> Result<Option<Arc<Key>>, KeyError> {
+    ) -> Result<Vec<Arc<Key>>, KeyError> {
         let completed = self.state.borrow().completed;
         self.refetch(completed, failures).await?;
-        let key = self.current(kid, failed.algorithm());
-        Ok(key.filter(|key| !Arc::ptr_eq(key, failed)))
+        let mut keys = self.current(kid, algorithm);
+        keys.retain(|key| !failed.iter().any(|failed| Arc::ptr_eq(key, failed)));
+        Ok(keys)
     }
 
-    fn current(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<Arc<Key>> {
+    fn current(&self, kid: Option<&str>, algorithm: Algorithm) -> Vec<Arc<Key>> {
         let state = self.state.borrow();
-        state.set.as_ref()?.find(kid, algorithm).cloned()
+        let set = state.set.as_ref();
+        set.map(|set| set.find(kid, algorithm)).unwrap_or_default()
     }
 
     /// Requests a fetch, if one is due and none completed since `completed`, and waits for the running one.
@@ -291,7 +296,7 @@ impl PublishedKeys {
     fn install(&self, fetched: Result<Bytes, String>, requested: u64) {
         let before = self.state.borrow().set.clone();
         let parsed = fetched.and_then(|text| {
-            KeySet::parse(&text, &self.algorithms, before.as_deref())
+            KeySet::parse(&text, &self.algorithms, KeyTypes::Public, before.as_deref())
                 .map_err(|reason| format!("the response {reason}"))
         });
         let (name, outcome) = (self.identity.clone(), CallResult::of(&parsed));
@@ -299,14 +304,9 @@ impl PublishedKeys {
         let identity = self.identity.as_str();
         let had_failed = self.state.borrow().failure.is_some();
         let new_set = match parsed {
-            Ok((set, skipped)) => {
+            Ok(set) => {
                 if had_failed || before.is_none_or(|before| !before.has_same_keys(&set)) {
-                    for key in skipped.iter().take(10) {
-                        let (kid, reason) = (&key.kid, key.reason);
-                        tracing::warn!(identity, kid, reason, "key skipped");
-                    }
-                    let (keys, skipped) = (set.len(), skipped.len());
-                    tracing::info!(identity, keys, skipped, "keys fetched");
+                    log_keys(identity, &set);
                 }
                 Ok(Arc::new(set))
             }
@@ -353,5 +353,19 @@ impl PublishedKeys {
                 return;
             }
         }
+    }
+}
+
+/// Logs what a fetched set has, and which keys the gate does not use, and why.
+fn log_keys(identity: &str, set: &KeySet) {
+    let skipped = set.skipped();
+    for SkippedKey { kid, index, reason } in &skipped.reported {
+        tracing::warn!(identity, kid, index, reason, "key skipped");
+    }
+    let (keys, skipped) = (set.len(), skipped.count);
+    if set.is_empty() {
+        tracing::error!(identity, keys, skipped, "no usable key");
+    } else {
+        tracing::info!(identity, keys, skipped, "keys fetched");
     }
 }

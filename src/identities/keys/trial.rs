@@ -3,8 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    key_set::{KeySet, SkippedKey},
-    location::{Discovered, Location, discovery_url, printable},
+    jwk::KeyTypes,
+    key_set::{KeySet, SkippedKeys},
+    location::{ACCEPT_KEYS, ACCEPT_METADATA, Discovered, Location, discovery_url},
     published::PublishedKeys,
 };
 use crate::{config::ServiceUrl, outbound::clock_skew, telemetry::Point};
@@ -15,7 +16,6 @@ const MAX_NAMED: usize = 5;
 /// A key set as it was fetched.
 struct Fetched {
     set: KeySet,
-    skipped: Vec<SkippedKey>,
     /// How far the issuer's clock is ahead.
     skew: Option<SignedDuration>,
 }
@@ -24,18 +24,11 @@ impl PublishedKeys {
     /// Fetches the set once, without using its keys. `issuer` is the one in the config. The parts of the points are below
     /// the identity's section.
     pub(in crate::identities) async fn try_out(&self, issuer: Option<&str>) -> Vec<Point> {
-        let located = match self.source.location() {
-            Location::Jwks(url) => Ok(url.clone()),
-            Location::Discovery {
-                issuer,
-                insecure_http,
-            } => self.source.discover(issuer, *insecure_http).await,
-        };
-        let url = match located {
+        let url = match self.source.locate().await {
             Ok(url) => url,
             Err(error) => return vec![Point::failed("", error, self.remedy())],
         };
-        let Fetched { set, skipped, skew } = match self.fetch(&url, None).await {
+        let Fetched { set, skew } = match self.fetch(&url, None).await {
             Ok(fetched) => fetched,
             Err(error) => return vec![Point::failed("", error, self.remedy())],
         };
@@ -44,7 +37,7 @@ impl PublishedKeys {
         } else if set.is_empty() {
             let message = format!(
                 "no usable key at {url}{}",
-                name_skipped(&skipped),
+                name_skipped(set.skipped()),
                 url = url.as_str()
             );
             let remedy = "add the algorithms of the issuer's keys to `algorithms`, or correct the URL of the keys";
@@ -54,7 +47,7 @@ impl PublishedKeys {
                 1 => "one usable key".to_owned(),
                 keys => format!("{keys} usable keys"),
             };
-            Point::ok("", count + &name_skipped(&skipped))
+            Point::ok("", count + &name_skipped(set.skipped()))
         };
         vec![keys, issuer_clock(skew)]
     }
@@ -65,7 +58,7 @@ impl PublishedKeys {
                 "correct `jwks_url`; if it is right, check the network to it and `[outbound] ca`"
             }
             Location::Discovery { .. } => {
-                "write `issuer` exactly as the issuer's discovery document has it; if it is right, check the network to \
+                "write `issuer` exactly as the discovery document has it, or correct `discovery`; if it is right, check the network to \
                  it and `[outbound] ca`"
             }
         }
@@ -74,12 +67,11 @@ impl PublishedKeys {
     /// Fetches a set. Its keys that are also in `before` stay the same.
     async fn fetch(&self, url: &ServiceUrl, before: Option<&KeySet>) -> Result<Fetched, String> {
         let sent: Timestamp = self.clock.now();
-        let (text, headers) = self.source.get(url.as_str()).await?;
+        let (text, headers) = self.source.get(url.as_str(), ACCEPT_KEYS).await?;
         let skew = clock_skew(&headers, sent, self.clock.now());
-        let parsed = KeySet::parse(&text, &self.algorithms, before);
-        let (set, skipped) =
-            parsed.map_err(|reason| format!("{}: the response {reason}", url.as_str()))?;
-        Ok(Fetched { set, skipped, skew })
+        let parsed = KeySet::parse(&text, &self.algorithms, KeyTypes::Public, before);
+        let set = parsed.map_err(|reason| format!("{}: the response {reason}", url.as_str()))?;
+        Ok(Fetched { set, skew })
     }
 
     /// Finds out whether the set at `jwks_url` belongs to another issuer: the configured issuer has a discovery document
@@ -98,7 +90,11 @@ impl PublishedKeys {
         ServiceUrl::try_from(issuer.to_owned())
             .ok()
             .filter(is_private)?;
-        let (text, _) = self.source.get(&discovery_url(issuer)).await.ok()?;
+        let (text, _) = self
+            .source
+            .get(&discovery_url(issuer), ACCEPT_METADATA)
+            .await
+            .ok()?;
         let Discovered {
             issuer: named,
             jwks_uri,
@@ -123,16 +119,16 @@ impl PublishedKeys {
     }
 }
 
-fn name_skipped(skipped: &[SkippedKey]) -> String {
-    if skipped.is_empty() {
+fn name_skipped(skipped: &SkippedKeys) -> String {
+    if skipped.count == 0 {
         return String::new();
     }
-    let named = skipped.iter().take(MAX_NAMED).map(|key| {
+    let named = skipped.reported.iter().take(MAX_NAMED).map(|key| {
         let kid = key.kid.as_deref().unwrap_or("without `kid`");
-        format!("{} ({})", printable(kid), key.reason)
+        format!("{kid} ({})", key.reason)
     });
     let named: Vec<_> = named.collect();
-    let more = if skipped.len() > MAX_NAMED {
+    let more = if skipped.count > MAX_NAMED {
         ", ..."
     } else {
         ""

@@ -1,0 +1,139 @@
+//! Texts that are probably not the secret that the operator means, and the encodings of secrets.
+
+use base64::{
+    Engine as _,
+    alphabet::{STANDARD, URL_SAFE},
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+
+use super::secret::SecretEncoding;
+
+/// Quotes that shells and `.env` files take away, and those that Docker's `--env-file` and Kubernetes keep.
+const QUOTES: [(char, char); 5] = [
+    ('"', '"'),
+    ('\'', '\''),
+    ('`', '`'),
+    ('\u{201c}', '\u{201d}'),
+    ('\u{2018}', '\u{2019}'),
+];
+
+/// Texts that stand in examples in place of a secret, without separators.
+const PLACEHOLDERS: [&str; 4] = ["changeme", "changethis", "replaceme", "yoursecret"];
+
+/// Says what is wrong with the text of a secret, without showing it.
+pub(super) fn check(text: &str) -> Result<(), String> {
+    let trimmed = text.trim_matches(is_blank);
+    if trimmed.is_empty() {
+        return Err("is blank".to_owned());
+    }
+    let is_quoted = |(open, close): &(char, char)| {
+        trimmed
+            .strip_prefix(*open)
+            .is_some_and(|rest| rest.ends_with(*close))
+    };
+    if QUOTES.iter().any(is_quoted) {
+        return Err(
+            "is in quotes; remove them, because they would be part of the secret".to_owned(),
+        );
+    }
+    if trimmed.len() < text.len() {
+        let (before, after) = text.split_once(trimmed).unwrap_or_default();
+        let place = if before.is_empty() { "ends" } else { "begins" };
+        let blank = match (before.chars().next(), after.chars().next()) {
+            (Some('\u{feff}'), _) => "a byte order mark",
+            (Some('\n' | '\r'), _) | (None, Some('\n' | '\r')) => "a line end",
+            _ => "a blank",
+        };
+        return Err(format!(
+            "{place} with {blank}; remove it, because it would be part of the secret"
+        ));
+    }
+    check_placeholder(text)
+}
+
+/// Says whether the text is an example, or the name of a secret that another program should have put in its place.
+pub(super) fn check_placeholder(text: &str) -> Result<(), String> {
+    let text = text.trim_matches(is_blank);
+    let is_around = |open: &str, close: &str| text.starts_with(open) && text.ends_with(close);
+    if has_variable(text) || is_around("$(", ")") {
+        return Err("has `${...}` or `$(...)` in it, which no program has replaced; write the secret itself".to_owned());
+    }
+    if is_around("{{", "}}") || is_around("<", ">") || is_around("%", "%") {
+        return Err(
+            "is a template, which no program has filled in; write the secret itself".to_owned(),
+        );
+    }
+    let letters = text
+        .chars()
+        .filter(|char| !matches!(char, '-' | '_' | ' ' | '.'));
+    let letters: String = letters.map(|char| char.to_ascii_lowercase()).collect();
+    match PLACEHOLDERS
+        .iter()
+        .find(|example| letters.contains(**example))
+    {
+        Some(example) => Err(format!(
+            "is the text of an example (`{example}`); write a random secret, for example of `openssl rand -base64 48`"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Whether the text has the reference `${NAME}`, or is one without braces.
+fn has_variable(text: &str) -> bool {
+    let name = |text: &str| {
+        text.chars()
+            .take_while(|char| char.is_ascii_alphanumeric() || *char == '_')
+            .count()
+    };
+    let is_name =
+        |text: &str| name(text) > 0 && !text.starts_with(|char: char| char.is_ascii_digit());
+    let in_braces = text.split("${").skip(1).any(|rest| {
+        let after = &rest[name(rest)..];
+        is_name(rest) && (after.starts_with('}') || after.starts_with(':') && after.contains('}'))
+    });
+    let is_whole = text.strip_prefix('$').is_some_and(|rest| {
+        is_name(rest)
+            && name(rest) == rest.len()
+            && !rest.chars().any(|char| char.is_ascii_lowercase())
+    });
+    in_braces || is_whole
+}
+
+fn is_blank(char: char) -> bool {
+    char.is_whitespace() || char.is_control() || matches!(char, '\u{feff}' | '\u{200b}')
+}
+
+/// Decodes a text. Line ends within it do not matter, because `openssl` and `base64` write them.
+pub(super) fn decode(text: &str, encoding: SecretEncoding) -> Result<Vec<u8>, String> {
+    let text: String = text
+        .chars()
+        .filter(|char| !matches!(char, '\r' | '\n'))
+        .collect();
+    let config =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let (decoded, name) = match encoding {
+        SecretEncoding::Base64 => (
+            GeneralPurpose::new(&STANDARD, config).decode(&text).ok(),
+            "base64",
+        ),
+        SecretEncoding::Base64Url => (
+            GeneralPurpose::new(&URL_SAFE, config).decode(&text).ok(),
+            "base64url",
+        ),
+        SecretEncoding::Hex => (decode_hex(&text), "hex"),
+        SecretEncoding::Raw => (Some(text.into_bytes()), "raw"),
+    };
+    decoded.ok_or_else(|| format!("is not {name}; write the encoding that it has as `secret_encoding`, or remove that key if the secret is text"))
+}
+
+fn decode_hex(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => {
+            let digit = |byte: &u8| char::from(*byte).to_digit(16);
+            u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+        }
+        _ => None,
+    };
+    pairs.map(byte).collect()
+}

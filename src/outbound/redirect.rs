@@ -1,0 +1,22 @@
+//! Where a redirect leads. The gate follows none, because it would send credentials and trust answers of other hosts.
+
+use actix_web::http::header::{self, HeaderMap};
+
+use crate::telemetry::excerpt;
+
+/// Returns the start of the target without its query, its fragment and a password, which may be secret.
+pub(super) fn target(headers: &HeaderMap) -> Option<String> {
+    let target = headers.get(header::LOCATION)?.to_str().ok()?;
+    let target = target.split(['?', '#']).next().unwrap_or_default();
+    let target = match target.split_once("//") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority
+                .rsplit_once('@')
+                .map_or(authority, |(_, host)| host);
+            format!("{scheme}//{host}{path}")
+        }
+        None => target.to_owned(),
+    };
+    Some(excerpt(&target))
+}

@@ -1,0 +1,148 @@
+//! Why a TLS connection failed, in words that say what to do.
+
+use std::{fmt::Write as _, io};
+
+use rustls::{AlertDescription, CertificateError, Error};
+
+use crate::telemetry::excerpt;
+
+/// The most names of a certificate that a message lists.
+const MAX_NAMES: usize = 5;
+
+/// Explains an error of the handshake with `host`, if it is one of TLS.
+pub(super) fn explain(error: io::Error, host: &str) -> io::Error {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Error>());
+    match tls {
+        Some(tls) => io::Error::new(error.kind(), describe(tls, host)),
+        None => error,
+    }
+}
+
+fn describe(error: &Error, host: &str) -> String {
+    match error {
+        Error::InvalidCertificate(error) => {
+            format!("the certificate of `{host}` {}", certificate(error))
+        }
+        Error::InvalidMessage(_) => format!(
+            "`{host}` does not speak TLS on this port; check the port, or write http instead of https"
+        ),
+        Error::PeerIncompatible(_) => {
+            format!(
+                "`{host}` supports neither TLS 1.2 nor TLS 1.3 with a common cipher suite ({error})"
+            )
+        }
+        Error::AlertReceived(
+            AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion,
+        ) => format!("`{host}` has no TLS version and cipher suite in common with the gate"),
+        Error::AlertReceived(
+            AlertDescription::CertificateRequired | AlertDescription::BadCertificate,
+        ) => format!("`{host}` requires a client certificate, which the gate does not have"),
+        Error::AlertReceived(AlertDescription::UnrecognisedName) => {
+            format!("`{host}` does not serve this host name; check the URL")
+        }
+        other => other.to_string(),
+    }
+}
+
+fn certificate(error: &CertificateError) -> String {
+    let text = match error {
+        CertificateError::UnknownIssuer => {
+            "is from an authority that the gate does not trust; add the certificate of that authority to `[outbound] ca`"
+        }
+        CertificateError::Expired => "has expired; renew it",
+        CertificateError::ExpiredContext { time, not_after } => {
+            let over = time.as_secs().saturating_sub(not_after.as_secs());
+            return format!("expired {}; renew it", age(over));
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "is not valid yet; check the clock of this machine"
+        }
+        CertificateError::NotValidForName => {
+            "is for another host name; write a name that it has in the URL"
+        }
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            return format!(
+                "is for {}; write a name that it has in the URL",
+                names(presented)
+            );
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "is not for servers; issue one with the extended key usage `serverAuth`"
+        }
+        CertificateError::Revoked => "is revoked; renew it",
+        CertificateError::BadSignature => {
+            "has a wrong signature; `[outbound] ca` may have an old certificate of the same authority"
+        }
+        CertificateError::BadEncoding => "cannot be read; issue it again",
+        // The type of this error is private to rustls.
+        CertificateError::Other(other) => match format!("{:?}", other.0).as_str() {
+            "CaUsedAsEndEntity" => {
+                "is one of a certificate authority; let that authority issue a server certificate, and add the authority's to `[outbound] ca`"
+            }
+            "UnsupportedCertVersion" => "has an old version of X.509; issue one of version 3",
+            other => return format!("is refused: {other}"),
+        },
+        other => return format!("is refused: {other}"),
+    };
+    text.to_owned()
+}
+
+/// Lists names of a certificate, which its owner chose.
+fn names(presented: &[String]) -> String {
+    let shown = presented.iter().take(MAX_NAMES);
+    let shown: Vec<_> = shown
+        // rustls writes the type around the name: DnsName("a.example").
+        .map(|name| name.split('"').nth(1).unwrap_or(name))
+        .map(|name| format!("`{}`", excerpt(name)))
+        .collect();
+    let mut text = match shown.is_empty() {
+        true => "no host name".to_owned(),
+        false => shown.join(", "),
+    };
+    let more = presented.len().saturating_sub(MAX_NAMES);
+    if more > 0 {
+        // Writing to a string does not fail.
+        let _ = write!(text, " and {more} more");
+    }
+    text
+}
+
+fn age(seconds: u64) -> String {
+    match seconds / 3600 {
+        0 => format!("{} minutes ago", seconds / 60),
+        hours @ 1..48 => format!("{hours} hours ago"),
+        hours => format!("{} days ago", hours / 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::pki_types::UnixTime;
+
+    use super::*;
+
+    #[test]
+    fn an_expired_certificate_names_its_age() {
+        let at = |hours: u64| UnixTime::since_unix_epoch(Duration::from_secs(hours * 3600));
+        for (hours, expected) in [(0, "0 minutes ago"), (3, "3 hours ago"), (72, "3 days ago")] {
+            let (time, not_after) = (at(1000 + hours), at(1000));
+            let error = CertificateError::ExpiredContext { time, not_after };
+            assert_eq!(certificate(&error), format!("expired {expected}; renew it"));
+        }
+    }
+
+    #[test]
+    fn long_lists_of_names_are_cut() {
+        let presented: Vec<_> = (0..9)
+            .map(|n| format!("DnsName(\"n{n}.example\")"))
+            .collect();
+        let text = names(&presented);
+        assert!(text.starts_with("`n0.example`, `n1.example`"), "{text}");
+        assert!(text.ends_with("`n4.example` and 4 more"), "{text}");
+        assert_eq!(names(&[]), "no host name");
+    }
+}

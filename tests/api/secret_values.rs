@@ -1,0 +1,344 @@
+//! Secrets and keys of the config: encodings, rotation, and texts that are probably not the secret.
+
+use std::fs;
+
+use ::base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+
+use crate::{
+    helpers::{Gate, TestApp, Token, env, jwt, settings},
+    signing::SigningKey,
+};
+
+/// A secret that is no text.
+const BYTES: [u8; 35] = [
+    0xff, 0xfb, 0xef, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+    22, 23, 24, 25, 26, 27, 28, 29, 30, 10,
+];
+
+pub(crate) const GOOD: &str =
+    "a-secret-of-the-tests-that-is-long-enough-for-every-use,-even-for-the-session's-cookie";
+
+pub(crate) fn gate(secret: &Value) -> Gate {
+    let identity = jwt().audience(["imgwire-gate"]).set("secret", secret);
+    Gate::accepting(["app"]).identity("app", identity)
+}
+
+fn by(secret: &[u8]) -> String {
+    Token::of("user_1").sign_with(&EncodingKey::from_secret(secret))
+}
+
+pub(crate) async fn status(app: &TestApp, token: &str) -> u16 {
+    app.ask().bearer(token).send().await.status.as_u16()
+}
+
+/// The faults of a config whose variable `VALUE` has this value.
+pub(crate) fn fault(gate: &Gate, variable: &str) -> String {
+    let environment = |name: &str| match name {
+        "VALUE" => Some(variable.to_owned()),
+        _ => Some(GOOD.to_owned()),
+    };
+    let config = gate.config("https://api.imgwire.dev", std::path::Path::new("data"));
+    match settings::load("gate.toml", &config, &environment) {
+        Ok(_) => String::new(),
+        Err(faults) => {
+            let faults = faults.to_string();
+            assert!(
+                variable.len() < 12 || !faults.contains(variable),
+                "{faults}"
+            );
+            faults
+        }
+    }
+}
+
+#[actix_web::test]
+async fn secrets_in_every_encoding_verify_tokens() {
+    let hex: String = BYTES.iter().map(|byte| format!("{byte:02x}")).collect();
+    let wrapped = STANDARD.encode(BYTES);
+    let wrapped = format!("{}\n{}\n", &wrapped[..20], &wrapped[20..]);
+    for (encoding, text) in [
+        ("base64", STANDARD.encode(BYTES)),
+        ("base64", wrapped),
+        ("base64url", URL_SAFE_NO_PAD.encode(BYTES)),
+        ("base64url", URL_SAFE_NO_PAD.encode(BYTES) + "="),
+        ("hex", hex.clone()),
+        ("hex", hex.to_uppercase()),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        fs::write(&file, &text).unwrap();
+        let app = gate(&json!({ "file": file }))
+            .set("identities.app.secret_encoding", encoding)
+            .start()
+            .await;
+        assert_eq!(status(&app, &by(&BYTES)).await, 200, "{encoding}: {text}");
+        assert_eq!(status(&app, &by(text.as_bytes())).await, 401, "{encoding}");
+    }
+}
+
+#[actix_web::test]
+async fn a_raw_file_is_the_secret_with_all_its_bytes_and_a_text_file_without_its_line_end() {
+    let text = b"  \"a secret in a file, which is long enough\"\n\n";
+    for (bytes, encoding, secret) in [
+        (&BYTES[..], Some("raw"), &BYTES[..]),
+        (text, Some("raw"), text),
+        (
+            b"a secret in a file, which is long enough\n",
+            None,
+            b"a secret in a file, which is long enough",
+        ),
+        (
+            b"a secret in a file, which is long enough\r\n",
+            None,
+            b"a secret in a file, which is long enough",
+        ),
+        (
+            b"a secret in a file,\nwhich has two lines",
+            None,
+            b"a secret in a file,\nwhich has two lines",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        fs::write(&file, bytes).unwrap();
+        let mut gate = gate(&json!({ "file": file }));
+        if let Some(encoding) = encoding {
+            gate = gate.set("identities.app.secret_encoding", encoding);
+        }
+        let app = gate.start().await;
+        assert_eq!(status(&app, &by(secret)).await, 200, "{encoding:?}");
+        if bytes != secret {
+            assert_eq!(status(&app, &by(bytes)).await, 401, "{encoding:?}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_in_another_encoding_or_too_short_after_decoding_is_refused() {
+    let with = |encoding: &str, text: &str| {
+        let gate = gate(&env("VALUE")).set("identities.app.secret_encoding", encoding);
+        fault(&gate, text)
+    };
+    let long = "+/".repeat(24);
+    for (encoding, text, expected) in [
+        ("base64", GOOD, "is not base64; write the encoding"),
+        ("base64url", &long, "is not base64url"),
+        ("hex", GOOD, "is not hex"),
+        ("hex", "0123456789abcde", "is not hex"),
+        ("hex", &"0f".repeat(31), "at least 32 bytes and has 31"),
+        (
+            "base64",
+            &STANDARD.encode([7; 31]),
+            "at least 32 bytes and has 31",
+        ),
+        ("raw", "0123456789", "at least 32 bytes and has 10"),
+        ("base32", GOOD, "secret_encoding: unknown variant `base32`"),
+    ] {
+        let fault = with(encoding, text);
+        assert!(fault.contains(expected), "{encoding}: {fault:?}");
+    }
+    assert_eq!(with("base64", &long), "");
+}
+
+#[test]
+fn a_text_that_is_probably_not_the_secret_is_refused_for_every_secret() {
+    let cases = [
+        (format!("\"{GOOD}\""), "in quotes"),
+        (format!("'{GOOD}'"), "in quotes"),
+        (format!("'{GOOD}' "), "in quotes"),
+        (format!("\u{201c}{GOOD}\u{201d}"), "in quotes"),
+        (format!(" {GOOD}"), "begins with a blank"),
+        (format!("{GOOD}\t"), "ends with a blank"),
+        (format!("{GOOD}\n"), "ends with a line end"),
+        (format!("{GOOD}\r"), "ends with a line end"),
+        (format!("\u{feff}{GOOD}"), "begins with a byte order mark"),
+        ("   ".to_owned(), "is blank"),
+        ("${APP_JWT_SECRET}".to_owned(), "`${...}`"),
+        (format!("{GOOD}${{APP_JWT_SECRET}}"), "`${...}`"),
+        (
+            "${APP_JWT_SECRET:-the default of the secret, long enough}".to_owned(),
+            "`${...}`",
+        ),
+        (
+            "$APP_JWT_SECRET_OF_THE_APP_IN_PRODUCTION".to_owned(),
+            "`${...}`",
+        ),
+        (
+            "$(cat /run/secrets/the_secret_of_the_app)".to_owned(),
+            "`$(...)`",
+        ),
+        (
+            "{{ .Values.secrets.jwt | required }}".to_owned(),
+            "template",
+        ),
+        (
+            "<the secret of your app, at least 32 bytes>".to_owned(),
+            "template",
+        ),
+        ("changeme".to_owned(), "example"),
+        (
+            "Change-Me-change-me-change-me-change-me".to_owned(),
+            "example",
+        ),
+        (format!("changeme-{GOOD}"), "example"),
+        (
+            "your-secret-your-secret-your-secret-your-secret".to_owned(),
+            "example",
+        ),
+    ];
+    let keys = [
+        "imgwire.api_key",
+        "session.key",
+        "management.token",
+        "identities.app.secret",
+        "identities.opaque.client_secret",
+        "stores.shared.password",
+        "policies.member.token",
+    ];
+    for key in keys {
+        let opaque = json!({
+            "kind": "introspection", "url": "https://id.example.com/", "client_id": "gate",
+            "client_secret": env("OTHER"),
+        });
+        let member = json!({
+            "kind": "workspace_member", "url": "https://app.example.com/{workspace}/{user}",
+        });
+        let shared = json!({ "url": "redis://gate@127.0.0.1:9" });
+        let gate = gate(&env("OTHER"))
+            .identity("opaque", opaque)
+            .policy("member", member)
+            .store("shared", shared)
+            .set(key, env("VALUE"));
+        for (text, expected) in &cases {
+            let fault = fault(&gate, text);
+            assert!(
+                fault.contains(&format!("{key}: the environment variable `VALUE` "))
+                    && fault.contains(expected),
+                "{key}, {text:?}: {fault:?}"
+            );
+        }
+        if key != "imgwire.api_key" {
+            // Quotes and dollars within a secret are part of it.
+            for good in [format!("\"a{GOOD}"), format!("{GOOD}$a ${{ $$ \"x\" '")] {
+                assert_eq!(fault(&gate, &good), "", "{key}: {good}");
+            }
+        }
+    }
+}
+
+#[actix_web::test]
+async fn keys_of_type_oct_are_secrets() {
+    let (one, other) = ([7; 32], [8; 32]);
+    let jwk = |kid: &str, secret: &[u8]| json!({ "kty": "oct", "kid": kid, "k": URL_SAFE_NO_PAD.encode(secret) });
+    let set = json!({ "keys": [jwk("one", &one), jwk("other", &other)] });
+    let by = |kid: Option<&str>, secret: &[u8]| {
+        let mut token = Token::of("user_1");
+        token.header = Header::new(Algorithm::HS256);
+        token.header.kid = kid.map(str::to_owned);
+        token.sign_with(&EncodingKey::from_secret(secret))
+    };
+    let start = async |key: &str, text: &Value| {
+        let gate = gate(&env("OTHER")).without("identities.app.secret");
+        let gate = gate.set(&format!("identities.app.{key}"), env("VALUE"));
+        gate.secret("VALUE", &text.to_string()).start().await
+    };
+    let app = start("jwks", &set).await;
+    for (kid, secret, expected) in [
+        (Some("one"), &one, 200),
+        (Some("other"), &other, 200),
+        (Some("one"), &other, 401),
+        (Some("unknown"), &one, 401),
+        (None, &one, 401),
+    ] {
+        assert_eq!(status(&app, &by(kid, secret)).await, expected, "{kid:?}");
+    }
+    // As `secret`, every key is tried, as with a list of secrets.
+    let app = start("secret", &set).await;
+    for (kid, secret) in [(Some("x"), &one), (None, &other)] {
+        assert_eq!(status(&app, &by(kid, secret)).await, 200);
+    }
+    let app = start("secret", &jwk("one", &one)).await;
+    assert_eq!(status(&app, &by(None, &one)).await, 200);
+    assert_eq!(
+        status(&app, &by(None, set.to_string().as_bytes())).await,
+        401
+    );
+
+    let ec = SigningKey::new("public", Algorithm::ES256).jwk();
+    for (key, text, expected) in [
+        (
+            "secret",
+            json!({ "keys": [jwk("short", &[7; 31])] }),
+            "`short` cannot be used: it is too short: it must have at least 32 bytes and has 31",
+        ),
+        (
+            "secret",
+            json!({ "keys": [ec] }),
+            "`public` cannot be used: its `alg` is `ES256`",
+        ),
+        (
+            "secret",
+            json!({ "keys": [], "comment": "a set without keys" }),
+            "has no key",
+        ),
+        ("jwks", json!({ "keys": [] }), "has no key"),
+        (
+            "jwks",
+            json!({ "keys": [jwk("short", &[7; 31])] }),
+            "has no usable key: the key `short`",
+        ),
+        (
+            "secret",
+            json!({ "password": "0123456789012345678901234567890" }),
+            "begins like a JSON Web Key, but is not a JSON Web Key Set",
+        ),
+    ] {
+        let gate = gate(&env("OTHER")).without("identities.app.secret");
+        let gate = gate.set(&format!("identities.app.{key}"), env("VALUE"));
+        let fault = fault(&gate, &text.to_string());
+        assert!(fault.contains(expected), "{text}: {fault:?}");
+    }
+}
+
+#[actix_web::test]
+async fn a_token_that_is_too_long_is_refused_and_the_reason_has_both_numbers() {
+    let padded = |bytes: usize| {
+        Token::of("user_1")
+            .with("padding", json!("x".repeat(bytes)))
+            .sign()
+    };
+    let default = gate(&env("TEST_SECRET")).start().await;
+    let small = gate(&env("TEST_SECRET"))
+        .set("identities.app.max_token_size", "1KiB")
+        .start()
+        .await;
+    for (app, bytes, max) in [(&default, 11_000, 16_384), (&small, 500, 1024)] {
+        assert_eq!(status(app, &padded(bytes)).await, 200);
+        let long = padded(bytes + 2000);
+        app.ask()
+            .bearer(&long)
+            .send()
+            .await
+            .assert_error(401, "invalid_credentials");
+        let explain = app.request_management(actix_web::http::Method::POST, "/explain");
+        let explained = explain.json(&json!({ "token": long })).await;
+        let expected = format!(
+            "the token is too long: it has {} bytes, and `max_token_size` is {max}",
+            long.len()
+        );
+        assert!(explained.text.contains(&expected), "{explained:?}");
+    }
+    for (size, expected) in [
+        ("0B", "more than zero"),
+        ("129KiB", "must be at most 128KiB"),
+    ] {
+        let gate = gate(&env("OTHER")).set("identities.app.max_token_size", size);
+        let fault = fault(&gate, GOOD);
+        assert!(fault.contains(expected), "{fault:?}");
+    }
+}
