@@ -14,6 +14,10 @@ pub enum Denial {
     /// The request has no credential.
     #[error("the request has no credential")]
     NotSignedIn,
+    /// The service that knows the users says that the credential belongs to none.
+    #[error("{0}")]
+    #[strum(serialize = "not_signed_in")]
+    SignedOut(String),
     /// A credential is invalid, or belongs to no accepted identity.
     #[error("{0}")]
     InvalidCredentials(String),
@@ -123,9 +127,10 @@ impl Denial {
     pub fn class(&self) -> DenialClass {
         match self {
             Self::Identity { denial, .. } => denial.class(),
-            Self::NotSignedIn | Self::InvalidCredentials(_) | Self::CredentialsExpired => {
-                DenialClass::Unauthenticated
-            }
+            Self::NotSignedIn
+            | Self::SignedOut(_)
+            | Self::InvalidCredentials(_)
+            | Self::CredentialsExpired => DenialClass::Unauthenticated,
             Self::CrossSite(_)
             | Self::WorkspaceRequired(_)
             | Self::WorkspaceForbidden(_)

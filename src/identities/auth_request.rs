@@ -1,6 +1,6 @@
 //! One request, while the identities of one `accept` authenticate it, and its tokens, before they are verified.
 
-use std::{cell::OnceCell, net::IpAddr};
+use std::{borrow::Cow, cell::OnceCell, net::IpAddr};
 
 use aws_lc_rs::constant_time;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -22,7 +22,28 @@ use super::{
 };
 use crate::outbound::digest::{Digest, digest};
 
-/// One request, while the identities of one `accept` authenticate it. Each place of a token is read once.
+/// The text of the token in each place. A token that is taken out of a cookie is a text of its own.
+pub(super) struct FoundTokens<'a>(Vec<FoundToken<'a>>);
+
+type FoundToken<'a> = (&'a TokenSource, Result<Option<Cow<'a, str>>, Denial>);
+
+impl<'a> FoundTokens<'a> {
+    /// Reads each place once.
+    pub(super) fn read(
+        view: &'a dyn RequestView,
+        sources: impl Iterator<Item = &'a TokenSource>,
+    ) -> Self {
+        let mut tokens: Vec<FoundToken<'a>> = Vec::new();
+        for source in sources {
+            if tokens.iter().all(|(known, _)| *known != source) {
+                tokens.push((source, find_token(view.headers(), source)));
+            }
+        }
+        Self(tokens)
+    }
+}
+
+/// One request, while the identities of one `accept` authenticate it.
 pub struct AuthRequest<'a> {
     view: &'a dyn RequestView,
     cross_site: &'a CrossSite,
@@ -36,21 +57,18 @@ impl<'a> AuthRequest<'a> {
     pub(super) fn new(
         view: &'a dyn RequestView,
         cross_site: &'a CrossSite,
-        sources: impl Iterator<Item = &'a TokenSource>,
+        found: &'a FoundTokens<'a>,
         is_claimed: &'a dyn Fn(&TokenSource, &Token<'_>) -> bool,
         failures: FailureTracker<'a>,
     ) -> Self {
-        let mut tokens: Vec<(&TokenSource, Result<_, _>)> = Vec::new();
-        for source in sources {
-            if tokens.iter().all(|(known, _)| *known != source) {
-                let found = find_token(view.headers(), source);
-                tokens.push((source, found.map(|text| text.map(Token::new))));
-            }
-        }
+        let tokens = found.0.iter().map(|(source, found)| {
+            let text = found.as_ref().map_err(Clone::clone);
+            (*source, text.map(|text| text.as_deref().map(Token::new)))
+        });
         Self {
             view,
             cross_site,
-            tokens,
+            tokens: tokens.collect(),
             is_claimed,
             failures,
         }

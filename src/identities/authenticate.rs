@@ -10,7 +10,7 @@ use policies::{
 use tokio::time::timeout;
 
 use super::{
-    auth_request::{AuthRequest, Token},
+    auth_request::{AuthRequest, FoundTokens, Token},
     claims::ClaimFilter,
     cross_site::CrossSite,
     keys::{KeysState, PublishedKeys},
@@ -121,7 +121,8 @@ impl Identities {
         };
         let sources = identities.clone().flat_map(Identity::token_sources);
         let failures = FailureTracker::new(&self.limits, view, limits);
-        let request = AuthRequest::new(view, &self.cross_site, sources, &is_claimed, failures);
+        let found = FoundTokens::read(view, sources);
+        let request = AuthRequest::new(view, &self.cross_site, &found, &is_claimed, failures);
         for Entry { name, identity } in accepted.clone() {
             match identity.authenticate(&request).await {
                 Ok(None) => {}

@@ -118,7 +118,7 @@ impl Profiles<'_> {
 /// Returns a place of `later` whose credentials `earlier` always accepts, and what to change.
 fn shadow<'a>(earlier: &Profile<'_>, later: &Profile<'a>) -> Option<(Place<'a>, &'static str)> {
     let mut places = later.places.iter().copied();
-    let shared = places.find(|place| earlier.places.contains(place));
+    let shared = places.find(|place| earlier.places.iter().any(|own| own.covers(place)));
     let place = shared.filter(|_| earlier.accepts.covers(&later.accepts))?;
     let remedy = if !later.accepts.covers(&earlier.accepts) {
         "swap them"

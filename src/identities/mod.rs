@@ -4,8 +4,8 @@
 //!   it in [`IdentityKinds::default`].
 //! - `registry`, `section`, `profile`, `chain_checks`: how `[identities.*]` is read and checked.
 //! - `authenticate`: which identity authenticates a request.
-//! - `auth_request`, `request_view`: what identities read of a request, and the tokens in it.
-//! - `claims`, `claim_values`, `issuer`, `keys`, `service_lookup`: what several kinds share.
+//! - `auth_request`, `request_view`, `cookies`: what identities read of a request, and the tokens in it.
+//! - `claims`, `claim_values`, `issuer`, `keys`, `service_lookup`: what several kinds share; `constant_headers`: a part of `remote`.
 //! - `client_address`, `cross_site`, `limits`: proxies, origins, and the limits of `[server]`.
 
 mod auth_request;
@@ -14,6 +14,8 @@ mod chain_checks;
 mod claim_values;
 mod claims;
 mod client_address;
+mod constant_headers;
+mod cookies;
 mod cross_site;
 mod forwarded;
 mod introspection;
@@ -37,6 +39,7 @@ pub use self::{
     authenticate::{Identities, RequestCredentials, UnknownIdentity},
     claims::ClaimFilter,
     client_address::ClientAddress,
+    cookies::{CookieSource, find_cookie},
     cross_site::CrossSite,
     issuer::{Issuers, SubjectPrefix},
     keys::{KeysState, PublishedKeys},
@@ -44,7 +47,7 @@ pub use self::{
     limits::{AppliedLimits, ServerLimits},
     profile::{Accepts, CacheKind, Place, Profile},
     registry::{IdentityKinds, ResolvedIdentity},
-    request_view::{InMemoryRequest, RequestView, TokenSource, find_cookie},
+    request_view::{InMemoryRequest, RequestView, TokenSource},
     section::Section,
     session::{SIGNED_IN, SignedIn, UNAVAILABLE},
 };

@@ -7,10 +7,11 @@ use jsonwebtoken::Algorithm;
 use policies::IdentityName;
 
 use super::{
+    cookies::CookieSource,
     issuer::{Issuers, SubjectPrefix},
     request_view::TokenSource,
 };
-use crate::config::{fault::unknown, session::CookieName};
+use crate::config::fault::unknown;
 
 /// The identities of a config. An identity with unreadable settings has no profile.
 pub(crate) struct Profiles<'a>(pub(super) Vec<(&'a IdentityName, Option<Profile<'a>>)>);
@@ -70,11 +71,21 @@ pub enum Place<'a> {
     /// Any other header.
     Header(&'a HeaderName),
     /// A cookie.
-    Cookie(&'a CookieName),
+    Cookie(&'a CookieSource),
     /// A header that the gate accepts only from trusted proxies.
     Forwarded(&'a HeaderName),
     /// The session cookie of the gate.
     Session,
+}
+
+impl Place<'_> {
+    /// Whether every credential in `other` is also in this place.
+    pub(super) fn covers(&self, other: &Place<'_>) -> bool {
+        match (self, other) {
+            (Self::Cookie(own), Place::Cookie(other)) => own.covers(other),
+            _ => self == other,
+        }
+    }
 }
 
 impl<'a> From<&'a TokenSource> for Place<'a> {
@@ -93,7 +104,7 @@ impl fmt::Display for Place<'_> {
         match self {
             Self::Bearer => f.write_str("the bearer token"),
             Self::Header(name) | Self::Forwarded(name) => write!(f, "the header `{name}`"),
-            Self::Cookie(name) => write!(f, "the cookie `{}`", name.as_str()),
+            Self::Cookie(name) => write!(f, "the cookie `{name}`"),
             Self::Session => f.write_str("the session cookie"),
         }
     }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use actix_web::http::{
-    Method, StatusCode,
+    Method,
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
@@ -17,10 +17,12 @@ use serde_json::Value;
 use super::{
     auth_request::AuthRequest,
     claims::ClaimFilter,
+    constant_headers::ConstantHeaders,
+    cookies::{self, CookieSource},
     issuer::SubjectPrefix,
     kind::{Authentication, Build, Identity, IdentityKind},
     profile::{CacheKind, Place, Profile},
-    request_view::{TokenSource, default_ambient, find_credential},
+    request_view::{TokenSource, default_ambient, find_header},
     section::Section,
     service_lookup::{MADE_UP, MAX_RESPONSE_BYTES, ServiceLookup, default_timeout},
 };
@@ -45,10 +47,13 @@ pub(super) struct RemoteSettings {
     /// Allows the gate to send the cookies and headers over plain http to other machines.
     #[serde(default)]
     insecure_http: bool,
-    /// The cookies and headers that the gate forwards, `"cookie:NAME"` or `"header:NAME"`. A request with none of them is
-    /// not signed in.
+    /// The cookies and headers that the gate forwards byte for byte, `"cookie:NAME"`, `"cookie:NAME*"` for a cookie that
+    /// may be in chunks (`NAME.0`, `NAME.1`), or `"header:NAME"`. A request with none of them is not signed in.
     #[schemars(length(min = 1))]
     forward: Vec<TokenSource>,
+    /// Other headers that the gate sends, for example `{ "X-Forwarded-Proto" = "https" }`.
+    #[serde(default)]
+    headers: ConstantHeaders,
     /// Whether a browser may send the headers by itself, or a proxy may derive them from what a browser sends. If so, the
     /// gate accepts them only from its own pages and the allowed origins. This check always applies to cookies, and never
     /// to `Authorization`.
@@ -93,8 +98,10 @@ impl IdentityKind for RemoteSettings {
             let message = "write \"header:authorization\" for the bearer token";
             section.fault("forward", message);
         }
+        let headers = self.headers.resolve(section, &self.forward);
         Some(Box::new(move |context| {
             Arc::new(Remote {
+                headers: headers.clone(),
                 claim_filter: context.claim_filter().clone(),
                 lookup: ServiceLookup::new(self.cache, context),
                 settings: self.clone(),
@@ -103,9 +110,14 @@ impl IdentityKind for RemoteSettings {
     }
 }
 
+/// The status of Laravel for a session that has expired.
+const LOGIN_TIMEOUT: u16 = 419;
+
 /// Asks the app.
 struct Remote {
     settings: Arc<RemoteSettings>,
+    /// The constant ones.
+    headers: Vec<(HeaderName, HeaderValue)>,
     claim_filter: ClaimFilter,
     lookup: ServiceLookup<Arc<Subject>>,
 }
@@ -113,6 +125,7 @@ struct Remote {
 /// The credentials of a request that the app receives.
 #[derive(Default)]
 struct ForwardedCredentials<'a> {
+    /// In the order of the request.
     cookies: Vec<(&'a str, &'a str)>,
     headers: Vec<(&'a HeaderName, &'a str)>,
     /// Whether a browser may have sent any of them by itself.
@@ -146,13 +159,15 @@ impl Identity for Remote {
             let mut credentials = ForwardedCredentials::default();
             for source in &self.settings.forward {
                 match source {
-                    TokenSource::Cookie(name) => credentials.cookies.push((name.as_str(), MADE_UP)),
+                    TokenSource::Cookie(cookie) => {
+                        credentials.cookies.push((cookie.name(), MADE_UP))
+                    }
                     TokenSource::Header(name) => credentials.headers.push((name, MADE_UP)),
                     TokenSource::Bearer => {}
                 }
             }
             vec![match self.ask(&credentials).await {
-                Ok(Err(Denial::NotSignedIn)) => {
+                Ok(Err(Denial::SignedOut(_))) => {
                     Point::ok("", "says that a made-up credential is not signed in")
                 }
                 Ok(_) => Point::failed(
@@ -163,7 +178,7 @@ impl Identity for Remote {
                 Err(fault) => Point::failed(
                     "",
                     fault.to_string(),
-                    "correct `url`: the app must respond with 401, 403, 404, or with 200 and JSON; if it is right, \
+                    "correct `url`: the app must respond with 401, 403, 404, 419, 204, or with 200 and JSON; if it is right, \
                      check the network to it and `[outbound] ca`",
                 ),
             }]
@@ -176,17 +191,26 @@ impl Remote {
         &'a self,
         headers: &'a HeaderMap,
     ) -> Result<ForwardedCredentials<'a>, Denial> {
-        let mut credentials = ForwardedCredentials::default();
-        for source in &self.settings.forward {
-            let Some(value) = find_credential(headers, source)? else {
-                continue;
-            };
-            credentials.is_ambient |= source.is_ambient(value, self.settings.ambient);
-            match source {
-                TokenSource::Cookie(name) => credentials.cookies.push((name.as_str(), value)),
-                TokenSource::Header(name) => credentials.headers.push((name, value)),
-                // The config does not allow it here.
-                TokenSource::Bearer => {}
+        let RemoteSettings {
+            forward, ambient, ..
+        } = &*self.settings;
+        let is_cookie = |source: &'a TokenSource| match source {
+            TokenSource::Cookie(cookie) => Some(cookie),
+            TokenSource::Bearer | TokenSource::Header(_) => None,
+        };
+        let sources: Vec<&CookieSource> = forward.iter().filter_map(is_cookie).collect();
+        let cookies = cookies::select(headers, &sources)?;
+        let mut credentials = ForwardedCredentials {
+            is_ambient: !cookies.is_empty(),
+            cookies,
+            headers: Vec::new(),
+        };
+        for source in forward {
+            if let TokenSource::Header(name) = source
+                && let Some(value) = find_header(headers, name)?
+            {
+                credentials.is_ambient |= source.is_ambient(value, *ambient);
+                credentials.headers.push((name, value));
             }
         }
         Ok(credentials)
@@ -196,24 +220,28 @@ impl Remote {
         &self,
         credentials: &ForwardedCredentials<'_>,
     ) -> ServiceResult<Result<Arc<Subject>, Denial>> {
+        let forwarded = credentials.headers().map_err(|_| {
+            ServiceFault::InvalidRequest("a value has characters that are not allowed in a header")
+        })?;
         let outgoing = OutboundRequest {
             method: Method::GET,
             url: self.settings.url.as_str(),
-            headers: credentials.headers().map_err(|_| {
-                ServiceFault::InvalidRequest(
-                    "a value has characters that are not allowed in a header",
-                )
-            })?,
+            headers: self.headers.iter().cloned().chain(forwarded).collect(),
             body: Bytes::new(),
             timeout: self.settings.timeout.get(),
             max_response_bytes: MAX_RESPONSE_BYTES,
             resend: Resend::Safe,
         };
         let response = self.lookup.outbound.http.send(outgoing).await?;
-        match response.status {
-            StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
-                return Ok(Err(Denial::NotSignedIn));
+        let signed_out = |reason: String| Ok(Err(Denial::SignedOut(reason)));
+        let status = response.status.as_u16();
+        match status {
+            200 if response.body.trim_ascii().is_empty() => {
+                return signed_out("the app's answer is empty".to_owned());
+            }
+            200 => {}
+            204 | 401 | 403 | 404 | LOGIN_TIMEOUT => {
+                return signed_out(format!("the app answered {status}"));
             }
             _ => return Err(response.unexpected_status()),
         }
@@ -221,8 +249,11 @@ impl Remote {
         if !matches!(body, Value::Object(_) | Value::Null) {
             return Err(wrong_type("/", "an object or null", &body).into());
         }
-        let id = match self.settings.subject.resolve(&body) {
-            None | Some(Value::Null) => return Ok(Err(Denial::NotSignedIn)),
+        let subject = &self.settings.subject;
+        let id = match subject.resolve(&body) {
+            None | Some(Value::Null) => {
+                return signed_out(format!("the app's answer has no value at {}", subject.0));
+            }
             Some(id) => subject_id(id).ok_or_else(|| wrong_type("subject", "an id", id))?,
         };
         let id = self.settings.subject_prefix.apply(id.as_str(), None);
@@ -259,21 +290,21 @@ impl ForwardedCredentials<'_> {
         digest(cookies.chain(headers.flat_map(|(name, value)| ["header", name.as_str(), value])))
     }
 
+    /// Every value is what the client sent, byte for byte.
     fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, header::InvalidHeaderValue> {
-        let mut headers = self
-            .headers
+        let cookies = self
+            .cookies
             .iter()
-            .map(|(name, value)| Ok(((*name).clone(), HeaderValue::from_str(value)?)))
-            .collect::<Result<Vec<_>, _>>()?;
-        if !self.cookies.is_empty() {
-            let pairs: Vec<_> = self
-                .cookies
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect();
-            headers.push((header::COOKIE, HeaderValue::from_str(&pairs.join("; "))?));
+            .map(|(name, value)| format!("{name}={value}"));
+        let cookies = cookies.collect::<Vec<_>>().join("; ");
+        let mut headers = self.headers.clone();
+        if !cookies.is_empty() {
+            headers.push((&header::COOKIE, &cookies));
         }
-        Ok(headers)
+        headers
+            .into_iter()
+            .map(|(name, value)| Ok((name.clone(), HeaderValue::from_bytes(value.as_bytes())?)))
+            .collect()
     }
 }
 

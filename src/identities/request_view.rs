@@ -1,12 +1,10 @@
 //! What identities read of a request, which a client sent or an operator described: its headers, and the credentials in
 //! them.
 //!
-//! All cookies are read here, so that two parts of the gate never use different ones. Names are compared byte for byte,
-//! and nothing is decoded. An empty credential counts as none, because apps sign out by setting one. A credential that
-//! occurs twice or is unreadable is invalid, because another parser or another site could have set or used a different
-//! one.
+//! An empty credential counts as none. A credential that occurs twice or is unreadable is invalid, because another parser
+//! or another site could have set or used a different one.
 
-use std::net::SocketAddr;
+use std::{borrow::Cow, net::SocketAddr};
 
 use actix_session::{Session, SessionExt as _};
 use actix_web::{
@@ -17,7 +15,7 @@ use policies::Denial;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::session::CookieName;
+use super::cookies::{CookieSource, invalid, single_value};
 
 /// What identities read of a request. Cookies and headers are what the client sent, byte for byte.
 pub trait RequestView {
@@ -95,7 +93,8 @@ pub(super) const fn default_ambient() -> bool {
 /// Schemes of `Authorization` whose credentials browsers store and send by themselves.
 const BROWSER_SCHEMES: [&str; 4] = ["basic", "digest", "negotiate", "ntlm"];
 
-/// The place of a credential: `"bearer"`, `"cookie:NAME"` or `"header:NAME"`.
+/// The place of a credential: `"bearer"`, `"cookie:NAME"` or `"header:NAME"`. `"cookie:NAME*"` is a cookie whose value
+/// may be in chunks.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String", inline)]
@@ -103,19 +102,20 @@ pub enum TokenSource {
     /// `Authorization: Bearer` (RFC 6750).
     Bearer,
     /// A cookie.
-    Cookie(CookieName),
+    Cookie(CookieSource),
     /// Any other header.
     Header(HeaderName),
 }
 
 impl TokenSource {
-    /// Whether both are the same header or cookie.
+    /// Whether both are the same header, or a cookie may be for both.
     #[must_use]
     pub fn is_same_place(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Bearer, Self::Header(name)) | (Self::Header(name), Self::Bearer) => {
                 *name == AUTHORIZATION
             }
+            (Self::Cookie(own), Self::Cookie(other)) => own.overlaps(other),
             _ => self == other,
         }
     }
@@ -145,8 +145,9 @@ impl TryFrom<String> for TokenSource {
         if text == "bearer" {
             Ok(Self::Bearer)
         } else if let Some(name) = text.strip_prefix("cookie:") {
-            let name = CookieName::try_from(name.to_owned()).map_err(|_| fault())?;
-            Ok(Self::Cookie(name))
+            let cookie =
+                CookieSource::try_from(name).map_err(|reason| format!("`{text}` {reason}"))?;
+            Ok(Self::Cookie(cookie))
         } else if let Some(name) = text.strip_prefix("header:") {
             let name: HeaderName = name.parse().map_err(|_| fault())?;
             if name == header::COOKIE {
@@ -164,51 +165,29 @@ impl TryFrom<String> for TokenSource {
 pub(super) fn find_token<'a>(
     headers: &'a HeaderMap,
     source: &TokenSource,
-) -> Result<Option<&'a str>, Denial> {
-    match source {
+) -> Result<Option<Cow<'a, str>>, Denial> {
+    let found = match source {
+        TokenSource::Bearer => find_bearer(headers),
         TokenSource::Header(name) => {
             let values = header_values(headers, name);
             single_ascii(values.map(|value| strip_bearer(value).unwrap_or(value)))
         }
-        TokenSource::Bearer | TokenSource::Cookie(_) => find_credential(headers, source),
-    }
+        TokenSource::Cookie(cookie) => return cookie.find_token(headers),
+    };
+    Ok(found?.map(Cow::Borrowed))
 }
 
-/// Finds a credential, as the client sent it.
-pub(super) fn find_credential<'a>(
+/// Finds a bearer token. A credential of another scheme counts as none.
+fn find_bearer(headers: &HeaderMap) -> Result<Option<&str>, Denial> {
+    single_ascii(header_values(headers, &AUTHORIZATION).filter_map(strip_bearer))
+}
+
+/// Finds the value of a header, as the client sent it.
+pub(super) fn find_header<'a>(
     headers: &'a HeaderMap,
-    source: &TokenSource,
+    name: &HeaderName,
 ) -> Result<Option<&'a str>, Denial> {
-    match source {
-        // A credential of another scheme counts as none.
-        TokenSource::Bearer => {
-            single_ascii(header_values(headers, &AUTHORIZATION).filter_map(strip_bearer))
-        }
-        TokenSource::Header(name) => single_ascii(header_values(headers, name)),
-        TokenSource::Cookie(name) => find_cookie(headers, name.as_str()),
-    }
-}
-
-/// Finds the cookie of a name. Other cookies may have any bytes.
-///
-/// # Errors
-///
-/// [`Denial::InvalidCredentials`] if the request has several such cookies, or one that is not UTF-8.
-pub fn find_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Denial> {
-    let cookies = all_cookies(headers).filter(|(other, _)| *other == name.as_bytes());
-    single_value(cookies.map(|(_, value)| value))
-}
-
-/// Returns the name and the value of each cookie, and skips pairs without `=`.
-fn all_cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
-    headers
-        .get_all(header::COOKIE)
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
-        .filter_map(|pair| {
-            let equals = pair.iter().position(|byte| *byte == b'=')?;
-            let (name, value) = pair.split_at(equals);
-            Some((name.trim_ascii(), value[1..].trim_ascii()))
-        })
+    single_ascii(header_values(headers, name))
 }
 
 fn header_values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
@@ -227,55 +206,5 @@ fn single_ascii<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a
     match single_value(values) {
         Ok(Some(text)) if !text.is_ascii() => Err(invalid("the credential is not ASCII")),
         found => found,
-    }
-}
-
-/// Returns the one value that is not empty.
-fn single_value<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a str>, Denial> {
-    let mut values = values.filter(|value| !value.is_empty());
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(_), Some(_)) => Err(invalid("the request has the credential twice")),
-        (Some(value), None) => match std::str::from_utf8(value) {
-            Ok(text) => Ok(Some(text)),
-            Err(_) => Err(invalid("the credential is not UTF-8")),
-        },
-    }
-}
-
-fn invalid(reason: &str) -> Denial {
-    Denial::InvalidCredentials(reason.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use actix_web::http::header::COOKIE;
-
-    use super::*;
-
-    #[test]
-    fn a_request_in_memory_keeps_every_byte() {
-        let every_byte: Vec<u8> = (b' '..=u8::MAX).filter(|byte| *byte != 127).collect();
-        let header = |bytes: &[u8]| HeaderValue::from_bytes(bytes).expect("headers can carry it");
-        let name = HeaderName::from_static("x-key");
-        let cookie = b"a=J\xfcrgen%20; b=\"q\"; a2=; c=x=y";
-        let presented = InMemoryRequest::default()
-            .with_header(name.clone(), header(&every_byte))
-            .with_header(name.clone(), header(b"second"))
-            .with_header(COOKIE, header(cookie))
-            .with_header(COOKIE, header(b"d=\xff"));
-        let headers = presented.headers();
-        let values: Vec<_> = headers.get_all(name).map(HeaderValue::as_bytes).collect();
-        assert_eq!(values, [&*every_byte, b"second"]);
-        let cookies: Vec<_> = all_cookies(headers).collect();
-        let expected = [
-            (&b"a"[..], &b"J\xfcrgen%20"[..]),
-            (b"b", b"\"q\""),
-            (b"a2", b""),
-            (b"c", b"x=y"),
-            (b"d", b"\xff"),
-        ];
-        assert_eq!(cookies, expected);
-        assert_eq!(find_cookie(headers, "a2"), Ok(None));
     }
 }

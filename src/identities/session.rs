@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     auth_request::AuthRequest,
+    cookies::find_cookie,
     kind::{AuthError, Authentication, Build, Identity, IdentityKind, fault},
     profile::{Place, Profile},
-    request_view::find_cookie,
     section::Section,
 };
 use crate::config::session::CookieName;

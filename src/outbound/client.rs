@@ -145,7 +145,7 @@ async fn exchange(
         .request(request.method.clone(), url)
         .insert_header((header::HOST, host.clone()));
     for header in &request.headers {
-        builder = builder.append_header(header.clone());
+        builder = builder.insert_header(header.clone());
     }
     builder = builder.insert_header_if_none((header::ACCEPT, "application/json"));
     let sending = if request.body.is_empty() {

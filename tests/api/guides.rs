@@ -1,16 +1,13 @@
-//! The guides of `docs/identities.md`: every config in them, tried with tokens like those that they
-//! show.
+//! The documents' configs. Guides with a provider or an app have tests of their own.
 
-use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 use crate::{
     helpers::{
-        Application, Gate, SECRET, SERVER_API_KEY, SESSION_KEY, Token, rate_limit, settings,
+        Application, Gate, ROUTE, SECRET, SERVER_API_KEY, SESSION_KEY, rate_limit, settings,
     },
+    process::{program, text},
     real_parts::blocks,
-    service::{Reply, Service},
-    signing::{SigningKey, set},
 };
 
 const GUIDES: &str = "docs/identities.md";
@@ -22,114 +19,74 @@ pub(crate) fn guide(table: &str) -> String {
     blocks.find(|block| block.contains(&header)).unwrap()
 }
 
-fn value<'a>(block: &'a toml::Table, key: &str) -> &'a toml::Value {
-    let identities = block["identities"].as_table().unwrap();
-    let (_, identity) = identities.iter().next().unwrap();
-    identity.get(key).unwrap_or(&toml::Value::Boolean(false))
+/// A guide with a section of its own: its config, and what a token or an answer of the provider says.
+pub(crate) struct Guide {
+    pub(crate) config: String,
+    pub(crate) payload: String,
 }
 
-#[actix_web::test]
-async fn each_guide_with_a_token_accepts_that_token_and_no_other() {
-    let texts = std::fs::read_to_string(format!("{}/{GUIDES}", env!("CARGO_MANIFEST_DIR")));
-    let texts = texts.unwrap();
-    let guides: Vec<(String, String)> = texts
-        .split("```toml\n")
-        .skip(1)
-        .filter_map(|rest| {
-            let (config, rest) = rest.split_once("```")?;
-            let rest = rest.trim_start().strip_prefix("```json\n")?;
-            Some((config.to_owned(), rest.split("```").next()?.to_owned()))
-        })
-        .collect();
-    assert_eq!(
-        guides.len(),
-        7,
-        "one for each provider, and one more for Supabase"
-    );
-    for (config, payload) in guides {
-        // The provider's hosts become paths of a service on this machine.
-        let provider = Service::start();
-        let here = format!("{}/", provider.url);
-        let config = config.replace("https://", &here);
-        let payload: Value = serde_json::from_str(&payload.replace("https://", &here)).unwrap();
-        let table: toml::Table = config.parse().unwrap();
-        let name = table["identities"]
-            .as_table()
-            .unwrap()
-            .keys()
-            .next()
-            .unwrap();
-        let algorithm: Algorithm = value(&table, "algorithms")[0]
-            .as_str()
-            .unwrap()
-            .parse()
-            .unwrap();
-        let key = SigningKey::new("one", algorithm);
-        if algorithm != Algorithm::HS256 {
-            publish(&provider, &table, &key);
-        }
-        let app = Gate::accepting([name])
-            .include(&config)
-            .secret("SUPABASE_JWT_SECRET", SECRET)
-            .start()
-            .await;
-        let mut token = Token::of("replaced").without("aud").without("workspaces");
-        for (claim, value) in payload.as_object().unwrap() {
-            token = token.with(claim, value.clone());
-        }
-        let sign = |token: &Token| match algorithm {
-            Algorithm::HS256 => token.sign(),
-            _ => key.sign(token),
-        };
-        let answer = app.ask().bearer(&sign(&token)).send().await;
-        assert_eq!(answer.status, 200, "{name}: {answer:?}");
-        let mut rules = vec!["iss"];
-        if value(&table, "audience").is_array() {
-            rules.push("aud");
-        }
-        let required = value(&table, "required_claims");
-        rules.extend(
-            required
-                .as_table()
-                .iter()
-                .flat_map(|claims| claims.keys().map(String::as_str)),
-        );
-        for rule in rules {
-            for other in [
-                token.clone().with(rule, json!("another")),
-                token.clone().without(rule),
-            ] {
-                let answer = app.ask().bearer(&sign(&other)).send().await;
-                assert_eq!(
-                    (answer.status.as_u16(), answer.code()),
-                    (401, "invalid_credentials"),
-                    "{name} {rule}"
-                );
-            }
-        }
+/// The guide under this heading.
+pub(crate) fn section(heading: &str) -> Guide {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(GUIDES);
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, rest) = text.split_once(&format!("\n### {heading}\n")).unwrap();
+    let section = rest.split("\n##").next().unwrap();
+    let block = |language: &str| {
+        let (_, rest) = section.split_once(&format!("```{language}\n")).unwrap();
+        rest.split("```").next().unwrap().to_owned()
+    };
+    Guide {
+        config: block("toml"),
+        payload: block("json"),
     }
 }
 
-/// Publishes a key at the URL that the guide's config names.
-fn publish(provider: &Service, table: &toml::Table, key: &SigningKey) {
-    let path = |url: &str| url.strip_prefix(&provider.url).unwrap().to_owned();
-    let issuer = value(table, "issuer").as_str().unwrap();
-    let keys = match value(table, "jwks_url").as_str() {
-        Some(url) => path(url),
-        None => {
-            assert_eq!(value(table, "discovery").as_bool(), Some(true));
-            let keys = "/published-keys";
-            let metadata =
-                json!({ "issuer": issuer, "jwks_uri": format!("{}{keys}", provider.url) });
-            let at = format!(
-                "{}/.well-known/openid-configuration",
-                path(issuer).trim_end_matches('/')
-            );
-            provider.answer(&at, Reply::json(&metadata));
-            keys.to_owned()
+/// Runs `check` on the guide's config, and `explain` for a member of `workspace` with these claims.
+pub(crate) fn check_and_explain(guide: &Guide, workspace: &str, claims: &Value, secrets: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let table: toml::Table = guide.config.parse().unwrap();
+    let identities = table["identities"].as_table().unwrap();
+    let names: Vec<_> = identities.keys().collect();
+    let config = Gate::accepting(&names)
+        .server("trusted_proxies", ["127.0.0.1"])
+        .include(&guide.config)
+        .chain(["signed-in", "member"])
+        .write("https://api.imgwire.dev", folder.path());
+    let run = |arguments: &[&str]| {
+        let mut command = program(&[]);
+        command.args(arguments);
+        for secret in secrets {
+            command.env(secret, SECRET);
         }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{names:?}: {output:?}");
+        text(&output.stdout) + &text(&output.stderr)
     };
-    provider.answer(&keys, Reply::json(&set(&[key])));
+    let config = config.to_str().unwrap();
+    let checked = run(&["check", "--config", config]);
+    assert!(checked.contains("member (workspace_member)"), "{checked}");
+    for name in &names {
+        assert!(
+            !checked.contains(&format!("identities.{name}")),
+            "{checked}"
+        );
+    }
+    for (workspace, outcome) in [
+        (workspace, "allow"),
+        ("ws_9", "deny, 403 workspace_forbidden"),
+    ] {
+        let request = json!({
+            "route": ROUTE,
+            "subject": { "id": "user_1", "claims": claims },
+            "workspace": workspace,
+        });
+        let path = folder.path().join("request.json");
+        std::fs::write(&path, request.to_string()).unwrap();
+        let path = path.to_str().unwrap();
+        let explained = run(&["explain", "--config", config, "--request", path]);
+        let outcome = format!("POST {ROUTE}: {outcome}\n");
+        assert!(explained.starts_with(&outcome), "{names:?}: {explained}");
+    }
 }
 
 #[actix_web::test]
@@ -144,8 +101,6 @@ async fn every_other_config_of_the_guides_starts() {
         "identities.entra",
         "identities.opaque",
         "identities.edge",
-        "identities.site",
-        "identities.rails",
         "session",
         "identities.customers",
     ] {
@@ -172,17 +127,6 @@ async fn every_other_config_of_the_guides_starts() {
         let settings = settings.unwrap_or_else(|faults| panic!("{table}: {faults}"));
         Application::builder().build(settings).unwrap();
     }
-}
-
-#[actix_web::test]
-async fn a_rails_app_may_answer_with_a_numeric_id() {
-    let app = Service::start();
-    let user = json!({ "user": { "id": 17, "workspaces": ["ws_1"], "plan": null } });
-    app.answer("/me.json", Reply::json(&user));
-    let block = guide("identities.rails").replace("http://app:3000", &app.url);
-    let gate = Gate::accepting(["rails"]).include(&block).start().await;
-    let request = gate.ask().header("cookie", "_app_session=abc");
-    request.send().await.assert_token();
 }
 
 /// All configs of `docs/policies.md` in one, with a route for its requests and cases.

@@ -209,8 +209,10 @@ async fn a_user_whom_auth_js_signed_in_may_upload() {
     }
     let (_process, url) = Running::provider("authjs.mjs", &[]);
     let identity = crate::guides::guide("identities.site").replace("http://app:3000", &url);
+    // Users come over http.
     let app = Gate::accepting(["site"])
         .include(&identity)
+        .without("identities.site.headers")
         .policy("member", workspace_member().claim("workspaces"))
         .chain(["signed-in", "member"])
         .start()

@@ -321,3 +321,73 @@ async fn connections_are_kept_and_large_headers_do_not_break_them(proxy: Proxy) 
     );
     assert_eq!(client.send("POST", ROUTE, &headers).await.status, 200);
 }
+
+/// The proxies that ask oauth2-proxy, with the gate of its guide.
+#[actix_web::test]
+async fn users_of_oauth2_proxy_may_upload_and_others_can_sign_in() {
+    for proxy in [Proxy::Nginx, Proxy::Caddy] {
+        if !here(proxy) {
+            return;
+        }
+        let gate = Gate::accepting(["oauth2-proxy"])
+            .server("trusted_proxies", ["127.0.0.1/32"])
+            .include(&blocks("docs/proxies.md", "toml")[1])
+            .chain(["signed-in", "member"])
+            .start()
+            .await;
+        let (sign_in, folder) = (Service::start(), tempfile::tempdir().unwrap());
+        let port = free_port();
+        let _proxy = start_proxy(proxy, folder.path(), port, &gate, &sign_in, false);
+        eventually("the proxy's start", async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", port))
+                .await
+                .is_ok()
+        })
+        .await;
+        sign_in.answer("/oauth2/sign_in", Reply::text("choose a provider"));
+        let found = Reply::status(302).header("location", "https://id.example.com/authorize");
+        sign_in.answer("/oauth2/start", found);
+        let send = async |method: &str, path: &str, headers: &str| {
+            let client = RawClient::connect(IpAddr::from([127, 0, 0, 2]), port).await;
+            let mut client = client;
+            client.send(method, path, headers).await
+        };
+        let ask = async |headers: &str| {
+            let headers = format!("Content-Length: 0\r\n{headers}");
+            send("POST", ROUTE, &headers).await
+        };
+        let user = |groups: &str| {
+            let user = Reply::status(202).header("x-auth-request-user", "ada");
+            user.header("x-auth-request-groups", groups)
+        };
+        sign_in.answer("/oauth2/auth", Reply::status(401));
+        assert_eq!(ask("").await.status, 401, "{proxy:?}");
+        let spoof = "X-Auth-Request-User: ada\r\nX-Auth-Request-Groups: ws_1\r\n";
+        assert_eq!(ask(spoof).await.status, 401, "{proxy:?}");
+        let page = send("GET", "/oauth2/sign_in", "").await;
+        assert_eq!(page.status, 200, "{proxy:?}: {page:?}");
+        assert!(page.body.contains("choose a provider"), "{page:?}");
+        let start = send("GET", "/oauth2/start?rd=%2Fpictures", "").await;
+        assert_eq!(start.status, 302, "{proxy:?}: {start:?}");
+        assert_eq!(start.header("location"), "https://id.example.com/authorize");
+        let seen = sign_in.seen("/oauth2/start").pop().unwrap();
+        let uri = &seen.headers["x-forwarded-uri"];
+        assert_eq!(uri, "/oauth2/start?rd=%2Fpictures");
+
+        // The session is in several cookies, which reach oauth2-proxy.
+        sign_in.answer("/oauth2/auth", user("ws_1,staff"));
+        let cookies = "Cookie: _oauth2_proxy_0=abc; _oauth2_proxy_1=def|1|x=\r\n";
+        let workspace = "X-Workspace-Id: ws_1\r\n";
+        let member = ask(&format!("{cookies}{workspace}")).await;
+        assert_eq!(member.status, 200, "{proxy:?}: {member:?}");
+        let seen = sign_in.seen("/oauth2/auth").pop().unwrap();
+        let cookies = "_oauth2_proxy_0=abc; _oauth2_proxy_1=def|1|x=";
+        assert_eq!(seen.headers["cookie"], cookies);
+        let stranger = ask("X-Workspace-Id: ws_9\r\n").await;
+        assert_eq!(stranger.status, 403, "{proxy:?}: {stranger:?}");
+        sign_in.answer("/oauth2/auth", user("ws_1"));
+        assert_eq!(ask("").await.status, 200, "{proxy:?}");
+        sign_in.answer("/oauth2/auth", user(""));
+        assert_eq!(ask("").await.status, 403, "{proxy:?}");
+    }
+}

@@ -166,7 +166,10 @@ async fn reply(request: HttpRequest, body: String, state: web::Data<State>) -> H
         method: request.method().to_string(),
         path: path.clone(),
         headers: headers
-            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .map(|(name, value)| {
+                let value = String::from_utf8(value.as_bytes().to_vec()).unwrap();
+                (name.to_string(), value)
+            })
             .collect(),
         body: body.clone(),
     });

@@ -43,6 +43,7 @@ fn each_denial_has_a_stable_code_and_a_class() {
     };
     for (denial, code, class) in [
         (Denial::NotSignedIn, "not_signed_in", Unauthenticated),
+        (Denial::SignedOut(text()), "not_signed_in", Unauthenticated),
         (
             Denial::InvalidCredentials(text()),
             "invalid_credentials",

@@ -88,7 +88,7 @@ fn credential(settings: &Settings) -> Option<String> {
     let (_, identity) = identities.find(|(name, _)| name == accept)?;
     Some(match identity.profile().places.first() {
         Some(Place::Header(name) | Place::Forwarded(name)) => format!("{name}: YOUR_CREDENTIAL"),
-        Some(Place::Cookie(name)) => format!("Cookie: {}=YOUR_CREDENTIAL", name.as_str()),
+        Some(Place::Cookie(cookie)) => format!("Cookie: {}=YOUR_CREDENTIAL", cookie.name()),
         Some(Place::Session) => {
             let (session, _) = settings.session.as_ref()?;
             format!("Cookie: {}=YOUR_CREDENTIAL", session.cookie.name.as_str())
