@@ -389,7 +389,7 @@ async fn each_guide_accepts_the_tokens_of_its_provider_and_no_others() {
         let membership = to_service(&running.service, provider.membership);
         let stranger = running.ask(good, &json!({ "workspace": "ws_9" })).await;
         stranger.assert_error(403, "workspace_forbidden");
-        if !required.iter().any(|claim| *claim == membership) {
+        if !required.contains(&membership) {
             let nowhere = without(good, &membership);
             running
                 .assert("no membership", &nowhere, 403, "workspace_forbidden")
