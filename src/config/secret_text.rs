@@ -5,7 +5,6 @@ use base64::{
     alphabet::{STANDARD, URL_SAFE},
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
