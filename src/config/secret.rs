@@ -11,6 +11,7 @@ use serde::{
     de::{Error, MapAccess, SeqAccess, Visitor, value},
 };
 
+pub use super::secret_text::SecretEncoding;
 use super::{document::Reader, secret_text};
 
 /// Looks up an environment variable.
@@ -68,20 +69,6 @@ impl<'de> Deserialize<'de> for SecretSources {
 
         deserializer.deserialize_any(SourcesVisitor)
     }
-}
-
-/// How the text of a secret stands for its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SecretEncoding {
-    /// RFC 4648, 4. Padding is optional.
-    Base64,
-    /// RFC 4648, 5. Padding is optional.
-    Base64Url,
-    /// Two hexadecimal digits per byte.
-    Hex,
-    /// The bytes of the file or the variable.
-    Raw,
 }
 
 /// Loads the secret that the key at `path` names. Records a fault if it cannot be read, is shorter than `min_bytes`, or is

@@ -5,8 +5,22 @@ use base64::{
     alphabet::{STANDARD, URL_SAFE},
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-use super::secret::SecretEncoding;
+/// How the text of a secret stands for its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretEncoding {
+    /// RFC 4648, 4. Padding is optional.
+    Base64,
+    /// RFC 4648, 5. Padding is optional.
+    Base64Url,
+    /// Two hexadecimal digits per byte.
+    Hex,
+    /// The bytes of the file or the variable.
+    Raw,
+}
 
 /// Quotes that shells and `.env` files take away, and those that Docker's `--env-file` and Kubernetes keep.
 const QUOTES: [(char, char); 5] = [

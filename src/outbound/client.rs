@@ -21,8 +21,6 @@ use super::{
     call::{Peer, Resend, Response, call},
     connector::{PoolSettings, client, is_tls, plain},
     error::HttpError,
-    redirect,
-    single_flight::ServiceFault,
 };
 use crate::telemetry::Metrics;
 
@@ -82,19 +80,6 @@ pub(crate) struct OutboundResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-}
-
-impl OutboundResponse {
-    /// The fault of a service that answers with an unexpected status.
-    pub(crate) fn unexpected_status(&self) -> ServiceFault {
-        let status = self.status.as_u16();
-        match redirect::target(&self.headers) {
-            Some(target) if self.status.is_redirection() => {
-                ServiceFault::Redirect { status, target }
-            }
-            _ => ServiceFault::Status(status),
-        }
-    }
 }
 
 impl Response for OutboundResponse {

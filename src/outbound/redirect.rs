@@ -1,11 +1,25 @@
-//! Where a redirect leads. The gate follows none, because it would send credentials and trust answers of other hosts.
+//! Unexpected statuses, and where a redirect leads. The gate follows none, because it would send credentials and trust answers of other hosts.
 
 use actix_web::http::header::{self, HeaderMap};
 
+use super::{client::OutboundResponse, single_flight::ServiceFault};
 use crate::telemetry::excerpt;
 
+impl OutboundResponse {
+    /// The fault of a service that answers with an unexpected status.
+    pub(crate) fn unexpected_status(&self) -> ServiceFault {
+        let status = self.status.as_u16();
+        match target(&self.headers) {
+            Some(target) if self.status.is_redirection() => {
+                ServiceFault::Redirect { status, target }
+            }
+            _ => ServiceFault::Status(status),
+        }
+    }
+}
+
 /// Returns the start of the target without its query, its fragment and a password, which may be secret.
-pub(super) fn target(headers: &HeaderMap) -> Option<String> {
+fn target(headers: &HeaderMap) -> Option<String> {
     let target = headers.get(header::LOCATION)?.to_str().ok()?;
     let target = target.split(['?', '#']).next().unwrap_or_default();
     let target = match target.split_once("//") {
