@@ -210,7 +210,7 @@ impl PolicyKind for WorkspaceMemberSettings {
 
     fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {
         let source = match (self.claimed(), self.lookup()) {
-            (Some(claimed), _) => Source::Claim(claimed),
+            (Some(claimed), _) => Source::Claim(claimed.into()),
             (None, Some(lookup)) => {
                 let call = CallSettings {
                     timeout: self.timeout,
@@ -231,7 +231,7 @@ impl PolicyKind for WorkspaceMemberSettings {
 pub type Members = BTreeMap<WorkspaceId, BTreeMap<SubjectId, String>>;
 
 enum Source {
-    Claim(ClaimedMemberships),
+    Claim(Box<ClaimedMemberships>),
     Members(Members),
     Lookup(Arc<dyn Memberships>),
 }

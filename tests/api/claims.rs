@@ -139,6 +139,16 @@ async fn claims_are_found_by_name_or_pointer_and_their_members_by_key() {
     let named =
         json!({ "https://app.example.com/orgs": [{ "org": 7, "as": ["viewer", "owner"] }] });
     let slash = json!({ "/orgs": { "org_1": "owner" }, "a/b": { "c~d": "org_1" }, "m": { "n": ["x", "owner"] } });
+    let organizations = json!({
+        "orgs": [
+            { "organizationId": "org_1", "role": "viewer" },
+            { "organizationId": "org_2", "role": "editor" },
+            { "organizationId": 3, "role": ["viewer", "owner"] },
+        ],
+        "member": { "org": { "id": "org_1" }, "roles": ["owner", "viewer"], "role": "owner" },
+        "org_id": "org_1",
+        "https://app.example.com/roles": ["viewer", "owner"],
+    });
     for (member, claims, asked, code) in [
         (
             "claim = \"o\"\nrole_key = \"rol\"",
@@ -219,6 +229,50 @@ async fn claims_are_found_by_name_or_pointer_and_their_members_by_key() {
             &named,
             json!(7),
             "workspace_forbidden",
+        ),
+        (
+            "claim = \"orgs\"\nid_key = \"organizationId\"",
+            &organizations,
+            json!("org_2"),
+            "",
+        ),
+        (
+            "claim = \"orgs\"\nid_key = \"organizationId\"",
+            &organizations,
+            json!("org_1"),
+            "workspace_forbidden",
+        ),
+        (
+            "claim = \"orgs\"\nid_key = \"organizationId\"",
+            &organizations,
+            json!(3),
+            "",
+        ),
+        (
+            "claim = \"orgs\"",
+            &organizations,
+            json!("org_2"),
+            "workspace_forbidden",
+        ),
+        (
+            "claim = \"member\"\nid_key = \"/org/id\"\nrole_key = \"/roles/0\"",
+            &organizations,
+            nothing.clone(),
+            "",
+        ),
+        // Without its id, an object is not a map of ids to roles.
+        (
+            "claim = \"member\"\nid_key = \"/org/uid\"\nrole_key = \"/roles/0\"",
+            &organizations,
+            json!("role"),
+            "workspace_forbidden",
+        ),
+        // The id is in one claim, and its roles are in another.
+        (
+            "claim = \"org_id\"\nrole_claim = \"/https:~1~1app.example.com~1roles\"",
+            &organizations,
+            nothing.clone(),
+            "",
         ),
         (
             "claim = \"/orgs\"",

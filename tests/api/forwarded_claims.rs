@@ -33,6 +33,7 @@ async fn a_declared_list_is_a_list_and_any_other_header_is_a_text() {
     for (declared, lines, groups) in [
         (json!("X-Groups"), vec!["a"], "'a'"),
         (json!("X-Groups"), vec!["Doe, Jane"], "'Doe, Jane'"),
+        (json!({ "header": "X-Groups" }), vec!["a,b"], "'a,b'"),
         (json!("X-Groups"), vec![" a;b "], "'a;b'"),
         (
             json!({ "header": "X-Groups", "list": "," }),
