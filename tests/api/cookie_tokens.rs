@@ -118,7 +118,9 @@ async fn incomplete_and_ambiguous_chunks_are_refused() {
         parts[..parts.len() - 1].join("; "),
         [&parts[..1], &parts[2..]].concat().join("; "),
         [&parts[..], &parts[..1]].concat().join("; "),
-        [&parts[..], std::slice::from_ref(&whole)].concat().join("; "),
+        [&parts[..], std::slice::from_ref(&whole)]
+            .concat()
+            .join("; "),
         format!("{whole}; {whole}"),
     ] {
         let answer = ask(&gate, &cookies).await;

@@ -64,6 +64,7 @@ mod judges;
 mod jwks;
 mod key_outages;
 mod key_rotation;
+mod key_shapes;
 mod keys;
 mod lease_stores;
 mod limits;

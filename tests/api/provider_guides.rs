@@ -8,6 +8,10 @@ use toml::Table;
 use crate::{
     guides::{Guide, check_and_explain, section},
     helpers::{Answer, Gate, SECRET, TestApp, Token},
+    key_shapes::{
+        as_usual, beside_certificates, with_an_encryption_key, with_certificates, with_operations,
+        without_algorithms,
+    },
     service::{Reply, Service},
     signing::{SigningKey, set},
     tokens::base64,
@@ -139,50 +143,6 @@ const PROVIDERS: [Provider; 11] = [
         membership: "roles",
     },
 ];
-
-fn keys(set: &mut Value) -> &mut Vec<Value> {
-    set["keys"].as_array_mut().unwrap()
-}
-
-/// `kty`, `kid`, `use`, `alg` and the key.
-fn as_usual(_: &mut Value) {}
-
-fn with_certificates(set: &mut Value) {
-    for key in keys(set) {
-        key["x5t"] = json!("NjVBRjY5MDlCMUIwNzU4RTA2QzZFMDQ4QzQ2MDAyQjVDNjk1RTM2Qg");
-        key["x5c"] = json!(["MIIC+DCCAeCgAwIBAgIJBIGjYW6hFpn2MA0GCSqGSIb3DQEBBQUAMCMxITAfBgNV"]);
-    }
-}
-
-fn without_algorithms(set: &mut Value) {
-    with_certificates(set);
-    for key in keys(set) {
-        key.as_object_mut().unwrap().remove("alg");
-        key["issuer"] = json!("https://login.microsoftonline.com/{tenantid}/v2.0");
-    }
-}
-
-fn with_operations(set: &mut Value) {
-    for key in keys(set) {
-        key["ext"] = json!(true);
-        key["key_ops"] = json!(["verify"]);
-    }
-}
-
-fn with_an_encryption_key(set: &mut Value) {
-    with_certificates(set);
-    let mut other = keys(set)[0].clone();
-    other["kid"] = json!("for-encryption");
-    other["use"] = json!("enc");
-    other["alg"] = json!("RSA-OAEP");
-    keys(set).insert(0, other);
-}
-
-fn beside_certificates(set: &mut Value) {
-    let certificate = json!({ "kid": "one", "cert": "-----BEGIN CERTIFICATE-----\n" });
-    set["public_cert"] = certificate.clone();
-    set["public_certs"] = json!([certificate]);
-}
 
 /// A provider on this machine, and a gate with the config of its guide.
 struct Running {
