@@ -44,7 +44,7 @@ pub enum IssueOutcome {
 }
 
 /// Issues a token if every policy of `chain` allows the request. All reservations are settled when this returns, so it
-/// must [`run_to_completion`] even if the client disconnects.
+/// must `run_to_completion` even if the client disconnects.
 pub async fn issue(
     chain: &Chain,
     client: &Rc<Client>,

@@ -223,7 +223,7 @@ async fn the_log_names_the_identity_that_judged_and_why_it_refused() {
             "x-site",
             "cookie".to_owned(),
             Some("site"),
-            "identity `site`: no user has this credential",
+            "identity `site`: the app answered 401",
         ),
     ];
     for (index, (name, value, identity, reason)) in cases.into_iter().enumerate() {

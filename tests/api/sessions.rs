@@ -221,9 +221,9 @@ async fn a_rotated_session_key_keeps_sessions_while_the_previous_key_is_listed()
         let previous: Vec<_> = previous.iter().map(|name| env(name)).collect();
         Gate::standard()
             .session("previous_keys", previous)
-            .secret("TEST_SESSION_KEY", &"the next key ".repeat(8))
+            .secret("TEST_SESSION_KEY", &"the-next-key.".repeat(8))
             .secret("TEST_FORMER_KEY", SESSION_KEY)
-            .secret("TEST_OTHER_KEY", &"some other key ".repeat(8))
+            .secret("TEST_OTHER_KEY", &"some-other-key.".repeat(8))
     };
     let next = rotated(&["TEST_OTHER_KEY", "TEST_FORMER_KEY"])
         .start()
