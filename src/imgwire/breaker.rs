@@ -62,6 +62,11 @@ impl Breaker {
         self.lock().state
     }
 
+    /// How long to wait between two probes.
+    pub(super) fn probe_interval(&self) -> Duration {
+        self.probe_interval
+    }
+
     /// The time until the next probe, with jitter so that gates do not probe at the same time.
     pub(super) fn probe_delay(&self) -> Duration {
         self.probe_interval

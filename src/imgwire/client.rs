@@ -11,6 +11,7 @@ use actix_web::{
 };
 use awc::{FrozenClientRequest, SendClientRequest};
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use futures_util::future::LocalBoxFuture;
 use policies::Clock;
 use rustls::ClientConfig;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -36,6 +37,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// Doubles with each attempt, with jitter.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
+
+/// While Imgwire refuses requests, the gate asks again after this many times the breaker's pause between probes: half a
+/// minute by default.
+const PROBES_PER_REFUSED_REQUEST: u32 = 60;
 
 const ENVIRONMENT_ID: HeaderName = HeaderName::from_static("x-environment-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -231,7 +236,7 @@ impl Client {
     /// Sends one request, which may reach Imgwire twice because an unused token does no harm. Records whether Imgwire
     /// refused it.
     async fn send(
-        &self,
+        self: &Rc<Self>,
         context: Option<&TraceContext>,
         timeout: Duration,
     ) -> Result<UploadToken, ImgwireError> {
@@ -246,8 +251,31 @@ impl Client {
             Ok(response) => response.result,
             Err(error) => Err(error.into()),
         };
-        self.upstream.record(seen, &result);
+        if self.upstream.record(seen, &result) {
+            self.ask_until_accepted();
+        }
         result
+    }
+
+    /// Asks Imgwire again in the background while it refuses requests, so that the state also ends without traffic.
+    fn ask_until_accepted(self: &Rc<Self>) {
+        let client = self.clone();
+        let asking: LocalBoxFuture<'static, ()> = Box::pin(async move {
+            let upstream = &client.upstream;
+            let pause = upstream.breaker.probe_interval() * PROBES_PER_REFUSED_REQUEST;
+            loop {
+                tokio::time::sleep(pause).await;
+                if upstream.refusals.current().is_none() {
+                    return;
+                }
+                let result = client.send(None, client.timeout).await;
+                // Without a pool, the token is not used and expires.
+                if let (Ok(token), Some(pool)) = (result, &upstream.pool) {
+                    pool.add(token);
+                }
+            }
+        });
+        rt::spawn(asking);
     }
 }
 

@@ -91,7 +91,7 @@ pub struct RefusalState(Mutex<Seen>);
 /// The state when an attempt began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    refusal: Option<Refusal>,
+    pub(super) refusal: Option<Refusal>,
     changes: u64,
 }
 

@@ -41,8 +41,10 @@ impl Upstream {
         })
     }
 
-    /// Counts the error of an attempt, and logs whether Imgwire begins or ceases to refuse requests.
-    pub(super) fn record(&self, seen: Seen, result: &Result<UploadToken, ImgwireError>) {
+    /// Counts the error of an attempt, and logs whether Imgwire begins or ceases to refuse requests. Returns whether it
+    /// begins, so that the client must find out when it ceases.
+    #[must_use]
+    pub(super) fn record(&self, seen: Seen, result: &Result<UploadToken, ImgwireError>) -> bool {
         let error = result.as_ref().err();
         let body = error.and_then(ImgwireError::body);
         if let Some(body) = body {
@@ -51,17 +53,23 @@ impl Upstream {
         let refusal = error.and_then(ImgwireError::refusal);
         if error.is_some() && refusal.is_none() {
             // An outage or a rate limit says nothing about refusals.
-            return;
+            return false;
         }
         match self.refusals.record(seen, refusal) {
-            Some(Change::Refuses(reason)) => tracing::error!(
-                %reason,
-                error_type = body.and_then(|body| body.error_type.as_deref()),
-                detail = body.and_then(|body| body.detail.as_deref()),
-                "Imgwire refuses requests"
-            ),
-            Some(Change::Accepts) => tracing::error!("Imgwire accepts requests again"),
-            None => {}
+            Some(Change::Refuses(reason)) => {
+                tracing::error!(
+                    %reason,
+                    error_type = body.and_then(|body| body.error_type.as_deref()),
+                    detail = body.and_then(|body| body.detail.as_deref()),
+                    "Imgwire refuses requests"
+                );
+                seen.refusal.is_none()
+            }
+            Some(Change::Accepts) => {
+                tracing::error!("Imgwire accepts requests again");
+                false
+            }
+            None => false,
         }
     }
 }

@@ -209,3 +209,24 @@ async fn a_reload_keeps_the_state() {
         .unwrap();
     assert_eq!(refusals(&gate).await, refused);
 }
+
+#[actix_web::test]
+async fn a_refusal_ends_without_traffic_once_imgwire_accepts_requests_again() {
+    let upstream = Upstream::start();
+    let gate = gate_before(&upstream)
+        .imgwire("breaker", json!({ "failures": 3, "probe": "5ms" }))
+        .start()
+        .await;
+    upstream.refuse("PaymentRequiredError");
+    let user = Token::of("user_1");
+    gate.ask_as(&user).await.assert_error(500, "imgwire_failed");
+    let refusing = r#"imgwire_gate_imgwire_refusing{reason="payment_required"}"#;
+    assert_eq!(gate.metric(refusing).await, 1.0);
+    eventually("another request", async || upstream.peer.requests() > 2).await;
+    assert_eq!(gate.metric(refusing).await, 1.0);
+    upstream.accept();
+    eventually("the end", async || gate.metric(refusing).await == 0.0).await;
+    let asked = upstream.peer.requests();
+    gate.ask_as(&user).await.assert_token();
+    assert_eq!(upstream.peer.requests(), asked + 1);
+}

@@ -75,7 +75,8 @@ pub(crate) async fn ready(management: web::Data<Management>) -> HttpResponse {
     let upstream = &management.gate.upstream;
     if let Some(refusal) = upstream.refusals.current() {
         degraded.push(format!("imgwire: {refusal}"));
-    } else if upstream.breaker.state() != BreakerState::Closed {
+    }
+    if upstream.breaker.state() != BreakerState::Closed {
         degraded.push("imgwire".to_owned());
     }
     if management.gate.in_flight.is_draining() {

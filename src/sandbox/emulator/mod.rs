@@ -43,6 +43,7 @@ pub use self::{
         ListOrder, SERVER_API_KEY, Scenario, ServerKey, Undocumented,
     },
 };
+use crate::config::origin::Origin;
 
 /// The emulator stops when this is dropped.
 pub struct Emulator {
@@ -176,12 +177,15 @@ impl Drop for Emulator {
     }
 }
 
-/// Pages of any origin may read every response, except perhaps that of a PUT. Uploads check the origin themselves.
+/// Pages of this machine may read every response, except perhaps that of a PUT. The emulator's keys are well known, so other
+/// pages that are open in the same browser may not. Uploads check the origin against the CORS origins themselves.
 fn cors(state: web::Data<State>) -> Cors {
     Cors::default()
-        .allowed_origin_fn(move |_, request| {
+        .allowed_origin_fn(move |origin, request| {
+            let origin = origin.to_str().ok().and_then(Origin::parse);
             let id = request.uri.path().strip_prefix(PUT_PREFIX);
-            id.is_none_or(|id| state.is_open_to_pages(id))
+            origin.is_some_and(|origin| origin.is_loopback())
+                && id.is_none_or(|id| state.is_open_to_pages(id))
         })
         .allow_any_method()
         .allow_any_header()
