@@ -32,17 +32,19 @@ struct Report<'a> {
 
 /// Tries everything that the config leads to, and prints each point. Fails if a point failed.
 pub(super) fn doctor(config: &Config, probe: bool, json: bool) -> Result<(), Failure> {
-    let settings = config.load()?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let points = actix_web::rt::System::new().block_on(diagnose(&settings, probe, &clock));
-    let points = points.map_err(Failure::other)?;
+    let points = match load_and_diagnose(config, probe) {
+        Ok(points) => points,
+        Err(failure) => {
+            if json {
+                let remedy = "correct what the message names, and run it again";
+                print_json(&[Point::failed("config", failure.text(), remedy)])?;
+            }
+            return Err(failure);
+        }
+    };
     let failed = points.iter().filter(|point| point.is_failed()).count();
     if json {
-        let report = Report {
-            points: &points,
-            ok: failed == 0,
-        };
-        print(&serde_json::to_string_pretty(&report).map_err(Failure::other)?)?;
+        print_json(&points)?;
     } else {
         print(&describe(&points))?;
     }
@@ -51,6 +53,21 @@ pub(super) fn doctor(config: &Config, probe: bool, json: bool) -> Result<(), Fai
         1 => Err(Failure::other("1 point failed")),
         _ => Err(Failure::other(format!("{failed} points failed"))),
     }
+}
+
+fn load_and_diagnose(config: &Config, probe: bool) -> Result<Vec<Point>, Failure> {
+    let settings = config.load()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let points = actix_web::rt::System::new().block_on(diagnose(&settings, probe, &clock));
+    points.map_err(Failure::other)
+}
+
+fn print_json(points: &[Point]) -> Result<(), Failure> {
+    let report = Report {
+        points,
+        ok: !points.iter().any(Point::is_failed),
+    };
+    print(&serde_json::to_string_pretty(&report).map_err(Failure::other)?)
 }
 
 /// Tries stores, policies, identities and Imgwire. It consumes nothing that counts, and a running gate may have the same
@@ -187,7 +204,7 @@ async fn try_policy(
     let part = format!("policies.{name}");
     if let Some(store) = failed {
         let cause = format!("stores.{store}");
-        let (message, remedy) = (format!("needs {cause}"), format!("mend {cause} first"));
+        let (message, remedy) = (format!("needs {cause}"), format!("fix {cause} first"));
         return Some(Point::not_tried(part, message, remedy));
     }
     let message = match timeout(MAX_WAIT, policy.try_out()).await {

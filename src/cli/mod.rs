@@ -221,6 +221,12 @@ impl Failure {
         }
     }
 
+    fn text(&self) -> &str {
+        match self {
+            Self::Config(text) | Self::Other { text, .. } => text,
+        }
+    }
+
     /// Writes the failure to standard error, in colour only on a terminal, and returns the exit code.
     fn report(self) -> ExitCode {
         const ERROR: Style = AnsiColor::Red.on_default().bold();

@@ -46,7 +46,10 @@ const IMAGES: &str = "/api/v1/images/";
 const MIN_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_TIMEOUT: Duration = Duration::from_secs(10);
 
-const MAX_RESPONSE_BYTES: usize = 256 * 1024;
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
+
+/// The pause before a call is repeated.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 const ENVIRONMENT_ID: HeaderName = HeaderName::from_static("x-environment-id");
 
@@ -71,15 +74,6 @@ enum Key<'a> {
     Client(&'a ClientKey),
 }
 
-/// What other parts need of the answers.
-#[derive(Default)]
-struct Found {
-    /// An image of the environment.
-    image: Option<String>,
-    /// A host that Imgwire accepts uploads from.
-    host: Option<String>,
-}
-
 /// Whether the points show that uploads need no token of this gate; `None` if they do not tell.
 #[must_use]
 pub fn bypass(points: &[Point]) -> Option<bool> {
@@ -95,7 +89,7 @@ impl Audit<'_> {
     /// Tries everything. It creates one upload token, which it does not use.
     pub async fn run(&self) -> Vec<Point> {
         let path = format!("{IMAGES}?limit=1");
-        let listed = self.call(Method::GET, &path, Key::Server, None).await;
+        let listed = self.call_with_retry(Method::GET, &path, Key::Server).await;
         let base_url = Self::base_url(listed.as_ref());
         let Ok(listed) = listed else {
             return after_failure(vec![base_url], BASE_URL, &[CLOCK, API_KEY]);
@@ -109,15 +103,13 @@ impl Audit<'_> {
         if !works {
             return after_failure(points, API_KEY, &[]);
         }
-        let mut found = Found {
-            image: first_image(&listed),
-            ..Found::default()
-        };
+        // A host that Imgwire accepts uploads from.
+        let mut host = None;
         let (token, cors) = join(self.token(), self.cors_origins()).await;
         points.extend(token);
         points.push(match cors {
             Ok(patterns) => {
-                found.host = patterns.first().cloned();
+                host = patterns.first().cloned();
                 self.cors_point(&patterns)
             }
             Err(reason) => Point::unknown(
@@ -126,8 +118,27 @@ impl Audit<'_> {
                 "look at CORS Origins of the environment in Imgwire's dashboard: it must list the hosts of your pages",
             ),
         });
-        points.push(self.client_key(&found).await);
+        points.push(self.client_key(&listed, host.as_deref()).await);
         points
+    }
+
+    /// Calls Imgwire, and again if the first attempt fails in a way that may pass. Only for calls that may be repeated.
+    async fn call_with_retry(
+        &self,
+        method: Method,
+        path: &str,
+        key: Key<'_>,
+    ) -> Result<Response, HttpError> {
+        let first = self.call(method.clone(), path, key, None).await;
+        let may_pass = match &first {
+            Ok(response) => response.status.is_server_error(),
+            Err(error) => *error != HttpError::TooLarge,
+        };
+        if !may_pass {
+            return first;
+        }
+        tokio::time::sleep(RETRY_DELAY).await;
+        self.call(method, path, key, None).await
     }
 
     /// Calls Imgwire once.
@@ -194,16 +205,10 @@ impl Audit<'_> {
 fn after_failure(mut points: Vec<Point>, cause: &str, also: &[&'static str]) -> Vec<Point> {
     let always = [BILLING, CORS_ORIGINS, CLIENT_KEY];
     points.extend(also.iter().copied().chain(always).map(|part| {
-        let (message, remedy) = (format!("needs {cause}"), format!("mend {cause} first"));
+        let (message, remedy) = (format!("needs {cause}"), format!("fix {cause} first"));
         Point::not_tried(part, message, remedy)
     }));
     points
-}
-
-fn first_image(listed: &Response) -> Option<String> {
-    let body = listed.json()?;
-    let id = body.get(0)?.get("id")?.as_str()?;
-    is_plain(id).then(|| id.to_owned())
 }
 
 /// Whether an id can stand in a path and in a message.

@@ -30,6 +30,7 @@ mod business_hours;
 mod chains;
 mod claim_paths;
 mod claims;
+mod client_keys;
 mod client_metrics;
 mod clusters;
 mod command_line;

@@ -177,7 +177,7 @@ async fn server_key_is_revoked() {
             part,
             "not tried",
             "needs imgwire.api_key",
-            "mend imgwire.api_key first",
+            "fix imgwire.api_key first",
         );
     }
     assert_eq!(setup.imgwire.asked_at(Endpoint::Upload), 0);

@@ -4,7 +4,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use crate::{
-    doctor_setup::{Setup, protected},
+    doctor_setup::{Setup, doctor, protected},
     helpers::{discovered_jwt, env, published_jwt, quota, rate_limit, workspace_member},
     postgres::Postgres,
     real_parts::free_port,
@@ -178,7 +178,7 @@ async fn membership_query_does_not_prepare() {
         "policies.member",
         "not tried",
         "needs stores.app",
-        "mend stores.app first",
+        "fix stores.app first",
     );
 }
 
@@ -238,4 +238,25 @@ async fn key_set_belongs_to_another_issuer() {
         "no usable key",
         "`algorithms`",
     );
+}
+
+#[actix_web::test]
+async fn invalid_config_is_a_point_of_the_json_document() {
+    let setup = Setup::new();
+    let gate = protected().imgwire("timeout", "never");
+    let url = setup.imgwire.url();
+    let report = setup.run(&gate, url, &["--json"], &[]).await;
+    assert_eq!(report.code, 2);
+    assert_eq!(report.alarms(), ["config"]);
+    let point = report.point("config");
+    assert_eq!(point["state"], "failed");
+    let message = point["message"].as_str().unwrap();
+    assert!(message.contains("imgwire.timeout"), "{point}");
+    assert_eq!(report.stderr.trim_end(), message.trim_end());
+    assert!(point["remedy"].is_string(), "{point}");
+
+    // Text for people goes to standard error only.
+    let (code, stdout, stderr) = doctor(&gate, url, setup.folder.path(), &[], &[]).await;
+    assert_eq!((code, stdout.as_str()), (2, ""));
+    assert_eq!(stderr, report.stderr);
 }

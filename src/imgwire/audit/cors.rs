@@ -21,7 +21,7 @@ impl Audit<'_> {
         let mut patterns = Vec::new();
         for page in 1..=MAX_PAGES {
             let path = format!("/api/v1/cors_origins/?page={page}&limit=100");
-            let listed = self.call(Method::GET, &path, Key::Server, None).await;
+            let listed = self.call_with_retry(Method::GET, &path, Key::Server).await;
             let listed = listed.map_err(|error| error.to_string())?;
             let entries = match listed.json() {
                 Some(Value::Array(entries)) if listed.status.is_success() => entries,

@@ -4,31 +4,37 @@ use actix_web::http::{Method, StatusCode, header::HeaderValue};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Audit, CLIENT_KEY, Found, IMAGES, Key, is_plain, response::Response};
-use crate::{config::imgwire::ClientKey, imgwire::error_body::ErrorKind, telemetry::Point};
+use super::{Audit, CLIENT_KEY, IMAGES, Key, is_plain, response::Response};
+use crate::{
+    config::imgwire::ClientKey, imgwire::error_body::ErrorKind, outbound::HttpError,
+    telemetry::Point,
+};
 
 /// Every Client Key accepts this size.
 const BYTES: u32 = 5 * 1024;
+
+/// The largest page of a list.
+const PAGE: usize = 100;
 
 const BYPASS: &str = "anyone with the Client Key can upload without this gate";
 
 const REQUIRE_TOKENS: &str =
     "turn off unsigned uploads (allow_unsigned_upload) of this Client Key in Imgwire's dashboard";
 
-/// What a Client Key is good for, as reading an image with it shows.
+/// What a read of an image with the Client Key shows about it.
 enum KeyState {
     /// It reads an image of the environment of the Server API Key.
     SameEnvironment,
-    /// Imgwire accepts it. The environment has no image that would show more.
-    Accepted,
     /// It cannot read an image of the environment.
     OtherEnvironment(String),
     Refused(String),
+    /// The environment has no image, or the answer does not tell.
     Unclear,
 }
 
 impl Audit<'_> {
-    pub(super) async fn client_key(&self, found: &Found) -> Point {
+    /// `listed` is a list of images, and Imgwire accepts uploads from `host`.
+    pub(super) async fn client_key(&self, listed: &Response, host: Option<&str>) -> Point {
         let Some(key) = self.client_key else {
             return Point::not_tried(
                 CLIENT_KEY,
@@ -47,32 +53,96 @@ impl Audit<'_> {
         let name = format!("imgwire-gate-doctor-{}.png", Uuid::new_v4());
         let upload =
             json!({ "file_name": name, "mime_type": "image/png", "content_length": BYTES });
-        let origin = found.host.as_deref().and_then(page_of);
+        let origin = host.and_then(page_of);
         let path = format!("{IMAGES}standard_upload");
         let body = Some((&upload, origin));
         let tried = self.call(Method::POST, &path, Key::Client(key), body).await;
         match tried {
-            Err(error) => unknown(format!("no answer to an upload without a token: {error}")),
+            Err(error @ HttpError::Unreachable(_)) => {
+                unknown(format!("an upload without a token was not tried: {error}"))
+            }
+            Err(error) => self.lost(&error.to_string(), &name).await,
             Ok(response) if response.status.is_success() => self.accepted(&response, &name).await,
-            Ok(response) => self.refused(&response, key, found).await,
+            Ok(response) if response.status.is_server_error() => {
+                self.lost(&response.describe(), &name).await
+            }
+            Ok(response) => self.refused(&response, key, listed).await,
         }
     }
 
-    /// Deletes an upload that was accepted.
     async fn accepted(&self, response: &Response, name: &str) -> Point {
         let body = response.json().unwrap_or_default();
         let id = body["image"]["id"].as_str().filter(|id| is_plain(id));
-        let Some(id) = id else {
-            let left = format!(
-                "the response has no image id; look for the file name {name} in Imgwire's dashboard"
-            );
-            return Point::failed(CLIENT_KEY, format!("{BYPASS}; {left}"), REQUIRE_TOKENS);
+        let id = match id {
+            Some(id) => Some(id.to_owned()),
+            None => self.find(name).await,
         };
+        match id {
+            Some(id) => self.delete(&id).await,
+            None => Point::failed(
+                CLIENT_KEY,
+                format!(
+                    "{BYPASS}; the response has no image id, and the upload that was tried has the file name {name}"
+                ),
+                format!("{REQUIRE_TOKENS}, and delete the image with the file name {name} there"),
+            ),
+        }
+    }
+
+    /// Finds out whether Imgwire accepted an upload although its answer was lost.
+    async fn lost(&self, reason: &str, name: &str) -> Point {
+        match self.find(name).await {
+            Some(id) => self.delete(&id).await,
+            None => Point::unknown(
+                CLIENT_KEY,
+                format!(
+                    "no answer to an upload without a token ({reason}); Imgwire may have created an image with the file \
+                     name {name}"
+                ),
+                format!(
+                    "run it again, and look for the file name {name} in Imgwire's dashboard: if it is there, delete it, \
+                     and turn off unsigned uploads (allow_unsigned_upload) of this Client Key"
+                ),
+            ),
+        }
+    }
+
+    /// Looks for an image by its file name. The order of the list is not documented, so a new image is on the first or
+    /// on the last page.
+    async fn find(&self, name: &str) -> Option<String> {
+        let named = |listed: &Response| {
+            let images = listed.images();
+            let mut named = images
+                .iter()
+                .filter(|image| image["original_filename"].as_str() == Some(name));
+            Some(named.next()?["id"].as_str()?.to_owned())
+        };
+        let first = self.page(1).await?;
+        let found = named(&first);
+        let total = first.headers.get("x-total-count");
+        let total: Option<usize> = total.and_then(|total| total.to_str().ok()?.parse().ok());
+        let last = total.unwrap_or_default().div_ceil(PAGE);
+        match found {
+            None if last > 1 => named(&self.page(last).await?),
+            found => found,
+        }
+    }
+
+    async fn page(&self, page: usize) -> Option<Response> {
+        let path = format!("{IMAGES}?page={page}&limit={PAGE}");
+        let listed = self.call_with_retry(Method::GET, &path, Key::Server).await;
+        listed.ok()
+    }
+
+    /// Deletes an upload that was accepted.
+    async fn delete(&self, id: &str) -> Point {
         let path = format!("{IMAGES}{id}");
-        let deleted = self.call(Method::DELETE, &path, Key::Server, None).await;
-        let problem = match deleted {
+        let problem = match self.call(Method::DELETE, &path, Key::Server, None).await {
             Ok(response) if response.status.is_success() => None,
-            Ok(response) if response.status == StatusCode::NOT_FOUND => None,
+            // The Client Key may belong to another environment.
+            Ok(response) if response.status == StatusCode::NOT_FOUND => {
+                Some("not found with this Server API Key".to_owned())
+            }
             Ok(response) => Some(response.describe()),
             Err(error) => Some(error.to_string()),
         };
@@ -92,8 +162,8 @@ impl Audit<'_> {
         }
     }
 
-    /// Finds out whether the upload was refused for want of a token, or because the key does not work.
-    async fn refused(&self, response: &Response, key: &ClientKey, found: &Found) -> Point {
+    /// Finds out whether the upload was refused because it has no token, or for another reason.
+    async fn refused(&self, response: &Response, key: &ClientKey, listed: &Response) -> Point {
         let reason = response.describe();
         let other = || {
             unknown(format!(
@@ -104,12 +174,13 @@ impl Audit<'_> {
             return other();
         };
         let names_it = response.names_the_missing_token();
-        let may_name_it = names_it || refusal == ErrorKind::InvalidToken;
-        if !may_name_it || refusal == ErrorKind::PaymentRequired {
+        // If the key works, an invalid token is the missing one.
+        let may_mean_it = refusal == ErrorKind::InvalidToken && !response.names_a_limit();
+        if !(names_it || may_mean_it) || refusal == ErrorKind::PaymentRequired {
             return other();
         }
-        match self.state_of(key, found).await {
-            KeyState::SameEnvironment | KeyState::Accepted => Point::ok(
+        match self.state_of(key, listed).await {
+            KeyState::SameEnvironment => Point::ok(
                 CLIENT_KEY,
                 format!("an upload without a token is refused ({reason})"),
             ),
@@ -127,37 +198,58 @@ impl Audit<'_> {
                 ),
                 "set `client_key` in [imgwire] to the Client Key (ck_...) that your pages use",
             ),
+            // An empty environment is no reason for an alarm: the key of this config needs a token.
             KeyState::Unclear if names_it => Point::ok(
                 CLIENT_KEY,
-                format!("an upload without a token is refused ({reason})"),
+                format!(
+                    "an upload without a token is refused ({reason}); no image shows whether the Client Key belongs to the \
+                     environment of the Server API Key"
+                ),
             ),
             KeyState::Unclear => other(),
         }
     }
 
     /// Reads an image with the Client Key, which may read every image of its environment.
-    async fn state_of(&self, key: &ClientKey, found: &Found) -> KeyState {
+    async fn state_of(&self, key: &ClientKey, listed: &Response) -> KeyState {
+        let image = self.image(listed).await;
         let made_up = Uuid::new_v4().to_string();
-        let id = found.image.as_deref().unwrap_or(&made_up);
+        let id = image.as_deref().unwrap_or(&made_up);
         let path = format!("{IMAGES}{id}");
-        let Ok(read) = self.call(Method::GET, &path, Key::Client(key), None).await else {
+        let read = async |key| self.call_with_retry(Method::GET, &path, key).await;
+        let Ok(response) = read(Key::Client(key)).await else {
             return KeyState::Unclear;
         };
-        let reason = read.describe();
-        let kind = read.refusal();
-        match (read.status.as_u16(), kind) {
-            (200, _) if is_image(&read, id) => KeyState::SameEnvironment,
+        let reason = response.describe();
+        match (response.status.as_u16(), response.refusal()) {
+            (200, _) if is_image(&response, id) => KeyState::SameEnvironment,
             (401, _) | (_, Some(ErrorKind::InvalidToken)) => KeyState::Refused(reason),
-            (404, _) if found.image.is_none() => KeyState::Accepted,
-            (403 | 404, Some(_)) if found.image.is_some() => KeyState::OtherEnvironment(reason),
+            // The image may be gone since it was listed.
+            (403 | 404, Some(_)) if image.is_some() => match read(Key::Server).await {
+                Ok(response) if is_image(&response, id) => KeyState::OtherEnvironment(reason),
+                _ => KeyState::Unclear,
+            },
             _ => KeyState::Unclear,
         }
     }
+
+    /// The id of an image that is not deleted, of the list or of the first images.
+    async fn image(&self, listed: &Response) -> Option<String> {
+        let id = |listed: &Response| {
+            let images = listed.images();
+            Some(images.first()?["id"].as_str()?.to_owned())
+        };
+        if let Some(id) = id(listed) {
+            return Some(id);
+        }
+        id(&self.page(1).await?)
+    }
 }
 
+/// A deleted image may still be shown.
 fn is_image(response: &Response, id: &str) -> bool {
     let body = response.json().unwrap_or(Value::Null);
-    body["id"].as_str() == Some(id)
+    body["id"].as_str() == Some(id) && body["deleted_at"].is_null()
 }
 
 /// The origin of a page that Imgwire accepts uploads from, so that it does not refuse the upload for its origin.

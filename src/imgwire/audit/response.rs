@@ -8,6 +8,7 @@ use bytes::Bytes;
 use jiff::SignedDuration;
 use serde_json::Value;
 
+use super::is_plain;
 use crate::{
     imgwire::error_body::{ErrorBody, ErrorKind},
     outbound::parse_json,
@@ -59,15 +60,107 @@ impl Response {
         text
     }
 
-    /// Whether Imgwire says that the upload token is what is missing.
+    /// The images of a list that are not deleted. Whether Imgwire lists deleted ones is not documented.
+    pub(super) fn images(&self) -> Vec<Value> {
+        let Some(Value::Array(mut images)) = self.json() else {
+            return Vec::new();
+        };
+        images.retain(|image| {
+            image["deleted_at"].is_null() && image["id"].as_str().is_some_and(is_plain)
+        });
+        images
+    }
+
+    /// Whether Imgwire says that the upload is refused because it has no upload token.
     pub(super) fn names_the_missing_token(&self) -> bool {
+        const IS_UNSIGNED: [&str; 3] = ["unsigned", "signed upload", "invalid upload token"];
+        const IS_MISSING: [&str; 7] = [
+            "require", "missing", "without", "must", "need", "provide", "expect",
+        ];
+        const OTHER_TOKENS: [&str; 4] = ["bearer", "authorization", "access token", "api token"];
+
+        let is_missing = self.says(&["token"]) && self.says(&IS_MISSING);
+        !self.names_a_limit()
+            && (self.says(&IS_UNSIGNED) || is_missing && !self.says(&OTHER_TOKENS))
+    }
+
+    /// Whether Imgwire says that the upload exceeds a limit. A Client Key without any protection has limits, too.
+    pub(super) fn names_a_limit(&self) -> bool {
+        const LIMITS: [&str; 17] = [
+            "limit",
+            "exceed",
+            "maximum",
+            "too many",
+            "too large",
+            "pending",
+            "size",
+            "bytes",
+            "content_length",
+            "content length",
+            "mime",
+            "content type",
+            "content-type",
+            "content_type",
+            "file type",
+            "origin",
+            "quota",
+        ];
+
+        self.status == StatusCode::TOO_MANY_REQUESTS || self.says(&LIMITS)
+    }
+
+    fn says(&self, texts: &[&str]) -> bool {
         let detail = self.error.detail.as_deref().unwrap_or_default();
         let detail = detail.to_ascii_lowercase();
-        let says = |text| detail.contains(text);
-        let is_missing = ["required", "missing", "without", "must", "need", "provide"];
-        ["upload token", "upload_token", "unsigned", "signed upload"]
-            .into_iter()
-            .any(says)
-            || says("token") && is_missing.into_iter().any(says)
+        texts.iter().any(|text| detail.contains(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(detail: &str) -> Response {
+        Response {
+            status: StatusCode::FORBIDDEN,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            error: ErrorBody {
+                detail: Some(detail.to_owned()),
+                ..ErrorBody::default()
+            },
+            skew: None,
+        }
+    }
+
+    #[test]
+    fn a_missing_token_is_named() {
+        for detail in [
+            "The key requires an upload token",
+            "Missing upload_token",
+            "Unsigned uploads are not allowed",
+            "Only signed uploads are accepted",
+            "A token must be provided",
+            "Invalid upload token",
+        ] {
+            assert!(refusal(detail).names_the_missing_token(), "{detail}");
+        }
+    }
+
+    #[test]
+    fn other_reasons_do_not_name_a_missing_token() {
+        for detail in [
+            "",
+            "Invalid API key",
+            "Invalid token",
+            "Missing bearer token",
+            "too many pending uploads; use another upload token",
+            "The MIME type requires an upload token",
+            "Unsigned uploads have a maximum size of 1 KiB",
+            "This origin needs an upload token",
+            "Forbidden; use another upload token",
+        ] {
+            assert!(!refusal(detail).names_the_missing_token(), "{detail}");
+        }
     }
 }

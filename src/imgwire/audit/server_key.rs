@@ -2,12 +2,15 @@
 
 use std::fmt::Display;
 
-use actix_web::http::Method;
+use actix_web::http::{Method, StatusCode};
 
 use super::{
-    API_KEY, Audit, BASE_URL, BILLING, CLOCK, ENVIRONMENT, IMAGES, Key, response::Response,
+    API_KEY, Audit, BASE_URL, BILLING, CLOCK, ENVIRONMENT, IMAGES, Key, is_plain,
+    response::Response,
 };
 use crate::{imgwire::error_body::ErrorKind, outbound::HttpError, telemetry::Point};
+
+const TRY_LATER: &str = "run it again later; if it persists, ask Imgwire for a higher rate";
 
 impl Audit<'_> {
     pub(super) fn base_url(listed: Result<&Response, &HttpError>) -> Point {
@@ -38,7 +41,7 @@ impl Audit<'_> {
             429 => Point::unknown(
                 BASE_URL,
                 "Imgwire limits the rate of this key (status 429)",
-                "run it again later; if it persists, ask Imgwire for a higher rate",
+                TRY_LATER,
             ),
             500..=599 => Point::failed(
                 BASE_URL,
@@ -115,10 +118,21 @@ impl Audit<'_> {
     /// Creates a token, which shows whether billing is active and to which environment the key belongs.
     pub(super) async fn token(&self) -> Vec<Point> {
         let path = format!("{IMAGES}token");
-        let created = match self.call(Method::POST, &path, Key::Server, None).await {
+        // A surplus token does no harm.
+        let created = match self.call_with_retry(Method::POST, &path, Key::Server).await {
             Ok(created) => created,
             Err(error) => return vec![no_token(error)],
         };
+        if created.status == StatusCode::TOO_MANY_REQUESTS {
+            return vec![Point::unknown(
+                BILLING,
+                format!(
+                    "Imgwire limits the rate of this key, and created no upload token ({})",
+                    created.describe()
+                ),
+                TRY_LATER,
+            )];
+        }
         if let Some(refusal) = created.refusal() {
             let reason = created.describe();
             return vec![match refusal {
@@ -139,14 +153,16 @@ impl Audit<'_> {
         if !created.status.is_success() || !has_token {
             return vec![no_token(created.describe())];
         }
+        let environment = body["environment_id"].as_str().filter(|id| is_plain(id));
+        let place = environment.map_or_else(String::new, |id| format!(" in the environment {id}"));
         let billing = Point::ok(
             BILLING,
-            "Imgwire created an upload token, which expires unused",
+            format!("Imgwire created an upload token{place}, which expires unused"),
         );
         let Some(wanted) = &self.settings.environment_id else {
             return vec![billing];
         };
-        let environment = match body["environment_id"].as_str() {
+        let environment = match environment {
             Some(id) if id.eq_ignore_ascii_case(wanted.as_str()) => {
                 Point::ok(ENVIRONMENT, "tokens are created in this environment")
             }
