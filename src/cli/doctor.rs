@@ -1,6 +1,6 @@
 //! `imgwire-gate doctor`
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{fmt::Write as _, io::Write as _, pin::pin, sync::Arc, time::Duration};
 
 use anstyle::{AnsiColor, Effects, Style};
 use futures_util::future::{join_all, join3};
@@ -9,7 +9,7 @@ use policies::{BuildError, Clock, Policy, PolicyName, StoreName, StoreUse, Syste
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::{Config, Failure, print};
+use super::{Config, Failure, print, serve::stop};
 use crate::{
     gate::rules::Rules,
     imgwire::audit::Audit,
@@ -58,8 +58,14 @@ pub(super) fn doctor(config: &Config, probe: bool, json: bool) -> Result<(), Fai
 fn load_and_diagnose(config: &Config, probe: bool) -> Result<Vec<Point>, Failure> {
     let settings = config.load()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let points = actix_web::rt::System::new().block_on(diagnose(&settings, probe, &clock));
-    points.map_err(Failure::other)
+    actix_web::rt::System::new().block_on(async {
+        let diagnosis = diagnose(&settings, probe, &clock);
+        if probe {
+            uninterrupted(diagnosis).await
+        } else {
+            diagnosis.await.map_err(Failure::other)
+        }
+    })
 }
 
 fn print_json(points: &[Point]) -> Result<(), Failure> {
@@ -68,6 +74,27 @@ fn print_json(points: &[Point]) -> Result<(), Failure> {
         ok: !points.iter().any(Point::is_failed),
     };
     print(&serde_json::to_string_pretty(&report).map_err(Failure::other)?)
+}
+
+/// Finishes despite a signal, because an upload may have to be deleted. A second signal ends it.
+async fn uninterrupted(
+    diagnosis: impl Future<Output = Result<Vec<Point>, BuildError>>,
+) -> Result<Vec<Point>, Failure> {
+    let mut diagnosis = pin!(diagnosis);
+    tokio::select! {
+        points = &mut diagnosis => return points.map_err(Failure::other),
+        _ = stop()? => {
+            // A missing reader of it does not matter.
+            let _ = writeln!(
+                anstream::stderr(),
+                "finishing, because an upload may have to be deleted; press ctrl-c again to stop at once"
+            );
+        }
+    }
+    tokio::select! {
+        points = &mut diagnosis => points.map_err(Failure::other),
+        _ = stop()? => Err(Failure::other("interrupted")),
+    }
 }
 
 /// Tries stores, policies, identities and Imgwire. It consumes nothing that counts, and a running gate may have the same

@@ -15,6 +15,7 @@ use actix_web::{
     dev::{Server, ServerHandle},
     rt,
 };
+use futures_util::future::{join, join3};
 use policies::{BuildError, Clock, PolicyKind, PolicyRegistry as _, SystemClock};
 
 pub use self::error::StartError;
@@ -207,8 +208,8 @@ impl Application {
         let management = self.management.handle();
         let reloader = self.reloader;
         let key_refresh = rt::spawn(async move { reloader.refresh_keys().await });
-        let auditor = self.auditor;
-        let audit = rt::spawn(async move { auditor.run().await });
+        let auditor = self.auditor.clone();
+        let mut audit = rt::spawn(async move { auditor.run().await });
         let shutdown = async {
             let delay = match stop.await {
                 Stop::Drain => self.delay,
@@ -217,13 +218,19 @@ impl Application {
             if let Some(pool) = &self.gate.upstream.pool {
                 pool.close();
             }
-            drain(&self.in_flight, &public, delay, self.grace).await;
+            self.auditor.stop();
+            // An audit may have an upload to delete.
+            let audited = async {
+                if tokio::time::timeout(self.grace, &mut audit).await.is_err() {
+                    tracing::warn!("the audit of Imgwire did not end in the shutdown grace period");
+                    audit.abort();
+                }
+            };
+            join(drain(&self.in_flight, &public, delay, self.grace), audited).await;
             management.stop(false).await;
             key_refresh.abort();
-            audit.abort();
         };
-        let (public, management, ()) =
-            futures_util::future::join3(self.public, self.management, shutdown).await;
+        let (public, management, ()) = join3(self.public, self.management, shutdown).await;
         public.and(management)
     }
 }

@@ -18,6 +18,7 @@ mod app_answers;
 mod app_cookies;
 mod app_guides;
 mod architecture;
+mod audit_changes;
 mod audits;
 mod auth_apps;
 mod backends;

@@ -34,15 +34,21 @@ pub(super) fn run(builder: &Arc<Builder>, options: &Options, path: &Path) -> Res
         let imgwire = BaseUrl::try_from(emulator.url().to_owned()).map_err(Failure::other)?;
         let adapted = || {
             let mut settings = configured()?;
-            settings.imgwire.base_url = imgwire.clone();
-            let origins = &mut settings.server.allowed_origins;
-            origins.extend(OriginPattern::local_pages());
+            adapt(&mut settings, &imgwire);
             Ok(settings)
         };
         let application = options.build(adapted, |settings| builder.build(settings))?;
         print(&welcome(&application, &settings, path, emulator.url()))?;
         application.run_until(stop()?).await.map_err(Failure::other)
     })
+}
+
+fn adapt(settings: &mut Settings, imgwire: &BaseUrl) {
+    settings.imgwire.base_url = imgwire.clone();
+    // It would report the switches of the emulator, through a lease in the user's own store.
+    settings.imgwire.audit = None;
+    let origins = &mut settings.server.allowed_origins;
+    origins.extend(OriginPattern::local_pages());
 }
 
 fn welcome(application: &Application, settings: &Settings, path: &Path, emulator: &str) -> String {
@@ -95,4 +101,31 @@ fn credential(settings: &Settings) -> Option<String> {
         }
         Some(Place::Bearer) | None => "Authorization: Bearer YOUR_CREDENTIAL".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_emulator_is_not_audited() {
+        let text = r#"
+            imgwire = { api_key = { env = "KEY" }, audit = "1h" }
+            policies.signed-in = { kind = "signed_in", accept = ["app"] }
+            routes = [{ path = "/api/upload-token", policies = ["signed-in"] }]
+
+            [identities.app]
+            kind = "jwt"
+            algorithms = ["HS256"]
+            secret = { env = "KEY" }
+            issuer = "https://app.example.com"
+            audience = ["imgwire-gate"]
+        "#;
+        let environment = |_: &str| Some("sk_0123456789012345678901234567890123456789".to_owned());
+        let loaded = Application::builder().load("gate.toml", text, &environment);
+        let mut settings = loaded.unwrap();
+        assert!(settings.imgwire.audit.is_some());
+        adapt(&mut settings, &BaseUrl::default());
+        assert!(settings.imgwire.audit.is_none());
+    }
 }

@@ -108,7 +108,7 @@ metrics! {
         /// 1 while a store works, 0 while it is down
         store_up: Gauge { store: StoreName };
 
-        /// 1 if the last audit uploaded to Imgwire without a token, 0 if Imgwire refused; absent while that is unknown
+        /// 1 if an audit uploaded to Imgwire without a token, until Imgwire refuses; 0 if it refused; absent while that is unknown
         bypass_possible: OptionalGauge;
         /// Points of the last audit, by state; absent while another gate audits
         audit_points: Gauge { state: PointState };
