@@ -245,7 +245,7 @@ impl HeaderClaim {
         };
         let mut list = None;
         for line in values(view, header)? {
-            let entries = text(header, line)?.split(separator).map(str::trim);
+            let entries = text(header, line)?.split(separator).map(trim);
             let list = list.get_or_insert_with(Vec::new);
             list.extend(entries.filter(|entry| !entry.is_empty()).map(Value::from));
         }
@@ -303,5 +303,11 @@ fn single_header<'a>(
 fn text<'a>(name: &HeaderName, value: &'a HeaderValue) -> Result<&'a str, HeaderError> {
     let text = std::str::from_utf8(value.as_bytes());
     let text = text.map_err(|_| HeaderError::NotUtf8(name.clone()))?;
-    Ok(text.trim())
+    Ok(trim(text))
+}
+
+/// Removes the white space that HTTP allows around a value (RFC 9110, 5.6.3). Other blanks are part of the text:
+/// without them, different users would have the same id.
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
 }
