@@ -25,7 +25,8 @@ const NO_SECOND_COLUMN: &str = "the query selects one column, so the database do
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceMemberSettings {
     /// The claim that lists the user's workspaces: `"ws_1"`, `["ws_1", 7]`, `[{"id":"ws_1","role":"editor"}]`,
-    /// `{"id":"ws_1","role":"editor"}` or `{"ws_1":"editor"}`. A role may be a list of roles.
+    /// `{"id":"ws_1","role":"editor"}`, `{"ws_1":"editor"}`, `{"ws_1":{"role":"editor"}}` or `{"name":{"id":"ws_1"}}`. A
+    /// role may be a list of roles.
     #[serde(default)]
     pub claim: Option<ClaimPath>,
     /// The member of an object that is the workspace's id, by name or JSON Pointer. The default is `id`. Requires `claim`.

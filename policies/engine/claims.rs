@@ -230,7 +230,7 @@ impl ClaimedMemberships {
     /// Iterates over the memberships. Entries of an unknown format are ignored.
     fn all<'a>(&'a self, claims: &'a Claims) -> impl Iterator<Item = Claimed<'a>> {
         let claim = self.claim.get(claims);
-        // An object with an id describes one workspace. Any other is a map of ids to roles.
+        // An object with an id describes one workspace. Any other is a map of ids to roles or to objects.
         let map = claim.and_then(Value::as_object);
         let map = map.filter(|object| !object.contains_key(&self.id_key.name));
         let list = claim.and_then(Value::as_array);
@@ -239,13 +239,26 @@ impl ClaimedMemberships {
         let pairs = map.into_iter().flatten();
         entries
             .filter_map(|entry| self.entry(entry))
-            .chain(pairs.filter_map(|(id, role)| {
-                let is_role = matches!(role, Value::String(_) | Value::Array(_) | Value::Null);
-                is_role.then_some(Claimed {
-                    workspace: Cow::Borrowed(id.as_str()),
-                    role: Some(role),
-                })
-            }))
+            .chain(pairs.filter_map(|(key, value)| self.pair(key, value)))
+    }
+
+    /// An id with the role, or a key with an object. An object with an id names its workspace itself, as in Keycloak's
+    /// `{"acme":{"id":"42"}}`.
+    fn pair<'a>(&self, key: &'a str, value: &'a Value) -> Option<Claimed<'a>> {
+        match value {
+            Value::Object(object) => Some(Claimed {
+                workspace: match self.id_key.get(object) {
+                    Some(id) => id_text(id)?,
+                    None => Cow::Borrowed(key),
+                },
+                role: self.role_key.get(object),
+            }),
+            Value::String(_) | Value::Array(_) | Value::Null => Some(Claimed {
+                workspace: Cow::Borrowed(key),
+                role: Some(value),
+            }),
+            Value::Bool(_) | Value::Number(_) => None,
+        }
     }
 
     /// An id, or an object with one.

@@ -172,7 +172,7 @@ fn hops(
 
 /// Proxies write an address with or without a port.
 fn parse(text: &str) -> Option<IpAddr> {
-    let text = text.trim();
+    let text = text.trim_matches([' ', '\t']);
     let bare = text
         .strip_prefix('[')
         .and_then(|text| text.strip_suffix(']'));

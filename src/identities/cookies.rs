@@ -126,13 +126,13 @@ impl CookieSource {
     /// Returns the whole value. Chunks must be complete, and a value must not be there both whole and in chunks: the app
     /// might use the other one.
     fn join<'a>(&self, headers: &'a HeaderMap) -> Result<Option<Cow<'a, str>>, Denial> {
-        let mut parts: Vec<(Part, &str)> = select(headers, &[self])?
+        let mut parts: Vec<(Part, &[u8])> = select(headers, &[self])?
             .into_iter()
             .filter_map(|(name, value)| Some((self.part(name.as_bytes())?, value)))
             .collect();
         match parts[..] {
             [] => return Ok(None),
-            [(Part::Whole, value)] => return Ok(Some(Cow::Borrowed(value))),
+            [(Part::Whole, value)] => return Ok(Some(Cow::Borrowed(text(value)?))),
             _ => {}
         }
         if parts.iter().any(|(part, _)| *part == Part::Whole) {
@@ -151,20 +151,23 @@ impl CookieSource {
         if !is_complete {
             return Err(invalid("the request lacks a chunk of the cookie"));
         }
-        Ok(Some(parts.iter().map(|(_, value)| *value).collect()))
+        let chunks: Vec<_> = parts.iter().map(|(_, value)| *value).collect();
+        let joined = text(&chunks.concat())?.to_owned();
+        Ok(Some(Cow::Owned(joined)))
     }
 }
 
-/// Returns the name and the value of each cookie that one of `sources` reads, in the order of the request.
+/// Returns the name and the value of each cookie that one of `sources` reads, in the order of the request. The values may
+/// have any bytes.
 ///
 /// # Errors
 ///
-/// [`Denial::InvalidCredentials`] if a name occurs twice, or a value is not UTF-8.
+/// [`Denial::InvalidCredentials`] if a name occurs twice.
 pub(super) fn select<'a>(
     headers: &'a HeaderMap,
     sources: &[&CookieSource],
-) -> Result<Vec<(&'a str, &'a str)>, Denial> {
-    let mut selected: Vec<(&str, &str)> = Vec::new();
+) -> Result<Vec<(&'a str, &'a [u8])>, Denial> {
+    let mut selected: Vec<(&str, &[u8])> = Vec::new();
     for (name, value) in all_cookies(headers) {
         if value.is_empty() || sources.iter().all(|source| source.part(name).is_none()) {
             continue;
@@ -176,8 +179,6 @@ pub(super) fn select<'a>(
         if selected.iter().any(|(other, _)| *other == name) {
             return Err(invalid("the request has the credential twice"));
         }
-        let value =
-            std::str::from_utf8(value).map_err(|_| invalid("the credential is not UTF-8"))?;
         selected.push((name, value));
     }
     Ok(selected)
@@ -190,7 +191,12 @@ pub(super) fn select<'a>(
 /// [`Denial::InvalidCredentials`] if the request has several such cookies, or one that is not UTF-8.
 pub fn find_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Denial> {
     let cookies = all_cookies(headers).filter(|(other, _)| *other == name.as_bytes());
-    single_value(cookies.map(|(_, value)| value))
+    let value = single_value(cookies.map(|(_, value)| value))?;
+    value.map(text).transpose()
+}
+
+fn text(value: &[u8]) -> Result<&str, Denial> {
+    std::str::from_utf8(value).map_err(|_| invalid("the credential is not UTF-8"))
 }
 
 /// Returns the name and the value of each cookie, and skips pairs without `=`.
@@ -265,15 +271,11 @@ impl<'de> Visitor<'de> for SessionVisitor {
 /// Returns the one value that is not empty.
 pub(super) fn single_value<'a>(
     values: impl Iterator<Item = &'a [u8]>,
-) -> Result<Option<&'a str>, Denial> {
+) -> Result<Option<&'a [u8]>, Denial> {
     let mut values = values.filter(|value| !value.is_empty());
     match (values.next(), values.next()) {
-        (None, _) => Ok(None),
         (Some(_), Some(_)) => Err(invalid("the request has the credential twice")),
-        (Some(value), None) => match std::str::from_utf8(value) {
-            Ok(text) => Ok(Some(text)),
-            Err(_) => Err(invalid("the credential is not UTF-8")),
-        },
+        (value, _) => Ok(value),
     }
 }
 

@@ -14,12 +14,14 @@ use serde_json::Value;
 
 use super::{
     auth_request::AuthRequest,
+    claims::ClaimFilter,
     issuer::SubjectPrefix,
     kind::{AuthError, Authentication, Build, Identity, IdentityKind},
     profile::{Place, Profile},
     request_view::{RequestView, default_ambient},
     section::Section,
 };
+use crate::telemetry::REFUSED;
 
 /// The user that a trusted proxy reports.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -166,6 +168,7 @@ impl IdentityKind for ForwardedSettings {
         Some(Box::new(move |context| {
             Arc::new(Forwarded {
                 name: context.name.clone(),
+                claim_filter: context.claim_filter().clone(),
                 settings: self.clone(),
             })
         }))
@@ -175,6 +178,7 @@ impl IdentityKind for ForwardedSettings {
 /// Reads the headers of trusted proxies, and ignores those of other peers.
 struct Forwarded {
     name: IdentityName,
+    claim_filter: ClaimFilter,
     settings: Arc<ForwardedSettings>,
 }
 
@@ -211,8 +215,10 @@ impl Forwarded {
                     claims.insert(claim.clone(), value);
                 }
                 Ok(None) => {}
-                // A name in another encoding must not keep its user out.
+                // A name in another encoding must not keep its user out. Clients can cause this line at will, so it counts
+                // among those about malformed requests, which are limited.
                 Err(HeaderError::NotUtf8(header)) => tracing::warn!(
+                    target: REFUSED,
                     identity = self.name.as_str(),
                     claim,
                     header = header.as_str(),
@@ -227,7 +233,7 @@ impl Forwarded {
             id,
             identity: self.name.clone(),
             session: false,
-            claims,
+            claims: self.claim_filter.apply(&claims)?,
             expires_at: None,
         }))
     }
@@ -245,7 +251,7 @@ impl HeaderClaim {
         };
         let mut list = None;
         for line in values(view, header)? {
-            let entries = text(header, line)?.split(separator).map(str::trim);
+            let entries = text(header, line)?.split(separator).map(trim);
             let list = list.get_or_insert_with(Vec::new);
             list.extend(entries.filter(|entry| !entry.is_empty()).map(Value::from));
         }
@@ -303,5 +309,11 @@ fn single_header<'a>(
 fn text<'a>(name: &HeaderName, value: &'a HeaderValue) -> Result<&'a str, HeaderError> {
     let text = std::str::from_utf8(value.as_bytes());
     let text = text.map_err(|_| HeaderError::NotUtf8(name.clone()))?;
-    Ok(text.trim())
+    Ok(trim(text))
+}
+
+/// Removes the white space that HTTP allows around a value (RFC 9110, 5.6.3). Other blanks are part of the text:
+/// without them, different users would have the same id.
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
 }

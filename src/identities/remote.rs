@@ -126,8 +126,8 @@ struct Remote {
 #[derive(Default)]
 struct ForwardedCredentials<'a> {
     /// In the order of the request.
-    cookies: Vec<(&'a str, &'a str)>,
-    headers: Vec<(&'a HeaderName, &'a str)>,
+    cookies: Vec<(&'a str, &'a [u8])>,
+    headers: Vec<(&'a HeaderName, &'a [u8])>,
     /// Whether a browser may have sent any of them by itself.
     is_ambient: bool,
 }
@@ -159,10 +159,12 @@ impl Identity for Remote {
             let mut credentials = ForwardedCredentials::default();
             for source in &self.settings.forward {
                 match source {
-                    TokenSource::Cookie(cookie) => {
-                        credentials.cookies.push((cookie.name(), MADE_UP))
+                    TokenSource::Cookie(cookie) => credentials
+                        .cookies
+                        .push((cookie.name(), MADE_UP.as_bytes())),
+                    TokenSource::Header(name) => {
+                        credentials.headers.push((name, MADE_UP.as_bytes()))
                     }
-                    TokenSource::Header(name) => credentials.headers.push((name, MADE_UP)),
                     TokenSource::Bearer => {}
                 }
             }
@@ -285,9 +287,12 @@ impl ForwardedCredentials<'_> {
         let cookies = self
             .cookies
             .iter()
-            .flat_map(|(name, value)| ["cookie", name, value]);
-        let headers = self.headers.iter();
-        digest(cookies.chain(headers.flat_map(|(name, value)| ["header", name.as_str(), value])))
+            .flat_map(|(name, value)| [b"cookie".as_slice(), name.as_bytes(), *value]);
+        let headers = self
+            .headers
+            .iter()
+            .flat_map(|(name, value)| [b"header".as_slice(), name.as_str().as_bytes(), *value]);
+        digest(cookies.chain(headers))
     }
 
     /// Every value is what the client sent, byte for byte.
@@ -295,15 +300,15 @@ impl ForwardedCredentials<'_> {
         let cookies = self
             .cookies
             .iter()
-            .map(|(name, value)| format!("{name}={value}"));
-        let cookies = cookies.collect::<Vec<_>>().join("; ");
+            .map(|(name, value)| [name.as_bytes(), b"=", *value].concat());
+        let cookies = cookies.collect::<Vec<_>>().join(b"; ".as_slice());
         let mut headers = self.headers.clone();
         if !cookies.is_empty() {
-            headers.push((&header::COOKIE, &cookies));
+            headers.push((&header::COOKIE, cookies.as_slice()));
         }
         headers
             .into_iter()
-            .map(|(name, value)| Ok((name.clone(), HeaderValue::from_bytes(value.as_bytes())?)))
+            .map(|(name, value)| Ok((name.clone(), HeaderValue::from_bytes(value)?)))
             .collect()
     }
 }

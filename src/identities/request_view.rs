@@ -123,14 +123,15 @@ impl TokenSource {
     /// Whether a browser may have sent the credential `value` by itself, or a proxy may have derived it from one that a
     /// browser sent. This holds for cookies, for headers of an `ambient` identity, and for the schemes of `Authorization`
     /// for which browsers show a dialog.
-    pub(super) fn is_ambient(&self, value: &str, ambient: bool) -> bool {
+    pub(super) fn is_ambient(&self, value: impl AsRef<[u8]>, ambient: bool) -> bool {
         match self {
             Self::Bearer => false,
             Self::Cookie(_) => true,
             Self::Header(name) if *name == AUTHORIZATION => {
-                let scheme = value.split(' ').next().unwrap_or_default();
+                let mut parts = value.as_ref().split(|byte| *byte == b' ');
+                let scheme = parts.next().unwrap_or_default();
                 let mut schemes = BROWSER_SCHEMES.iter();
-                schemes.any(|known| scheme.eq_ignore_ascii_case(known))
+                schemes.any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()))
             }
             Self::Header(_) => ambient,
         }
@@ -182,12 +183,12 @@ fn find_bearer(headers: &HeaderMap) -> Result<Option<&str>, Denial> {
     single_ascii(header_values(headers, &AUTHORIZATION).filter_map(strip_bearer))
 }
 
-/// Finds the value of a header, as the client sent it.
+/// Finds the value of a header, as the client sent it. It may have any bytes.
 pub(super) fn find_header<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
-) -> Result<Option<&'a str>, Denial> {
-    single_ascii(header_values(headers, name))
+) -> Result<Option<&'a [u8]>, Denial> {
+    single_value(header_values(headers, name))
 }
 
 fn header_values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
@@ -203,8 +204,9 @@ fn strip_bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 fn single_ascii<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Option<&'a str>, Denial> {
-    match single_value(values) {
-        Ok(Some(text)) if !text.is_ascii() => Err(invalid("the credential is not ASCII")),
-        found => found,
-    }
+    let text = single_value(values)?.map(|value| match std::str::from_utf8(value) {
+        Ok(text) if text.is_ascii() => Ok(text),
+        _ => Err(invalid("the credential is not ASCII")),
+    });
+    text.transpose()
 }

@@ -104,7 +104,7 @@ impl Service<ConnectInfo<Uri>> for OutboundConnector {
             let port = url.port_u16().unwrap_or(80);
             let transport = async { secure(tls.as_ref(), dial(host, port).await?, host).await };
             let transport = transport.await.map_err(ConnectError::Io)?;
-            let stream = Stream::new(transport, peer);
+            let stream = Stream::new(transport, host.to_owned(), peer);
             Ok(Connection::new(url.clone(), stream))
         })
     }

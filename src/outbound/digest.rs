@@ -6,11 +6,12 @@ use aws_lc_rs::digest::{Context, SHA256};
 pub(crate) type Digest = [u8; 32];
 
 /// Also hashes the length of each part, so that different parts never have the same digest.
-pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> Digest {
+pub(crate) fn digest(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Digest {
     let mut context = Context::new(&SHA256);
     for part in parts {
+        let part = part.as_ref();
         context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part.as_bytes());
+        context.update(part);
     }
     let mut digest = [0; 32];
     digest.copy_from_slice(context.finish().as_ref());

@@ -1,4 +1,5 @@
-//! Unexpected statuses, and where a redirect leads. The gate follows none, because it would send credentials and trust answers of other hosts.
+//! Unexpected statuses, and where a redirect leads. The gate follows no redirect, because it would send credentials to other
+//! hosts and trust their answers.
 
 use actix_web::http::header::{self, HeaderMap};
 

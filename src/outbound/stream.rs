@@ -15,6 +15,7 @@ use tokio_util::either::Either;
 use super::{
     call::{self, Peer},
     framing::{Framing, FramingError, Head},
+    tls_error,
 };
 
 /// Plain TCP or TLS.
@@ -23,6 +24,8 @@ pub(crate) type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 /// Returns only the final response to each request. A connection that receives anything else is not reused.
 pub(super) struct Stream {
     transport: Transport,
+    /// For messages.
+    host: String,
     peer: Arc<Peer>,
     /// The peer's epoch when the connection was opened.
     epoch: u64,
@@ -35,9 +38,10 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(transport: Transport, peer: Arc<Peer>) -> Self {
+    pub(super) fn new(transport: Transport, host: String, peer: Arc<Peer>) -> Self {
         Self {
             transport,
+            host,
             epoch: peer.epoch(),
             peer,
             framing: Framing::Idle,
@@ -130,7 +134,8 @@ impl AsyncRead for Stream {
                 return Poll::Ready(Ok(()));
             }
             let before = out.filled().len();
-            ready!(Pin::new(&mut this.transport).poll_read(context, out))?;
+            let read = ready!(Pin::new(&mut this.transport).poll_read(context, out));
+            read.map_err(|error| tls_error::explain(error, &this.host))?;
             let length = out.filled().len() - before;
             match &this.framing {
                 // Between requests a server can only close the connection. If it sends bytes, the pool drops the connection, too.

@@ -9,7 +9,8 @@ use crate::telemetry::excerpt;
 /// The most names of a certificate that a message lists.
 const MAX_NAMES: usize = 5;
 
-/// Explains an error of the handshake with `host`, if it is one of TLS.
+/// Explains an error of a connection to `host`, if it is one of TLS. With TLS 1.3, a server refuses a client without a
+/// certificate only after the handshake.
 pub(super) fn explain(error: io::Error, host: &str) -> io::Error {
     let tls = error
         .get_ref()
@@ -29,19 +30,29 @@ fn describe(error: &Error, host: &str) -> String {
             "`{host}` does not speak TLS on this port; check the port, or write http instead of https"
         ),
         Error::PeerIncompatible(_) => {
-            format!(
-                "`{host}` supports neither TLS 1.2 nor TLS 1.3 with a common cipher suite ({error})"
-            )
+            format!("`{host}` supports neither TLS 1.2 nor TLS 1.3 with a common cipher suite")
         }
-        Error::AlertReceived(
-            AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion,
-        ) => format!("`{host}` has no TLS version and cipher suite in common with the gate"),
+        Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+            format!("`{host}` has no TLS version in common with the gate")
+        }
+        // With TLS 1.2, this alert has both reasons.
+        Error::AlertReceived(AlertDescription::HandshakeFailure) => format!(
+            "`{host}` has no cipher suite in common with the gate, or requires a client certificate, which the gate does not have"
+        ),
         Error::AlertReceived(
             AlertDescription::CertificateRequired | AlertDescription::BadCertificate,
         ) => format!("`{host}` requires a client certificate, which the gate does not have"),
         Error::AlertReceived(AlertDescription::UnrecognisedName) => {
             format!("`{host}` does not serve this host name; check the URL")
         }
+        Error::AlertReceived(alert) => format!(
+            "`{host}` refuses the connection with the TLS alert {} (RFC 8446, 6)",
+            u8::from(*alert)
+        ),
+        Error::NoCertificatesPresented => format!("`{host}` has no certificate"),
+        Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. }
+        | Error::PeerMisbehaved(_) => format!("`{host}` violates the TLS protocol"),
         other => other.to_string(),
     }
 }
@@ -76,17 +87,36 @@ fn certificate(error: &CertificateError) -> String {
             "has a wrong signature; `[outbound] ca` may have an old certificate of the same authority"
         }
         CertificateError::BadEncoding => "cannot be read; issue it again",
+        CertificateError::UnhandledCriticalExtension => UNKNOWN_EXTENSION,
         // The type of this error is private to rustls.
-        CertificateError::Other(other) => match format!("{:?}", other.0).as_str() {
-            "CaUsedAsEndEntity" => {
-                "is one of a certificate authority; let that authority issue a server certificate, and add the authority's to `[outbound] ca`"
-            }
-            "UnsupportedCertVersion" => "has an old version of X.509; issue one of version 3",
-            other => return format!("is refused: {other}"),
-        },
-        other => return format!("is refused: {other}"),
+        CertificateError::Other(other) => by_name(&format!("{:?}", other.0)),
+        _ => NOT_VALID,
     };
     text.to_owned()
+}
+
+const UNKNOWN_EXTENSION: &str =
+    "has a critical extension that the gate does not know; issue it without this extension";
+
+const NOT_VALID: &str = "is not valid; examine it with `openssl x509 -text`";
+
+/// Describes an error of the library that verifies certificates.
+fn by_name(error: &str) -> &'static str {
+    match error {
+        "CaUsedAsEndEntity" => {
+            "is one of a certificate authority; let that authority issue a server certificate, and add the authority's to `[outbound] ca`"
+        }
+        "EndEntityUsedAsCa" => {
+            "is issued by a certificate that is not one of an authority; issue it with the authority's"
+        }
+        "UnsupportedCertVersion" => "has an old version of X.509; issue one of version 3",
+        "UnsupportedCriticalExtension" => UNKNOWN_EXTENSION,
+        "NameConstraintViolation" => "has a name that its authority must not certify",
+        "PathLenConstraintViolated" | "MaximumPathDepthExceeded" => {
+            "has a longer chain of authorities than is allowed"
+        }
+        _ => NOT_VALID,
+    }
 }
 
 /// Lists names of a certificate, which its owner chose.
@@ -121,9 +151,78 @@ fn age(seconds: u64) -> String {
 mod tests {
     use std::time::Duration;
 
-    use rustls::pki_types::UnixTime;
+    use std::sync::Arc;
+
+    use rustls::{OtherError, PeerIncompatible, PeerMisbehaved, pki_types::UnixTime};
 
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the text is not used")]
+    enum PrivateError {
+        CaUsedAsEndEntity,
+        NameConstraintViolation,
+        SomethingElse,
+    }
+
+    #[test]
+    fn no_message_has_the_name_of_a_variant() {
+        let other = |error| CertificateError::Other(OtherError(Arc::new(error)));
+        for (error, expected) in [
+            (
+                CertificateError::ApplicationVerificationFailure,
+                "is not valid",
+            ),
+            (
+                CertificateError::UnhandledCriticalExtension,
+                "has a critical extension",
+            ),
+            (
+                other(PrivateError::CaUsedAsEndEntity),
+                "is one of a certificate authority",
+            ),
+            (
+                other(PrivateError::NameConstraintViolation),
+                "has a name that its authority must not certify",
+            ),
+            (other(PrivateError::SomethingElse), "is not valid"),
+        ] {
+            let text = describe(&Error::InvalidCertificate(error), "a.example");
+            let start = format!("the certificate of `a.example` {expected}");
+            assert!(text.starts_with(&start), "{text}");
+            assert!(
+                !text.contains("Else") && !text.contains("Failure"),
+                "{text}"
+            );
+        }
+        for (error, expected) in [
+            (
+                Error::AlertReceived(AlertDescription::UnknownCA),
+                "refuses the connection with the TLS alert 48",
+            ),
+            (
+                Error::AlertReceived(AlertDescription::CertificateRequired),
+                "requires a client certificate",
+            ),
+            (
+                Error::AlertReceived(AlertDescription::HandshakeFailure),
+                "or requires a client certificate",
+            ),
+            (
+                Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
+                "with a common cipher suite",
+            ),
+            (
+                Error::PeerMisbehaved(PeerMisbehaved::TooMuchEarlyDataReceived),
+                "violates the TLS protocol",
+            ),
+        ] {
+            let text = describe(&error, "a.example");
+            assert!(text.contains(expected), "{text}");
+            let has_debug = ["UnknownCA", "InCommon", "TooMuch"];
+            assert!(!has_debug.iter().any(|name| text.contains(name)), "{text}");
+        }
+    }
 
     #[test]
     fn an_expired_certificate_names_its_age() {

@@ -11,7 +11,7 @@ pub(crate) use self::{
     excerpt::excerpt,
     log::DECISION,
     metrics::{CallResult, HttpClientMetrics, Operation, PoolEvent, StoreMetrics},
-    request_line::{HasDecision, LogFields, RequestLine, known_method},
+    request_line::{HasDecision, LogFields, REFUSED, RequestLine, known_method},
     traces::outgoing_headers,
 };
 pub use self::{

@@ -68,8 +68,8 @@ fn inbound(headers: &HeaderMap) -> Option<RequestId> {
     (is_valid && values.next().is_none()).then(|| RequestId(text.to_owned()))
 }
 
-/// The target of lines about malformed requests.
-pub(super) const REFUSED: &str = "refused";
+/// The target of lines about malformed requests. The log limits them, because clients can cause them at will.
+pub(crate) const REFUSED: &str = "refused";
 
 /// The target of all other lines.
 const ANSWERED: &str = "request";

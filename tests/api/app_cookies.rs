@@ -53,6 +53,42 @@ async fn a_forwarded_cookie_arrives_byte_for_byte() {
 }
 
 #[actix_web::test]
+async fn a_forwarded_credential_need_not_be_utf_8() {
+    let app = Service::start();
+    let gate = builder(&app, &["cookie:sid*", "header:x-key"])
+        .set("identities.site.cache", "10s")
+        .start()
+        .await;
+    for (name, value, expected) in [
+        ("cookie", b"sid=J\xfcrgen".as_slice(), "sid=J\\xfcrgen"),
+        ("cookie", b"sid=J\xf6rgen", "sid=J\\xf6rgen"),
+        ("cookie", b"sid=\xff\xfe\x80", "sid=\\xff\\xfe\\x80"),
+        // The chunks of one character.
+        (
+            "cookie",
+            b"sid.0=\xc3; sid.1=\xbc",
+            "sid.0=\\xc3; sid.1=\\xbc",
+        ),
+        ("x-key", b"J\xfcrgen", "J\\xfcrgen"),
+        ("x-key", "J\u{fc}rgen".as_bytes(), "J\u{fc}rgen"),
+    ] {
+        let answer = gate.ask().bytes(name, value).send().await;
+        answer.assert_token();
+        // Another value is another entry of the cache.
+        assert_eq!(app.seen(PATH).pop().unwrap().headers[name], expected);
+    }
+    assert_eq!(app.seen(PATH).len(), 6);
+    let twice = gate.ask().bytes("x-key", b"\xfc").bytes("x-key", b"\xfc");
+    let answer = twice.send().await;
+    answer.assert_error(401, "invalid_credentials");
+    // Bytes after the scheme do not hide that browsers send such a credential by themselves.
+    let gate = builder(&app, &["header:authorization"]).start().await;
+    let page = gate.ask().header("origin", "https://evil.example");
+    let answer = page.bytes("authorization", b"Basic \xfc").send().await;
+    answer.assert_error(403, "cross_site");
+}
+
+#[actix_web::test]
 async fn all_chunks_of_a_cookie_arrive_in_the_order_of_the_request() {
     let app = Service::start();
     let forward = ["cookie:authjs.session-token*", "cookie:lang"];

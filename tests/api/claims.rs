@@ -85,10 +85,31 @@ async fn every_supported_shape_of_memberships_is_understood() {
         ),
         (json!("ws_1"), "ws_1", "workspace_forbidden"),
         (json!({ "ws_1": true }), "ws_1", "workspace_forbidden"),
+        // A map may have objects as values. An id in the object counts, not the key.
+        (json!({ "ws_1": { "role": "owner" } }), "ws_1", ""),
+        (json!({ "ws_1": { "role": ["viewer", "owner"] } }), "", ""),
         (
-            json!({ "ws_1": { "role": "owner" } }),
+            json!({ "ws_1": { "role": "viewer" }, "ws_2": { "role": "owner" } }),
             "ws_1",
             "workspace_forbidden",
+        ),
+        (json!({ "ws_1": {} }), "ws_1", "workspace_forbidden"),
+        (json!({ "acme": { "id": "42", "role": "owner" } }), "42", ""),
+        (json!({ "acme": { "id": 42, "role": "owner" } }), "42", ""),
+        (
+            json!({ "acme": { "id": "42", "role": "owner" } }),
+            "acme",
+            "workspace_forbidden",
+        ),
+        (
+            json!({ "acme": { "id": null, "role": "owner" } }),
+            "acme",
+            "workspace_forbidden",
+        ),
+        (
+            json!({ "acme": { "id": "42", "role": "owner" }, "ws_1": "owner" }),
+            "ws_1",
+            "",
         ),
         (json!([["ws_1", "owner"]]), "ws_1", "workspace_forbidden"),
         (json!(null), "ws_1", "workspace_forbidden"),

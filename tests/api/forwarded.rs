@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::helpers::{Gate, TestApp, Token, forwarded};
+use crate::helpers::{Gate, TestApp, Token, forwarded, quota, workspace_member};
 
 fn behind<const N: usize>(proxies: [&str; N]) -> Gate {
     let claims = json!({
@@ -102,4 +102,46 @@ async fn a_subject_that_is_not_a_valid_identifier_is_refused() {
     }
     let umlaut = app.ask().header("x-auth-request-user", "J\u{fc}rgen");
     umlaut.send().await.assert_token();
+}
+
+#[actix_web::test]
+async fn unicode_blanks_are_part_of_a_subject_and_of_a_claim() {
+    let gate = behind(["127.0.0.1"])
+        .policy("daily", quota().per(["user"]).limit(1))
+        .chain(["signed-in", "daily"]);
+    let app = gate.start().await;
+    let ask = |user: &str| app.ask().header("x-auth-request-user", user).send();
+    ask("admin").await.assert_token();
+    for user in [" admin", "admin\t ", "admin"] {
+        ask(user).await.assert_error(429, "quota_exhausted");
+    }
+    for user in [
+        "\u{a0}admin",
+        "admin\u{a0}",
+        "\u{3000}admin",
+        "\u{2003}admin",
+    ] {
+        ask(user).await.assert_token();
+        ask(user).await.assert_error(429, "quota_exhausted");
+    }
+    // Next line is a control character.
+    let control = ask("\u{85}admin").await;
+    control.assert_error(401, "invalid_credentials");
+
+    let gate = behind(["127.0.0.1"])
+        .policy("member", workspace_member().claim("groups"))
+        .chain(["signed-in", "member"]);
+    let app = gate.start().await;
+    for (groups, code) in [
+        ("ws_2, ws_1\t", ""),
+        ("ws_2,\u{a0}ws_1", "workspace_forbidden"),
+        ("ws_2,ws_1\u{3000}", "workspace_forbidden"),
+    ] {
+        let request = app
+            .ask()
+            .header("x-auth-request-user", "user_1")
+            .header("x-auth-request-groups", groups);
+        let answer = request.json(&json!({ "workspace": "ws_1" })).await;
+        assert_eq!(answer.code(), code, "{groups:?}");
+    }
 }

@@ -209,13 +209,8 @@ async fn a_claim_that_is_not_utf_8_is_lost_and_its_user_is_not() {
         .assert_error(401, "invalid_credentials");
 }
 
-#[actix_web::test]
-async fn the_log_names_a_claim_that_is_lost() {
-    let imgwire = Emulator::start().unwrap();
-    let claims = json!({ "name": "X-Name" });
-    let builder = gate(&claims, "subject.claims.name != ''");
-    let (_folder, config) = write_config(&builder, imgwire.url());
-    let gate = GateProcess::start(&config, &[], "info").await;
+/// Asks with a name in Latin-1. Returns the status.
+async fn ask_as_juergen(gate: &GateProcess) -> u16 {
     let client = awc::Client::builder()
         .timeout(Duration::from_secs(20))
         .finish();
@@ -224,7 +219,17 @@ async fn the_log_names_a_claim_that_is_lost() {
     let request = request
         .insert_header(("x-user", "user_1"))
         .insert_header(("x-name", name));
-    assert_eq!(request.send().await.unwrap().status(), 403);
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[actix_web::test]
+async fn the_log_names_a_claim_that_is_lost() {
+    let imgwire = Emulator::start().unwrap();
+    let claims = json!({ "name": "X-Name" });
+    let builder = gate(&claims, "subject.claims.name != ''");
+    let (_folder, config) = write_config(&builder, imgwire.url());
+    let gate = GateProcess::start(&config, &[], "info").await;
+    assert_eq!(ask_as_juergen(&gate).await, 403);
     eventually("the decision", async || gate.decisions().len() == 1).await;
     let lines = gate.lines();
     let warning = lines
@@ -242,4 +247,51 @@ async fn the_log_names_a_claim_that_is_lost() {
     assert_eq!(gate.decisions()[0]["subject"], "user_1");
     let reason = gate.decisions()[0]["reason"].to_string();
     assert!(reason.contains("there is no `name`"), "{reason}");
+}
+
+#[actix_web::test]
+async fn lines_about_lost_claims_are_limited() {
+    const REQUESTS: u64 = 150;
+    let imgwire = Emulator::start().unwrap();
+    let builder = gate(&json!({ "name": "X-Name" }), "subject.claims.name != ''");
+    let (_folder, config) = write_config(&builder, imgwire.url());
+    let gate = GateProcess::start(&config, &[], "info").await;
+    for _ in 0..REQUESTS {
+        assert_eq!(ask_as_juergen(&gate).await, 403);
+    }
+    let counts = || {
+        let lines = gate.lines();
+        let written = lines.iter().filter(|line| line["claim"] == "name").count() as u64;
+        let left_out = lines.iter().filter_map(|line| line["left_out"].as_u64());
+        (written, left_out.collect::<Vec<_>>())
+    };
+    eventually("the count", async || {
+        let (written, left_out) = counts();
+        written + left_out.iter().sum::<u64>() == REQUESTS
+    })
+    .await;
+    let (written, left_out) = counts();
+    let seconds = left_out.len() as u64 + 2;
+    assert!(written <= 20 * seconds, "{written} in {seconds}");
+    assert!(!left_out.is_empty());
+    // Decisions are not affected.
+    eventually("the decisions", async || {
+        gate.decisions().len() as u64 == REQUESTS
+    })
+    .await;
+}
+
+#[actix_web::test]
+async fn claims_that_policies_read_are_bounded_and_others_do_not_count() {
+    let claims = json!({ "groups": { "header": "X-Groups", "list": "," } });
+    let entries = |count: usize| vec!["a"; count].join(",");
+    let (few, many) = (entries(100), entries(3500));
+    let app = gate(&claims, "'a' in subject.claims.groups").start().await;
+    assert_eq!(code(&app, &[("x-groups", &few)]).await, "");
+    assert_eq!(
+        code(&app, &[("x-groups", &many)]).await,
+        "invalid_credentials"
+    );
+    let app = gate(&claims, "true").start().await;
+    assert_eq!(code(&app, &[("x-groups", &many)]).await, "");
 }

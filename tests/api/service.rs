@@ -167,8 +167,10 @@ async fn reply(request: HttpRequest, body: String, state: web::Data<State>) -> H
         path: path.clone(),
         headers: headers
             .map(|(name, value)| {
-                let value = String::from_utf8(value.as_bytes().to_vec()).unwrap();
-                (name.to_string(), value)
+                let text = std::str::from_utf8(value.as_bytes()).map(str::to_owned);
+                // Other bytes are written as `\xfc`.
+                let text = text.unwrap_or_else(|_| value.as_bytes().escape_ascii().to_string());
+                (name.to_string(), text)
             })
             .collect(),
         body: body.clone(),

@@ -5,9 +5,10 @@ use std::{fs, process::Command, sync::Arc};
 use actix_web::http::Method;
 use jsonwebtoken::Algorithm;
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -59,12 +60,33 @@ impl Authority {
 
     /// A server that only shakes hands. Returns its port.
     async fn serve(&self, name: &str) -> u16 {
+        self.serve_with(name, rustls::ALL_VERSIONS, false).await
+    }
+
+    /// The same with these versions of TLS, and perhaps only for clients with a certificate.
+    async fn serve_with(
+        &self,
+        name: &str,
+        versions: &[&'static SupportedProtocolVersion],
+        needs_client_certificate: bool,
+    ) -> u16 {
+        let provider = Arc::new(aws_lc_rs::default_provider());
         let certificate = CertificateDer::from_pem_file(self.path(&format!("{name}.pem")));
         let key = PrivateKeyDer::from_pem_file(self.path(&format!("{name}.key")));
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
+        let config = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(versions)
+            .unwrap();
+        let config = if needs_client_certificate {
+            let mut roots = RootCertStore::empty();
+            let authority = CertificateDer::from_pem_file(self.path("ca.pem"));
+            roots.add(authority.unwrap()).unwrap();
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            config.with_client_cert_verifier(verifier.unwrap())
+        } else {
+            config.with_no_client_auth()
+        };
+        let config = config
             .with_single_cert(vec![certificate.unwrap()], key.unwrap())
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -72,7 +94,10 @@ impl Authority {
         let port = listener.local_addr().unwrap().port();
         actix_web::rt::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let _ = acceptor.accept(stream).await;
+                if let Err((_, mut stream)) = acceptor.accept(stream).into_fallible().await {
+                    // Without this, a reset could overtake the alert.
+                    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+                }
             }
         });
         port
@@ -146,6 +171,25 @@ async fn certificate_errors_say_what_is_wrong_and_what_to_do() {
             !reason.contains("InvalidCertificate") && !reason.contains("CaUsed"),
             "{reason}"
         );
+    }
+}
+
+#[actix_web::test]
+async fn a_server_that_requires_a_client_certificate_is_named() {
+    if !are_here(&["openssl"]) {
+        return;
+    }
+    let authority = Authority::new();
+    authority.issue(
+        "subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth",
+        2,
+    );
+    // With TLS 1.3, the client learns of it only after the handshake.
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let port = authority.serve_with("server", &[version], true).await;
+        let reason = reason_at(port, Some(authority.path("ca.pem"))).await;
+        let expected = "`localhost` requires a client certificate, which the gate does not have";
+        assert!(reason.contains(expected), "{version:?}: {reason}");
     }
 }
 

@@ -54,7 +54,16 @@ fn shapes(table: &BTreeMap<String, Vec<String>>) -> Vec<Value> {
         .iter()
         .map(|(id, roles)| json!({ "id": id, "role": roles, "name": "id" }))
         .collect();
-    let mut shapes = vec![json!(list), json!(table)];
+    let by_id: BTreeMap<_, _> = table
+        .iter()
+        .map(|(id, roles)| (id, json!({ "role": roles, "name": "id" })))
+        .collect();
+    let by_name: BTreeMap<_, _> = list
+        .iter()
+        .enumerate()
+        .map(|(number, workspace)| (format!("name {number}"), workspace))
+        .collect();
+    let mut shapes = vec![json!(list), json!(table), json!(by_id), json!(by_name)];
     if let (1, Some(first)) = (list.len(), list.first()) {
         shapes.push(first.clone());
     }
@@ -311,7 +320,9 @@ fn entries_of_another_shape_are_ignored() {
         json!(1.5),
         json!([null, true, 1.5, ["ws_1"]]),
         json!([{ "name": "ws_1" }, { "id": true }]),
-        json!({ "ws_1": 1, "ws_2": true, "ws_3": { "role": "x" } }),
+        json!({ "ws_1": 1, "ws_2": true }),
+        // An object whose id is not one names no workspace, not even by its key.
+        json!({ "ws_1": { "id": null }, "true": { "id": true }, "1.5": { "id": [] } }),
     ] {
         let claims = json!({ "ids": ids });
         for named in [None, Some("ws_1"), Some("1.5"), Some("true")] {
