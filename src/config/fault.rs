@@ -57,6 +57,9 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (line, before[line_start..].chars().count() + 1)
 }
 
+/// A longer name is not compared with the known ones, because that takes time in proportion to both lengths.
+const MAX_COMPARED: usize = 64;
+
 /// Says that `name` is unknown, and suggests the most similar of the `known` names, or lists all of them. `what` is the
 /// kind of name, for example `policy kind`.
 pub(crate) fn unknown<'a>(
@@ -65,9 +68,8 @@ pub(crate) fn unknown<'a>(
     known: impl IntoIterator<Item = &'a str>,
 ) -> String {
     let known: Vec<_> = known.into_iter().collect();
-    let distances = known
-        .iter()
-        .map(|other| (strsim::damerau_levenshtein(name, other), other));
+    let comparable = known.iter().filter(|_| name.len() <= MAX_COMPARED);
+    let distances = comparable.map(|other| (strsim::damerau_levenshtein(name, other), other));
     let closest = distances.min_by_key(|(distance, _)| *distance);
     if let Some((distance, other)) = closest
         && distance <= (name.chars().count() / 3).max(1)
@@ -113,5 +115,13 @@ mod tests {
         let known = unknown("identity", "nobody", ["app"]);
         assert_eq!(known, "unknown identity `nobody`; known identities: `app`");
         assert_eq!(unknown("store", "main", []), "unknown store `main`");
+        let (longest, longer) = ("m".repeat(MAX_COMPARED), "m".repeat(MAX_COMPARED + 1));
+        let suggested = unknown("store", &longest, [&*longer]);
+        assert!(suggested.contains("did you mean"), "{suggested}");
+        let listed = unknown("store", &longer, [&*longest]);
+        assert_eq!(
+            listed,
+            format!("unknown store `{longer}`; known stores: `{longest}`")
+        );
     }
 }

@@ -12,6 +12,7 @@ use serde::{
 };
 
 pub use super::secret_text::SecretEncoding;
+pub(crate) use super::secret_text::is_json_object;
 use super::{document::Reader, secret_text};
 
 /// Looks up an environment variable.

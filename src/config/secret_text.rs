@@ -6,7 +6,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 /// How the text of a secret stands for its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -31,8 +31,13 @@ const QUOTES: [(char, char); 5] = [
     ('\u{2018}', '\u{2019}'),
 ];
 
-/// Texts that stand in examples in place of a secret, without separators.
-const PLACEHOLDERS: [&str; 4] = ["changeme", "changethis", "replaceme", "yoursecret"];
+/// The words that stand in examples in place of a secret.
+const PLACEHOLDERS: [[&str; 2]; 4] = [
+    ["change", "me"],
+    ["change", "this"],
+    ["replace", "me"],
+    ["your", "secret"],
+];
 
 /// Says what is wrong with the text of a secret, without showing it.
 pub(super) fn check(text: &str) -> Result<(), String> {
@@ -65,31 +70,54 @@ pub(super) fn check(text: &str) -> Result<(), String> {
     check_placeholder(text)
 }
 
-/// Says whether the text is an example, or the name of a secret that another program should have put in its place.
+/// Says whether the text is an example, or the name of a secret that another program should have put in its place. A key
+/// in PEM and a key set may have such words in them.
 pub(super) fn check_placeholder(text: &str) -> Result<(), String> {
     let text = text.trim_matches(is_blank);
-    let is_around = |open: &str, close: &str| text.starts_with(open) && text.ends_with(close);
+    if text.contains("-----BEGIN ") || is_json_object(text) {
+        return Ok(());
+    }
+    let inside = |open: &str, close: &str| text.strip_prefix(open)?.strip_suffix(close);
+    let is_around = |open: &str, close: &str| inside(open, close).is_some();
+    let is_name = |open: &str, close: &str| inside(open, close).is_some_and(is_template_name);
     if has_variable(text) || is_around("$(", ")") {
         return Err("has `${...}` or `$(...)` in it, which no program has replaced; write the secret itself".to_owned());
     }
-    if is_around("{{", "}}") || is_around("<", ">") || is_around("%", "%") {
+    if is_around("{{", "}}") || is_name("<", ">") || is_name("%", "%") {
         return Err(
             "is a template, which no program has filled in; write the secret itself".to_owned(),
         );
     }
-    let letters = text
-        .chars()
-        .filter(|char| !matches!(char, '-' | '_' | ' ' | '.'));
-    let letters: String = letters.map(|char| char.to_ascii_lowercase()).collect();
-    match PLACEHOLDERS
-        .iter()
-        .find(|example| letters.contains(**example))
-    {
-        Some(example) => Err(format!(
-            "is the text of an example (`{example}`); write a random secret, for example of `openssl rand -base64 48`"
+    match PLACEHOLDERS.iter().find(|words| has_words(text, words)) {
+        Some(words) => Err(format!(
+            "is the text of an example (`{}`); write a random secret, for example of `openssl rand -base64 48`",
+            words.concat()
         )),
         None => Ok(()),
     }
+}
+
+/// Whether a text is a JSON object, such as a JSON Web Key.
+pub(crate) fn is_json_object(text: &str) -> bool {
+    text.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+fn is_template_name(text: &str) -> bool {
+    let is_allowed = |char: char| char.is_ascii_alphanumeric() || "_- ,.".contains(char);
+    !text.is_empty() && text.chars().all(is_allowed)
+}
+
+/// Whether the text has both words next to each other, together or separated. `exchange-member` does not have the words
+/// `change` and `me`.
+fn has_words(text: &str, [first, second]: &[&str; 2]) -> bool {
+    let both = format!("{first}{second}");
+    let lower = text.to_ascii_lowercase();
+    let words = lower.split(|char: char| !char.is_alphabetic());
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    let mut pairs = words.windows(2);
+    // Repeated, until the text is long enough.
+    let mut together = words.iter().map(|word| word.replace(&both, ""));
+    together.any(|rest| rest.is_empty()) || pairs.any(|pair| pair == [*first, *second])
 }
 
 /// Whether the text has the reference `${NAME}`, or is one without braces.
@@ -117,14 +145,16 @@ fn is_blank(char: char) -> bool {
     char.is_whitespace() || char.is_control() || matches!(char, '\u{feff}' | '\u{200b}')
 }
 
-/// Decodes a text. Line ends within it do not matter, because `openssl` and `base64` write them.
+/// Decodes a text. Line ends within it do not matter, because `openssl` and `base64` write them. Bits after the last byte do
+/// not matter, because Node.js ignores them.
 pub(super) fn decode(text: &str, encoding: SecretEncoding) -> Result<Vec<u8>, String> {
     let text: String = text
         .chars()
         .filter(|char| !matches!(char, '\r' | '\n'))
         .collect();
-    let config =
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let config = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true);
     let (decoded, name) = match encoding {
         SecretEncoding::Base64 => (
             GeneralPurpose::new(&STANDARD, config).decode(&text).ok(),

@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, crypto};
 use policies::{Claims, Denial};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{
-    Deserialize,
+    Deserialize, Deserializer,
     de::{DeserializeOwned, IgnoredAny},
 };
 use serde_json::Value;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{
     cross_site::CrossSite,
     issuer::Issuers,
-    keys::{Key, algorithm::NamedAlgorithm},
+    keys::{Key, algorithm},
     limits::FailureTracker,
     request_view::{RequestView, TokenSource, find_token},
 };
@@ -182,7 +182,7 @@ impl<'a> Token<'a> {
         self.digest.get_or_init(|| digest([self.text]))
     }
 
-    /// Returns the token as a JWT, if it is one of a known algorithm.
+    /// Returns the token as a JWT, if it is one.
     pub(super) fn jwt(&self) -> Option<&UnverifiedJwt<'a>> {
         self.jwt
             .get_or_init(|| UnverifiedJwt::parse(self.text))
@@ -194,6 +194,7 @@ impl<'a> Token<'a> {
 /// both.
 pub(super) struct UnverifiedJwt<'a> {
     header: Header,
+    algorithm: Option<Algorithm>,
     /// The signed part.
     message: &'a str,
     payload: &'a str,
@@ -204,9 +205,15 @@ pub(super) struct UnverifiedJwt<'a> {
 /// The members of the header (RFC 7515, 4.1) that the gate reads. Keys and URLs in a header are never used.
 #[derive(Deserialize)]
 struct Header {
-    alg: NamedAlgorithm,
+    alg: String,
     kid: Option<String>,
-    crit: Option<IgnoredAny>,
+    #[serde(default, rename = "crit", deserialize_with = "is_present")]
+    has_crit: bool,
+}
+
+/// A member is there even if it is `null`.
+fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 #[derive(Default, Deserialize)]
@@ -223,8 +230,10 @@ impl<'a> UnverifiedJwt<'a> {
             return None;
         }
         let header = URL_SAFE_NO_PAD.decode(header).ok()?;
+        let header: Header = serde_json::from_slice(&header).ok()?;
         Some(Self {
-            header: serde_json::from_slice(&header).ok()?,
+            algorithm: algorithm::parse(&header.alg),
+            header,
             message,
             payload,
             signature,
@@ -232,8 +241,14 @@ impl<'a> UnverifiedJwt<'a> {
         })
     }
 
-    pub(super) fn algorithm(&self) -> Algorithm {
-        self.header.alg.0
+    /// The algorithm as the token names it.
+    pub(super) fn alg(&self) -> &str {
+        &self.header.alg
+    }
+
+    /// The algorithm, if the gate knows it.
+    pub(super) fn algorithm(&self) -> Option<Algorithm> {
+        self.algorithm
     }
 
     pub(super) fn kid(&self) -> Option<&str> {
@@ -241,7 +256,7 @@ impl<'a> UnverifiedJwt<'a> {
     }
 
     pub(super) fn has_crit(&self) -> bool {
-        self.header.crit.is_some()
+        self.header.has_crit
     }
 
     pub(super) fn iss(&self) -> Option<&Value> {
@@ -249,10 +264,21 @@ impl<'a> UnverifiedJwt<'a> {
     }
 
     pub(super) fn is_from(&self, issuers: &Issuers) -> bool {
-        let claims = self.issuer_claims();
-        let tid = claims.tid.as_ref().and_then(Value::as_str);
-        let iss = claims.iss.as_ref().and_then(Value::as_str);
+        let (iss, tid) = self.issuer();
         iss.is_some_and(|iss| issuers.contains(iss, tid))
+    }
+
+    /// Whether the issuer of a key may be the token's.
+    pub(super) fn may_be_signed_by(&self, key: &Key) -> bool {
+        let (iss, tid) = self.issuer();
+        key.vouches_for(iss, tid)
+    }
+
+    /// `iss` and `tid`.
+    fn issuer(&self) -> (Option<&str>, Option<&str>) {
+        let IssuerClaims { iss, tid } = self.issuer_claims();
+        let [iss, tid] = [iss, tid].map(|claim| claim.as_ref().and_then(Value::as_str));
+        (iss, tid)
     }
 
     fn issuer_claims(&self) -> &IssuerClaims {
@@ -260,11 +286,15 @@ impl<'a> UnverifiedJwt<'a> {
             .get_or_init(|| self.read_payload().unwrap_or_default())
     }
 
-    /// Verifies the signature with `key`, which must be for the token's algorithm.
+    /// Verifies the signature with `key`, which must be for the token's algorithm and issuer.
     pub(super) fn is_signed_by(&self, key: &Key) -> bool {
-        let (message, algorithm) = (self.message.as_bytes(), self.algorithm());
-        key.serves(algorithm)
-            && crypto::verify(self.signature, message, key.decoding(), algorithm).unwrap_or(false)
+        let message = self.message.as_bytes();
+        self.algorithm.is_some_and(|algorithm| {
+            key.serves(algorithm)
+                && self.may_be_signed_by(key)
+                && crypto::verify(self.signature, message, key.decoding(), algorithm)
+                    .unwrap_or(false)
+        })
     }
 
     /// The claims, which are valid only if the signature is.

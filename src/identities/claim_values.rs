@@ -26,11 +26,13 @@ impl ClaimValues {
         expected.try_for_each(|(claim, values)| values.check(claim, claim.get(claims)))
     }
 
-    /// Checks every claim that the token has.
+    /// Checks every claim that the token has. `null` means that it has none.
     pub(super) fn check_allowed(&self, claims: &Claims) -> Result<(), String> {
         let expected = self.0.iter();
-        let mut found =
-            expected.filter_map(|(claim, values)| Some((claim, values, claim.get(claims)?)));
+        let mut found = expected.filter_map(|(claim, values)| {
+            let found = claim.get(claims).filter(|found| !found.is_null());
+            Some((claim, values, found?))
+        });
         found.try_for_each(|(claim, values, found)| values.check(claim, Some(found)))
     }
 }
@@ -96,7 +98,7 @@ impl JsonSchema for ExpectedValues {
 pub(super) struct RequiredScopes(#[schemars(length(min = 1))] Vec<String>);
 
 impl RequiredScopes {
-    /// Issuers write scopes in `scope` or in `scp`, as a list or as one string with spaces.
+    /// Issuers write scopes in `scope` or in `scp`, as one string with spaces or as a list of such strings.
     pub(super) fn check(&self, claims: &Claims) -> Result<(), String> {
         let Some(missing) = self.0.iter().find(|scope| !has_scope(claims, scope)) else {
             return Ok(());
@@ -122,11 +124,11 @@ const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
 
 fn has_scope(claims: &Claims, scope: &str) -> bool {
     let mut claims = SCOPE_CLAIMS.iter().filter_map(|name| claims.get(*name));
-    claims.any(|claim| match claim {
-        Value::String(scopes) => scopes.split(' ').any(|found| found == scope),
-        Value::Array(scopes) => scopes.iter().any(|found| found.as_str() == Some(scope)),
-        _ => false,
-    })
+    let in_text = |claim: &Value| {
+        let text = claim.as_str();
+        text.is_some_and(|scopes| scopes.split(' ').any(|found| found == scope))
+    };
+    claims.any(|claim| has_one(claim, in_text))
 }
 
 impl<'de> Deserialize<'de> for RequiredScopes {

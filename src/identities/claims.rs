@@ -176,7 +176,7 @@ impl ValidClaims {
 
 fn numeric_date(claims: &Claims, name: &str) -> Result<Option<f64>, String> {
     match claims.get(name) {
-        None => Ok(None),
+        None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_f64() {
             Some(seconds) if seconds.is_finite() => Ok(Some(seconds)),
             _ => Err(format!("the token's `{name}` is not a time")),

@@ -182,8 +182,12 @@ impl Identity for Introspection {
             let Some((token, ())) = request.find_token(from, *ambient, is_opaque)? else {
                 return Ok(None);
             };
-            if token.text().len() > MAX_TOKEN_BYTES {
-                return Err(Denial::InvalidCredentials("the token is too long".to_owned()).into());
+            let bytes = token.text().len();
+            if bytes > MAX_TOKEN_BYTES {
+                let reason = format!(
+                    "the token is too long: it has {bytes} bytes, and the gate sends at most {MAX_TOKEN_BYTES} to the issuer"
+                );
+                return Err(Denial::InvalidCredentials(reason).into());
             }
             let claims = self.lookup.get(
                 token.digest(),

@@ -9,7 +9,27 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use crate::config::service_url::PathSegment;
 
 /// The placeholder for the claim `tid` in an issuer.
-pub(super) const TID: &str = "{tid}";
+const TID: &str = "{tid}";
+
+/// Microsoft's name of the placeholder, in discovery documents and key sets.
+const TENANT_ID: &str = "{tenantid}";
+
+/// The issuers of tokens of version 1 of Microsoft Entra ID, and of version 2. Both have the same keys, which name the
+/// second one.
+const ENTRA_VERSIONS: [((&str, &str), (&str, &str)); 3] = [
+    (
+        ("https://sts.windows.net/", "/"),
+        ("https://login.microsoftonline.com/", "/v2.0"),
+    ),
+    (
+        ("https://sts.windows.net/", "/"),
+        ("https://login.microsoftonline.us/", "/v2.0"),
+    ),
+    (
+        ("https://sts.chinacloudapi.cn/", "/"),
+        ("https://login.partner.microsoftonline.cn/", "/v2.0"),
+    ),
+];
 
 /// The placeholder for the token's issuer in a subject prefix.
 const ISS: &str = "{iss}";
@@ -59,6 +79,21 @@ impl Issuers {
         self.0.iter().any(|issuer| issuer.matches(iss, tid))
     }
 
+    /// Whether the metadata of an issuer names one of these.
+    pub(super) fn are_named(&self, published: &str) -> bool {
+        let published = published.replace(TENANT_ID, TID);
+        self.0.iter().any(|issuer| issuer.0 == published)
+    }
+
+    /// Whether several issuers have no placeholder, and are not one issuer with and without the scheme, like Google's.
+    pub(super) fn are_several(&self) -> bool {
+        let literals = self.0.iter().filter(|issuer| !issuer.has_tid());
+        let mut names =
+            literals.map(|issuer| issuer.0.strip_prefix("https://").unwrap_or(&issuer.0));
+        let first = names.next();
+        names.any(|name| Some(name) != first)
+    }
+
     /// Whether every token of `others` is also a token of these issuers.
     #[must_use]
     pub fn cover(&self, others: &Self) -> bool {
@@ -106,9 +141,23 @@ impl<'de> Deserialize<'de> for Issuers {
 
 /// An issuer, which may have the placeholder `{tid}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Issuer(String);
+pub(super) struct Issuer(String);
 
 impl Issuer {
+    /// Reads an issuer as its metadata writes it.
+    pub(super) fn published(text: &str) -> Result<Self, String> {
+        Self::try_from(&*text.replace(TENANT_ID, TID))
+    }
+
+    /// Whether a key of this issuer may verify a token with these claims.
+    pub(super) fn vouches_for(&self, iss: &str, tid: Option<&str>) -> bool {
+        let is_other_version = |(old, new): &((&str, &str), (&str, &str))| {
+            between(*old, iss)
+                .is_some_and(|tenant| self.matches(&format!("{}{tenant}{}", new.0, new.1), tid))
+        };
+        self.matches(iss, tid) || ENTRA_VERSIONS.iter().any(is_other_version)
+    }
+
     fn has_tid(&self) -> bool {
         self.0.contains(TID)
     }
@@ -194,5 +243,73 @@ impl TryFrom<String> for SubjectPrefix {
             return Err(format!("`{text}`: `{ISS}` is the only placeholder"));
         }
         Ok(Self(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_vouches_for_the_tokens_of_its_issuer_in_both_versions() {
+        let key = |issuer: &str| Issuer::published(issuer).unwrap();
+        let every = key("https://login.microsoftonline.com/{tenantid}/v2.0");
+        let one = key("https://login.microsoftonline.com/t1/v2.0");
+        for (iss, tid, by_every, by_one) in [
+            (
+                "https://login.microsoftonline.com/t1/v2.0",
+                "t1",
+                true,
+                true,
+            ),
+            (
+                "https://login.microsoftonline.com/t2/v2.0",
+                "t2",
+                true,
+                false,
+            ),
+            (
+                "https://login.microsoftonline.com/t1/v2.0",
+                "t2",
+                false,
+                true,
+            ),
+            ("https://sts.windows.net/t1/", "t1", true, true),
+            ("https://sts.windows.net/t2/", "t2", true, false),
+            ("https://sts.windows.net/t1/", "t2", false, true),
+            ("https://sts.windows.net/t1", "t1", false, false),
+            ("https://sts.chinacloudapi.cn/t1/", "t1", false, false),
+            (
+                "https://login.microsoftonline.us/t1/v2.0",
+                "t1",
+                false,
+                false,
+            ),
+        ] {
+            assert_eq!(every.vouches_for(iss, Some(tid)), by_every, "{iss} {tid}");
+            assert_eq!(one.vouches_for(iss, Some(tid)), by_one, "{iss} {tid}");
+        }
+        assert!(!every.vouches_for("https://login.microsoftonline.com/t1/v2.0", None));
+        assert!(Issuer::published("https://login.example.com/{tenant}").is_err());
+    }
+
+    #[test]
+    fn two_names_of_one_issuer_are_not_several() {
+        let several = |issuers: &[&str]| {
+            let issuers = issuers.iter().map(|text| Issuer::try_from(*text).unwrap());
+            Issuers(issuers.collect()).are_several()
+        };
+        assert!(!several(&["https://a.example"]));
+        assert!(!several(&[
+            "accounts.google.com",
+            "https://accounts.google.com"
+        ]));
+        assert!(!several(&[
+            "https://a.example/{tid}",
+            "https://b.example/{tid}"
+        ]));
+        assert!(several(&["https://a.example", "https://b.example"]));
+        assert!(several(&["https://a.example/1", "https://a.example/2"]));
+        assert!(several(&["https://a.example", "http://a.example"]));
     }
 }

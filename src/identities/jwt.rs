@@ -9,6 +9,7 @@ use std::sync::Arc;
 use futures_util::future::LocalBoxFuture;
 use jsonwebtoken::Algorithm;
 use policies::{ByteCount, Clock, Denial, IdentityName};
+use serde_json::Value;
 
 use self::keys::Keys;
 pub(super) use self::settings::JwtSettings;
@@ -165,11 +166,11 @@ impl Identity for Jwt {
     fn mismatch(&self, token: &Token<'_>) -> Option<String> {
         let algorithms = &self.settings.algorithms;
         Some(match token.jwt() {
-            None => "the token is not a JWT with a known `alg`".to_owned(),
-            Some(jwt) if !algorithms.contains(&jwt.algorithm()) => {
+            None => "the token is not a JWT".to_owned(),
+            Some(jwt) if !self.has_own_algorithm(jwt) => {
                 let name = |algorithm: &Algorithm| format!("{algorithm:?}");
                 let expected: Vec<_> = algorithms.iter().map(name).collect();
-                let found = name(&jwt.algorithm()).into();
+                let found = jwt.alg().into();
                 mismatch("alg", Some(&found), expected.iter().map(String::as_str))
             }
             Some(jwt) => {
@@ -205,9 +206,15 @@ impl Jwt {
         }
         let jwt = token.jwt()?;
         let issuers = self.settings.issuer.as_ref();
-        let matches = self.settings.algorithms.contains(&jwt.algorithm())
-            && issuers.is_none_or(|issuers| jwt.is_from(issuers));
+        let matches =
+            self.has_own_algorithm(jwt) && issuers.is_none_or(|issuers| jwt.is_from(issuers));
         matches.then_some(MatchedToken::New)
+    }
+
+    fn has_own_algorithm(&self, jwt: &UnverifiedJwt<'_>) -> bool {
+        let algorithms = &self.settings.algorithms;
+        jwt.algorithm()
+            .is_some_and(|algorithm| algorithms.contains(&algorithm))
     }
 
     async fn verify_new(
@@ -282,7 +289,8 @@ impl Jwt {
         jwt: &UnverifiedJwt<'_>,
         failures: &FailureTracker<'_>,
     ) -> Result<Arc<Key>, VerifyError> {
-        let (kid, algorithm) = (jwt.kid(), jwt.algorithm());
+        let kid = jwt.kid();
+        let algorithm = jwt.algorithm().ok_or("the token's `alg` is unknown")?;
         let keys = self.keys.find(kid, algorithm, failures).await?;
         if keys.is_empty() {
             let kid = match kid {
@@ -291,6 +299,11 @@ impl Jwt {
             };
             let reason = "no key of the identity fits the token, which has";
             return Err(format!("{reason} {kid} and the `alg` `{algorithm:?}`").into());
+        }
+        if !keys.iter().any(|key| jwt.may_be_signed_by(key)) {
+            let iss = jwt.iss().and_then(Value::as_str).unwrap_or_default();
+            let reason = "the key of the token belongs to another issuer than its `iss`";
+            return Err(format!("{reason} `{}`", excerpt(iss)).into());
         }
         failures.record_cost();
         if let Some(signer) = keys.iter().find(|key| jwt.is_signed_by(key)) {

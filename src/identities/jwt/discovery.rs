@@ -41,6 +41,10 @@ impl Discovery {
         let document = match self {
             Self::Document(document) => {
                 section.check_https("discovery", document, insecure_http);
+                if issuers.are_several() {
+                    let message = "the keys of one document verify the tokens of all these issuers, so each of them can sign in the users of the others; write one identity per issuer";
+                    section.warning("issuer", message);
+                }
                 document.clone()
             }
             _ => document_of(issuers, insecure_http, section)?,

@@ -8,10 +8,13 @@ use secrecy::ExposeSecret as _;
 
 use super::{discovery::Discovery, settings::JwtSettings};
 use crate::{
-    config::{ServiceUrl, secret::SecretSources},
+    config::{
+        ServiceUrl,
+        secret::{SecretSources, is_json_object},
+    },
     identities::{
         keys::{
-            Key, KeyError, KeySet, KeyTypes, Location, PublishedKeys, is_pem, min_secret_bytes,
+            Key, KeyError, KeySet, KeyTypes, Location, PublishedKeys, key_format, min_secret_bytes,
         },
         kind::BuildContext,
         limits::FailureTracker,
@@ -147,11 +150,13 @@ impl JwtSettings {
         for secret in loaded.into_iter().collect::<Option<Vec<_>>>()? {
             let secret = secret.expose_secret();
             let parsed = match (self.secret_encoding, std::str::from_utf8(secret)) {
-                (None, Ok(text)) if text.starts_with('{') => self.secret_keys(text),
-                (None, Ok(text)) if is_pem(text) => {
-                    Err("is a key in PEM, not a shared secret; write `public_key`".to_owned())
-                }
-                _ => Ok(vec![Arc::new(Key::from_secret(secret, &self.algorithms))]),
+                (None, Ok(text)) if is_json_object(text) => self.secret_keys(text),
+                _ => match key_format(secret) {
+                    Some(format) => Err(format!(
+                        "is a key in {format}, not a shared secret; write `public_key`, which takes PEM"
+                    )),
+                    None => Ok(vec![Arc::new(Key::from_secret(secret, &self.algorithms))]),
+                },
             };
             match parsed {
                 Ok(parsed) => keys.extend(parsed),

@@ -1,7 +1,5 @@
 //! The names of algorithms in tokens, in key sets and in the config (RFC 7518, 3.1).
 
-use std::str::FromStr;
-
 use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -24,32 +22,28 @@ const NAMES: [(&str, Algorithm); 13] = [
     ("Ed25519", Algorithm::EdDSA),
 ];
 
-/// An algorithm, by one of its names.
-#[derive(Clone, Copy)]
-pub(crate) struct NamedAlgorithm(pub(crate) Algorithm);
+/// Returns the algorithm of a name, which clients and issuers write as well as operators.
+pub(crate) fn parse(name: &str) -> Option<Algorithm> {
+    let found = NAMES.iter().find(|(known, _)| *known == name);
+    found.map(|(_, algorithm)| *algorithm)
+}
 
-impl FromStr for NamedAlgorithm {
-    type Err = String;
+/// An algorithm in the config.
+struct NamedAlgorithm(Algorithm);
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        let found = NAMES.iter().find(|(known, _)| *known == name);
-        found
-            .map(|(_, algorithm)| Self(*algorithm))
-            .ok_or_else(|| match name {
+impl<'de> Deserialize<'de> for NamedAlgorithm {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        parse(&name).map(Self).ok_or_else(|| {
+            D::Error::custom(match &*name {
                 "ES512" | "ES256K" => format!(
                     "`{name}` is not supported: the JWT library has no curve for it; let the issuer sign with ES256, ES384 or EdDSA"
                 ),
                 "Ed448" => "`Ed448` is not supported; let the issuer sign with Ed25519".to_owned(),
                 "none" => "`none` accepts tokens that anyone can write; name the algorithm that the issuer signs with".to_owned(),
-                _ => unknown("algorithm", name, NAMES.map(|(known, _)| known)),
+                _ => unknown("algorithm", &name, NAMES.map(|(known, _)| known)),
             })
-    }
-}
-
-impl<'de> Deserialize<'de> for NamedAlgorithm {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        name.parse().map_err(D::Error::custom)
+        })
     }
 }
 
@@ -65,4 +59,19 @@ pub(crate) fn deserialize_algorithms<'de, D: Deserializer<'de>>(
         }
     }
     Ok(algorithms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_name_is_an_algorithm_and_no_other_is() {
+        for (name, algorithm) in NAMES {
+            assert_eq!(parse(name), Some(algorithm));
+        }
+        for name in ["", "none", "hs256", "HS256 ", "ES512", "ES256K", "Ed448"] {
+            assert_eq!(parse(name), None, "{name}");
+        }
+    }
 }

@@ -5,12 +5,10 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde_json::Value;
 
 use super::{
-    Key,
-    algorithm::NamedAlgorithm,
-    min_secret_bytes,
+    Key, algorithm, min_secret_bytes,
     public_key::{Curve, PublicKey},
 };
-use crate::telemetry::excerpt;
+use crate::{identities::issuer::Issuer, telemetry::excerpt};
 
 /// The types of keys that a set may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +49,10 @@ pub(super) fn parse(
     check_use(entry)?;
     let named = named_algorithm(entry, configured)?;
     let material = material(entry, types)?;
+    let issuer = text(entry, "issuer")?.map(Issuer::published);
+    let issuer = issuer
+        .transpose()
+        .map_err(|reason| format!("its `issuer`: {}", excerpt(&reason)))?;
     let algorithms: Vec<_> = configured
         .iter()
         .copied()
@@ -76,7 +78,7 @@ pub(super) fn parse(
             Key::secret(algorithms, DecodingKey::from_secret(&secret))
         }
     };
-    Ok((kid, key))
+    Ok((kid, key.of_issuer(issuer)))
 }
 
 /// Returns a member, if the key has it. `null` means that it has none.
@@ -114,9 +116,8 @@ fn named_algorithm(entry: &Value, configured: &[Algorithm]) -> Result<Option<Alg
     let Some(name) = text(entry, "alg")? else {
         return Ok(None);
     };
-    let named = name.parse().map(|NamedAlgorithm(algorithm)| algorithm);
-    match named {
-        Ok(named) if configured.contains(&named) => Ok(Some(named)),
+    match algorithm::parse(name) {
+        Some(named) if configured.contains(&named) => Ok(Some(named)),
         _ => {
             let name = excerpt(name);
             Err(format!(
@@ -128,7 +129,8 @@ fn named_algorithm(entry: &Value, configured: &[Algorithm]) -> Result<Option<Alg
 
 fn material(entry: &Value, types: KeyTypes) -> Result<Material, String> {
     let kty = required(entry, "kty")?;
-    if PRIVATE.iter().any(|name| entry.get(name).is_some()) {
+    let has = |name: &&str| entry.get(name).is_some_and(|value| !value.is_null());
+    if PRIVATE.iter().any(has) {
         return Err(
             "it is a private key; remove it, and replace the key pair if others could read it"
                 .to_owned(),

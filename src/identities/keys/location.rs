@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     config::ServiceUrl,
-    identities::issuer::{Issuers, TID},
+    identities::issuer::Issuers,
     outbound::{HttpClient, InvalidResponse, JsonObject, OutboundRequest, Resend},
     telemetry::excerpt,
 };
@@ -97,9 +97,7 @@ impl KeySetSource {
         let url = document.as_str();
         let (text, _) = self.get(url, ACCEPT_METADATA).await?;
         let found = Discovered::parse(&text).map_err(|reason| format!("{url}: {reason}"))?;
-        // Microsoft's name of the placeholder.
-        let template = found.issuer.replace("{tenantid}", TID);
-        if !issuers.iter().any(|expected| expected == template) {
+        if !issuers.are_named(&found.issuer) {
             let issuer = excerpt(&found.issuer);
             return Err(format!(
                 "{url}: the discovery document has another issuer: it names `{issuer}`, and the config {issuers}"

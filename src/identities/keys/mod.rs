@@ -29,10 +29,11 @@ pub(super) use self::{
     jwk::KeyTypes,
     key_set::KeySet,
     location::{Location, discovery_url},
-    pem::is_pem,
+    pem::key_format,
     published::KeyError,
     trial::issuer_clock,
 };
+use super::issuer::Issuer;
 
 /// A key, and the algorithms that it verifies.
 pub(crate) struct Key {
@@ -40,6 +41,8 @@ pub(crate) struct Key {
     decoding: DecodingKey,
     /// Distinguishes keys of a set with the same id. Secrets are not compared.
     public: Option<PublicKey>,
+    /// Whose tokens the key verifies, if its set says so.
+    issuer: Option<Issuer>,
     retired: AtomicBool,
 }
 
@@ -49,6 +52,7 @@ impl Key {
             algorithms,
             decoding: key.decoding(),
             public: Some(key),
+            issuer: None,
             retired: AtomicBool::new(false),
         }
     }
@@ -58,8 +62,13 @@ impl Key {
             algorithms,
             decoding,
             public: None,
+            issuer: None,
             retired: AtomicBool::new(false),
         }
+    }
+
+    fn of_issuer(self, issuer: Option<Issuer>) -> Self {
+        Self { issuer, ..self }
     }
 
     #[must_use]
@@ -89,6 +98,12 @@ impl Key {
         self.algorithms.contains(&algorithm)
     }
 
+    /// Whether the key may verify a token with these claims.
+    pub(super) fn vouches_for(&self, iss: Option<&str>, tid: Option<&str>) -> bool {
+        let issuer = self.issuer.as_ref();
+        issuer.is_none_or(|issuer| iss.is_some_and(|iss| issuer.vouches_for(iss, tid)))
+    }
+
     #[must_use]
     pub(crate) fn decoding(&self) -> &DecodingKey {
         &self.decoding
@@ -111,7 +126,10 @@ impl Key {
     }
 
     fn is_same(&self, other: &Self) -> bool {
-        self.algorithms == other.algorithms && self.public.is_some() && self.public == other.public
+        self.algorithms == other.algorithms
+            && self.issuer == other.issuer
+            && self.public.is_some()
+            && self.public == other.public
     }
 }
 
