@@ -14,20 +14,20 @@ const TID: &str = "{tid}";
 /// Microsoft's name of the placeholder, in discovery documents and key sets.
 const TENANT_ID: &str = "{tenantid}";
 
-/// The issuers of tokens of version 1 of Microsoft Entra ID, and of version 2. Both have the same keys, which name the
-/// second one.
-const ENTRA_VERSIONS: [((&str, &str), (&str, &str)); 3] = [
+/// The issuers of tokens of version 1 of Microsoft Entra ID, `<first><tid>/`, and of version 2, `<second><tid>/v2.0`. Both
+/// have the same keys, which name the second one.
+const ENTRA_VERSIONS: [(&str, &str); 3] = [
     (
-        ("https://sts.windows.net/", "/"),
-        ("https://login.microsoftonline.com/", "/v2.0"),
+        "https://sts.windows.net/",
+        "https://login.microsoftonline.com/",
     ),
     (
-        ("https://sts.windows.net/", "/"),
-        ("https://login.microsoftonline.us/", "/v2.0"),
+        "https://sts.windows.net/",
+        "https://login.microsoftonline.us/",
     ),
     (
-        ("https://sts.chinacloudapi.cn/", "/"),
-        ("https://login.partner.microsoftonline.cn/", "/v2.0"),
+        "https://sts.chinacloudapi.cn/",
+        "https://login.partner.microsoftonline.cn/",
     ),
 ];
 
@@ -151,9 +151,9 @@ impl Issuer {
 
     /// Whether a key of this issuer may verify a token with these claims.
     pub(super) fn vouches_for(&self, iss: &str, tid: Option<&str>) -> bool {
-        let is_other_version = |(old, new): &((&str, &str), (&str, &str))| {
-            between(*old, iss)
-                .is_some_and(|tenant| self.matches(&format!("{}{tenant}{}", new.0, new.1), tid))
+        let is_other_version = |(first, second): &(&str, &str)| {
+            between((*first, "/"), iss)
+                .is_some_and(|tenant| self.matches(&format!("{second}{tenant}/v2.0"), tid))
         };
         self.matches(iss, tid) || ENTRA_VERSIONS.iter().any(is_other_version)
     }

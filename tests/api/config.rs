@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs, path::Path};
 
 use serde_json::json;
 
-use crate::helpers::{Entry, Gate, rate_limit, settings, workspace_member};
+use crate::helpers::{Entry, Gate, published_jwt, rate_limit, settings, workspace_member};
 
 fn environment(name: &str) -> Option<String> {
     match name {
@@ -165,4 +165,33 @@ fn the_debug_output_of_settings_shows_no_secret() {
     .unwrap();
     let settings = settings::load("default.toml", &config, &environment).unwrap();
     assert!(!format!("{settings:?}").contains("long-enough"));
+}
+
+#[test]
+fn check_warns_of_several_issuers_that_share_one_discovery_document() {
+    let warnings = |issuers: &[&str]| {
+        let identity = published_jwt(["RS256"], "https://a.example/keys")
+            .set("issuer", issuers)
+            .set("subject_prefix", "{iss}:")
+            .set("allowed_claims", json!({ "tid": "t1" }));
+        let gate = Gate::accepting(["idp"])
+            .identity("idp", identity)
+            .without("identities.idp.jwks_url")
+            .set("identities.idp.discovery", "https://a.example/openid");
+        let config = gate.config("https://api.imgwire.dev", Path::new("data"));
+        let settings = settings::load("gate.toml", &config, &environment);
+        settings.unwrap().warnings.to_string()
+    };
+    let found = warnings(&["https://a.example", "https://b.example"]);
+    assert!(
+        found.contains("identities.idp.issuer: ") && found.contains("one identity per issuer"),
+        "{found}"
+    );
+    for issuers in [
+        &["https://a.example"][..],
+        &["accounts.google.com", "https://accounts.google.com"],
+        &["https://login.example/{tid}/v2.0"],
+    ] {
+        assert_eq!(warnings(issuers), "", "{issuers:?}");
+    }
 }

@@ -53,6 +53,21 @@ async fn an_active_token_is_accepted_and_an_inactive_one_is_refused() {
 }
 
 #[actix_web::test]
+async fn a_token_that_is_too_long_is_not_sent_and_the_reason_has_both_sizes() {
+    let issuer = Service::start();
+    issuer.answer(PATH, Reply::json(&active()));
+    let app = builder(&issuer).start().await;
+    let (longest, longer) = ("x".repeat(8192), "x".repeat(8193));
+    ask(&app, &longest).await.assert_token();
+    let answer = ask(&app, &longer).await;
+    answer.assert_error(401, "invalid_credentials");
+    let explain = app.request_management(Method::POST, "/explain");
+    let explained = explain.json(&json!({ "token": longer })).await;
+    let expected = "the token is too long: it has 8193 bytes, and the gate sends at most 8192";
+    assert!(explained.text.contains(expected), "{explained:?}");
+}
+
+#[actix_web::test]
 async fn the_gate_authenticates_in_the_header_or_in_the_form() {
     let issuer = Service::start();
     issuer.answer(PATH, Reply::json(&active()));

@@ -1,15 +1,19 @@
 //! Issuers: lists, templates with a tenant id, secret rotation, and equal user ids of two issuers.
 
-use jsonwebtoken::EncodingKey;
-use serde_json::json;
+use actix_web::http::Method;
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde_json::{Value, json};
 
 use crate::{
     helpers::{
         Answer, Entry, Gate, TestApp, Token, env, forwarded, introspection, jwt, rate_limit,
         remote_session, signed_in, workspace_member,
     },
+    jwks,
+    keys::ask,
     process::{run, text, write_config},
     service::{Reply, Service},
+    signing::SigningKey,
 };
 
 const SECRETS: [&str; 3] = [
@@ -106,7 +110,7 @@ async fn an_allowed_claim_is_checked_only_if_the_token_has_it() {
     ];
     assert_eq!(
         statuses(&gate, &tokens).await,
-        [200, 200, 200, 401, 401, 401, 401]
+        [200, 200, 200, 401, 200, 401, 401]
     );
 }
 
@@ -329,4 +333,41 @@ fn check_warns_of_different_issuers_whose_users_share_ids() {
     assert!(warning(&together).contains("policies.second.accept"));
     let apart = chained().chain(["first"]).route("/other", ["second"]);
     assert_eq!(warning(&apart), "");
+}
+
+#[actix_web::test]
+async fn a_key_with_an_issuer_verifies_only_the_tokens_of_that_issuer() {
+    let issuer = |tenant: &str| json!(format!("https://login.microsoftonline.com/{tenant}/v2.0"));
+    let make = |kid: &str| SigningKey::new(kid, Algorithm::ES256);
+    let (every, one, any) = (make("every"), make("one"), make("any"));
+    let mut any_jwk = any.jwk();
+    any_jwk["issuer"] = Value::Null;
+    any_jwk["d"] = Value::Null;
+    let published = [
+        jwks::with(&every, &json!({ "issuer": issuer("{tenantid}") })),
+        jwks::with(&one, &json!({ "issuer": issuer("t1") })),
+        any_jwk,
+    ];
+    let (app, _issuer) = jwks::gate(&["ES256"], &published).await;
+    for (iss, tid, statuses) in [
+        (issuer("t1"), "t1", [200, 200, 200]),
+        (issuer("t2"), "t2", [200, 401, 200]),
+        (issuer("t1"), "t2", [401, 200, 200]),
+        (json!("https://sts.windows.net/t1/"), "t1", [200, 200, 200]),
+        (json!("https://sts.windows.net/t2/"), "t2", [200, 401, 200]),
+        (json!("https://login.example.com/t1"), "t1", [401, 401, 200]),
+        (json!(7), "t1", [401, 401, 200]),
+    ] {
+        let token = Token::of("user_1").with("iss", iss.clone());
+        let token = token.with("tid", json!(tid));
+        for (key, status) in [&every, &one, &any].into_iter().zip(statuses) {
+            let answer = ask(&app, &key.sign(&token)).await;
+            assert_eq!(answer.status, status, "{iss} {tid} {}", key.kid);
+        }
+    }
+    let token = one.sign(&Token::of("user_1").with("iss", issuer("t2")));
+    let explain = app.request_management(Method::POST, "/explain");
+    let explained = explain.json(&json!({ "token": token })).await;
+    let expected = "the key of the token belongs to another issuer than its `iss` `https://login.microsoftonline.com/t2/v2.0`";
+    assert!(explained.text.contains(expected), "{explained:?}");
 }

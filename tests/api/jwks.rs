@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A published key with other members. `null` removes one.
-fn with(key: &SigningKey, members: &Value) -> Value {
+pub(crate) fn with(key: &SigningKey, members: &Value) -> Value {
     let mut jwk = key.jwk();
     for (name, value) in members.as_object().unwrap() {
         match value {
@@ -30,7 +30,7 @@ fn without_optional_members(key: &SigningKey) -> Value {
 }
 
 /// A gate whose issuer publishes these keys.
-async fn gate(algorithms: &[&str], keys: &[Value]) -> (TestApp, Service) {
+pub(crate) async fn gate(algorithms: &[&str], keys: &[Value]) -> (TestApp, Service) {
     let issuer = Service::start();
     issuer.answer(JWKS, Reply::json(&json!({ "keys": keys })));
     let idp = published_jwt(algorithms, &format!("{}{JWKS}", issuer.url));

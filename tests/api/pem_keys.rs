@@ -1,5 +1,9 @@
 //! Public keys in PEM: in files and variables, and those that are refused.
 
+use ::base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
 use crate::{
@@ -16,6 +20,44 @@ fn a_key_in_pem_is_not_a_shared_secret() {
         fault.contains("is a key in PEM, not a shared secret; write `public_key`"),
         "{fault}"
     );
+}
+
+#[test]
+fn a_public_key_is_not_a_shared_secret_in_any_encoding() {
+    for pem in [
+        include_str!("../keys/rsa_public.pem"),
+        include_str!("../keys/ec_public.pem"),
+        include_str!("../keys/ed_public.pem"),
+    ] {
+        let pem = pem.trim();
+        let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let der = STANDARD.decode(&body).unwrap();
+        let hex = |bytes: &[u8]| -> String {
+            let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+            digits.collect()
+        };
+        for (encoding, text, format) in [
+            (None, body.clone(), "DER"),
+            (Some("base64"), STANDARD.encode(pem), "PEM"),
+            (Some("base64"), body.clone(), "DER"),
+            (Some("base64url"), URL_SAFE_NO_PAD.encode(pem), "PEM"),
+            (Some("base64url"), URL_SAFE_NO_PAD.encode(&der), "DER"),
+            (Some("hex"), hex(pem.as_bytes()), "PEM"),
+            (Some("hex"), hex(&der), "DER"),
+            (Some("raw"), pem.to_owned(), "PEM"),
+            (Some("raw"), body.clone(), "DER"),
+        ] {
+            let gate = match encoding {
+                Some(encoding) => {
+                    gate(&env("VALUE")).set("identities.app.secret_encoding", encoding)
+                }
+                None => gate(&env("VALUE")),
+            };
+            let fault = fault(&gate, &text);
+            let expected = format!("is a key in {format}, not a shared secret");
+            assert!(fault.contains(&expected), "{encoding:?} {text}: {fault}");
+        }
+    }
 }
 
 fn public_key(algorithm: &str) -> Gate {

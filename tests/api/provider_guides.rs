@@ -276,7 +276,8 @@ fn publish(service: &Service, identity: &Table, provider: &Provider, key: &Signi
     };
     let mut set = set(&[key]);
     (provider.publishes)(&mut set);
-    service.answer(&at, Reply::json(&set));
+    let set = to_service(service, &set.to_string());
+    service.answer(&at, Reply::text(&set));
 }
 
 /// The object that holds a claim, which is named literally or by a JSON Pointer, and its name there.

@@ -123,7 +123,7 @@ async fn a_token_cannot_choose_its_own_key_or_algorithm() {
     ] {
         bad.push(raw(&header, &claims(), b"the attacker's"));
     }
-    for crit in [json!(["exp"]), json!(["b64"]), json!([])] {
+    for crit in [json!(["exp"]), json!(["b64"]), json!([]), json!(null)] {
         bad.push(raw(
             &json!({ "alg": "HS256", "crit": crit }),
             &claims(),
@@ -142,6 +142,25 @@ async fn a_token_cannot_choose_its_own_key_or_algorithm() {
         .send()
         .await
         .assert_token();
+}
+
+#[actix_web::test]
+async fn the_reason_names_an_unknown_alg_and_the_expected_one() {
+    let app = TestApp::start().await;
+    let long = "x".repeat(9000);
+    for alg in ["ES512", "ES256K", "none", &long] {
+        let token = raw(&json!({ "alg": alg }), &claims(), b"any");
+        app.ask()
+            .bearer(&token)
+            .send()
+            .await
+            .assert_error(401, "invalid_credentials");
+        let explain = app.request_management(actix_web::http::Method::POST, "/explain");
+        let explained = explain.json(&json!({ "token": token })).await;
+        let alg = &alg[..alg.len().min(100)];
+        let expected = format!("the token's `alg` is `{alg}`, expected `HS256`");
+        assert!(explained.text.contains(&expected), "{explained:?}");
+    }
 }
 
 #[actix_web::test]
@@ -242,6 +261,13 @@ async fn expiry_and_not_before_are_checked_with_the_leeway() {
     app.ask_as(&Token::of("user_1").with("nbf", json!(now + 20)))
         .await
         .assert_token();
+    // `null` is no time.
+    app.ask_as(&Token::of("user_1").with("nbf", json!(null)))
+        .await
+        .assert_token();
+    app.ask_as(&Token::of("user_1").with("exp", json!(null)))
+        .await
+        .assert_error(401, "invalid_credentials");
     let late = Token::of("user_1").with("exp", json!(now - 40));
     app.ask_as(&late)
         .await
