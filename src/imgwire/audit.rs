@@ -210,9 +210,3 @@ fn after_failure(mut points: Vec<Point>, cause: &str, also: &[&'static str]) -> 
     }));
     points
 }
-
-/// Whether an id can stand in a path and in a message.
-fn is_plain(id: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    (1..=100).contains(&id.len()) && id.bytes().all(is_allowed)
-}

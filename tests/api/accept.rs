@@ -82,7 +82,8 @@ async fn credentials(service: &Service, key: &SigningKey) -> Vec<Credential> {
             invalid,
         ),
         credential("opaque", "x-opaque", "good", &"x".repeat(9000), invalid),
-        credential("site", "x-site", "good", "b\u{e4}d", invalid),
+        // Two lines.
+        credential("site", "x-site", "good", "good\nbad", invalid),
         credential("edge", "x-user", "user_1", "a\tb", invalid),
         credential(
             "browser",
@@ -118,9 +119,11 @@ async fn the_first_addressed_identity_of_each_pair_judges() {
             let app = gate(&service, &pair).await;
             let ask = async |headers: &[(&str, &str)]| {
                 let request = app.ask();
-                let request = headers.iter().fold(request, |request, (name, value)| {
-                    request.header(name, value)
-                });
+                let lines = headers
+                    .iter()
+                    .flat_map(|(name, value)| value.split('\n').map(move |line| (name, line)));
+                let request =
+                    lines.fold(request, |request, (name, line)| request.header(name, line));
                 let answer = request.send().await;
                 (answer.status.as_u16(), answer.code().to_owned())
             };
@@ -174,7 +177,10 @@ async fn every_identity_that_exchange_names_is_exchanged_for_a_session() {
         }
         let exchange = async |value: &str| {
             let request = app.request(Method::POST, SESSION);
-            request.header(credential.header, value).send().await
+            let request = value.split('\n').fold(request, |request, line| {
+                request.header(credential.header, line)
+            });
+            request.send().await
         };
         let answer = exchange(&credential.good).await;
         assert_eq!(answer.status, 204, "{}", credential.identity);

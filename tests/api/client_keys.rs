@@ -48,6 +48,7 @@ async fn probe_in_another_environment_is_not_reported_as_deleted() {
     setup.imgwire.change(|scenario| {
         scenario.environments.push(OTHER_ENVIRONMENT.to_owned());
         scenario.client_keys[0].environment = OTHER_ENVIRONMENT.to_owned();
+        scenario.undocumented.not_authorized_status = 404;
     });
     let report = setup.probe(&protected()).await;
     let images = setup.imgwire.images(OTHER_ENVIRONMENT);

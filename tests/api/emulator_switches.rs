@@ -46,8 +46,10 @@ async fn cors_origins_restrict_the_pages_that_upload_with_a_client_key() {
         } else {
             refused(&answer, 403, "OperationNotAllowedError");
         }
-        // Pages can read the answer, whatever it is.
-        assert_eq!(answer.header("access-control-allow-origin"), origin);
+        // Pages of this machine can read the answer, whatever it is. Others cannot, because the keys are well known.
+        let is_local = origin.contains("localhost");
+        let readable = if is_local { origin } else { "" };
+        assert_eq!(answer.header("access-control-allow-origin"), readable);
         assert_eq!(upload(SERVER_API_KEY, origin).await.status, 200);
     }
     let without = async || imgwire.upload(CLIENT_KEY, None).json(&file()).await;

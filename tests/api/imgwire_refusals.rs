@@ -192,7 +192,8 @@ async fn probes_of_the_breaker_begin_and_end_the_state_without_a_request() {
     let refused = json!([format!("imgwire: {}", KEY.1)]);
     eventually("the refusal", async || refusals(&gate).await == refused).await;
     open().await;
-    assert_eq!(refusals(&gate).await, refused, "an outage does not end it");
+    let both = json!([refused[0], "imgwire"]);
+    assert_eq!(refusals(&gate).await, both, "an outage does not end it");
     upstream.accept();
     eventually("the end", async || refusals(&gate).await == json!([])).await;
 }

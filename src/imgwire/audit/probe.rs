@@ -4,7 +4,10 @@ use actix_web::http::{Method, StatusCode, header::HeaderValue};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Audit, CLIENT_KEY, IMAGES, Key, is_plain, response::Response};
+use super::{
+    Audit, CLIENT_KEY, IMAGES, Key,
+    response::{Response, is_plain},
+};
 use crate::{
     config::imgwire::ClientKey, imgwire::error_body::ErrorKind, outbound::HttpError,
     telemetry::Point,

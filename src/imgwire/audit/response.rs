@@ -8,7 +8,6 @@ use bytes::Bytes;
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use super::is_plain;
 use crate::{
     imgwire::error_body::{ErrorBody, ErrorKind},
     outbound::parse_json,
@@ -114,6 +113,12 @@ impl Response {
         let detail = detail.to_ascii_lowercase();
         texts.iter().any(|text| detail.contains(text))
     }
+}
+
+/// Whether an id can stand in a path and in a message.
+pub(super) fn is_plain(id: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    (1..=100).contains(&id.len()) && id.bytes().all(is_allowed)
 }
 
 #[cfg(test)]

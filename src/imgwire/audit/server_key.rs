@@ -5,8 +5,8 @@ use std::fmt::Display;
 use actix_web::http::{Method, StatusCode};
 
 use super::{
-    API_KEY, Audit, BASE_URL, BILLING, CLOCK, ENVIRONMENT, IMAGES, Key, is_plain,
-    response::Response,
+    API_KEY, Audit, BASE_URL, BILLING, CLOCK, ENVIRONMENT, IMAGES, Key,
+    response::{Response, is_plain},
 };
 use crate::{imgwire::error_body::ErrorKind, outbound::HttpError, telemetry::Point};
 
