@@ -1,13 +1,8 @@
 //! Identifiers and names. A value of such a type is valid.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeSet,
-    fmt,
-    ops::Deref,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{borrow::Cow, collections::BTreeSet, fmt, ops::Deref, sync::Arc};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
 use serde_json::Value;
 
@@ -48,7 +43,7 @@ struct Interned(&'static str);
 impl From<&str> for Interned {
     fn from(text: &str) -> Self {
         static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = NAMES.lock();
         if let Some(name) = names.get(text) {
             return Self(name);
         }

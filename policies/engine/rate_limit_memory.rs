@@ -6,7 +6,7 @@ use std::{
     mem,
     num::NonZeroU32,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -19,6 +19,7 @@ use governor::{
     nanos::Nanos,
     state::StateStore,
 };
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::{AttemptResult, Clock, Interval, Pass};
 
@@ -222,15 +223,15 @@ impl BoundedState {
     fn take_over(&self, earlier: &Self, convert: impl Fn(Nanos) -> Option<Nanos>) {
         let (cells, earlier) = (&*self.0, &*earlier.0);
         for (shard, earlier) in cells.shards.iter().zip(&earlier.shards) {
-            let earlier = lock(earlier);
+            let earlier = earlier.lock();
             let used = earlier.old.iter().chain(&earlier.young);
             let used = used.filter_map(|(cell, arrival)| Some((*cell, convert(*arrival)?)));
-            let mut shard = lock(shard);
+            let mut shard = shard.lock();
             shard.young.extend(used);
             let count = shard.young.len() as u32;
             cells.cells.fetch_add(count, Ordering::Relaxed);
         }
-        *lock(&cells.overflow) = lock(&earlier.overflow).and_then(convert);
+        *cells.overflow.lock() = earlier.overflow.lock().and_then(convert);
     }
 }
 
@@ -238,7 +239,7 @@ impl Cells {
     fn shard(&self, cell: u64) -> MutexGuard<'_, Shard> {
         // Uses the middle bits, because the map inside uses the lowest and the highest.
         let index = (cell >> 40) as usize % SHARDS;
-        let mut shard = lock(&self.shards[index]);
+        let mut shard = self.shards[index].lock();
         self.rotate(&mut shard);
         shard
     }
@@ -272,7 +273,7 @@ impl Cells {
             return true;
         }
         for shard in &self.shards {
-            self.rotate(&mut lock(shard));
+            self.rotate(&mut shard.lock());
         }
         admit()
     }
@@ -305,7 +306,7 @@ impl StateStore for BoundedState {
         // No shard may be locked here, because `admit` may rotate any of them.
         drop(shard);
         if !cells.admit() {
-            let mut overflow = lock(&cells.overflow);
+            let mut overflow = cells.overflow.lock();
             let (answer, next) = measure(*overflow)?;
             *overflow = Some(next);
             return Ok(answer);
@@ -320,9 +321,4 @@ impl StateStore for BoundedState {
         shard.young.insert(probe.cell, next);
         Ok(answer)
     }
-}
-
-/// Ignores poisoning, because a panic leaves the values consistent.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

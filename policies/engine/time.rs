@@ -1,12 +1,10 @@
 //! Time: the injected [`Clock`], which all code takes that needs the time, and the windows of quotas: hours, days, weeks
 //! and months of a time zone.
 
-use std::{
-    sync::{PoisonError, RwLock},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, ToSpan as _, ZonedDateTime, civil::Weekday, tz::TimeZone};
+use parking_lot::RwLock;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -121,7 +119,7 @@ impl Windows {
     /// empty.
     #[must_use]
     pub fn at(&self, now: Timestamp) -> Window {
-        let latest = *self.latest.read().unwrap_or_else(PoisonError::into_inner);
+        let latest = *self.latest.read();
         if latest.start <= now && now < latest.end {
             return latest;
         }
@@ -129,7 +127,7 @@ impl Windows {
             start: now,
             end: now,
         });
-        *self.latest.write().unwrap_or_else(PoisonError::into_inner) = window;
+        *self.latest.write() = window;
         window
     }
 

@@ -8,9 +8,10 @@ use std::{
     cell::Cell,
     collections::{HashMap, VecDeque, hash_map::Entry},
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
+    sync::{Arc, Once},
 };
 
+use parking_lot::Mutex;
 use policies::{AttemptResult, Clock, Denial, KeyedLimit, KeyedLimitSettings, Subject, network};
 use tokio::sync::oneshot;
 
@@ -119,16 +120,12 @@ impl FailureLimit {
         self.limit.take(&address.to_string());
     }
 
-    fn calls(&self) -> MutexGuard<'_, HashMap<IpAddr, AddressCalls>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Starts a call, or queues it.
     fn start_call(
         self: &Arc<Self>,
         address: IpAddr,
     ) -> Result<Result<Call, oneshot::Receiver<Call>>, Denial> {
-        let mut calls = self.calls();
+        let mut calls = self.calls.lock();
         let max = self.max_calls(address)?;
         let calls = calls.entry(address).or_default();
         Ok(if calls.running < max {
@@ -143,7 +140,7 @@ impl FailureLimit {
 
     /// Starts the calls that waited for one that has ended.
     fn end_call(self: &Arc<Self>, address: IpAddr) {
-        let mut calls = self.calls();
+        let mut calls = self.calls.lock();
         let Entry::Occupied(mut entry) = calls.entry(address) else {
             return;
         };

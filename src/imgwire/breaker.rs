@@ -1,10 +1,8 @@
 //! The circuit breaker: while Imgwire is down, requests fail at once.
 
-use std::{
-    num::NonZeroU32,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{num::NonZeroU32, time::Duration};
+
+use parking_lot::Mutex;
 
 use super::error::ImgwireError;
 
@@ -59,7 +57,7 @@ impl Breaker {
 
     #[must_use]
     pub fn state(&self) -> BreakerState {
-        self.lock().state
+        self.circuit.lock().state
     }
 
     /// How long to wait between two probes.
@@ -75,7 +73,7 @@ impl Breaker {
 
     /// Returns `None` unless the circuit is closed.
     pub(super) fn permit(&self) -> Option<AttemptPermit> {
-        let circuit = self.lock();
+        let circuit = self.circuit.lock();
         let permit = AttemptPermit {
             generation: circuit.generation,
         };
@@ -85,7 +83,7 @@ impl Breaker {
     /// Records the result of an attempt. Returns whether it opened the circuit, so that probes must start.
     #[must_use]
     pub(super) fn record(&self, permit: AttemptPermit, error: Option<&ImgwireError>) -> bool {
-        let mut circuit = self.lock();
+        let mut circuit = self.circuit.lock();
         if circuit.generation != permit.generation {
             return false;
         }
@@ -105,7 +103,7 @@ impl Breaker {
     /// Records the start of a probe. Returns `false` if the circuit is closed, so that no probe is needed.
     #[must_use]
     pub(super) fn start_probe(&self) -> bool {
-        let mut circuit = self.lock();
+        let mut circuit = self.circuit.lock();
         let is_open = circuit.state != BreakerState::Closed;
         if is_open {
             circuit.state = BreakerState::HalfOpen;
@@ -117,7 +115,7 @@ impl Breaker {
     /// Records the result of a probe. The circuit closes on any response of Imgwire, even a refusal, so that requests and
     /// the log show that response.
     pub(super) fn finish_probe(&self, error: Option<&ImgwireError>) {
-        let mut circuit = self.lock();
+        let mut circuit = self.circuit.lock();
         circuit.running_probes -= 1;
         if circuit.state == BreakerState::Closed {
             // A later probe finished first and closed the circuit.
@@ -128,9 +126,5 @@ impl Breaker {
         } else if circuit.running_probes == 0 {
             circuit.state = BreakerState::Open;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Circuit> {
-        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

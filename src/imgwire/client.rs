@@ -1,6 +1,10 @@
 //! The client of Imgwire. Each worker has one.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use actix_web::{
     http::{
@@ -251,14 +255,19 @@ impl Client {
             Ok(response) => response.result,
             Err(error) => Err(error.into()),
         };
-        if self.upstream.record(seen, &result) {
+        self.upstream.record(seen, &result);
+        if matches!(&result, Err(error) if error.refusal().is_some()) {
             self.ask_until_accepted();
         }
         result
     }
 
-    /// Asks Imgwire again in the background while it refuses requests, so that the state also ends without traffic.
+    /// Asks Imgwire again in the background while it refuses requests, so that the state also ends without traffic. One
+    /// client at a time does it, however often Imgwire changes its mind.
     fn ask_until_accepted(self: &Rc<Self>) {
+        if self.upstream.is_asking.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let client = self.clone();
         let asking: LocalBoxFuture<'static, ()> = Box::pin(async move {
             let upstream = &client.upstream;
@@ -266,7 +275,7 @@ impl Client {
             loop {
                 tokio::time::sleep(pause).await;
                 if upstream.refusals.current().is_none() {
-                    return;
+                    break;
                 }
                 let result = client.send(None, client.timeout).await;
                 // Without a pool, the token is not used and expires.
@@ -274,6 +283,8 @@ impl Client {
                     pool.add(token);
                 }
             }
+            // If a refusal began meanwhile, the next refused request starts this again.
+            upstream.is_asking.store(false, Ordering::Relaxed);
         });
         rt::spawn(asking);
     }

@@ -1,12 +1,9 @@
 //! Tokens that are created in advance, so that requests do not wait for Imgwire.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
+use parking_lot::Mutex;
 use policies::Clock;
 
 use super::token::UploadToken;
@@ -68,17 +65,17 @@ impl Pool {
 
     #[must_use]
     pub fn tokens(&self) -> usize {
-        self.lock().tokens.len()
+        self.state.lock().tokens.len()
     }
 
     #[must_use]
     pub fn making(&self) -> usize {
-        self.lock().making
+        self.state.lock().making
     }
 
     /// Hands out a token, if there is one.
     pub(super) fn take(&self) -> Option<UploadToken> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         self.record_request(&mut state);
         self.drop_expired(&mut state);
         let (token, _) = state.tokens.pop_front()?;
@@ -88,7 +85,7 @@ impl Pool {
 
     /// Permits the creation of one token, if the pool holds too few.
     pub(super) fn permit(self: &Arc<Self>) -> Option<CreatePermit> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         self.drop_expired(&mut state);
         let requests = state.requests.max(state.requests_before);
         let wanted = self.size.min(requests.div_ceil(2));
@@ -101,7 +98,7 @@ impl Pool {
 
     /// Adds a token that no request needs.
     pub(super) fn add(&self, token: UploadToken) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.is_closed || state.tokens.len() >= self.size {
             self.metrics.pool_events(PoolEvent::Discarded).inc();
         } else {
@@ -112,7 +109,7 @@ impl Pool {
 
     /// Creates no more tokens. Existing ones are still handed out.
     pub fn close(&self) {
-        self.lock().is_closed = true;
+        self.state.lock().is_closed = true;
     }
 
     fn record_request(&self, state: &mut State) {
@@ -143,14 +140,10 @@ impl Pool {
             self.metrics.pool_events(PoolEvent::Discarded).inc();
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for CreatePermit {
     fn drop(&mut self) {
-        self.0.lock().making -= 1;
+        self.0.state.lock().making -= 1;
     }
 }

@@ -1,9 +1,8 @@
 //! The state in which Imgwire refuses every request of the gate until the operator acts.
 
-use std::{
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::fmt;
+
+use parking_lot::Mutex;
 
 use super::error_body::ErrorKind;
 
@@ -91,7 +90,7 @@ pub struct RefusalState(Mutex<Seen>);
 /// The state when an attempt began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    pub(super) refusal: Option<Refusal>,
+    refusal: Option<Refusal>,
     changes: u64,
 }
 
@@ -107,12 +106,12 @@ pub(super) enum Change {
 impl RefusalState {
     #[must_use]
     pub fn current(&self) -> Option<Refusal> {
-        self.lock().refusal
+        self.0.lock().refusal
     }
 
     /// Must be called when an attempt begins.
     pub(super) fn see(&self) -> Seen {
-        *self.lock()
+        *self.0.lock()
     }
 
     /// Records that Imgwire refused an attempt, or accepted it. The result counts only if the state has not changed since
@@ -123,7 +122,7 @@ impl RefusalState {
         if seen.refusal == refusal {
             return None;
         }
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if *state != seen {
             return None;
         }
@@ -132,10 +131,6 @@ impl RefusalState {
             changes: seen.changes + 1,
         };
         Some(refusal.map_or(Change::Accepts, Change::Refuses))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

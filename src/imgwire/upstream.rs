@@ -1,6 +1,6 @@
 //! What the clients of all workers share.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use actix_web::http::Uri;
 use policies::Clock;
@@ -19,6 +19,8 @@ pub struct Upstream {
     pub pool: Option<Arc<Pool>>,
     /// Its base URL and key change only with a restart.
     pub refusals: RefusalState,
+    /// Whether a client asks again in the background.
+    pub(super) is_asking: AtomicBool,
     pub(super) peer: Arc<Peer>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -36,15 +38,14 @@ impl Upstream {
             breaker: Breaker::new(settings.breaker.failures, settings.breaker.probe.get()),
             pool: (settings.pool.as_ref()).map(|pool| Pool::new(pool, clock, metrics)),
             refusals: RefusalState::default(),
+            is_asking: AtomicBool::new(false),
             peer: Peer::new(&url, clock, metrics),
             metrics: metrics.clone(),
         })
     }
 
-    /// Counts the error of an attempt, and logs whether Imgwire begins or ceases to refuse requests. Returns whether it
-    /// begins, so that the client must find out when it ceases.
-    #[must_use]
-    pub(super) fn record(&self, seen: Seen, result: &Result<UploadToken, ImgwireError>) -> bool {
+    /// Counts the error of an attempt, and logs whether Imgwire begins or ceases to refuse requests.
+    pub(super) fn record(&self, seen: Seen, result: &Result<UploadToken, ImgwireError>) {
         let error = result.as_ref().err();
         let body = error.and_then(ImgwireError::body);
         if let Some(body) = body {
@@ -53,23 +54,17 @@ impl Upstream {
         let refusal = error.and_then(ImgwireError::refusal);
         if error.is_some() && refusal.is_none() {
             // An outage or a rate limit says nothing about refusals.
-            return false;
+            return;
         }
         match self.refusals.record(seen, refusal) {
-            Some(Change::Refuses(reason)) => {
-                tracing::error!(
-                    %reason,
-                    error_type = body.and_then(|body| body.error_type.as_deref()),
-                    detail = body.and_then(|body| body.detail.as_deref()),
-                    "Imgwire refuses requests"
-                );
-                seen.refusal.is_none()
-            }
-            Some(Change::Accepts) => {
-                tracing::error!("Imgwire accepts requests again");
-                false
-            }
-            None => false,
+            Some(Change::Refuses(reason)) => tracing::error!(
+                %reason,
+                error_type = body.and_then(|body| body.error_type.as_deref()),
+                detail = body.and_then(|body| body.detail.as_deref()),
+                "Imgwire refuses requests"
+            ),
+            Some(Change::Accepts) => tracing::error!("Imgwire accepts requests again"),
+            None => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,6 +14,7 @@ use std::{
 
 use actix_web::http::{Method, StatusCode, Uri};
 use futures_util::future::select_ok;
+use parking_lot::Mutex;
 use policies::Clock;
 use tokio::time;
 
@@ -82,7 +83,7 @@ impl RetryBudget {
     }
 
     pub(crate) fn deposit(&self) {
-        let mut balance = self.balance.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut balance = self.balance.lock();
         balance.retries = (balance.retries + 1).min(MAX_RETRIES);
     }
 
@@ -90,7 +91,7 @@ impl RetryBudget {
     #[must_use]
     pub(crate) fn withdraw(&self) -> bool {
         let now = self.clock.elapsed();
-        let mut balance = self.balance.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut balance = self.balance.lock();
         let idle = now.saturating_sub(balance.refilled_at);
         let refill = u32::try_from(idle.as_secs() / REFILL_INTERVAL.as_secs()).unwrap_or(u32::MAX);
         if refill > 0 {

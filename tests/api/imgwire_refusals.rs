@@ -1,6 +1,6 @@
 //! The state in which Imgwire refuses every request and no retry can help: when it begins and ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -230,4 +230,29 @@ async fn a_refusal_ends_without_traffic_once_imgwire_accepts_requests_again() {
     let asked = upstream.peer.requests();
     gate.ask_as(&user).await.assert_token();
     assert_eq!(upstream.peer.requests(), asked + 1);
+}
+
+#[actix_web::test]
+async fn one_background_request_at_a_time_asks_however_often_imgwire_changes_its_mind() {
+    let upstream = Upstream::start();
+    let gate = gate_before(&upstream)
+        .imgwire("breaker", json!({ "failures": 3, "probe": "20ms" }))
+        .start()
+        .await;
+    let user = Token::of("user_1");
+    for _ in 0..20 {
+        upstream.refuse("PaymentRequiredError");
+        gate.ask_as(&user).await.assert_error(500, "imgwire_failed");
+        upstream.accept();
+        gate.ask_as(&user).await.assert_token();
+    }
+    upstream.refuse("PaymentRequiredError");
+    gate.ask_as(&user).await.assert_error(500, "imgwire_failed");
+    let (asked, started) = (upstream.peer.requests(), Instant::now());
+    eventually("three more requests", async || {
+        upstream.peer.requests() >= asked + 3
+    })
+    .await;
+    // Between two requests of one client are 60 times 20 ms.
+    assert!(started.elapsed() >= Duration::from_millis(2400));
 }

@@ -1,10 +1,8 @@
 //! Limits how many lookups one user can run at the same time.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::outbound::digest::{Digest, digest};
@@ -30,7 +28,7 @@ impl LookupSlots {
     pub(super) async fn acquire(&self, part: &str, user: &str) -> LookupSlot<'_> {
         let user = digest([part, user]);
         let semaphore = {
-            let mut users = self.lock();
+            let mut users = self.0.lock();
             let semaphore = users
                 .entry(user)
                 .or_insert_with(|| Arc::new(Semaphore::new(SLOTS_PER_USER)));
@@ -46,16 +44,12 @@ impl LookupSlots {
         slot.permit = slot.semaphore.clone().acquire_owned().await.ok();
         slot
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Semaphore>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for LookupSlot<'_> {
     fn drop(&mut self) {
         drop(self.permit.take());
-        let mut users = self.slots.lock();
+        let mut users = self.slots.0.lock();
         // The map holds one reference, and this is the other.
         if Arc::strong_count(&self.semaphore) == 2 {
             users.remove(&self.user);
@@ -87,6 +81,6 @@ mod tests {
         let fourth = slots.acquire("stores.app", "user_1");
         assert!(fourth.now_or_never().is_none());
         drop((second, third, others));
-        assert_eq!(slots.lock().len(), 0);
+        assert_eq!(slots.0.lock().len(), 0);
     }
 }

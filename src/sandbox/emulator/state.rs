@@ -1,10 +1,11 @@
 //! The state of the emulator, and what each request does with it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use policies::Clock;
 use serde_json::{Value, json};
 
@@ -44,7 +45,7 @@ impl State {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock()
     }
 
     pub(super) fn create_token(&self, headers: &HeaderMap) -> Result<Value, ApiError> {
