@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    doctor_setup::{Report, Setup, protected, upload},
+    doctor_setup::{BYPASS, Report, Setup, protected, upload},
+    emulator::OTHER_ENVIRONMENT,
     helpers::{
         CLIENT_KEY, ClientKey, ENVIRONMENT, Emulator, Endpoint, ErrorType, ListOrder, Misbehaviour,
         SERVER_API_KEY,
@@ -11,23 +12,11 @@ use crate::{
     service::{Reply, Service},
 };
 
-const OTHER_ENVIRONMENT: &str = "00000000-0000-4000-8000-000000000002";
-
-const BYPASS: &str = "anyone with the Client Key can upload without this gate";
-
 const PART: &str = "imgwire.client_key";
 
 /// How the message of a point ends that does not tell to which environment the Client Key belongs.
 const NOT_PROVED: &str =
     "no image shows whether the Client Key belongs to the environment of the Server API Key";
-
-fn unprotected() -> Setup {
-    let setup = Setup::new();
-    setup
-        .imgwire
-        .change(|scenario| scenario.client_keys[0].allow_unsigned_upload = true);
-    setup
-}
 
 fn message(report: &Report) -> &str {
     report.point(PART)["message"].as_str().unwrap()
@@ -44,7 +33,7 @@ async fn delete(imgwire: &Emulator, image: &Value) {
 
 #[actix_web::test]
 async fn probe_in_another_environment_is_not_reported_as_deleted() {
-    let setup = unprotected();
+    let setup = Setup::unprotected();
     setup.imgwire.change(|scenario| {
         scenario.environments.push(OTHER_ENVIRONMENT.to_owned());
         scenario.client_keys[0].environment = OTHER_ENVIRONMENT.to_owned();
@@ -61,7 +50,7 @@ async fn probe_in_another_environment_is_not_reported_as_deleted() {
 
 #[actix_web::test]
 async fn probe_whose_answer_is_lost_is_deleted() {
-    let setup = unprotected();
+    let setup = Setup::unprotected();
     // The image is on the last page of three.
     setup
         .imgwire
@@ -106,7 +95,7 @@ async fn file_name_of_a_probe_that_may_exist_is_printed() {
 
 #[actix_web::test]
 async fn refusal_for_a_limit_is_no_evidence() {
-    let setup = unprotected();
+    let setup = Setup::unprotected();
     upload(&setup.imgwire).await;
     setup
         .imgwire

@@ -11,6 +11,9 @@ use crate::{
     process::{program, text},
 };
 
+/// What the point on the Client Key says if an upload without a token was accepted.
+pub(crate) const BYPASS: &str = "anyone with the Client Key can upload without this gate";
+
 /// An Imgwire, and the folder of a config.
 pub(crate) struct Setup {
     pub(crate) imgwire: Emulator,
@@ -78,6 +81,15 @@ impl Setup {
             imgwire,
             folder: tempfile::tempdir().unwrap(),
         }
+    }
+
+    /// An Imgwire whose Client Key needs no token.
+    pub(crate) fn unprotected() -> Self {
+        let setup = Self::new();
+        setup
+            .imgwire
+            .change(|scenario| scenario.client_keys[0].allow_unsigned_upload = true);
+        setup
     }
 
     /// Runs the command with `--probe`.

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    doctor_setup::{Setup, doctor, protected, upload},
+    doctor_setup::{BYPASS, Setup, doctor, protected, upload},
+    emulator::OTHER_ENVIRONMENT,
     helpers::{
         Billing, CLIENT_KEY, ClientKey, CorsOrigin, ENVIRONMENT, Endpoint, ErrorType, Misbehaviour,
     },
@@ -11,22 +12,9 @@ use crate::{
     service::{Reply, Service},
 };
 
-const OTHER_ENVIRONMENT: &str = "00000000-0000-4000-8000-000000000002";
-
-const BYPASS: &str = "anyone with the Client Key can upload without this gate";
-
-/// An Imgwire whose Client Key needs no token.
-fn unprotected() -> Setup {
-    let setup = Setup::new();
-    setup
-        .imgwire
-        .change(|scenario| scenario.client_keys[0].allow_unsigned_upload = true);
-    setup
-}
-
 #[actix_web::test]
 async fn unsigned_uploads_are_possible_and_the_probe_is_deleted() {
-    let setup = unprotected();
+    let setup = Setup::unprotected();
     let report = setup.probe(&protected()).await;
     let part = "imgwire.client_key";
     report.assert(part, "failed", BYPASS, "allow_unsigned_upload");
@@ -61,7 +49,7 @@ async fn unsigned_uploads_are_possible_and_the_probe_is_deleted() {
 
 #[actix_web::test]
 async fn the_id_of_a_probe_that_cannot_be_deleted_is_printed() {
-    let setup = unprotected();
+    let setup = Setup::unprotected();
     let fails = Misbehaviour::Status(500, None);
     setup.imgwire.misbehave_at(Endpoint::Delete, Some(fails));
     let report = setup.probe(&protected()).await;
