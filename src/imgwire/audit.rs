@@ -91,12 +91,10 @@ impl Audit<'_> {
         let path = format!("{IMAGES}?limit=1");
         let listed = self.call_with_retry(Method::GET, &path, Key::Server).await;
         let base_url = Self::base_url(listed.as_ref());
-        let Ok(listed) = listed else {
-            return after_failure(vec![base_url], BASE_URL, &[CLOCK, API_KEY]);
+        let listed = match listed {
+            Ok(listed) if base_url.state == PointState::Ok => listed,
+            _ => return after_failure(vec![base_url], BASE_URL, &[CLOCK, API_KEY]),
         };
-        if base_url.state != PointState::Ok {
-            return after_failure(vec![base_url], BASE_URL, &[CLOCK, API_KEY]);
-        }
         let api_key = self.api_key(&listed);
         let works = !api_key.is_failed();
         let mut points = vec![base_url, Self::clock(&listed), api_key];
