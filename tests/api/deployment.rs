@@ -1,4 +1,4 @@
-//! The files of `deploy`: alerts, dashboard, containers and the config.
+//! The files of `deploy` for Prometheus and Grafana.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    helpers::{Metrics, TestApp, Token, settings},
+    helpers::{Metrics, TestApp, Token},
     real_parts::are_here,
 };
 
@@ -21,7 +21,7 @@ pub(crate) fn deploy(file: &str) -> PathBuf {
 }
 
 #[track_caller]
-fn passes(command: &mut Command) {
+pub(crate) fn passes(command: &mut Command) {
     let Output {
         status,
         stdout,
@@ -142,48 +142,4 @@ fn dashboard_panels_do_not_overlap_and_their_queries_are_valid() {
         fs::write(&file, rules).unwrap();
         passes(Command::new("promtool").args(["check", "rules"]).arg(file));
     }
-}
-
-#[test]
-fn compose_and_kubernetes_files_are_valid() {
-    if are_here(&["docker-compose"]) {
-        let file = deploy("compose.yaml");
-        passes(
-            Command::new("docker-compose")
-                .arg("-f")
-                .arg(file)
-                .args(["config", "-q"]),
-        );
-    }
-    if are_here(&["kubernetes-validate"]) {
-        passes(
-            Command::new("kubernetes-validate")
-                .arg("--strict")
-                .arg(deploy("kubernetes.yaml")),
-        );
-    }
-}
-
-#[test]
-fn the_config_of_the_deployment_is_valid_and_the_same_in_every_file() {
-    let config = fs::read_to_string(deploy("gate.toml")).unwrap();
-    let kubernetes = fs::read_to_string(deploy("kubernetes.yaml")).unwrap();
-    let (_, inline) = kubernetes.split_once("  config.toml: |\n").unwrap();
-    let inline = inline.lines().take_while(|line| *line != "---");
-    let inline: String = inline
-        .map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n")
-        .collect();
-    assert_eq!(inline, config);
-
-    let secrets = tempfile::tempdir().unwrap();
-    let compose = fs::read_to_string(deploy("compose.yaml")).unwrap();
-    for line in compose
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("file: ./secrets/"))
-    {
-        fs::write(secrets.path().join(line), "s".repeat(64)).unwrap();
-    }
-    let config = config.replace("/run/secrets", secrets.path().to_str().unwrap());
-    let loaded = settings::load("gate.toml", &config, &|_| None);
-    loaded.unwrap_or_else(|faults| panic!("{faults}"));
 }

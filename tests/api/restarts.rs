@@ -8,7 +8,7 @@ use crate::{
     deployment::deploy,
     helpers::{Emulator, Gate, ROUTE, Token, eventually},
     process::GateProcess,
-    real_parts::{Running, are_here, blocks, free_port},
+    real_parts::{Running, are_here, free_port},
 };
 
 /// Three gates on their own addresses, with the same two ports.
@@ -130,9 +130,7 @@ async fn no_request_fails_while_gates_restart_behind_haproxy() {
     }
     let mut fleet = Fleet::start().await;
     let port = free_port();
-    let [text] = &blocks("docs/operations.md", "haproxy")[..] else {
-        panic!("one block")
-    };
+    let text = fs::read_to_string(deploy("haproxy.cfg")).unwrap();
     let config = fleet.config(&text.replace("bind :80\n", &format!("bind 127.0.0.1:{port}\n")));
     let arguments = ["-db", "-f", config.to_str().unwrap()];
     let _haproxy = Running::start("haproxy", &arguments, &config);
