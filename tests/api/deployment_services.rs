@@ -113,7 +113,7 @@ async fn the_gate_of_the_deployment_issues_tokens_with_its_stores_behind_haproxy
     let text = format!("{text}\n[outbound]\nca = \"{}\"\n", authority.display());
     let config = folder.path().join("gate.toml");
     fs::write(&config, text).unwrap();
-    let gate = GateProcess::start_with(&config, &[], "warn,imgwire_gate=info", &[]).await;
+    let gate = GateProcess::start(&config, &[], "info").await;
 
     let proxy_port = free_port();
     let proxy = fs::read_to_string(deploy("haproxy.cfg")).unwrap();
