@@ -13,6 +13,7 @@ mod secret_text;
 pub mod server;
 pub(crate) mod service_url;
 pub mod session;
+pub mod source;
 pub mod telemetry;
 
 pub use self::{
@@ -23,5 +24,6 @@ pub use self::{
     server::{ManagementSettings, ServerSettings},
     service_url::ServiceUrl,
     session::SessionSettings,
+    source::ConfigSource,
     telemetry::TelemetrySettings,
 };
