@@ -9,7 +9,7 @@ use std::{
 
 use crate::{config::server::Bind, server::settings};
 
-use super::{Config, Failure, read_config};
+use super::{Config, Failure, process_environment, read_config};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) fn health(config: &Config) -> Result<(), Failure> {
     let source = config.source()?;
     let text = read_config(&source)?;
-    let management = settings::load_management(&source.to_string(), &text)
+    let management = settings::load_management(&source.to_string(), &text, &process_environment)
         .map_err(|faults| Failure::Config(faults.to_string()))?;
     let status = readiness_status(&management.bind).map_err(|error| {
         let bind = &management.bind;

@@ -5,6 +5,7 @@
 mod common;
 pub(crate) mod document;
 pub(crate) mod fault;
+mod files;
 pub mod imgwire;
 pub mod origin;
 pub mod outbound;
@@ -15,10 +16,12 @@ pub(crate) mod service_url;
 pub mod session;
 pub mod source;
 pub mod telemetry;
+mod variables;
 
 pub use self::{
     common::{CommonSettings, Messages},
     fault::Faults,
+    files::ReadFiles,
     imgwire::ImgwireSettings,
     secret::Environment,
     server::{ManagementSettings, ServerSettings},
