@@ -5,7 +5,9 @@ use serde::de::DeserializeOwned;
 use toml::de::DeTable;
 
 use super::{
-    FIXED_SECTIONS, Fixed, Kinds, RELOADED_SECTIONS, Settings, policy, routes,
+    Kinds, Settings,
+    fixed::{FIXED_SECTIONS, Fixed, RELOADED_SECTIONS},
+    policy, routes,
     stores::{self, Stores},
 };
 use crate::{
