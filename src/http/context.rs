@@ -8,6 +8,7 @@ use policies::{Clock, RoutePath};
 
 use super::{
     error::{ApiError, refuse},
+    management::OperatorAccess,
     session_cookie::SessionCookie,
 };
 use crate::{
@@ -37,6 +38,7 @@ pub struct Gate {
     pub client_address: ClientAddress,
     pub body_limits: BodyLimits,
     pub session: Option<Arc<SessionCookie>>,
+    pub operators: ArcSwap<OperatorAccess>,
     pub in_flight: InFlight,
     /// Shared by the Imgwire clients of all workers.
     pub upstream: Arc<Upstream>,

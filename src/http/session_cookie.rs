@@ -1,11 +1,11 @@
 //! Translates the session cookie between clients and actix-session.
 //!
 //! actix-session finds its cookie by its own rules: it decodes names, and takes the first of several cookies. So the
-//! gate shows it only the one cookie that `find_cookie` found, encrypted with the current key. The gate also rewrites
+//! gate shows it only the one cookie that `find_cookie` found, encrypted with the one key that actix-session knows. The gate also rewrites
 //! the cookie that actix-session sets: with exactly the configured name, with attributes that actix-session does not
 //! know, and without an encoding that would make the length random.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use actix_session::{
     SessionMiddleware,
@@ -19,6 +19,7 @@ use actix_web::{
     http::header::{self, HeaderMap, HeaderValue},
     middleware::Next,
 };
+use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
@@ -35,12 +36,29 @@ const MAX_COOKIE_BYTES: usize = 4096;
 
 pub struct SessionCookie {
     name: String,
-    current: Key,
-    previous: Vec<Key>,
+    /// The key of the cookie between the gate and actix-session, which never changes: the current one at start.
+    inner: Key,
+    /// The keys of the cookie between the gate and clients.
+    keys: ArcSwap<Keys>,
     attributes: String,
     ttl: std::time::Duration,
     /// Whether the cookie itself holds the session, rather than a store.
     holds_session: bool,
+}
+
+struct Keys {
+    current: Key,
+    previous: Vec<Key>,
+}
+
+impl Keys {
+    fn new(keys: &SessionKeys) -> Self {
+        let key = |key: &SecretString| Key::from(key.expose_secret().as_bytes());
+        Self {
+            current: key(&keys.current),
+            previous: keys.previous.iter().map(key).collect(),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -57,16 +75,21 @@ pub enum SessionRefused {
 impl SessionCookie {
     #[must_use]
     pub fn new(settings: &SessionSettings, keys: &SessionKeys) -> Self {
-        let key = |key: &SecretString| Key::from(key.expose_secret().as_bytes());
         let cookie = &settings.cookie;
+        let keys = Keys::new(keys);
         Self {
             name: cookie.name.as_str().to_owned(),
-            current: key(&keys.current),
-            previous: keys.previous.iter().map(key).collect(),
+            inner: keys.current.clone(),
+            keys: ArcSwap::from_pointee(keys),
             attributes: attributes(cookie),
             ttl: settings.ttl.get(),
             holds_session: settings.store.name().is_none(),
         }
+    }
+
+    /// Replaces the keys of the cookie for new requests.
+    pub fn replace_keys(&self, keys: &SessionKeys) {
+        self.keys.store(Arc::new(Keys::new(keys)));
     }
 
     #[must_use]
@@ -79,7 +102,7 @@ impl SessionCookie {
         if !self.holds_session {
             return Ok(());
         }
-        let encrypted = self.encrypt(serde_json::to_string(session)?);
+        let encrypted = self.encrypt(&self.inner, serde_json::to_string(session)?);
         let length = self.set_cookie(&encrypted, self.max_age()).len();
         if length > MAX_COOKIE_BYTES {
             return Err(SessionRefused::TooLong(length));
@@ -90,7 +113,7 @@ impl SessionCookie {
     /// The middleware of actix-session. Its cookie has no attributes; [`Self::rewrite`] adds them.
     #[must_use]
     pub fn middleware(&self, sessions: Sessions) -> SessionMiddleware<Sessions> {
-        SessionMiddleware::builder(sessions, self.current.clone())
+        SessionMiddleware::builder(sessions, self.inner.clone())
             .cookie_name(self.name.clone())
             .cookie_content_security(CookieContentSecurity::Private)
             .session_lifecycle(
@@ -108,29 +131,52 @@ impl SessionCookie {
     /// The session cookie of a request, in the form that actix-session reads, if there is exactly one.
     fn read(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let value = find_cookie(headers, &self.name).ok()??;
-        let reencrypted = self.reencrypt(value);
-        let cookie = Cookie::new(&self.name, reencrypted.as_deref().unwrap_or(value));
+        let inner = self.inner_value(value)?;
+        let cookie = Cookie::new(&self.name, inner);
         HeaderValue::from_str(&cookie.encoded().to_string()).ok()
     }
 
-    /// Re-encrypts a value from an earlier key with the current one, because actix-session knows only one key.
-    fn reencrypt(&self, value: &str) -> Option<String> {
-        if self.previous.is_empty() {
-            return None;
+    /// Re-encrypts a value with the key that actix-session knows. `None` if the value belongs to none of the keys in force.
+    fn inner_value<'a>(&self, value: &'a str) -> Option<Cow<'a, str>> {
+        let keys = self.keys.load();
+        let is_same = keys.current == self.inner;
+        if is_same && keys.previous.is_empty() {
+            // actix-session decrypts it.
+            return Some(value.into());
         }
-        let cookie = Cookie::new(self.name.clone(), value.to_owned());
-        let open = |key: &Key| CookieJar::new().private(key).decrypt(cookie.clone());
-        if open(&self.current).is_some() {
-            return None;
+        if let Some(plain) = self.decrypt(&keys.current, value) {
+            return Some(match is_same {
+                true => value.into(),
+                false => self.encrypt(&self.inner, plain).into(),
+            });
         }
-        let plain = self.previous.iter().find_map(open)?;
-        Some(self.encrypt(plain.value().to_owned()))
+        let mut previous = keys.previous.iter();
+        let plain = previous.find_map(|key| self.decrypt(key, value))?;
+        Some(self.encrypt(&self.inner, plain).into())
     }
 
-    /// Encrypts with the current key.
-    fn encrypt(&self, plain: String) -> String {
+    /// Re-encrypts a value of actix-session with the current key.
+    fn outer_value<'a>(&self, value: &'a str) -> Cow<'a, str> {
+        let keys = self.keys.load();
+        if keys.current == self.inner {
+            return value.into();
+        }
+        // A removed cookie has no value.
+        match self.decrypt(&self.inner, value) {
+            Some(plain) => self.encrypt(&keys.current, plain).into(),
+            None => value.into(),
+        }
+    }
+
+    fn decrypt(&self, key: &Key, value: &str) -> Option<String> {
+        let cookie = Cookie::new(self.name.clone(), value.to_owned());
+        let plain = CookieJar::new().private(key).decrypt(cookie)?;
+        Some(plain.value().to_owned())
+    }
+
+    fn encrypt(&self, key: &Key, plain: String) -> String {
         let mut jar = CookieJar::new();
-        jar.private_mut(&self.current)
+        jar.private_mut(key)
             .add(Cookie::new(self.name.clone(), plain));
         let encrypted = jar.get(&self.name);
         encrypted.map_or_else(String::new, |cookie| cookie.value().to_owned())
@@ -162,7 +208,8 @@ impl SessionCookie {
         let mut readings = readings.into_iter().flatten();
         let cookie = readings.find(|cookie| cookie.name() == self.name)?;
         let max_age = cookie.max_age()?.whole_seconds();
-        HeaderValue::from_str(&self.set_cookie(cookie.value(), max_age)).ok()
+        let value = self.outer_value(cookie.value());
+        HeaderValue::from_str(&self.set_cookie(&value, max_age)).ok()
     }
 }
 

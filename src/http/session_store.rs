@@ -6,6 +6,7 @@ use actix_session::storage::{
     LoadError, SaveError, SessionKey, SessionStore, UpdateError, generate_session_key,
 };
 use actix_web::cookie::time::Duration;
+use arc_swap::ArcSwap;
 
 use policies::{Fault, StoreName};
 
@@ -21,15 +22,33 @@ pub enum Sessions {
     /// The cookie itself, which holds the signed-in user.
     Cookie,
     /// A store. The cookie holds the session's key.
-    Store(Arc<dyn SessionBackend>),
+    Store(Arc<SessionStoreHandle>),
+}
+
+/// The open store of the sessions. A reload may open it again, for example with another password.
+pub struct SessionStoreHandle {
+    name: StoreName,
+    backend: ArcSwap<Arc<dyn SessionBackend>>,
 }
 
 impl Sessions {
     /// Sessions in `store`, or in the cookie if there is none.
     pub fn new(store: Option<&StoreName>, stores: &Stores) -> Result<Self, Fault> {
         match store {
-            Some(name) => Ok(Self::Store(stores.sessions(name)?)),
+            Some(name) => Ok(Self::Store(Arc::new(SessionStoreHandle {
+                name: name.clone(),
+                backend: ArcSwap::from_pointee(stores.sessions(name)?),
+            }))),
             None => Ok(Self::Cookie),
+        }
+    }
+
+    /// Uses the store as it is open now. If it is not, sessions keep the one that they have until a restart.
+    pub fn reopen(&self, stores: &Stores) {
+        if let Self::Store(handle) = self
+            && let Ok(backend) = stores.sessions(&handle.name)
+        {
+            handle.backend.store(Arc::new(backend));
         }
     }
 }
@@ -43,7 +62,7 @@ impl SessionStore for Sessions {
                 let signed_in = session.as_ref().to_owned();
                 return Ok(Some(State::from([(SIGNED_IN.to_owned(), signed_in)])));
             }
-            Self::Store(store) => store,
+            Self::Store(handle) => handle.backend.load_full(),
         };
         match store.act(session.as_ref(), SessionAction::Load).await {
             Ok(state) => state
@@ -107,7 +126,10 @@ impl Sessions {
     async fn act(&self, session: &SessionKey, action: SessionAction) -> Result<(), StoreFault> {
         match self {
             Self::Cookie => Ok(()),
-            Self::Store(store) => store.act(session.as_ref(), action).await.map(drop),
+            Self::Store(handle) => {
+                let store = handle.backend.load_full();
+                store.act(session.as_ref(), action).await.map(drop)
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The client of Imgwire. Each worker has one.
 
 use std::{
+    cell::RefCell,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -18,17 +19,18 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures_util::future::LocalBoxFuture;
 use policies::Clock;
 use rustls::ClientConfig;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 
 use super::{
+    api_key::ApiKey,
     error::ImgwireError,
     response::read_response,
     token::{TokenOutcome, UploadToken},
     upstream::Upstream,
 };
 use crate::{
-    config::ImgwireSettings,
-    outbound::{Peer, PoolSettings, Resend, call, client, is_tls, plain},
+    config::{ImgwireSettings, imgwire::EnvironmentId},
+    outbound::{PoolSettings, Resend, call, client, is_tls, plain},
     telemetry::RequestId,
 };
 
@@ -59,10 +61,9 @@ pub struct TraceContext {
 }
 
 pub struct Client {
-    /// Built once, because requests differ only in their trace headers.
-    request: FrozenClientRequest,
-    /// To keep it out of the log.
-    api_key: SecretString,
+    unsigned: UnsignedRequest,
+    /// Built once for each API key, because requests differ only in their trace headers.
+    signed: RefCell<Rc<SignedRequest>>,
     timeout: Duration,
     deadline: Duration,
     backoff: ExponentialBuilder,
@@ -75,15 +76,16 @@ impl Client {
     #[must_use]
     pub fn new(
         settings: &ImgwireSettings,
-        api_key: &SecretString,
         tls: &Arc<ClientConfig>,
         upstream: Arc<Upstream>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let timeout = settings.timeout.get();
+        let unsigned = UnsignedRequest::new(settings, tls, &upstream);
+        let signed = unsigned.sign(&upstream.api_key.load());
         Self {
-            request: token_request(&upstream.peer, tls, settings, api_key),
-            api_key: api_key.clone(),
+            unsigned,
+            signed: RefCell::new(Rc::new(signed)),
             timeout,
             deadline: settings.deadline.get(),
             backoff: ExponentialBuilder::new()
@@ -122,8 +124,8 @@ impl Client {
         let client = self.clone();
         rt::spawn(async move {
             // Without a retry: the next request tries again.
-            if let Ok(token) = client.attempt(None, client.timeout).await {
-                permit.0.add(token);
+            if let (Ok(token), generation) = client.attempt(None, client.timeout).await {
+                permit.0.add(token, generation);
             }
         });
     }
@@ -140,7 +142,7 @@ impl Client {
             if left.is_zero() {
                 break Err(ImgwireError::Timeout);
             }
-            let result = self.attempt(Some(context), left.min(self.timeout)).await;
+            let (result, _) = self.attempt(Some(context), left.min(self.timeout)).await;
             if matches!(result, Err(ImgwireError::CircuitOpen)) {
                 break result;
             }
@@ -195,22 +197,25 @@ impl Client {
         Some(delay)
     }
 
-    /// Makes an attempt if the circuit breaker permits it, and records the result there.
+    /// Makes an attempt if the circuit breaker permits it, and records the result there. Returns the generation of the
+    /// API key, too.
     async fn attempt(
         self: &Rc<Self>,
         context: Option<&TraceContext>,
         timeout: Duration,
-    ) -> Result<UploadToken, ImgwireError> {
+    ) -> (Result<UploadToken, ImgwireError>, u64) {
         let breaker = &self.upstream.breaker;
-        let permit = breaker.permit().ok_or(ImgwireError::CircuitOpen)?;
-        let result = self.send(context, timeout).await;
+        let Some(permit) = breaker.permit() else {
+            return (Err(ImgwireError::CircuitOpen), 0);
+        };
+        let (result, generation) = self.send(context, timeout).await;
         if breaker.record(permit, result.as_ref().err()) {
             self.upstream.metrics.breaker_opened().inc();
             tracing::error!("circuit breaker opened: requests fail until Imgwire recovers");
             let client = self.clone();
             rt::spawn(async move { client.probe_until_recovery().await });
         }
-        result
+        (result, generation)
     }
 
     /// Probes Imgwire in the background until it recovers. A probe that hangs does not delay the next one.
@@ -224,14 +229,14 @@ impl Client {
             }
             let client = self.clone();
             rt::spawn(async move {
-                let result = client.send(None, client.timeout).await;
+                let (result, generation) = client.send(None, client.timeout).await;
                 if let Err(error) = &result {
                     tracing::debug!(%error, "probe of Imgwire failed");
                 }
                 client.upstream.breaker.finish_probe(result.as_ref().err());
                 // Without a pool, the token is not used and expires.
                 if let (Ok(token), Some(pool)) = (result, &client.upstream.pool) {
-                    pool.add(token);
+                    pool.add(token, generation);
                 }
             });
         }
@@ -243,11 +248,12 @@ impl Client {
         self: &Rc<Self>,
         context: Option<&TraceContext>,
         timeout: Duration,
-    ) -> Result<UploadToken, ImgwireError> {
+    ) -> (Result<UploadToken, ImgwireError>, u64) {
         let seen = self.upstream.refusals.see();
+        let signed = self.signed();
         let send = async || {
-            let sending = start_request(&self.request, context);
-            read_response(sending, &*self.clock, &self.api_key).await
+            let sending = start_request(&signed.request, context);
+            read_response(sending, &*self.clock, &signed.key.secret).await
         };
         let peer = &self.upstream.peer;
         let response = call(peer, &Method::POST, Resend::Safe, timeout, send).await;
@@ -259,7 +265,17 @@ impl Client {
         if matches!(&result, Err(error) if error.refusal().is_some()) {
             self.ask_until_accepted();
         }
-        result
+        (result, signed.key.generation)
+    }
+
+    /// The request with the API key in force.
+    fn signed(&self) -> Rc<SignedRequest> {
+        let key = self.upstream.api_key.load();
+        let mut signed = self.signed.borrow_mut();
+        if !Arc::ptr_eq(&key, &signed.key) {
+            *signed = Rc::new(self.unsigned.sign(&key));
+        }
+        signed.clone()
     }
 
     /// Asks Imgwire again in the background while it refuses requests, so that the state also ends without traffic. One
@@ -277,10 +293,10 @@ impl Client {
                 if upstream.refusals.current().is_none() {
                     break;
                 }
-                let result = client.send(None, client.timeout).await;
+                let (result, generation) = client.send(None, client.timeout).await;
                 // Without a pool, the token is not used and expires.
                 if let (Ok(token), Some(pool)) = (result, &upstream.pool) {
-                    pool.add(token);
+                    pool.add(token, generation);
                 }
             }
             // If a refusal began meanwhile, the next refused request starts this again.
@@ -290,37 +306,62 @@ impl Client {
     }
 }
 
-fn token_request(
-    peer: &Arc<Peer>,
-    tls: &Arc<ClientConfig>,
-    settings: &ImgwireSettings,
-    api_key: &SecretString,
-) -> FrozenClientRequest {
-    let url = format!("{}{TOKEN_PATH}", settings.base_url.as_str());
-    let url = Uri::try_from(url).expect("the config checks that a base URL is a URL");
-    let pool = PoolSettings {
-        limit: MAX_CONNECTIONS,
-        keep_alive: KEEP_ALIVE,
-        connect_timeout: settings.timeout.get(),
-    };
-    let client = client(peer, is_tls(&url).then_some(tls), &pool);
-    let (url, host) = plain(&url).expect("the config checks that a base URL has a host");
-    let bearer = format!("Bearer {}", api_key.expose_secret());
-    let mut authorization =
-        HeaderValue::from_str(&bearer).expect("the config checks that the key is visible ASCII");
-    authorization.set_sensitive(true);
-    let mut request = client
-        .post(url)
-        .insert_header((header::HOST, host))
-        .insert_header((header::AUTHORIZATION, authorization));
-    if let Some(id) = &settings.environment_id {
-        let id = HeaderValue::from_str(id.as_str())
-            .expect("the config checks that the id is visible ASCII");
-        request = request.insert_header((ENVIRONMENT_ID, id));
+/// What all requests of a worker have in common.
+struct UnsignedRequest {
+    client: awc::Client,
+    url: Uri,
+    host: HeaderValue,
+    environment_id: Option<EnvironmentId>,
+}
+
+struct SignedRequest {
+    request: FrozenClientRequest,
+    /// Also to keep it out of the log.
+    key: Arc<ApiKey>,
+}
+
+impl UnsignedRequest {
+    fn new(settings: &ImgwireSettings, tls: &Arc<ClientConfig>, upstream: &Upstream) -> Self {
+        let url = format!("{}{TOKEN_PATH}", settings.base_url.as_str());
+        let url = Uri::try_from(url).expect("the config checks that a base URL is a URL");
+        let pool = PoolSettings {
+            limit: MAX_CONNECTIONS,
+            keep_alive: KEEP_ALIVE,
+            connect_timeout: settings.timeout.get(),
+        };
+        let client = client(&upstream.peer, is_tls(&url).then_some(tls), &pool);
+        let (url, host) = plain(&url).expect("the config checks that a base URL has a host");
+        Self {
+            client,
+            url,
+            host,
+            environment_id: settings.environment_id.clone(),
+        }
     }
-    request
-        .freeze()
-        .expect("the config checks that a base URL has a scheme and a host")
+
+    fn sign(&self, key: &Arc<ApiKey>) -> SignedRequest {
+        let bearer = format!("Bearer {}", key.secret.expose_secret());
+        let mut authorization = HeaderValue::from_str(&bearer)
+            .expect("the config checks that the key is visible ASCII");
+        authorization.set_sensitive(true);
+        let mut request = self
+            .client
+            .post(self.url.clone())
+            .insert_header((header::HOST, self.host.clone()))
+            .insert_header((header::AUTHORIZATION, authorization));
+        if let Some(id) = &self.environment_id {
+            let id = HeaderValue::from_str(id.as_str())
+                .expect("the config checks that the id is visible ASCII");
+            request = request.insert_header((ENVIRONMENT_ID, id));
+        }
+        let request = request
+            .freeze()
+            .expect("the config checks that a base URL has a scheme and a host");
+        SignedRequest {
+            request,
+            key: key.clone(),
+        }
+    }
 }
 
 /// Sends `request` with the headers of the trace context.

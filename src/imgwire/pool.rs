@@ -34,6 +34,8 @@ struct State {
     tokens: VecDeque<(UploadToken, Duration)>,
     making: usize,
     is_closed: bool,
+    /// Of the API key that creates the tokens.
+    generation: u64,
     /// The requests since `window_start`, and in the `max_age` before it.
     requests: usize,
     requests_before: usize,
@@ -96,14 +98,24 @@ impl Pool {
         })
     }
 
-    /// Adds a token that no request needs.
-    pub(super) fn add(&self, token: UploadToken) {
+    /// Adds a token that no request needs, created with the API key of this generation.
+    pub(super) fn add(&self, token: UploadToken, generation: u64) {
         let mut state = self.state.lock();
-        if state.is_closed || state.tokens.len() >= self.size {
+        let is_unwanted = state.is_closed || generation != state.generation;
+        if is_unwanted || state.tokens.len() >= self.size {
             self.metrics.pool_events(PoolEvent::Discarded).inc();
         } else {
             state.tokens.push_back((token, self.clock.elapsed()));
             self.metrics.pool_events(PoolEvent::Made).inc();
+        }
+    }
+
+    /// Drops the tokens of earlier API keys.
+    pub(super) fn empty(&self, generation: u64) {
+        let mut state = self.state.lock();
+        state.generation = generation;
+        for _ in state.tokens.drain(..) {
+            self.metrics.pool_events(PoolEvent::Discarded).inc();
         }
     }
 

@@ -114,6 +114,15 @@ impl RefusalState {
         *self.0.lock()
     }
 
+    /// Ends the state, and ignores the results of the attempts that have begun.
+    pub(super) fn forget(&self) {
+        let mut state = self.0.lock();
+        *state = Seen {
+            refusal: None,
+            changes: state.changes + 1,
+        };
+    }
+
     /// Records that Imgwire refused an attempt, or accepted it. The result counts only if the state has not changed since
     /// the attempt began: a late result of an old attempt neither ends a state nor begins it again, and of concurrent
     /// attempts one changes the state.

@@ -4,8 +4,10 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use actix_web::http::Uri;
 use policies::Clock;
+use secrecy::SecretString;
 
 use super::{
+    api_key::CurrentKey,
     breaker::Breaker,
     error::ImgwireError,
     pool::Pool,
@@ -17,7 +19,7 @@ use crate::{config::ImgwireSettings, outbound::Peer, telemetry::Metrics};
 pub struct Upstream {
     pub breaker: Breaker,
     pub pool: Option<Arc<Pool>>,
-    /// Its base URL and key change only with a restart.
+    pub api_key: CurrentKey,
     pub refusals: RefusalState,
     /// Whether a client asks again in the background.
     pub(super) is_asking: AtomicBool,
@@ -29,6 +31,7 @@ impl Upstream {
     #[must_use]
     pub fn new(
         settings: &ImgwireSettings,
+        api_key: &SecretString,
         clock: &Arc<dyn Clock>,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
@@ -37,11 +40,25 @@ impl Upstream {
         Arc::new(Self {
             breaker: Breaker::new(settings.breaker.failures, settings.breaker.probe.get()),
             pool: (settings.pool.as_ref()).map(|pool| Pool::new(pool, clock, metrics)),
+            api_key: CurrentKey::new(api_key),
             refusals: RefusalState::default(),
             is_asking: AtomicBool::new(false),
             peer: Peer::new(&url, clock, metrics),
             metrics: metrics.clone(),
         })
+    }
+
+    /// Replaces the Server API Key for the requests that start from now on. Drops what the earlier key led to: the tokens
+    /// in the pool, which Imgwire may refuse once that key is revoked, and the state in which Imgwire refuses requests.
+    pub fn replace_key(&self, api_key: &SecretString) {
+        let Some(generation) = self.api_key.replace(api_key) else {
+            return;
+        };
+        if let Some(pool) = &self.pool {
+            pool.empty(generation);
+        }
+        self.refusals.forget();
+        tracing::info!("Server API Key replaced");
     }
 
     /// Counts the error of an attempt, and logs whether Imgwire begins or ceases to refuse requests.

@@ -11,11 +11,12 @@ use actix_web::http::{
 };
 use awc::Connector;
 use futures_util::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 use super::{
+    authorities::Authorities,
     call::Peer,
     stream::{Stream, Transport},
     tls_error,
@@ -187,20 +188,7 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 /// config.
 #[must_use]
 pub fn tls_config(extra: &ExtraAuthorities) -> Arc<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(system.certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    roots.add_parsable_certificates(extra.0.iter().cloned());
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has what the protocol versions need")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Arc::new(config)
+    Authorities::new(extra).client_config()
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! - `client`: the HTTP client for all services except Imgwire.
 //! - `call`: the one retry rule, the retry budget, and which connections a call uses.
-//! - `connector`, `tls_error`: how a connection is opened, and why it cannot be secured.
+//! - `connector`, `authorities`, `tls_error`: how a connection is opened, which certificates are trusted, and why one cannot be
+//!   secured.
 //! - `stream`, `framing`: one final response per request.
 //! - `json`, `redirect`: how responses are read, and where a redirect leads.
 //! - `skew`: how far the clock of a service differs.
@@ -10,6 +11,7 @@
 //! - `in_flight`: the requests that run, and how one gives up its place while it waits.
 //! - `otlp`: the client of the trace exporter.
 
+mod authorities;
 pub mod cache;
 mod call;
 mod client;
@@ -27,6 +29,13 @@ mod stream;
 mod suppress_awc_tasks;
 mod tls_error;
 
+pub use self::{
+    authorities::Authorities,
+    client::{HttpClient, Outbound},
+    connector::{USER_AGENT, tls_config},
+    error::HttpError,
+    otlp::OtlpClient,
+};
 pub(crate) use self::{
     call::{Peer, Resend, Response, call},
     client::{OutboundRequest, OutboundResponse},
@@ -34,10 +43,4 @@ pub(crate) use self::{
     framing::Framing,
     json::{InvalidResponse, JsonObject, parse as parse_json, wrong_type},
     skew::clock_skew,
-};
-pub use self::{
-    client::{HttpClient, Outbound},
-    connector::{USER_AGENT, tls_config},
-    error::HttpError,
-    otlp::OtlpClient,
 };

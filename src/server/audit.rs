@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use tokio::{sync::watch, time::timeout};
 use uuid::Uuid;
 
@@ -49,14 +49,17 @@ enum Order {
 struct AuditSettings {
     every: AuditInterval,
     client_key: Option<ClientKey>,
+    /// The generation of the API key.
+    api_key: u64,
 }
 
-impl From<&ImgwireSettings> for Order {
-    fn from(settings: &ImgwireSettings) -> Self {
+impl Order {
+    fn new(settings: &ImgwireSettings, gate: &Gate) -> Self {
         settings.audit.map_or(Self::Wait, |every| {
             Self::Audit(AuditSettings {
                 every,
                 client_key: settings.client_key.clone(),
+                api_key: gate.upstream.api_key.load().generation,
             })
         })
     }
@@ -65,7 +68,6 @@ impl From<&ImgwireSettings> for Order {
 pub(crate) struct Auditor {
     gate: Arc<Gate>,
     imgwire: ImgwireSettings,
-    api_key: SecretString,
     allowed_origins: Vec<OriginPattern>,
     http: HttpClient,
     orders: watch::Sender<Order>,
@@ -103,20 +105,20 @@ enum Lease {
 
 impl Auditor {
     pub(crate) fn new(gate: Arc<Gate>, settings: &Settings, http: HttpClient) -> Self {
+        let order = Order::new(&settings.imgwire, &gate);
         Self {
             gate,
             imgwire: settings.imgwire.clone(),
-            api_key: settings.api_key.clone(),
             allowed_origins: settings.server.allowed_origins.clone(),
             http,
-            orders: watch::Sender::new(Order::from(&settings.imgwire)),
+            orders: watch::Sender::new(order),
             holder: Uuid::new_v4().to_string(),
         }
     }
 
     /// Replaces the settings. If they changed, an audit follows at once.
     pub(crate) fn reload(&self, settings: &Settings) {
-        let new = Order::from(&settings.imgwire);
+        let new = Order::new(&settings.imgwire, &self.gate);
         self.orders.send_if_modified(|order| {
             let is_changed = *order != Order::Stop && *order != new;
             if is_changed {
@@ -215,7 +217,7 @@ impl Auditor {
         let digest = digest([
             self.imgwire.base_url.as_str(),
             environment.map_or("", EnvironmentId::as_str),
-            self.api_key.expose_secret(),
+            self.gate.upstream.api_key.load().secret.expose_secret(),
             client_key.map_or("", ClientKey::as_str),
         ]);
         let mut name = "audit:".to_owned();
@@ -264,9 +266,10 @@ impl Auditor {
     }
 
     async fn audit(&self, settings: &AuditSettings) -> Vec<Point> {
+        let api_key = self.gate.upstream.api_key.load().secret.clone();
         let audit = Audit {
             settings: &self.imgwire,
-            api_key: &self.api_key,
+            api_key: &api_key,
             client_key: settings.client_key.as_ref(),
             probe: true,
             allowed_origins: &self.allowed_origins,

@@ -15,7 +15,7 @@ use crate::{
         ports::{LookupSlots, PolicyPorts},
         rules::{Route, Rules},
     },
-    http::{BodyLimits, Gate, session_cookie::SessionCookie},
+    http::{BodyLimits, Gate, management::OperatorAccess, session_cookie::SessionCookie},
     identities::{CacheKind, ClientAddress, CrossSite, Identities, ServerLimits},
     imgwire::Upstream,
     outbound::in_flight::InFlight,
@@ -65,7 +65,7 @@ impl RulesBuilder {
                 clock: clock.clone(),
                 metrics: metrics.clone(),
             },
-            upstream: Upstream::new(&settings.imgwire, clock, &metrics),
+            upstream: Upstream::new(&settings.imgwire, &settings.api_key, clock, &metrics),
         }
     }
 
@@ -81,7 +81,12 @@ impl RulesBuilder {
         &self.stores
     }
 
-    pub(crate) fn gate(&self, rules: Rules, in_flight: &InFlight) -> Gate {
+    pub(crate) fn gate(
+        &self,
+        rules: Rules,
+        operators: OperatorAccess,
+        in_flight: &InFlight,
+    ) -> Gate {
         Gate {
             rules: ArcSwap::from_pointee(rules),
             client_address: self.client_address.clone(),
@@ -90,6 +95,7 @@ impl RulesBuilder {
                 time: self.server.request_timeout.get(),
             },
             session: self.session.as_ref().map(|(_, cookie)| cookie.clone()),
+            operators: ArcSwap::from_pointee(operators),
             in_flight: in_flight.clone(),
             upstream: self.upstream.clone(),
             metrics: self.outbound.metrics.clone(),

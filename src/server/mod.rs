@@ -21,9 +21,13 @@ use policies::{BuildError, Clock, PolicyKind, PolicyRegistry as _, SystemClock};
 pub use self::error::StartError;
 use crate::{
     config::{Environment, Faults, ServerSettings},
-    http::{Gate, management::Management, session_store::Sessions},
+    http::{
+        Gate,
+        management::{Management, OperatorAccess},
+        session_store::Sessions,
+    },
     identities::IdentityKind,
-    outbound::{in_flight::InFlight, tls_config},
+    outbound::{Authorities, in_flight::InFlight},
     server::{
         audit::Auditor,
         build::RulesBuilder,
@@ -138,28 +142,32 @@ impl Application {
         settings.log_warnings();
         let capacity = capacity(&settings.server, settings.server.max_connections.get());
         let in_flight = InFlight::new(capacity.in_flight);
-        let tls = tls_config(&settings.authorities);
+        let authorities = Authorities::new(&settings.authorities);
+        let tls = authorities.client_config();
         let builder = RulesBuilder::new(&settings, &tls, clock);
         let used = settings.used_stores();
         let stores = Stores::open(used, builder.stores(), Access::ReadWrite(None))?;
         let sessions =
             Sessions::new(settings.session_store(), &stores).map_err(BuildError::from)?;
         let rules = builder.build(&settings, stores, None)?;
-        let gate = Arc::new(builder.gate(rules, &in_flight));
+        let gate = Arc::new(builder.gate(rules, operators(&settings), &in_flight));
         let fixed = settings.fixed.clone();
         let auditor = Arc::new(Auditor::new(
             gate.clone(),
             &settings,
             builder.http().clone(),
         ));
-        let reloader = Reloader::new(gate.clone(), builder, auditor.clone(), fixed);
+        let reloader = Reloader::new(
+            gate.clone(),
+            builder,
+            auditor.clone(),
+            sessions.clone(),
+            authorities,
+            fixed,
+        );
         let grace = settings.server.shutdown_grace.get();
         let delay = settings.server.shutdown_delay.get();
-        let management = Management {
-            gate: gate.clone(),
-            token: settings.management_token.clone(),
-            hosts: settings.management.hosts.clone(),
-        };
+        let management = Management { gate: gate.clone() };
         let (management, management_address) = serve_management(&settings, management)?;
         let reloader = Arc::new(reloader);
         let (public, address) = serve_public(
@@ -232,6 +240,13 @@ impl Application {
         };
         let (public, management, ()) = join3(self.public, self.management, shutdown).await;
         public.and(management)
+    }
+}
+
+fn operators(settings: &Settings) -> OperatorAccess {
+    OperatorAccess {
+        token: settings.management_token.clone(),
+        hosts: settings.management.hosts.clone(),
     }
 }
 

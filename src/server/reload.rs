@@ -8,11 +8,13 @@ use tokio::sync::Notify;
 use super::{
     audit::Auditor,
     build::RulesBuilder,
+    operators,
     settings::{Fixed, Settings},
 };
 use crate::{
     config::Faults,
-    http::Gate,
+    http::{Gate, session_store::Sessions},
+    outbound::Authorities,
     stores::{Access, StoreError, Stores},
 };
 
@@ -21,7 +23,9 @@ pub struct Reloader {
     gate: Arc<Gate>,
     builder: RulesBuilder,
     auditor: Arc<Auditor>,
-    /// The sections that took effect at start.
+    sessions: Sessions,
+    authorities: Arc<Authorities>,
+    /// The settings that took effect at start.
     fixed: Fixed,
     replaced: Notify,
 }
@@ -46,12 +50,16 @@ impl Reloader {
         gate: Arc<Gate>,
         builder: RulesBuilder,
         auditor: Arc<Auditor>,
+        sessions: Sessions,
+        authorities: Arc<Authorities>,
         fixed: Fixed,
     ) -> Self {
         Self {
             gate,
             builder,
             auditor,
+            sessions,
+            authorities,
             fixed,
             replaced: Notify::new(),
         }
@@ -91,13 +99,40 @@ impl Reloader {
             Access::ReadWrite(Some(&earlier.stores)),
         )?;
         let rules = self.builder.build(settings, stores, Some(&earlier))?;
+        self.sessions.reopen(&rules.stores);
         self.gate.rules.store(Arc::new(rules));
+        self.replace_secrets(settings);
         self.replaced.notify_one();
         self.auditor.reload(settings);
-        for section in self.fixed.changed(&settings.fixed) {
-            tracing::warn!(section, "changed section takes effect after a restart");
-        }
+        self.name_waiting(settings);
         Ok(())
+    }
+
+    /// Names the changed settings that take effect only at start.
+    fn name_waiting(&self, settings: &Settings) {
+        let mut keys = self.fixed.changed(&settings.fixed);
+        let stores = self.gate.rules.load().stores.clone();
+        let kept = settings.stores.iter().filter(|(name, store)| {
+            let mut open = stores.iter();
+            open.any(|open| open.name == *name && open.timeout != store.timeout)
+        });
+        keys.extend(kept.map(|(name, _)| format!("stores.{name}.timeout")));
+        let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+        self.gate.metrics.config_waiting().set(count);
+        if !keys.is_empty() {
+            let keys = keys.join(", ");
+            tracing::warn!(keys, "changed settings take effect after a restart");
+        }
+    }
+
+    /// Replaces the secrets that are not part of the rules.
+    fn replace_secrets(&self, settings: &Settings) {
+        self.authorities.replace(&settings.authorities);
+        self.gate.upstream.replace_key(&settings.api_key);
+        self.gate.operators.store(Arc::new(operators(settings)));
+        if let (Some(cookie), Some((_, keys))) = (&self.gate.session, &settings.session) {
+            cookie.replace_keys(keys);
+        }
     }
 
     /// Refreshes the published keys of issuers, always for the current rules.

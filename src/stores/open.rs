@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use policies::{Fault, QuotaStore, RateLimitStore, StoreName, StoreUse};
+use policies::{Fault, Interval, QuotaStore, RateLimitStore, StoreName, StoreUse};
 
 use super::{
     fault::{StoreError, StoreFault},
@@ -18,13 +18,16 @@ pub struct Stores(Vec<OpenStore>);
 #[derive(Clone)]
 pub struct OpenStore {
     pub name: StoreName,
+    /// With which it was opened.
+    pub timeout: Interval,
     url: StoreUrl,
     ports: Vec<(Vec<StoreUse>, OpenPorts)>,
 }
 
 #[derive(Clone, Copy)]
 pub enum Access<'a> {
-    /// Stores of the earlier rules whose URL and uses are unchanged stay open, with their earlier timeout.
+    /// Stores of the earlier rules whose URL, password and uses are unchanged stay open. A store in a file keeps its earlier
+    /// timeout, because only one gate opens it at a time; the others are opened again with theirs.
     ReadWrite(Option<&'a Stores>),
     /// Another gate may have the store open.
     ReadOnly,
@@ -40,7 +43,10 @@ impl OpenStore {
     ) -> Result<Self, StoreError> {
         let url = &settings.url;
         let earlier = match access {
-            Access::ReadWrite(Some(earlier)) => earlier.iter().find(|open| open.is(name, url)),
+            Access::ReadWrite(Some(earlier)) => earlier.iter().find(|open| {
+                let is_remote = url.kind.takes_password;
+                open.is(name, url) && (open.timeout == settings.timeout || !is_remote)
+            }),
             Access::ReadWrite(None) | Access::ReadOnly | Access::Empty => None,
         };
         let together = if url.kind.is_opened_once {
@@ -78,6 +84,7 @@ impl OpenStore {
         Ok(Self {
             ports: ports.collect::<Result<_, _>>()?,
             name: name.clone(),
+            timeout: earlier.map_or(settings.timeout, |earlier| earlier.timeout),
             url: url.clone(),
         })
     }

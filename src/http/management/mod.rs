@@ -32,7 +32,11 @@ const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 #[derive(Clone)]
 pub struct Management {
     pub gate: Arc<Gate>,
-    /// If set, required by all paths that are not open.
+}
+
+/// Who may use the paths that are not open. A reload replaces it.
+pub struct OperatorAccess {
+    /// If set, required.
     pub token: Option<SecretString>,
     /// Host names to accept in `Host`.
     pub hosts: Vec<HostName>,
@@ -66,8 +70,10 @@ pub async fn guard<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     if !OPEN.contains(&request.path()) {
         let headers = request.headers();
-        let admitted = host::check(headers, request.uri(), &management.hosts)
-            .and_then(|()| admit(request.peer_addr(), headers, management.token.as_ref()));
+        let access = management.gate.operators.load();
+        let admitted = host::check(headers, request.uri(), &access.hosts)
+            .and_then(|()| admit(request.peer_addr(), headers, access.token.as_ref()));
+        drop(access);
         if let Err(denial) = admitted {
             let error = ApiError::Denied(denial);
             let response = refuse(request.request(), &error);

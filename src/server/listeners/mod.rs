@@ -54,7 +54,6 @@ pub(crate) fn serve_public(
             gate: gate.clone(),
             client: Rc::new(Client::new(
                 &settings.imgwire,
-                &settings.api_key,
                 &tls,
                 gate.upstream.clone(),
                 gate.clock.clone(),

@@ -1,5 +1,6 @@
 //! The whole config file, with each section checked against the others.
 
+mod fixed;
 mod load;
 mod policy;
 mod routes;
@@ -8,11 +9,10 @@ mod stores;
 
 use policies::{IdentityName, PolicyName, Reads, StoreName, StoreUse};
 use secrecy::SecretString;
-use toml::Value;
 
 use crate::{
     config::{
-        Faults, ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings,
+        Faults, ImgwireSettings, ManagementSettings, ReadFiles, ServerSettings, SessionSettings,
         TelemetrySettings, outbound::ExtraAuthorities, session::SessionKeys,
     },
     identities::{IdentityKinds, ResolvedIdentity},
@@ -20,6 +20,7 @@ use crate::{
 };
 
 pub use self::{
+    fixed::Fixed,
     load::{load, load_management, load_with},
     policy::{PolicyKinds, PolicySettings},
     routes::RouteSettings,
@@ -52,43 +53,10 @@ pub struct Settings {
     pub identities: Vec<(IdentityName, ResolvedIdentity)>,
     pub policies: Vec<(PolicyName, PolicySettings)>,
     pub routes: Vec<RouteSettings>,
+    /// The files that the config names, as they were read.
+    pub files: ReadFiles,
     /// Settings that are valid, but rarely intended.
     pub warnings: Faults,
-}
-
-/// The sections that take effect only at start.
-const FIXED_SECTIONS: [&str; 6] = [
-    "server",
-    "management",
-    "telemetry",
-    "imgwire",
-    "outbound",
-    "session",
-];
-
-/// The sections that a reload replaces.
-const RELOADED_SECTIONS: [&str; 4] = ["stores", "identities", "policies", "routes"];
-
-/// The keys of `[imgwire]` that a reload replaces.
-const RELOADED_IMGWIRE_KEYS: [&str; 2] = ["client_key", "audit"];
-
-/// The sections that take effect only at start, as the file has them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Fixed(toml::Table);
-
-impl Fixed {
-    fn new(mut document: toml::Table) -> Self {
-        document.retain(|section, _| FIXED_SECTIONS.contains(&section));
-        if let Some(imgwire) = document.get_mut("imgwire").and_then(Value::as_table_mut) {
-            imgwire.retain(|key, _| !RELOADED_IMGWIRE_KEYS.contains(&key));
-        }
-        Self(document)
-    }
-
-    pub fn changed<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static str> + 'a {
-        let sections = FIXED_SECTIONS.into_iter();
-        sections.filter(|section| self.0.get(*section) != other.0.get(*section))
-    }
 }
 
 impl Settings {

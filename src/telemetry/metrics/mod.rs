@@ -81,6 +81,8 @@ metrics! {
         identity_calls: Counter { identity: IdentityName, result: CallResult };
         /// Config reloads by result: applied, or refused because the config was invalid
         config_reloads: Counter { result: &'static str };
+        /// Changed settings that take effect after a restart
+        config_waiting: Gauge;
         /// Published keys of an issuer that are in use; 0 before the first fetch
         identity_keys: Gauge { identity: IdentityName };
         /// 1 while the keys of an issuer cannot be refreshed and the last ones are used, otherwise 0
