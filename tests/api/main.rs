@@ -62,6 +62,7 @@ mod hostile_peer;
 mod imgwire_errors;
 mod imgwire_refusals;
 mod imgwire_text;
+mod install;
 mod integer_ids;
 mod introspection;
 mod issuers;

@@ -23,7 +23,7 @@ pub(crate) fn are_here(programs: &[&str]) -> bool {
         .chain(["/usr/sbin".into()])
         .collect();
     let is_here = |program: &str| match program.strip_prefix("npm:") {
-        Some(package) => [providers(), browser()]
+        Some(package) => [providers(), browser(), workflows()]
             .iter()
             .any(|folder| folder.join("node_modules").join(package).exists()),
         None => folders.iter().any(|folder| folder.join(program).exists()),
@@ -56,6 +56,11 @@ pub(crate) fn browser() -> PathBuf {
 
 fn providers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/providers")
+}
+
+/// Where the linter of the workflows is.
+pub(crate) fn workflows() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workflows")
 }
 
 /// A process that ends with its test.
