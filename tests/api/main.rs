@@ -16,6 +16,7 @@ mod api_description;
 mod api_keys;
 mod app_answers;
 mod app_cookies;
+mod app_examples;
 mod app_guides;
 mod architecture;
 mod audit_changes;

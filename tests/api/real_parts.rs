@@ -24,7 +24,8 @@ pub(crate) fn are_here(programs: &[&str]) -> bool {
         .collect();
     let is_here = |program: &str| match program.strip_prefix("npm:") {
         Some(package) => [providers(), browser(), workflows()]
-            .iter()
+            .into_iter()
+            .chain(["nextjs", "vite", "express"].map(|example| examples().join(example)))
             .any(|folder| folder.join("node_modules").join(package).exists()),
         None => folders.iter().any(|folder| folder.join(program).exists()),
     };
@@ -56,6 +57,11 @@ pub(crate) fn browser() -> PathBuf {
 
 fn providers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/providers")
+}
+
+/// Where the examples are.
+pub(crate) fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
 /// Where the linter of the workflows is.
