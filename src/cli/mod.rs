@@ -107,6 +107,10 @@ enum Command {
     Check {
         #[command(flatten)]
         config: ConfigArgument,
+
+        /// Of earlier versions
+        #[arg(long, hide = true)]
+        connect: bool,
     },
     /// Check the config file, and try everything that it leads to: stores, services, issuers and Imgwire
     ///
@@ -169,7 +173,10 @@ pub fn run(builder: Builder) -> ExitCode {
     };
     let result = match command.unwrap_or(Command::Serve(serve)) {
         Command::Serve(ServeOptions { config, watch }) => serve::serve(&with(config), watch),
-        Command::Check { config } => check::check(&with(config.into())),
+        Command::Check { connect: true, .. } => Err(Failure::Config(
+            "`check --connect` was replaced by `imgwire-gate doctor`".to_owned(),
+        )),
+        Command::Check { config, .. } => check::check(&with(config.into())),
         Command::Doctor {
             config,
             probe,

@@ -23,6 +23,8 @@ pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
         .map_err(|error| Failure::Config(error.to_string()))?;
     let _telemetry = start_telemetry(&settings)?;
     actix_web::rt::System::new().block_on(async {
+        // Before the log says that the gate listens.
+        let hangup = signal(SignalKind::hangup()).map_err(Failure::other)?;
         let bind = settings.server.bind.to_string();
         let management = settings.management.bind.to_string();
         let application = config.builder.build(settings).map_err(Failure::start)?;
@@ -34,7 +36,6 @@ pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
             .map_or(management, |address| address.to_string());
         let version = VERSION;
         tracing::info!(address, management, version, "listening");
-        let hangup = signal(SignalKind::hangup()).map_err(Failure::other)?;
         let reloading = config_watch.run(application.reloader(), hangup, watch);
         tokio::select! {
             done = application.run_until(stop()?) => done.map_err(Failure::other),

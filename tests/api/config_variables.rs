@@ -79,7 +79,7 @@ fn a_reference_that_cannot_be_replaced_is_a_fault_with_its_place() {
         ),
         (
             "[server]\nallowed_origins = [\"https://a.example.com\", \"${PORT\"]",
-            "gate.toml:2:44: server.allowed_origins: `${PORT` has no closing `}`; write ${NAME} or ${NAME:-default}, or $${ for the characters ${",
+            "gate.toml:2:45: server.allowed_origins: `${PORT` has no closing `}`; write ${NAME} or ${NAME:-default}, or $${ for the characters ${",
         ),
         (
             "[server]\nbind = \"${A:-${PORT}}\"",

@@ -61,6 +61,7 @@ mod hostile_peer;
 mod imgwire_errors;
 mod imgwire_refusals;
 mod imgwire_text;
+mod impossible_values;
 mod integer_ids;
 mod introspection;
 mod issuers;
