@@ -46,7 +46,7 @@ More:
   imgwire-gate sandbox --config gate.toml       Run your own config with an emulated Imgwire
   imgwire-gate explain --request request.json   Print what each policy decides about a request
   imgwire-gate test cases.toml                  Run a table of requests with expected outcomes
-  imgwire-gate --watch                          Reload the config file when it changes, as on SIGHUP
+  imgwire-gate --watch                          Reload the config when a file of it changes, as on SIGHUP
 
 Exit status: 0 on success, 2 if the config is invalid, 1 on any other error.
 The log goes to standard error. RUST_LOG filters it, for example RUST_LOG=debug.";
@@ -67,7 +67,7 @@ struct ServeOptions {
     #[command(flatten)]
     config: ConfigOption,
 
-    /// Reload the config file when it changes, as on SIGHUP
+    /// Reload the config when its file changes, or a file that it names, as on SIGHUP
     #[arg(long)]
     watch: bool,
 }
@@ -107,6 +107,10 @@ enum Command {
     Check {
         #[command(flatten)]
         config: ConfigArgument,
+
+        /// Of earlier versions
+        #[arg(long, hide = true)]
+        connect: bool,
     },
     /// Check the config file, and try everything that it leads to: stores, services, issuers and Imgwire
     ///
@@ -169,7 +173,10 @@ pub fn run(builder: Builder) -> ExitCode {
     };
     let result = match command.unwrap_or(Command::Serve(serve)) {
         Command::Serve(ServeOptions { config, watch }) => serve::serve(&with(config), watch),
-        Command::Check { config } => check::check(&with(config.into())),
+        Command::Check { connect: true, .. } => Err(Failure::Config(
+            "`check --connect` was replaced by `imgwire-gate doctor`".to_owned(),
+        )),
+        Command::Check { config, .. } => check::check(&with(config.into())),
         Command::Doctor {
             config,
             probe,

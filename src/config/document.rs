@@ -85,6 +85,11 @@ impl Reader {
         }
     }
 
+    /// Whether the config has this key.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.positions.contains_key(path)
+    }
+
     /// The position of a key, or of the innermost table around it that exists.
     fn position(&self, mut path: &str) -> Range<usize> {
         loop {

@@ -49,10 +49,29 @@ impl FileState {
 impl ReadFiles {
     pub fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
         let read = fs::read(path);
-        if self.0.iter().all(|(other, _)| other != path) {
-            self.0.push((path.to_owned(), FileState::of(path, &read)));
-        }
+        let state = FileState::of(path, &read);
+        self.record(path, state);
         read
+    }
+
+    pub fn read_text(&mut self, path: &Path) -> io::Result<String> {
+        let bytes = self.read(path)?;
+        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8");
+        String::from_utf8(bytes).map_err(|_| invalid())
+    }
+
+    /// Adds the files of `others`.
+    pub fn add(&mut self, others: &Self) {
+        for (path, state) in &others.0 {
+            self.record(path, state.clone());
+        }
+    }
+
+    /// A file that is read several times keeps its first state, so that a change between two reads counts as one.
+    fn record(&mut self, path: &Path, state: FileState) {
+        if self.0.iter().all(|(other, _)| other != path) {
+            self.0.push((path.to_owned(), state));
+        }
     }
 
     /// The same files in their current states.
@@ -68,16 +87,5 @@ impl ReadFiles {
         let pairs = self.0.iter().zip(&earlier.0);
         let changed = pairs.filter(|(now, before)| now != before);
         changed.map(|((path, _), _)| path.as_path())
-    }
-
-    /// Adds the files of `others`.
-    #[must_use]
-    pub fn and(mut self, others: &Self) -> Self {
-        for (path, state) in &others.0 {
-            if self.0.iter().all(|(own, _)| own != path) {
-                self.0.push((path.clone(), state.clone()));
-            }
-        }
-        self
     }
 }

@@ -147,6 +147,11 @@ impl TryFrom<String> for BaseUrl {
             Err("must not contain a user name or a password".to_owned())
         } else if url.query().is_some() || url.fragment().is_some() {
             Err("must not contain a query or a fragment".to_owned())
+        } else if url.path() != "/" {
+            let origin = url.origin().ascii_serialization();
+            Err(format!(
+                "must not contain a path, because the gate adds those of Imgwire's API; write \"{origin}\""
+            ))
         } else {
             Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
         }

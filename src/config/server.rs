@@ -169,12 +169,19 @@ pub enum Bind {
     Unix(PathBuf),
 }
 
+/// `sun_path` of Linux, without the zero at its end.
+const MAX_SOCKET_PATH: usize = 107;
+
 impl TryFrom<String> for Bind {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
         match text.strip_prefix("unix:") {
             Some("") => Err("`unix:` must be followed by the path of the socket".to_owned()),
+            Some(path) if path.len() > MAX_SOCKET_PATH => Err(format!(
+                "the path of the socket has {} bytes, and the system allows {MAX_SOCKET_PATH}; choose a shorter one",
+                path.len()
+            )),
             Some(path) => Ok(Self::Unix(path.into())),
             None => SocketAddr::from_str(&text).map(Self::Tcp).map_err(|_| {
                 format!(

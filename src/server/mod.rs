@@ -8,6 +8,7 @@ pub mod inspector;
 pub(crate) mod listeners;
 pub mod reload;
 pub mod settings;
+pub mod watch;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

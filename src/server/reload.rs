@@ -15,7 +15,7 @@ use crate::{
     config::Faults,
     http::{Gate, session_store::Sessions},
     outbound::Authorities,
-    stores::{Access, StoreError, Stores},
+    stores::{Access, OpenError, StoreError, Stores},
 };
 
 /// Replaces the rules for new requests atomically. Counters are kept.
@@ -45,6 +45,19 @@ pub enum ReloadError {
     NewSession,
 }
 
+impl ReloadError {
+    /// Whether the cause may go away by itself, for example when a volume is mounted.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unreadable(_) => true,
+            Self::Faulty(faults) => faults.is_temporary(),
+            Self::Store(error) => matches!(error.source, OpenError::Io { .. }),
+            Self::Policy(_) | Self::NewSession => false,
+        }
+    }
+}
+
 impl Reloader {
     pub(crate) fn new(
         gate: Arc<Gate>,
@@ -69,16 +82,25 @@ impl Reloader {
     /// which they started. The log names changed sections that take effect only at start. Failures are logged and
     /// counted.
     pub fn reload(&self, loaded: Result<Settings, ReloadError>) -> Result<(), ReloadError> {
+        self.reload_again(loaded, None)
+    }
+
+    /// Like [`reload`](Self::reload). A failure with the text `known` was logged and counted before.
+    pub fn reload_again(
+        &self,
+        loaded: Result<Settings, ReloadError>,
+        known: Option<&str>,
+    ) -> Result<(), ReloadError> {
         let reloaded = loaded.and_then(|settings| self.replace(&settings));
-        let result = if reloaded.is_ok() {
-            "applied"
-        } else {
-            "refused"
-        };
-        self.gate.metrics.config_reloads(result).inc();
+        let count = |result| self.gate.metrics.config_reloads(result).inc();
         match &reloaded {
-            Ok(()) => tracing::info!("config reloaded"),
+            Ok(()) => {
+                count("applied");
+                tracing::info!("config reloaded");
+            }
+            Err(error) if known.is_some_and(|known| error.to_string() == known) => {}
             Err(error) => {
+                count("refused");
                 let error = error.to_string();
                 tracing::error!(error, "config reload failed, keeping the current config");
             }

@@ -54,6 +54,10 @@ impl OpenStore {
         } else {
             1
         };
+        let kept = earlier.filter(|open| {
+            let mut kept = open.ports.iter();
+            kept.any(|(kept, _)| uses.chunks(together).any(|uses| uses == kept))
+        });
         let ports = uses.chunks(together).map(|uses| {
             let mut earlier = earlier.into_iter().flat_map(|open| &open.ports);
             if let Some((_, open)) = earlier.find(|(earlier, _)| *earlier == uses) {
@@ -84,7 +88,7 @@ impl OpenStore {
         Ok(Self {
             ports: ports.collect::<Result<_, _>>()?,
             name: name.clone(),
-            timeout: earlier.map_or(settings.timeout, |earlier| earlier.timeout),
+            timeout: kept.map_or(settings.timeout, |kept| kept.timeout),
             url: url.clone(),
         })
     }

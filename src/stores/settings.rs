@@ -107,9 +107,14 @@ impl TryFrom<String> for StoreUrl {
         }
         let examples: Vec<_> = KINDS.iter().map(|kind| kind.example).collect();
         let examples = examples.join("\" or \"");
-        Err(format!(
-            "unknown kind of store; write for example \"{examples}\""
-        ))
+        // The rest may contain a password.
+        let unknown = match text.split_once("://") {
+            Some((scheme, _)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+                format!("unknown kind of store `{scheme}://`")
+            }
+            _ => "unknown kind of store".to_owned(),
+        };
+        Err(format!("{unknown}; write for example \"{examples}\""))
     }
 }
 

@@ -109,7 +109,7 @@ async fn an_audit_reports_when_a_bypass_becomes_possible_and_when_that_ends() {
     eventually("no audit", async || failed(&gate).await.is_none()).await;
     assert!(!gate.log().contains(CLIENT_KEY));
     // Both keys took effect without a restart.
-    let restart = "changed section takes effect after a restart";
+    let restart = "changed settings take effect after a restart";
     assert_eq!(lines(&gate, restart), [Value::Null; 0]);
 }
 

@@ -89,11 +89,11 @@ fn warnings(member: Entry, chain: &str) -> Vec<String> {
         .chain(["signed-in", "member", chain]);
     let config = gate.config("https://api.imgwire.dev", Path::new("data"));
     let settings = settings::load("gate.toml", &config, &environment);
-    settings
-        .unwrap_or_else(|faults| panic!("{faults}"))
-        .warnings
-        .lines()
-        .to_vec()
+    let settings = settings.unwrap_or_else(|faults| panic!("{faults}"));
+    let warnings = settings.warnings.lines().iter();
+    // One of the policies is not in the chain.
+    let warnings = warnings.filter(|warning| !warning.contains("nothing uses it"));
+    warnings.cloned().collect()
 }
 
 #[test]

@@ -258,7 +258,7 @@ async fn sighup_and_a_watched_change_reload_the_config() {
         crate::helpers::eventually("the hint", async || {
             let lines = gate.lines();
             let mut lines = lines.iter();
-            lines.any(|line| line["level"] == "WARN" && line["section"] == "server")
+            lines.any(|line| line["level"] == "WARN" && line["keys"] == "server.workers")
         })
         .await;
         gate.signal("-TERM");

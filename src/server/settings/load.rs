@@ -5,10 +5,11 @@ use serde::de::DeserializeOwned;
 use toml::de::DeTable;
 
 use super::{
-    Kinds, Settings,
+    Kinds, Settings, contradictions,
     fixed::{FIXED_SECTIONS, Fixed, RELOADED_SECTIONS},
     policy, routes,
     stores::{self, Stores},
+    unused,
 };
 use crate::{
     config::{
@@ -43,11 +44,14 @@ pub fn load_with(
         None
     };
     match settings {
-        Some(settings) if reader.faults.is_empty() => Ok(Settings {
-            warnings: reader.take_warnings(file, text),
-            files: reader.files,
-            ..settings
-        }),
+        Some(settings) if reader.faults.is_empty() => {
+            unused::warn(&mut reader, &settings);
+            Ok(Settings {
+                warnings: reader.take_warnings(file, text),
+                files: reader.files,
+                ..settings
+            })
+        }
         _ => Err(reader.into_faults(file, text)),
     }
 }
@@ -92,6 +96,16 @@ fn read(
 
     if let Some(server) = &server {
         server.check(reader);
+        contradictions::check_server(reader, server);
+    }
+    if let (Some(server), Some(management)) = (&server, &management) {
+        contradictions::check_listeners(reader, server, management);
+    }
+    if let Some(imgwire) = &imgwire {
+        contradictions::check_imgwire(reader, imgwire);
+    }
+    if let Some(Some(session)) = &session {
+        contradictions::check_session(reader, session);
     }
     let facts = OtherSections {
         server: server.as_ref(),

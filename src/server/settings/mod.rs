@@ -1,11 +1,13 @@
 //! The whole config file, with each section checked against the others.
 
+mod contradictions;
 mod fixed;
 mod load;
 mod policy;
 mod routes;
 mod schema;
 mod stores;
+mod unused;
 
 use policies::{IdentityName, PolicyName, Reads, StoreName, StoreUse};
 use secrecy::SecretString;

@@ -245,10 +245,16 @@ impl Gate {
         let defaults = json!({
             "server": { "bind": "127.0.0.1:0", "shutdown_delay": "10ms" },
             "imgwire": { "base_url": base_url },
-            "stores": { "main": { "url": main } },
         });
         let mut config = defaults.table();
         merge(&mut config, self.config.clone());
+        // A store that nothing uses is a warning.
+        if toml::to_string(&config).unwrap().contains("\"main\"") {
+            let main = json!({ "stores": { "main": { "url": main } } }).table();
+            let own = config.clone();
+            merge(&mut config, main);
+            merge(&mut config, own);
+        }
         toml::to_string(&config).unwrap()
     }
 

@@ -1,0 +1,51 @@
+//! Warns about policies, identities and stores that nothing uses.
+
+use std::collections::HashSet;
+
+use policies::IdentityName;
+
+use super::Settings;
+use crate::config::document::Reader;
+
+pub(super) fn warn(reader: &mut Reader, settings: &Settings) {
+    let routes = settings.routes.iter();
+    let used_policies: HashSet<_> = routes.flat_map(|route| &route.policies).collect();
+    let policies = settings.policies.iter();
+    let (used, unused): (Vec<_>, Vec<_>) =
+        policies.partition(|(name, _)| used_policies.contains(name));
+    for (name, _) in unused {
+        let message = "nothing uses it; list it in `policies` of a route, or remove it";
+        reader.warning(format!("policies.{name}"), message);
+    }
+
+    let accepted = used
+        .iter()
+        .flat_map(|(_, policy)| &policy.requirements.accept);
+    let mut used_identities: HashSet<&IdentityName> = accepted.collect();
+    for (name, identity) in &settings.identities {
+        // The gate's own endpoint starts sessions, whether or not a route accepts them.
+        if let Some(exchange) = identity.profile().exchange {
+            used_identities.insert(name);
+            used_identities.extend(exchange);
+        }
+    }
+    for (name, _) in &settings.identities {
+        if !used_identities.contains(name) {
+            let message =
+                "nothing uses it; list it in `accept` of a policy that a route uses, or remove it";
+            reader.warning(format!("identities.{name}"), message);
+        }
+    }
+
+    let stores = used
+        .iter()
+        .filter_map(|(_, policy)| policy.requirements.store.as_ref());
+    let mut used_stores: HashSet<_> = stores.map(|(store, _)| store).collect();
+    used_stores.extend(settings.session_store());
+    for (name, _) in &settings.stores {
+        if !used_stores.contains(name) {
+            let message = "nothing uses it; name it as `store` in a policy that a route uses, or in [session], or remove it";
+            reader.warning(format!("stores.{name}"), message);
+        }
+    }
+}

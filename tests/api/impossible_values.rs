@@ -1,0 +1,202 @@
+//! Values that are valid each for itself, and cannot work together; and parts of a config that nothing uses.
+
+use serde_json::json;
+
+use crate::helpers::{Gate, Token, env, eventually, expression, quota, settings};
+use crate::process::GateProcess;
+
+fn load(gate: &Gate) -> Result<Vec<String>, String> {
+    let secret = |name: &str| Some(format!("{name} {}", "s".repeat(64)).replace(' ', "-"));
+    let config = gate.config("https://api.imgwire.dev", "data".as_ref());
+    let loaded = settings::load("gate.toml", &config, &secret);
+    let settings = loaded.map_err(|faults| faults.to_string())?;
+    Ok(settings.warnings.lines().to_vec())
+}
+
+fn faults(gate: &Gate) -> String {
+    load(gate).err().unwrap_or_default()
+}
+
+fn gate() -> Gate {
+    Gate::accepting(["app", "browser"])
+}
+
+#[test]
+fn two_listeners_cannot_have_one_address() {
+    for (public, management, is_same) in [
+        ("127.0.0.1:8080", "127.0.0.1:8080", true),
+        ("0.0.0.0:8080", "127.0.0.1:8080", true),
+        ("127.0.0.1:8080", "0.0.0.0:8080", true),
+        ("[::]:8080", "0.0.0.0:8080", true),
+        ("[::]:8080", "127.0.0.1:8080", true),
+        ("[::]:8080", "[::1]:8080", true),
+        ("[::ffff:127.0.0.1]:8080", "127.0.0.1:8080", true),
+        ("unix:/run/gate.sock", "unix:/run/gate.sock", true),
+        ("0.0.0.0:8080", "[::1]:8080", false),
+        ("127.0.0.1:8080", "127.0.0.2:8080", false),
+        ("127.0.0.1:8080", "127.0.0.1:8081", false),
+        ("127.0.0.1:0", "127.0.0.1:0", false),
+        ("unix:/run/gate.sock", "unix:/run/admin.sock", false),
+    ] {
+        let gate = gate().server("bind", public).management("bind", management);
+        let faults = faults(&gate);
+        let found = faults.contains("management.bind: takes the same address as `server.bind`");
+        assert_eq!(found, is_same, "{public} and {management}: {faults}");
+    }
+    // The other address is the default one.
+    let default = faults(
+        &gate()
+            .server("bind", "0.0.0.0:9090")
+            .without("management.bind"),
+    );
+    assert!(
+        default.contains(
+            "server.bind: takes the same address as `management.bind`, which is `127.0.0.1:9090`"
+        ),
+        "{default}"
+    );
+}
+
+#[test]
+fn a_deadline_is_at_least_one_attempt_long() {
+    for (timeout, deadline, fault) in [
+        (
+            Some("5s"),
+            Some("1s"),
+            "imgwire.deadline: is less than `timeout` (5s)",
+        ),
+        (
+            None,
+            Some("1s"),
+            "imgwire.deadline: is less than `timeout` (5s)",
+        ),
+        (
+            Some("20s"),
+            None,
+            "imgwire.timeout: is more than `deadline` (10s)",
+        ),
+        (Some("5s"), Some("5s"), ""),
+    ] {
+        let mut gate = gate();
+        if let Some(timeout) = timeout {
+            gate = gate.imgwire("timeout", timeout);
+        }
+        if let Some(deadline) = deadline {
+            gate = gate.imgwire("deadline", deadline);
+        }
+        let faults = faults(&gate);
+        assert!(faults.contains(fault), "{faults}");
+        assert_eq!(faults.is_empty(), fault.is_empty(), "{faults}");
+    }
+}
+
+#[test]
+fn a_base_url_has_no_path() {
+    for (url, fault) in [
+        ("https://api.imgwire.dev/", ""),
+        ("https://api.imgwire.dev/api/v1", "must not contain a path"),
+        ("https://api.imgwire.dev/?a=b", "must not contain a query"),
+        (
+            "https://api.imgwire.dev/#a",
+            "must not contain a query or a fragment",
+        ),
+        ("https://me@api.imgwire.dev", "must not contain a user name"),
+    ] {
+        let faults = faults(&gate().imgwire("base_url", url));
+        assert!(faults.contains(fault), "{url}: {faults}");
+        assert_eq!(faults.is_empty(), fault.is_empty(), "{url}: {faults}");
+    }
+}
+
+#[test]
+fn a_socket_path_fits_into_an_address() {
+    let of = |length: usize| {
+        let path = format!("/{}", "s".repeat(length - 1));
+        faults(&gate().server("bind", format!("unix:{path}")))
+    };
+    assert_eq!(of(107), "");
+    assert!(of(108).contains("server.bind: the path of the socket has 108 bytes"));
+}
+
+#[test]
+fn settings_without_effect_are_warnings() {
+    for (gate, warning) in [
+        (
+            gate().session("ttl", "1h").session("idle_ttl", "2h"),
+            "session.idle_ttl: has no effect",
+        ),
+        (
+            gate().server("shutdown_delay", "1m"),
+            "server.shutdown_delay: has no full effect",
+        ),
+        (
+            gate().server("body_limit", "100B"),
+            "server.body_limit: ordinary requests are larger",
+        ),
+    ] {
+        let [found] = &load(&gate).unwrap()[..] else {
+            panic!("not one warning instead of {warning}")
+        };
+        assert!(found.contains(warning), "{found}");
+    }
+    assert_eq!(load(&gate()).unwrap(), [""; 0]);
+}
+
+fn with_unused() -> Gate {
+    gate()
+        .identity("partner", json!({
+            "kind": "jwt", "algorithms": ["HS256"], "secret": env("TEST_SECRET"), "audience": ["x"],
+        }))
+        .store("spare", json!({ "url": "sqlite:spare.db" }))
+        .store("counters", json!({ "url": "sqlite:counters.db" }))
+        .policy("never", expression("false"))
+        // Its store is used by nothing either.
+        .policy("daily", quota().per(["user"]).limit(7).store("counters"))
+}
+
+#[test]
+fn policies_identities_and_stores_that_nothing_uses_are_warnings() {
+    let warnings = load(&with_unused()).unwrap();
+    let mut keys: Vec<_> = warnings
+        .iter()
+        .map(|warning| {
+            let (key, rest) = warning.split_once(' ').unwrap().1.split_once(": ").unwrap();
+            assert!(rest.starts_with("nothing uses it; "), "{warning}");
+            key.to_owned()
+        })
+        .collect();
+    keys.sort();
+    assert_eq!(
+        keys,
+        [
+            "identities.partner",
+            "policies.daily",
+            "policies.never",
+            "stores.counters",
+            "stores.spare"
+        ]
+    );
+    // What a session is exchanged for is used, and so is the store of sessions.
+    let used = gate()
+        .store("sessions", json!({ "url": "redis://127.0.0.1:9" }))
+        .session("store", "sessions");
+    assert_eq!(load(&used).unwrap(), [""; 0]);
+}
+
+#[actix_web::test]
+async fn each_unused_part_is_one_warning_in_the_log_at_start() {
+    let imgwire = crate::helpers::Emulator::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let config = with_unused().write(imgwire.url(), folder.path());
+    let gate = GateProcess::start(&config, &[], "info").await;
+    eventually("an answer", async || {
+        gate.ask(&Token::of("user_1").sign()).await == Some(200)
+    })
+    .await;
+    let lines = gate.lines();
+    let warnings = lines.iter().filter(|line| {
+        let warning = line["warning"].as_str().unwrap_or_default();
+        line["level"] == "WARN" && warning.contains("nothing uses it")
+    });
+    assert_eq!(warnings.count(), 5, "{}", gate.log());
+}
