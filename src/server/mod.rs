@@ -6,6 +6,7 @@ pub(crate) mod descriptors;
 mod error;
 pub mod inspector;
 pub(crate) mod listeners;
+mod needs;
 pub mod reload;
 pub mod settings;
 
