@@ -9,15 +9,15 @@ use std::{
 
 use crate::{config::server::Bind, server::settings};
 
-use super::{Config, Failure, read};
+use super::{Config, Failure, process_environment, read_config};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Requests `/readyz` of the running gate. Reads only `[management]` of the config file, so it needs no secret.
 pub(super) fn health(config: &Config) -> Result<(), Failure> {
-    let path = config.path()?;
-    let text = read(&path)?;
-    let management = settings::load_management(&path.display().to_string(), &text)
+    let source = config.source()?;
+    let text = read_config(&source)?;
+    let management = settings::load_management(&source.to_string(), &text, &process_environment)
         .map_err(|faults| Failure::Config(faults.to_string()))?;
     let status = readiness_status(&management.bind).map_err(|error| {
         let bind = &management.bind;

@@ -21,7 +21,7 @@ use clap_complete::Shell;
 
 pub use self::{check::describe_chains, doctor::diagnose};
 use crate::{
-    config,
+    config::{self, ConfigSource},
     http::openapi,
     server::{Builder, StartError, settings::Settings},
 };
@@ -74,8 +74,9 @@ struct ServeOptions {
 
 #[derive(Args)]
 struct ConfigOption {
-    /// The config file [default: config/default.toml, then /etc/imgwire-gate/config.toml]
-    #[arg(long, env = "IMGWIRE_GATE_CONFIG", value_name = "FILE")]
+    /// The config file, or `-` for standard input [default: the config in IMGWIRE_GATE_CONFIG_TOML, then the file that
+    /// IMGWIRE_GATE_CONFIG names, then config/default.toml, then /etc/imgwire-gate/config.toml]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
@@ -163,7 +164,7 @@ pub fn run(builder: Builder) -> ExitCode {
     let Arguments { serve, command } = Arguments::parse();
     let builder = Arc::new(builder);
     let with = |option: ConfigOption| Config {
-        path: option.config,
+        argument: option.config,
         builder: builder.clone(),
     };
     let result = match command.unwrap_or(Command::Serve(serve)) {
@@ -192,9 +193,6 @@ pub fn run(builder: Builder) -> ExitCode {
         Err(failure) => failure.report(),
     }
 }
-
-/// The config files to try without `--config`.
-const DEFAULT_CONFIGS: [&str; 2] = ["config/default.toml", "/etc/imgwire-gate/config.toml"];
 
 enum Failure {
     /// The config file is invalid: exit code 2.
@@ -273,30 +271,31 @@ fn print(line: &str) -> Result<(), Failure> {
 }
 
 struct Config {
-    path: Option<PathBuf>,
+    /// The file that the command line names.
+    argument: Option<PathBuf>,
     builder: Arc<Builder>,
 }
 
 impl Config {
-    /// The file that the command line names, or the first default that exists.
-    fn path(&self) -> Result<PathBuf, Failure> {
-        if let Some(path) = &self.path {
-            return Ok(path.clone());
-        }
-        let mut defaults = DEFAULT_CONFIGS.iter().map(PathBuf::from);
-        defaults.find(|path| path.exists()).ok_or_else(|| {
-            let [first, second] = DEFAULT_CONFIGS;
-            Failure::Config(format!(
-                "no config file found: neither {first} nor {second} exists; pass one with --config, or run \
-                 `imgwire-gate sandbox`, which needs none"
-            ))
-        })
+    fn source(&self) -> Result<ConfigSource, Failure> {
+        let found = ConfigSource::find(self.argument.clone(), |name| std::env::var_os(name));
+        found.map_err(|error| Failure::Config(error.to_string()))
     }
 
     fn load(&self) -> Result<Settings, Failure> {
-        let path = self.path()?;
-        load_text(&self.builder, &path, &read(&path)?, &process_environment)
+        let source = self.source()?;
+        load_text(
+            &self.builder,
+            &source,
+            &read_config(&source)?,
+            &process_environment,
+        )
     }
+}
+
+fn read_config(source: &ConfigSource) -> Result<String, Failure> {
+    let read = source.read();
+    read.map_err(|error| Failure::Config(format!("{source}: {error}")))
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
@@ -310,11 +309,11 @@ fn process_environment(name: &str) -> Option<String> {
 
 fn load_text(
     builder: &Builder,
-    path: &Path,
+    source: &ConfigSource,
     text: &str,
     environment: config::Environment<'_>,
 ) -> Result<Settings, Failure> {
     builder
-        .load(&path.display().to_string(), text, environment)
+        .load(&source.to_string(), text, environment)
         .map_err(|faults| Failure::Config(faults.to_string()))
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    config::{Faults, imgwire::BaseUrl, server::Bind},
+    config::{ConfigSource, Faults, imgwire::BaseUrl, server::Bind},
     sandbox::{
         confine::{self, Allowed},
         emulator::{Emulator, SERVER_API_KEY},
@@ -52,7 +52,7 @@ pub(super) struct Options {
 pub(super) fn sandbox(builder: &Arc<Builder>, options: &Options) -> Result<(), Failure> {
     match &options.config {
         None => demo(builder, options),
-        Some(path) => own_config::run(builder, options, path),
+        Some(path) => own_config::run(builder, options, &ConfigSource::named(path.clone())),
     }
 }
 

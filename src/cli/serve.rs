@@ -1,13 +1,13 @@
 //! `imgwire-gate serve`
 
-use std::{convert::Infallible, fs, path::Path, sync::Arc, time::Duration};
+use std::{convert::Infallible, fs, sync::Arc, time::Duration};
 
 use policies::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Config, Failure, VERSION, load_text, process_environment, read};
+use super::{Config, Failure, VERSION, load_text, process_environment, read_config};
 use crate::{
-    config,
+    config::{self, ConfigSource},
     outbound::{HttpClient, OtlpClient, tls_config},
     server::{
         Builder, Stop,
@@ -23,9 +23,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs the gate until SIGTERM or SIGINT. SIGHUP reloads the config file, as does a change of it if `watch` is set.
 pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
-    let path = config.path()?;
-    let text = read(&path)?;
-    let settings = load_text(&config.builder, &path, &text, &process_environment)?;
+    let source = config.source()?;
+    let text = read_config(&source)?;
+    let settings = load_text(&config.builder, &source, &text, &process_environment)?;
     let _telemetry = start_telemetry(&settings)?;
     actix_web::rt::System::new().block_on(async {
         let bind = settings.server.bind.to_string();
@@ -40,7 +40,7 @@ pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
         let version = VERSION;
         tracing::info!(address, management, version, "listening");
         let file = WatchedFile {
-            path: &path,
+            source: &source,
             loaded: text,
         };
         let reloading = reload(&config.builder, application.reloader(), file, watch);
@@ -85,7 +85,7 @@ async fn reload(
             _ = hangup.recv() => {}
             () = file.changed(), if watch => {}
         }
-        let name = file.path.display().to_string();
+        let name = file.source.to_string();
         let loaded = match file.read() {
             Ok(text) => builder
                 .load(&name, text, &process_environment)
@@ -99,22 +99,27 @@ async fn reload(
 
 /// A file that is polled, because change notifications do not work on every file system.
 struct WatchedFile<'a> {
-    path: &'a Path,
+    source: &'a ConfigSource,
     /// The content that was loaded last.
     loaded: String,
 }
 
 impl WatchedFile<'_> {
     fn read(&mut self) -> std::io::Result<&str> {
-        self.loaded = fs::read_to_string(self.path)?;
+        if let Some(path) = self.source.file() {
+            self.loaded = fs::read_to_string(path)?;
+        }
         Ok(&self.loaded)
     }
 
     async fn changed(&self) {
+        let Some(path) = self.source.file() else {
+            return std::future::pending().await;
+        };
         let mut previous = None;
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
-            let now = fs::read_to_string(self.path).ok();
+            let now = fs::read_to_string(path).ok();
             let now = now.filter(|text| *text != self.loaded);
             if now.is_some() && now == previous {
                 return;
