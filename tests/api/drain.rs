@@ -143,7 +143,7 @@ fn keep_asking(target: &Target, request: &str, is_stopping: &Arc<AtomicBool>) ->
 
 struct Setup {
     imgwire: Emulator,
-    folder: TempDir,
+    _folders: [TempDir; 2],
     gate: GateProcess,
     public: Target,
     management: Target,
@@ -167,7 +167,7 @@ impl Setup {
         } else {
             builder
         };
-        let (_config, config) = write_config(&builder, imgwire.url());
+        let (folder, config) = write_config(&builder, imgwire.url());
         let gate = GateProcess::start(&config, &[], "info").await;
         let (public, management) = if by_socket {
             (
@@ -179,7 +179,7 @@ impl Setup {
         };
         Self {
             imgwire,
-            folder: sockets,
+            _folders: [sockets, folder],
             gate,
             public,
             management,
@@ -214,7 +214,6 @@ impl Setup {
         let seen = clients.into_iter().map(|client| client.join().unwrap());
         let seen: Vec<_> = seen.collect();
         assert!(!self.gate.log().contains("grace period exceeded"));
-        drop(self.folder);
         seen
     }
 }

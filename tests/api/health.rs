@@ -128,11 +128,12 @@ async fn the_next_gate_with_a_config_is_found_when_the_one_before_has_ended() {
     let (_folder, config) = write_config(&Gate::accepting(["app"]), imgwire.url());
     let mut first = GateProcess::start(&config, &[], "info").await;
     let mut second = GateProcess::start(&config, &[], "info").await;
-    assert!(
+    eventually("the warning", async || {
         second
             .log()
             .contains("cannot open the socket for health checks")
-    );
+    })
+    .await;
     for gate in [&mut first, &mut second] {
         eventually("the gate's answer", async || {
             health(&config).status.code() == Some(0)

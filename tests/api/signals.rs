@@ -54,6 +54,7 @@ async fn a_hangup_while_the_config_is_read_reloads_after_the_start() {
     assert!(gate.child.try_wait().unwrap().is_none());
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&pipe, &text).unwrap();
+    eventually("the start", async || gate.log().contains("listening")).await;
     // The reload reads the pipe again.
     fs::write(&pipe, &text).unwrap();
     eventually("the reload", async || {

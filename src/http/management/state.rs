@@ -115,7 +115,7 @@ fn measure(gate: &Gate) {
         metrics.identity_keys(name.clone()).set(count(set.keys));
         metrics.identity_keys_stale(name.clone()).set(is_stale);
     }
-    for store in rules.stores.iter() {
+    for store in rules.stores.iter().filter(|store| store.is_used()) {
         let is_up = store.is_healthy();
         metrics.store_up(store.name.clone()).set(is_up.into());
     }
