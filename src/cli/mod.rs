@@ -4,8 +4,10 @@ mod check;
 mod doctor;
 mod explain;
 mod health;
+mod running_gate;
 mod sandbox;
 mod serve;
+mod signals;
 
 use std::{
     fmt, fs,
@@ -19,6 +21,7 @@ use anstyle::{AnsiColor, Style};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
+use self::signals::Signals;
 pub use self::{check::describe_chains, doctor::diagnose};
 use crate::{
     config::{self, ConfigSource},
@@ -128,8 +131,17 @@ enum Command {
     },
     /// Run the gate with an emulated Imgwire and demo users; needs no account and no network
     Sandbox(sandbox::Options),
-    /// Exit with 0 if the running gate is ready
-    Health(ConfigOption),
+    /// Exit with 0 if the running gate is ready, or print what is failing
+    ///
+    /// The gate itself says where it listens, so its config file may have changed since.
+    Health {
+        #[command(flatten)]
+        config: ConfigOption,
+
+        /// Ask only whether the process responds
+        #[arg(long)]
+        live: bool,
+    },
     /// Print the JSON Schema of the config file, for completion in editors
     Schema,
     /// Print the OpenAPI 3.1 document of the HTTP API
@@ -165,6 +177,13 @@ enum Command {
 
 /// Parses the command line and runs its command, on gates that `builder` builds.
 pub fn run(builder: Builder) -> ExitCode {
+    // Before anything else, so that no signal ends a gate by default.
+    let early = may_run_a_gate().then(Signals::install);
+    let signals = || {
+        early
+            .unwrap_or_else(Signals::install)
+            .map_err(Failure::other)
+    };
     let Arguments { serve, command } = Arguments::parse();
     let builder = Arc::new(builder);
     let with = |option: ConfigOption| Config {
@@ -172,7 +191,9 @@ pub fn run(builder: Builder) -> ExitCode {
         builder: builder.clone(),
     };
     let result = match command.unwrap_or(Command::Serve(serve)) {
-        Command::Serve(ServeOptions { config, watch }) => serve::serve(&with(config), watch),
+        Command::Serve(ServeOptions { config, watch }) => {
+            signals().and_then(|signals| serve::serve(&with(config), watch, &signals))
+        }
         Command::Check { connect: true, .. } => Err(Failure::Config(
             "`check --connect` was replaced by `imgwire-gate doctor`".to_owned(),
         )),
@@ -182,8 +203,10 @@ pub fn run(builder: Builder) -> ExitCode {
             probe,
             json,
         } => doctor::doctor(&with(config.into()), probe, json),
-        Command::Sandbox(options) => sandbox::sandbox(&builder, &options),
-        Command::Health(config) => health::health(&with(config)),
+        Command::Sandbox(options) => {
+            signals().and_then(|signals| sandbox::sandbox(&builder, &options, &signals))
+        }
+        Command::Health { config, live } => health::health(&with(config), live),
         Command::Schema => schema(&builder),
         Command::Openapi => openapi(),
         Command::Completions { shell } => {
@@ -199,6 +222,14 @@ pub fn run(builder: Builder) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Whether the command line may be one of `serve` or `sandbox`. Parsing it takes longer.
+fn may_run_a_gate() -> bool {
+    let first = std::env::args_os().nth(1);
+    first.is_none_or(|first| {
+        first == "serve" || first == "sandbox" || first.as_encoded_bytes().starts_with(b"-")
+    })
 }
 
 enum Failure {

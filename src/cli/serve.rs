@@ -3,18 +3,22 @@
 use std::sync::Arc;
 
 use policies::SystemClock;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
-use super::{Config, Failure, VERSION, process_environment};
+use super::{
+    Config, Failure, VERSION, process_environment,
+    running_gate::{self, Source},
+    signals::Signals,
+};
 use crate::{
     config,
     outbound::{HttpClient, OtlpClient, tls_config},
-    server::{Stop, settings::Settings, watch::ConfigWatch},
+    server::{Application, Stop, settings::Settings, watch::ConfigWatch},
     telemetry::{self, LogFormat, TelemetryGuard},
 };
 
-/// Runs the gate until SIGTERM or SIGINT. SIGHUP reloads the config, as does a change of one of its files if `watch` is set.
-pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
+/// Runs the gate until a signal stops it. SIGHUP reloads the config, as does a change of one of its files if `watch` is set.
+pub(super) fn serve(config: &Config, watch: bool, signals: &Signals) -> Result<(), Failure> {
     let source = config.source()?;
     let mut config_watch = ConfigWatch::new(&source, &config.builder, &process_environment)
         .map_err(|error| Failure::Config(format!("{source}: {error}")))?;
@@ -23,22 +27,29 @@ pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
         .map_err(|error| Failure::Config(error.to_string()))?;
     let _telemetry = start_telemetry(&settings)?;
     actix_web::rt::System::new().block_on(async {
-        // Before the log says that the gate listens.
-        let hangup = signal(SignalKind::hangup()).map_err(Failure::other)?;
         let bind = settings.server.bind.to_string();
-        let management = settings.management.bind.to_string();
+        let management_bind = settings.management.bind.clone();
         let application = config.builder.build(settings).map_err(Failure::start)?;
         let address = application
             .address()
             .map_or(bind, |address| address.to_string());
         let management = application
             .management_address()
-            .map_or(management, |address| address.to_string());
+            .map_or(management_bind.to_string(), |address| address.to_string());
+        running_gate::announce(
+            &Source::Config(source.clone()),
+            &application,
+            &management_bind,
+        );
         let version = VERSION;
         tracing::info!(address, management, version, "listening");
-        let reloading = config_watch.run(application.reloader(), hangup, watch);
+        let reloading = config_watch.run(
+            application.reloader(),
+            async || signals.hangup().await,
+            watch,
+        );
         tokio::select! {
-            done = application.run_until(stop()?) => done.map_err(Failure::other),
+            done = run(application, signals) => done,
             never = reloading => match never {},
         }
     })
@@ -66,15 +77,21 @@ pub(super) fn log_format(format: config::telemetry::LogFormat) -> LogFormat {
     }
 }
 
-/// Resolves on SIGTERM or SIGINT.
-pub(super) fn stop() -> Result<impl Future<Output = Stop>, Failure> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::other)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::other)?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => Stop::Drain,
-            // Ctrl-C: an operator is waiting.
-            _ = interrupt.recv() => Stop::AtOnce,
+/// Runs the gate until a signal stops it. A second one ends it at once.
+pub(super) async fn run(application: Application, signals: &Signals) -> Result<(), Failure> {
+    signals.start_serving();
+    let (stopping, stopped) = oneshot::channel();
+    let second = async {
+        // The gate has not ended yet, so it receives the first one.
+        let _ = stopping.send(signals.next_stop().await);
+        signals.next_stop().await;
+    };
+    let stop = async { stopped.await.unwrap_or(Stop::AtOnce) };
+    tokio::select! {
+        done = application.run_until(stop) => done.map_err(Failure::other),
+        () = second => {
+            tracing::warn!("stopped by a second signal");
+            Ok(())
         }
-    })
+    }
 }

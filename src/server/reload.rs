@@ -122,6 +122,7 @@ impl Reloader {
         )?;
         let rules = self.builder.build(settings, stores, Some(&earlier))?;
         self.sessions.reopen(&rules.stores);
+        rules.stores.rename();
         self.gate.rules.store(Arc::new(rules));
         self.replace_secrets(settings);
         self.replaced.notify_one();

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, future::pending, io, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{signal::unix::Signal, task::spawn_blocking, time::sleep};
+use tokio::{task::spawn_blocking, time::sleep};
 
 use super::{
     Builder,
@@ -92,14 +92,14 @@ impl<'a> ConfigWatch<'a> {
     pub async fn run(
         mut self,
         reloader: Arc<Reloader>,
-        mut hangup: Signal,
+        hangup: impl AsyncFn(),
         watch: bool,
     ) -> Infallible {
         let mut retry: Option<Retry> = None;
         loop {
             let pause = retry.as_ref().map(|retry| retry.pause);
             let cause = tokio::select! {
-                _ = hangup.recv() => Cause::Signal,
+                () = hangup() => Cause::Signal,
                 changed = self.changed(), if watch => Cause::Changed(changed),
                 () = wait(pause) => match retry.take() {
                     Some(retry) => Cause::Retry(retry),

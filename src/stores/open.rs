@@ -7,6 +7,7 @@ use policies::{Fault, Interval, QuotaStore, RateLimitStore, StoreName, StoreUse}
 
 use super::{
     fault::{StoreError, StoreFault},
+    file_id::FileId,
     kind::{LeaseStore, MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
     settings::{StoreUrl, UsedStore},
     sqlite::ReadOnly,
@@ -21,13 +22,16 @@ pub struct OpenStore {
     /// With which it was opened.
     pub timeout: Interval,
     url: StoreUrl,
+    /// The file that it is, if it is one.
+    file: Option<FileId>,
     ports: Vec<(Vec<StoreUse>, OpenPorts)>,
 }
 
 #[derive(Clone, Copy)]
 pub enum Access<'a> {
-    /// Stores of the earlier rules whose URL, password and uses are unchanged stay open. A store in a file keeps its earlier
-    /// timeout, because only one gate opens it at a time; the others are opened again with theirs.
+    /// Stores of the earlier rules whose URL, password and uses are unchanged stay open, and so do those that count in the same
+    /// file under another name. A store in a file keeps its earlier timeout, because only one gate opens it at a time; the
+    /// others are opened again with theirs.
     ReadWrite(Option<&'a Stores>),
     /// Another gate may have the store open.
     ReadOnly,
@@ -42,13 +46,16 @@ impl OpenStore {
         access: Access<'_>,
     ) -> Result<Self, StoreError> {
         let url = &settings.url;
-        let earlier = match access {
-            Access::ReadWrite(Some(earlier)) => earlier.iter().find(|open| {
-                let is_remote = url.kind.takes_password;
-                open.is(name, url) && (open.timeout == settings.timeout || !is_remote)
-            }),
-            Access::ReadWrite(None) | Access::ReadOnly | Access::Empty => None,
+        let before = match access {
+            Access::ReadWrite(before) => before,
+            Access::ReadOnly | Access::Empty => None,
         };
+        let is_remote = url.kind.takes_password;
+        let earlier = before
+            .into_iter()
+            .flat_map(Stores::iter)
+            .find(|open| open.is(name, url) && (open.timeout == settings.timeout || !is_remote));
+        let earlier = earlier.or_else(|| before?.counters_in(&url.file_id()?));
         let together = if url.kind.is_opened_once {
             uses.len().max(1)
         } else {
@@ -90,6 +97,8 @@ impl OpenStore {
             name: name.clone(),
             timeout: kept.map_or(settings.timeout, |kept| kept.timeout),
             url: url.clone(),
+            // Opening it creates the file.
+            file: url.file_id(),
         })
     }
 
@@ -105,6 +114,13 @@ impl OpenStore {
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.ports.iter().all(|(_, open)| open.health.is_healthy())
+    }
+
+    /// Whether it works for this use. A store that is not open for it has no such fault.
+    #[must_use]
+    pub fn is_healthy_for(&self, wanted: StoreUse) -> bool {
+        let mut ports = self.ports.iter();
+        ports.all(|(uses, open)| !uses.contains(&wanted) || open.health.is_healthy())
     }
 
     /// Tests whether the store can be read and written for each of its uses, and read for memberships.
@@ -150,6 +166,21 @@ impl Stores {
 
     pub fn iter(&self) -> impl Iterator<Item = &OpenStore> {
         self.0.iter()
+    }
+
+    /// The store that counts in this file. A reload may give it another name, or write its path in another way, but
+    /// only one store can have the file open.
+    fn counters_in(&self, file: &FileId) -> Option<&OpenStore> {
+        self.iter().find(|open| {
+            open.file.as_ref() == Some(file) && open.uses().any(|of| of == StoreUse::Quotas)
+        })
+    }
+
+    /// Gives stores that stayed open under another name their new one.
+    pub(crate) fn rename(&self) {
+        for OpenStore { name, ports, .. } in &self.0 {
+            ports.iter().for_each(|(_, open)| open.health.rename(name));
+        }
     }
 
     pub fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, Fault> {

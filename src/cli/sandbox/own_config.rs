@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::{
     super::{
         Failure, load_text, print, process_environment, read_config,
-        serve::{start_telemetry, stop},
+        running_gate::{Source, announce},
+        serve::{run as run_until_stopped, start_telemetry},
+        signals::Signals,
     },
     Options, urls,
 };
@@ -24,6 +26,7 @@ pub(super) fn run(
     builder: &Arc<Builder>,
     options: &Options,
     source: &ConfigSource,
+    signals: &Signals,
 ) -> Result<(), Failure> {
     let text = with_api_key(&read_config(source)?);
     let environment = |name: &str| match name {
@@ -43,7 +46,12 @@ pub(super) fn run(
         };
         let application = options.build(adapted, |settings| builder.build(settings))?;
         print(&welcome(&application, &settings, source, emulator.url()))?;
-        application.run_until(stop()?).await.map_err(Failure::other)
+        announce(
+            &Source::Config(source.clone()),
+            &application,
+            &settings.management.bind,
+        );
+        run_until_stopped(application, signals).await
     })
 }
 

@@ -114,6 +114,7 @@ fn read(
     };
     let resolved_identities = identities.resolve(reader, facts);
     policy::check(reader, &policies, &stores, &profiles);
+    stores::check_files(reader, &stores, |name| policy::counts_in(&policies, name));
     routes::check_paths(reader, &routes);
     policy::check_chains(reader, &routes, &policies, &profiles);
     let session = match session {
