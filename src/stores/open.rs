@@ -8,7 +8,7 @@ use policies::{Fault, QuotaStore, RateLimitStore, StoreName, StoreUse};
 use super::{
     fault::{StoreError, StoreFault},
     kind::{LeaseStore, MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
-    settings::{StoreUrl, UsedStore},
+    settings::{Store, StoreUrl, UsedStore},
     sqlite::ReadOnly,
 };
 
@@ -34,11 +34,10 @@ pub enum Access<'a> {
 
 impl OpenStore {
     fn open(
-        UsedStore(name, settings, uses): UsedStore<'_>,
+        UsedStore(name, Store { url, settings }, uses): UsedStore<'_>,
         context: &StoreContext,
         access: Access<'_>,
     ) -> Result<Self, StoreError> {
-        let url = &settings.url;
         let earlier = match access {
             Access::ReadWrite(Some(earlier)) => earlier.iter().find(|open| open.is(name, url)),
             Access::ReadWrite(None) | Access::ReadOnly | Access::Empty => None,
@@ -59,6 +58,7 @@ impl OpenStore {
                 read_only: !matches!(access, Access::ReadWrite(_)),
                 timeout: settings.timeout.get(),
                 password: url.password.as_ref(),
+                tls: &url.tls,
                 context,
             };
             let open = match access {
