@@ -84,11 +84,11 @@ impl Connector {
         self.tls.clone()
     }
 
-    /// What `doctor` says of the connections.
-    pub(super) fn note(&self) -> Option<&'static str> {
-        self.is_pooled.load(Ordering::Relaxed).then_some(
-            "a connection pooler is between the gate and the server, so the gate keeps nothing in a session",
-        )
+    pub(super) fn note(&self) -> Option<String> {
+        const NOTE: &str = "a connection pooler shares the server's processes among clients; the gate keeps nothing in \
+                            a session, so pool_mode = transaction and session both work";
+        let is_pooled = self.is_pooled.load(Ordering::Relaxed);
+        is_pooled.then(|| NOTE.to_owned())
     }
 
     /// Connects to the first host and address where `set_up` succeeds, too. The error is that of the last one.

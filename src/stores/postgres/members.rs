@@ -95,6 +95,10 @@ impl Backend for Members {
         &self.health
     }
 
+    fn note(&self) -> Option<String> {
+        self.connector.note()
+    }
+
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
         let connection = self.connect(within).await?;
         let probed = connection.session.client.simple_query("select 1").await;

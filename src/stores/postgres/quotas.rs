@@ -84,6 +84,10 @@ impl Backend for Counters {
         &self.health
     }
 
+    fn note(&self) -> Option<String> {
+        self.connector.note()
+    }
+
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
         let statements = self.connect(within).await?;
         let probed = statements.probe().await;
