@@ -4,6 +4,7 @@
 //! - `call`: the one retry rule, the retry budget, and which connections a call uses.
 //! - `connector`, `authorities`, `tls_error`: how a connection is opened, which certificates are trusted, and why one cannot be
 //!   secured.
+//! - `tls_material`: certificates and keys of one connection's own.
 //! - `stream`, `framing`: one final response per request.
 //! - `json`, `redirect`: how responses are read, and where a redirect leads.
 //! - `skew`: how far the clock of a service differs.
@@ -28,6 +29,7 @@ mod skew;
 mod stream;
 mod suppress_awc_tasks;
 mod tls_error;
+mod tls_material;
 
 pub use self::{
     authorities::Authorities,
@@ -35,6 +37,7 @@ pub use self::{
     connector::{USER_AGENT, tls_config},
     error::HttpError,
     otlp::OtlpClient,
+    tls_material::TlsMaterial,
 };
 pub(crate) use self::{
     call::{Peer, Resend, Response, call},
@@ -43,4 +46,6 @@ pub(crate) use self::{
     framing::Framing,
     json::{InvalidResponse, JsonObject, parse as parse_json, wrong_type},
     skew::clock_skew,
+    tls_error::explain_tls,
+    tls_material::{IdentityError, Verification},
 };

@@ -137,7 +137,7 @@ impl Reloader {
         let stores = self.gate.rules.load().stores.clone();
         let kept = settings.stores.iter().filter(|(name, store)| {
             let mut open = stores.iter();
-            open.any(|open| open.name == *name && open.timeout != store.timeout)
+            open.any(|open| open.name == *name && open.timeout != store.settings.timeout)
         });
         keys.extend(kept.map(|(name, _)| format!("stores.{name}.timeout")));
         let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);

@@ -179,6 +179,11 @@ pub(super) trait HealthCheck: Send + Sync {
 
     /// Tests whether the store works.
     fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>>;
+
+    /// What the operator should know of its connections.
+    fn note(&self) -> Option<String> {
+        None
+    }
 }
 
 impl<B: Backend> HealthCheck for Arc<B> {
@@ -197,6 +202,10 @@ impl<B: Backend> HealthCheck for Arc<B> {
     fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>> {
         Box::pin(probe_within(self, self.health().timeout()))
     }
+
+    fn note(&self) -> Option<String> {
+        Backend::note(&**self)
+    }
 }
 
 /// A store, or a node of one, that is reached over a connection.
@@ -206,6 +215,11 @@ impl<B: Backend> HealthCheck for Arc<B> {
 /// probes it with growing pauses until a probe succeeds.
 pub(super) trait Backend: Sized + Send + Sync + 'static {
     fn health(&self) -> &Health;
+
+    /// See [`HealthCheck::note`].
+    fn note(&self) -> Option<String> {
+        None
+    }
 
     /// Tests on a new connection whether the backend supports its uses.
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault>;

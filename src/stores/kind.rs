@@ -11,8 +11,12 @@ use secrecy::SecretString;
 use super::{
     fault::{OpenError, StoreFault},
     health::{Health, HealthCheck},
+    settings::TlsSettings,
 };
-use crate::telemetry::{Metrics, StoreMetrics};
+use crate::{
+    outbound::{TlsMaterial, Verification},
+    telemetry::{Metrics, StoreMetrics},
+};
 
 /// Each kind declares one in its own folder.
 pub(super) struct StoreKind {
@@ -32,12 +36,27 @@ pub(super) struct StoreKind {
 }
 
 /// A location, or what is wrong with the URL.
-type Parsed = Result<Arc<dyn Location>, &'static str>;
+type Parsed = Result<Arc<dyn Location>, String>;
 
 pub(super) trait Location: Send + Sync {
     /// The file that the store is. Only one process can count in a file.
     fn file(&self) -> Option<&Path> {
         None
+    }
+
+    /// Whether the URL contains a password.
+    fn has_password(&self) -> bool {
+        false
+    }
+
+    /// The certificates that the URL names. Fails with the reason if connections do not use TLS.
+    fn tls(&self) -> Result<TlsSettings, String> {
+        Err("is only for servers".to_owned())
+    }
+
+    /// Whether TLS works with these certificates.
+    fn check_tls(&self, _: &TlsMaterial) -> Result<(), String> {
+        Ok(())
     }
 
     /// Opens the store for the uses in `options`. A server that is down is not an error: it is probed until it answers.
@@ -58,12 +77,18 @@ pub(super) struct OpenOptions<'a> {
     /// For one operation.
     pub(super) timeout: Duration,
     pub(super) password: Option<&'a SecretString>,
+    pub(super) tls: &'a TlsMaterial,
     pub(super) context: &'a StoreContext,
 }
 
 impl OpenOptions<'_> {
     pub(super) fn is_for(&self, wanted: StoreUse) -> bool {
         self.uses.contains(&wanted)
+    }
+
+    /// For servers whose certificate must have the name of the host.
+    pub(super) fn tls_config(&self) -> Arc<ClientConfig> {
+        self.tls.configure(&self.context.tls, Verification::Full)
     }
 
     pub(super) fn health(&self) -> Health {
@@ -163,12 +188,13 @@ pub trait MemberDatabase: Send + Sync {
     fn columns<'a>(&'a self, query: &'a str)
     -> LocalBoxFuture<'a, Result<Vec<String>, StoreFault>>;
 
-    /// Returns the rows of `query`, in which `$1` is the user and `$2` the workspace.
+    /// Returns the rows of `query`, in which `$1` is the user and `$2` the workspace. The caller gives up after `within`.
     fn members<'a>(
         &'a self,
         query: &'a str,
         user: &'a str,
         workspace: &'a str,
+        within: Duration,
     ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, StoreFault>>;
 }
 

@@ -24,5 +24,5 @@ pub use self::{
     fault::{OpenError, StoreError, StoreFault, Unreachable},
     kind::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
     open::{Access, OpenStore, Stores},
-    settings::{StoreSettings, StoreUrl, UsedStore},
+    settings::{Store, StoreSettings, StoreUrl, TlsSettings, UrlSource, UsedStore},
 };

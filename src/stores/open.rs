@@ -9,7 +9,7 @@ use super::{
     fault::{StoreError, StoreFault},
     file_id::FileId,
     kind::{LeaseStore, MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
-    settings::{StoreUrl, UsedStore},
+    settings::{Store, StoreUrl, UsedStore},
     sqlite::ReadOnly,
 };
 
@@ -41,11 +41,10 @@ pub enum Access<'a> {
 
 impl OpenStore {
     fn open(
-        UsedStore(name, settings, uses): UsedStore<'_>,
+        UsedStore(name, Store { url, settings }, uses): UsedStore<'_>,
         context: &StoreContext,
         access: Access<'_>,
     ) -> Result<Self, StoreError> {
-        let url = &settings.url;
         let before = match access {
             Access::ReadWrite(before) => before,
             Access::ReadOnly | Access::Empty => None,
@@ -76,6 +75,7 @@ impl OpenStore {
                 read_only: !matches!(access, Access::ReadWrite(_)),
                 timeout: settings.timeout.get(),
                 password: url.password.as_ref(),
+                tls: &url.tls,
                 context,
             };
             let open = match access {
@@ -129,6 +129,12 @@ impl OpenStore {
             open.health.check().await?;
         }
         Ok(())
+    }
+
+    /// What the operator should know of the connections.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        self.ports.iter().find_map(|(_, open)| open.health.note())
     }
 
     pub fn uses(&self) -> impl Iterator<Item = StoreUse> {

@@ -37,7 +37,7 @@ impl Postgres {
         let mut server = Self {
             server: None,
             port: free_port(),
-            folder: Self::folder(),
+            folder: folder_of_the_server(),
         };
         let made = server
             .program("initdb")
@@ -56,32 +56,12 @@ impl Postgres {
         server
     }
 
-    /// A folder that the server's user owns, because the server does not run as root.
-    fn folder() -> TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        if fs::metadata(folder.path()).unwrap().uid() == 0 {
-            let id = |flag: &str| {
-                let output = Command::new("id")
-                    .args([flag, "postgres"])
-                    .output()
-                    .unwrap();
-                String::from_utf8(output.stdout)
-                    .unwrap()
-                    .trim()
-                    .parse()
-                    .unwrap()
-            };
-            chown(folder.path(), Some(id("-u")), Some(id("-g"))).unwrap();
-        }
-        folder
-    }
-
     /// A replica of this server.
     pub(crate) async fn replica(&self) -> Self {
         let mut replica = Self {
             server: None,
             port: free_port(),
-            folder: Self::folder(),
+            folder: folder_of_the_server(),
         };
         let copied = replica
             .program("pg_basebackup")
@@ -140,17 +120,7 @@ impl Postgres {
     }
 
     fn run_as_server(&self, path: &Path) -> Command {
-        let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
-        let mut command = if is_root {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
-            command.arg(path);
-            command
-        } else {
-            Command::new(path)
-        };
-        command.current_dir(self.folder.path());
-        command
+        run_as_server_in(self.folder.path(), path)
     }
 
     /// Starts the server on its port.
@@ -268,4 +238,39 @@ fn programs() -> Option<PathBuf> {
 
 fn version(folder: &Path) -> Option<u32> {
     folder.parent()?.file_name()?.to_str()?.parse().ok()
+}
+
+/// A folder that the server's user owns, because the server does not run as root.
+pub(crate) fn folder_of_the_server() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    if fs::metadata(folder.path()).unwrap().uid() == 0 {
+        let id = |flag: &str| {
+            let output = Command::new("id")
+                .args([flag, "postgres"])
+                .output()
+                .unwrap();
+            String::from_utf8(output.stdout)
+                .unwrap()
+                .trim()
+                .parse()
+                .unwrap()
+        };
+        chown(folder.path(), Some(id("-u")), Some(id("-g"))).unwrap();
+    }
+    folder
+}
+
+/// A program as the server's user, in a folder.
+pub(crate) fn run_as_server_in(folder: &Path, path: &Path) -> Command {
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let mut command = if is_root {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+        command.arg(path);
+        command
+    } else {
+        Command::new(path)
+    };
+    command.current_dir(folder);
+    command
 }
