@@ -169,6 +169,8 @@ async fn try_store<'a>(store: &'a OpenStore, clock: &dyn Clock) -> (&'a StoreNam
             let works = Point::ok("", format!("works for {}", uses.join(", ")));
             let mut points = vec![works];
             points.extend(store_clock(store, clock).await);
+            let limitations = store.limitations().into_iter();
+            points.extend(limitations.map(|it| Point::warning(it.part, it.reason, it.remedy)));
             points
         }
         Err(fault) => {

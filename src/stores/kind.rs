@@ -24,6 +24,8 @@ pub(super) struct StoreKind {
     /// The rights that the gate needs, as an instruction.
     pub(super) rights: &'static str,
     pub(super) takes_password: bool,
+    /// Whether its keys have a prefix.
+    pub(super) takes_prefix: bool,
     /// Whether all uses share connections and probes. Otherwise each use is opened separately, and a reload that adds
     /// or removes one leaves the others open.
     pub(super) is_opened_once: bool,
@@ -53,6 +55,8 @@ pub(super) struct OpenOptions<'a> {
     /// For one operation.
     pub(super) timeout: Duration,
     pub(super) password: Option<&'a SecretString>,
+    /// Of every key.
+    pub(super) prefix: &'a str,
     pub(super) context: &'a StoreContext,
 }
 

@@ -12,6 +12,7 @@ mod hosts;
 mod kind;
 mod open;
 mod postgres;
+mod prefix;
 mod redis;
 mod retention;
 mod settings;
@@ -20,6 +21,7 @@ mod sqlite;
 
 pub use self::{
     fault::{OpenError, StoreError, StoreFault, Unreachable},
+    health::Limitation,
     kind::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
     open::{Access, OpenStore, Stores},
     settings::{StoreSettings, StoreUrl, UsedStore},

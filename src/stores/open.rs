@@ -7,7 +7,9 @@ use policies::{Fault, QuotaStore, RateLimitStore, StoreName, StoreUse};
 
 use super::{
     fault::{StoreError, StoreFault},
+    health::Limitation,
     kind::{LeaseStore, MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
+    prefix::{DEFAULT, KeyPrefix},
     settings::{StoreUrl, UsedStore},
     sqlite::ReadOnly,
 };
@@ -59,6 +61,7 @@ impl OpenStore {
                 read_only: !matches!(access, Access::ReadWrite(_)),
                 timeout: settings.timeout.get(),
                 password: url.password.as_ref(),
+                prefix: settings.prefix.as_ref().map_or(DEFAULT, KeyPrefix::as_str),
                 context,
             };
             let open = match access {
@@ -102,6 +105,23 @@ impl OpenStore {
             open.health.check().await?;
         }
         Ok(())
+    }
+
+    /// What the store does not do as it should, although it works.
+    #[must_use]
+    pub fn limitations(&self) -> Vec<Limitation> {
+        let ports = self.ports.iter();
+        ports
+            .flat_map(|(_, open)| open.health.limitations())
+            .collect()
+    }
+
+    /// Why the gate's promises may not hold, although the store works.
+    #[must_use]
+    pub fn degraded(&self) -> Option<String> {
+        let mut limitations = self.limitations().into_iter();
+        let degraded = limitations.find(|limitation| limitation.is_degraded);
+        degraded.map(|limitation| limitation.reason)
     }
 
     pub fn uses(&self) -> impl Iterator<Item = StoreUse> {

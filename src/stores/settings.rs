@@ -9,7 +9,9 @@ use serde::Deserialize;
 
 use super::{
     kind::{Location, StoreKind},
-    postgres, redis, sqlite,
+    postgres,
+    prefix::KeyPrefix,
+    redis, sqlite,
 };
 
 static KINDS: &[StoreKind] = &[sqlite::KIND, postgres::KIND, redis::KIND];
@@ -24,6 +26,9 @@ pub struct StoreSettings {
     /// The password of a server.
     #[serde(default)]
     pub password: Option<SecretSource>,
+    /// What every key in Redis begins with, before a `:`. The default is `imgwire-gate`.
+    #[serde(default)]
+    pub prefix: Option<KeyPrefix>,
     /// How long one operation may take.
     #[serde(default = "default_timeout")]
     pub timeout: Interval,
@@ -76,6 +81,19 @@ impl StoreUrl {
         let able: Vec<_> = able.map(|kind| kind.name).collect();
         let (name, able) = (self.kind.name, able.join(" or "));
         Some(format!("{name} cannot {what}; use {able}{otherwise}"))
+    }
+
+    /// Fails if this kind of store has no keys.
+    pub(crate) fn set_prefix(&mut self, prefix: &KeyPrefix) -> Result<(), String> {
+        if !self.kind.takes_prefix {
+            return Err(format!(
+                "{} has no keys that could have a prefix; leave it out",
+                self.kind.name
+            ));
+        }
+        let url = self.identity.expose_secret();
+        self.identity = format!("{url} {}:", prefix.as_str()).into();
+        Ok(())
     }
 
     /// Fails if this kind of store has no password.

@@ -63,7 +63,11 @@ pub(crate) async fn ready(management: web::Data<Management>) -> HttpResponse {
         .filter(|store| !store.is_healthy())
         .map(|store| format!("stores.{}", store.name))
         .collect();
-    let mut degraded = Vec::new();
+    let limited = rules.stores.iter().filter_map(|store| {
+        let reason = store.degraded()?;
+        Some(format!("stores.{}: {reason}", store.name))
+    });
+    let mut degraded: Vec<_> = limited.collect();
     for (name, keys) in rules.identities.keys() {
         let part = format!("identities.{name}");
         if keys.keys == 0 {
@@ -125,6 +129,10 @@ fn measure(gate: &Gate) {
     for store in rules.stores.iter() {
         let is_up = store.is_healthy();
         metrics.store_up(store.name.clone()).set(is_up.into());
+        let may_evict = store.degraded().is_some();
+        metrics
+            .store_may_evict(store.name.clone())
+            .set(may_evict.into());
     }
     let breaker = gate.upstream.breaker.state();
     metrics.breaker_state().set(breaker as i64);

@@ -32,6 +32,11 @@ pub(super) fn read(
             reader.fault(key, fault);
         }
     }
+    if let Some(prefix) = &store.prefix
+        && let Err(fault) = store.url.set_prefix(prefix)
+    {
+        reader.fault(join(path, "prefix"), fault);
+    }
     Some(store)
 }
 
