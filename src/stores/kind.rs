@@ -37,6 +37,11 @@ pub(super) struct StoreKind {
 type Parsed = Result<Arc<dyn Location>, &'static str>;
 
 pub(super) trait Location: Send + Sync {
+    /// Whether Sentinels know the server.
+    fn has_sentinels(&self) -> bool {
+        false
+    }
+
     /// Opens the store for the uses in `options`. A server that is down is not an error: it is probed until it answers.
     fn open(&self, options: &OpenOptions<'_>) -> Result<OpenPorts, OpenError>;
 }
@@ -55,9 +60,17 @@ pub(super) struct OpenOptions<'a> {
     /// For one operation.
     pub(super) timeout: Duration,
     pub(super) password: Option<&'a SecretString>,
+    pub(super) sentinel: Option<&'a SentinelLogin>,
     /// Of every key.
     pub(super) prefix: &'a str,
     pub(super) context: &'a StoreContext,
+}
+
+/// How the gate signs in at Sentinels, which have users of their own.
+#[derive(Clone)]
+pub(super) struct SentinelLogin {
+    pub(super) user: Option<String>,
+    pub(super) password: SecretString,
 }
 
 impl OpenOptions<'_> {

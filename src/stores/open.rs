@@ -61,6 +61,7 @@ impl OpenStore {
                 read_only: !matches!(access, Access::ReadWrite(_)),
                 timeout: settings.timeout.get(),
                 password: url.password.as_ref(),
+                sentinel: url.sentinel.as_ref(),
                 prefix: settings.prefix.as_ref().map_or(DEFAULT, KeyPrefix::as_str),
                 context,
             };

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::{
-    kind::{Location, StoreKind},
+    kind::{Location, SentinelLogin, StoreKind},
     postgres,
     prefix::KeyPrefix,
     redis, sqlite,
@@ -26,6 +26,12 @@ pub struct StoreSettings {
     /// The password of a server.
     #[serde(default)]
     pub password: Option<SecretSource>,
+    /// The user at the Sentinels. The user in `url` is the one at the server.
+    #[serde(default)]
+    pub sentinel_user: Option<String>,
+    /// The password at the Sentinels.
+    #[serde(default)]
+    pub sentinel_password: Option<SecretSource>,
     /// What every key in Redis begins with, before a `:`. The default is `imgwire-gate`.
     #[serde(default)]
     pub prefix: Option<KeyPrefix>,
@@ -49,6 +55,7 @@ pub struct StoreUrl {
     pub(super) kind: &'static StoreKind,
     pub(super) location: Arc<dyn Location>,
     pub(super) password: Option<SecretString>,
+    pub(super) sentinel: Option<SentinelLogin>,
     /// The URL and the password. Equal stores have equal identities.
     identity: SecretString,
 }
@@ -59,6 +66,7 @@ impl StoreUrl {
             kind: &sqlite::KIND,
             location: sqlite::at(path),
             password: None,
+            sentinel: None,
             identity: path.display().to_string().into(),
         }
     }
@@ -81,6 +89,31 @@ impl StoreUrl {
         let able: Vec<_> = able.map(|kind| kind.name).collect();
         let (name, able) = (self.kind.name, able.join(" or "));
         Some(format!("{name} cannot {what}; use {able}{otherwise}"))
+    }
+
+    /// Fails if there are no Sentinels.
+    pub(crate) fn set_sentinel_login(
+        &mut self,
+        user: Option<&str>,
+        password: &SecretString,
+    ) -> Result<(), String> {
+        self.require_sentinels()?;
+        let (url, secret) = (self.identity.expose_secret(), password.expose_secret());
+        let name = user.unwrap_or_default();
+        self.identity = format!("{url} sentinel {name} {secret}").into();
+        self.sentinel = Some(SentinelLogin {
+            user: user.map(str::to_owned),
+            password: password.clone(),
+        });
+        Ok(())
+    }
+
+    /// Fails if there are no Sentinels.
+    pub(crate) fn require_sentinels(&self) -> Result<(), String> {
+        if self.location.has_sentinels() {
+            return Ok(());
+        }
+        Err("`url` names no Sentinels; leave it out, or write a URL that begins with `redis+sentinel://`".to_owned())
     }
 
     /// Fails if this kind of store has no keys.
@@ -118,6 +151,7 @@ impl TryFrom<String> for StoreUrl {
                     kind,
                     location: location?,
                     password: None,
+                    sentinel: None,
                     // `sqlite://gate.db` is `sqlite:gate.db`.
                     identity: text.replacen("://", ":", 1).into(),
                 });

@@ -25,6 +25,11 @@ pub(super) fn read(
     value: Value<'_>,
 ) -> Option<StoreSettings> {
     let mut store: StoreSettings = reader.table(path, value)?;
+    if let Some(prefix) = &store.prefix
+        && let Err(fault) = store.url.set_prefix(prefix)
+    {
+        reader.fault(join(path, "prefix"), fault);
+    }
     if let Some(source) = &store.password {
         let key = join(path, "password");
         let password = secret::read(reader, environment, &key, source, 1)?;
@@ -32,10 +37,22 @@ pub(super) fn read(
             reader.fault(key, fault);
         }
     }
-    if let Some(prefix) = &store.prefix
-        && let Err(fault) = store.url.set_prefix(prefix)
-    {
-        reader.fault(join(path, "prefix"), fault);
+    let user = store.sentinel_user.clone();
+    match &store.sentinel_password {
+        Some(source) => {
+            let key = join(path, "sentinel_password");
+            let password = secret::read(reader, environment, &key, source, 1)?;
+            if let Err(fault) = store.url.set_sentinel_login(user.as_deref(), &password) {
+                reader.fault(key, fault);
+            }
+        }
+        None if user.is_some() => {
+            let needs_password = "needs `sentinel_password`, too";
+            let fault = store.url.require_sentinels();
+            let fault = fault.err().unwrap_or_else(|| needs_password.to_owned());
+            reader.fault(join(path, "sentinel_user"), fault);
+        }
+        None => {}
     }
     Some(store)
 }

@@ -31,7 +31,7 @@ use policies::StoreUse;
 
 use self::{
     store::{RedisStore, Servers},
-    url::RedisUrl,
+    url::{Endpoint, RedisUrl, Topology},
 };
 use super::{
     fault::OpenError,
@@ -43,8 +43,8 @@ pub(super) const KIND: StoreKind = StoreKind {
     name: "Redis",
     example: "redis://gate@cache:6379/0",
     uses: &[StoreUse::Quotas, StoreUse::RateLimits, StoreUse::Sessions],
-    rights: "allow the user in `url` to read and write the keys that begin with the store's `prefix` (by default \
-             `imgwire-gate:*`), with the commands that docs/scaling.md lists (ACL SETUSER)",
+    rights: "allow the user in `url` to read and write the keys `imgwire-gate:*` (or those of its `prefix`) with the \
+             commands that docs/scaling.md lists (ACL SETUSER)",
     takes_password: true,
     takes_prefix: true,
     is_opened_once: true,
@@ -52,6 +52,10 @@ pub(super) const KIND: StoreKind = StoreKind {
 };
 
 impl Location for RedisUrl {
+    fn has_sentinels(&self) -> bool {
+        matches!(self.topology, Topology::Single(Endpoint::Sentinels { .. }))
+    }
+
     fn open(&self, options: &OpenOptions<'_>) -> Result<OpenPorts, OpenError> {
         let store = Arc::new(RedisStore::new(self, options));
         let quotas = Arc::new(SharedQuotas(store.clone()));

@@ -15,7 +15,7 @@ use super::{
         fault::{StoreFault, Unreachable},
         health::Health,
         hosts::Hosts,
-        kind::OpenOptions,
+        kind::{OpenOptions, SentinelLogin},
     },
     connection::{Connection, Dialer, Node, is_broken, parse_node},
     errors::{explain, has_code, is_missing_right},
@@ -36,6 +36,7 @@ use crate::{
 pub(super) struct Client {
     pub(super) dialer: Dialer,
     pub(super) login: RedisConnectionInfo,
+    sentinel_login: RedisConnectionInfo,
     pub(super) probe: Probe,
     pub(super) keys: Keys,
     clock: Arc<dyn Clock>,
@@ -58,6 +59,7 @@ impl Client {
                 Some(password) => login.set_password(password.expose_secret()),
                 None => login,
             },
+            sentinel_login: options.sentinel.map(sentinel_login).unwrap_or_default(),
             probe,
             keys,
             clock: options.context.clock.clone(),
@@ -277,7 +279,8 @@ impl Server {
                 let (sentinel, node) = dialer
                     .hosts
                     .first(sentinels, half, async |sentinel, share| {
-                        find_primary(dialer, sentinel, primary, share).await
+                        let login = &self.client.sentinel_login;
+                        find_primary(dialer, login, sentinel, primary, share).await
                     })
                     .await?;
                 let connecting = async {
@@ -348,20 +351,36 @@ impl Backend for Server {
     }
 }
 
+fn sentinel_login(login: &SentinelLogin) -> RedisConnectionInfo {
+    let SentinelLogin { user, password } = login;
+    let info = RedisConnectionInfo::default().set_password(password.expose_secret());
+    match user {
+        Some(user) => info.set_username(user),
+        None => info,
+    }
+}
+
 async fn find_primary<'a>(
     dialer: &Dialer,
+    login: &RedisConnectionInfo,
     sentinel: &'a Node,
     primary: &str,
     within: Duration,
 ) -> Result<(&'a Node, Node), Unreachable> {
-    let login = RedisConnectionInfo::default();
-    let mut connection = dialer.connect(sentinel, &login, within).await?;
+    let mut connection = dialer.connect(sentinel, login, within).await?;
     let mut query = redis::cmd("SENTINEL");
     query.arg("get-master-addr-by-name").arg(primary);
     let found = query
         .query_async::<Option<(String, u16)>>(&mut connection)
         .await;
-    match found.map_err(|error| Unreachable::failed(sentinel, explain(&error)))? {
+    let found = found.map_err(|error| {
+        let reason = match has_code(&error, "NOAUTH") {
+            true => "the Sentinel requires a password; set `sentinel_password`".to_owned(),
+            false => explain(&error),
+        };
+        Unreachable::failed(sentinel, reason)
+    });
+    match found? {
         Some((host, port)) => Ok((sentinel, Node::Tcp(host, port))),
         None => Err(Unreachable::failed(
             sentinel,
