@@ -3,6 +3,7 @@
 //! - `client`: the HTTP client for all services except Imgwire.
 //! - `call`: the one retry rule, the retry budget, and which connections a call uses.
 //! - `connector`, `tls_error`: how a connection is opened, and why it cannot be secured.
+//! - `tls_material`: certificates and keys of one connection's own.
 //! - `stream`, `framing`: one final response per request.
 //! - `json`, `redirect`: how responses are read, and where a redirect leads.
 //! - `skew`: how far the clock of a service differs.
@@ -26,6 +27,7 @@ mod skew;
 mod stream;
 mod suppress_awc_tasks;
 mod tls_error;
+mod tls_material;
 
 pub(crate) use self::{
     call::{Peer, Resend, Response, call},
@@ -34,10 +36,12 @@ pub(crate) use self::{
     framing::Framing,
     json::{InvalidResponse, JsonObject, parse as parse_json, wrong_type},
     skew::clock_skew,
+    tls_material::{IdentityError, Verification},
 };
 pub use self::{
     client::{HttpClient, Outbound},
     connector::{USER_AGENT, tls_config},
     error::HttpError,
     otlp::OtlpClient,
+    tls_material::TlsMaterial,
 };

@@ -11,8 +11,12 @@ use secrecy::SecretString;
 use super::{
     fault::{OpenError, StoreFault},
     health::{Health, HealthCheck},
+    settings::TlsSettings,
 };
-use crate::telemetry::{Metrics, StoreMetrics};
+use crate::{
+    outbound::{TlsMaterial, Verification},
+    telemetry::{Metrics, StoreMetrics},
+};
 
 /// Each kind declares one in its own folder.
 pub(super) struct StoreKind {
@@ -34,12 +38,22 @@ pub(super) struct StoreKind {
 }
 
 /// A location, or what is wrong with the URL.
-type Parsed = Result<Arc<dyn Location>, &'static str>;
+type Parsed = Result<Arc<dyn Location>, String>;
 
 pub(super) trait Location: Send + Sync {
     /// Whether Sentinels know the server.
     fn has_sentinels(&self) -> bool {
         false
+    }
+
+    /// Whether the URL contains a password.
+    fn has_password(&self) -> bool {
+        false
+    }
+
+    /// The certificates that the URL names. Fails with the reason if connections do not use TLS.
+    fn tls(&self) -> Result<TlsSettings, String> {
+        Err("is only for servers".to_owned())
     }
 
     /// Opens the store for the uses in `options`. A server that is down is not an error: it is probed until it answers.
@@ -63,6 +77,7 @@ pub(super) struct OpenOptions<'a> {
     pub(super) sentinel: Option<&'a SentinelLogin>,
     /// Of every key.
     pub(super) prefix: &'a str,
+    pub(super) tls: &'a TlsMaterial,
     pub(super) context: &'a StoreContext,
 }
 
@@ -76,6 +91,11 @@ pub(super) struct SentinelLogin {
 impl OpenOptions<'_> {
     pub(super) fn is_for(&self, wanted: StoreUse) -> bool {
         self.uses.contains(&wanted)
+    }
+
+    /// For servers whose certificate must have the name of the host.
+    pub(super) fn tls_config(&self) -> Arc<ClientConfig> {
+        self.tls.configure(&self.context.tls, Verification::Full)
     }
 
     pub(super) fn health(&self) -> Health {

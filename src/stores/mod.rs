@@ -24,5 +24,5 @@ pub use self::{
     health::Limitation,
     kind::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
     open::{Access, OpenStore, Stores},
-    settings::{StoreSettings, StoreUrl, UsedStore},
+    settings::{Store, StoreSettings, StoreUrl, TlsSettings, UrlSource, UsedStore},
 };

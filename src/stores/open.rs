@@ -10,7 +10,7 @@ use super::{
     health::Limitation,
     kind::{LeaseStore, MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
     prefix::{DEFAULT, KeyPrefix},
-    settings::{StoreUrl, UsedStore},
+    settings::{Store, StoreUrl, UsedStore},
     sqlite::ReadOnly,
 };
 
@@ -36,11 +36,10 @@ pub enum Access<'a> {
 
 impl OpenStore {
     fn open(
-        UsedStore(name, settings, uses): UsedStore<'_>,
+        UsedStore(name, Store { url, settings }, uses): UsedStore<'_>,
         context: &StoreContext,
         access: Access<'_>,
     ) -> Result<Self, StoreError> {
-        let url = &settings.url;
         let earlier = match access {
             Access::ReadWrite(Some(earlier)) => earlier.iter().find(|open| open.is(name, url)),
             Access::ReadWrite(None) | Access::ReadOnly | Access::Empty => None,
@@ -63,6 +62,7 @@ impl OpenStore {
                 password: url.password.as_ref(),
                 sentinel: url.sentinel.as_ref(),
                 prefix: settings.prefix.as_ref().map_or(DEFAULT, KeyPrefix::as_str),
+                tls: &url.tls,
                 context,
             };
             let open = match access {

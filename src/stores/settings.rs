@@ -1,11 +1,18 @@
 //! `[stores.<name>]`
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use policies::{Interval, SecretSource, StoreName, StoreUse};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use super::{
     kind::{Location, SentinelLogin, StoreKind},
@@ -13,6 +20,7 @@ use super::{
     prefix::KeyPrefix,
     redis, sqlite,
 };
+use crate::outbound::TlsMaterial;
 
 static KINDS: &[StoreKind] = &[sqlite::KIND, postgres::KIND, redis::KIND];
 
@@ -21,8 +29,9 @@ static KINDS: &[StoreKind] = &[sqlite::KIND, postgres::KIND, redis::KIND];
 #[serde(deny_unknown_fields)]
 pub struct StoreSettings {
     /// What it is: `sqlite:` and the path of a file, `postgres://user@host/database`, or `redis://user@host/0`
-    /// (`rediss://` by TLS, `redis+sentinel://`, `redis+cluster://`).
-    pub url: StoreUrl,
+    /// (`rediss://` by TLS, `redis+sentinel://`, `redis+cluster://`). Or the place of a secret that is such a URL, which
+    /// may contain a password.
+    pub url: UrlSource,
     /// The password of a server.
     #[serde(default)]
     pub password: Option<SecretSource>,
@@ -35,6 +44,9 @@ pub struct StoreSettings {
     /// What every key in Redis begins with, before a `:`. The default is `imgwire-gate`.
     #[serde(default)]
     pub prefix: Option<KeyPrefix>,
+    /// Certificates for TLS. Default: the system's authorities and those of `[outbound] ca`, and no client certificate.
+    #[serde(default)]
+    pub tls: Option<TlsSettings>,
     /// How long one operation may take.
     #[serde(default = "default_timeout")]
     pub timeout: Interval,
@@ -44,19 +56,79 @@ fn default_timeout() -> Interval {
     Interval::from_secs(2)
 }
 
-/// A store of the config, and what policies and the session use it for.
-pub struct UsedStore<'a>(pub &'a StoreName, pub &'a StoreSettings, pub Vec<StoreUse>);
+/// `tls` of a store.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsSettings {
+    /// The path of a PEM file with the only CA certificates to trust for this store. Default: the system's authorities
+    /// and those of `[outbound] ca`.
+    pub ca: Option<PathBuf>,
+    /// The path of a PEM file with the certificate that the gate shows to the server, and the certificates of its chain.
+    pub certificate: Option<PathBuf>,
+    /// The private key of `certificate`, in PEM.
+    pub key: Option<SecretSource>,
+}
 
-/// The kind of a store, and where it is.
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(try_from = "String")]
-#[schemars(with = "String")]
+/// A URL, or the place of a secret that is one.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(untagged)]
+pub enum UrlSource {
+    /// The URL, without a password.
+    Text(#[schemars(with = "String")] StoreUrl),
+    /// A secret that is the URL, and may contain a password.
+    Secret(SecretSource),
+}
+
+impl<'de> Deserialize<'de> for UrlSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct UrlVisitor;
+
+        impl<'de> Visitor<'de> for UrlVisitor {
+            type Value = UrlSource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a URL, { env = \"NAME\" } or { file = \"PATH\" }")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<UrlSource, E> {
+                let url = StoreUrl::parse(text).map_err(E::custom)?;
+                if url.has_password() {
+                    return Err(E::custom(
+                        "must not contain a password; write password = { env = \"NAME\" }, or let \
+                         url = { env = \"NAME\" } name the whole URL",
+                    ));
+                }
+                Ok(UrlSource::Text(url))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<UrlSource, A::Error> {
+                SecretSource::deserialize(MapAccessDeserializer::new(map)).map(UrlSource::Secret)
+            }
+        }
+
+        deserializer.deserialize_any(UrlVisitor)
+    }
+}
+
+/// A store of the config with its secrets and certificates.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub url: StoreUrl,
+    pub settings: StoreSettings,
+}
+
+/// A store of the config, and what policies and the session use it for.
+pub struct UsedStore<'a>(pub &'a StoreName, pub &'a Store, pub Vec<StoreUse>);
+
+/// The kind of a store, where it is, and how to sign in.
+#[derive(Clone)]
 pub struct StoreUrl {
     pub(super) kind: &'static StoreKind,
     pub(super) location: Arc<dyn Location>,
     pub(super) password: Option<SecretString>,
     pub(super) sentinel: Option<SentinelLogin>,
-    /// The URL and the password. Equal stores have equal identities.
+    pub(super) tls: TlsMaterial,
+    /// The URL, the password and the certificates. Equal stores have equal identities.
     identity: SecretString,
 }
 
@@ -67,6 +139,7 @@ impl StoreUrl {
             location: sqlite::at(path),
             password: None,
             sentinel: None,
+            tls: TlsMaterial::default(),
             identity: path.display().to_string().into(),
         }
     }
@@ -98,9 +171,8 @@ impl StoreUrl {
         password: &SecretString,
     ) -> Result<(), String> {
         self.require_sentinels()?;
-        let (url, secret) = (self.identity.expose_secret(), password.expose_secret());
-        let name = user.unwrap_or_default();
-        self.identity = format!("{url} sentinel {name} {secret}").into();
+        let (user_text, secret) = (user.unwrap_or_default(), password.expose_secret());
+        self.identify_by(&format!("sentinel {user_text} {secret}"));
         self.sentinel = Some(SentinelLogin {
             user: user.map(str::to_owned),
             password: password.clone(),
@@ -124,34 +196,55 @@ impl StoreUrl {
                 self.kind.name
             ));
         }
-        let url = self.identity.expose_secret();
-        self.identity = format!("{url} {}:", prefix.as_str()).into();
+        self.identify_by(&format!("{}:", prefix.as_str()));
         Ok(())
     }
 
-    /// Fails if this kind of store has no password.
+    /// Fails if this kind of store has no password, or the URL already has one.
     pub(crate) fn set_password(&mut self, password: &SecretString) -> Result<(), String> {
         if !self.kind.takes_password {
             return Err(format!("{} has no password", self.kind.name));
         }
-        let url = self.identity.expose_secret();
-        self.identity = format!("{url} {}", password.expose_secret()).into();
+        if self.has_password() {
+            return Err("the URL already contains a password; remove one of the two".to_owned());
+        }
+        self.identify_by(password.expose_secret());
         self.password = Some(password.clone());
         Ok(())
     }
-}
 
-impl TryFrom<String> for StoreUrl {
-    type Error = String;
+    /// The certificates that the URL names, or why the store cannot have any.
+    pub(crate) fn tls(&self) -> Result<TlsSettings, String> {
+        self.location.tls()
+    }
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    /// `texts` are what the material was made of.
+    pub(crate) fn set_tls(&mut self, material: TlsMaterial, texts: &[&str]) {
+        for text in texts {
+            self.identify_by(text);
+        }
+        self.tls = material;
+    }
+
+    fn identify_by(&mut self, text: &str) {
+        let identity = self.identity.expose_secret();
+        self.identity = format!("{identity} {text}").into();
+    }
+
+    fn has_password(&self) -> bool {
+        self.location.has_password()
+    }
+
+    /// No message shows the text, which may contain a password.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         for kind in KINDS {
-            if let Some(location) = (kind.parse)(&text) {
+            if let Some(location) = (kind.parse)(text) {
                 return Ok(Self {
                     kind,
                     location: location?,
                     password: None,
                     sentinel: None,
+                    tls: TlsMaterial::default(),
                     // `sqlite://gate.db` is `sqlite:gate.db`.
                     identity: text.replacen("://", ":", 1).into(),
                 });

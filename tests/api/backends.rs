@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use crate::{
     helpers::{
-        Access, ExtraAuthorities, Metrics, StoreContext, StoreSettings, Stores, UsedStore,
-        tls_config,
+        Access, ExtraAuthorities, Metrics, Store, StoreContext, StoreSettings, Stores, UrlSource,
+        UsedStore, tls_config,
     },
     postgres::Postgres,
     redis_server::Redis,
@@ -243,6 +243,10 @@ pub(crate) fn main_store() -> StoreName {
 pub(crate) fn open(url: &str, uses: &[StoreUse], clock: Arc<dyn Clock>) -> Stores {
     let settings = json!({ "url": url, "timeout": "5s" });
     let settings: StoreSettings = serde_json::from_value(settings).unwrap();
+    let UrlSource::Text(url) = settings.url.clone() else {
+        panic!("a secret")
+    };
+    let configured = Store { url, settings };
     let surroundings = StoreContext {
         tls: tls_config(&ExtraAuthorities::default()),
         clock,
@@ -251,7 +255,7 @@ pub(crate) fn open(url: &str, uses: &[StoreUse], clock: Arc<dyn Clock>) -> Store
     let name = main_store();
     // The last thread of a store that was closed may still hold the file.
     for _ in 0..500 {
-        let store = UsedStore(&name, &settings, uses.to_vec());
+        let store = UsedStore(&name, &configured, uses.to_vec());
         if let Ok(open) = Stores::open([store], &surroundings, Access::ReadWrite(None)) {
             return open;
         }

@@ -16,7 +16,7 @@ use crate::{
         TelemetrySettings, outbound::ExtraAuthorities, session::SessionKeys,
     },
     identities::{IdentityKinds, ResolvedIdentity},
-    stores::{StoreSettings, UsedStore},
+    stores::{Store, UsedStore},
 };
 
 pub use self::{
@@ -47,7 +47,7 @@ pub struct Settings {
     /// CA certificates to trust in addition to the system's.
     pub authorities: ExtraAuthorities,
     pub session: Option<(SessionSettings, SessionKeys)>,
-    pub stores: Vec<(StoreName, StoreSettings)>,
+    pub stores: Vec<(StoreName, Store)>,
     /// In the order of the file.
     pub identities: Vec<(IdentityName, ResolvedIdentity)>,
     pub policies: Vec<(PolicyName, PolicySettings)>,
@@ -117,9 +117,9 @@ impl Settings {
             StoreUse::Sessions,
             StoreUse::Memberships,
         ];
-        self.stores.iter().map(|(name, settings)| {
+        self.stores.iter().map(|(name, store)| {
             let uses = USES.into_iter().filter(|wanted| self.uses(name, *wanted));
-            UsedStore(name, settings, uses.collect())
+            UsedStore(name, store, uses.collect())
         })
     }
 

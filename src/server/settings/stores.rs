@@ -1,6 +1,9 @@
 //! `[stores.<name>]`, and `[session]`, which may use one of the stores.
 
-use policies::{StoreName, StoreUse};
+use std::path::Path;
+
+use policies::{SecretSource, StoreName, StoreUse};
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     config::{
@@ -12,49 +15,156 @@ use crate::{
     },
     http::SESSION_PATH,
     identities::Profiles,
-    stores::StoreSettings,
+    outbound::{IdentityError, TlsMaterial},
+    stores::{Store, StoreSettings, StoreUrl, TlsSettings, UrlSource},
 };
 
 /// All stores of a config; `None` for a store that could not be read.
-pub(super) struct Stores(pub(super) Vec<Named<StoreName, StoreSettings>>);
+pub(super) struct Stores(pub(super) Vec<Named<StoreName, Store>>);
 
 pub(super) fn read(
     reader: &mut Reader,
     environment: Environment<'_>,
     path: &str,
     value: Value<'_>,
-) -> Option<StoreSettings> {
-    let mut store: StoreSettings = reader.table(path, value)?;
-    if let Some(prefix) = &store.prefix
-        && let Err(fault) = store.url.set_prefix(prefix)
+) -> Option<Store> {
+    let settings: StoreSettings = reader.table(path, value)?;
+    let url = match &settings.url {
+        UrlSource::Text(url) => Some(url.clone()),
+        UrlSource::Secret(source) => {
+            let key = join(path, "url");
+            let text = secret::read(reader, environment, &key, source, 1);
+            text.and_then(|text| {
+                let url = StoreUrl::parse(text.expose_secret());
+                url.map_err(|fault| reader.fault(key, fault)).ok()
+            })
+        }
+    };
+    let password = settings.password.as_ref().map(|source| {
+        let key = join(path, "password");
+        secret::read(reader, environment, &key, source, 1)
+    });
+    let mut url = url?;
+    if let Some(password) = &password {
+        let set = url.set_password(password.as_ref()?);
+        set.map_err(|fault| reader.fault(join(path, "password"), fault))
+            .ok();
+    }
+    if let Some(prefix) = &settings.prefix
+        && let Err(fault) = url.set_prefix(prefix)
     {
         reader.fault(join(path, "prefix"), fault);
     }
-    if let Some(source) = &store.password {
-        let key = join(path, "password");
-        let password = secret::read(reader, environment, &key, source, 1)?;
-        if let Err(fault) = store.url.set_password(&password) {
-            reader.fault(key, fault);
-        }
+    read_sentinel_login(reader, environment, path, &settings, &mut url)?;
+    read_tls(reader, environment, path, settings.tls.as_ref(), &mut url)?;
+    Some(Store { url, settings })
+}
+
+/// Reads how the gate signs in at Sentinels.
+fn read_sentinel_login(
+    reader: &mut Reader,
+    environment: Environment<'_>,
+    path: &str,
+    settings: &StoreSettings,
+    url: &mut StoreUrl,
+) -> Option<()> {
+    let user = settings.sentinel_user.as_deref();
+    let Some(source) = &settings.sentinel_password else {
+        let key = join(path, "sentinel_user");
+        return match user.map(|_| url.require_sentinels()) {
+            None => Some(()),
+            Some(Ok(())) => reject(reader, &key, "needs `sentinel_password`, too"),
+            Some(Err(fault)) => reject(reader, &key, fault),
+        };
+    };
+    let key = join(path, "sentinel_password");
+    let password = secret::read(reader, environment, &key, source, 1)?;
+    match url.set_sentinel_login(user, &password) {
+        Ok(()) => Some(()),
+        Err(fault) => reject(reader, &key, fault),
     }
-    let user = store.sentinel_user.clone();
-    match &store.sentinel_password {
-        Some(source) => {
-            let key = join(path, "sentinel_password");
-            let password = secret::read(reader, environment, &key, source, 1)?;
-            if let Err(fault) = store.url.set_sentinel_login(user.as_deref(), &password) {
-                reader.fault(key, fault);
+}
+
+/// Reads the certificates that `tls` or the URL names.
+fn read_tls(
+    reader: &mut Reader,
+    environment: Environment<'_>,
+    path: &str,
+    tls: Option<&TlsSettings>,
+    url: &mut StoreUrl,
+) -> Option<()> {
+    let (by_url, in_url) = match (url.tls(), tls) {
+        (Err(fault), Some(_)) => return reject(reader, &join(path, "tls"), fault),
+        (Err(_), None) => return Some(()),
+        (Ok(in_url), _) => (tls.is_none(), in_url),
+    };
+    let is_named = in_url.ca.is_some() || in_url.certificate.is_some() || in_url.key.is_some();
+    if !by_url && is_named {
+        let fault = "the URL also names certificates; write them in one of the two places";
+        return reject(reader, &join(path, "tls"), fault);
+    }
+    let names = tls.unwrap_or(&in_url);
+    let key_of = |key: &str| match by_url {
+        true => join(path, "url"),
+        false => join(&join(path, "tls"), key),
+    };
+    let file = |reader: &mut Reader, key: &str, file: &Path| {
+        let source = SecretSource::File(file.to_owned());
+        secret::read_document(reader, environment, &key_of(key), &source)
+    };
+    let mut material = TlsMaterial::default();
+    let mut texts = Vec::new();
+    if let Some(ca) = &names.ca {
+        let pem = file(reader, "ca", ca)?;
+        if let Err(fault) = material.trust(pem.expose_secret()) {
+            return reject(reader, &key_of("ca"), in_file(ca, fault));
+        }
+        texts.push(pem);
+    }
+    match (&names.certificate, &names.key) {
+        (None, None) => {}
+        (Some(certificate), Some(source)) => {
+            let chain = file(reader, "certificate", certificate);
+            let key = secret::read_document(reader, environment, &key_of("key"), source);
+            let (chain, key) = (chain?, key?);
+            match material.identify(chain.expose_secret(), key.expose_secret()) {
+                Ok(()) => texts.extend([chain, key]),
+                Err(IdentityError::Certificate(fault)) => {
+                    let fault = in_file(certificate, fault);
+                    return reject(reader, &key_of("certificate"), fault);
+                }
+                Err(IdentityError::Key(fault)) => {
+                    return reject(reader, &key_of("key"), format!("the private key {fault}"));
+                }
             }
         }
-        None if user.is_some() => {
-            let needs_password = "needs `sentinel_password`, too";
-            let fault = store.url.require_sentinels();
-            let fault = fault.err().unwrap_or_else(|| needs_password.to_owned());
-            reader.fault(join(path, "sentinel_user"), fault);
+        (Some(_), None) => {
+            return reject(
+                reader,
+                &key_of(""),
+                "a client certificate needs its private key",
+            );
         }
-        None => {}
+        (None, Some(_)) => {
+            return reject(
+                reader,
+                &key_of(""),
+                "a private key needs its client certificate",
+            );
+        }
     }
-    Some(store)
+    let texts: Vec<_> = texts.iter().map(SecretString::expose_secret).collect();
+    url.set_tls(material, &texts);
+    Some(())
+}
+
+fn in_file(file: &Path, fault: &str) -> String {
+    format!("the file `{}` {fault}", file.display())
+}
+
+fn reject(reader: &mut Reader, key: &str, fault: impl Into<String>) -> Option<()> {
+    reader.fault(key.trim_end_matches('.'), fault);
+    None
 }
 
 impl Stores {

@@ -109,7 +109,7 @@ impl Connector {
             config,
             targets: targets(&url.hosts),
             is_random: url.hosts.get_load_balance_hosts() == LoadBalanceHosts::Random,
-            tls: MakeRustlsConnect::new((*options.context.tls).clone()),
+            tls: MakeRustlsConnect::new((*options.tls_config()).clone()),
             hosts: Hosts::new(options.context.clock.clone()),
         }
     }

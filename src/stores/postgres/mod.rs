@@ -18,12 +18,14 @@ use std::sync::Arc;
 
 use actix_web::rt;
 use policies::StoreUse;
+use tokio_postgres::config::SslMode;
 
 use self::{connect::PostgresUrl, members::Members, quotas::Counters};
 use super::{
     fault::OpenError,
     kind::{Location, OpenOptions, OpenPorts, StoreKind},
     retention::CleanupSchedule,
+    settings::TlsSettings,
     shared_quotas::SharedQuotas,
 };
 
@@ -36,10 +38,24 @@ pub(super) const KIND: StoreKind = StoreKind {
     takes_password: true,
     takes_prefix: false,
     is_opened_once: false,
-    parse: |text| Some(PostgresUrl::parse(text)?.map(|url| Arc::new(url) as _)),
+    parse: |text| {
+        let url = PostgresUrl::parse(text)?;
+        Some(url.map(|url| Arc::new(url) as _).map_err(str::to_owned))
+    },
 };
 
 impl Location for PostgresUrl {
+    fn has_password(&self) -> bool {
+        self.config.get_password().is_some()
+    }
+
+    fn tls(&self) -> Result<TlsSettings, String> {
+        match self.config.get_ssl_mode() {
+            SslMode::Require => Ok(TlsSettings::default()),
+            _ => Err("needs `sslmode=require` in the URL".to_owned()),
+        }
+    }
+
     fn open(&self, options: &OpenOptions<'_>) -> Result<OpenPorts, OpenError> {
         if options.is_for(StoreUse::Memberships) {
             let members = Arc::new(Arc::new(Members::new(self, options)));

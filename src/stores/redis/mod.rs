@@ -36,6 +36,7 @@ use self::{
 use super::{
     fault::OpenError,
     kind::{Location, OpenOptions, OpenPorts, StoreKind},
+    settings::TlsSettings,
     shared_quotas::SharedQuotas,
 };
 
@@ -48,12 +49,26 @@ pub(super) const KIND: StoreKind = StoreKind {
     takes_password: true,
     takes_prefix: true,
     is_opened_once: true,
-    parse: |text| Some(RedisUrl::parse(text)?.map(|url| Arc::new(url) as _)),
+    parse: |text| {
+        let url = RedisUrl::parse(text)?;
+        Some(url.map(|url| Arc::new(url) as _).map_err(str::to_owned))
+    },
 };
 
 impl Location for RedisUrl {
     fn has_sentinels(&self) -> bool {
         matches!(self.topology, Topology::Single(Endpoint::Sentinels { .. }))
+    }
+
+    fn has_password(&self) -> bool {
+        self.login.password().is_some()
+    }
+
+    fn tls(&self) -> Result<TlsSettings, String> {
+        match self.is_tls {
+            true => Ok(TlsSettings::default()),
+            false => Err("needs a URL that begins with `rediss`".to_owned()),
+        }
     }
 
     fn open(&self, options: &OpenOptions<'_>) -> Result<OpenPorts, OpenError> {

@@ -53,7 +53,7 @@ impl Client {
         Self {
             dialer: Dialer {
                 hosts: Hosts::new(options.context.clock.clone()),
-                tls: url.is_tls.then(|| options.context.tls.clone().into()),
+                tls: url.is_tls.then(|| options.tls_config().into()),
             },
             login: match password {
                 Some(password) => login.set_password(password.expose_secret()),

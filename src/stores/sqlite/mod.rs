@@ -43,7 +43,8 @@ pub(super) const KIND: StoreKind = StoreKind {
     parse: |text| {
         Some(match text.strip_prefix("sqlite:")? {
             "" | ":memory:" => {
-                Err("needs the path of a file; write for example \"sqlite:data/gate.db\"")
+                let fault = "needs the path of a file; write for example \"sqlite:data/gate.db\"";
+                Err(fault.to_owned())
             }
             path => Ok(at(Path::new(path.strip_prefix("//").unwrap_or(path)))),
         })

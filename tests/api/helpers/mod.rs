@@ -21,8 +21,8 @@ pub(crate) use imgwire_gate::{
     },
     server::{Application, Builder, settings},
     stores::{
-        Access, LeaseStore, SessionAction, SessionBackend, StoreContext, StoreSettings, Stores,
-        UsedStore,
+        Access, LeaseStore, SessionAction, SessionBackend, Store, StoreContext, StoreSettings,
+        Stores, UrlSource, UsedStore,
     },
     telemetry::Metrics,
 };
