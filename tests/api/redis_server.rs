@@ -171,6 +171,26 @@ impl Redis {
         redis::from_redis_value(self.ask(words).unwrap()).unwrap()
     }
 
+    /// How often the server refused to run a command.
+    pub(crate) fn refused(&self, command: &str) -> u64 {
+        let stats = self.run(&["INFO", "commandstats"]);
+        let line = format!("cmdstat_{command}:");
+        let mut lines = stats.lines().filter(|found| found.starts_with(&line));
+        let count = lines
+            .next()
+            .and_then(|line| line.split_once("rejected_calls="));
+        count.map_or(0, |(_, rest)| {
+            rest.split(',').next().unwrap().parse().unwrap()
+        })
+    }
+
+    /// The names of all keys of a database.
+    pub(crate) fn keys_of(&self, database: &str) -> Vec<String> {
+        let client = redis::Client::open(format!("{}/{database}", self.url())).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        redis::cmd("KEYS").arg("*").query(&mut connection).unwrap()
+    }
+
     /// The names of all keys.
     pub(crate) fn keys(&self) -> Vec<String> {
         redis::from_redis_value(self.ask(&["KEYS", "*"]).unwrap()).unwrap()
