@@ -24,7 +24,7 @@ fn counted(server: &Redis) -> usize {
         return 0;
     };
     let used = "local _, _, used = struct.unpack('<ddd', redis.call('GET', KEYS[1])) return tostring(used)";
-    let used = server.run(&["EVAL_RO", used, "1", key]);
+    let used = server.run_here(&["EVAL_RO", used, "1", key]);
     used.parse::<f64>().unwrap() as usize
 }
 

@@ -42,6 +42,7 @@ fn as_user(server: &Redis, gate: impl Fn(&str) -> Gate) -> Gate {
 
 async fn is_named(server: &Redis, change: &[&str], named: &str) {
     documented(server);
+    server.run(&["FLUSHALL"]);
     server.run(&["SCRIPT", "FLUSH"]);
     server.run(&[&["ACL", "SETUSER", "gate"], change].concat());
     let gate = Watched::start(&as_user(server, everything)).await;

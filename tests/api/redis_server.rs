@@ -166,6 +166,19 @@ impl Redis {
         redis::from_redis_value(value).unwrap()
     }
 
+    /// Runs a command that reads on this server, even if it is a replica of a cluster.
+    pub(crate) fn run_here(&self, words: &[&str]) -> String {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        // Fails outside a cluster, where it is not needed.
+        let _ = redis::cmd("READONLY").exec(&mut connection);
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        command.query(&mut connection).unwrap()
+    }
+
     /// Runs a command whose answer is a number.
     pub(crate) fn number(&self, words: &[&str]) -> i64 {
         redis::from_redis_value(self.ask(words).unwrap()).unwrap()

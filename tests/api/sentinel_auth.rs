@@ -52,7 +52,7 @@ async fn is_down(gate: Gate, reason: &str) {
 #[actix_web::test]
 async fn sentinels_with_a_password_are_asked_with_it() {
     let Some(server) = server() else { return };
-    let lines = format!("requirepass {SECRET}\n{AUTH_PASS}");
+    let lines = format!("requirepass \"{SECRET}\"\n{AUTH_PASS}");
     let sentinels = Sentinels::with(&server, &lines);
     let with = |gate: Gate| gate.set("stores.shared.sentinel_password", env("TEST_SECRET"));
     counts(with(gate(&sentinels))).await;
@@ -67,7 +67,7 @@ async fn sentinels_with_a_password_are_asked_with_it() {
 async fn sentinels_with_a_user_are_asked_as_that_user() {
     let Some(server) = server() else { return };
     let lines = format!(
-        "user default off\nuser gate on >{SECRET} resetkeys -@all +auth +sentinel|get-master-addr-by-name\n{AUTH_PASS}"
+        "user default off\nuser gate on \">{SECRET}\" resetkeys -@all +auth +sentinel|get-master-addr-by-name\n{AUTH_PASS}"
     );
     let sentinels = Sentinels::with(&server, &lines);
     let with = |gate: Gate, user: &str| {

@@ -38,7 +38,11 @@ fn gate(url: &str) -> Gate {
 }
 
 async fn is_away(gate: &Watched) {
-    eventually("the outage", async || !gate.is_ready().await).await;
+    // A request finds it.
+    eventually("the outage", async || {
+        gate.ask().await == 500 && !gate.is_ready().await
+    })
+    .await;
     let began = Instant::now();
     while began.elapsed() < OUTAGE {
         assert_eq!(gate.ask().await, 500);

@@ -240,7 +240,11 @@ impl Server {
     /// Reads what the server says of itself. A server that is down costs nothing.
     pub(super) async fn observe(self: &Arc<Self>) {
         let within = self.health.timeout();
-        let read = async |connection: &mut _| Ok(ServerInfo::read(connection).await);
+        let read = async |connection: &mut _| match ServerInfo::read(connection).await {
+            // A user may lack the right, and a provider may not have the command.
+            Err(error) if error.code().is_some() => Ok(Err(error)),
+            read => read.map(Ok),
+        };
         if let Ok(Reply::Done(info)) = self.run(true, false, within, &read).await {
             self.record_info(info);
         }
