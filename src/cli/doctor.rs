@@ -170,6 +170,8 @@ async fn try_store<'a>(store: &'a OpenStore, clock: &dyn Clock) -> (&'a StoreNam
             let mut points = vec![works];
             points.extend(store.note().map(|note| Point::ok("pooler", note)));
             points.extend(store_clock(store, clock).await);
+            let limitations = store.limitations().into_iter();
+            points.extend(limitations.map(|it| Point::warning(it.part, it.reason, it.remedy)));
             points
         }
         Err(fault) => {

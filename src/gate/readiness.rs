@@ -69,12 +69,23 @@ impl Rules {
         for store in self.stores.iter() {
             let part = format!("stores.{}", store.name);
             readiness.add(part, self.store_condition(store));
+            if let Some(reason) = store.degraded().filter(|_| self.uses(store)) {
+                readiness
+                    .degraded
+                    .push(format!("stores.{}: {reason}", store.name));
+            }
         }
         for (name, keys) in self.identities.keys() {
             let part = format!("identities.{name}");
             readiness.add(part, self.keys_condition(name, &keys));
         }
         readiness
+    }
+
+    fn uses(&self, store: &OpenStore) -> bool {
+        self.needs
+            .iter()
+            .any(|need| matches!(&need.of, Dependency::Store(name, _) if *name == store.name))
     }
 
     fn store_condition(&self, store: &OpenStore) -> Option<Condition> {

@@ -4,7 +4,7 @@ use std::{
     fmt::Display,
     pin::pin,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -12,8 +12,7 @@ use std::{
 
 use actix_web::rt;
 use arc_swap::ArcSwap;
-use backon::{BackoffBuilder as _, ExponentialBuilder};
-use futures_util::future::LocalBoxFuture;
+use futures_util::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use policies::{Clock, Fault, StoreName};
 use tokio::time::timeout;
 
@@ -62,6 +61,10 @@ impl Health {
             node: Some(node),
             ..self
         }
+    }
+
+    pub(super) fn node(&self) -> Option<&str> {
+        self.node.as_deref()
     }
 
     pub(super) fn store(&self) -> StoreName {
@@ -184,6 +187,21 @@ pub(super) trait HealthCheck: Send + Sync {
     fn note(&self) -> Option<String> {
         None
     }
+
+    /// What the store does not do as it should, although it works.
+    fn limitations(&self) -> Vec<Limitation> {
+        Vec::new()
+    }
+}
+
+/// What a store that works does not do as it should.
+pub struct Limitation {
+    /// Of the store, for example `eviction`.
+    pub part: &'static str,
+    pub reason: String,
+    pub remedy: &'static str,
+    /// Whether it endangers what the gate promises.
+    pub is_degraded: bool,
 }
 
 impl<B: Backend> HealthCheck for Arc<B> {
@@ -197,6 +215,7 @@ impl<B: Backend> HealthCheck for Arc<B> {
             // The result is recorded in its health.
             let _ = backend.probe_and_record(backend.health().timeout()).await;
         });
+        self.watch();
     }
 
     fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>> {
@@ -206,13 +225,17 @@ impl<B: Backend> HealthCheck for Arc<B> {
     fn note(&self) -> Option<String> {
         Backend::note(&**self)
     }
+
+    fn limitations(&self) -> Vec<Limitation> {
+        Backend::limitations(&**self)
+    }
 }
 
 /// A store, or a node of one, that is reached over a connection.
 ///
 /// An operation that fails is a fault of its request only. A background probe, one at a time and on its own connection,
 /// finds out whether the store is down. If the probe fails, the store is down: requests then fail at once, and the gate
-/// probes it with growing pauses until a probe succeeds.
+/// probes it until a probe succeeds.
 pub(super) trait Backend: Sized + Send + Sync + 'static {
     fn health(&self) -> &Health;
 
@@ -223,6 +246,13 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
 
     /// Tests on a new connection whether the backend supports its uses.
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault>;
+
+    /// Starts what the backend does in the background while it is open.
+    fn watch(self: &Arc<Self>) {}
+
+    fn limitations(&self) -> Vec<Limitation> {
+        Vec::new()
+    }
 
     async fn probe_and_record(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
         let probed = probe_within(self, within).await;
@@ -308,40 +338,68 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
         });
     }
 
-    /// Records that it is down, and probes it with growing pauses until it is up.
+    /// Records that it is down, and probes it until it is up.
     fn mark_down(self: &Arc<Self>, reason: &StoreFault) {
-        const FIRST_PAUSE: Duration = Duration::from_millis(100);
-        const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-        if !self.health().mark_down(reason) {
-            return;
+        if self.health().mark_down(reason) {
+            let recoveries = self.health().recoveries();
+            rt::spawn(probe_until_up(Arc::downgrade(self), recoveries));
         }
-        let backend = Arc::downgrade(self);
-        let recoveries = self.health().recoveries();
-        rt::spawn(async move {
-            let pauses = ExponentialBuilder::new()
-                .with_min_delay(FIRST_PAUSE)
-                .with_max_delay(LONGEST_PAUSE)
-                .without_max_times()
-                .with_jitter();
-            for pause in pauses.build() {
-                tokio::time::sleep(pause).await;
-                // Stops when a reload has replaced the store.
-                let Some(backend) = backend.upgrade() else {
-                    return;
-                };
-                let health = backend.health();
-                // Another probe found it up. If it has gone down since, that started its own probes.
-                if health.recoveries() != recoveries {
-                    return;
-                }
-                match probe_within(&backend, health.timeout()).await {
-                    Ok(()) => return health.mark_up(),
-                    Err(fault) => {
-                        tracing::debug!(store = %health.store(), %fault, "the store is still down");
-                    }
+    }
+}
+
+/// The pauses between probes of a store that is down, in milliseconds. The last one repeats, so that a store that comes back
+/// is used within a second.
+const PAUSES: [u64; 3] = [100, 200, 400];
+
+/// A probe in whose time the next ones start. One at a time has the whole time of the store, for a store that is slow. So at
+/// most five run at once, however long the store may take.
+const QUICK: Duration = Duration::from_millis(1600);
+
+/// A probe that gets no answer does not delay the next one, because the peer may never answer on that connection.
+async fn probe_until_up<B: Backend>(backend: Weak<B>, recoveries: u32) {
+    let mut pauses = PAUSES.into_iter();
+    let mut pause = 0;
+    let mut has_patient = false;
+    let mut probes = FuturesUnordered::new();
+    loop {
+        pause = pauses.next().unwrap_or(pause);
+        // Gates that lost the store together do not probe it together.
+        let pause = fastrand::u64(pause * 3 / 4..=pause);
+        let mut pausing = pin!(tokio::time::sleep(Duration::from_millis(pause)));
+        loop {
+            let (is_patient, backend, probed): (bool, Arc<B>, _) = tokio::select! {
+                () = &mut pausing => break,
+                Some(done) = probes.next() => done,
+            };
+            has_patient &= !is_patient;
+            let health = backend.health();
+            match probed {
+                Ok(()) => return health.mark_up(),
+                Err(fault) => {
+                    tracing::debug!(store = %health.store(), %fault, "the store is still down");
                 }
             }
+        }
+        // Stops when a reload has replaced the store.
+        let Some(backend) = backend.upgrade() else {
+            return;
+        };
+        let health = backend.health();
+        // Another probe found it up. If it has gone down since, that started its own probes.
+        if health.recoveries() != recoveries {
+            return;
+        }
+        let is_patient = !has_patient;
+        has_patient = true;
+        let timeout = health.timeout();
+        let within = if is_patient {
+            timeout
+        } else {
+            timeout.min(QUICK)
+        };
+        probes.push(async move {
+            let probed = probe_within(&backend, within).await;
+            (is_patient, backend, probed)
         });
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fmt::Display, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use policies::Clock;
 use tokio::{net::lookup_host, time::timeout};
@@ -13,6 +14,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Limits the growing pauses of a host that fails repeatedly.
 const LONGEST_PAUSE: Duration = Duration::from_secs(160);
+
+/// How long a host may be silent before the next one is tried, too. Short, so that a store is used again soon after any of
+/// its hosts returns.
+const PATIENCE: Duration = Duration::from_millis(150);
 
 /// Remembers which hosts failed recently, and tries them last.
 pub(super) struct Hosts {
@@ -35,8 +40,8 @@ impl Hosts {
         }
     }
 
-    /// Tries the hosts one after another until one works. Each gets an equal share of the remaining time. The error is
-    /// that of the last host.
+    /// Tries the hosts until one works. The next one starts when a host fails, or when the latest has been silent for its
+    /// share of the time, [`PATIENCE`] at most. The error is that of the host that failed last.
     pub(super) async fn first<H: Display, T>(
         &self,
         hosts: impl IntoIterator<Item = H>,
@@ -44,12 +49,37 @@ impl Hosts {
         attempt: impl AsyncFn(H, Duration) -> Result<T, Unreachable>,
     ) -> Result<T, Unreachable> {
         let ends = self.clock.elapsed() + within;
+        let left = || ends.saturating_sub(self.clock.elapsed());
         let hosts = self.in_order(hosts);
+        let share = within / u32::try_from(hosts.len().max(1)).unwrap_or(u32::MAX);
+        let mut waiting = hosts.into_iter();
+        let mut latest = None;
+        let mut attempts = FuturesUnordered::new();
         let mut unreachable = Unreachable::NoHost;
-        for (left, (name, host)) in (1..=hosts.len()).rev().zip(hosts) {
-            let time = ends.saturating_sub(self.clock.elapsed());
-            let share = time / u32::try_from(left).unwrap_or(u32::MAX);
-            unreachable = match timeout(share, attempt(host, share)).await {
+        loop {
+            if let Some((name, host)) = waiting.next() {
+                latest = Some(name.clone());
+                let (attempt, left) = (&attempt, left());
+                attempts.push(async move { (name, timeout(left, attempt(host, left)).await) });
+            }
+            let result = if waiting.len() == 0 {
+                attempts.next().await
+            } else {
+                match timeout(share.min(PATIENCE), attempts.next()).await {
+                    Ok(result) => result,
+                    Err(_) => {
+                        latest
+                            .take()
+                            .into_iter()
+                            .for_each(|it| self.record_failure(it));
+                        continue;
+                    }
+                }
+            };
+            let Some((name, result)) = result else {
+                return Err(unreachable);
+            };
+            unreachable = match result {
                 Ok(Ok(found)) => {
                     self.failed.lock().remove(&name);
                     return Ok(found);
@@ -59,10 +89,9 @@ impl Hosts {
             };
             self.record_failure(name);
         }
-        Err(unreachable)
     }
 
-    /// Tries the addresses of `host` one after another, as [`first`](Self::first) does.
+    /// Tries the addresses of `host`, as [`first`](Self::first) does.
     pub(super) async fn first_address<T>(
         &self,
         host: &str,

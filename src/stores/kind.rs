@@ -28,6 +28,8 @@ pub(super) struct StoreKind {
     /// The rights that the gate needs, as an instruction.
     pub(super) rights: &'static str,
     pub(super) takes_password: bool,
+    /// Whether its keys have a prefix.
+    pub(super) takes_prefix: bool,
     /// Whether all uses share connections and probes. Otherwise each use is opened separately, and a reload that adds
     /// or removes one leaves the others open.
     pub(super) is_opened_once: bool,
@@ -42,6 +44,11 @@ pub(super) trait Location: Send + Sync {
     /// The file that the store is. Only one process can count in a file.
     fn file(&self) -> Option<&Path> {
         None
+    }
+
+    /// Whether Sentinels know the server.
+    fn has_sentinels(&self) -> bool {
+        false
     }
 
     /// Whether the URL contains a password.
@@ -77,8 +84,18 @@ pub(super) struct OpenOptions<'a> {
     /// For one operation.
     pub(super) timeout: Duration,
     pub(super) password: Option<&'a SecretString>,
+    pub(super) sentinel: Option<&'a SentinelLogin>,
+    /// Of every key.
+    pub(super) prefix: &'a str,
     pub(super) tls: &'a TlsMaterial,
     pub(super) context: &'a StoreContext,
+}
+
+/// How the gate signs in at Sentinels, which have users of their own.
+#[derive(Clone)]
+pub(super) struct SentinelLogin {
+    pub(super) user: Option<String>,
+    pub(super) password: SecretString,
 }
 
 impl OpenOptions<'_> {

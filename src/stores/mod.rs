@@ -13,6 +13,7 @@ mod hosts;
 mod kind;
 mod open;
 mod postgres;
+mod prefix;
 mod redis;
 mod retention;
 mod settings;
@@ -22,6 +23,7 @@ mod sqlite;
 pub(crate) use self::file_id::FileId;
 pub use self::{
     fault::{OpenError, StoreError, StoreFault, Unreachable},
+    health::Limitation,
     kind::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
     open::{Access, OpenStore, Stores},
     settings::{Store, StoreSettings, StoreUrl, TlsSettings, UrlSource, UsedStore},

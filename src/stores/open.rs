@@ -8,7 +8,9 @@ use policies::{Fault, Interval, QuotaStore, RateLimitStore, StoreName, StoreUse}
 use super::{
     fault::{StoreError, StoreFault},
     file_id::FileId,
+    health::Limitation,
     kind::{LeaseStore, MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
+    prefix::{DEFAULT, KeyPrefix},
     settings::{Store, StoreUrl, UsedStore},
     sqlite::ReadOnly,
 };
@@ -75,6 +77,8 @@ impl OpenStore {
                 read_only: !matches!(access, Access::ReadWrite(_)),
                 timeout: settings.timeout.get(),
                 password: url.password.as_ref(),
+                sentinel: url.sentinel.as_ref(),
+                prefix: settings.prefix.as_ref().map_or(DEFAULT, KeyPrefix::as_str),
                 tls: &url.tls,
                 context,
             };
@@ -135,6 +139,23 @@ impl OpenStore {
     #[must_use]
     pub fn note(&self) -> Option<String> {
         self.ports.iter().find_map(|(_, open)| open.health.note())
+    }
+
+    /// What the store does not do as it should, although it works.
+    #[must_use]
+    pub fn limitations(&self) -> Vec<Limitation> {
+        let ports = self.ports.iter();
+        ports
+            .flat_map(|(_, open)| open.health.limitations())
+            .collect()
+    }
+
+    /// Why the gate's promises may not hold, although the store works.
+    #[must_use]
+    pub fn degraded(&self) -> Option<String> {
+        let mut limitations = self.limitations().into_iter();
+        let degraded = limitations.find(|limitation| limitation.is_degraded);
+        degraded.map(|limitation| limitation.reason)
     }
 
     pub fn uses(&self) -> impl Iterator<Item = StoreUse> {

@@ -16,8 +16,10 @@ use serde::{
 
 use super::{
     file_id::FileId,
-    kind::{Location, StoreKind},
-    postgres, redis, sqlite,
+    kind::{Location, SentinelLogin, StoreKind},
+    postgres,
+    prefix::KeyPrefix,
+    redis, sqlite,
 };
 use crate::outbound::TlsMaterial;
 
@@ -34,6 +36,15 @@ pub struct StoreSettings {
     /// The password of a server.
     #[serde(default)]
     pub password: Option<SecretSource>,
+    /// The user at the Sentinels. The user in `url` is the one at the server.
+    #[serde(default)]
+    pub sentinel_user: Option<String>,
+    /// The password at the Sentinels.
+    #[serde(default)]
+    pub sentinel_password: Option<SecretSource>,
+    /// What every key in Redis begins with, before a `:`. The default is `imgwire-gate`.
+    #[serde(default)]
+    pub prefix: Option<KeyPrefix>,
     /// Certificates for TLS. Default: the system's authorities and those of `[outbound] ca`, and no client certificate.
     #[serde(default)]
     pub tls: Option<TlsSettings>,
@@ -116,6 +127,7 @@ pub struct StoreUrl {
     pub(super) kind: &'static StoreKind,
     pub(super) location: Arc<dyn Location>,
     pub(super) password: Option<SecretString>,
+    pub(super) sentinel: Option<SentinelLogin>,
     pub(super) tls: TlsMaterial,
     /// The URL, the password and the certificates. Equal stores have equal identities.
     identity: SecretString,
@@ -127,6 +139,7 @@ impl StoreUrl {
             kind: &sqlite::KIND,
             location: sqlite::at(path),
             password: None,
+            sentinel: None,
             tls: TlsMaterial::default(),
             identity: path.display().to_string().into(),
         }
@@ -155,6 +168,42 @@ impl StoreUrl {
         let able: Vec<_> = able.map(|kind| kind.name).collect();
         let (name, able) = (self.kind.name, able.join(" or "));
         Some(format!("{name} cannot {what}; use {able}{otherwise}"))
+    }
+
+    /// Fails if there are no Sentinels.
+    pub(crate) fn set_sentinel_login(
+        &mut self,
+        user: Option<&str>,
+        password: &SecretString,
+    ) -> Result<(), String> {
+        self.require_sentinels()?;
+        let (user_text, secret) = (user.unwrap_or_default(), password.expose_secret());
+        self.identify_by(&format!("sentinel {user_text} {secret}"));
+        self.sentinel = Some(SentinelLogin {
+            user: user.map(str::to_owned),
+            password: password.clone(),
+        });
+        Ok(())
+    }
+
+    /// Fails if there are no Sentinels.
+    pub(crate) fn require_sentinels(&self) -> Result<(), String> {
+        if self.location.has_sentinels() {
+            return Ok(());
+        }
+        Err("`url` names no Sentinels; leave it out, or write a URL that begins with `redis+sentinel://`".to_owned())
+    }
+
+    /// Fails if this kind of store has no keys.
+    pub(crate) fn set_prefix(&mut self, prefix: &KeyPrefix) -> Result<(), String> {
+        if !self.kind.takes_prefix {
+            return Err(format!(
+                "{} has no keys that could have a prefix; leave it out",
+                self.kind.name
+            ));
+        }
+        self.identify_by(&format!("{}:", prefix.as_str()));
+        Ok(())
     }
 
     /// Fails if this kind of store has no password, or the URL already has one.
@@ -202,6 +251,7 @@ impl StoreUrl {
                     kind,
                     location: location?,
                     password: None,
+                    sentinel: None,
                     tls: TlsMaterial::default(),
                     // `sqlite://gate.db` is `sqlite:gate.db`.
                     identity: text.replacen("://", ":", 1).into(),

@@ -166,9 +166,42 @@ impl Redis {
         redis::from_redis_value(value).unwrap()
     }
 
+    /// Runs a command that reads on this server, even if it is a replica of a cluster.
+    pub(crate) fn run_here(&self, words: &[&str]) -> String {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        // Fails outside a cluster, where it is not needed.
+        let _ = redis::cmd("READONLY").exec(&mut connection);
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        command.query(&mut connection).unwrap()
+    }
+
     /// Runs a command whose answer is a number.
     pub(crate) fn number(&self, words: &[&str]) -> i64 {
         redis::from_redis_value(self.ask(words).unwrap()).unwrap()
+    }
+
+    /// How often the server refused to run a command.
+    pub(crate) fn refused(&self, command: &str) -> u64 {
+        let stats = self.run(&["INFO", "commandstats"]);
+        let line = format!("cmdstat_{command}:");
+        let mut lines = stats.lines().filter(|found| found.starts_with(&line));
+        let count = lines
+            .next()
+            .and_then(|line| line.split_once("rejected_calls="));
+        count.map_or(0, |(_, rest)| {
+            rest.split(',').next().unwrap().parse().unwrap()
+        })
+    }
+
+    /// The names of all keys of a database.
+    pub(crate) fn keys_of(&self, database: &str) -> Vec<String> {
+        let client = redis::Client::open(format!("{}/{database}", self.url())).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        redis::cmd("KEYS").arg("*").query(&mut connection).unwrap()
     }
 
     /// The names of all keys.

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     helpers::{self, Gate, SESSION, TestApp, Token, env, eventually, rate_limit, signed_in},
     postgres::Postgres,
-    real_parts::{Running, are_here, blocks, free_port},
+    real_parts::{are_here, blocks, free_port},
     redis_server::Redis,
     scaling::{counting, patient, quota, ready},
 };
@@ -18,7 +18,7 @@ async fn status(gate: &TestApp) -> u16 {
 }
 
 /// A rate limit, a quota and the sessions, all in the store at `url`.
-fn everything(url: &str) -> Gate {
+pub(crate) fn everything(url: &str) -> Gate {
     let burst = rate_limit().per(["user"]).limit(100);
     patient(counting(url))
         .policy("signed-in", signed_in(["app", "browser"]))
@@ -32,7 +32,7 @@ fn everything(url: &str) -> Gate {
 }
 
 /// The gate counts and keeps a session in its store.
-async fn works(gate: &TestApp) {
+pub(crate) async fn works(gate: &TestApp) {
     ready(gate).await;
     let token = Token::of("user_1").sign();
     let answer = gate.request(Method::POST, SESSION).bearer(&token);
@@ -126,81 +126,6 @@ async fn postgresql_is_reached_by_a_socket() {
     ready(&gate).await;
     assert_eq!(status(&gate).await, 200);
     assert_eq!(status(&gate).await, 429);
-}
-
-#[actix_web::test]
-async fn a_killed_redis_primary_is_replaced_by_the_one_that_the_sentinels_promote() {
-    let Some(mut primary) = Redis::here() else {
-        return;
-    };
-    let port = primary.port().to_string();
-    let replica = Redis::start(free_port(), &["--replicaof", "127.0.0.1", &port]);
-    let folder = tempfile::tempdir().unwrap();
-    let sentinels: Vec<_> = (0..3)
-        .map(|number| {
-            let port = free_port();
-            let config = folder.path().join(format!("sentinel-{number}.conf"));
-            let text = format!(
-                "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor counters 127.0.0.1 {} 2\n\
-                 sentinel down-after-milliseconds counters 500\nsentinel failover-timeout counters 3000\n",
-                folder.path().display(),
-                primary.port(),
-            );
-            std::fs::write(&config, text).unwrap();
-            let arguments = [config.to_str().unwrap(), "--sentinel"];
-            (Running::start("redis-server", &arguments, &config), port)
-        })
-        .collect();
-    let addresses: Vec<_> = sentinels
-        .iter()
-        .map(|(_, port)| format!("127.0.0.1:{port}"))
-        .collect();
-    let url = format!("redis+sentinel://{}/counters/2", addresses.join(","));
-    let gate = quota(&url, 5, "day").start().await;
-    ready(&gate).await;
-    assert_eq!(status(&gate).await, 200);
-    assert_eq!(status(&gate).await, 200);
-    eventually("the replica", async || {
-        let info = replica.run(&["INFO", "replication"]);
-        let offset = |text: &str, name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            line.map(|offset| offset.trim().to_owned())
-        };
-        let primary = primary.run(&["INFO", "replication"]);
-        offset(&info, "slave_repl_offset:")
-            .is_some_and(|have| Some(have) == offset(&primary, "master_repl_offset:"))
-    })
-    .await;
-    // The Sentinels must know the replica and each other before they can promote it.
-    eventually("the Sentinels", async || {
-        sentinels.iter().all(|(_, port)| {
-            let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
-            let Ok(mut sentinel) = client.get_connection() else {
-                return false;
-            };
-            let info: String = redis::cmd("INFO").query(&mut sentinel).unwrap();
-            info.contains("slaves=1,sentinels=3")
-        })
-    })
-    .await;
-    primary.go_down();
-    // The counts continue as soon as there is a primary.
-    let mut issued = 0;
-    eventually("the failover", async || {
-        match status(&gate).await {
-            200 => issued += 1,
-            429 => return true,
-            _ => {}
-        }
-        false
-    })
-    .await;
-    assert_eq!(issued, 3);
-    assert!(
-        replica
-            .run(&["INFO", "replication"])
-            .contains("role:master")
-    );
 }
 
 #[actix_web::test]

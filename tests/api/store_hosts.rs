@@ -24,19 +24,19 @@ use crate::{
 const SOON: Duration = Duration::from_millis(700);
 
 /// A host that accepts connections and does not respond.
-struct Mute(TcpListener);
+pub(crate) struct Mute(TcpListener);
 
 impl Mute {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::at("127.0.0.1:0".parse().unwrap())
     }
 
-    fn at(address: SocketAddr) -> Self {
+    pub(crate) fn at(address: SocketAddr) -> Self {
         // The kernel accepts the connections, and nothing reads from them.
         Self(TcpListener::bind(address).unwrap())
     }
 
-    fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.0.local_addr().unwrap().port()
     }
 }

@@ -80,7 +80,7 @@ fn with_user(server: &Redis, rights: &[&str]) -> String {
     format!("redis://gate@127.0.0.1:{}", server.port())
 }
 
-fn with_password(gate: Gate) -> Gate {
+pub(crate) fn with_password(gate: Gate) -> Gate {
     gate.set("stores.shared.password", env("TEST_SECRET"))
 }
 

@@ -60,6 +60,33 @@ impl Watched {
         answer.status() == 200
     }
 
+    /// What the management listener answers.
+    async fn show(&self, path: &str) -> Vec<u8> {
+        let url = format!("{}{path}", self.gate.management());
+        let mut answer = awc::Client::default().get(url).send().await.unwrap();
+        answer.body().await.unwrap().to_vec()
+    }
+
+    /// What `/readyz` names as degraded.
+    pub(crate) async fn degraded(&self) -> Vec<String> {
+        let readiness: Value = serde_json::from_slice(&self.show("/readyz").await).unwrap();
+        serde_json::from_value(readiness["degraded"].clone()).unwrap()
+    }
+
+    /// The value of the line of `/metrics` with this name and these labels.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let metrics = String::from_utf8(self.show("/metrics").await).unwrap();
+        let mut lines = metrics.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name));
+        value.map_or(0.0, |value| value.trim().parse().unwrap())
+    }
+
+    /// Reads the config again.
+    pub(crate) fn reload(&self, gate: &Gate) {
+        gate.write(self._imgwire.url(), self.folder.path());
+        self.gate.signal("-HUP");
+    }
+
     /// Waits until it is ready.
     pub(crate) async fn ready(&self) {
         eventually("the store", async || self.is_ready().await).await;

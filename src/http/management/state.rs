@@ -118,6 +118,10 @@ fn measure(gate: &Gate) {
     for store in rules.stores.iter().filter(|store| store.is_used()) {
         let is_up = store.is_healthy();
         metrics.store_up(store.name.clone()).set(is_up.into());
+        let may_evict = store.degraded().is_some();
+        metrics
+            .store_may_evict(store.name.clone())
+            .set(may_evict.into());
     }
     let breaker = gate.upstream.breaker.state();
     metrics.breaker_state().set(breaker as i64);

@@ -50,8 +50,39 @@ pub(super) fn read(
         set.map_err(|fault| reader.fault(join(path, "password"), fault))
             .ok();
     }
+    if let Some(prefix) = &settings.prefix
+        && let Err(fault) = url.set_prefix(prefix)
+    {
+        reader.fault(join(path, "prefix"), fault);
+    }
+    read_sentinel_login(reader, environment, path, &settings, &mut url)?;
     read_tls(reader, environment, path, settings.tls.as_ref(), &mut url)?;
     Some(Store { url, settings })
+}
+
+/// Reads how the gate signs in at Sentinels.
+fn read_sentinel_login(
+    reader: &mut Reader,
+    environment: Environment<'_>,
+    path: &str,
+    settings: &StoreSettings,
+    url: &mut StoreUrl,
+) -> Option<()> {
+    let user = settings.sentinel_user.as_deref();
+    let Some(source) = &settings.sentinel_password else {
+        let key = join(path, "sentinel_user");
+        return match user.map(|_| url.require_sentinels()) {
+            None => Some(()),
+            Some(Ok(())) => reject(reader, &key, "needs `sentinel_password`, too"),
+            Some(Err(fault)) => reject(reader, &key, fault),
+        };
+    };
+    let key = join(path, "sentinel_password");
+    let password = secret::read(reader, environment, &key, source, 1)?;
+    match url.set_sentinel_login(user, &password) {
+        Ok(()) => Some(()),
+        Err(fault) => reject(reader, &key, fault),
+    }
 }
 
 /// Reads the certificates that `tls` or the URL names.

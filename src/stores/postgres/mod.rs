@@ -45,6 +45,7 @@ pub(super) const KIND: StoreKind = StoreKind {
     rights: "grant the role in `url` what it needs: for quotas to create the schema `imgwire_gate` and its tables, or to \
              read and write them; for memberships to select from the tables of the query",
     takes_password: true,
+    takes_prefix: false,
     is_opened_once: false,
     parse: |text| {
         let url = PostgresUrl::parse(text)?;

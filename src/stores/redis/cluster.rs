@@ -4,20 +4,21 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::rt;
 use arc_swap::ArcSwap;
-use futures_util::future::{FutureExt as _, select_ok};
+use futures_util::future::{FutureExt as _, join_all, select_ok};
 use policies::Clock;
 use redis::{RedisResult, Value, from_redis_value};
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{
     connection::{Connection, Node, parse_node},
-    scripts::PREFIX,
+    errors::explain,
+    eviction::PERIOD,
     server::{Client, Reply, Server},
     url::Endpoint,
 };
 use crate::stores::{
     fault::{StoreFault, Unreachable},
-    health::{Backend, Health},
+    health::{Backend, Health, Limitation},
     kind::OpenOptions,
 };
 
@@ -118,7 +119,8 @@ impl Cluster {
         let ranges = hosts.first(&nodes, within, async |node: &Node, share| {
             self.ranges(node, share).await
         });
-        let slots = Slots::new(ranges.await?, |node| {
+        let prefix = self.client.keys.probe();
+        let slots = Slots::new(ranges.await?, &prefix, |node| {
             current.server_at(node).unwrap_or_else(|| self.server(node))
         });
         let slots = Arc::new(slots);
@@ -134,7 +136,7 @@ impl Cluster {
             .query_async(&mut connection)
             .await;
         let ranges = answer.and_then(|answer| parse_slots(answer, node));
-        let ranges = ranges.map_err(|error| Unreachable::failed(node, error))?;
+        let ranges = ranges.map_err(|error| Unreachable::failed(node, explain(&error)))?;
         if ranges.is_empty() {
             return Err(Unreachable::failed(node, "its cluster has no slots"));
         }
@@ -171,6 +173,29 @@ impl Backend for Cluster {
         });
         select_ok(probes).await.map(drop)
     }
+
+    /// Reads what each node says of itself.
+    fn watch(self: &Arc<Self>) {
+        let cluster = Arc::downgrade(self);
+        rt::spawn(async move {
+            loop {
+                tokio::time::sleep(PERIOD).await;
+                let Some(cluster) = cluster.upgrade() else {
+                    return;
+                };
+                let slots = cluster.slots.load_full();
+                join_all(slots.servers().map(Server::observe)).await;
+            }
+        });
+    }
+
+    fn limitations(&self) -> Vec<Limitation> {
+        let slots = self.slots.load();
+        // One node suffices as an example. The log names each.
+        let eviction = slots.servers().find_map(|server| server.eviction());
+        let rights = self.client.limitations();
+        eviction.into_iter().chain(rights).collect()
+    }
 }
 
 const SLOTS: u16 = 16_384;
@@ -191,7 +216,11 @@ struct Slots {
 
 impl Slots {
     /// `server` creates the server of a node.
-    fn new(mut ranges: Vec<Range>, server: impl Fn(&Node) -> Arc<Server>) -> Self {
+    fn new(
+        mut ranges: Vec<Range>,
+        probe_prefix: &str,
+        server: impl Fn(&Node) -> Arc<Server>,
+    ) -> Self {
         let mut slots = Self::default();
         ranges.sort_unstable_by_key(|range| range.first);
         for Range { first, last, node } in ranges {
@@ -203,7 +232,7 @@ impl Slots {
             slots.ranges.push((first, last, server));
         }
         for server in &slots.servers {
-            if let Some(prefix) = slots.probe_prefix(server) {
+            if let Some(prefix) = slots.probe_prefix(server, probe_prefix) {
                 server.set_probe_prefix(prefix);
             }
         }
@@ -242,8 +271,8 @@ impl Slots {
     }
 
     /// A prefix whose keys are on this node.
-    fn probe_prefix(&self, server: &Arc<Server>) -> Option<String> {
-        let prefixes = (0..4 * u32::from(SLOTS)).map(|tag| format!("{PREFIX}:probe:{{{tag}}}"));
+    fn probe_prefix(&self, server: &Arc<Server>, prefix: &str) -> Option<String> {
+        let prefixes = (0..4 * u32::from(SLOTS)).map(|tag| format!("{prefix}:{{{tag}}}"));
         let is_here = |prefix: &String| {
             let owner = self.server_of(slot_of(prefix));
             owner.is_some_and(|owner| Arc::ptr_eq(owner, server))

@@ -3,11 +3,12 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use futures_util::future::try_join3;
 /// Its own TLS setting is ignored. [`Dialer`] has one.
 pub(super) use redis::ConnectionAddr as Node;
 use redis::{
@@ -24,6 +25,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tokio_util::io::InspectWriter;
 
+use super::errors::{explain, is_refused_connection};
 use crate::{
     outbound::secure,
     stores::{fault::Unreachable, hosts::Hosts},
@@ -49,7 +51,9 @@ impl Dialer {
                     Connection::open(socket, login).await
                 };
                 match timeout(within, opening).await {
-                    Ok(opened) => opened.map_err(|error| Unreachable::failed(node, error)),
+                    Ok(opened) => {
+                        opened.map_err(|error| Unreachable::failed(node, explain(&error)))
+                    }
                     Err(_) => Err(Unreachable::Timeout(node.to_string())),
                 }
             }
@@ -61,7 +65,7 @@ impl Dialer {
                         Connection::open(secure(self.tls.as_ref(), tcp, host).await?, login).await
                     };
                     let opened: RedisResult<Connection> = opened.await;
-                    opened.map_err(|error| Unreachable::failed(address, error))
+                    opened.map_err(|error| Unreachable::failed(address, explain(&error)))
                 };
                 self.hosts.first_address(host, *port, within, attempt).await
             }
@@ -77,10 +81,17 @@ impl Dialer {
 #[derive(Clone)]
 pub(super) struct Connection {
     connection: MultiplexedConnection,
-    bytes_sent: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     asking: bool,
     /// Aborted when dropped.
     _driver: Arc<JoinSet<()>>,
+}
+
+/// By all clones of a connection.
+#[derive(Default)]
+struct Shared {
+    bytes_sent: AtomicU64,
+    sends_whole_scripts: AtomicBool,
 }
 
 impl Connection {
@@ -88,20 +99,24 @@ impl Connection {
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         login: &RedisConnectionInfo,
     ) -> RedisResult<Self> {
-        let bytes_sent = Arc::<AtomicU64>::default();
-        let counter = bytes_sent.clone();
+        let shared = Arc::<Shared>::default();
+        let counter = shared.clone();
         let stream = InspectWriter::new(stream, move |bytes: &[u8]| {
-            counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            let sent = &counter.bytes_sent;
+            sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         });
         // Each operation has its own time limit.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let opened = MultiplexedConnection::new_with_config(login, stream, config);
+        // `sign_in` sends everything, because the library hides the reason why a server refuses a user.
+        let nothing = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let opened = MultiplexedConnection::new_with_config(&nothing, stream, config);
         let (connection, run) = opened.await?;
         let mut driver = JoinSet::new();
         driver.spawn_local(run);
+        sign_in(&connection, login).await?;
         Ok(Self {
             connection,
-            bytes_sent,
+            shared,
             asking: false,
             _driver: Arc::new(driver),
         })
@@ -109,7 +124,18 @@ impl Connection {
 
     /// If this has not changed since a failed operation began, the server has not seen the operation.
     pub(super) fn bytes_sent(&self) -> u64 {
-        self.bytes_sent.load(Ordering::Relaxed)
+        self.shared.bytes_sent.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server refuses to run scripts by their hash.
+    pub(super) fn sends_whole_scripts(&self) -> bool {
+        self.shared.sends_whole_scripts.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn send_whole_scripts(&self) {
+        self.shared
+            .sends_whole_scripts
+            .store(true, Ordering::Relaxed);
     }
 
     /// Sends `ASKING` before each command. While a key migrates to another cluster node, the new node accepts commands
@@ -120,6 +146,41 @@ impl Connection {
             ..self
         }
     }
+}
+
+/// Sends the password, the database and the name of this program together.
+async fn sign_in(
+    connection: &MultiplexedConnection,
+    login: &RedisConnectionInfo,
+) -> RedisResult<()> {
+    let (mut first, mut second, mut third) =
+        (connection.clone(), connection.clone(), connection.clone());
+    let authenticate = async {
+        let Some(password) = login.password() else {
+            return Ok(());
+        };
+        let mut command = redis::cmd("AUTH");
+        command.arg(login.username()).arg(password);
+        command.exec_async(&mut first).await
+    };
+    let select = async {
+        if login.db() == 0 {
+            return Ok(());
+        }
+        let mut command = redis::cmd("SELECT");
+        command.arg(login.db()).exec_async(&mut second).await
+    };
+    // A server that accepts a connection and says nothing is found here, even if there is no password. The user may lack
+    // the right, and versions before 7.2 do not know it.
+    let greet = async {
+        let mut command = redis::cmd("CLIENT");
+        command.arg("SETINFO").arg("LIB-NAME").arg("imgwire-gate");
+        match command.exec_async(&mut third).await {
+            Err(error) if error.code().is_some() && !is_refused_connection(&error) => Ok(()),
+            done => done,
+        }
+    };
+    try_join3(authenticate, select, greet).await.map(drop)
 }
 
 /// Parses how the node `source` names another node. Without a host, it is on the same host. `?` means unknown.
@@ -147,8 +208,10 @@ impl ConnectionLike for Connection {
             let mut both = Pipeline::new();
             both.cmd("ASKING").add_command(command.clone());
             let answers = connection.req_packed_commands(&both, 0, 2).await?;
-            let answer = answers.into_iter().next_back();
-            Ok(answer.unwrap_or(Value::Nil))
+            let mut answers = answers.into_iter();
+            // If the user may not send it, its error says so.
+            answers.next().unwrap_or(Value::Nil).extract_error()?;
+            Ok(answers.next().unwrap_or(Value::Nil))
         })
     }
 

@@ -5,14 +5,21 @@
 //!
 //! - [`store`]: rate limits, quotas and sessions, on a server or a cluster.
 //! - [`leases`]: work that one of several gates does.
-//! - [`scripts`]: the scripts, the names of keys, and a probe.
+//! - [`scripts`]: the scripts; [`keys`]: the names of keys.
+//! - [`probe`]: tests what the gate needs.
+//! - [`eviction`]: whether a server may evict keys, and has restarted.
+//! - [`errors`]: what an error of a server means.
 //! - [`connection`]: one multiplexed connection per thread.
 //! - [`server`]: finds, uses and probes a server.
 //! - [`cluster`]: finds the node that has a key.
 
 mod cluster;
 mod connection;
+mod errors;
+mod eviction;
+mod keys;
 mod leases;
+mod probe;
 mod scripts;
 mod server;
 mod store;
@@ -24,7 +31,7 @@ use policies::StoreUse;
 
 use self::{
     store::{RedisStore, Servers},
-    url::RedisUrl,
+    url::{Endpoint, RedisUrl, Topology},
 };
 use super::{
     fault::OpenError,
@@ -37,9 +44,10 @@ pub(super) const KIND: StoreKind = StoreKind {
     name: "Redis",
     example: "redis://gate@cache:6379/0",
     uses: &[StoreUse::Quotas, StoreUse::RateLimits, StoreUse::Sessions],
-    rights: "allow the user in `url` to read and write the keys `imgwire-gate:*` with the commands that \
-             docs/scaling.md lists (ACL SETUSER)",
+    rights: "allow the user in `url` to read and write the keys `imgwire-gate:*` (or those of its `prefix`) with the \
+             commands that docs/scaling.md lists (ACL SETUSER)",
     takes_password: true,
+    takes_prefix: true,
     is_opened_once: true,
     parse: |text| {
         let url = RedisUrl::parse(text)?;
@@ -48,6 +56,10 @@ pub(super) const KIND: StoreKind = StoreKind {
 };
 
 impl Location for RedisUrl {
+    fn has_sentinels(&self) -> bool {
+        matches!(self.topology, Topology::Single(Endpoint::Sentinels { .. }))
+    }
+
     fn has_password(&self) -> bool {
         self.login.password().is_some()
     }

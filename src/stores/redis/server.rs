@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use actix_web::rt;
+use futures_util::future::join;
 use parking_lot::Mutex;
+use policies::{Clock, StoreName};
 use redis::{ErrorKind, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind};
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
@@ -12,23 +15,39 @@ use super::{
         fault::{StoreFault, Unreachable},
         health::Health,
         hosts::Hosts,
-        kind::OpenOptions,
+        kind::{OpenOptions, SentinelLogin},
     },
     connection::{Connection, Dialer, Node, is_broken, parse_node},
-    scripts::{PREFIX, Probe},
+    errors::{explain, has_code, is_missing_right},
+    eviction::{Observed, PERIOD, ServerInfo},
+    keys::Keys,
+    probe::Probe,
     url::{Endpoint, RedisUrl},
 };
-use crate::stores::{connections::ConnectionCache, health::Backend};
+use crate::{
+    stores::{
+        connections::ConnectionCache,
+        health::{Backend, Limitation},
+    },
+    telemetry::Metrics,
+};
 
 /// What all servers of a store share.
 pub(super) struct Client {
     pub(super) dialer: Dialer,
     pub(super) login: RedisConnectionInfo,
+    sentinel_login: RedisConnectionInfo,
     pub(super) probe: Probe,
+    pub(super) keys: Keys,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    store: StoreName,
+    /// Rights that the gate can do without, and that the user lacks.
+    lacks: Mutex<Vec<&'static OptionalRight>>,
 }
 
 impl Client {
-    pub(super) fn new(url: &RedisUrl, options: &OpenOptions<'_>, probe: Probe) -> Self {
+    pub(super) fn new(url: &RedisUrl, options: &OpenOptions<'_>, probe: Probe, keys: Keys) -> Self {
         let login = url.login.clone();
         let password = options.password;
         Self {
@@ -40,10 +59,66 @@ impl Client {
                 Some(password) => login.set_password(password.expose_secret()),
                 None => login,
             },
+            sentinel_login: options.sentinel.map(sentinel_login).unwrap_or_default(),
             probe,
+            keys,
+            clock: options.context.clock.clone(),
+            metrics: options.context.metrics.clone(),
+            store: options.name.clone(),
+            lacks: Mutex::default(),
         }
     }
+
+    /// Logs it the first time.
+    fn record_lack(&self, right: &'static OptionalRight) {
+        let mut lacks = self.lacks.lock();
+        if lacks.iter().any(|lacked| lacked.name == right.name) {
+            return;
+        }
+        lacks.push(right);
+        let OptionalRight {
+            name, consequence, ..
+        } = right;
+        tracing::warn!(store = %self.store, right = name, reason = consequence, "the user lacks an optional right");
+    }
+
+    fn record_right(&self, right: &OptionalRight) {
+        self.lacks.lock().retain(|lacked| lacked.name != right.name);
+    }
+
+    pub(super) fn limitations(&self) -> Vec<Limitation> {
+        let lacks = self.lacks.lock();
+        let limitations = lacks.iter().map(|right| Limitation {
+            part: "rights",
+            reason: format!(
+                "the user lacks the right {}: {}",
+                right.name, right.consequence
+            ),
+            remedy: right.remedy,
+            is_degraded: false,
+        });
+        limitations.collect()
+    }
 }
+
+/// A right that the gate can do without.
+struct OptionalRight {
+    name: &'static str,
+    consequence: &'static str,
+    remedy: &'static str,
+}
+
+const INFO: OptionalRight = OptionalRight {
+    name: "+info",
+    consequence: "the gate cannot see whether the server may evict keys, or has restarted",
+    remedy: "allow the user in `url` to run INFO: `ACL SETUSER gate +info`",
+};
+
+const ROLE: OptionalRight = OptionalRight {
+    name: "+role",
+    consequence: "the gate notices only when it writes that a server is no longer the primary",
+    remedy: "allow the user in `url` to run ROLE: `ACL SETUSER gate +role`",
+};
 
 pub(super) struct Server {
     endpoint: Endpoint,
@@ -52,6 +127,7 @@ pub(super) struct Server {
     connections: ConnectionCache<Connection>,
     /// The prefix of probe keys. In a cluster, its slot is on this node.
     probe_prefix: Mutex<String>,
+    observed: Observed,
 }
 
 /// The result of an operation that reached a server.
@@ -71,10 +147,11 @@ impl Server {
     pub(super) fn new(endpoint: Endpoint, client: Arc<Client>, health: Health) -> Arc<Self> {
         Arc::new(Self {
             endpoint,
-            client,
             health,
             connections: ConnectionCache::default(),
-            probe_prefix: Mutex::new(format!("{PREFIX}:probe")),
+            probe_prefix: Mutex::new(client.keys.probe()),
+            observed: Observed::default(),
+            client,
         })
     }
 
@@ -129,6 +206,73 @@ impl Server {
         })
     }
 
+    /// Fails if a server is no longer a primary. If the user may not ask for the role, it passes.
+    async fn require_primary(
+        &self,
+        mut connection: Connection,
+        node: &Node,
+    ) -> Result<Connection, Unreachable> {
+        let role = redis::cmd("ROLE")
+            .query_async::<redis::Value>(&mut connection)
+            .await;
+        let role = match role {
+            Ok(redis::Value::Array(role)) => {
+                self.client.record_right(&ROLE);
+                role.into_iter().next()
+            }
+            Ok(_) => None,
+            Err(error) if is_missing_right(&error) => {
+                self.client.record_lack(&ROLE);
+                None
+            }
+            Err(error) => return Err(Unreachable::failed(node, explain(&error))),
+        };
+        let role = role.and_then(|role| redis::from_redis_value::<String>(role).ok());
+        match role.as_deref() {
+            None | Some("master") => Ok(connection),
+            Some(role) => Err(Unreachable::failed(
+                node,
+                format!("expected a primary, found the role {role:?}"),
+            )),
+        }
+    }
+
+    /// Reads what the server says of itself. A server that is down costs nothing.
+    pub(super) async fn observe(self: &Arc<Self>) {
+        let within = self.health.timeout();
+        let read = async |connection: &mut _| match ServerInfo::read(connection).await {
+            // A user may lack the right, and a provider may not have the command.
+            Err(error) if error.code().is_some() => Ok(Err(error)),
+            read => read.map(Ok),
+        };
+        if let Ok(Reply::Done(info)) = self.run(true, false, within, &read).await {
+            self.record_info(info);
+        }
+    }
+
+    fn record_info(&self, info: RedisResult<ServerInfo>) {
+        match info {
+            Ok(info) => {
+                let client = &self.client;
+                client.record_right(&INFO);
+                let now = client.clock.elapsed();
+                let evicted = self.observed.record(info, &self.health, now);
+                client
+                    .metrics
+                    .store_evicted_keys(client.store.clone())
+                    .inc_by(evicted);
+            }
+            Err(error) if is_missing_right(&error) => self.client.record_lack(&INFO),
+            Err(error) => {
+                tracing::debug!(store = %self.health.store(), reason = %explain(&error), "cannot read INFO");
+            }
+        }
+    }
+
+    pub(super) fn eviction(&self) -> Option<Limitation> {
+        self.observed.limitation()
+    }
+
     async fn connect(&self, within: Duration) -> Result<Connection, Unreachable> {
         let Client { dialer, login, .. } = &*self.client;
         match &self.endpoint {
@@ -139,12 +283,13 @@ impl Server {
                 let (sentinel, node) = dialer
                     .hosts
                     .first(sentinels, half, async |sentinel, share| {
-                        find_primary(dialer, sentinel, primary, share).await
+                        let login = &self.client.sentinel_login;
+                        find_primary(dialer, login, sentinel, primary, share).await
                     })
                     .await?;
                 let connecting = async {
                     let connection = dialer.connect(&node, login, half).await?;
-                    require_primary(connection, &node).await
+                    self.require_primary(connection, &node).await
                 };
                 let connected = timeout(half, connecting).await;
                 let connected = connected.unwrap_or(Err(Unreachable::Timeout(node.to_string())));
@@ -166,29 +311,80 @@ impl Backend for Server {
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
         let connection = self.connect(within).await?;
         let prefix = self.probe_prefix.lock().clone();
-        match self.client.probe.run(&connection, &prefix).await {
+        let probe = &self.client.probe;
+        let mut second = connection.clone();
+        let observe = ServerInfo::read(&mut second);
+        let (probed, info) = join(probe.run(&connection, &prefix), observe).await;
+        self.record_info(info);
+        match probed {
             // The node works, but no longer has these keys.
             Err(error) if self.redirect(&error).is_some() => Ok(()),
+            Err(error) if is_missing_right(&error) => {
+                let pattern = &self.client.keys.prefix;
+                let missing = probe.missing_rights(&connection, &prefix, pattern).await;
+                let missing = missing.join(" ");
+                let fault = explain(&error);
+                Err(StoreFault::Refused(if missing.is_empty() {
+                    fault
+                } else {
+                    format!("the user lacks the rights {missing} ({fault})")
+                }))
+            }
             Err(error) => Err(fault(&error, false)),
             Ok(()) => Ok(()),
         }
+    }
+
+    fn watch(self: &Arc<Self>) {
+        let server = Arc::downgrade(self);
+        rt::spawn(async move {
+            loop {
+                tokio::time::sleep(PERIOD).await;
+                let Some(server) = server.upgrade() else {
+                    return;
+                };
+                server.observe().await;
+            }
+        });
+    }
+
+    fn limitations(&self) -> Vec<Limitation> {
+        let eviction = self.observed.limitation();
+        let rights = self.client.limitations();
+        eviction.into_iter().chain(rights).collect()
+    }
+}
+
+fn sentinel_login(login: &SentinelLogin) -> RedisConnectionInfo {
+    let SentinelLogin { user, password } = login;
+    let info = RedisConnectionInfo::default().set_password(password.expose_secret());
+    match user {
+        Some(user) => info.set_username(user),
+        None => info,
     }
 }
 
 async fn find_primary<'a>(
     dialer: &Dialer,
+    login: &RedisConnectionInfo,
     sentinel: &'a Node,
     primary: &str,
     within: Duration,
 ) -> Result<(&'a Node, Node), Unreachable> {
-    let login = RedisConnectionInfo::default();
-    let mut connection = dialer.connect(sentinel, &login, within).await?;
+    let mut connection = dialer.connect(sentinel, login, within).await?;
     let mut query = redis::cmd("SENTINEL");
     query.arg("get-master-addr-by-name").arg(primary);
     let found = query
         .query_async::<Option<(String, u16)>>(&mut connection)
         .await;
-    match found.map_err(|error| Unreachable::failed(sentinel, error))? {
+    let found = found.map_err(|error| {
+        let reason = match has_code(&error, "NOAUTH") {
+            true => "the Sentinel requires a password; set `sentinel_password`".to_owned(),
+            false => explain(&error),
+        };
+        Unreachable::failed(sentinel, reason)
+    });
+    match found? {
         Some((host, port)) => Ok((sentinel, Node::Tcp(host, port))),
         None => Err(Unreachable::failed(
             sentinel,
@@ -197,42 +393,17 @@ async fn find_primary<'a>(
     }
 }
 
-/// Fails if a server is no longer a primary. If the user may not ask for the role, it passes.
-async fn require_primary(
-    mut connection: Connection,
-    node: &Node,
-) -> Result<Connection, Unreachable> {
-    let role = redis::cmd("ROLE")
-        .query_async::<redis::Value>(&mut connection)
-        .await;
-    let role = match role {
-        Ok(redis::Value::Array(role)) => role.into_iter().next(),
-        Ok(_) => None,
-        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) => None,
-        Err(error) => return Err(Unreachable::failed(node, error)),
-    };
-    let role = role.and_then(|role| redis::from_redis_value::<String>(role).ok());
-    match role.as_deref() {
-        None | Some("master") => Ok(connection),
-        Some(role) => Err(Unreachable::failed(
-            node,
-            format!("expected a primary, found the role {role:?}"),
-        )),
-    }
-}
-
 /// Classifies an error of an operation. A server that has become a replica counts as a broken connection, because the
 /// primary is elsewhere.
 fn fault(error: &RedisError, nothing_was_sent: bool) -> StoreFault {
-    // Versions before 7 have READONLY inside the error of a script.
-    let is_replica = error.to_string().contains("READONLY");
+    let is_replica = has_code(error, "READONLY");
     if is_broken(error) || is_replica {
         if nothing_was_sent && !is_replica {
             StoreFault::Unsent
         } else {
-            StoreFault::Broken(error.to_string())
+            StoreFault::Broken(explain(error))
         }
     } else {
-        StoreFault::Refused(error.to_string())
+        StoreFault::Refused(explain(error))
     }
 }

@@ -10,7 +10,9 @@ use redis::{RedisResult, Value};
 use super::{
     cluster::Cluster,
     connection::Connection,
-    scripts::{GIVE_BACK, LIMIT, Probe, RESERVE, counter_key, session_key},
+    keys::Keys,
+    probe::Probe,
+    scripts::{GIVE_BACK, LIMIT, RESERVE},
     server::{Client, Reply, Server},
     url::{RedisUrl, Topology},
 };
@@ -28,6 +30,7 @@ use crate::{
 pub(super) struct RedisStore {
     pub(super) servers: Servers,
     pub(super) clock: StoreClock,
+    pub(super) keys: Keys,
     metrics: StoreMetrics,
 }
 
@@ -45,7 +48,10 @@ impl RedisStore {
             clock: clock.clone(),
             uses: options.uses.to_vec(),
         };
-        let client = Arc::new(Client::new(url, options, probe));
+        let keys = Keys {
+            prefix: options.prefix.to_owned(),
+        };
+        let client = Arc::new(Client::new(url, options, probe, keys.clone()));
         let servers = match &url.topology {
             Topology::Single(endpoint) => {
                 Servers::Single(Server::new(endpoint.clone(), client, options.health()))
@@ -57,6 +63,7 @@ impl RedisStore {
         Self {
             servers,
             clock,
+            keys,
             metrics: options.metrics("redis"),
         }
     }
@@ -98,13 +105,11 @@ impl RedisStore {
 impl RateLimitStore for RedisStore {
     fn take(&self, counter: Counter, rate: Rate, pass: Pass) -> BoxFuture<'_, AttemptResult> {
         Box::pin(async move {
-            let key = counter_key("limit", &counter);
-            let mut script = LIMIT.key(&key);
-            script
-                .arg(rate.interval().as_micros())
-                .arg(rate.burst().get())
-                .arg(u8::from(pass == Pass::Issue));
-            let take = async |connection: &mut _| script.invoke_async::<i64>(connection).await;
+            let key = self.keys.counter("limit", &counter);
+            let counts = u8::from(pass == Pass::Issue);
+            let arguments = (rate.interval().as_micros(), rate.burst().get(), counts);
+            let take =
+                async |connection: &mut _| LIMIT.run::<i64>(connection, &key, arguments).await;
             let read_only = pass == Pass::Preview;
             let back_in = self
                 .run(Operation::Limit, Some(&key), read_only, take)
@@ -175,15 +180,10 @@ impl SharedCounters for Arc<RedisStore> {
         let now = self.clock.now().unwrap_or(window.start);
         let ttl = retention_of(window, now).as_millis();
         let wants_time = u8::from(self.clock.is_stale());
-        let key = counter_key("quota", counter);
-        let mut script = RESERVE.key(&key);
-        script
-            .arg(start)
-            .arg(end)
-            .arg(limit)
-            .arg(ttl)
-            .arg(wants_time);
-        let reserve = async |connection: &mut _| script.invoke_async::<Value>(connection).await;
+        let key = self.keys.counter("quota", counter);
+        let arguments = (start, end, limit, ttl, wants_time);
+        let reserve =
+            async |connection: &mut _| RESERVE.run::<Value>(connection, &key, arguments).await;
         let reserved = self
             .run(Operation::Reserve, Some(&key), false, reserve)
             .await?;
@@ -203,7 +203,7 @@ impl SharedCounters for Arc<RedisStore> {
     }
 
     async fn read(&self, counter: &Counter) -> Result<Option<(u64, Window)>, StoreFault> {
-        let key = counter_key("quota", counter);
+        let key = self.keys.counter("quota", counter);
         let mut get = redis::cmd("GET");
         get.arg(&key);
         let read = async |connection: &mut _| get.query_async::<Option<Vec<u8>>>(connection).await;
@@ -216,10 +216,9 @@ impl SharedCounters for Arc<RedisStore> {
             Some(window) => (window.start.as_millisecond(), "1"),
             None => (0, "all"),
         };
-        let key = counter_key("quota", counter);
-        let mut script = GIVE_BACK.key(&key);
-        script.arg(start).arg(units);
-        let give_back = async |connection: &mut _| script.invoke_async::<()>(connection).await;
+        let key = self.keys.counter("quota", counter);
+        let give_back =
+            async |connection: &mut _| GIVE_BACK.run(connection, &key, (start, units)).await;
         self.run(Operation::GiveBack, Some(&key), false, give_back)
             .await
     }
@@ -233,8 +232,7 @@ impl SessionBackend for RedisStore {
     ) -> LocalBoxFuture<'a, Result<Option<String>, StoreFault>> {
         Box::pin(async move {
             let read_only = action == SessionAction::Load;
-            // The hash ensures that the names of keys do not suffice to use a session.
-            let name = session_key(key);
+            let name = self.keys.session(key);
             let mut command = redis::Cmd::new();
             match action {
                 SessionAction::Load => command.arg("GET").arg(&name),

@@ -38,6 +38,7 @@ pub(super) const KIND: StoreKind = StoreKind {
     uses: &[StoreUse::Quotas, StoreUse::Memberships],
     rights: "make the file and its folder readable and writable for the user that the gate runs as",
     takes_password: false,
+    takes_prefix: false,
     is_opened_once: false,
     parse: |text| {
         Some(match text.strip_prefix("sqlite:")? {

@@ -109,6 +109,10 @@ metrics! {
 
         /// 1 while a store works, 0 while it is down
         store_up: Gauge { store: StoreName };
+        /// 1 while a store may evict keys, so that limits can be exceeded, otherwise 0
+        store_may_evict: Gauge { store: StoreName };
+        /// Keys that a store has evicted while the gate ran
+        store_evicted_keys: Counter { store: StoreName };
 
         /// 1 if an audit uploaded to Imgwire without a token, until Imgwire refuses; 0 if it refused; absent while that is unknown
         bypass_possible: OptionalGauge;
