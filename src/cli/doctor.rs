@@ -15,7 +15,7 @@ use crate::{
     imgwire::audit::Audit,
     outbound::tls_config,
     server::{build::RulesBuilder, settings::Settings},
-    stores::{OpenStore, StoreFault},
+    stores::{FileProblem, OpenStore, StoreFault},
     telemetry::{Point, PointState},
 };
 
@@ -171,6 +171,9 @@ async fn try_store<'a>(store: &'a OpenStore, clock: &dyn Clock) -> (&'a StoreNam
             points.extend(store_clock(store, clock).await);
             points
         }
+        Err(StoreFault::File(FileProblem { problem, remedy })) => {
+            vec![Point::failed("", problem, remedy)]
+        }
         Err(fault) => {
             let remedy = store_remedy(store, &fault);
             vec![Point::failed("", fault.to_string(), remedy)]
@@ -185,6 +188,7 @@ fn store_remedy(store: &OpenStore, fault: &StoreFault) -> String {
     match fault {
         StoreFault::Refused(_) | StoreFault::Locked => rights.to_owned(),
         StoreFault::Down
+        | StoreFault::File(_)
         | StoreFault::Unreachable(_)
         | StoreFault::Timeout
         | StoreFault::Unsent

@@ -19,7 +19,7 @@ mod shared_quotas;
 mod sqlite;
 
 pub use self::{
-    fault::{OpenError, StoreError, StoreFault, Unreachable},
+    fault::{FileProblem, OpenError, StoreError, StoreFault, Unreachable},
     kind::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
     open::{Access, OpenStore, Stores},
     settings::{StoreSettings, StoreUrl, UsedStore},

@@ -133,3 +133,4 @@ mod tokens;
 mod traces;
 mod upstream;
 mod watched;
+mod window_changes;
