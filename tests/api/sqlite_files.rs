@@ -244,11 +244,31 @@ async fn a_truncated_database_issues_nothing_whatever_is_left_of_it() {
         drop(database);
         tokio::time::sleep(Duration::from_secs(1)).await;
         file.set_len(size).unwrap();
-        gate.fails("was truncated").await;
+        gate.fails("was truncated or overwritten").await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(gate.ask().await, 500, "{size}");
         assert!(!gate.is_ready().await);
     }
+}
+
+#[actix_web::test]
+async fn a_backup_that_is_copied_over_the_open_database_is_a_fault() {
+    let mut gate = Counting::start().await;
+    gate.issue(3).await;
+    let backup = gate.back_up();
+    let copied = std::process::Command::new("cp")
+        .args([&backup, &gate.db()])
+        .status();
+    assert!(copied.unwrap().success());
+    assert_eq!(gate.ask().await, 500);
+    gate.fails("was truncated or overwritten").await;
+    // Restored as the documentation says, without a restart.
+    fs::rename(&backup, gate.db()).unwrap();
+    gate.gate.signal("-HUP");
+    gate.comes_back().await;
+    assert_eq!(gate.remaining().await, LIMIT - 3);
+    gate.restart("-KILL").await;
+    assert_eq!(gate.remaining().await, LIMIT - 3);
 }
 
 #[actix_web::test]

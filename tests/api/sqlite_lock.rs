@@ -146,10 +146,11 @@ async fn a_gate_whose_file_was_moved_never_counts_in_the_one_of_another_gate() {
     let first = First::start().await;
     first.works().await;
     let db = first.path("gate.db");
+    let token = Token::of("user_1").sign();
     fs::rename(&db, first.path("moved.db")).unwrap();
+    assert_eq!(first.gate.ask(&token).await, Some(500));
     let config = first.config(&format!("sqlite:{}", db.display()));
     let second = GateProcess::start(&config, &[], "info").await;
-    let token = Token::of("user_1").sign();
     for _ in 0..3 {
         assert_eq!(second.ask(&token).await, Some(200));
         assert_eq!(first.gate.ask(&token).await, Some(500));

@@ -277,9 +277,22 @@ async fn a_database_of_memberships_that_cannot_be_read_is_named() {
     let point = nobody.doctor(&asking(&url));
     assert_eq!(point["state"], "ok", "{point}");
     fs::set_permissions(&file, Permissions::from_mode(0o000)).unwrap();
+    // Without the files of a write-ahead log, which the gate cannot create.
+    let log = folder.join("log.db");
+    let database = rusqlite::Connection::open(&log).unwrap();
+    let log_mode = format!("PRAGMA journal_mode = wal; {MEMBERS}");
+    database.execute_batch(&log_mode).unwrap();
+    drop(database);
+    fs::set_permissions(&folder, Permissions::from_mode(0o555)).unwrap();
+    let log = format!("sqlite:{}", log.display());
     let missing = format!("sqlite:{}", folder.join("nowhere.db").display());
     for (url, problem, remedy) in [
         (&url, "cannot read", "chown"),
+        (
+            &log,
+            "cannot create files in",
+            "in WAL mode needs files beside it",
+        ),
         (
             &missing,
             "nowhere.db does not exist",

@@ -37,11 +37,24 @@ pub(super) fn find_problem(file: &Path, purpose: Purpose) -> Option<FileProblem>
 
 /// Why SQLite cannot use a file.
 pub(super) fn open_fault(file: &Path, error: &rusqlite::Error) -> StoreFault {
-    if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) {
+    let code = error.sqlite_error_code();
+    if code == Some(ErrorCode::NotADatabase) {
         return StoreFault::File(FileProblem {
             problem: format!("{} is not a SQLite database", file.display()),
             remedy: "name another file in `url`, or move this one away".to_owned(),
         });
+    }
+    let is_opening = matches!(code, Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly));
+    let folder = path::absolute(file).ok().filter(|_| is_opening);
+    let folder = folder.as_deref().and_then(Path::parent);
+    if let Some(mut problem) =
+        folder.and_then(|folder| refused(folder, WRITABLE_FOLDER, "create files in"))
+    {
+        problem.remedy = format!(
+            "a database in WAL mode needs files beside it; start the app that writes it before the gate, or {}",
+            problem.remedy
+        );
+        return problem.into();
     }
     StoreFault::Refused(error.to_string())
 }
@@ -136,6 +149,10 @@ fn refused(path: &Path, access: Access, verb: &str) -> Option<FileProblem> {
             problem: format!("{shown} is on a file system that is mounted read-only"),
             remedy: "mount it read-write, or name a file elsewhere in `url`".to_owned(),
         });
+    }
+    if error != Errno::ACCESS {
+        // The kernel cannot tell. Opening the file will.
+        return None;
     }
     let owner = fs::metadata(path).map(|metadata| {
         format!(

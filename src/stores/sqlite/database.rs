@@ -96,13 +96,14 @@ impl Database {
     /// Fails if what was written is in files that the path no longer leads to.
     pub(super) fn check_files(&mut self, file: &OwnedFile) -> Result<(), DatabaseError> {
         let size = file.check()?;
+        file.check_header()?;
         for (path, id) in &self.beside {
             if FileId::at(path) != *id {
                 return Err(FileFault::BesideGone(path.display().to_string()).into());
             }
         }
         if size < self.size && self.lacks_pages(size)? {
-            return Err(file.mark_truncated().into());
+            return Err(file.mark_damaged().into());
         }
         self.size = size;
         Ok(())

@@ -6,9 +6,12 @@
 use std::{
     fs::{self, File, Metadata, OpenOptions, TryLockError},
     io,
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{self, Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -81,8 +84,10 @@ pub(super) enum FileFault {
         "{0} is another file now; put the earlier file back, or reload (SIGHUP) or restart the gate to count in this one"
     )]
     Replaced(String),
-    #[error("{0} was truncated; restore it from a backup, and restart the gate")]
-    Truncated(String),
+    #[error(
+        "{0} was truncated or overwritten in place; stop the gate, restore the file from a backup, and start the gate"
+    )]
+    Damaged(String),
     #[error("{0} was deleted or replaced; the gate writes it again")]
     BesideGone(String),
     #[error("{path}: {reason}")]
@@ -94,13 +99,14 @@ pub(super) struct OwnedFile {
     /// As configured, from the root. What it names can change.
     name: PathBuf,
     id: FileId,
-    is_truncated: AtomicBool,
+    file: Arc<File>,
+    is_damaged: AtomicBool,
 }
 
 /// A file that this process has locked before.
 struct Descriptor {
     id: FileId,
-    file: File,
+    file: Arc<File>,
     is_locked: bool,
 }
 
@@ -142,11 +148,11 @@ impl OwnedFile {
             }
             if FileId::at(&name) == Some(open.id) {
                 open.is_locked = true;
-                let id = open.id;
                 return Ok(Self {
                     name,
-                    id,
-                    is_truncated: AtomicBool::new(false),
+                    id: open.id,
+                    file: open.file.clone(),
+                    is_damaged: AtomicBool::new(false),
                 });
             }
             open.file.unlock().map_err(io)?;
@@ -166,8 +172,8 @@ impl OwnedFile {
 
     /// Fails if the path no longer names this file. Opens nothing. Returns the size of the file.
     pub(super) fn check(&self) -> Result<u64, FileFault> {
-        if self.is_truncated.load(Ordering::Relaxed) {
-            return Err(FileFault::Truncated(self.shown()));
+        if self.is_damaged.load(Ordering::Relaxed) {
+            return Err(FileFault::Damaged(self.shown()));
         }
         match fs::metadata(&self.name) {
             Ok(metadata) if FileId::of(&metadata) == self.id => Ok(metadata.len()),
@@ -180,14 +186,26 @@ impl OwnedFile {
         }
     }
 
-    /// Counters are lost, so the file is not used again.
-    pub(super) fn mark_truncated(&self) -> FileFault {
-        self.is_truncated.store(true, Ordering::Relaxed);
-        FileFault::Truncated(self.shown())
+    /// Fails if the file does not begin like a database with a write-ahead log, as it does while SQLite has it open.
+    pub(super) fn check_header(&self) -> Result<(), FileFault> {
+        let mut header = [0; 20];
+        let read = self.file.read_exact_at(&mut header, 0);
+        // The read and write versions are 2.
+        if read.is_ok() && header.starts_with(b"SQLite format 3\0") && header.ends_with(&[2, 2]) {
+            return Ok(());
+        }
+        Err(self.mark_damaged())
     }
 
+    /// Counters are lost, so the file is not used again.
+    pub(super) fn mark_damaged(&self) -> FileFault {
+        self.is_damaged.store(true, Ordering::Relaxed);
+        FileFault::Damaged(self.shown())
+    }
+
+    /// Whether the path names another file.
     pub(super) fn is_replaced(&self) -> bool {
-        matches!(self.check(), Err(FileFault::Replaced(_)))
+        FileId::at(&self.name).is_some_and(|id| id != self.id)
     }
 }
 
@@ -221,7 +239,7 @@ fn descriptor(descriptors: &mut Vec<Descriptor>, name: &Path) -> io::Result<usiz
         .open(name)?;
     descriptors.push(Descriptor {
         id: FileId::of(&file.metadata()?),
-        file,
+        file: Arc::new(file),
         is_locked: false,
     });
     Ok(descriptors.len() - 1)
