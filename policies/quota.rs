@@ -196,12 +196,22 @@ impl Quota {
     }
 }
 
+/// The window that clients see: the requested one, even if a counter was moved to it after it started.
+fn shown(counted_in: Window, asked: Window) -> Window {
+    if counted_in.end == asked.end {
+        asked
+    } else {
+        counted_in
+    }
+}
+
 impl PersistentCounters for Quota {
     fn used<'a>(&'a self, key: &str) -> BoxFuture<'a, (u64, Window)> {
         let counter = self.counter(key.to_owned());
         Box::pin(async move {
-            let window = self.windows.at(self.store.now(&*self.clock).await?);
-            self.store.used(counter, window).await
+            let asked = self.windows.at(self.store.now(&*self.clock).await?);
+            let (used, window) = self.store.used(counter, asked).await?;
+            Ok((used, shown(window, asked)))
         })
     }
 
@@ -237,6 +247,7 @@ impl Policy for Quota {
                     ((used < limit).then_some(Verdict::Allow), used, window)
                 }
             };
+            let window = shown(window, asked);
             let resets_in = window.ends_in(now);
             let verdict = verdict.unwrap_or_else(|| {
                 Verdict::Deny(Denial::QuotaExhausted {

@@ -7,8 +7,9 @@ use crate::{BoxFuture, Clock, Counter, Fault, Hold, Window};
 
 /// A store of quotas.
 ///
-/// A store keeps one window per counter and never goes back to an earlier one: for a window that starts before the
-/// current one, it counts in the current one. So a clock that is set back does not reopen a window.
+/// A store keeps one window per counter, which follows the requested windows as [`Window::follow`] says. It never goes
+/// back to an earlier one, so a clock that is set back does not reopen a window. If the setting of the windows is
+/// changed, the units of the current window count on.
 pub trait QuotaStore: Send + Sync {
     /// Returns the time that windows are based on. Gates that share a store use the store's time, because their own
     /// clocks may differ.

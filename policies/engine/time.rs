@@ -181,6 +181,30 @@ impl Windows {
 }
 
 impl Window {
+    /// Returns the window of a counter after `asked` was requested, and its units there. Before, it had `used` units in
+    /// this window.
+    ///
+    /// - If this window is over when `asked` starts, the counter starts at zero.
+    /// - If the windows overlap, the units count on until the end of `asked`. Windows of one setting do not overlap, so
+    ///   the setting was changed, and any of the units may belong to `asked`.
+    /// - If `asked` is over when this window starts, the clock was set back. The counter stays in its window.
+    ///
+    /// The start of a counter's window never goes back. So a unit still counts if the window starts when the window that
+    /// it was counted in started.
+    #[must_use]
+    pub fn follow(self, used: u64, asked: Self) -> (Self, u64) {
+        if self.end <= asked.start {
+            return (asked, 0);
+        }
+        let start = self.start.max(asked.start);
+        let end = if self.start < asked.end {
+            asked.end
+        } else {
+            self.end
+        };
+        (Self { start, end }, used)
+    }
+
     /// Returns the length of the window in seconds.
     #[must_use]
     pub fn seconds(&self) -> u64 {

@@ -15,7 +15,7 @@ use crate::{
     imgwire::audit::Audit,
     outbound::tls_config,
     server::{build::RulesBuilder, settings::Settings},
-    stores::{OpenStore, StoreFault},
+    stores::{FileProblem, OpenStore, StoreFault},
     telemetry::{Point, PointState},
 };
 
@@ -174,6 +174,9 @@ async fn try_store<'a>(store: &'a OpenStore, clock: &dyn Clock) -> (&'a StoreNam
             points.extend(limitations.map(|it| Point::warning(it.part, it.reason, it.remedy)));
             points
         }
+        Err(StoreFault::File(FileProblem { problem, remedy })) => {
+            vec![Point::failed("", problem, remedy)]
+        }
         Err(fault) => {
             let remedy = store_remedy(store, &fault);
             vec![Point::failed("", fault.to_string(), remedy)]
@@ -188,6 +191,7 @@ fn store_remedy(store: &OpenStore, fault: &StoreFault) -> String {
     match fault {
         StoreFault::Refused(_) | StoreFault::Locked => rights.to_owned(),
         StoreFault::Down
+        | StoreFault::File(_)
         | StoreFault::Unreachable(_)
         | StoreFault::Timeout
         | StoreFault::Unsent

@@ -48,7 +48,7 @@ impl StartError {
                 OpenError::Io { .. } => {
                     Some("create the folder of the store's file, and make it writable for the gate")
                 }
-                OpenError::Database { .. } => None,
+                OpenError::File(_) | OpenError::Database { .. } => None,
             },
             Self::Policy(_) => None,
         }

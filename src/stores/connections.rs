@@ -111,6 +111,12 @@ impl<C> Pool<C> {
         })
     }
 
+    /// Closes idle connections from before the latest of the store's `recoveries`.
+    pub(super) fn close_older(&self, recoveries: u32) {
+        let mut idle = self.idle.lock();
+        idle.retain(|(made, _)| *made == recoveries);
+    }
+
     /// Connections from before the latest of the store's `recoveries` are closed.
     pub(super) async fn acquire(self: &Arc<Self>, recoveries: u32) -> Permit<C> {
         Permit {

@@ -31,11 +31,21 @@ pub enum OpenError {
         "{0} is in use by another process; only one gate at a time can open a file of counters"
     )]
     InUse(String),
+    #[error(transparent)]
+    File(FileProblem),
     #[error("{path}: {source}")]
     Database {
         path: String,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// Why a file cannot be used, and what to change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}; {remedy}")]
+pub struct FileProblem {
+    pub problem: String,
+    pub remedy: String,
 }
 
 /// Why an operation has no result.
@@ -48,6 +58,8 @@ pub enum StoreFault {
     Unreachable(#[from] Unreachable),
     #[error("the store did not answer in time")]
     Timeout,
+    #[error(transparent)]
+    File(#[from] FileProblem),
     /// Nothing of the operation was sent.
     #[error("the connection to the store was closed before the operation was sent")]
     Unsent,

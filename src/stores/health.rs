@@ -180,6 +180,11 @@ pub(super) trait HealthCheck: Send + Sync {
         let _ = store;
     }
 
+    /// Whether a reload opens the store again, because what is open is no longer what its URL names.
+    fn must_reopen(&self) -> bool {
+        false
+    }
+
     /// Tests whether the store works.
     fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>>;
 
@@ -281,7 +286,9 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
             }
             Err(StoreFault::Locked) => health.record_answer(),
             Err(StoreFault::Broken(_) | StoreFault::Unsent) => self.probe_after_fault(),
-            Err(StoreFault::Unreachable(_)) => self.probe_in_background(health.timeout()),
+            Err(StoreFault::Unreachable(_) | StoreFault::File(_)) => {
+                self.probe_in_background(health.timeout())
+            }
             // `limit_time` already started a probe after half of the time.
             Err(StoreFault::Timeout | StoreFault::Down) => {}
         }

@@ -213,6 +213,11 @@ pub trait MemberDatabase: Send + Sync {
         workspace: &'a str,
         within: Duration,
     ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, StoreFault>>;
+
+    /// Changes if another database takes the place of this one. Cached answers of the earlier one must not be used.
+    fn version(&self) -> u32 {
+        0
+    }
 }
 
 pub(super) fn workspace_id(text: &str) -> Result<WorkspaceId, StoreFault> {

@@ -22,7 +22,7 @@ mod sqlite;
 
 pub(crate) use self::file_id::FileId;
 pub use self::{
-    fault::{OpenError, StoreError, StoreFault, Unreachable},
+    fault::{FileProblem, OpenError, StoreError, StoreFault, Unreachable},
     health::Limitation,
     kind::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
     open::{Access, OpenStore, Stores},

@@ -67,8 +67,9 @@ impl OpenStore {
             kept.any(|(kept, _)| uses.chunks(together).any(|uses| uses == kept))
         });
         let ports = uses.chunks(together).map(|uses| {
-            let mut earlier = earlier.into_iter().flat_map(|open| &open.ports);
-            if let Some((_, open)) = earlier.find(|(earlier, _)| *earlier == uses) {
+            let earlier = earlier.into_iter().flat_map(|open| &open.ports);
+            let mut usable = earlier.filter(|(_, open)| !open.health.must_reopen());
+            if let Some((_, open)) = usable.find(|(earlier, _)| *earlier == uses) {
                 return Ok((uses.to_vec(), open.clone()));
             }
             let options = OpenOptions {

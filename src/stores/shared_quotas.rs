@@ -103,11 +103,13 @@ impl<C: SharedCounters> QuotaStore for SharedQuotas<C> {
     }
 }
 
-/// How many units are counted in `window`, or in the counter's window if that is later.
+/// How many units a stored counter has if `window` is requested, and the window that they count in.
 pub(super) fn used_in(window: Window, counted: Option<(u64, Window)>) -> (u64, Window) {
-    counted
-        .filter(|(_, counted_in)| counted_in.start >= window.start)
-        .unwrap_or((0, window))
+    let Some((used, counted_in)) = counted else {
+        return (0, window);
+    };
+    let (window, used) = counted_in.follow(used, window);
+    (used, window)
 }
 
 struct ReservedUnit<C> {

@@ -33,10 +33,10 @@ suite! {
 }
 
 /// Opens the store again with its counters.
-type Open = Rc<dyn Fn() -> Arc<dyn QuotaStore>>;
+pub(crate) type Open = Rc<dyn Fn() -> Arc<dyn QuotaStore>>;
 
 /// An empty store.
-async fn empty(backend: &impl Backend) -> Open {
+pub(crate) async fn empty(backend: &impl Backend) -> Open {
     backend.empty().await;
     let url = backend.url();
     Rc::new(move || {
@@ -45,7 +45,7 @@ async fn empty(backend: &impl Backend) -> Open {
     })
 }
 
-fn counter(policy: &str, key: &str) -> Counter {
+pub(crate) fn counter(policy: &str, key: &str) -> Counter {
     Counter {
         policy: PolicyName::parse(policy).unwrap(),
         key: key.to_owned(),
@@ -76,7 +76,7 @@ async fn reserve(
     }
 }
 
-async fn used(store: &dyn QuotaStore, key: &str, window: Window) -> u64 {
+pub(crate) async fn used(store: &dyn QuotaStore, key: &str, window: Window) -> u64 {
     store.used(counter("daily", key), window).await.unwrap().0
 }
 

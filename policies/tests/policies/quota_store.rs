@@ -11,7 +11,7 @@ use policies::{BoxFuture, Clock, Counter, Fault, Hold, QuotaStore, Reservation, 
 
 use crate::scripted::store_is_down;
 
-/// A store that keeps what every store must keep: it never goes back to an earlier window.
+/// A store that keeps what every store must keep: its windows follow the requested ones, and never go back.
 #[derive(Clone, Default)]
 pub(crate) struct MemoryQuotas(Arc<Mutex<State>>);
 
@@ -44,9 +44,7 @@ impl State {
     /// The counter in `window`, or in the later window that it is in.
     fn counter(&mut self, counter: Counter, window: Window) -> &mut (Window, u64) {
         let counted = self.counters.entry(counter).or_insert((window, 0));
-        if counted.0.start < window.start {
-            *counted = (window, 0);
-        }
+        *counted = counted.0.follow(counted.1, window);
         counted
     }
 }

@@ -1,7 +1,7 @@
 //! The windows of a quota: days that are longer or shorter, months of every length.
 
 use jiff::{Timestamp, tz::TimeZone};
-use policies::{WindowUnit, Windows};
+use policies::{Window, WindowUnit, Windows};
 use proptest::prelude::*;
 
 const UNITS: [WindowUnit; 4] = [
@@ -166,6 +166,45 @@ fn hours_start_at_minute_zero_of_the_time_zone() {
         "2026-01-01T10:10:00Z",
         "2026-01-01T09:30:00Z",
         "2026-01-01T10:30:00Z",
+    );
+}
+
+fn window(start: &str, end: &str) -> Window {
+    let time = |time: &str| format!("2026-11-{time}:00Z").parse().unwrap();
+    Window {
+        start: time(start),
+        end: time(end),
+    }
+}
+
+#[test]
+fn a_counter_starts_at_zero_in_the_next_window_and_stays_in_a_later_one() {
+    let (ten, eleven) = (
+        window("26T10:00", "26T11:00"),
+        window("26T11:00", "26T12:00"),
+    );
+    assert_eq!(ten.follow(5, ten), (ten, 5));
+    assert_eq!(ten.follow(5, eleven), (eleven, 0));
+    assert_eq!(eleven.follow(5, ten), (eleven, 5));
+}
+
+#[test]
+fn a_counter_counts_on_in_a_window_of_another_setting() {
+    let (hour, day) = (
+        window("26T10:00", "26T11:00"),
+        window("26T00:00", "27T00:00"),
+    );
+    // Its start never goes back, so a clock that is set back to the morning opens no window.
+    let rest = window("26T10:00", "27T00:00");
+    assert_eq!(hour.follow(5, day), (rest, 5));
+    assert_eq!(rest.follow(5, day), (rest, 5));
+    let morning = window("26T01:00", "26T02:00");
+    assert_eq!(rest.follow(5, morning), (rest, 5));
+    assert_eq!(day.follow(5, hour), (hour, 5));
+    let in_kolkata = window("25T18:30", "26T18:30");
+    assert_eq!(
+        day.follow(5, in_kolkata),
+        (window("26T00:00", "26T18:30"), 5)
     );
 }
 

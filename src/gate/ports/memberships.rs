@@ -45,6 +45,11 @@ pub(super) trait Source: Send + Sync {
 
     fn fault(&self, fault: Self::Fault) -> Fault;
 
+    /// Cached answers of an earlier version are not used.
+    fn version(&self) -> u32 {
+        0
+    }
+
     /// What the source returns, if it can tell without a lookup.
     async fn describe(&self) -> Result<Option<String>, Self::Fault> {
         Ok(None)
@@ -125,7 +130,8 @@ impl<S: Source> Memberships for SourceMemberships<S> {
                 return Ok(MemberAnswer::NotAsked);
             };
             // The ids as the client sent them are the key. The answer names the workspace that the source found.
-            let asked = digest([workspace, user]);
+            let version = self.source.version().to_be_bytes();
+            let asked = digest([workspace.as_bytes(), user.as_bytes(), &version]);
             let answer = self.answers.get(&asked, self.ask(question, user)).await;
             answer
                 .map(MemberAnswer::from)
@@ -262,6 +268,10 @@ impl Source for Query {
             store: self.store.clone(),
             source: Box::new(fault),
         }
+    }
+
+    fn version(&self) -> u32 {
+        self.database.version()
     }
 
     async fn describe(&self) -> Result<Option<String>, StoreFault> {

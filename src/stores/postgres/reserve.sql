@@ -7,14 +7,16 @@ from unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::bi
     as asked (policy, key, window_start, window_end, wanted, quota_limit)
 order by policy, key
 on conflict (policy, key) do update set
-    -- A counter never goes back to an earlier window: a reservation for an earlier one counts in the counter's own.
-    granted = case when excluded.window_start > counter.window_start
+    -- If the counter's window is over, it starts at zero. If the windows overlap, the setting of the windows was changed,
+    -- and the units count on in the requested window. If the requested window is earlier, the clock was set back, and the
+    -- counter stays in its window.
+    granted = case when counter.window_end <= excluded.window_start
         then excluded.granted
         else least(excluded.granted, greatest(excluded.quota_limit - counter.used, 0)) end,
-    used = case when excluded.window_start > counter.window_start
+    used = case when counter.window_end <= excluded.window_start
         then excluded.granted
         else counter.used + least(excluded.granted, greatest(excluded.quota_limit - counter.used, 0)) end,
-    window_end = case when excluded.window_start > counter.window_start
+    window_end = case when counter.window_start < excluded.window_end
         then excluded.window_end
         else counter.window_end end,
     window_start = greatest(excluded.window_start, counter.window_start),

@@ -1,11 +1,18 @@
 //! The SQL of the counters.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use policies::{Counter, Window};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params,
+};
 
+use super::file::{FileFault, FileId, OwnedFile, beside};
 use crate::stores::retention::{PAGE, RETENTION, RowName};
 
 /// How long to wait for another process, such as an operator's shell, that locks the file.
@@ -42,11 +49,31 @@ pub(super) struct Change {
     pub(super) row: Row,
 }
 
-pub(super) struct Database(Connection);
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DatabaseError {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    File(#[from] FileFault),
+}
+
+/// The counters of a file that this process owns.
+pub(super) struct Database {
+    connection: Connection,
+    /// The files beside it, as they were when it was opened.
+    beside: [(PathBuf, Option<FileId>); 2],
+    /// Of the file, in bytes.
+    size: u64,
+}
 
 impl Database {
-    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
-        let connection = Connection::open(path)?;
+    pub(super) fn open(file: &OwnedFile) -> Result<Self, DatabaseError> {
+        file.check()?;
+        let path = file.real_path().map_err(|error| FileFault::Unreadable {
+            path: file.shown(),
+            reason: error.to_string(),
+        })?;
+        let connection = Connection::open(&path)?;
         connection.busy_timeout(LOCK_TIMEOUT)?;
         // In WAL mode, FULL means that a commit returns only when it is on disk.
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -55,7 +82,55 @@ impl Database {
         // the file, which allocates blocks and records a new size.
         connection.pragma_update(None, "wal_autocheckpoint", 256)?;
         connection.execute_batch(CREATE)?;
-        Ok(Self(connection))
+        let beside = beside(&path).map(|path| {
+            let id = FileId::at(&path);
+            (path, id)
+        });
+        Ok(Self {
+            connection,
+            beside,
+            size: file.check()?,
+        })
+    }
+
+    /// Fails if what was written is in files that the path no longer leads to.
+    pub(super) fn check_files(&mut self, file: &OwnedFile) -> Result<(), DatabaseError> {
+        let size = file.check()?;
+        file.check_header()?;
+        for (path, id) in &self.beside {
+            if FileId::at(path) != *id {
+                return Err(FileFault::BesideGone(path.display().to_string()).into());
+            }
+        }
+        if size < self.size && self.lacks_pages(size)? {
+            return Err(file.mark_damaged().into());
+        }
+        self.size = size;
+        Ok(())
+    }
+
+    /// Whether a file that became smaller was truncated. `VACUUM` by an operator makes it smaller, too.
+    fn lacks_pages(&self, size: u64) -> rusqlite::Result<bool> {
+        match self.content_size() {
+            Ok(content) => Ok(size < content),
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Err(error),
+            Err(_) => Ok(true),
+        }
+    }
+
+    fn content_size(&self) -> rusqlite::Result<u64> {
+        let size = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+        let size = self
+            .connection
+            .query_row(size, [], |row| row.get::<_, i64>(0))?;
+        Ok(u64::try_from(size).unwrap_or_default())
+    }
+
+    /// Writes the log into the file, wherever both are now, and empties the log. Otherwise SQLite would take the log for
+    /// a part of another file that is put in the place of this one.
+    pub(super) fn empty_log(&self) -> rusqlite::Result<()> {
+        let pragma = "PRAGMA wal_checkpoint(TRUNCATE)";
+        self.connection.query_row(pragma, [], |_| Ok(()))
     }
 
     /// Creates the table, if it is missing, and counts a unit, in a transaction that is rolled back. Another process
@@ -72,37 +147,25 @@ impl Database {
         transaction.query_row(unit, [], |_| Ok(()))
     }
 
-    pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Self> {
+    /// Reads a counter from a file that another process may have open.
+    pub(super) fn read_from(path: &Path, counter: &Counter) -> rusqlite::Result<Option<Row>> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(LOCK_TIMEOUT)?;
-        Ok(Self(connection))
+        read(&connection, counter)
     }
 
     /// Tests that a commit reaches the disk. It rewrites the file's `user_version`, which is always 0.
     pub(super) fn check_writing(&self) -> rusqlite::Result<()> {
-        self.0.pragma_update(None, "user_version", 0)
+        self.connection.pragma_update(None, "user_version", 0)
     }
 
     pub(super) fn read(&self, counter: &Counter) -> rusqlite::Result<Option<Row>> {
-        let mut statement = self.0.prepare_cached(
-            "SELECT window_start, window_end, used FROM quota_counters WHERE policy = ? AND key = ?",
-        )?;
-        statement
-            .query_row(params![counter.policy.as_str(), counter.key], |row| {
-                Ok(Row {
-                    window: Window {
-                        start: seconds(row.get(0)?),
-                        end: seconds(row.get(1)?),
-                    },
-                    used: row.get::<_, i64>(2)?.try_into().unwrap_or_default(),
-                })
-            })
-            .optional()
+        read(&self.connection, counter)
     }
 
     /// Writes all `changes` in one commit, which is on disk when this returns.
     pub(super) fn write(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
-        let transaction = self.0.transaction()?;
+        let transaction = self.connection.transaction()?;
         {
             // Most counters exist, and an update costs half of an upsert.
             let mut update = transaction.prepare_cached(
@@ -137,7 +200,7 @@ impl Database {
         now: Timestamp,
     ) -> rusqlite::Result<Option<RowName>> {
         let last = self
-            .0
+            .connection
             .prepare_cached(
                 "SELECT policy, key FROM quota_counters WHERE (policy, key) > (?, ?)
                  ORDER BY policy, key LIMIT 1 OFFSET ?",
@@ -146,7 +209,7 @@ impl Database {
                 Ok((row.get(0)?, row.get(1)?))
             })
             .optional()?;
-        self.0
+        self.connection
             .prepare_cached(
                 "DELETE FROM quota_counters
                  WHERE (policy, key) IN (
@@ -162,6 +225,23 @@ impl Database {
             ])?;
         Ok(last)
     }
+}
+
+fn read(connection: &Connection, counter: &Counter) -> rusqlite::Result<Option<Row>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT window_start, window_end, used FROM quota_counters WHERE policy = ? AND key = ?",
+    )?;
+    statement
+        .query_row(params![counter.policy.as_str(), counter.key], |row| {
+            Ok(Row {
+                window: Window {
+                    start: seconds(row.get(0)?),
+                    end: seconds(row.get(1)?),
+                },
+                used: row.get::<_, i64>(2)?.try_into().unwrap_or_default(),
+            })
+        })
+        .optional()
 }
 
 fn seconds(seconds: i64) -> Timestamp {

@@ -57,11 +57,15 @@ pub(super) struct Batch {
 }
 
 impl Entry {
-    /// The row in `window`, or in its own window if that is later.
+    /// The row in the window that [follows](Window::follow) `window`.
     pub(super) fn row(&mut self, window: Window) -> &mut Row {
-        if self.row.window.start < window.start {
-            self.row = Row { window, used: 0 };
-        }
+        let (window, used) = self.row.window.follow(self.row.used, window);
+        self.row = Row { window, used };
+        &mut self.row
+    }
+
+    /// The row as it is.
+    pub(super) fn current_row(&mut self) -> &mut Row {
         &mut self.row
     }
 }

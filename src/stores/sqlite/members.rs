@@ -3,34 +3,78 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
-use actix_web::web;
+use actix_web::{rt, web};
 use futures_util::future::LocalBoxFuture;
 use rusqlite::{Connection, OpenFlags, limits::Limit, types::ValueRef};
 
-use super::super::{
-    fault::{StoreFault, Unreachable},
-    health::Health,
-    kind::OpenOptions,
+use super::{
+    access::{Purpose, find_problem, open_fault},
+    file::Snapshot,
 };
 use crate::stores::{
     connections::Pool,
-    health::Backend,
-    kind::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, workspace_id},
+    fault::{StoreFault, Unreachable},
+    health::{Backend, Health, HealthCheck},
+    kind::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, OpenOptions, workspace_id},
 };
 
 /// After how many of SQLite's instructions a query checks whether it was cancelled.
 const INSTRUCTIONS: i32 = 1000;
 
+/// How often to check which file the path names, and whether it was written.
+const CHECK_PERIOD: Duration = Duration::from_millis(500);
+
 pub(super) struct Members {
     path: PathBuf,
     pool: Arc<Pool<Connection>>,
     health: Health,
+    /// How often the file was written or replaced. Connections from before are not used again.
+    changes: AtomicU32,
+    /// How often the path named another file, or none. Cached memberships from before are not used again.
+    files: AtomicU32,
+}
+
+/// Memberships that notice when their file is replaced.
+pub(super) struct WatchedMembers(pub(super) Arc<Members>);
+
+impl HealthCheck for WatchedMembers {
+    fn is_healthy(&self) -> bool {
+        self.0.is_healthy()
+    }
+
+    fn start(&self) {
+        self.0.start();
+        rt::spawn(watch(Arc::downgrade(&self.0)));
+    }
+
+    fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>> {
+        self.0.check()
+    }
+}
+
+/// Looks at the file in the background, without opening it, until the store is closed.
+async fn watch(members: Weak<Members>) {
+    let mut latest = None;
+    loop {
+        let Some(open) = members.upgrade() else {
+            return;
+        };
+        let path = open.path.clone();
+        if let Ok(now) = web::block(move || Snapshot::of(&path)).await {
+            if let Some(before) = &latest {
+                open.compare(before, &now);
+            }
+            latest = Some(now);
+        }
+        drop(open);
+        tokio::time::sleep(CHECK_PERIOD).await;
+    }
 }
 
 struct CancelOnDrop(Arc<AtomicBool>);
@@ -73,6 +117,10 @@ impl MemberDatabase for Arc<Members> {
         let query = [query, user, workspace].map(str::to_owned);
         Box::pin(self.run(self.health.timeout(), query_file(self, query)))
     }
+
+    fn version(&self) -> u32 {
+        self.files.load(Ordering::Acquire)
+    }
 }
 
 impl Backend for Members {
@@ -87,7 +135,7 @@ impl Backend for Members {
             let connection = file.open(within * 9 / 10)?;
             let schema = "SELECT count(*) FROM sqlite_schema";
             let read = connection.query_row(schema, [], |_| Ok(()));
-            read.map_err(|error| StoreFault::Refused(error.to_string()))
+            read.map_err(|error| open_fault(&file.path, &error))
         });
         let stopped = |_| Err(StoreFault::Down);
         probed.await.unwrap_or_else(stopped)
@@ -96,7 +144,7 @@ impl Backend for Members {
 
 /// Runs a query on a thread that may block. The connection is reused only after the query succeeded.
 async fn query_file(file: &Arc<Members>, query: [String; 3]) -> Result<Vec<MemberRow>, StoreFault> {
-    let permit = file.pool.acquire(file.health.recoveries()).await;
+    let permit = file.pool.acquire(file.generation()).await;
     let idle = permit.idle_connection();
     let is_cancelled = Arc::<AtomicBool>::default();
     let cancel = CancelOnDrop(is_cancelled.clone());
@@ -128,6 +176,36 @@ impl Members {
             path: path.to_owned(),
             pool: Pool::new(MAX_CONNECTIONS),
             health: options.health(),
+            changes: AtomicU32::new(0),
+            files: AtomicU32::new(0),
+        }
+    }
+
+    /// Of connections.
+    fn generation(&self) -> u32 {
+        let changes = self.changes.load(Ordering::Relaxed);
+        self.health.recoveries().wrapping_add(changes)
+    }
+
+    /// SQLite itself notices what is written through it, but not that a file was replaced or overwritten.
+    fn compare(self: &Arc<Self>, before: &Option<Snapshot>, now: &Option<Snapshot>) {
+        if before == now {
+            return;
+        }
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.pool.close_older(self.generation());
+        let id = |snapshot: &Option<Snapshot>| snapshot.as_ref().map(|snapshot| snapshot.id);
+        if id(before) == id(now) {
+            return;
+        }
+        self.files.fetch_add(1, Ordering::Release);
+        let (store, path) = (self.health.store(), self.path.display());
+        if now.is_none() {
+            let purpose = Purpose::Read;
+            let gone = find_problem(&self.path, purpose).map(StoreFault::File);
+            self.mark_down(&gone.unwrap_or(StoreFault::Down));
+        } else {
+            tracing::info!(%store, %path, "the database is another file now, and is opened again");
         }
     }
 
@@ -139,7 +217,10 @@ impl Members {
             connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
             Ok(connection)
         });
-        opened.map_err(|error| Unreachable::failed(self.path.display(), error).into())
+        opened.map_err(|error| match find_problem(&self.path, Purpose::Read) {
+            Some(problem) => problem.into(),
+            None => Unreachable::failed(self.path.display(), error).into(),
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Quotas and memberships in a SQLite file.
 //!
-//! A lock file ensures that only one process opens the counters. So the counters in use live in memory, and
+//! A lock on the file ensures that only one process opens the counters. So the counters in use live in memory, and
 //! reservations are decided without waiting for the disk. One thread writes them, many reservations in one commit,
 //! while Imgwire creates the token. The token is sent only after the commit that counts it is on disk.
 //!
@@ -8,15 +8,21 @@
 //! - [`ledger`]: the counters in memory, and which of them must be written.
 //! - [`shared`]: how the requests and the writer wake each other.
 //! - [`database`]: the SQL.
+//! - [`file`]: the lock on the file, and whether its path still names it.
+//! - [`access`]: why a file cannot be opened.
 //! - [`read_only`]: the counters of a file that another process may have open.
 //! - [`members`]: memberships in any file.
+//! - [`url`]: which file a URL names.
 
+mod access;
 mod database;
+mod file;
 mod ledger;
 mod members;
 mod quotas;
 mod read_only;
 mod shared;
+mod url;
 
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +32,10 @@ use std::{
 use policies::StoreUse;
 
 pub(super) use self::read_only::ReadOnly;
-use self::{members::Members, quotas::Counters};
+use self::{
+    members::{Members, WatchedMembers},
+    quotas::Counters,
+};
 use super::{
     fault::OpenError,
     kind::{Location, OpenOptions, OpenPorts, StoreKind},
@@ -41,13 +50,8 @@ pub(super) const KIND: StoreKind = StoreKind {
     takes_prefix: false,
     is_opened_once: false,
     parse: |text| {
-        Some(match text.strip_prefix("sqlite:")? {
-            "" | ":memory:" => {
-                let fault = "needs the path of a file; write for example \"sqlite:data/gate.db\"";
-                Err(fault.to_owned())
-            }
-            path => Ok(at(Path::new(path.strip_prefix("//").unwrap_or(path)))),
-        })
+        let path = url::parse(text)?;
+        Some(path.map(|path| at(&path)).map_err(str::to_owned))
     },
 };
 
@@ -64,10 +68,11 @@ impl Location for SqliteFile {
 
     fn open(&self, options: &OpenOptions<'_>) -> Result<OpenPorts, OpenError> {
         if options.is_for(StoreUse::Memberships) {
-            let members = Arc::new(Arc::new(Members::new(&self.0, options)));
+            let members = Arc::new(Members::new(&self.0, options));
+            let health = Arc::new(WatchedMembers(members.clone()));
             return Ok(OpenPorts {
-                memberships: Some(members.clone()),
-                ..OpenPorts::none(members)
+                memberships: Some(Arc::new(members)),
+                ..OpenPorts::none(health)
             });
         }
         if options.read_only {

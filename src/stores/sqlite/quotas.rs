@@ -1,17 +1,14 @@
 //! Quotas in a SQLite file that only this process opens, and the thread that writes it.
 
-use std::{
-    fs::{self, File},
-    path::Path,
-    sync::Arc,
-    thread::JoinHandle,
-};
+use std::{fs, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
 
 use futures_util::future::{LocalBoxFuture, ready};
 use policies::{BoxFuture, Counter, Fault, Hold, QuotaStore, Reservation, StoreName, Window};
 
 use super::{
-    database::{Database, Row},
+    access::{Purpose, find_problem, open_fault},
+    database::{Database, DatabaseError, Row},
+    file::{FileFault, OwnedFile},
     ledger::{Commit, Entry, Pending},
     shared::{Shared, Work},
 };
@@ -25,9 +22,12 @@ use crate::stores::{
 pub(super) struct Counters {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
-    /// Held while the store is open.
-    _lock: File,
+    /// Locked while the store is open.
+    file: Arc<OwnedFile>,
 }
+
+/// How often to check that the path still names the open file, if nothing is written.
+const CHECK_PERIOD: Duration = Duration::from_millis(500);
 
 impl Counters {
     /// Opens or creates the file.
@@ -36,29 +36,14 @@ impl Counters {
             path: path.display().to_string(),
             source,
         };
+        if let Some(problem) = find_problem(path, Purpose::Count) {
+            return Err(OpenError::File(problem));
+        }
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(|error| io(folder, error))?;
         }
-        // The real path, so that two names of one file have one lock.
-        let path = match fs::canonicalize(path) {
-            Ok(path) => path,
-            Err(_) => path.to_owned(),
-        };
-        let mut lock_path = path.clone().into_os_string();
-        lock_path.push(".lock");
-        let lock_path = Path::new(&lock_path);
-        let lock = File::create(lock_path).map_err(|error| io(lock_path, error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                return Err(OpenError::InUse(path.display().to_string()));
-            }
-            Err(fs::TryLockError::Error(error)) => return Err(io(lock_path, error)),
-        }
-        let database = Database::open(&path).map_err(|source| OpenError::Database {
-            path: path.display().to_string(),
-            source: source.into(),
-        })?;
+        let file = Arc::new(OwnedFile::lock(path)?);
+        let database = Database::open(&file).map_err(|error| open_error(path, error))?;
         let clock = &options.context.clock;
         let schedule = CleanupSchedule::new(clock.clone());
         let shared = Arc::new(Shared::new(options.health(), clock.clone()));
@@ -69,14 +54,14 @@ impl Counters {
         let writer = std::thread::Builder::new()
             .name("quota-writer".to_owned())
             .spawn({
-                let shared = shared.clone();
-                move || write_changes(&shared, &path, database, schedule)
+                let (shared, file) = (shared.clone(), file.clone());
+                move || write_changes(&shared, &file, database, schedule)
             })
-            .map_err(|error| io(lock_path, error))?;
+            .map_err(|error| io(path, error))?;
         Ok(Self {
             shared,
             writer: Some(writer),
-            _lock: lock,
+            file,
         })
     }
 
@@ -96,6 +81,10 @@ impl HealthCheck for Counters {
         self.shared.health.rename(store);
     }
 
+    fn must_reopen(&self) -> bool {
+        self.file.is_replaced()
+    }
+
     fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>> {
         let is_up = self.shared.health.is_up().then_some(());
         Box::pin(ready(is_up.ok_or(StoreFault::Down)))
@@ -108,9 +97,15 @@ impl QuotaStore for Counters {
             self.require_up()?;
             let counter = Arc::new(counter);
             let reserve = |entry: &mut Entry, pending: &mut Pending| {
+                let before = entry.current_row().window;
                 let row = entry.row(window);
                 if row.used >= limit {
-                    return Err(row.window);
+                    let window = row.window;
+                    if window != before {
+                        // On the disk as well, where a row is kept as long as its window requires.
+                        let _ = pending.add(&counter, entry);
+                    }
+                    return Err(window);
                 }
                 row.used += 1;
                 Ok((*row, pending.add(&counter, entry)))
@@ -179,7 +174,8 @@ impl Hold for ReservedUnit {
     fn release(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let give_back = |entry: &mut Entry, pending: &mut Pending| {
-                let row = entry.row(self.window);
+                let row = entry.current_row();
+                // Otherwise the unit may no longer count.
                 if row.window.start != self.window.start {
                     return None;
                 }
@@ -195,19 +191,42 @@ impl Hold for ReservedUnit {
     }
 }
 
+fn open_error(path: &Path, error: DatabaseError) -> OpenError {
+    let source = match error {
+        DatabaseError::Sqlite(error) => match open_fault(path, &error) {
+            StoreFault::File(problem) => return OpenError::File(problem),
+            _ => error.into(),
+        },
+        DatabaseError::File(fault) => fault.into(),
+    };
+    OpenError::Database {
+        path: path.display().to_string(),
+        source,
+    }
+}
+
 /// Runs until the store is closed and everything is written. After an error, the file is opened again, so that no restart
 /// is needed after a disk was full or read-only.
 ///
 /// The store is down if a commit does not reach the disk, and up again when a commit does so in time. If only one counter
-/// cannot be read, only its requests fail: a commit without changes then shows whether the store works.
-fn write_changes(shared: &Shared, path: &Path, database: Database, mut schedule: CleanupSchedule) {
+/// cannot be read, only its requests fail: a commit without changes then shows whether the store works. A commit counts
+/// only if the path still leads to the files that it is in. So no token is issued that another file will not count.
+fn write_changes(
+    shared: &Shared,
+    file: &OwnedFile,
+    database: Database,
+    mut schedule: CleanupSchedule,
+) {
     let mut database = Some(database);
-    while let Some(work) = shared.next_work(schedule.due_in()) {
+    let mut next_check = shared.now() + CHECK_PERIOD;
+    while let Some(work) = shared.next_work(schedule.due_in().min(CHECK_PERIOD)) {
         let Work { loads, batch } = work;
         let began = shared.now();
         let mut must_check = !shared.health.is_up();
         for load in loads {
-            let read = attempt(&mut database, path, |database| database.read(&load.counter));
+            let read = attempt(&mut database, file, |database| {
+                Ok(database.read(&load.counter)?)
+            });
             let reply = match read {
                 Ok(row) => {
                     shared.lock().loaded(load.counter, row);
@@ -225,8 +244,9 @@ fn write_changes(shared: &Shared, path: &Path, database: Database, mut schedule:
         let mut written = Ok(());
         let mut closed = false;
         if let Some(batch) = batch {
-            written = attempt(&mut database, path, |database| {
-                database.write(&batch.changes)
+            written = attempt(&mut database, file, |database| {
+                database.write(&batch.changes)?;
+                database.check_files(file)
             });
             let result = written.as_ref().copied();
             let result = result.map_err(|error| StoreFault::Refused(error.to_string()));
@@ -242,11 +262,17 @@ fn write_changes(shared: &Shared, path: &Path, database: Database, mut schedule:
             let _ = batch.commit.set(result);
             shared.health.record_answer();
         } else if must_check {
-            written = attempt(&mut database, path, |database| database.check_writing());
+            written = attempt(&mut database, file, |database| {
+                database.check_writing()?;
+                database.check_files(file)
+            });
+        } else if began >= next_check {
+            written = attempt(&mut database, file, |database| database.check_files(file));
+            next_check = began + CHECK_PERIOD;
         }
         if written.is_ok() && schedule.due_in().is_zero() {
-            let deleted = attempt(&mut database, path, |database| {
-                database.delete_old(schedule.after(), schedule.now())
+            let deleted = attempt(&mut database, file, |database| {
+                Ok(database.delete_old(schedule.after(), schedule.now())?)
             });
             let last = deleted.unwrap_or_else(|error| {
                 tracing::warn!(store = %shared.health.store(), %error, "old counters were not deleted");
@@ -270,16 +296,23 @@ fn write_changes(shared: &Shared, path: &Path, database: Database, mut schedule:
 
 fn attempt<T>(
     database: &mut Option<Database>,
-    path: &Path,
-    operation: impl FnOnce(&mut Database) -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
+    file: &OwnedFile,
+    operation: impl FnOnce(&mut Database) -> Result<T, DatabaseError>,
+) -> Result<T, DatabaseError> {
     let mut open = match database.take() {
         Some(open) => open,
-        None => Database::open(path)?,
+        None => Database::open(file)?,
     };
     let result = operation(&mut open);
-    if result.is_ok() {
-        *database = Some(open);
+    match &result {
+        Ok(_) => *database = Some(open),
+        Err(DatabaseError::File(FileFault::Gone(_) | FileFault::Replaced(_))) => {
+            if let Err(error) = open.empty_log() {
+                tracing::warn!(%error, "the log of a database that was moved was not emptied");
+            }
+        }
+        // Closing it writes the log into the file.
+        Err(_) => {}
     }
     result
 }

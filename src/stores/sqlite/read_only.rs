@@ -11,7 +11,10 @@ use policies::{
     StoreName, Window,
 };
 
-use super::database::Database;
+use super::{
+    access::{Purpose, find_problem, open_fault},
+    database::Database,
+};
 use crate::stores::{
     fault::StoreFault, health::HealthCheck, kind::OpenPorts, shared_quotas::used_in,
 };
@@ -39,7 +42,7 @@ impl ReadOnly {
         let Some(path) = self.file.as_ref().filter(|path| path.exists()) else {
             return Ok(None);
         };
-        let row = Database::open_read_only(path)?.read(counter)?;
+        let row = Database::read_from(path, counter)?;
         Ok(row.map(|row| (row.used, row.window)))
     }
 
@@ -48,9 +51,11 @@ impl ReadOnly {
         let Some(path) = &self.file else {
             return Ok(());
         };
+        if let Some(problem) = find_problem(path, Purpose::Count) {
+            return Err(problem.into());
+        }
         if path.exists() {
-            let tried = Database::try_out(path);
-            return tried.map_err(|error| StoreFault::Refused(error.to_string()));
+            return Database::try_out(path).map_err(|error| open_fault(path, &error));
         }
         let mut folders = path.ancestors().skip(1);
         let folder = folders.find(|folder| folder.exists());

@@ -1,0 +1,423 @@
+//! A SQLite file that is replaced, deleted or damaged while gates have it open.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rusqlite::Connection;
+
+use crate::{
+    helpers::{Emulator, Gate, Token, eventually, quota},
+    members::{MEMBERS, QUERY, asking, sqlite},
+    process::GateProcess,
+    watched::Watched,
+};
+
+const LIMIT: u64 = 9;
+
+/// A gate with one quota, whose counters are in the folder `data`.
+struct Counting {
+    gate: GateProcess,
+    folder: tempfile::TempDir,
+    config: PathBuf,
+    _imgwire: Emulator,
+}
+
+impl Counting {
+    async fn start() -> Self {
+        let imgwire = Emulator::start().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let monthly = quota().per(["user"]).limit(LIMIT).window("month");
+        let url = format!("sqlite:{}", folder.path().join("data/gate.db").display());
+        let gate = Gate::accepting(["app"])
+            .policy("quota", monthly)
+            .chain(["signed-in", "quota"])
+            .set("stores.main.url", url);
+        let config = gate.write(imgwire.url(), folder.path());
+        Self {
+            gate: GateProcess::start(&config, &[], "info").await,
+            folder,
+            config,
+            _imgwire: imgwire,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn db(&self) -> PathBuf {
+        self.path("data/gate.db")
+    }
+
+    async fn ask(&self) -> u16 {
+        let token = Token::of("user_1").sign();
+        self.gate.ask(&token).await.unwrap()
+    }
+
+    async fn issue(&self, count: u64) {
+        for _ in 0..count {
+            assert_eq!(self.ask().await, 200);
+        }
+    }
+
+    async fn remaining(&self) -> u64 {
+        self.gate.remaining(&Token::of("user_1").sign()).await
+    }
+
+    async fn is_ready(&self) -> bool {
+        let url = format!("{}/readyz", self.gate.management());
+        let answer = awc::Client::default().get(url).send().await;
+        answer.unwrap().status() == 200
+    }
+
+    /// Asserts that the gate notices it within a second or so, reports it once, and issues nothing.
+    async fn fails(&self, reason: &str) {
+        let began = Instant::now();
+        eventually("the fault", async || !self.is_ready().await).await;
+        assert!(began.elapsed() < Duration::from_secs(3));
+        assert_eq!(self.ask().await, 500);
+        let lines = self.down();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains(reason), "{lines:?}");
+    }
+
+    /// The reasons for which the store was down.
+    fn down(&self) -> Vec<String> {
+        let lines = self.gate.lines().into_iter();
+        let down = lines.filter(|line| line["message"] == "the store is down");
+        let reasons = down.map(|line| {
+            assert_eq!(line["level"], "ERROR");
+            line["reason"].as_str().unwrap().to_owned()
+        });
+        reasons.collect()
+    }
+
+    async fn comes_back(&self) {
+        eventually("its return", async || self.is_ready().await).await;
+    }
+
+    /// Kills the gate, and starts it again.
+    async fn restart(&mut self, signal: &str) {
+        self.gate.signal(signal);
+        self.gate.end().await;
+        self.gate = GateProcess::start(&self.config, &[], "info").await;
+    }
+
+    /// Writes a copy of the database, as a backup does.
+    fn back_up(&self) -> PathBuf {
+        let backup = self.path("backup.db");
+        let into = format!("VACUUM INTO '{}'", backup.display());
+        let database = Connection::open(self.db()).unwrap();
+        database.execute_batch(&into).unwrap();
+        backup
+    }
+}
+
+fn rows(path: &Path) -> i64 {
+    let database = Connection::open(path).unwrap();
+    let count = "SELECT count(*) FROM quota_counters";
+    database.query_row(count, [], |row| row.get(0)).unwrap()
+}
+
+fn empty_database(path: &Path) {
+    let database = Connection::open(path).unwrap();
+    let table = "CREATE TABLE quota_counters (policy TEXT NOT NULL, key TEXT NOT NULL, window_start INTEGER NOT NULL,
+        window_end INTEGER NOT NULL, used INTEGER NOT NULL, PRIMARY KEY (policy, key)) STRICT, WITHOUT ROWID";
+    database.execute_batch(table).unwrap();
+}
+
+#[actix_web::test]
+async fn no_token_is_issued_after_the_counters_were_replaced_until_the_same_file_is_back() {
+    let gate = Counting::start().await;
+    gate.issue(3).await;
+    let other = gate.path("other.db");
+    empty_database(&other);
+    fs::rename(gate.db(), gate.path("moved.db")).unwrap();
+    fs::rename(&other, gate.db()).unwrap();
+    // At once, not only when the gate looks at the file.
+    assert_eq!(gate.ask().await, 500);
+    gate.fails("is another file now; put the earlier file back")
+        .await;
+    assert_eq!(rows(&gate.db()), 0, "it counts nothing in the other file");
+    fs::rename(gate.path("moved.db"), gate.db()).unwrap();
+    gate.comes_back().await;
+    assert_eq!(gate.remaining().await, LIMIT - 3);
+    gate.issue(LIMIT - 3).await;
+    assert_eq!(gate.ask().await, 429);
+}
+
+#[actix_web::test]
+async fn a_reload_counts_on_in_a_restored_backup() {
+    let gate = Counting::start().await;
+    gate.issue(2).await;
+    let backup = gate.back_up();
+    gate.issue(4).await;
+    fs::rename(&backup, gate.db()).unwrap();
+    gate.fails("is another file now").await;
+    gate.gate.signal("-HUP");
+    gate.comes_back().await;
+    assert_eq!(gate.remaining().await, LIMIT - 2);
+    gate.issue(LIMIT - 2).await;
+    assert_eq!(gate.ask().await, 429);
+    assert_eq!(gate.down().len(), 1);
+}
+
+#[actix_web::test]
+async fn a_restart_counts_on_in_a_restored_backup() {
+    let mut gate = Counting::start().await;
+    gate.issue(2).await;
+    let backup = gate.back_up();
+    gate.issue(4).await;
+    fs::rename(&backup, gate.db()).unwrap();
+    gate.fails("is another file now").await;
+    gate.restart("-TERM").await;
+    assert_eq!(gate.remaining().await, LIMIT - 2);
+    gate.issue(LIMIT - 2).await;
+    assert_eq!(gate.ask().await, 429);
+}
+
+#[actix_web::test]
+async fn a_deleted_database_is_not_counted_in_and_a_reload_creates_no_empty_one() {
+    let mut gate = Counting::start().await;
+    gate.issue(3).await;
+    fs::remove_file(gate.db()).unwrap();
+    assert_eq!(gate.ask().await, 500);
+    gate.fails("was deleted or moved").await;
+    gate.gate.signal("-HUP");
+    eventually("the reload", async || {
+        gate.gate.log().contains("config reloaded")
+    })
+    .await;
+    assert_eq!(gate.ask().await, 500);
+    assert!(!gate.db().exists());
+    // The operator decides to begin again.
+    gate.restart("-TERM").await;
+    assert_eq!(gate.remaining().await, LIMIT);
+}
+
+#[actix_web::test]
+async fn a_database_whose_folder_is_gone_is_used_again_when_the_folder_is_back() {
+    let gate = Counting::start().await;
+    gate.issue(3).await;
+    // As if the file system was unmounted.
+    fs::rename(gate.path("data"), gate.path("unmounted")).unwrap();
+    gate.fails("its folder or file system is gone").await;
+    fs::create_dir(gate.path("data")).unwrap();
+    assert_eq!(gate.ask().await, 500);
+    fs::remove_dir(gate.path("data")).unwrap();
+    fs::rename(gate.path("unmounted"), gate.path("data")).unwrap();
+    gate.comes_back().await;
+    gate.issue(LIMIT - 3).await;
+    assert_eq!(gate.ask().await, 429);
+}
+
+#[actix_web::test]
+async fn a_deleted_log_is_written_again_and_loses_no_count() {
+    for beside in ["data/gate.db-wal", "data/gate.db-shm"] {
+        let mut gate = Counting::start().await;
+        gate.issue(3).await;
+        fs::remove_file(gate.path(beside)).unwrap();
+        eventually("the fault", async || !gate.down().is_empty()).await;
+        let name = beside.rsplit('/').next().unwrap();
+        assert!(gate.down()[0].contains(name), "{:?}", gate.down());
+        gate.comes_back().await;
+        gate.issue(2).await;
+        gate.restart("-KILL").await;
+        assert_eq!(gate.remaining().await, LIMIT - 5, "{beside}");
+    }
+}
+
+#[actix_web::test]
+async fn a_truncated_database_issues_nothing_whatever_is_left_of_it() {
+    for size in [0, 100, 4096] {
+        let gate = Counting::start().await;
+        gate.issue(3).await;
+        let file = File::options().write(true).open(gate.db()).unwrap();
+        // It is longer than what is left.
+        let database = Connection::open(gate.db()).unwrap();
+        database
+            .execute_batch("CREATE TABLE other (x); PRAGMA wal_checkpoint(TRUNCATE)")
+            .unwrap();
+        drop(database);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        file.set_len(size).unwrap();
+        gate.fails("was truncated or overwritten").await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(gate.ask().await, 500, "{size}");
+        assert!(!gate.is_ready().await);
+    }
+}
+
+#[actix_web::test]
+async fn a_backup_that_is_copied_over_the_open_database_is_a_fault() {
+    let mut gate = Counting::start().await;
+    gate.issue(3).await;
+    let backup = gate.back_up();
+    let copied = std::process::Command::new("cp")
+        .args([&backup, &gate.db()])
+        .status();
+    assert!(copied.unwrap().success());
+    assert_eq!(gate.ask().await, 500);
+    gate.fails("was truncated or overwritten").await;
+    // Restored as the documentation says, without a restart.
+    fs::rename(&backup, gate.db()).unwrap();
+    gate.gate.signal("-HUP");
+    gate.comes_back().await;
+    assert_eq!(gate.remaining().await, LIMIT - 3);
+    gate.restart("-KILL").await;
+    assert_eq!(gate.remaining().await, LIMIT - 3);
+}
+
+#[actix_web::test]
+async fn vacuum_by_an_operator_is_no_damage() {
+    let gate = Counting::start().await;
+    gate.issue(3).await;
+    let database = Connection::open(gate.db()).unwrap();
+    let fill = "CREATE TABLE big AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 20000)
+        SELECT x, hex(randomblob(50)) FROM n; PRAGMA wal_checkpoint(TRUNCATE)";
+    database.execute_batch(fill).unwrap();
+    gate.issue(1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let shrink = "DROP TABLE big; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)";
+    database.execute_batch(shrink).unwrap();
+    gate.issue(1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    gate.issue(1).await;
+    assert!(gate.down().is_empty(), "{:?}", gate.down());
+}
+
+#[actix_web::test]
+async fn a_link_that_leads_to_another_database_is_a_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let (link, first, second) = (
+        folder.path().join("link.db"),
+        folder.path().join("first.db"),
+        folder.path().join("second.db"),
+    );
+    empty_database(&first);
+    empty_database(&second);
+    std::os::unix::fs::symlink(&first, &link).unwrap();
+    let monthly = quota().per(["user"]).limit(9).window("month");
+    let builder = Gate::accepting(["app"])
+        .policy("quota", monthly)
+        .chain(["signed-in", "quota"])
+        .set("stores.main.url", format!("sqlite:{}", link.display()));
+    let gate = Watched::start(&builder).await;
+    assert_eq!(gate.ask().await, 200);
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&second, &link).unwrap();
+    gate.stays_down("is another file now").await;
+    assert_eq!(rows(&second), 0);
+}
+
+/// A gate that asks a database of the app, with answers cached for `cache`.
+async fn members(cache: Option<&str>) -> (Watched, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = sqlite(folder.path(), MEMBERS);
+    let mut builder = asking(&url, QUERY);
+    if let Some(cache) = cache {
+        builder = builder.set("policies.member.cache", cache);
+    }
+    let gate = Watched::start(&builder).await;
+    assert_eq!(gate.ask().await, 200);
+    (gate, folder)
+}
+
+/// A database of the same size and age in which nobody is a member.
+fn without_members(folder: &Path) -> PathBuf {
+    let folder = folder.join("other");
+    fs::create_dir(&folder).unwrap();
+    sqlite(&folder, &MEMBERS.replace("'user_1'", "'user_9'"));
+    folder.join("app.db")
+}
+
+/// Waits until the gate answers with `status`, for little more than a second.
+async fn soon_answers(gate: &Watched, status: u16) {
+    let began = Instant::now();
+    eventually("the new contents", async || gate.ask().await == status).await;
+    assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[actix_web::test]
+async fn a_removed_member_gets_no_token_after_the_database_was_replaced() {
+    for cache in [None, Some("1h")] {
+        let (gate, folder) = members(cache).await;
+        let other = without_members(folder.path());
+        fs::rename(&other, folder.path().join("app.db")).unwrap();
+        soon_answers(&gate, 403).await;
+        assert!(gate.is_ready().await);
+        gate.was_never_down();
+        let lines = gate.lines("the database is another file now, and is opened again");
+        assert_eq!(lines.len(), 1, "{lines:?}");
+    }
+}
+
+#[actix_web::test]
+async fn a_compacted_copy_of_the_database_is_used() {
+    let (gate, folder) = members(Some("1h")).await;
+    let path = folder.path().join("app.db");
+    let (copy, database) = (
+        folder.path().join("copy.db"),
+        Connection::open(&path).unwrap(),
+    );
+    database
+        .execute_batch(&format!("VACUUM INTO '{}'", copy.display()))
+        .unwrap();
+    let removed = Connection::open(&copy).unwrap();
+    removed.execute_batch("DELETE FROM members").unwrap();
+    drop(removed);
+    fs::rename(&copy, &path).unwrap();
+    soon_answers(&gate, 403).await;
+}
+
+#[actix_web::test]
+async fn a_database_that_is_overwritten_in_place_is_read_again() {
+    let (gate, folder) = members(None).await;
+    let other = without_members(folder.path());
+    let path = folder.path().join("app.db");
+    // Both have as many transactions, so SQLite itself sees no difference.
+    let status = std::process::Command::new("cp")
+        .arg(&other)
+        .arg(&path)
+        .status();
+    assert!(status.unwrap().success());
+    soon_answers(&gate, 403).await;
+}
+
+#[actix_web::test]
+async fn a_deleted_database_of_memberships_is_a_fault_until_it_is_back() {
+    let (gate, folder) = members(Some("1h")).await;
+    let (path, moved) = (folder.path().join("app.db"), folder.path().join("moved.db"));
+    fs::rename(&path, &moved).unwrap();
+    eventually("the fault", async || gate.ask().await == 500).await;
+    gate.stays_down("app.db does not exist").await;
+    fs::rename(&moved, &path).unwrap();
+    gate.comes_back().await;
+}
+
+#[actix_web::test]
+async fn a_write_of_the_app_leaves_cached_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = sqlite(folder.path(), MEMBERS);
+    let gate = asking(&url, QUERY).set("policies.member.cache", "1h");
+    let gate = gate.start().await;
+    let ask = async |user| {
+        crate::members::ask_for(&gate, user, "ws_1")
+            .await
+            .status
+            .as_u16()
+    };
+    assert_eq!(ask("user_1").await, 200);
+    let app = Connection::open(folder.path().join("app.db")).unwrap();
+    app.execute_batch(
+        "DELETE FROM members; INSERT INTO members VALUES ('user_2', 'ws_1', 'owner')",
+    )
+    .unwrap();
+    assert_eq!(ask("user_2").await, 200);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(ask("user_1").await, 200);
+    assert_eq!(crate::members::calls(&gate, "ok").await, 2.0);
+}
