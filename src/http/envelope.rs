@@ -64,7 +64,10 @@ pub async fn envelope<B: MessageBody + 'static>(
     });
     let result = if is_preflight {
         let granted = grant.preflight(request.headers());
-        let response = granted.unwrap_or_else(|| ApiError::BadRequest.response(&id));
+        let response = granted.unwrap_or_else(|| {
+            let reason = "the origin is not in `allowed_origins`";
+            ApiError::BadRequest(reason.into()).response(&id)
+        });
         Ok(request.into_response(response).map_into_right_body())
     } else {
         next.call(request)
@@ -77,7 +80,7 @@ pub async fn envelope<B: MessageBody + 'static>(
             let status = error.as_response_error().status_code();
             let fields = LogFields {
                 code: Some(ApiError::from_status(status).describe().1),
-                fault: Some(error.to_string()),
+                reason: Some(error.to_string()),
                 ..LogFields::default()
             };
             let (line, worker) = if_failed.unwrap_or_default();

@@ -102,6 +102,7 @@ mod remote;
 mod remote_members;
 mod remote_rules;
 mod request_lines;
+mod request_messages;
 mod restarts;
 mod retention;
 mod rules;
