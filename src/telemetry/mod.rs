@@ -1,6 +1,9 @@
 //! The log, with one line per request, the metrics and the traces.
 
+mod export;
 mod log;
+mod log_text;
+mod losses;
 mod metrics;
 mod point;
 mod request_line;

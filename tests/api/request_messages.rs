@@ -292,16 +292,14 @@ async fn a_body_that_does_not_arrive_is_told_so() {
         .server("request_timeout", "1s")
         .start()
         .await;
-    for (sent, closes, expected) in [
+    for (sent, expected) in [
         (
             &b"content-length: 9\r\n\r\n{"[..],
-            false,
             "did not arrive within 1 seconds",
         ),
         (
             b"transfer-encoding: chunked\r\n\r\nzz\r\n",
-            false,
-            "malformed",
+            "its chunks are malformed",
         ),
     ] {
         let mut stream = TcpStream::connect(gate.url.strip_prefix("http://").unwrap())
@@ -311,9 +309,6 @@ async fn a_body_that_does_not_arrive_is_told_so() {
             format!("POST {ROUTE} HTTP/1.1\r\nhost: gate\r\ncontent-type: application/json\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(sent).await.unwrap();
-        if closes {
-            stream.shutdown().await.unwrap();
-        }
         let mut answer = Vec::new();
         let reading = async {
             let mut part = [0; 4096];

@@ -97,7 +97,7 @@ where
                 let heads = heads.clone();
                 fn_service(move |socket: $socket| {
                     let peer = $peer(&socket);
-                    let stream = TimedStream::new(socket, limits.request_timeout, heads.for_connection());
+                    let stream = TimedStream::new(socket, limits.request_timeout, heads.for_connection(), peer);
                     ready(Ok((stream, peer)))
                 })
                 .and_then(http)

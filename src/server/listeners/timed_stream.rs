@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -12,7 +13,11 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{head_budget::HeadReservation, request_framing::RequestFraming};
+use super::{
+    head_budget::HeadReservation,
+    parser_refusal::{self, FirstBytes},
+    request_framing::RequestFraming,
+};
 
 /// How much longer a body may take than a head, so that a handler whose own time limit ends can still respond.
 const BODY_MARGIN: Duration = Duration::from_secs(1);
@@ -30,11 +35,21 @@ pub(super) struct TimedStream<Io> {
     /// Runs while a request is incomplete. Requests that arrive in one piece need no timer.
     timer: Option<Pin<Box<Sleep>>>,
     is_within_a_body: bool,
+    /// For the log.
+    peer: Option<SocketAddr>,
+    first: FirstBytes,
 }
 
 impl<Io> TimedStream<Io> {
-    pub(super) fn new(io: Io, limit: Duration, heads: HeadReservation) -> Self {
+    pub(super) fn new(
+        io: Io,
+        limit: Duration,
+        heads: HeadReservation,
+        peer: Option<SocketAddr>,
+    ) -> Self {
         Self {
+            peer,
+            first: FirstBytes::default(),
             io,
             limit,
             framing: RequestFraming::default(),
@@ -69,6 +84,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncRead for TimedStream<Io> {
         let before = out.filled().len();
         let read = Pin::new(&mut this.io).poll_read(context, out);
         let bytes = &out.filled()[before..];
+        this.first.read(bytes);
         if this.framing.read(bytes) {
             this.timer = None;
             this.is_within_a_body = false;
@@ -76,9 +92,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncRead for TimedStream<Io> {
         if !this.heads.extend_to(this.framing.head_bytes()) {
             // If the socket cannot take the response now, the client only sees the connection close.
             let _ = Pin::new(&mut this.io).poll_write(context, TOO_LARGE);
+            parser_refusal::log_close(this.peer, "the memory for large request heads is used up");
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
         if this.has_timed_out(context) {
+            if !this.framing.is_within_a_body() {
+                let reason = "the head of the request did not arrive in time";
+                parser_refusal::log_close(this.peer, reason);
+            }
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         read
@@ -93,6 +114,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for TimedStream<Io> {
     ) -> Poll<io::Result<usize>> {
         // The gate writes a response only after it has read the head of the request.
         self.framing.reset_head_bytes();
+        parser_refusal::log(bytes, self.peer, &self.first);
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
