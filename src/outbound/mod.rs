@@ -2,7 +2,7 @@
 //!
 //! - `client`: the HTTP client for all services except Imgwire.
 //! - `call`: the one retry rule, the retry budget, and which connections a call uses.
-//! - `connector`, `tls_error`: how a connection is opened, and why it cannot be secured.
+//! - `connector`, `tls_error`, `reason`: how a connection is opened, and why it cannot be secured or fails.
 //! - `stream`, `framing`: one final response per request.
 //! - `json`, `redirect`: how responses are read, and where a redirect leads.
 //! - `skew`: how far the clock of a service differs.
@@ -20,6 +20,7 @@ mod framing;
 pub mod in_flight;
 mod json;
 mod otlp;
+mod reason;
 mod redirect;
 pub(crate) mod single_flight;
 mod skew;
@@ -33,6 +34,7 @@ pub(crate) use self::{
     connector::{PoolSettings, client, is_tls, plain, secure},
     framing::Framing,
     json::{InvalidResponse, JsonObject, parse as parse_json, wrong_type},
+    reason::reason,
     skew::clock_skew,
 };
 pub use self::{

@@ -21,7 +21,7 @@ pub(super) fn explain(error: io::Error, host: &str) -> io::Error {
     }
 }
 
-fn describe(error: &Error, host: &str) -> String {
+pub(super) fn describe(error: &Error, host: &str) -> String {
     match error {
         Error::InvalidCertificate(error) => {
             format!("the certificate of `{host}` {}", certificate(error))

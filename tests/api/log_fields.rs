@@ -88,6 +88,7 @@ async fn a_429_names_the_limit_its_counter_and_the_wait() {
         ("everyone", rate_limit().per([""; 0]).limit(1).period("90s")),
     ]);
     let gate = gate
+        .chain(["signed-in", "member", "daily"])
         .route("/burst", ["signed-in", "burst"])
         .route("/everyone", ["everyone"]);
     let logged = Logged::start(gate).await;
@@ -161,7 +162,8 @@ async fn limits_of_the_server_are_named_with_their_counter() {
 #[actix_web::test]
 async fn a_401_names_the_judge_the_issuer_and_the_key_id_but_no_token() {
     const ISSUER: &str = "https://id.example.com";
-    let gate = Gate::accepting(["idp"]).identity("idp", jwt().issuer(ISSUER));
+    let gate =
+        Gate::accepting(["idp"]).identity("idp", jwt().issuer(ISSUER).audience(["imgwire-gate"]));
     let logged = Logged::start(gate).await;
     let of = |iss: &str, kid: &str| {
         let mut token = Token::of("user_1").with("iss", iss.into());

@@ -79,6 +79,7 @@ mod management;
 mod members;
 mod misconfigurations;
 mod misconfigured_parts;
+mod operations_page;
 mod origin_patterns;
 mod origins;
 mod outbound;

@@ -17,10 +17,13 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::stores::{
-    fault::{StoreFault, Unreachable},
-    hosts::Hosts,
-    kind::OpenOptions,
+use crate::{
+    outbound::reason,
+    stores::{
+        fault::{StoreFault, Unreachable},
+        hosts::Hosts,
+        kind::OpenOptions,
+    },
 };
 
 pub(super) struct PostgresUrl {
@@ -239,7 +242,7 @@ pub(super) fn write_fault(error: &tokio_postgres::Error) -> StoreFault {
 fn describe(error: &tokio_postgres::Error) -> String {
     match (error.as_db_error(), std::error::Error::source(error)) {
         (Some(error), _) => error.message().to_owned(),
-        (None, Some(source)) => format!("{error}: {source}"),
+        (None, Some(source)) => format!("{error}: {}", reason(source, "the server")),
         (None, None) => error.to_string(),
     }
 }

@@ -25,7 +25,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::io::InspectWriter;
 
 use crate::{
-    outbound::secure,
+    outbound::{reason, secure},
     stores::{fault::Unreachable, hosts::Hosts},
 };
 
@@ -61,7 +61,7 @@ impl Dialer {
                         Connection::open(secure(self.tls.as_ref(), tcp, host).await?, login).await
                     };
                     let opened: RedisResult<Connection> = opened.await;
-                    opened.map_err(|error| Unreachable::failed(address, error))
+                    opened.map_err(|error| Unreachable::failed(address, reason(&error, host)))
                 };
                 self.hosts.first_address(host, *port, within, attempt).await
             }

@@ -18,7 +18,10 @@ use super::{
     scripts::{PREFIX, Probe},
     url::{Endpoint, RedisUrl},
 };
-use crate::stores::{connections::ConnectionCache, health::Backend};
+use crate::{
+    outbound::reason,
+    stores::{connections::ConnectionCache, health::Backend},
+};
 
 /// What all servers of a store share.
 pub(super) struct Client {
@@ -230,7 +233,7 @@ fn fault(error: &RedisError, nothing_was_sent: bool) -> StoreFault {
         if nothing_was_sent && !is_replica {
             StoreFault::Unsent
         } else {
-            StoreFault::Broken(error.to_string())
+            StoreFault::Broken(reason(error, "the server"))
         }
     } else {
         StoreFault::Refused(error.to_string())
