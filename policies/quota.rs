@@ -13,8 +13,8 @@ use serde_json::Value;
 use crate::{
     BoxFuture, BuildContext, BuildError, ClaimPath, Clock, Counter, Decision, Denial, DenialClass,
     Fact, Facts, LimitState, Pass, Per, PersistentCounters, Policy, PolicyInput, PolicyKind,
-    PolicyName, QuotaStore, Reads, Requirements, Reservation, StoreName, StoreUse, Verdict, Window,
-    WindowUnit, Windows, id_text,
+    PolicyName, QuotaStore, ReachedLimit, Reads, Requirements, Reservation, StoreName, StoreUse,
+    Verdict, Window, WindowUnit, Windows, id_text,
 };
 
 /// At most `limit` tokens per calendar window.
@@ -187,6 +187,11 @@ impl Quota {
         }
     }
 
+    fn reached(&self, limit: u64, input: PolicyInput<'_>) -> Box<ReachedLimit> {
+        let key = self.per.describe_key(input.request, input.facts);
+        ReachedLimit::quota(limit, self.windows.unit(), key)
+    }
+
     /// Says why the default limit applies, if it does.
     fn why_default(&self, facts: &Facts) -> Option<String> {
         match &self.limit {
@@ -253,6 +258,7 @@ impl Policy for Quota {
                 Verdict::Deny(Denial::QuotaExhausted {
                     note: self.why_default(input.facts),
                     retry_after: resets_in,
+                    reached: self.reached(limit, input),
                 })
             });
             let mut decision = Decision::from(verdict);

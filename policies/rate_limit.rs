@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::{
     AttemptResult, BoxFuture, BuildContext, BuildError, Clock, Counter, Decision, Denial,
     DenialClass, Interval, LimitState, OnFailure, Per, Policy, PolicyInput, PolicyKind, PolicyName,
-    Rate, RateLimitStore, Requirements, StoreName, StoreUse, Verdict,
+    Rate, RateLimitStore, ReachedLimit, Requirements, StoreName, StoreUse, Verdict,
     engine::rate_limit_memory::{self, MemoryLimit},
 };
 
@@ -126,6 +126,14 @@ impl PolicyKind for RateLimitSettings {
     }
 }
 
+impl RateLimitSettings {
+    fn reached(&self, input: PolicyInput<'_>) -> Box<ReachedLimit> {
+        let (limit, burst) = (self.limit.get(), self.quota.burst_size().get());
+        let key = self.per.describe_key(input.request, input.facts);
+        ReachedLimit::rate(limit, burst, self.period, key)
+    }
+}
+
 impl TryFrom<Table> for RateLimitSettings {
     type Error = &'static str;
 
@@ -229,7 +237,7 @@ impl RateLimit {
         }
     }
 
-    fn decision(&self, taken: AttemptResult) -> Decision {
+    fn decision(&self, taken: AttemptResult, input: PolicyInput<'_>) -> Decision {
         let (verdict, remaining, resets_in) = match taken {
             AttemptResult::Allowed {
                 remaining,
@@ -239,7 +247,10 @@ impl RateLimit {
                 retry_after,
                 resets_in,
             } => {
-                let denial = Denial::RateLimited { retry_after };
+                let denial = Denial::RateLimited {
+                    retry_after,
+                    reached: self.settings.reached(input),
+                };
                 (Verdict::Deny(denial), 0, resets_in)
             }
         };
@@ -259,7 +270,9 @@ impl Policy for RateLimit {
             let key = self.settings.per.key(input.request, input.facts);
             let pass = input.pass;
             let (store, rate, local) = match &self.cells {
-                Cells::Memory(memory) => return Ok(self.decision(memory.take(&key, pass))),
+                Cells::Memory(memory) => {
+                    return Ok(self.decision(memory.take(&key, pass), input));
+                }
                 Cells::Shared { store, rate, local } => (store, *rate, local),
             };
             let counter = Counter {
@@ -268,11 +281,11 @@ impl Policy for RateLimit {
                 key: key.clone(),
             };
             match (store.take(counter, rate, pass).await, local) {
-                (Ok(taken), _) => Ok(self.decision(taken)),
+                (Ok(taken), _) => Ok(self.decision(taken, input)),
                 (Err(fault), None) => Err(fault),
                 (Err(fault), Some(local)) => Ok(Decision {
                     tolerated_fault: Some(Box::new(fault)),
-                    ..self.decision(local.take(&key, pass))
+                    ..self.decision(local.take(&key, pass), input)
                 }),
             }
         })

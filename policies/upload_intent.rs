@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use crate::{
     BoxFuture, BuildContext, BuildError, ByteCount, Decision, Denial, Findings, Link, Mode,
     OnFailure, Policy, PolicyInput, PolicyKind, PolicyName, Purpose, Requirements, UploadRequest,
-    Verdict,
+    Verdict, excerpt,
 };
 
 /// The media types that Imgwire supports.
@@ -146,7 +146,7 @@ impl UploadIntentSettings {
             if !is_allowed {
                 return Err(Denial::FileTypeForbidden(format!(
                     "files of type `{}` are not allowed",
-                    declared.escape_debug()
+                    excerpt(declared)
                 )));
             }
         }

@@ -84,6 +84,10 @@ impl TryFrom<Vec<Dimension>> for Per {
 }
 
 impl Per {
+    pub(crate) fn dimensions(&self) -> &[Dimension] {
+        &self.0
+    }
+
     /// Whether the limit counts by `dimension`.
     #[must_use]
     pub fn contains(&self, dimension: Dimension) -> bool {

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use strum::{IntoStaticStr, VariantNames};
 
-use crate::IdentityName;
+use crate::{IdentityName, engine::reached_limit::ReachedLimit};
 
 /// The denial of a request. `Display` is the reason for the log. Only the [code](Denial::code) is sent to the client:
 /// the name of the variant in snake case, unless it says otherwise.
@@ -21,20 +21,22 @@ pub enum Denial {
     /// A credential is invalid, or belongs to no accepted identity.
     #[error("{0}")]
     InvalidCredentials(String),
-    /// The credential has expired.
-    #[error("the credential has expired")]
-    CredentialsExpired,
+    /// The credential expired this long ago.
+    #[error("the credential expired {}", ago(*_0))]
+    CredentialsExpired(Duration),
     /// A browser sent the credential by itself, from a page of another site.
     #[error("the request comes from another site: {0}")]
     CrossSite(String),
-    /// The identity that checked the credential denied it.
-    #[error("identity `{identity}`: {}", in_words(denial))]
+    /// The identity that checked the credential denied it, or the credential is for none of the accepted identities.
+    #[error("{}{}", identity.as_ref().map(|name| format!("identity `{name}`: ")).unwrap_or_default(), in_words(denial))]
     #[strum(serialize = "invalid_credentials")]
     Identity {
-        /// The name of the identity.
-        identity: IdentityName,
-        /// Why the identity denied.
+        /// The name of the identity, if the credential is for one.
+        identity: Option<IdentityName>,
+        /// Why the credential was denied.
         denial: Box<Denial>,
+        /// What a denied JWT says about itself.
+        token: Option<Box<TokenOrigin>>,
     },
     /// The request names no workspace, and the text says why the user's only one is unknown.
     #[error("the request names no workspace, and {0}")]
@@ -67,6 +69,8 @@ pub enum Denial {
     RateLimited {
         /// The time until another attempt can be allowed.
         retry_after: Duration,
+        /// The limit and its counter.
+        reached: Box<ReachedLimit>,
     },
     /// A limit of `[server]` is reached. Such a limit applies to all policies.
     #[error("[server] {key}: the limit is reached")]
@@ -76,6 +80,8 @@ pub enum Denial {
         key: &'static str,
         /// The time until another attempt can be allowed.
         retry_after: Duration,
+        /// The limit and its counter.
+        reached: Box<ReachedLimit>,
     },
     /// A quota is used up.
     #[error("the quota is used up{}", note.as_ref().map(|note| format!("; {note}")).unwrap_or_default())]
@@ -84,7 +90,30 @@ pub enum Denial {
         note: Option<String>,
         /// The time until the next window.
         retry_after: Duration,
+        /// The limit and its counter.
+        reached: Box<ReachedLimit>,
     },
+}
+
+/// What an unverified JWT says about who issued it, for the log. Both are shortened, and have no control characters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenOrigin {
+    /// `iss`
+    pub issuer: Option<String>,
+    /// `kid` of the header.
+    pub kid: Option<String>,
+}
+
+/// A time in the past, in the unit that tells most.
+fn ago(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        1 => "1 second ago".to_owned(),
+        0..120 => format!("{seconds} seconds ago"),
+        120..7200 => format!("{} minutes ago", seconds / 60),
+        7200..172_800 => format!("{} hours ago", seconds / 3600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
 }
 
 fn in_words(denial: &Denial) -> String {
@@ -130,7 +159,7 @@ impl Denial {
             Self::NotSignedIn
             | Self::SignedOut(_)
             | Self::InvalidCredentials(_)
-            | Self::CredentialsExpired => DenialClass::Unauthenticated,
+            | Self::CredentialsExpired(_) => DenialClass::Unauthenticated,
             Self::CrossSite(_)
             | Self::WorkspaceRequired(_)
             | Self::WorkspaceForbidden(_)
@@ -150,7 +179,7 @@ impl Denial {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Identity { denial, .. } => denial.retry_after(),
-            Self::RateLimited { retry_after }
+            Self::RateLimited { retry_after, .. }
             | Self::ServerLimited { retry_after, .. }
             | Self::QuotaExhausted { retry_after, .. } => Some(*retry_after),
             _ => None,
@@ -161,7 +190,28 @@ impl Denial {
     #[must_use]
     pub fn identity(&self) -> Option<&IdentityName> {
         match self {
-            Self::Identity { identity, .. } => Some(identity),
+            Self::Identity { identity, .. } => identity.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Returns what the denied JWT says about itself, if the credential is one.
+    #[must_use]
+    pub fn token(&self) -> Option<&TokenOrigin> {
+        match self {
+            Self::Identity { token, .. } => token.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Returns the limit that is reached. `None` unless the class is [`DenialClass::Limited`].
+    #[must_use]
+    pub fn reached(&self) -> Option<&ReachedLimit> {
+        match self {
+            Self::Identity { denial, .. } => denial.reached(),
+            Self::RateLimited { reached, .. }
+            | Self::ServerLimited { reached, .. }
+            | Self::QuotaExhausted { reached, .. } => Some(reached),
             _ => None,
         }
     }

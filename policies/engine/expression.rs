@@ -20,6 +20,7 @@ use crate::{
         fact_values::Variables,
         long_list::MAX_LIST,
     },
+    excerpt,
 };
 
 const MAX_BYTES: usize = 4096;
@@ -51,15 +52,11 @@ pub enum EvaluationError {
     LongList,
 }
 
-/// The number of characters of a missing key that are shown. The key may come from a request.
-const MAX_KEY: usize = 100;
-
 impl From<&ExecutionError> for EvaluationError {
     fn from(error: &ExecutionError) -> Self {
         let reason = match error {
             ExecutionError::NoSuchKey(key) | ExecutionError::UndeclaredReference(key) => {
-                let key = key.chars().take(MAX_KEY).flat_map(char::escape_debug);
-                format!("there is no `{}`", key.collect::<String>())
+                format!("there is no `{}`", excerpt(key))
             }
             ExecutionError::NoSuchOverload(call) => {
                 let types = call.argument_types().join("` and `");

@@ -1,13 +1,13 @@
 //! A rate limit in memory that is not a policy: the caller chooses the keys.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::Quota;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    AttemptResult, Clock, Pass,
+    AttemptResult, Clock, Pass, ReachedLimit,
     engine::{
         config_values::Frequency,
         rate_limit_memory::{self, MemoryLimit},
@@ -55,6 +55,17 @@ impl KeyedLimit {
     #[must_use]
     pub fn new(settings: &KeyedLimitSettings, clock: Arc<dyn Clock>) -> Self {
         Self(MemoryLimit::new(settings.0, MAX_KEYS, clock))
+    }
+
+    /// Describes the limit as reached, under a key that is named for the log, for example `user=user_1`.
+    #[must_use]
+    pub fn reached(&self, key: String) -> Box<ReachedLimit> {
+        let quota = self.0.quota();
+        let limit = quota.burst_size().get();
+        // The interval is rounded up to a nanosecond.
+        let millis = (quota.replenish_interval() * limit).as_millis();
+        let period = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
+        ReachedLimit::rate(limit, limit, period, key)
     }
 
     /// Counts an attempt under `key`, if one is left.

@@ -7,6 +7,7 @@ pub(crate) mod claims;
 pub(crate) mod config_values;
 pub(crate) mod counter;
 pub(crate) mod denial;
+pub(crate) mod excerpt;
 pub(crate) mod expression;
 pub(crate) mod expression_check;
 pub(crate) mod fact_list;
@@ -22,6 +23,7 @@ pub(crate) mod ports;
 pub(crate) mod quota_store;
 pub(crate) mod rate_limit_memory;
 pub(crate) mod rate_limit_store;
+pub(crate) mod reached_limit;
 pub(crate) mod reads;
 pub(crate) mod request;
 pub(crate) mod sql_columns;
@@ -31,7 +33,8 @@ pub use chain::{Chain, CounterStore, Evaluation, Link, Outcome, Step, StepResult
 pub use claims::{ClaimPath, Claims};
 pub use config_values::{ByteCount, Endpoint, Interval, SecretSource};
 pub use counter::{Counter, Dimension, Per, network};
-pub use denial::{Denial, DenialClass};
+pub use denial::{Denial, DenialClass, TokenOrigin};
+pub use excerpt::excerpt;
 pub use expression::{Condition, EvaluationError, Expression};
 pub use fault::{BoxFuture, Fault};
 pub use ids::{
@@ -53,6 +56,7 @@ pub use ports::{
 };
 pub use quota_store::{QuotaStore, Reservation};
 pub use rate_limit_store::{AttemptResult, Rate, RateLimitStore};
+pub use reached_limit::ReachedLimit;
 pub use reads::Reads;
 pub use request::{
     AcceptedIdentities, Credentials, DeclaredFile, Fact, Facts, Membership, NewFact, Presented,

@@ -99,6 +99,10 @@ impl MemoryLimit {
         }
     }
 
+    pub(crate) fn quota(&self) -> Quota {
+        self.quota
+    }
+
     /// Counts an attempt, if one is left. A [`Pass::Preview`] does not count.
     pub(crate) fn take(&self, key: &str, pass: Pass) -> AttemptResult {
         let probe = Probe {

@@ -115,6 +115,10 @@ impl Windows {
         }
     }
 
+    pub(crate) fn unit(&self) -> WindowUnit {
+        self.unit
+    }
+
     /// Returns the window that contains `now`. At the limits of the calendar, thousands of years away, the window is
     /// empty.
     #[must_use]

@@ -87,6 +87,14 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 /// A longer name is not compared with the known ones, because that takes time in proportion to both lengths.
 const MAX_COMPARED: usize = 64;
 
+/// Returns the most similar of the `known` names, if one is similar enough for a suggestion.
+pub(crate) fn similar<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let comparable = known.iter().filter(|_| name.len() <= MAX_COMPARED);
+    let distances = comparable.map(|other| (strsim::damerau_levenshtein(name, other), other));
+    let (distance, closest) = distances.min_by_key(|(distance, _)| *distance)?;
+    (distance <= (name.chars().count() / 3).max(1)).then_some(*closest)
+}
+
 /// Says that `name` is unknown, and suggests the most similar of the `known` names, or lists all of them. `what` is the
 /// kind of name, for example `policy kind`.
 pub(crate) fn unknown<'a>(
@@ -95,12 +103,7 @@ pub(crate) fn unknown<'a>(
     known: impl IntoIterator<Item = &'a str>,
 ) -> String {
     let known: Vec<_> = known.into_iter().collect();
-    let comparable = known.iter().filter(|_| name.len() <= MAX_COMPARED);
-    let distances = comparable.map(|other| (strsim::damerau_levenshtein(name, other), other));
-    let closest = distances.min_by_key(|(distance, _)| *distance);
-    if let Some((distance, other)) = closest
-        && distance <= (name.chars().count() / 3).max(1)
-    {
+    if let Some(other) = similar(name, &known) {
         return format!("unknown {what} `{name}`; did you mean `{other}`?");
     }
     if known.is_empty() {

@@ -74,10 +74,22 @@ async fn show(request: &HttpRequest, route: &Route) -> HttpResponse {
     };
     let evaluation = route.chain.evaluate(&upload, Pass::Preview).await;
     let subject = evaluation.facts.subject.clone();
+    let membership = evaluation.facts.membership.as_ref();
+    let workspace = membership.map(|membership| membership.workspace.clone());
+    let (policy, reason) = match &evaluation.outcome {
+        Outcome::Allowed(_) => (None, None),
+        Outcome::Denied { policy, denial } => (Some(policy.clone()), Some(denial.to_string())),
+        Outcome::Faulted { policy, fault } => (Some(policy.clone()), Some(fault.to_string())),
+    };
     let mut response = answer(request, evaluation);
     if let Some(subject) = &subject {
         LogFields::set_subject(&mut response, subject);
     }
+    LogFields::update(&mut response, |fields| {
+        fields.workspace = workspace.or(upload.workspace);
+        fields.policy = policy;
+        fields.reason = reason;
+    });
     response
 }
 
@@ -86,9 +98,7 @@ fn answer(request: &HttpRequest, evaluation: Evaluation) -> HttpResponse {
         // A preview reserves nothing.
         Outcome::Allowed(_) => None,
         Outcome::Denied { denial, .. } => Some(denial),
-        Outcome::Faulted { policy, fault } => {
-            return fail(request, &format_args!("policy `{policy}`: {fault}"));
-        }
+        Outcome::Faulted { fault, .. } => return fail(request, &fault),
     };
     if let Some(denial) = &denial
         && (denial.is_of_server() || denial.class() == DenialClass::Unauthenticated)

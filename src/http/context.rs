@@ -105,8 +105,21 @@ pub(super) fn line<'a>(request: &HttpRequest, path: impl Into<Cow<'a, str>>) -> 
     }
 }
 
+/// The path that a request matches: of a route, of its allowance, or of the session.
+pub(super) fn matched_path(gate: &Gate, path: &str) -> Option<RoutePath> {
+    let rules = gate.rules.load();
+    if let Some(route) = rules.route(path) {
+        return Some(route.path.clone());
+    }
+    let is_session = || gate.session.is_some() && path == SESSION_PATH;
+    let allowance_of = || rules.route(path.strip_suffix(ALLOWANCE)?);
+    // Parsed once for each path, because names are interned.
+    let is_known = is_session() || allowance_of().is_some();
+    is_known.then(|| RoutePath::parse(path).ok()).flatten()
+}
+
 /// The route of the request, or the one whose allowance it reads.
-pub(super) fn route(request: &HttpRequest) -> Option<RoutePath> {
+fn route(request: &HttpRequest) -> Option<RoutePath> {
     let path = request.path();
     let rules = request.app_data::<Worker>()?.gate.rules.load();
     let allowance_of = path.strip_suffix(ALLOWANCE);

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use policies::{PolicyName, Reason, Tolerated, UploadRequest};
+use policies::{Denial, PolicyName, Reason, Tolerated, UploadRequest};
 use tracing::Span;
 
 use super::error::ApiError;
 use crate::{
     gate::issue::{IssueOutcome, Report},
     imgwire::UploadToken,
-    telemetry::{DECISION, Metrics, RequestId, trace_id},
+    telemetry::{DECISION, Metrics, RequestId, seconds_to_wait, trace_id},
 };
 
 /// How an outcome is reported. The status and the code of an error stand in [`ApiError::describe`]. A status of 500 and
@@ -84,35 +84,48 @@ pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest,
     };
     let trace_id = trace_id().map(|id| id.to_string());
     macro_rules! line {
-        ($level:ident) => {
+        ($level:ident $(, $name:ident = $value:expr)*) => {
             tracing::$level!(
-        target: DECISION,
-        request_id = id.as_str(),
-        client = %request.ip,
-        trace_id,
-        outcome,
-        status,
-        code,
-        route = request.route.as_str(),
-        identity = identity.map(|identity| identity.as_str()),
-        subject = subject.map(|subject| subject.id.as_str()),
-        workspace = workspace.map(|workspace| workspace.as_str()),
-        policy = policy.map(|policy| policy.as_str()),
-        reason = reason.map(tracing::field::display),
-        chain_us = report.chain_took.as_micros() as u64,
-        upstream_attempts = upstream.map(|(attempts, _)| attempts),
-        upstream_ms = upstream.map(|(_, took)| took.as_micros() as f64 / 1000.0),
-        upload_token_id = token.and_then(|token| token.id.as_deref()),
-        error_type = body.and_then(|body| body.error_type.as_deref()),
-        detail = body.and_then(|body| body.detail.as_deref()),
+                target: DECISION,
+                request_id = id.as_str(),
+                client = %request.ip,
+                trace_id,
+                outcome,
+                status,
+                code,
+                route = request.route.as_str(),
+                identity = identity.map(|identity| identity.as_str()),
+                subject = subject.map(|subject| subject.id.as_str()),
+                workspace = workspace.map(|workspace| workspace.as_str()),
+                policy = policy.map(|policy| policy.as_str()),
+                reason = reason.map(tracing::field::display),
+                chain_us = report.chain_took.as_micros() as u64,
+                upstream_attempts = upstream.map(|(attempts, _)| attempts),
+                upstream_ms = upstream.map(|(_, took)| took.as_micros() as f64 / 1000.0),
+                upload_token_id = token.and_then(|token| token.id.as_deref()),
+                error_type = body.and_then(|body| body.error_type.as_deref()),
+                detail = body.and_then(|body| body.detail.as_deref()),
+                $($name = $value,)*
             )
         };
     }
     // A fault needs the operator's attention; a denial does not.
-    if status >= 500 {
-        line!(error);
-    } else {
-        line!(info);
+    match &report.outcome {
+        _ if status >= 500 => line!(error),
+        IssueOutcome::Denied(_, denial) => {
+            let (origin, reached) = (denial.token(), denial.reached());
+            line!(
+                info,
+                issuer = origin.and_then(|origin| origin.issuer.as_deref()),
+                kid = origin.and_then(|origin| origin.kid.as_deref()),
+                limit = reached.map(|reached| reached.limit),
+                burst = reached.and_then(|reached| reached.burst),
+                window = reached.map(|reached| reached.window.as_str()),
+                limit_key = reached.map(|reached| reached.key.as_str()),
+                retry_after = denial.retry_after().map(seconds_to_wait)
+            );
+        }
+        _ => line!(info),
     }
     let span = Span::current();
     span.record("imgwire_gate.outcome", outcome);
@@ -143,17 +156,26 @@ fn record_tolerated(
     tolerated: &Tolerated,
 ) {
     let Tolerated { policy, reason } = tolerated;
+    let denial = match reason {
+        Reason::Denial(denial) => Some(denial),
+        Reason::Fault(_) => None,
+    };
+    let reached = denial.and_then(Denial::reached);
     macro_rules! line {
         ($level:ident, $outcome:literal, $code:expr, $reason:ident) => {{
             let code = $code;
             tracing::$level!(
                 target: DECISION,
                 request_id = id.as_str(),
+                client = %request.ip,
                 outcome = $outcome,
                 code,
                 route = request.route.as_str(),
                 policy = policy.as_str(),
                 reason = $reason.to_string(),
+                limit = reached.map(|reached| reached.limit),
+                window = reached.map(|reached| reached.window.as_str()),
+                limit_key = reached.map(|reached| reached.key.as_str()),
             );
             ($outcome, code)
         }};

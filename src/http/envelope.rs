@@ -16,12 +16,11 @@ use actix_web::{
 use policies::RoutePath;
 
 use super::{
-    context::{SESSION_PATH, Worker, line, route},
+    context::{Gate, SESSION_PATH, line, matched_path},
     error::ApiError,
 };
 use crate::{
     config::origin::{Origin, OriginPattern, Trust},
-    outbound::in_flight::InFlight,
     telemetry::{HasDecision, LogFields, RequestId, X_REQUEST_ID, known_method},
 };
 
@@ -45,26 +44,27 @@ pub enum Listener {
 
 /// Wraps all handlers and middleware, so that errors of middleware also have the API's body.
 pub async fn envelope<B: MessageBody + 'static>(
-    in_flight: InFlight,
+    gate: Arc<Gate>,
     listener: Listener,
     cors: Cors,
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let _arrival = (listener == Listener::Public).then(|| in_flight.arrive());
-    let started = start_time(&request);
+    let is_public = listener == Listener::Public;
+    let _arrival = is_public.then(|| gate.in_flight.arrive());
+    let measurement = Measurement::start(gate, is_public, &request);
     fit_headers(request.head_mut().headers_mut());
     let id = RequestId::assign(&request);
     let grant = cors.grant(request.headers());
     let is_preflight = grant.is_preflight(&request);
     // Describe the request before a middleware consumes it.
-    let if_failed = may_fail(&request).then(|| {
-        let worker = request.app_data::<Worker>().cloned();
-        (line(request.request(), request.path().to_owned()), worker)
-    });
+    let if_failed = may_fail(&request).then(|| line(request.request(), request.path().to_owned()));
     let result = if is_preflight {
         let granted = grant.preflight(request.headers());
-        let response = granted.unwrap_or_else(|| ApiError::BadRequest.response(&id));
+        let response = granted.unwrap_or_else(|| {
+            let reason = "the origin is not in `allowed_origins`";
+            ApiError::BadRequest(reason.into()).response(&id)
+        });
         Ok(request.into_response(response).map_into_right_body())
     } else {
         next.call(request)
@@ -77,53 +77,70 @@ pub async fn envelope<B: MessageBody + 'static>(
             let status = error.as_response_error().status_code();
             let fields = LogFields {
                 code: Some(ApiError::from_status(status).describe().1),
-                fault: Some(error.to_string()),
+                reason: Some(error.to_string()),
                 ..LogFields::default()
             };
-            let (line, worker) = if_failed.unwrap_or_default();
-            if let (Some(started), Some(worker)) = (started, worker) {
-                measure(&worker, started, &line.method, line.route.clone(), status);
-            }
+            measurement.finish(status);
+            let line = if_failed.unwrap_or_default();
             line.write(&id, Some(status), &fields);
             return Err(Failure { status, id, grant }.into());
         }
     };
-    if in_flight.is_draining() {
+    if measurement.gate.in_flight.is_draining() {
         let head = response.response_mut().head_mut();
         head.set_connection_type(ConnectionType::Close);
     }
     complete(response.headers_mut(), &id, &grant);
     let status = response.status();
-    let request = response.request();
-    if let (Some(started), Some(worker)) = (started, request.app_data()) {
-        measure(worker, started, request.method(), route(request), status);
-    }
+    measurement.finish(status);
     // Requests on the management listener are logged only if they fail.
-    if listener == Listener::Public || status.is_client_error() || status.is_server_error() {
+    if is_public || status.is_client_error() || status.is_server_error() {
         log(&response, &id, is_preflight);
     }
     Ok(response)
 }
 
-/// The start of the request, if its duration is measured, as on the public listener.
-fn start_time(request: &ServiceRequest) -> Option<Duration> {
-    let worker = request.app_data::<Worker>()?;
-    Some(worker.gate.clock.elapsed())
+/// Measures a request of the public listener, until it has a response or is dropped because its client disconnected.
+/// Probes and scrapes on the management listener would distort the durations.
+struct Measurement {
+    gate: Arc<Gate>,
+    is_public: bool,
+    started: Duration,
+    method: &'static str,
+    route: Option<RoutePath>,
+    status: Option<StatusCode>,
 }
 
-fn measure(
-    worker: &Worker,
-    started: Duration,
-    method: &Method,
-    route: Option<RoutePath>,
-    status: StatusCode,
-) {
-    let gate = &worker.gate;
-    let took = gate.clock.elapsed().saturating_sub(started);
-    let method = known_method(method);
-    let metrics = &gate.metrics;
-    let durations = metrics.http_server_request_duration_seconds(method, route, status);
-    durations.observe(took.as_secs_f64());
+impl Measurement {
+    fn start(gate: Arc<Gate>, is_public: bool, request: &ServiceRequest) -> Self {
+        Self {
+            started: gate.clock.elapsed(),
+            method: known_method(request.method()),
+            route: is_public
+                .then(|| matched_path(&gate, request.path()))
+                .flatten(),
+            status: None,
+            is_public,
+            gate,
+        }
+    }
+
+    fn finish(mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+}
+
+impl Drop for Measurement {
+    fn drop(&mut self) {
+        if !self.is_public {
+            return;
+        }
+        let took = self.gate.clock.elapsed().saturating_sub(self.started);
+        let (metrics, route) = (&self.gate.metrics, self.route.take());
+        metrics
+            .http_server_request_duration_seconds(self.method, route, self.status)
+            .observe(took.as_secs_f64());
+    }
 }
 
 /// Whether middleware can fail. Only the session middleware can, when it saves a session.

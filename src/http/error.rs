@@ -1,6 +1,6 @@
 //! The errors of the API, with the status, the code and the headers of each.
 
-use std::time::Duration;
+use std::borrow::Cow;
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -14,7 +14,7 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
 };
 
-use crate::telemetry::{LogFields, RequestId};
+use crate::telemetry::{LogFields, RequestId, seconds_to_wait};
 
 /// An error response. Its code is the name of the variant in snake case, or that of the denial.
 #[derive(Debug, IntoStaticStr, VariantNames)]
@@ -26,10 +26,14 @@ pub enum ApiError {
     Overloaded,
     /// A policy cannot decide, or the gate failed.
     Internal,
-    BadRequest,
-    BodyTooLarge,
-    UnsupportedMediaType,
-    NotFound,
+    /// Says what is wrong with the request.
+    BadRequest(Cow<'static, str>),
+    /// Holds the maximum number of bytes.
+    BodyTooLarge(usize),
+    /// Holds what the request declares instead of JSON.
+    UnsupportedMediaType(String),
+    /// Says what does not exist.
+    NotFound(&'static str),
     /// Holds the allowed methods.
     MethodNotAllowed(&'static [Method]),
 }
@@ -47,7 +51,8 @@ pub(crate) struct Body<'a> {
     #[serde(rename = "requestId")]
     #[schema(value_type = String)]
     request_id: &'a RequestId,
-    /// A message for the user, if the config of the policy has one.
+    /// For 400, 404, 405, 413 and 415: what is wrong with the request. Otherwise a message for the user, if the config of
+    /// the policy has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
 }
@@ -68,6 +73,17 @@ impl PartialSchema for ErrorCode {
 
 impl ToSchema for ErrorCode {}
 
+/// The message of a 404.
+pub(crate) const NO_ROUTE: &str = "there is no such route";
+
+/// The maximum number of bytes of a body on the management listener.
+pub(crate) const MANAGEMENT_BODY_LIMIT: usize = 256 * 1024;
+
+fn names(methods: &[Method]) -> String {
+    let names: Vec<_> = methods.iter().map(Method::as_str).collect();
+    names.join(", ")
+}
+
 #[must_use]
 pub fn status_of(class: DenialClass) -> StatusCode {
     match class {
@@ -85,10 +101,10 @@ impl ApiError {
             Self::ImgwireFailed | Self::Overloaded | Self::Internal => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
-            Self::BadRequest => StatusCode::BAD_REQUEST,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
         };
         (status, self.into())
@@ -107,12 +123,43 @@ impl ApiError {
     #[must_use]
     pub fn from_status(status: StatusCode) -> Self {
         match status {
-            StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::NOT_FOUND => Self::NotFound(NO_ROUTE),
             StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed(&[]),
-            StatusCode::PAYLOAD_TOO_LARGE => Self::BodyTooLarge,
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
-            status if status.is_client_error() => Self::BadRequest,
+            StatusCode::PAYLOAD_TOO_LARGE => Self::BodyTooLarge(MANAGEMENT_BODY_LIMIT),
+            status if status.is_client_error() => {
+                Self::BadRequest("the request is malformed".into())
+            }
             _ => Self::Internal,
+        }
+    }
+
+    /// What is wrong with a malformed request.
+    fn message(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::BadRequest(reason) => Cow::Borrowed(reason),
+            Self::BodyTooLarge(most) => {
+                format!("the body has more than {most} bytes, the most that are allowed").into()
+            }
+            Self::UnsupportedMediaType(found) => {
+                format!("{found}; send the body as application/json").into()
+            }
+            Self::NotFound(reason) => Cow::Borrowed(*reason),
+            Self::MethodNotAllowed([]) => "this route does not allow this method".into(),
+            Self::MethodNotAllowed(allowed) => {
+                format!("this route allows {}", names(allowed)).into()
+            }
+            Self::Denied(_) | Self::ImgwireFailed | Self::Overloaded | Self::Internal => {
+                return None;
+            }
+        })
+    }
+
+    /// The reason for the log, unless the code, the path and the method say everything.
+    fn reason(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::NotFound(_) | Self::MethodNotAllowed(_) => None,
+            Self::Overloaded => Some("[server] max_in_flight: the limit is reached".into()),
+            error => error.message(),
         }
     }
 
@@ -136,24 +183,23 @@ impl ApiError {
                     response.insert_header((header::WWW_AUTHENTICATE, challenge));
                 }
                 if let Some(retry_after) = denial.retry_after() {
-                    let seconds = whole_seconds(retry_after).max(1);
-                    response.insert_header((header::RETRY_AFTER, seconds));
+                    response.insert_header((header::RETRY_AFTER, seconds_to_wait(retry_after)));
                 }
             }
             Self::Overloaded => {
                 response.insert_header((header::RETRY_AFTER, 1));
             }
             Self::MethodNotAllowed(allowed) if !allowed.is_empty() => {
-                let allowed: Vec<_> = allowed.iter().map(Method::as_str).collect();
-                response.insert_header((header::ALLOW, allowed.join(", ")));
+                response.insert_header((header::ALLOW, names(allowed)));
             }
             _ => {}
         }
+        let own = self.message();
         let mut response = response.json(Body {
             error: status.canonical_reason().unwrap_or("Error"),
             code,
             request_id,
-            message,
+            message: message.or(own.as_deref()),
         });
         let denial = match self {
             Self::Denied(denial) => Some(denial.clone()),
@@ -162,6 +208,7 @@ impl ApiError {
         LogFields::update(&mut response, |fields| {
             fields.code = Some(code);
             fields.denial = denial;
+            fields.reason = self.reason().map(Cow::into_owned);
         });
         response
     }
@@ -172,18 +219,12 @@ pub(crate) fn refuse(request: &HttpRequest, error: &ApiError) -> HttpResponse {
 }
 
 /// Responds with 500, and logs the fault.
-pub(super) fn fail(request: &HttpRequest, fault: &impl std::fmt::Display) -> HttpResponse {
+pub(crate) fn fail(request: &HttpRequest, fault: &impl std::fmt::Display) -> HttpResponse {
     let mut response = refuse(request, &ApiError::Internal);
     LogFields::update(&mut response, |fields| {
-        fields.fault = Some(fault.to_string());
+        fields.reason = Some(fault.to_string());
     });
     response
-}
-
-/// Rounds up, so that waiting that long is always enough.
-#[must_use]
-pub fn whole_seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 /// The errors that all paths of the public listener can return, for the OpenAPI document.

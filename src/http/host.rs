@@ -7,7 +7,7 @@ use actix_web::http::{
     Uri,
     header::{self, HeaderMap},
 };
-use policies::Denial;
+use policies::{Denial, excerpt};
 
 use crate::config::server::HostName;
 
@@ -30,7 +30,7 @@ pub(crate) fn check(headers: &HeaderMap, uri: &Uri, names: &[HostName]) -> Resul
 }
 
 fn foreign(place: &str, host: &str) -> Denial {
-    Denial::CrossSite(format!("{place} is `{}`", host.escape_debug()))
+    Denial::CrossSite(format!("{place} is `{}`", excerpt(host)))
 }
 
 /// `host` may include a port.

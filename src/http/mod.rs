@@ -6,6 +6,7 @@ mod decision;
 mod envelope;
 pub mod error;
 pub(crate) mod host;
+mod json_error;
 pub mod management;
 pub mod openapi;
 mod session;
@@ -14,14 +15,21 @@ pub(crate) mod session_store;
 mod token_request;
 mod upload_token;
 
-use actix_web::{HttpRequest, HttpResponse, http::Method, web};
+use actix_web::{HttpRequest, HttpResponse, Route, http::Method, web};
 
-use self::error::ApiError;
+use self::error::{ApiError, NO_ROUTE};
 pub(crate) use self::{context::worker, error::refuse};
 pub use self::{
     context::{ALLOWANCE, BodyLimits, Gate, SESSION_PATH, Worker},
     envelope::{Cors, Listener, envelope},
 };
+
+/// Rejects all methods that a resource does not allow.
+fn reject_methods(allowed: &'static [Method]) -> Route {
+    web::to(move |request: HttpRequest| {
+        std::future::ready(refuse(&request, &ApiError::MethodNotAllowed(allowed)))
+    })
+}
 
 pub fn mount(config: &mut web::ServiceConfig, worker: &Worker) {
     config.app_data(worker.clone());
@@ -49,6 +57,6 @@ async fn dispatch(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     match (route, request.method()) {
         (Some(route), &Method::GET) => allowance::get(request, route).await,
         (Some(_), _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::GET])),
-        (None, _) => refuse(&request, &ApiError::NotFound),
+        (None, _) => refuse(&request, &ApiError::NotFound(NO_ROUTE)),
     }
 }

@@ -11,7 +11,8 @@ use utoipa::ToSchema;
 
 use super::{
     context::{SESSION_PATH, run_within_limit, worker},
-    error::{ApiError, PublicErrors, fail, refuse},
+    error::{ApiError, NO_ROUTE, PublicErrors, fail, refuse},
+    reject_methods,
 };
 use crate::{
     identities::{SIGNED_IN, SignedIn},
@@ -36,10 +37,7 @@ pub(super) fn resource() -> Resource {
         .route(web::post().to(create))
         .route(web::get().to(show))
         .route(web::delete().to(end))
-        .default_service(web::to(async |request: HttpRequest| {
-            const ALLOWED: &[Method] = &[Method::GET, Method::POST, Method::DELETE];
-            refuse(&request, &ApiError::MethodNotAllowed(ALLOWED))
-        }))
+        .default_service(reject_methods(&[Method::GET, Method::POST, Method::DELETE]))
 }
 
 /// Starts a session: exchanges a credential for a session cookie.
@@ -62,7 +60,7 @@ pub(crate) async fn create(request: HttpRequest, session: Session) -> HttpRespon
 async fn begin(request: &HttpRequest, session: Session) -> HttpResponse {
     let gate = &worker(request).gate;
     let Some(cookie) = &gate.session else {
-        return refuse(request, &ApiError::NotFound);
+        return refuse(request, &ApiError::NotFound(NO_ROUTE));
     };
     let rules = gate.rules.load_full();
     let subject = match subject(rules.identities.exchangeable(request).await) {

@@ -3,11 +3,12 @@
 use std::{fmt, marker::PhantomData};
 
 use actix_web::{
-    HttpRequest,
+    Error, HttpRequest,
+    error::PayloadError,
     http::header::{self, HeaderMap, HeaderName},
     web,
 };
-use policies::{DeclaredFile, Purpose, UploadRequest, WorkspaceId};
+use policies::{DeclaredFile, Purpose, UploadRequest, WorkspaceId, excerpt};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
@@ -17,6 +18,7 @@ use utoipa::ToSchema;
 use super::{
     context::{BodyLimits, worker},
     error::ApiError,
+    json_error,
 };
 use crate::{
     gate::{explain::Id, rules::Route},
@@ -91,22 +93,47 @@ pub(super) async fn read_body(
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limits.bytes as u64) {
-        return Err(ApiError::BodyTooLarge);
+        return Err(ApiError::BodyTooLarge(limits.bytes));
     }
     let reading = payload.to_bytes_limited(limits.bytes);
     let bytes = match tokio::time::timeout(limits.time, reading).await {
         Ok(Ok(Ok(bytes))) => bytes,
-        Ok(Err(_)) => return Err(ApiError::BodyTooLarge),
-        Ok(Ok(Err(_))) | Err(_) => return Err(ApiError::BadRequest),
+        Ok(Err(_)) => return Err(ApiError::BodyTooLarge(limits.bytes)),
+        Ok(Ok(Err(error))) => return Err(ApiError::BadRequest(unread_body(&error).into())),
+        Err(_) => {
+            let seconds = limits.time.as_secs_f64();
+            let reason = format!("the body did not arrive within {seconds} seconds");
+            return Err(ApiError::BadRequest(reason.into()));
+        }
     };
     if bytes.is_empty() {
         return Ok(TokenRequest::default());
     }
-    if !is_json(headers) {
-        return Err(ApiError::UnsupportedMediaType);
+    read_json(headers, &bytes)
+}
+
+/// Reads a JSON object.
+pub(crate) fn read_json<'de, T: Deserialize<'de>>(
+    headers: &HeaderMap,
+    body: &'de [u8],
+) -> Result<T, ApiError> {
+    check_json(headers)?;
+    match serde_json::from_slice(body) {
+        Ok(Object(read)) => Ok(read),
+        Err(error) => Err(ApiError::BadRequest(
+            json_error::explain::<Object<T>>(body, &error).into(),
+        )),
     }
-    let Object(body) = serde_json::from_slice(&bytes).map_err(|_| ApiError::BadRequest)?;
-    Ok(body)
+}
+
+fn unread_body(error: &Error) -> &'static str {
+    match error.as_error() {
+        // actix-http does not tell one from the other.
+        Some(PayloadError::Incomplete(_) | PayloadError::EncodingCorrupted) => {
+            "the body ends too early, or its chunks are malformed"
+        }
+        _ => "the body could not be read",
+    }
 }
 
 /// Whether the request has a body, by its framing (RFC 9112, 6.3).
@@ -118,13 +145,24 @@ fn has_body(request: &HttpRequest) -> bool {
             .is_some_and(|length| length.as_bytes() != b"0")
 }
 
-/// Whether `Content-Type` and `Content-Encoding` declare plain JSON.
-pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+/// Checks that `Content-Type` and `Content-Encoding` declare plain JSON.
+fn check_json(headers: &HeaderMap) -> Result<(), ApiError> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or(""));
-    let media_type = text(header::CONTENT_TYPE).and_then(|text| text.split(';').next());
+    let declared = text(header::CONTENT_TYPE);
+    let media_type = declared.and_then(|text| text.split(';').next());
     let encoding = text(header::CONTENT_ENCODING).unwrap_or("identity");
-    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
-        && encoding.trim().eq_ignore_ascii_case("identity")
+    let found =
+        if !media_type.is_some_and(|text| text.trim().eq_ignore_ascii_case("application/json")) {
+            match declared {
+                None => "the body has no Content-Type".to_owned(),
+                Some(declared) => format!("the Content-Type is \"{}\"", excerpt(declared)),
+            }
+        } else if !encoding.trim().eq_ignore_ascii_case("identity") {
+            format!("the Content-Encoding is \"{}\"", excerpt(encoding))
+        } else {
+            return Ok(());
+        };
+    Err(ApiError::UnsupportedMediaType(found))
 }
 
 fn workspace_header(headers: &HeaderMap) -> Result<Option<WorkspaceId>, ApiError> {
@@ -132,14 +170,18 @@ fn workspace_header(headers: &HeaderMap) -> Result<Option<WorkspaceId>, ApiError
     let Some(value) = values.next() else {
         return Ok(None);
     };
-    let id = value
-        .to_str()
-        .ok()
-        .and_then(|text| WorkspaceId::parse(text).ok());
-    match (id, values.next()) {
-        (Some(id), None) => Ok(Some(id)),
-        _ => Err(ApiError::BadRequest),
+    if values.next().is_some() {
+        return Err(ApiError::BadRequest(
+            "the header X-Workspace-Id occurs twice".into(),
+        ));
     }
+    let invalid = |reason: &dyn fmt::Display| {
+        let reason = format!("the header X-Workspace-Id {reason}");
+        ApiError::BadRequest(reason.into())
+    };
+    let text = value.to_str().map_err(|_| invalid(&"is not ASCII"))?;
+    let id = WorkspaceId::parse(text).map_err(|error| invalid(&error))?;
+    Ok(Some(id))
 }
 
 pub(super) fn upload_request(

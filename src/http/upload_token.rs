@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::{
     context::{LogOnDisconnect, enter, worker},
     decision::{self, Summary},
-    error::{ApiError, Body as Error, PublicErrors, refuse, whole_seconds},
+    error::{ApiError, Body as Error, PublicErrors, fail, refuse},
     token_request::{TokenRequest, read_body, trace_context, upload_request},
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     },
     identities::AppliedLimits,
     outbound::in_flight::with_place,
-    telemetry::{HasDecision, RequestId, RootSpan},
+    telemetry::{HasDecision, RequestId, RootSpan, whole_seconds},
 };
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -112,7 +112,7 @@ pub(crate) async fn post(
     let work = with_place(in_flight, work);
     match run_to_completion(work.in_current_span()).await {
         Ok(report) => answer(&request, &route, &report),
-        Err(_) => refuse(&request, &ApiError::Internal),
+        Err(_) => fail(&request, &"the handler panicked"),
     }
 }
 

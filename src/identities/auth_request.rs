@@ -5,7 +5,7 @@ use std::{borrow::Cow, cell::OnceCell, net::IpAddr};
 use aws_lc_rs::constant_time;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, crypto};
-use policies::{Claims, Denial};
+use policies::{Claims, Denial, TokenOrigin, excerpt};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{
     Deserialize, Deserializer,
@@ -138,6 +138,27 @@ impl<'a> AuthRequest<'a> {
     pub(super) fn tokens(&self, from: &[TokenSource]) -> impl Iterator<Item = &Token<'a>> {
         self.found_in(from)
             .filter_map(|(_, found)| found.as_ref().ok()?.as_ref())
+    }
+
+    /// What a JWT in `from` says about its issuer, for the log: the first that `is_own`, or else the first.
+    pub(super) fn origin_of_token(
+        &self,
+        from: &[TokenSource],
+        is_own: impl Fn(&TokenSource, &Token<'_>) -> bool,
+    ) -> Option<Box<TokenOrigin>> {
+        let tokens = || {
+            let found = self.found_in(from);
+            found.filter_map(|(source, found)| Some((source, found.as_ref().ok()?.as_ref()?)))
+        };
+        let own = tokens().find(|(source, token)| is_own(source, token));
+        let own = own.and_then(|(_, token)| token.jwt());
+        let jwt = own.or_else(|| tokens().find_map(|(_, token)| token.jwt()))?;
+        let issuer = jwt.iss().map(|iss| match iss {
+            Value::String(iss) => excerpt(iss),
+            other => excerpt(&other.to_string()),
+        });
+        let kid = jwt.kid().map(excerpt);
+        Some(Box::new(TokenOrigin { issuer, kid }))
     }
 
     fn found_in(

@@ -5,7 +5,7 @@ use std::{cell::Cell, sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use policies::{
     AcceptedIdentities, BoxFuture, Credentials, Denial, Fault, IdentityName, Presented, Reads,
-    Subject,
+    Subject, TokenOrigin,
 };
 use tokio::time::timeout;
 
@@ -130,8 +130,9 @@ impl Identities {
                 Err(AuthError::Faulted(fault)) => return Err(fault),
                 Err(AuthError::Denied(denial)) => {
                     return Ok(Presented::Refused(Denial::Identity {
-                        identity: name.clone(),
+                        identity: Some(name.clone()),
                         denial: Box::new(denial),
+                        token: origin_of_token(&**identity, &request),
                     }));
                 }
             }
@@ -219,7 +220,9 @@ fn without_match<'a>(
     request: &AuthRequest<'_>,
 ) -> Presented {
     let mut reasons = Vec::new();
+    let mut origin = None;
     for Entry { name, identity } in accepted {
+        origin = origin.or_else(|| origin_of_token(&**identity, request));
         for token in request.tokens(identity.token_sources()) {
             let reason = identity.mismatch(token);
             reasons.extend(reason.map(|reason| format!("identity `{name}`: {reason}")));
@@ -228,8 +231,20 @@ fn without_match<'a>(
     if reasons.is_empty() {
         Presented::Nothing
     } else {
-        Presented::Refused(Denial::InvalidCredentials(reasons.join("; ")))
+        let reasons = reasons.join("; ");
+        let reason = format!("no accepted identity is addressed: {reasons}");
+        Presented::Refused(Denial::Identity {
+            identity: None,
+            denial: Box::new(Denial::InvalidCredentials(reason)),
+            token: origin,
+        })
     }
+}
+
+fn origin_of_token(identity: &dyn Identity, request: &AuthRequest<'_>) -> Option<Box<TokenOrigin>> {
+    request.origin_of_token(identity.token_sources(), |source, token| {
+        identity.claims_token(source, token)
+    })
 }
 
 /// The credentials of one request, for the policies.

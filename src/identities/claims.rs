@@ -163,14 +163,16 @@ impl ValidClaims {
     pub(super) fn check_time(&self, now: Timestamp, leeway: Leeway) -> Result<(), Denial> {
         let now = now.as_millisecond() as f64 / 1000.0;
         let leeway = leeway.0.as_secs() as f64;
-        if self.expires_at.is_some_and(|end| now >= end + leeway) {
-            Err(Denial::CredentialsExpired)
-        } else if self.not_before.is_some_and(|start| now < start - leeway) {
-            let reason = "the token's `nbf` is in the future".to_owned();
-            Err(Denial::InvalidCredentials(reason))
-        } else {
-            Ok(())
+        if let Some(end) = self.expires_at.filter(|end| now >= end + leeway) {
+            let ago = Duration::try_from_secs_f64(now - end).unwrap_or(Duration::MAX);
+            return Err(Denial::CredentialsExpired(ago));
         }
+        if let Some(start) = self.not_before.filter(|start| now < start - leeway) {
+            let seconds = (start - now).ceil();
+            let reason = format!("the token's `nbf` is {seconds} seconds in the future");
+            return Err(Denial::InvalidCredentials(reason));
+        }
+        Ok(())
     }
 }
 

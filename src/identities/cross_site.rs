@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::http::header::{self, HeaderMap};
-use policies::Denial;
+use policies::{Denial, excerpt};
 
 use super::{client_address::ClientAddress, request_view::RequestView};
 use crate::config::{
@@ -50,8 +50,8 @@ impl CrossSite {
         }
         Err(Denial::CrossSite(format!(
             "Sec-Fetch-Site is `{}`, Origin is `{}`",
-            site.unwrap_or("absent").escape_debug(),
-            origin.unwrap_or("absent").escape_debug()
+            excerpt(site.unwrap_or("absent")),
+            excerpt(origin.unwrap_or("absent"))
         )))
     }
 

@@ -245,7 +245,7 @@ impl Introspection {
         match result {
             Ok(claims) => {
                 let checked = self.check_time(claims);
-                checked.is_err_and(|denial| denial != Denial::CredentialsExpired)
+                checked.is_err_and(|denial| !matches!(denial, Denial::CredentialsExpired(_)))
             }
             Err(_) => true,
         }

@@ -244,7 +244,7 @@ impl Jwt {
         let checked = verified.claims.check_time(self.clock.now(), leeway);
         match &checked {
             Ok(()) => {}
-            Err(Denial::CredentialsExpired) => {
+            Err(Denial::CredentialsExpired(_)) => {
                 self.verified.remove(token.digest());
             }
             Err(_) => failures.record_failure(),

@@ -57,6 +57,7 @@ impl ServerLimits {
             AttemptResult::Denied { retry_after, .. } => Err(Denial::ServerLimited {
                 key: "reads",
                 retry_after,
+                reached: self.reads.reached(format!("user={}", subject.id)),
             }),
         }
     }
@@ -112,6 +113,7 @@ impl FailureLimit {
             AttemptResult::Denied { retry_after, .. } => Err(Denial::ServerLimited {
                 key: "failures",
                 retry_after,
+                reached: self.limit.reached(format!("ip={address}")),
             }),
         }
     }

@@ -1,6 +1,6 @@
 //! `kind = "session"`: the gate's own session, a cookie of actix-session.
 
-use std::{future::ready, sync::Arc};
+use std::{future::ready, sync::Arc, time::Duration};
 
 use actix_session::Session;
 use jiff::{SignedDuration, Timestamp, fmt::serde::timestamp::millisecond};
@@ -149,8 +149,8 @@ impl SessionIdentity {
             );
             return Err(Denial::InvalidCredentials(reason).into());
         }
-        if self.has_expired(&signed_in) {
-            return Err(Denial::CredentialsExpired.into());
+        if let Some(ago) = self.expired_since(&signed_in) {
+            return Err(Denial::CredentialsExpired(ago).into());
         }
         self.record_use(&session, &mut signed_in);
         Ok(Some(Arc::new(Subject {
@@ -162,10 +162,14 @@ impl SessionIdentity {
         })))
     }
 
-    fn has_expired(&self, signed_in: &SignedIn) -> bool {
+    /// How long the session is over, if it is.
+    fn expired_since(&self, signed_in: &SignedIn) -> Option<Duration> {
         let now = self.clock.now();
         let idle = now.duration_since(signed_in.seen_at);
-        now >= signed_in.expires_at || self.idle_ttl.is_some_and(|idle_ttl| idle >= idle_ttl)
+        let idle = self.idle_ttl.map(|idle_ttl| idle.saturating_sub(idle_ttl));
+        let over = idle.max(Some(now.duration_since(signed_in.expires_at)))?;
+        // A negative duration cannot be converted: the session goes on.
+        Duration::try_from(over).ok()
     }
 
     /// Stores the use of a session, at most ten times in `idle_ttl`.

@@ -2,6 +2,11 @@
 
 use awc::error::{ConnectError, PayloadError, SendRequestError};
 
+use super::reason::reason;
+
+/// In faults of TLS after the handshake. Those of the handshake name the host.
+const PEER: &str = "the server";
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
     #[error("cannot connect: {0}")]
@@ -36,8 +41,8 @@ impl From<&SendRequestError> for HttpError {
             SendRequestError::Connect(ConnectError::Disconnected) => {
                 Self::Broken("closed before a response".to_owned())
             }
-            SendRequestError::Connect(error) => Self::Unreachable(describe(error)),
-            error => Self::Broken(describe(error)),
+            SendRequestError::Connect(error) => Self::Unreachable(reason(error, PEER)),
+            error => Self::Broken(reason(error, PEER)),
         }
     }
 }
@@ -46,16 +51,7 @@ impl From<PayloadError> for HttpError {
     fn from(error: PayloadError) -> Self {
         match error {
             PayloadError::Overflow => Self::TooLarge,
-            error => Self::Broken(describe(&error)),
+            error => Self::Broken(reason(&error, PEER)),
         }
     }
-}
-
-/// Returns the message of the innermost error: outer ones only say that something failed.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }

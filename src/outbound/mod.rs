@@ -2,8 +2,8 @@
 //!
 //! - `client`: the HTTP client for all services except Imgwire.
 //! - `call`: the one retry rule, the retry budget, and which connections a call uses.
-//! - `connector`, `authorities`, `tls_error`: how a connection is opened, which certificates are trusted, and why one cannot be
-//!   secured.
+//! - `connector`, `authorities`, `tls_error`, `reason`: how a connection is opened, which certificates are trusted, and why one
+//!   cannot be secured or fails.
 //! - `tls_material`: certificates and keys of one connection's own.
 //! - `stream`, `framing`: one final response per request.
 //! - `json`, `redirect`: how responses are read, and where a redirect leads.
@@ -23,6 +23,7 @@ mod framing;
 pub mod in_flight;
 mod json;
 mod otlp;
+mod reason;
 mod redirect;
 pub(crate) mod single_flight;
 mod skew;
@@ -45,7 +46,7 @@ pub(crate) use self::{
     connector::{PoolSettings, client, is_tls, plain, secure},
     framing::Framing,
     json::{InvalidResponse, JsonObject, parse as parse_json, wrong_type},
+    reason::reason,
     skew::clock_skew,
-    tls_error::explain_tls,
     tls_material::{IdentityError, Verification},
 };

@@ -12,19 +12,14 @@ const MAX_NAMES: usize = 5;
 /// Explains an error of a connection to `host`, if it is one of TLS. With TLS 1.3, a server refuses a client without a
 /// certificate only after the handshake.
 pub(super) fn explain(error: io::Error, host: &str) -> io::Error {
-    match explain_tls(&error, host) {
+    let tls = error.get_ref().and_then(|source| source.downcast_ref());
+    match tls.map(|tls| describe(tls, host)) {
         Some(text) => io::Error::new(error.kind(), text),
         None => error,
     }
 }
 
-/// `None` if the error is not one of TLS.
-pub(crate) fn explain_tls(error: &io::Error, host: &str) -> Option<String> {
-    let tls = error.get_ref()?.downcast_ref::<Error>()?;
-    Some(describe(tls, host))
-}
-
-fn describe(error: &Error, host: &str) -> String {
+pub(super) fn describe(error: &Error, host: &str) -> String {
     match error {
         Error::InvalidCertificate(error) => {
             format!("the certificate of `{host}` {}", certificate(error))

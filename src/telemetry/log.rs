@@ -3,7 +3,7 @@
 
 use std::{
     env,
-    io::{self, BufWriter, Stderr, Write},
+    io::{self, ErrorKind, Write},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -28,6 +28,8 @@ use tracing_subscriber::{
 };
 
 use super::{
+    log_text::TextFormat,
+    losses::{self, LINES, LastReport},
     request_line::REFUSED,
     traces::{RootSpan, Traces},
 };
@@ -37,6 +39,9 @@ const BUFFERED_LINES: usize = 4096;
 
 /// How long the writer sleeps after a flush. Otherwise every request would pay for a system call that wakes the writer.
 const FLUSH_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long the writer waits for a standard error that is not blocking and takes nothing.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// In bytes.
 const BUFFER: usize = 128 * 1024;
@@ -53,6 +58,7 @@ pub enum LogFormat {
 pub struct TelemetryGuard {
     // Must be dropped first, because it may write to the log.
     _traces: Option<Traces>,
+    _last_report: LastReport,
     _log: WorkerGuard,
 }
 
@@ -79,10 +85,9 @@ fn start(format: LogFormat, traces: Option<Traces>) -> TelemetryGuard {
         .buffered_lines_limit(BUFFERED_LINES)
         .lossy(true)
         .thread_name("log-writer")
-        .finish(BatchingWriter(BufWriter::with_capacity(
-            BUFFER,
-            io::stderr(),
-        )));
+        .finish(BatchingWriter::new(io::stderr()));
+    // A second start keeps the first one's log.
+    let _ = losses::UNQUEUED_LINES.set(writer.error_counter());
     let wanted = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let lossy = || quiet_libraries(EnvFilter::builder().parse_lossy(&wanted));
     let filter = LineFilter {
@@ -103,7 +108,7 @@ fn start(format: LogFormat, traces: Option<Traces>) -> TelemetryGuard {
             .with_current_span(false)
             .with_span_list(false)
             .boxed(),
-        LogFormat::Text => lines.with_ansi(false).boxed(),
+        LogFormat::Text => lines.event_format(TextFormat::of_stderr()).boxed(),
     };
     // A layer without a filter, such as `None`, would have every disabled callsite evaluated again and again: that
     // costs 8 % of a request.
@@ -113,8 +118,10 @@ fn start(format: LogFormat, traces: Option<Traces>) -> TelemetryGuard {
         None => registry.try_init(),
     };
     RootSpan::init();
+    losses::start_reports();
     TelemetryGuard {
         _traces: traces,
+        _last_report: LastReport,
         _log: log,
     }
 }
@@ -162,15 +169,59 @@ pub fn set_log_filter(directives: &str) -> Result<(), String> {
 }
 
 /// Writes several lines at once. The log thread flushes it when its queue is empty.
-struct BatchingWriter(BufWriter<Stderr>);
+struct BatchingWriter<W> {
+    out: W,
+    lines: Vec<u8>,
+}
 
-impl Write for BatchingWriter {
-    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        self.0.write(lines)
+impl<W: Write> BatchingWriter<W> {
+    fn new(out: W) -> Self {
+        Self {
+            out,
+            lines: Vec::with_capacity(BUFFER),
+        }
+    }
+
+    /// Writes the lines. Counts those that cannot be written.
+    fn write_out(&mut self) {
+        let mut rest = &*self.lines;
+        while !rest.is_empty() {
+            let error = match self.out.write(rest) {
+                Ok(written) if written > 0 => {
+                    rest = &rest[written..];
+                    continue;
+                }
+                Ok(_) => "it takes no more",
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                // Another process made it so. Meanwhile the queue takes the lines.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    thread::sleep(RETRY_PAUSE);
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => "its reader is gone",
+                Err(error) if error.kind() == ErrorKind::StorageFull => "the disk is full",
+                Err(_) => "it cannot be written",
+            };
+            let lost = memchr::memchr_iter(b'\n', rest).count();
+            LINES.failed.fetch_add(lost as u64, Ordering::Relaxed);
+            LINES.set_reason(format!("standard error: {error}"));
+            break;
+        }
+        self.lines.clear();
+    }
+}
+
+impl<W: Write> Write for BatchingWriter<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.lines.len() + line.len() > BUFFER {
+            self.write_out();
+        }
+        self.lines.extend_from_slice(line);
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()?;
+        self.write_out();
         thread::sleep(FLUSH_PAUSE);
         Ok(())
     }
@@ -271,6 +322,7 @@ impl LineLimit {
                     .swap(0, Ordering::Relaxed)
                     .saturating_sub(LINES_PER_SECOND);
                 if left_out > 0 {
+                    LINES.refused.fetch_add(left_out, Ordering::Relaxed);
                     tracing::warn!(left_out, "malformed requests not logged");
                 }
             }
@@ -308,16 +360,20 @@ impl<'a> MakeWriter<'a> for LimitedWriter {
     }
 
     fn make_writer_for(&'a self, line: &Metadata<'_>) -> Self::Writer {
-        if self.limit.admits(line) {
-            self.make_writer()
-        } else {
+        if is_doubled(line) || !self.limit.admits(line) {
             OptionalWriter::none()
+        } else {
+            self.make_writer()
         }
     }
 }
 
-/// Whether a line is about a malformed request: from the gate, or from the HTTP parser.
+/// Whether a line is about a malformed request.
 fn is_limited(line: &Metadata<'_>) -> bool {
     line.target() == REFUSED
-        || *line.level() <= Level::WARN && line.target().starts_with("actix_http")
+}
+
+/// Whether the gate writes a line of its own about the same, in its own words: what the HTTP parser refuses.
+fn is_doubled(line: &Metadata<'_>) -> bool {
+    *line.level() <= Level::WARN && line.target().starts_with("actix_http")
 }

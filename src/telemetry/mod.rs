@@ -1,17 +1,22 @@
 //! The log, with one line per request, the metrics and the traces.
 
-mod excerpt;
+mod export;
 mod log;
+mod log_text;
+mod losses;
 mod metrics;
 mod point;
 mod request_line;
 mod traces;
 
+pub(crate) use policies::excerpt;
+
 pub(crate) use self::{
-    excerpt::excerpt,
     log::DECISION,
     metrics::{CallResult, HttpClientMetrics, Operation, PoolEvent, StoreMetrics},
-    request_line::{HasDecision, LogFields, REFUSED, RequestLine, known_method},
+    request_line::{
+        HasDecision, LogFields, REFUSED, RequestLine, known_method, seconds_to_wait, whole_seconds,
+    },
     traces::outgoing_headers,
 };
 pub use self::{

@@ -1,7 +1,7 @@
 //! The id of a request, which is in the response and in all its log lines, and the log line of a request without a
 //! decision: for the session, for an allowance, or rejected before the first policy.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr, time::Duration};
 
 use actix_web::{
     HttpMessage as _, HttpRequest, HttpResponse,
@@ -11,7 +11,7 @@ use actix_web::{
         header::{HeaderMap, HeaderName, HeaderValue},
     },
 };
-use policies::{Denial, IdentityName, RoutePath, Subject, SubjectId};
+use policies::{Denial, IdentityName, PolicyName, RoutePath, Subject, SubjectId, WorkspaceId};
 use serde::Serialize;
 use uuid::{Uuid, fmt::Hyphenated};
 
@@ -82,9 +82,12 @@ const MAX_BYTES: usize = 200;
 pub(crate) struct LogFields {
     pub(crate) code: Option<&'static str>,
     pub(crate) denial: Option<Denial>,
-    /// The reason of a failure of the gate.
-    pub(crate) fault: Option<String>,
+    /// The reason of a failure of the gate, or what is wrong with the request.
+    pub(crate) reason: Option<String>,
     pub(crate) subject: Option<(SubjectId, IdentityName)>,
+    pub(crate) workspace: Option<WorkspaceId>,
+    /// The policy that denies or cannot decide.
+    pub(crate) policy: Option<PolicyName>,
 }
 
 impl LogFields {
@@ -127,7 +130,12 @@ impl RequestLine<'_> {
             .map(|(_, identity)| identity)
             .or_else(|| denial.and_then(Denial::identity));
         let reason = denial.map(ToString::to_string);
-        let reason = reason.as_deref().or(fields.fault.as_deref());
+        let reason = reason.as_deref().or(fields.reason.as_deref());
+        let workspace = fields.workspace.as_ref();
+        let policy = fields.policy.as_ref();
+        let token = denial.and_then(Denial::token);
+        let reached = denial.and_then(Denial::reached);
+        let retry_after = denial.and_then(Denial::retry_after);
         macro_rules! line {
             ($level:ident, $target:expr, $message:literal) => {
                 tracing::$level!(
@@ -141,7 +149,16 @@ impl RequestLine<'_> {
                     code,
                     identity = identity.map(IdentityName::as_str),
                     subject = subject.map(|(subject, _)| subject.as_str()),
+                    workspace = workspace.map(WorkspaceId::as_str),
+                    policy = policy.map(PolicyName::as_str),
                     reason,
+                    issuer = token.and_then(|token| token.issuer.as_deref()),
+                    kid = token.and_then(|token| token.kid.as_deref()),
+                    limit = reached.map(|reached| reached.limit),
+                    burst = reached.and_then(|reached| reached.burst),
+                    window = reached.map(|reached| reached.window.as_str()),
+                    limit_key = reached.map(|reached| reached.key.as_str()),
+                    retry_after = retry_after.map(seconds_to_wait),
                     $message
                 )
             };
@@ -167,6 +184,18 @@ impl RequestLine<'_> {
             "preflight answered"
         );
     }
+}
+
+/// Rounds up, so that waiting that long is always enough.
+#[must_use]
+pub(crate) fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+/// `Retry-After`: at least a second.
+#[must_use]
+pub(crate) fn seconds_to_wait(duration: Duration) -> u64 {
+    whole_seconds(duration).max(1)
 }
 
 /// Whether `status` means that a request is malformed, regardless of its credentials.

@@ -17,9 +17,7 @@ use opentelemetry::{
     trace::{TraceContextExt as _, TraceId, TracerProvider as _},
 };
 use opentelemetry_http::HttpClient;
-use opentelemetry_otlp::{
-    ExporterBuildError, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
-};
+use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
@@ -30,10 +28,10 @@ use tracing_actix_web::RootSpanBuilder;
 use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt as _};
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
-use super::request_line::{RequestId, known_method, truncated};
-
-/// How long an export may take.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+use super::{
+    export,
+    request_line::{RequestId, known_method, truncated},
+};
 
 /// How long the last export may take when the gate stops.
 const LAST_EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -53,19 +51,14 @@ impl Traces {
     ) -> Result<Self, ExporterBuildError> {
         const PATH: &str = "/v1/traces";
         let base = otlp.trim_end_matches('/').trim_end_matches(PATH);
-        let exporter = SpanExporter::builder()
-            .with_http()
-            .with_http_client(client)
-            .with_endpoint(format!("{base}{PATH}"))
-            .with_timeout(EXPORT_TIMEOUT)
-            .build()?;
+        let processor = export::processor(format!("{base}{PATH}"), client)?;
         let mut resource = Resource::builder()
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
         if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
             resource = resource.with_service_name("imgwire-gate");
         }
         let provider = SdkTracerProvider::builder()
-            .with_batch_exporter(exporter)
+            .with_span_processor(processor)
             .with_resource(resource.build());
         Ok(Self(provider.build()))
     }
@@ -92,10 +85,8 @@ impl Traces {
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        // This line is lost if the log has already ended.
-        if let Err(error) = self.0.shutdown_with_timeout(LAST_EXPORT_TIMEOUT) {
-            tracing::warn!(%error, "last export of spans failed");
-        }
+        // Spans that are lost are counted, and reported next.
+        let _ = self.0.shutdown_with_timeout(LAST_EXPORT_TIMEOUT);
     }
 }
 

@@ -192,7 +192,7 @@ async fn the_log_names_the_identity_that_judged_and_why_it_refused() {
             "authorization",
             format!("Bearer {}", of("https://c.example.com").sign()),
             None,
-            "identity `a`: the token's `iss` is `https://c.example.com`, expected `https://a.example.com`; \
+            "no accepted identity is addressed: identity `a`: the token's `iss` is `https://c.example.com`, expected `https://a.example.com`; \
              identity `b`: the token's `iss` is `https://c.example.com`, expected `https://b.example.com`",
         ),
         (
@@ -205,7 +205,7 @@ async fn the_log_names_the_identity_that_judged_and_why_it_refused() {
             "authorization",
             format!("Bearer {}", of(B).with("exp", json!(expired)).sign()),
             Some("b"),
-            "identity `b`: the credential has expired",
+            "identity `b`: the credential expired 60 minutes ago",
         ),
         (
             "authorization",

@@ -56,7 +56,7 @@ async fn attempt(limit: &RateLimit, from: u8, pass: Pass) -> (Option<Duration>, 
     let left = decision.limit.unwrap().remaining;
     match decision.verdict {
         Verdict::Allow => (None, left),
-        Verdict::Deny(Denial::RateLimited { retry_after }) => (Some(retry_after), left),
+        Verdict::Deny(Denial::RateLimited { retry_after, .. }) => (Some(retry_after), left),
         _ => unreachable!("a rate limit allows or limits"),
     }
 }

@@ -285,7 +285,7 @@ async fn a_session_in_redis_holds_more_than_a_cookie_and_none_begins_while_redis
         }
     }
     // A response of the session middleware is measured like one of a handler.
-    let measured = "http_server_request_duration_seconds_count{http_request_method=\"POST\",http_route=\"\",http_response_status_code=\"500\"}";
+    let measured = "http_server_request_duration_seconds_count{http_request_method=\"POST\",http_route=\"/api/imgwire/session\",http_response_status_code=\"500\"}";
     assert_eq!(app.metric(measured).await, 2.0);
     // A session that cannot be read is a fault only for requests that use it.
     ask(&app, &cookie).await.assert_error(500, "internal");

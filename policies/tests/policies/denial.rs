@@ -5,28 +5,35 @@ use std::time::Duration;
 use policies::{
     Denial,
     DenialClass::{Forbidden, Limited, Unauthenticated},
-    IdentityName,
+    IdentityName, ReachedLimit,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn by_identity(denial: Denial) -> Denial {
     Denial::Identity {
-        identity: IdentityName::parse("app").unwrap(),
+        identity: Some(IdentityName::parse("app").unwrap()),
         denial: Box::new(denial),
+        token: None,
     }
+}
+
+fn reached() -> Box<ReachedLimit> {
+    ReachedLimit::rate(30, 10, Duration::from_secs(60), "user=user_1".to_owned())
 }
 
 fn by_server() -> Denial {
     Denial::ServerLimited {
         key: "key",
         retry_after: SECOND,
+        reached: reached(),
     }
 }
 
 fn by_rate_limit() -> Denial {
     Denial::RateLimited {
         retry_after: SECOND,
+        reached: reached(),
     }
 }
 
@@ -40,6 +47,7 @@ fn each_denial_has_a_stable_code_and_a_class() {
     let used_up = Denial::QuotaExhausted {
         note: None,
         retry_after: SECOND,
+        reached: reached(),
     };
     for (denial, code, class) in [
         (Denial::NotSignedIn, "not_signed_in", Unauthenticated),
@@ -50,7 +58,7 @@ fn each_denial_has_a_stable_code_and_a_class() {
             Unauthenticated,
         ),
         (
-            Denial::CredentialsExpired,
+            Denial::CredentialsExpired(SECOND),
             "credentials_expired",
             Unauthenticated,
         ),

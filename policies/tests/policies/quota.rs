@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use policies::{
     Chain, Decision, Denial, DenialClass, Fact, Facts, Fault, Link, Outcome, Pass, Per, Policy,
-    PolicyKind as _, QuotaSettings, Reads, StoreUse, Verdict,
+    PolicyKind as _, QuotaSettings, ReachedLimit, Reads, StoreUse, Verdict, WindowUnit,
 };
 use serde_json::json;
 
@@ -86,7 +86,8 @@ fn a_quota_reserves_until_its_limit_and_then_denies_until_the_window_ends() {
         denial,
         Denial::QuotaExhausted {
             note: None,
-            retry_after
+            retry_after,
+            reached: ReachedLimit::quota(2, WindowUnit::Day, "user=user_1".to_owned()),
         }
     );
     assert_eq!((left, resets_in), (0, retry_after));

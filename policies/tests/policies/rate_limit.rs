@@ -32,7 +32,7 @@ fn attempt(limiter: &RateLimit, from: u32, pass: Pass) -> Option<Duration> {
     let decision = decide(limiter, &request_from(from), &Facts::default(), pass);
     match decision.unwrap().verdict {
         Verdict::Allow => None,
-        Verdict::Deny(Denial::RateLimited { retry_after }) => Some(retry_after),
+        Verdict::Deny(Denial::RateLimited { retry_after, .. }) => Some(retry_after),
         _ => panic!("a rate limit allows or limits"),
     }
 }

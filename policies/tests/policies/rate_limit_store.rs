@@ -10,7 +10,7 @@ use futures_util::future::ready;
 use policies::{
     AttemptResult, BoxFuture, Counter, Decision, Denial, DenialClass, Fact, Facts, Fault,
     LimitOnFailure, OnFailure, Pass, Policy, PolicyKind as _, Rate, RateLimitSettings,
-    RateLimitStore, StoreUse, Verdict,
+    RateLimitStore, ReachedLimit, StoreUse, Verdict,
 };
 
 use crate::{
@@ -107,7 +107,8 @@ fn a_denial_of_the_store_says_when_to_retry() {
     assert_eq!(
         denial,
         Denial::RateLimited {
-            retry_after: SECOND
+            retry_after: SECOND,
+            reached: ReachedLimit::rate(2, 2, 10 * SECOND, "ip=0.0.0.1".to_owned()),
         }
     );
     let limit = decision.limit.unwrap();

@@ -1,6 +1,9 @@
 //! `signed_in`: an accepted identity judges the credential of the request.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::future::ready;
 use policies::{
@@ -65,7 +68,11 @@ fn a_valid_credential_establishes_the_user() {
 #[test]
 fn a_request_without_a_valid_credential_is_denied() {
     let (missing, _) = decision(|| Ok(Presented::Nothing));
-    let (expired, _) = decision(|| Ok(Presented::Refused(Denial::CredentialsExpired)));
+    let (expired, _) = decision(|| {
+        Ok(Presented::Refused(Denial::CredentialsExpired(
+            Duration::from_secs(90),
+        )))
+    });
     for (decision, code) in [(missing, "not_signed_in"), (expired, "credentials_expired")] {
         let decision = decision.unwrap();
         assert_eq!(denial_code(&decision.verdict), Some(code));

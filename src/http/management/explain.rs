@@ -10,7 +10,7 @@ use crate::{
     gate::explain::{DescribedRequest, Explained},
     http::{
         context::Gate,
-        error::{ApiError, ManagementErrors, refuse},
+        error::{ApiError, ManagementErrors, NO_ROUTE, refuse},
     },
 };
 
@@ -42,7 +42,7 @@ pub(crate) async fn explained(request: &HttpRequest, gate: &Gate, body: &[u8]) -
     let rules = gate.rules.load_full();
     match crate::gate::explain::explain(&rules, &*gate.clock, described).await {
         Ok(explained) => HttpResponse::Ok().json(Explanation::from(explained)),
-        Err(_) => refuse(request, &ApiError::NotFound),
+        Err(_) => refuse(request, &ApiError::NotFound(NO_ROUTE)),
     }
 }
 

@@ -57,13 +57,8 @@ pub(crate) async fn set(request: HttpRequest, body: web::Bytes) -> HttpResponse 
             HttpResponse::NoContent().finish()
         }
         Err(error) => {
-            tracing::warn!(
-                request_id = id.as_str(),
-                filter,
-                error,
-                "invalid log filter"
-            );
-            refuse(&request, &ApiError::BadRequest)
+            let reason = format!("the filter is invalid: {error}");
+            refuse(&request, &ApiError::BadRequest(reason.into()))
         }
     }
 }

@@ -11,7 +11,11 @@ use actix_web::{
     Error, HttpRequest,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::header::{self, HeaderMap},
+    error::InternalError,
+    http::{
+        Method,
+        header::{self, HeaderMap},
+    },
     middleware::Next,
     web,
 };
@@ -20,11 +24,11 @@ use policies::Denial;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 
-use super::{
-    Gate, host, refuse,
-    token_request::{Object, is_json},
+use super::{Gate, host, refuse, reject_methods, token_request::read_json};
+use crate::{
+    config::server::HostName,
+    http::error::{ApiError, MANAGEMENT_BODY_LIMIT, NO_ROUTE},
 };
-use crate::{config::server::HostName, http::error::ApiError};
 
 /// Paths without access control: health checks and Prometheus use any host name, and may not have the token.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
@@ -43,23 +47,34 @@ pub struct OperatorAccess {
 }
 
 pub fn mount(config: &mut web::ServiceConfig, management: &Management) {
+    let resource = |path, allowed| web::resource(path).default_service(reject_methods(allowed));
+    let get = |path| resource(path, &[Method::GET]);
     config
         .app_data(web::Data::new(management.clone()))
-        .service(web::resource("/livez").route(web::get().to(state::live)))
-        .service(web::resource("/readyz").route(web::get().to(state::ready)))
-        .service(web::resource("/metrics").route(web::get().to(state::metrics)))
-        .service(web::resource("/openapi.json").route(web::get().to(state::document)))
+        .app_data(web::PayloadConfig::new(MANAGEMENT_BODY_LIMIT))
+        .app_data(web::QueryConfig::default().error_handler(|_, request| {
+            let message = "the query must have the key of one counter: ?key=KEY";
+            let response = refuse(request, &ApiError::BadRequest(message.into()));
+            InternalError::from_response(message, response).into()
+        }))
+        .service(get("/livez").route(web::get().to(state::live)))
+        .service(get("/readyz").route(web::get().to(state::ready)))
+        .service(get("/metrics").route(web::get().to(state::metrics)))
+        .service(get("/openapi.json").route(web::get().to(state::document)))
         .service(
-            web::resource("/log")
+            resource("/log", &[Method::GET, Method::PUT])
                 .route(web::get().to(log::show))
                 .route(web::put().to(log::set)),
         )
-        .service(web::resource("/explain").route(web::post().to(explain::explain)))
+        .service(resource("/explain", &[Method::POST]).route(web::post().to(explain::explain)))
         .service(
-            web::resource("/quota/{policy}")
+            resource("/quota/{policy}", &[Method::GET, Method::DELETE])
                 .route(web::get().to(quota::show))
                 .route(web::delete().to(quota::give_back)),
-        );
+        )
+        .default_service(web::to(|request: HttpRequest| {
+            std::future::ready(refuse(&request, &ApiError::NotFound(NO_ROUTE)))
+        }));
 }
 
 /// Requires operator access for all paths that are not open.
@@ -110,11 +125,7 @@ fn admit(
 
 pub(crate) fn read<T: DeserializeOwned>(request: &HttpRequest, body: &[u8]) -> Result<T, ApiError> {
     // Pages of other sites cannot send JSON without a preflight request, which this listener rejects.
-    if !is_json(request.headers()) {
-        return Err(ApiError::UnsupportedMediaType);
-    }
-    let Object(sent) = serde_json::from_slice(body).map_err(|_| ApiError::BadRequest)?;
-    Ok(sent)
+    read_json(request.headers(), body)
 }
 
 /// Compares digests, so that the time reveals nothing about the secrets.

@@ -2,14 +2,14 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::Timestamp;
-use policies::{Fault, PersistentCounters};
+use policies::{Fault, PersistentCounters, PolicyName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Management;
 use crate::{
-    http::error::{ApiError, ManagementErrors, refuse},
-    telemetry::RequestId,
+    http::error::{ApiError, ManagementErrors, fail, refuse},
+    telemetry::{LogFields, RequestId},
 };
 
 #[derive(Deserialize)]
@@ -102,6 +102,8 @@ pub(crate) async fn give_back(
     }
 }
 
+const NO_POLICY: &str = "there is no such policy with counters that persist";
+
 async fn with_counters<T>(
     request: &HttpRequest,
     management: &Management,
@@ -112,11 +114,13 @@ async fn with_counters<T>(
     let mut policies = rules.policies.iter();
     let policy = policies.find(|(other, _)| other.as_str() == name);
     let counted = policy.and_then(|(_, policy)| policy.counters());
-    let counted = counted.ok_or_else(|| refuse(request, &ApiError::NotFound))?;
+    let counted = counted.ok_or_else(|| refuse(request, &ApiError::NotFound(NO_POLICY)))?;
     let result = act(counted).await;
     result.map_err(|fault| {
-        let id = RequestId::of(request);
-        tracing::error!(request_id = id.as_str(), policy = name, error = %fault, "quota store failed");
-        refuse(request, &ApiError::Internal)
+        let mut response = fail(request, &fault);
+        LogFields::update(&mut response, |fields| {
+            fields.policy = PolicyName::parse(name).ok();
+        });
+        response
     })
 }

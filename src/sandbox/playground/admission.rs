@@ -7,7 +7,7 @@ use actix_web::{
     http::header::{self, HeaderMap},
     web,
 };
-use policies::Denial;
+use policies::{Denial, excerpt};
 use serde::Deserialize;
 
 use crate::{
@@ -57,7 +57,7 @@ fn same_origin(request: &HttpRequest) -> Result<(), Denial> {
     host::check(headers, request.uri(), &[])?;
     for origin in headers.get_all(header::ORIGIN) {
         if Some(origin.as_bytes()) != own_origin(headers).as_deref().map(str::as_bytes) {
-            let origin = origin.to_str().unwrap_or_default().escape_debug();
+            let origin = excerpt(origin.to_str().unwrap_or_default());
             return Err(Denial::CrossSite(format!("Origin is `{origin}`")));
         }
     }

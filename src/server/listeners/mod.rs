@@ -3,6 +3,7 @@
 mod connections;
 mod head_budget;
 mod listener;
+mod parser_refusal;
 mod request_framing;
 mod server;
 mod timed_stream;
@@ -60,10 +61,10 @@ pub(crate) fn serve_public(
                 gate.clock.clone(),
             )),
         };
-        let in_flight = gate.in_flight.clone();
         let cors = cors.clone();
         let session = gate.session.clone();
         let has_session = session.is_some();
+        let served = gate.clone();
         let middleware = match &session {
             Some(cookie) => cookie.middleware(sessions.clone()),
             // Never used: the condition below is false.
@@ -87,7 +88,7 @@ pub(crate) fn serve_public(
             ))
             .wrap(from_fn(move |request, next| {
                 envelope(
-                    in_flight.clone(),
+                    served.clone(),
                     http::Listener::Public,
                     cors.clone(),
                     request,
@@ -106,9 +107,8 @@ pub(crate) fn serve_management(
     settings: &Settings,
     management: Management,
 ) -> Result<Listener, StartError> {
-    let in_flight = management.gate.in_flight.clone();
     let app = move || {
-        let in_flight = in_flight.clone();
+        let gate = management.gate.clone();
         let guarded = management.clone();
         App::new()
             .configure(|config| http::management::mount(config, &management))
@@ -117,7 +117,7 @@ pub(crate) fn serve_management(
             }))
             .wrap(from_fn(move |request, next| {
                 envelope(
-                    in_flight.clone(),
+                    gate.clone(),
                     http::Listener::Management,
                     Cors::default(),
                     request,

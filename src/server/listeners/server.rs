@@ -108,7 +108,7 @@ where
                 fn_service(move |socket: $socket| {
                     let peer = $peer(&socket);
                     let heads = heads.for_connection();
-                    let stream = TimedStream::new(socket, limits.request_timeout, heads, opened.add());
+                    let stream = TimedStream::new(socket, limits.request_timeout, heads, peer, opened.add());
                     ready(Ok((stream, peer)))
                 })
                 .and_then(http)

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -13,7 +14,10 @@ use tokio::{
 };
 
 use super::{
-    connections::Connection, head_budget::HeadReservation, request_framing::RequestFraming,
+    connections::Connection,
+    head_budget::HeadReservation,
+    parser_refusal::{self, FirstBytes},
+    request_framing::RequestFraming,
 };
 
 /// How much longer a body may take than a head, so that a handler whose own time limit ends can still respond.
@@ -37,7 +41,9 @@ pub(super) struct TimedStream<Io> {
     timer: Option<Pin<Box<Sleep>>>,
     is_within_a_body: bool,
     connection: Connection,
-    has_received: bool,
+    /// For the log.
+    peer: Option<SocketAddr>,
+    first: FirstBytes,
 }
 
 impl<Io> TimedStream<Io> {
@@ -45,9 +51,12 @@ impl<Io> TimedStream<Io> {
         io: Io,
         limit: Duration,
         heads: HeadReservation,
+        peer: Option<SocketAddr>,
         connection: Connection,
     ) -> Self {
         Self {
+            peer,
+            first: FirstBytes::default(),
             io,
             limit,
             framing: RequestFraming::default(),
@@ -55,7 +64,6 @@ impl<Io> TimedStream<Io> {
             timer: None,
             is_within_a_body: false,
             connection,
-            has_received: false,
         }
     }
 
@@ -64,7 +72,7 @@ impl<Io> TimedStream<Io> {
         if !self.connection.is_closing(context) || self.framing.is_within_a_request() {
             return false;
         }
-        if self.has_received {
+        if self.first.are_here() {
             return true;
         }
         let timer = self
@@ -98,8 +106,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncRead for TimedStream<Io> {
         let before = out.filled().len();
         let read = Pin::new(&mut this.io).poll_read(context, out);
         let bytes = &out.filled()[before..];
-        if !bytes.is_empty() && !this.has_received {
-            this.has_received = true;
+        if !bytes.is_empty() && !this.first.are_here() {
+            this.first.read(bytes);
             this.timer = None;
         }
         if this.framing.read(bytes) {
@@ -109,9 +117,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncRead for TimedStream<Io> {
         if !this.heads.extend_to(this.framing.head_bytes()) {
             // If the socket cannot take the response now, the client only sees the connection close.
             let _ = Pin::new(&mut this.io).poll_write(context, TOO_LARGE);
+            parser_refusal::log_close(this.peer, "the memory for large request heads is used up");
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
         if this.has_timed_out(context) {
+            if !this.framing.is_within_a_body() {
+                let reason = "the head of the request did not arrive in time";
+                parser_refusal::log_close(this.peer, reason);
+            }
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         if read.is_pending() && this.must_end(context) {
@@ -130,6 +143,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for TimedStream<Io> {
     ) -> Poll<io::Result<usize>> {
         // The gate writes a response only after it has read the head of the request.
         self.framing.reset_head_bytes();
+        parser_refusal::log(bytes, self.peer, &self.first);
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
 

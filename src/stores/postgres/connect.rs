@@ -23,7 +23,7 @@ use super::{
     url::{PostgresUrl, ServerRole, Target},
 };
 use crate::{
-    outbound::explain_tls,
+    outbound::reason,
     stores::{
         fault::{StoreFault, Unreachable},
         hosts::Hosts,
@@ -238,21 +238,17 @@ pub(super) fn write_fault(error: &tokio_postgres::Error) -> StoreFault {
     }
 }
 
-/// Includes the server's message, which the error itself does not show.
 fn describe(error: &tokio_postgres::Error) -> String {
-    match (error.as_db_error(), std::error::Error::source(error)) {
-        (Some(error), _) => with_remedy(error.message()),
-        (None, Some(source)) => format!("{error}: {source}"),
-        (None, None) => error.to_string(),
-    }
+    describe_of(error, "the server")
 }
 
-/// For the connection to a host.
+/// Includes the message of the server, or of the connection to `host`, which the error itself does not show.
 fn describe_of(error: &tokio_postgres::Error, host: &str) -> String {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
-    source
-        .and_then(|source| explain_tls(source, host))
-        .unwrap_or_else(|| describe(error))
+    match (error.as_db_error(), std::error::Error::source(error)) {
+        (Some(error), _) => with_remedy(error.message()),
+        (None, Some(source)) => reason(source, host),
+        (None, None) => error.to_string(),
+    }
 }
 
 /// Adds what to do about messages of poolers.

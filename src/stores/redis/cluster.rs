@@ -136,7 +136,8 @@ impl Cluster {
             .query_async(&mut connection)
             .await;
         let ranges = answer.and_then(|answer| parse_slots(answer, node));
-        let ranges = ranges.map_err(|error| Unreachable::failed(node, explain(&error)))?;
+        let ranges =
+            ranges.map_err(|error| Unreachable::failed(node, explain(&error, "the server")))?;
         if ranges.is_empty() {
             return Err(Unreachable::failed(node, "its cluster has no slots"));
         }

@@ -51,9 +51,8 @@ impl Dialer {
                     Connection::open(socket, login).await
                 };
                 match timeout(within, opening).await {
-                    Ok(opened) => {
-                        opened.map_err(|error| Unreachable::failed(node, explain(&error)))
-                    }
+                    Ok(opened) => opened
+                        .map_err(|error| Unreachable::failed(node, explain(&error, "the server"))),
                     Err(_) => Err(Unreachable::Timeout(node.to_string())),
                 }
             }
@@ -65,7 +64,7 @@ impl Dialer {
                         Connection::open(secure(self.tls.as_ref(), tcp, host).await?, login).await
                     };
                     let opened: RedisResult<Connection> = opened.await;
-                    opened.map_err(|error| Unreachable::failed(address, explain(&error)))
+                    opened.map_err(|error| Unreachable::failed(address, explain(&error, host)))
                 };
                 self.hosts.first_address(host, *port, within, attempt).await
             }

@@ -2,6 +2,8 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use crate::outbound::reason;
+
 /// By the code of the error.
 const BY_CODE: [(&str, &str); 15] = [
     ("NOPERM", NO_RIGHT),
@@ -82,8 +84,11 @@ const NO_KEY_IN_SCRIPT: &str = "executing the script can't access";
 /// How much of the server's own text is shown.
 const MAX_TEXT: usize = 160;
 
-/// Says what the error means, followed by the server's own text.
-pub(super) fn explain(error: &RedisError) -> String {
+/// Says what the error means, followed by the server's own text. `peer` names the server.
+pub(super) fn explain(error: &RedisError, peer: &str) -> String {
+    if error.kind() == ErrorKind::Io {
+        return reason(error, peer);
+    }
     let text = text(error);
     let shown: String = text.chars().take(MAX_TEXT).collect();
     match (meaning(&text), missing_command(&text)) {
@@ -211,11 +216,11 @@ mod tests {
             ),
             ("ERR something new", "something new"),
         ] {
-            let explained = explain(&error(line));
+            let explained = explain(&error(line), "cache");
             assert!(explained.starts_with(words), "{explained}");
         }
         let parsing = RedisError::from((ErrorKind::Parse, "fails", "bad bytes".to_owned()));
-        assert_eq!(explain(&parsing), "bad bytes");
+        assert_eq!(explain(&parsing, "cache"), "bad bytes");
     }
 
     #[test]

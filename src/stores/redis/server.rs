@@ -225,7 +225,7 @@ impl Server {
                 self.client.record_lack(&ROLE);
                 None
             }
-            Err(error) => return Err(Unreachable::failed(node, explain(&error))),
+            Err(error) => return Err(Unreachable::failed(node, explain(&error, "the server"))),
         };
         let role = role.and_then(|role| redis::from_redis_value::<String>(role).ok());
         match role.as_deref() {
@@ -264,7 +264,7 @@ impl Server {
             }
             Err(error) if is_missing_right(&error) => self.client.record_lack(&INFO),
             Err(error) => {
-                tracing::debug!(store = %self.health.store(), reason = %explain(&error), "cannot read INFO");
+                tracing::debug!(store = %self.health.store(), reason = %explain(&error, "the server"), "cannot read INFO");
             }
         }
     }
@@ -323,7 +323,7 @@ impl Backend for Server {
                 let pattern = &self.client.keys.prefix;
                 let missing = probe.missing_rights(&connection, &prefix, pattern).await;
                 let missing = missing.join(" ");
-                let fault = explain(&error);
+                let fault = explain(&error, "the server");
                 Err(StoreFault::Refused(if missing.is_empty() {
                     fault
                 } else {
@@ -380,7 +380,7 @@ async fn find_primary<'a>(
     let found = found.map_err(|error| {
         let reason = match has_code(&error, "NOAUTH") {
             true => "the Sentinel requires a password; set `sentinel_password`".to_owned(),
-            false => explain(&error),
+            false => explain(&error, "the server"),
         };
         Unreachable::failed(sentinel, reason)
     });
@@ -401,9 +401,9 @@ fn fault(error: &RedisError, nothing_was_sent: bool) -> StoreFault {
         if nothing_was_sent && !is_replica {
             StoreFault::Unsent
         } else {
-            StoreFault::Broken(explain(error))
+            StoreFault::Broken(explain(error, "the server"))
         }
     } else {
-        StoreFault::Refused(explain(error))
+        StoreFault::Refused(explain(error, "the server"))
     }
 }

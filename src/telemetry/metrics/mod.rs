@@ -28,11 +28,11 @@ metrics! {
 
     // Names and buckets follow the semantic conventions of OpenTelemetry.
     "" {
-        /// Duration of requests on the public listener
+        /// Duration of requests on the public listener, to the response; without a status if the client disconnected before
         http_server_request_duration_seconds: Histogram {
             http_request_method: &'static str,
             http_route: Option<RoutePath>,
-            http_response_status_code: StatusCode
+            http_response_status_code: Option<StatusCode>
         } = Histogram::new([
             0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
         ]);
@@ -113,6 +113,11 @@ metrics! {
         store_may_evict: Gauge { store: StoreName };
         /// Keys that a store has evicted while the gate ran
         store_evicted_keys: Counter { store: StoreName };
+
+        /// Log lines lost, by reason: queue_full, write_failed, or limited because clients can cause them at will
+        log_lines_lost: Counter { reason: &'static str };
+        /// Spans lost, by reason: queue_full, refused by the collector, or unreachable
+        spans_lost: Counter { reason: &'static str };
 
         /// 1 if an audit uploaded to Imgwire without a token, until Imgwire refuses; 0 if it refused; absent while that is unknown
         bypass_possible: OptionalGauge;
@@ -215,6 +220,7 @@ impl Metrics {
     /// All metrics in the text format.
     #[must_use]
     pub fn encode(&self) -> String {
+        self.record_losses();
         let mut encoded = String::new();
         // Writing to a String cannot fail.
         let _ = text::encode(&mut encoded, &self.registry);

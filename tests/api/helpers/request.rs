@@ -97,7 +97,12 @@ impl Answer {
         );
         assert_eq!(self.json["error"], self.status.canonical_reason().unwrap());
         assert_eq!(self.json["requestId"], self.header("x-request-id"));
-        assert_eq!(self.json.as_object().unwrap().len(), 3, "{self:?}");
+        // A malformed request is told what is wrong with it.
+        let is_malformed = [400, 404, 405, 413, 415].contains(&status);
+        let message = self.json["message"].as_str();
+        assert_eq!(message.is_some(), is_malformed, "{self:?}");
+        let members = 3 + usize::from(is_malformed);
+        assert_eq!(self.json.as_object().unwrap().len(), members, "{self:?}");
         self.assert_envelope();
     }
 

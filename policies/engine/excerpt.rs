@@ -3,7 +3,8 @@
 const MAX_CHARS: usize = 100;
 
 /// Returns the start of a text, without control characters.
-pub(crate) fn excerpt(text: &str) -> String {
+#[must_use]
+pub fn excerpt(text: &str) -> String {
     text.chars()
         .take(MAX_CHARS)
         .flat_map(char::escape_debug)
