@@ -79,7 +79,8 @@ enum HeaderClaim {
 struct DeclaredHeader {
     /// The header.
     header: ProxyHeader,
-    /// What separates the entries of a list. Spaces around an entry and empty entries are dropped.
+    /// What separates the entries of a list. Spaces around an entry and empty entries are dropped. Default: none; the value is
+    /// one text.
     #[serde(default)]
     #[schemars(length(min = 1))]
     list: Option<Separator>,

@@ -58,11 +58,15 @@ pub(super) fn tables<'a>(configs: &'a [Table], section: &str) -> Vec<&'a Table> 
     found
 }
 
-/// The first value of a key, in these tables or, for a key of an inner table, anywhere below `parent`.
+/// The first value of a key, other than an empty list, in these tables or, for a key of an inner table, anywhere below `parent`.
 pub(super) fn value(tables: &[&Table], parent: Option<&str>, key: &str) -> Option<String> {
-    let found = tables.iter().find_map(|table| match parent {
-        None => table.get(key),
-        Some(parent) => below(table.get(parent)?, key),
+    let is_empty = |value: &&Value| value.as_array().is_some_and(Vec::is_empty);
+    let found = tables.iter().find_map(|table| {
+        let value = match parent {
+            None => table.get(key),
+            Some(parent) => below(table.get(parent)?, key),
+        };
+        value.filter(|value| !is_empty(value))
     });
     found.map(|value| format!("{key} = {value}"))
 }

@@ -69,6 +69,8 @@ struct Reference<'a> {
 struct Place<'a> {
     name: String,
     tables: Vec<&'a Table>,
+    /// Those of the whole section.
+    others: Vec<&'a Table>,
     parent: Option<&'a str>,
 }
 
@@ -91,6 +93,7 @@ impl Reference<'_> {
             None => {
                 let place = Place {
                     name: name.to_owned(),
+                    others: tables.clone(),
                     tables,
                     parent: None,
                 };
@@ -106,6 +109,7 @@ impl Reference<'_> {
         let is_common = |key: &str| key != "kind" && kinds.iter().all(|kind| has(kind, key));
         let place = |name: String, kind: Option<&str>| Place {
             name,
+            others: tables.to_vec(),
             tables: {
                 let of_kind = |table: &&&Table| {
                     kind.is_none() || kind == table.get("kind").and_then(toml::Value::as_str)
@@ -163,6 +167,7 @@ impl Reference<'_> {
                 let within = Place {
                     name: format!("{} {}", place.name, keys[0]),
                     tables: place.tables.clone(),
+                    others: place.others.clone(),
                     parent: Some(keys[0]),
                 };
                 page += &self.keys(settings, &within, &|_| true);
@@ -184,8 +189,11 @@ impl Reference<'_> {
             }
             (_, None, Some(default)) => format!("`{default}`"),
         };
-        let example = examples::value(&place.tables, place.parent, key);
-        let example = example
+        let own = examples::value(&place.tables, place.parent, key);
+        // Other kinds use a key with the same name in the same way.
+        let any = || examples::value(&place.others, place.parent, key);
+        let example = own
+            .or_else(any)
             .unwrap_or_else(|| panic!("{} {key}: no config in docs or config/ has it", place.name));
         let says = format!("{described} Example: `{example}`");
         row(&[
