@@ -141,7 +141,6 @@ fn check_warns_of_the_guides_cookie_with_a_domain() {
     let blocks = blocks("docs/identities.md", "toml");
     let cookie = blocks.iter().find(|block| block.contains("domain = "));
     let config = Gate::accepting(["app"])
-        .without("session")
         .include(cookie.unwrap())
         .config("https://api.imgwire.dev", Path::new("/nowhere"));
     let secret = SESSION_KEY.to_owned();
