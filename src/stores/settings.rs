@@ -21,7 +21,7 @@ pub struct StoreSettings {
     /// What it is: `sqlite:` and the path of a file, `postgres://user@host/database`, or `redis://user@host/0`
     /// (`rediss://` by TLS, `redis+sentinel://`, `redis+cluster://`).
     pub url: StoreUrl,
-    /// The password of a server. Default: none.
+    /// The password of a server.
     #[serde(default)]
     pub password: Option<SecretSource>,
     /// How long one operation may take. Default: `"2s"`.

@@ -1,5 +1,10 @@
 //! The book under `docs`: its configs and its commands work.
 
+mod frontend;
+mod links;
+mod readme;
+mod reference;
+
 use std::{
     fs,
     path::{Path, PathBuf},

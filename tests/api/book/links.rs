@@ -7,11 +7,8 @@ use std::{
     process::Command,
 };
 
-use crate::{
-    book::{markdown_files, root},
-    process::text,
-    real_parts::are_here,
-};
+use super::{markdown_files, root};
+use crate::{process::text, real_parts::are_here};
 
 /// Text outside of code blocks.
 fn prose(text: &str) -> String {

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fs, process::Command};
 use actix_web::web;
 use serde_json::Value;
 
+use super::root;
 use crate::{
-    book::root,
     helpers::{ROUTE, SECRET, TestApp, Token},
     process::{run, text},
     real_parts::{are_here, blocks},

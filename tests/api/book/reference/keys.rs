@@ -178,6 +178,7 @@ impl Reference<'_> {
 
     fn key(&self, key: &str, property: &Value, is_required: bool, place: &Place<'_>) -> String {
         let (described, default) = default_of(&text(property));
+        let default = default.or_else(|| may_be_null(property).then(|| "none".to_owned()));
         let default = match (is_required, default, property.get("default")) {
             (true, ..) => "required".to_owned(),
             (_, Some(default), _) => default,
@@ -297,6 +298,14 @@ fn known_type(schema: &Value) -> Option<&'static str> {
     let name = schema["$ref"].as_str()?.trim_start_matches("#/$defs/");
     let known = TYPES.into_iter().find(|(known, _)| *known == name);
     known.map(|(_, called)| called)
+}
+
+/// Whether a key may be absent without a value in its place.
+fn may_be_null(schema: &Value) -> bool {
+    let options = schema["anyOf"].as_array();
+    let kinds = schema["type"].as_array();
+    options.is_some_and(|options| is_optional(options))
+        || kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "null"))
 }
 
 /// Whether these are a type and null.
