@@ -27,7 +27,7 @@ pub struct QuotaSettings {
     pub limit: QuotaLimit,
     /// The length of a window.
     pub window: WindowUnit,
-    /// The IANA name of the time zone that windows are aligned to. The default is UTC.
+    /// The IANA name of the time zone that windows are aligned to. Default: `"UTC"`.
     #[serde(default, deserialize_with = "timezone")]
     #[schemars(with = "Option<String>")]
     pub timezone: Option<TimeZone>,

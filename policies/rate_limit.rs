@@ -52,16 +52,16 @@ struct Table {
     limit: NonZeroU32,
     /// The length of a period.
     period: Interval,
-    /// The number of attempts that may come at once. The default is `limit`.
+    /// The number of attempts that may come at once. Default: the value of `limit`.
     #[serde(default)]
     burst: Option<NonZeroU32>,
     /// The number of keys that are counted separately in memory. Further keys share one counter.
     #[serde(default = "default_max_keys")]
     max_keys: NonZeroU32,
-    /// The store that counts for all gates: a name in `[stores]`. Without it, each gate counts in its own memory.
+    /// The store that counts for all gates: a name in `[stores]`. Default: none; each gate counts in its own memory.
     #[serde(default)]
     store: Option<StoreName>,
-    /// What happens if the store fails. Requires `store`.
+    /// What happens if the store fails. Requires `store`. Default: `"deny"`.
     #[serde(default)]
     on_failure: Option<LimitOnFailure>,
 }

@@ -20,19 +20,19 @@ use crate::{
 pub struct RemoteSettings {
     /// The URL of the service. The gate sends the facts as JSON, by POST.
     pub url: Endpoint,
-    /// The format of the request and of the response.
+    /// The format of the request and of the response. Default: `"plain"`.
     #[serde(default)]
     pub protocol: Protocol,
-    /// The bearer token for the service.
+    /// The bearer token for the service. Default: none.
     #[serde(default)]
     pub token: Option<SecretSource>,
     /// Whether the token may be sent over plain http to another machine.
     #[serde(default)]
     pub insecure_http: bool,
-    /// How long a call may take.
+    /// How long a call may take. Default: `"2s"`.
     #[serde(default = "default_timeout")]
     pub timeout: Interval,
-    /// How long a response is cached. Without it, responses are not cached.
+    /// How long a response is cached. Default: none; the gate asks for every request.
     #[serde(default)]
     pub cache: Option<Interval>,
 }

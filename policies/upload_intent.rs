@@ -33,13 +33,14 @@ const SUPPORTED: [&str; 10] = [
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UploadIntentSettings {
-    /// The allowed purposes. The request must name one of them.
+    /// The allowed purposes. The request must name one of them. Default: none; the purpose is not checked.
     #[serde(default)]
     pub purposes: Option<NonEmpty<Purpose>>,
-    /// The allowed media types. The request must declare the type of its file.
+    /// The allowed media types. The request must declare the type of its file. Default: none; the type is not checked.
     #[serde(default)]
     pub mime_types: Option<NonEmpty<MimeType>>,
-    /// The size of the largest file, for example `"5MB"`. The request must declare the size of its file.
+    /// The size of the largest file, for example `"5MB"`. The request must declare the size of its file. Default: none;
+    /// the size is not checked.
     #[serde(default)]
     pub max_size: Option<ByteCount>,
 }

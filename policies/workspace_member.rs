@@ -26,47 +26,50 @@ const NO_SECOND_COLUMN: &str = "the query selects one column, so the database do
 pub struct WorkspaceMemberSettings {
     /// The claim that lists the user's workspaces: `"ws_1"`, `["ws_1", 7]`, `[{"id":"ws_1","role":"editor"}]`,
     /// `{"id":"ws_1","role":"editor"}`, `{"ws_1":"editor"}`, `{"ws_1":{"role":"editor"}}` or `{"name":{"id":"ws_1"}}`. A
-    /// role may be a list of roles.
+    /// role may be a list of roles. Default: none.
     #[serde(default)]
     pub claim: Option<ClaimPath>,
-    /// The member of an object that is the workspace's id, by name or JSON Pointer. The default is `id`. Requires `claim`.
+    /// The member of an object that is the workspace's id, by name or JSON Pointer. Requires `claim`.
+    /// Default: `"id"`.
     #[serde(default)]
     pub id_key: Option<ClaimPath>,
-    /// The member of an object that is the role, by name or JSON Pointer. The default is `role`. Requires `claim`.
+    /// The member of an object that is the role, by name or JSON Pointer. Requires `claim`.
+    /// Default: `"role"`.
     #[serde(default)]
     pub role_key: Option<ClaimPath>,
     /// Another claim, which is the role in the user's only workspace. A user with several workspaces then has no role.
-    /// Requires `claim`.
+    /// Requires `claim`. Default: none.
     #[serde(default)]
     pub role_claim: Option<ClaimPath>,
-    /// The members of each workspace: `{ ws_1 = { user_1 = "owner" } }`.
+    /// The members of each workspace: `{ ws_1 = { user_1 = "owner" } }`. Default: none.
     #[serde(default)]
     pub members: Option<Members>,
     /// The URL of the app, for a GET request. The gate replaces `{workspace}` and `{user}`. The app responds with 200
     /// and `{"role": ..., "workspace": ...}`, or with 404. `role` is a text, a list of texts or null; `workspace` is
-    /// the id as the app spells it.
+    /// the id as the app spells it. Default: none.
     #[serde(default)]
     pub url: Option<Endpoint>,
-    /// The database for `query`: a name in `[stores]`.
+    /// The database for `query`: a name in `[stores]`. Default: none.
     #[serde(default)]
     pub store: Option<StoreName>,
     /// The SQL query. `$1` is the user's id and `$2` the workspace's id. Without a row, the user is not a member. The
     /// first column of a row is the role, or null. The second is the workspace's id as the database spells it.
+    /// Default: none.
     #[serde(default)]
     pub query: Option<String>,
-    /// The bearer token for the app.
+    /// The bearer token for the app. Default: none.
     #[serde(default)]
     pub token: Option<SecretSource>,
     /// Whether the token may be sent over plain http to another machine.
     #[serde(default)]
     pub insecure_http: bool,
-    /// The allowed roles. Without it, every member is allowed.
+    /// The allowed roles. Default: none; every member is allowed.
     #[serde(default)]
     pub roles: Option<Vec<String>>,
-    /// How long a response of the app or of the database is cached. Without it, responses are not cached.
+    /// How long a response of the app or of the database is cached. Default: none; the gate asks for every request.
     #[serde(default)]
     pub cache: Option<Interval>,
-    /// How long a call to the app or to the database may take.
+    /// How long a call to the app or to the database may take. Default: `"2s"`.
     #[serde(default = "default_timeout")]
     pub timeout: Interval,
 }

@@ -44,7 +44,8 @@ pub struct ImgwireSettings {
     /// How many times to retry a failed attempt, at most 10. Default: 2.
     #[serde(default)]
     pub retries: Retries,
-    /// The circuit breaker. While it is open, requests fail at once instead of waiting for Imgwire.
+    /// The circuit breaker. While it is open, requests fail at once instead of waiting for Imgwire. Default:
+    /// `{ failures = 20, probe = "500ms" }`.
     #[serde(default)]
     pub breaker: BreakerSettings,
     /// How often the gate repeats what `doctor` tries at Imgwire, at least `"1m"`. With `client_key`, it also tries an

@@ -34,7 +34,8 @@ pub struct SessionSettings {
     /// example `["email", "/app_metadata/plan"]`. Default: none.
     #[serde(default)]
     pub claims: Vec<ClaimPath>,
-    /// The attributes of the session cookie.
+    /// The attributes of the session cookie. Default:
+    /// `{ name = "__Host-imgwire_gate", secure = true, same_site = "lax", partitioned = false }`.
     #[serde(default)]
     pub cookie: CookieSettings,
 }

@@ -29,11 +29,11 @@ use crate::telemetry::REFUSED;
 pub(super) struct ForwardedSettings {
     /// The header that holds the subject's id.
     subject: ProxyHeader,
-    /// The prefix of the subject's id, so that it differs from equal ids of another identity.
+    /// The prefix of the subject's id, so that it differs from equal ids of another identity. Default: none.
     #[serde(default)]
     subject_prefix: SubjectPrefix,
     /// Headers that hold claims, by the claim's name: `"X-Email"` for a text, `{ header = "X-Groups", list = "," }` for a
-    /// list.
+    /// list. Default: none.
     #[serde(default)]
     claims: BTreeMap<String, HeaderClaim>,
     /// Whether the proxy may derive these headers from what a browser sends by itself. If so, the gate accepts them only
@@ -79,7 +79,8 @@ enum HeaderClaim {
 struct DeclaredHeader {
     /// The header.
     header: ProxyHeader,
-    /// What separates the entries of a list. Spaces around an entry and empty entries are dropped.
+    /// What separates the entries of a list. Spaces around an entry and empty entries are dropped. Default: none; the value is
+    /// one text.
     #[serde(default)]
     #[schemars(length(min = 1))]
     list: Option<Separator>,

@@ -49,32 +49,32 @@ pub(super) struct IntrospectionSettings {
     client_id: String,
     /// The client secret.
     client_secret: SecretSource,
-    /// How the gate authenticates.
+    /// How the gate authenticates. Default: `"client_secret_basic"`.
     #[serde(default)]
     auth_method: AuthMethod,
     /// Allows the gate to send tokens and the client secret over plain http to other machines.
     #[serde(default)]
     insecure_http: bool,
     /// The issuer in `iss`, or a list of issuers. An issuer may have the placeholder `{tid}` for the claim `tid`, which
-    /// `required_claims` or `allowed_claims` must restrict.
+    /// `required_claims` or `allowed_claims` must restrict. Default: none; every issuer is accepted.
     #[serde(default)]
     issuer: Option<Issuers>,
-    /// `aud` must contain one of these audiences.
+    /// `aud` must contain one of these audiences. Default: none; `aud` is not checked.
     #[serde(default)]
     #[schemars(length(min = 1))]
     audience: Option<Vec<String>>,
-    /// Other members that the response must have, for example `{ client_id = "spa" }`.
+    /// Other members that the response must have, for example `{ client_id = "spa" }`. Default: none.
     #[serde(default)]
     required_claims: ClaimValues,
     /// Claims that must have one of these values if the token has them, for example
-    /// `{ azp = ["https://app.example.com"] }`.
+    /// `{ azp = ["https://app.example.com"] }`. Default: none.
     #[serde(default)]
     allowed_claims: ClaimValues,
-    /// Scopes that the token must have in `scope` or `scp`, which is a list or a string with spaces.
+    /// Scopes that the token must have in `scope` or `scp`, which is a list or a string with spaces. Default: none.
     #[serde(default)]
     required_scopes: RequiredScopes,
     /// The places of the token: `"bearer"`, `"cookie:NAME"`, or `"header:NAME"`, with or without `Bearer ` before the
-    /// token.
+    /// token. Default: `["bearer"]`.
     #[serde(default = "default_from")]
     #[schemars(length(min = 1))]
     from: Vec<TokenSource>,
@@ -86,16 +86,18 @@ pub(super) struct IntrospectionSettings {
     /// The member of the response that has the subject's id.
     #[serde(default = "default_subject_claim")]
     subject_claim: ClaimPath,
-    /// The prefix of the subject's id, so that equal ids of two issuers are two users; `{iss}` is the token's issuer.
+    /// The prefix of the subject's id, so that equal ids of two issuers are two users. `{iss}` is the token's issuer.
+    /// Default: none.
     #[serde(default)]
     subject_prefix: SubjectPrefix,
-    /// The allowed clock skew.
+    /// The allowed clock skew. Default: `"30s"`.
     #[serde(default)]
     leeway: Leeway,
-    /// How long a response is cached, at most until the token's `exp`. Without it, responses are not cached.
+    /// How long a response is cached, at most until the token's `exp`. Default: none; the gate asks for
+    /// every request.
     #[serde(default)]
     cache: Option<Interval>,
-    /// The timeout of the call.
+    /// The timeout of the call. Default: `"2s"`.
     #[serde(default = "default_timeout")]
     timeout: Interval,
 }

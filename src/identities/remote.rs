@@ -51,7 +51,7 @@ pub(super) struct RemoteSettings {
     /// may be in chunks (`NAME.0`, `NAME.1`), or `"header:NAME"`. A request with none of them is not signed in.
     #[schemars(length(min = 1))]
     forward: Vec<TokenSource>,
-    /// Other headers that the gate sends, for example `{ "X-Forwarded-Proto" = "https" }`.
+    /// Other headers that the gate sends, for example `{ "X-Forwarded-Proto" = "https" }`. Default: none.
     #[serde(default)]
     headers: ConstantHeaders,
     /// Whether a browser may send the headers by itself, or a proxy may derive them from what a browser sends. If so, the
@@ -62,16 +62,16 @@ pub(super) struct RemoteSettings {
     /// The JSON Pointer (RFC 6901) of the subject's id in the response. If it is missing or null, the user is not signed
     /// in.
     subject: Pointer,
-    /// The prefix of the subject's id, so that it differs from equal ids of another identity.
+    /// The prefix of the subject's id, so that it differs from equal ids of another identity. Default: none.
     #[serde(default)]
     subject_prefix: SubjectPrefix,
-    /// The JSON Pointers of claims, by the claim's name.
+    /// The JSON Pointers of claims, by the claim's name. Default: none.
     #[serde(default)]
     claims: BTreeMap<String, Pointer>,
-    /// How long a response is cached. Without it, responses are not cached.
+    /// How long a response is cached. Default: none; the gate asks for every request.
     #[serde(default)]
     cache: Option<Interval>,
-    /// The timeout of the call.
+    /// The timeout of the call. Default: `"2s"`.
     #[serde(default = "default_timeout")]
     timeout: Interval,
 }

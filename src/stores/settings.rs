@@ -48,7 +48,7 @@ pub struct StoreSettings {
     /// Certificates for TLS. Default: the system's authorities and those of `[outbound] ca`, and no client certificate.
     #[serde(default)]
     pub tls: Option<TlsSettings>,
-    /// How long one operation may take.
+    /// How long one operation may take. Default: `"2s"`.
     #[serde(default = "default_timeout")]
     pub timeout: Interval,
 }

@@ -1,4 +1,4 @@
-//! The guides to apps with sessions of their own in `docs/identities.md`, with the answers that the apps document.
+//! The guides to apps with sessions of their own in `docs/providers`, with the answers that the apps document.
 
 use serde_json::{Value, json};
 use toml::Table;

@@ -1,4 +1,4 @@
-//! The examples of the README and of `config`, and their tables of cases.
+//! The examples of `docs/concepts.md` and of `config`, and their tables of cases.
 
 use std::{fs, path::Path, process::Command};
 
@@ -11,16 +11,12 @@ use crate::{
     service::{Reply, Service},
 };
 
-/// A gate with the README's config for this point, whose services are at `app`.
-async fn point(number: usize, app: &Service) -> TestApp {
-    let blocks = blocks("README.md", "toml");
-    let points: Vec<_> = blocks
-        .iter()
-        .filter(|block| !block.contains("[imgwire]"))
-        .collect();
-    assert_eq!(points.len(), 4);
+/// A gate with the config of this check, whose services are at `app`.
+async fn check(number: usize, app: &Service) -> TestApp {
+    let checks = blocks("docs/concepts.md", "toml");
+    assert_eq!(checks.len(), 4);
     Gate::bare()
-        .include(&points[number - 1].replace("http://app:3000", &app.url))
+        .include(&checks[number - 1].replace("http://app:3000", &app.url))
         .start()
         .await
 }
@@ -31,8 +27,8 @@ async fn send(gate: &TestApp, route: &str, token: &Token, body: &Value) -> Answe
 }
 
 #[actix_web::test]
-async fn point_1_of_the_readme_requires_a_signed_in_user() {
-    let gate = point(1, &Service::start()).await;
+async fn check_1_of_the_concepts_requires_a_signed_in_user() {
+    let gate = check(1, &Service::start()).await;
     gate.ask_as(&Token::of("user_1")).await.assert_token();
     gate.ask().send().await.assert_error(401, "not_signed_in");
     let forged = gate.ask().bearer("forged").send().await;
@@ -40,8 +36,8 @@ async fn point_1_of_the_readme_requires_a_signed_in_user() {
 }
 
 #[actix_web::test]
-async fn point_2_of_the_readme_requires_a_member_of_the_workspace() {
-    let gate = point(2, &Service::start()).await;
+async fn check_2_of_the_concepts_requires_a_member_of_the_workspace() {
+    let gate = check(2, &Service::start()).await;
     let member = |role: &str| {
         Token::of("user_1").with("workspaces", json!([{ "id": "ws_1", "role": role }]))
     };
@@ -55,9 +51,9 @@ async fn point_2_of_the_readme_requires_a_member_of_the_workspace() {
 }
 
 #[actix_web::test]
-async fn point_3_of_the_readme_requires_the_right_step_of_the_flow() {
+async fn check_3_of_the_concepts_requires_the_right_step_of_the_flow() {
     const AVATARS: &str = "/api/imgwire/avatar-token";
-    let gate = point(3, &Service::start()).await;
+    let gate = check(3, &Service::start()).await;
     let at = |step: &str| Token::of("user_1").with("step", json!(step));
     send(&gate, AVATARS, &at("picture"), &json!({}))
         .await
@@ -76,10 +72,10 @@ async fn point_3_of_the_readme_requires_the_right_step_of_the_flow() {
 }
 
 #[actix_web::test]
-async fn point_4_of_the_readme_checks_count_file_type_and_moderation() {
+async fn check_4_of_the_concepts_checks_count_file_type_and_moderation() {
     let app = Service::start();
     app.answer("/api/may-upload", Reply::status(204));
-    let gate = point(4, &app).await;
+    let gate = check(4, &app).await;
     let token = Token::of("user_1");
     let file =
         |mime_type: &str, size: u32| json!({ "file": { "mimeType": mime_type, "size": size } });

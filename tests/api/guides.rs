@@ -1,8 +1,11 @@
 //! The documents' configs. Guides with a provider or an app have tests of their own.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value, json};
 
 use crate::{
+    book::{markdown_files, root},
     helpers::{
         Application, Gate, ROUTE, SECRET, SERVER_API_KEY, SESSION_KEY, rate_limit, settings,
     },
@@ -10,30 +13,34 @@ use crate::{
     real_parts::blocks,
 };
 
-const GUIDES: &str = "docs/identities.md";
-
-/// The block of the guides that has this table.
+/// The block of the documents about identities that has this table.
 pub(crate) fn guide(table: &str) -> String {
     let header = format!("[{table}]");
-    let mut blocks = blocks(GUIDES, "toml").into_iter();
+    let pages = markdown_files(Path::new("docs/providers"));
+    let pages = ["docs/identities.md".into()].into_iter().chain(pages);
+    let mut blocks = pages.flat_map(|page: PathBuf| blocks(page.to_str().unwrap(), "toml"));
     blocks.find(|block| block.contains(&header)).unwrap()
 }
 
-/// A guide with a section of its own: its config, and what a token or an answer of the provider says.
+/// The guide to a provider: its config, and what a token or an answer of the provider says.
 pub(crate) struct Guide {
     pub(crate) config: String,
     pub(crate) payload: String,
 }
 
-/// The guide under this heading.
-pub(crate) fn section(heading: &str) -> Guide {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(GUIDES);
-    let text = std::fs::read_to_string(path).unwrap();
-    let (_, rest) = text.split_once(&format!("\n### {heading}\n")).unwrap();
-    let section = rest.split("\n##").next().unwrap();
+/// The guide with this title.
+pub(crate) fn section(title: &str) -> Guide {
+    let mut pages = markdown_files(Path::new("docs/providers")).into_iter();
+    let is_it = |page: &PathBuf| {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        text.starts_with(&format!("# {title}\n"))
+    };
+    let page = pages.find(is_it).unwrap();
     let block = |language: &str| {
-        let (_, rest) = section.split_once(&format!("```{language}\n")).unwrap();
-        rest.split("```").next().unwrap().to_owned()
+        let [block] = &blocks(page.to_str().unwrap(), language)[..] else {
+            panic!("{title}: one block of {language}")
+        };
+        block.clone()
     };
     Guide {
         config: block("toml"),
@@ -112,7 +119,7 @@ async fn every_other_config_of_the_guides_starts() {
             .without("identities.app")
             .without("identities.browser")
             .include(&block)
-            .config("https://api.imgwire.dev", std::path::Path::new("/nowhere"));
+            .config("https://api.imgwire.dev", Path::new("/nowhere"));
         let environment = |name: &str| {
             assert!(
                 name.starts_with("TEST_") || secrets.contains(&name),
@@ -129,8 +136,34 @@ async fn every_other_config_of_the_guides_starts() {
     }
 }
 
+#[test]
+fn check_warns_of_the_guides_cookie_with_a_domain() {
+    let blocks = blocks("docs/identities.md", "toml");
+    let cookie = blocks.iter().find(|block| block.contains("domain = "));
+    let config = Gate::accepting(["app"])
+        .include(cookie.unwrap())
+        .config("https://api.imgwire.dev", Path::new("/nowhere"));
+    let secret = SESSION_KEY.to_owned();
+    let settings = settings::load("gate.toml", &config, &|name| {
+        let is_key = name == "TEST_API_KEY";
+        Some(if is_key {
+            SERVER_API_KEY.to_owned()
+        } else {
+            secret.clone()
+        })
+    });
+    let settings = settings.unwrap_or_else(|faults| panic!("{faults}"));
+    for key in ["domain", "path"] {
+        assert!(
+            settings.warnings.to_string().contains(&format!("`{key}`")),
+            "{}",
+            settings.warnings
+        );
+    }
+}
+
 /// All configs of `docs/policies.md` in one, with a route for its requests and cases.
-fn config_of_the_policies(folder: &std::path::Path) -> String {
+fn config_of_the_policies(folder: &Path) -> String {
     let blocks = blocks("docs/policies.md", "toml");
     let (cases, config): (Vec<_>, Vec<_>) = blocks
         .into_iter()
@@ -163,7 +196,7 @@ fn the_configs_of_scaling_and_operations_are_valid() {
         for block in blocks(file, "toml") {
             let config = Gate::accepting(["app"])
                 .include(&block)
-                .config("https://api.imgwire.dev", std::path::Path::new("data"));
+                .config("https://api.imgwire.dev", Path::new("data"));
             let environment = |name: &str| {
                 let is_key = name == "TEST_API_KEY";
                 Some(if is_key { SERVER_API_KEY } else { SECRET }.to_owned())

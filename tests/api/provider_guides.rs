@@ -1,4 +1,4 @@
-//! The guides to issuers of tokens in `docs/identities.md`: each config, asked with tokens and keys of the shape that the
+//! The guides to issuers of tokens in `docs/providers`: each config, asked with tokens and keys of the shape that the
 //! provider documents.
 
 use jsonwebtoken::Algorithm;

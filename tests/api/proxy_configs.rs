@@ -1,4 +1,4 @@
-//! The proxy configs of the README, private authorities, and clients that bypass the proxy.
+//! The proxy configs without sign-in, private authorities, and clients that bypass the proxy.
 
 use std::{fs, net::IpAddr};
 
@@ -29,8 +29,12 @@ async fn a_client_that_bypasses_the_proxy_is_not_signed_in() {
 }
 
 #[actix_web::test]
-async fn the_proxy_configs_of_the_readme_work() {
-    for proxy in [Proxy::Nginx, Proxy::Caddy] {
+async fn the_proxy_configs_without_sign_in_work() {
+    for (page, proxy) in [
+        ("README.md", Proxy::Caddy),
+        ("docs/proxies.md", Proxy::Caddy),
+        ("docs/proxies.md", Proxy::Nginx),
+    ] {
         if !here(proxy) {
             return;
         }
@@ -38,7 +42,7 @@ async fn the_proxy_configs_of_the_readme_work() {
         let gate = builder.start().await;
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
         let language = proxy.program();
-        let block = blocks("README.md", language).remove(0);
+        let block = blocks(page, language).pop().unwrap();
         let block = block
             .replace("127.0.0.1:8080", &gate.url.replace("http://", ""))
             .replace("server {\n", "server {\n    listen 80;\n")

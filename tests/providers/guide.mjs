@@ -1,8 +1,12 @@
-// The code blocks of the guides in docs/identities.md, for the apps of the tests.
+// The code blocks of the guides in docs/providers, for the apps of the tests.
 
-import { readFileSync } from 'node:fs'
+import { readFileSync, readdirSync } from 'node:fs'
 
-const guides = readFileSync(new URL('../../docs/identities.md', import.meta.url), 'utf8')
+const folder = new URL('../../docs/providers/', import.meta.url)
+const guides = readdirSync(folder)
+  .filter((name) => name.endsWith('.md'))
+  .map((name) => readFileSync(new URL(name, folder), 'utf8'))
+  .join('\n')
 
 /** The object that a guide's block of JavaScript writes as `{ ... }` from the member `name` on. */
 export function options(name) {

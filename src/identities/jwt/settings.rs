@@ -29,23 +29,25 @@ pub(crate) struct JwtSettings {
     #[schemars(with = "Vec<String>", length(min = 1))]
     pub(super) algorithms: Vec<Algorithm>,
     /// The shared secret of HS256, HS384 and HS512, or a list of valid secrets, for example during a rotation.
+    /// Default: none.
     #[serde(default)]
     pub(super) secret: Option<SecretSources>,
     /// How `secret` is encoded: `"base64"`, `"base64url"` or `"hex"`, or `"raw"` for a file that may have any bytes, all of
     /// which belong to the secret. Default: the secret is text.
     #[serde(default)]
     pub(super) secret_encoding: Option<SecretEncoding>,
-    /// The public key in PEM of the other algorithms.
+    /// The public key in PEM of the other algorithms. Default: none.
     #[serde(default)]
     pub(super) public_key: Option<SecretSource>,
-    /// A JSON Web Key Set (RFC 7517) in a file. Its keys may be public, or shared secrets (`oct`).
+    /// A JSON Web Key Set (RFC 7517) in a file. Its keys may be public, or shared secrets (`oct`). Default: none.
     #[serde(default)]
     pub(super) jwks: Option<SecretSource>,
     /// The URL of the issuer's JSON Web Key Set, which the gate fetches at the start and then in the background.
+    /// Default: none.
     #[serde(default)]
     pub(super) jwks_url: Option<ServiceUrl>,
     /// Finds the key set by OpenID Connect Discovery: `true` for `<issuer>/.well-known/openid-configuration`, or the URL of
-    /// the document, which must have the same issuer.
+    /// the document, which must have the same issuer. Default: `false`.
     #[serde(default = "no_discovery")]
     pub(super) discovery: Discovery,
     /// Allows the gate to fetch keys over plain http from other machines. An attacker on the network can then sign in as
@@ -53,25 +55,25 @@ pub(crate) struct JwtSettings {
     #[serde(default)]
     pub(super) insecure_http: bool,
     /// The issuer in `iss`, or a list of issuers. An issuer may have the placeholder `{tid}` for the claim `tid`, which
-    /// `required_claims` or `allowed_claims` must restrict.
+    /// `required_claims` or `allowed_claims` must restrict. Default: none; every issuer is accepted.
     #[serde(default)]
     pub(super) issuer: Option<Issuers>,
-    /// `aud` must contain one of these audiences.
+    /// `aud` must contain one of these audiences. Default: none; `aud` is not checked.
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub(super) audience: Option<Vec<String>>,
-    /// Other claims that the token must have, for example `{ token_use = "access" }`.
+    /// Other claims that the token must have, for example `{ token_use = "access" }`. Default: none.
     #[serde(default)]
     pub(super) required_claims: ClaimValues,
     /// Claims that must have one of these values if the token has them, for example
-    /// `{ azp = ["https://app.example.com"] }`.
+    /// `{ azp = ["https://app.example.com"] }`. Default: none.
     #[serde(default)]
     pub(super) allowed_claims: ClaimValues,
-    /// Scopes that the token must have in `scope` or `scp`, which is a list or a string with spaces.
+    /// Scopes that the token must have in `scope` or `scp`, which is a list or a string with spaces. Default: none.
     #[serde(default)]
     pub(super) required_scopes: RequiredScopes,
     /// The places of the token: `"bearer"`, `"cookie:NAME"`, or `"header:NAME"`, with or without `Bearer ` before the
-    /// token.
+    /// token. Default: `["bearer"]`.
     #[serde(default = "default_from")]
     #[schemars(length(min = 1))]
     pub(super) from: Vec<TokenSource>,
@@ -83,10 +85,11 @@ pub(crate) struct JwtSettings {
     /// The claim that holds the subject's id.
     #[serde(default = "default_subject_claim")]
     pub(super) subject_claim: ClaimPath,
-    /// The prefix of the subject's id, so that equal ids of two issuers are two users; `{iss}` is the token's issuer.
+    /// The prefix of the subject's id, so that equal ids of two issuers are two users. `{iss}` is the token's issuer.
+    /// Default: none.
     #[serde(default)]
     pub(super) subject_prefix: SubjectPrefix,
-    /// The allowed clock skew.
+    /// The allowed clock skew. Default: `"30s"`.
     #[serde(default)]
     pub(super) leeway: Leeway,
     /// The longest token. Default: `"16KiB"`.

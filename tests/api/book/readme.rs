@@ -1,0 +1,80 @@
+//! The README: its config, what `check` prints about it, the call from the front end, and the table of errors.
+
+use std::{collections::BTreeSet, fs, process::Command};
+
+use actix_web::web;
+use serde_json::Value;
+
+use super::root;
+use crate::{
+    helpers::{ROUTE, SECRET, TestApp, Token},
+    process::{run, text},
+    real_parts::{are_here, blocks},
+};
+
+#[test]
+fn check_prints_what_the_readme_shows_about_its_config() {
+    let folder = tempfile::tempdir().unwrap();
+    let [config] = &blocks("README.md", "toml")[..] else {
+        panic!("one config")
+    };
+    fs::write(folder.path().join("gate.toml"), config).unwrap();
+    let checked = Command::new(env!("CARGO_BIN_EXE_imgwire-gate"))
+        .args(["check", "gate.toml"])
+        .current_dir(folder.path())
+        .env("IMGWIRE_API_KEY", "sk_a_key")
+        .env("APP_JWT_SECRET", SECRET)
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+    let shown = blocks("README.md", "text").remove(1);
+    assert_eq!(text(&checked.stdout), shown);
+}
+
+#[actix_web::test]
+async fn the_call_of_the_readme_returns_a_token() {
+    if !are_here(&["node"]) {
+        return;
+    }
+    let gate = TestApp::start().await;
+    let call = blocks("README.md", "js").remove(0);
+    let call = call.replace(
+        "\"/api/imgwire/upload-token\"",
+        &format!("\"{}{ROUTE}\"", gate.url),
+    );
+    let token = Token::of("user_1").sign();
+    let main = format!("const token = \"{token}\";\n{call}\nconsole.log(uploadToken);");
+    let running = move || {
+        Command::new("node")
+            .args(["--input-type=module", "--eval", &main])
+            .output()
+            .unwrap()
+    };
+    let output = web::block(running).await.unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("ut_"));
+}
+
+#[test]
+fn the_error_table_of_the_readme_has_every_code() {
+    let document: Value = serde_json::from_slice(&run(&["openapi"]).stdout).unwrap();
+    let codes = document["components"]["schemas"]["ErrorCode"]["enum"]
+        .as_array()
+        .unwrap();
+    let codes: BTreeSet<_> = codes
+        .iter()
+        .map(|code| code.as_str().unwrap().to_owned())
+        .collect();
+    for page in ["README.md", "docs/frontend.md"] {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        let (_, table) = text.split_once("| status | `code` |").unwrap();
+        let rows = table
+            .lines()
+            .skip(1)
+            .take_while(|line| line.starts_with('|'));
+        let cells = rows.filter_map(|row| row.split('|').nth(2));
+        let words = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        let listed: BTreeSet<_> = words.map(str::to_owned).collect();
+        assert_eq!(listed, codes, "{page}");
+    }
+}
