@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use crate::{
     AttemptResult, BoxFuture, BuildContext, BuildError, Clock, Counter, Decision, Denial,
-    DenialClass, Interval, LimitState, OnFailure, Per, Policy, PolicyInput, PolicyKind, PolicyName,
-    Rate, RateLimitStore, Requirements, StoreName, StoreUse, Verdict,
+    DenialClass, Interval, LimitState, OnFailure, Pass, Per, Policy, PolicyInput, PolicyKind,
+    PolicyName, Rate, RateLimitStore, Requirements, StoreName, StoreUse, Verdict,
     engine::rate_limit_memory::{self, MemoryLimit},
 };
 
@@ -228,12 +228,21 @@ impl RateLimit {
         }
     }
 
-    fn decision(&self, taken: AttemptResult) -> Decision {
+    /// A preview takes nothing, so it reports what is left now, of the attempts that may come at once.
+    fn decision(&self, taken: AttemptResult, pass: Pass) -> Decision {
+        let quota = &self.settings.quota;
+        let (limit, returned) = match pass {
+            Pass::Issue => (self.settings.limit, 0),
+            Pass::Preview => (quota.burst_size(), 1),
+        };
         let (verdict, remaining, resets_in) = match taken {
             AttemptResult::Allowed {
                 remaining,
                 resets_in,
-            } => (Verdict::Allow, remaining, resets_in),
+            } => {
+                let resets_in = resets_in.saturating_sub(quota.replenish_interval() * returned);
+                (Verdict::Allow, remaining + returned, resets_in)
+            }
             AttemptResult::Denied {
                 retry_after,
                 resets_in,
@@ -244,7 +253,7 @@ impl RateLimit {
         };
         Decision::from(verdict).with_limit(LimitState {
             policy: self.name.clone(),
-            limit: self.settings.limit.get().into(),
+            limit: limit.get().into(),
             window: self.settings.period,
             remaining: remaining.into(),
             resets_in,
@@ -258,7 +267,7 @@ impl Policy for RateLimit {
             let key = self.settings.per.key(input.request, input.facts);
             let pass = input.pass;
             let (store, rate, local) = match &self.cells {
-                Cells::Memory(memory) => return Ok(self.decision(memory.take(&key, pass))),
+                Cells::Memory(memory) => return Ok(self.decision(memory.take(&key, pass), pass)),
                 Cells::Shared { store, rate, local } => (store, *rate, local),
             };
             let counter = Counter {
@@ -267,11 +276,11 @@ impl Policy for RateLimit {
                 key: key.clone(),
             };
             match (store.take(counter, rate, pass).await, local) {
-                (Ok(taken), _) => Ok(self.decision(taken)),
+                (Ok(taken), _) => Ok(self.decision(taken, pass)),
                 (Err(fault), None) => Err(fault),
                 (Err(fault), Some(local)) => Ok(Decision {
                     tolerated_fault: Some(Box::new(fault)),
-                    ..self.decision(local.take(&key, pass))
+                    ..self.decision(local.take(&key, pass), pass)
                 }),
             }
         })

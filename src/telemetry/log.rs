@@ -28,6 +28,7 @@ use tracing_subscriber::{
 };
 
 use super::{
+    recent::RecentLines,
     request_line::REFUSED,
     traces::{RootSpan, Traces},
 };
@@ -58,7 +59,12 @@ pub struct TelemetryGuard {
 
 /// Starts the log of this process, with the filter in `RUST_LOG` (default: `info`).
 pub fn start_log(format: LogFormat) -> TelemetryGuard {
-    start(format, None)
+    start(format, None, None)
+}
+
+/// Like [`start_log`], but also keeps the last lines in memory.
+pub(crate) fn start_log_and_keep(format: LogFormat, recent: RecentLines) -> TelemetryGuard {
+    start(format, None, Some(recent))
 }
 
 /// Like [`start_log`], but also exports traces to the collector at `otlp` with `client`.
@@ -71,18 +77,18 @@ pub fn start_log_and_traces(
     otlp: &str,
     client: impl HttpClient + 'static,
 ) -> Result<TelemetryGuard, ExporterBuildError> {
-    Ok(start(format, Some(Traces::start(otlp, client)?)))
+    Ok(start(format, Some(Traces::start(otlp, client)?), None))
 }
 
-fn start(format: LogFormat, traces: Option<Traces>) -> TelemetryGuard {
+fn start(format: LogFormat, traces: Option<Traces>, recent: Option<RecentLines>) -> TelemetryGuard {
     let (writer, log) = NonBlockingBuilder::default()
         .buffered_lines_limit(BUFFERED_LINES)
         .lossy(true)
         .thread_name("log-writer")
-        .finish(BatchingWriter(BufWriter::with_capacity(
-            BUFFER,
-            io::stderr(),
-        )));
+        .finish(BatchingWriter {
+            stderr: BufWriter::with_capacity(BUFFER, io::stderr()),
+            recent,
+        });
     let wanted = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let lossy = || quiet_libraries(EnvFilter::builder().parse_lossy(&wanted));
     let filter = LineFilter {
@@ -162,15 +168,23 @@ pub fn set_log_filter(directives: &str) -> Result<(), String> {
 }
 
 /// Writes several lines at once. The log thread flushes it when its queue is empty.
-struct BatchingWriter(BufWriter<Stderr>);
+struct BatchingWriter {
+    stderr: BufWriter<Stderr>,
+    recent: Option<RecentLines>,
+}
 
 impl Write for BatchingWriter {
-    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        self.0.write(lines)
+    // The queue hands over one line at a time.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let written = self.stderr.write(line)?;
+        if let Some(recent) = &self.recent {
+            recent.push(&line[..written]);
+        }
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()?;
+        self.stderr.flush()?;
         thread::sleep(FLUSH_PAUSE);
         Ok(())
     }

@@ -4,13 +4,15 @@ mod excerpt;
 mod log;
 mod metrics;
 mod point;
+mod recent;
 mod request_line;
 mod traces;
 
 pub(crate) use self::{
     excerpt::excerpt,
-    log::DECISION,
+    log::{DECISION, start_log_and_keep},
     metrics::{CallResult, HttpClientMetrics, Operation, PoolEvent, StoreMetrics},
+    recent::RecentLines,
     request_line::{HasDecision, LogFields, REFUSED, RequestLine, known_method},
     traces::outgoing_headers,
 };
