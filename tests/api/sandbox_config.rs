@@ -143,7 +143,8 @@ async fn a_config_of_ones_own_runs_with_the_emulator_in_place_of_imgwire() {
     assert_eq!(sandbox.upload(&token).await.status, 200);
     // The page needs the key that only the sandbox prints.
     let page = sandbox.request(Method::GET, &format!("{}/", sandbox.gate));
-    page.send().await.assert_error(403, "cross_site");
+    let answer = page.send().await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (403, "cross_site"));
     let page = sandbox.request(Method::GET, sandbox.page());
     assert_eq!(page.send().await.status, 200);
 }

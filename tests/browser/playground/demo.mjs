@@ -1,7 +1,23 @@
 // The demo: users, pictures, limits, Imgwire's moods and the exchange.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { PNG, choose, eventually, left, meters, open, outcome, reload, send, sendAs, setMood, stateOf, steps } from "./driver.mjs";
+import {
+  PNG,
+  choose,
+  eventually,
+  left,
+  meters,
+  mood as shownMood,
+  open,
+  outcome,
+  reload,
+  send,
+  sendAs,
+  setMood,
+  stateOf,
+  steps,
+  useUpRate,
+} from "./driver.mjs";
 
 const IDLE = ["signed-in idle", "member idle", "burst idle", "daily idle", "Imgwire idle"];
 const ALLOWED = ["signed-in ok", "member ok", "burst ok", "daily ok", "Imgwire ok!"];
@@ -112,8 +128,8 @@ export const demoChecks = (url) => ({
     assert.match(await page.textContent("[data-policy=burst] .when"), /^one more in [12] s$/);
     assert.match(await page.textContent("[data-policy=daily] .when"), /^resets in /);
     // The last unit of the rate: both meters stay.
-    let answer;
-    for (let turn = 0; turn < 14 && answer?.status !== "429"; turn += 1) answer = await send(page);
+    await useUpRate(page);
+    let answer = await send(page);
     assert.deepEqual([answer.status, answer.code], ["429", "rate_limited"]);
     assert.match(answer.said, /^Too many requests\. The next one passes at \d\d:\d\d:\d\d\.$/);
     assert.deepEqual(await steps(page), ["signed-in ok", "member ok", "burst no!", "daily off", "Imgwire off"]);
@@ -160,7 +176,7 @@ export const demoChecks = (url) => ({
       assert.deepEqual(await steps(page), failed, mood);
       assert.match(await page.textContent("#chain li:last-child small"), reason, mood);
       await reload(page);
-      assert.equal(await page.$eval("input[name=mood]:checked", (input) => input.value), mood);
+      assert.equal(await shownMood(page), mood);
     }
     await setMood(page, "quarantine");
     assert.equal((await send(page)).status, "200");
@@ -175,12 +191,12 @@ export const demoChecks = (url) => ({
     const patch = (body) => execFileSync("curl", ["-sS", "-X", "PATCH", `${imgwire.url}/emulator`, "-d", JSON.stringify(body)]);
     patch({ billing: "unpaid" });
     await eventually(() => page.textContent("#mood-note"), "All at once: slow, unpaid.");
-    assert.equal(await page.$("input[name=mood]:checked"), null);
+    assert.equal(await shownMood(page), undefined);
     const other = await context.newPage();
     await other.goto(url);
     await other.waitForSelector("body[data-ready=true]");
     await setMood(other, "up");
-    await eventually(() => page.$eval("input[name=mood]:checked", (input) => input.value), "up");
+    await eventually(() => shownMood(page), "up");
     assert.equal((await send(page)).status, "200");
     assert.deepEqual(complaints, []);
   },

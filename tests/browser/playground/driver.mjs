@@ -140,6 +140,23 @@ export async function user(page) {
   return users.find((user) => user.id === id);
 }
 
+/** Uses up the rate of the chosen user, with the requests of the form but without the page. */
+export async function useUpRate(page) {
+  const { token, workspace } = await user(page);
+  const statuses = await page.evaluate(
+    async ([token, workspace]) => {
+      const headers = { Authorization: `Bearer ${token}`, ...(workspace && { "X-Workspace-Id": workspace }) };
+      const ask = async () => (await fetch("/api/imgwire/upload-token", { method: "POST", headers })).status;
+      return Promise.all(Array.from({ length: 16 }, ask));
+    },
+    [token, workspace],
+  );
+  assert(statuses.includes(429), `${statuses}`);
+}
+
+/** The mood that the switch shows. */
+export const mood = (page) => page.evaluate(() => document.querySelector("input[name=mood]:checked")?.value);
+
 export async function setMood(page, mood) {
   await choose(page, "mood", mood);
   await eventually(async () => (await stateOf(page)).imgwire.moods, [mood]);
