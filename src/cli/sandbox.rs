@@ -11,13 +11,13 @@ use std::{
 };
 
 use crate::{
-    config::{Faults, imgwire::BaseUrl, server::Bind},
+    config::{ConfigSource, Faults, imgwire::BaseUrl, server::Bind},
     sandbox::{
         confine::{self, Allowed},
         emulator::{Emulator, SERVER_API_KEY},
         playground::{
             Playground, Running,
-            config::{Config, Source},
+            config::{Config, TextSource},
         },
     },
     server::{Application, Builder, StartError, listeners::Mount, settings::Settings},
@@ -31,7 +31,9 @@ use url::Url;
 
 use super::{
     Failure, print,
-    serve::{log_format, stop},
+    running_gate::{Source, announce},
+    serve::{log_format, run},
+    signals::Signals,
 };
 
 const FILE: &str = "config/sandbox.toml";
@@ -52,10 +54,17 @@ pub(super) struct Options {
     imgwire_port: Option<u16>,
 }
 
-pub(super) fn sandbox(builder: &Arc<Builder>, options: &Options) -> Result<(), Failure> {
+pub(super) fn sandbox(
+    builder: &Arc<Builder>,
+    options: &Options,
+    signals: &Signals,
+) -> Result<(), Failure> {
     match &options.config {
-        None => demo(builder, options),
-        Some(path) => own_config::run(builder, options, path),
+        None => demo(builder, options, signals),
+        Some(path) => {
+            let source = ConfigSource::named(path.clone());
+            own_config::run(builder, options, &source, signals)
+        }
     }
 }
 
@@ -164,7 +173,7 @@ impl Environment {
 
 /// Runs a gate with `config/sandbox.toml`, an emulated Imgwire and the playground page. The counters are in a temporary
 /// folder.
-fn demo(builder: &Arc<Builder>, options: &Options) -> Result<(), Failure> {
+fn demo(builder: &Arc<Builder>, options: &Options, signals: &Signals) -> Result<(), Failure> {
     let folder = tempfile::tempdir().map_err(Failure::other)?;
     actix_web::rt::System::new().block_on(async {
         let emulator = Arc::new(options.start_emulator()?);
@@ -193,7 +202,7 @@ fn demo(builder: &Arc<Builder>, options: &Options) -> Result<(), Failure> {
             demo_secret: Some(environment.secret.clone()),
             config: Config::new(
                 FILE.to_owned(),
-                Source::BuiltIn(CONFIG),
+                TextSource::BuiltIn(CONFIG),
                 load,
                 in_force,
                 now,
@@ -212,7 +221,8 @@ fn demo(builder: &Arc<Builder>, options: &Options) -> Result<(), Failure> {
         let token = users[0]["token"].as_str().unwrap_or_default();
         let curl = (route.unwrap_or_default(), token);
         print(&welcome(&application, &playground, curl))?;
-        application.run_until(stop()?).await.map_err(Failure::other)
+        announce(&Source::Sandbox, &application, &settings.management.bind);
+        run(application, signals).await
     })
 }
 

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::{
+    file_id::FileId,
     kind::{Location, StoreKind},
     postgres, redis, sqlite,
 };
@@ -56,6 +57,11 @@ impl StoreUrl {
             password: None,
             identity: path.display().to_string().into(),
         }
+    }
+
+    /// Which file it is, if it is one.
+    pub(crate) fn file_id(&self) -> Option<FileId> {
+        self.location.file().map(FileId::of)
     }
 
     /// Returns a message if this kind of store does not support `wanted`.

@@ -1,27 +1,26 @@
 //! `imgwire-gate sandbox --config FILE`
 
-use std::{
-    path::Path,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use policies::{Clock as _, SystemClock};
 
 use super::{
     super::{
-        Failure, print, process_environment, read,
-        serve::{log_format, start_telemetry, stop},
+        Failure, print, process_environment, read_config,
+        running_gate::{Source, announce},
+        serve::{log_format, run as run_until_stopped, start_telemetry},
+        signals::Signals,
     },
     Options, begin, mount, random_text, urls,
 };
 use crate::{
-    config::{imgwire::BaseUrl, origin::OriginPattern},
+    config::{ConfigSource, imgwire::BaseUrl, origin::OriginPattern},
     sandbox::{
         emulator::{CLIENT_KEY, SERVER_API_KEY},
         own_config::{API_KEY_VARIABLE, with_api_key},
         playground::{
             Playground,
-            config::{Config, Source},
+            config::{Config, TextSource},
             credential::credential,
         },
     },
@@ -31,17 +30,22 @@ use crate::{
 
 /// Runs a gate with the user's config, an emulated Imgwire and the playground page. Pages of this machine may call it,
 /// whatever their port.
-pub(super) fn run(builder: &Arc<Builder>, options: &Options, path: &Path) -> Result<(), Failure> {
+pub(super) fn run(
+    builder: &Arc<Builder>,
+    options: &Options,
+    source: &ConfigSource,
+    signals: &Signals,
+) -> Result<(), Failure> {
     let environment = |name: &str| match name {
         API_KEY_VARIABLE => Some(SERVER_API_KEY.to_owned()),
         _ => process_environment(name),
     };
-    let file = path.display().to_string();
+    let file = source.to_string();
     let load = {
         let (builder, file) = (builder.clone(), file.clone());
         move |text: &str| builder.load(&file, &with_api_key(text), &environment)
     };
-    let text = read(path)?;
+    let text = read_config(source)?;
     let configured = || load(&text).map_err(|faults| Failure::Config(faults.to_string()));
     let settings = configured()?;
     let (_telemetry, log) = keep_log(&settings)?;
@@ -61,13 +65,13 @@ pub(super) fn run(builder: &Arc<Builder>, options: &Options, path: &Path) -> Res
             adapt(&mut settings, &imgwire);
             Ok(settings)
         };
-        let source = Source::File(path.to_owned());
+        let text_source = TextSource::Own(source.clone());
         let now = SystemClock::new().now();
         let in_force = (text.clone(), &settings);
         let playground = Arc::new(Playground {
             key: random_text()?,
             demo_secret: None,
-            config: Config::new(file.clone(), source, load, in_force, now),
+            config: Config::new(file.clone(), text_source, load, in_force, now),
             emulator,
             log,
             running: OnceLock::new(),
@@ -77,8 +81,13 @@ pub(super) fn run(builder: &Arc<Builder>, options: &Options, path: &Path) -> Res
             builder.build_with(settings, mount.clone())
         })?;
         begin(&playground, &application);
-        print(&welcome(&application, &settings, &file, &playground))?;
-        application.run_until(stop()?).await.map_err(Failure::other)
+        print(&welcome(&application, &settings, source, &playground))?;
+        announce(
+            &Source::Config(source.clone()),
+            &application,
+            &settings.management.bind,
+        );
+        run_until_stopped(application, signals).await
     })
 }
 
@@ -103,7 +112,7 @@ fn adapt(settings: &mut Settings, imgwire: &BaseUrl) {
 fn welcome(
     application: &Application,
     settings: &Settings,
-    file: &str,
+    source: &ConfigSource,
     playground: &Playground,
 ) -> String {
     let (gate, management) = urls(application);
@@ -125,7 +134,7 @@ fn welcome(
          gate       {gate}\n\
          health     {management}/readyz\n\
          metrics    {management}/metrics\n\
-         Imgwire    {emulator} (emulated; everything else is as {file} says)\n\
+         Imgwire    {emulator} (emulated; everything else is as {source} says)\n\
          switches   {emulator}/emulator (GET shows what the emulator does, PATCH changes it)\n\
          \n\
          Get an upload token{note}:\n\

@@ -1,6 +1,6 @@
 //! The config in force, and how the page changes it.
 
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{collections::BTreeMap, io};
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::credential::credential;
 use crate::{
-    config::Faults,
+    config::{ConfigSource, Faults},
     server::{
         reload::Reloader,
         settings::{Fixed, Settings},
@@ -21,19 +21,19 @@ use crate::{
 pub(crate) type Load = Box<dyn Fn(&str) -> Result<Settings, Faults> + Send + Sync>;
 
 /// Where the config comes from.
-pub(crate) enum Source {
+pub(crate) enum TextSource {
     /// The demo's own, which the page can edit.
     BuiltIn(&'static str),
-    /// The user's file. The page only has it read again, because a config from a page must be confined, and the user's
-    /// file is not.
-    File(PathBuf),
+    /// The user's own. The page only has its file read again, because a config from a page must be confined, and the
+    /// user's own is not.
+    Own(ConfigSource),
 }
 
 /// The config of the sandbox.
 pub(crate) struct Config {
     /// The name in errors.
     file: String,
-    source: Source,
+    source: TextSource,
     load: Load,
     /// The sections that took effect at start.
     fixed: Fixed,
@@ -62,7 +62,7 @@ pub(super) struct Checked {
 impl Config {
     pub(crate) fn new(
         file: String,
-        source: Source,
+        source: TextSource,
         load: Load,
         (text, settings): (String, &Settings),
         now: Timestamp,
@@ -83,16 +83,20 @@ impl Config {
     pub(super) fn describe(&self) -> Value {
         let in_force = self.in_force();
         let (default, on_disk) = match &self.source {
-            Source::BuiltIn(text) => (Some(text), None),
-            Source::File(path) => (None, Some(std::fs::read_to_string(path).ok())),
+            TextSource::BuiltIn(text) => (Some(text), None),
+            TextSource::Own(source) => (None, source.file()),
         };
-        let has_changed = on_disk.is_some_and(|text| text.as_ref() != Some(&in_force.text));
+        let has_changed = on_disk.is_some_and(|path| {
+            let text = std::fs::read_to_string(path);
+            text.ok().as_ref() != Some(&in_force.text)
+        });
         json!({
             "file": self.file,
             "text": in_force.text,
             "since": in_force.since,
             "waiting": in_force.waiting,
             "default": default,
+            "isFile": on_disk.is_some(),
             "hasChangedOnDisk": has_changed,
         })
     }
@@ -109,9 +113,13 @@ impl Config {
         now: Timestamp,
     ) -> io::Result<Checked> {
         let text = match (&self.source, text) {
-            (Source::BuiltIn(_), Some(text)) => text,
-            (Source::BuiltIn(text), None) => (*text).to_owned(),
-            (Source::File(path), _) => std::fs::read_to_string(path)?,
+            (TextSource::BuiltIn(_), Some(text)) => text,
+            (TextSource::BuiltIn(text), None) => (*text).to_owned(),
+            (TextSource::Own(source), _) => match source.file() {
+                Some(path) => std::fs::read_to_string(path)?,
+                // Standard input is read only once.
+                None => self.in_force().text.clone(),
+            },
         };
         // Held until the config is in force, so that what the page shows is what was applied last.
         let mut in_force = self.in_force();

@@ -199,6 +199,13 @@ impl Metrics {
         self.audit_points.clear();
     }
 
+    /// Removes the gauges of stores and identities, some of which a reload may have removed.
+    pub(crate) fn forget_parts(&self) {
+        self.identity_keys.clear();
+        self.identity_keys_stale.clear();
+        self.store_up.clear();
+    }
+
     /// All metrics in the text format.
     #[must_use]
     pub fn encode(&self) -> String {

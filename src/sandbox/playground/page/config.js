@@ -77,13 +77,14 @@ function verdict() {
   if (changedElsewhere) return [changedElsewhere, "warn"];
   if (isEdited()) return [isEditable() ? "Valid, not applied yet." : "The file is valid, not applied yet.", "warn"];
   if (applied) return [applied, "good"];
-  return [isEditable() ? "Routes, policies and identities apply at once." : "Edit the file in your editor, then reload it here.", ""];
+  if (isEditable()) return ["Routes, policies and identities apply at once.", ""];
+  return [state.config.isFile ? "Edit the file in your editor, then reload it here." : "This config does not come from a file, so it cannot be reloaded.", ""];
 }
 
 const sections = (names) => names.map((name) => `[${name}]`).join(" and ");
 
 function show() {
-  const { file, since, waiting, hasChangedOnDisk, text, default: original } = state.config;
+  const { file, since, waiting, hasChangedOnDisk, isFile, text, default: original } = state.config;
   const name = file.split("/").at(-1);
   setText(byId("config-title"), name);
   const edited = isEdited();
@@ -98,6 +99,7 @@ function show() {
   input.readOnly = !isEditable();
   setText(byId("apply"), isEditable() ? "Apply" : `Reload ${name}`);
   byId("apply").disabled = isEditable() && !edited;
+  byId("apply").hidden = !isEditable() && !isFile;
   byId("discard").hidden = !edited;
   byId("restore").hidden = !isEditable() || text === original;
   const [said, kind] = verdict();
