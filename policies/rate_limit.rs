@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use crate::{
     AttemptResult, BoxFuture, BuildContext, BuildError, Clock, Counter, Decision, Denial,
-    DenialClass, Interval, LimitState, OnFailure, Per, Policy, PolicyInput, PolicyKind, PolicyName,
-    Rate, RateLimitStore, ReachedLimit, Requirements, StoreName, StoreUse, Verdict,
+    DenialClass, Interval, LimitState, OnFailure, Pass, Per, Policy, PolicyInput, PolicyKind,
+    PolicyName, Rate, RateLimitStore, ReachedLimit, Requirements, StoreName, StoreUse, Verdict,
     engine::rate_limit_memory::{self, MemoryLimit},
 };
 
@@ -237,12 +237,21 @@ impl RateLimit {
         }
     }
 
+    /// A preview takes nothing, so it reports what is left now, of the attempts that may come at once.
     fn decision(&self, taken: AttemptResult, input: PolicyInput<'_>) -> Decision {
+        let quota = &self.settings.quota;
+        let (limit, returned) = match input.pass {
+            Pass::Issue => (self.settings.limit, 0),
+            Pass::Preview => (quota.burst_size(), 1),
+        };
         let (verdict, remaining, resets_in) = match taken {
             AttemptResult::Allowed {
                 remaining,
                 resets_in,
-            } => (Verdict::Allow, remaining, resets_in),
+            } => {
+                let resets_in = resets_in.saturating_sub(quota.replenish_interval() * returned);
+                (Verdict::Allow, remaining + returned, resets_in)
+            }
             AttemptResult::Denied {
                 retry_after,
                 resets_in,
@@ -256,7 +265,7 @@ impl RateLimit {
         };
         Decision::from(verdict).with_limit(LimitState {
             policy: self.name.clone(),
-            limit: self.settings.limit.get().into(),
+            limit: limit.get().into(),
             window: self.settings.period,
             remaining: remaining.into(),
             resets_in,

@@ -6,9 +6,9 @@ use futures_util::future::join_all;
 use tracing::{Instrument as _, field::Empty};
 
 use crate::{
-    Clock, Condition, Decision, Denial, EvaluationError, Fact, Facts, Fault, LimitState, Mode,
-    OnFailure, Pass, Permit, Policy, PolicyInput, PolicyName, Reason, StoreName, Tolerated,
-    UploadRequest, Verdict, engine::policy::Held,
+    Clock, Condition, Decision, Denial, DenialClass, EvaluationError, Fact, Facts, Fault,
+    LimitState, Mode, OnFailure, Pass, Permit, Policy, PolicyInput, PolicyName, Reason, StoreName,
+    Tolerated, UploadRequest, Verdict, engine::policy::Held,
 };
 
 /// One policy of a chain, with how its result is used.
@@ -233,7 +233,8 @@ impl Chain {
     }
 
     /// Evaluates the policies in order and stops at the first denial or fault. The reservations of earlier policies are
-    /// then released in reverse order.
+    /// then released in reverse order. A [`Pass::Preview`] continues after a limit that is reached, so that the result
+    /// has the state of every limit; its outcome is still the first denial.
     pub async fn evaluate(&self, request: &UploadRequest, pass: Pass) -> Evaluation {
         self.evaluate_with(request, pass, None).await
     }
@@ -261,6 +262,10 @@ impl Chain {
         // Results of policies that were evaluated together with an earlier one.
         let mut already_decided = VecDeque::new();
         let mut began_together = None;
+        // A preview that nobody traces also evaluates the policies after a limit that is reached, for the states of
+        // their limits.
+        let evaluates_all = pass == Pass::Preview && trace.is_none();
+        let mut reached = None;
 
         for (index, link) in self.links.iter().enumerate() {
             let observed = link.mode == Mode::Observe;
@@ -339,7 +344,15 @@ impl Chain {
             let Some(reason) = stop else { continue };
             let policy = link.name.clone();
             let outcome = match reason {
-                Reason::Denial(denial) if !observed => Outcome::Denied { policy, denial },
+                Reason::Denial(denial) if !observed => {
+                    let is_limit = denial.class() == DenialClass::Limited;
+                    let outcome = Outcome::Denied { policy, denial };
+                    if evaluates_all && is_limit {
+                        reached.get_or_insert(outcome);
+                        continue;
+                    }
+                    outcome
+                }
                 Reason::Fault(fault) if !lenient => Outcome::Faulted { policy, fault },
                 reason => {
                     tolerated.push(Tolerated { policy, reason });
@@ -362,7 +375,7 @@ impl Chain {
             }
             tolerated.extend(Permit::new(held).not_issued().await);
             return Evaluation {
-                outcome,
+                outcome: reached.unwrap_or(outcome),
                 facts,
                 limits,
                 tolerated,
@@ -370,7 +383,7 @@ impl Chain {
         }
 
         Evaluation {
-            outcome: Outcome::Allowed(Permit::new(held)),
+            outcome: reached.unwrap_or_else(|| Outcome::Allowed(Permit::new(held))),
             facts,
             limits,
             tolerated,

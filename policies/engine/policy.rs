@@ -117,6 +117,8 @@ impl Decision {
 }
 
 /// The state of a limit after an attempt: one item of the `RateLimit` fields of draft-ietf-httpapi-ratelimit-headers.
+///
+/// A [`Pass::Preview`] attempts nothing. Its state is the one now, and the limit of a rate is its burst.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitState {
     /// The name of the policy.

@@ -1,7 +1,7 @@
 //! `imgwire-gate health`
 
 use std::{
-    fmt, io,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -27,6 +27,9 @@ use crate::{
 /// For everything. Shorter than the time limits of usual health checks.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// For the gate to say where it listens.
+const FIND_TIMEOUT: Duration = Duration::from_millis(500);
+
 const MAX_RESPONSE: usize = 64 << 10;
 const MAX_HEADERS: usize = 64;
 
@@ -47,15 +50,20 @@ struct Body {
 /// Asks `/readyz` of the running gate, or `/livez`. The gate itself says where it listens, so what has happened to its
 /// config file since does not matter.
 pub(super) fn health(config: &Config, live: bool) -> Result<(), Failure> {
+    let path = if live { "/livez" } else { "/readyz" };
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let asked = runtime.map_err(Failure::other)?.block_on(async {
-        let bind = locate(config).await?;
-        let path = if live { "/livez" } else { "/readyz" };
-        let asked = timeout(TIMEOUT, ask(&bind, path)).await;
-        asked
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map(|response| (bind.clone(), response))
-            .map_err(|error| cannot_reach(&bind, error))
+        let located = async {
+            let bind = locate(config).await?;
+            let response = ask(&bind, path).await;
+            let response = response.map_err(|error| {
+                Failure::other(format_args!("cannot reach the gate on {bind}: {error}"))
+            })?;
+            Ok((bind, response))
+        };
+        let late = || Failure::other(format_args!("the gate did not respond within {TIMEOUT:?}"));
+        let asked = timeout(TIMEOUT, located).await;
+        asked.unwrap_or_else(|_| Err(late()))
     });
     let (bind, (status, body)) = asked?;
     let body: Option<Body> = serde_json::from_slice(&body).ok();
@@ -84,16 +92,12 @@ pub(super) fn health(config: &Config, live: bool) -> Result<(), Failure> {
     }
 }
 
-fn cannot_reach(bind: &Bind, error: impl fmt::Display) -> Failure {
-    Failure::other(format_args!("cannot reach the gate on {bind}: {error}"))
-}
-
 /// Finds the management listener of the gate that runs with this config. If no gate says where it listens, this is the
 /// address in the config.
 async fn locate(config: &Config) -> Result<Bind, Failure> {
     let sources = sources(config);
     for source in &sources {
-        if let Ok(Some(bind)) = timeout(TIMEOUT / 2, find(source)).await {
+        if let Ok(Some(bind)) = timeout(FIND_TIMEOUT, find(source)).await {
             return Ok(bind);
         }
     }

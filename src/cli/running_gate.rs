@@ -29,6 +29,8 @@ const MAX_ADDRESS: u64 = 4096;
 
 const BACKLOG: i32 = 16;
 
+const HINT: &str = "does another gate run with this config? `imgwire-gate health` asks that one";
+
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What a gate runs with, as both processes see it.
@@ -88,28 +90,28 @@ pub(super) fn announce(source: &Source, application: &Application, configured: &
     };
     for name in source.names() {
         let address = bind.to_string();
+        // At once, so that the gate is found as soon as it serves.
+        let opened = listen(&name);
         actix_web::rt::spawn(async move {
-            let listener = open(&name).await;
+            let listener = match opened {
+                Ok(listener) => listener,
+                Err(error) => {
+                    tracing::warn!(%error, hint = HINT, "cannot open the socket for health checks");
+                    open_later(&name).await
+                }
+            };
             answer(listener, &address).await;
         });
     }
 }
 
 /// Waits for a gate with the same config, which may be about to end.
-async fn open(name: &Path) -> UnixListener {
-    let mut was_logged = false;
+async fn open_later(name: &Path) -> UnixListener {
     loop {
-        match listen(name) {
-            Ok(listener) => return listener,
-            Err(error) if !was_logged => {
-                let hint =
-                    "does another gate run with this config? `imgwire-gate health` asks that one";
-                tracing::warn!(%error, hint, "cannot open the socket for health checks");
-                was_logged = true;
-            }
-            Err(_) => {}
-        }
         tokio::time::sleep(RETRY).await;
+        if let Ok(listener) = listen(name) {
+            return listener;
+        }
     }
 }
 

@@ -15,11 +15,14 @@ use crate::{
     sandbox::{
         confine::{self, Allowed},
         emulator::{Emulator, SERVER_API_KEY},
-        playground::{Playground, demo_users},
+        playground::{
+            Playground, Running,
+            config::{Config, TextSource},
+        },
     },
     server::{Application, Builder, StartError, listeners::Mount, settings::Settings},
     stores::{OpenError, StoreUrl},
-    telemetry,
+    telemetry::{RecentLines, start_log_and_keep},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
@@ -186,33 +189,38 @@ fn demo(builder: &Arc<Builder>, options: &Options, signals: &Signals) -> Result<
             settings.map_err(|faults| Failure::Config(faults.to_string()))
         };
         let settings = configured()?;
-        let _log = telemetry::start_log(log_format(settings.telemetry.log));
-        let key = random_text()?;
-        let users = demo_users(&environment.secret, SystemClock::new().now().as_second());
-        let route = settings.routes.first().map(|route| route.path.to_string());
-        let route = route.unwrap_or_default();
+        let recent = RecentLines::default();
+        let _log = start_log_and_keep(log_format(settings.telemetry.log), recent.clone());
+        let now = SystemClock::new().now();
         let load = {
             let (builder, environment) = (builder.clone(), environment.clone());
             Box::new(move |text: &str| environment.load(&builder, text))
         };
-        let playground = Playground {
-            key,
-            users,
-            route,
-            config: CONFIG,
-            load,
+        let in_force = (CONFIG.to_owned(), &settings);
+        let playground = Arc::new(Playground {
+            key: random_text()?,
+            demo_secret: Some(environment.secret.clone()),
+            config: Config::new(
+                FILE.to_owned(),
+                TextSource::BuiltIn(CONFIG),
+                load,
+                in_force,
+                now,
+            ),
             emulator,
-            reloader: OnceLock::new(),
-        };
-        let playground = Arc::new(playground);
-        let mounted = playground.clone();
-        let mount: Mount = Arc::new(move |config| mounted.mount(config));
+            log: Some(recent),
+            running: OnceLock::new(),
+        });
+        let mount = mount(&playground);
         let application = options.build(configured, |settings| {
             builder.build_with(settings, mount.clone())
         })?;
-        // This is the only place that sets it.
-        let _ = playground.reloader.set(application.reloader());
-        print(&welcome(&application, &playground))?;
+        begin(&playground, &application);
+        let route = settings.routes.first().map(|route| route.path.to_string());
+        let users = playground.users(now.as_second());
+        let token = users[0]["token"].as_str().unwrap_or_default();
+        let curl = (route.unwrap_or_default(), token);
+        print(&welcome(&application, &playground, curl))?;
         announce(&Source::Sandbox, &application, &settings.management.bind);
         run(application, signals).await
     })
@@ -241,13 +249,29 @@ fn random_text() -> Result<String, Failure> {
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-fn welcome(application: &Application, playground: &Playground) -> String {
+/// Adds the page to the public listener.
+fn mount(playground: &Arc<Playground>) -> Mount {
+    let playground = playground.clone();
+    Arc::new(move |config| playground.mount(config))
+}
+
+/// Gives the running gate to the page.
+fn begin(playground: &Playground, application: &Application) {
+    // This is the only place that sets it.
+    let _ = playground.running.set(Running {
+        reloader: application.reloader(),
+        management: urls(application).1,
+    });
+}
+
+fn welcome(
+    application: &Application,
+    playground: &Playground,
+    (route, token): (String, &str),
+) -> String {
     let (gate, management) = urls(application);
     let emulator = playground.emulator.url();
-    let Playground {
-        key, users, route, ..
-    } = playground;
-    let token = users[0]["token"].as_str().unwrap_or_default();
+    let key = &playground.key;
     format!(
         "imgwire-gate sandbox (stop it with ctrl-c)\n\
          \n\

@@ -118,12 +118,7 @@ pub async fn explain(
     clock: &dyn Clock,
     described: DescribedRequest,
 ) -> Result<Explained, UnknownRoute> {
-    let route = match &described.route {
-        None => rules.routes.first(),
-        Some(path) => rules.route(path),
-    };
-    let route = route.ok_or_else(|| UnknownRoute(described.route.clone().unwrap_or_default()))?;
-    let request = upload_request(route, described);
+    let (route, request) = describe(rules, described)?;
     let mut trace = Trace::new(clock);
     let chain = &route.chain;
     let evaluation = chain.evaluate_and_trace(&request, Pass::Preview, &mut trace);
@@ -132,6 +127,19 @@ pub async fn explain(
         outcome: evaluation.await.outcome,
         steps: trace.into_steps(),
     })
+}
+
+/// The route of a described request, and the request.
+pub(crate) fn describe(
+    rules: &Rules,
+    described: DescribedRequest,
+) -> Result<(&Route, UploadRequest), UnknownRoute> {
+    let route = match &described.route {
+        None => rules.routes.first(),
+        Some(path) => rules.route(path),
+    };
+    let route = route.ok_or_else(|| UnknownRoute(described.route.clone().unwrap_or_default()))?;
+    Ok((route, upload_request(route, described)))
 }
 
 fn upload_request(route: &Route, described: DescribedRequest) -> UploadRequest {

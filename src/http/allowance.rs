@@ -35,9 +35,9 @@ pub(crate) struct Limit<'a> {
     /// The name of the policy.
     #[schema(value_type = String)]
     policy: &'a PolicyName,
-    /// The maximum number of units.
+    /// The maximum number of requests: of a rate limit those that may come at once, of a quota those per window.
     limit: u64,
-    /// The number of units that are left.
+    /// The number of requests that would pass now.
     remaining: u64,
     /// When all units are available again.
     #[schema(value_type = String, format = DateTime)]

@@ -87,7 +87,8 @@ pub trait Identity: Send + Sync {
         None
     }
 
-    /// The keys that the gate keeps up to date for this identity. Without them, the gate is not ready.
+    /// The keys that the gate keeps up to date for this identity. While there are none, the identity is not usable, and a
+    /// route that accepts no other one makes the gate fail.
     fn published_keys(&self) -> Option<&Arc<PublishedKeys>> {
         None
     }

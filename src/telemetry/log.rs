@@ -30,6 +30,7 @@ use tracing_subscriber::{
 use super::{
     log_text::TextFormat,
     losses::{self, LINES, LastReport},
+    recent::RecentLines,
     request_line::REFUSED,
     traces::{RootSpan, Traces},
 };
@@ -64,7 +65,12 @@ pub struct TelemetryGuard {
 
 /// Starts the log of this process, with the filter in `RUST_LOG` (default: `info`).
 pub fn start_log(format: LogFormat) -> TelemetryGuard {
-    start(format, None)
+    start(format, None, None)
+}
+
+/// Like [`start_log`], but also keeps the last lines in memory.
+pub(crate) fn start_log_and_keep(format: LogFormat, recent: RecentLines) -> TelemetryGuard {
+    start(format, None, Some(recent))
 }
 
 /// Like [`start_log`], but also exports traces to the collector at `otlp` with `client`.
@@ -77,15 +83,15 @@ pub fn start_log_and_traces(
     otlp: &str,
     client: impl HttpClient + 'static,
 ) -> Result<TelemetryGuard, ExporterBuildError> {
-    Ok(start(format, Some(Traces::start(otlp, client)?)))
+    Ok(start(format, Some(Traces::start(otlp, client)?), None))
 }
 
-fn start(format: LogFormat, traces: Option<Traces>) -> TelemetryGuard {
+fn start(format: LogFormat, traces: Option<Traces>, recent: Option<RecentLines>) -> TelemetryGuard {
     let (writer, log) = NonBlockingBuilder::default()
         .buffered_lines_limit(BUFFERED_LINES)
         .lossy(true)
         .thread_name("log-writer")
-        .finish(BatchingWriter::new(io::stderr()));
+        .finish(BatchingWriter::new(io::stderr(), recent));
     // A second start keeps the first one's log.
     let _ = losses::UNQUEUED_LINES.set(writer.error_counter());
     let wanted = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
@@ -172,12 +178,14 @@ pub fn set_log_filter(directives: &str) -> Result<(), String> {
 struct BatchingWriter<W> {
     out: W,
     lines: Vec<u8>,
+    recent: Option<RecentLines>,
 }
 
 impl<W: Write> BatchingWriter<W> {
-    fn new(out: W) -> Self {
+    fn new(out: W, recent: Option<RecentLines>) -> Self {
         Self {
             out,
+            recent,
             lines: Vec::with_capacity(BUFFER),
         }
     }
@@ -217,6 +225,9 @@ impl<W: Write> Write for BatchingWriter<W> {
             self.write_out();
         }
         self.lines.extend_from_slice(line);
+        if let Some(recent) = &self.recent {
+            recent.push(line);
+        }
         Ok(line.len())
     }
 

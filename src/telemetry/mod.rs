@@ -6,14 +6,16 @@ mod log_text;
 mod losses;
 mod metrics;
 mod point;
+mod recent;
 mod request_line;
 mod traces;
 
 pub(crate) use policies::excerpt;
 
 pub(crate) use self::{
-    log::DECISION,
+    log::{DECISION, start_log_and_keep},
     metrics::{CallResult, HttpClientMetrics, Operation, PoolEvent, StoreMetrics},
+    recent::RecentLines,
     request_line::{
         HasDecision, LogFields, REFUSED, RequestLine, known_method, seconds_to_wait, whole_seconds,
     },

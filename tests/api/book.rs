@@ -16,7 +16,7 @@ use actix_web::web;
 use crate::{
     helpers::{ClientKey, CorsOrigin, Emulator, Gate, SECRET, ServerKey, settings},
     process::{GateProcess, run, text},
-    real_parts::{are_here, blocks, free_port},
+    real_parts::{blocks, free_port},
 };
 
 pub(crate) fn root() -> &'static Path {

@@ -76,6 +76,16 @@ async fn an_image_is_processed_for_a_while_and_then_has_its_real_properties() {
 }
 
 #[actix_web::test]
+async fn what_is_not_an_image_ends_in_quarantine() {
+    let imgwire = Imgwire::start();
+    let upload = imgwire.created(file()).await;
+    let answer = imgwire.put(&upload, "image/png", b"plain text").await;
+    assert_eq!(answer.status, 200);
+    imgwire.clock.advance(Duration::from_secs(1));
+    assert_eq!(imgwire.image(&upload).await.json["status"], "QUARANTINE");
+}
+
+#[actix_web::test]
 async fn the_put_enforces_length_type_and_expiry_as_switched() {
     let imgwire = Imgwire::start();
     let body = json!({ "file_name": "a.png", "mime_type": "image/png", "content_length": 1 });

@@ -1,15 +1,24 @@
 //! The sandbox's page in a real browser.
 
-use std::process::Command;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use actix_web::http::Method;
+use serde_json::{Value, json};
 
 use crate::{
-    helpers::TestApp,
+    helpers::{Gate, ROUTE, Request, TestApp, Token},
     process::text,
     real_parts::{are_here, blocks, browser},
     sandbox::Sandbox,
+    sandbox_config::OwnSandbox,
 };
+
+/// Names the folder for the screenshots. The pictures of the README and the docs come from there.
+const SCREENSHOTS: &str = "IMGWIRE_GATE_SCREENSHOTS";
 
 #[test]
 fn the_playground_works_in_a_real_browser() {
@@ -17,19 +26,112 @@ fn the_playground_works_in_a_real_browser() {
         return;
     }
     let sandbox = Sandbox::start();
-    let screenshots = tempfile::tempdir().unwrap();
+    let own = OwnSandbox::start(&Gate::standard());
+    let temporary = tempfile::tempdir().unwrap();
+    let screenshots = std::env::var_os(SCREENSHOTS).map(PathBuf::from);
+    let screenshots = screenshots.unwrap_or_else(|| temporary.path().to_owned());
     let output = Command::new("node")
         .current_dir(browser())
-        .args(["playground.mjs", &sandbox.url])
-        .arg(screenshots.path())
+        .args(["playground.mjs", &sandbox.url, own.page()])
+        .arg(own.file())
+        .arg(Token::of("user_1").sign())
+        .arg(&screenshots)
         .output()
         .unwrap();
     let said = text(&output.stdout);
     assert!(output.status.success(), "{said}{}", text(&output.stderr));
-    assert_eq!(said.matches("ok: ").count(), 6, "{said}");
-    for name in ["light.png", "dark.png", "narrow.png"] {
-        assert!(screenshots.path().join(name).exists());
+    assert_eq!(said.matches("ok: ").count(), 18, "{said}");
+    for state in ["first", "allowed", "401", "403", "429", "500", "fault"] {
+        for width in [1280, 390] {
+            for colors in ["light", "dark"] {
+                let name = format!("{state}-{width}-{colors}.png");
+                assert!(screenshots.join(&name).exists(), "{name}");
+            }
+        }
     }
+}
+
+#[actix_web::test]
+async fn a_page_reads_the_log_lines_of_its_request() {
+    let sandbox = Sandbox::start();
+    let state = sandbox
+        .request(Method::GET, "/playground/state")
+        .send()
+        .await;
+    let token = state.json["users"][0]["token"].as_str().unwrap();
+    let answer = sandbox.request(Method::POST, ROUTE).bearer(token).send();
+    let answer = answer.await;
+    answer.assert_token();
+    let id = answer.header("x-request-id");
+    let path = format!("/playground/log?request={id}");
+    let log = sandbox.request(Method::GET, &path).send().await;
+    let lines = log.json["lines"].as_array().unwrap();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let line = lines[0].as_str().unwrap();
+    assert!(
+        line.contains("decision") && line.contains("user_1") && line.contains(&id),
+        "{line}"
+    );
+    let unknown = sandbox.request(Method::GET, "/playground/log?request=unknown");
+    assert_eq!(unknown.send().await.json["lines"], json!([]));
+}
+
+#[actix_web::test]
+async fn only_the_quota_of_the_user_is_given_back() {
+    let sandbox = Sandbox::start();
+    let state = sandbox
+        .request(Method::GET, "/playground/state")
+        .send()
+        .await;
+    let token = |user: usize| state.json["users"][user]["token"].as_str().unwrap();
+    let ask = async |user: usize, workspace: &str| {
+        let request = sandbox.request(Method::POST, ROUTE).bearer(token(user));
+        request.json(&json!({ "workspace": workspace })).await
+    };
+    let left = async |user: usize, workspace: &str| {
+        let path = format!("{ROUTE}/allowance");
+        let request = sandbox.request(Method::GET, &path).bearer(token(user));
+        let answer = request.header("x-workspace-id", workspace).send().await;
+        answer.json["limits"][1]["remaining"].as_u64().unwrap()
+    };
+    ask(0, "ws_1").await.assert_token();
+    ask(1, "ws_2").await.assert_token();
+    assert_eq!((left(0, "ws_1").await, left(1, "ws_2").await), (19, 999));
+    let give_back = async |body: Value| {
+        let request = sandbox.request(Method::POST, "/playground/quota");
+        request.json(&body).await
+    };
+    // Nobody, and a user who is not a member, have nothing to get back.
+    for body in [json!({}), json!({ "token": "x" })] {
+        assert_eq!(give_back(body).await.json["policies"], json!([]));
+    }
+    assert_eq!(left(0, "ws_1").await, 19);
+    let answer = give_back(json!({ "token": token(0) })).await;
+    assert_eq!(answer.json["policies"], json!(["daily"]));
+    assert_eq!((left(0, "ws_1").await, left(1, "ws_2").await), (20, 999));
+    give_back(json!({ "route": "/none" }))
+        .await
+        .assert_error(404, "not_found");
+}
+
+#[actix_web::test]
+async fn a_config_of_ones_own_is_not_changed_by_its_page() {
+    let sandbox = OwnSandbox::start(&Gate::standard());
+    let (base, key) = sandbox.page().split_once("/?key=").unwrap();
+    let call = async |path: &str, body: Value| {
+        let url = format!("{base}/playground/{path}");
+        let request = Request(awc::Client::default().post(url));
+        request.header("x-playground-key", key).json(&body).await
+    };
+    // The text of the page is ignored, because the file is not confined as the demo's config is.
+    let body = json!({ "text": "[server]\n", "apply": true });
+    let answer = call("config", body).await;
+    assert_eq!(answer.json["applied"], true);
+    let file = fs::read_to_string(sandbox.file()).unwrap();
+    assert_eq!(answer.json["text"], file);
+    call("quota", json!({ "token": Token::of("user_1").sign() }))
+        .await
+        .assert_error(404, "not_found");
 }
 
 #[actix_web::test]
@@ -52,36 +154,65 @@ async fn the_playground_loads_nothing_from_other_hosts_and_only_the_sandbox_serv
     let policy = policy.to_str().unwrap();
     assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"));
     assert!(!policy.contains("unsafe"));
-    for file in ["/playground.css", "/playground.js", "/get-upload-token.js"] {
-        let (answer, text) = get(file).await;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sandbox/playground/page");
+    let names = fs::read_dir(folder).unwrap();
+    let names = names.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let files: Vec<_> = names.filter(|name| name != "index.html").collect();
+    assert!(files.len() > 10);
+    let mut bytes = html.len();
+    for file in files {
+        let (answer, text) = get(&format!("/playground/page/{file}")).await;
         assert_eq!(answer.status(), 200, "{file}");
+        let kind = answer.headers().get("content-type").unwrap();
+        let expected = if file.ends_with(".css") {
+            "text/css"
+        } else {
+            "text/javascript"
+        };
+        assert!(kind.to_str().unwrap().starts_with(expected), "{file}");
         assert!(
             !text.contains("https://") && !text.contains("//cdn"),
             "{file}"
         );
+        // Untrusted texts are never parsed.
+        for name in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+        ] {
+            assert!(!text.contains(name), "{file}: {name}");
+        }
+        bytes += text.len();
     }
+    let (answer, _) = get("/playground/page/none.js").await;
+    assert_eq!(answer.status(), 404);
     assert!(!html.contains("https://") && !html.contains(" style=") && !html.contains("onclick"));
     // The page runs the code of the guide.
-    let (_, function) = get("/get-upload-token.js").await;
+    let (_, function) = get("/playground/page/get-upload-token.js").await;
     assert_eq!(function, blocks("docs/frontend.md", "js")[0]);
+    bytes += function.len();
+    assert!(bytes < 100_000, "{bytes}");
 
     // Only JSON requests change anything.
     for path in [
         "/playground/config",
         "/playground/imgwire",
         "/playground/explain",
+        "/playground/quota",
     ] {
         let form = sandbox.request(Method::POST, path);
-        let answer = form.send_body("how=broken").await;
+        let answer = form.send_body("mood=down").await;
         assert_eq!(answer.status, 415, "{path}");
     }
 
     let gate = TestApp::start().await;
     for path in [
         "/",
-        "/playground.js",
+        "/playground/page/main.js",
         "/playground/state",
-        "/get-upload-token.js",
+        "/playground/page/get-upload-token.js",
     ] {
         let answer = gate
             .request(actix_web::http::Method::GET, path)

@@ -114,11 +114,11 @@ async fn concurrent_attempts_never_exceed_the_limit_of_their_key(backend: impl B
 async fn a_preview_consumes_nothing(backend: impl Backend) {
     let limit = open_limit(&backend, "per = ['ip']\nlimit = 4\nperiod = '1h'");
     for _ in 0..9 {
-        assert_eq!(attempt(&limit, 3, Pass::Preview).await, (None, 3));
+        assert_eq!(attempt(&limit, 3, Pass::Preview).await, (None, 4));
     }
     assert_eq!(attempt(&limit, 3, Pass::Issue).await, (None, 3));
     assert_eq!(attempt(&limit, 3, Pass::Issue).await, (None, 2));
-    assert_eq!(attempt(&limit, 3, Pass::Preview).await, (None, 1));
+    assert_eq!(attempt(&limit, 3, Pass::Preview).await, (None, 2));
 }
 
 async fn attempts_return_one_by_one_and_no_boundary_doubles_the_limit(backend: impl Backend) {

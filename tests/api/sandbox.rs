@@ -76,7 +76,10 @@ impl Sandbox {
         assert_eq!(answer.status, 200, "{answer:?}");
         let faults = answer.json["faults"].as_array().unwrap().iter();
         let faults: Vec<_> = faults
-            .map(|fault| fault["text"].as_str().unwrap().to_owned())
+            .map(|fault| {
+                let text = fault["text"].as_str().unwrap();
+                format!("config/sandbox.toml:{}: {text}", fault["line"])
+            })
             .collect();
         assert_eq!(answer.json["applied"], faults.is_empty());
         faults
@@ -84,12 +87,14 @@ impl Sandbox {
 }
 
 /// The endpoints of the playground, and whether they require the key.
-const PLAYGROUND: [(bool, Method, &str); 7] = [
-    (false, Method::GET, "/playground.css"),
-    (false, Method::GET, "/playground.js"),
-    (false, Method::GET, "/get-upload-token.js"),
+const PLAYGROUND: [(bool, Method, &str); 9] = [
+    (false, Method::GET, "/playground/page/style.css"),
+    (false, Method::GET, "/playground/page/main.js"),
+    (false, Method::GET, "/playground/page/get-upload-token.js"),
     (true, Method::GET, "/playground/state"),
+    (true, Method::GET, "/playground/log?request=x"),
     (true, Method::POST, "/playground/explain"),
+    (true, Method::POST, "/playground/quota"),
     (true, Method::POST, "/playground/imgwire"),
     (true, Method::POST, "/playground/config"),
 ];
@@ -190,8 +195,8 @@ async fn an_applied_config_can_read_neither_files_nor_the_environment() {
         .request(Method::GET, "/playground/state")
         .send()
         .await;
-    let config = state.json["config"].as_str().unwrap();
-    let imgwire = state.json["imgwire"].as_str().unwrap();
+    let config = state.json["config"]["text"].as_str().unwrap();
+    let imgwire = state.json["imgwire"]["url"].as_str().unwrap();
     assert_eq!(sandbox.apply(config).await, [""; 0]);
 
     let folder = tempfile::tempdir().unwrap();
@@ -237,6 +242,7 @@ async fn an_applied_config_can_read_neither_files_nor_the_environment() {
             "{faults:?}"
         );
         assert!(faults[0].starts_with("config/sandbox.toml:"), "{faults:?}");
+        assert!(!faults[0].contains("null"), "it has a line: {faults:?}");
         // The fault does not reveal whether the file exists or what it contains.
         let text = faults.concat();
         assert!(
@@ -276,8 +282,8 @@ async fn an_applied_config_can_name_only_the_emulator_and_the_store_of_the_sandb
         .request(Method::GET, "/playground/state")
         .send()
         .await;
-    let config = state.json["config"].as_str().unwrap();
-    let imgwire = state.json["imgwire"].as_str().unwrap();
+    let config = state.json["config"]["text"].as_str().unwrap();
+    let imgwire = state.json["imgwire"]["url"].as_str().unwrap();
     let port = imgwire.rsplit(':').next().unwrap();
     let listener = Service::start();
     let secret = "client_id = \"gate\"\nclient_secret = { env = \"SANDBOX_JWT_SECRET\" }";

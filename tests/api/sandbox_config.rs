@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     net::TcpListener,
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -18,18 +19,18 @@ use crate::{
 };
 
 /// A sandbox that runs; it ends when it is dropped.
-struct OwnSandbox {
+pub(crate) struct OwnSandbox {
     process: Child,
     gate: String,
     imgwire: String,
     /// What it printed, up to the line that gets a token.
     lines: Vec<String>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl OwnSandbox {
     /// Runs a config with fixed ports.
-    fn start(gate: &Gate) -> Self {
+    pub(crate) fn start(gate: &Gate) -> Self {
         let (folder, config) = write_config(gate, "https://api.imgwire.dev");
         let config = config.to_str().unwrap().to_owned();
         Self::with(&["--config", &config], folder)
@@ -64,8 +65,19 @@ impl OwnSandbox {
             gate: format!("http://127.0.0.1:{port}"),
             imgwire: format!("http://127.0.0.1:{imgwire_port}"),
             lines,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// The address of the playground, with its key.
+    pub(crate) fn page(&self) -> &str {
+        let mut lines = self.lines.iter();
+        let page = lines.find_map(|line| line.strip_prefix("playground "));
+        page.expect("the sandbox says where its page is")
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.path().join("gate.toml")
     }
 
     fn curl(&self) -> &str {
@@ -129,9 +141,12 @@ async fn a_config_of_ones_own_runs_with_the_emulator_in_place_of_imgwire() {
         .await;
     token.assert_token();
     assert_eq!(sandbox.upload(&token).await.status, 200);
-    // There is no playground.
+    // The page needs the key that only the sandbox prints.
     let page = sandbox.request(Method::GET, &format!("{}/", sandbox.gate));
-    page.send().await.assert_error(404, "not_found");
+    let answer = page.send().await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (403, "cross_site"));
+    let page = sandbox.request(Method::GET, sandbox.page());
+    assert_eq!(page.send().await.status, 200);
 }
 
 #[actix_web::test]

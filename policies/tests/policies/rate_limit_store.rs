@@ -73,15 +73,19 @@ fn the_store_counts_by_policy_and_key_at_the_rate_of_the_settings() {
     };
     let store = Shared::answers(allowed);
     let policy = limit("burst = 7", &store);
-    for pass in [Pass::Issue, Pass::Preview] {
+    // A preview takes nothing, and reports what is left of the burst.
+    for (pass, expected, resets_in) in [
+        (Pass::Issue, (2, 6), SECOND),
+        (Pass::Preview, (7, 7), Duration::ZERO),
+    ] {
         let decision = attempt(&*policy, pass).unwrap();
         assert!(matches!(decision.verdict, Verdict::Allow));
         let limit = decision.limit.unwrap();
         assert_eq!(
-            (limit.policy.as_str(), limit.limit, limit.remaining),
-            ("policy", 2, 6)
+            (limit.policy.as_str(), (limit.limit, limit.remaining)),
+            ("policy", expected)
         );
-        assert_eq!((limit.window, limit.resets_in), (10 * SECOND, SECOND));
+        assert_eq!((limit.window, limit.resets_in), (10 * SECOND, resets_in));
         let (counter, rate, asked) = store.attempts.lock().unwrap().pop().unwrap();
         assert_eq!(
             (counter.policy.as_str(), counter.key.as_str()),

@@ -1,51 +1,87 @@
 //! `imgwire-gate sandbox --config FILE`
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use policies::{Clock as _, SystemClock};
 
 use super::{
     super::{
-        Failure, load_text, print, process_environment, read_config,
+        Failure, print, process_environment, read_config,
         running_gate::{Source, announce},
-        serve::{run as run_until_stopped, start_telemetry},
+        serve::{log_format, run as run_until_stopped, start_telemetry},
         signals::Signals,
     },
-    Options, urls,
+    Options, begin, mount, random_text, urls,
 };
 use crate::{
     config::{ConfigSource, imgwire::BaseUrl, origin::OriginPattern},
-    identities::Place,
     sandbox::{
         emulator::{CLIENT_KEY, SERVER_API_KEY},
         own_config::{API_KEY_VARIABLE, with_api_key},
+        playground::{
+            Playground,
+            config::{Config, TextSource},
+            credential::credential,
+        },
     },
     server::{Application, Builder, settings::Settings},
+    telemetry::{RecentLines, TelemetryGuard, start_log_and_keep},
 };
 
-/// Runs a gate with the user's config and an emulated Imgwire. Pages of this machine may call it, whatever their port.
+/// Runs a gate with the user's config, an emulated Imgwire and the playground page. Pages of this machine may call it,
+/// whatever their port.
 pub(super) fn run(
     builder: &Arc<Builder>,
     options: &Options,
     source: &ConfigSource,
     signals: &Signals,
 ) -> Result<(), Failure> {
-    let text = with_api_key(&read_config(source)?);
     let environment = |name: &str| match name {
         API_KEY_VARIABLE => Some(SERVER_API_KEY.to_owned()),
         _ => process_environment(name),
     };
-    let configured = || load_text(builder, source, &text, &environment);
+    let file = source.to_string();
+    let load = {
+        let (builder, file) = (builder.clone(), file.clone());
+        move |text: &str| builder.load(&file, &with_api_key(text), &environment)
+    };
+    let text = read_config(source)?;
+    let configured = || load(&text).map_err(|faults| Failure::Config(faults.to_string()));
     let settings = configured()?;
-    let _telemetry = start_telemetry(&settings)?;
+    let (_telemetry, log) = keep_log(&settings)?;
     actix_web::rt::System::new().block_on(async {
-        let emulator = options.start_emulator()?;
+        let emulator = Arc::new(options.start_emulator()?);
         let imgwire = BaseUrl::try_from(emulator.url().to_owned()).map_err(Failure::other)?;
+        let load = {
+            let (load, imgwire) = (load.clone(), imgwire.clone());
+            Box::new(move |text: &str| {
+                let mut settings = load(text)?;
+                adapt(&mut settings, &imgwire);
+                Ok(settings)
+            })
+        };
         let adapted = || {
             let mut settings = configured()?;
             adapt(&mut settings, &imgwire);
             Ok(settings)
         };
-        let application = options.build(adapted, |settings| builder.build(settings))?;
-        print(&welcome(&application, &settings, source, emulator.url()))?;
+        let text_source = TextSource::Own(source.clone());
+        let now = SystemClock::new().now();
+        let in_force = (text.clone(), &settings);
+        let playground = Arc::new(Playground {
+            key: random_text()?,
+            demo_secret: None,
+            config: Config::new(file.clone(), text_source, load, in_force, now),
+            emulator,
+            log,
+            running: OnceLock::new(),
+        });
+        let mount = mount(&playground);
+        let application = options.build(adapted, |settings| {
+            builder.build_with(settings, mount.clone())
+        })?;
+        begin(&playground, &application);
+        print(&welcome(&application, &settings, source, &playground))?;
         announce(
             &Source::Config(source.clone()),
             &application,
@@ -53,6 +89,16 @@ pub(super) fn run(
         );
         run_until_stopped(application, signals).await
     })
+}
+
+/// Starts the log, and keeps its last lines for the page, unless the config also has a collector of traces.
+fn keep_log(settings: &Settings) -> Result<(TelemetryGuard, Option<RecentLines>), Failure> {
+    if settings.telemetry.otlp.is_some() {
+        return Ok((start_telemetry(settings)?, None));
+    }
+    let recent = RecentLines::default();
+    let format = log_format(settings.telemetry.log);
+    Ok((start_log_and_keep(format, recent.clone()), Some(recent)))
 }
 
 fn adapt(settings: &mut Settings, imgwire: &BaseUrl) {
@@ -67,21 +113,24 @@ fn welcome(
     application: &Application,
     settings: &Settings,
     source: &ConfigSource,
-    emulator: &str,
+    playground: &Playground,
 ) -> String {
     let (gate, management) = urls(application);
+    let (key, emulator) = (&playground.key, playground.emulator.url());
     let route = settings.routes.first();
+    let place = route.and_then(|route| credential(settings, route));
     let route = route.map_or_else(String::new, |route| route.path.to_string());
-    let (credential, note) = match credential(settings) {
-        Some(credential) => {
+    let (credential, note) = match place {
+        Some(place) => {
             let note = " (replace YOUR_CREDENTIAL: only your app can sign its users in)";
-            (format!(" -H '{credential}'"), note)
+            (format!(" -H '{}'", place.header("YOUR_CREDENTIAL")), note)
         }
         None => (String::new(), ""),
     };
     format!(
         "imgwire-gate sandbox (stop it with ctrl-c)\n\
          \n\
+         playground {gate}/?key={key}\n\
          gate       {gate}\n\
          health     {management}/readyz\n\
          metrics    {management}/metrics\n\
@@ -96,27 +145,6 @@ fn welcome(
          \n\
          new ImgwireClient({{ apiKey: \"{CLIENT_KEY}\", baseUrl: \"{emulator}\", getUploadToken }})"
     )
-}
-
-/// The header that the first route reads its credential from. `None` if the route accepts anyone.
-fn credential(settings: &Settings) -> Option<String> {
-    let route = settings.routes.first()?;
-    let mut policies = route
-        .policies
-        .iter()
-        .filter_map(|name| settings.policy(name));
-    let accept = policies.find_map(|policy| policy.requirements.accept.first())?;
-    let mut identities = settings.identities.iter();
-    let (_, identity) = identities.find(|(name, _)| name == accept)?;
-    Some(match identity.profile().places.first() {
-        Some(Place::Header(name) | Place::Forwarded(name)) => format!("{name}: YOUR_CREDENTIAL"),
-        Some(Place::Cookie(cookie)) => format!("Cookie: {}=YOUR_CREDENTIAL", cookie.name()),
-        Some(Place::Session) => {
-            let (session, _) = settings.session.as_ref()?;
-            format!("Cookie: {}=YOUR_CREDENTIAL", session.cookie.name.as_str())
-        }
-        Some(Place::Bearer) | None => "Authorization: Bearer YOUR_CREDENTIAL".to_owned(),
-    })
 }
 
 #[cfg(test)]

@@ -87,6 +87,11 @@ impl Faults {
         self.asked.get(&endpoint).copied().unwrap_or_default()
     }
 
+    /// How all requests to an endpoint fail, if they do.
+    pub(super) fn at(&self, endpoint: Endpoint) -> Option<&Misbehaviour> {
+        self.always.get(&endpoint)
+    }
+
     pub(super) fn set(&mut self, endpoint: Endpoint, how: Option<Misbehaviour>) {
         match how {
             Some(how) => self.always.insert(endpoint, how),

@@ -167,8 +167,10 @@ impl Image {
         )
     }
 
+    /// Bytes that are not an image always end in QUARANTINE.
     pub(super) fn upload(&mut self, bytes: Bytes, is_quarantined: bool, now: Timestamp) {
         let recognized = image_type::recognize(&bytes).map(str::to_owned);
+        let is_quarantined = is_quarantined || recognized.is_none();
         let mime_type = recognized.unwrap_or_else(|| self.declared_type().to_owned());
         self.uploaded = Some(Uploaded {
             at: now,

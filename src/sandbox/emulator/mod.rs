@@ -15,6 +15,7 @@ mod image_type;
 mod images;
 mod keys;
 mod misbehave;
+mod mood;
 mod scenario;
 mod state;
 mod tokens;
@@ -35,6 +36,7 @@ use jiff::{SignedDuration, fmt::rfc2822::DateTimePrinter};
 use policies::{Clock, SystemClock};
 use serde_json::Value;
 
+pub(crate) use self::mood::Mood;
 use self::{faults::PUT_PREFIX, misbehave::misbehave, state::State};
 pub use self::{
     faults::{Endpoint, Misbehaviour},

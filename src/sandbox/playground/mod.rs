@@ -1,110 +1,48 @@
-//! The playground: a page on which demo users request tokens and see which policy decided. Only the sandbox serves it.
+//! The playground: a page on which users request tokens and see which policy decided. Only the sandbox serves it.
 
 mod admission;
+pub(crate) mod config;
+pub(crate) mod credential;
+mod decision;
+mod page;
+mod users;
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::sync::{Arc, OnceLock};
 
-use actix_web::{
-    Error, HttpRequest, HttpResponse, Route,
-    http::header::{self, ContentType},
-    web,
-};
-use jsonwebtoken::{EncodingKey, Header};
+use actix_web::{Error, HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use self::admission::{Key, PageKey, admit};
-use crate::{
-    config::Faults,
-    http::{
-        management::{explain::explained, read},
-        refuse, worker,
-    },
-    sandbox::emulator::{CLIENT_KEY, Emulator, Misbehaviour},
-    server::{reload::Reloader, settings::Settings},
+pub(crate) use self::users::demo_users;
+use self::{
+    admission::{Key, PageKey, admit},
+    config::Config,
+    users::WORKSPACES,
 };
-
-const SLOW: Duration = Duration::from_secs(3);
-
-const TOKEN_SECONDS: i64 = 24 * 60 * 60;
-
-/// The page runs the function that this guide shows.
-const FRONTEND_GUIDE: &str = include_str!("../../../docs/frontend.md");
-
-/// Loads a config like the sandbox's own.
-pub(crate) type Load = Box<dyn Fn(&str) -> Result<Settings, Faults> + Send + Sync>;
+use crate::{
+    http::{management::read, refuse, worker},
+    sandbox::emulator::{CLIENT_KEY, Emulator, Mood},
+    server::reload::Reloader,
+    telemetry::{HasDecision, RecentLines},
+};
 
 pub(crate) struct Playground {
     /// The key in the URL of the page, which the page sends with every call.
     pub(crate) key: String,
-    /// The demo users, see [`demo_users`].
-    pub(crate) users: Value,
-    pub(crate) route: String,
-    pub(crate) config: &'static str,
-    pub(crate) load: Load,
+    /// The secret that signs the tokens of the demo users. `None` for the user's own config.
+    pub(crate) demo_secret: Option<String>,
+    pub(crate) config: Config,
     pub(crate) emulator: Arc<Emulator>,
+    /// `None` if the log is not kept.
+    pub(crate) log: Option<RecentLines>,
     /// Set once the gate is built.
-    pub(crate) reloader: OnceLock<Arc<Reloader>>,
+    pub(crate) running: OnceLock<Running>,
 }
 
-const WORKSPACES: [&str; 2] = ["ws_1", "ws_2"];
-
-/// The demo users, whose tokens are signed with `secret` at `now`.
-pub(crate) fn demo_users(secret: &str, now: i64) -> Value {
-    let token = |subject: &str, workspaces: Value, plan: &str, lasts: i64| {
-        let claims = json!({
-            "sub": subject,
-            "aud": "imgwire-gate",
-            "exp": now + lasts,
-            "workspaces": workspaces,
-            "plan": plan,
-        });
-        let key = EncodingKey::from_secret(secret.as_bytes());
-        jsonwebtoken::encode(&Header::default(), &claims, &key).ok()
-    };
-    let of = |id: &str, role: &str| json!([{ "id": id, "role": role }]);
-    let both = json!([{ "id": "ws_1", "role": "owner" }, { "id": "ws_2", "role": "owner" }]);
-    json!([
-        {
-            "id": "editor",
-            "label": "user_1, editor of ws_1, free plan",
-            "token": token("user_1", of("ws_1", "editor"), "free", TOKEN_SECONDS),
-            "workspace": null,
-        },
-        {
-            "id": "owner",
-            "label": "user_2, owner of ws_1 and ws_2, pro plan",
-            "token": token("user_2", both, "pro", TOKEN_SECONDS),
-            "workspace": "ws_2",
-        },
-        {
-            "id": "viewer",
-            "label": "user_3, viewer of ws_1",
-            "token": token("user_3", of("ws_1", "viewer"), "free", TOKEN_SECONDS),
-            "workspace": null,
-        },
-        {
-            "id": "stranger",
-            "label": "user_4, member of no workspace",
-            "token": token("user_4", json!([]), "free", TOKEN_SECONDS),
-            "workspace": "ws_1",
-        },
-        {
-            "id": "expired",
-            "label": "user_1 with an expired token",
-            "token": token("user_1", of("ws_1", "editor"), "free", -3600),
-            "workspace": null,
-        },
-        {
-            "id": "nobody",
-            "label": "not signed in",
-            "token": null,
-            "workspace": "ws_1",
-        },
-    ])
+pub(crate) struct Running {
+    pub(crate) reloader: Arc<Reloader>,
+    /// The URL of the management listener.
+    pub(crate) management: String,
 }
 
 impl Playground {
@@ -112,55 +50,31 @@ impl Playground {
         config
             .app_data(web::Data::from(self.clone()))
             .app_data(PageKey(self.key.clone()))
-            .route("/", web::get().to(page))
-            .route(
-                "/playground.css",
-                file("text/css", include_str!("page.css")),
-            )
-            .route("/playground.js", javascript(include_str!("page.js")))
-            .route("/get-upload-token.js", javascript(token_function()))
+            .configure(page::mount)
             .route("/playground/state", web::get().to(state))
-            .route("/playground/explain", web::post().to(explain))
+            .route("/playground/explain", web::post().to(decision::explain))
+            .route("/playground/log", web::get().to(decision::log))
+            .route("/playground/quota", web::post().to(decision::give_back))
             .route("/playground/imgwire", web::post().to(imgwire))
-            .route("/playground/config", web::post().to(config_text));
+            .route("/playground/config", web::post().to(change_config));
+    }
+
+    fn is_demo(&self) -> bool {
+        self.demo_secret.is_some()
+    }
+
+    /// The demo users at a time in seconds.
+    pub(crate) fn users(&self, now: i64) -> Value {
+        let secret = self.demo_secret.as_deref();
+        secret.map_or_else(|| json!([]), |secret| demo_users(secret, now))
     }
 }
 
-async fn page(
-    request: HttpRequest,
-    playground: web::Data<Playground>,
-) -> Result<HttpResponse, Error> {
-    admit(&request, Key::InUrl)?;
-    let imgwire = playground.emulator.url();
-    let policy = format!(
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' {imgwire}; \
-         img-src data: {imgwire}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    );
-    Ok(HttpResponse::Ok()
-        .content_type(ContentType::html())
-        .insert_header((header::CONTENT_SECURITY_POLICY, policy))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .insert_header((header::REFERRER_POLICY, "no-referrer"))
-        .body(include_str!("page.html")))
-}
-
-/// A static file of the page.
-fn file(kind: &'static str, text: &'static str) -> Route {
-    web::get().to(move |request: HttpRequest| async move {
-        admit(&request, Key::NotRequired)?;
-        let kind = format!("{kind}; charset=utf-8");
-        Ok::<_, Error>(HttpResponse::Ok().content_type(kind).body(text))
-    })
-}
-
-fn javascript(text: &'static str) -> Route {
-    file("text/javascript", text)
-}
-
-fn token_function() -> &'static str {
-    let (_, rest) = FRONTEND_GUIDE.split_once("```js\n").unwrap_or_default();
-    let (function, _) = rest.split_once("```").unwrap_or_default();
-    function
+/// A response to a call of the page. The page polls, so these calls are not logged.
+fn answer(body: &Value) -> HttpResponse {
+    let mut response = HttpResponse::Ok().json(body);
+    response.extensions_mut().insert(HasDecision);
+    response
 }
 
 async fn state(
@@ -168,34 +82,26 @@ async fn state(
     playground: web::Data<Playground>,
 ) -> Result<HttpResponse, Error> {
     admit(&request, Key::InHeader)?;
-    Ok(HttpResponse::Ok().json(json!({
-        "users": playground.users,
-        "workspaces": WORKSPACES,
-        "route": playground.route,
-        "imgwire": playground.emulator.url(),
-        "clientKey": CLIENT_KEY,
-        "config": playground.config,
+    let now = worker(&request).gate.clock.now();
+    let management = playground.running.get().map(|running| &running.management);
+    Ok(answer(&json!({
+        "users": playground.users(now.as_second()),
+        "workspaces": if playground.is_demo() { &WORKSPACES[..] } else { &[] },
+        "rules": playground.config.rules(),
+        "config": playground.config.describe(),
+        "imgwire": {
+            "url": playground.emulator.url(),
+            "clientKey": CLIENT_KEY,
+            "moods": playground.emulator.moods(),
+        },
+        "management": management,
     })))
-}
-
-async fn explain(request: HttpRequest, body: web::Bytes) -> Result<HttpResponse, Error> {
-    admit(&request, Key::InHeader)?;
-    Ok(explained(&request, &worker(&request).gate, &body).await)
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum How {
-    Fine,
-    Slow,
-    Broken,
-    Gone,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Behaviour {
-    how: How,
+struct Wanted {
+    mood: Mood,
 }
 
 async fn imgwire(
@@ -204,27 +110,23 @@ async fn imgwire(
     playground: web::Data<Playground>,
 ) -> Result<HttpResponse, Error> {
     admit(&request, Key::InHeader)?;
-    let Behaviour { how } = match read(&request, &body) {
-        Ok(behaviour) => behaviour,
+    let Wanted { mood } = match read(&request, &body) {
+        Ok(wanted) => wanted,
         Err(error) => return Ok(refuse(&request, &error)),
     };
-    playground.emulator.misbehave(match how {
-        How::Fine => None,
-        How::Slow => Some(Misbehaviour::Slow(SLOW)),
-        How::Broken => Some(Misbehaviour::Status(503, None)),
-        How::Gone => Some(Misbehaviour::Reset),
-    });
-    Ok(HttpResponse::Ok().json(json!({ "done": true })))
+    playground.emulator.set_mood(mood);
+    Ok(answer(&json!({ "moods": playground.emulator.moods() })))
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Edited {
-    text: String,
+    /// `None` for the file of the user.
+    text: Option<String>,
     apply: bool,
 }
 
-async fn config_text(
+async fn change_config(
     request: HttpRequest,
     body: web::Bytes,
     playground: web::Data<Playground>,
@@ -234,22 +136,17 @@ async fn config_text(
         Ok(edited) => edited,
         Err(error) => return Ok(refuse(&request, &error)),
     };
-    let (faults, applied) = match ((playground.load)(&text), playground.reloader.get()) {
-        (Err(faults), _) => (faults.to_string().lines().map(fault).collect(), false),
-        (Ok(settings), Some(reloader)) if apply => match reloader.reload(Ok(settings)) {
-            Ok(()) => (Vec::new(), true),
-            Err(error) => (vec![json!({ "line": 1, "text": error.to_string() })], false),
-        },
-        (Ok(_), _) => (Vec::new(), false),
-    };
-    Ok(HttpResponse::Ok().json(json!({ "faults": faults, "applied": applied })))
-}
-
-/// An error in a config, `file:line:column: key: message`, with its line number.
-fn fault(text: &str) -> Value {
-    let line = text
-        .split(':')
-        .nth(1)
-        .and_then(|line| line.parse::<u32>().ok());
-    json!({ "line": line.unwrap_or(1), "text": text })
+    let reloader = playground.running.get().filter(|_| apply);
+    let reloader = reloader.map(|running| &*running.reloader);
+    let now = worker(&request).gate.clock.now();
+    let changed = playground.config.change(text, reloader, now);
+    Ok(match changed {
+        Ok(checked) => answer(&checked.describe()),
+        Err(error) => answer(&json!({
+            "text": null,
+            "faults": [{ "text": format!("the file cannot be read: {error}") }],
+            "warnings": [],
+            "applied": false,
+        })),
+    })
 }

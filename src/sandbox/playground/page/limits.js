@@ -1,0 +1,115 @@
+// What is left now, by the gate's own answer, with when more comes.
+import { byId, el, setText } from "./dom.js";
+import { post, state } from "./server.js";
+import { duration } from "./text.js";
+import { currentRoute, request } from "./who.js";
+
+/** The last answer: what was asked, and when. */
+let last;
+let asking = false;
+let soon;
+
+export async function refreshLimits() {
+  if (asking) {
+    soon = true;
+    return;
+  }
+  asking = true;
+  const { token, headers, workspace, route, user } = request();
+  const all = { ...headers };
+  if (token) all.Authorization = `Bearer ${token}`;
+  if (workspace) all["X-Workspace-Id"] = workspace;
+  try {
+    const response = await fetch(`${route.path}/allowance`, { headers: all });
+    last = { status: response.status, answer: await response.json(), route, user };
+  } catch {
+    last = undefined;
+  }
+  asking = false;
+  show();
+  if (soon) {
+    soon = false;
+    refreshLimits();
+  }
+}
+
+const settingsOf = (name) => last.route.policies.find((policy) => policy.name === name);
+
+/** When the next unit comes: for a rate one by one, for a quota all at once. */
+function nextAt({ policy, limit, remaining, resetsAt }) {
+  if (remaining >= limit) return undefined;
+  const full = Date.parse(resetsAt);
+  const { settings, periodMilliseconds: period } = settingsOf(policy) ?? {};
+  if (settings?.kind !== "rate_limit" || !period) return full;
+  const interval = period / settings.limit;
+  return full - interval * (limit - remaining - 1);
+}
+
+function when(limit, now) {
+  const next = nextAt(limit);
+  if (next === undefined) return "full";
+  const isRate = settingsOf(limit.policy)?.settings?.kind === "rate_limit";
+  const wait = duration(next - now);
+  return isRate ? `one more in ${wait}` : `resets in ${wait}`;
+}
+
+/** Why there is no meter. */
+function none() {
+  const { status, answer, user } = last;
+  if (status === 401) return `The gate does not know ${user.subject ?? "who asks"}, so no limit applies.`;
+  if (status === 200 && answer.code) return `The gate denies ${user.subject ?? "the request"} before a limit counts: ${answer.code}.`;
+  if (status === 200) return "This route has no limits.";
+  return `The gate cannot say: ${status} ${answer.code ?? ""}`.trim();
+}
+
+function show() {
+  const limits = last?.answer.limits ?? [];
+  const now = Date.now();
+  const signature = JSON.stringify([last?.status, last?.answer, last?.user.id]);
+  const container = byId("limits");
+  if (container.dataset.shown !== signature) {
+    container.dataset.shown = signature;
+    const meters = limits.map((limit) => {
+      const { policy, limit: all, remaining } = limit;
+      const bar = el("span");
+      bar.style.setProperty("width", `${Math.min(100, (100 * remaining) / Math.max(1, all))}%`);
+      const meter = { role: "meter", class: "bar", "aria-label": `${policy}: what is left`, "aria-valuemin": 0, "aria-valuemax": all, "aria-valuenow": Math.min(all, remaining), "aria-valuetext": `${remaining} of ${all}` };
+      return el(
+        "div",
+        { class: `meter${remaining === 0 ? " out" : remaining <= all / 4 ? " low" : ""}`, "data-policy": policy },
+        el("div", { class: "meter-text" }, el("b", {}, policy), el("span", {}, el("span", { class: "left" }, `${remaining} of ${all}`), " · ", el("span", { class: "when" }, when(limit, now)))),
+        el("div", meter, bar),
+      );
+    });
+    container.replaceChildren(...(meters.length || !last ? meters : [el("p", { class: "note" }, none())]));
+  }
+  for (const limit of limits) {
+    const meter = [...container.children].find((child) => child.dataset.policy === limit.policy);
+    if (meter) setText(meter.querySelector(".when"), when(limit, now));
+  }
+  const used = limits.filter(({ policy, limit, remaining }) => settingsOf(policy)?.settings?.kind === "quota" && remaining < limit);
+  const button = byId("give-back");
+  button.hidden = state.users.length === 0 || used.length === 0;
+  const windows = used.map(({ policy }) => settingsOf(policy).settings.window);
+  setText(button, `Give the ${windows[0] ?? "day"} back`);
+}
+
+export function startLimits() {
+  byId("give-back").addEventListener("click", async () => {
+    const { token, workspace, purpose, route } = request();
+    const { policies } = await post("quota", { route: route.path, token, workspace, purpose });
+    setText(byId("limits-note"), policies.length ? `${policies.join(", ")}: nothing is used any more.` : "There was nothing to give back.");
+    await refreshLimits();
+  });
+  // Counts down, and asks again when a unit should have come.
+  setInterval(() => {
+    if (!last || document.visibilityState !== "visible") return;
+    const due = (last.answer.limits ?? []).some((limit) => nextAt(limit) <= Date.now());
+    if (due || last.route.path !== currentRoute().path) refreshLimits();
+    else show();
+  }, 500);
+}
+
+export function clearNote() {
+  setText(byId("limits-note"), "");
+}
