@@ -230,9 +230,9 @@ impl RateLimit {
     }
 
     /// A preview takes nothing, so it reports what is left now, of the attempts that may come at once.
-    fn decision(&self, taken: AttemptResult, pass: Pass) -> Decision {
+    fn decision(&self, taken: AttemptResult, input: PolicyInput<'_>) -> Decision {
         let quota = &self.settings.quota;
-        let (limit, returned) = match pass {
+        let (limit, returned) = match input.pass {
             Pass::Issue => (self.settings.limit, 0),
             Pass::Preview => (quota.burst_size(), 1),
         };
@@ -268,7 +268,9 @@ impl Policy for RateLimit {
             let key = self.settings.per.key(input.request, input.facts);
             let pass = input.pass;
             let (store, rate, local) = match &self.cells {
-                Cells::Memory(memory) => return Ok(self.decision(memory.take(&key, pass), pass)),
+                Cells::Memory(memory) => {
+                    return Ok(self.decision(memory.take(&key, pass), input));
+                }
                 Cells::Shared { store, rate, local } => (store, *rate, local),
             };
             let counter = Counter {
@@ -277,11 +279,11 @@ impl Policy for RateLimit {
                 key: key.clone(),
             };
             match (store.take(counter, rate, pass).await, local) {
-                (Ok(taken), _) => Ok(self.decision(taken, pass)),
+                (Ok(taken), _) => Ok(self.decision(taken, input)),
                 (Err(fault), None) => Err(fault),
                 (Err(fault), Some(local)) => Ok(Decision {
                     tolerated_fault: Some(Box::new(fault)),
-                    ..self.decision(local.take(&key, pass), pass)
+                    ..self.decision(local.take(&key, pass), input)
                 }),
             }
         })

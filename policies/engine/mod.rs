@@ -25,9 +25,10 @@ pub(crate) mod rate_limit_store;
 pub(crate) mod reads;
 pub(crate) mod request;
 pub(crate) mod sql_columns;
+pub(crate) mod step;
 pub(crate) mod time;
 
-pub use chain::{Chain, CounterStore, Evaluation, Link, Outcome, Step, StepResult, Trace};
+pub use chain::{Chain, CounterStore, Evaluation, Link, Outcome, Trace};
 pub use claims::{ClaimPath, Claims};
 pub use config_values::{ByteCount, Endpoint, Interval, SecretSource};
 pub use counter::{Counter, Dimension, Per, network};
@@ -58,4 +59,5 @@ pub use request::{
     AcceptedIdentities, Credentials, DeclaredFile, Fact, Facts, Membership, NewFact, Presented,
     Subject, UploadRequest,
 };
+pub use step::{Step, StepResult};
 pub use time::{Clock, SystemClock, Window, WindowUnit, Windows};

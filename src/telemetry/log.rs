@@ -28,7 +28,7 @@ use tracing_subscriber::{
 };
 
 use super::{
-    recent::RecentLines,
+    recent,
     request_line::REFUSED,
     traces::{RootSpan, Traces},
 };
@@ -59,12 +59,7 @@ pub struct TelemetryGuard {
 
 /// Starts the log of this process, with the filter in `RUST_LOG` (default: `info`).
 pub fn start_log(format: LogFormat) -> TelemetryGuard {
-    start(format, None, None)
-}
-
-/// Like [`start_log`], but also keeps the last lines in memory.
-pub(crate) fn start_log_and_keep(format: LogFormat, recent: RecentLines) -> TelemetryGuard {
-    start(format, None, Some(recent))
+    start(format, None)
 }
 
 /// Like [`start_log`], but also exports traces to the collector at `otlp` with `client`.
@@ -77,18 +72,18 @@ pub fn start_log_and_traces(
     otlp: &str,
     client: impl HttpClient + 'static,
 ) -> Result<TelemetryGuard, ExporterBuildError> {
-    Ok(start(format, Some(Traces::start(otlp, client)?), None))
+    Ok(start(format, Some(Traces::start(otlp, client)?)))
 }
 
-fn start(format: LogFormat, traces: Option<Traces>, recent: Option<RecentLines>) -> TelemetryGuard {
+fn start(format: LogFormat, traces: Option<Traces>) -> TelemetryGuard {
     let (writer, log) = NonBlockingBuilder::default()
         .buffered_lines_limit(BUFFERED_LINES)
         .lossy(true)
         .thread_name("log-writer")
-        .finish(BatchingWriter {
-            stderr: BufWriter::with_capacity(BUFFER, io::stderr()),
-            recent,
-        });
+        .finish(BatchingWriter(BufWriter::with_capacity(
+            BUFFER,
+            io::stderr(),
+        )));
     let wanted = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let lossy = || quiet_libraries(EnvFilter::builder().parse_lossy(&wanted));
     let filter = LineFilter {
@@ -168,23 +163,16 @@ pub fn set_log_filter(directives: &str) -> Result<(), String> {
 }
 
 /// Writes several lines at once. The log thread flushes it when its queue is empty.
-struct BatchingWriter {
-    stderr: BufWriter<Stderr>,
-    recent: Option<RecentLines>,
-}
+struct BatchingWriter(BufWriter<Stderr>);
 
 impl Write for BatchingWriter {
-    // The queue hands over one line at a time.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let written = self.stderr.write(line)?;
-        if let Some(recent) = &self.recent {
-            recent.push(&line[..written]);
-        }
-        Ok(written)
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        recent::push(lines);
+        self.0.write(lines)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stderr.flush()?;
+        self.0.flush()?;
         thread::sleep(FLUSH_PAUSE);
         Ok(())
     }

@@ -10,9 +10,9 @@ mod traces;
 
 pub(crate) use self::{
     excerpt::excerpt,
-    log::{DECISION, start_log_and_keep},
+    log::DECISION,
     metrics::{CallResult, HttpClientMetrics, Operation, PoolEvent, StoreMetrics},
-    recent::RecentLines,
+    recent::{keep_lines, lines_with},
     request_line::{HasDecision, LogFields, REFUSED, RequestLine, known_method},
     traces::outgoing_headers,
 };
