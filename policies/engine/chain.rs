@@ -7,8 +7,8 @@ use tracing::{Instrument as _, field::Empty};
 
 use crate::{
     Clock, Condition, Decision, Denial, DenialClass, EvaluationError, Fact, Facts, Fault,
-    LimitState, Mode, OnFailure, Pass, Permit, Policy, PolicyInput, PolicyName, Reason, StoreName,
-    Tolerated, UploadRequest, Verdict, engine::policy::Held,
+    LimitState, Mode, OnFailure, Pass, Permit, Policy, PolicyInput, PolicyName, Reason, Step,
+    StepResult, StoreName, Tolerated, UploadRequest, Verdict, engine::policy::Held,
 };
 
 /// One policy of a chain, with how its result is used.
@@ -81,42 +81,16 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    fn is_limit(&self) -> bool {
+        matches!(self, Self::Denied { denial, .. } if denial.class() == DenialClass::Limited)
+    }
+}
+
 /// Records the result of each policy, for explanations and traces.
 pub struct Trace<'a> {
     clock: &'a dyn Clock,
     steps: Vec<Step>,
-}
-
-/// The evaluation of one policy.
-#[derive(Debug)]
-pub struct Step {
-    /// The name of the policy.
-    pub policy: PolicyName,
-    /// The kind of the policy.
-    pub kind: &'static str,
-    /// The result of the policy.
-    pub result: StepResult,
-    /// Why `when` is neither true nor false, if so. The policy was evaluated nevertheless.
-    pub condition_error: Option<EvaluationError>,
-    /// Whether the request continued despite a denial or a fault.
-    pub tolerated: bool,
-    /// When the evaluation began, by [`Clock::elapsed`].
-    pub began: Duration,
-    /// How long the evaluation took. Policies that are evaluated together all have the total time.
-    pub took: Duration,
-}
-
-/// The result of a policy as text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StepResult {
-    /// The policy allowed the request, perhaps with a note.
-    Allow(Option<String>),
-    /// The policy was skipped, because its `when` is false.
-    Skip,
-    /// The policy denied the request, for this reason.
-    Deny(String),
-    /// The policy could not decide, for this reason.
-    Fault(String),
 }
 
 impl<'a> Trace<'a> {
@@ -199,23 +173,6 @@ impl Link {
     }
 }
 
-impl StepResult {
-    fn of(decided: &Result<Decision, Fault>) -> Self {
-        match decided {
-            Ok(Decision {
-                verdict: Verdict::Allow | Verdict::Hold(_),
-                note,
-                ..
-            }) => Self::Allow(note.clone()),
-            Ok(Decision {
-                verdict: Verdict::Deny(denial),
-                ..
-            }) => Self::Deny(denial.to_string()),
-            Err(fault) => Self::Fault(fault.to_string()),
-        }
-    }
-}
-
 impl Chain {
     /// Creates a chain that evaluates its policies in this order.
     #[must_use]
@@ -233,8 +190,7 @@ impl Chain {
     }
 
     /// Evaluates the policies in order and stops at the first denial or fault. The reservations of earlier policies are
-    /// then released in reverse order. A [`Pass::Preview`] continues after a limit that is reached, so that the result
-    /// has the state of every limit; its outcome is still the first denial.
+    /// then released in reverse order. A [`Pass::Preview`] continues after a reached limit, to report the later limits.
     pub async fn evaluate(&self, request: &UploadRequest, pass: Pass) -> Evaluation {
         self.evaluate_with(request, pass, None).await
     }
@@ -262,9 +218,7 @@ impl Chain {
         // Results of policies that were evaluated together with an earlier one.
         let mut already_decided = VecDeque::new();
         let mut began_together = None;
-        // A preview that nobody traces also evaluates the policies after a limit that is reached, for the states of
-        // their limits.
-        let evaluates_all = pass == Pass::Preview && trace.is_none();
+        let continues_after_limits = pass == Pass::Preview && trace.is_none();
         let mut reached = None;
 
         for (index, link) in self.links.iter().enumerate() {
@@ -344,21 +298,17 @@ impl Chain {
             let Some(reason) = stop else { continue };
             let policy = link.name.clone();
             let outcome = match reason {
-                Reason::Denial(denial) if !observed => {
-                    let is_limit = denial.class() == DenialClass::Limited;
-                    let outcome = Outcome::Denied { policy, denial };
-                    if evaluates_all && is_limit {
-                        reached.get_or_insert(outcome);
-                        continue;
-                    }
-                    outcome
-                }
+                Reason::Denial(denial) if !observed => Outcome::Denied { policy, denial },
                 Reason::Fault(fault) if !lenient => Outcome::Faulted { policy, fault },
                 reason => {
                     tolerated.push(Tolerated { policy, reason });
                     continue;
                 }
             };
+            if continues_after_limits && outcome.is_limit() {
+                reached.get_or_insert(outcome);
+                continue;
+            }
             // Later policies that were evaluated together with this one hold reservations that are not needed.
             for (link, decided) in self.links[index + 1..].iter().zip(already_decided) {
                 if let Ok(Decision {

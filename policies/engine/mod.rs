@@ -27,9 +27,10 @@ pub(crate) mod reached_limit;
 pub(crate) mod reads;
 pub(crate) mod request;
 pub(crate) mod sql_columns;
+pub(crate) mod step;
 pub(crate) mod time;
 
-pub use chain::{Chain, CounterStore, Evaluation, Link, Outcome, Step, StepResult, Trace};
+pub use chain::{Chain, CounterStore, Evaluation, Link, Outcome, Trace};
 pub use claims::{ClaimPath, Claims};
 pub use config_values::{ByteCount, Endpoint, Interval, SecretSource};
 pub use counter::{Counter, Dimension, Per, network};
@@ -62,4 +63,5 @@ pub use request::{
     AcceptedIdentities, Credentials, DeclaredFile, Fact, Facts, Membership, NewFact, Presented,
     Subject, UploadRequest,
 };
+pub use step::{Step, StepResult};
 pub use time::{Clock, SystemClock, Window, WindowUnit, Windows};

@@ -22,7 +22,7 @@ use crate::{
     },
     server::{Application, Builder, StartError, listeners::Mount, settings::Settings},
     stores::{OpenError, StoreUrl},
-    telemetry::{RecentLines, start_log_and_keep},
+    telemetry,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
@@ -189,8 +189,8 @@ fn demo(builder: &Arc<Builder>, options: &Options, signals: &Signals) -> Result<
             settings.map_err(|faults| Failure::Config(faults.to_string()))
         };
         let settings = configured()?;
-        let recent = RecentLines::default();
-        let _log = start_log_and_keep(log_format(settings.telemetry.log), recent.clone());
+        let _log = telemetry::start_log(log_format(settings.telemetry.log));
+        telemetry::keep_lines();
         let now = SystemClock::new().now();
         let load = {
             let (builder, environment) = (builder.clone(), environment.clone());
@@ -208,7 +208,6 @@ fn demo(builder: &Arc<Builder>, options: &Options, signals: &Signals) -> Result<
                 now,
             ),
             emulator,
-            log: Some(recent),
             running: OnceLock::new(),
         });
         let mount = mount(&playground);

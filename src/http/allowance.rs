@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use jiff::{SignedDuration, Timestamp};
 use policies::{DenialClass, Evaluation, LimitState, Outcome, Pass, PolicyName};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
@@ -50,7 +51,13 @@ pub(crate) struct Limit<'a> {
     path = "/api/imgwire/upload-token/allowance",
     tag = "public",
     operation_id = "show_allowance",
-    params(("X-Workspace-Id" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "The id of the workspace that the upload is for")),
+    params(
+        ("X-Workspace-Id" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "The id of the workspace that the upload is for"),
+        ("workspace" = Option<String>, Query, description = "The workspace that the request would name"),
+        ("purpose" = Option<String>, Query, description = "The purpose that the request would name"),
+        ("mimeType" = Option<String>, Query, description = "The media type of the file that the request would declare"),
+        ("size" = Option<u64>, Query, description = "The size of the file that the request would declare, in bytes")
+    ),
     security(("bearer" = []), ("session" = []), ()),
     responses(
         (status = 200, description = "The decision and the state of the limits", body = Answer),
@@ -62,13 +69,30 @@ pub(crate) async fn get(request: HttpRequest, route: Arc<Route>) -> HttpResponse
     run_within_limit(&request, show(&request, &route)).await
 }
 
+/// The POST that a query describes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Described {
+    workspace: Option<String>,
+    purpose: Option<String>,
+    mime_type: Option<String>,
+    size: Option<u64>,
+}
+
+fn described(request: &HttpRequest) -> Result<TokenRequest, ApiError> {
+    let malformed = || ApiError::from_status(StatusCode::BAD_REQUEST);
+    let query = web::Query::<Described>::from_query(request.query_string());
+    let web::Query(query) = query.map_err(|_| malformed())?;
+    let has_file = query.mime_type.is_some() || query.size.is_some();
+    let file = has_file.then(|| json!({ "mimeType": query.mime_type, "size": query.size }));
+    let body = json!({ "workspace": query.workspace, "purpose": query.purpose, "file": file });
+    serde_json::from_value(body).map_err(|_| malformed())
+}
+
 async fn show(request: &HttpRequest, route: &Route) -> HttpResponse {
-    let upload = match upload_request(
-        request,
-        route,
-        TokenRequest::default(),
-        AppliedLimits::FailuresAndReads,
-    ) {
+    let upload = match described(request)
+        .and_then(|body| upload_request(request, route, body, AppliedLimits::FailuresAndReads))
+    {
         Ok(upload) => upload,
         Err(error) => return refuse(request, &error),
     };

@@ -30,7 +30,7 @@ use tracing_subscriber::{
 use super::{
     log_text::TextFormat,
     losses::{self, LINES, LastReport},
-    recent::RecentLines,
+    recent,
     request_line::REFUSED,
     traces::{RootSpan, Traces},
 };
@@ -65,12 +65,7 @@ pub struct TelemetryGuard {
 
 /// Starts the log of this process, with the filter in `RUST_LOG` (default: `info`).
 pub fn start_log(format: LogFormat) -> TelemetryGuard {
-    start(format, None, None)
-}
-
-/// Like [`start_log`], but also keeps the last lines in memory.
-pub(crate) fn start_log_and_keep(format: LogFormat, recent: RecentLines) -> TelemetryGuard {
-    start(format, None, Some(recent))
+    start(format, None)
 }
 
 /// Like [`start_log`], but also exports traces to the collector at `otlp` with `client`.
@@ -83,15 +78,15 @@ pub fn start_log_and_traces(
     otlp: &str,
     client: impl HttpClient + 'static,
 ) -> Result<TelemetryGuard, ExporterBuildError> {
-    Ok(start(format, Some(Traces::start(otlp, client)?), None))
+    Ok(start(format, Some(Traces::start(otlp, client)?)))
 }
 
-fn start(format: LogFormat, traces: Option<Traces>, recent: Option<RecentLines>) -> TelemetryGuard {
+fn start(format: LogFormat, traces: Option<Traces>) -> TelemetryGuard {
     let (writer, log) = NonBlockingBuilder::default()
         .buffered_lines_limit(BUFFERED_LINES)
         .lossy(true)
         .thread_name("log-writer")
-        .finish(BatchingWriter::new(io::stderr(), recent));
+        .finish(BatchingWriter::new(io::stderr()));
     // A second start keeps the first one's log.
     let _ = losses::UNQUEUED_LINES.set(writer.error_counter());
     let wanted = env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
@@ -178,14 +173,12 @@ pub fn set_log_filter(directives: &str) -> Result<(), String> {
 struct BatchingWriter<W> {
     out: W,
     lines: Vec<u8>,
-    recent: Option<RecentLines>,
 }
 
 impl<W: Write> BatchingWriter<W> {
-    fn new(out: W, recent: Option<RecentLines>) -> Self {
+    fn new(out: W) -> Self {
         Self {
             out,
-            recent,
             lines: Vec::with_capacity(BUFFER),
         }
     }
@@ -225,9 +218,7 @@ impl<W: Write> Write for BatchingWriter<W> {
             self.write_out();
         }
         self.lines.extend_from_slice(line);
-        if let Some(recent) = &self.recent {
-            recent.push(line);
-        }
+        recent::push(line);
         Ok(line.len())
     }
 

@@ -13,9 +13,9 @@ mod traces;
 pub(crate) use policies::excerpt;
 
 pub(crate) use self::{
-    log::{DECISION, start_log_and_keep},
+    log::DECISION,
     metrics::{CallResult, HttpClientMetrics, Operation, PoolEvent, StoreMetrics},
-    recent::RecentLines,
+    recent::{keep_lines, lines_with},
     request_line::{
         HasDecision, LogFields, REFUSED, RequestLine, known_method, seconds_to_wait, whole_seconds,
     },

@@ -1,9 +1,7 @@
 //! The HTTP API: each documented answer, and the fields of every answer.
 
-use std::time::Duration;
-
 use actix_web::http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::helpers::{Gate, Misbehaviour, ROUTE, TestApp, Token};
 
@@ -375,38 +373,6 @@ async fn the_allowance_reports_what_a_post_would_get_and_consumes_nothing() {
         (&answer.json["allowed"], answer.code()),
         (&json!(false), "workspace_forbidden")
     );
-}
-
-#[actix_web::test]
-async fn the_allowance_says_how_many_posts_would_pass_now() {
-    let app = Gate::standard()
-        .set("policies.burst.limit", 30)
-        .set("policies.burst.burst", 3)
-        .set("policies.daily.limit", 5)
-        .start()
-        .await;
-    let token = Token::of("user_1").sign();
-    let path = format!("{ROUTE}/allowance");
-    let allowance = async || {
-        let answer = app.request(Method::GET, &path).bearer(&token).send().await;
-        let limits = answer.json["limits"].as_array().unwrap();
-        let state = |limit: &Value| format!("{} of {}", limit["remaining"], limit["limit"]);
-        let states: Vec<_> = limits.iter().map(state).collect();
-        (answer.json["allowed"] == true, states)
-    };
-    for used in 0..3 {
-        let left = [format!("{} of 3", 3 - used), format!("{} of 5", 5 - used)];
-        assert_eq!(allowance().await, (true, left.to_vec()));
-        app.ask().bearer(&token).send().await.assert_token();
-    }
-    // A limit that is reached does not hide the next one.
-    let answer = app.ask().bearer(&token).send().await;
-    answer.assert_error(429, "rate_limited");
-    let none = ["0 of 3".to_owned(), "2 of 5".to_owned()];
-    assert_eq!(allowance().await, (false, none.to_vec()));
-    app.clock.advance(Duration::from_secs(2));
-    let one = ["1 of 3".to_owned(), "2 of 5".to_owned()];
-    assert_eq!(allowance().await, (true, one.to_vec()));
 }
 
 #[actix_web::test]

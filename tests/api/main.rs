@@ -10,6 +10,7 @@
 mod accept;
 mod addresses;
 mod addressing;
+mod allowance;
 mod answers;
 mod api_description;
 #[path = "../../examples/api_keys/identity.rs"]

@@ -17,7 +17,7 @@ use crate::{
     sandbox_config::OwnSandbox,
 };
 
-/// Names the folder for the screenshots. The pictures of the README and the docs come from there.
+/// Names the folder for the screenshots. `docs/images/playground.png` and `playground-dark.png` come from there.
 const SCREENSHOTS: &str = "IMGWIRE_GATE_SCREENSHOTS";
 
 #[test]
@@ -48,6 +48,10 @@ fn the_playground_works_in_a_real_browser() {
                 assert!(screenshots.join(&name).exists(), "{name}");
             }
         }
+    }
+    for name in ["playground.png", "playground-dark.png"] {
+        let size = fs::metadata(screenshots.join(name)).unwrap().len();
+        assert!(size < 150_000, "{name}: {size} bytes");
     }
 }
 

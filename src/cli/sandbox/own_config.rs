@@ -8,7 +8,7 @@ use super::{
     super::{
         Failure, print, process_environment, read_config,
         running_gate::{Source, announce},
-        serve::{log_format, run as run_until_stopped, start_telemetry},
+        serve::{run as run_until_stopped, start_telemetry},
         signals::Signals,
     },
     Options, begin, mount, random_text, urls,
@@ -25,7 +25,7 @@ use crate::{
         },
     },
     server::{Application, Builder, settings::Settings},
-    telemetry::{RecentLines, TelemetryGuard, start_log_and_keep},
+    telemetry,
 };
 
 /// Runs a gate with the user's config, an emulated Imgwire and the playground page. Pages of this machine may call it,
@@ -48,7 +48,8 @@ pub(super) fn run(
     let text = read_config(source)?;
     let configured = || load(&text).map_err(|faults| Failure::Config(faults.to_string()));
     let settings = configured()?;
-    let (_telemetry, log) = keep_log(&settings)?;
+    let _telemetry = start_telemetry(&settings)?;
+    telemetry::keep_lines();
     actix_web::rt::System::new().block_on(async {
         let emulator = Arc::new(options.start_emulator()?);
         let imgwire = BaseUrl::try_from(emulator.url().to_owned()).map_err(Failure::other)?;
@@ -73,7 +74,6 @@ pub(super) fn run(
             demo_secret: None,
             config: Config::new(file.clone(), text_source, load, in_force, now),
             emulator,
-            log,
             running: OnceLock::new(),
         });
         let mount = mount(&playground);
@@ -89,16 +89,6 @@ pub(super) fn run(
         );
         run_until_stopped(application, signals).await
     })
-}
-
-/// Starts the log, and keeps its last lines for the page, unless the config also has a collector of traces.
-fn keep_log(settings: &Settings) -> Result<(TelemetryGuard, Option<RecentLines>), Failure> {
-    if settings.telemetry.otlp.is_some() {
-        return Ok((start_telemetry(settings)?, None));
-    }
-    let recent = RecentLines::default();
-    let format = log_format(settings.telemetry.log);
-    Ok((start_log_and_keep(format, recent.clone()), Some(recent)))
 }
 
 fn adapt(settings: &mut Settings, imgwire: &BaseUrl) {

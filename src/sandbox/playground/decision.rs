@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     Playground,
     admission::{Key, admit},
-    answer,
+    answer, without_line,
 };
 use crate::{
     gate::explain::{DescribedRequest, describe},
@@ -19,12 +19,13 @@ use crate::{
         management::{explain::explained, read},
         refuse, worker,
     },
-    telemetry::RequestId,
+    telemetry::{RequestId, lines_with},
 };
 
 pub(super) async fn explain(request: HttpRequest, body: web::Bytes) -> Result<HttpResponse, Error> {
     admit(&request, Key::InHeader)?;
-    Ok(explained(&request, &worker(&request).gate, &body).await)
+    let response = explained(&request, &worker(&request).gate, &body).await;
+    Ok(without_line(response))
 }
 
 #[derive(Deserialize)]
@@ -40,15 +41,11 @@ const LOG_POLLS: usize = 25;
 pub(super) async fn log(
     request: HttpRequest,
     query: web::Query<LinesOf>,
-    playground: web::Data<Playground>,
 ) -> Result<HttpResponse, Error> {
     admit(&request, Key::InHeader)?;
-    let Some(recent) = &playground.log else {
-        return Ok(answer(&json!({ "lines": null })));
-    };
     let mut lines = Vec::new();
     for _ in 0..LOG_POLLS {
-        lines = recent.lines_with(&query.request);
+        lines = lines_with(&query.request);
         if lines.iter().any(|line| line.contains("status")) {
             break;
         }

@@ -23,7 +23,7 @@ use crate::{
     http::{management::read, refuse, worker},
     sandbox::emulator::{CLIENT_KEY, Emulator, Mood},
     server::reload::Reloader,
-    telemetry::{HasDecision, RecentLines},
+    telemetry::HasDecision,
 };
 
 pub(crate) struct Playground {
@@ -33,8 +33,6 @@ pub(crate) struct Playground {
     pub(crate) demo_secret: Option<String>,
     pub(crate) config: Config,
     pub(crate) emulator: Arc<Emulator>,
-    /// `None` if the log is not kept.
-    pub(crate) log: Option<RecentLines>,
     /// Set once the gate is built.
     pub(crate) running: OnceLock<Running>,
 }
@@ -70,9 +68,13 @@ impl Playground {
     }
 }
 
-/// A response to a call of the page. The page polls, so these calls are not logged.
+/// A response to a call of the page.
 fn answer(body: &Value) -> HttpResponse {
-    let mut response = HttpResponse::Ok().json(body);
+    without_line(HttpResponse::Ok().json(body))
+}
+
+/// Leaves a response out of the log. The page polls, so its calls would bury the lines about the gate.
+fn without_line(mut response: HttpResponse) -> HttpResponse {
     response.extensions_mut().insert(HasDecision);
     response
 }

@@ -9,6 +9,7 @@ use actix_web::{
 use super::{
     Playground,
     admission::{Key, admit},
+    without_line,
 };
 
 /// The page runs the function that this guide shows.
@@ -57,12 +58,13 @@ async fn html(
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' {imgwire}; \
          img-src data: blob: {imgwire}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
-    Ok(HttpResponse::Ok()
+    let response = HttpResponse::Ok()
         .content_type(ContentType::html())
         .insert_header((header::CONTENT_SECURITY_POLICY, policy))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
-        .body(include_str!("page/index.html")))
+        .body(include_str!("page/index.html"));
+    Ok(without_line(response))
 }
 
 async fn file(request: HttpRequest, name: web::Path<String>) -> Result<HttpResponse, Error> {
@@ -81,10 +83,11 @@ async fn file(request: HttpRequest, name: web::Path<String>) -> Result<HttpRespo
     } else {
         "text/javascript"
     };
-    Ok(HttpResponse::Ok()
+    let response = HttpResponse::Ok()
         .content_type(format!("{kind}; charset=utf-8"))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .body(text))
+        .body(text);
+    Ok(without_line(response))
 }
 
 fn token_function() -> &'static str {

@@ -116,8 +116,10 @@ export const configChecks = (url) => ({
     // Texts of the config are texts.
     assert.match(answer.details, /The user reads: “<b>Only<\/b> small avatars”/);
     assert.equal(await page.$("#banner b b"), null);
+    await eventually(() => page.textContent("#limits"), "The gate denies user_2 before a limit counts: purpose_forbidden.");
     await choose(page, "purpose", "avatar");
     assert.equal((await send(page)).status, "200");
+    await eventually(() => page.textContent("#limits"), "This route has no limits.");
     await page.setInputFiles("#file", { name: "a.gif", mimeType: "image/gif", buffer: Buffer.from("GIF89a") });
     answer = await send(page);
     assert.deepEqual([answer.status, answer.code], ["403", "file_type_forbidden"]);

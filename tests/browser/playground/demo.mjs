@@ -30,7 +30,7 @@ const USERS = [
   ["owner", "", "403", "workspace_required", "Which workspace? user_2 must choose one.", ["signed-in ok", "member no!", "burst off", "daily off", "Imgwire off"]],
   ["viewer", "", "403", "workspace_forbidden", "user_3 may not upload to this workspace.", ["signed-in ok", "member no!", "burst off", "daily off", "Imgwire off"]],
   ["stranger", "ws_1", "403", "workspace_forbidden", "user_4 may not upload to ws_1.", ["signed-in ok", "member no!", "burst off", "daily off", "Imgwire off"]],
-  ["expired", "", "401", "credentials_expired", "The session has expired. The app renews the token, or the user signs in again.", ["signed-in no!", "member off", "burst off", "daily off", "Imgwire off"]],
+  ["expired", "", "401", "credentials_expired", "The token has expired. The user must sign in again.", ["signed-in no!", "member off", "burst off", "daily off", "Imgwire off"]],
   ["nobody", "ws_1", "401", "not_signed_in", "The user must sign in first.", ["signed-in no!", "member off", "burst off", "daily off", "Imgwire off"]],
 ];
 
@@ -57,7 +57,7 @@ export const demoChecks = (url) => ({
       "20 to 1000 per day per workspace",
       "creates the token",
     ]);
-    assert.equal((await outcome(page)).said, "No request as user_1 yet.");
+    assert.equal((await outcome(page)).said, "Send a request as user_1.");
     assert.deepEqual(await meters(page), ["burst: 10 of 10", "daily: 20 of 20"]);
     // The links lead to the management listener.
     const { management } = await stateOf(page);
@@ -83,7 +83,7 @@ export const demoChecks = (url) => ({
       assert.equal(await page.$eval("input[name=user]:checked", (input) => input.value), user);
       assert.equal(await page.$eval("input[name=workspace]:checked", (input) => input.value), workspace);
       assert.deepEqual(await steps(page), IDLE);
-      assert.match((await outcome(page)).said, /^No request as /);
+      assert.match((await outcome(page)).said, /^Send a request as /);
     }
     assert.deepEqual(complaints, []);
   },
@@ -224,7 +224,7 @@ export const demoChecks = (url) => ({
     assert.equal(await page.$eval(":focus", (tab) => tab.textContent), "Response");
     assert.match(await page.textContent("#wire"), /^HTTP\/1\.1 200 OK\n[^]*ratelimit: "burst";r=\d+;t=\d+, "daily"[^]*"uploadToken":"ut_/);
     await page.keyboard.press("ArrowRight");
-    assert.match(await copied(), /decision: request_id=.* outcome="issued" status=200 .*subject="user_2"/);
+    assert.match(await copied(), / decision:? +request_id=.* outcome="?issued"? status=200 .*subject="?user_2/);
     await eventually(() => page.textContent("#copy"), "Copy");
     assert.deepEqual(complaints, []);
   },

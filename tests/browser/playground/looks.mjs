@@ -47,6 +47,15 @@ const STATES = [
   ],
 ];
 
+/** The state on the picture of the README and the docs. */
+const PICTURED = "429";
+
+/** The form, the chain, the limits and the exchange, without the config below. */
+async function takePicture(page, path) {
+  const height = await page.$eval(".two", (element) => element.getBoundingClientRect().bottom + scrollY + 20);
+  await page.screenshot({ path, fullPage: true, clip: { x: 0, y: 0, width: WIDE.width, height } });
+}
+
 /** Whether an element is within the window. */
 const isInView = (page, selector) =>
   page.$eval(selector, (element) => {
@@ -69,6 +78,7 @@ export const lookChecks = (url, folder) => ({
           assert.deepEqual(await violations(page), [], name);
           assert(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), name);
           await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true });
+          if (state === PICTURED && viewport === WIDE) await takePicture(page, `${folder}/playground${colorScheme === "dark" ? "-dark" : ""}.png`);
         }
         assert.deepEqual(complaints, [], `${colorScheme} ${viewport.width}`);
         await context.close();

@@ -13,14 +13,17 @@ const unquoted = (value) => {
   }
 };
 
-/** The fields of a decision line in the text format. The client's texts before `reason` are quoted. */
+/**
+ * The fields of a decision line in the text format. Values are quoted if need be, except for `reason` after `decision:`,
+ * which ends before `chain_us`.
+ */
 function fieldsOf(line) {
-  const [, text] = line.match(/ decision: (.*)$/) ?? [];
+  const [, colon, text] = line.match(/ decision(:?) +(request_id=.*)$/) ?? [];
   if (text === undefined) return undefined;
   const fields = {};
   const field = /(\w+)=("(?:[^"\\]|\\.)*"|[^\s"]+) ?/y;
   for (let found = field.exec(text); found; found = field.exec(text)) {
-    if (found[1] === "reason") {
+    if (found[1] === "reason" && colon) {
       const start = found.index + "reason=".length;
       const end = text.lastIndexOf(" chain_us=");
       fields.reason = text.slice(start, end < start ? undefined : end);
@@ -33,7 +36,8 @@ function fieldsOf(line) {
   return fields;
 }
 
-function decisionOf(line) {
+/** The fields of a line that says what the gate decided. */
+export function decisionOf(line) {
   let fields;
   try {
     const parsed = JSON.parse(line);
@@ -75,8 +79,8 @@ function banner(kind, status, title, details, code) {
 }
 
 export function showNothingYet(user) {
-  const who = user.subject ?? (user.id === "nobody" ? "a signed-out visitor" : "this user");
-  banner("idle", "", `No request as ${who} yet.`, "Choose who asks, and send a request. The answer appears here.");
+  const who = user.subject ?? (user.id === "nobody" ? "a visitor" : "the user of the credential");
+  banner("idle", "", `Send a request as ${who}.`, "The answer, and the policy that decides, appear here.");
   byId("picture").hidden = true;
 }
 
@@ -104,9 +108,9 @@ export function showOutcome(asked, decision, { status, code, retryAfter, userMes
     return;
   }
   let title = sentence(code, facts);
-  if (retryAfter) title += code === "quota_exhausted" ? ` It resets at ${at(retryAfter, now)}.` : ` The next one passes at ${at(retryAfter, now)}.`;
+  if (retryAfter && status === 429) title += code === "quota_exhausted" ? ` It resets at ${at(retryAfter, now)}.` : ` The next one passes at ${at(retryAfter, now)}.`;
   const details = el("span", {}, time);
-  if (userMessage) details.append(`The user reads: “${userMessage}” `);
+  if (userMessage) details.append(policy ? `The user reads: “${userMessage}” ` : `The gate says: “${userMessage}” `);
   if (policy) {
     const verb = decision.outcome === "faulted" ? "could not decide" : "denied";
     const what = rule(policy);

@@ -1,6 +1,6 @@
 // Sends a request as the chosen user, and uploads the picture with the token.
 import { UploadRefused, getUploadToken } from "/playground/page/get-upload-token.js";
-import { decide, showBroken, showNothingYet, showOutcome, showPicture, showWaiting } from "./answer.js";
+import { decide, decisionOf, showBroken, showNothingYet, showOutcome, showPicture, showWaiting } from "./answer.js";
 import { showDecision, showIdle } from "./chain.js";
 import { byId, isNarrow, scrollTo, segments, setText } from "./dom.js";
 import { clearNote, refreshLimits } from "./limits.js";
@@ -38,7 +38,7 @@ function preview() {
 }
 
 /** Shows the form's choice, to which there is no answer yet. */
-export function reset() {
+export function reset(isTyping = false) {
   turn += 1;
   exchange = undefined;
   byId("send").disabled = false;
@@ -46,8 +46,12 @@ export function reset() {
   showNothingYet(request().user);
   preview();
   clearNote();
-  refreshLimits();
+  // Each letter of a credential would be a failed attempt to sign in.
+  refreshLimits(isTyping ? 500 : 0);
 }
+
+/** The decision line before those about attempts to reach Imgwire. */
+const decisionFirst = (lines) => [...lines].sort((one, other) => Boolean(decisionOf(other)) - Boolean(decisionOf(one)));
 
 function responseText({ response, text }) {
   const fields = [...response.headers].map(([name, value]) => `${name}: ${value}\n`);
@@ -146,7 +150,7 @@ async function send() {
     {
       curl: curl(own.url, own.sent, own.body),
       response: responseText(own),
-      log: log.lines?.length ? log.lines.join("\n") : "The log has no line about this request here. The terminal may show it, or the log filter hides it.",
+      log: log.lines?.length ? decisionFirst(log.lines).join("\n") : "The log has no line about this request here. The terminal may show it, or the log filter hides it.",
     },
     asked.secrets,
   );
@@ -178,6 +182,6 @@ export function startAsking() {
   });
   onState((now, before) => {
     showMoods(now);
-    if (JSON.stringify(now.rules) !== JSON.stringify(before?.rules)) reset();
+    if (JSON.stringify(now.rules) !== JSON.stringify(before?.rules)) reset(false);
   });
 }

@@ -5,7 +5,7 @@ import { currentRoute } from "./who.js";
 import { plural, rule, took } from "./text.js";
 
 const SIGNS = { ok: "✓", no: "✕", fault: "!", skip: "–", spared: "~" };
-const SAID = { ok: "Allowed", no: "Denied", fault: "Failed", skip: "Skipped", spared: "Not enforced", off: "Dimmed", idle: "Not asked yet" };
+const SAID = { ok: "Allowed", no: "Denied", fault: "Failed", skip: "Skipped", spared: "Not enforced", off: "", idle: "" };
 
 /** The steps before a request. */
 const idle = ({ policies }) => [
@@ -49,6 +49,8 @@ function stepsOf(route, decision, explanation) {
   return [...steps, refused ? { name: "Imgwire", state: "off", detail: "not called" } : imgwire(decision)];
 }
 
+const said = ({ state, policy }) => (state === "no" && !policy ? SAID.fault : SAID[state]);
+
 function show(steps, decides) {
   const items = steps.map((step, index) => {
     const isDecider = index === decides;
@@ -59,7 +61,7 @@ function show(steps, decides) {
       "li",
       { class: `step ${step.state}${isDecider ? " decides" : ""}${step.policy ? "" : " imgwire"}`, "aria-current": isDecider && "step" },
       el("i", { "aria-hidden": "true" }, SIGNS[step.state] ?? (step.policy ? String(index + 1) : "↗")),
-      el("div", { class: "step-text" }, name, el("span", { class: "unseen" }, ` ${step.policy || step.state !== "no" ? SAID[step.state] : "Failed"}: `), el("small", {}, step.detail ?? "")),
+      el("div", { class: "step-text" }, name, said(step) && el("span", { class: "unseen" }, ` ${said(step)}: `), el("small", {}, step.detail ?? "")),
     );
   });
   byId("chain").replaceChildren(...items);

@@ -1,5 +1,6 @@
 // What is left now, by the gate's own answer, with when more comes.
 import { byId, el, setText } from "./dom.js";
+import { picture } from "./picture.js";
 import { post, state } from "./server.js";
 import { duration } from "./text.js";
 import { currentRoute, request } from "./who.js";
@@ -8,19 +9,29 @@ import { currentRoute, request } from "./who.js";
 let last;
 let asking = false;
 let soon;
+let timer;
 
-export async function refreshLimits() {
+/** Asks the gate, after a wait in milliseconds. */
+export async function refreshLimits(wait = 0) {
+  clearTimeout(timer);
+  if (wait > 0) {
+    timer = setTimeout(refreshLimits, wait);
+    return;
+  }
   if (asking) {
     soon = true;
     return;
   }
   asking = true;
-  const { token, headers, workspace, route, user } = request();
-  const all = { ...headers };
-  if (token) all.Authorization = `Bearer ${token}`;
-  if (workspace) all["X-Workspace-Id"] = workspace;
+  const { token, headers, workspace, purpose, route, user } = request();
+  const all = { ...headers, ...(token && { Authorization: `Bearer ${token}` }) };
+  const file = picture();
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries({ workspace, purpose, mimeType: file?.type, size: file?.size })) {
+    if (value !== undefined) query.set(name, value);
+  }
   try {
-    const response = await fetch(`${route.path}/allowance`, { headers: all });
+    const response = await fetch(`${route.path}/allowance?${query}`, { headers: all });
     last = { status: response.status, answer: await response.json(), route, user };
   } catch {
     last = undefined;

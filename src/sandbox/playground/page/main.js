@@ -10,7 +10,7 @@ import { startWire } from "./wire.js";
 startConfig();
 startWho(reset);
 startWire();
-await startPicture(reset);
+await startPicture(() => reset(false));
 startAsking();
 startLimits();
 onState(({ management, config, users }) => {

@@ -77,7 +77,7 @@ const quoted = (workspace) => workspace ?? "this workspace";
 const CODES = {
   not_signed_in: ({ user }) => [`${user} must sign in first.`, "The request has no credential."],
   invalid_credentials: () => ["The credential is not valid."],
-  credentials_expired: () => ["The session has expired. The app renews the token, or the user signs in again."],
+  credentials_expired: () => ["The token has expired. The user must sign in again."],
   cross_site: () => ["The request comes from a page of another site."],
   workspace_required: ({ user }) => [`Which workspace? ${user} must choose one.`],
   workspace_forbidden: ({ user, workspace }) => [`${user} may not upload to ${quoted(workspace)}.`],
@@ -90,7 +90,7 @@ const CODES = {
   quota_exhausted: () => ["The quota is used up."],
   storage_full: () => ["The storage is full."],
   imgwire_failed: () => ["Imgwire did not create a token. The user can try again later."],
-  overloaded: () => ["The gate has too many requests. Try again."],
+  overloaded: () => ["The gate has too many requests at once. Try again."],
   internal: () => ["The gate could not decide. That is a fault, not a denial."],
   bad_request: () => ["The gate cannot read this request, so no policy was asked."],
   body_too_large: () => ["The request is too large, so no policy was asked."],

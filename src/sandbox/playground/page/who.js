@@ -95,7 +95,7 @@ export function startWho(onChange) {
   const changed = () => {
     sessionStorage.setItem(SAVED, JSON.stringify(chosen));
     show();
-    onChange();
+    onChange(false);
   };
   function show() {
     cards((user) => {
@@ -143,10 +143,10 @@ export function startWho(onChange) {
     chosen.route = byId("route").value;
     changed();
   });
-  byId("credential-value").addEventListener("input", onChange);
+  byId("credential-value").addEventListener("input", () => onChange(true));
   byId("workspace-name").addEventListener("input", () => {
     chosen.workspace = byId("workspace-name").value.trim();
-    onChange();
+    onChange(true);
   });
   onState((_, before) => {
     if (!before) {
