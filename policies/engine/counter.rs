@@ -84,10 +84,6 @@ impl TryFrom<Vec<Dimension>> for Per {
 }
 
 impl Per {
-    pub(crate) fn dimensions(&self) -> &[Dimension] {
-        &self.0
-    }
-
     /// Whether the limit counts by `dimension`.
     #[must_use]
     pub fn contains(&self, dimension: Dimension) -> bool {
@@ -141,6 +137,31 @@ impl Per {
         }
         key
     }
+
+    /// Names the counter of a request by its dimensions, for the log. The values are those of [`Per::key`].
+    pub(crate) fn describe_key(&self, request: &UploadRequest, facts: &Facts) -> String {
+        let subject = facts.subject.as_ref().map(|subject| subject.id.as_str());
+        let user = |id: Option<&str>| named("user", id.unwrap_or_default());
+        let parts = self.0.iter().map(|dimension| match dimension {
+            Dimension::User => user(subject),
+            Dimension::Workspace => match (&facts.membership, subject) {
+                (Some(membership), _) => named("workspace", membership.workspace.as_str()),
+                (None, Some(subject)) => user(Some(subject)),
+                (None, None) => address_key(request.ip),
+            },
+            Dimension::Ip => address_key(request.ip),
+            Dimension::Purpose => {
+                let purpose = request.purpose.as_ref().map(|purpose| purpose.as_str());
+                named("purpose", purpose.unwrap_or_default())
+            }
+            Dimension::Route => named("route", request.route.as_str()),
+        });
+        let parts: Vec<_> = parts.collect();
+        match parts.is_empty() {
+            true => "all".to_owned(),
+            false => parts.join(","),
+        }
+    }
 }
 
 fn push_escaped(key: &mut String, part: &str) {
@@ -171,5 +192,29 @@ pub fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64))),
         ip => ip,
+    }
+}
+
+/// Ids have at most 255 bytes, and no control characters.
+fn named(dimension: &str, value: &str) -> String {
+    format!("{dimension}={}", value.replace(',', "%2C"))
+}
+
+fn address_key(ip: IpAddr) -> String {
+    match network(ip) {
+        IpAddr::V6(network) => format!("ip={network}/64"),
+        ip => format!("ip={ip}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_named_as_limits_count_it() {
+        let key = |ip: &str| address_key(ip.parse().expect("the text is an address"));
+        assert_eq!(key("192.0.2.1"), "ip=192.0.2.1");
+        assert_eq!(key("2001:db8::1:2"), "ip=2001:db8::/64");
     }
 }

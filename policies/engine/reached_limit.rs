@@ -1,8 +1,8 @@
 //! A limit that denied a request, for the log.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
-use crate::{Dimension, Facts, Per, UploadRequest, WindowUnit, engine::counter::network};
+use crate::WindowUnit;
 
 /// A limit that is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,48 +49,9 @@ fn period_text(period: Duration) -> String {
         return format!("{}ms", period.as_millis());
     }
     let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
-    let unit = units.into_iter().find(|(length, _)| seconds % length == 0);
+    let unit = units.into_iter().find(|(length, _)| seconds.is_multiple_of(*length));
     let (length, name) = unit.unwrap_or((1, 's'));
     format!("{}{name}", seconds / length)
-}
-
-impl Per {
-    /// Names the counter of a request by its dimensions, for the log. The values are those of [`Per::key`].
-    pub(crate) fn describe_key(&self, request: &UploadRequest, facts: &Facts) -> String {
-        let subject = facts.subject.as_ref().map(|subject| subject.id.as_str());
-        let user = |id: Option<&str>| named("user", id.unwrap_or_default());
-        let parts = self.dimensions().iter().map(|dimension| match dimension {
-            Dimension::User => user(subject),
-            Dimension::Workspace => match (&facts.membership, subject) {
-                (Some(membership), _) => named("workspace", membership.workspace.as_str()),
-                (None, Some(subject)) => user(Some(subject)),
-                (None, None) => address_key(request.ip),
-            },
-            Dimension::Ip => address_key(request.ip),
-            Dimension::Purpose => {
-                let purpose = request.purpose.as_ref().map(|purpose| purpose.as_str());
-                named("purpose", purpose.unwrap_or_default())
-            }
-            Dimension::Route => named("route", request.route.as_str()),
-        });
-        let parts: Vec<_> = parts.collect();
-        match parts.is_empty() {
-            true => "all".to_owned(),
-            false => parts.join(","),
-        }
-    }
-}
-
-/// Ids have at most 255 bytes, and no control characters.
-fn named(dimension: &str, value: &str) -> String {
-    format!("{dimension}={}", value.replace(',', "%2C"))
-}
-
-fn address_key(ip: IpAddr) -> String {
-    match network(ip) {
-        IpAddr::V6(network) => format!("ip={network}/64"),
-        ip => format!("ip={ip}"),
-    }
 }
 
 #[cfg(test)]
@@ -110,12 +71,5 @@ mod tests {
         ] {
             assert_eq!(period_text(Duration::from_millis(millis)), text);
         }
-    }
-
-    #[test]
-    fn an_address_is_named_as_limits_count_it() {
-        let key = |ip: &str| address_key(ip.parse().expect("the text is an address"));
-        assert_eq!(key("192.0.2.1"), "ip=192.0.2.1");
-        assert_eq!(key("2001:db8::1:2"), "ip=2001:db8::/64");
     }
 }
