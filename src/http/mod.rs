@@ -8,6 +8,7 @@ pub mod error;
 pub(crate) mod host;
 pub mod management;
 pub mod openapi;
+mod operator_access;
 mod session;
 pub(crate) mod session_cookie;
 pub(crate) mod session_store;
@@ -21,6 +22,7 @@ pub(crate) use self::{context::worker, error::refuse};
 pub use self::{
     context::{ALLOWANCE, BodyLimits, Gate, SESSION_PATH, Worker},
     envelope::{Cors, Listener, envelope},
+    operator_access::OperatorAccess,
 };
 
 pub fn mount(config: &mut web::ServiceConfig, worker: &Worker) {

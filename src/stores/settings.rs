@@ -109,7 +109,11 @@ impl TryFrom<String> for StoreUrl {
         let examples = examples.join("\" or \"");
         // The rest may contain a password.
         let unknown = match text.split_once("://") {
-            Some((scheme, _)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+            Some((scheme, _))
+                if scheme
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) =>
+            {
                 format!("unknown kind of store `{scheme}://`")
             }
             _ => "unknown kind of store".to_owned(),

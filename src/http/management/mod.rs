@@ -24,7 +24,7 @@ use super::{
     Gate, host, refuse,
     token_request::{Object, is_json},
 };
-use crate::{config::server::HostName, http::error::ApiError};
+use crate::http::error::ApiError;
 
 /// Paths without access control: health checks and Prometheus use any host name, and may not have the token.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
@@ -32,14 +32,6 @@ const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 #[derive(Clone)]
 pub struct Management {
     pub gate: Arc<Gate>,
-}
-
-/// Who may use the paths that are not open. A reload replaces it.
-pub struct OperatorAccess {
-    /// If set, required.
-    pub token: Option<SecretString>,
-    /// Host names to accept in `Host`.
-    pub hosts: Vec<HostName>,
 }
 
 pub fn mount(config: &mut web::ServiceConfig, management: &Management) {
