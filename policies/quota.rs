@@ -12,9 +12,9 @@ use serde_json::Value;
 
 use crate::{
     BoxFuture, BuildContext, BuildError, ClaimPath, Clock, Counter, Decision, Denial, DenialClass,
-    Fact, Facts, LimitState, Pass, Per, PersistentCounters, Policy, PolicyInput, PolicyKind,
-    PolicyName, QuotaStore, ReachedLimit, Reads, Requirements, Reservation, StoreName, StoreUse,
-    Verdict, Window, WindowUnit, Windows, id_text,
+    Fact, Facts, Findings, LimitState, Pass, Per, PersistentCounters, Policy, PolicyInput,
+    PolicyKind, PolicyName, QuotaStore, ReachedLimit, Reads, Requirements, Reservation, StoreName,
+    StoreUse, Verdict, Window, WindowUnit, Windows, id_text,
 };
 
 /// At most `limit` tokens per calendar window.
@@ -63,6 +63,12 @@ impl PolicyKind for QuotaSettings {
             per: Some(self.per.clone()),
             store: Some((self.store.clone(), StoreUse::Quotas)),
             ..Requirements::default()
+        }
+    }
+
+    fn check(&self, findings: &mut Findings) {
+        if self.limit == QuotaLimit::Fixed(0) {
+            findings.warning("limit", "0 denies every request; write at least 1");
         }
     }
 

@@ -183,6 +183,16 @@ impl PolicyKind for WorkspaceMemberSettings {
             findings.fault("", "needs one of `claim`, `members`, `url` and `query`");
             return;
         }
+        if self
+            .members
+            .as_ref()
+            .is_some_and(|members| members.is_empty())
+        {
+            findings.fault(
+                "members",
+                "must name at least one workspace with its members",
+            );
+        }
         let is_asked_for = self.url.is_some() || self.query.is_some();
         if self.cache.is_some() && !is_asked_for {
             findings.fault("", "`cache` requires `url` or `query`");

@@ -8,11 +8,12 @@ use serde::{
     de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-/// A length of time as the config writes it, for example `"250ms"`, `"5s"` or `"24h"`: more than zero and at most 366
-/// days.
+/// A length of time as the config writes it, for example `"250ms"`, `"5s"` or `"24h"`: at least a millisecond and at
+/// most 366 days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interval(Duration);
 
+const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 impl Interval {
@@ -45,6 +46,8 @@ impl<'de> Deserialize<'de> for Interval {
         })?;
         if length.is_zero() {
             Err(D::Error::custom("the duration must be more than zero"))
+        } else if length < SHORTEST {
+            Err(D::Error::custom("the duration must be at least 1ms"))
         } else if length > LONGEST {
             Err(D::Error::custom("the duration must be at most 366 days"))
         } else {

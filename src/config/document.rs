@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::{
     fault::{Fault, Faults, lines},
     files::ReadFiles,
-    variables::Replaced,
+    variables::{Replaced, Replacement, is_within},
 };
 
 /// A value of the document with its position.
@@ -142,11 +142,19 @@ impl Reader {
         }
     }
 
+    /// Drops later faults of the keys that the first faults are about.
+    pub(crate) fn drop_consequences(&mut self, first: usize) {
+        let later = self.faults.split_off(first);
+        let is_new = |fault: &Fault| {
+            let mut causes = self.faults.iter().map(|cause| &cause.key);
+            !causes.any(|cause| is_within(cause, &fault.key) || is_within(&fault.key, cause))
+        };
+        let later: Vec<_> = later.into_iter().filter(is_new).collect();
+        self.faults.extend(later);
+    }
+
     pub(crate) fn has_fault(&self, path: &str) -> bool {
-        self.faults.iter().any(|fault| {
-            let rest = fault.key.strip_prefix(path);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        })
+        self.faults.iter().any(|fault| is_within(&fault.key, path))
     }
 
     /// Records all syntax errors, and returns the part of the document that could be read.
@@ -162,6 +170,22 @@ impl Reader {
         let table = table.into_inner();
         self.record_positions("", &table);
         table
+    }
+
+    /// Replaces environment variables in all strings of the document.
+    pub(crate) fn replace_variables(
+        &mut self,
+        document: &mut DeTable<'_>,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) {
+        for (key, value) in document.iter_mut() {
+            let mut replacement = Replacement::default();
+            replacement.replace(key.get_ref(), value.get_mut(), environment);
+            self.replaced.extend(replacement.replaced);
+            for (path, message) in replacement.faults {
+                self.fault(path, message);
+            }
+        }
     }
 
     /// Reads a table as a `T`; `path` is its dotted name. serde stops at the first faulty key, so this records the

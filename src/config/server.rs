@@ -252,9 +252,16 @@ impl TryFrom<String> for SocketMode {
     fn try_from(text: String) -> Result<Self, String> {
         let is_octal = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
         let mode = u32::from_str_radix(&text, 8).ok();
-        mode.filter(|mode| is_octal && *mode <= 0o777)
-            .map(Self)
-            .ok_or_else(|| format!("`{text}` is not a file mode; write for example \"0660\""))
+        match mode.filter(|mode| is_octal && *mode <= 0o777) {
+            None => Err(format!(
+                "`{text}` is not a file mode; write for example \"0660\""
+            )),
+            // Connecting takes the right to write.
+            Some(mode) if mode & 0o222 == 0 => Err(format!(
+                "`{text}` lets no user connect; write for example \"0660\""
+            )),
+            Some(mode) => Ok(Self(mode)),
+        }
     }
 }
 

@@ -2,12 +2,7 @@
 
 use std::borrow::Cow;
 
-use toml::de::{DeTable, DeValue};
-
-use super::{
-    document::{Reader, Value, join},
-    secret::Environment,
-};
+use toml::de::DeValue;
 
 /// A string of the config in which variables were replaced. Messages show `written`.
 #[derive(Debug)]
@@ -64,44 +59,29 @@ pub(super) fn conceal(replaced: &[Replaced], path: &str, message: String) -> Str
     concealed
 }
 
-/// Whether `path` is `outer`, or a key below it.
-fn is_within(path: &str, outer: &str) -> bool {
-    path.strip_prefix(outer)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+/// Looks up an environment variable.
+type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// What was replaced in a document, and what could not be: keys with messages.
+#[derive(Default)]
+pub(super) struct Replacement {
+    pub(super) replaced: Vec<Replaced>,
+    pub(super) faults: Vec<(String, String)>,
 }
 
-impl Reader {
-    /// Replaces the variables in all strings of the document. Keys stay as they are.
-    pub(crate) fn replace_variables(
-        &mut self,
-        document: &mut DeTable<'_>,
-        environment: Environment<'_>,
-    ) {
-        self.replace_in_table("", document, environment);
-    }
-
-    fn replace_in_table(
-        &mut self,
-        path: &str,
-        table: &mut DeTable<'_>,
-        environment: Environment<'_>,
-    ) {
-        for (key, value) in table.iter_mut() {
-            self.replace_in(&join(path, key.get_ref()), value, environment);
-        }
-    }
-
-    pub(crate) fn replace_in(
-        &mut self,
-        path: &str,
-        value: &mut Value<'_>,
-        environment: Environment<'_>,
-    ) {
-        match value.get_mut() {
-            DeValue::Table(table) => self.replace_in_table(path, table, environment),
+impl Replacement {
+    /// Replaces the variables in all strings of the value at `path`. Keys stay as they are.
+    pub(super) fn replace(&mut self, path: &str, value: &mut DeValue<'_>, environment: Lookup<'_>) {
+        match value {
+            DeValue::Table(table) => {
+                for (key, value) in table.iter_mut() {
+                    let path = format!("{path}.{}", key.get_ref());
+                    self.replace(&path, value.get_mut(), environment);
+                }
+            }
             DeValue::Array(elements) => {
                 for (index, element) in elements.iter_mut().enumerate() {
-                    self.replace_in(&format!("{path}[{index}]"), element, environment);
+                    self.replace(&format!("{path}[{index}]"), element.get_mut(), environment);
                 }
             }
             DeValue::String(text) => match expand(text, environment) {
@@ -115,11 +95,17 @@ impl Reader {
                     });
                     *text = Cow::Owned(expanded.text);
                 }
-                Err(message) => self.fault(path, message),
+                Err(message) => self.faults.push((path.to_owned(), message)),
             },
             _ => {}
         }
     }
+}
+
+/// Whether `path` is `outer`, or a key below it.
+pub(super) fn is_within(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 #[derive(Debug, Default)]
@@ -129,7 +115,7 @@ struct Expanded {
 }
 
 /// Replaces the references in `text` once: what is put in is not read again. Returns `None` if there is none.
-fn expand(text: &str, environment: Environment<'_>) -> Result<Option<Expanded>, String> {
+fn expand(text: &str, environment: Lookup<'_>) -> Result<Option<Expanded>, String> {
     if !text.contains("${") {
         return Ok(None);
     }
@@ -169,7 +155,7 @@ enum Resolved<'a> {
 }
 
 /// The value of `${NAME}` or `${NAME:-default}`. As in a shell, the default also stands for an empty variable.
-fn resolve<'a>(reference: &'a str, environment: Environment<'_>) -> Result<Resolved<'a>, String> {
+fn resolve<'a>(reference: &'a str, environment: Lookup<'_>) -> Result<Resolved<'a>, String> {
     let inside = &reference[2..reference.len() - 1];
     if inside.contains("${") {
         return Err(format!(

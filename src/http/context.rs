@@ -8,7 +8,7 @@ use policies::{Clock, RoutePath};
 
 use super::{
     error::{ApiError, refuse},
-    management::OperatorAccess,
+    operator_access::OperatorAccess,
     session_cookie::SessionCookie,
 };
 use crate::{

@@ -9,6 +9,7 @@ pub(crate) mod host;
 mod json_error;
 pub mod management;
 pub mod openapi;
+mod operator_access;
 mod session;
 pub(crate) mod session_cookie;
 pub(crate) mod session_store;
@@ -22,6 +23,7 @@ pub(crate) use self::{context::worker, error::refuse};
 pub use self::{
     context::{ALLOWANCE, BodyLimits, Gate, SESSION_PATH, Worker},
     envelope::{Cors, Listener, envelope},
+    operator_access::OperatorAccess,
 };
 
 /// Rejects all methods that a resource does not allow.

@@ -29,6 +29,17 @@ impl Profiles<'_> {
         profile.as_ref()
     }
 
+    /// The identity that reads a token from the cookie of this name.
+    pub(crate) fn reader_of_cookie(&self, cookie: &str) -> Option<&IdentityName> {
+        let reads = |profile: &Profile<'_>| {
+            let mut places = profile.places.iter();
+            places.any(|place| matches!(place, Place::Cookie(source) if source.name() == cookie))
+        };
+        let mut profiles = self.0.iter();
+        let found = profiles.find(|(_, profile)| profile.as_ref().is_some_and(reads));
+        found.map(|(name, _)| *name)
+    }
+
     /// Whether there may be a `session` identity. One with unreadable settings may be one.
     pub(crate) fn may_have_session(&self) -> bool {
         let is_session = |profile: &Profile<'_>| profile.exchange.is_some();

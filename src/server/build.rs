@@ -19,7 +19,7 @@ use crate::{
         ports::{LookupSlots, PolicyPorts},
         rules::{Route, Rules},
     },
-    http::{BodyLimits, Gate, management::OperatorAccess, session_cookie::SessionCookie},
+    http::{BodyLimits, Gate, OperatorAccess, session_cookie::SessionCookie},
     identities::{CacheKind, ClientAddress, CrossSite, Identities, ServerLimits},
     imgwire::Upstream,
     outbound::in_flight::InFlight,
@@ -219,6 +219,13 @@ impl RulesBuilder {
             reads.merge(Reads::claim(claim));
         }
         reads
+    }
+}
+
+pub(crate) fn operator_access(settings: &Settings) -> OperatorAccess {
+    OperatorAccess {
+        token: settings.management_token.clone(),
+        hosts: settings.management.hosts.clone(),
     }
 }
 

@@ -20,16 +20,12 @@ use policies::{BuildError, Clock, PolicyKind, PolicyRegistry as _, SystemClock};
 pub use self::error::StartError;
 use crate::{
     config::{Environment, Faults, ServerSettings},
-    http::{
-        Gate,
-        management::{Management, OperatorAccess},
-        session_store::Sessions,
-    },
+    http::{Gate, management::Management, session_store::Sessions},
     identities::IdentityKind,
     outbound::{Authorities, in_flight::InFlight},
     server::{
         audit::Auditor,
-        build::RulesBuilder,
+        build::{RulesBuilder, operator_access},
         descriptors::Capacity,
         listeners::{
             Closer, Listener, Mount, POLL_INTERVAL, serve_management, serve_public, workers,
@@ -149,7 +145,7 @@ impl Application {
         let sessions =
             Sessions::new(settings.session_store(), &stores).map_err(BuildError::from)?;
         let rules = builder.build(&settings, stores, None)?;
-        let gate = Arc::new(builder.gate(rules, operators(&settings), &in_flight));
+        let gate = Arc::new(builder.gate(rules, operator_access(&settings), &in_flight));
         let fixed = settings.fixed.clone();
         let auditor = Arc::new(Auditor::new(
             gate.clone(),
@@ -240,13 +236,6 @@ impl Application {
         };
         let (public, management, ()) = join3(public_server, management_server, shutdown).await;
         public.and(management)
-    }
-}
-
-fn operators(settings: &Settings) -> OperatorAccess {
-    OperatorAccess {
-        token: settings.management_token.clone(),
-        hosts: settings.management.hosts.clone(),
     }
 }
 

@@ -7,8 +7,7 @@ use tokio::sync::Notify;
 
 use super::{
     audit::Auditor,
-    build::RulesBuilder,
-    operators,
+    build::{RulesBuilder, operator_access},
     settings::{Fixed, Settings},
 };
 use crate::{
@@ -152,7 +151,9 @@ impl Reloader {
     fn replace_secrets(&self, settings: &Settings) {
         self.authorities.replace(&settings.authorities);
         self.gate.upstream.replace_key(&settings.api_key);
-        self.gate.operators.store(Arc::new(operators(settings)));
+        self.gate
+            .operators
+            .store(Arc::new(operator_access(settings)));
         if let (Some(cookie), Some((_, keys))) = (&self.gate.session, &settings.session) {
             cookie.replace_keys(keys);
         }

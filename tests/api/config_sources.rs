@@ -15,6 +15,8 @@ use crate::{
         eventually,
     },
     process::{PROGRAM, program, text},
+    real_parts::blocks,
+    redis_server::Redis,
 };
 
 const TEXT: &str = "IMGWIRE_GATE_CONFIG_TOML";
@@ -206,6 +208,52 @@ async fn a_gate_starts_with_environment_variables_only() {
         .env("TEST_SESSION_KEY", SESSION_KEY);
     let gate = Running::start(command, folder.path());
     assert_eq!(ask(&gate.url().await).await, 200);
+}
+
+#[actix_web::test]
+async fn the_example_for_platforms_without_files_works() {
+    let Some(redis) = Redis::here() else { return };
+    let password = "the-password-of-the-gate";
+    redis.run(&[
+        "ACL",
+        "SETUSER",
+        "gate",
+        "on",
+        &format!(">{password}"),
+        "~*",
+        "&*",
+        "+@all",
+    ]);
+    let imgwire = Emulator::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let base_url = format!(
+        "[management]\nbind = \"127.0.0.1:0\"\n[imgwire]\nbase_url = \"{}\"\n",
+        imgwire.url()
+    );
+    let script = blocks("docs/deployment.md", "bash").remove(0);
+    let script = script
+        .replace("[imgwire]\n", &base_url)
+        .replace("rediss://", "redis://")
+        .replace("\nimgwire-gate\n", "\nexec imgwire-gate\n");
+    let mut command = Command::new("bash");
+    let programs = Path::new(PROGRAM).parent().unwrap().display();
+    command
+        .args(["-c", &script])
+        .current_dir(&folder)
+        .env_clear()
+        .env(
+            "PATH",
+            format!("{programs}:{}", std::env::var("PATH").unwrap()),
+        )
+        .env("PORT", "0")
+        .env("APP_HOST", "app.example.com")
+        .env("REDIS_HOST", redis.address())
+        .env("REDIS_PASSWORD", password)
+        .env("IMGWIRE_API_KEY", SERVER_API_KEY)
+        .env("APP_JWT_SECRET", SECRET);
+    let gate = Running::start(command, folder.path());
+    let url = gate.url().await.replace("0.0.0.0", "127.0.0.1");
+    eventually("a token", async || ask(&url).await == 200).await;
 }
 
 #[actix_web::test]

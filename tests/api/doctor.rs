@@ -177,9 +177,13 @@ async fn good_setup_raises_no_alarm_and_every_part_is_tried() {
     // A store that nothing uses is not tried, and a warning of the config is a point.
     let warned = everything(&redis, &postgres, &service).server("trusted_proxies", ["0.0.0.0/0"]);
     let report = setup.probe(&warned).await;
-    assert_eq!(report.alarms(), ["config"]);
-    let message = report.point("config")["message"].as_str().unwrap();
-    assert!(message.contains("server.trusted_proxies"), "{message}");
+    assert_eq!(report.alarms(), ["config", "config"]);
+    let message = |index: usize| report.points[index]["message"].as_str().unwrap();
+    assert!(message(0).contains("server.trusted_proxies"), "{report:?}");
+    assert!(
+        message(1).contains("stores.unused: nothing uses it"),
+        "{report:?}"
+    );
 
     // Text for people has one line for each point, and a summary.
     let folder = setup.folder.path();

@@ -130,6 +130,19 @@ fn settings_without_effect_are_warnings() {
             "server.shutdown_delay: has no full effect",
         ),
         (
+            gate().server(
+                "allowed_origins",
+                ["https://a.example.com", "https://a.example.com"],
+            ),
+            "server.allowed_origins: is listed twice",
+        ),
+        (
+            gate()
+                .policy("none", quota().per(["user"]).limit(0))
+                .chain(["signed-in", "none"]),
+            "policies.none.limit: 0 denies every request",
+        ),
+        (
             gate().server("body_limit", "100B"),
             "server.body_limit: ordinary requests are larger",
         ),

@@ -220,9 +220,7 @@ async fn base_url_is_wrong() {
     let setup = Setup::new();
     let elsewhere = Service::start();
     let nowhere = format!("http://127.0.0.1:{}", free_port());
-    let path = format!("{}/v2", setup.imgwire.url());
     for (base_url, message) in [
-        (path.as_str(), "Imgwire's API is not there (status 404)"),
         (&elsewhere.url, "Imgwire's API is not there (status 404)"),
         (&nowhere, "cannot reach Imgwire"),
     ] {

@@ -193,7 +193,10 @@ fn check_warns_of_valid_settings_that_are_rarely_intended() {
         let checked = run(&["check", "--config", path.to_str().unwrap()]);
         let output = text(&checked.stdout);
         assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
-        let warnings = output.lines().filter(|line| line.starts_with("warning: "));
+        // No policy accepts the identity `edge`.
+        let warnings = output
+            .lines()
+            .filter(|line| line.starts_with("warning: ") && !line.contains("nothing uses it"));
         warnings.map(str::to_owned).collect::<Vec<_>>()
     };
     let gate = || Gate::accepting(["app"]);
@@ -260,5 +263,6 @@ fn check_warns_of_sessions_that_no_identity_accepts() {
         .unwrap()
         + 1;
     let expected = format!("gate.toml:{line}:2: session: no identity has kind");
-    assert!(warnings.starts_with(&expected), "{warnings}");
+    let mut lines = warnings.lines();
+    assert!(lines.any(|line| line.starts_with(&expected)), "{warnings}");
 }

@@ -25,10 +25,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 
 use super::{Gate, host, refuse, reject_methods, token_request::read_json};
-use crate::{
-    config::server::HostName,
-    http::error::{ApiError, MANAGEMENT_BODY_LIMIT, NO_ROUTE},
-};
+use crate::http::error::{ApiError, MANAGEMENT_BODY_LIMIT, NO_ROUTE};
 
 /// Paths without access control: health checks and Prometheus use any host name, and may not have the token.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
@@ -36,14 +33,6 @@ const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 #[derive(Clone)]
 pub struct Management {
     pub gate: Arc<Gate>,
-}
-
-/// Who may use the paths that are not open. A reload replaces it.
-pub struct OperatorAccess {
-    /// If set, required.
-    pub token: Option<SecretString>,
-    /// Host names to accept in `Host`.
-    pub hosts: Vec<HostName>,
 }
 
 pub fn mount(config: &mut web::ServiceConfig, management: &Management) {

@@ -1,12 +1,18 @@
 //! Settings that are valid each for itself, and cannot work together.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use policies::Interval;
 
-use crate::config::{
-    ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings, document::Reader,
-    server::Bind,
+use crate::{
+    config::{
+        ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings, TelemetrySettings,
+        document::Reader, imgwire::PoolSettings, server::Bind, session::COOKIE,
+    },
+    identities::Profiles,
 };
 
 /// A smaller body has no room for what the API documents.
@@ -30,12 +36,34 @@ pub(super) fn check_server(reader: &mut Reader, server: &ServerSettings) {
         );
         reader.warning("server.body_limit", message);
     }
+    warn_of_repetition(reader, "server.allowed_origins", &server.allowed_origins);
+    warn_of_repetition(reader, "server.trusted_proxies", &server.trusted_proxies);
     if server.shutdown_delay > server.shutdown_grace {
         let message = format!(
             "has no full effect: the gate ends after `shutdown_grace` ({}) at the latest",
             show(server.shutdown_grace)
         );
         reader.warning("server.shutdown_delay", message);
+    }
+}
+
+fn warn_of_repetition<T: PartialEq>(reader: &mut Reader, path: &str, list: &[T]) {
+    for (index, entry) in list.iter().enumerate() {
+        if list[..index].contains(entry) {
+            reader.warning(format!("{path}[{index}]"), "is listed twice");
+        }
+    }
+}
+
+pub(super) fn check_telemetry(reader: &mut Reader, telemetry: &TelemetrySettings) {
+    let Some(otlp) = &telemetry.otlp else { return };
+    let url = otlp.as_str().trim_end_matches('/');
+    if url.contains('?') {
+        reader.fault("telemetry.otlp", "must not contain a query");
+    } else if let Some(base) = url.strip_suffix("/v1/traces") {
+        let message =
+            format!("must be the base URL, because the gate adds `/v1/traces`; write \"{base}\"");
+        reader.fault("telemetry.otlp", message);
     }
 }
 
@@ -105,9 +133,47 @@ pub(super) fn check_imgwire(reader: &mut Reader, imgwire: &ImgwireSettings) {
         };
         reader.fault(key, message);
     }
+    if let Some(pool) = &imgwire.pool {
+        check_pool(reader, pool);
+    }
 }
 
-pub(super) fn check_session(reader: &mut Reader, session: &SessionSettings) {
+/// The pool and its bookkeeping live in memory.
+const MAX_POOL_SIZE: usize = 100_000;
+
+fn check_pool(reader: &mut Reader, pool: &PoolSettings) {
+    if pool.size.get() > MAX_POOL_SIZE {
+        let message = format!("must be at most {MAX_POOL_SIZE}");
+        reader.fault("imgwire.pool.size", message);
+    }
+    if pool.max_age.get() < SECOND {
+        let message = "must be at least \"1s\", because a token would be too old before a request could use it";
+        reader.fault("imgwire.pool.max_age", message);
+    }
+}
+
+/// The lifetime of a cookie is a number of seconds.
+const SECOND: Duration = Duration::from_secs(1);
+
+pub(super) fn check_session(
+    reader: &mut Reader,
+    session: &SessionSettings,
+    identities: &Profiles<'_>,
+) {
+    let idle_ttl = session.idle_ttl.unwrap_or(session.ttl);
+    for (key, ttl) in [("session.ttl", session.ttl), ("session.idle_ttl", idle_ttl)] {
+        if ttl.get() < SECOND && reader.has(key) {
+            reader.fault(key, "must be at least \"1s\"");
+        }
+    }
+    let name = session.cookie.name.as_str();
+    if let Some(identity) = identities.reader_of_cookie(name) {
+        let message = format!(
+            "the identity `{identity}` reads its credential from the cookie `{name}`, which is the session's; choose \
+             another `name`"
+        );
+        reader.fault(COOKIE, message);
+    }
     if let Some(idle_ttl) = session.idle_ttl
         && idle_ttl > session.ttl
     {

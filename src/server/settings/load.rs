@@ -36,10 +36,13 @@ pub fn load_with(
 ) -> Result<Settings, Faults> {
     let mut reader = Reader::default();
     let mut document = reader.parse(text);
-    reader.replace_variables(&mut document, environment);
     let settings = if reader.faults.is_empty() {
+        reader.replace_variables(&mut document, environment);
+        let unreplaced = reader.faults.len();
         let fixed = toml::from_str(text).map(Fixed::new).unwrap_or_default();
-        read(&mut reader, &mut document, kinds, environment, fixed)
+        let settings = read(&mut reader, &mut document, kinds, environment, fixed);
+        reader.drop_consequences(unreplaced);
+        settings
     } else {
         None
     };
@@ -101,11 +104,14 @@ fn read(
     if let (Some(server), Some(management)) = (&server, &management) {
         contradictions::check_listeners(reader, server, management);
     }
+    if let Some(telemetry) = &telemetry {
+        contradictions::check_telemetry(reader, telemetry);
+    }
     if let Some(imgwire) = &imgwire {
         contradictions::check_imgwire(reader, imgwire);
     }
     if let Some(Some(session)) = &session {
-        contradictions::check_session(reader, session);
+        contradictions::check_session(reader, session, &profiles);
     }
     let facts = OtherSections {
         server: server.as_ref(),
@@ -184,10 +190,11 @@ pub fn load_management(
 
     let mut reader = Reader::default();
     let mut document = reader.parse(text);
-    if let Some(section) = document.get_mut(SECTION) {
-        reader.replace_in(SECTION, section, environment);
-    }
-    match section_or_default(&mut reader, &mut document, SECTION) {
+    // The variables of other sections may be unset here.
+    let mut only = DeTable::new();
+    only.extend(document.remove_entry(SECTION));
+    reader.replace_variables(&mut only, environment);
+    match section_or_default(&mut reader, &mut only, SECTION) {
         Some(management) if reader.faults.is_empty() => Ok(management),
         _ => Err(reader.into_faults(file, text)),
     }
