@@ -2,6 +2,7 @@
 
 pub mod explain;
 pub mod issue;
+pub mod needs;
 pub mod ports;
 pub mod readiness;
 pub mod rules;

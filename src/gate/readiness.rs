@@ -1,31 +1,12 @@
 //! Which parts are down, and whether requests can be served without them.
 
-use policies::{IdentityName, StoreName, StoreUse};
+use policies::{IdentityName, StoreUse};
 
-use super::rules::Rules;
+use super::{
+    needs::{AcceptedIdentity, Dependency, Need},
+    rules::Rules,
+};
 use crate::{identities::KeysState, stores::OpenStore};
-
-/// What a policy of a route depends on.
-#[derive(Debug)]
-pub struct Need {
-    pub of: Dependency,
-    /// Whether requests fail without it. Otherwise `on_failure` or `mode = "observe"` covers the policy.
-    pub is_required: bool,
-}
-
-#[derive(Debug)]
-pub enum Dependency {
-    Store(StoreName, StoreUse),
-    /// One of these identities.
-    Identities(Vec<AcceptedIdentity>),
-}
-
-#[derive(Clone, Debug)]
-pub struct AcceptedIdentity {
-    pub name: IdentityName,
-    /// The store of its sessions.
-    pub sessions: Option<StoreName>,
-}
 
 /// The parts that are down, in the order of the config, for example `stores.main`. Parts that no route uses do not
 /// count.
@@ -43,11 +24,11 @@ enum Condition {
     Failing,
 }
 
-impl Need {
-    fn condition(&self) -> Condition {
-        match self.is_required {
-            true => Condition::Failing,
-            false => Condition::Degraded,
+impl Condition {
+    fn without(need: &Need) -> Self {
+        match need.is_required {
+            true => Self::Failing,
+            false => Self::Degraded,
         }
     }
 }
@@ -93,7 +74,7 @@ impl Rules {
             Dependency::Store(name, used) => *name == store.name && !store.is_healthy_for(*used),
             Dependency::Identities(_) => false,
         });
-        lacking.map(Need::condition).max()
+        lacking.map(Condition::without).max()
     }
 
     fn keys_condition(&self, identity: &IdentityName, keys: &KeysState) -> Option<Condition> {
@@ -108,7 +89,7 @@ impl Rules {
                 Some(if is_served {
                     Condition::Degraded
                 } else {
-                    need.condition()
+                    Condition::without(need)
                 })
             }
             Dependency::Identities(_) | Dependency::Store(..) => None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use policies::{Chain, Policy, PolicyName, Purpose, Reads, RoutePath};
 
-use super::readiness::Need;
+use super::needs::Need;
 use crate::{config::Messages, identities::Identities, stores::Stores};
 
 pub struct Rules {

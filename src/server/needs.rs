@@ -4,7 +4,7 @@ use policies::{IdentityName, Mode, OnFailure, StoreName, StoreUse};
 
 use super::settings::{PolicySettings, Settings};
 use crate::{
-    gate::readiness::{AcceptedIdentity, Dependency, Need},
+    gate::needs::{AcceptedIdentity, Dependency, Need},
     identities::ResolvedIdentity,
 };
 
