@@ -184,6 +184,7 @@ impl<B: Backend> HealthCheck for Arc<B> {
             // The result is recorded in its health.
             let _ = backend.probe_and_record(backend.health().timeout()).await;
         });
+        self.watch();
     }
 
     fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>> {
@@ -201,6 +202,9 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
 
     /// Tests on a new connection whether the backend supports its uses.
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault>;
+
+    /// Starts what the backend does in the background while it is open.
+    fn watch(self: &Arc<Self>) {}
 
     async fn probe_and_record(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
         let probed = probe_within(self, within).await;
