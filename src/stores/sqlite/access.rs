@@ -125,7 +125,7 @@ fn missing(file: &Path, folder: &Path, purpose: Purpose) -> Option<FileProblem> 
         });
     }
     let mut problem = refused(nearest, WRITABLE_FOLDER, "create files in")?;
-    if nearest != folder {
+    if nearest != folder && !is_read_only(nearest) {
         let (user, folder) = (geteuid().as_raw(), folder.display());
         problem.remedy = format!("create the folder: `install -d -o {user} {folder}`");
     }
@@ -171,6 +171,10 @@ fn refused(path: &Path, access: Access, verb: &str) -> Option<FileProblem> {
             "run `chown {user} {shown}`, or run the gate as the owner, or change the mode"
         ),
     })
+}
+
+fn is_read_only(path: &Path) -> bool {
+    accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS) == Err(Errno::ROFS)
 }
 
 fn working_directory() -> String {

@@ -20,7 +20,7 @@ use super::{
 use crate::stores::{
     connections::Pool,
     fault::{StoreFault, Unreachable},
-    health::{Backend, Health, HealthCheck},
+    health::{Backend, Health},
     kind::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, OpenOptions, workspace_id},
 };
 
@@ -40,26 +40,8 @@ pub(super) struct Members {
     files: AtomicU32,
 }
 
-/// Memberships that notice when their file is replaced.
-pub(super) struct WatchedMembers(pub(super) Arc<Members>);
-
-impl HealthCheck for WatchedMembers {
-    fn is_healthy(&self) -> bool {
-        self.0.is_healthy()
-    }
-
-    fn start(&self) {
-        self.0.start();
-        rt::spawn(watch(Arc::downgrade(&self.0)));
-    }
-
-    fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>> {
-        self.0.check()
-    }
-}
-
 /// Looks at the file in the background, without opening it, until the store is closed.
-async fn watch(members: Weak<Members>) {
+async fn watch_file(members: Weak<Members>) {
     let mut latest = None;
     loop {
         let Some(open) = members.upgrade() else {
@@ -126,6 +108,10 @@ impl MemberDatabase for Arc<Members> {
 impl Backend for Members {
     fn health(&self) -> &Health {
         &self.health
+    }
+
+    fn watch(self: &Arc<Self>) {
+        rt::spawn(watch_file(Arc::downgrade(self)));
     }
 
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {

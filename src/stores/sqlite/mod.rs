@@ -32,10 +32,7 @@ use std::{
 use policies::StoreUse;
 
 pub(super) use self::read_only::ReadOnly;
-use self::{
-    members::{Members, WatchedMembers},
-    quotas::Counters,
-};
+use self::{members::Members, quotas::Counters};
 use super::{
     fault::OpenError,
     kind::{Location, OpenOptions, OpenPorts, StoreKind},
@@ -68,11 +65,10 @@ impl Location for SqliteFile {
 
     fn open(&self, options: &OpenOptions<'_>) -> Result<OpenPorts, OpenError> {
         if options.is_for(StoreUse::Memberships) {
-            let members = Arc::new(Members::new(&self.0, options));
-            let health = Arc::new(WatchedMembers(members.clone()));
+            let members = Arc::new(Arc::new(Members::new(&self.0, options)));
             return Ok(OpenPorts {
-                memberships: Some(Arc::new(members)),
-                ..OpenPorts::none(health)
+                memberships: Some(members.clone()),
+                ..OpenPorts::none(members)
             });
         }
         if options.read_only {
