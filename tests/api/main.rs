@@ -28,6 +28,7 @@ mod bounds;
 mod browsers;
 #[path = "../../examples/business_hours/policy.rs"]
 mod business_hours;
+mod certificates;
 mod chains;
 mod claim_paths;
 mod claims;
