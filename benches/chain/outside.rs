@@ -89,6 +89,7 @@ impl MemberDatabase for Nowhere {
         _: &'a str,
         _: &'a str,
         _: &'a str,
+        _: std::time::Duration,
     ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, StoreFault>> {
         Box::pin(ready(Ok(vec![MemberRow {
             role: Some("editor".to_owned()),

@@ -168,6 +168,7 @@ async fn try_store<'a>(store: &'a OpenStore, clock: &dyn Clock) -> (&'a StoreNam
             let uses: Vec<_> = uses.collect();
             let works = Point::ok("", format!("works for {}", uses.join(", ")));
             let mut points = vec![works];
+            points.extend(store.note().map(|note| Point::ok("pooler", note)));
             points.extend(store_clock(store, clock).await);
             let limitations = store.limitations().into_iter();
             points.extend(limitations.map(|it| Point::warning(it.part, it.reason, it.remedy)));

@@ -36,6 +36,7 @@ pub(crate) use self::{
     framing::Framing,
     json::{InvalidResponse, JsonObject, parse as parse_json, wrong_type},
     skew::clock_skew,
+    tls_error::explain_tls,
     tls_material::{IdentityError, Verification},
 };
 pub use self::{

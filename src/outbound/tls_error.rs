@@ -12,13 +12,16 @@ const MAX_NAMES: usize = 5;
 /// Explains an error of a connection to `host`, if it is one of TLS. With TLS 1.3, a server refuses a client without a
 /// certificate only after the handshake.
 pub(super) fn explain(error: io::Error, host: &str) -> io::Error {
-    let tls = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<Error>());
-    match tls {
-        Some(tls) => io::Error::new(error.kind(), describe(tls, host)),
+    match explain_tls(&error, host) {
+        Some(text) => io::Error::new(error.kind(), text),
         None => error,
     }
+}
+
+/// `None` if the error is not one of TLS.
+pub(crate) fn explain_tls(error: &io::Error, host: &str) -> Option<String> {
+    let tls = error.get_ref()?.downcast_ref::<Error>()?;
+    Some(describe(tls, host))
 }
 
 fn describe(error: &Error, host: &str) -> String {

@@ -170,6 +170,11 @@ pub(super) trait HealthCheck: Send + Sync {
     /// Tests whether the store works.
     fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>>;
 
+    /// What the operator should know of its connections.
+    fn note(&self) -> Option<String> {
+        None
+    }
+
     /// What the store does not do as it should, although it works.
     fn limitations(&self) -> Vec<Limitation> {
         Vec::new()
@@ -207,6 +212,10 @@ impl<B: Backend> HealthCheck for Arc<B> {
     fn limitations(&self) -> Vec<Limitation> {
         Backend::limitations(&**self)
     }
+
+    fn note(&self) -> Option<String> {
+        Backend::note(&**self)
+    }
 }
 
 /// A store, or a node of one, that is reached over a connection.
@@ -216,6 +225,11 @@ impl<B: Backend> HealthCheck for Arc<B> {
 /// probes it until a probe succeeds.
 pub(super) trait Backend: Sized + Send + Sync + 'static {
     fn health(&self) -> &Health;
+
+    /// See [`HealthCheck::note`].
+    fn note(&self) -> Option<String> {
+        None
+    }
 
     /// Tests on a new connection whether the backend supports its uses.
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault>;

@@ -56,6 +56,11 @@ pub(super) trait Location: Send + Sync {
         Err("is only for servers".to_owned())
     }
 
+    /// Whether TLS works with these certificates.
+    fn check_tls(&self, _: &TlsMaterial) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Opens the store for the uses in `options`. A server that is down is not an error: it is probed until it answers.
     fn open(&self, options: &OpenOptions<'_>) -> Result<OpenPorts, OpenError>;
 }
@@ -195,12 +200,13 @@ pub trait MemberDatabase: Send + Sync {
     fn columns<'a>(&'a self, query: &'a str)
     -> LocalBoxFuture<'a, Result<Vec<String>, StoreFault>>;
 
-    /// Returns the rows of `query`, in which `$1` is the user and `$2` the workspace.
+    /// Returns the rows of `query`, in which `$1` is the user and `$2` the workspace. The caller gives up after `within`.
     fn members<'a>(
         &'a self,
         query: &'a str,
         user: &'a str,
         workspace: &'a str,
+        within: Duration,
     ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, StoreFault>>;
 }
 

@@ -125,6 +125,12 @@ impl OpenStore {
         degraded.map(|limitation| limitation.reason)
     }
 
+    /// What the operator should know of the connections.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        self.ports.iter().find_map(|(_, open)| open.health.note())
+    }
+
     pub fn uses(&self) -> impl Iterator<Item = StoreUse> {
         self.ports.iter().flat_map(|(uses, _)| uses).copied()
     }

@@ -219,11 +219,13 @@ impl StoreUrl {
     }
 
     /// `texts` are what the material was made of.
-    pub(crate) fn set_tls(&mut self, material: TlsMaterial, texts: &[&str]) {
+    pub(crate) fn set_tls(&mut self, material: TlsMaterial, texts: &[&str]) -> Result<(), String> {
+        self.location.check_tls(&material)?;
         for text in texts {
             self.identify_by(text);
         }
         self.tls = material;
+        Ok(())
     }
 
     fn identify_by(&mut self, text: &str) {
@@ -252,9 +254,13 @@ impl StoreUrl {
         }
         let examples: Vec<_> = KINDS.iter().map(|kind| kind.example).collect();
         let examples = examples.join("\" or \"");
-        Err(format!(
-            "unknown kind of store; write for example \"{examples}\""
-        ))
+        let is_scheme = |char: char| char.is_ascii_alphanumeric() || "+.-".contains(char);
+        let scheme = text.split("://").next().unwrap_or_default();
+        let kind = match scheme.len() < text.len() && scheme.chars().all(is_scheme) {
+            true => format!("unknown kind of store `{scheme}`"),
+            false => "unknown kind of store".to_owned(),
+        };
+        Err(format!("{kind}; write for example \"{examples}\""))
     }
 }
 

@@ -1,8 +1,8 @@
 //! A real PostgreSQL, on a free port and in a temporary folder.
 
 use std::{
-    fs::{self, File},
-    os::unix::fs::{MetadataExt as _, chown},
+    fs::{self, File, Permissions},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -37,7 +37,7 @@ impl Postgres {
         let mut server = Self {
             server: None,
             port: free_port(),
-            folder: Self::folder(),
+            folder: folder_of_the_server(),
         };
         let made = server
             .program("initdb")
@@ -56,32 +56,12 @@ impl Postgres {
         server
     }
 
-    /// A folder that the server's user owns, because the server does not run as root.
-    fn folder() -> TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        if fs::metadata(folder.path()).unwrap().uid() == 0 {
-            let id = |flag: &str| {
-                let output = Command::new("id")
-                    .args([flag, "postgres"])
-                    .output()
-                    .unwrap();
-                String::from_utf8(output.stdout)
-                    .unwrap()
-                    .trim()
-                    .parse()
-                    .unwrap()
-            };
-            chown(folder.path(), Some(id("-u")), Some(id("-g"))).unwrap();
-        }
-        folder
-    }
-
     /// A replica of this server.
     pub(crate) async fn replica(&self) -> Self {
         let mut replica = Self {
             server: None,
             port: free_port(),
-            folder: Self::folder(),
+            folder: folder_of_the_server(),
         };
         let copied = replica
             .program("pg_basebackup")
@@ -135,22 +115,61 @@ impl Postgres {
         self.data().join("server.crt")
     }
 
+    /// Creates a user who must have this password.
+    pub(crate) async fn require_password(&self, user: &str, password: &str) {
+        let rules = self.data().join("pg_hba.conf");
+        let others = fs::read_to_string(&rules).unwrap();
+        let rule = format!("host all {user} all scram-sha-256");
+        fs::write(&rules, format!("{rule}\n{others}")).unwrap();
+        self.run(&format!("create role {user} login password '{password}'"))
+            .await;
+        self.run("select pg_reload_conf()").await;
+    }
+
+    /// Serves this certificate, and asks clients for one of `authority`. `rule` says how the user `gate` signs in.
+    pub(crate) async fn serve_tls(
+        &self,
+        certificate: &Path,
+        key: &Path,
+        authority: &Path,
+        rule: &str,
+    ) {
+        for (from, to) in [
+            (certificate, "server.crt"),
+            (key, "server.key"),
+            (authority, "root.crt"),
+        ] {
+            let to = self.data().join(to);
+            let is_key = to.ends_with("server.key");
+            fs::copy(from, &to).unwrap();
+            let owner = fs::metadata(self.data()).unwrap();
+            chown(&to, Some(owner.uid()), Some(owner.gid())).unwrap();
+            let mode = if is_key { 0o600 } else { 0o644 };
+            fs::set_permissions(&to, Permissions::from_mode(mode)).unwrap();
+        }
+        let rules = self.data().join("pg_hba.conf");
+        let others = fs::read_to_string(&rules).unwrap();
+        fs::write(
+            &rules,
+            format!("{rule}\nhost all gate all reject\n{others}"),
+        )
+        .unwrap();
+        for setting in [
+            "alter system set ssl_ca_file = 'root.crt'",
+            "alter system set ssl = on",
+            "select pg_reload_conf()",
+        ] {
+            self.run(setting).await;
+        }
+        eventually("TLS", async || self.text("show ssl").await == "on").await;
+    }
+
     fn program(&self, name: &str) -> Command {
         self.run_as_server(&programs().unwrap().join(name))
     }
 
     fn run_as_server(&self, path: &Path) -> Command {
-        let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
-        let mut command = if is_root {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
-            command.arg(path);
-            command
-        } else {
-            Command::new(path)
-        };
-        command.current_dir(self.folder.path());
-        command
+        run_as_server_in(self.folder.path(), path)
     }
 
     /// Starts the server on its port.
@@ -268,4 +287,39 @@ fn programs() -> Option<PathBuf> {
 
 fn version(folder: &Path) -> Option<u32> {
     folder.parent()?.file_name()?.to_str()?.parse().ok()
+}
+
+/// A folder that the server's user owns, because the server does not run as root.
+pub(crate) fn folder_of_the_server() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    if fs::metadata(folder.path()).unwrap().uid() == 0 {
+        let id = |flag: &str| {
+            let output = Command::new("id")
+                .args([flag, "postgres"])
+                .output()
+                .unwrap();
+            String::from_utf8(output.stdout)
+                .unwrap()
+                .trim()
+                .parse()
+                .unwrap()
+        };
+        chown(folder.path(), Some(id("-u")), Some(id("-g"))).unwrap();
+    }
+    folder
+}
+
+/// A program as the server's user, in a folder.
+pub(crate) fn run_as_server_in(folder: &Path, path: &Path) -> Command {
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let mut command = if is_root {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+        command.arg(path);
+        command
+    } else {
+        Command::new(path)
+    };
+    command.current_dir(folder);
+    command
 }

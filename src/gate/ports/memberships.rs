@@ -197,6 +197,7 @@ struct Query {
     store: StoreName,
     database: Arc<dyn MemberDatabase>,
     query: String,
+    timeout: Duration,
 }
 
 /// The memberships that `query` finds in `database`.
@@ -215,6 +216,7 @@ pub fn query_memberships(
         store,
         database,
         query: query.to_owned(),
+        timeout: call.timeout.get(),
     };
     SourceMemberships::new(query, policy, part, call, slots, outbound)
 }
@@ -233,7 +235,10 @@ impl Source for Query {
         &self,
         (workspace, user): Self::Question<'_>,
     ) -> Result<Option<Member>, StoreFault> {
-        let rows = self.database.members(&self.query, user, workspace).await?;
+        let rows = self
+            .database
+            .members(&self.query, user, workspace, self.timeout)
+            .await?;
         let mut rows = rows.into_iter();
         let Some(first) = rows.next() else {
             return Ok(None);

@@ -154,8 +154,9 @@ fn read_tls(
         }
     }
     let texts: Vec<_> = texts.iter().map(SecretString::expose_secret).collect();
-    url.set_tls(material, &texts);
-    Some(())
+    let set = url.set_tls(material, &texts);
+    set.map_err(|fault| reader.fault(join(path, "url"), fault))
+        .ok()
 }
 
 fn in_file(file: &Path, fault: &str) -> String {

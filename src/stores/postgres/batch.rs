@@ -11,15 +11,20 @@ use futures_util::future::join;
 use parking_lot::Mutex;
 use policies::{Counter, Window};
 use tokio::{sync::oneshot, time::timeout};
-use tokio_postgres::{Client, Error, Row, types::ToSql};
+use tokio_postgres::{Error, Row, types::Type};
 
 use super::{
     connect::write_fault,
-    statements::{Statements, micros, system_time, window},
+    statements::{Parameters, Sql, Statements, micros, system_time, window},
 };
 use crate::stores::{fault::StoreFault, shared_quotas::Granted};
 
 const MAX_REQUESTS: usize = 500;
+
+const LOCKED: Sql = Sql {
+    text: include_str!("locked.sql"),
+    types: &[Type::TEXT_ARRAY, Type::TEXT_ARRAY],
+};
 
 /// Counts one unit for each reply, or gives it back.
 struct Request {
@@ -138,17 +143,15 @@ impl Group {
         let units: Vec<_> = entries()
             .map(|it| number(it.replies.len() as u64))
             .collect();
-        let client = statements.client();
         if entries().all(|it| it.action == Action::GiveBack) {
-            let parameters: [&(dyn ToSql + Sync); 4] = [&policies, &keys, &starts, &units];
-            let sent = client.execute(&statements.give_back, &parameters);
-            return sent.await.map(|_| Counts::default());
+            let parameters: Parameters<'_> = &[&policies, &keys, &starts, &units];
+            let sent = statements.give_back(parameters).await;
+            return sent.map(|()| Counts::default());
         }
         let ends: Vec<_> = entries().map(|it| system_time(it.window.end)).collect();
         let limits: Vec<_> = entries().map(|it| number(it.action.limit())).collect();
-        let parameters: [&(dyn ToSql + Sync); 6] =
-            [&policies, &keys, &starts, &ends, &units, &limits];
-        let rows = client.query(&statements.reserve, &parameters).await?;
+        let parameters: Parameters<'_> = &[&policies, &keys, &starts, &ends, &units, &limits];
+        let rows = statements.reserve(parameters).await?;
         if let Some(row) = rows.first() {
             statements.clock.report(micros(row.get(6)));
         }
@@ -252,8 +255,12 @@ impl Batcher {
         }
     }
 
-    pub(super) fn client(&self) -> &Client {
-        self.statements.client()
+    pub(super) fn statements(&self) -> &Statements {
+        &self.statements
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.statements.client().is_closed()
     }
 
     pub(super) async fn send(
@@ -325,7 +332,7 @@ impl Batcher {
     }
 
     async fn send_statement(&self, group: &Group) -> Result<Counts, StoreFault> {
-        if self.client().is_closed() {
+        if self.is_closed() {
             return Err(StoreFault::Unsent);
         }
         match timeout(self.timeout, group.send(&self.statements)).await {
@@ -337,8 +344,8 @@ impl Batcher {
     /// The counters that another transaction has locked.
     async fn locked(&self, group: &Group) -> HashSet<CounterName> {
         let (policies, keys) = group.names();
-        let parameters: [&(dyn ToSql + Sync); 2] = [&policies, &keys];
-        let rows = self.client().query(include_str!("locked.sql"), &parameters);
+        let parameters: Parameters<'_> = &[&policies, &keys];
+        let rows = self.statements.query(&LOCKED, parameters);
         match timeout(self.timeout, rows).await {
             Ok(Ok(rows)) => rows.iter().map(|row| (row.get(0), row.get(1))).collect(),
             // Unknown.

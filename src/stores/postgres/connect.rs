@@ -1,71 +1,35 @@
-//! Parses PostgreSQL URLs, connects to the first host that works, and classifies errors of the server.
+//! Connects to the first host that works, and classifies errors of the server.
 
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use futures_util::future::FutureExt as _;
+use futures_util::future::{FutureExt as _, join};
 use policies::StoreUse;
 use secrecy::ExposeSecret as _;
 use tokio::task::JoinSet;
 use tokio_postgres::{
     Client, Config, Error,
-    config::{Host, LoadBalanceHosts, TargetSessionAttrs},
+    config::{Host, SslMode},
     error::SqlState,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::stores::{
-    fault::{StoreFault, Unreachable},
-    hosts::Hosts,
-    kind::OpenOptions,
+use super::{
+    process_id::process_id,
+    url::{PostgresUrl, ServerRole, Target},
 };
-
-pub(super) struct PostgresUrl {
-    pub(super) hosts: Config,
-    /// Without the hosts, which cannot be removed from a [`Config`].
-    pub(super) config: Config,
-}
-
-impl PostgresUrl {
-    /// `None` if the scheme is another one. No message shows the text, which may contain a password.
-    pub(super) fn parse(text: &str) -> Option<Result<Self, &'static str>> {
-        let is_postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");
-        is_postgres.then(|| {
-            let config = |text: &str| {
-                let config = text.parse();
-                config.map_err(
-                    |_| "is not a PostgreSQL URL; write for example \"postgres://gate@db/app\"",
-                )
-            };
-            Ok(Self {
-                hosts: config(text)?,
-                config: config(&without_hosts(text))?,
-            })
-        })
-    }
-}
-
-/// The URL without its hosts, split as tokio-postgres does.
-fn without_hosts(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
-    let (user, rest) = rest.split_at(rest.find('@').map_or(0, |at| at + 1));
-    let rest = rest.find(['/', '?']).map_or("", |end| rest.split_at(end).1);
-    let (database, parameters) = rest.split_once('?').unwrap_or((rest, ""));
-    let names_host = |parameter: &&str| {
-        let name = parameter.split('=').next();
-        matches!(name, Some("host" | "hostaddr" | "port"))
-    };
-    let parameters = parameters
-        .split('&')
-        .filter(|it| !it.is_empty() && !names_host(it));
-    let parameters = parameters.collect::<Vec<_>>().join("&");
-    format!("{scheme}://{user}{database}?{parameters}")
-}
-
-const PORT: u16 = 5432;
+use crate::{
+    outbound::explain_tls,
+    stores::{
+        fault::{StoreFault, Unreachable},
+        hosts::Hosts,
+        kind::OpenOptions,
+    },
+};
 
 /// What the server shows of a connection.
 const APPLICATION_NAME: &str = concat!("imgwire-gate/", env!("CARGO_PKG_VERSION"));
@@ -73,22 +37,19 @@ const APPLICATION_NAME: &str = concat!("imgwire-gate/", env!("CARGO_PKG_VERSION"
 pub(super) struct Connector {
     /// Without hosts.
     config: Config,
-    targets: Vec<Target>,
-    is_random: bool,
+    url: PostgresUrl,
+    role: ServerRole,
     tls: MakeRustlsConnect,
     hosts: Hosts,
-}
-
-struct Target {
-    /// Its certificate must have this name.
-    host: Option<Host>,
-    address: Option<IpAddr>,
-    port: u16,
+    /// Whether the latest connection was to a pooler.
+    is_pooled: AtomicBool,
 }
 
 /// Closed when dropped.
 pub(super) struct Session {
     pub(super) client: Client,
+    /// Whether the connection has no server process of its own, so that it must leave nothing in a session.
+    pub(super) is_pooled: bool,
     _driver: JoinSet<()>,
 }
 
@@ -101,21 +62,33 @@ impl Connector {
         if let Some(password) = options.password {
             config.password(password.expose_secret());
         }
-        if options.is_for(StoreUse::Quotas) {
-            // Skips a server that is no longer the primary.
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
+        config.ssl_mode(url.ssl_mode(options.tls));
+        let tls = options
+            .tls
+            .configure(&options.context.tls, url.verification());
         Self {
             config,
-            targets: targets(&url.hosts),
-            is_random: url.hosts.get_load_balance_hosts() == LoadBalanceHosts::Random,
-            tls: MakeRustlsConnect::new((*options.tls_config()).clone()),
+            url: url.clone(),
+            role: match options.is_for(StoreUse::Quotas) {
+                // Skips a server that is no longer the primary.
+                true => ServerRole::Primary,
+                false => url.role,
+            },
+            tls: MakeRustlsConnect::new((*tls).clone()),
             hosts: Hosts::new(options.context.clock.clone()),
+            is_pooled: AtomicBool::new(false),
         }
     }
 
     pub(super) fn tls(&self) -> MakeRustlsConnect {
         self.tls.clone()
+    }
+
+    pub(super) fn note(&self) -> Option<String> {
+        const NOTE: &str = "a connection pooler shares the server's processes among clients; the gate keeps nothing in \
+                            a session, so pool_mode = transaction and session both work";
+        let is_pooled = self.is_pooled.load(Ordering::Relaxed);
+        is_pooled.then(|| NOTE.to_owned())
     }
 
     /// Connects to the first host and address where `set_up` succeeds, too. The error is that of the last one.
@@ -124,8 +97,8 @@ impl Connector {
         within: Duration,
         set_up: impl AsyncFn(Session) -> Result<T, Error>,
     ) -> Result<T, Unreachable> {
-        let mut targets: Vec<_> = self.targets.iter().collect();
-        if self.is_random {
+        let mut targets: Vec<_> = self.url.targets.iter().collect();
+        if self.url.is_random {
             fastrand::shuffle(&mut targets);
         }
         let attempt = async |target: &Target, share| match (&target.host, target.address) {
@@ -150,10 +123,14 @@ impl Connector {
     ) -> Result<T, Unreachable> {
         let mut config = self.config.clone();
         config.port(target.port);
-        match &target.host {
-            Some(Host::Tcp(name)) => _ = config.host(name),
-            Some(Host::Unix(folder)) => _ = config.host_path(folder),
-            None => {}
+        match (&target.host, target.address) {
+            (Some(Host::Tcp(name)), _) => _ = config.host(name),
+            // A socket needs no TLS.
+            (Some(Host::Unix(folder)), _) => {
+                config.host_path(folder).ssl_mode(SslMode::Disable);
+            }
+            (None, Some(address)) => _ = config.host(address.to_string()),
+            (None, None) => {}
         }
         if let Some(address) = address {
             config.hostaddr(address);
@@ -163,20 +140,59 @@ impl Connector {
             let mut driver = JoinSet::new();
             // Errors reach the client.
             driver.spawn_local(connection.map(drop));
-            set_up(Session {
+            let is_wrong = self.has_wrong_role(&client);
+            let is_pooled = is_pooled(&client);
+            let (is_wrong, is_pooled) = join(is_wrong, is_pooled).await;
+            if is_wrong? {
+                return Ok(None);
+            }
+            let is_pooled = is_pooled?;
+            self.is_pooled.store(is_pooled, Ordering::Relaxed);
+            let session = Session {
                 client,
+                is_pooled,
                 _driver: driver,
-            })
-            .await
+            };
+            set_up(session).await.map(Some)
         };
-        opened.await.map_err(|error| Unreachable::Failed {
+        let reason = match opened.await {
+            Ok(Some(opened)) => return Ok(opened),
+            Ok(None) => match self.role {
+                ServerRole::Standby => "the server is not a standby".to_owned(),
+                _ => "the server accepts no writes".to_owned(),
+            },
+            Err(error) => describe_of(&error, &target.to_string()),
+        };
+        Err(Unreachable::Failed {
             host: match address {
                 Some(address) if target.address.is_none() => format!("{target} ({address})"),
                 _ => target.to_string(),
             },
-            reason: describe(&error),
+            reason,
         })
     }
+
+    /// Does not trust `transaction_read_only`, which another client of a pooler may have set.
+    async fn has_wrong_role(&self, client: &Client) -> Result<bool, Error> {
+        const IS_READ_ONLY: &str = "\
+            select pg_catalog.pg_is_in_recovery() or reset_val = 'on' from pg_catalog.pg_settings \
+            where name = 'default_transaction_read_only'";
+
+        if self.role == ServerRole::Any {
+            return Ok(false);
+        }
+        let row = client.query_typed_one(IS_READ_ONLY, &[]).await?;
+        let is_read_only: bool = row.get(0);
+        Ok(is_read_only != (self.role == ServerRole::Standby))
+    }
+}
+
+async fn is_pooled(client: &Client) -> Result<bool, Error> {
+    let told = process_id(client).await;
+    let row = client
+        .query_typed_one("select pg_catalog.pg_backend_pid()", &[])
+        .await?;
+    Ok(told != Some(row.get(0)))
 }
 
 impl fmt::Display for Target {
@@ -188,19 +204,6 @@ impl fmt::Display for Target {
             (None, None) => f.write_str("no host"),
         }
     }
-}
-
-/// The hosts of a URL. A host with an address needs no DNS.
-fn targets(config: &Config) -> Vec<Target> {
-    let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
-    let ports = config.get_ports();
-    let count = hosts.len().max(addresses.len());
-    let target = |index| Target {
-        host: hosts.get(index).cloned(),
-        address: addresses.get(index).copied(),
-        port: *ports.get(index).or(ports.first()).unwrap_or(&PORT),
-    };
-    (0..count).map(target).collect()
 }
 
 /// Distinguishes faults of the connection, or of a server that stops or starts, from those of the statement.
@@ -238,40 +241,28 @@ pub(super) fn write_fault(error: &tokio_postgres::Error) -> StoreFault {
 /// Includes the server's message, which the error itself does not show.
 fn describe(error: &tokio_postgres::Error) -> String {
     match (error.as_db_error(), std::error::Error::source(error)) {
-        (Some(error), _) => error.message().to_owned(),
+        (Some(error), _) => with_remedy(error.message()),
         (None, Some(source)) => format!("{error}: {source}"),
         (None, None) => error.to_string(),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use tokio_postgres::config::{Host, SslMode};
+/// For the connection to a host.
+fn describe_of(error: &tokio_postgres::Error, host: &str) -> String {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    source
+        .and_then(|source| explain_tls(source, host))
+        .unwrap_or_else(|| describe(error))
+}
 
-    use super::*;
-
-    #[test]
-    fn the_config_has_everything_but_the_hosts() {
-        for (url, count) in [
-            ("postgres://gate:a%40b@one:1,two:2/app?sslmode=require", 2),
-            (
-                "postgresql://gate:a%40b@/app?host=one&hostaddr=127.0.0.1&port=1&sslmode=require",
-                1,
-            ),
-            (
-                "postgres://gate:a%40b@%2Frun%2Fpg:5433/app?sslmode=require&target_session_attrs=any",
-                1,
-            ),
-        ] {
-            let url = PostgresUrl::parse(url).expect("its scheme").expect("a URL");
-            assert_eq!(url.hosts.get_hosts().len(), count);
-            let hosts: &[Host] = &[];
-            assert_eq!(url.config.get_hosts(), hosts);
-            assert!(url.config.get_hostaddrs().is_empty() && url.config.get_ports().is_empty());
-            assert_eq!(url.config.get_user(), Some("gate"));
-            assert_eq!(url.config.get_password(), Some(&b"a@b"[..]));
-            assert_eq!(url.config.get_dbname(), Some("app"));
-            assert_eq!(url.config.get_ssl_mode(), SslMode::Require);
-        }
-    }
+/// Adds what to do about messages of poolers.
+fn with_remedy(message: &str) -> String {
+    let remedy = if message.contains("statement pooling mode") {
+        "the gate needs pool_mode = transaction or session"
+    } else if message.contains("unsupported startup parameter") {
+        "remove the parameter from the URL, or add it to ignore_startup_parameters of the pooler"
+    } else {
+        return message.to_owned();
+    };
+    format!("{message}; {remedy}")
 }

@@ -2,17 +2,21 @@
 
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
-use bytes::BytesMut;
 use futures_util::{TryStreamExt as _, future::LocalBoxFuture};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::{
     Client, Column, Error, Row, Statement,
     error::SqlState,
-    types::{Format, FromSql, IsNull, Kind, ToSql, Type, to_sql_checked},
+    types::{FromSql, Type},
 };
-use uuid::Uuid;
 
-use super::connect::{Connector, PostgresUrl, Session, fault};
+use super::{
+    connect::{Connector, Session, fault},
+    pooled_members::{ColumnTypes, Transaction},
+    transaction::quoted,
+    types::{Id, Literal, Text},
+    url::PostgresUrl,
+};
 use crate::stores::{
     connections::Pool,
     fault::{StoreFault, Unreachable},
@@ -27,6 +31,8 @@ pub(super) struct Members {
     connector: Connector,
     pool: Arc<Pool<Connection>>,
     health: Health,
+    search_path: Option<String>,
+    types: ColumnTypes,
 }
 
 struct Connection {
@@ -42,6 +48,11 @@ impl MemberDatabase for Arc<Members> {
         let prepared = async move {
             // A connection of its own, which is closed.
             let connection = self.connect(self.health.timeout() * 9 / 10).await?;
+            if connection.session.is_pooled {
+                let transaction = self.transaction(&connection, self.health.timeout());
+                let columns = transaction.columns(query).await;
+                return columns.map_err(|error| query_fault(&error))?;
+            }
             let prepared = connection.session.client.prepare(query).await;
             let statement = prepared.map_err(|error| query_fault(&error))?;
             let columns = statement.columns();
@@ -72,8 +83,9 @@ impl MemberDatabase for Arc<Members> {
         query: &'a str,
         user: &'a str,
         workspace: &'a str,
+        within: Duration,
     ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, StoreFault>> {
-        let rows = self.select(query, [user, workspace]);
+        let rows = self.select(query, [user, workspace], within);
         Box::pin(self.run(self.health.timeout(), rows))
     }
 }
@@ -81,6 +93,10 @@ impl MemberDatabase for Arc<Members> {
 impl Backend for Members {
     fn health(&self) -> &Health {
         &self.health
+    }
+
+    fn note(&self) -> Option<String> {
+        self.connector.note()
     }
 
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
@@ -97,17 +113,24 @@ impl Members {
             connector: Connector::new(url, options),
             pool: Pool::new(MAX_CONNECTIONS),
             health: options.health(),
+            search_path: url.search_path.clone(),
+            types: ColumnTypes::default(),
         }
     }
 
     async fn connect(&self, within: Duration) -> Result<Connection, Unreachable> {
-        // No query can write, and the server cancels slow queries.
-        let begin = format!(
-            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; SET statement_timeout = {}",
+        // No query can write, and the server cancels slow queries. Through a pooler, each transaction says so.
+        let mut begin = format!(
+            "set session characteristics as transaction read only; set statement_timeout to {}",
             self.health.timeout().as_millis().max(1)
         );
+        if let Some(path) = &self.search_path {
+            begin = format!("{begin}; set search_path to {}", quoted(path));
+        }
         let set_up = async |session: Session| {
-            session.client.batch_execute(&begin).await?;
+            if !session.is_pooled {
+                session.client.batch_execute(&begin).await?;
+            }
             Ok(Connection {
                 session,
                 statements: HashMap::new(),
@@ -125,6 +148,7 @@ impl Members {
         &self,
         query: &str,
         parameters: [&str; 2],
+        within: Duration,
     ) -> Result<Vec<MemberRow>, StoreFault> {
         let permit = self.pool.acquire(self.health.recoveries()).await;
         loop {
@@ -134,22 +158,15 @@ impl Members {
                 Some(idle) => idle,
                 None => self.connect(self.health.timeout() * 9 / 10).await?,
             };
-            let Connection {
-                session,
-                statements,
-            } = &mut connection;
-            let mut cancel = CancelOnDrop {
-                client: Some(&session.client),
-                of: self,
+            let (selected, is_complete) = match connection.session.is_pooled {
+                true => {
+                    let transaction = self.transaction(&connection, within);
+                    (transaction.members(query, parameters).await, true)
+                }
+                false => self.select_on(&mut connection, query, parameters).await,
             };
-            let selected = select(&session.client, statements, query, parameters).await;
-            let is_complete = !matches!(selected, Ok((_, false)));
-            if is_complete {
-                cancel.client = None;
-            }
-            drop(cancel);
             let answer = match selected {
-                Ok((rows, _)) => rows.iter().map(member).collect(),
+                Ok(answer) => answer,
                 // The column cannot hold this identifier, so there is no such member.
                 Err(error) if is_invalid_value(&error) => Ok(Vec::new()),
                 Err(error) => Err(query_fault(&error)),
@@ -165,6 +182,47 @@ impl Members {
     }
 }
 
+impl Members {
+    /// Queries on a connection with a server process of its own. Returns whether the whole answer was read.
+    async fn select_on(
+        &self,
+        connection: &mut Connection,
+        query: &str,
+        parameters: [&str; 2],
+    ) -> (Result<Result<Vec<MemberRow>, StoreFault>, Error>, bool) {
+        let Connection {
+            session,
+            statements,
+        } = connection;
+        let mut cancel = CancelOnDrop {
+            client: Some(&session.client),
+            of: self,
+        };
+        let selected = select(&session.client, statements, query, parameters).await;
+        let is_complete = !matches!(selected, Ok((_, false)));
+        if is_complete {
+            cancel.client = None;
+        }
+        let members = selected.map(|(rows, _)| rows.iter().map(member).collect());
+        (members, is_complete)
+    }
+
+    /// A transaction that the server ends before the caller gives up, so that neither a query goes on for nothing nor a
+    /// connection is lost. The gate asks a pooler to cancel nothing, because another client may have the server process
+    /// by then.
+    fn transaction<'a>(&'a self, connection: &'a Connection, within: Duration) -> Transaction<'a> {
+        let timeout = within.min(self.health.timeout()) * 9 / 10;
+        let search_path = self.search_path.as_deref();
+        Transaction::new(
+            &connection.session.client,
+            search_path,
+            timeout,
+            &self.types,
+        )
+    }
+}
+
+/// Cancels a query that goes on for nothing.
 struct CancelOnDrop<'a> {
     client: Option<&'a Client>,
     of: &'a Members,
@@ -248,80 +306,4 @@ fn is_invalid_value(error: &Error) -> bool {
     let code = error.code();
     code == Some(&SqlState::INVALID_TEXT_REPRESENTATION)
         || code == Some(&SqlState::NUMERIC_VALUE_OUT_OF_RANGE)
-}
-
-/// A parameter that the server parses like a literal, because an identifier may be a `text`, a `uuid` or a `bigint`.
-#[derive(Debug)]
-struct Literal<'a>(pub(super) &'a str);
-
-impl ToSql for Literal<'_> {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        out.extend_from_slice(self.0.as_bytes());
-        Ok(IsNull::No)
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
-    fn encode_format(&self, _: &Type) -> Format {
-        Format::Text
-    }
-
-    to_sql_checked!();
-}
-
-/// A column of any text type: `text`, `varchar`, an enum, or a domain over one.
-struct Text(pub(super) String);
-
-impl<'a> FromSql<'a> for Text {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Self(str::from_utf8(raw)?.to_owned()))
-    }
-
-    fn accepts(column: &Type) -> bool {
-        match column.kind() {
-            Kind::Enum(_) => true,
-            Kind::Domain(of) => Self::accepts(of),
-            _ => {
-                matches!(
-                    *column,
-                    Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN
-                ) || column.name() == "citext"
-            }
-        }
-    }
-}
-
-/// A column of identifiers: texts, `uuid` in canonical form, or integers in decimal digits.
-struct Id(pub(super) String);
-
-impl<'a> FromSql<'a> for Id {
-    fn from_sql(
-        column: &Type,
-        raw: &'a [u8],
-    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Self(match (column.kind(), column) {
-            (Kind::Domain(of), _) => return Self::from_sql(of, raw),
-            (_, &Type::UUID) => Uuid::from_slice(raw)?.to_string(),
-            (_, &Type::INT2) => i16::from_sql(column, raw)?.to_string(),
-            (_, &Type::INT4) => i32::from_sql(column, raw)?.to_string(),
-            (_, &Type::INT8) => i64::from_sql(column, raw)?.to_string(),
-            _ => Text::from_sql(column, raw)?.0,
-        }))
-    }
-
-    fn accepts(column: &Type) -> bool {
-        match column.kind() {
-            Kind::Domain(of) => Self::accepts(of),
-            _ => {
-                matches!(*column, Type::UUID | Type::INT2 | Type::INT4 | Type::INT8)
-                    || Text::accepts(column)
-            }
-        }
-    }
 }

@@ -1,26 +1,34 @@
 //! PostgreSQL.
 //!
+//! - [`url`], [`parameters`]: the URLs of libpq, of providers and of other tools.
 //! - [`connect`]: connects to the first host that works.
+//! - [`process_id`]: finds out whether a pooler is between the gate and the server.
+//! - [`transaction`]: how a transaction begins that leaves nothing behind in a session.
 //! - [`quotas`]: counters, shared by any number of gates.
 //! - [`batch`]: many reservations in one statement.
-//! - [`statements`]: the tables, and the prepared statements of a connection.
+//! - [`statements`]: the tables, and the statements of a connection.
 //! - [`leases`]: work that one of several gates does.
-//! - [`members`]: memberships in any database.
+//! - [`members`], [`pooled_members`], [`types`]: memberships in any database.
 
 mod batch;
 mod connect;
 mod leases;
 mod members;
+mod parameters;
+mod pooled_members;
+mod process_id;
 mod quotas;
 mod statements;
+mod transaction;
+mod types;
+mod url;
 
 use std::sync::Arc;
 
 use actix_web::rt;
 use policies::StoreUse;
-use tokio_postgres::config::SslMode;
 
-use self::{connect::PostgresUrl, members::Members, quotas::Counters};
+use self::{members::Members, quotas::Counters, url::PostgresUrl};
 use super::{
     fault::OpenError,
     kind::{Location, OpenOptions, OpenPorts, StoreKind},
@@ -28,6 +36,7 @@ use super::{
     settings::TlsSettings,
     shared_quotas::SharedQuotas,
 };
+use crate::outbound::TlsMaterial;
 
 pub(super) const KIND: StoreKind = StoreKind {
     name: "PostgreSQL",
@@ -40,19 +49,24 @@ pub(super) const KIND: StoreKind = StoreKind {
     is_opened_once: false,
     parse: |text| {
         let url = PostgresUrl::parse(text)?;
-        Some(url.map(|url| Arc::new(url) as _).map_err(str::to_owned))
+        Some(url.map(|url| Arc::new(url) as _))
     },
 };
 
 impl Location for PostgresUrl {
     fn has_password(&self) -> bool {
-        self.config.get_password().is_some()
+        Self::has_password(self)
     }
 
     fn tls(&self) -> Result<TlsSettings, String> {
-        match self.config.get_ssl_mode() {
-            SslMode::Require => Ok(TlsSettings::default()),
-            _ => Err("needs `sslmode=require` in the URL".to_owned()),
+        Self::tls(self)
+    }
+
+    fn check_tls(&self, material: &TlsMaterial) -> Result<(), String> {
+        match self.needs_ca() && !material.has_authorities() {
+            true => Err("has sslmode=verify-ca, which needs the authority of the server (`sslrootcert`, or `tls.ca` of \
+                         the store), because every certificate of a public authority would do".to_owned()),
+            false => Ok(()),
         }
     }
 

@@ -8,12 +8,13 @@ use std::{
 };
 
 use policies::{Counter, Fault, Window};
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::Type};
 
 use super::{
     batch::{Action, Batcher, key},
-    connect::{Connector, PostgresUrl, Session, fault, write_fault},
-    statements::{Statements, system_time, window},
+    connect::{Connector, Session, fault, write_fault},
+    statements::{Sql, Statements, system_time, window},
+    url::PostgresUrl,
 };
 use crate::{
     stores::{
@@ -61,7 +62,7 @@ impl Counters {
             Ok(Arc::new(Batcher::new(statements, timeout)))
         };
         let run = async |batcher: Arc<Batcher>| {
-            if batcher.client().is_closed() {
+            if batcher.is_closed() {
                 return Err(StoreFault::Unsent);
             }
             operation(batcher).await
@@ -81,6 +82,10 @@ impl Counters {
 impl Backend for Counters {
     fn health(&self) -> &Health {
         &self.health
+    }
+
+    fn note(&self) -> Option<String> {
+        self.connector.note()
     }
 
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
@@ -118,33 +123,50 @@ impl SharedCounters for Arc<Counters> {
     }
 
     async fn read(&self, counter: &Counter) -> Result<Option<(u64, Window)>, StoreFault> {
-        const READ: &str = "select window_start, window_end, used from imgwire_gate.quota \
-                            where policy = $1 and key = $2";
+        const READ: Sql = Sql {
+            text: "select window_start, window_end, used from imgwire_gate.quota \
+                   where policy = $1 and key = $2",
+            types: &[Type::TEXT, Type::TEXT],
+        };
         let (policy, key) = (counter.policy.as_str(), key(counter));
         let read = async |batcher: Arc<Batcher>| {
-            let row = batcher.client().query_opt(READ, &[&policy, &key]).await;
-            row.map_err(|error| fault(&error))
+            let rows = batcher.statements().query(&READ, &[&policy, &key]).await;
+            rows.map_err(|error| fault(&error))
         };
-        let row = self.run_on_connection(Operation::Look, true, read).await?;
+        let rows = self.run_on_connection(Operation::Look, true, read).await?;
         let used = |row: &Row| u64::try_from(row.get::<_, i64>(2)).unwrap_or_default();
-        Ok(row.map(|row| (used(&row), window(&row, 0))))
+        Ok(rows.first().map(|row| (used(row), window(row, 0))))
     }
 
     async fn give_back(&self, counter: &Counter, window: Option<Window>) -> Result<(), StoreFault> {
-        const CLEAR: &str = "update imgwire_gate.quota set used = 0 where policy = $1 and key = $2";
+        const CLEAR: Sql = Sql {
+            text: "update imgwire_gate.quota set used = 0 where policy = $1 and key = $2",
+            types: &[Type::TEXT, Type::TEXT],
+        };
         let give_back = async |batcher: Arc<Batcher>| {
             if let Some(window) = window {
                 let given_back = batcher.send(Action::GiveBack, counter, window).await;
                 return given_back.map(drop);
             }
             let (policy, key) = (counter.policy.as_str(), key(counter));
-            let cleared = batcher.client().execute(CLEAR, &[&policy, &key]).await;
+            let cleared = batcher.statements().query(&CLEAR, &[&policy, &key]).await;
             cleared.map(drop).map_err(|error| write_fault(&error))
         };
         self.run_on_connection(Operation::GiveBack, false, give_back)
             .await
     }
 }
+
+const CLEAN: Sql = Sql {
+    text: include_str!("clean.sql"),
+    types: &[
+        Type::TEXT,
+        Type::TEXT,
+        Type::INT8,
+        Type::FLOAT8,
+        Type::TIMESTAMPTZ,
+    ],
+};
 
 /// How often to check whether the store is still open.
 const CHECK_PERIOD: Duration = Duration::from_secs(1);
@@ -171,16 +193,14 @@ async fn delete_pages(
     schedule: &mut CleanupSchedule,
 ) -> Result<(), StoreFault> {
     let statements = counters.connect(counters.health.timeout()).await?;
-    let client = statements.client();
-    let statement = client.prepare(include_str!("clean.sql")).await;
-    let statement = statement.map_err(|error| fault(&error))?;
     let (page, retention) = (i64::from(PAGE), RETENTION.as_secs_f64());
     loop {
         let ((policy, key), now) = (schedule.after(), system_time(schedule.now()));
-        let last = client
-            .query_opt(&statement, &[&policy, &key, &page, &retention, &now])
+        let rows = statements
+            .query(&CLEAN, &[&policy, &key, &page, &retention, &now])
             .await
             .map_err(|error| fault(&error))?;
+        let last = rows.first();
         let Some(last) = last.filter(|last| last.get::<_, i64>(2) == page) else {
             return Ok(());
         };

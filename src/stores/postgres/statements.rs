@@ -1,80 +1,218 @@
-//! A connection to the counters, with its tables and prepared statements.
+//! A connection to the counters, and its statements.
+//!
+//! A connection with a server process of its own has its settings for the session, and prepared statements. Behind a
+//! pooler, the next transaction may run on another process, and other clients use this one. So there each operation is
+//! a transaction of its own, which sets what it needs for itself only and leaves nothing behind. Its messages are sent
+//! together, so that it takes one round trip, too.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::join;
+use futures_util::future::{join, join3, join4};
 use jiff::Timestamp;
 use policies::Window;
-use tokio_postgres::{Client, Error, GenericClient, Row, Statement};
+use tokio_postgres::{
+    Client, Error, Row, Statement,
+    error::SqlState,
+    types::{ToSql, Type},
+};
 use uuid::Uuid;
 
-use super::connect::Session;
+use super::{
+    connect::Session,
+    transaction::{Access, begin, in_transaction, outcome},
+};
 use crate::stores::shared_quotas::StoreClock;
+
+/// A statement with the types of its parameters, so that the server need not be asked for them.
+pub(super) struct Sql {
+    pub(super) text: &'static str,
+    pub(super) types: &'static [Type],
+}
+
+pub(super) const RESERVE: Sql = Sql {
+    text: include_str!("reserve.sql"),
+    types: &[
+        Type::TEXT_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::TIMESTAMPTZ_ARRAY,
+        Type::TIMESTAMPTZ_ARRAY,
+        Type::INT8_ARRAY,
+        Type::INT8_ARRAY,
+    ],
+};
+
+pub(super) const GIVE_BACK: Sql = Sql {
+    text: include_str!("give_back.sql"),
+    types: &[
+        Type::TEXT_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::TIMESTAMPTZ_ARRAY,
+        Type::INT8_ARRAY,
+    ],
+};
+
+pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 pub(super) struct Statements {
     pub(super) session: Session,
-    pub(super) reserve: Statement,
-    pub(super) give_back: Statement,
     pub(super) clock: StoreClock,
+    sent_as: SentAs,
+}
+
+enum SentAs {
+    Prepared {
+        reserve: Statement,
+        give_back: Statement,
+    },
+    /// What begins each transaction.
+    Transactions { begin: String },
 }
 
 impl Statements {
-    /// Creates missing tables, and prepares the statements.
+    /// Creates missing tables if needed, and prepares the connection.
     pub(super) async fn prepare(
-        mut session: Session,
+        session: Session,
         timeout: Duration,
         clock: StoreClock,
     ) -> Result<Self, Error> {
-        migrate(&mut session.client).await?;
-        // The server cancels slow statements. It waits for a lock only briefly, because other requests of the batch wait,
-        // too. It confirms a commit only when it is on its disk.
-        let begin = format!(
-            "set statement_timeout = {}; \
-             set lock_timeout = {}; \
-             select set_config('synchronous_commit', 'on', false) \
-             where current_setting('synchronous_commit') = 'off'",
-            timeout.as_millis().max(1),
-            (timeout / 4).as_millis().max(1),
-        );
         let client = &session.client;
-        client.batch_execute(&begin).await?;
-        let now = client.query_one("select clock_timestamp()", &[]).await?;
-        clock.report(micros(now.get(0)));
-        let (reserve, give_back) = join(
-            client.prepare(include_str!("reserve.sql")),
-            client.prepare(include_str!("give_back.sql")),
+        let (settings, version) = join(
+            Settings::read(client, &clock),
+            version(client, &begin(Access::Read { search_path: None }, timeout)),
         )
         .await;
+        let settings = settings?;
+        if version? < MIGRATIONS.len() {
+            migrate(client, timeout).await?;
+        }
+        let sent_as = if session.is_pooled {
+            let access = Access::Write {
+                commits_are_durable: settings.commits_are_durable,
+            };
+            SentAs::Transactions {
+                begin: begin(access, timeout),
+            }
+        } else {
+            let (set, reserve, give_back) = join3(
+                settings.apply(client, timeout),
+                client.prepare_typed(RESERVE.text, RESERVE.types),
+                client.prepare_typed(GIVE_BACK.text, GIVE_BACK.types),
+            )
+            .await;
+            set?;
+            SentAs::Prepared {
+                reserve: reserve?,
+                give_back: give_back?,
+            }
+        };
         Ok(Self {
-            reserve: reserve?,
-            give_back: give_back?,
             session,
             clock,
+            sent_as,
         })
+    }
+
+    pub(super) async fn reserve(&self, parameters: Parameters<'_>) -> Result<Vec<Row>, Error> {
+        match &self.sent_as {
+            SentAs::Prepared { reserve, .. } => self.client().query(reserve, parameters).await,
+            SentAs::Transactions { .. } => self.query(&RESERVE, parameters).await,
+        }
+    }
+
+    pub(super) async fn give_back(&self, parameters: Parameters<'_>) -> Result<(), Error> {
+        let given_back = match &self.sent_as {
+            SentAs::Prepared { give_back, .. } => self.client().query(give_back, parameters).await,
+            SentAs::Transactions { .. } => self.query(&GIVE_BACK, parameters).await,
+        };
+        given_back.map(drop)
+    }
+
+    /// Runs a statement that is not prepared.
+    pub(super) async fn query(
+        &self,
+        sql: &Sql,
+        parameters: Parameters<'_>,
+    ) -> Result<Vec<Row>, Error> {
+        let parameters = typed(sql, parameters);
+        let client = self.client();
+        let query = client.query_typed(sql.text, &parameters);
+        match &self.sent_as {
+            SentAs::Prepared { .. } => query.await,
+            SentAs::Transactions { begin } => in_transaction(client, begin, query).await,
+        }
     }
 
     /// Counts a unit and gives it back in a transaction that is rolled back. This finds missing permissions. The key is
     /// new, so no other gate waits for it.
-    pub(super) async fn probe(mut self) -> Result<(), Error> {
+    pub(super) async fn probe(self) -> Result<(), Error> {
         // No policy name contains a space.
         const POLICY: [&str; 1] = ["a probe"];
 
+        let policy = POLICY.to_vec();
         let key = vec![Uuid::new_v4().to_string()];
         let now = vec![UNIX_EPOCH];
         let unit = vec![1_i64];
-        let transaction = self.session.client.transaction().await?;
-        let policy = POLICY.to_vec();
-        transaction
-            .execute(&self.reserve, &[&policy, &key, &now, &now, &unit, &unit])
-            .await?;
-        transaction
-            .execute(&self.give_back, &[&policy, &key, &now, &unit])
-            .await?;
-        transaction.rollback().await
+        let begin = match &self.sent_as {
+            SentAs::Prepared { .. } => "begin",
+            SentAs::Transactions { begin } => begin,
+        };
+        let client = self.client();
+        let (begun, reserved, given_back, rolled_back) = join4(
+            client.batch_execute(begin),
+            client.query_typed(
+                RESERVE.text,
+                &typed(&RESERVE, &[&policy, &key, &now, &now, &unit, &unit]),
+            ),
+            client.query_typed(
+                GIVE_BACK.text,
+                &typed(&GIVE_BACK, &[&policy, &key, &now, &unit]),
+            ),
+            client.batch_execute("rollback"),
+        )
+        .await;
+        outcome(begun, reserved.and(given_back), rolled_back).map(drop)
     }
 
     pub(super) fn client(&self) -> &Client {
         &self.session.client
+    }
+}
+
+fn typed<'a>(sql: &Sql, parameters: Parameters<'a>) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    let types = sql.types.iter().cloned();
+    parameters.iter().copied().zip(types).collect()
+}
+
+/// What the server does unless a session says otherwise.
+struct Settings {
+    /// Whether a commit is confirmed only when it is on the disk.
+    commits_are_durable: bool,
+}
+
+impl Settings {
+    async fn read(client: &Client, clock: &StoreClock) -> Result<Self, Error> {
+        const READ: &str = "select pg_catalog.clock_timestamp(), reset_val <> 'off' \
+                            from pg_catalog.pg_settings where name = 'synchronous_commit'";
+        let read = client.query_typed_one(READ, &[]).await?;
+        clock.report(micros(read.get(0)));
+        Ok(Self {
+            commits_are_durable: read.get(1),
+        })
+    }
+
+    /// Applies the settings to a session of the gate's own. The server cancels slow statements. It waits for a lock
+    /// only briefly, because other requests of the batch wait, too.
+    async fn apply(&self, client: &Client, timeout: Duration) -> Result<(), Error> {
+        let durable = match self.commits_are_durable {
+            true => "",
+            false => "set synchronous_commit to on; ",
+        };
+        let set = format!(
+            "{durable}set statement_timeout to {}; set lock_timeout to {}",
+            timeout.as_millis().max(1),
+            (timeout / 4).as_millis().max(1),
+        );
+        client.batch_execute(&set).await
     }
 }
 
@@ -84,42 +222,43 @@ const MIGRATIONS: [&str; 2] = [
     include_str!("migrations/2_lease.sql"),
 ];
 
-/// The advisory lock that serializes gates which start at the same time: "imgwire" in ASCII.
+/// The advisory lock that serializes gates which start at the same time: "imgwire" in ASCII. It ends with its
+/// transaction.
 const LOCK: i64 = 0x0069_6d67_7769_7265;
 
-/// Applies missing migrations. If none are missing, the role needs no right to create tables.
-async fn migrate(client: &mut Client) -> Result<(), Error> {
-    if version(client).await? >= MIGRATIONS.len() {
-        return Ok(());
-    }
-    let transaction = client.transaction().await?;
-    transaction
-        .execute("select pg_advisory_xact_lock($1)", &[&LOCK])
+/// Applies missing migrations. A connection whose transaction fails is closed.
+async fn migrate(client: &Client, timeout: Duration) -> Result<(), Error> {
+    client
+        .batch_execute(&begin(Access::Migrate, timeout))
         .await?;
+    let lock = format!("select pg_advisory_xact_lock({LOCK})");
+    client.batch_execute(&lock).await?;
+    // Scans the catalog, because a lookup by name may use a cached result from before another gate created the table.
+    let exists = "select exists (select from pg_tables \
+                 where schemaname = 'imgwire_gate' and tablename = 'migration')";
+    let exists = client.query_typed_one(exists, &[]).await?.get(0);
     // Another gate may have migrated while this one waited.
-    let done = version(&transaction).await?;
+    let done = if exists { latest(client).await? } else { 0 };
     for (index, migration) in MIGRATIONS.iter().enumerate().skip(done) {
-        transaction.batch_execute(migration).await?;
-        let version = i32::try_from(index + 1).unwrap_or(i32::MAX);
-        transaction
-            .execute(
-                "insert into imgwire_gate.migration (version) values ($1)",
-                &[&version],
-            )
-            .await?;
+        client.batch_execute(migration).await?;
+        let version = index + 1;
+        let record = format!("insert into imgwire_gate.migration (version) values ({version})");
+        client.batch_execute(&record).await?;
     }
-    transaction.commit().await
+    client.batch_execute("commit").await
 }
 
-async fn version(client: &impl GenericClient) -> Result<usize, Error> {
-    // Scans the catalog, because a lookup by name may use a cached result from before another gate created the table.
-    let exists = "select exists (select from pg_catalog.pg_tables \
-                 where schemaname = 'imgwire_gate' and tablename = 'migration')";
-    if !client.query_one(exists, &[]).await?.get::<_, bool>(0) {
-        return Ok(0);
+/// How many migrations are applied. If none are missing, the role needs no right to create tables.
+async fn version(client: &Client, begin: &str) -> Result<usize, Error> {
+    match in_transaction(client, begin, latest(client)).await {
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(0),
+        version => version,
     }
+}
+
+async fn latest(client: &Client) -> Result<usize, Error> {
     let latest = "select coalesce(max(version), 0) from imgwire_gate.migration";
-    let latest: i32 = client.query_one(latest, &[]).await?.get(0);
+    let latest: i32 = client.query_typed_one(latest, &[]).await?.get(0);
     Ok(usize::try_from(latest).unwrap_or_default())
 }
 

@@ -68,6 +68,7 @@ impl MemberDatabase for Arc<Members> {
         query: &'a str,
         user: &'a str,
         workspace: &'a str,
+        _: Duration,
     ) -> LocalBoxFuture<'a, Result<Vec<MemberRow>, StoreFault>> {
         let query = [query, user, workspace].map(str::to_owned);
         Box::pin(self.run(self.health.timeout(), query_file(self, query)))
