@@ -98,6 +98,7 @@ impl PolicyKind for RateLimitSettings {
             needs: self.per.needs(),
             per: Some(self.per.clone()),
             store: store.map(|store| (store, StoreUse::RateLimits)),
+            decides_without_store: self.on_failure == LimitOnFailure::Local,
             on_failure: Some(match self.on_failure {
                 LimitOnFailure::Deny | LimitOnFailure::Local => OnFailure::Deny,
                 LimitOnFailure::Allow => OnFailure::Allow,

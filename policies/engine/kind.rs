@@ -73,6 +73,8 @@ pub struct Requirements {
     pub bounds_purposes: bool,
     /// The store that the key `store` names, and its use.
     pub store: Option<(StoreName, StoreUse)>,
+    /// Whether the policy still decides while that store is down.
+    pub decides_without_store: bool,
     /// The service that the policy calls.
     pub service: Option<ServiceCall>,
     /// The query under the key `query`.

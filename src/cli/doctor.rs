@@ -9,7 +9,7 @@ use policies::{BuildError, Clock, Policy, PolicyName, StoreName, StoreUse, Syste
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::{Config, Failure, print, serve::stop};
+use super::{Config, Failure, print, signals::stop};
 use crate::{
     gate::rules::Rules,
     imgwire::audit::Audit,
@@ -83,7 +83,7 @@ async fn uninterrupted(
     let mut diagnosis = pin!(diagnosis);
     tokio::select! {
         points = &mut diagnosis => return points.map_err(Failure::other),
-        _ = stop()? => {
+        () = stop()? => {
             // A missing reader of it does not matter.
             let _ = writeln!(
                 anstream::stderr(),
@@ -93,7 +93,7 @@ async fn uninterrupted(
     }
     tokio::select! {
         points = &mut diagnosis => points.map_err(Failure::other),
-        _ = stop()? => Err(Failure::other("interrupted")),
+        () = stop()? => Err(Failure::other("interrupted")),
     }
 }
 

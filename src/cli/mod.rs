@@ -4,8 +4,10 @@ mod check;
 mod doctor;
 mod explain;
 mod health;
+mod running_gate;
 mod sandbox;
 mod serve;
+mod signals;
 
 use std::{
     fmt, fs,
@@ -19,9 +21,10 @@ use anstyle::{AnsiColor, Style};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
+use self::signals::Signals;
 pub use self::{check::describe_chains, doctor::diagnose};
 use crate::{
-    config,
+    config::{self, ConfigSource},
     http::openapi,
     server::{Builder, StartError, settings::Settings},
 };
@@ -74,8 +77,9 @@ struct ServeOptions {
 
 #[derive(Args)]
 struct ConfigOption {
-    /// The config file [default: config/default.toml, then /etc/imgwire-gate/config.toml]
-    #[arg(long, env = "IMGWIRE_GATE_CONFIG", value_name = "FILE")]
+    /// The config file, or `-` for standard input [default: the config in IMGWIRE_GATE_CONFIG_TOML, then the file that
+    /// IMGWIRE_GATE_CONFIG names, then config/default.toml, then /etc/imgwire-gate/config.toml]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
@@ -123,8 +127,17 @@ enum Command {
     },
     /// Run the gate with an emulated Imgwire and demo users; needs no account and no network
     Sandbox(sandbox::Options),
-    /// Exit with 0 if the running gate is ready
-    Health(ConfigOption),
+    /// Exit with 0 if the running gate is ready, or print what is failing
+    ///
+    /// The gate itself says where it listens, so its config file may have changed since.
+    Health {
+        #[command(flatten)]
+        config: ConfigOption,
+
+        /// Ask only whether the process responds
+        #[arg(long)]
+        live: bool,
+    },
     /// Print the JSON Schema of the config file, for completion in editors
     Schema,
     /// Print the OpenAPI 3.1 document of the HTTP API
@@ -160,22 +173,33 @@ enum Command {
 
 /// Parses the command line and runs its command, on gates that `builder` builds.
 pub fn run(builder: Builder) -> ExitCode {
+    // Before anything else, so that no signal ends a gate by default.
+    let early = may_run_a_gate().then(Signals::install);
+    let signals = || {
+        early
+            .unwrap_or_else(Signals::install)
+            .map_err(Failure::other)
+    };
     let Arguments { serve, command } = Arguments::parse();
     let builder = Arc::new(builder);
     let with = |option: ConfigOption| Config {
-        path: option.config,
+        argument: option.config,
         builder: builder.clone(),
     };
     let result = match command.unwrap_or(Command::Serve(serve)) {
-        Command::Serve(ServeOptions { config, watch }) => serve::serve(&with(config), watch),
+        Command::Serve(ServeOptions { config, watch }) => {
+            signals().and_then(|signals| serve::serve(&with(config), watch, &signals))
+        }
         Command::Check { config } => check::check(&with(config.into())),
         Command::Doctor {
             config,
             probe,
             json,
         } => doctor::doctor(&with(config.into()), probe, json),
-        Command::Sandbox(options) => sandbox::sandbox(&builder, &options),
-        Command::Health(config) => health::health(&with(config)),
+        Command::Sandbox(options) => {
+            signals().and_then(|signals| sandbox::sandbox(&builder, &options, &signals))
+        }
+        Command::Health { config, live } => health::health(&with(config), live),
         Command::Schema => schema(&builder),
         Command::Openapi => openapi(),
         Command::Completions { shell } => {
@@ -193,8 +217,13 @@ pub fn run(builder: Builder) -> ExitCode {
     }
 }
 
-/// The config files to try without `--config`.
-const DEFAULT_CONFIGS: [&str; 2] = ["config/default.toml", "/etc/imgwire-gate/config.toml"];
+/// Whether the command line may be one of `serve` or `sandbox`. Parsing it takes longer.
+fn may_run_a_gate() -> bool {
+    let first = std::env::args_os().nth(1);
+    first.is_none_or(|first| {
+        first == "serve" || first == "sandbox" || first.as_encoded_bytes().starts_with(b"-")
+    })
+}
 
 enum Failure {
     /// The config file is invalid: exit code 2.
@@ -273,30 +302,31 @@ fn print(line: &str) -> Result<(), Failure> {
 }
 
 struct Config {
-    path: Option<PathBuf>,
+    /// The file that the command line names.
+    argument: Option<PathBuf>,
     builder: Arc<Builder>,
 }
 
 impl Config {
-    /// The file that the command line names, or the first default that exists.
-    fn path(&self) -> Result<PathBuf, Failure> {
-        if let Some(path) = &self.path {
-            return Ok(path.clone());
-        }
-        let mut defaults = DEFAULT_CONFIGS.iter().map(PathBuf::from);
-        defaults.find(|path| path.exists()).ok_or_else(|| {
-            let [first, second] = DEFAULT_CONFIGS;
-            Failure::Config(format!(
-                "no config file found: neither {first} nor {second} exists; pass one with --config, or run \
-                 `imgwire-gate sandbox`, which needs none"
-            ))
-        })
+    fn source(&self) -> Result<ConfigSource, Failure> {
+        let found = ConfigSource::find(self.argument.clone(), |name| std::env::var_os(name));
+        found.map_err(|error| Failure::Config(error.to_string()))
     }
 
     fn load(&self) -> Result<Settings, Failure> {
-        let path = self.path()?;
-        load_text(&self.builder, &path, &read(&path)?, &process_environment)
+        let source = self.source()?;
+        load_text(
+            &self.builder,
+            &source,
+            &read_config(&source)?,
+            &process_environment,
+        )
     }
+}
+
+fn read_config(source: &ConfigSource) -> Result<String, Failure> {
+    let read = source.read();
+    read.map_err(|error| Failure::Config(format!("{source}: {error}")))
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
@@ -310,11 +340,11 @@ fn process_environment(name: &str) -> Option<String> {
 
 fn load_text(
     builder: &Builder,
-    path: &Path,
+    source: &ConfigSource,
     text: &str,
     environment: config::Environment<'_>,
 ) -> Result<Settings, Failure> {
     builder
-        .load(&path.display().to_string(), text, environment)
+        .load(&source.to_string(), text, environment)
         .map_err(|faults| Failure::Config(faults.to_string()))
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    config::{Faults, imgwire::BaseUrl, server::Bind},
+    config::{ConfigSource, Faults, imgwire::BaseUrl, server::Bind},
     sandbox::{
         confine::{self, Allowed},
         emulator::{Emulator, SERVER_API_KEY},
@@ -28,7 +28,9 @@ use url::Url;
 
 use super::{
     Failure, print,
-    serve::{log_format, stop},
+    running_gate::{Source, announce},
+    serve::{log_format, run},
+    signals::Signals,
 };
 
 const FILE: &str = "config/sandbox.toml";
@@ -49,10 +51,17 @@ pub(super) struct Options {
     imgwire_port: Option<u16>,
 }
 
-pub(super) fn sandbox(builder: &Arc<Builder>, options: &Options) -> Result<(), Failure> {
+pub(super) fn sandbox(
+    builder: &Arc<Builder>,
+    options: &Options,
+    signals: &Signals,
+) -> Result<(), Failure> {
     match &options.config {
-        None => demo(builder, options),
-        Some(path) => own_config::run(builder, options, path),
+        None => demo(builder, options, signals),
+        Some(path) => {
+            let source = ConfigSource::named(path.clone());
+            own_config::run(builder, options, &source, signals)
+        }
     }
 }
 
@@ -161,7 +170,7 @@ impl Environment {
 
 /// Runs a gate with `config/sandbox.toml`, an emulated Imgwire and the playground page. The counters are in a temporary
 /// folder.
-fn demo(builder: &Arc<Builder>, options: &Options) -> Result<(), Failure> {
+fn demo(builder: &Arc<Builder>, options: &Options, signals: &Signals) -> Result<(), Failure> {
     let folder = tempfile::tempdir().map_err(Failure::other)?;
     actix_web::rt::System::new().block_on(async {
         let emulator = Arc::new(options.start_emulator()?);
@@ -204,7 +213,8 @@ fn demo(builder: &Arc<Builder>, options: &Options) -> Result<(), Failure> {
         // This is the only place that sets it.
         let _ = playground.reloader.set(application.reloader());
         print(&welcome(&application, &playground))?;
-        application.run_until(stop()?).await.map_err(Failure::other)
+        announce(&Source::Sandbox, &application, &settings.management.bind);
+        run(application, signals).await
     })
 }
 

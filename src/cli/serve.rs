@@ -1,16 +1,20 @@
 //! `imgwire-gate serve`
 
-use std::{convert::Infallible, fs, path::Path, sync::Arc, time::Duration};
+use std::{convert::Infallible, fs, sync::Arc, time::Duration};
 
 use policies::SystemClock;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
-use super::{Config, Failure, VERSION, load_text, process_environment, read};
+use super::{
+    Config, Failure, VERSION, load_text, process_environment, read_config,
+    running_gate::{self, Source},
+    signals::Signals,
+};
 use crate::{
-    config,
+    config::{self, ConfigSource},
     outbound::{HttpClient, OtlpClient, tls_config},
     server::{
-        Builder, Stop,
+        Application, Builder, Stop,
         reload::{ReloadError, Reloader},
         settings::Settings,
     },
@@ -21,32 +25,43 @@ use crate::{
 /// the middle of a write.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Runs the gate until SIGTERM or SIGINT. SIGHUP reloads the config file, as does a change of it if `watch` is set.
-pub(super) fn serve(config: &Config, watch: bool) -> Result<(), Failure> {
-    let path = config.path()?;
-    let text = read(&path)?;
-    let settings = load_text(&config.builder, &path, &text, &process_environment)?;
+/// Runs the gate until a signal stops it. SIGHUP reloads the config file, as does a change of it if `watch` is set.
+pub(super) fn serve(config: &Config, watch: bool, signals: &Signals) -> Result<(), Failure> {
+    let source = config.source()?;
+    let text = read_config(&source)?;
+    let settings = load_text(&config.builder, &source, &text, &process_environment)?;
     let _telemetry = start_telemetry(&settings)?;
     actix_web::rt::System::new().block_on(async {
         let bind = settings.server.bind.to_string();
-        let management = settings.management.bind.to_string();
+        let management_bind = settings.management.bind.clone();
         let application = config.builder.build(settings).map_err(Failure::start)?;
         let address = application
             .address()
             .map_or(bind, |address| address.to_string());
         let management = application
             .management_address()
-            .map_or(management, |address| address.to_string());
+            .map_or(management_bind.to_string(), |address| address.to_string());
+        running_gate::announce(
+            &Source::Config(source.clone()),
+            &application,
+            &management_bind,
+        );
         let version = VERSION;
         tracing::info!(address, management, version, "listening");
         let file = WatchedFile {
-            path: &path,
+            source: &source,
             loaded: text,
         };
-        let reloading = reload(&config.builder, application.reloader(), file, watch);
+        let reloading = reload(
+            &config.builder,
+            application.reloader(),
+            file,
+            watch,
+            signals,
+        );
         tokio::select! {
-            done = application.run_until(stop()?) => done.map_err(Failure::other),
-            never = reloading => match never? {},
+            done = run(application, signals) => done,
+            never = reloading => match never {},
         }
     })
 }
@@ -78,14 +93,14 @@ async fn reload(
     reloader: Arc<Reloader>,
     mut file: WatchedFile<'_>,
     watch: bool,
-) -> Result<Infallible, Failure> {
-    let mut hangup = signal(SignalKind::hangup()).map_err(Failure::other)?;
+    signals: &Signals,
+) -> Infallible {
     loop {
         tokio::select! {
-            _ = hangup.recv() => {}
+            () = signals.hangup() => {}
             () = file.changed(), if watch => {}
         }
-        let name = file.path.display().to_string();
+        let name = file.source.to_string();
         let loaded = match file.read() {
             Ok(text) => builder
                 .load(&name, text, &process_environment)
@@ -99,22 +114,27 @@ async fn reload(
 
 /// A file that is polled, because change notifications do not work on every file system.
 struct WatchedFile<'a> {
-    path: &'a Path,
+    source: &'a ConfigSource,
     /// The content that was loaded last.
     loaded: String,
 }
 
 impl WatchedFile<'_> {
     fn read(&mut self) -> std::io::Result<&str> {
-        self.loaded = fs::read_to_string(self.path)?;
+        if let Some(path) = self.source.file() {
+            self.loaded = fs::read_to_string(path)?;
+        }
         Ok(&self.loaded)
     }
 
     async fn changed(&self) {
+        let Some(path) = self.source.file() else {
+            return std::future::pending().await;
+        };
         let mut previous = None;
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
-            let now = fs::read_to_string(self.path).ok();
+            let now = fs::read_to_string(path).ok();
             let now = now.filter(|text| *text != self.loaded);
             if now.is_some() && now == previous {
                 return;
@@ -124,15 +144,21 @@ impl WatchedFile<'_> {
     }
 }
 
-/// Resolves on SIGTERM or SIGINT.
-pub(super) fn stop() -> Result<impl Future<Output = Stop>, Failure> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::other)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::other)?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => Stop::Drain,
-            // Ctrl-C: an operator is waiting.
-            _ = interrupt.recv() => Stop::AtOnce,
+/// Runs the gate until a signal stops it. A second one ends it at once.
+pub(super) async fn run(application: Application, signals: &Signals) -> Result<(), Failure> {
+    signals.start_serving();
+    let (stopping, stopped) = oneshot::channel();
+    let second = async {
+        // The gate has not ended yet, so it receives the first one.
+        let _ = stopping.send(signals.next_stop().await);
+        signals.next_stop().await;
+    };
+    let stop = async { stopped.await.unwrap_or(Stop::AtOnce) };
+    tokio::select! {
+        done = application.run_until(stop) => done.map_err(Failure::other),
+        () = second => {
+            tracing::warn!("stopped by a second signal");
+            Ok(())
         }
-    })
+    }
 }

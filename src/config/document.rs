@@ -13,7 +13,11 @@ use serde::de::DeserializeOwned;
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::fault::Fault;
+use super::{
+    fault::{Fault, Faults, lines},
+    files::ReadFiles,
+    variables::Replaced,
+};
 
 /// A value of the document with its position.
 pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
@@ -28,6 +32,11 @@ pub(crate) struct Reader {
     positions: HashMap<String, Range<usize>>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) warnings: Vec<Fault>,
+    /// The files that the config names.
+    pub(crate) files: ReadFiles,
+    /// How many of the faults are files that are missing or empty.
+    absent_files: usize,
+    pub(super) replaced: Vec<Replaced>,
 }
 
 impl Reader {
@@ -35,6 +44,31 @@ impl Reader {
     pub(crate) fn fault(&mut self, path: impl Into<String>, message: impl Into<String>) {
         let fault = self.at(path.into(), message.into());
         self.faults.push(fault);
+    }
+
+    /// Records a fault that may go away by itself: a file that is missing or empty.
+    pub(crate) fn absent_file(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.absent_files += 1;
+        self.fault(path, message);
+    }
+
+    /// All faults, for a config that cannot be used.
+    pub(crate) fn into_faults(self, file: &str, text: &str) -> Faults {
+        let is_temporary = self.absent_files > 0 && self.absent_files == self.faults.len();
+        Faults {
+            lines: lines(file, text, self.faults, &self.replaced),
+            files: self.files,
+            is_temporary,
+        }
+    }
+
+    /// Takes the warnings of a config that can be used, one line for each.
+    pub(crate) fn take_warnings(&mut self, file: &str, text: &str) -> Faults {
+        let warnings = mem::take(&mut self.warnings);
+        Faults {
+            lines: lines(file, text, warnings, &self.replaced),
+            ..Faults::default()
+        }
     }
 
     /// Records a setting that is valid, but rarely intended.

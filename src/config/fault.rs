@@ -2,6 +2,11 @@
 
 use std::ops::Range;
 
+use super::{
+    files::ReadFiles,
+    variables::{Replaced, conceal},
+};
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     /// A range of bytes in the file.
@@ -15,27 +20,49 @@ pub(crate) struct Fault {
 /// All errors in a config file. `Display` writes one line for each, for example
 /// `gate.toml:12:9: policies.daily.limit: is required`.
 #[derive(Debug, Default, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub struct Faults(Vec<String>);
+#[error("{}", .lines.join("\n"))]
+pub struct Faults {
+    pub(super) lines: Vec<String>,
+    /// The files that were read.
+    pub(super) files: ReadFiles,
+    pub(super) is_temporary: bool,
+}
 
 impl Faults {
-    pub(crate) fn new(file: &str, text: &str, mut faults: Vec<Fault>) -> Self {
-        faults.sort_by_key(|fault| fault.span.start);
-        let lines = faults.into_iter().map(|fault| {
-            let (line, column) = position(text, fault.span.start);
-            let message = fault.message;
-            match without_index(fault.key) {
-                key if key.is_empty() => format!("{file}:{line}:{column}: {message}"),
-                key => format!("{file}:{line}:{column}: {key}: {message}"),
-            }
-        });
-        Self(lines.collect())
-    }
-
     #[must_use]
     pub fn lines(&self) -> &[String] {
-        &self.0
+        &self.lines
     }
+
+    /// The files that the config names, as far as it could be read.
+    #[must_use]
+    pub fn files(&self) -> &ReadFiles {
+        &self.files
+    }
+
+    /// Whether the config can be used as soon as the files exist that it names.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        self.is_temporary
+    }
+}
+
+pub(super) fn lines(
+    file: &str,
+    text: &str,
+    mut faults: Vec<Fault>,
+    replaced: &[Replaced],
+) -> Vec<String> {
+    faults.sort_by_key(|fault| fault.span.start);
+    let lines = faults.into_iter().map(|fault| {
+        let (line, column) = position(text, fault.span.start);
+        let message = conceal(replaced, &fault.key, fault.message);
+        match without_index(fault.key) {
+            key if key.is_empty() => format!("{file}:{line}:{column}: {message}"),
+            key => format!("{file}:{line}:{column}: {key}: {message}"),
+        }
+    });
+    lines.collect()
 }
 
 /// Omits the index of a list element, which line and column already show.

@@ -5,6 +5,7 @@
 mod common;
 pub(crate) mod document;
 pub(crate) mod fault;
+mod files;
 pub mod imgwire;
 pub mod origin;
 pub mod outbound;
@@ -13,15 +14,19 @@ mod secret_text;
 pub mod server;
 pub(crate) mod service_url;
 pub mod session;
+pub mod source;
 pub mod telemetry;
+mod variables;
 
 pub use self::{
     common::{CommonSettings, Messages},
     fault::Faults,
+    files::ReadFiles,
     imgwire::ImgwireSettings,
     secret::Environment,
     server::{ManagementSettings, ServerSettings},
     service_url::ServiceUrl,
     session::SessionSettings,
+    source::ConfigSource,
     telemetry::TelemetrySettings,
 };

@@ -22,13 +22,27 @@ impl OutboundSettings {
         let Some(path) = &self.ca else {
             return Some(ExtraAuthorities::default());
         };
-        let read = ExtraAuthorities::read(path);
-        read.map_err(|message| reader.fault("outbound.ca", message))
-            .ok()
+        const KEY: &str = "outbound.ca";
+
+        let shown = path.display();
+        match reader.files.read(path) {
+            Ok(pem) if pem.is_empty() => {
+                reader.absent_file(KEY, format!("the file `{shown}` is empty"));
+                None
+            }
+            Ok(pem) => ExtraAuthorities::parse(&pem)
+                .map_err(|fault| reader.fault(KEY, format!("the file `{shown}` {fault}")))
+                .ok(),
+            Err(error) => {
+                let kind = error.kind();
+                reader.absent_file(KEY, format!("the file `{shown}` cannot be read: {kind}"));
+                None
+            }
+        }
     }
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ExtraAuthorities(pub Vec<CertificateDer<'static>>);
 
 impl fmt::Debug for ExtraAuthorities {
@@ -38,19 +52,14 @@ impl fmt::Debug for ExtraAuthorities {
 }
 
 impl ExtraAuthorities {
-    pub(super) fn read(path: &std::path::Path) -> Result<Self, String> {
-        let shown = path.display();
-        let pem = std::fs::read(path)
-            .map_err(|error| format!("the file `{shown}` cannot be read: {}", error.kind()))?;
-        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+    fn parse(pem: &[u8]) -> Result<Self, &'static str> {
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
             .collect::<Result<_, _>>()
-            .map_err(|_| format!("the file `{shown}` is not PEM"))?;
+            .map_err(|_| "is not PEM")?;
         let mut roots = rustls::RootCertStore::empty();
         let usable = roots.add_parsable_certificates(certificates.iter().cloned());
         if certificates.is_empty() || usable != (certificates.len(), 0) {
-            Err(format!(
-                "the file `{shown}` must contain CA certificates in PEM"
-            ))
+            Err("must contain CA certificates in PEM")
         } else {
             Ok(Self(certificates))
         }

@@ -81,11 +81,11 @@ pub(crate) fn read(
     source: &SecretSource,
     min_bytes: usize,
 ) -> Option<SecretString> {
-    let loaded = load_text(source, environment).and_then(|(name, text)| {
+    let loaded = load_text(reader, source, environment).and_then(|(name, text)| {
         check_length(&name, text.len(), min_bytes)?;
         Ok(text.into())
     });
-    loaded.map_err(|message| reader.fault(path, message)).ok()
+    report(reader, path, loaded)
 }
 
 /// Like [`read`], for a secret that may have an encoding.
@@ -97,11 +97,11 @@ pub(crate) fn read_bytes(
     encoding: Option<SecretEncoding>,
     min_bytes: usize,
 ) -> Option<SecretSlice<u8>> {
-    let loaded = load_bytes(source, environment, encoding).and_then(|(name, bytes)| {
+    let loaded = load_bytes(reader, source, environment, encoding).and_then(|(name, bytes)| {
         check_length(&name, bytes.len(), min_bytes)?;
         Ok(bytes.into())
     });
-    loaded.map_err(|message| reader.fault(path, message)).ok()
+    report(reader, path, loaded)
 }
 
 /// Loads a document, such as a key in PEM or a key set. White space around it does not matter.
@@ -111,29 +111,55 @@ pub(crate) fn read_document(
     path: &str,
     source: &SecretSource,
 ) -> Option<SecretString> {
-    let loaded = load(source, environment).and_then(|(name, bytes)| {
+    let loaded = load(reader, source, environment).and_then(|(name, bytes)| {
         let text = utf8(&name, bytes)?;
         let text = text.trim_start_matches('\u{feff}').trim();
         check_length(&name, text.len(), 1)?;
         secret_text::check(text).map_err(|fault| format!("{name} {fault}"))?;
         Ok(text.into())
     });
-    loaded.map_err(|message| reader.fault(path, message)).ok()
+    report(reader, path, loaded)
+}
+
+/// Why a secret could not be loaded. Never shows the secret.
+struct LoadError {
+    message: String,
+    /// A file that is missing or empty, perhaps because its volume is not mounted yet.
+    is_absent_file: bool,
+}
+
+impl From<String> for LoadError {
+    fn from(message: String) -> Self {
+        Self {
+            message,
+            is_absent_file: false,
+        }
+    }
+}
+
+fn report<T>(reader: &mut Reader, path: &str, loaded: Result<T, LoadError>) -> Option<T> {
+    match loaded {
+        Ok(secret) => return Some(secret),
+        Err(error) if error.is_absent_file => reader.absent_file(path, error.message),
+        Err(error) => reader.fault(path, error.message),
+    }
+    None
 }
 
 fn load_bytes(
+    reader: &mut Reader,
     source: &SecretSource,
     environment: Environment<'_>,
     encoding: Option<SecretEncoding>,
-) -> Result<(String, Vec<u8>), String> {
+) -> Result<(String, Vec<u8>), LoadError> {
     if encoding == Some(SecretEncoding::Raw) {
-        let (name, bytes) = load(source, environment)?;
+        let (name, bytes) = load(reader, source, environment)?;
         if let Ok(text) = std::str::from_utf8(&bytes) {
             secret_text::check_placeholder(text).map_err(|fault| format!("{name} {fault}"))?;
         }
         return Ok((name, bytes));
     }
-    let (name, text) = load_text(source, environment)?;
+    let (name, text) = load_text(reader, source, environment)?;
     let bytes = match encoding {
         None => Ok(text.into_bytes()),
         Some(encoding) => secret_text::decode(&text, encoding),
@@ -144,10 +170,11 @@ fn load_bytes(
 
 /// Loads a text. A file may end with one line end, which does not belong to the secret.
 fn load_text(
+    reader: &mut Reader,
     source: &SecretSource,
     environment: Environment<'_>,
-) -> Result<(String, String), String> {
-    let (name, bytes) = load(source, environment)?;
+) -> Result<(String, String), LoadError> {
+    let (name, bytes) = load(reader, source, environment)?;
     let mut text = utf8(&name, bytes)?;
     if matches!(source, SecretSource::File(_)) && text.ends_with('\n') {
         text.pop();
@@ -161,7 +188,11 @@ fn load_text(
 }
 
 /// Returns what the source is called in messages, and its bytes.
-fn load(source: &SecretSource, environment: Environment<'_>) -> Result<(String, Vec<u8>), String> {
+fn load(
+    reader: &mut Reader,
+    source: &SecretSource,
+    environment: Environment<'_>,
+) -> Result<(String, Vec<u8>), LoadError> {
     match source {
         SecretSource::Env(name) => {
             let shown = format!("the environment variable `{name}`");
@@ -170,9 +201,18 @@ fn load(source: &SecretSource, environment: Environment<'_>) -> Result<(String, 
         }
         SecretSource::File(path) => {
             let shown = format!("the file `{}`", path.display());
-            let bytes = std::fs::read(path)
-                .map_err(|error| format!("{shown} cannot be read: {}", error.kind()))?;
-            Ok((shown, bytes))
+            let absent = |message| LoadError {
+                message,
+                is_absent_file: true,
+            };
+            match reader.files.read(path) {
+                Ok(bytes) if bytes.is_empty() => Err(absent(format!("{shown} is empty"))),
+                Ok(bytes) => Ok((shown, bytes)),
+                Err(error) => {
+                    let kind = error.kind();
+                    Err(absent(format!("{shown} cannot be read: {kind}")))
+                }
+            }
         }
     }
 }

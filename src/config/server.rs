@@ -45,10 +45,10 @@ pub struct ServerSettings {
     pub allowed_origins: Vec<OriginPattern>,
     /// The largest request body, at most 64 MiB. A larger one is rejected with 413. Default: `"16KiB"`.
     pub body_limit: Size,
-    /// How long running requests may take to finish after SIGTERM. Default: `"30s"`.
+    /// The longest time from SIGTERM to the end of the gate, in which running requests finish. Default: `"30s"`.
     pub shutdown_grace: Interval,
-    /// After SIGTERM the gate accepts requests until none has arrived for this long, so that load balancers have time
-    /// to notice. It stops waiting after half of `shutdown_grace`. Default: `"1s"`.
+    /// After SIGTERM the gate accepts requests for this long, so that load balancers have time to notice; at most for
+    /// half of `shutdown_grace`. Default: `"1s"`.
     pub shutdown_delay: Interval,
     /// The maximum number of requests in progress. Further requests fail with 500 `overloaded`. Default: 10000.
     pub max_in_flight: NonZeroU32,

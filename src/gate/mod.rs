@@ -3,4 +3,5 @@
 pub mod explain;
 pub mod issue;
 pub mod ports;
+pub mod readiness;
 pub mod rules;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use policies::{Chain, Policy, PolicyName, Purpose, Reads, RoutePath};
 
+use super::readiness::Need;
 use crate::{config::Messages, identities::Identities, stores::Stores};
 
 pub struct Rules {
@@ -14,6 +15,8 @@ pub struct Rules {
     /// The claims to keep in a session.
     pub session_claims: Reads,
     pub stores: Stores,
+    /// What the policies of all routes depend on.
+    pub needs: Vec<Need>,
 }
 
 /// A route with its chain. A request keeps its route even if the config is reloaded meanwhile.

@@ -20,8 +20,6 @@ pub struct InFlight(Arc<Counts>);
 struct Counts {
     /// Requests without a response, with or without a place.
     present: AtomicU32,
-    /// How many have begun in total.
-    begun: AtomicU32,
     running: AtomicU32,
     max: u32,
     draining: AtomicBool,
@@ -40,7 +38,6 @@ impl InFlight {
     pub fn new(max: u32) -> Self {
         Self(Arc::new(Counts {
             present: AtomicU32::new(0),
-            begun: AtomicU32::new(0),
             running: AtomicU32::new(0),
             max,
             draining: AtomicBool::new(false),
@@ -50,7 +47,6 @@ impl InFlight {
     /// Counts a request whose head has arrived.
     pub fn arrive(&self) -> Present {
         self.0.present.fetch_add(1, Ordering::AcqRel);
-        self.0.begun.fetch_add(1, Ordering::Relaxed);
         Present(self.clone())
     }
 
@@ -71,12 +67,6 @@ impl InFlight {
     #[must_use]
     pub fn unfinished(&self) -> u32 {
         self.0.present.load(Ordering::Acquire).max(self.running())
-    }
-
-    /// A number that changes whenever a request begins.
-    #[must_use]
-    pub fn begun(&self) -> u32 {
-        self.0.begun.load(Ordering::Relaxed)
     }
 
     /// From now on, connections close after their response.

@@ -57,7 +57,7 @@ pub(crate) fn check(file: &str, text: &str, allowed: &Allowed<'_>) -> Result<(),
     if reader.faults.is_empty() {
         Ok(())
     } else {
-        Err(Faults::new(file, text, reader.faults))
+        Err(reader.into_faults(file, text))
     }
 }
 

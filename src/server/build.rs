@@ -5,10 +5,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use policies::{
     BuildContext, BuildError, Chain, Clock, Condition, Fact, FixedPurpose, Link, PolicyName, Reads,
+    StoreName,
 };
 use rustls::ClientConfig;
 
-use super::settings::{RouteSettings, Settings};
+use super::{
+    needs::needs,
+    settings::{RouteSettings, Settings},
+};
 use crate::{
     config::{Messages, ServerSettings, SessionSettings},
     gate::{
@@ -75,6 +79,12 @@ impl RulesBuilder {
 
     pub(crate) fn has_session(&self) -> bool {
         self.session.is_some()
+    }
+
+    /// The store of the running gate's sessions. A reload does not change it.
+    fn session_store(&self) -> Option<&StoreName> {
+        let session = self.session.as_ref();
+        session.and_then(|(session, _)| session.store.name())
     }
 
     pub(crate) fn stores(&self) -> &stores::StoreContext {
@@ -190,6 +200,7 @@ impl RulesBuilder {
                 .collect(),
             identities,
             session_claims: claims,
+            needs: needs(settings, self.session_store()),
             stores,
         })
     }

@@ -6,15 +6,13 @@ pub(crate) mod descriptors;
 mod error;
 pub mod inspector;
 pub(crate) mod listeners;
+mod needs;
 pub mod reload;
 pub mod settings;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use actix_web::{
-    dev::{Server, ServerHandle},
-    rt,
-};
+use actix_web::rt;
 use futures_util::future::{join, join3};
 use policies::{BuildError, Clock, PolicyKind, PolicyRegistry as _, SystemClock};
 
@@ -28,15 +26,17 @@ use crate::{
         audit::Auditor,
         build::RulesBuilder,
         descriptors::Capacity,
-        listeners::{Mount, serve_management, serve_public, workers},
+        listeners::{
+            Closer, Listener, Mount, POLL_INTERVAL, serve_management, serve_public, workers,
+        },
         reload::Reloader,
         settings::{Kinds, Settings},
     },
     stores::{Access, Stores},
 };
 
-/// How often a draining gate checks whether requests are still running.
-const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// How long requests of operators may run on after the last request of a client.
+const MANAGEMENT_GRACE: Duration = Duration::from_secs(1);
 
 /// Builds gates with additional kinds of policies and identities.
 pub struct Builder {
@@ -104,10 +104,8 @@ impl Builder {
 
 /// A gate whose listeners are bound. [`run_until`](Self::run_until) serves requests.
 pub struct Application {
-    public: Server,
-    management: Server,
-    address: Option<SocketAddr>,
-    management_address: Option<SocketAddr>,
+    public: Listener,
+    management: Listener,
     reloader: Arc<Reloader>,
     auditor: Arc<Auditor>,
     in_flight: InFlight,
@@ -160,9 +158,9 @@ impl Application {
             token: settings.management_token.clone(),
             hosts: settings.management.hosts.clone(),
         };
-        let (management, management_address) = serve_management(&settings, management)?;
+        let management = serve_management(&settings, management)?;
         let reloader = Arc::new(reloader);
-        let (public, address) = serve_public(
+        let public = serve_public(
             settings,
             sessions,
             gate.clone(),
@@ -173,8 +171,6 @@ impl Application {
         Ok(Self {
             public,
             management,
-            address,
-            management_address,
             reloader,
             auditor,
             in_flight,
@@ -192,20 +188,20 @@ impl Application {
     /// `None` for a Unix socket.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.address
+        self.public.address()
     }
 
     /// `None` for a Unix socket.
     #[must_use]
     pub fn management_address(&self) -> Option<SocketAddr> {
-        self.management_address
+        self.management.address()
     }
 
-    /// Serves requests until `stop` resolves. Then `/readyz` returns 503, running requests may finish within the grace
-    /// period, and the gate stops.
+    /// Serves requests until `stop` resolves. Then `/readyz` returns 503, and responses close their connections. After
+    /// the delay, the gate accepts no connection, and running requests may finish within the grace period.
     pub async fn run_until(self, stop: impl Future<Output = Stop>) -> io::Result<()> {
-        let public = self.public.handle();
-        let management = self.management.handle();
+        let (public_server, public) = self.public.split();
+        let (management_server, management) = self.management.split();
         let reloader = self.reloader;
         let key_refresh = rt::spawn(async move { reloader.refresh_keys().await });
         let auditor = self.auditor.clone();
@@ -227,10 +223,13 @@ impl Application {
                 }
             };
             join(drain(&self.in_flight, &public, delay, self.grace), audited).await;
-            management.stop(false).await;
+            // Probes and scrapes were answered until now.
+            let _ = tokio::time::timeout(MANAGEMENT_GRACE, management.close()).await;
+            management.stop().await;
             key_refresh.abort();
+            tracing::info!("stopped");
         };
-        let (public, management, ()) = join3(self.public, self.management, shutdown).await;
+        let (public, management, ()) = join3(public_server, management_server, shutdown).await;
         public.and(management)
     }
 }
@@ -256,35 +255,24 @@ fn capacity(server: &ServerSettings, max_connections: usize) -> Capacity {
     capacity
 }
 
-/// Waits until no request has started for `delay`, and then until the running ones have finished.
-async fn drain(in_flight: &InFlight, server: &ServerHandle, delay: Duration, grace: Duration) {
+/// Lets requests come until load balancers have noticed, and then finishes those that run.
+async fn drain(in_flight: &InFlight, public: &Closer, delay: Duration, grace: Duration) {
     tracing::info!(in_flight = in_flight.unfinished(), "draining");
     in_flight.start_draining();
-    let quiet = async {
-        let mut started = in_flight.begun();
-        while !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-            if in_flight.begun() == started {
-                break;
-            }
-            started = in_flight.begun();
-        }
-    };
-    let idle = async {
-        // Clients that keep sending must not use up the time that running requests need.
-        let _ = tokio::time::timeout(grace / 2, quiet).await;
+    let finished = async {
+        // Running requests need time, too.
+        tokio::time::sleep(delay.min(grace / 2)).await;
+        public.close().await;
+        // A request may run on after its connection has ended.
         while in_flight.unfinished() > 0 {
-            tokio::time::sleep(DRAIN_POLL_INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
-        // Leaves time to write the last response.
-        tokio::time::sleep(DRAIN_POLL_INTERVAL).await;
     };
-    if tokio::time::timeout(grace, idle).await.is_err() {
+    if tokio::time::timeout(grace, finished).await.is_err() {
         tracing::warn!(
             in_flight = in_flight.unfinished(),
             "shutdown grace period exceeded"
         );
     }
-    server.stop(false).await;
-    tracing::info!("stopped");
+    public.stop().await;
 }

@@ -91,6 +91,7 @@ impl Reloader {
             Access::ReadWrite(Some(&earlier.stores)),
         )?;
         let rules = self.builder.build(settings, stores, Some(&earlier))?;
+        rules.stores.rename();
         self.gate.rules.store(Arc::new(rules));
         self.replaced.notify_one();
         self.auditor.reload(settings);

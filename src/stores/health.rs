@@ -11,6 +11,7 @@ use std::{
 };
 
 use actix_web::rt;
+use arc_swap::ArcSwap;
 use futures_util::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use policies::{Clock, Fault, StoreName};
 use tokio::time::timeout;
@@ -23,7 +24,8 @@ const RECENT: Duration = Duration::from_secs(1);
 
 /// A store is down if a probe fails. An operation that is slow or fails only triggers a probe.
 pub(super) struct Health {
-    store: StoreName,
+    /// A reload may rename it.
+    store: ArcSwap<StoreName>,
     /// In a cluster.
     node: Option<String>,
     /// For one operation.
@@ -41,7 +43,7 @@ pub(super) struct Health {
 impl Health {
     pub(super) fn new(store: StoreName, timeout: Duration, clock: Arc<dyn Clock>) -> Self {
         Self {
-            store,
+            store: ArcSwap::from_pointee(store),
             node: None,
             timeout,
             clock,
@@ -65,13 +67,17 @@ impl Health {
         self.node.as_deref()
     }
 
-    pub(super) fn store(&self) -> &StoreName {
-        &self.store
+    pub(super) fn store(&self) -> StoreName {
+        StoreName::clone(&self.store.load())
+    }
+
+    pub(super) fn rename(&self, store: &StoreName) {
+        self.store.store(Arc::new(store.clone()));
     }
 
     pub(super) fn fault(&self, source: StoreFault) -> Fault {
         Fault::Store {
-            store: self.store.clone(),
+            store: self.store(),
             source: Box::new(source),
         }
     }
@@ -114,9 +120,9 @@ impl Health {
         let was_up = self.is_up.swap(false, Ordering::Relaxed);
         match &self.node {
             _ if !was_up => {}
-            None => tracing::error!(store = %self.store, %reason, "the store is down"),
+            None => tracing::error!(store = %self.store(), %reason, "the store is down"),
             Some(node) => {
-                tracing::warn!(store = %self.store, node, %reason, "a node of the store is down");
+                tracing::warn!(store = %self.store(), node, %reason, "a node of the store is down");
             }
         }
         was_up
@@ -133,8 +139,10 @@ impl Health {
             return;
         }
         match &self.node {
-            None => tracing::info!(store = %self.store, "the store is back"),
-            Some(node) => tracing::info!(store = %self.store, node, "a node of the store is back"),
+            None => tracing::info!(store = %self.store(), "the store is back"),
+            Some(node) => {
+                tracing::info!(store = %self.store(), node, "a node of the store is back")
+            }
         }
     }
 
@@ -166,6 +174,11 @@ pub(super) trait HealthCheck: Send + Sync {
 
     /// Starts a first probe in the background, unless opening the store already showed whether it works.
     fn start(&self) {}
+
+    /// Changes the name of the store, if a store of another name can stay open.
+    fn rename(&self, store: &StoreName) {
+        let _ = store;
+    }
 
     /// Tests whether the store works.
     fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>>;

@@ -1,6 +1,6 @@
 //! A kind of store: how to parse its URL, what it supports, and which ports it opens.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
 use jiff::Timestamp;
@@ -59,6 +59,11 @@ pub(super) trait Location: Send + Sync {
     /// Whether TLS works with these certificates.
     fn check_tls(&self, _: &TlsMaterial) -> Result<(), String> {
         Ok(())
+    }
+
+    /// The file that the store is. Only one process can count in a file.
+    fn file(&self) -> Option<&Path> {
+        None
     }
 
     /// Opens the store for the uses in `options`. A server that is down is not an error: it is probed until it answers.

@@ -7,6 +7,7 @@
 
 mod connections;
 mod fault;
+mod file_id;
 mod health;
 mod hosts;
 mod kind;
@@ -19,6 +20,7 @@ mod settings;
 mod shared_quotas;
 mod sqlite;
 
+pub(crate) use self::file_id::FileId;
 pub use self::{
     fault::{OpenError, StoreError, StoreFault, Unreachable},
     health::Limitation,

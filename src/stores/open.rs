@@ -7,6 +7,7 @@ use policies::{Fault, QuotaStore, RateLimitStore, StoreName, StoreUse};
 
 use super::{
     fault::{StoreError, StoreFault},
+    file_id::FileId,
     health::Limitation,
     kind::{LeaseStore, MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
     prefix::{DEFAULT, KeyPrefix},
@@ -21,12 +22,15 @@ pub struct Stores(Vec<OpenStore>);
 pub struct OpenStore {
     pub name: StoreName,
     url: StoreUrl,
+    /// The file that it is, if it is one.
+    file: Option<FileId>,
     ports: Vec<(Vec<StoreUse>, OpenPorts)>,
 }
 
 #[derive(Clone, Copy)]
 pub enum Access<'a> {
-    /// Stores of the earlier rules whose URL and uses are unchanged stay open, with their earlier timeout.
+    /// Stores of the earlier rules whose URL and uses are unchanged stay open, with their earlier timeout. So do those
+    /// that count in the same file under another name.
     ReadWrite(Option<&'a Stores>),
     /// Another gate may have the store open.
     ReadOnly,
@@ -40,10 +44,12 @@ impl OpenStore {
         context: &StoreContext,
         access: Access<'_>,
     ) -> Result<Self, StoreError> {
-        let earlier = match access {
-            Access::ReadWrite(Some(earlier)) => earlier.iter().find(|open| open.is(name, url)),
-            Access::ReadWrite(None) | Access::ReadOnly | Access::Empty => None,
+        let before = match access {
+            Access::ReadWrite(before) => before,
+            Access::ReadOnly | Access::Empty => None,
         };
+        let earlier = before.and_then(|before| before.iter().find(|open| open.is(name, url)));
+        let earlier = earlier.or_else(|| before?.counters_in(&url.file_id()?));
         let together = if url.kind.is_opened_once {
             uses.len().max(1)
         } else {
@@ -83,6 +89,8 @@ impl OpenStore {
             ports: ports.collect::<Result<_, _>>()?,
             name: name.clone(),
             url: url.clone(),
+            // Opening it creates the file.
+            file: url.file_id(),
         })
     }
 
@@ -98,6 +106,13 @@ impl OpenStore {
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.ports.iter().all(|(_, open)| open.health.is_healthy())
+    }
+
+    /// Whether it works for this use. A store that is not open for it has no such fault.
+    #[must_use]
+    pub fn is_healthy_for(&self, wanted: StoreUse) -> bool {
+        let mut ports = self.ports.iter();
+        ports.all(|(uses, open)| !uses.contains(&wanted) || open.health.is_healthy())
     }
 
     /// Tests whether the store can be read and written for each of its uses, and read for memberships.
@@ -166,6 +181,21 @@ impl Stores {
 
     pub fn iter(&self) -> impl Iterator<Item = &OpenStore> {
         self.0.iter()
+    }
+
+    /// The store that counts in this file. A reload may give it another name, or write its path in another way, but
+    /// only one store can have the file open.
+    fn counters_in(&self, file: &FileId) -> Option<&OpenStore> {
+        self.iter().find(|open| {
+            open.file.as_ref() == Some(file) && open.uses().any(|of| of == StoreUse::Quotas)
+        })
+    }
+
+    /// Gives stores that stayed open under another name their new one.
+    pub(crate) fn rename(&self) {
+        for OpenStore { name, ports, .. } in &self.0 {
+            ports.iter().for_each(|(_, open)| open.health.rename(name));
+        }
     }
 
     pub fn quotas(&self, store: &StoreName) -> Result<Arc<dyn QuotaStore>, Fault> {

@@ -15,6 +15,7 @@ use serde::{
 };
 
 use super::{
+    file_id::FileId,
     kind::{Location, SentinelLogin, StoreKind},
     postgres,
     prefix::KeyPrefix,
@@ -142,6 +143,11 @@ impl StoreUrl {
             tls: TlsMaterial::default(),
             identity: path.display().to_string().into(),
         }
+    }
+
+    /// Which file it is, if it is one.
+    pub(crate) fn file_id(&self) -> Option<FileId> {
+        self.location.file().map(FileId::of)
     }
 
     /// Returns a message if this kind of store does not support `wanted`.

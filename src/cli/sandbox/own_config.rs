@@ -1,16 +1,18 @@
 //! `imgwire-gate sandbox --config FILE`
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     super::{
-        Failure, load_text, print, process_environment, read,
-        serve::{start_telemetry, stop},
+        Failure, load_text, print, process_environment, read_config,
+        running_gate::{Source, announce},
+        serve::{run as run_until_stopped, start_telemetry},
+        signals::Signals,
     },
     Options, urls,
 };
 use crate::{
-    config::{imgwire::BaseUrl, origin::OriginPattern},
+    config::{ConfigSource, imgwire::BaseUrl, origin::OriginPattern},
     identities::Place,
     sandbox::{
         emulator::{CLIENT_KEY, SERVER_API_KEY},
@@ -20,13 +22,18 @@ use crate::{
 };
 
 /// Runs a gate with the user's config and an emulated Imgwire. Pages of this machine may call it, whatever their port.
-pub(super) fn run(builder: &Arc<Builder>, options: &Options, path: &Path) -> Result<(), Failure> {
-    let text = with_api_key(&read(path)?);
+pub(super) fn run(
+    builder: &Arc<Builder>,
+    options: &Options,
+    source: &ConfigSource,
+    signals: &Signals,
+) -> Result<(), Failure> {
+    let text = with_api_key(&read_config(source)?);
     let environment = |name: &str| match name {
         API_KEY_VARIABLE => Some(SERVER_API_KEY.to_owned()),
         _ => process_environment(name),
     };
-    let configured = || load_text(builder, path, &text, &environment);
+    let configured = || load_text(builder, source, &text, &environment);
     let settings = configured()?;
     let _telemetry = start_telemetry(&settings)?;
     actix_web::rt::System::new().block_on(async {
@@ -38,8 +45,13 @@ pub(super) fn run(builder: &Arc<Builder>, options: &Options, path: &Path) -> Res
             Ok(settings)
         };
         let application = options.build(adapted, |settings| builder.build(settings))?;
-        print(&welcome(&application, &settings, path, emulator.url()))?;
-        application.run_until(stop()?).await.map_err(Failure::other)
+        print(&welcome(&application, &settings, source, emulator.url()))?;
+        announce(
+            &Source::Config(source.clone()),
+            &application,
+            &settings.management.bind,
+        );
+        run_until_stopped(application, signals).await
     })
 }
 
@@ -51,7 +63,12 @@ fn adapt(settings: &mut Settings, imgwire: &BaseUrl) {
     origins.extend(OriginPattern::local_pages());
 }
 
-fn welcome(application: &Application, settings: &Settings, path: &Path, emulator: &str) -> String {
+fn welcome(
+    application: &Application,
+    settings: &Settings,
+    source: &ConfigSource,
+    emulator: &str,
+) -> String {
     let (gate, management) = urls(application);
     let route = settings.routes.first();
     let route = route.map_or_else(String::new, |route| route.path.to_string());
@@ -62,14 +79,13 @@ fn welcome(application: &Application, settings: &Settings, path: &Path, emulator
         }
         None => (String::new(), ""),
     };
-    let file = path.display();
     format!(
         "imgwire-gate sandbox (stop it with ctrl-c)\n\
          \n\
          gate       {gate}\n\
          health     {management}/readyz\n\
          metrics    {management}/metrics\n\
-         Imgwire    {emulator} (emulated; everything else is as {file} says)\n\
+         Imgwire    {emulator} (emulated; everything else is as {source} says)\n\
          switches   {emulator}/emulator (GET shows what the emulator does, PATCH changes it)\n\
          \n\
          Get an upload token{note}:\n\

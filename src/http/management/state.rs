@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::Management;
 use crate::{
+    gate::readiness,
     http::{Gate, openapi},
     imgwire::{BreakerState, Refusal},
 };
@@ -14,12 +15,13 @@ use crate::{
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Readiness {
     status: ReadinessStatus,
-    /// The parts without which the gate cannot serve requests, for example `stores.main`. The gate is not ready while
-    /// there is one.
+    /// The parts without which the gate cannot serve the requests of some route, for example `stores.main`, or
+    /// `draining`. The gate is not ready while there is one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failing: Vec<String>,
-    /// The parts that work with limitations, for example an issuer whose keys cannot be refreshed, or `imgwire`, with
-    /// the reason if Imgwire refuses requests. The gate is still ready.
+    /// The parts that are down or limited while requests are served, for example a store whose policies all have an
+    /// `on_failure`, an issuer whose keys cannot be refreshed, or `imgwire`, with the reason if Imgwire refuses
+    /// requests. The gate is still ready.
     degraded: Vec<String>,
 }
 
@@ -57,25 +59,10 @@ pub(crate) async fn live() -> HttpResponse {
 )]
 pub(crate) async fn ready(management: web::Data<Management>) -> HttpResponse {
     let rules = management.gate.rules.load();
-    let mut failing: Vec<_> = rules
-        .stores
-        .iter()
-        .filter(|store| !store.is_healthy())
-        .map(|store| format!("stores.{}", store.name))
-        .collect();
-    let limited = rules.stores.iter().filter_map(|store| {
-        let reason = store.degraded()?;
-        Some(format!("stores.{}: {reason}", store.name))
-    });
-    let mut degraded: Vec<_> = limited.collect();
-    for (name, keys) in rules.identities.keys() {
-        let part = format!("identities.{name}");
-        if keys.keys == 0 {
-            failing.push(part);
-        } else if keys.failure.is_some() {
-            degraded.push(part);
-        }
-    }
+    let readiness::Readiness {
+        mut failing,
+        mut degraded,
+    } = rules.readiness();
     let upstream = &management.gate.upstream;
     if let Some(refusal) = upstream.refusals.current() {
         degraded.push(format!("imgwire: {refusal}"));
@@ -116,9 +103,11 @@ pub(crate) async fn metrics(management: web::Data<Management>) -> HttpResponse {
         .body(gate.metrics.encode())
 }
 
-/// Updates the metrics that describe the current state.
+/// Updates the metrics that describe the current state. The listener has one worker, so no other scrape sees a part of
+/// them.
 fn measure(gate: &Gate) {
     let metrics = &gate.metrics;
+    metrics.forget_parts();
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     let rules = gate.rules.load();
     for (name, set) in rules.identities.keys() {
@@ -126,7 +115,7 @@ fn measure(gate: &Gate) {
         metrics.identity_keys(name.clone()).set(count(set.keys));
         metrics.identity_keys_stale(name.clone()).set(is_stale);
     }
-    for store in rules.stores.iter() {
+    for store in rules.stores.iter().filter(|store| store.is_used()) {
         let is_up = store.is_healthy();
         metrics.store_up(store.name.clone()).set(is_up.into());
         let may_evict = store.degraded().is_some();

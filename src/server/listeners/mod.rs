@@ -1,28 +1,30 @@
 //! The public listener and the management listener, with the middleware of each.
 
+mod connections;
 mod head_budget;
+mod listener;
 mod request_framing;
 mod server;
 mod timed_stream;
 
-use std::{net::SocketAddr, num::NonZeroUsize, rc::Rc, sync::Arc, thread::available_parallelism};
+use std::{num::NonZeroUsize, rc::Rc, sync::Arc, thread::available_parallelism};
 
 use actix_session::SessionMiddleware;
 use actix_web::{
     App,
     cookie::Key,
-    dev::Server,
     middleware::{Condition, from_fn},
     web::ServiceConfig,
 };
 use rustls::ClientConfig;
 use tracing_actix_web::TracingLogger;
 
+pub(crate) use self::listener::{Closer, Listener, POLL_INTERVAL};
 use self::server::Limits;
 use crate::{
     config::server::{ServerSettings, SocketMode},
     http::{
-        self, Cors, Gate, Listener, Worker, envelope,
+        self, Cors, Gate, Worker, envelope,
         management::{self, Management},
         session_cookie,
         session_store::Sessions,
@@ -35,7 +37,6 @@ use crate::{
 /// Adds services to the public listener.
 pub(crate) type Mount = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
 
-/// Returns its address, unless it is a Unix socket.
 pub(crate) fn serve_public(
     settings: Settings,
     sessions: Sessions,
@@ -43,7 +44,7 @@ pub(crate) fn serve_public(
     tls: Arc<ClientConfig>,
     mount: Mount,
     max_connections: usize,
-) -> Result<(Server, Option<SocketAddr>), StartError> {
+) -> Result<Listener, StartError> {
     let bind = settings.server.bind.clone();
     let limits = Limits::of(&settings.server, workers(&settings.server), max_connections);
     let socket_mode = settings.server.socket_mode;
@@ -88,7 +89,7 @@ pub(crate) fn serve_public(
             .wrap(from_fn(move |request, next| {
                 envelope(
                     in_flight.clone(),
-                    Listener::Public,
+                    http::Listener::Public,
                     cors.clone(),
                     request,
                     next,
@@ -102,11 +103,10 @@ pub(crate) fn serve_public(
     server::serve(&bind, socket_mode, limits, app)
 }
 
-/// Returns its address, unless it is a Unix socket.
 pub(crate) fn serve_management(
     settings: &Settings,
     management: Management,
-) -> Result<(Server, Option<SocketAddr>), StartError> {
+) -> Result<Listener, StartError> {
     let in_flight = management.gate.in_flight.clone();
     let app = move || {
         let in_flight = in_flight.clone();
@@ -119,7 +119,7 @@ pub(crate) fn serve_management(
             .wrap(from_fn(move |request, next| {
                 envelope(
                     in_flight.clone(),
-                    Listener::Management,
+                    http::Listener::Management,
                     Cors::default(),
                     request,
                     next,

@@ -25,12 +25,20 @@ use actix_service::{
 use actix_web::{
     Error,
     body::MessageBody,
-    dev::{AppConfig, Server},
-    rt::net::{TcpStream, UnixStream},
+    dev::AppConfig,
+    rt::{
+        self,
+        net::{TcpStream, UnixStream},
+    },
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::{head_budget::HeadBudget, timed_stream::TimedStream};
+use super::{
+    connections::Connections,
+    head_budget::HeadBudget,
+    listener::{Closer, Listener, ServeHere},
+    timed_stream::TimedStream,
+};
 use crate::{
     config::server::{Bind, ServerSettings, SocketMode},
     server::StartError,
@@ -62,13 +70,12 @@ impl Limits {
     }
 }
 
-/// Returns its address, unless it is a Unix socket.
 pub(super) fn serve<F, I, S, B>(
     bind: &Bind,
     socket_mode: SocketMode,
     limits: Limits,
     app: F,
-) -> Result<(Server, Option<SocketAddr>), StartError>
+) -> Result<Listener, StartError>
 where
     F: Fn() -> I + Send + Clone + 'static,
     I: IntoServiceFactory<S, Request>,
@@ -81,10 +88,13 @@ where
     B: MessageBody + 'static,
 {
     let heads = HeadBudget::default();
+    let connections = Connections::default();
+    let opened = connections.clone();
     /// The HTTP service of one kind of socket.
     macro_rules! http {
         ($socket:ty, $peer:expr) => {
             move || {
+                let opened = opened.clone();
                 let app = app()
                     .into_factory()
                     .map_err(|error| error.into().error_response());
@@ -97,12 +107,38 @@ where
                 let heads = heads.clone();
                 fn_service(move |socket: $socket| {
                     let peer = $peer(&socket);
-                    let stream = TimedStream::new(socket, limits.request_timeout, heads.for_connection());
+                    let heads = heads.for_connection();
+                    let stream = TimedStream::new(socket, limits.request_timeout, heads, opened.add());
                     ready(Ok((stream, peer)))
                 })
                 .and_then(http)
             }
         };
+    }
+
+    /// Serves accepted sockets on the thread that asks.
+    macro_rules! serve_here {
+        ($http:ident, $std:ty, $socket:ty) => {{
+            let http = $http.clone();
+            let serve: ServeHere = Box::new(move |sockets| {
+                let http = http.clone();
+                Box::pin(async move {
+                    if sockets.is_empty() {
+                        return Ok(());
+                    }
+                    let service = http().new_service(()).await;
+                    let service =
+                        service.map_err(|error| io::Error::other(format!("{error:?}")))?;
+                    for socket in sockets {
+                        socket.set_nonblocking(true)?;
+                        let socket = <$socket>::from_std(<$std>::from(socket))?;
+                        rt::spawn(service.call(socket));
+                    }
+                    Ok(())
+                })
+            });
+            serve
+        }};
     }
 
     let builder = ServerBuilder::new()
@@ -114,19 +150,37 @@ where
             let listener = listen_tcp(*address)?;
             let address = listener.local_addr()?;
             let peer = |socket: &TcpStream| socket.peer_addr().ok();
-            let builder = builder.listen("tcp", listener, http!(TcpStream, peer))?;
-            Ok((builder.run(), Some(address)))
+            let http = http!(TcpStream, peer);
+            let socket = listener.try_clone()?.into();
+            let serve_here = serve_here!(http, std::net::TcpStream, TcpStream);
+            let server = builder.listen("tcp", listener, http)?.run();
+            Ok((server, Some(address), socket, serve_here))
         }
         Bind::Unix(path) => {
             let peer = |_: &UnixStream| None;
             let listener = listen_unix(path, socket_mode)?;
-            let builder = builder.listen_uds("unix", listener, http!(UnixStream, peer))?;
-            Ok((builder.run(), None))
+            let http = http!(UnixStream, peer);
+            let socket = listener.try_clone()?.into();
+            let serve_here = serve_here!(http, std::os::unix::net::UnixStream, UnixStream);
+            let server = builder.listen_uds("unix", listener, http)?.run();
+            Ok((server, None, socket, serve_here))
         }
     };
-    served().map_err(|source| StartError::Listen {
+    let served: io::Result<_> = served();
+    let (server, address, socket, serve_here) = served.map_err(|source| StartError::Listen {
         bind: bind.clone(),
         source,
+    })?;
+    let closer = Closer {
+        server: server.handle(),
+        socket,
+        connections,
+        serve_here,
+    };
+    Ok(Listener {
+        server,
+        address,
+        closer,
     })
 }
 

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     config::{
-        Environment, Faults, ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings,
+        Environment, Faults, ImgwireSettings, ManagementSettings, ReadFiles, ServerSettings,
+        SessionSettings,
         document::{Named, Reader, named, take_kind},
         fault::unknown,
         outbound::OutboundSettings,
@@ -32,6 +33,7 @@ pub fn load_with(
 ) -> Result<Settings, Faults> {
     let mut reader = Reader::default();
     let mut document = reader.parse(text);
+    reader.replace_variables(&mut document, environment);
     let settings = if reader.faults.is_empty() {
         let fixed = toml::from_str(text).map(Fixed::new).unwrap_or_default();
         read(&mut reader, &mut document, kinds, environment, fixed)
@@ -40,10 +42,11 @@ pub fn load_with(
     };
     match settings {
         Some(settings) if reader.faults.is_empty() => Ok(Settings {
-            warnings: Faults::new(file, text, reader.warnings),
+            warnings: reader.take_warnings(file, text),
+            files: reader.files,
             ..settings
         }),
-        _ => Err(Faults::new(file, text, reader.faults)),
+        _ => Err(reader.into_faults(file, text)),
     }
 }
 
@@ -95,6 +98,7 @@ fn read(
     };
     let resolved_identities = identities.resolve(reader, facts);
     policy::check(reader, &policies, &stores, &profiles);
+    stores::check_files(reader, &stores, |name| policy::counts_in(&policies, name));
     routes::check_paths(reader, &routes);
     policy::check_chains(reader, &routes, &policies, &profiles);
     let session = match session {
@@ -126,6 +130,7 @@ fn read(
         identities: resolved_identities?,
         policies: all(policies)?,
         routes,
+        files: ReadFiles::default(),
         warnings: Faults::default(),
     })
 }
@@ -154,11 +159,20 @@ fn section_or_default<T: DeserializeOwned + JsonSchema + Default>(
 }
 
 /// Loads only `[management]`, which needs no secret. Ignores the other sections.
-pub fn load_management(file: &str, text: &str) -> Result<ManagementSettings, Faults> {
+pub fn load_management(
+    file: &str,
+    text: &str,
+    environment: Environment<'_>,
+) -> Result<ManagementSettings, Faults> {
+    const SECTION: &str = "management";
+
     let mut reader = Reader::default();
     let mut document = reader.parse(text);
-    match section_or_default(&mut reader, &mut document, "management") {
+    if let Some(section) = document.get_mut(SECTION) {
+        reader.replace_in(SECTION, section, environment);
+    }
+    match section_or_default(&mut reader, &mut document, SECTION) {
         Some(management) if reader.faults.is_empty() => Ok(management),
-        _ => Err(Faults::new(file, text, reader.faults)),
+        _ => Err(reader.into_faults(file, text)),
     }
 }

@@ -12,7 +12,7 @@ use toml::Value;
 
 use crate::{
     config::{
-        Faults, ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings,
+        Faults, ImgwireSettings, ManagementSettings, ReadFiles, ServerSettings, SessionSettings,
         TelemetrySettings, outbound::ExtraAuthorities, session::SessionKeys,
     },
     identities::{IdentityKinds, ResolvedIdentity},
@@ -52,6 +52,8 @@ pub struct Settings {
     pub identities: Vec<(IdentityName, ResolvedIdentity)>,
     pub policies: Vec<(PolicyName, PolicySettings)>,
     pub routes: Vec<RouteSettings>,
+    /// The files that the config names, as they were read.
+    pub files: ReadFiles,
     /// Settings that are valid, but rarely intended.
     pub warnings: Faults,
 }

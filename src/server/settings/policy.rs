@@ -2,7 +2,7 @@
 
 use policies::{
     ConfiguredPolicy, Dimension, Findings, OnFailure, PolicyKind, PolicyName, PolicyRegistry,
-    Requirements, ServiceCall,
+    Requirements, ServiceCall, StoreName, StoreUse,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use secrecy::SecretString;
@@ -204,6 +204,17 @@ pub(super) fn check(
             identities.check_accept(reader, &join(&path, "accept"), &requirements.accept);
         }
     }
+}
+
+/// Whether a policy counts quotas in the store `name`.
+pub(super) fn counts_in(policies: &Policies, name: &StoreName) -> bool {
+    let counter = (name, StoreUse::Quotas);
+    policies.iter().any(|(_, policy)| {
+        let store = policy
+            .as_ref()
+            .and_then(|policy| policy.requirements.store.as_ref());
+        store.is_some_and(|(name, used)| (name, *used) == counter)
+    })
 }
 
 fn check_service(reader: &mut Reader, path: &str, service: &ServiceCall) {

@@ -16,7 +16,7 @@ use crate::{
     http::SESSION_PATH,
     identities::Profiles,
     outbound::{IdentityError, TlsMaterial},
-    stores::{Store, StoreSettings, StoreUrl, TlsSettings, UrlSource},
+    stores::{FileId, Store, StoreSettings, StoreUrl, TlsSettings, UrlSource},
 };
 
 /// All stores of a config; `None` for a store that could not be read.
@@ -187,6 +187,31 @@ impl Stores {
             .and_then(|store| store.url.unsupported(wanted))
         {
             reader.fault(path, fault);
+        }
+    }
+}
+
+/// Two stores cannot count in one file, because only one can have it open.
+pub(super) fn check_files(
+    reader: &mut Reader,
+    stores: &Stores,
+    counts: impl Fn(&StoreName) -> bool,
+) {
+    let mut files: Vec<(FileId, &StoreName)> = Vec::new();
+    for (name, store) in &stores.0 {
+        let file = store.as_ref().and_then(|store| store.url.file_id());
+        let Some(file) = file.filter(|_| counts(name)) else {
+            continue;
+        };
+        match files.iter().find(|(other, _)| *other == file) {
+            Some((_, first)) => {
+                let message = format!(
+                    "is the same file as `stores.{first}`, and only one store can count in a file; name `{first}` in \
+                     the policies of both"
+                );
+                reader.fault(format!("stores.{name}.url"), message);
+            }
+            None => files.push((file, name)),
         }
     }
 }

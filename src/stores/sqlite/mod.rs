@@ -58,6 +58,10 @@ pub(super) fn at(path: &Path) -> Arc<dyn Location> {
 }
 
 impl Location for SqliteFile {
+    fn file(&self) -> Option<&Path> {
+        Some(&self.0)
+    }
+
     fn open(&self, options: &OpenOptions<'_>) -> Result<OpenPorts, OpenError> {
         if options.is_for(StoreUse::Memberships) {
             let members = Arc::new(Arc::new(Members::new(&self.0, options)));

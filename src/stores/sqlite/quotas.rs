@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::{LocalBoxFuture, ready};
-use policies::{BoxFuture, Counter, Fault, Hold, QuotaStore, Reservation, Window};
+use policies::{BoxFuture, Counter, Fault, Hold, QuotaStore, Reservation, StoreName, Window};
 
 use super::{
     database::{Database, Row},
@@ -90,6 +90,10 @@ impl Counters {
 impl HealthCheck for Counters {
     fn is_healthy(&self) -> bool {
         self.shared.health.is_ready()
+    }
+
+    fn rename(&self, store: &StoreName) {
+        self.shared.health.rename(store);
     }
 
     fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>> {

@@ -203,6 +203,14 @@ impl Metrics {
         self.audit_points.clear();
     }
 
+    /// Removes the gauges of stores and identities, some of which a reload may have removed.
+    pub(crate) fn forget_parts(&self) {
+        self.identity_keys.clear();
+        self.identity_keys_stale.clear();
+        self.store_up.clear();
+        self.store_may_evict.clear();
+    }
+
     /// All metrics in the text format.
     #[must_use]
     pub fn encode(&self) -> String {
