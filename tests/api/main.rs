@@ -111,6 +111,7 @@ mod redis_eviction;
 mod redis_prefix;
 mod redis_rights;
 mod redis_server;
+mod redis_tls;
 mod reload;
 mod remote;
 mod remote_members;
