@@ -8,8 +8,8 @@ use policies::{Fault, QuotaStore, RateLimitStore, StoreName, StoreUse};
 use super::{
     fault::{StoreError, StoreFault},
     file_id::FileId,
-    health::Limitation,
     kind::{LeaseStore, MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
+    limitation::Limitation,
     prefix::{DEFAULT, KeyPrefix},
     settings::{Store, StoreUrl, UsedStore},
     sqlite::ReadOnly,
