@@ -49,12 +49,12 @@ impl Rules {
         let mut readiness = Readiness::default();
         for store in self.stores.iter() {
             let part = format!("stores.{}", store.name);
-            readiness.add(part, self.store_condition(store));
-            if let Some(reason) = store.degraded().filter(|_| self.uses(store)) {
-                readiness
-                    .degraded
-                    .push(format!("stores.{}: {reason}", store.name));
+            let condition = self.store_condition(store);
+            // A store that is down loses nothing more.
+            if let (None, Some(reason)) = (condition, self.limitation(store)) {
+                readiness.degraded.push(format!("{part}: {reason}"));
             }
+            readiness.add(part, condition);
         }
         for (name, keys) in self.identities.keys() {
             let part = format!("identities.{name}");
@@ -63,18 +63,23 @@ impl Rules {
         readiness
     }
 
-    fn uses(&self, store: &OpenStore) -> bool {
-        self.needs
-            .iter()
-            .any(|need| matches!(&need.of, Dependency::Store(name, _) if *name == store.name))
-    }
-
     fn store_condition(&self, store: &OpenStore) -> Option<Condition> {
         let lacking = self.needs.iter().filter(|need| match &need.of {
             Dependency::Store(name, used) => *name == store.name && !store.is_healthy_for(*used),
             Dependency::Identities(_) => false,
         });
         lacking.map(Condition::without).max()
+    }
+
+    /// Why what a route keeps in the store may be lost.
+    fn limitation(&self, store: &OpenStore) -> Option<String> {
+        let is_needed = self.needs.iter().any(|need| match &need.of {
+            Dependency::Store(name, _) => *name == store.name,
+            Dependency::Identities(accepted) => accepted
+                .iter()
+                .any(|identity| identity.sessions.as_ref() == Some(&store.name)),
+        });
+        store.degraded().filter(|_| is_needed)
     }
 
     fn keys_condition(&self, identity: &IdentityName, keys: &KeysState) -> Option<Condition> {

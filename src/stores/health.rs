@@ -16,7 +16,7 @@ use futures_util::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnorde
 use policies::{Clock, Fault, StoreName};
 use tokio::time::timeout;
 
-use super::fault::StoreFault;
+use super::{fault::StoreFault, limitation::Limitation};
 
 /// How long after a successful probe a failed operation starts no other one. So operations that the store answers with
 /// an error do not cause a probe each.
@@ -199,16 +199,6 @@ pub(super) trait HealthCheck: Send + Sync {
     }
 }
 
-/// What a store that works does not do as it should.
-pub struct Limitation {
-    /// Of the store, for example `eviction`.
-    pub part: &'static str,
-    pub reason: String,
-    pub remedy: &'static str,
-    /// Whether it endangers what the gate promises.
-    pub is_degraded: bool,
-}
-
 impl<B: Backend> HealthCheck for Arc<B> {
     fn is_healthy(&self) -> bool {
         self.health().is_ready()
@@ -227,12 +217,12 @@ impl<B: Backend> HealthCheck for Arc<B> {
         Box::pin(probe_within(self, self.health().timeout()))
     }
 
-    fn note(&self) -> Option<String> {
-        Backend::note(&**self)
-    }
-
     fn limitations(&self) -> Vec<Limitation> {
         Backend::limitations(&**self)
+    }
+
+    fn note(&self) -> Option<String> {
+        Backend::note(&**self)
     }
 }
 
@@ -398,11 +388,9 @@ async fn probe_until_up<B: Backend>(backend: Weak<B>, recoveries: u32) {
         }
         let is_patient = !has_patient;
         has_patient = true;
-        let timeout = health.timeout();
-        let within = if is_patient {
-            timeout
-        } else {
-            timeout.min(QUICK)
+        let within = match is_patient {
+            true => health.timeout(),
+            false => health.timeout().min(QUICK),
         };
         probes.push(async move {
             let probed = probe_within(&backend, within).await;

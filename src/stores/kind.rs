@@ -41,11 +41,6 @@ pub(super) struct StoreKind {
 type Parsed = Result<Arc<dyn Location>, String>;
 
 pub(super) trait Location: Send + Sync {
-    /// The file that the store is. Only one process can count in a file.
-    fn file(&self) -> Option<&Path> {
-        None
-    }
-
     /// Whether Sentinels know the server.
     fn has_sentinels(&self) -> bool {
         false
@@ -64,6 +59,11 @@ pub(super) trait Location: Send + Sync {
     /// Whether TLS works with these certificates.
     fn check_tls(&self, _: &TlsMaterial) -> Result<(), String> {
         Ok(())
+    }
+
+    /// The file that the store is. Only one process can count in a file.
+    fn file(&self) -> Option<&Path> {
+        None
     }
 
     /// Opens the store for the uses in `options`. A server that is down is not an error: it is probed until it answers.

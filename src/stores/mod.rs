@@ -11,6 +11,7 @@ mod file_id;
 mod health;
 mod hosts;
 mod kind;
+mod limitation;
 mod open;
 mod postgres;
 mod prefix;
@@ -23,8 +24,8 @@ mod sqlite;
 pub(crate) use self::file_id::FileId;
 pub use self::{
     fault::{FileProblem, OpenError, StoreError, StoreFault, Unreachable},
-    health::Limitation,
     kind::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
+    limitation::Limitation,
     open::{Access, OpenStore, Stores},
     settings::{Store, StoreSettings, StoreUrl, TlsSettings, UrlSource, UsedStore},
 };

@@ -8,8 +8,8 @@ use policies::{Fault, Interval, QuotaStore, RateLimitStore, StoreName, StoreUse}
 use super::{
     fault::{StoreError, StoreFault},
     file_id::FileId,
-    health::Limitation,
     kind::{LeaseStore, MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
+    limitation::Limitation,
     prefix::{DEFAULT, KeyPrefix},
     settings::{Store, StoreUrl, UsedStore},
     sqlite::ReadOnly,
@@ -136,12 +136,6 @@ impl OpenStore {
         Ok(())
     }
 
-    /// What the operator should know of the connections.
-    #[must_use]
-    pub fn note(&self) -> Option<String> {
-        self.ports.iter().find_map(|(_, open)| open.health.note())
-    }
-
     /// What the store does not do as it should, although it works.
     #[must_use]
     pub fn limitations(&self) -> Vec<Limitation> {
@@ -157,6 +151,12 @@ impl OpenStore {
         let mut limitations = self.limitations().into_iter();
         let degraded = limitations.find(|limitation| limitation.is_degraded);
         degraded.map(|limitation| limitation.reason)
+    }
+
+    /// What the operator should know of the connections.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        self.ports.iter().find_map(|(_, open)| open.health.note())
     }
 
     pub fn uses(&self) -> impl Iterator<Item = StoreUse> {

@@ -14,6 +14,8 @@ fn environment(name: &str) -> Option<String> {
         "REFERENCE" => Some("${THE_VARIABLE_THAT_HOLDS_THE_SECRET}".to_owned()),
         "EXAMPLE" => Some("changeme-changeme-changeme-changeme".to_owned()),
         "SHORT" => Some("s3cret".to_owned()),
+        "DATABASE_URL" => Some("postgres://gate:s3cret@db/app".to_owned()),
+        "NOT_ENCODED" => Some("postgres://gate:a?s3cret@db/app".to_owned()),
         "CLIENT_KEY" => Some("ck_0123456789".to_owned()),
         "PRIVATE_KEY" => Some(include_str!("../keys/rsa_private.pem").to_owned()),
         "EC_KEY" => Some(include_str!("../keys/ec_public.pem").to_owned()),

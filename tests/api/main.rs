@@ -31,6 +31,7 @@ mod bounds;
 mod browsers;
 #[path = "../../examples/business_hours/policy.rs"]
 mod business_hours;
+mod certificates;
 mod chains;
 mod claim_paths;
 mod claims;
@@ -123,6 +124,7 @@ mod redis_eviction;
 mod redis_prefix;
 mod redis_rights;
 mod redis_server;
+mod redis_tls;
 mod reload;
 mod remote;
 mod remote_members;

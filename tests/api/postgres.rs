@@ -1,8 +1,8 @@
 //! A real PostgreSQL, on a free port and in a temporary folder.
 
 use std::{
-    fs::{self, File},
-    os::unix::fs::{MetadataExt as _, chown},
+    fs::{self, File, Permissions},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -113,6 +113,55 @@ impl Postgres {
         self.run("select pg_reload_conf()").await;
         eventually("TLS", async || self.text("show ssl").await == "on").await;
         self.data().join("server.crt")
+    }
+
+    /// Creates a user who must have this password.
+    pub(crate) async fn require_password(&self, user: &str, password: &str) {
+        let rules = self.data().join("pg_hba.conf");
+        let others = fs::read_to_string(&rules).unwrap();
+        let rule = format!("host all {user} all scram-sha-256");
+        fs::write(&rules, format!("{rule}\n{others}")).unwrap();
+        self.run(&format!("create role {user} login password '{password}'"))
+            .await;
+        self.run("select pg_reload_conf()").await;
+    }
+
+    /// Serves this certificate, and asks clients for one of `authority`. `rule` says how the user `gate` signs in.
+    pub(crate) async fn serve_tls(
+        &self,
+        certificate: &Path,
+        key: &Path,
+        authority: &Path,
+        rule: &str,
+    ) {
+        for (from, to) in [
+            (certificate, "server.crt"),
+            (key, "server.key"),
+            (authority, "root.crt"),
+        ] {
+            let to = self.data().join(to);
+            let is_key = to.ends_with("server.key");
+            fs::copy(from, &to).unwrap();
+            let owner = fs::metadata(self.data()).unwrap();
+            chown(&to, Some(owner.uid()), Some(owner.gid())).unwrap();
+            let mode = if is_key { 0o600 } else { 0o644 };
+            fs::set_permissions(&to, Permissions::from_mode(mode)).unwrap();
+        }
+        let rules = self.data().join("pg_hba.conf");
+        let others = fs::read_to_string(&rules).unwrap();
+        fs::write(
+            &rules,
+            format!("{rule}\nhost all gate all reject\n{others}"),
+        )
+        .unwrap();
+        for setting in [
+            "alter system set ssl_ca_file = 'root.crt'",
+            "alter system set ssl = on",
+            "select pg_reload_conf()",
+        ] {
+            self.run(setting).await;
+        }
+        eventually("TLS", async || self.text("show ssl").await == "on").await;
     }
 
     fn program(&self, name: &str) -> Command {

@@ -27,7 +27,12 @@ impl Sentinels {
 
     /// One Sentinel of a primary at this port, which it never replaces.
     pub(crate) fn one(port: u16) -> Self {
-        Self::start(1, port, "")
+        Self::one_with(port, "")
+    }
+
+    /// The same with more lines in its config.
+    pub(crate) fn one_with(port: u16, lines: &str) -> Self {
+        Self::start(1, port, lines)
     }
 
     fn start(count: usize, port_of_primary: u16, lines: &str) -> Self {

@@ -18,8 +18,9 @@ use super::{
 };
 use crate::stores::{
     fault::{StoreFault, Unreachable},
-    health::{Backend, Health, Limitation},
+    health::{Backend, Health},
     kind::OpenOptions,
+    limitation::Limitation,
 };
 
 /// How many redirects one operation follows.
@@ -123,6 +124,15 @@ impl Cluster {
         let slots = Slots::new(ranges.await?, &prefix, |node| {
             current.server_at(node).unwrap_or_else(|| self.server(node))
         });
+        let is_new = |server: &&Arc<Server>| {
+            let node = server.node();
+            !current.is_empty() && node.is_some_and(|node| current.server_at(node).is_none())
+        };
+        for server in slots.servers().filter(is_new) {
+            let node = server.node().map(ToString::to_string);
+            let reason = "it was promoted, or keys moved to it; a promoted replica may lack the latest counts and sessions";
+            tracing::warn!(store = %self.health.store(), node, reason, "another node of the store has keys");
+        }
         let slots = Arc::new(slots);
         self.slots.store(slots.clone());
         Ok(slots)

@@ -131,10 +131,10 @@ impl Connection {
         self.shared.sends_whole_scripts.load(Ordering::Relaxed)
     }
 
-    pub(super) fn send_whole_scripts(&self) {
+    pub(super) fn send_whole_scripts(&self, whole: bool) {
         self.shared
             .sends_whole_scripts
-            .store(true, Ordering::Relaxed);
+            .store(whole, Ordering::Relaxed);
     }
 
     /// Sends `ASKING` before each command. While a key migrates to another cluster node, the new node accepts commands

@@ -47,7 +47,7 @@ const BY_CODE: [(&str, &str); 15] = [
 const NO_RIGHT: &str = "the user lacks a right";
 
 /// By a part of the message of an error whose code says nothing.
-const BY_TEXT: [(&str, &str); 9] = [
+const BY_TEXT: [(&str, &str); 10] = [
     (FULL, "the server has as many clients as maxclients allows"),
     (
         "without any password configured",
@@ -73,6 +73,7 @@ const BY_TEXT: [(&str, &str); 9] = [
         "unsupported command",
         "the server, or a proxy before it, does not have this command",
     ),
+    ("ACL failure in script", NO_RIGHT),
     (NO_COMMAND_IN_SCRIPT, NO_RIGHT),
     (NO_KEY_IN_SCRIPT, NO_RIGHT),
 ];
@@ -107,15 +108,9 @@ pub(super) fn is_missing_right(error: &RedisError) -> bool {
 pub(super) fn is_refused_command(error: &RedisError) -> bool {
     let text = text(error);
     error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
-        || [
-            "nknown command",
-            "unsupported",
-            "not supported",
-            "not allowed",
-            "disabled",
-        ]
-        .iter()
-        .any(|refusal| text.contains(refusal))
+        || ["nknown command", "unsupported", "not supported", "disabled"]
+            .iter()
+            .any(|refusal| text.contains(refusal))
 }
 
 /// Whether the server refuses the connection. Its answer to any first command says so.

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use redis::RedisResult;
 
 use super::connection::Connection;
-use crate::stores::health::{Health, Limitation};
+use crate::stores::{health::Health, limitation::Limitation};
 
 /// How often the gate reads it.
 pub(super) const PERIOD: Duration = Duration::from_secs(5);

@@ -10,7 +10,7 @@
 //! - [`eviction`]: whether a server may evict keys, and has restarted.
 //! - [`errors`]: what an error of a server means.
 //! - [`connection`]: one multiplexed connection per thread.
-//! - [`server`]: finds, uses and probes a server.
+//! - [`server`]: finds, uses and probes a server; [`sentinel`]: asks Sentinels for it.
 //! - [`cluster`]: finds the node that has a key.
 
 mod cluster;
@@ -19,8 +19,10 @@ mod errors;
 mod eviction;
 mod keys;
 mod leases;
+mod optional_rights;
 mod probe;
 mod scripts;
+mod sentinel;
 mod server;
 mod store;
 mod url;

@@ -45,7 +45,12 @@ impl Script {
         let by_hash = by("EVALSHA", &self.hash);
         let whole = async |connection: &mut _| by("EVAL", self.text).query_async(connection).await;
         if connection.sends_whole_scripts() {
-            return whole(connection).await;
+            let done = whole(connection).await;
+            if done.as_ref().is_err_and(is_refused_command) {
+                // The rights have changed.
+                connection.send_whole_scripts(false);
+            }
+            return done;
         }
         let is_unknown = |kind| kind == ErrorKind::Server(ServerErrorKind::NoScript);
         let refused = match by_hash.query_async(connection).await {
@@ -71,7 +76,7 @@ impl Script {
             Err(error) => Err(error),
             Ok(done) => {
                 if is_refused_command(&refused) {
-                    connection.send_whole_scripts();
+                    connection.send_whole_scripts(true);
                 }
                 Ok(done)
             }

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use actix_web::rt;
-use futures_util::future::join;
 use parking_lot::Mutex;
 use policies::{Clock, StoreName};
 use redis::{ErrorKind, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind};
@@ -15,20 +14,19 @@ use super::{
         fault::{StoreFault, Unreachable},
         health::Health,
         hosts::Hosts,
-        kind::{OpenOptions, SentinelLogin},
+        kind::OpenOptions,
     },
     connection::{Connection, Dialer, Node, is_broken, parse_node},
     errors::{explain, has_code, is_missing_right},
     eviction::{Observed, PERIOD, ServerInfo},
     keys::Keys,
+    optional_rights::{INFO, OptionalRight, ROLE},
     probe::Probe,
+    sentinel::{find_primary, sentinel_login},
     url::{Endpoint, RedisUrl},
 };
 use crate::{
-    stores::{
-        connections::ConnectionCache,
-        health::{Backend, Limitation},
-    },
+    stores::{connections::ConnectionCache, health::Backend, limitation::Limitation},
     telemetry::Metrics,
 };
 
@@ -100,25 +98,6 @@ impl Client {
         limitations.collect()
     }
 }
-
-/// A right that the gate can do without.
-struct OptionalRight {
-    name: &'static str,
-    consequence: &'static str,
-    remedy: &'static str,
-}
-
-const INFO: OptionalRight = OptionalRight {
-    name: "+info",
-    consequence: "the gate cannot see whether the server may evict keys, or has restarted",
-    remedy: "allow the user in `url` to run INFO: `ACL SETUSER gate +info`",
-};
-
-const ROLE: OptionalRight = OptionalRight {
-    name: "+role",
-    consequence: "the gate notices only when it writes that a server is no longer the primary",
-    remedy: "allow the user in `url` to run ROLE: `ACL SETUSER gate +role`",
-};
 
 pub(super) struct Server {
     endpoint: Endpoint,
@@ -312,10 +291,12 @@ impl Backend for Server {
         let connection = self.connect(within).await?;
         let prefix = self.probe_prefix.lock().clone();
         let probe = &self.client.probe;
-        let mut second = connection.clone();
-        let observe = ServerInfo::read(&mut second);
-        let (probed, info) = join(probe.run(&connection, &prefix), observe).await;
-        self.record_info(info);
+        let probed = probe.run(&connection, &prefix).await;
+        if probed.is_ok() {
+            // Afterwards, because some proxies close a connection on which they do not know a command.
+            let info = ServerInfo::read(&mut connection.clone()).await;
+            self.record_info(info);
+        }
         match probed {
             // The node works, but no longer has these keys.
             Err(error) if self.redirect(&error).is_some() => Ok(()),
@@ -352,44 +333,6 @@ impl Backend for Server {
         let eviction = self.observed.limitation();
         let rights = self.client.limitations();
         eviction.into_iter().chain(rights).collect()
-    }
-}
-
-fn sentinel_login(login: &SentinelLogin) -> RedisConnectionInfo {
-    let SentinelLogin { user, password } = login;
-    let info = RedisConnectionInfo::default().set_password(password.expose_secret());
-    match user {
-        Some(user) => info.set_username(user),
-        None => info,
-    }
-}
-
-async fn find_primary<'a>(
-    dialer: &Dialer,
-    login: &RedisConnectionInfo,
-    sentinel: &'a Node,
-    primary: &str,
-    within: Duration,
-) -> Result<(&'a Node, Node), Unreachable> {
-    let mut connection = dialer.connect(sentinel, login, within).await?;
-    let mut query = redis::cmd("SENTINEL");
-    query.arg("get-master-addr-by-name").arg(primary);
-    let found = query
-        .query_async::<Option<(String, u16)>>(&mut connection)
-        .await;
-    let found = found.map_err(|error| {
-        let reason = match has_code(&error, "NOAUTH") {
-            true => "the Sentinel requires a password; set `sentinel_password`".to_owned(),
-            false => explain(&error, "the server"),
-        };
-        Unreachable::failed(sentinel, reason)
-    });
-    match found? {
-        Some((host, port)) => Ok((sentinel, Node::Tcp(host, port))),
-        None => Err(Unreachable::failed(
-            sentinel,
-            format!("unknown primary {primary:?}"),
-        )),
     }
 }
 

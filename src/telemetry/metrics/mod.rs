@@ -215,6 +215,7 @@ impl Metrics {
         self.identity_keys.clear();
         self.identity_keys_stale.clear();
         self.store_up.clear();
+        self.store_may_evict.clear();
     }
 
     /// All metrics in the text format.
