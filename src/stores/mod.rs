@@ -17,10 +17,12 @@ mod retention;
 mod settings;
 mod shared_quotas;
 mod sqlite;
+mod tls;
 
 pub use self::{
     fault::{OpenError, StoreError, StoreFault, Unreachable},
     kind::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
     open::{Access, OpenStore, Stores},
-    settings::{Store, StoreSettings, StoreUrl, TlsSettings, UrlSource, UsedStore},
+    settings::{Store, StoreSettings, StoreUrl, UrlSource, UsedStore},
+    tls::TlsSettings,
 };
