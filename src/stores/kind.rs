@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use super::{
     fault::{OpenError, StoreFault},
     health::{Health, HealthCheck},
-    settings::TlsSettings,
+    tls::TlsSettings,
 };
 use crate::{
     outbound::{TlsMaterial, Verification},

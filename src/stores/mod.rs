@@ -20,6 +20,7 @@ mod retention;
 mod settings;
 mod shared_quotas;
 mod sqlite;
+mod tls;
 
 pub(crate) use self::file_id::FileId;
 pub use self::{
@@ -27,5 +28,6 @@ pub use self::{
     kind::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
     limitation::Limitation,
     open::{Access, OpenStore, Stores},
-    settings::{Store, StoreSettings, StoreUrl, TlsSettings, UrlSource, UsedStore},
+    settings::{Store, StoreSettings, StoreUrl, UrlSource, UsedStore},
+    tls::TlsSettings,
 };

@@ -1,10 +1,6 @@
 //! `[stores.<name>]`
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, path::Path, sync::Arc};
 
 use policies::{Interval, SecretSource, StoreName, StoreUse};
 use schemars::JsonSchema;
@@ -20,6 +16,7 @@ use super::{
     postgres,
     prefix::KeyPrefix,
     redis, sqlite,
+    tls::TlsSettings,
 };
 use crate::outbound::TlsMaterial;
 
@@ -55,19 +52,6 @@ pub struct StoreSettings {
 
 fn default_timeout() -> Interval {
     Interval::from_secs(2)
-}
-
-/// `tls` of a store.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TlsSettings {
-    /// The path of a PEM file with the only CA certificates to trust for this store. Default: the system's authorities
-    /// and those of `[outbound] ca`.
-    pub ca: Option<PathBuf>,
-    /// The path of a PEM file with the certificate that the gate shows to the server, and the certificates of its chain.
-    pub certificate: Option<PathBuf>,
-    /// The private key of `certificate`, in PEM.
-    pub key: Option<SecretSource>,
 }
 
 /// A URL, or the place of a secret that is one.

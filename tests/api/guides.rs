@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     book::{markdown_files, root},
+    certificates::Authority,
     helpers::{
         Application, Gate, ROUTE, SECRET, SERVER_API_KEY, SESSION_KEY, rate_limit, settings,
     },
@@ -192,14 +193,29 @@ fn config_of_the_policies(folder: &Path) -> String {
 
 #[test]
 fn the_configs_of_scaling_and_operations_are_valid() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("gate", "DNS:gate");
     for file in ["docs/scaling.md", "docs/operations.md"] {
         for block in blocks(file, "toml") {
+            let block = [
+                ("/etc/gate/ca.pem", authority.certificate()),
+                ("/etc/gate/gate.pem", &certificate),
+                ("/run/secrets/gate.key", &key),
+            ]
+            .iter()
+            .fold(block, |block, (path, here)| {
+                block.replace(path, &here.display().to_string())
+            });
             let config = Gate::accepting(["app"])
                 .include(&block)
                 .config("https://api.imgwire.dev", Path::new("data"));
             let environment = |name: &str| {
-                let is_key = name == "TEST_API_KEY";
-                Some(if is_key { SERVER_API_KEY } else { SECRET }.to_owned())
+                let secret = match name {
+                    "TEST_API_KEY" => SERVER_API_KEY,
+                    "DATABASE_URL" => "postgres://gate:a-password@db/app?sslmode=require",
+                    _ => SECRET,
+                };
+                Some(secret.to_owned())
             };
             let loaded = settings::load(file, &config, &environment);
             loaded.unwrap_or_else(|faults| panic!("{block}\n{faults}"));

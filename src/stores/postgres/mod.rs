@@ -33,8 +33,8 @@ use super::{
     fault::OpenError,
     kind::{Location, OpenOptions, OpenPorts, StoreKind},
     retention::CleanupSchedule,
-    settings::TlsSettings,
     shared_quotas::SharedQuotas,
+    tls::TlsSettings,
 };
 use crate::outbound::TlsMaterial;
 

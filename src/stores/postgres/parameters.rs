@@ -1,6 +1,7 @@
 //! The parameters of PostgreSQL URLs.
 
-use super::url::NOT_ENCODED;
+pub(super) const NOT_ENCODED: &str = "has special characters that are not percent-encoded; write `?`, `&`, `/`, `@` and \
+                                      `#` in the user name and the password as %3F, %26, %2F, %40 and %23";
 
 /// What a parameter sets.
 pub(super) enum Parameter {

@@ -55,8 +55,8 @@ impl<'a> Transaction<'a> {
         [user, workspace]: [&str; 2],
     ) -> Result<Result<Vec<MemberRow>, StoreFault>, Error> {
         let select = format!(
-            "select role::pg_catalog.text, pg_catalog.pg_typeof(role)::pg_catalog.oid, \
-             workspace::pg_catalog.text, pg_catalog.pg_typeof(workspace)::pg_catalog.oid \
+            "select {ROLE}::pg_catalog.text, pg_catalog.pg_typeof({ROLE})::pg_catalog.oid, \
+             {WORKSPACE}::pg_catalog.text, pg_catalog.pg_typeof({WORKSPACE})::pg_catalog.oid \
              from {} limit {MAX_ROWS}",
             wrapped(query)
         );
@@ -77,8 +77,8 @@ impl<'a> Transaction<'a> {
         query: &str,
     ) -> Result<Result<Vec<String>, StoreFault>, Error> {
         let select = format!(
-            "select pg_catalog.pg_typeof(role)::pg_catalog.oid, \
-             pg_catalog.pg_typeof(workspace)::pg_catalog.oid \
+            "select pg_catalog.pg_typeof({ROLE})::pg_catalog.oid, \
+             pg_catalog.pg_typeof({WORKSPACE})::pg_catalog.oid \
              from (select) as nothing left join {} on false",
             wrapped(query)
         );
@@ -164,6 +164,10 @@ impl<'a> Transaction<'a> {
     }
 }
 
+/// The names of the first two columns in the wrapped query. No other column of it has them.
+const ROLE: &str = "\"the role\"";
+const WORKSPACE: &str = "\"the workspace\"";
+
 /// No column that a query returns has this type, except the results of functions without one.
 const NO_COLUMN: Type = Type::VOID;
 
@@ -173,7 +177,7 @@ fn wrapped(query: &str) -> String {
     // The query may end with a comment.
     format!(
         "(select member.*, ''::pg_catalog.void, ''::pg_catalog.void from (\n{query}\n) as member) \
-         as member (role, workspace)"
+         as member ({ROLE}, {WORKSPACE})"
     )
 }
 

@@ -76,21 +76,24 @@ impl Statements {
         clock: StoreClock,
     ) -> Result<Self, Error> {
         let client = &session.client;
+        let begin_as = |access| match session.is_pooled {
+            true => begin(access, timeout),
+            false => "begin".to_owned(),
+        };
         let (settings, version) = join(
             Settings::read(client, &clock),
-            version(client, &begin(Access::Read { search_path: None }, timeout)),
+            version(client, &begin_as(Access::Read { search_path: None })),
         )
         .await;
         let settings = settings?;
         if version? < MIGRATIONS.len() {
-            migrate(client, timeout).await?;
+            migrate(client, &begin_as(Access::Migrate)).await?;
         }
         let sent_as = if session.is_pooled {
-            let access = Access::Write {
-                commits_are_durable: settings.commits_are_durable,
-            };
             SentAs::Transactions {
-                begin: begin(access, timeout),
+                begin: begin_as(Access::Write {
+                    commits_are_durable: settings.commits_are_durable,
+                }),
             }
         } else {
             let (set, reserve, give_back) = join3(
@@ -227,10 +230,8 @@ const MIGRATIONS: [&str; 2] = [
 const LOCK: i64 = 0x0069_6d67_7769_7265;
 
 /// Applies missing migrations. A connection whose transaction fails is closed.
-async fn migrate(client: &Client, timeout: Duration) -> Result<(), Error> {
-    client
-        .batch_execute(&begin(Access::Migrate, timeout))
-        .await?;
+async fn migrate(client: &Client, begin: &str) -> Result<(), Error> {
+    client.batch_execute(begin).await?;
     let lock = format!("select pg_advisory_xact_lock({LOCK})");
     client.batch_execute(&lock).await?;
     // Scans the catalog, because a lookup by name may use a cached result from before another gate created the table.

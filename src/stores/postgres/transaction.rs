@@ -102,14 +102,14 @@ pub(super) fn outcome<T>(
     result: Result<T, Error>,
     ended: Result<(), Error>,
 ) -> Result<T, Error> {
-    match (begun, result) {
-        (Err(error), Err(result))
-            if result.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) =>
-        {
-            Err(error)
-        }
-        // A standby refuses both. The second error says so.
-        (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
-        (Ok(()), Ok(done)) => ended.map(|()| done),
+    let (begin_error, error) = match (begun, result) {
+        (Ok(()), Ok(done)) => return ended.map(|()| done),
+        (Err(error), Ok(_)) | (Ok(()), Err(error)) => return Err(error),
+        (Err(begin_error), Err(error)) => (begin_error, error),
+    };
+    // A standby refuses both, and the second error says why. Otherwise the second one follows from the first.
+    match error.code() {
+        None | Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => Err(begin_error),
+        Some(_) => Err(error),
     }
 }

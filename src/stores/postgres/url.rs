@@ -11,18 +11,15 @@ use tokio_postgres::{
     config::{ChannelBinding, Host, SslMode, SslNegotiation},
 };
 
-use super::parameters::{Parameter, parameter};
+use super::parameters::{NOT_ENCODED, Parameter, parameter};
 use crate::{
     outbound::{TlsMaterial, Verification},
-    stores::settings::TlsSettings,
+    stores::tls::TlsSettings,
 };
 
 const PORT: u16 = 5432;
 
 const WRONG: &str = "is not a PostgreSQL URL; write for example \"postgres://gate@db/app\"";
-
-pub(super) const NOT_ENCODED: &str = "has special characters that are not percent-encoded; write `?`, `&`, `/`, `@` and \
-                                      `#` in the user name and the password as %3F, %26, %2F, %40 and %23";
 
 #[derive(Clone)]
 pub(super) struct PostgresUrl {

@@ -38,8 +38,8 @@ use self::{
 use super::{
     fault::OpenError,
     kind::{Location, OpenOptions, OpenPorts, StoreKind},
-    settings::TlsSettings,
     shared_quotas::SharedQuotas,
+    tls::TlsSettings,
 };
 
 pub(super) const KIND: StoreKind = StoreKind {
