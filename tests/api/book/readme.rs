@@ -78,3 +78,42 @@ fn the_error_table_of_the_readme_has_every_code() {
         assert_eq!(listed, codes, "{page}");
     }
 }
+
+#[actix_web::test]
+async fn the_answer_that_the_readme_shows_has_the_fields_of_a_real_one() {
+    let gate = TestApp::start().await;
+    let answer = gate.ask_as(&Token::of("user_1")).await;
+    let shown: Value = serde_json::from_str(&blocks("README.md", "json")[0]).unwrap();
+    let keys = |value: &Value| {
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&answer.json), keys(&shown));
+}
+
+#[test]
+fn the_shell_commands_of_the_readme_fit_the_repository() {
+    let [first, deploy] = &blocks("README.md", "sh")[..] else {
+        panic!("two blocks")
+    };
+    assert!(first.starts_with("cargo run --release -- sandbox"));
+    assert!(first.contains("\ntests/run ") && root().join("tests/run").exists());
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    let variables = deploy.split(" -e ").skip(1);
+    let config = read("config/default.toml");
+    for variable in variables.filter_map(|rest| rest.split_whitespace().next()) {
+        assert!(
+            config.contains(&format!("env = \"{variable}\"")),
+            "{variable}"
+        );
+    }
+    let volume = deploy
+        .split("gate-data:")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    assert!(read("Dockerfile").contains(&format!("VOLUME {}", volume.unwrap())));
+}
