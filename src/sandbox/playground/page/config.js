@@ -141,12 +141,14 @@ async function apply(text) {
     byId("verdict").className = "bad";
     return;
   }
+  if (result.applied) {
+    base = plain(result.text);
+    // The rest of the page follows before this part says so.
+    await refresh();
+  }
   changedElsewhere = "";
   applied = result.applied ? `Applied at ${clock(Date.now())}.` : "";
-  if (result.applied) base = plain(result.text);
   setInput(result.text ?? input.value, result);
-  await refresh();
-  show();
   if (!result.applied && result.faults[0]?.line) goTo(result.faults[0].line);
 }
 
