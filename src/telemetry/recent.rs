@@ -22,9 +22,10 @@ pub(crate) fn keep_lines() {
     let _ = KEPT.set(Kept::default());
 }
 
-/// The kept lines that contain `text`, the oldest first.
+/// The kept lines that contain `text`, the oldest first. None if it is empty.
 pub(crate) fn lines_with(text: &str) -> Vec<String> {
-    KEPT.get().map(|kept| kept.with(text)).unwrap_or_default()
+    let kept = KEPT.get().filter(|_| !text.is_empty());
+    kept.map(|kept| kept.with(text)).unwrap_or_default()
 }
 
 /// Adds a line, if lines are kept.

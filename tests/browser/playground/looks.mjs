@@ -50,9 +50,9 @@ const STATES = [
 /** The state on the picture of the README and the docs. */
 const PICTURED = "429";
 
-/** The form, the chain, the limits and the exchange, without the config below. */
+/** The form, the chain, the limits and the exchange, down to the button. */
 async function takePicture(page, path) {
-  const height = await page.$eval(".two", (element) => element.getBoundingClientRect().bottom + scrollY + 20);
+  const height = await page.$eval("#send", (element) => element.getBoundingClientRect().bottom + scrollY + 16);
   await page.screenshot({ path, fullPage: true, clip: { x: 0, y: 0, width: WIDE.width, height } });
 }
 

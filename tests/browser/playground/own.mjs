@@ -63,6 +63,11 @@ export const ownChecks = (url, file, token) => ({
     writeFileSync(file, text.replace("limit = 500", "limit = 400"));
     await page.click("#apply");
     await eventually(() => page.textContent("#verdict"), /^Applied at/);
+    // Lines that end as on Windows are no edit.
+    writeFileSync(file, readFileSync(file, "utf8").replaceAll("\n", "\r\n"));
+    await Promise.all([page.waitForResponse(/\/playground\/config$/), page.click("#apply")]);
+    await eventually(() => page.textContent("#in-force"), /^in force since/);
+    assert(!(await page.isVisible("#discard")));
     await page.fill("#credential-value", token);
     await eventually(async () => (await meters(page))[1], /daily: \d+ of 400/);
     writeFileSync(file, text);

@@ -19,6 +19,9 @@ let timer;
 
 const isEditable = () => state.config.default !== null;
 
+/** A text as a text area has it. */
+const plain = (text) => text.replace(/\r\n?/g, "\n");
+
 const isEdited = () => input.value !== base;
 
 function showLines() {
@@ -107,7 +110,8 @@ function show() {
   byId("verdict").className = kind;
 }
 
-function setInput(text, findings) {
+function setInput(given, findings) {
+  const text = plain(given);
   if (input.value !== text) input.value = text;
   found = findings;
   showLines();
@@ -137,12 +141,14 @@ async function apply(text) {
     byId("verdict").className = "bad";
     return;
   }
+  if (result.applied) {
+    base = plain(result.text);
+    // The rest of the page follows before this part says so.
+    await refresh();
+  }
   changedElsewhere = "";
   applied = result.applied ? `Applied at ${clock(Date.now())}.` : "";
-  if (result.applied) base = result.text;
   setInput(result.text ?? input.value, result);
-  await refresh();
-  show();
   if (!result.applied && result.faults[0]?.line) goTo(result.faults[0].line);
 }
 
@@ -161,16 +167,17 @@ export function startConfig() {
   byId("apply").addEventListener("click", () => apply(isEditable() ? input.value : null));
   byId("discard").addEventListener("click", () => {
     changedElsewhere = "";
-    base = state.config.text;
+    base = plain(state.config.text);
     setInput(base, { faults: [], warnings: [] });
     input.focus({ preventScroll: true });
   });
   byId("restore").addEventListener("click", () => apply(state.config.default));
   onState(({ config, rules }, before) => {
     const edited = before && isEdited();
-    const isNew = config.text !== base;
+    const inForce = plain(config.text);
+    const isNew = inForce !== base;
     if (!edited) {
-      base = config.text;
+      base = inForce;
       if (isNew) applied = "";
       setInput(base, isNew ? { faults: [], warnings: [] } : found);
       // The policies of the chain above are what the reader looks for.
@@ -179,7 +186,7 @@ export function startConfig() {
     } else {
       // Another tab has applied a config.
       if (isNew) changedElsewhere = `Another config is in force since ${clock(config.since)}. Your edits are kept; discard them to see it.`;
-      base = config.text;
+      base = inForce;
       show();
     }
   });

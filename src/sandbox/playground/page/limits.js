@@ -108,8 +108,14 @@ function show() {
 export function startLimits() {
   byId("give-back").addEventListener("click", async () => {
     const { token, workspace, purpose, route } = request();
-    const { policies } = await post("quota", { route: route.path, token, workspace, purpose });
-    setText(byId("limits-note"), policies.length ? `${policies.join(", ")}: nothing is used any more.` : "There was nothing to give back.");
+    let said;
+    try {
+      const { policies } = await post("quota", { route: route.path, token, workspace, purpose });
+      said = policies.length ? `${policies.join(", ")}: nothing is used any more.` : "There was nothing to give back.";
+    } catch (error) {
+      said = `Not given back: ${error.message}`;
+    }
+    setText(byId("limits-note"), said);
     await refreshLimits();
   });
   // Counts down, and asks again when a unit should have come.

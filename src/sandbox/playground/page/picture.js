@@ -69,6 +69,8 @@ export async function startPicture(onChange) {
     choose(undefined);
     byId("file").focus();
   });
+  // A file that misses the zone must not replace the page.
+  for (const event of ["dragover", "drop"]) document.addEventListener(event, (dragged) => dragged.preventDefault());
   const zone = byId("drop");
   for (const [event, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
     zone.addEventListener(event, (dragged) => {
