@@ -124,6 +124,11 @@ async fn other_failures_are_warnings() {
         failed(&gate).await.as_deref() == Some("1")
     })
     .await;
+    // A thread of its own writes the log.
+    eventually("its line", async || {
+        !lines(&gate, "audit of Imgwire failed").is_empty()
+    })
+    .await;
     let failed = lines(&gate, "audit of Imgwire failed");
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0]["level"], "WARN");

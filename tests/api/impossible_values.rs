@@ -1,5 +1,7 @@
 //! Values that are valid each for itself, and cannot work together; and parts of a config that nothing uses.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::helpers::{Gate, Token, env, eventually, expression, quota, settings};
@@ -155,13 +157,14 @@ fn settings_without_effect_are_warnings() {
     assert_eq!(load(&gate()).unwrap(), [""; 0]);
 }
 
-fn with_unused() -> Gate {
+fn with_unused(folder: &Path) -> Gate {
+    let file = |name: &str| json!({ "url": format!("sqlite:{}", folder.join(name).display()) });
     gate()
         .identity("partner", json!({
             "kind": "jwt", "algorithms": ["HS256"], "secret": env("TEST_SECRET"), "audience": ["x"],
         }))
-        .store("spare", json!({ "url": "sqlite:spare.db" }))
-        .store("counters", json!({ "url": "sqlite:counters.db" }))
+        .store("spare", file("spare.db"))
+        .store("counters", file("counters.db"))
         .policy("never", expression("false"))
         // Its store is used by nothing either.
         .policy("daily", quota().per(["user"]).limit(7).store("counters"))
@@ -169,7 +172,7 @@ fn with_unused() -> Gate {
 
 #[test]
 fn policies_identities_and_stores_that_nothing_uses_are_warnings() {
-    let warnings = load(&with_unused()).unwrap();
+    let warnings = load(&with_unused("data".as_ref())).unwrap();
     let mut keys: Vec<_> = warnings
         .iter()
         .map(|warning| {
@@ -200,7 +203,7 @@ fn policies_identities_and_stores_that_nothing_uses_are_warnings() {
 async fn each_unused_part_is_one_warning_in_the_log_at_start() {
     let imgwire = crate::helpers::Emulator::start().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let config = with_unused().write(imgwire.url(), folder.path());
+    let config = with_unused(folder.path()).write(imgwire.url(), folder.path());
     let gate = GateProcess::start(&config, &[], "info").await;
     eventually("an answer", async || {
         gate.ask(&Token::of("user_1").sign()).await == Some(200)

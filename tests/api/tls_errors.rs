@@ -331,3 +331,29 @@ async fn a_document_that_is_no_key_set_is_named() {
         assert!(reason.contains(expected), "{reason}");
     }
 }
+
+#[actix_web::test]
+async fn a_reload_trusts_the_authority_that_the_config_now_names() {
+    if !are_here(&["openssl"]) {
+        return;
+    }
+    let authority = Authority::new();
+    let own = "subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth";
+    let port = authority.serve(authority.issue(own, 2)).await;
+    // The identity has another name each time, so that the gate fetches its keys at once.
+    let gate = |name: &str| {
+        let idp = published_jwt(["ES256"], &format!("https://localhost:{port}{JWKS}"));
+        Gate::accepting([name]).identity(name, idp)
+    };
+    let token = SigningKey::new("one", Algorithm::ES256).sign(&Token::of("user_1"));
+    let app = gate("first").start().await;
+    let without = reason(&app, &token).await;
+    assert!(
+        without.contains("that the gate does not trust"),
+        "{without}"
+    );
+    let trusting = gate("second").set("outbound.ca", authority.path("ca.pem"));
+    app.reload(&trusting).unwrap();
+    let with = reason(&app, &token).await;
+    assert!(!with.contains("trust"), "{with}");
+}
