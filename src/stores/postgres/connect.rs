@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{FutureExt as _, join};
+use futures_util::future::FutureExt as _;
 use policies::StoreUse;
 use secrecy::ExposeSecret as _;
 use tokio::task::JoinSet;
@@ -20,6 +20,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     process_id::process_id,
+    transaction::{begin_inspection, in_transaction},
     url::{PostgresUrl, ServerRole, Target},
 };
 use crate::{
@@ -41,6 +42,8 @@ pub(super) struct Connector {
     role: ServerRole,
     tls: MakeRustlsConnect,
     hosts: Hosts,
+    /// For one operation.
+    timeout: Duration,
     /// Whether the latest connection was to a pooler.
     is_pooled: AtomicBool,
 }
@@ -76,6 +79,7 @@ impl Connector {
             },
             tls: MakeRustlsConnect::new((*tls).clone()),
             hosts: Hosts::new(options.context.clock.clone()),
+            timeout: options.timeout,
             is_pooled: AtomicBool::new(false),
         }
     }
@@ -140,13 +144,19 @@ impl Connector {
             let mut driver = JoinSet::new();
             // Errors reach the client.
             driver.spawn_local(connection.map(drop));
-            let is_wrong = self.has_wrong_role(&client);
-            let is_pooled = is_pooled(&client);
-            let (is_wrong, is_pooled) = join(is_wrong, is_pooled).await;
-            if is_wrong? {
+            let Server {
+                process,
+                is_read_only,
+            } = Server::inspect(&client, self.timeout).await?;
+            let is_usable = match self.role {
+                ServerRole::Any => true,
+                ServerRole::Primary => !is_read_only,
+                ServerRole::Standby => is_read_only,
+            };
+            if !is_usable {
                 return Ok(None);
             }
-            let is_pooled = is_pooled?;
+            let is_pooled = process_id(&client).await != Some(process);
             self.is_pooled.store(is_pooled, Ordering::Relaxed);
             let session = Session {
                 client,
@@ -171,28 +181,27 @@ impl Connector {
             reason,
         })
     }
-
-    /// Does not trust `transaction_read_only`, which another client of a pooler may have set.
-    async fn has_wrong_role(&self, client: &Client) -> Result<bool, Error> {
-        const IS_READ_ONLY: &str = "\
-            select pg_catalog.pg_is_in_recovery() or reset_val = 'on' from pg_catalog.pg_settings \
-            where name = 'default_transaction_read_only'";
-
-        if self.role == ServerRole::Any {
-            return Ok(false);
-        }
-        let row = client.query_typed_one(IS_READ_ONLY, &[]).await?;
-        let is_read_only: bool = row.get(0);
-        Ok(is_read_only != (self.role == ServerRole::Standby))
-    }
 }
 
-async fn is_pooled(client: &Client) -> Result<bool, Error> {
-    let told = process_id(client).await;
-    let row = client
-        .query_typed_one("select pg_catalog.pg_backend_pid()", &[])
-        .await?;
-    Ok(told != Some(row.get(0)))
+/// What a server says of itself. Another client of a pooler may have changed the session, so the session is not asked.
+struct Server {
+    process: i32,
+    is_read_only: bool,
+}
+
+impl Server {
+    async fn inspect(client: &Client, timeout: Duration) -> Result<Self, Error> {
+        const INSPECT: &str = "\
+            select pg_backend_pid(), pg_is_in_recovery() or reset_val = 'on' from pg_settings \
+            where name = 'default_transaction_read_only'";
+
+        let query = client.query_typed_one(INSPECT, &[]);
+        let row = in_transaction(client, &begin_inspection(timeout), query).await?;
+        Ok(Self {
+            process: row.get(0),
+            is_read_only: row.get(1),
+        })
+    }
 }
 
 impl fmt::Display for Target {

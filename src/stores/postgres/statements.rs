@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     connect::Session,
-    transaction::{Access, begin, in_transaction, outcome},
+    transaction::{Access, begin, begin_inspection, in_transaction, outcome},
 };
 use crate::stores::shared_quotas::StoreClock;
 
@@ -81,7 +81,7 @@ impl Statements {
             false => "begin".to_owned(),
         };
         let (settings, version) = join(
-            Settings::read(client, &clock),
+            Settings::read(client, &begin_inspection(timeout), &clock),
             version(client, &begin_as(Access::Read { search_path: None })),
         )
         .await;
@@ -193,10 +193,10 @@ struct Settings {
 }
 
 impl Settings {
-    async fn read(client: &Client, clock: &StoreClock) -> Result<Self, Error> {
-        const READ: &str = "select pg_catalog.clock_timestamp(), reset_val <> 'off' \
-                            from pg_catalog.pg_settings where name = 'synchronous_commit'";
-        let read = client.query_typed_one(READ, &[]).await?;
+    async fn read(client: &Client, begin: &str, clock: &StoreClock) -> Result<Self, Error> {
+        const READ: &str = "select clock_timestamp(), reset_val <> 'off' from pg_settings \
+                            where name = 'synchronous_commit'";
+        let read = in_transaction(client, begin, client.query_typed_one(READ, &[])).await?;
         clock.report(micros(read.get(0)));
         Ok(Self {
             commits_are_durable: read.get(1),

@@ -70,6 +70,15 @@ pub(super) fn begin(access: Access<'_>, timeout: Duration) -> String {
     begin
 }
 
+/// For questions about the server, on a connection of which nothing is known.
+pub(super) fn begin_inspection(timeout: Duration) -> String {
+    format!(
+        "begin isolation level read committed read only; set local search_path to pg_catalog; \
+         set local statement_timeout to {}",
+        timeout.as_millis().max(1)
+    )
+}
+
 /// The schemas of a list, as identifiers.
 pub(super) fn quoted(path: &str) -> String {
     let schemas = path.split(',').map(|schema| {
