@@ -49,7 +49,9 @@ fn period_text(period: Duration) -> String {
         return format!("{}ms", period.as_millis());
     }
     let units = [(86_400, 'd'), (3600, 'h'), (60, 'm')];
-    let unit = units.into_iter().find(|(length, _)| seconds.is_multiple_of(*length));
+    let unit = units
+        .into_iter()
+        .find(|(length, _)| seconds.is_multiple_of(*length));
     let (length, name) = unit.unwrap_or((1, 's'));
     format!("{}{name}", seconds / length)
 }

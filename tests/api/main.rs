@@ -88,6 +88,7 @@ mod outbound_connections;
 mod own_identities;
 mod own_origin;
 mod own_policies;
+mod parser_refusals;
 mod pem_keys;
 mod places;
 mod playground;
