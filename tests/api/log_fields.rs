@@ -1,13 +1,7 @@
 //! What the log line of a denied or malformed request says about its cause.
 
-use std::time::Duration;
-
 use actix_web::http::Method;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 
 use crate::{
     helpers::{
@@ -69,12 +63,6 @@ impl Logged {
         let bearer = format!("Bearer {token}");
         let headers = [("authorization", bearer.as_str())];
         self.line(Method::POST, ROUTE, &headers, &body).await
-    }
-
-    fn refused_by_the_parser(&self) -> Vec<Value> {
-        let mut lines = self.gate.lines();
-        lines.retain(|line| line["message"] == "refused by the HTTP parser");
-        lines
     }
 }
 
@@ -384,61 +372,4 @@ async fn a_malformed_request_names_what_is_wrong_with_it() {
             None => assert!(line.get("reason").is_none(), "{line}"),
         }
     }
-}
-
-#[actix_web::test]
-async fn what_the_http_parser_refuses_has_a_line_with_its_cause() {
-    let gate = Gate::standard().server("request_timeout", "1s");
-    let logged = Logged::start(gate).await;
-    let address = logged.gate.url();
-    let address = address.strip_prefix("http://").unwrap();
-    let large = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(200_000));
-    let cases: [(&[u8], Option<u64>, &str); 6] = [
-        (b"\0\0\0 HTTP\r\n\r\n", Some(400), "not HTTP/1.1"),
-        (
-            b"\x16\x03\x01\x00\xa5\x01\x00\x00\r\n\r\n",
-            Some(400),
-            "TLS",
-        ),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(400), "HTTP/2"),
-        (
-            b"GET /livez HTTP/1.1\r\nhost: gate\r\n\r\n\0\0 HTTP\r\n\r\n",
-            Some(400),
-            "not HTTP/1.1",
-        ),
-        (large.as_bytes(), Some(431), "larger than 128 KiB"),
-        (b"GET / HT", None, "did not arrive in time"),
-    ];
-    for (number, (sent, status, reason)) in cases.into_iter().enumerate() {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        // The gate may close the connection before it has read everything.
-        let _ = stream.write_all(sent).await;
-        let mut answer = Vec::new();
-        let reading = stream.read_to_end(&mut answer);
-        let _ = tokio::time::timeout(Duration::from_secs(20), reading)
-            .await
-            .unwrap();
-        eventually("the line", async || {
-            logged.refused_by_the_parser().len() > number
-        })
-        .await;
-        let lines = logged.refused_by_the_parser();
-        assert_eq!(lines.len(), number + 1, "{lines:#?}");
-        let line = &lines[number];
-        assert!(line["reason"].as_str().unwrap().contains(reason), "{line}");
-        if let Some(status) = status {
-            assert_eq!(line["status"], status, "{line}");
-        }
-        assert_eq!(
-            (&line["client"], &line["level"]),
-            (&json!("127.0.0.1"), &json!("INFO"))
-        );
-    }
-    let lines = logged.gate.lines();
-    assert!(
-        !lines
-            .iter()
-            .any(|line| line["target"].to_string().contains("actix")),
-        "{lines:#?}"
-    );
 }

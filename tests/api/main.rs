@@ -102,6 +102,7 @@ mod outbound_connections;
 mod own_identities;
 mod own_origin;
 mod own_policies;
+mod parser_refusals;
 mod pem_keys;
 mod pgbouncer;
 mod places;
