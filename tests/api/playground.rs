@@ -73,7 +73,7 @@ async fn a_page_reads_the_log_lines_of_its_request() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     let line = lines[0].as_str().unwrap();
     assert!(
-        line.contains("decision") && line.contains("user_1") && line.contains(&id),
+        line.contains("decision") && line.contains("user_1") && line.contains(id),
         "{line}"
     );
     let unknown = sandbox.request(Method::GET, "/playground/log?request=unknown");

@@ -75,10 +75,10 @@ export const lookChecks = (url, folder) => ({
           if (viewport === NARROW && !["first", "fault"].includes(state)) assert(await isInView(page, "#banner"), name);
           // Transitions would give colours in between.
           await page.waitForTimeout(350);
+          if (state === PICTURED && viewport === WIDE) await takePicture(page, `${folder}/playground${colorScheme === "dark" ? "-dark" : ""}.png`);
+          await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true });
           assert.deepEqual(await violations(page), [], name);
           assert(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), name);
-          await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true });
-          if (state === PICTURED && viewport === WIDE) await takePicture(page, `${folder}/playground${colorScheme === "dark" ? "-dark" : ""}.png`);
         }
         assert.deepEqual(complaints, [], `${colorScheme} ${viewport.width}`);
         await context.close();
