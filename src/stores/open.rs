@@ -47,17 +47,23 @@ impl OpenStore {
             Access::ReadWrite(before) => before,
             Access::ReadOnly | Access::Empty => None,
         };
-        let earlier = before.and_then(|before| before.iter().find(|open| open.is(name, url)));
-        let earlier = earlier.or_else(|| before?.counters_in(&url.file_id()?));
+        let same = before.and_then(|before| before.iter().find(|open| open.is(name, url)));
+        let counters = before.and_then(|before| before.counters_in(&url.file_id()?));
+        let kept_ports = |uses: &[StoreUse]| {
+            let counters = counters.filter(|_| uses == [StoreUse::Quotas]);
+            let kept = same.into_iter().chain(counters);
+            let mut ports = kept.flat_map(|open| &open.ports);
+            let (_, ports) = ports.find(|(of, _)| *of == uses)?;
+            Some(ports.clone())
+        };
         let together = if url.kind.is_opened_once {
             uses.len().max(1)
         } else {
             1
         };
         let ports = uses.chunks(together).map(|uses| {
-            let mut earlier = earlier.into_iter().flat_map(|open| &open.ports);
-            if let Some((_, open)) = earlier.find(|(earlier, _)| *earlier == uses) {
-                return Ok((uses.to_vec(), open.clone()));
+            if let Some(open) = kept_ports(uses) {
+                return Ok((uses.to_vec(), open));
             }
             let options = OpenOptions {
                 name,
