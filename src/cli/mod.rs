@@ -21,7 +21,6 @@ use anstyle::{AnsiColor, Style};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use self::signals::Signals;
 pub use self::{check::describe_chains, doctor::diagnose};
 use crate::{
     config::{self, ConfigSource},
@@ -178,10 +177,10 @@ enum Command {
 /// Parses the command line and runs its command, on gates that `builder` builds.
 pub fn run(builder: Builder) -> ExitCode {
     // Before anything else, so that no signal ends a gate by default.
-    let early = may_run_a_gate().then(Signals::install);
+    let early = may_run_a_gate().then(signals::Signals::install);
     let signals = || {
         early
-            .unwrap_or_else(Signals::install)
+            .unwrap_or_else(signals::Signals::install)
             .map_err(Failure::other)
     };
     let Arguments { serve, command } = Arguments::parse();

@@ -52,25 +52,32 @@ impl OpenStore {
             Access::ReadOnly | Access::Empty => None,
         };
         let is_remote = url.kind.takes_password;
-        let earlier = before
+        let same = before
             .into_iter()
             .flat_map(Stores::iter)
             .find(|open| open.is(name, url) && (open.timeout == settings.timeout || !is_remote));
-        let earlier = earlier.or_else(|| before?.counters_in(&url.file_id()?));
+        let counters = before.and_then(|before| before.counters_in(&url.file_id()?));
+        let kept_ports = |uses: &[StoreUse]| {
+            let counters = counters.filter(|_| uses == [StoreUse::Quotas]);
+            let kept = same.into_iter().chain(counters);
+            let mut usable = kept
+                .flat_map(|open| &open.ports)
+                .filter(|(_, ports)| !ports.health.must_reopen());
+            let (_, ports) = usable.find(|(of, _)| *of == uses)?;
+            Some(ports.clone())
+        };
         let together = if url.kind.is_opened_once {
             uses.len().max(1)
         } else {
             1
         };
-        let kept = earlier.filter(|open| {
+        let kept = same.into_iter().chain(counters).find(|open| {
             let mut kept = open.ports.iter();
             kept.any(|(kept, _)| uses.chunks(together).any(|uses| uses == kept))
         });
         let ports = uses.chunks(together).map(|uses| {
-            let earlier = earlier.into_iter().flat_map(|open| &open.ports);
-            let mut usable = earlier.filter(|(_, open)| !open.health.must_reopen());
-            if let Some((_, open)) = usable.find(|(earlier, _)| *earlier == uses) {
-                return Ok((uses.to_vec(), open.clone()));
+            if let Some(open) = kept_ports(uses) {
+                return Ok((uses.to_vec(), open));
             }
             let options = OpenOptions {
                 name,
