@@ -160,6 +160,7 @@ mod sockets;
 mod spelling;
 mod sqlite_files;
 mod sqlite_lock;
+mod sqlite_members;
 mod sqlite_urls;
 mod store_failures;
 mod store_faults;
