@@ -1,6 +1,8 @@
 //! A connection to a Redis server.
 
 use std::{
+    io,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -17,7 +19,7 @@ use redis::{
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
     net::{TcpStream, UnixStream},
     task::JoinSet,
     time::timeout,
@@ -63,7 +65,11 @@ impl Dialer {
                         tcp.set_nodelay(true)?;
                         Connection::open(secure(self.tls.as_ref(), tcp, host).await?, login).await
                     };
-                    let opened: RedisResult<Connection> = opened.await;
+                    let mut opened: RedisResult<Connection> = opened.await;
+                    let is_closed = opened.as_ref().is_err_and(RedisError::is_io_error);
+                    if is_closed && self.tls.is_none() {
+                        opened = refusal(address).await.map_or(opened, Err);
+                    }
                     opened.map_err(|error| Unreachable::failed(address, explain(&error, host)))
                 };
                 self.hosts.first_address(host, *port, within, attempt).await
@@ -146,6 +152,23 @@ impl Connection {
         }
     }
 }
+
+/// Why a server closes each new connection, for example because it has too many clients. It says so at once, but the
+/// answer is lost if a command is sent meanwhile.
+async fn refusal(address: SocketAddr) -> Option<RedisError> {
+    let answered = timeout(REFUSAL_TIME, async {
+        let mut answer = [0; 512];
+        let length = TcpStream::connect(address).await?.read(&mut answer).await?;
+        io::Result::Ok(answer.get(..length).unwrap_or_default().to_vec())
+    });
+    let answer = answered.await.ok()?.ok()?;
+    redis::parse_redis_value(&answer)
+        .and_then(Value::extract_error)
+        .err()
+        .filter(is_refused_connection)
+}
+
+const REFUSAL_TIME: Duration = Duration::from_millis(100);
 
 /// Sends the password, the database and the name of this program together.
 async fn sign_in(
