@@ -108,6 +108,7 @@ mod pgbouncer;
 mod places;
 mod playground;
 mod postgres;
+mod postgres_fleet;
 mod postgres_pooler;
 mod postgres_tls;
 mod postgres_urls;
