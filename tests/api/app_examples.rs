@@ -101,7 +101,7 @@ async fn a_nextjs_app_with_authjs_uploads_through_its_rewrite() {
         return;
     }
     let example = Example::start("nextjs", "localhost:3000").await;
-    // The build reads the rewrites.
+    // The build keeps the rewrites, so the gate's URL must be known here.
     let gate = example.gate.url();
     let build = move || {
         Command::new("node_modules/.bin/next")
