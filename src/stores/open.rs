@@ -147,7 +147,11 @@ impl OpenStore {
     #[must_use]
     pub fn remarks(&self) -> Vec<Remark> {
         let mut remarks: Vec<Remark> = Vec::new();
-        for remark in self.ports.iter().flat_map(|(_, open)| open.health.remarks()) {
+        for remark in self
+            .ports
+            .iter()
+            .flat_map(|(_, open)| open.health.remarks())
+        {
             // Each use has connections of its own.
             if remarks.iter().all(|other| other.text != remark.text) {
                 remarks.push(remark);

@@ -131,7 +131,9 @@ impl Observed {
         Some(Remark {
             part: "eviction",
             text,
-            remedy: Some("set `maxmemory-policy noeviction` in the server's config, or give the gate a server of its own"),
+            remedy: Some(
+                "set `maxmemory-policy noeviction` in the server's config, or give the gate a server of its own",
+            ),
             is_degraded: true,
         })
     }

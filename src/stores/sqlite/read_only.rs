@@ -17,9 +17,7 @@ use super::{
 };
 use crate::{
     outbound::reason,
-    stores::{
-        fault::StoreFault, health::HealthCheck, kind::OpenPorts, shared_quotas::used_in,
-    },
+    stores::{fault::StoreFault, health::HealthCheck, kind::OpenPorts, shared_quotas::used_in},
 };
 
 pub(in crate::stores) struct ReadOnly {
