@@ -55,7 +55,7 @@ impl PolicyKind for UploadIntentSettings {
 
     fn requirements(&self) -> Requirements {
         Requirements {
-            bounds_purposes: self.purposes.is_some(),
+            purposes: self.purposes.clone().map(|NonEmpty(purposes)| purposes),
             ..Requirements::default()
         }
     }
