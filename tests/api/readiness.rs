@@ -5,12 +5,13 @@ use std::{fs, time::Duration};
 use serde_json::{Value, json};
 
 use crate::{
+    deployment::deploy,
     helpers::{
         Emulator, Entry, Gate, TestApp, Token, eventually, published_jwt, quota, rate_limit,
         signed_in, workspace_member,
     },
     process::GateProcess,
-    real_parts::{Running, are_here, blocks, free_port},
+    real_parts::{Running, are_here, free_port},
     redis_server::Redis,
 };
 
@@ -253,9 +254,7 @@ async fn haproxy_keeps_gates_that_count_for_themselves() {
         fs::write(&path, config).unwrap();
         gates.push(GateProcess::start(&path, &[], "info").await);
     }
-    let [text] = &blocks("docs/operations.md", "haproxy")[..] else {
-        panic!("one block")
-    };
+    let text = fs::read_to_string(deploy("haproxy.cfg")).unwrap();
     let mut text = text
         .replace("bind :80\n", &format!("bind 127.0.0.1:{proxy}\n"))
         .replace("9090", &management.to_string());
