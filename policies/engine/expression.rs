@@ -160,6 +160,8 @@ impl JsonSchema for Expression {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
+            "title": "a CEL expression",
+            "examples": ["workspace.role == 'owner'"],
             "description": format!("A CEL expression over the facts `{}`", fact_list::paths().join("`, `")),
             "maxLength": MAX_BYTES,
         })

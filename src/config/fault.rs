@@ -77,7 +77,7 @@ fn without_index(mut path: String) -> String {
 }
 
 /// The line and the column of a byte, both counted from 1.
-fn position(text: &str, offset: usize) -> (usize, usize) {
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line = before.matches('\n').count() + 1;
@@ -89,6 +89,10 @@ const MAX_COMPARED: usize = 64;
 
 /// Returns the most similar of the `known` names, if one is similar enough for a suggestion.
 pub(crate) fn similar<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let same = known.iter().find(|known| known.eq_ignore_ascii_case(name));
+    if let Some(same) = same {
+        return Some(same);
+    }
     let comparable = known.iter().filter(|_| name.len() <= MAX_COMPARED);
     let distances = comparable.map(|other| (strsim::damerau_levenshtein(name, other), other));
     let (distance, closest) = distances.min_by_key(|(distance, _)| *distance)?;

@@ -14,7 +14,10 @@ mod secret_text;
 pub mod server;
 pub(crate) mod service_url;
 pub mod session;
+pub(crate) mod shape;
 pub mod source;
+pub(crate) mod suggestion;
+mod syntax;
 pub mod telemetry;
 mod variables;
 
