@@ -274,7 +274,8 @@ impl Reader {
                 name,
             } = reference;
             let known = self.names.get(section.as_str()).into_iter().flatten();
-            if !known.clone().any(|known| *known == name) {
+            let is_told = self.faults.iter().any(|other| other.key == fault.key);
+            if !is_told && !known.clone().any(|known| *known == name) {
                 let what = match section.strip_suffix("ies") {
                     Some(stem) => format!("{stem}y"),
                     None => section.trim_end_matches('s').to_owned(),

@@ -55,6 +55,7 @@ pub(super) fn lines(
 ) -> Vec<String> {
     faults.sort_by_key(|fault| fault.span.start);
     let lines = faults.into_iter().map(|fault| {
+        let fault = in_expression(text, fault);
         let (line, column) = position(text, fault.span.start);
         let message = conceal(replaced, &fault.key, fault.message);
         match without_index(fault.key) {
@@ -63,6 +64,55 @@ pub(super) fn lines(
         }
     });
     lines.collect()
+}
+
+/// Moves a fault that is at a line and a column of an expression to its place in the file.
+fn in_expression(text: &str, mut fault: Fault) -> Fault {
+    let parsed = fault.message.strip_prefix("line ").and_then(|rest| {
+        let (line, rest) = rest.split_once(", column ")?;
+        let (column, message) = rest.split_once(" of the expression: ")?;
+        Some((
+            line.parse::<usize>().ok()?,
+            column.parse::<usize>().ok()?,
+            message.to_owned(),
+        ))
+    });
+    let Some((line, column, message)) = parsed else {
+        return fault;
+    };
+    let written = text.get(fault.span.clone()).unwrap_or_default();
+    let triple = ["\"\"\"", "'''"]
+        .iter()
+        .any(|quotes| written.starts_with(quotes));
+    let quotes = if triple { 3 } else { 1 };
+    let content = written.get(quotes..).unwrap_or_default();
+    // A line break after the opening quotes does not belong to the text.
+    let skipped = if triple {
+        content.len()
+            - content
+                .trim_start_matches('\r')
+                .strip_prefix('\n')
+                .unwrap_or(content)
+                .len()
+    } else {
+        0
+    };
+    let content = &content[skipped..];
+    let mut lines = content.split_inclusive('\n');
+    let before: usize = lines.by_ref().take(line - 1).map(str::len).sum();
+    let inside = lines
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(column.saturating_sub(1));
+    let within = before + inside.map(char::len_utf8).sum::<usize>();
+    // Escapes have another length in the file.
+    if !content[..within].contains('\\') {
+        let start = fault.span.start + quotes + skipped + within;
+        fault.span = start..fault.span.end.max(start);
+        fault.message = message;
+    }
+    fault
 }
 
 /// Omits the index of a list element, which line and column already show.
@@ -113,8 +163,8 @@ pub(crate) fn unknown<'a>(
     if known.is_empty() {
         return format!("unknown {what} `{name}`");
     }
-    let plural = match what.strip_suffix('y') {
-        Some(stem) => format!("{stem}ies"),
+    let plural = match what.strip_suffix("ty").or_else(|| what.strip_suffix("cy")) {
+        Some(_) => format!("{}ies", &what[..what.len() - 1]),
         None => format!("{what}s"),
     };
     format!(

@@ -5,7 +5,7 @@
 mod common;
 pub(crate) mod document;
 pub(crate) mod fault;
-mod files;
+pub(crate) mod files;
 pub mod imgwire;
 pub mod origin;
 pub mod outbound;

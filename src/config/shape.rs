@@ -57,6 +57,22 @@ pub(super) fn forms<'s>(definitions: &'s Json, schema: &'s Json) -> Vec<&'s Json
     }
 }
 
+/// A schema and the schemas that it stands for, up to its alternatives.
+pub(super) fn layers<'s>(definitions: &'s Json, schema: &'s Json) -> Vec<&'s Json> {
+    let mut layers = vec![schema];
+    let mut inner = schema;
+    loop {
+        let forms = inner["anyOf"].as_array().into_iter().flatten();
+        let mut forms = forms.filter(|form| form["type"] != "null");
+        inner = match (inner["$ref"].as_str(), forms.next(), forms.next()) {
+            (Some(name), ..) => &definitions[name.rsplit('/').next().unwrap_or_default()],
+            (None, Some(only), None) => only,
+            _ => return layers,
+        };
+        layers.push(inner);
+    }
+}
+
 /// The types of a form, as JSON Schema calls them.
 pub(super) fn types(form: &Json) -> impl Iterator<Item = &str> {
     let many = form["type"].as_array().into_iter().flatten();
@@ -300,7 +316,7 @@ impl<'s> Shape<'s> {
             }
         }
         match all.split_last() {
-            Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+            Some((last, rest)) if !rest.is_empty() => format!("{}, or {last}", rest.join(", ")),
             _ => all.concat(),
         }
     }
@@ -344,7 +360,7 @@ fn one_of(known: &[&str]) -> String {
     }
 }
 
-fn is_secret(form: &Json) -> bool {
+pub(super) fn is_secret(form: &Json) -> bool {
     let properties = form["properties"].as_object();
     properties.is_some_and(|keys| {
         keys.len() == 1 && (keys.contains_key("env") || keys.contains_key("file"))

@@ -3,7 +3,7 @@
 use policies::excerpt;
 use serde_json::{Map, Value as Json, json};
 
-use super::shape::{Names, bounds, forms, is_type, key_of, types};
+use super::shape::{Names, bounds, forms, is_secret, is_type, key_of, layers, types};
 
 /// The syntax of the file that the operator writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(crate) enum Syntax {
 
 impl Syntax {
     /// A value, as the file has it.
-    pub(super) fn show(self, value: &Json) -> String {
+    pub(crate) fn show(self, value: &Json) -> String {
         match (self, value) {
             (Self::Toml, Json::Object(table)) => {
                 let entries = table.iter().map(|(key, value)| self.pair(key, value));
@@ -159,29 +159,21 @@ fn size(bytes: u64) -> String {
 /// An example of a key's value: of the schema, its default, or of its description.
 pub(super) fn sample(definitions: &Json, names: &Names, key: &str, schema: &Json) -> Json {
     let all = forms(definitions, schema);
-    let given = [schema]
-        .into_iter()
-        .chain(all.iter().copied())
-        .find_map(|form| {
-            let example = form["examples"].get(0).or_else(|| form.get("const"));
-            example
-                .or_else(|| form.get("default").filter(|default| has_content(default)))
-                .cloned()
-        });
+    let layers = layers(definitions, schema);
+    let layers = || layers.iter().chain(&all);
+    let given = layers().find_map(|form| {
+        let example = form["examples"].get(0).or_else(|| form.get("const"));
+        let default = form.get("default").filter(|default| has_content(default));
+        example.or(default).cloned()
+    });
     if let Some(given) = given {
         return given;
     }
-    let described = [schema]
-        .into_iter()
-        .chain(all.iter().copied())
-        .find_map(|form| {
-            let text = form["description"].as_str()?;
-            let mut quoted = text.split('`').skip(1).step_by(2);
-            let quoted = quoted.find_map(|quoted| {
-                toml_value(quoted).filter(|value| all.iter().any(|form| fits(form, value)))
-            });
-            quoted
-        });
+    let described = layers().find_map(|form| {
+        let quoted = form["description"].as_str()?.split('`').skip(1).step_by(2);
+        let mut values = quoted.filter_map(toml_value);
+        values.find(|value| all.iter().any(|form| fits(form, value)))
+    });
     if let Some(described) = described {
         return described;
     }
@@ -192,6 +184,12 @@ pub(super) fn sample(definitions: &Json, names: &Names, key: &str, schema: &Json
     if let Some(section) = section {
         let known = names.get(section).and_then(|names| names.first());
         return json!(known.map_or("NAME", String::as_str));
+    }
+    if is_secret(form) {
+        return match form["properties"].get("env") {
+            Some(_) => json!({ "env": "NAME" }),
+            None => json!({ "file": "PATH" }),
+        };
     }
     match types(form).next() {
         Some("boolean") => json!(true),

@@ -104,7 +104,6 @@ fn read(
     });
     let routes = routes::read(reader, document);
     reader.check_names();
-    let unchecked = reader.faults.len();
 
     if let Some(server) = &server {
         server.check(reader);
@@ -146,7 +145,6 @@ fn read(
     let token = management.as_ref();
     let management_token = token.and_then(|section| section.load_token(reader, environment));
     let authorities = outbound.and_then(|outbound| outbound.authorities(reader));
-    reader.drop_consequences(unchecked);
 
     Some(Settings {
         fixed,
