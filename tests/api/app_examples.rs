@@ -100,17 +100,20 @@ async fn a_nextjs_app_with_authjs_uploads_through_its_rewrite() {
     if !are_here(&["node", "chromium", "npm:playwright-core", "npm:next"]) {
         return;
     }
-    let build = || {
+    let example = Example::start("nextjs", "localhost:3000").await;
+    // The build keeps the rewrites, so the gate's URL must be known here.
+    let gate = example.gate.url();
+    let build = move || {
         Command::new("node_modules/.bin/next")
             .arg("build")
             .env("NEXT_TELEMETRY_DISABLED", "1")
             .env("AUTH_SECRET", SECRET)
+            .env("GATE_URL", gate)
             .current_dir(examples().join("nextjs"))
             .output()
     };
     let built = web::block(build).await.unwrap().unwrap();
     assert!(built.status.success(), "{built:?}");
-    let example = Example::start("nextjs", "localhost:3000").await;
     let _server = example.serve(&["node_modules/.bin/next", "start"]);
     assert_eq!(example.use_page().await, AS_DESCRIBED);
     let issued = &example.gate.decisions()[1];

@@ -118,7 +118,7 @@ async fn the_commands_of_the_first_steps_work_as_described() {
     assert!(said[0].contains("2. daily (quota)"), "{}", said[0]);
     assert!(said[0].contains("allow"), "{}", said[0]);
     assert!(said[1].contains("{\"uploadToken\":\"ut_"), "{}", said[1]);
-    assert!(said[1].ends_with("}200\n"), "{}", said[1]);
+    assert!(said[1].ends_with("}\n200\n"), "{}", said[1]);
     assert!(
         said[2].contains("an upload without a token is refused"),
         "{}",

@@ -1,22 +1,22 @@
-/** The gate refused: what it said, for the app to act on. */
+/** The gate refused the token. */
 export class UploadRefused extends Error {
   constructor(response, answer) {
     super(answer.message ?? answer.code ?? response.statusText);
     this.name = "UploadRefused";
     this.status = response.status;
     this.code = answer.code;
-    /** What the operator lets users be told, if anything. */
+    /** A text for the user, if the policy has one. */
     this.userMessage = answer.message;
     this.requestId = answer.requestId;
-    /** Seconds to wait before it makes sense to ask again. */
+    /** Seconds to wait before the next attempt. */
     this.retryAfter = Number(response.headers.get("Retry-After")) || undefined;
   }
 }
 
 /**
- * Asks the gate for an upload token. Every option may be left out:
- * `token` is the user's JWT (without it, the session cookie is sent), `workspace` and `purpose` say what the upload is for,
- * `file` is the File that will be uploaded, of which name, type and size are declared.
+ * Requests an upload token from the gate. All options are optional.
+ * `token` is the user's JWT; without it, the browser sends the session cookie. `workspace` and `purpose` say what the upload
+ * is for. `file` is the File to upload; the request declares its name, type and size.
  */
 export async function getUploadToken({
   url = "/api/imgwire/upload-token",

@@ -28,7 +28,7 @@ metrics! {
 
     // Names and buckets follow the semantic conventions of OpenTelemetry.
     "" {
-        /// Duration of requests on the public listener, to the response; without a status if the client disconnected before
+        /// Duration of requests on the public listener, to the response. The route is the path of a [[routes]] entry, of its allowance or of the session, and empty for all other paths. The status is empty if the client disconnected before the response
         http_server_request_duration_seconds: Histogram {
             http_request_method: &'static str,
             http_route: Option<RoutePath>,
@@ -36,7 +36,7 @@ metrics! {
         } = Histogram::new([
             0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
         ]);
-        /// Duration of attempts to call another service, to the end of the response
+        /// Duration of attempts to call Imgwire, or the service of an identity or a policy, to the end of the response. error_type is empty, a status from 400 on, or why there was no response: unreachable, broken, timeout, too_large, or cancelled if a second attempt was faster
         http_client_request_duration_seconds: Histogram {
             http_request_method: &'static str,
             http_response_status_code: Option<StatusCode>,
@@ -46,7 +46,7 @@ metrics! {
         } = Histogram::new([
             0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
         ]);
-        /// Duration of operations of remote stores
+        /// Duration of operations of PostgreSQL and Redis
         db_client_operation_duration_seconds: Histogram {
             db_system_name: &'static str,
             db_operation_name: Operation,
@@ -58,16 +58,16 @@ metrics! {
     }
 
     "imgwire_gate_" {
-        /// Decisions by route, outcome, deciding policy and code
+        /// Decisions about requests for a token, and denials and faults that were tolerated, by route, outcome, deciding policy and code
         decisions: Counter {
             route: RoutePath, outcome: &'static str, policy: Option<PolicyName>, code: &'static str
         };
         /// Time to evaluate the policies of a request
         chain_seconds: Histogram = Histogram::new([1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0]);
 
-        /// Tokens requested from Imgwire, by result
+        /// Tokens requested from Imgwire, by result: created, pooled, or the kind of failure
         creations: Counter { result: &'static str };
-        /// Attempts to create a token at Imgwire
+        /// Attempts to create a token at Imgwire for a request, without those for the pool and those of the circuit breaker
         upstream_attempts: Counter;
 
         /// Requests in progress
@@ -75,11 +75,11 @@ metrics! {
         /// Requests rejected because max_in_flight was reached
         overloaded: Counter;
 
-        /// Calls of policies to other services and databases
+        /// Calls of policies to other services and databases, by result: ok or fault
         policy_calls: Counter { policy: PolicyName, result: CallResult };
-        /// Calls of identities to other services: for keys, about tokens and sessions
+        /// Calls of identities to other services, for keys or about tokens and sessions, by result: ok or fault
         identity_calls: Counter { identity: IdentityName, result: CallResult };
-        /// Config reloads by result: applied, or refused because the config was invalid
+        /// Config reloads, by result: applied, or refused because the config was invalid
         config_reloads: Counter { result: &'static str };
         /// Changed settings that take effect after a restart
         config_waiting: Gauge;
@@ -95,7 +95,7 @@ metrics! {
         /// Retries skipped because the retry budget was exhausted
         retries_refused: Counter;
 
-        /// Failed responses of Imgwire, by the type of error that it names; none if it names none
+        /// Failed responses of Imgwire, by the type of error: a type that Imgwire documents, validation, other, or none if the body has none
         imgwire_errors: Counter { error_type: &'static str };
         /// 1 while Imgwire refuses requests for this reason and no retry can help, otherwise 0
         imgwire_refusing: Gauge { reason: &'static str };
@@ -104,19 +104,19 @@ metrics! {
         pool_tokens: Gauge;
         /// Tokens that are being created for the pool
         pool_making: Gauge;
-        /// Tokens of the pool by event: made, handed_out, discarded
+        /// Tokens of the pool, by event: made, handed_out or discarded
         pool_events: Counter { event: PoolEvent };
 
         /// 1 while a store works, 0 while it is down
         store_up: Gauge { store: StoreName };
         /// 1 while a store may evict keys, so that limits can be exceeded, otherwise 0
         store_may_evict: Gauge { store: StoreName };
-        /// Keys that a store has evicted while the gate ran
+        /// Keys that a store has evicted while the gate ran, of all programs that use the store
         store_evicted_keys: Counter { store: StoreName };
 
-        /// Log lines lost, by reason: queue_full, write_failed, or limited because clients can cause them at will
+        /// Log lines lost, by reason: queue_full if standard error takes lines too slowly, write_failed if it cannot be written, limited if more than 20 malformed requests per second would be logged
         log_lines_lost: Counter { reason: &'static str };
-        /// Spans lost, by reason: queue_full, refused by the collector, or unreachable
+        /// Spans lost, by reason: queue_full if the collector is too slow, refused if it answered with an error or rejected a part, unreachable if there was no response
         spans_lost: Counter { reason: &'static str };
 
         /// 1 if an audit uploaded to Imgwire without a token, until Imgwire refuses; 0 if it refused; absent while that is unknown
@@ -126,7 +126,7 @@ metrics! {
     }
 
     info {
-        /// Version and commit of the gate
+        /// Version and commit of the gate; always 1
         imgwire_gate_build: [
             ("version", env!("CARGO_PKG_VERSION")),
             ("commit", env!("IMGWIRE_GATE_COMMIT")),

@@ -20,7 +20,7 @@ pub(super) fn render() -> String {
     let metrics = parse(declarations);
     let names: Vec<_> = metrics.iter().map(|metric| metric.name.as_str()).collect();
     assert_eq!(names, Metrics::NAMES);
-    let mut page = "| metric | type | labels | |\n|---|---|---|---|\n".to_owned();
+    let mut page = "| metric | |\n|---|---|\n".to_owned();
     for Declared {
         name,
         kind,
@@ -33,11 +33,14 @@ pub(super) fn render() -> String {
             "info" => "_info",
             _ => "",
         };
+        // Two columns, because the book is narrow.
+        let labels = match &labels[..] {
+            [] => String::new(),
+            labels => format!(" by {}", labels.join(", ")),
+        };
         page += &row(&[
             &format!("`{name}{suffix}`"),
-            kind,
-            &labels.join(", "),
-            &format!("{help}."),
+            &format!("{help}. *{kind}{labels}*"),
         ]);
     }
     page
