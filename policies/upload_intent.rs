@@ -144,9 +144,8 @@ impl UploadIntentSettings {
         let mut missing = None;
         if let Some(NonEmpty(allowed)) = mime_types {
             let declared = file.and_then(|file| file.mime_type.as_deref());
-            let is_allowed = |declared| {
-                MimeType::of(declared).is_some_and(|found| allowed.contains(&found))
-            };
+            let is_allowed =
+                |declared| MimeType::of(declared).is_some_and(|found| allowed.contains(&found));
             match declared {
                 None => missing = Some("the file's type"),
                 Some(declared) if is_allowed(declared) => {}

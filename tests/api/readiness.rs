@@ -5,6 +5,7 @@ use std::{fs, time::Duration};
 use serde_json::{Value, json};
 
 use crate::{
+    deployment::deploy,
     helpers::{
         Emulator, Entry, Gate, TestApp, Token, eventually, published_jwt, quota, rate_limit,
         signed_in, workspace_member,
