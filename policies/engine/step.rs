@@ -17,7 +17,7 @@ pub struct Step {
     pub condition_error: Option<EvaluationError>,
     /// Whether the request continued despite a denial or a fault.
     pub tolerated: bool,
-    /// When the evaluation began, by [`Clock::elapsed`].
+    /// When the evaluation began, by [`Clock::elapsed`](crate::Clock::elapsed).
     pub began: Duration,
     /// How long the evaluation took. Policies that are evaluated together all have the total time.
     pub took: Duration,

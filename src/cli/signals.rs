@@ -75,11 +75,16 @@ impl Signals {
             .name("signals".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
+                    let mut sent = 0;
                     loop {
                         let stop = handlers.next_stop(&reloads).await;
-                        if !serving.load(Ordering::Acquire) || stops.send(stop).is_err() {
+                        let is_serving = serving.load(Ordering::Acquire);
+                        // If a second one has not ended the process, the thread that receives them hangs, for example on
+                        // a file of the config.
+                        if !is_serving || sent == 2 || stops.send(stop).is_err() {
                             process::exit(0);
                         }
+                        sent += 1;
                     }
                 });
             })?;

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use policies::{ClaimPath, Claims};
+use policies::{ClaimPath, Claims, excerpt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
-
-use crate::telemetry::excerpt;
 
 /// The expected values of each claim. A claim that is a list must contain one of them.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

@@ -4,7 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use policies::{ClaimPath, Claims, Denial, IdentityName, Interval, Reads, Subject, id_text};
+use policies::{
+    ClaimPath, Claims, Denial, IdentityName, Interval, Reads, Subject, excerpt, id_text,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
@@ -14,7 +16,7 @@ use super::{
     issuer::{Issuers, SubjectPrefix},
     section::Section,
 };
-use crate::{outbound::cache::HeapSize, telemetry::excerpt};
+use crate::outbound::cache::HeapSize;
 
 /// The allowed clock skew: a duration, or `"0s"`.
 #[derive(Clone, Copy, Debug, JsonSchema)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
 use jsonwebtoken::Algorithm;
-use policies::{ByteCount, Clock, Denial, IdentityName};
+use policies::{ByteCount, Clock, Denial, IdentityName, excerpt};
 use serde_json::Value;
 
 use self::keys::Keys;
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     outbound::cache::{Cache, CacheEntry, HeapSize, new_cache},
-    telemetry::{Point, excerpt},
+    telemetry::Point,
 };
 
 impl IdentityKind for JwtSettings {

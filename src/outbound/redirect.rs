@@ -2,9 +2,9 @@
 //! hosts and trust their answers.
 
 use actix_web::http::header::{self, HeaderMap};
+use policies::excerpt;
 
 use super::{client::OutboundResponse, single_flight::ServiceFault};
-use crate::telemetry::excerpt;
 
 impl OutboundResponse {
     /// The fault of a service that answers with an unexpected status.

@@ -2,9 +2,8 @@
 
 use std::{fmt::Write as _, io};
 
+use policies::excerpt;
 use rustls::{AlertDescription, CertificateError, Error};
-
-use crate::telemetry::excerpt;
 
 /// The most names of a certificate that a message lists.
 const MAX_NAMES: usize = 5;

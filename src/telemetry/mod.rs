@@ -10,8 +10,6 @@ mod recent;
 mod request_line;
 mod traces;
 
-pub(crate) use policies::excerpt;
-
 pub(crate) use self::{
     log::DECISION,
     metrics::{CallResult, HttpClientMetrics, Operation, PoolEvent, StoreMetrics},

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
+    certificates::Authority,
     helpers::{Emulator, Gate, SERVER_API_KEY, Token, eventually},
     process::GateProcess,
 };
@@ -164,6 +165,38 @@ async fn a_reload_whose_file_is_not_there_yet_is_tried_again_and_said_once() {
     fs::write(&path, secret(4)).unwrap();
     tokio::time::sleep(Duration::from_millis(2200)).await;
     assert!(accepts(&gate, 3).await);
+}
+
+#[actix_web::test]
+async fn certificates_of_stores_are_watched_and_waited_for() {
+    let setup = Setup::new();
+    let (earlier, later) = (Authority::new(), Authority::new());
+    let (named, in_url) = (setup.path("named.pem"), setup.path("url.pem"));
+    for file in [&named, &in_url] {
+        fs::copy(earlier.certificate(), file).unwrap();
+    }
+    let url = format!(
+        "postgres://gate@127.0.0.1:9/app?sslmode=verify-full&sslrootcert={}",
+        in_url.display()
+    );
+    let gate = Gate::accepting(["app"])
+        .store(
+            "cache",
+            json!({ "url": "rediss://127.0.0.1:9", "tls": { "ca": named } }),
+        )
+        .store("main", json!({ "url": url }));
+    let gate = setup.start(&gate, &["--watch"]).await;
+    for (count, file) in [&named, &in_url].into_iter().enumerate() {
+        fs::copy(later.certificate(), file).unwrap();
+        reaches(&gate, RELOADED, 2 * count + 1).await;
+        let changed = lines(&gate, "files of the config changed");
+        let name = file.display().to_string();
+        assert_eq!(changed.last().unwrap()["files"], json!(name));
+        fs::remove_file(file).unwrap();
+        reaches(&gate, RETRIES, count + 1).await;
+        fs::copy(earlier.certificate(), file).unwrap();
+        reaches(&gate, RELOADED, 2 * count + 2).await;
+    }
 }
 
 #[actix_web::test]

@@ -2,13 +2,14 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use policies::excerpt;
 use serde_json::Value;
 
 use super::{
     Key, algorithm, min_secret_bytes,
     public_key::{Curve, PublicKey},
 };
-use crate::{identities::issuer::Issuer, telemetry::excerpt};
+use crate::identities::issuer::Issuer;
 
 /// The types of keys that a set may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

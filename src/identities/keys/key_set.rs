@@ -3,16 +3,14 @@
 use std::{fmt, slice, sync::Arc};
 
 use jsonwebtoken::Algorithm;
+use policies::excerpt;
 use serde_json::Value;
 
 use super::{
     Key,
     jwk::{self, KeyTypes},
 };
-use crate::{
-    outbound::{InvalidResponse, parse_json},
-    telemetry::excerpt,
-};
+use crate::outbound::{InvalidResponse, parse_json};
 
 const MAX_KEYS: usize = 1000;
 

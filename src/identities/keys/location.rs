@@ -3,17 +3,18 @@
 
 use std::time::Duration;
 
-use crate::{
-    config::ServiceUrl,
-    identities::issuer::Issuers,
-    outbound::{HttpClient, InvalidResponse, JsonObject, OutboundRequest, Resend},
-    telemetry::excerpt,
-};
 use actix_web::http::{
     Method, StatusCode,
     header::{self, HeaderMap, HeaderValue},
 };
 use bytes::Bytes;
+use policies::excerpt;
+
+use crate::{
+    config::ServiceUrl,
+    identities::issuer::Issuers,
+    outbound::{HttpClient, InvalidResponse, JsonObject, OutboundRequest, Resend},
+};
 
 /// If the issuer sends no `Cache-Control`.
 const DEFAULT_AGE: Duration = Duration::from_secs(15 * 60);
