@@ -55,7 +55,7 @@ impl PolicyKind for UploadIntentSettings {
 
     fn requirements(&self) -> Requirements {
         Requirements {
-            bounds_purposes: self.purposes.is_some(),
+            purposes: self.purposes.clone().map(|NonEmpty(purposes)| purposes),
             ..Requirements::default()
         }
     }
@@ -140,26 +140,34 @@ impl UploadIntentSettings {
             }
         }
         let file = request.file.as_ref();
+        // What is declared is judged first.
+        let mut missing = None;
         if let Some(NonEmpty(allowed)) = mime_types {
             let declared = file.and_then(|file| file.mime_type.as_deref());
-            let declared = declared.ok_or(Denial::FileRequired("the file's type"))?;
-            let is_allowed = MimeType::of(declared).is_some_and(|found| allowed.contains(&found));
-            if !is_allowed {
-                return Err(Denial::FileTypeForbidden(format!(
-                    "files of type `{}` are not allowed",
-                    excerpt(declared)
-                )));
+            let is_allowed =
+                |declared| MimeType::of(declared).is_some_and(|found| allowed.contains(&found));
+            match declared {
+                None => missing = Some("the file's type"),
+                Some(declared) if is_allowed(declared) => {}
+                Some(declared) => {
+                    let declared = excerpt(declared);
+                    let reason = format!("files of type `{declared}` are not allowed");
+                    return Err(Denial::FileTypeForbidden(reason));
+                }
             }
         }
         if let Some(most) = max_size {
             let declared = file.and_then(|file| file.size);
-            let declared = declared.ok_or(Denial::FileRequired("the file's size"))?;
-            if declared > most.bytes() {
-                let most = most.bytes();
-                return Err(Denial::FileTooLarge { declared, most });
+            let most = most.bytes();
+            match declared {
+                Some(declared) if declared > most => {
+                    return Err(Denial::FileTooLarge { declared, most });
+                }
+                Some(_) => {}
+                None => missing = missing.or(Some("the file's size")),
             }
         }
-        Ok(())
+        missing.map_or(Ok(()), |what| Err(Denial::FileRequired(what)))
     }
 }
 

@@ -1,5 +1,7 @@
 //! `workspace_member`: the user is a member of the workspace, in an allowed role.
 
+mod checks;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use schemars::JsonSchema;
@@ -10,15 +12,11 @@ use crate::{
     Fault, Findings, Interval, MemberAnswer, Membership, MembershipSource, Memberships, NewFact,
     Policy, PolicyInput, PolicyKind, Reads, Requirements, SecretSource, ServiceCall, StoreName,
     StoreUse, Subject, SubjectId, UploadRequest, Verdict, WorkspaceId,
-    engine::{claims::ClaimedMemberships, ports::default_timeout, sql_columns::selects_one_column},
+    engine::{claims::ClaimedMemberships, ports::default_timeout},
 };
 
 const UNSEEN_ANSWERS: &str = "limits per workspace follow, but the responses may not contain `workspace`: \
     without it, each spelling of an id that the app accepts has its own limits";
-
-const NO_SECOND_COLUMN: &str = "the query selects one column, so the database does not name the workspace: \
-    if it accepts several spellings of an id, each spelling has its own limits; \
-    select the workspace's id as the second column";
 
 /// The user is a member of the workspace. Exactly one of `claim`, `members`, `url` and `query` names the source.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -88,40 +86,6 @@ impl WorkspaceMemberSettings {
         })
     }
 
-    /// Keys for a claim require a claim, and each role comes from one place.
-    fn check_claim_keys(&self, findings: &mut Findings) {
-        let Self {
-            id_key,
-            role_key,
-            role_claim,
-            ..
-        } = self;
-        let mut fault = |message: &str| findings.fault("", message);
-        let Some(claimed) = self.claimed() else {
-            let keys = [
-                (id_key.is_some(), "`id_key` requires `claim`"),
-                (role_key.is_some(), "`role_key` requires `claim`"),
-                (role_claim.is_some(), "`role_claim` requires `claim`"),
-            ];
-            for (_, message) in keys.into_iter().filter(|(is_set, _)| *is_set) {
-                fault(message);
-            }
-            return;
-        };
-        if role_claim.is_none() && claimed.id_key.is_same(&claimed.role_key) {
-            fault("`id_key` and `role_key` must differ");
-        }
-        if role_key.is_some() && role_claim.is_some() {
-            fault("`role_key` and `role_claim` cannot be combined");
-        }
-        if role_claim
-            .as_ref()
-            .is_some_and(|role| role.is_same(&claimed.claim))
-        {
-            fault("`role_claim` and `claim` must differ");
-        }
-    }
-
     /// The external source of memberships, if any.
     #[must_use]
     pub fn lookup(&self) -> Option<MembershipSource<'_>> {
@@ -173,53 +137,7 @@ impl PolicyKind for WorkspaceMemberSettings {
     }
 
     fn check(&self, findings: &mut Findings) {
-        let places = [
-            self.claim.is_some(),
-            self.members.is_some(),
-            self.url.is_some(),
-            self.query.is_some(),
-        ];
-        if places.into_iter().filter(|found| *found).count() != 1 {
-            findings.fault("", "needs one of `claim`, `members`, `url` and `query`");
-            return;
-        }
-        if self
-            .members
-            .as_ref()
-            .is_some_and(|members| members.is_empty())
-        {
-            findings.fault(
-                "members",
-                "must name at least one workspace with its members",
-            );
-        }
-        let is_asked_for = self.url.is_some() || self.query.is_some();
-        if self.cache.is_some() && !is_asked_for {
-            findings.fault("", "`cache` requires `url` or `query`");
-        }
-        if self.token.is_some() && self.url.is_none() {
-            findings.fault("", "`token` requires `url`");
-        }
-        if self.store.is_some() != self.query.is_some() {
-            findings.fault("", "`store` and `query` require each other");
-        }
-        if self.roles.as_ref().is_some_and(Vec::is_empty) {
-            let message = "`roles` must name at least one role; leave it out to allow every member";
-            findings.fault("", message);
-        }
-        self.check_claim_keys(findings);
-        if let Some(query) = &self.query {
-            if ["$1", "$2"]
-                .iter()
-                .any(|parameter| !query.contains(parameter))
-            {
-                let message = "must contain `$1`, the user's id, and `$2`, the workspace's id";
-                findings.fault("query", message);
-            }
-            if selects_one_column(query) {
-                findings.warning("query", NO_SECOND_COLUMN);
-            }
-        }
+        self.check_keys(findings);
     }
 
     fn build(&self, context: BuildContext<'_>) -> Result<Arc<dyn Policy>, BuildError> {

@@ -85,6 +85,16 @@ impl Outcome {
     fn is_limit(&self) -> bool {
         matches!(self, Self::Denied { denial, .. } if denial.class() == DenialClass::Limited)
     }
+
+    fn is_undescribed(&self) -> bool {
+        matches!(
+            self,
+            Self::Denied {
+                denial: Denial::FileRequired(_),
+                ..
+            }
+        )
+    }
 }
 
 /// Records the result of each policy, for explanations and traces.
@@ -190,7 +200,8 @@ impl Chain {
     }
 
     /// Evaluates the policies in order and stops at the first denial or fault. The reservations of earlier policies are
-    /// then released in reverse order. A [`Pass::Preview`] continues after a reached limit, to report the later limits.
+    /// then released in reverse order. A [`Pass::Preview`] continues after a reached limit, to report the later limits,
+    /// and skips policies on a file that the request does not describe.
     pub async fn evaluate(&self, request: &UploadRequest, pass: Pass) -> Evaluation {
         self.evaluate_with(request, pass, None).await
     }
@@ -305,6 +316,9 @@ impl Chain {
                     continue;
                 }
             };
+            if continues_after_limits && outcome.is_undescribed() {
+                continue;
+            }
             if continues_after_limits && outcome.is_limit() {
                 reached.get_or_insert(outcome);
                 continue;

@@ -142,13 +142,19 @@ impl Denial {
         Self::VARIANTS.iter().copied().collect()
     }
 
+    /// The denial without the identity that it comes from.
+    #[must_use]
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::Identity { denial, .. } => denial,
+            denial => denial,
+        }
+    }
+
     /// The stable code that clients see, for example `quota_exhausted`.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::Identity { denial, .. } => denial.code(),
-            denial => denial.into(),
-        }
+        self.cause().into()
     }
 
     /// The class of the denial.
@@ -177,8 +183,7 @@ impl Denial {
     /// How long the client should wait before it tries again. `None` unless the class is [`DenialClass::Limited`].
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Identity { denial, .. } => denial.retry_after(),
+        match self.cause() {
             Self::RateLimited { retry_after, .. }
             | Self::ServerLimited { retry_after, .. }
             | Self::QuotaExhausted { retry_after, .. } => Some(*retry_after),
@@ -207,8 +212,7 @@ impl Denial {
     /// Returns the limit that is reached. `None` unless the class is [`DenialClass::Limited`].
     #[must_use]
     pub fn reached(&self) -> Option<&ReachedLimit> {
-        match self {
-            Self::Identity { denial, .. } => denial.reached(),
+        match self.cause() {
             Self::RateLimited { reached, .. }
             | Self::ServerLimited { reached, .. }
             | Self::QuotaExhausted { reached, .. } => Some(reached),

@@ -126,6 +126,19 @@ impl Expression {
         })))
     }
 
+    /// Returns the value of an expression that reads no facts.
+    #[must_use]
+    pub fn constant(&self) -> Option<bool> {
+        let program = &self.0.program;
+        if !program.references().variables().is_empty() {
+            return None;
+        }
+        match catch_unwind(AssertUnwindSafe(|| program.execute(&ROOT))) {
+            Ok(Ok(Value::Bool(value))) => Some(value),
+            _ => None,
+        }
+    }
+
     /// Returns what the expression reads of the user's claims.
     #[must_use]
     pub fn claims(&self) -> Reads {

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     BuildError, Clock, CounterStore, DenialClass, Endpoint, Fact, IdentityName, OnFailure, Per,
-    Policy, PolicyName, Ports, Reads, SecretSource, StoreName,
+    Policy, PolicyName, Ports, Purpose, Reads, SecretSource, StoreName,
 };
 
 /// A kind of policy. The type is the kind's settings: a table `[policies.<name>]` with `kind = NAME`.
@@ -69,8 +69,8 @@ pub struct Requirements {
     pub claims: Reads,
     /// What the policy counts by, if it counts.
     pub per: Option<Per>,
-    /// Whether the policy allows only purposes that the config lists.
-    pub bounds_purposes: bool,
+    /// The only purposes that the policy allows. `None` if it allows any.
+    pub purposes: Option<Vec<Purpose>>,
     /// The store that the key `store` names, and its use.
     pub store: Option<(StoreName, StoreUse)>,
     /// Whether the policy still decides while that store is down.

@@ -168,10 +168,12 @@ async fn try_store<'a>(store: &'a OpenStore, clock: &dyn Clock) -> (&'a StoreNam
             let uses: Vec<_> = uses.collect();
             let works = Point::ok("", format!("works for {}", uses.join(", ")));
             let mut points = vec![works];
-            points.extend(store.note().map(|note| Point::ok("pooler", note)));
             points.extend(store_clock(store, clock).await);
-            let limitations = store.limitations().into_iter();
-            points.extend(limitations.map(|it| Point::warning(it.part, it.reason, it.remedy)));
+            let remarks = store.remarks().into_iter();
+            points.extend(remarks.map(|remark| match remark.remedy {
+                Some(remedy) => Point::warning(remark.part, remark.text, remedy),
+                None => Point::ok(remark.part, remark.text),
+            }));
             points
         }
         Err(StoreFault::File(FileProblem { problem, remedy })) => {

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     config::{ConfigSource, server::Bind, source::DEFAULT_PATHS},
+    outbound::reason,
     server::settings,
 };
 
@@ -57,7 +58,8 @@ pub(super) fn health(config: &Config, live: bool) -> Result<(), Failure> {
             let bind = locate(config).await?;
             let response = ask(&bind, path).await;
             let response = response.map_err(|error| {
-                Failure::other(format_args!("cannot reach the gate on {bind}: {error}"))
+                let reason = reason(&error, "the gate");
+                Failure::other(format_args!("cannot reach the gate on {bind}: {reason}"))
             })?;
             Ok((bind, response))
         };

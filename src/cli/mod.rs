@@ -11,7 +11,7 @@ mod signals;
 
 use std::{
     fmt, fs,
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -25,6 +25,7 @@ pub use self::{check::describe_chains, doctor::diagnose};
 use crate::{
     config::{self, ConfigSource},
     http::openapi,
+    outbound::reason,
     server::{Builder, StartError, settings::Settings},
 };
 
@@ -331,13 +332,15 @@ impl Config {
 }
 
 fn read_config(source: &ConfigSource) -> Result<String, Failure> {
-    let read = source.read();
-    read.map_err(|error| Failure::Config(format!("{source}: {error}")))
+    source.read().map_err(|error| unreadable(source, &error))
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path)
-        .map_err(|error| Failure::Config(format!("{}: {error}", path.display())))
+    fs::read_to_string(path).map_err(|error| unreadable(path.display(), &error))
+}
+
+fn unreadable(source: impl fmt::Display, error: &io::Error) -> Failure {
+    Failure::Config(format!("{source}: {}", reason(error, "")))
 }
 
 fn process_environment(name: &str) -> Option<String> {

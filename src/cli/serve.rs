@@ -9,6 +9,7 @@ use super::{
     Config, Failure, VERSION, process_environment,
     running_gate::{self, Source},
     signals::Signals,
+    unreadable,
 };
 use crate::{
     config,
@@ -21,7 +22,7 @@ use crate::{
 pub(super) fn serve(config: &Config, watch: bool, signals: &Signals) -> Result<(), Failure> {
     let source = config.source()?;
     let mut config_watch = ConfigWatch::new(&source, &config.builder, &process_environment)
-        .map_err(|error| Failure::Config(format!("{source}: {error}")))?;
+        .map_err(|error| unreadable(&source, &error))?;
     let settings = config_watch
         .load()
         .map_err(|error| Failure::Config(error.to_string()))?;

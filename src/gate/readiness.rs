@@ -51,7 +51,7 @@ impl Rules {
             let part = format!("stores.{}", store.name);
             let condition = self.store_condition(store);
             // A store that is down loses nothing more.
-            if let (None, Some(reason)) = (condition, self.limitation(store)) {
+            if let (None, Some(reason)) = (condition, self.loss(store)) {
                 readiness.degraded.push(format!("{part}: {reason}"));
             }
             readiness.add(part, condition);
@@ -72,7 +72,7 @@ impl Rules {
     }
 
     /// Why what a route keeps in the store may be lost.
-    fn limitation(&self, store: &OpenStore) -> Option<String> {
+    fn loss(&self, store: &OpenStore) -> Option<String> {
         let is_needed = self.needs.iter().any(|need| match &need.of {
             Dependency::Store(name, _) => *name == store.name,
             Dependency::Identities(accepted) => accepted

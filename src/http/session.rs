@@ -147,19 +147,22 @@ pub(crate) async fn end(request: HttpRequest, session: Session) -> HttpResponse 
 async fn sign_out(request: &HttpRequest, session: &Session) -> HttpResponse {
     let rules = worker(request).gate.rules.load();
     let subject = subject(rules.identities.session(request).await);
-    match &subject {
-        // With two session cookies there is no session that could end.
-        Err(error @ NotSignedIn::Denied(Denial::InvalidCredentials(_)))
-            if !session.contains_key(SIGNED_IN) =>
-        {
+    if let Err(error) = &subject {
+        let is_refused = match error {
+            NotSignedIn::Fault(_) => true,
+            NotSignedIn::Denied(denial) => match denial.cause() {
+                Denial::CrossSite(_) => true,
+                // With two session cookies there is no session that could end.
+                Denial::InvalidCredentials(_) => !session.contains_key(SIGNED_IN),
+                _ => false,
+            },
+        };
+        if is_refused {
             return error.response(request);
         }
-        Err(error @ (NotSignedIn::Denied(Denial::CrossSite(_)) | NotSignedIn::Fault(_))) => {
-            return error.response(request);
-        }
-        // A session that is no longer accepted can still be ended.
-        Ok(_) | Err(_) => session.purge(),
     }
+    // A session that is no longer accepted can still be ended.
+    session.purge();
     let mut response = HttpResponse::NoContent().finish();
     if let Ok(subject) = &subject {
         LogFields::set_subject(&mut response, subject);

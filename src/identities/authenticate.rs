@@ -162,8 +162,6 @@ impl Identities {
             let presented = self.authenticate(session, view, AppliedLimits::None);
             result = match presented.await? {
                 Presented::Subject(subject) => return Ok(Presented::Subject(subject)),
-                // The client does not know which identity reads its session.
-                Presented::Refused(Denial::Identity { denial, .. }) => Presented::Refused(*denial),
                 other => other,
             };
         }

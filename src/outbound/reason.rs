@@ -1,4 +1,4 @@
-//! Why something that depends on another machine failed, in words: without the names of a library's types, and without
+//! Why something that depends on another machine or a file failed, in words: without the names of a library's types, and without
 //! the numbers of an operating system.
 
 use std::{
@@ -50,8 +50,6 @@ fn io_reason(error: &io::Error) -> String {
         ErrorKind::TimedOut => "no answer in time",
         ErrorKind::HostUnreachable => "the host is unreachable",
         ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => "the network is unreachable",
-        ErrorKind::PermissionDenied => "the permission is denied",
-        ErrorKind::NotFound => "it does not exist",
         _ => {
             return without_number(&error.to_string()).to_owned();
         }
@@ -78,6 +76,7 @@ mod tests {
             (110, "no answer in time"),
             (113, "the host is unreachable"),
             (24, "Too many open files"),
+            (2, "No such file or directory"),
         ] {
             let error = Outer(io::Error::from_raw_os_error(number));
             assert_eq!(reason(&error, "db"), expected);

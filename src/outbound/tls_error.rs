@@ -58,7 +58,7 @@ pub(super) fn describe(error: &Error, host: &str) -> String {
 fn certificate(error: &CertificateError) -> String {
     let text = match error {
         CertificateError::UnknownIssuer => {
-            "is from an authority that the gate does not trust; add the certificate of that authority to `[outbound] ca`"
+            "is from an authority that the gate does not trust; add the certificate of that authority to `[outbound] ca`, or for a store to its `tls.ca`"
         }
         CertificateError::Expired => "has expired; renew it",
         CertificateError::ExpiredContext { time, not_after } => {
@@ -82,7 +82,7 @@ fn certificate(error: &CertificateError) -> String {
         }
         CertificateError::Revoked => "is revoked; renew it",
         CertificateError::BadSignature => {
-            "has a wrong signature; `[outbound] ca` may have an old certificate of the same authority"
+            "has a wrong signature; `[outbound] ca` (or `tls.ca` of a store) may have an old certificate of the same authority"
         }
         CertificateError::BadEncoding => "cannot be read; issue it again",
         CertificateError::UnhandledCriticalExtension => UNKNOWN_EXTENSION,
@@ -102,7 +102,7 @@ const NOT_VALID: &str = "is not valid; examine it with `openssl x509 -text`";
 fn by_name(error: &str) -> &'static str {
     match error {
         "CaUsedAsEndEntity" => {
-            "is one of a certificate authority; let that authority issue a server certificate, and add the authority's to `[outbound] ca`"
+            "is one of a certificate authority; let that authority issue a server certificate, and add the authority's to `[outbound] ca`, or for a store to its `tls.ca`"
         }
         "EndEntityUsedAsCa" => {
             "is issued by a certificate that is not one of an authority; issue it with the authority's"

@@ -6,12 +6,13 @@ use policies::BuildError;
 
 use crate::{
     config::server::Bind,
+    outbound::reason,
     stores::{OpenError, StoreError},
 };
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot listen on {bind}: {source}")]
+    #[error("cannot listen on {bind}: {}", reason(.source, ""))]
     Listen { bind: Bind, source: io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -9,7 +9,10 @@ use super::{
     reload::{ReloadError, Reloader},
     settings::Settings,
 };
-use crate::config::{ConfigSource, Environment, ReadFiles};
+use crate::{
+    config::{ConfigSource, Environment, ReadFiles},
+    outbound::reason,
+};
 
 /// How often to read the files. Notifications of changes do not work on every file system.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -82,8 +85,10 @@ impl<'a> ConfigWatch<'a> {
         self.files = ReadFiles::default();
         if let Some(path) = self.source.file() {
             let read = self.files.read_text(path);
-            self.text =
-                read.map_err(|error| ReloadError::Unreadable(format!("{}: {error}", self.source)))?;
+            self.text = read.map_err(|error| {
+                let reason = reason(&error, "");
+                ReloadError::Unreadable(format!("{}: {reason}", self.source))
+            })?;
         }
         self.load()
     }

@@ -4,6 +4,8 @@ use std::fmt::Display;
 
 use policies::{Fault, StoreName};
 
+use crate::outbound::reason;
+
 #[derive(Debug, thiserror::Error)]
 #[error("store `{name}`: {source}")]
 pub struct StoreError {
@@ -22,7 +24,7 @@ impl From<StoreError> for Fault {
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", reason(.source, ""))]
     Io {
         path: String,
         source: std::io::Error,

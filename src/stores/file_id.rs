@@ -1,7 +1,7 @@
 //! Which file a path leads to.
 
 use std::{
-    fs,
+    fs::{self, Metadata},
     os::unix::fs::MetadataExt as _,
     path::{self, Component, Path, PathBuf},
 };
@@ -9,24 +9,39 @@ use std::{
 /// As many symbolic links as Linux follows.
 const MAX_LINKS: u8 = 40;
 
+/// Identifies a file, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+
+    /// `None` if there is no such file, or if it cannot be found.
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        Some(Self::of(&fs::metadata(path).ok()?))
+    }
+}
+
 /// Equal for all paths of one file, whatever links lead to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum FileId {
-    Existing {
-        device: u64,
-        inode: u64,
-    },
+pub(crate) enum FilePlace {
+    Existing(FileId),
     /// Where the file will be created.
     Missing(PathBuf),
 }
 
-impl FileId {
+impl FilePlace {
     pub(super) fn of(path: &Path) -> Self {
-        if let Ok(metadata) = fs::metadata(path) {
-            return Self::Existing {
-                device: metadata.dev(),
-                inode: metadata.ino(),
-            };
+        if let Some(id) = FileId::at(path) {
+            return Self::Existing(id);
         }
         let absolute = path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Self::Missing(resolve(&absolute, MAX_LINKS))
@@ -61,7 +76,7 @@ mod tests {
     #[test]
     fn all_paths_of_a_file_are_equal_before_and_after_it_exists() {
         let folder = tempfile::tempdir().expect("a folder");
-        let at = |path: &str| FileId::of(&folder.path().join(path));
+        let at = |path: &str| FilePlace::of(&folder.path().join(path));
         symlink("data", folder.path().join("link")).expect("a link");
         symlink("data/gate.db", folder.path().join("file")).expect("a link");
         let paths = [
@@ -93,8 +108,8 @@ mod tests {
         symlink("b", folder.path().join("a")).expect("a link");
         symlink("a", folder.path().join("b")).expect("a link");
         assert_eq!(
-            FileId::of(&folder.path().join("a")),
-            FileId::of(&folder.path().join("a"))
+            FilePlace::of(&folder.path().join("a")),
+            FilePlace::of(&folder.path().join("a"))
         );
     }
 }

@@ -16,7 +16,7 @@ use futures_util::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnorde
 use policies::{Clock, Fault, StoreName};
 use tokio::time::timeout;
 
-use super::{fault::StoreFault, limitation::Limitation};
+use super::{fault::StoreFault, remark::Remark};
 
 /// How long after a successful probe a failed operation starts no other one. So operations that the store answers with
 /// an error do not cause a probe each.
@@ -188,13 +188,8 @@ pub(super) trait HealthCheck: Send + Sync {
     /// Tests whether the store works.
     fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>>;
 
-    /// What the operator should know of its connections.
-    fn note(&self) -> Option<String> {
-        None
-    }
-
-    /// What the store does not do as it should, although it works.
-    fn limitations(&self) -> Vec<Limitation> {
+    /// What the operator should know of the store although it works.
+    fn remarks(&self) -> Vec<Remark> {
         Vec::new()
     }
 }
@@ -217,12 +212,8 @@ impl<B: Backend> HealthCheck for Arc<B> {
         Box::pin(probe_within(self, self.health().timeout()))
     }
 
-    fn limitations(&self) -> Vec<Limitation> {
-        Backend::limitations(&**self)
-    }
-
-    fn note(&self) -> Option<String> {
-        Backend::note(&**self)
+    fn remarks(&self) -> Vec<Remark> {
+        Backend::remarks(&**self)
     }
 }
 
@@ -234,18 +225,14 @@ impl<B: Backend> HealthCheck for Arc<B> {
 pub(super) trait Backend: Sized + Send + Sync + 'static {
     fn health(&self) -> &Health;
 
-    /// See [`HealthCheck::note`].
-    fn note(&self) -> Option<String> {
-        None
-    }
-
     /// Tests on a new connection whether the backend supports its uses.
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault>;
 
     /// Starts what the backend does in the background while it is open.
     fn watch(self: &Arc<Self>) {}
 
-    fn limitations(&self) -> Vec<Limitation> {
+    /// See [`HealthCheck::remarks`].
+    fn remarks(&self) -> Vec<Remark> {
         Vec::new()
     }
 

@@ -11,23 +11,23 @@ mod file_id;
 mod health;
 mod hosts;
 mod kind;
-mod limitation;
 mod open;
 mod postgres;
 mod prefix;
 mod redis;
+mod remark;
 mod retention;
 mod settings;
 mod shared_quotas;
 mod sqlite;
 mod tls;
 
-pub(crate) use self::file_id::FileId;
+pub(crate) use self::file_id::FilePlace;
 pub use self::{
     fault::{FileProblem, OpenError, StoreError, StoreFault, Unreachable},
     kind::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
-    limitation::Limitation,
     open::{Access, OpenStore, Stores},
+    remark::Remark,
     settings::{Store, StoreSettings, StoreUrl, UrlSource, UsedStore},
     tls::TlsSettings,
 };

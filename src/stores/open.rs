@@ -7,10 +7,10 @@ use policies::{Fault, Interval, QuotaStore, RateLimitStore, StoreName, StoreUse}
 
 use super::{
     fault::{StoreError, StoreFault},
-    file_id::FileId,
+    file_id::FilePlace,
     kind::{LeaseStore, MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
-    limitation::Limitation,
     prefix::{DEFAULT, KeyPrefix},
+    remark::Remark,
     settings::{Store, StoreUrl, UsedStore},
     sqlite::ReadOnly,
 };
@@ -25,7 +25,7 @@ pub struct OpenStore {
     pub timeout: Interval,
     url: StoreUrl,
     /// The file that it is, if it is one.
-    file: Option<FileId>,
+    file: Option<FilePlace>,
     ports: Vec<(Vec<StoreUse>, OpenPorts)>,
 }
 
@@ -56,7 +56,7 @@ impl OpenStore {
             .into_iter()
             .flat_map(Stores::iter)
             .find(|open| open.is(name, url) && (open.timeout == settings.timeout || !is_remote));
-        let counters = before.and_then(|before| before.counters_in(&url.file_id()?));
+        let counters = before.and_then(|before| before.counters_in(&url.file_place()?));
         let kept_ports = |uses: &[StoreUse]| {
             let counters = counters.filter(|_| uses == [StoreUse::Quotas]);
             let kept = same.into_iter().chain(counters);
@@ -110,7 +110,7 @@ impl OpenStore {
             timeout: kept.map_or(settings.timeout, |kept| kept.timeout),
             url: url.clone(),
             // Opening it creates the file.
-            file: url.file_id(),
+            file: url.file_place(),
         })
     }
 
@@ -143,27 +143,29 @@ impl OpenStore {
         Ok(())
     }
 
-    /// What the store does not do as it should, although it works.
+    /// What the operator should know of the store although it works.
     #[must_use]
-    pub fn limitations(&self) -> Vec<Limitation> {
-        let ports = self.ports.iter();
-        ports
-            .flat_map(|(_, open)| open.health.limitations())
-            .collect()
+    pub fn remarks(&self) -> Vec<Remark> {
+        let mut remarks: Vec<Remark> = Vec::new();
+        for remark in self
+            .ports
+            .iter()
+            .flat_map(|(_, open)| open.health.remarks())
+        {
+            // Each use has connections of its own.
+            if remarks.iter().all(|other| other.text != remark.text) {
+                remarks.push(remark);
+            }
+        }
+        remarks
     }
 
     /// Why the gate's promises may not hold, although the store works.
     #[must_use]
     pub fn degraded(&self) -> Option<String> {
-        let mut limitations = self.limitations().into_iter();
-        let degraded = limitations.find(|limitation| limitation.is_degraded);
-        degraded.map(|limitation| limitation.reason)
-    }
-
-    /// What the operator should know of the connections.
-    #[must_use]
-    pub fn note(&self) -> Option<String> {
-        self.ports.iter().find_map(|(_, open)| open.health.note())
+        let mut remarks = self.remarks().into_iter();
+        let degraded = remarks.find(|remark| remark.is_degraded);
+        degraded.map(|remark| remark.text)
     }
 
     pub fn uses(&self) -> impl Iterator<Item = StoreUse> {
@@ -205,7 +207,7 @@ impl Stores {
 
     /// The store that counts in this file. A reload may give it another name, or write its path in another way, but
     /// only one store can have the file open.
-    fn counters_in(&self, file: &FileId) -> Option<&OpenStore> {
+    fn counters_in(&self, file: &FilePlace) -> Option<&OpenStore> {
         self.iter().find(|open| {
             open.file.as_ref() == Some(file) && open.uses().any(|of| of == StoreUse::Quotas)
         })

@@ -11,7 +11,7 @@ use serde::{
 };
 
 use super::{
-    file_id::FileId,
+    file_id::FilePlace,
     kind::{Location, SentinelLogin, StoreKind},
     postgres,
     prefix::KeyPrefix,
@@ -130,8 +130,8 @@ impl StoreUrl {
     }
 
     /// Which file it is, if it is one.
-    pub(crate) fn file_id(&self) -> Option<FileId> {
-        self.location.file().map(FileId::of)
+    pub(crate) fn file_place(&self) -> Option<FilePlace> {
+        self.location.file().map(FilePlace::of)
     }
 
     /// Returns a message if this kind of store does not support `wanted`.

@@ -57,6 +57,15 @@ async fn the_query_of_the_allowance_describes_the_post() {
             true,
             "",
         ),
+        // Policies on what is not described are skipped.
+        ("?purpose=avatar", true, ""),
+        ("?purpose=avatar&mimeType=image/png", true, ""),
+        ("?purpose=avatar&size=2000000", false, "file_too_large"),
+        (
+            "?purpose=avatar&mimeType=image/gif",
+            false,
+            "file_type_forbidden",
+        ),
         (
             "?purpose=avatar&mimeType=image/gif&size=5",
             false,

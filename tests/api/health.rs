@@ -54,10 +54,9 @@ fn is_unhealthy(output: &Output, message: &str) {
 #[actix_web::test]
 async fn an_edit_of_the_config_changes_nothing() {
     let imgwire = Emulator::start().unwrap();
-    let (_folder, config) = write_config(&Gate::accepting(["app"]), imgwire.url());
+    let (folder, config) = write_config(&Gate::accepting(["app"]), imgwire.url());
     let gate = GateProcess::start(&config, &[], "info").await;
     is_healthy(&health(&config));
-    let before = fs::read_to_string(&config).unwrap();
     for edit in [
         "nonsense = [",
         "",
@@ -71,7 +70,8 @@ async fn an_edit_of_the_config_changes_nothing() {
         is_healthy(&health_with(&["--live"], &config));
     }
     // A valid config on another address waits for a restart.
-    fs::write(&config, before.replace("127.0.0.1:0", "127.0.0.1:1")).unwrap();
+    let moved = Gate::accepting(["app"]).management("bind", "127.0.0.1:1");
+    moved.write(imgwire.url(), folder.path());
     gate.signal("-HUP");
     eventually("the reload", async || {
         gate.log().contains("config reloaded")

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::helpers::{Gate, Token, env, eventually, expression, quota, settings};
+use crate::helpers::{
+    Gate, Token, env, eventually, expression, quota, settings, upload_intent, workspace_member,
+};
 use crate::process::GateProcess;
 
 fn load(gate: &Gate) -> Result<Vec<String>, String> {
@@ -155,6 +157,98 @@ fn settings_without_effect_are_warnings() {
         assert!(found.contains(warning), "{found}");
     }
     assert_eq!(load(&gate()).unwrap(), [""; 0]);
+}
+
+#[test]
+fn a_route_whose_purposes_exclude_each_other_is_a_fault() {
+    let avatars = || upload_intent().set("purposes", ["avatar"]);
+    let gallery = || upload_intent().set("purposes", ["gallery", "cover"]);
+    let route = |purpose: &str, policies: &[&str]| {
+        let route = json!({ "path": "/images", "purpose": purpose, "policies": policies });
+        let gate = gate()
+            .policy("avatars", avatars())
+            .policy("gallery", gallery());
+        faults(
+            &gate
+                .route_with(route)
+                .route("/used", ["signed-in", "avatars"]),
+        )
+    };
+    let of_route = route("cover", &["signed-in", "avatars"]);
+    assert!(
+        of_route.contains("routes[1].policies[1]: `avatars` allows none of the purposes"),
+        "{of_route}"
+    );
+    assert_eq!(route("avatar", &["signed-in", "avatars"]), "");
+    assert_eq!(route("cover", &["signed-in", "gallery"]), "");
+    let chain = |first, second| {
+        let gate = gate().policy("first", first).policy("second", second);
+        faults(&gate.chain(["signed-in", "first", "second"]))
+    };
+    let of_chain = chain(gallery(), avatars());
+    assert!(
+        of_chain.contains("routes[0].policies[2]: `second` allows none of the purposes"),
+        "{of_chain}"
+    );
+    // These deny no request, or not every one.
+    assert_eq!(chain(gallery(), avatars().observe()), "");
+    assert_eq!(
+        chain(
+            gallery(),
+            avatars().set("when", "request.purpose != 'cover'")
+        ),
+        ""
+    );
+}
+
+#[test]
+fn a_condition_that_reads_nothing_is_a_warning() {
+    for (when, warning) in [
+        ("false", Some("is false for every request")),
+        ("1 > 2 || !true", Some("is false for every request")),
+        ("true", Some("is true for every request")),
+        ("has(request.file)", None),
+        ("false && request.purpose == 'a'", None),
+    ] {
+        let images = upload_intent().set("max_size", "1MB").set("when", when);
+        let gate = gate()
+            .policy("images", images)
+            .chain(["signed-in", "images"]);
+        let warnings = load(&gate).unwrap();
+        assert_eq!(
+            warnings.len(),
+            usize::from(warning.is_some()),
+            "{when}: {warnings:?}"
+        );
+        let expected = warning.map(|text| format!("policies.images.when: {text}"));
+        assert!(
+            expected.is_none_or(|expected| warnings[0].contains(&expected)),
+            "{warnings:?}"
+        );
+    }
+}
+
+#[test]
+fn roles_that_no_member_has_are_a_fault_and_some_of_them_a_warning() {
+    let with = |roles: &[&str]| {
+        let members = json!({ "ws_1": { "user_1": "owner" }, "ws_2": { "user_1": "editor" } });
+        let member = workspace_member().members(members).roles(roles);
+        load(
+            &gate()
+                .policy("member", member)
+                .chain(["signed-in", "member"]),
+        )
+    };
+    let fault = with(&["admin"]).unwrap_err();
+    assert!(
+        fault.contains("policies.member.roles: no entry of `members` has the role `admin`"),
+        "{fault}"
+    );
+    let [warning] = &with(&["editor", "Owner"]).unwrap()[..] else {
+        panic!("not one warning")
+    };
+    assert!(warning.contains("has the role `Owner`"), "{warning}");
+    assert_eq!(with(&["editor", "owner"]).unwrap(), [""; 0]);
 }
 
 fn with_unused(folder: &Path) -> Gate {

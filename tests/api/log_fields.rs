@@ -231,6 +231,24 @@ async fn a_401_names_the_judge_the_issuer_and_the_key_id_but_no_token() {
         (&json!(ISSUER), &json!("key-3"))
     );
     assert_eq!(line["identity"], "app");
+    let headers = [
+        ("cookie", "__Host-imgwire_gate=ended"),
+        ("sec-fetch-site", "same-origin"),
+    ];
+    for method in [Method::GET, Method::DELETE] {
+        let (status, line) = logged
+            .line(method.clone(), SESSION, &headers, &Value::Null)
+            .await;
+        match method == Method::GET {
+            true => assert_eq!(
+                (status, &line["identity"]),
+                (401, &json!("browser")),
+                "{line}"
+            ),
+            // A session that has ended can be ended.
+            false => assert_eq!(status, 204, "{line}"),
+        }
+    }
 }
 
 #[actix_web::test]

@@ -1,10 +1,11 @@
 //! A gate is ready as long as it can serve the requests of every route.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, time::Duration};
 
 use serde_json::{Value, json};
 
 use crate::{
+    deployment::deploy,
     helpers::{
         Emulator, Entry, Gate, TestApp, Token, eventually, published_jwt, quota, rate_limit,
         signed_in, workspace_member,
@@ -253,9 +254,8 @@ async fn haproxy_keeps_gates_that_count_for_themselves() {
         fs::write(&path, config).unwrap();
         gates.push(GateProcess::start(&path, &[], "info").await);
     }
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
-    let mut text = fs::read_to_string(deploy.join("haproxy.cfg"))
-        .unwrap()
+    let text = fs::read_to_string(deploy("haproxy.cfg")).unwrap();
+    let mut text = text
         .replace("bind :80\n", &format!("bind 127.0.0.1:{proxy}\n"))
         .replace("9090", &management.to_string());
     for number in 1..=3 {

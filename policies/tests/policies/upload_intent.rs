@@ -147,7 +147,7 @@ fn settings_check_something_and_have_no_empty_list() {
 fn only_a_list_of_purposes_bounds_the_purposes() {
     for (table, bounds) in [("purposes = ['a']", true), ("max_size = '1MB'", false)] {
         let settings: UploadIntentSettings = settings(table);
-        assert_eq!(settings.requirements().bounds_purposes, bounds);
+        assert_eq!(settings.requirements().purposes.is_some(), bounds);
         assert!(settings.describe().contains("purpose"));
     }
 }

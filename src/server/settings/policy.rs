@@ -1,8 +1,8 @@
 //! `[policies.<name>]`: the registered kinds, and the policies of a config.
 
 use policies::{
-    ConfiguredPolicy, Dimension, Findings, OnFailure, PolicyKind, PolicyName, PolicyRegistry,
-    Requirements, ServiceCall, StoreName, StoreUse,
+    ConfiguredPolicy, Dimension, Expression, Findings, OnFailure, PolicyKind, PolicyName,
+    PolicyRegistry, Requirements, ServiceCall, StoreName, StoreUse,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use secrecy::SecretString;
@@ -177,12 +177,25 @@ pub(super) fn check(
 ) {
     for (name, policy) in policies {
         let Some(PolicySettings {
-            kind, requirements, ..
+            kind,
+            requirements,
+            common,
+            ..
         }) = policy
         else {
             continue;
         };
         let path = format!("policies.{name}");
+        let message = match common.when.as_ref().and_then(Expression::constant) {
+            Some(true) => Some("is true for every request; remove it"),
+            Some(false) => Some(
+                "is false for every request, so the policy never runs; remove the policy, or correct this",
+            ),
+            None => None,
+        };
+        if let Some(message) = message {
+            reader.warning(join(&path, "when"), message);
+        }
         if let Some(service) = &requirements.service {
             check_service(reader, &path, service);
         }
@@ -266,7 +279,8 @@ fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: 
             .then(|| unknown("policy", name.as_str(), known.map(PolicyName::as_str)))
     });
     let mut provided = Vec::new();
-    let mut bounds_purposes = route.purpose.is_some();
+    // The purposes that all policies so far allow; `None` if any.
+    let mut purposes = route.purpose.clone().map(|purpose| vec![purpose]);
     for (index, name) in chain.iter().enumerate() {
         let place = format!("{key}[{index}]");
         // A policy that could not be read may provide any fact.
@@ -274,9 +288,22 @@ fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: 
             return;
         };
         let requirements = &policy.requirements;
-        bounds_purposes |= requirements.bounds_purposes && policy.common.always_enforces();
+        if policy.common.always_enforces()
+            && let Some(allowed) = &requirements.purposes
+        {
+            let earlier = purposes.get_or_insert_with(|| allowed.clone());
+            let had_any = !earlier.is_empty();
+            earlier.retain(|purpose| allowed.contains(purpose));
+            if had_any && earlier.is_empty() {
+                let message = format!(
+                    "`{name}` allows none of the purposes that the route's `purpose` or an earlier policy allows, so no \
+                     request would pass"
+                );
+                reader.fault(&place, message);
+            }
+        }
         let per = requirements.per.as_ref();
-        if per.is_some_and(|per| per.contains(Dimension::Purpose)) && !bounds_purposes {
+        if per.is_some_and(|per| per.contains(Dimension::Purpose)) && purposes.is_none() {
             let message = format!(
                 "`{name}` counts per purpose, which the client chooses; set `purpose` on the route, or list an \
                  `upload_intent` policy with `purposes` and without `mode` and `when` before it"

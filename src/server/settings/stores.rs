@@ -16,7 +16,7 @@ use crate::{
     http::SESSION_PATH,
     identities::Profiles,
     outbound::{IdentityError, TlsMaterial},
-    stores::{FileId, Store, StoreSettings, StoreUrl, TlsSettings, UrlSource},
+    stores::{FilePlace, Store, StoreSettings, StoreUrl, TlsSettings, UrlSource},
 };
 
 /// All stores of a config; `None` for a store that could not be read.
@@ -197,9 +197,9 @@ pub(super) fn check_files(
     stores: &Stores,
     counts: impl Fn(&StoreName) -> bool,
 ) {
-    let mut files: Vec<(FileId, &StoreName)> = Vec::new();
+    let mut files: Vec<(FilePlace, &StoreName)> = Vec::new();
     for (name, store) in &stores.0 {
-        let file = store.as_ref().and_then(|store| store.url.file_id());
+        let file = store.as_ref().and_then(|store| store.url.file_place());
         let Some(file) = file.filter(|_| counts(name)) else {
             continue;
         };

@@ -29,6 +29,7 @@ use crate::{
         fault::{StoreFault, Unreachable},
         hosts::Hosts,
         kind::OpenOptions,
+        remark::Remark,
     },
 };
 
@@ -88,11 +89,16 @@ impl Connector {
         self.tls.clone()
     }
 
-    pub(super) fn note(&self) -> Option<String> {
-        const NOTE: &str = "a connection pooler shares the server's processes among clients; the gate keeps nothing in \
+    pub(super) fn remark(&self) -> Option<Remark> {
+        const TEXT: &str = "a connection pooler shares the server's processes among clients; the gate keeps nothing in \
                             a session, so pool_mode = transaction and session both work";
         let is_pooled = self.is_pooled.load(Ordering::Relaxed);
-        is_pooled.then(|| NOTE.to_owned())
+        is_pooled.then(|| Remark {
+            part: "pooler",
+            text: TEXT.to_owned(),
+            remedy: None,
+            is_degraded: false,
+        })
     }
 
     /// Connects to the first host and address where `set_up` succeeds, too. The error is that of the last one.

@@ -22,6 +22,7 @@ use crate::stores::{
     fault::{StoreFault, Unreachable},
     health::{Backend, Health},
     kind::{MAX_CONNECTIONS, MAX_ROWS, MemberDatabase, MemberRow, OpenOptions, workspace_id},
+    remark::Remark,
 };
 
 /// Per connection: one for each policy, and those of earlier configs.
@@ -95,8 +96,8 @@ impl Backend for Members {
         &self.health
     }
 
-    fn note(&self) -> Option<String> {
-        self.connector.note()
+    fn remarks(&self) -> Vec<Remark> {
+        self.connector.remark().into_iter().collect()
     }
 
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {

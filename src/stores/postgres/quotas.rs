@@ -22,6 +22,7 @@ use crate::{
         fault::{StoreFault, Unreachable},
         health::{Backend, Health},
         kind::OpenOptions,
+        remark::Remark,
         retention::{CleanupSchedule, PAGE, RETENTION},
         shared_quotas::{Granted, SharedCounters, StoreClock},
     },
@@ -84,8 +85,8 @@ impl Backend for Counters {
         &self.health
     }
 
-    fn note(&self) -> Option<String> {
-        self.connector.note()
+    fn remarks(&self) -> Vec<Remark> {
+        self.connector.remark().into_iter().collect()
     }
 
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {

@@ -20,7 +20,7 @@ use crate::stores::{
     fault::{StoreFault, Unreachable},
     health::{Backend, Health},
     kind::OpenOptions,
-    limitation::Limitation,
+    remark::Remark,
 };
 
 /// How many redirects one operation follows.
@@ -200,11 +200,11 @@ impl Backend for Cluster {
         });
     }
 
-    fn limitations(&self) -> Vec<Limitation> {
+    fn remarks(&self) -> Vec<Remark> {
         let slots = self.slots.load();
         // One node suffices as an example. The log names each.
         let eviction = slots.servers().find_map(|server| server.eviction());
-        let rights = self.client.limitations();
+        let rights = self.client.remarks();
         eviction.into_iter().chain(rights).collect()
     }
 }

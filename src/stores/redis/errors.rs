@@ -91,7 +91,9 @@ pub(super) fn explain(error: &RedisError, peer: &str) -> String {
         return reason(error, peer);
     }
     let text = text(error);
-    let shown: String = text.chars().take(MAX_TEXT).collect();
+    // A server that does not know `AUTH` repeats the password.
+    let told = text.split(", with args").next().unwrap_or_default();
+    let shown: String = told.chars().take(MAX_TEXT).collect();
     match (meaning(&text), missing_command(&text)) {
         (Some(NO_RIGHT), Some(command)) => format!("{NO_RIGHT}, +{command}: {shown}"),
         (Some(meaning), _) => format!("{meaning}: {shown}"),
@@ -216,6 +218,13 @@ mod tests {
         }
         let parsing = RedisError::from((ErrorKind::Parse, "fails", "bad bytes".to_owned()));
         assert_eq!(explain(&parsing, "cache"), "bad bytes");
+    }
+
+    #[test]
+    fn the_arguments_of_an_unknown_command_are_not_shown() {
+        let line = "ERR unknown command 'AUTH', with args beginning with: 'gate' 'hunter2' ";
+        let explained = explain(&error(line), "cache");
+        assert!(explained.ends_with("unknown command 'AUTH'"), "{explained}");
     }
 
     #[test]

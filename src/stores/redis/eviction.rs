@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use redis::RedisResult;
 
 use super::connection::Connection;
-use crate::stores::{health::Health, limitation::Limitation};
+use crate::stores::{health::Health, remark::Remark};
 
 /// How often the gate reads it.
 pub(super) const PERIOD: Duration = Duration::from_secs(5);
@@ -118,20 +118,22 @@ impl Observed {
         evicted
     }
 
-    pub(super) fn limitation(&self) -> Option<Limitation> {
+    pub(super) fn remark(&self) -> Option<Remark> {
         let observed = self.0.lock();
         let info = &observed.as_ref()?.info;
-        let mut reason = may_evict(info.eviction_policy()?);
+        let mut text = may_evict(info.eviction_policy()?);
         if info.evicted_keys > 0 {
-            reason += &format!(
+            text += &format!(
                 "; it has evicted {} keys since it started",
                 info.evicted_keys
             );
         }
-        Some(Limitation {
+        Some(Remark {
             part: "eviction",
-            reason,
-            remedy: "set `maxmemory-policy noeviction` in the server's config, or give the gate a server of its own",
+            text,
+            remedy: Some(
+                "set `maxmemory-policy noeviction` in the server's config, or give the gate a server of its own",
+            ),
             is_degraded: true,
         })
     }

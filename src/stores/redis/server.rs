@@ -26,7 +26,7 @@ use super::{
     url::{Endpoint, RedisUrl},
 };
 use crate::{
-    stores::{connections::ConnectionCache, health::Backend, limitation::Limitation},
+    stores::{connections::ConnectionCache, health::Backend, remark::Remark},
     telemetry::Metrics,
 };
 
@@ -84,18 +84,18 @@ impl Client {
         self.lacks.lock().retain(|lacked| lacked.name != right.name);
     }
 
-    pub(super) fn limitations(&self) -> Vec<Limitation> {
+    pub(super) fn remarks(&self) -> Vec<Remark> {
         let lacks = self.lacks.lock();
-        let limitations = lacks.iter().map(|right| Limitation {
+        let remarks = lacks.iter().map(|right| Remark {
             part: "rights",
-            reason: format!(
+            text: format!(
                 "the user lacks the right {}: {}",
                 right.name, right.consequence
             ),
-            remedy: right.remedy,
+            remedy: Some(right.remedy),
             is_degraded: false,
         });
-        limitations.collect()
+        remarks.collect()
     }
 }
 
@@ -248,8 +248,8 @@ impl Server {
         }
     }
 
-    pub(super) fn eviction(&self) -> Option<Limitation> {
-        self.observed.limitation()
+    pub(super) fn eviction(&self) -> Option<Remark> {
+        self.observed.remark()
     }
 
     async fn connect(&self, within: Duration) -> Result<Connection, Unreachable> {
@@ -329,9 +329,9 @@ impl Backend for Server {
         });
     }
 
-    fn limitations(&self) -> Vec<Limitation> {
-        let eviction = self.observed.limitation();
-        let rights = self.client.limitations();
+    fn remarks(&self) -> Vec<Remark> {
+        let eviction = self.observed.remark();
+        let rights = self.client.remarks();
         eviction.into_iter().chain(rights).collect()
     }
 }

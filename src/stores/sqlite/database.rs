@@ -12,8 +12,14 @@ use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params,
 };
 
-use super::file::{FileFault, FileId, OwnedFile, beside};
-use crate::stores::retention::{PAGE, RETENTION, RowName};
+use super::file::{FileFault, OwnedFile, beside};
+use crate::{
+    outbound::reason,
+    stores::{
+        file_id::FileId,
+        retention::{PAGE, RETENTION, RowName},
+    },
+};
 
 /// How long to wait for another process, such as an operator's shell, that locks the file.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -71,7 +77,7 @@ impl Database {
         file.check()?;
         let path = file.real_path().map_err(|error| FileFault::Unreadable {
             path: file.shown(),
-            reason: error.to_string(),
+            reason: reason(&error, ""),
         })?;
         let connection = Connection::open(&path)?;
         connection.busy_timeout(LOCK_TIMEOUT)?;

@@ -17,28 +17,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::stores::fault::OpenError;
-
-/// Identifies a file, whatever its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        }
-    }
-
-    /// `None` if there is no such file, or if it cannot be found.
-    pub(super) fn at(path: &Path) -> Option<Self> {
-        Some(Self::of(&fs::metadata(path).ok()?))
-    }
-}
+use crate::{
+    outbound::reason,
+    stores::{fault::OpenError, file_id::FileId},
+};
 
 /// The files that SQLite keeps beside a database: the write-ahead log, and its index.
 pub(super) fn beside(path: &Path) -> [PathBuf; 2] {
@@ -181,7 +163,7 @@ impl OwnedFile {
             Err(error) if is_gone(&error) => Err(FileFault::Gone(self.shown())),
             Err(error) => Err(FileFault::Unreadable {
                 path: self.shown(),
-                reason: error.to_string(),
+                reason: reason(&error, ""),
             }),
         }
     }

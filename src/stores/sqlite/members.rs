@@ -12,6 +12,7 @@ use std::{
 use actix_web::{rt, web};
 use futures_util::future::LocalBoxFuture;
 use rusqlite::{Connection, OpenFlags, limits::Limit, types::ValueRef};
+use tokio::sync::Semaphore;
 
 use super::{
     access::{Purpose, find_problem, open_fault},
@@ -34,6 +35,8 @@ pub(super) struct Members {
     path: PathBuf,
     pool: Arc<Pool<Connection>>,
     health: Health,
+    /// For one thread that probes. On a disk that hangs, each probe would keep a thread for ever.
+    probing: Arc<Semaphore>,
     /// How often the file was written or replaced. Connections from before are not used again.
     changes: AtomicU32,
     /// How often the path named another file, or none. Cached memberships from before are not used again.
@@ -116,7 +119,9 @@ impl Backend for Members {
 
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
         let file = self.clone();
+        let turn = self.probing.clone().acquire_owned().await;
         let probed = web::block(move || {
+            let _turn = turn;
             // Shorter than the probe's limit, because this error names the cause.
             let connection = file.open(within * 9 / 10)?;
             let schema = "SELECT count(*) FROM sqlite_schema";
@@ -162,6 +167,7 @@ impl Members {
             path: path.to_owned(),
             pool: Pool::new(MAX_CONNECTIONS),
             health: options.health(),
+            probing: Arc::new(Semaphore::new(1)),
             changes: AtomicU32::new(0),
             files: AtomicU32::new(0),
         }

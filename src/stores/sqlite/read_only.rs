@@ -15,8 +15,9 @@ use super::{
     access::{Purpose, find_problem, open_fault},
     database::Database,
 };
-use crate::stores::{
-    fault::StoreFault, health::HealthCheck, kind::OpenPorts, shared_quotas::used_in,
+use crate::{
+    outbound::reason,
+    stores::{fault::StoreFault, health::HealthCheck, kind::OpenPorts, shared_quotas::used_in},
 };
 
 pub(in crate::stores) struct ReadOnly {
@@ -62,8 +63,8 @@ impl ReadOnly {
         let folder = folder.unwrap_or_else(|| Path::new("."));
         let created = tempfile::tempfile_in(folder).map(drop);
         created.map_err(|error| {
-            let message = format!("cannot create a file in {}: {error}", folder.display());
-            StoreFault::Refused(message)
+            let (folder, reason) = (folder.display(), reason(&error, ""));
+            StoreFault::Refused(format!("cannot create a file in {folder}: {reason}"))
         })
     }
 
