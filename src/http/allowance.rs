@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
-use jiff::{SignedDuration, Timestamp};
-use policies::{DenialClass, Evaluation, LimitState, Outcome, Pass, PolicyName};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use actix_web::{HttpRequest, HttpResponse, web};
+use jiff::{SignedDuration, Timestamp, Unit};
+use policies::{DenialClass, Evaluation, LimitState, Outcome, Pass, PolicyName, excerpt};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
     context::{run_within_limit, worker},
     error::{ApiError, PublicErrors, fail, refuse},
+    json_error,
     token_request::{TokenRequest, upload_request},
 };
 use crate::{gate::rules::Route, identities::AppliedLimits, telemetry::LogFields};
@@ -69,24 +70,38 @@ pub(crate) async fn get(request: HttpRequest, route: Arc<Route>) -> HttpResponse
     run_within_limit(&request, show(&request, &route)).await
 }
 
-/// The POST that a query describes.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Described {
-    workspace: Option<String>,
-    purpose: Option<String>,
-    mime_type: Option<String>,
-    size: Option<u64>,
-}
-
+/// The POST that the query describes.
 fn described(request: &HttpRequest) -> Result<TokenRequest, ApiError> {
-    let malformed = || ApiError::from_status(StatusCode::BAD_REQUEST);
-    let query = web::Query::<Described>::from_query(request.query_string());
-    let web::Query(query) = query.map_err(|_| malformed())?;
-    let has_file = query.mime_type.is_some() || query.size.is_some();
-    let file = has_file.then(|| json!({ "mimeType": query.mime_type, "size": query.size }));
-    let body = json!({ "workspace": query.workspace, "purpose": query.purpose, "file": file });
-    serde_json::from_value(body).map_err(|_| malformed())
+    let bad = |message: String| ApiError::BadRequest(message.into());
+    let query = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
+    let web::Query(query) = query.map_err(|_| bad("the query is malformed".to_owned()))?;
+    let (mut body, mut file) = (Map::new(), Map::new());
+    for (name, value) in query {
+        let earlier = match &*name {
+            "workspace" | "purpose" => body.insert(name.clone(), value.into()),
+            "mimeType" => file.insert(name.clone(), value.into()),
+            "size" => {
+                let size: Result<u64, _> = value.parse();
+                let size = size.map_err(|_| bad("`size` must be a number of bytes".to_owned()))?;
+                file.insert(name.clone(), size.into())
+            }
+            _ => {
+                let (name, known) = (excerpt(&name), "workspace, purpose, mimeType and size");
+                return Err(bad(format!(
+                    "unknown parameter `{name}`; the parameters are {known}"
+                )));
+            }
+        };
+        if earlier.is_some() {
+            return Err(bad(format!("the parameter `{name}` is there twice")));
+        }
+    }
+    if !file.is_empty() {
+        body.insert("file".to_owned(), file.into());
+    }
+    let body = Value::Object(body).to_string();
+    let read = serde_json::from_str(&body);
+    read.map_err(|error| bad(json_error::explain::<TokenRequest>(body.as_bytes(), &error)))
 }
 
 async fn show(request: &HttpRequest, route: &Route) -> HttpResponse {
@@ -147,6 +162,12 @@ fn describe(limit: &LimitState, now: Timestamp) -> Limit<'_> {
         policy: &limit.policy,
         limit: limit.limit,
         remaining: limit.remaining,
-        resets_at: now.saturating_add(resets_in).unwrap_or(Timestamp::MAX),
+        resets_at: resets_at(now, resets_in),
     }
+}
+
+/// In milliseconds, because the clock moved between the decision and the answer.
+fn resets_at(now: Timestamp, resets_in: SignedDuration) -> Timestamp {
+    let exact = now.saturating_add(resets_in).unwrap_or(Timestamp::MAX);
+    exact.round(Unit::Millisecond).unwrap_or(exact)
 }

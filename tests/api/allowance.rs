@@ -97,19 +97,18 @@ async fn the_query_of_the_allowance_describes_the_post() {
             "{query}"
         );
     }
-    for query in [
-        "?size=x",
-        "?unknown=1",
-        "?size=-1",
-        "?purpose=",
-        "?workspace=",
+    for (query, message) in [
+        ("?size=x", "`size` must be a number of bytes"),
+        ("?size=-1", "`size` must be a number of bytes"),
+        ("?file=x", "unknown parameter `file`"),
+        ("?size=1&size=2", "the parameter `size` is there twice"),
+        ("?purpose=", "purpose"),
+        ("?workspace=", "workspace"),
     ] {
         let path = format!("{ROUTE}/allowance{query}");
         let answer = app.request(Method::GET, &path).bearer(&token).send().await;
-        assert_eq!(
-            (answer.status.as_u16(), answer.code()),
-            (400, "bad_request"),
-            "{query}"
-        );
+        answer.assert_error(400, "bad_request");
+        let found = answer.json["message"].as_str().unwrap();
+        assert!(found.contains(message), "{query}: {found}");
     }
 }
