@@ -13,7 +13,7 @@ use crate::{
 
 const URL: &str = "url = 'http://app/{workspace}/{user}'";
 const QUERY: &str = "store = 'db'\nquery = 'select role, id from members where u = $1 and w = $2'";
-const MEMBERS: &str = "members = {}";
+const MEMBERS: &str = "members = { ws_1 = { user_1 = 'owner' } }";
 
 #[track_caller]
 fn assert_faults(table: &str, count: usize) {
