@@ -88,6 +88,7 @@ impl PolicyKind for QuotaSettings {
 /// The number of tokens per window: a fixed number, or one that depends on a claim.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(untagged)]
+#[schemars(extend("examples" = [500]))]
 pub enum QuotaLimit {
     /// The same number for all counters.
     Fixed(u64),

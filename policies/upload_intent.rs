@@ -93,6 +93,7 @@ impl<T> TryFrom<Vec<T>> for NonEmpty<T> {
 /// A media type that Imgwire supports, in lower case and without parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(with = "String")]
+#[schemars(extend("examples" = ["image/png"]))]
 pub struct MimeType(&'static str);
 
 impl<'de> Deserialize<'de> for MimeType {

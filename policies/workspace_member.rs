@@ -41,6 +41,7 @@ pub struct WorkspaceMemberSettings {
     pub role_claim: Option<ClaimPath>,
     /// The members of each workspace: `{ ws_1 = { user_1 = "owner" } }`. Default: none.
     #[serde(default)]
+    #[schemars(extend("examples" = [{ "ws_1": { "user_1": "owner" } }]))]
     pub members: Option<Members>,
     /// The URL of the app, for a GET request. The gate replaces `{workspace}` and `{user}`. The app responds with 200
     /// and `{"role": ..., "workspace": ...}`, or with 404. `role` is a text, a list of texts or null; `workspace` is

@@ -139,6 +139,8 @@ impl JsonSchema for ClaimPath {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
+            "title": "a claim",
+            "examples": ["workspaces"],
             "description": "A claim by its top-level name, or by a JSON Pointer that starts with `/`",
             "minLength": 1,
         })

@@ -59,6 +59,7 @@ impl<'de> Deserialize<'de> for Interval {
 /// A number per period, as the config writes it: `{ limit = 120, period = "1m" }`.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "limit": 120, "period": "1m" }]))]
 pub(crate) struct Frequency {
     /// The number of attempts that may come at once, and that return in each period.
     pub(crate) limit: NonZeroU32,
@@ -108,6 +109,8 @@ impl JsonSchema for ByteCount {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
+            "title": "a size",
+            "examples": ["5MB", "16KiB"],
             "description": "A number of bytes, for example \"16KiB\" or \"10MB\"",
         })
     }
@@ -121,6 +124,8 @@ impl JsonSchema for Interval {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
+            "title": "a duration",
+            "examples": ["60s", "24h"],
             "description": "A length of time, for example \"250ms\", \"5s\", \"1m\" or \"24h\"",
             "pattern": "^\\s*(\\d+\\s*[A-Za-zµ]+\\s*)+$",
         })
@@ -184,6 +189,7 @@ impl<'de> Deserialize<'de> for SecretSource {
 /// and in its [`Ports`](crate::Ports). `Debug` hides the text, because it may contain a password.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[schemars(description = "The URL of a service.")]
+#[schemars(extend("title" = "a URL", "examples" = ["https://app.example.com/{workspace}/{user}"]))]
 pub struct Endpoint(String);
 
 impl Endpoint {

@@ -40,6 +40,7 @@ pub enum Dimension {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Vec<Dimension>")]
 #[schemars(with = "Vec<Dimension>")]
+#[schemars(extend("examples" = [["user"]]))]
 pub struct Per(Vec<Dimension>);
 
 impl fmt::Display for Per {

@@ -16,6 +16,7 @@ use crate::{
     engine::{
         cel_environment::{ENVIRONMENT, ROOT, unknown_function},
         expression_check::{Check, TOO_DEEP, is_nested_too_deep},
+        expression_syntax::{FUNCTIONS, at_name, similar, syntax_error},
         fact_list,
         fact_values::Variables,
         long_list::MAX_LIST,
@@ -102,22 +103,24 @@ impl Expression {
 
     fn compile(text: String) -> Result<Self, String> {
         let program = ENVIRONMENT.compile(&text).map_err(|errors| {
-            let error = errors.errors.first();
-            error.map_or_else(
-                || "cannot be parsed".to_owned(),
-                |error| {
-                    let (line, column) = error.pos;
-                    format!(
-                        "line {line}, column {column} of the expression: {}",
-                        error.msg
-                    )
-                },
+            let position = errors.errors.first().map(|error| error.pos);
+            syntax_error(
+                &text,
+                position.map(|(line, column)| (line as usize, column as usize)),
             )
         })?;
         let mut check = Check::default();
-        check.visit(program.expression(), &[])?;
+        check
+            .visit(program.expression(), &[])
+            .map_err(|message| at_name(&text, message))?;
         if let Some(name) = unknown_function(&program) {
-            return Err(format!("unknown function `{name}`"));
+            let message = match similar(&name, &FUNCTIONS) {
+                Some(known) => format!("unknown function `{name}`; did you mean `{known}`?"),
+                None => format!(
+                    "unknown function `{name}`; write one of CEL, for example `size` or `startsWith`"
+                ),
+            };
+            return Err(at_name(&text, message));
         }
         Ok(Self(Arc::new(Compiled {
             text,
@@ -173,6 +176,8 @@ impl JsonSchema for Expression {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
+            "title": "a CEL expression",
+            "examples": ["workspace.role == 'owner'"],
             "description": format!("A CEL expression over the facts `{}`", fact_list::paths().join("`, `")),
             "maxLength": MAX_BYTES,
         })

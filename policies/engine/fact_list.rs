@@ -4,7 +4,10 @@
 
 use crate::{
     Clock, Facts, UploadRequest,
-    engine::fact_ref::{FactRef, Group},
+    engine::{
+        expression_syntax::similar,
+        fact_ref::{FactRef, Group},
+    },
 };
 
 /// Builds the list and passes it to `read`. Facts without a source have names but no values. The list borrows
@@ -86,6 +89,10 @@ pub(crate) fn check_path(path: &[&str]) -> Result<(), String> {
             let named = group.named(name);
             (_, fact) = named.ok_or_else(|| {
                 let names: Vec<_> = group.all.iter().map(|(name, _)| *name).collect();
+                if let Some(known) = similar(name, &names) {
+                    let what = if depth == 0 { "fact" } else { "field" };
+                    return format!("unknown {what} `{name}`; did you mean `{known}`?");
+                }
                 let names = names.join("`, `");
                 match path[..depth].join(".").as_str() {
                     "" => format!("unknown fact `{name}`; write one of `{names}`"),

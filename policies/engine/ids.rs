@@ -128,9 +128,14 @@ impl TryFrom<TextOrInteger> for WorkspaceId {
 
 macro_rules! text_newtype {
     ($(#[$doc:meta])* $name:ident, $text:ty) => {
-        text_newtype!($(#[$doc])* $name, $text, "String");
+        text_newtype!($(#[$doc])* $name, $text, "String", { "type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES });
     };
-    ($(#[$doc:meta])* $name:ident, $text:ty, $written_as:literal) => {
+    ($(#[$doc:meta])* $name:ident, $text:ty, in $section:literal) => {
+        text_newtype!($(#[$doc])* $name, $text, "String", {
+            "type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES, "x-section": $section,
+        });
+    };
+    ($(#[$doc:meta])* $name:ident, $text:ty, $written_as:literal, $schema:tt) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = $written_as)]
@@ -178,7 +183,7 @@ macro_rules! text_newtype {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES })
+                schemars::json_schema!($schema)
             }
         }
     };
@@ -186,11 +191,11 @@ macro_rules! text_newtype {
 
 text_newtype!(
     /// The id of a user, unique within the app: the claim `sub` of RFC 7519.
-    SubjectId, Arc<str>, "TextOrInteger"
+    SubjectId, Arc<str>, "TextOrInteger", { "type": ["string", "integer"] }
 );
 text_newtype!(
     /// The id of a workspace of the app.
-    WorkspaceId, Arc<str>, "TextOrInteger"
+    WorkspaceId, Arc<str>, "TextOrInteger", { "type": ["string", "integer"] }
 );
 text_newtype!(
     /// The purpose of an upload, for example `avatar`.
@@ -198,15 +203,15 @@ text_newtype!(
 );
 text_newtype!(
     /// The name of an identity: `[identities.<name>]`.
-    IdentityName, Arc<str>
+    IdentityName, Arc<str>, in "identities"
 );
 text_newtype!(
     /// The name of a policy: `[policies.<name>]`. Counters belong to it.
-    PolicyName, Interned
+    PolicyName, Interned, in "policies"
 );
 text_newtype!(
     /// The name of a store: `[stores.<name>]`.
-    StoreName, Arc<str>
+    StoreName, Arc<str>, in "stores"
 );
 text_newtype!(
     /// The path of a `[[routes]]` entry.

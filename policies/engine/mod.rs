@@ -10,6 +10,7 @@ pub(crate) mod denial;
 pub(crate) mod excerpt;
 pub(crate) mod expression;
 pub(crate) mod expression_check;
+pub(crate) mod expression_syntax;
 pub(crate) mod fact_list;
 pub(crate) mod fact_ref;
 pub(crate) mod fact_values;

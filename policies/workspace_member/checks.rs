@@ -12,14 +12,24 @@ const NO_SECOND_COLUMN: &str = "the query selects one column, so the database do
 impl WorkspaceMemberSettings {
     pub(super) fn check_keys(&self, findings: &mut Findings) {
         let places = [
-            self.claim.is_some(),
-            self.members.is_some(),
-            self.url.is_some(),
-            self.query.is_some(),
+            ("claim", self.claim.is_some()),
+            ("members", self.members.is_some()),
+            ("url", self.url.is_some()),
+            ("query", self.query.is_some()),
         ];
-        if places.into_iter().filter(|found| *found).count() != 1 {
-            findings.fault("", "needs one of `claim`, `members`, `url` and `query`");
-            return;
+        let mut set = places.iter().filter(|(_, is_set)| *is_set);
+        match (set.next(), set.next()) {
+            (Some(_), None) => {}
+            (None, _) => {
+                let message = "needs the source of memberships; write one of `claim`, `members`, `url` and `query`";
+                return findings.fault("", message);
+            }
+            (Some((first, _)), Some((second, _))) => {
+                let message = format!(
+                    "conflicts with `{first}`; write only one of `claim`, `members`, `url` and `query`"
+                );
+                return findings.fault(second, message);
+            }
         }
         if self
             .members

@@ -3,11 +3,13 @@
 use std::{path::Path, sync::Arc};
 
 use policies::SystemClock;
-use serde::Deserialize;
 
-use super::{Config, Failure, print, read};
+use super::{
+    Config, Failure,
+    described::{self, Case},
+    print, read,
+};
 use crate::{
-    gate::explain::DescribedRequest,
     http::management::explain::{ExplainedOutcome, Explanation},
     server::inspector::Inspector,
 };
@@ -15,8 +17,7 @@ use crate::{
 /// Explains a described request. A gate that runs with the same config is not affected.
 pub(super) fn explain(config: &Config, request: &Path) -> Result<(), Failure> {
     let text = read(request)?;
-    let described: DescribedRequest = serde_json::from_str(&text)
-        .map_err(|error| Failure::Config(format!("{}:{error}", request.display())))?;
+    let described = described::request(&request.display().to_string(), &text)?;
     let settings = config.load()?;
     actix_web::rt::System::new().block_on(async {
         let inspector = Inspector::new(&settings, true, Arc::new(SystemClock::new()))
@@ -55,48 +56,10 @@ fn outcome(explanation: &Explanation) -> String {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Cases {
-    cases: Vec<Case>,
-}
-
-/// A described request and its expected outcome: `allow` or an error code.
-#[derive(Deserialize)]
-#[serde(try_from = "toml::Table")]
-struct Case {
-    name: String,
-    expect: String,
-    request: DescribedRequest,
-}
-
-impl TryFrom<toml::Table> for Case {
-    type Error = String;
-
-    fn try_from(mut table: toml::Table) -> Result<Self, String> {
-        let mut text = |key: &str| match table.remove(key) {
-            Some(toml::Value::String(text)) => Ok(text),
-            Some(_) => Err(format!("`{key}` must be a string")),
-            None => Err(format!("`{key}` is required")),
-        };
-        let (name, expect) = (text("name")?, text("expect")?);
-        // The remaining keys describe the request; an unknown key is an error.
-        let request = DescribedRequest::deserialize(table)
-            .map_err(|error| format!("{name}: {}", error.to_string().trim_end()))?;
-        Ok(Self {
-            name,
-            expect,
-            request,
-        })
-    }
-}
-
 /// Tests the chains with a file of cases. All counters are empty.
 pub(super) fn test(config: &Config, cases: &Path) -> Result<(), Failure> {
     let text = read(cases)?;
-    let file = cases.display();
-    let Cases { cases } = toml::from_str(&text)
-        .map_err(|error| Failure::Config(format!("{file}: {}", error.to_string().trim_end())))?;
+    let cases = described::cases(&cases.display().to_string(), &text)?;
     let settings = config.load()?;
     actix_web::rt::System::new().block_on(async {
         let inspector = Inspector::new(&settings, false, Arc::new(SystemClock::new()))

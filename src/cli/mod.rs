@@ -1,6 +1,7 @@
 //! The command line. Each command has its own file.
 
 mod check;
+mod described;
 mod doctor;
 mod explain;
 mod health;
@@ -10,7 +11,7 @@ mod serve;
 mod signals;
 
 use std::{
-    fmt, fs,
+    fmt,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -23,7 +24,7 @@ use clap_complete::Shell;
 
 pub use self::{check::describe_chains, doctor::diagnose};
 use crate::{
-    config::{self, ConfigSource},
+    config::{self, ConfigSource, files::read_text},
     http::openapi,
     outbound::reason,
     server::{Builder, StartError, settings::Settings},
@@ -336,7 +337,7 @@ fn read_config(source: &ConfigSource) -> Result<String, Failure> {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path).map_err(|error| unreadable(path.display(), &error))
+    read_text(path).map_err(|error| unreadable(path.display(), &error))
 }
 
 fn unreadable(source: impl fmt::Display, error: &io::Error) -> Failure {

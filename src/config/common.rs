@@ -37,7 +37,7 @@ impl CommonSettings {
 /// A message in one or more languages. The keys are language tags (RFC 5646), for example `en` or `pt-BR`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "BTreeMap<String, String>")]
-#[schemars(with = "BTreeMap<String, String>")]
+#[schemars(with = "BTreeMap<String, String>", extend("examples" = [{ "en": "Upgrade to upload." }]))]
 pub struct Messages(BTreeMap<String, String>);
 
 impl Messages {

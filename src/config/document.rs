@@ -8,22 +8,23 @@ use std::{
     ops::Range,
 };
 
-use schemars::{JsonSchema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::{
-    fault::{Fault, Faults, lines},
+    fault::{Fault, Faults, lines, unknown},
     files::ReadFiles,
+    shape::{Names, Reference, Shape, schema_of},
+    suggestion::Syntax,
+    syntax,
     variables::{Replaced, Replacement, is_within},
 };
 
 /// A value of the document with its position.
 pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
-
-/// Keys of earlier versions, with their new names.
-const RENAMED: [(&str, &str); 1] = [("imgwire.breaker.open", "probe")];
 
 #[derive(Default)]
 pub(crate) struct Reader {
@@ -37,6 +38,10 @@ pub(crate) struct Reader {
     /// How many of the faults are files that are missing or empty.
     absent_files: usize,
     pub(super) replaced: Vec<Replaced>,
+    /// The names of the tables of sections.
+    names: Names,
+    references: Vec<Reference>,
+    pub(crate) syntax: Syntax,
 }
 
 impl Reader {
@@ -160,13 +165,7 @@ impl Reader {
     /// Records all syntax errors, and returns the part of the document that could be read.
     pub(crate) fn parse<'t>(&mut self, text: &'t str) -> DeTable<'t> {
         let (table, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            self.faults.push(Fault {
-                span: error.span().unwrap_or(0..0),
-                key: String::new(),
-                message: error.message().to_owned(),
-            });
-        }
+        self.faults.extend(syntax::faults(text, &errors));
         let table = table.into_inner();
         self.record_positions("", &table);
         table
@@ -188,30 +187,24 @@ impl Reader {
         }
     }
 
-    /// Reads a table as a `T`; `path` is its dotted name. serde stops at the first faulty key, so this records the
-    /// fault, removes the key and reads the rest again. It returns what is left if that makes a `T`, so that the caller
-    /// can check it against other tables.
+    /// Reads a table as a `T`; `path` is its dotted name. Returns what is left without faulty keys if that makes a `T`, so
+    /// that the caller can check it against other tables.
     pub(crate) fn table<T: DeserializeOwned + JsonSchema>(
         &mut self,
         path: &str,
         mut value: Value<'_>,
     ) -> Option<T> {
-        let faults_before = self.faults.len();
-        let DeValue::Table(_) = value.get_ref() else {
-            self.fault(path, "must be a table");
+        let first = self.faults.len();
+        if !self.check_shape(path, &schema_of::<T>(), &mut value) {
             return None;
-        };
-        let mut is_first = true;
+        }
+        // What fits the schema may still be rejected. serde stops at the first such key, so this records the fault,
+        // removes the key and reads the rest again.
         loop {
             let error = match T::deserialize(ValueDeserializer::from(value.clone())) {
                 Ok(read) => return Some(read),
                 Err(error) => error,
             };
-            if mem::take(&mut is_first) {
-                for key in missing_keys::<T>(&value) {
-                    self.fault(join(path, &key), "is required");
-                }
-            }
             let at = error.span();
             let DeValue::Table(table) = value.get_mut() else {
                 return None;
@@ -219,17 +212,76 @@ impl Reader {
             let faulty = at.as_ref().and_then(|at| remove_at(table, at.start));
             if let (Some(span), Some(key)) = (at, faulty) {
                 let key = join(path, &key);
-                let message = match RENAMED.iter().find(|(before, _)| *before == key) {
-                    Some((_, new_name)) => format!("was renamed to `{new_name}`"),
-                    None => error.message().to_owned(),
-                };
-                self.faults.push(Fault { span, key, message });
+                let message = error.message().to_owned();
+                let earlier = &self.faults[first..];
+                // The key may lack another one that was removed.
+                if !earlier.iter().any(|cause| is_within(&cause.key, &key)) {
+                    self.faults.push(Fault { span, key, message });
+                }
             } else {
                 // The fault is not in one key: a removed key caused it, or the keys contradict each other.
-                if self.faults.len() == faults_before {
+                if self.faults.len() == first {
                     self.fault(path, error.message());
                 }
                 return None;
+            }
+        }
+    }
+
+    /// Compares a value with a schema. Records a fault for each key that does not fit, and removes the key. Returns
+    /// whether the value itself fits.
+    pub(crate) fn check_shape(&mut self, path: &str, schema: &Json, value: &mut Value<'_>) -> bool {
+        let mut shape = Shape {
+            definitions: &schema["$defs"],
+            names: &self.names,
+            syntax: self.syntax,
+            faults: Vec::new(),
+            references: Vec::new(),
+        };
+        let fits = shape.visit(path, schema, value);
+        let Shape {
+            faults, references, ..
+        } = shape;
+        for mut fault in faults {
+            // A key that an earlier check removed is not missing.
+            if self.faults.iter().any(|earlier| earlier.key == fault.key) {
+                continue;
+            }
+            if fault.span.is_empty() {
+                fault.span = self.position(&fault.key);
+            }
+            self.faults.push(fault);
+        }
+        self.references.extend(references);
+        fits
+    }
+
+    /// Notes the names of the tables of a section, which other tables may refer to.
+    pub(crate) fn note_names(&mut self, document: &DeTable<'_>, section: &'static str) {
+        let tables = document.get(section).and_then(|it| it.get_ref().as_table());
+        let mut names: Vec<_> = tables.into_iter().flat_map(|table| table.keys()).collect();
+        names.sort_by_key(|name| name.span().start);
+        let names = names.into_iter().map(|name| name.get_ref().to_string());
+        self.names.insert(section, names.collect());
+    }
+
+    /// Records a fault for each name that no table of its section has.
+    pub(crate) fn check_names(&mut self) {
+        for reference in mem::take(&mut self.references) {
+            let Reference {
+                mut fault,
+                section,
+                name,
+            } = reference;
+            let known = self.names.get(section.as_str()).into_iter().flatten();
+            let is_told = self.faults.iter().any(|other| other.key == fault.key);
+            if !is_told && !known.clone().any(|known| *known == name) {
+                let what = match section.strip_suffix("ies") {
+                    Some(stem) => format!("{stem}y"),
+                    None => section.trim_end_matches('s').to_owned(),
+                };
+                fault.message = unknown(&what, &name, known.map(String::as_str));
+                self.faults.push(fault);
             }
         }
     }
@@ -250,22 +302,6 @@ pub(crate) fn within(path: &str, key: &str) -> String {
     } else {
         join(path, key)
     }
-}
-
-/// The keys that a table requires and does not have.
-fn missing_keys<T: JsonSchema>(value: &Value<'_>) -> Vec<String> {
-    let schema = T::json_schema(&mut SchemaGenerator::default());
-    let required = schema.get("required").and_then(|keys| keys.as_array());
-    let required = required.into_iter().flatten();
-    let required = required.filter_map(|key| key.as_str());
-    let is_there = |key: &str| {
-        let table = value.get_ref().as_table();
-        table.is_some_and(|table| table.contains_key(key))
-    };
-    required
-        .filter(|key| !is_there(key))
-        .map(str::to_owned)
-        .collect()
 }
 
 /// Removes the innermost key at `offset`, and returns its path.
@@ -303,7 +339,7 @@ where
     let DeValue::Table(tables) = value.into_inner() else {
         reader.fault(
             section,
-            format!("must contain tables; write [{section}.NAME]"),
+            format!("expected tables with a name each; write [{section}.NAME]"),
         );
         return Vec::new();
     };
@@ -329,18 +365,29 @@ where
     entries.collect()
 }
 
-pub(crate) fn take_kind(reader: &mut Reader, path: &str, value: &mut Value<'_>) -> Option<String> {
+/// Takes the kind out of a table. `what` is for example `policy kind`.
+pub(crate) fn take_kind(
+    reader: &mut Reader,
+    path: &str,
+    value: &mut Value<'_>,
+    what: &str,
+    known: impl Iterator<Item = &'static str>,
+) -> Option<String> {
     let DeValue::Table(table) = value.get_mut() else {
-        reader.fault(path, "must be a table");
+        reader.fault(path, format!("expected a table; write [{path}]"));
         return None;
     };
-    let Some(kind) = table.remove("kind") else {
-        reader.fault(join(path, "kind"), "is required");
-        return None;
-    };
-    let name = kind.get_ref().as_str().map(str::to_owned);
+    let kind = table.remove("kind");
+    let name = kind.as_ref().and_then(|kind| kind.get_ref().as_str());
     if name.is_none() {
-        reader.fault(join(path, "kind"), "must be a string");
+        let known: Vec<_> = known.map(|name| format!("{name:?}")).collect();
+        let problem = if kind.is_none() {
+            "is required"
+        } else {
+            "expected a string"
+        };
+        let message = format!("{problem}; write the {what}, one of {}", known.join(", "));
+        reader.fault(join(path, "kind"), message);
     }
-    name
+    name.map(str::to_owned)
 }

@@ -55,6 +55,7 @@ pub(super) fn lines(
 ) -> Vec<String> {
     faults.sort_by_key(|fault| fault.span.start);
     let lines = faults.into_iter().map(|fault| {
+        let fault = in_expression(text, fault);
         let (line, column) = position(text, fault.span.start);
         let message = conceal(replaced, &fault.key, fault.message);
         match without_index(fault.key) {
@@ -63,6 +64,55 @@ pub(super) fn lines(
         }
     });
     lines.collect()
+}
+
+/// Moves a fault that is at a line and a column of an expression to its place in the file.
+fn in_expression(text: &str, mut fault: Fault) -> Fault {
+    let parsed = fault.message.strip_prefix("line ").and_then(|rest| {
+        let (line, rest) = rest.split_once(", column ")?;
+        let (column, message) = rest.split_once(" of the expression: ")?;
+        Some((
+            line.parse::<usize>().ok()?,
+            column.parse::<usize>().ok()?,
+            message.to_owned(),
+        ))
+    });
+    let Some((line, column, message)) = parsed else {
+        return fault;
+    };
+    let written = text.get(fault.span.clone()).unwrap_or_default();
+    let triple = ["\"\"\"", "'''"]
+        .iter()
+        .any(|quotes| written.starts_with(quotes));
+    let quotes = if triple { 3 } else { 1 };
+    let content = written.get(quotes..).unwrap_or_default();
+    // A line break after the opening quotes does not belong to the text.
+    let skipped = if triple {
+        content.len()
+            - content
+                .trim_start_matches('\r')
+                .strip_prefix('\n')
+                .unwrap_or(content)
+                .len()
+    } else {
+        0
+    };
+    let content = &content[skipped..];
+    let mut lines = content.split_inclusive('\n');
+    let before: usize = lines.by_ref().take(line - 1).map(str::len).sum();
+    let inside = lines
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(column.saturating_sub(1));
+    let within = before + inside.map(char::len_utf8).sum::<usize>();
+    // Escapes have another length in the file.
+    if !content[..within].contains('\\') {
+        let start = fault.span.start + quotes + skipped + within;
+        fault.span = start..fault.span.end.max(start);
+        fault.message = message;
+    }
+    fault
 }
 
 /// Omits the index of a list element, which line and column already show.
@@ -77,7 +127,7 @@ fn without_index(mut path: String) -> String {
 }
 
 /// The line and the column of a byte, both counted from 1.
-fn position(text: &str, offset: usize) -> (usize, usize) {
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line = before.matches('\n').count() + 1;
@@ -89,6 +139,10 @@ const MAX_COMPARED: usize = 64;
 
 /// Returns the most similar of the `known` names, if one is similar enough for a suggestion.
 pub(crate) fn similar<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let same = known.iter().find(|known| known.eq_ignore_ascii_case(name));
+    if let Some(same) = same {
+        return Some(same);
+    }
     let comparable = known.iter().filter(|_| name.len() <= MAX_COMPARED);
     let distances = comparable.map(|other| (strsim::damerau_levenshtein(name, other), other));
     let (distance, closest) = distances.min_by_key(|(distance, _)| *distance)?;
@@ -109,8 +163,8 @@ pub(crate) fn unknown<'a>(
     if known.is_empty() {
         return format!("unknown {what} `{name}`");
     }
-    let plural = match what.strip_suffix('y') {
-        Some(stem) => format!("{stem}ies"),
+    let plural = match what.strip_suffix("ty").or_else(|| what.strip_suffix("cy")) {
+        Some(_) => format!("{}ies", &what[..what.len() - 1]),
         None => format!("{what}s"),
     };
     format!(

@@ -1,11 +1,14 @@
 //! The files that a config names, so that the gate notices when one changes.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
+
+use super::fault::position;
 
 /// How much of a file is compared. Secrets, keys and certificates are smaller.
 const MAX_COMPARED: usize = 1 << 20;
@@ -46,6 +49,53 @@ impl FileState {
     }
 }
 
+/// A config is never as large as this.
+pub(super) const MAX_TEXT: u64 = 4 << 20;
+
+/// Reads a text that the operator wrote. The error says what to do.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    text(read_bounded(path)?)
+}
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path);
+    let read = file.and_then(|file| file.take(MAX_TEXT + 1).read_to_end(&mut bytes));
+    read.map_err(|error| {
+        let message = match error.kind() {
+            io::ErrorKind::NotFound => "the file does not exist; check the path".to_owned(),
+            io::ErrorKind::IsADirectory => "is a folder; write the path of a file".to_owned(),
+            io::ErrorKind::PermissionDenied => {
+                "this user may not read the file; change its owner or its mode".to_owned()
+            }
+            _ => format!("cannot be read: {error}"),
+        };
+        io::Error::new(error.kind(), message)
+    })?;
+    Ok(bytes)
+}
+
+/// Checks the text of a file.
+pub(super) fn text(bytes: Vec<u8>) -> io::Result<String> {
+    let invalid = |message| Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    if bytes.len() as u64 > MAX_TEXT {
+        return invalid("is larger than 4 MiB; write the path of a config file".to_owned());
+    }
+    String::from_utf8(bytes).or_else(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let bytes = error.into_bytes();
+        if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+            return invalid("is UTF-16; save the file as UTF-8".to_owned());
+        }
+        let before = String::from_utf8_lossy(&bytes[..valid]);
+        let (line, column) = position(&before, valid);
+        let byte = bytes.get(valid).copied().unwrap_or_default();
+        invalid(format!(
+            "line {line}, column {column}: the byte 0x{byte:02X} is not UTF-8; save the file as UTF-8"
+        ))
+    })
+}
+
 impl ReadFiles {
     pub fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
         let read = fs::read(path);
@@ -55,9 +105,10 @@ impl ReadFiles {
     }
 
     pub fn read_text(&mut self, path: &Path) -> io::Result<String> {
-        let bytes = self.read(path)?;
-        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8");
-        String::from_utf8(bytes).map_err(|_| invalid())
+        let read = read_bounded(path);
+        let state = FileState::of(path, &read);
+        self.record(path, state);
+        text(read?)
     }
 
     /// Adds the files of `others`.

@@ -82,6 +82,7 @@ impl ImgwireSettings {
 /// `[imgwire] breaker`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("examples" = [{ "failures": 20 }]))]
 pub struct BreakerSettings {
     /// How many attempts in a row must fail before the breaker opens. Default: 20.
     pub failures: NonZeroU32,
@@ -101,6 +102,7 @@ impl Default for BreakerSettings {
 /// `[imgwire] pool`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "size": 64, "max_age": "2m" }]))]
 pub struct PoolSettings {
     /// The maximum number of tokens to keep ready.
     pub size: NonZeroUsize,
@@ -120,6 +122,7 @@ fn default_deadline() -> Interval {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("title" = "a URL", "examples" = ["https://api.imgwire.dev"]))]
 pub struct BaseUrl(String);
 
 impl BaseUrl {
@@ -163,6 +166,7 @@ impl TryFrom<String> for BaseUrl {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("examples" = ["env_1"]))]
 pub struct EnvironmentId(String);
 
 impl EnvironmentId {
@@ -188,6 +192,7 @@ impl TryFrom<String> for EnvironmentId {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("examples" = ["ck_0123456789"]))]
 pub struct ClientKey(String);
 
 impl ClientKey {
@@ -245,6 +250,7 @@ impl TryFrom<Interval> for AuditInterval {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "u8")]
 #[schemars(with = "u8")]
+#[schemars(extend("examples" = [2]))]
 pub struct Retries(u8);
 
 impl Retries {

@@ -5,7 +5,7 @@
 mod common;
 pub(crate) mod document;
 pub(crate) mod fault;
-mod files;
+pub(crate) mod files;
 pub mod imgwire;
 pub mod origin;
 pub mod outbound;
@@ -14,7 +14,10 @@ mod secret_text;
 pub mod server;
 pub(crate) mod service_url;
 pub mod session;
+pub(crate) mod shape;
 pub mod source;
+pub(crate) mod suggestion;
+mod syntax;
 pub mod telemetry;
 mod variables;
 

@@ -95,6 +95,7 @@ fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("title" = "an origin", "examples" = ["https://app.example.com"]))]
 pub struct PublicOrigin(pub Origin);
 
 impl TryFrom<String> for PublicOrigin {
@@ -126,6 +127,7 @@ pub enum Trust {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("title" = "an origin", "examples" = ["https://app.example.com"]))]
 pub struct OriginPattern {
     origin: Origin,
     /// Whether any port matches, and not only that of `origin`.

@@ -63,9 +63,13 @@ pub(super) fn check(text: &str) -> Result<(), String> {
             (Some('\n' | '\r'), _) | (None, Some('\n' | '\r')) => "a line end",
             _ => "a blank",
         };
-        return Err(format!(
-            "{place} with {blank}; remove it, because it would be part of the secret"
-        ));
+        let remedy = match blank {
+            "a line end" => {
+                "; remove it, for example with `printf %s`, because it would be part of the secret"
+            }
+            _ => "; remove it, because it would be part of the secret",
+        };
+        return Err(format!("{place} with {blank}{remedy}"));
     }
     check_placeholder(text)
 }

@@ -163,6 +163,7 @@ impl Default for ManagementSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("title" = "an address", "examples" = ["127.0.0.1:8080"]))]
 pub enum Bind {
     /// With port 0, the system chooses a free port.
     Tcp(SocketAddr),
@@ -230,6 +231,7 @@ impl<'de> Deserialize<'de> for Size {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("examples" = ["0660"]))]
 pub struct SocketMode(u32);
 
 impl SocketMode {
@@ -269,6 +271,7 @@ impl TryFrom<String> for SocketMode {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("examples" = ["gate-admin.internal"]))]
 pub struct HostName(String);
 
 impl HostName {
@@ -306,6 +309,7 @@ const WIDEST: (u8, u8) = (8, 16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("title" = "a network", "examples" = ["127.0.0.1/32"]))]
 pub struct Network(pub IpNet);
 
 impl Network {

@@ -9,6 +9,7 @@ use url::{Host, Position, Url};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("title" = "a URL", "examples" = ["https://id.example.com/introspect"]))]
 pub struct ServiceUrl(Url);
 
 impl ServiceUrl {

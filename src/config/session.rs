@@ -16,7 +16,7 @@ pub struct SessionSettings {
     /// Where sessions are stored: `"cookie"`, which is encrypted, or the name of a Redis store in `[stores]`. Default:
     /// `"cookie"`.
     #[serde(default)]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("x-section" = "stores", "examples" = ["cookie"]))]
     pub store: SessionPlace,
     /// The key that encrypts the cookie, at least 64 bytes.
     pub key: SecretSource,
@@ -84,6 +84,7 @@ impl SessionPlace {
 /// `[session] cookie`
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("examples" = [{ "same_site": "lax" }]))]
 pub struct CookieSettings {
     /// The cookie's name. If it starts with `__Host-`, browsers do not let other hosts of the domain set the cookie.
     /// Default: `"__Host-imgwire_gate"`.
@@ -194,6 +195,7 @@ impl SameSite {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("examples" = ["imgwire_gate"]))]
 pub struct CookieName(String);
 
 impl CookieName {
@@ -221,6 +223,7 @@ impl TryFrom<String> for CookieName {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("examples" = ["example.com"]))]
 pub struct CookieDomain(String);
 
 impl CookieDomain {
@@ -259,6 +262,7 @@ impl TryFrom<String> for CookieDomain {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("examples" = ["/"]))]
 pub struct CookiePath(String);
 
 impl CookiePath {

@@ -2,10 +2,12 @@
 
 use std::{
     ffi::OsString,
-    fmt, fs,
+    fmt,
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
+
+use super::files;
 
 /// Names a config file.
 pub const PATH_VARIABLE: &str = "IMGWIRE_GATE_CONFIG";
@@ -80,16 +82,16 @@ impl ConfigSource {
 
     pub fn read(&self) -> io::Result<String> {
         match self {
-            Self::File(path) => fs::read_to_string(path),
+            Self::File(path) => files::read_text(path),
             Self::Stdin => {
-                let mut text = String::new();
-                io::stdin().lock().read_to_string(&mut text)?;
-                Ok(text)
+                let mut bytes = Vec::new();
+                let input = io::stdin().lock().take(files::MAX_TEXT + 1);
+                { input }.read_to_end(&mut bytes)?;
+                files::text(bytes)
             }
             Self::Environment => {
                 let text = std::env::var_os(TEXT_VARIABLE).unwrap_or_default();
-                let invalid = || io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8");
-                text.into_string().map_err(|_| invalid())
+                files::text(text.into_encoded_bytes())
             }
         }
     }

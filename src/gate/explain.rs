@@ -8,6 +8,7 @@ use policies::{
     AcceptedIdentities, BoxFuture, Claims, Clock, Credentials, DeclaredFile, Outcome, Pass,
     Presented, Purpose, RoutePath, Step, Subject, SubjectId, Trace, UploadRequest, WorkspaceId,
 };
+use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -15,7 +16,7 @@ use super::rules::{Route, Rules};
 use crate::identities::{AppliedLimits, InMemoryRequest, RequestCredentials};
 
 /// A request for an upload token, as an operator describes it. All fields are optional.
-#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribedRequest {
     /// The path of the route. Default: the first route.
@@ -23,10 +24,12 @@ pub struct DescribedRequest {
     pub route: Option<String>,
     /// The user. The gate does not verify it. Without `subject` and `token`, nobody is signed in.
     #[serde(default)]
+    #[schemars(extend("examples" = [{ "id": "user_1" }]))]
     pub subject: Option<DescribedSubject>,
     /// A bearer token, which the gate verifies. Ignored if there is a `subject`.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
+    #[schemars(with = "Option<String>")]
     pub token: Option<BearerToken>,
     /// The workspace that the request names.
     #[serde(default)]
@@ -42,19 +45,22 @@ pub struct DescribedRequest {
     /// The client's IP address. Default: 127.0.0.1.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
+    #[schemars(extend("examples" = ["127.0.0.1"]))]
     pub ip: Option<IpAddr>,
 }
 
 /// A user.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DescribedSubject {
     /// The id of the user, as in the `sub` of a token.
     #[schema(value_type = Id)]
+    #[schemars(extend("examples" = ["user_1"]))]
     pub id: SubjectId,
     /// The claims about the user, as a token has them.
     #[serde(default)]
     #[schema(value_type = Object)]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>", extend("examples" = [{ "plan": "pro" }]))]
     pub claims: Claims,
 }
 
@@ -77,8 +83,9 @@ impl TryFrom<String> for BearerToken {
 }
 
 /// The declared file of a described request.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(transform = with_alias, extend("examples" = [{ "mimeType": "image/png", "size": 48213 }]))]
 pub struct DescribedFile {
     /// The file name.
     name: Option<String>,
@@ -88,6 +95,17 @@ pub struct DescribedFile {
     /// The size in bytes.
     #[schema(format = "uint64")]
     size: Option<u64>,
+}
+
+/// Adds the other spelling of a key.
+fn with_alias(schema: &mut Schema) {
+    if let Some(properties) = schema
+        .get_mut("properties")
+        .and_then(|all| all.as_object_mut())
+        && let Some(name) = properties.get("mimeType").cloned()
+    {
+        properties.insert("mime_type".to_owned(), name);
+    }
 }
 
 /// The id of a workspace or a user: 1 to 255 bytes without control characters.

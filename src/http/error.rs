@@ -60,14 +60,19 @@ pub(crate) struct Body<'a> {
 /// For the API's description: the enum of all codes.
 pub(crate) struct ErrorCode;
 
-impl PartialSchema for ErrorCode {
-    fn schema() -> RefOr<Schema> {
+impl ErrorCode {
+    pub(crate) fn all() -> impl Iterator<Item = &'static str> {
         let own = ApiError::VARIANTS.iter().copied();
         // A denial has a code of its own.
         let own = own.filter(|code| *code != "denied");
-        let codes = Denial::codes().into_iter().chain(own);
+        Denial::codes().into_iter().chain(own)
+    }
+}
+
+impl PartialSchema for ErrorCode {
+    fn schema() -> RefOr<Schema> {
         let schema = ObjectBuilder::new().schema_type(Type::String);
-        schema.enum_values(Some(codes)).build().into()
+        schema.enum_values(Some(Self::all())).build().into()
     }
 }
 

@@ -25,7 +25,7 @@ impl Profiles<'_> {
             reader.fault(path, "must name at least one identity");
             return;
         }
-        reader.names(path, accept, |name| self.unknown(name));
+        reader.names(path, accept, |_| None);
         self.check_shadowing(reader, path, accept);
     }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 /// The expected values of each claim. A claim that is a list must contain one of them.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("examples" = [{ "token_use": "access" }]))]
 pub(super) struct ClaimValues(BTreeMap<ClaimPath, ExpectedValues>);
 
 impl ClaimValues {
@@ -85,6 +86,7 @@ impl JsonSchema for ExpectedValues {
         let value = json_schema!({ "type": ["string", "integer", "boolean"] });
         json_schema!({
             "description": "One value, or a list of values",
+            "examples": ["access"],
             "anyOf": [value, { "type": "array", "items": value, "minItems": 1 }],
         })
     }
@@ -93,6 +95,7 @@ impl JsonSchema for ExpectedValues {
 /// The scopes (RFC 6749, 3.3) that a token must have, all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[schemars(transparent)]
+#[schemars(extend("examples" = [["upload:write"]]))]
 pub(super) struct RequiredScopes(#[schemars(length(min = 1))] Vec<String>);
 
 impl RequiredScopes {

@@ -12,6 +12,7 @@ use super::{request_view::TokenSource, section::Section};
 /// Headers with constant values, by the header's name.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("examples" = [{ "X-Forwarded-Proto": "https" }]))]
 pub(super) struct ConstantHeaders(BTreeMap<String, String>);
 
 impl ConstantHeaders {

@@ -46,6 +46,7 @@ pub(super) struct ForwardedSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("examples" = ["X-Auth-Request-User"]))]
 struct ProxyHeader(HeaderName);
 
 impl TryFrom<String> for ProxyHeader {
@@ -116,6 +117,7 @@ impl<'de> Deserialize<'de> for HeaderClaim {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("examples" = [","]))]
 struct Separator(String);
 
 impl TryFrom<String> for Separator {

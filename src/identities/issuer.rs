@@ -37,6 +37,7 @@ const ISS: &str = "{iss}";
 /// One string or a list of strings.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(untagged)]
+#[schemars(extend("examples" = ["https://app.example.com"]))]
 pub(super) enum OneOrMany {
     /// One string.
     One(String),
@@ -70,6 +71,7 @@ impl<'de> Deserialize<'de> for OneOrMany {
 /// The issuers that `iss` may have: one or a list.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(transparent)]
+#[schemars(extend("examples" = ["https://app.example.com"]))]
 pub struct Issuers(#[schemars(with = "OneOrMany")] Vec<Issuer>);
 
 impl Issuers {
@@ -203,6 +205,7 @@ impl TryFrom<&str> for Issuer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("examples" = ["app:"]))]
 pub struct SubjectPrefix(String);
 
 impl SubjectPrefix {

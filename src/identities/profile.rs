@@ -11,19 +11,11 @@ use super::{
     issuer::{Issuers, SubjectPrefix},
     request_view::TokenSource,
 };
-use crate::config::fault::unknown;
 
 /// The identities of a config. An identity with unreadable settings has no profile.
 pub(crate) struct Profiles<'a>(pub(super) Vec<(&'a IdentityName, Option<Profile<'a>>)>);
 
 impl Profiles<'_> {
-    /// The error about `name` if the config has no such identity.
-    pub(super) fn unknown(&self, name: &IdentityName) -> Option<String> {
-        let known = self.0.iter().map(|(name, _)| name.as_str());
-        (!known.clone().any(|known| known == name.as_str()))
-            .then(|| unknown("identity", name.as_str(), known))
-    }
-
     pub(super) fn find(&self, name: &IdentityName) -> Option<&Profile<'_>> {
         let (_, profile) = self.0.iter().find(|(other, _)| *other == name)?;
         profile.as_ref()

@@ -62,6 +62,10 @@ impl IdentityKinds {
         });
     }
 
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.0.iter().map(|kind| kind.name)
+    }
+
     /// Reads the settings of an identity of the kind `name`.
     pub(crate) fn read(
         &self,
@@ -73,8 +77,8 @@ impl IdentityKinds {
         if let Some(kind) = self.0.iter().find(|kind| kind.name == name) {
             return (kind.read)(reader, path, value);
         }
-        let known = self.0.iter().map(|kind| kind.name);
-        reader.fault(join(path, "kind"), unknown("identity kind", name, known));
+        let message = unknown("identity kind", name, self.names());
+        reader.fault(join(path, "kind"), message);
         None
     }
 

@@ -321,6 +321,7 @@ fn subject_id(value: &Value) -> Option<SubjectId> {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("title" = "a JSON Pointer", "examples" = ["/user/id"]))]
 struct Pointer(String);
 
 impl Pointer {

@@ -98,6 +98,7 @@ const BROWSER_SCHEMES: [&str; 4] = ["basic", "digest", "negotiate", "ntlm"];
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String", inline)]
+#[schemars(extend("examples" = ["bearer"]))]
 pub enum TokenSource {
     /// `Authorization: Bearer` (RFC 6750).
     Bearer,

@@ -95,13 +95,9 @@ impl SessionIdentitySettings {
         let path = section.path_of(KEY);
         section.reader.names(&path, &self.exchange, |name| {
             let profile = profiles.find(name);
-            if profile.is_some_and(|profile| profile.exchange.is_some()) {
-                Some(format!(
-                    "`{name}` is a session, which cannot be exchanged for another one"
-                ))
-            } else {
-                profiles.unknown(name)
-            }
+            let is_session = profile.is_some_and(|profile| profile.exchange.is_some());
+            let message = "is a session, which cannot be exchanged for another one";
+            is_session.then(|| format!("`{name}` {message}"))
         });
         if !section.has_fault(KEY) {
             profiles.check_shadowing(section.reader, &path, &self.exchange);

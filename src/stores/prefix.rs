@@ -7,6 +7,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String")]
+#[schemars(extend("examples" = ["imgwire-gate"]))]
 pub struct KeyPrefix(String);
 
 pub(super) const DEFAULT: &str = "imgwire-gate";

@@ -57,6 +57,7 @@ fn default_timeout() -> Interval {
 /// A URL, or the place of a secret that is one.
 #[derive(Clone, Debug, JsonSchema)]
 #[schemars(untagged)]
+#[schemars(extend("examples" = ["sqlite:data/gate.db"]))]
 pub enum UrlSource {
     /// The URL, without a password.
     Text(#[schemars(with = "String")] StoreUrl),

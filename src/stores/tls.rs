@@ -9,6 +9,7 @@ use serde::Deserialize;
 /// `tls` of a store.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("examples" = [{ "ca": "/etc/gate/ca.pem" }]))]
 pub struct TlsSettings {
     /// The path of a PEM file with the only CA certificates to trust for this store. Default: the system's authorities
     /// and those of `[outbound] ca`.

@@ -80,6 +80,7 @@ impl Call {
             Self::Imgwire => Gate::accepting(["app"])
                 .imgwire("base_url", url)
                 .imgwire("timeout", timeout)
+                .imgwire("deadline", "60s")
                 .imgwire("retries", 1),
         }
     }

@@ -254,8 +254,8 @@ async fn haproxy_keeps_gates_that_count_for_themselves() {
         fs::write(&path, config).unwrap();
         gates.push(GateProcess::start(&path, &[], "info").await);
     }
-    let mut text = fs::read_to_string(deploy("haproxy.cfg"))
-        .unwrap()
+    let text = fs::read_to_string(deploy("haproxy.cfg")).unwrap();
+    let mut text = text
         .replace("bind :80\n", &format!("bind 127.0.0.1:{proxy}\n"))
         .replace("9090", &management.to_string());
     for number in 1..=3 {

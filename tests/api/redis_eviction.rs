@@ -101,6 +101,10 @@ async fn a_node_of_a_cluster_that_may_evict_keys_is_named_in_the_log() {
     nodes[2].run(&["CONFIG", "SET", "maxmemory", "100mb"]);
     nodes[2].run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     eventually("the node", async || gate.degraded().await == [EVICTS]).await;
+    eventually("the news", async || {
+        !gate.lines("the store may lose counters").is_empty()
+    })
+    .await;
     let lines = gate.lines("the store may lose counters");
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(lines[0]["node"], nodes[2].address());

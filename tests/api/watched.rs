@@ -129,6 +129,11 @@ impl Watched {
     pub(crate) async fn comes_back(&self) {
         self.ready().await;
         eventually("a token", async || self.ask().await == 200).await;
+        // The log's thread writes a moment later.
+        eventually("the news", async || {
+            !self.lines("the store is back").is_empty()
+        })
+        .await;
         assert_eq!(self.lines("the store is down").len(), 1);
         assert_eq!(self.lines("the store is back").len(), 1);
     }

@@ -107,6 +107,6 @@ impl JsonSchema for Discovery {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["boolean", "string"] })
+        json_schema!({ "type": ["boolean", "string"], "examples": [true] })
     }
 }

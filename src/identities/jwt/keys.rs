@@ -249,9 +249,13 @@ impl JwtSettings {
             && let Some(wrong) = algorithms.find(is_wrong)
         {
             let message = if takes_secret {
-                format!("{wrong:?} needs a public key")
+                format!(
+                    "{wrong:?} is not signed with a secret; write `public_key`, `jwks_url` or `discovery = true` instead, or algorithms = [\"HS256\"]"
+                )
             } else {
-                format!("{wrong:?} needs a `secret`")
+                format!(
+                    "{wrong:?} is signed with a secret, which no issuer publishes; write secret = {{ env = \"NAME\" }} instead, or another algorithm such as RS256"
+                )
             };
             section.fault(source.key(), message);
         }

@@ -26,7 +26,7 @@ use crate::{
 pub(crate) struct JwtSettings {
     /// The accepted algorithms. A token cannot choose another one.
     #[serde(deserialize_with = "deserialize_algorithms")]
-    #[schemars(with = "Vec<String>", length(min = 1))]
+    #[schemars(with = "Vec<String>", length(min = 1), extend("examples" = [["HS256"]]))]
     pub(super) algorithms: Vec<Algorithm>,
     /// The shared secret of HS256, HS384 and HS512, or a list of valid secrets, for example during a rotation.
     /// Default: none.

@@ -2,7 +2,10 @@
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use toml::de::DeTable;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 use super::{
     Kinds, Settings, contradictions,
@@ -67,10 +70,13 @@ fn read(
     fixed: Fixed,
 ) -> Option<Settings> {
     let sections = FIXED_SECTIONS.into_iter().chain(RELOADED_SECTIONS);
-    for key in document.keys().map(toml::Spanned::get_ref) {
+    for key in document.keys().map(Spanned::get_ref) {
         if !sections.clone().any(|section| section == key.as_ref()) {
             reader.fault(key.as_ref(), unknown("section", key, sections.clone()));
         }
+    }
+    for section in ["stores", "identities", "policies"] {
+        reader.note_names(document, section);
     }
     // Read every section first, so that each can be checked against the others.
     let server: Option<ServerSettings> = section_or_default(reader, document, "server");
@@ -78,8 +84,8 @@ fn read(
     let telemetry = section_or_default(reader, document, "telemetry");
     let imgwire: Option<ImgwireSettings> =
         section(reader, document, "imgwire").unwrap_or_else(|| {
-            reader.fault("imgwire.api_key", "is required");
-            None
+            let empty = Spanned::new(0..0, DeValue::Table(DeTable::new()));
+            reader.table("imgwire", empty)
         });
     let outbound: Option<OutboundSettings> = section_or_default(reader, document, "outbound");
     let session: Option<Option<SessionSettings>> = section(reader, document, "session");
@@ -87,7 +93,8 @@ fn read(
         stores::read(reader, environment, path, value)
     }));
     let identities = named(reader, document, "identities", |reader, path, mut value| {
-        let kind = take_kind(reader, path, &mut value)?;
+        let known = kinds.identities.names();
+        let kind = take_kind(reader, path, &mut value, "identity kind", known)?;
         kinds.identities.read(&kind, reader, path, value)
     });
     let identities = ConfiguredIdentities(identities);
@@ -96,6 +103,7 @@ fn read(
         policy::read(reader, &kinds.policies, environment, path, value)
     });
     let routes = routes::read(reader, document);
+    reader.check_names();
 
     if let Some(server) = &server {
         server.check(reader);

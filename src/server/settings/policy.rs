@@ -18,6 +18,7 @@ use crate::{
         fault::unknown,
         secret,
         service_url::UrlTemplate,
+        shape::with_definitions,
     },
     identities::{ChainIdentities, Profiles},
 };
@@ -72,6 +73,18 @@ impl PolicyKinds {
 }
 
 impl Kind {
+    /// The schema of a table without its `kind`.
+    fn keys(&self) -> Json {
+        let mut schema = with_definitions(|generator| {
+            let common = CommonSettings::json_schema(generator);
+            Schema::try_from(self.full_schema(&common, generator)).unwrap_or_default()
+        });
+        if let Some(required) = schema["required"].as_array_mut() {
+            required.retain(|key| key != "kind");
+        }
+        schema
+    }
+
     fn full_schema(&self, common: &Schema, generator: &mut SchemaGenerator) -> Json {
         let mut schema = (self.schema)(generator).to_value();
         let shared = common.get("properties").and_then(Json::as_object);
@@ -124,8 +137,12 @@ pub(super) fn read(
     path: &str,
     mut value: Value<'_>,
 ) -> Option<PolicySettings> {
-    let name = take_kind(reader, path, &mut value)?;
+    let name = take_kind(reader, path, &mut value, "policy kind", kinds.names())?;
     let known = kinds.0.iter().find(|kind| kind.name == name);
+    if let Some(known) = known {
+        // All keys at once, so that each may be meant by a misspelt one.
+        reader.check_shape(path, &known.keys(), &mut value);
+    }
     let common: Option<CommonSettings> = {
         let can_fail = known.is_none_or(|kind| kind.can_fail);
         let common = take_common(&mut value, can_fail);
@@ -273,11 +290,7 @@ fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: 
         let message = "must name at least one policy, because a route without policies gives tokens to everyone";
         reader.fault(key, message);
     }
-    reader.names(key, chain, |name| {
-        let known = policies.iter().map(|(name, _)| name);
-        (!known.clone().any(|other| other == name))
-            .then(|| unknown("policy", name.as_str(), known.map(PolicyName::as_str)))
-    });
+    reader.names(key, chain, |_| None);
     let mut provided = Vec::new();
     // The purposes that all policies so far allow; `None` if any.
     let mut purposes = route.purpose.clone().map(|purpose| vec![purpose]);

@@ -9,7 +9,6 @@ use crate::{
     config::{
         Environment, SessionSettings,
         document::{Named, Reader, Value, join},
-        fault::unknown,
         secret,
         session::{COOKIE, SessionKeys, SessionPlace},
     },
@@ -169,7 +168,7 @@ fn reject(reader: &mut Reader, key: &str, fault: impl Into<String>) -> Option<()
 }
 
 impl Stores {
-    /// Checks that a store exists and supports the wanted use.
+    /// Checks that a store supports the wanted use.
     pub(super) fn check(
         &self,
         reader: &mut Reader,
@@ -177,15 +176,9 @@ impl Stores {
         name: &StoreName,
         wanted: StoreUse,
     ) {
-        let Some((_, store)) = self.0.iter().find(|(other, _)| other == name) else {
-            let known = self.0.iter().map(|(name, _)| name.as_str());
-            reader.fault(path, unknown("store", name.as_str(), known));
-            return;
-        };
-        if let Some(fault) = store
-            .as_ref()
-            .and_then(|store| store.url.unsupported(wanted))
-        {
+        let found = self.0.iter().find(|(other, _)| other == name);
+        let store = found.and_then(|(_, store)| store.as_ref());
+        if let Some(fault) = store.and_then(|store| store.url.unsupported(wanted)) {
             reader.fault(path, fault);
         }
     }

@@ -163,7 +163,7 @@ export const configChecks = (url) => ({
     assert(!(await page.isVisible("#waiting")));
     await edit(page, (text) => text.replace("[telemetry]", "[server.reads]\nlimit = 599\nperiod = \"1m\"\n\n[telemetry]"));
     await apply(page);
-    const expected = /^\[server\] changed, and waits for a restart of the gate\./;
+    const expected = /^server\.reads\.limit and server\.reads\.period changed, and wait for a restart of the gate\./;
     await eventually(() => page.textContent("#waiting"), expected);
     await reload(page);
     assert.match(await page.textContent("#waiting"), expected);

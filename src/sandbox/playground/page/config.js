@@ -84,8 +84,6 @@ function verdict() {
   return [state.config.isFile ? "Edit the file in your editor, then reload it here." : "This config does not come from a file, so it cannot be reloaded.", ""];
 }
 
-const sections = (names) => names.map((name) => `[${name}]`).join(" and ");
-
 function show() {
   const { file, since, waiting, hasChangedOnDisk, isFile, text, default: original } = state.config;
   const name = file.split("/").at(-1);
@@ -94,7 +92,7 @@ function show() {
   setText(byId("in-force"), edited ? (isEditable() ? "edited, not applied" : "as on disk, not applied") : `in force since ${clock(since)}`);
   byId("in-force").classList.toggle("warn", edited);
   const notes = [
-    waiting.length > 0 && `${sections(waiting)} changed, and ${waiting.length > 1 ? "wait" : "waits"} for a restart of the gate.${isEditable() ? " This sandbox always starts with its own config." : ""}`,
+    waiting.length > 0 && `${waiting.join(" and ")} changed, and ${waiting.length > 1 ? "wait" : "waits"} for a restart of the gate.${isEditable() ? " This sandbox always starts with its own config." : ""}`,
     hasChangedOnDisk && !edited && `${name} has changed on disk. Reload it to apply it.`,
   ].filter(Boolean);
   byId("waiting").hidden = notes.length === 0;

@@ -1,0 +1,425 @@
+//! Compares values of a document with a JSON Schema, and says for each that does not fit what was found, what is expected
+//! and what to write.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value as Json, json};
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    document::{Value, join},
+    fault::{Fault, similar, unknown},
+    suggestion::{Syntax, convert, sample},
+};
+
+/// Keys of earlier versions, with their new names.
+const RENAMED: [(&str, &str); 1] = [("imgwire.breaker.open", "probe")];
+
+/// The names of each section of named tables, in the order of the file.
+pub(super) type Names = BTreeMap<&'static str, Vec<String>>;
+
+/// The name of a table of another section.
+pub(super) struct Reference {
+    pub(super) fault: Fault,
+    pub(super) section: String,
+    pub(super) name: String,
+}
+
+/// A JSON Schema with the definitions that it refers to.
+pub(crate) fn with_definitions(make: impl FnOnce(&mut SchemaGenerator) -> Schema) -> Json {
+    let mut generator = SchemaGenerator::default();
+    let mut schema = make(&mut generator).to_value();
+    schema["$defs"] = Json::Object(generator.take_definitions(true));
+    schema
+}
+
+pub(crate) fn schema_of<T: JsonSchema>() -> Json {
+    with_definitions(T::json_schema)
+}
+
+/// Resolves `$ref` and lists the alternatives of a schema, without `null`.
+pub(super) fn forms<'s>(definitions: &'s Json, schema: &'s Json) -> Vec<&'s Json> {
+    if let Some(name) = schema["$ref"].as_str() {
+        let name = name.rsplit('/').next().unwrap_or_default();
+        return forms(definitions, &definitions[name]);
+    }
+    let alternatives = schema["anyOf"].as_array().or(schema["oneOf"].as_array());
+    match alternatives {
+        Some(alternatives) => {
+            let forms = alternatives
+                .iter()
+                .flat_map(|form| forms(definitions, form));
+            forms.collect()
+        }
+        None if schema["type"] == "null" => Vec::new(),
+        None => vec![schema],
+    }
+}
+
+/// A schema and the schemas that it stands for, up to its alternatives.
+pub(super) fn layers<'s>(definitions: &'s Json, schema: &'s Json) -> Vec<&'s Json> {
+    let mut layers = vec![schema];
+    let mut inner = schema;
+    loop {
+        let forms = inner["anyOf"].as_array().into_iter().flatten();
+        let mut forms = forms.filter(|form| form["type"] != "null");
+        inner = match (inner["$ref"].as_str(), forms.next(), forms.next()) {
+            (Some(name), ..) => &definitions[name.rsplit('/').next().unwrap_or_default()],
+            (None, Some(only), None) => only,
+            _ => return layers,
+        };
+        layers.push(inner);
+    }
+}
+
+/// The types of a form, as JSON Schema calls them.
+pub(super) fn types(form: &Json) -> impl Iterator<Item = &str> {
+    let many = form["type"].as_array().into_iter().flatten();
+    let types = form["type"]
+        .as_str()
+        .into_iter()
+        .chain(many.filter_map(Json::as_str));
+    types.filter(|name| *name != "null")
+}
+
+pub(super) fn is_type(form: &Json, wanted: &str) -> bool {
+    types(form).any(|name| name == wanted)
+}
+
+/// The range of a whole number.
+pub(super) fn bounds(form: &Json) -> (i128, i128) {
+    let largest = match form["format"].as_str() {
+        Some("uint8") => u8::MAX.into(),
+        Some("uint16") => u16::MAX.into(),
+        Some("uint32") => u32::MAX.into(),
+        _ => i64::MAX.into(),
+    };
+    let bound = |key: &str| form[key].as_f64().map(|bound| bound as i128);
+    let smallest = bound("minimum").unwrap_or(i64::MIN.into());
+    (smallest, bound("maximum").unwrap_or(largest).min(largest))
+}
+
+pub(super) struct Shape<'s> {
+    pub(super) definitions: &'s Json,
+    pub(super) names: &'s Names,
+    pub(super) syntax: Syntax,
+    pub(super) faults: Vec<Fault>,
+    pub(super) references: Vec<Reference>,
+}
+
+impl<'s> Shape<'s> {
+    /// Checks the value of the key at `path`. Returns whether it can be used. Removes keys within it that cannot.
+    pub(super) fn visit(&mut self, path: &str, schema: &'s Json, value: &mut Value<'_>) -> bool {
+        let span = value.span();
+        let forms = forms(self.definitions, schema);
+        if forms.iter().all(|form| types(form).next().is_none()) {
+            return true;
+        }
+        let found = type_of(value.get_ref());
+        let fitting: Vec<_> = forms
+            .iter()
+            .copied()
+            .filter(|form| is_type(form, found))
+            .collect();
+        if fitting.is_empty() {
+            return self.wrong(path, span, schema, value.get_ref());
+        }
+        match value.get_mut() {
+            DeValue::String(text) => {
+                let mut known = fitting.iter().filter_map(|form| form["const"].as_str());
+                if known.clone().any(|known| known == text) {
+                    return true;
+                }
+                if fitting.len() == known.clone().count() {
+                    let known: Vec<_> = known.by_ref().collect();
+                    let message = self.not_one_of(path, &known, text);
+                    return self.fault(path, span, message);
+                }
+                let section = fitting.iter().find_map(|form| form["x-section"].as_str());
+                // A name that is an example stands for something else than a table.
+                let is_fixed = forms.iter().any(|form| form["examples"][0] == **text);
+                if let Some(section) = section.filter(|_| !is_fixed) {
+                    let fault = Fault {
+                        span,
+                        key: path.to_owned(),
+                        message: String::new(),
+                    };
+                    let (section, name) = (section.to_owned(), text.to_string());
+                    self.references.push(Reference {
+                        fault,
+                        section,
+                        name,
+                    });
+                }
+                true
+            }
+            value @ DeValue::Integer(_) => {
+                let number = integer(value);
+                let fits = |form: &&Json| {
+                    let (smallest, largest) = bounds(form);
+                    number.is_some_and(|number| number >= smallest && number <= largest)
+                };
+                fitting.iter().any(fits) || self.wrong(path, span, schema, value)
+            }
+            DeValue::Array(elements) => {
+                let Some(items) = fitting.iter().find_map(|form| form.get("items")) else {
+                    return true;
+                };
+                let mut fits = true;
+                for (index, element) in elements.iter_mut().enumerate() {
+                    fits &= self.visit(&format!("{path}[{index}]"), items, element);
+                }
+                fits
+            }
+            DeValue::Table(table) => {
+                self.table(path, &fitting, table);
+                true
+            }
+            _ => true,
+        }
+    }
+
+    fn table(&mut self, path: &str, fitting: &[&'s Json], table: &mut DeTable<'_>) {
+        let properties: Vec<_> = fitting
+            .iter()
+            .filter_map(|form| form["properties"].as_object())
+            .flatten()
+            .collect();
+        let others = fitting
+            .iter()
+            .find_map(|form| form.get("additionalProperties"));
+        let mut unusable = Vec::new();
+        for (key, value) in table.iter_mut() {
+            let path = join(path, key.get_ref());
+            let known = properties.iter().find(|(name, _)| *name == key.get_ref());
+            let fits = match (known, others) {
+                (Some((_, schema)), _) => self.visit(&path, schema, value),
+                (None, Some(Json::Bool(false))) => {
+                    let message = match RENAMED.iter().find(|(before, _)| *before == path) {
+                        Some((_, new_name)) => format!("was renamed to `{new_name}`"),
+                        None => {
+                            let known = properties.iter().map(|(name, _)| name.as_str());
+                            unknown("key", key.get_ref(), known)
+                        }
+                    };
+                    self.fault(&path, key.span(), message)
+                }
+                (None, Some(schema)) => self.visit(&path, schema, value),
+                (None, None) => true,
+            };
+            if !fits {
+                unusable.push(key.get_ref().to_string());
+            }
+        }
+        if let [form] = fitting {
+            let required = form["required"].as_array().into_iter().flatten();
+            let required = required.filter_map(Json::as_str);
+            for key in required.filter(|key| !table.contains_key(*key)) {
+                // Its value has the name of its former key.
+                let renamed = RENAMED.iter().any(|(before, new_name)| {
+                    *new_name == key && unusable.iter().any(|it| join(path, it) == *before)
+                });
+                if !renamed {
+                    let path = join(path, key);
+                    let example = self.example(&path, &form["properties"][key]);
+                    let example = self.syntax.assignment(&path, &example);
+                    let message = format!("is required; write for example {example}");
+                    // The table's position is the best there is.
+                    self.fault(&path, 0..0, message);
+                }
+            }
+        }
+        for key in unusable {
+            table.remove(key.as_str());
+        }
+    }
+
+    fn fault(&mut self, path: &str, span: Range<usize>, message: String) -> bool {
+        self.faults.push(Fault {
+            span,
+            key: path.to_owned(),
+            message,
+        });
+        false
+    }
+
+    /// Records that a value has the wrong type.
+    fn wrong(
+        &mut self,
+        path: &str,
+        span: Range<usize>,
+        schema: &'s Json,
+        found: &DeValue<'_>,
+    ) -> bool {
+        let forms = forms(self.definitions, schema);
+        let is_secret = forms.iter().any(|form| is_secret(form));
+        let shown = match found {
+            DeValue::String(_) if is_secret => {
+                let message = "a secret must not be written in the config; write { env = \"NAME\" } or { file = \"PATH\" }";
+                return self.fault(path, span, message.to_owned());
+            }
+            DeValue::Array(_) => "a list".to_owned(),
+            DeValue::Table(_) => "a table".to_owned(),
+            DeValue::String(_) if forms.iter().all(|form| is_closed(form)) => "a string".to_owned(),
+            scalar => self.syntax.excerpt(&to_json(scalar)),
+        };
+        let converted = convert(self.definitions, schema, &to_json(found));
+        let written = converted.unwrap_or_else(|| self.example(path, schema));
+        let expected = self.expected(path, &forms);
+        let write = self.syntax.assignment(path, &written);
+        self.fault(
+            path,
+            span,
+            format!("expected {expected}, found {shown}; write {write}"),
+        )
+    }
+
+    fn example(&self, path: &str, schema: &'s Json) -> Json {
+        sample(self.definitions, self.names, &key_of(path), schema)
+    }
+
+    /// Says what a key may have, in the words of the file.
+    fn expected(&self, path: &str, forms: &[&'s Json]) -> String {
+        let mut all: Vec<String> = Vec::new();
+        let consts: Vec<_> = forms
+            .iter()
+            .filter_map(|form| form["const"].as_str())
+            .collect();
+        if !consts.is_empty() {
+            all.push(one_of(&consts));
+        }
+        for form in forms.iter().filter(|form| form.get("const").is_none()) {
+            let titled = form["title"]
+                .as_str()
+                .filter(|title| title.starts_with("a ") || title.starts_with("an "));
+            for name in types(form) {
+                let text = match name {
+                    "boolean" => "true or false".to_owned(),
+                    "integer" => whole_number(form),
+                    "string" => match titled {
+                        Some(title) => {
+                            format!(
+                                "{title} such as {}",
+                                self.syntax.show(&self.example(path, form))
+                            )
+                        }
+                        None => "a string".to_owned(),
+                    },
+                    "array" => "a list".to_owned(),
+                    _ if is_secret(form) => self.syntax.show(&self.example(path, form)),
+                    _ => "a table".to_owned(),
+                };
+                if !all.contains(&text) {
+                    all.push(text);
+                }
+            }
+        }
+        match all.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{}, or {last}", rest.join(", ")),
+            _ => all.concat(),
+        }
+    }
+
+    fn not_one_of(&self, path: &str, known: &[&str], found: &str) -> String {
+        let close = similar(found.trim(), known);
+        let found = self.syntax.excerpt(&json!(found));
+        let expected = one_of(known);
+        match close {
+            Some(close) => {
+                let write = self.syntax.assignment(path, &json!(close));
+                format!("expected {expected}, found {found}; did you mean `{close}`? write {write}")
+            }
+            None => {
+                let write = self.syntax.assignment(path, &json!(known[0]));
+                format!("expected {expected}, found {found}; write for example {write}")
+            }
+        }
+    }
+}
+
+fn whole_number(form: &Json) -> String {
+    let (smallest, largest) = bounds(form);
+    let of_format = form["format"]
+        .as_str()
+        .is_some_and(|format| format == "uint32");
+    match (smallest, largest) {
+        (_, largest) if !of_format && largest < i64::MAX.into() => {
+            format!("a whole number from {} to {largest}", smallest.max(0))
+        }
+        (smallest, _) if smallest >= 0 => format!("a whole number of at least {smallest}"),
+        _ => "a whole number".to_owned(),
+    }
+}
+
+fn one_of(known: &[&str]) -> String {
+    let known: Vec<_> = known.iter().map(|known| format!("{known:?}")).collect();
+    match known.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => known.concat(),
+    }
+}
+
+pub(super) fn is_secret(form: &Json) -> bool {
+    let properties = form["properties"].as_object();
+    properties.is_some_and(|keys| {
+        keys.len() == 1 && (keys.contains_key("env") || keys.contains_key("file"))
+    })
+}
+
+/// Whether only a table of fixed keys fits.
+fn is_closed(form: &Json) -> bool {
+    is_type(form, "object") && !form["additionalProperties"].is_object()
+}
+
+/// The last key of a path, without an index.
+pub(super) fn key_of(path: &str) -> String {
+    let key = path.rsplit('.').next().unwrap_or(path);
+    key.split('[').next().unwrap_or(key).to_owned()
+}
+
+fn type_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "string",
+        DeValue::Integer(_) => "integer",
+        DeValue::Float(_) => "number",
+        DeValue::Boolean(_) => "boolean",
+        DeValue::Datetime(_) => "datetime",
+        DeValue::Array(_) => "array",
+        DeValue::Table(_) => "object",
+    }
+}
+
+fn integer(value: &DeValue<'_>) -> Option<i128> {
+    let integer = value.as_integer()?;
+    i128::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+fn to_json(value: &DeValue<'_>) -> Json {
+    match value {
+        DeValue::String(text) => json!(text),
+        DeValue::Integer(number) => match integer(value).map(i64::try_from) {
+            Some(Ok(number)) => json!(number),
+            _ => number
+                .as_str()
+                .parse::<f64>()
+                .map_or(Json::Null, Json::from),
+        },
+        DeValue::Float(number) => number
+            .as_str()
+            .parse::<f64>()
+            .map_or(Json::Null, Json::from),
+        DeValue::Boolean(value) => json!(value),
+        DeValue::Datetime(time) => json!(time.to_string()),
+        DeValue::Array(elements) => elements
+            .iter()
+            .map(|element| to_json(element.get_ref()))
+            .collect(),
+        DeValue::Table(table) => {
+            let entries = table.iter();
+            let entries =
+                entries.map(|(key, value)| (key.get_ref().to_string(), to_json(value.get_ref())));
+            Json::Object(entries.collect::<Map<_, _>>())
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Values of the wrong type, for every key of the config: what the message says, and that its suggestion loads.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value as Json;
+use toml::{Table, Value};
+
+use crate::helpers::settings;
+
+/// Words of the program, which mean nothing in a config file.
+const WORDS: [&str; 14] = [
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    "usize",
+    "i64",
+    "sequence",
+    " map",
+    "untagged",
+    "variant",
+    "invalid type",
+    "struct",
+    "newtype",
+    "nonzero",
+];
+
+pub(crate) fn assert_plain(message: &str) {
+    for word in WORDS {
+        assert!(!message.contains(word), "{word}: {message}");
+    }
+}
+
+const SECRET: &str = "a-secret-that-is-long-enough-for-whatever-it-may-be-needed:sixty-four-bytes";
+
+fn faults(config: &Table) -> Vec<String> {
+    let text = toml::to_string(config).unwrap();
+    let loaded = settings::load("gate.toml", &text, &|_| Some(SECRET.to_owned()));
+    match loaded {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults.lines().to_vec(),
+    }
+}
+
+/// The faults of one key.
+fn faults_at(config: &Table, path: &str) -> Vec<String> {
+    let faults = faults(config);
+    let of_key = |fault: &String| {
+        let key = fault.splitn(4, ':').nth(3).unwrap_or_default();
+        key.trim_start().starts_with(&format!("{path}: "))
+    };
+    faults.into_iter().filter(of_key).collect()
+}
+
+/// A config that has the tables of all sections and kinds.
+const BASE: &str = r#"
+[imgwire]
+api_key = { env = "KEY" }
+[session]
+key = { env = "KEY" }
+[stores.main]
+url = "sqlite:data/gate.db"
+[identities.app]
+kind = "jwt"
+algorithms = ["HS256"]
+secret = { env = "KEY" }
+[policies.signed-in]
+kind = "signed_in"
+accept = ["app"]
+[[routes]]
+policies = ["signed-in"]
+"#;
+
+/// Tables of the kinds, with their required keys.
+const KINDS: [&str; 11] = [
+    "identities.x = { kind = 'jwt', algorithms = ['HS256'], secret = { env = 'KEY' } }",
+    "identities.x = { kind = 'introspection', url = 'https://id.example.com', client_id = 'gate', client_secret = { env = 'KEY' } }",
+    "identities.x = { kind = 'session', exchange = ['app'] }",
+    "identities.x = { kind = 'forwarded', subject = 'X-User' }",
+    "identities.x = { kind = 'remote', url = 'https://app.example.com', forward = ['cookie:sid'], subject = '/id' }",
+    "policies.x = { kind = 'signed_in', accept = ['app'] }",
+    "policies.x = { kind = 'workspace_member', claim = 'workspaces' }",
+    "policies.x = { kind = 'rate_limit', per = [], limit = 1, period = '1m' }",
+    "policies.x = { kind = 'quota', per = [], limit = 1, window = 'day', store = 'main' }",
+    "policies.x = { kind = 'upload_intent', purposes = ['avatar'] }",
+    "policies.x = { kind = 'remote', url = 'https://app.example.com' }",
+];
+
+/// The tables with each key of the schema: the config, the path of the table, and its keys.
+fn tables() -> Vec<(Table, String, Vec<String>)> {
+    let schema = settings::schema(&settings::Kinds::default()).to_value();
+    let definition = |schema: &Json| -> Json {
+        let all = schema["anyOf"].as_array().and_then(|forms| forms.first());
+        let name = schema["$ref"]
+            .as_str()
+            .or_else(|| all.and_then(|form| form["$ref"].as_str()));
+        name.map_or_else(|| schema.clone(), |name| self::definition(name))
+    };
+    let keys = |schema: &Json| {
+        let properties = schema["properties"].as_object().unwrap();
+        properties
+            .keys()
+            .filter(|key| *key != "kind")
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let base: Table = BASE.parse().unwrap();
+    let mut tables = Vec::new();
+    for section in [
+        "server",
+        "management",
+        "telemetry",
+        "imgwire",
+        "outbound",
+        "session",
+    ] {
+        let schema = definition(&schema["properties"][section]);
+        tables.push((base.clone(), section.to_owned(), keys(&schema)));
+    }
+    for (section, key) in [
+        ("server", "failures"),
+        ("server", "reads"),
+        ("session", "cookie"),
+        ("imgwire", "breaker"),
+        ("imgwire", "pool"),
+        ("stores.main", "tls"),
+    ] {
+        let owner = match section {
+            "stores.main" => self::definition("StoreSettings"),
+            _ => definition(&schema["properties"][section]),
+        };
+        let schema = definition(&owner["properties"][key]);
+        let mut base = base.clone();
+        let inner = match key {
+            "failures" | "reads" => "x = { limit = 1, period = '1m' }",
+            "pool" => "x = { size = 1, max_age = '1m' }",
+            _ => "x = {}",
+        };
+        let inner: Table = inner.parse().unwrap();
+        set(&mut base, &format!("{section}.{key}"), inner["x"].clone());
+        tables.push((base, format!("{section}.{key}"), keys(&schema)));
+    }
+    tables.push((
+        base.clone(),
+        "stores.main".to_owned(),
+        keys(&self::definition("StoreSettings")),
+    ));
+    tables.push((
+        base.clone(),
+        "routes[0]".to_owned(),
+        keys(&self::definition("RouteSettings")),
+    ));
+    for kind in KINDS
+        .into_iter()
+        .chain(["policies.x = { kind = 'expression', allow = 'true' }"])
+    {
+        let kind: Table = kind.parse().unwrap();
+        let (section, named) = kind.iter().next().unwrap();
+        let table = named["x"].as_table().unwrap();
+        let definition = match section.as_str() {
+            "identities" => self::definition("IdentitySettings"),
+            _ => self::definition("PolicySettings"),
+        };
+        let kinds = definition["oneOf"].as_array().unwrap();
+        let schema = kinds
+            .iter()
+            .find(|of| of["properties"]["kind"]["const"] == *table["kind"].as_str().unwrap());
+        let mut config = base.clone();
+        set(&mut config, &format!("{section}.x"), named["x"].clone());
+        tables.push((config, format!("{section}.x"), keys(schema.unwrap())));
+    }
+    tables
+}
+
+fn definition(name: &str) -> Json {
+    let schema = settings::schema(&settings::Kinds::default()).to_value();
+    schema["$defs"][name.rsplit('/').next().unwrap()].clone()
+}
+
+fn set(config: &mut Table, path: &str, value: Value) {
+    let mut table = config;
+    let (within, key) = path.rsplit_once('.').unwrap();
+    for part in within.split('.') {
+        table = match part.strip_suffix("[0]") {
+            Some(list) => table[list].as_array_mut().unwrap()[0]
+                .as_table_mut()
+                .unwrap(),
+            None => table
+                .entry(part)
+                .or_insert_with(|| Value::Table(Table::new()))
+                .as_table_mut()
+                .unwrap(),
+        };
+    }
+    table.insert(key.to_owned(), value);
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_one_fault_with_a_suggestion_that_loads() {
+    let values: Table = "x = ['text', 7, -1, 1.5, true, 1979-05-27, [], [[1]], { a = { b = 1 } }]"
+        .parse()
+        .unwrap();
+    let mut tried = BTreeSet::new();
+    let mut problems = Vec::new();
+    for (config, table, keys) in tables() {
+        for key in keys {
+            let path = format!("{table}.{key}");
+            for value in values["x"].as_array().unwrap() {
+                let mut wrong = config.clone();
+                set(&mut wrong, &path, value.clone());
+                for fault in faults(&wrong) {
+                    assert_plain(&fault);
+                }
+                let found = faults_at(&wrong, &path);
+                let Some(fault) = found.iter().find(|fault| fault.contains("expected ")) else {
+                    continue;
+                };
+                tried.insert(path.clone());
+                if found.len() != 1 {
+                    problems.push(found.join("\n"));
+                }
+                let Some((_, suggestion)) = fault.rsplit_once("; write ") else {
+                    problems.push(format!("no suggestion: {fault}"));
+                    continue;
+                };
+                let suggestion = suggestion.trim_start_matches("for example ");
+                let Ok(suggested) = suggestion.parse::<Table>() else {
+                    problems.push(format!("cannot be parsed: {fault}"));
+                    continue;
+                };
+                let mut right = config.clone();
+                set(&mut right, &path, suggested[&key].clone());
+                for still in faults_at(&right, &path) {
+                    problems.push(format!("{fault}\n  -> {still}"));
+                }
+            }
+            if !tried.contains(&path) {
+                problems.push(format!("no value of {path} is of the wrong type"));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert!(tried.len() > 100, "{tried:?}");
+}
