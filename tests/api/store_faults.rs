@@ -148,7 +148,11 @@ async fn a_rate_limit_without_its_store_denies_allows_or_counts_locally_as_confi
     assert_eq!(tolerated(&local, "shared-limit").await, 5.0);
     server.come_up();
     for gate in [&deny, &allow, &local] {
-        ready(gate).await;
+        // A gate is ready without the store if `on_failure` covers it.
+        eventually("the store", async || {
+            gate.manage("/readyz").await.json == json!({ "status": "ready", "degraded": [] })
+        })
+        .await;
     }
     // They share the counter again, which has two of three attempts.
     assert_eq!(ask(&local).await.0, 200);
