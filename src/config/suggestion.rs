@@ -157,7 +157,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// An example of a key's value: of the schema, its default, or of its description.
-pub(super) fn sample(definitions: &Json, names: &Names, key: &str, schema: &Json) -> Json {
+pub(super) fn sample(definitions: &Json, names: &Names, schema: &Json) -> Json {
     let all = forms(definitions, schema);
     let layers = layers(definitions, schema);
     let layers = || layers.iter().chain(&all);
@@ -194,17 +194,17 @@ pub(super) fn sample(definitions: &Json, names: &Names, key: &str, schema: &Json
     match types(form).next() {
         Some("boolean") => json!(true),
         Some("integer") => json!(i64::try_from(bounds(form).0.max(1)).unwrap_or(1)),
-        Some("array") => json!([sample(definitions, names, key, &form["items"])]),
+        Some("array") => json!([sample(definitions, names, &form["items"])]),
         Some("object") => {
             let required = form["required"].as_array().into_iter().flatten();
             let required = required.filter_map(Json::as_str);
             let entry = |key: &str| {
-                let value = sample(definitions, names, key, &form["properties"][key]);
+                let value = sample(definitions, names, &form["properties"][key]);
                 (key.to_owned(), value)
             };
             let mut entries: Map<_, _> = required.map(entry).collect();
             if let Some(others) = form.get("additionalProperties").filter(|it| it.is_object()) {
-                entries.insert("NAME".to_owned(), sample(definitions, names, key, others));
+                entries.insert("NAME".to_owned(), sample(definitions, names, others));
             } else if entries.is_empty()
                 && let Some((key, _)) = form["properties"]
                     .as_object()

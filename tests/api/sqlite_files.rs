@@ -78,6 +78,8 @@ impl Counting {
         eventually("the fault", async || !self.is_ready().await).await;
         assert!(began.elapsed() < Duration::from_secs(3));
         assert_eq!(self.ask().await, 500);
+        // Another thread writes the log.
+        eventually("the line", async || !self.down().is_empty()).await;
         let lines = self.down();
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].contains(reason), "{lines:?}");
