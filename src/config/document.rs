@@ -159,7 +159,8 @@ impl Reader {
     }
 
     pub(crate) fn has_fault(&self, path: &str) -> bool {
-        self.faults.iter().any(|fault| is_within(&fault.key, path))
+        let mut faults = self.faults.iter();
+        faults.any(|fault| path.is_empty() || is_within(&fault.key, path))
     }
 
     /// Records all syntax errors, and returns the part of the document that could be read.
@@ -194,7 +195,6 @@ impl Reader {
         path: &str,
         mut value: Value<'_>,
     ) -> Option<T> {
-        let first = self.faults.len();
         if !self.check_shape(path, &schema_of::<T>(), &mut value) {
             return None;
         }
@@ -213,14 +213,13 @@ impl Reader {
             if let (Some(span), Some(key)) = (at, faulty) {
                 let key = join(path, &key);
                 let message = error.message().to_owned();
-                let earlier = &self.faults[first..];
                 // The key may lack another one that was removed.
-                if !earlier.iter().any(|cause| is_within(&cause.key, &key)) {
+                if !self.has_fault(&key) {
                     self.faults.push(Fault { span, key, message });
                 }
             } else {
                 // The fault is not in one key: a removed key caused it, or the keys contradict each other.
-                if self.faults.len() == first {
+                if !self.has_fault(path) {
                     self.fault(path, error.message());
                 }
                 return None;
@@ -244,7 +243,7 @@ impl Reader {
         } = shape;
         for mut fault in faults {
             // A key that an earlier check removed is not missing.
-            if self.faults.iter().any(|earlier| earlier.key == fault.key) {
+            if self.has_fault(&fault.key) {
                 continue;
             }
             if fault.span.is_empty() {
