@@ -4,13 +4,13 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 use toml::de::{DeTable, DeValue};
 
 use super::{
     document::{Value, join},
     fault::{Fault, similar, unknown},
-    suggestion::{Syntax, convert, sample},
+    suggestion::{Syntax, convert, integer, sample, to_json},
 };
 
 /// Keys of earlier versions, with their new names.
@@ -222,7 +222,7 @@ impl<'s> Shape<'s> {
                 });
                 if !renamed {
                     let path = join(path, key);
-                    let example = self.example(&path, &form["properties"][key]);
+                    let example = self.example(&form["properties"][key]);
                     let example = self.syntax.assignment(&path, &example);
                     let message = format!("is required; write for example {example}");
                     // The table's position is the best there is.
@@ -265,8 +265,8 @@ impl<'s> Shape<'s> {
             scalar => self.syntax.excerpt(&to_json(scalar)),
         };
         let converted = convert(self.definitions, schema, &to_json(found));
-        let written = converted.unwrap_or_else(|| self.example(path, schema));
-        let expected = self.expected(path, &forms);
+        let written = converted.unwrap_or_else(|| self.example(schema));
+        let expected = self.expected(&forms);
         let write = self.syntax.assignment(path, &written);
         self.fault(
             path,
@@ -275,12 +275,12 @@ impl<'s> Shape<'s> {
         )
     }
 
-    fn example(&self, path: &str, schema: &'s Json) -> Json {
-        sample(self.definitions, self.names, &key_of(path), schema)
+    fn example(&self, schema: &'s Json) -> Json {
+        sample(self.definitions, self.names, schema)
     }
 
     /// Says what a key may have, in the words of the file.
-    fn expected(&self, path: &str, forms: &[&'s Json]) -> String {
+    fn expected(&self, forms: &[&'s Json]) -> String {
         let mut all: Vec<String> = Vec::new();
         let consts: Vec<_> = forms
             .iter()
@@ -299,15 +299,12 @@ impl<'s> Shape<'s> {
                     "integer" => whole_number(form),
                     "string" => match titled {
                         Some(title) => {
-                            format!(
-                                "{title} such as {}",
-                                self.syntax.show(&self.example(path, form))
-                            )
+                            format!("{title} such as {}", self.syntax.show(&self.example(form)))
                         }
                         None => "a string".to_owned(),
                     },
                     "array" => "a list".to_owned(),
-                    _ if is_secret(form) => self.syntax.show(&self.example(path, form)),
+                    _ if is_secret(form) => self.syntax.show(&self.example(form)),
                     _ => "a table".to_owned(),
                 };
                 if !all.contains(&text) {
@@ -387,39 +384,5 @@ fn type_of(value: &DeValue<'_>) -> &'static str {
         DeValue::Datetime(_) => "datetime",
         DeValue::Array(_) => "array",
         DeValue::Table(_) => "object",
-    }
-}
-
-fn integer(value: &DeValue<'_>) -> Option<i128> {
-    let integer = value.as_integer()?;
-    i128::from_str_radix(integer.as_str(), integer.radix()).ok()
-}
-
-fn to_json(value: &DeValue<'_>) -> Json {
-    match value {
-        DeValue::String(text) => json!(text),
-        DeValue::Integer(number) => match integer(value).map(i64::try_from) {
-            Some(Ok(number)) => json!(number),
-            _ => number
-                .as_str()
-                .parse::<f64>()
-                .map_or(Json::Null, Json::from),
-        },
-        DeValue::Float(number) => number
-            .as_str()
-            .parse::<f64>()
-            .map_or(Json::Null, Json::from),
-        DeValue::Boolean(value) => json!(value),
-        DeValue::Datetime(time) => json!(time.to_string()),
-        DeValue::Array(elements) => elements
-            .iter()
-            .map(|element| to_json(element.get_ref()))
-            .collect(),
-        DeValue::Table(table) => {
-            let entries = table.iter();
-            let entries =
-                entries.map(|(key, value)| (key.get_ref().to_string(), to_json(value.get_ref())));
-            Json::Object(entries.collect::<Map<_, _>>())
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 use policies::excerpt;
 use serde_json::{Map, Value as Json, json};
+use toml::de::DeValue;
 
 use super::shape::{Names, bounds, forms, is_secret, is_type, key_of, layers, types};
 
@@ -157,7 +158,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// An example of a key's value: of the schema, its default, or of its description.
-pub(super) fn sample(definitions: &Json, names: &Names, key: &str, schema: &Json) -> Json {
+pub(super) fn sample(definitions: &Json, names: &Names, schema: &Json) -> Json {
     let all = forms(definitions, schema);
     let layers = layers(definitions, schema);
     let layers = || layers.iter().chain(&all);
@@ -194,17 +195,17 @@ pub(super) fn sample(definitions: &Json, names: &Names, key: &str, schema: &Json
     match types(form).next() {
         Some("boolean") => json!(true),
         Some("integer") => json!(i64::try_from(bounds(form).0.max(1)).unwrap_or(1)),
-        Some("array") => json!([sample(definitions, names, key, &form["items"])]),
+        Some("array") => json!([sample(definitions, names, &form["items"])]),
         Some("object") => {
             let required = form["required"].as_array().into_iter().flatten();
             let required = required.filter_map(Json::as_str);
             let entry = |key: &str| {
-                let value = sample(definitions, names, key, &form["properties"][key]);
+                let value = sample(definitions, names, &form["properties"][key]);
                 (key.to_owned(), value)
             };
             let mut entries: Map<_, _> = required.map(entry).collect();
             if let Some(others) = form.get("additionalProperties").filter(|it| it.is_object()) {
-                entries.insert("NAME".to_owned(), sample(definitions, names, key, others));
+                entries.insert("NAME".to_owned(), sample(definitions, names, others));
             } else if entries.is_empty()
                 && let Some((key, _)) = form["properties"]
                     .as_object()
@@ -244,4 +245,38 @@ fn fits(form: &Json, value: &Json) -> bool {
         Json::Null => return false,
     };
     is_type(form, name)
+}
+
+pub(super) fn integer(value: &DeValue<'_>) -> Option<i128> {
+    let integer = value.as_integer()?;
+    i128::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+pub(super) fn to_json(value: &DeValue<'_>) -> Json {
+    match value {
+        DeValue::String(text) => json!(text),
+        DeValue::Integer(number) => match integer(value).map(i64::try_from) {
+            Some(Ok(number)) => json!(number),
+            _ => number
+                .as_str()
+                .parse::<f64>()
+                .map_or(Json::Null, Json::from),
+        },
+        DeValue::Float(number) => number
+            .as_str()
+            .parse::<f64>()
+            .map_or(Json::Null, Json::from),
+        DeValue::Boolean(value) => json!(value),
+        DeValue::Datetime(time) => json!(time.to_string()),
+        DeValue::Array(elements) => elements
+            .iter()
+            .map(|element| to_json(element.get_ref()))
+            .collect(),
+        DeValue::Table(table) => {
+            let entries = table.iter();
+            let entries =
+                entries.map(|(key, value)| (key.get_ref().to_string(), to_json(value.get_ref())));
+            Json::Object(entries.collect::<Map<_, _>>())
+        }
+    }
 }

@@ -94,7 +94,7 @@ fn tables() -> Vec<(Table, String, Vec<String>)> {
         let name = schema["$ref"]
             .as_str()
             .or_else(|| all.and_then(|form| form["$ref"].as_str()));
-        name.map_or_else(|| schema.clone(), |name| self::definition(name))
+        name.map_or_else(|| schema.clone(), self::definition)
     };
     let keys = |schema: &Json| {
         let properties = schema["properties"].as_object().unwrap();
