@@ -17,11 +17,14 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::{
     fault::{Fault, Faults, lines, unknown},
     files::ReadFiles,
-    shape::{Names, Reference, Shape, schema_of},
+    schema_forms::Names,
+    shape::{Reference, Shape, schema_of},
     suggestion::Syntax,
     syntax,
     variables::{Replaced, Replacement, is_within},
 };
+
+pub(crate) use super::places::join;
 
 /// A value of the document with its position.
 pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
@@ -283,14 +286,6 @@ impl Reader {
                 self.faults.push(fault);
             }
         }
-    }
-}
-
-pub(crate) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
     }
 }
 

@@ -4,7 +4,7 @@ use policies::excerpt;
 use serde_json::{Map, Value as Json, json};
 use toml::de::DeValue;
 
-use super::shape::{Names, bounds, forms, is_secret, is_type, key_of, layers, types};
+use super::schema_forms::{Names, bounds, forms, is_secret, is_type, key_of, layers, types};
 
 /// The syntax of the file that the operator writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

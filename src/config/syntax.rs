@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use toml::de::Error;
 
-use super::fault::{Fault, position};
+use super::{fault::Fault, places::position};
 
 /// What the parser says, and what to write.
 const REMEDIES: [(&str, &str); 14] = [
