@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, num::NonZeroU32, path::PathBuf, time::Duration};
 
+use crate::engine::expression_syntax::similar;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
@@ -41,7 +42,17 @@ impl<'de> Deserialize<'de> for Interval {
         let text = Cow::<str>::deserialize(deserializer)?;
         let length = humantime::parse_duration(&text).map_err(|_| {
             D::Error::custom(format!(
-                "`{text}` is not a duration; write for example \"250ms\", \"5s\", \"1m\" or \"24h\""
+                "`{text}` is not a duration; {}",
+                suggest(
+                    &text,
+                    &[
+                        "ms", "s", "sec", "m", "min", "h", "hour", "hours", "d", "day", "days",
+                        "minutes", "seconds"
+                    ]
+                )
+                .unwrap_or_else(|| {
+                    "write for example \"250ms\", \"5s\", \"1m\" or \"24h\"".to_owned()
+                })
             ))
         })?;
         if length.is_zero() {
@@ -54,6 +65,25 @@ impl<'de> Deserialize<'de> for Interval {
             Ok(Self(length))
         }
     }
+}
+
+/// Suggests the unit that was probably meant.
+fn suggest(text: &str, units: &[&str]) -> Option<String> {
+    let text = text.trim();
+    let digits = text
+        .find(|char: char| !char.is_ascii_digit())
+        .filter(|end| *end > 0)?;
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim();
+    let initial = || {
+        units.iter().find(|known| {
+            known.len() == 2
+                && unit.len() > 1
+                && known[..1].eq_ignore_ascii_case(unit.get(..1).unwrap_or_default())
+        })
+    };
+    let unit = similar(unit, units).or_else(|| initial().copied())?;
+    Some(format!("did you mean \"{number}{unit}\"?"))
 }
 
 /// A number per period, as the config writes it: `{ limit = 120, period = "1m" }`.
@@ -90,7 +120,9 @@ impl<'de> Deserialize<'de> for ByteCount {
         let text = Cow::<str>::deserialize(deserializer)?;
         let size: bytesize::ByteSize = text.parse().map_err(|_| {
             D::Error::custom(format!(
-                "`{text}` is not a size; write for example \"16KiB\" or \"10MB\""
+                "`{text}` is not a size; {}",
+                suggest(&text, &["B", "KB", "KiB", "MB", "MiB", "GB", "GiB"])
+                    .unwrap_or_else(|| "write for example \"16KiB\" or \"10MB\"".to_owned())
             ))
         })?;
         if size.as_u64() == 0 {

@@ -90,8 +90,12 @@ pub(crate) fn check_path(path: &[&str]) -> Result<(), String> {
             (_, fact) = named.ok_or_else(|| {
                 let names: Vec<_> = group.all.iter().map(|(name, _)| *name).collect();
                 if let Some(known) = similar(name, &names) {
-                    let what = if depth == 0 { "fact" } else { "field" };
-                    return format!("unknown {what} `{name}`; did you mean `{known}`?");
+                    return match path[..depth].join(".").as_str() {
+                        "" => format!("unknown fact `{name}`; did you mean `{known}`?"),
+                        so_far => {
+                            format!("`{so_far}` has no field `{name}`; did you mean `{known}`?")
+                        }
+                    };
                 }
                 let names = names.join("`, `");
                 match path[..depth].join(".").as_str() {

@@ -17,11 +17,14 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::{
     fault::{Fault, Faults, lines, unknown},
     files::ReadFiles,
-    shape::{Names, Reference, Shape, schema_of},
+    schema_forms::Names,
+    shape::{Reference, Shape, schema_of},
     suggestion::Syntax,
     syntax,
     variables::{Replaced, Replacement, is_within},
 };
+
+pub(crate) use super::places::join;
 
 /// A value of the document with its position.
 pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
@@ -159,7 +162,8 @@ impl Reader {
     }
 
     pub(crate) fn has_fault(&self, path: &str) -> bool {
-        self.faults.iter().any(|fault| is_within(&fault.key, path))
+        let mut faults = self.faults.iter();
+        faults.any(|fault| path.is_empty() || is_within(&fault.key, path))
     }
 
     /// Records all syntax errors, and returns the part of the document that could be read.
@@ -194,7 +198,6 @@ impl Reader {
         path: &str,
         mut value: Value<'_>,
     ) -> Option<T> {
-        let first = self.faults.len();
         if !self.check_shape(path, &schema_of::<T>(), &mut value) {
             return None;
         }
@@ -213,14 +216,13 @@ impl Reader {
             if let (Some(span), Some(key)) = (at, faulty) {
                 let key = join(path, &key);
                 let message = error.message().to_owned();
-                let earlier = &self.faults[first..];
                 // The key may lack another one that was removed.
-                if !earlier.iter().any(|cause| is_within(&cause.key, &key)) {
+                if !self.has_fault(&key) {
                     self.faults.push(Fault { span, key, message });
                 }
             } else {
                 // The fault is not in one key: a removed key caused it, or the keys contradict each other.
-                if self.faults.len() == first {
+                if !self.has_fault(path) {
                     self.fault(path, error.message());
                 }
                 return None;
@@ -244,7 +246,7 @@ impl Reader {
         } = shape;
         for mut fault in faults {
             // A key that an earlier check removed is not missing.
-            if self.faults.iter().any(|earlier| earlier.key == fault.key) {
+            if self.has_fault(&fault.key) {
                 continue;
             }
             if fault.span.is_empty() {
@@ -284,14 +286,6 @@ impl Reader {
                 self.faults.push(fault);
             }
         }
-    }
-}
-
-pub(crate) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
     }
 }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{
     files::ReadFiles,
+    places::position,
     variables::{Replaced, conceal},
 };
 
@@ -124,14 +125,6 @@ fn without_index(mut path: String) -> String {
         path.truncate(list);
     }
     path
-}
-
-/// The line and the column of a byte, both counted from 1.
-pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let line = before.matches('\n').count() + 1;
-    (line, before[line_start..].chars().count() + 1)
 }
 
 /// A longer name is not compared with the known ones, because that takes time in proportion to both lengths.

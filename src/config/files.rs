@@ -8,7 +8,7 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::fault::position;
+use super::places::position;
 
 /// How much of a file is compared. Secrets, keys and certificates are smaller.
 const MAX_COMPARED: usize = 1 << 20;

@@ -9,6 +9,8 @@ pub(crate) mod files;
 pub mod imgwire;
 pub mod origin;
 pub mod outbound;
+mod places;
+mod schema_forms;
 pub mod secret;
 mod secret_text;
 pub mod server;

@@ -1,23 +1,24 @@
 //! Compares values of a document with a JSON Schema, and says for each that does not fit what was found, what is expected
 //! and what to write.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::ops::Range;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde_json::{Map, Value as Json, json};
-use toml::de::{DeTable, DeValue};
+use serde_json::{Value as Json, json};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 use super::{
-    document::{Value, join},
     fault::{Fault, similar, unknown},
-    suggestion::{Syntax, convert, sample},
+    places::join,
+    schema_forms::{Names, bounds, forms, is_secret, is_type, types},
+    suggestion::{Syntax, convert, integer, sample, to_json},
 };
 
 /// Keys of earlier versions, with their new names.
 const RENAMED: [(&str, &str); 1] = [("imgwire.breaker.open", "probe")];
-
-/// The names of each section of named tables, in the order of the file.
-pub(super) type Names = BTreeMap<&'static str, Vec<String>>;
 
 /// The name of a table of another section.
 pub(super) struct Reference {
@@ -38,68 +39,6 @@ pub(crate) fn schema_of<T: JsonSchema>() -> Json {
     with_definitions(T::json_schema)
 }
 
-/// Resolves `$ref` and lists the alternatives of a schema, without `null`.
-pub(super) fn forms<'s>(definitions: &'s Json, schema: &'s Json) -> Vec<&'s Json> {
-    if let Some(name) = schema["$ref"].as_str() {
-        let name = name.rsplit('/').next().unwrap_or_default();
-        return forms(definitions, &definitions[name]);
-    }
-    let alternatives = schema["anyOf"].as_array().or(schema["oneOf"].as_array());
-    match alternatives {
-        Some(alternatives) => {
-            let forms = alternatives
-                .iter()
-                .flat_map(|form| forms(definitions, form));
-            forms.collect()
-        }
-        None if schema["type"] == "null" => Vec::new(),
-        None => vec![schema],
-    }
-}
-
-/// A schema and the schemas that it stands for, up to its alternatives.
-pub(super) fn layers<'s>(definitions: &'s Json, schema: &'s Json) -> Vec<&'s Json> {
-    let mut layers = vec![schema];
-    let mut inner = schema;
-    loop {
-        let forms = inner["anyOf"].as_array().into_iter().flatten();
-        let mut forms = forms.filter(|form| form["type"] != "null");
-        inner = match (inner["$ref"].as_str(), forms.next(), forms.next()) {
-            (Some(name), ..) => &definitions[name.rsplit('/').next().unwrap_or_default()],
-            (None, Some(only), None) => only,
-            _ => return layers,
-        };
-        layers.push(inner);
-    }
-}
-
-/// The types of a form, as JSON Schema calls them.
-pub(super) fn types(form: &Json) -> impl Iterator<Item = &str> {
-    let many = form["type"].as_array().into_iter().flatten();
-    let types = form["type"]
-        .as_str()
-        .into_iter()
-        .chain(many.filter_map(Json::as_str));
-    types.filter(|name| *name != "null")
-}
-
-pub(super) fn is_type(form: &Json, wanted: &str) -> bool {
-    types(form).any(|name| name == wanted)
-}
-
-/// The range of a whole number.
-pub(super) fn bounds(form: &Json) -> (i128, i128) {
-    let largest = match form["format"].as_str() {
-        Some("uint8") => u8::MAX.into(),
-        Some("uint16") => u16::MAX.into(),
-        Some("uint32") => u32::MAX.into(),
-        _ => i64::MAX.into(),
-    };
-    let bound = |key: &str| form[key].as_f64().map(|bound| bound as i128);
-    let smallest = bound("minimum").unwrap_or(i64::MIN.into());
-    (smallest, bound("maximum").unwrap_or(largest).min(largest))
-}
-
 pub(super) struct Shape<'s> {
     pub(super) definitions: &'s Json,
     pub(super) names: &'s Names,
@@ -110,7 +49,12 @@ pub(super) struct Shape<'s> {
 
 impl<'s> Shape<'s> {
     /// Checks the value of the key at `path`. Returns whether it can be used. Removes keys within it that cannot.
-    pub(super) fn visit(&mut self, path: &str, schema: &'s Json, value: &mut Value<'_>) -> bool {
+    pub(super) fn visit(
+        &mut self,
+        path: &str,
+        schema: &'s Json,
+        value: &mut Spanned<DeValue<'_>>,
+    ) -> bool {
         let span = value.span();
         let forms = forms(self.definitions, schema);
         if forms.iter().all(|form| types(form).next().is_none()) {
@@ -357,22 +301,9 @@ fn one_of(known: &[&str]) -> String {
     }
 }
 
-pub(super) fn is_secret(form: &Json) -> bool {
-    let properties = form["properties"].as_object();
-    properties.is_some_and(|keys| {
-        keys.len() == 1 && (keys.contains_key("env") || keys.contains_key("file"))
-    })
-}
-
 /// Whether only a table of fixed keys fits.
 fn is_closed(form: &Json) -> bool {
     is_type(form, "object") && !form["additionalProperties"].is_object()
-}
-
-/// The last key of a path, without an index.
-pub(super) fn key_of(path: &str) -> String {
-    let key = path.rsplit('.').next().unwrap_or(path);
-    key.split('[').next().unwrap_or(key).to_owned()
 }
 
 fn type_of(value: &DeValue<'_>) -> &'static str {
@@ -384,39 +315,5 @@ fn type_of(value: &DeValue<'_>) -> &'static str {
         DeValue::Datetime(_) => "datetime",
         DeValue::Array(_) => "array",
         DeValue::Table(_) => "object",
-    }
-}
-
-fn integer(value: &DeValue<'_>) -> Option<i128> {
-    let integer = value.as_integer()?;
-    i128::from_str_radix(integer.as_str(), integer.radix()).ok()
-}
-
-fn to_json(value: &DeValue<'_>) -> Json {
-    match value {
-        DeValue::String(text) => json!(text),
-        DeValue::Integer(number) => match integer(value).map(i64::try_from) {
-            Some(Ok(number)) => json!(number),
-            _ => number
-                .as_str()
-                .parse::<f64>()
-                .map_or(Json::Null, Json::from),
-        },
-        DeValue::Float(number) => number
-            .as_str()
-            .parse::<f64>()
-            .map_or(Json::Null, Json::from),
-        DeValue::Boolean(value) => json!(value),
-        DeValue::Datetime(time) => json!(time.to_string()),
-        DeValue::Array(elements) => elements
-            .iter()
-            .map(|element| to_json(element.get_ref()))
-            .collect(),
-        DeValue::Table(table) => {
-            let entries = table.iter();
-            let entries =
-                entries.map(|(key, value)| (key.get_ref().to_string(), to_json(value.get_ref())));
-            Json::Object(entries.collect::<Map<_, _>>())
-        }
     }
 }

@@ -2,8 +2,9 @@
 
 use policies::excerpt;
 use serde_json::{Map, Value as Json, json};
+use toml::de::DeValue;
 
-use super::shape::{Names, bounds, forms, is_secret, is_type, key_of, layers, types};
+use super::schema_forms::{Names, bounds, forms, is_secret, is_type, key_of, layers, types};
 
 /// The syntax of the file that the operator writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -244,4 +245,38 @@ fn fits(form: &Json, value: &Json) -> bool {
         Json::Null => return false,
     };
     is_type(form, name)
+}
+
+pub(super) fn integer(value: &DeValue<'_>) -> Option<i128> {
+    let integer = value.as_integer()?;
+    i128::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+pub(super) fn to_json(value: &DeValue<'_>) -> Json {
+    match value {
+        DeValue::String(text) => json!(text),
+        DeValue::Integer(number) => match integer(value).map(i64::try_from) {
+            Some(Ok(number)) => json!(number),
+            _ => number
+                .as_str()
+                .parse::<f64>()
+                .map_or(Json::Null, Json::from),
+        },
+        DeValue::Float(number) => number
+            .as_str()
+            .parse::<f64>()
+            .map_or(Json::Null, Json::from),
+        DeValue::Boolean(value) => json!(value),
+        DeValue::Datetime(time) => json!(time.to_string()),
+        DeValue::Array(elements) => elements
+            .iter()
+            .map(|element| to_json(element.get_ref()))
+            .collect(),
+        DeValue::Table(table) => {
+            let entries = table.iter();
+            let entries =
+                entries.map(|(key, value)| (key.get_ref().to_string(), to_json(value.get_ref())));
+            Json::Object(entries.collect::<Map<_, _>>())
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use toml::de::Error;
 
-use super::fault::{Fault, position};
+use super::{fault::Fault, places::position};
 
 /// What the parser says, and what to write.
 const REMEDIES: [(&str, &str); 14] = [
@@ -62,11 +62,22 @@ pub(super) fn faults(text: &str, errors: &[Error]) -> Vec<Fault> {
     let mut faults: Vec<(usize, Fault)> = Vec::new();
     // The keys of a table that is there twice are no faults of their own.
     let mut end_of_duplicate = 0;
+    let mut errors: Vec<_> = errors.iter().collect();
+    errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         let (line, _) = position(text, span.start);
         if span.start < end_of_duplicate || faults.iter().any(|(other, _)| *other == line) {
             continue;
+        }
+        // An open table takes in the lines that follow it.
+        if error.message().contains("inline table element") {
+            let (key, message) = (
+                String::new(),
+                "a table before this line is open; end it with `}`".to_owned(),
+            );
+            faults.push((line, Fault { span, key, message }));
+            break;
         }
         let is_duplicate = error.message().contains("duplicate key");
         let message = if is_duplicate {

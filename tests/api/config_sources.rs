@@ -108,7 +108,7 @@ fn faults_of_a_config_in_the_environment_name_the_variable_as_the_file() {
         let output = run(arguments, config);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(
-            text(&output.stderr).contains("where.toml: No such file"),
+            text(&output.stderr).contains("where.toml: the file does not exist"),
             "{output:?}"
         );
     }

@@ -137,7 +137,7 @@ fn a_secret_in_another_encoding_or_too_short_after_decoding_is_refused() {
             "at least 32 bytes and has 31",
         ),
         ("raw", "0123456789", "at least 32 bytes and has 10"),
-        ("base32", GOOD, "secret_encoding: unknown variant `base32`"),
+        ("base32", GOOD, "secret_encoding: expected \"base64\""),
     ] {
         let fault = with(encoding, text);
         assert!(fault.contains(expected), "{encoding}: {fault:?}");
