@@ -207,7 +207,7 @@ fn an_evaluation_that_panics_denies() {
 fn an_invalid_expression_is_rejected_with_its_position() {
     let nested = format!("{}1{}", "(".repeat(1000), ")".repeat(1000));
     for (text, fault) in [
-        ("", "line"),
+        ("", "the expression is empty"),
         ("subject.claims.plan ==", "line 1, column"),
         ("true &&\n  subject..id", "line 2, column"),
         ("subjects.id == 'x'", "unknown fact `subjects`"),
