@@ -46,12 +46,18 @@ pub(super) async fn log(
     let mut lines = Vec::new();
     for _ in 0..LOG_POLLS {
         lines = lines_with(&query.request);
-        if lines.iter().any(|line| line.contains("status")) {
+        if lines.iter().any(|line| is_last(line)) {
             break;
         }
         tokio::time::sleep(LOG_POLL).await;
     }
     Ok(answer(&json!({ "lines": lines })))
+}
+
+/// Whether it is the line of the whole request. Lines about attempts to reach Imgwire come before it.
+fn is_last(line: &str) -> bool {
+    let is_attempt = line.contains(" attempt=") || line.contains("\"attempt\":");
+    line.contains("status") && !is_attempt
 }
 
 /// Gives back what a demo user used of the quotas of a route.

@@ -172,9 +172,9 @@ export const demoChecks = (url) => ({
     ]) {
       await setMood(page, mood);
       const answer = await send(page);
-      assert.deepEqual([answer.status, answer.code], ["500", "imgwire_failed"], mood);
-      assert.deepEqual(await steps(page), failed, mood);
-      assert.match(await page.textContent("#chain li:last-child small"), reason, mood);
+      assert.deepEqual([answer.status, answer.code], ["500", "imgwire_failed"], `${mood}: ${JSON.stringify(answer)}`);
+      assert.deepEqual(await steps(page), failed, `${mood}: ${JSON.stringify(await steps(page))} ${JSON.stringify(answer)}`);
+      assert.match(await page.textContent("#chain li:last-child small"), reason, `${mood}: ${JSON.stringify(await steps(page))} ${JSON.stringify(answer)}`);
       await reload(page);
       assert.equal(await shownMood(page), mood);
     }
