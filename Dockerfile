@@ -29,7 +29,8 @@ RUN touch src/lib.rs src/main.rs policies/lib.rs \
     && cargo build --profile dist --locked --target "$(cat /target)" --bin imgwire-gate \
     && install -D "target/$(cat /target)/dist/imgwire-gate" /root-of-image/usr/local/bin/imgwire-gate \
     && install -D -m 644 config/default.toml /root-of-image/etc/imgwire-gate/config.toml \
-    && install -d -o 10001 -g 10001 /root-of-image/var/lib/imgwire-gate /root-of-image/var/lib/imgwire-gate/data
+    && install -d -o 10001 -g 10001 /root-of-image/var/lib/imgwire-gate /root-of-image/var/lib/imgwire-gate/data \
+    && install -d -m 1777 /root-of-image/tmp
 
 # The authorities that sign certificates, the time zones and a DNS client are in the program.
 FROM scratch
