@@ -166,7 +166,8 @@ async fn a_full_disk_takes_sqlite_down_until_there_is_room() {
     let builder = Gate::accepting(["app"])
         .policy("quota", monthly)
         .chain(["signed-in", "quota"]);
-    // A limit on the size of files acts like a full disk; its signal must be ignored.
+    // A limit on the size of files acts like a full disk; its signal must be ignored. It is less than a page of the
+    // database, and more than the first lines of the log, which is a file, too.
     let gate = Watched::start_by(&builder, &["env", "--ignore-signal=XFSZ"]).await;
     assert_eq!(gate.ask().await, 200);
     let limit_files = |bytes: &str| {
@@ -176,7 +177,7 @@ async fn a_full_disk_takes_sqlite_down_until_there_is_room() {
             .status();
         assert!(limited.unwrap().success());
     };
-    limit_files("1000:");
+    limit_files("3000:");
     assert_eq!(gate.ask().await, 500);
     gate.stays_down("").await;
     limit_files("unlimited:");
