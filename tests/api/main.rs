@@ -170,6 +170,7 @@ mod store_hosts;
 mod store_probes;
 mod store_return;
 mod strangers;
+mod system_errors;
 mod tcp_proxy;
 mod tls_errors;
 mod tokens;
