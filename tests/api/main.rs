@@ -94,6 +94,7 @@ mod management;
 mod members;
 mod misconfigurations;
 mod misconfigured_parts;
+mod open_routes;
 mod operations_page;
 mod origin_patterns;
 mod origins;
