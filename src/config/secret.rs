@@ -13,7 +13,7 @@ use serde::{
 
 pub use super::secret_text::SecretEncoding;
 pub(crate) use super::secret_text::is_json_object;
-use super::{document::Reader, secret_text};
+use super::{document::Reader, files::why_unreadable, secret_text};
 
 /// Looks up an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -209,8 +209,8 @@ fn load(
                 Ok(bytes) if bytes.is_empty() => Err(absent(format!("{shown} is empty"))),
                 Ok(bytes) => Ok((shown, bytes)),
                 Err(error) => {
-                    let kind = error.kind();
-                    Err(absent(format!("{shown} cannot be read: {kind}")))
+                    let reason = why_unreadable(&error);
+                    Err(absent(format!("{shown} cannot be read: {reason}")))
                 }
             }
         }
