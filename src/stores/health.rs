@@ -180,7 +180,8 @@ pub(super) trait HealthCheck: Send + Sync {
         let _ = store;
     }
 
-    /// Whether a reload opens the store again, because what is open is no longer what its URL names.
+    /// Whether a reload opens the store again, because what is open is no longer what its URL names. A file is then closed
+    /// first.
     fn must_reopen(&self) -> bool {
         false
     }

@@ -166,6 +166,67 @@ async fn a_reload_counts_on_in_a_restored_backup() {
     assert_eq!(gate.down().len(), 1);
 }
 
+/// The log of the earlier file must not become a part of the other one.
+#[actix_web::test]
+async fn a_reload_before_the_gate_notices_a_restored_backup_counts_on_in_it() {
+    let gate = Counting::start().await;
+    gate.issue(2).await;
+    let backup = gate.back_up();
+    gate.issue(4).await;
+    fs::rename(&backup, gate.db()).unwrap();
+    gate.gate.signal("-HUP");
+    eventually("the reload", async || {
+        gate.gate.log().contains("config reloaded")
+    })
+    .await;
+    gate.comes_back().await;
+    assert_eq!(gate.remaining().await, LIMIT - 2);
+    gate.issue(LIMIT - 2).await;
+    assert_eq!(gate.ask().await, 429);
+}
+
+#[actix_web::test]
+async fn a_changed_timeout_holds_for_a_database_that_a_reload_opens_again() {
+    const WAITING: &str = "changed settings take effect after a restart";
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("gate.db");
+    let builder = |timeout: &str| {
+        let monthly = quota().per(["user"]).limit(LIMIT).window("month");
+        Gate::accepting(["app"])
+            .policy("quota", monthly)
+            .chain(["signed-in", "quota"])
+            .set("stores.main.url", format!("sqlite:{}", db.display()))
+            .set("stores.main.timeout", timeout)
+    };
+    let gate = Watched::start(&builder("2s")).await;
+    gate.reload(&builder("3s"));
+    eventually("the first reload", async || gate.lines(WAITING).len() == 1).await;
+    assert_eq!(gate.lines(WAITING)[0]["keys"], "stores.main.timeout");
+    let other = folder.path().join("other.db");
+    empty_database(&other);
+    fs::rename(&other, &db).unwrap();
+    gate.reload(&builder("4s"));
+    eventually("the second reload", async || {
+        gate.lines("config reloaded").len() == 2
+    })
+    .await;
+    assert_eq!(gate.lines(WAITING).len(), 1);
+    eventually("a token", async || gate.ask().await == 200).await;
+}
+
+/// For example by an operator with `sqlite3`.
+#[actix_web::test]
+async fn a_deleted_table_is_created_again_and_loses_no_count_of_the_open_gate() {
+    let gate = Counting::start().await;
+    gate.issue(3).await;
+    let database = Connection::open(gate.db()).unwrap();
+    database.execute_batch("DROP TABLE quota_counters").unwrap();
+    eventually("a token", async || gate.ask().await == 200).await;
+    assert_eq!(gate.remaining().await, LIMIT - 4);
+    assert_eq!(rows(&gate.db()), 1);
+    assert!(gate.down().len() <= 1, "{:?}", gate.down());
+}
+
 #[actix_web::test]
 async fn a_restart_counts_on_in_a_restored_backup() {
     let mut gate = Counting::start().await;

@@ -3,6 +3,7 @@
 use std::{fs, path::Path, sync::Arc, thread::JoinHandle};
 
 use futures_util::future::{LocalBoxFuture, ready};
+use parking_lot::Mutex;
 use policies::{BoxFuture, Counter, Fault, Hold, QuotaStore, Reservation, StoreName, Window};
 
 use super::{
@@ -22,6 +23,8 @@ use crate::stores::{
 pub(super) struct Counters {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
+    /// `None` after an error, until the writer opens it again.
+    database: Arc<Mutex<Option<Database>>>,
     /// Locked while the store is open.
     file: Arc<OwnedFile>,
 }
@@ -48,16 +51,18 @@ impl Counters {
             Ok(()) => shared.health.record_success(),
             Err(error) => _ = shared.health.mark_down(&error),
         }
+        let database = Arc::new(Mutex::new(Some(database)));
         let writer = std::thread::Builder::new()
             .name("quota-writer".to_owned())
             .spawn({
-                let (shared, file) = (shared.clone(), file.clone());
-                move || write_changes(&shared, &file, database, schedule)
+                let (shared, file, database) = (shared.clone(), file.clone(), database.clone());
+                move || write_changes(&shared, &file, &database, schedule)
             })
             .map_err(|error| io(path, error))?;
         Ok(Self {
             shared,
             writer: Some(writer),
+            database,
             file,
         })
     }
@@ -79,7 +84,12 @@ impl HealthCheck for Counters {
     }
 
     fn must_reopen(&self) -> bool {
-        self.file.is_replaced()
+        let is_replaced = self.file.is_replaced();
+        if is_replaced && let Some(database) = self.database.lock().take() {
+            // The writer may not have noticed it yet.
+            leave(database);
+        }
+        is_replaced
     }
 
     fn check(&self) -> LocalBoxFuture<'_, Result<(), StoreFault>> {
@@ -211,19 +221,16 @@ fn open_error(path: &Path, error: DatabaseError) -> OpenError {
 fn write_changes(
     shared: &Shared,
     file: &OwnedFile,
-    database: Database,
+    database: &Mutex<Option<Database>>,
     mut schedule: CleanupSchedule,
 ) {
-    let mut database = Some(database);
     let mut next_check = shared.now() + CHECK_PERIOD;
     while let Some(work) = shared.next_work(schedule.due_in().min(CHECK_PERIOD)) {
         let Work { loads, batch } = work;
         let began = shared.now();
         let mut must_check = !shared.health.is_up();
         for load in loads {
-            let read = attempt(&mut database, file, |database| {
-                Ok(database.read(&load.counter)?)
-            });
+            let read = attempt(database, file, |database| Ok(database.read(&load.counter)?));
             let reply = match read {
                 Ok(row) => {
                     shared.lock().loaded(load.counter, row);
@@ -241,7 +248,7 @@ fn write_changes(
         let mut written = Ok(());
         let mut closed = false;
         if let Some(batch) = batch {
-            written = attempt(&mut database, file, |database| {
+            written = attempt(database, file, |database| {
                 database.write(&batch.changes)?;
                 database.check_files(file)
             });
@@ -259,16 +266,16 @@ fn write_changes(
             let _ = batch.commit.set(result);
             shared.health.record_answer();
         } else if must_check {
-            written = attempt(&mut database, file, |database| {
+            written = attempt(database, file, |database| {
                 database.check_writing()?;
                 database.check_files(file)
             });
         } else if began >= next_check {
-            written = attempt(&mut database, file, |database| database.check_files(file));
+            written = attempt(database, file, |database| database.check_files(file));
             next_check = began + CHECK_PERIOD;
         }
         if written.is_ok() && schedule.due_in().is_zero() {
-            let deleted = attempt(&mut database, file, |database| {
+            let deleted = attempt(database, file, |database| {
                 Ok(database.delete_old(schedule.after(), schedule.now())?)
             });
             let last = deleted.unwrap_or_else(|error| {
@@ -292,10 +299,11 @@ fn write_changes(
 }
 
 fn attempt<T>(
-    database: &mut Option<Database>,
+    database: &Mutex<Option<Database>>,
     file: &OwnedFile,
     operation: impl FnOnce(&mut Database) -> Result<T, DatabaseError>,
 ) -> Result<T, DatabaseError> {
+    let mut database = database.lock();
     let mut open = match database.take() {
         Some(open) => open,
         None => Database::open(file)?,
@@ -303,13 +311,16 @@ fn attempt<T>(
     let result = operation(&mut open);
     match &result {
         Ok(_) => *database = Some(open),
-        Err(DatabaseError::File(FileFault::Gone(_) | FileFault::Replaced(_))) => {
-            if let Err(error) = open.empty_log() {
-                tracing::warn!(%error, "the log of a database that was moved was not emptied");
-            }
-        }
+        Err(DatabaseError::File(FileFault::Gone(_) | FileFault::Replaced(_))) => leave(open),
         // Closing it writes the log into the file.
         Err(_) => {}
     }
     result
+}
+
+/// Closes a database whose path names another file, or none. The other file would use the same log.
+fn leave(database: Database) {
+    if let Err(error) = database.empty_log() {
+        tracing::warn!(%error, "the log of a database that was moved was not emptied");
+    }
 }
