@@ -1,12 +1,17 @@
 //! A Redis that may evict keys can lose counters: readiness, the log, a metric and doctor say so.
 
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::{
     doctor_setup::{Setup, protected},
-    helpers::{self, eventually},
+    helpers::{self, Token, eventually},
     redis_server::Redis,
-    scaling::{patient, quota},
+    scaling::{patient, quota, ready},
+    sentinels::Sentinels,
+    tcp_proxy::{Network, TcpProxy},
     watched::Watched,
 };
 
@@ -108,6 +113,58 @@ async fn a_node_of_a_cluster_that_may_evict_keys_is_named_in_the_log() {
     let lines = gate.lines("the store may lose counters");
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(lines[0]["node"], nodes[2].address());
+}
+
+/// The command `INFO`, but not `CLIENT SETINFO`.
+const INFO: &str = "$4\r\nINFO\r\n";
+
+/// Requests share connections. The gate must not ask for `INFO` on one of them, because that would break it or keep its
+/// answers back.
+#[actix_web::test]
+async fn a_proxy_that_does_not_know_info_disturbs_no_request() {
+    let networks = [Network::ClosesOn(INFO), Network::Hides(INFO)];
+    join_all(networks.map(is_undisturbed)).await;
+}
+
+async fn is_undisturbed(network: Network) {
+    let Some(server) = Redis::here() else { return };
+    let proxy = TcpProxy::before(server.port());
+    proxy.set(network);
+    let url = format!("redis://127.0.0.1:{}", proxy.port());
+    let gate = quota(&url, 100_000, "day").set("stores.shared.timeout", "5s");
+    let gate = gate.start().await;
+    ready(&gate).await;
+    let asked = proxy.withheld();
+    assert!(asked > 0, "the gate asks when it opens the store");
+    let issue = async || {
+        let answer = gate.ask_as(&Token::of("user_1")).await;
+        assert_eq!(answer.status, 200, "{network:?}: {answer:?}");
+    };
+    let callers = (0..4).map(async |_| {
+        let began = Instant::now();
+        while proxy.withheld() == asked {
+            issue().await;
+            assert!(began.elapsed() < Duration::from_secs(60), "{network:?}");
+        }
+        // Requests after it use the same connections.
+        for _ in 0..20 {
+            issue().await;
+        }
+    });
+    join_all(callers).await;
+}
+
+#[actix_web::test]
+async fn a_primary_behind_sentinels_that_may_evict_keys_is_degraded() {
+    let Some(server) = Redis::here_with(&LIMITED) else {
+        return;
+    };
+    let sentinels = Sentinels::of(&server);
+    let url = format!("redis+sentinel://{}/counters", sentinels.addresses());
+    let gate = Watched::start(&patient(quota(&url, 1000, "day"))).await;
+    gate.ready().await;
+    assert_eq!(gate.degraded().await, [EVICTS]);
+    assert_eq!(gate.ask().await, 200);
 }
 
 #[actix_web::test]

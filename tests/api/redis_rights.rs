@@ -248,6 +248,17 @@ async fn whole_scripts_are_sent_to_a_server_that_refuses_hashes() {
 }
 
 #[actix_web::test]
+async fn scripts_that_the_server_has_need_no_right_to_load_them() {
+    let Some(server) = Redis::here() else { return };
+    documented(&server);
+    let gate = || as_user(&server, |url| quota(url, 2, "day"));
+    let first = patient(gate()).start().await;
+    ready(&first).await;
+    server.run(&["ACL", "SETUSER", "gate", "-script|load", "-eval"]);
+    counts_by(&server, gate(), "evalsha").await;
+}
+
+#[actix_web::test]
 async fn whole_scripts_are_sent_through_a_proxy_that_does_not_know_the_commands() {
     let renamed = [
         "--rename-command",

@@ -24,6 +24,10 @@ pub(crate) enum Network {
     Delays(Duration),
     /// It silently drops every packet.
     Drops,
+    /// It silently drops what clients send with this text.
+    Hides(&'static str),
+    /// It closes a connection on which a client sends this text.
+    ClosesOn(&'static str),
     /// It resets every connection, and every new one.
     Resets,
 }
@@ -39,6 +43,7 @@ pub(crate) struct TcpProxy {
 #[derive(Clone, Default)]
 struct Counted {
     sent: Arc<AtomicU64>,
+    withheld: Arc<AtomicU64>,
     loses_an_answer: Arc<AtomicBool>,
 }
 
@@ -95,6 +100,11 @@ impl TcpProxy {
         self.counted.sent.load(Ordering::Relaxed)
     }
 
+    /// How often a client sent the text that the network hides, or on which it closes the connection.
+    pub(crate) fn withheld(&self) -> u64 {
+        self.counted.withheld.load(Ordering::Relaxed)
+    }
+
     /// Loses the next answer by resetting its connection.
     pub(crate) fn lose_an_answer(&self) {
         self.counted.loses_an_answer.store(true, Ordering::Relaxed);
@@ -128,6 +138,16 @@ async fn carry(
             read = client.read(&mut up) => {
                 let Ok(length @ 1..) = read else { return };
                 counted.sent.fetch_add(1, Ordering::Relaxed);
+                let now = *network.borrow();
+                if let Network::Hides(text) | Network::ClosesOn(text) = now
+                    && up[..length].windows(text.len()).any(|sent| sent == text.as_bytes())
+                {
+                    counted.withheld.fetch_add(1, Ordering::Relaxed);
+                    if now == Network::Hides(text) {
+                        continue;
+                    }
+                    return;
+                }
                 if !pass(&network).await || server.write_all(&up[..length]).await.is_err() {
                     continue;
                 }
