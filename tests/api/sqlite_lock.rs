@@ -2,13 +2,14 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{MetadataExt as _, symlink},
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::{Duration, Instant},
 };
 
 use crate::{
-    helpers::{Emulator, Gate, Token},
+    helpers::{Emulator, Gate, Token, eventually},
     process::{GateProcess, gate_with_quota, program, text},
 };
 
@@ -163,4 +164,40 @@ async fn a_gate_whose_file_was_moved_never_counts_in_the_one_of_another_gate() {
     .await;
     assert_eq!(first.gate.ask(&token).await, Some(500));
     assert_eq!(second.remaining(&token).await, 97);
+}
+
+/// How many locks the process of a gate has on the file by `fcntl`, as SQLite does. Only Linux lists them.
+fn locks_of_sqlite(gate: &GateProcess, db: &Path) -> Option<usize> {
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let inode = format!(":{}", fs::metadata(db).unwrap().ino());
+    let process = gate.id().to_string();
+    let of_gate = locks.lines().filter(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words[1] == "POSIX" && words[4] == process && words[5].ends_with(&inode)
+    });
+    Some(of_gate.count())
+}
+
+/// A process that closes any descriptor of a file loses all its `fcntl` locks on that file.
+#[actix_web::test]
+async fn the_gate_looks_at_its_file_without_losing_the_locks_of_sqlite() {
+    let first = First::start().await;
+    first.works().await;
+    let db = first.path("gate.db");
+    let Some(locks) = locks_of_sqlite(&first.gate, &db) else {
+        return;
+    };
+    assert_eq!(locks, 1);
+    first.gate.signal("-HUP");
+    eventually("the reload", async || {
+        first.gate.log().contains("config reloaded")
+    })
+    .await;
+    // The gate looks at the file several times.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        first.works().await;
+        assert_eq!(locks_of_sqlite(&first.gate, &db), Some(1));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -4,6 +4,7 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use serde_json::Value;
@@ -30,6 +31,7 @@ async fn check_refuses_a_url_that_names_no_file() {
         ("file:data/gate.db", "is written `sqlite:`"),
         ("data/gate.db", "is written `sqlite:`"),
         ("sqlite:~/gate.db", "write the whole path"),
+        ("sqlite:$HOME/gate.db", "`$HOME` is not replaced"),
         ("sqlite:my%20data/gate.db", "a space for `%20`"),
         ("sqlite:data/", "names a folder"),
     ] {
@@ -207,6 +209,44 @@ async fn a_file_of_another_user_is_named_with_its_owner_and_mode() {
         point["message"].as_str().unwrap().contains("mode 0444"),
         "{point}"
     );
+}
+
+/// For example, those that `sqlite3` created for an operator who ran it as root.
+#[actix_web::test]
+async fn files_of_another_user_beside_the_database_are_named() {
+    for name in ["gate.db-wal", "gate.db-shm"] {
+        let nobody = Nobody::new();
+        let folder = nobody.folder("data", 0o777);
+        let (file, beside) = (folder.join("gate.db"), folder.join(name));
+        for (path, mode) in [(&file, 0o666), (&beside, 0o444)] {
+            fs::write(path, "").unwrap();
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        }
+        let problem = format!("cannot read and write {}", beside.display());
+        let remedy = format!("chown {} {}", nobody.user, beside.display());
+        nobody.is_refused(&file, &problem, &remedy);
+    }
+}
+
+#[actix_web::test]
+async fn a_file_system_that_is_mounted_read_only_is_named() {
+    let can_mount = Command::new("unshare").args(["-m", "true"]).status();
+    if !can_mount.is_ok_and(|status| status.success()) {
+        // It needs a privilege.
+        return;
+    }
+    let mut nobody = Nobody::new();
+    let folder = nobody.folder("data", 0o777);
+    let mount = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"";
+    let path = folder.display().to_string().leak();
+    nobody.wrapper = vec!["unshare", "-m", "sh", "-c", mount, path];
+    for name in ["gate.db", "a/b/gate.db"] {
+        nobody.is_refused(
+            &folder.join(name),
+            "is on a file system that is mounted read-only",
+            "mount it read-write",
+        );
+    }
 }
 
 #[actix_web::test]
