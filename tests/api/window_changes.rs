@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use actix_web::rt::System;
+use futures_util::future::{join, join_all};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use policies::{Reservation, WindowUnit, Windows};
 use proptest::{
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     backends::{Backend, Sqlite, suite},
-    helpers::{Answer, Gate, ROUTE, Request, TestApp, Token, quota},
+    helpers::{Answer, Gate, ROUTE, Request, TestApp, Token, eventually, quota},
     postgres::Postgres,
     quota_stores::{Open, counter, empty, used},
     redis_server::Redis,
@@ -27,6 +28,7 @@ suite! {
         a_released_unit_is_given_back_after_the_window_was_lengthened,
         a_longer_and_a_shorter_window_count_on,
         a_changed_window_counts_on_after_a_restart,
+        concurrent_requests_stay_exact_while_the_window_changes,
     ]:
     in_sqlite: Sqlite,
     in_redis: Redis,
@@ -159,6 +161,35 @@ async fn a_changed_window_counts_on_after_a_restart(backend: impl Backend) {
             issue(&gate, more).await;
             is_used_up(&gate, now, end, length).await;
         }
+    })
+    .await;
+}
+
+async fn concurrent_requests_stay_exact_while_the_window_changes(backend: impl Backend) {
+    const MANY: u64 = 120;
+    let url = backend.url();
+    within_an_hour(async |_| {
+        let of = |window| with_window(&url, window).set("policies.daily.limit", MANY);
+        let gate = of("hour").start().await;
+        ready(&gate).await;
+        let callers = (0..8).map(async |_| {
+            let mut issued = 0;
+            loop {
+                match ask(&gate).await.status.as_u16() {
+                    200 => issued += 1,
+                    429 => return issued,
+                    other => panic!("{other}"),
+                }
+            }
+        });
+        let reloads = async {
+            for window in ["day", "hour", "week", "month", "day", "week"].repeat(4) {
+                gate.reload(&of(window)).unwrap();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let (issued, ()) = join(join_all(callers), reloads).await;
+        assert_eq!(issued.into_iter().sum::<u64>(), MANY);
     })
     .await;
 }
@@ -326,6 +357,27 @@ async fn a_window_that_was_lengthened_at_half_past_ten_ends_at_midnight() {
     set("2026-11-27T00:00:01Z");
     issue(&gate, LIMIT).await;
     ask(&gate).await.assert_error(429, "quota_exhausted");
+}
+
+/// Otherwise the row would be deleted too early, and a restart would open the window again.
+#[actix_web::test]
+async fn a_lengthened_window_is_written_to_the_disk_even_if_it_was_only_read_before() {
+    let file = Sqlite::new();
+    let gate = with_window(&file.url(), "hour").start().await;
+    let now: Timestamp = "2026-11-02T10:30:00Z".parse().unwrap();
+    gate.clock.set(now);
+    issue(&gate, LIMIT).await;
+    gate.reload(&with_window(&file.url(), "month")).unwrap();
+    gate.manage("/quota/daily?key=user_1").await;
+    ask(&gate).await.assert_error(429, "quota_exhausted");
+    let database = file.connect();
+    let end = end_of(WindowUnit::Month, now).as_second();
+    eventually("the new end", async || {
+        let stored = "SELECT window_end FROM quota_counters";
+        let stored: i64 = database.query_row(stored, [], |row| row.get(0)).unwrap();
+        stored == end
+    })
+    .await;
 }
 
 #[actix_web::test]
