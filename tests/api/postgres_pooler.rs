@@ -155,6 +155,10 @@ async fn the_gate_does_not_depend_on_what_the_app_left_in_the_session() {
         "set client_encoding to 'LATIN1'",
         "set row_security to off",
         "set extra_float_digits to 0",
+        "set array_nulls to off",
+        "set default_transaction_deferrable to on",
+        "set plan_cache_mode to force_generic_plan",
+        "set session_replication_role to replica",
         "set transaction_isolation to 'read committed'",
     ] {
         // It also holds for a gate that connects now.
@@ -172,8 +176,6 @@ async fn the_gate_does_not_depend_on_what_the_app_left_in_the_session() {
     }
     let used = gate.manage("/quota/shared-quota?key=").await;
     assert_eq!(used.json["used"], issued);
-    let commits = "select count(*) from pg_stat_activity where backend_type = 'client backend' and usename = 'weak'";
-    assert_eq!(server.number(commits).await, 0);
 }
 
 #[actix_web::test]
