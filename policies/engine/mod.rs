@@ -40,8 +40,8 @@ pub use excerpt::excerpt;
 pub use expression::{Condition, EvaluationError, Expression, FactExpression, Scalar};
 pub use fault::{BoxFuture, Fault};
 pub use ids::{
-    IdentityName, InvalidId, MAX_ID_BYTES, PolicyName, Purpose, RoutePath, StoreName, SubjectId,
-    WorkspaceId, id_text,
+    IdentityName, ImageId, InvalidId, MAX_ID_BYTES, PolicyName, Purpose, RoutePath, StoreName,
+    SubjectId, TokenId, WorkspaceId, id_text,
 };
 pub use keyed_limit::{KeyedLimit, KeyedLimitSettings};
 pub use kind::{

@@ -29,8 +29,8 @@ pub use self::{
     kind::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
     open::{Access, OpenStore, Stores},
     records::{
-        ERASURE_KEPT, Earlier, Erasure, FileFacts, Holder, ImageId, ImagePage, Intent, Origin,
-        Page, Progress, Record, RecordId, RecordQuery, RecordStore, Replay, TokenId, UploadState,
+        ERASURE_KEPT, Earlier, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page,
+        Progress, Record, RecordId, RecordQuery, RecordStore, Replay, UploadState,
     },
     remark::Remark,
     settings::{Store, StoreSettings, StoreUrl, UrlSource, UsedStore},
