@@ -13,6 +13,7 @@ use std::{
 use crate::{
     engines::Engine,
     measure::Running,
+    servers::UPLOAD_PATH,
     tokens::{self, SECRET, Tokens},
 };
 
@@ -39,6 +40,10 @@ pub(crate) enum Contender {
     GateWithPool,
     /// The gate with the chain that keeps no quota, and a trace of every request.
     GateWithTraces,
+    /// actix-web and awc that create uploads without any policy.
+    BareUpload,
+    /// The gate with an upload route: the full chain, and records of who uploaded what.
+    GateUpload,
 }
 
 impl Contender {
@@ -55,6 +60,9 @@ impl Contender {
         Self::GateWithTraces,
     ];
 
+    /// An upload route, what it is compared with, and the chain of a token route with the same policies.
+    pub(crate) const UPLOADS: [Self; 3] = [Self::BareUpload, Self::GateUpload, Self::GateWithQuota];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare actix-web + awc",
@@ -67,6 +75,8 @@ impl Contender {
             Self::GateOnPostgres => "gate: limit in memory, quota in PostgreSQL",
             Self::GateWithPool => "gate: without quota, a pool of 512 tokens",
             Self::GateWithTraces => "gate: without quota, a trace of every request",
+            Self::BareUpload => "bare actix-web + awc, creates uploads",
+            Self::GateUpload => "gate: upload route, the full chain + records",
         }
     }
 
@@ -95,7 +105,7 @@ impl Contender {
         };
         let mut recipe = Recipe::of(port, upstream_port, folder);
         let contender = match self {
-            Self::Bare => own("bare", upstream_port.into()),
+            Self::Bare | Self::BareUpload => own("bare", upstream_port.into()),
             Self::Haproxy => haproxy(folder, port, upstream_port),
             Self::Gate => recipe.gate(folder),
             Self::GateWithPublishedKeys => {
@@ -113,6 +123,11 @@ impl Contender {
             }
             Self::GateWithQuota => {
                 recipe.chain = FULL_CHAIN;
+                recipe.gate(folder)
+            }
+            Self::GateUpload => {
+                recipe.chain = FULL_CHAIN;
+                recipe.route = UPLOAD_ROUTE;
                 recipe.gate(folder)
             }
             Self::GateOnRedis | Self::GateOnPostgres => {
@@ -149,10 +164,16 @@ impl Contender {
             contender,
             upstream,
             engine,
-            url: format!("http://127.0.0.1:{port}/api/imgwire/upload-token"),
+            url: match self {
+                Self::BareUpload | Self::GateUpload => {
+                    format!("http://127.0.0.1:{port}/imgwire{UPLOAD_PATH}")
+                }
+                _ => format!("http://127.0.0.1:{port}/api/imgwire/upload-token"),
+            },
             upstream_url: format!("http://127.0.0.1:{upstream_port}"),
             script: match self {
                 Self::GateWithPublishedKeys => Tokens::Published.script(folder),
+                Self::BareUpload | Self::GateUpload => Tokens::Shared.upload_script(folder),
                 _ => Tokens::Shared.script(folder),
             },
         }
@@ -179,6 +200,14 @@ pub(crate) fn free_port() -> u16 {
 
 /// How the gate verifies tokens of a shared secret.
 const SHARED_SECRET: &str = "algorithms = [\"HS256\"]\nsecret = { env = \"BENCH_JWT_SECRET\" }";
+
+/// What the route of uploads has besides its policies.
+const UPLOAD_ROUTE: &str = r#"
+action = "upload"
+path = "/imgwire"
+store = "main"
+metadata = { workspace = "workspace.id" }
+"#;
 
 /// The chain of an app that keeps a quota.
 const FULL_CHAIN: &str = "\"signed-in\", \"member\", \"burst\", \"daily\"";
@@ -224,6 +253,8 @@ struct Recipe {
     more: &'static str,
     /// `[telemetry]`, if traces are exported.
     collector: String,
+    /// What the route has besides its policies.
+    route: &'static str,
 }
 
 impl Recipe {
@@ -239,6 +270,7 @@ impl Recipe {
             limit_store: "",
             more: "",
             collector: String::new(),
+            route: "",
         }
     }
 
@@ -253,6 +285,7 @@ impl Recipe {
             limit_store,
             more,
             collector,
+            route,
         } = self;
         let config = format!(
             r#"
@@ -293,6 +326,7 @@ impl Recipe {
             {collector}
             [[routes]]
             policies = [{chain}]
+            {route}
             "#
         );
         let path = folder.join(format!("{port}.toml"));

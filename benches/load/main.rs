@@ -38,19 +38,22 @@ fn main() {
                 .into_iter()
                 .chain(arguments)
                 .collect();
+            let is_wanted = |contender: &Contender| {
+                let mut only = only.iter();
+                only.len() == 0 || only.any(|only| contender.name().contains(only.as_str()))
+            };
             let contenders: Vec<Contender> = Contender::ALL
                 .into_iter()
-                .filter(|contender| {
-                    *contender == Contender::Bare
-                        || only.is_empty()
-                        || only
-                            .iter()
-                            .any(|only| contender.name().contains(only.as_str()))
-                })
+                .filter(|contender| *contender == Contender::Bare || is_wanted(contender))
                 .collect();
             let folder = tempfile::tempdir().expect("a temporary folder can be made");
             for load in Load::ALL {
                 compare(&contenders, &load, folder.path());
+            }
+            if is_wanted(&Contender::GateUpload) {
+                for load in Load::ALL {
+                    compare(&Contender::UPLOADS, &load, folder.path());
+                }
             }
             if contenders.contains(&Contender::GateWithPool) {
                 compare(
@@ -122,6 +125,21 @@ fn compare(contenders: &[Contender], load: &Load, folder: &Path) {
     }
     print_what_ten_keep(contenders, &rounds);
     print_what_stores_keep(contenders, &rounds);
+    print_what_records_cost(contenders, &rounds);
+}
+
+/// How much CPU time an upload with its record takes, compared with a token of the same chain.
+fn print_what_records_cost(contenders: &[Contender], rounds: &[Vec<Measurement>]) {
+    let place = |wanted| contenders.iter().position(|contender| *contender == wanted);
+    let (upload, token) = (
+        place(Contender::GateUpload),
+        place(Contender::GateWithQuota),
+    );
+    if let (Some(upload), Some(token)) = (upload, token) {
+        let cost = |round: &Vec<Measurement>| round[upload].cpu_us / round[token].cpu_us;
+        let cost = measure::median(rounds.iter().map(cost));
+        println!("\nan upload with its record takes {cost:.2} of the CPU time of a token with a quota");
+    }
 }
 
 /// How much of the throughput with four policies is left with ten: the median of the rounds.

@@ -7,10 +7,22 @@ use std::{
 };
 
 use actix_web::{App, HttpResponse, HttpServer, http::header, rt, web};
+use uuid::Uuid;
 
 const ANSWER: &str = r#"{"id":"00000000-0000-4000-8000-000000000001","environment_id":"00000000-0000-4000-8000-000000000002","used_at":null,"expires_at":"2030-01-01T00:00:00Z","created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","token":"ut_0123456789abcdef0123456789abcdef"}"#;
 
-/// Answers every request with a token, after a delay; under `/jwks` it is the issuer of keys, and tells under
+const TOKEN_PATH: &str = "/api/v1/images/token";
+
+/// Where Imgwire creates uploads, below the URL of its API or the path of a route.
+pub(crate) const UPLOAD_PATH: &str = "/api/v1/images/standard_upload";
+
+/// The answer to the creation of an upload, but for the id of its image.
+const UPLOAD: [&str; 2] = [
+    r#"{"image":{"id":""#,
+    r#"","environment_id":"00000000-0000-4000-8000-000000000002","upload_token_id":null,"original_filename":"me.png","hash_sha256":null,"status":"PENDING","cdn_url":"https://cdn.example.com/00000000-0000-4000-8000-000000000001","mime_type":"image/png","can_upload":true,"is_directly_deliverable":false,"idempotency_key":"0123456789012345678901234567890123456789012","purpose":"avatar","extension":"png","width":0,"height":0,"size_bytes":48213,"custom_metadata":{"workspace":"ws_1"},"exif_data":{},"created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","deleted_at":null,"processed_metadata_at":null},"upload_url":"https://storage.example.com/images/00000000-0000-4000-8000-000000000001?signature=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}"#,
+];
+
+/// Answers every request with a token or an upload, after a delay. Under `/jwks` it is the issuer of keys, and says under
 /// `/fetches` how often these were fetched.
 pub(crate) fn upstream(arguments: &mut dyn Iterator<Item = String>) {
     let port = number(arguments) as u16;
@@ -30,6 +42,7 @@ pub(crate) fn upstream(arguments: &mut dyn Iterator<Item = String>) {
             .route("/jwks", jwks)
             .route("/fetches", told)
             .route("/v1/traces", web::post().to(HttpResponse::Ok))
+            .route(UPLOAD_PATH, web::post().to(move || create_upload(delay)))
             .default_service(web::to(move || async move {
                 if !delay.is_zero() {
                     tokio::time::sleep(delay).await;
@@ -48,33 +61,29 @@ pub(crate) fn upstream(arguments: &mut dyn Iterator<Item = String>) {
         .expect("the upstream runs");
 }
 
-/// actix-web and awc, and nothing else: what the gate is compared with.
+async fn create_upload(delay: Duration) -> HttpResponse {
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    let [before, after] = UPLOAD;
+    let id = Uuid::from_u128(fastrand::u128(..));
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "application/json"))
+        .body(format!("{before}{id}{after}"))
+}
+
+/// actix-web and awc, and nothing else: what the gate is compared with. It creates an upload for a request with a body, and
+/// a token for any other.
 pub(crate) fn bare(arguments: &mut dyn Iterator<Item = String>) {
     let port = number(arguments) as u16;
     let upstream = number(arguments);
     let server = HttpServer::new(move || {
         let connector = awc::Connector::new().limit(1024);
         let client = awc::Client::builder().connector(connector).finish();
-        let url = format!("http://127.0.0.1:{upstream}/api/v1/images/token");
+        let upstream = format!("http://127.0.0.1:{upstream}");
         App::new()
-            .app_data(web::Data::new((client, url)))
-            .default_service(web::to(
-                |state: web::Data<(awc::Client, String)>| async move {
-                    let (client, url) = state.get_ref();
-                    let request = client
-                        .post(url)
-                        .insert_header((header::AUTHORIZATION, "Bearer sk_bench"));
-                    let Ok(mut answer) = request.send().await else {
-                        return HttpResponse::BadGateway().finish();
-                    };
-                    match answer.body().await {
-                        Ok(body) => HttpResponse::Ok()
-                            .insert_header((header::CONTENT_TYPE, "application/json"))
-                            .body(body),
-                        Err(_) => HttpResponse::BadGateway().finish(),
-                    }
-                },
-            ))
+            .app_data(web::Data::new((client, upstream)))
+            .default_service(web::to(proxy))
     })
     .workers(2)
     .bind(("127.0.0.1", port))
@@ -82,6 +91,29 @@ pub(crate) fn bare(arguments: &mut dyn Iterator<Item = String>) {
     rt::System::new()
         .block_on(server.run())
         .expect("the proxy runs");
+}
+
+async fn proxy(body: web::Bytes, state: web::Data<(awc::Client, String)>) -> HttpResponse {
+    let (client, upstream) = state.get_ref();
+    let post = |path: &str| {
+        let authorization = (header::AUTHORIZATION, "Bearer sk_bench");
+        let request = client.post(format!("{upstream}{path}"));
+        request.insert_header(authorization)
+    };
+    let sent = if body.is_empty() {
+        post(TOKEN_PATH).send()
+    } else {
+        post(UPLOAD_PATH).content_type("application/json").send_body(body)
+    };
+    let Ok(mut answer) = sent.await else {
+        return HttpResponse::BadGateway().finish();
+    };
+    match answer.body().await {
+        Ok(body) => HttpResponse::Ok()
+            .insert_header((header::CONTENT_TYPE, "application/json"))
+            .body(body),
+        Err(_) => HttpResponse::BadGateway().finish(),
+    }
 }
 
 fn number(arguments: &mut dyn Iterator<Item = String>) -> u64 {

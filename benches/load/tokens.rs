@@ -27,8 +27,19 @@ pub(crate) enum Tokens {
 }
 
 impl Tokens {
-    /// Writes the script into a folder.
+    /// Writes the script that sends only these tokens into a folder.
     pub(crate) fn script(self, folder: &Path) -> PathBuf {
+        self.write(folder, "", "nil", "")
+    }
+
+    /// Writes the script that also declares a file.
+    pub(crate) fn upload_script(self, folder: &Path) -> PathBuf {
+        const BODY: &str = r#"[[{"file_name":"me.png","mime_type":"image/png","content_length":48213,"purpose":"avatar"}]]"#;
+        let json = r#", ["Content-Type"] = "application/json""#;
+        self.write(folder, "-upload", BODY, json)
+    }
+
+    fn write(self, folder: &Path, end: &str, body: &str, header: &str) -> PathBuf {
         let (name, count) = match self {
             Self::Shared => ("shared", USERS),
             Self::Published => ("published", USERS),
@@ -45,7 +56,8 @@ local requests = {{}}
 local i = 0
 function init(args)
     for n, token in ipairs(tokens) do
-        requests[n] = wrk.format("POST", nil, {{ ["Authorization"] = "Bearer " .. token }})
+        local headers = {{ ["Authorization"] = "Bearer " .. token{header} }}
+        requests[n] = wrk.format("POST", nil, headers, {body})
     end
 end
 function request()
@@ -55,7 +67,7 @@ end
 "#,
             tokens.join(",")
         );
-        let path = folder.join(format!("{name}.lua"));
+        let path = folder.join(format!("{name}{end}.lua"));
         fs::write(&path, script).expect("the script can be written");
         path
     }

@@ -10,6 +10,7 @@ use super::{
     file_id::FilePlace,
     kind::{LeaseStore, MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
     prefix::{DEFAULT, KeyPrefix},
+    records::RecordStore,
     remark::Remark,
     settings::{Store, StoreUrl, UsedStore},
     sqlite::ReadOnly,
@@ -226,6 +227,10 @@ impl Stores {
 
     pub fn rate_limits(&self, store: &StoreName) -> Result<Arc<dyn RateLimitStore>, Fault> {
         self.port(store, |ports| ports.rate_limits.clone())
+    }
+
+    pub fn records(&self, store: &StoreName) -> Result<Arc<dyn RecordStore>, Fault> {
+        self.port(store, |ports| ports.records.clone())
     }
 
     pub fn sessions(&self, store: &StoreName) -> Result<Arc<dyn SessionBackend>, Fault> {
