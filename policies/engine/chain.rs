@@ -206,7 +206,8 @@ impl Chain {
         self.evaluate_with(request, pass, None).await
     }
 
-    /// Like [`evaluate`](Self::evaluate), and records the result of each policy.
+    /// Like [`evaluate`](Self::evaluate), and records the result of each policy. Even a preview stops at the first reached
+    /// limit.
     pub async fn evaluate_and_trace(
         &self,
         request: &UploadRequest,

@@ -116,6 +116,8 @@ async fn a_nextjs_app_with_authjs_uploads_through_its_rewrite() {
     assert!(built.status.success(), "{built:?}");
     let _server = example.serve(&["node_modules/.bin/next", "start"]);
     assert_eq!(example.use_page().await, AS_DESCRIBED);
+    // Another thread writes the log.
+    eventually("the decisions", async || example.gate.decisions().len() > 1).await;
     let issued = &example.gate.decisions()[1];
     assert_eq!(issued["subject"], "user_ada");
     assert_eq!(issued["workspace"], "ws_1");

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     guides::section,
-    helpers::{Gate, ROUTE, TestApp, eventually},
+    helpers::{Gate, ROUTE, TestApp, eventually, keys},
     process::text,
     real_parts::{self, Running, are_here, free_port},
 };
@@ -239,14 +239,6 @@ async fn users_of_auth_js_with_database_sessions_may_upload_over_https() {
     // Pages see the user, and neither the session's token nor the rest of the user's row.
     let (_, session) = browser.get("/api/auth/session").await;
     let session: Value = serde_json::from_str(&session).unwrap();
-    let keys = |value: &Value| {
-        value
-            .as_object()
-            .unwrap()
-            .keys()
-            .cloned()
-            .collect::<Vec<_>>()
-    };
     assert_eq!(keys(&session), ["expires", "user"]);
     assert_eq!(session["user"]["id"], "user_ada");
     assert!(!keys(&session["user"]).contains(&"passwordHash".to_owned()));

@@ -76,13 +76,27 @@ async fn an_image_is_processed_for_a_while_and_then_has_its_real_properties() {
 }
 
 #[actix_web::test]
-async fn what_is_not_an_image_ends_in_quarantine() {
+async fn only_what_begins_as_an_image_becomes_ready() {
     let imgwire = Imgwire::start();
-    let upload = imgwire.created(file()).await;
-    let answer = imgwire.put(&upload, "image/png", b"plain text").await;
-    assert_eq!(answer.status, 200);
-    imgwire.clock.advance(Duration::from_secs(1));
-    assert_eq!(imgwire.image(&upload).await.json["status"], "QUARANTINE");
+    let cases: [(&[u8], &str); 9] = [
+        (b"plain text", "QUARANTINE"),
+        (b"", "QUARANTINE"),
+        (b"BM is a make of cars", "QUARANTINE"),
+        (b"what is WEBP?", "QUARANTINE"),
+        (b"\x89PNG", "QUARANTINE"),
+        (b"GIF8 is no version", "QUARANTINE"),
+        (b"RIFF\x1a\0\0\0WEBPVP8L", "READY"),
+        (b"BM\x3a\0\0\0\0\0\0\0\x36\0\0\0", "READY"),
+        (b"MM\0*\0\0\0\x08", "READY"),
+    ];
+    for (bytes, status) in cases {
+        let upload = imgwire.created(file()).await;
+        let answer = imgwire.put(&upload, "image/png", bytes).await;
+        assert_eq!(answer.status, 200);
+        imgwire.clock.advance(Duration::from_secs(1));
+        let image = imgwire.image(&upload).await.json;
+        assert_eq!(image["status"], status, "{}", bytes.escape_ascii());
+    }
 }
 
 #[actix_web::test]

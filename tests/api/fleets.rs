@@ -10,7 +10,7 @@ use crate::{
     postgres::Postgres,
     process::GateProcess,
     redis_server::Redis,
-    scaling::{counting, patient, ready},
+    scaling::{counting, patient, three},
     store_hosts::Mute,
 };
 
@@ -25,18 +25,6 @@ fn per_user(url: &str) -> Gate {
         .policy("daily", quota.store("shared"))
         .policy("burst", burst.store("shared"))
         .chain(["signed-in", "burst", "daily"])
-}
-
-async fn three(gate: impl Fn() -> Gate) -> [TestApp; 3] {
-    let gates = [
-        gate().start().await,
-        gate().start().await,
-        gate().start().await,
-    ];
-    for gate in &gates {
-        ready(gate).await;
-    }
-    gates
 }
 
 /// Every user asks ten times, at the gates in turn. Returns how many tokens each got, and how often a store failed.

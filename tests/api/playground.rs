@@ -1,6 +1,7 @@
 //! The sandbox's page in a real browser.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     helpers::{Gate, ROUTE, Request, TestApp, Token},
-    process::text,
+    process::{run, text},
     real_parts::{are_here, blocks, browser},
     sandbox::Sandbox,
     sandbox_config::OwnSandbox,
@@ -27,6 +28,7 @@ fn the_playground_works_in_a_real_browser() {
     }
     let sandbox = Sandbox::start();
     let own = OwnSandbox::start(&Gate::standard());
+    let long = Token::of(&"u".repeat(200)).with("note", json!("long ".repeat(1500)));
     let temporary = tempfile::tempdir().unwrap();
     let screenshots = std::env::var_os(SCREENSHOTS).map(PathBuf::from);
     let screenshots = screenshots.unwrap_or_else(|| temporary.path().to_owned());
@@ -35,13 +37,16 @@ fn the_playground_works_in_a_real_browser() {
         .args(["playground.mjs", &sandbox.url, own.page()])
         .arg(own.file())
         .arg(Token::of("user_1").sign())
+        .arg(long.sign())
         .arg(&screenshots)
         .output()
         .unwrap();
     let said = text(&output.stdout);
     assert!(output.status.success(), "{said}{}", text(&output.stderr));
-    assert_eq!(said.matches("ok: ").count(), 18, "{said}");
-    for state in ["first", "allowed", "401", "403", "429", "500", "fault"] {
+    assert_eq!(said.matches("ok: ").count(), 19, "{said}");
+    for state in [
+        "first", "allowed", "401", "403", "429", "500", "fault", "many",
+    ] {
         for width in [1280, 390] {
             for colors in ["light", "dark"] {
                 let name = format!("{state}-{width}-{colors}.png");
@@ -58,11 +63,8 @@ fn the_playground_works_in_a_real_browser() {
 #[actix_web::test]
 async fn a_page_reads_the_log_lines_of_its_request() {
     let sandbox = Sandbox::start();
-    let state = sandbox
-        .request(Method::GET, "/playground/state")
-        .send()
-        .await;
-    let token = state.json["users"][0]["token"].as_str().unwrap();
+    let state = sandbox.state().await;
+    let token = state["users"][0]["token"].as_str().unwrap();
     let answer = sandbox.request(Method::POST, ROUTE).bearer(token).send();
     let answer = answer.await;
     answer.assert_token();
@@ -83,11 +85,8 @@ async fn a_page_reads_the_log_lines_of_its_request() {
 #[actix_web::test]
 async fn only_the_quota_of_the_user_is_given_back() {
     let sandbox = Sandbox::start();
-    let state = sandbox
-        .request(Method::GET, "/playground/state")
-        .send()
-        .await;
-    let token = |user: usize| state.json["users"][user]["token"].as_str().unwrap();
+    let state = sandbox.state().await;
+    let token = |user: usize| state["users"][user]["token"].as_str().unwrap();
     let ask = async |user: usize, workspace: &str| {
         let request = sandbox.request(Method::POST, ROUTE).bearer(token(user));
         request.json(&json!({ "workspace": workspace })).await
@@ -105,10 +104,11 @@ async fn only_the_quota_of_the_user_is_given_back() {
         let request = sandbox.request(Method::POST, "/playground/quota");
         request.json(&body).await
     };
-    // Nobody, and a user who is not a member, have nothing to get back.
+    // A visitor gets nothing back, and a user who is not a member gets nothing back for the workspace.
     for body in [json!({}), json!({ "token": "x" })] {
         assert_eq!(give_back(body).await.json["policies"], json!([]));
     }
+    give_back(json!({ "token": token(3), "workspace": "ws_1" })).await;
     assert_eq!(left(0, "ws_1").await, 19);
     let answer = give_back(json!({ "token": token(0) })).await;
     assert_eq!(answer.json["policies"], json!(["daily"]));
@@ -116,6 +116,23 @@ async fn only_the_quota_of_the_user_is_given_back() {
     give_back(json!({ "route": "/none" }))
         .await
         .assert_error(404, "not_found");
+}
+
+#[test]
+fn the_page_has_a_sentence_for_each_error_code() {
+    let document: Value = serde_json::from_slice(&run(&["openapi"]).stdout).unwrap();
+    let codes = &document["components"]["schemas"]["ErrorCode"]["enum"];
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sandbox/playground/page/text.js");
+    let script = fs::read_to_string(path).unwrap();
+    let (_, rest) = script.split_once("const CODES = {\n").unwrap();
+    let (sentences, _) = rest.split_once("\n};").unwrap();
+    let named = sentences
+        .lines()
+        .filter_map(|line| line.trim().split_once(": "));
+    let named: BTreeSet<_> = named.map(|(code, _)| code).collect();
+    let codes = codes.as_array().unwrap().iter();
+    let codes: BTreeSet<_> = codes.map(|code| code.as_str().unwrap()).collect();
+    assert_eq!(named, codes);
 }
 
 #[actix_web::test]

@@ -7,8 +7,8 @@ use futures_util::future::{join, join_all};
 use crate::{
     helpers::TestApp,
     members::ask_for,
-    postgres_pooler::{both, pooled, status},
-    scaling::{patient, quota, ready},
+    postgres_pooler::{both, pooled},
+    scaling::{issued_in_turn, patient, quota, ready, status, three},
 };
 
 /// Three gates and two hundred callers share two server connections with an app that changes its session all the time,
@@ -96,25 +96,8 @@ async fn three_gates_behind_a_pooler_issue_exactly_the_quota() {
     let Some((_server, pooler)) = pooled(2).await else {
         return;
     };
-    let start = async || {
-        let gate = patient(quota(&pooler.url(), QUOTA, "month")).start().await;
-        ready(&gate).await;
-        gate
-    };
-    let gates = [start().await, start().await, start().await];
-    let callers = (0..150).map(async |caller| {
-        let mut got = 0;
-        for turn in caller.. {
-            match status(&gates[turn % 3]).await {
-                200 => got += 1,
-                429 => break,
-                other => panic!("{other}"),
-            }
-        }
-        got
-    });
-    let got: usize = join_all(callers).await.into_iter().sum();
-    assert_eq!(got, QUOTA);
+    let gates = three(|| patient(quota(&pooler.url(), QUOTA, "month"))).await;
+    assert_eq!(issued_in_turn(&gates, 150).await, QUOTA);
 }
 
 #[actix_web::test]

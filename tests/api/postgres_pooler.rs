@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 
 use crate::{
     doctor_setup::{Report, Setup},
-    helpers::{Gate, TestApp, Token, eventually},
+    helpers::{Gate, eventually},
     members::{MEMBERS, QUERY, ask_for, asking},
     pgbouncer::PgBouncer,
     postgres::Postgres,
@@ -19,10 +19,6 @@ pub(crate) async fn pooled(size: usize) -> Option<(Postgres, PgBouncer)> {
     server.run("create table notes (text text)").await;
     let pooler = PgBouncer::before(&server, "transaction", size)?;
     Some((server, pooler))
-}
-
-pub(crate) async fn status(gate: &TestApp) -> u16 {
-    gate.ask_as(&Token::of("user_1")).await.status.as_u16()
 }
 
 /// Counts and looks up members in one database.

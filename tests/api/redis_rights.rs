@@ -87,6 +87,7 @@ async fn a_user_with_the_documented_rights_can_do_everything() {
     documented(&server);
     works(&as_user(&server, everything).start().await).await;
     let keys = server.keys_of("3");
+    assert!(!keys.is_empty());
     assert!(
         keys.iter().all(|key| key.starts_with("imgwire-gate:")),
         "{keys:?}"

@@ -7,7 +7,7 @@ use std::{
 };
 
 use actix_web::http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     helpers::{Answer, ROUTE, Request},
@@ -67,6 +67,12 @@ impl Sandbox {
     fn request_with(&self, method: Method, url: &str) -> Request {
         let client = awc::Client::builder().disable_redirects().finish();
         Request(client.request(method, url))
+    }
+
+    /// The state of the sandbox, as the page reads it.
+    pub(crate) async fn state(&self) -> Value {
+        let answer = self.request(Method::GET, "/playground/state");
+        answer.send().await.json
     }
 
     /// The faults of a config that the page applies; empty if it was applied.
@@ -191,12 +197,9 @@ async fn the_playground_requires_the_key_of_its_page() {
 #[actix_web::test]
 async fn an_applied_config_can_read_neither_files_nor_the_environment() {
     let sandbox = Sandbox::start();
-    let state = sandbox
-        .request(Method::GET, "/playground/state")
-        .send()
-        .await;
-    let config = state.json["config"]["text"].as_str().unwrap();
-    let imgwire = state.json["imgwire"]["url"].as_str().unwrap();
+    let state = sandbox.state().await;
+    let config = state["config"]["text"].as_str().unwrap();
+    let imgwire = state["imgwire"]["url"].as_str().unwrap();
     assert_eq!(sandbox.apply(config).await, [""; 0]);
 
     let folder = tempfile::tempdir().unwrap();
@@ -278,12 +281,9 @@ async fn an_applied_config_can_read_neither_files_nor_the_environment() {
 #[actix_web::test]
 async fn an_applied_config_can_name_only_the_emulator_and_the_store_of_the_sandbox() {
     let sandbox = Sandbox::start();
-    let state = sandbox
-        .request(Method::GET, "/playground/state")
-        .send()
-        .await;
-    let config = state.json["config"]["text"].as_str().unwrap();
-    let imgwire = state.json["imgwire"]["url"].as_str().unwrap();
+    let state = sandbox.state().await;
+    let config = state["config"]["text"].as_str().unwrap();
+    let imgwire = state["imgwire"]["url"].as_str().unwrap();
     let port = imgwire.rsplit(':').next().unwrap();
     let listener = Service::start();
     let secret = "client_id = \"gate\"\nclient_secret = { env = \"SANDBOX_JWT_SECRET\" }";

@@ -16,6 +16,7 @@ use crate::{
     helpers::{Answer, CLIENT_KEY, Gate, ROUTE, Request, Token, env, rate_limit},
     process::{program, run, text, write_config},
     real_parts::{are_here, blocks, browser, free_port},
+    signals::pipe,
 };
 
 /// A sandbox that runs; it ends when it is dropped.
@@ -242,6 +243,27 @@ async fn the_api_key_may_be_written_in_any_form_and_other_faults_keep_their_line
         assert!(faults.contains(&format!("gate.toml:{line}:")), "{faults}");
         assert_eq!(faults.lines().count(), 1, "{faults}");
     }
+}
+
+#[actix_web::test]
+async fn a_config_from_a_pipe_is_read_only_once() {
+    let (folder, path) = write_config(&without_api_key(), "https://api.imgwire.dev");
+    let text = fs::read_to_string(path).unwrap();
+    let pipe = pipe(folder.path());
+    let config = pipe.to_str().unwrap().to_owned();
+    std::thread::spawn(move || fs::write(pipe, text));
+    let sandbox = OwnSandbox::with(&["--config", &config], folder);
+    let (base, key) = sandbox.page().split_once("/?key=").unwrap();
+    let call = |method: Method, path: &str| {
+        let request = sandbox.request(method, &format!("{base}/playground/{path}"));
+        request.header("x-playground-key", key)
+    };
+    let state = call(Method::GET, "state").send().await.json;
+    assert_eq!(state["config"]["isFile"], false);
+    assert_eq!(state["config"]["hasChangedOnDisk"], false);
+    let reload = json!({ "apply": true });
+    let answer = call(Method::POST, "config").json(&reload).await;
+    assert_eq!(answer.json["applied"], true);
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub(crate) fn limit(url: &str, limit: Entry) -> Gate {
         .chain(["signed-in", "shared-limit"])
 }
 
-async fn status(gate: &TestApp) -> u16 {
+pub(crate) async fn status(gate: &TestApp) -> u16 {
     gate.ask_as(&Token::of("user_1")).await.status.as_u16()
 }
 
@@ -72,11 +72,11 @@ pub(crate) async fn ready(gate: &TestApp) {
     .await;
 }
 
-async fn three(builder: impl Fn() -> Gate) -> [TestApp; 3] {
+pub(crate) async fn three(builder: impl Fn() -> Gate) -> [TestApp; 3] {
     let gates = [
-        patient(builder()).start().await,
-        patient(builder()).start().await,
-        patient(builder()).start().await,
+        builder().start().await,
+        builder().start().await,
+        builder().start().await,
     ];
     for gate in &gates {
         ready(gate).await;
@@ -84,11 +84,9 @@ async fn three(builder: impl Fn() -> Gate) -> [TestApp; 3] {
     gates
 }
 
-/// Two hundred callers take turns at three gates until the quota is exhausted.
-async fn three_gates_issue_exactly_the_quota(server: impl Server) {
-    let url = server.url();
-    let gates = three(|| quota(&url, QUOTA, "month")).await;
-    let callers = (0..CALLERS).map(async |caller| {
+/// How many tokens callers get who take turns at three gates until the quota is exhausted.
+pub(crate) async fn issued_in_turn(gates: &[TestApp; 3], callers: usize) -> usize {
+    let callers = (0..callers).map(async |caller| {
         let mut got = 0;
         for turn in caller.. {
             match status(&gates[turn % 3]).await {
@@ -99,8 +97,13 @@ async fn three_gates_issue_exactly_the_quota(server: impl Server) {
         }
         got
     });
-    let got: usize = join_all(callers).await.into_iter().sum();
-    assert_eq!(got, QUOTA);
+    join_all(callers).await.into_iter().sum()
+}
+
+async fn three_gates_issue_exactly_the_quota(server: impl Server) {
+    let url = server.url();
+    let gates = three(|| patient(quota(&url, QUOTA, "month"))).await;
+    assert_eq!(issued_in_turn(&gates, CALLERS).await, QUOTA);
 }
 
 /// Three gates in processes of their own, with a slow Imgwire.
@@ -242,7 +245,7 @@ async fn a_rate_limit_across_three_gates_is_exact_within_one_attempt() {
     const BURST: f64 = 10.0;
     let Some(server) = Redis::here() else { return };
     let settings = || rate_limit().limit(20).period("1s").burst(10);
-    let gates = three(|| limit(&server.url(), settings())).await;
+    let gates = three(|| patient(limit(&server.url(), settings()))).await;
     let began = Instant::now();
     let callers = (0..12_usize).map(async |caller| {
         let mut times = Vec::new();
@@ -310,7 +313,7 @@ async fn gates_whose_clocks_differ_by_an_hour_share_the_windows(server: impl Ser
 #[actix_web::test]
 async fn gates_whose_clocks_differ_by_an_hour_share_rate_limits_in_redis() {
     let Some(server) = Redis::here() else { return };
-    let gates = three(|| limit(&server.url(), rate_limit().limit(5))).await;
+    let gates = three(|| patient(limit(&server.url(), rate_limit().limit(5)))).await;
     gates[1]
         .clock
         .set(Timestamp::now() + SignedDuration::from_hours(1));

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A named pipe in place of the config, from which the gate reads until someone has written it.
-fn pipe(folder: &Path) -> std::path::PathBuf {
+pub(crate) fn pipe(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("pipe.toml");
     assert!(
         Command::new("mkfifo")

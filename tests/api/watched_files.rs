@@ -109,6 +109,7 @@ async fn a_watching_gate_notices_every_way_to_replace_a_secret() {
 
     let changed = lines(&gate, "files of the config changed");
     let path = path.display().to_string();
+    assert!(changed.len() >= 4, "{changed:?}");
     assert!(
         changed.iter().all(|line| line["files"] == path),
         "{changed:?}"

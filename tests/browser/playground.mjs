@@ -1,5 +1,5 @@
-// Drives a real Chromium through the sandbox's page. Arguments: the page's URL; the page's URL, the config file and a JWT
-// of a sandbox with a config of the user's own; and a folder for screenshots.
+// Drives a real Chromium through the sandbox's page. Arguments: the page's URL; the page's URL, the config file, a JWT
+// and a JWT with long claims of a sandbox with a config of the user's own; and a folder for screenshots.
 import { argv } from "node:process";
 import { close } from "./playground/driver.mjs";
 import { configChecks } from "./playground/config.mjs";
@@ -8,7 +8,7 @@ import { lookChecks } from "./playground/looks.mjs";
 import { ownChecks } from "./playground/own.mjs";
 import { sessionChecks } from "./playground/session.mjs";
 
-const [url, ownUrl, ownFile, ownToken, folder] = argv.slice(2);
+const [url, ownUrl, ownFile, ownToken, longToken, folder] = argv.slice(2);
 // A part of a name runs only the checks that have it.
 const wanted = process.env.ONLY ?? "";
 
@@ -17,7 +17,7 @@ for (const [name, check] of Object.entries({
   ...demoChecks(url),
   ...configChecks(url),
   ...sessionChecks(url),
-  ...ownChecks(ownUrl, ownFile, ownToken),
+  ...ownChecks(ownUrl, ownFile, ownToken, longToken),
   ...lookChecks(url, folder),
 })) {
   if (!name.includes(wanted)) continue;

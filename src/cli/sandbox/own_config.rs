@@ -1,6 +1,9 @@
 //! `imgwire-gate sandbox --config FILE`
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use policies::{Clock as _, SystemClock};
 
@@ -40,9 +43,8 @@ pub(super) fn run(
         API_KEY_VARIABLE => Some(SERVER_API_KEY.to_owned()),
         _ => process_environment(name),
     };
-    let file = source.to_string();
     let load = {
-        let (builder, file) = (builder.clone(), file.clone());
+        let (builder, file) = (builder.clone(), source.to_string());
         move |text: &str| builder.load(&file, &with_api_key(text), &environment)
     };
     let text = read_config(source)?;
@@ -66,13 +68,14 @@ pub(super) fn run(
             adapt(&mut settings, &imgwire);
             Ok(settings)
         };
-        let text_source = TextSource::Own(source.clone());
+        let file = source.file().filter(|path| path.is_file());
+        let text_source = TextSource::Own(file.map(Path::to_owned));
         let now = SystemClock::new().now();
         let in_force = (text.clone(), &settings);
         let playground = Arc::new(Playground {
             key: random_text()?,
             demo_secret: None,
-            config: Config::new(file.clone(), text_source, load, in_force, now),
+            config: Config::new(source.to_string(), text_source, load, in_force, now),
             emulator,
             running: OnceLock::new(),
         });

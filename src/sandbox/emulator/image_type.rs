@@ -1,20 +1,24 @@
 //! The supported image types, and what the bytes of an image say.
 
-/// The offset and the bytes by which a file is recognized.
-type Magic = (usize, &'static [u8]);
+/// How a file begins, by which it is recognized. A `?` stands for any byte.
+type Start = &'static [u8];
 
-/// MIME type, extension, magic bytes.
-const TYPES: [(&str, &str, Magic); 10] = [
-    ("image/jpeg", "jpg", (0, b"\xff\xd8\xff")),
-    ("image/jxl", "jxl", (0, b"\xff\x0a")),
-    ("image/png", "png", (0, b"\x89PNG")),
-    ("image/webp", "webp", (8, b"WEBP")),
-    ("image/avif", "avif", (4, b"ftypavif")),
-    ("image/gif", "gif", (0, b"GIF8")),
-    ("image/vnd.microsoft.icon", "ico", (0, b"\0\0\x01\0")),
-    ("image/heic", "heic", (4, b"ftypheic")),
-    ("image/bmp", "bmp", (0, b"BM")),
-    ("image/tiff", "tiff", (0, b"II*\0")),
+/// MIME type, extension, starts.
+const TYPES: [(&str, &str, &[Start]); 10] = [
+    ("image/jpeg", "jpg", &[b"\xff\xd8\xff"]),
+    (
+        "image/jxl",
+        "jxl",
+        &[b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"],
+    ),
+    ("image/png", "png", &[b"\x89PNG\r\n\x1a\n"]),
+    ("image/webp", "webp", &[b"RIFF????WEBPVP8"]),
+    ("image/avif", "avif", &[b"????ftypavif"]),
+    ("image/gif", "gif", &[b"GIF87a", b"GIF89a"]),
+    ("image/vnd.microsoft.icon", "ico", &[b"\0\0\x01\0"]),
+    ("image/heic", "heic", &[b"????ftypheic"]),
+    ("image/bmp", "bmp", &[b"BM????\0\0\0\0"]),
+    ("image/tiff", "tiff", &[b"II*\0", b"MM\0*"]),
 ];
 
 pub(super) fn is_supported(mime_type: &str) -> bool {
@@ -30,10 +34,11 @@ pub(super) fn extension(mime_type: &str) -> &'static str {
 /// The MIME type of a file; `None` for one that is no supported image.
 pub(super) fn recognize(bytes: &[u8]) -> Option<&'static str> {
     let mut types = TYPES.iter();
-    let found = types.find(|(_, _, (offset, magic))| {
-        let rest = bytes.get(*offset..);
-        rest.is_some_and(|rest| rest.starts_with(magic))
-    });
+    let begins_with = |start: &Start| {
+        let same = |(byte, expected): (&u8, &u8)| *expected == b'?' || byte == expected;
+        bytes.len() >= start.len() && bytes.iter().zip(*start).all(same)
+    };
+    let found = types.find(|(.., starts)| starts.iter().any(begins_with));
     found.map(|(mime_type, ..)| *mime_type)
 }
 

@@ -1,6 +1,6 @@
 //! The config in force, and how the page changes it.
 
-use std::{collections::BTreeMap, io};
+use std::{io, path::PathBuf};
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::credential::credential;
 use crate::{
-    config::{ConfigSource, Faults},
+    config::Faults,
     server::{
         reload::Reloader,
         settings::{Fixed, Settings},
@@ -25,8 +25,8 @@ pub(crate) enum TextSource {
     /// The demo's own, which the page can edit.
     BuiltIn(&'static str),
     /// The user's own. The page only has its file read again, because a config from a page must be confined, and the
-    /// user's own is not.
-    Own(ConfigSource),
+    /// user's own is not. `None` for what can be read only once, such as standard input or a pipe.
+    Own(Option<PathBuf>),
 }
 
 /// The config of the sandbox.
@@ -84,7 +84,7 @@ impl Config {
         let in_force = self.in_force();
         let (default, on_disk) = match &self.source {
             TextSource::BuiltIn(text) => (Some(text), None),
-            TextSource::Own(source) => (None, source.file()),
+            TextSource::Own(file) => (None, file.as_ref()),
         };
         let has_changed = on_disk.is_some_and(|path| {
             let text = std::fs::read_to_string(path);
@@ -115,11 +115,8 @@ impl Config {
         let text = match (&self.source, text) {
             (TextSource::BuiltIn(_), Some(text)) => text,
             (TextSource::BuiltIn(text), None) => (*text).to_owned(),
-            (TextSource::Own(source), _) => match source.file() {
-                Some(path) => std::fs::read_to_string(path)?,
-                // Standard input is read only once.
-                None => self.in_force().text.clone(),
-            },
+            (TextSource::Own(Some(path)), _) => std::fs::read_to_string(path)?,
+            (TextSource::Own(None), _) => self.in_force().text.clone(),
         };
         // Held until the config is in force, so that what the page shows is what was applied last.
         let mut in_force = self.in_force();
@@ -215,15 +212,5 @@ fn rules(settings: &Settings, document: &toml::Table) -> Value {
             "credential": credential(settings, route),
         })
     });
-    let identities = settings.identities.iter();
-    let identities: BTreeMap<_, _> = identities
-        .map(|(name, _)| {
-            let section = document
-                .get("identities")
-                .and_then(|all| all.get(name.as_str()));
-            let kind = section.and_then(|section| section.get("kind")).cloned();
-            (name.as_str(), kind)
-        })
-        .collect();
-    json!({ "routes": routes.collect::<Vec<_>>(), "identities": identities })
+    json!({ "routes": routes.collect::<Vec<_>>() })
 }

@@ -86,17 +86,18 @@ pub(super) async fn give_back(
         ));
     };
     let facts = route.chain.evaluate(&upload, Pass::Preview).await.facts;
-    let counted_by = playground.config.in_force().counted_by.clone();
     let mut given_back = Vec::new();
-    for link in route.chain.links() {
+    // Without a user, the keys would be those of all anonymous requests.
+    let links = facts
+        .subject
+        .as_ref()
+        .map_or(&[][..], |_| route.chain.links());
+    let counted_by = playground.config.in_force().counted_by.clone();
+    for link in links {
         let per = counted_by.iter().find(|(name, _)| *name == link.name);
         let (Some(counters), Some((_, per))) = (link.policy.counters(), per) else {
             continue;
         };
-        // Without a user, the key would be that of all anonymous requests.
-        if facts.subject.is_none() {
-            continue;
-        }
         let key = per.key(&upload, &facts);
         let id = RequestId::of(&request);
         let policy = link.name.as_str();

@@ -6,7 +6,7 @@ use actix_web::{http::Method, web};
 use serde_json::{Value, json};
 
 use crate::{
-    helpers::{Gate, ROUTE, TestApp, Token, rate_limit},
+    helpers::{Gate, ROUTE, TestApp, Token, keys, rate_limit},
     process::{run, text},
     real_parts::{are_here, blocks},
 };
@@ -170,16 +170,19 @@ async fn the_client_of_the_guide_reads_the_jwt_before_each_upload() {
     assert!(said["token"].as_str().unwrap().starts_with("ut_"));
 }
 
+/// A gate, and the token of a member of the workspaces `ws_1` and `ws_2`.
+async fn member_of_two() -> (TestApp, Token) {
+    let gate = Gate::standard().chain(["signed-in", "member"]);
+    let token = Token::of("user_1").with("workspaces", json!(["ws_1", "ws_2"]));
+    (gate.start().await, token)
+}
+
 #[actix_web::test]
 async fn the_header_of_the_guide_chooses_the_workspace() {
     if !are_here(&["node"]) {
         return;
     }
-    let gate = Gate::standard()
-        .chain(["signed-in", "member"])
-        .start()
-        .await;
-    let token = Token::of("user_1").with("workspaces", json!(["ws_1", "ws_2"]));
+    let (gate, token) = member_of_two().await;
     gate.ask_as(&token)
         .await
         .assert_error(403, "workspace_required");
@@ -194,11 +197,7 @@ async fn the_snippet_of_the_migration_guide_works_with_two_workspaces() {
     if !are_here(&["node"]) {
         return;
     }
-    let gate = Gate::standard()
-        .chain(["signed-in", "member"])
-        .start()
-        .await;
-    let token = Token::of("user_1").with("workspaces", json!(["ws_1", "ws_2"]));
+    let (gate, token) = member_of_two().await;
     let fetch = fetch_of(&gate, &token.sign());
     let [snippet] = &blocks("docs/migrating.md", "js")[..] else {
         panic!("one snippet")
@@ -220,14 +219,6 @@ async fn the_allowance_has_the_fields_that_the_guide_shows() {
     let request = gate.request(Method::GET, &format!("{ROUTE}/allowance"));
     let answer = request.bearer(&Token::of("user_1").sign()).send().await;
     let shown: Value = serde_json::from_str(&blocks(GUIDE, "json")[0]).unwrap();
-    let keys = |value: &Value| {
-        value
-            .as_object()
-            .unwrap()
-            .keys()
-            .cloned()
-            .collect::<Vec<_>>()
-    };
     assert_eq!(keys(&answer.json), keys(&shown));
     assert_eq!(keys(&answer.json["limits"][0]), keys(&shown["limits"][0]));
 }

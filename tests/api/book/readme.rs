@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{markdown_files, root};
 use crate::{
-    helpers::{ROUTE, SECRET, TestApp, Token},
+    helpers::{ROUTE, SECRET, TestApp, Token, keys},
     process::{run, text},
     real_parts::{are_here, blocks},
 };
@@ -84,14 +84,6 @@ async fn the_answer_that_the_readme_shows_has_the_fields_of_a_real_one() {
     let gate = TestApp::start().await;
     let answer = gate.ask_as(&Token::of("user_1")).await;
     let shown: Value = serde_json::from_str(&blocks("README.md", "json")[0]).unwrap();
-    let keys = |value: &Value| {
-        value
-            .as_object()
-            .unwrap()
-            .keys()
-            .cloned()
-            .collect::<Vec<_>>()
-    };
     assert_eq!(keys(&answer.json), keys(&shown));
 }
 

@@ -36,7 +36,7 @@ pub(crate) use self::{
         workspace_member,
     },
     gate::{Gate, env},
-    request::{Answer, Request},
+    request::{Answer, Request, keys},
     token::Token,
 };
 

@@ -127,3 +127,8 @@ impl Answer {
         assert_eq!(self.header("content-type"), "application/json");
     }
 }
+
+/// The keys of an object in JSON, in their order.
+pub(crate) fn keys(value: &Value) -> Vec<String> {
+    value.as_object().unwrap().keys().cloned().collect()
+}

@@ -1,6 +1,6 @@
 // The config: edited, checked, applied, and always the one in force.
 import assert from "node:assert/strict";
-import { choose, eventually, meters, open, outcome, reload, send, sendAs, stateOf, steps } from "./driver.mjs";
+import { choose, eventually, meters, open, outcome, reload, send, sendAs, stateOf, steps, violations } from "./driver.mjs";
 
 const edit = async (page, change) => page.fill("#config", change(await page.inputValue("#config")));
 
@@ -76,15 +76,22 @@ export const configChecks = (url) => ({
     const answer = await sendAs(page, "editor");
     assert.deepEqual([answer.status, answer.code], ["403", "workspace_forbidden"]);
     assert.deepEqual(await steps(page), ["signed-in ok", "member no!", "daily off", "Imgwire off"]);
-    // The link opens the line of the policy that decided.
+    // The link opens the line of the policy that decided, and each step that of its policy.
     await page.click("#to-policy");
     assert.equal(await selected(page), "[policies.member]");
+    await page.click("#chain li:first-child button");
+    assert.equal(await selected(page), "[policies.signed-in]");
     assert(await page.$eval("#config", (area) => area === document.activeElement));
     await reload(page);
     await isInForce(page);
     assert.deepEqual(await steps(page), chain);
     await sendAs(page, "owner", { workspace: "ws_2" });
     await eventually(async () => (await meters(page)).map((meter) => meter.split(":")[0]), ["daily"]);
+    // The keyboard applies, too.
+    await edit(page, (text) => text.replace("burst = 10", "burst = 9"));
+    await page.press("#config", "Control+Enter");
+    await eventually(() => page.textContent("#verdict"), /^Applied at/);
+    await isInForce(page);
     // Edits survive a change by another tab, which the page tells.
     await edit(page, (text) => `${text}# mine\n`);
     await restore(other);
@@ -117,6 +124,7 @@ export const configChecks = (url) => ({
     assert.match(answer.details, /The user reads: “<b>Only<\/b> small avatars”/);
     assert.equal(await page.$("#banner b b"), null);
     await eventually(() => page.textContent("#limits"), "The gate denies user_2 before a limit counts: purpose_forbidden.");
+    assert.deepEqual(await violations(page), []);
     await choose(page, "purpose", "avatar");
     assert.equal((await send(page)).status, "200");
     await eventually(() => page.textContent("#limits"), "This route has no limits.");
@@ -165,6 +173,7 @@ export const configChecks = (url) => ({
     await apply(page);
     const expected = /^server\.reads\.limit and server\.reads\.period changed, and wait for a restart of the gate\./;
     await eventually(() => page.textContent("#waiting"), expected);
+    assert.deepEqual(await violations(page), []);
     await reload(page);
     assert.match(await page.textContent("#waiting"), expected);
     await isInForce(page);

@@ -12,11 +12,13 @@ import {
   outcome,
   reload,
   send,
+  sendAboveRate,
   sendAs,
   setMood,
   stateOf,
   steps,
-  useUpRate,
+  user,
+  violations,
 } from "./driver.mjs";
 
 const IDLE = ["signed-in idle", "member idle", "burst idle", "daily idle", "Imgwire idle"];
@@ -99,11 +101,20 @@ export const demoChecks = (url) => ({
     await page.click("#tab-curl");
     assert.match(await page.textContent("#wire"), /"name":"dot\.png","mimeType":"image\/png","size":70/);
 
-    await page.setInputFiles("#file", { name: "fake.png", mimeType: "image/png", buffer: Buffer.from("<script>alert(1)</script>") });
-    assert.equal((await send(page)).status, "200");
-    await page.waitForSelector("#picture.bad");
-    assert.match(await page.textContent("#picture-note"), /^fake\.png, 25 B\. .* QUARANTINE/);
-    assert(!(await page.isVisible("#image")));
+    for (const text of ["<script>alert(1)</script>", "", "BM is a make of cars", "what is WEBP?", "<svg/>", "\x89PNG"]) {
+      await page.setInputFiles("#file", { name: "fake.png", mimeType: "image/png", buffer: Buffer.from(text, "latin1") });
+      assert.equal((await send(page)).status, "200", text);
+      await page.waitForSelector("#picture.bad");
+      assert.match(await page.textContent("#picture-note"), new RegExp(`^fake\\.png, ${text.length} B\\. .* QUARANTINE`), text);
+      assert(!(await page.isVisible("#image")), text);
+    }
+
+    // A large picture with a long name.
+    const large = { name: `${"large-".repeat(30)}.png`, mimeType: "image/png", buffer: Buffer.concat([PNG, Buffer.alloc(10_000_000)]) };
+    assert.equal((await sendAs(page, "owner", { file: large })).status, "200");
+    await page.waitForSelector("#picture.ready");
+    assert.match(await page.textContent("#picture-note"), /^large-.*\.png, 10\.0 MB\. .* READY\.$/);
+    assert(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
 
     const dropped = await page.evaluateHandle(() => {
       const data = new DataTransfer();
@@ -125,11 +136,16 @@ export const demoChecks = (url) => ({
     await eventually(() => meters(page), ["burst: 10 of 10", "daily: 20 of 20"], { within: 25_000 });
     assert.equal((await send(page)).status, "200");
     await eventually(() => meters(page), ["burst: 9 of 10", "daily: 19 of 20"]);
+    // A shell uses a unit, and the user comes back to the page.
+    const { token } = await user(page);
+    const ask = ["-sS", "-o", "/dev/null", "-X", "POST", "-H", `Authorization: Bearer ${token}`, new URL("/api/imgwire/upload-token", url).href];
+    execFileSync("curl", ask);
+    await page.evaluate(() => dispatchEvent(new Event("focus")));
+    await eventually(async () => (await meters(page))[1], "daily: 18 of 20");
     assert.match(await page.textContent("[data-policy=burst] .when"), /^one more in [12] s$/);
     assert.match(await page.textContent("[data-policy=daily] .when"), /^resets in /);
     // The last unit of the rate: both meters stay.
-    await useUpRate(page);
-    let answer = await send(page);
+    let answer = await sendAboveRate(page);
     assert.deepEqual([answer.status, answer.code], ["429", "rate_limited"]);
     assert.match(answer.said, /^Too many requests\. The next one passes at \d\d:\d\d:\d\d\.$/);
     assert.deepEqual(await steps(page), ["signed-in ok", "member ok", "burst no!", "daily off", "Imgwire off"]);
@@ -148,6 +164,7 @@ export const demoChecks = (url) => ({
     assert.match(answer.said, /^The quota is used up\. It resets at /);
     assert.deepEqual(await steps(page), ["signed-in ok", "member ok", "burst ok", "daily no!", "Imgwire off"]);
     await eventually(async () => (await meters(page))[1], "daily: 0 of 20");
+    assert.deepEqual(await violations(page), []);
     await page.click("#give-back");
     await eventually(async () => (await meters(page))[1], "daily: 20 of 20");
     assert.equal(await page.textContent("#limits-note"), "daily: nothing is used any more.");
@@ -253,8 +270,10 @@ export const demoChecks = (url) => ({
     await eventually(() => page.textContent("#trouble"), /does not respond/);
     await send(page);
     assert.equal((await outcome(page)).said, "The gate does not respond.");
+    assert.deepEqual(await violations(page), []);
     await context.setOffline(false);
     await page.waitForSelector("#trouble", { state: "hidden" });
+    await eventually(async () => (await meters(page)).length, 2);
     assert.equal((await sendAs(page, "owner")).status, "200");
   },
 });

@@ -1,7 +1,7 @@
 // Each state in light and dark, wide and narrow: nothing is wrong for assistive technology, nothing is wider than the
 // window, and a screenshot shows it.
 import assert from "node:assert/strict";
-import { choose, eventually, open, send, sendAs, setMood, useUpRate, violations } from "./driver.mjs";
+import { choose, eventually, open, outcome, send, sendAboveRate, sendAs, setMood, steps, violations } from "./driver.mjs";
 
 const WIDE = { width: 1280, height: 900 };
 const NARROW = { width: 390, height: 844 };
@@ -22,8 +22,7 @@ const STATES = [
     "429",
     async (page) => {
       await choose(page, "user", "owner");
-      await useUpRate(page);
-      assert.equal((await send(page)).status, "429");
+      assert.equal((await sendAboveRate(page)).status, "429");
     },
   ],
   [
@@ -45,7 +44,44 @@ const STATES = [
       await page.waitForSelector("#faults li");
     },
   ],
+  [
+    "many",
+    async (page) => {
+      await page.click("#discard");
+      await page.fill("#config", withManyPolicies(await page.inputValue("#config")));
+      await page.click("#apply");
+      await eventually(async () => (await steps(page)).length, 13);
+      assert.equal((await sendAs(page, "owner")).code, "rule_forbidden");
+      assert.deepEqual((await steps(page)).slice(-3), [`${LONG} no!`, "last off", "Imgwire off"]);
+      // The page shows HTML of the config as text.
+      assert.equal(await page.$("#chain b b, #banner b b, #purpose b, main img[src=x]"), null);
+      assert.match((await outcome(page)).details, /The user reads: “<img src=x>”/);
+      await page.click("#to-policy");
+      assert.equal(await page.$eval("#config", (area) => area.value.slice(area.selectionStart, area.selectionEnd)), `[policies.'${LONG}']`);
+    },
+  ],
 ];
+
+/** A name with dots, which TOML needs quoted. */
+const LONG = "only.a-name-that-is-much-longer-than-the-others_and-has-no-space-in-its-second-half.";
+
+const purposes = ["<b>avatar</b>", "cover", "gallery-of-the-workspace", "attachment", "a-purpose-that-does-not-fit-beside-others"];
+
+/** The config with twelve policies, some with long names, and with HTML in texts. */
+function withManyPolicies(text) {
+  const table = (name, lines) => `\n[policies.${name}]\n${lines}\n`;
+  const rule = (allow) => `kind = "expression"\nallow = "${allow}"`;
+  const allowing = ["paying-customers", "from-a-country-where-the-service-is-offered", "working-hours", "sixth", "seventh", "eighth", "ninth"];
+  const added = [
+    table("purposes", `kind = "upload_intent"\npurposes = ${JSON.stringify(purposes)}\nmode = "observe"`),
+    ...allowing.map((name) => table(name, rule("true"))),
+    table(`'${LONG}'`, `${rule("false")}\nmessage = { en = "<img src=x>" }`),
+    table("last", rule("true")),
+  ];
+  const names = ["signed-in", "member", "purposes", ...allowing];
+  const chain = [...names.map((name) => `"${name}"`), `'${LONG}'`, '"last"'];
+  return text.replace(/^policies = \[.*\]$/m, `policies = [${chain.join(", ")}]`).replace("\n[[routes]]", `${added.join("")}\n[[routes]]`);
+}
 
 /** The state on the picture of the README and the docs. */
 const PICTURED = "429";
@@ -72,7 +108,7 @@ export const lookChecks = (url, folder) => ({
           const name = `${state}-${viewport.width}-${colorScheme}`;
           await reach(page);
           // The answer is in view after the button.
-          if (viewport === NARROW && !["first", "fault"].includes(state)) assert(await isInView(page, "#banner"), name);
+          if (viewport === NARROW && !["first", "fault", "many"].includes(state)) assert(await isInView(page, "#banner"), name);
           // Transitions would give colours in between.
           await page.waitForTimeout(350);
           if (state === PICTURED && viewport === WIDE) await takePicture(page, `${folder}/playground${colorScheme === "dark" ? "-dark" : ""}.png`);
@@ -80,6 +116,8 @@ export const lookChecks = (url, folder) => ({
           assert.deepEqual(await violations(page), [], name);
           assert(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), name);
         }
+        await page.click("#restore");
+        await page.waitForSelector("#restore", { state: "hidden" });
         assert.deepEqual(complaints, [], `${colorScheme} ${viewport.width}`);
         await context.close();
       }

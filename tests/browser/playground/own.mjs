@@ -3,13 +3,13 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { choose, eventually, meters, open, outcome, reload, send, steps, violations } from "./driver.mjs";
 
-export const ownChecks = (url, file, token) => ({
+export const ownChecks = (url, file, token, longToken) => ({
   async "a config of one's own has no demo users, and the page says what is not possible"() {
     const { page, complaints } = await open(url);
     const names = await page.$$eval("#users b", (all) => all.map((name) => name.textContent));
     assert.deepEqual(names, ["Your credential", "Signed out"]);
     assert.match(await page.textContent("#credential-note"), /^There are no demo users/);
-    assert.match(await page.textContent("#emulated"), /Everything|everything else is as .*gate\.toml says/);
+    assert.match(await page.textContent("#emulated"), /^Imgwire is emulated: everything else is as .*gate\.toml says\.$/);
     assert.deepEqual(await violations(page), []);
     assert.deepEqual([(await send(page)).code], ["not_signed_in"]);
     await page.fill("#credential-value", token);
@@ -25,9 +25,35 @@ export const ownChecks = (url, file, token) => ({
     assert(!(await page.textContent("#wire")).includes(token));
     await page.click("#tab-log");
     assert.match(await page.textContent("#wire"), /"outcome":"issued"|outcome="?issued/);
+    await page.fill("#credential-value", "<b>not a token</b>");
+    assert.equal((await send(page)).code, "invalid_credentials");
+    assert.deepEqual(await steps(page), ["signed-in no!", "member off", "burst off", "daily off", "Imgwire off"]);
     await choose(page, "user", "nobody");
     assert.equal((await send(page)).code, "not_signed_in");
     assert.deepEqual(complaints, []);
+  },
+
+  async "a credential with long claims fits, and so does the answer to one that the gate cannot read"() {
+    for (const viewport of [{ width: 1280, height: 900 }, { width: 390, height: 844 }]) {
+      const { page, complaints, context } = await open(url, { viewport });
+      const fits = async () => assert(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+      await page.fill("#credential-value", longToken);
+      const answer = await send(page);
+      assert.deepEqual([answer.status, answer.said], ["200", `${"u".repeat(200)} may upload to ws_1.`]);
+      for (const tab of ["curl", "response", "log"]) {
+        await page.click(`#tab-${tab}`);
+        await fits();
+      }
+      // A gate that cannot read the head of a request answers without a body.
+      await page.route("**/upload-token", (route) => route.fulfill({ status: 400 }));
+      await page.fill("#credential-value", "x".repeat(200_000));
+      const refusal = await send(page);
+      assert.deepEqual([refusal.status, refusal.said], ["400", "The gate cannot read this request, so no policy was asked."]);
+      assert.deepEqual(await steps(page), ["signed-in off", "member off", "burst off", "daily off", "Imgwire off"]);
+      await fits();
+      assert.deepEqual(complaints, []);
+      await context.close();
+    }
   },
 
   async "what the gate cannot read is 400 or 413, and no policy is asked"() {

@@ -1,17 +1,9 @@
 // The outcome: the banner, and what became of the picture.
 import { byId, clock, el } from "./dom.js";
 import { goToPolicy } from "./config.js";
-import { bytes, rule, sentence } from "./text.js";
+import { bytes, rule, sentence, unquoted } from "./text.js";
 
 const OUTCOMES = ["issued", "denied", "faulted", "failed"];
-
-const unquoted = (value) => {
-  try {
-    return value.startsWith('"') ? JSON.parse(value) : value;
-  } catch {
-    return value.slice(1, -1);
-  }
-};
 
 /**
  * The fields of a decision line in the text format. Values are quoted if need be, except for `reason` after `decision:`,
@@ -30,7 +22,7 @@ function fieldsOf(line) {
       if (end < start) break;
       field.lastIndex = end + 1;
     } else {
-      fields[found[1]] = unquoted(found[2]);
+      fields[found[1]] = found[2].startsWith('"') ? unquoted(found[2]) : found[2];
     }
   }
   return fields;
@@ -62,7 +54,7 @@ export function decide(lines, explanation, status, code) {
   }
   if (status === 200) return { outcome: "issued" };
   if (code === "imgwire_failed") return { outcome: "failed" };
-  if (lines?.length || [400, 404, 405, 413, 415].includes(status)) return { outcome: "refused" };
+  if (lines?.length || ![401, 403, 429, 500].includes(status)) return { outcome: "refused" };
   const last = explanation?.policies?.at(-1);
   if (explanation?.code !== code || !last) return { outcome: "unknown" };
   return { outcome: CODES_OF_FAULTS[code] ?? "denied", policy: last.name, reason: last.reason };
@@ -127,6 +119,11 @@ export function showOutcome(asked, decision, { status, code, retryAfter, userMes
   }
   banner(status >= 500 ? "warn" : "bad", status, title, details, code);
 }
+
+// Imgwire accepts types that this browser may not show.
+byId("image").addEventListener("error", () => {
+  byId("image").hidden = true;
+});
 
 export function showPicture(file, kind, note) {
   byId("picture").hidden = false;

@@ -58,18 +58,22 @@ function responseText({ response, text }) {
   return `HTTP/1.1 ${response.status} ${response.statusText}\n${fields.join("")}\n${text}`;
 }
 
-/** The two steps of the upload, as the SDK does them. Returns the image's id. */
+/** A call of Imgwire's API, as the SDK does it. */
+async function callImgwire(path, options = {}) {
+  const headers = { Authorization: `Bearer ${state.imgwire.clientKey}`, "Content-Type": "application/json" };
+  const response = await fetch(`${state.imgwire.url}/api/v1/images/${path}`, { ...options, headers });
+  const body = await response.json();
+  if (response.ok) return body;
+  const { detail } = body;
+  throw new Error(typeof detail === "string" ? detail : `${response.status}: ${detail?.map(({ msg }) => msg).join(", ")}`);
+}
+
+/** The two steps of the upload. Returns the image's id. */
 async function upload(file, token) {
-  const start = await fetch(`${state.imgwire.url}/api/v1/images/standard_upload?upload_token=${encodeURIComponent(token)}`, {
+  const started = await callImgwire(`standard_upload?upload_token=${encodeURIComponent(token)}`, {
     method: "POST",
-    headers: { Authorization: `Bearer ${state.imgwire.clientKey}`, "Content-Type": "application/json" },
     body: JSON.stringify({ file_name: file.name, mime_type: file.type || undefined, content_length: file.size }),
   });
-  const started = await start.json();
-  if (!start.ok) {
-    const { detail } = started;
-    throw new Error(typeof detail === "string" ? detail : `${start.status}: ${detail?.map(({ msg }) => msg).join(", ")}`);
-  }
   const put = await fetch(started.upload_url, { method: "PUT", headers: { "Content-Type": file.type }, body: file });
   if (!put.ok) throw new Error(`the storage answered ${put.status}`);
   return started.image.id;
@@ -80,9 +84,8 @@ async function uploadAndFollow(file, token, isCurrent) {
   showPicture(file, "", "Uploading …");
   try {
     const id = await upload(file, token);
-    const headers = { Authorization: `Bearer ${state.imgwire.clientKey}` };
     for (;;) {
-      const image = await (await fetch(`${state.imgwire.url}/api/v1/images/${id}`, { headers })).json();
+      const image = await callImgwire(id);
       if (!isCurrent()) return;
       if (image.status === "READY") {
         byId("image").src = image.cdn_url;
@@ -139,7 +142,8 @@ async function send() {
     return;
   }
   const id = own.response.headers.get("X-Request-Id");
-  const log = await get(`log?request=${encodeURIComponent(id)}`).catch(() => ({ lines: null }));
+  // A response without an id is not from the gate's handlers, so the log has no line about it.
+  const log = id ? await get(`log?request=${encodeURIComponent(id)}`).catch(() => ({ lines: null })) : { lines: null };
   if (!isCurrent()) return;
   const { code, retryAfter, userMessage } = refused instanceof UploadRefused ? refused : {};
   const { status } = own.response;

@@ -51,7 +51,12 @@ function stepsOf(route, decision, explanation) {
 
 const said = ({ state, policy }) => (state === "no" && !policy ? SAID.fault : SAID[state]);
 
+/** A longer chain has several rows. */
+const IN_A_ROW = 7;
+
 function show(steps, decides) {
+  const columns = Math.ceil(steps.length / Math.ceil(steps.length / IN_A_ROW));
+  byId("chain").style.setProperty("--columns", columns);
   const items = steps.map((step, index) => {
     const isDecider = index === decides;
     const name = step.policy
@@ -59,7 +64,7 @@ function show(steps, decides) {
       : el("b", { class: "name" }, step.name);
     return el(
       "li",
-      { class: `step ${step.state}${isDecider ? " decides" : ""}${step.policy ? "" : " imgwire"}`, "aria-current": isDecider && "step" },
+      { class: `step ${step.state}${isDecider ? " decides" : ""}${step.policy ? "" : " imgwire"}${index % columns === 0 ? " leads" : ""}`, "aria-current": isDecider && "step" },
       el("i", { "aria-hidden": "true" }, SIGNS[step.state] ?? (step.policy ? String(index + 1) : "↗")),
       el("div", { class: "step-text" }, name, said(step) && el("span", { class: "unseen" }, ` ${said(step)}: `), el("small", {}, step.detail ?? "")),
     );

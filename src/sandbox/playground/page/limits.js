@@ -1,7 +1,7 @@
 // What is left now, by the gate's own answer, with when more comes.
 import { byId, el, setText } from "./dom.js";
 import { picture } from "./picture.js";
-import { post, state } from "./server.js";
+import { onReturn, post, state } from "./server.js";
 import { duration } from "./text.js";
 import { currentRoute, request } from "./who.js";
 
@@ -125,6 +125,9 @@ export function startLimits() {
     if (due || last.route.path !== currentRoute().path) refreshLimits();
     else show();
   }, 500);
+  // A command in a shell may have used a unit.
+  addEventListener("focus", () => refreshLimits());
+  onReturn(refreshLimits);
 }
 
 export function clearNote() {

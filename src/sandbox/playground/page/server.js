@@ -1,5 +1,5 @@
 // The page's own calls, and the state of the sandbox, which the page polls: another tab or a shell may change it.
-import { byId } from "./dom.js";
+import { byId, setText } from "./dom.js";
 
 /** Proves to the sandbox that the request comes from its own page. */
 const KEY = { "X-Playground-Key": new URLSearchParams(location.search).get("key") ?? "" };
@@ -8,6 +8,7 @@ const POLL = 2000;
 
 let known;
 const listeners = [];
+const returns = [];
 
 /** The state of the sandbox. */
 export let state;
@@ -16,6 +17,9 @@ export let state;
 export function onState(listener) {
   listeners.push(listener);
 }
+
+/** Calls `listener` when the sandbox responds again. */
+export const onReturn = (listener) => returns.push(listener);
 
 async function call(path, options) {
   const response = await fetch(`/playground/${path}`, options);
@@ -32,9 +36,10 @@ export function post(path, body) {
 }
 
 function trouble(text) {
+  const isOver = !text && !byId("trouble").hidden;
   byId("trouble").hidden = !text;
-  if (byId("trouble").textContent !== text) byId("trouble").textContent = text;
-  document.body.classList.toggle("stale", Boolean(text));
+  setText(byId("trouble"), text);
+  if (isOver) for (const listener of returns) listener();
 }
 
 /** Reads the state, and shows it if it has changed. */

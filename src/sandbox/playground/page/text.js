@@ -2,6 +2,15 @@
 
 export const plural = (count, one) => `${count} ${one}${count === 1 ? "" : "s"}`;
 
+/** A text that is quoted as in JSON, TOML and the log. */
+export function unquoted(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text.slice(1, -1);
+  }
+}
+
 /** A length of time in words, rounded up. */
 export function duration(milliseconds) {
   const seconds = Math.max(0, Math.ceil(milliseconds / 1000));
@@ -71,34 +80,34 @@ export function rule({ settings }) {
   }
 }
 
-const quoted = (workspace) => workspace ?? "this workspace";
-
 /** What a code means, for the person who asked. */
 const CODES = {
-  not_signed_in: ({ user }) => [`${user} must sign in first.`, "The request has no credential."],
-  invalid_credentials: () => ["The credential is not valid."],
-  credentials_expired: () => ["The token has expired. The user must sign in again."],
-  cross_site: () => ["The request comes from a page of another site."],
-  workspace_required: ({ user }) => [`Which workspace? ${user} must choose one.`],
-  workspace_forbidden: ({ user, workspace }) => [`${user} may not upload to ${quoted(workspace)}.`],
-  purpose_forbidden: ({ purpose }) => [purpose ? `Uploads for ${purpose} are not allowed here.` : "The request must name its purpose."],
-  file_required: () => ["The request must describe the file."],
-  file_type_forbidden: ({ file }) => [`Files of type ${file?.type || "unknown"} are not allowed.`],
-  file_too_large: () => ["The file is too large."],
-  rule_forbidden: ({ user }) => [`A rule does not allow ${user} to upload.`],
-  rate_limited: () => ["Too many requests."],
-  quota_exhausted: () => ["The quota is used up."],
-  storage_full: () => ["The storage is full."],
-  imgwire_failed: () => ["Imgwire did not create a token. The user can try again later."],
-  overloaded: () => ["The gate has too many requests at once. Try again."],
-  internal: () => ["The gate could not decide. That is a fault, not a denial."],
-  bad_request: () => ["The gate cannot read this request, so no policy was asked."],
-  body_too_large: () => ["The request is too large, so no policy was asked."],
-  unsupported_media_type: () => ["The request is not JSON, so no policy was asked."],
-  not_found: () => ["The gate has no such route."],
+  not_signed_in: ({ user }) => `${user} must sign in first.`,
+  invalid_credentials: () => "The credential is not valid.",
+  credentials_expired: () => "The token has expired. The user must sign in again.",
+  cross_site: () => "The request comes from a page of another site.",
+  workspace_required: ({ user }) => `Which workspace? ${user} must choose one.`,
+  workspace_forbidden: ({ user, workspace }) => `${user} may not upload to ${workspace ?? "this workspace"}.`,
+  purpose_forbidden: ({ purpose }) => (purpose ? `Uploads for ${purpose} are not allowed here.` : "The request must name its purpose."),
+  file_required: () => "The request must describe the file.",
+  file_type_forbidden: ({ file }) => `Files of type ${file?.type || "unknown"} are not allowed.`,
+  file_too_large: () => "The file is too large.",
+  rule_forbidden: ({ user }) => `A rule does not allow ${user} to upload.`,
+  rate_limited: () => "Too many requests.",
+  quota_exhausted: () => "The quota is used up.",
+  imgwire_failed: () => "Imgwire did not create a token. The user can try again later.",
+  overloaded: () => "The gate has too many requests at once. Try again.",
+  internal: () => "The gate could not decide. That is a fault, not a denial.",
+  bad_request: () => "The gate cannot read this request, so no policy was asked.",
+  body_too_large: () => "The request is too large, so no policy was asked.",
+  unsupported_media_type: () => "The request is not JSON, so no policy was asked.",
+  not_found: () => "The gate has no such route.",
+  method_not_allowed: () => "The route does not accept this method.",
 };
 
-export const sentence = (code, facts) => (CODES[code]?.(facts) ?? [`The gate refused the request: ${code}.`])[0];
+/** Without a code, the server refused the request before it read it as one. */
+export const sentence = (code, facts) =>
+  code ? (CODES[code]?.(facts) ?? `The gate refused the request: ${code}.`) : "The gate cannot read this request, so no policy was asked.";
 
 /** Imgwire's moods. */
 export const MOODS = [

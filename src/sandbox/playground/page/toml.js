@@ -1,4 +1,5 @@
 // Syntax colours of TOML, and where things are in a config.
+import { unquoted } from "./text.js";
 
 const TOKENS = new RegExp(
   [
@@ -33,16 +34,26 @@ export function highlight(text) {
   return lines;
 }
 
-const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+/** The parts of the key that a text begins with. */
+function keyOf(text) {
+  const part = /\s*(?:([\w-]+)|'([^']*)'|("(?:[^"\\]|\\.)*"))\s*(\.?)/y;
+  const parts = [];
+  for (let found = part.exec(text); found; found = found[4] && part.exec(text)) {
+    parts.push(found[1] ?? found[2] ?? unquoted(found[3]));
+  }
+  return parts;
+}
 
 /** The number of the line where a policy begins; `undefined` if the text has no such policy. */
 export function lineOfPolicy(text, name) {
-  const word = `["']?${escaped(name)}["']?`;
-  const lines = text.split("\n");
-  const patterns = [`^\\s*\\[\\s*policies\\s*\\.\\s*${word}\\s*[\\].]`, `^\\s*policies\\s*\\.\\s*${word}\\s*[=.]`, `^\\s*${word}\\s*=\\s*\\{`];
-  for (const pattern of patterns) {
-    const line = lines.findIndex((text) => new RegExp(pattern).test(text));
-    if (line >= 0) return line + 1;
-  }
-  return undefined;
+  let table = [];
+  const line = text.split("\n").findIndex((text) => {
+    const [, brackets, rest] = text.match(/^\s*(\[*)(.*)/);
+    if (brackets) table = [];
+    const key = [...table, ...keyOf(rest)];
+    if (brackets) table = key;
+    const isInline = key.length === 1 && rest.includes("{") && rest.includes(name);
+    return key[0] === "policies" && (key[1] === name || isInline);
+  });
+  return line < 0 ? undefined : line + 1;
 }
