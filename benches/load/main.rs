@@ -138,7 +138,9 @@ fn print_what_records_cost(contenders: &[Contender], rounds: &[Vec<Measurement>]
     if let (Some(upload), Some(token)) = (upload, token) {
         let cost = |round: &Vec<Measurement>| round[upload].cpu_us / round[token].cpu_us;
         let cost = measure::median(rounds.iter().map(cost));
-        println!("\nan upload with its record takes {cost:.2} of the CPU time of a token with a quota");
+        println!(
+            "\nan upload with its record takes {cost:.2} of the CPU time of a token with a quota"
+        );
     }
 }
 

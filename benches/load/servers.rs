@@ -103,7 +103,9 @@ async fn proxy(body: web::Bytes, state: web::Data<(awc::Client, String)>) -> Htt
     let sent = if body.is_empty() {
         post(TOKEN_PATH).send()
     } else {
-        post(UPLOAD_PATH).content_type("application/json").send_body(body)
+        post(UPLOAD_PATH)
+            .content_type("application/json")
+            .send_body(body)
     };
     let Ok(mut answer) = sent.await else {
         return HttpResponse::BadGateway().finish();
