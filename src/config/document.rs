@@ -169,7 +169,9 @@ impl Reader {
     /// Records all syntax errors, and returns the part of the document that could be read.
     pub(crate) fn parse<'t>(&mut self, text: &'t str) -> DeTable<'t> {
         let (table, errors) = DeTable::parse_recoverable(text);
-        self.faults.extend(syntax::faults(text, &errors));
+        if !errors.is_empty() {
+            self.faults.extend(syntax::faults(text));
+        }
         let table = table.into_inner();
         self.record_positions("", &table);
         table

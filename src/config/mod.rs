@@ -18,6 +18,7 @@ pub(crate) mod service_url;
 pub mod session;
 pub(crate) mod shape;
 pub mod source;
+mod statements;
 pub(crate) mod suggestion;
 mod syntax;
 pub mod telemetry;
