@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use policies::similar;
+
 use super::{
     files::ReadFiles,
     places::position,
@@ -127,21 +129,6 @@ fn without_index(mut path: String) -> String {
     path
 }
 
-/// A longer name is not compared with the known ones, because that takes time in proportion to both lengths.
-const MAX_COMPARED: usize = 64;
-
-/// Returns the most similar of the `known` names, if one is similar enough for a suggestion.
-pub(crate) fn similar<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let same = known.iter().find(|known| known.eq_ignore_ascii_case(name));
-    if let Some(same) = same {
-        return Some(same);
-    }
-    let comparable = known.iter().filter(|_| name.len() <= MAX_COMPARED);
-    let distances = comparable.map(|other| (strsim::damerau_levenshtein(name, other), other));
-    let (distance, closest) = distances.min_by_key(|(distance, _)| *distance)?;
-    (distance <= (name.chars().count() / 3).max(1)).then_some(*closest)
-}
-
 /// Says that `name` is unknown, and suggests the most similar of the `known` names, or lists all of them. `what` is the
 /// kind of name, for example `policy kind`.
 pub(crate) fn unknown<'a>(
@@ -192,13 +179,5 @@ mod tests {
         let known = unknown("identity", "nobody", ["app"]);
         assert_eq!(known, "unknown identity `nobody`; known identities: `app`");
         assert_eq!(unknown("store", "main", []), "unknown store `main`");
-        let (longest, longer) = ("m".repeat(MAX_COMPARED), "m".repeat(MAX_COMPARED + 1));
-        let suggested = unknown("store", &longest, [&*longer]);
-        assert!(suggested.contains("did you mean"), "{suggested}");
-        let listed = unknown("store", &longer, [&*longest]);
-        assert_eq!(
-            listed,
-            format!("unknown store `{longer}`; known stores: `{longest}`")
-        );
     }
 }

@@ -61,18 +61,20 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = fs::File::open(path);
     let read = file.and_then(|file| file.take(MAX_TEXT + 1).read_to_end(&mut bytes));
-    read.map_err(|error| {
-        let message = match error.kind() {
-            io::ErrorKind::NotFound => "the file does not exist; check the path".to_owned(),
-            io::ErrorKind::IsADirectory => "is a folder; write the path of a file".to_owned(),
-            io::ErrorKind::PermissionDenied => {
-                "this user may not read the file; change its owner or its mode".to_owned()
-            }
-            _ => format!("cannot be read: {error}"),
-        };
-        io::Error::new(error.kind(), message)
-    })?;
+    read.map_err(|error| io::Error::new(error.kind(), problem("the file", &error)))?;
     Ok(bytes)
+}
+
+/// Why a file cannot be read, and what to do. `file` stands for the file.
+pub(super) fn problem(file: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("{file} does not exist; check the path"),
+        io::ErrorKind::IsADirectory => format!("{file} is a folder; write the path of a file"),
+        io::ErrorKind::PermissionDenied => {
+            format!("this user may not read {file}; change its owner or its mode")
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Checks the text of a file.

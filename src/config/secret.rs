@@ -13,7 +13,7 @@ use serde::{
 
 pub use super::secret_text::SecretEncoding;
 pub(crate) use super::secret_text::is_json_object;
-use super::{document::Reader, secret_text};
+use super::{document::Reader, files::problem, secret_text};
 
 /// Looks up an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -81,7 +81,7 @@ pub(crate) fn read(
     source: &SecretSource,
     min_bytes: usize,
 ) -> Option<SecretString> {
-    let loaded = load_text(reader, source, environment).and_then(|(name, text)| {
+    let loaded = load_line(reader, source, environment).and_then(|(name, text)| {
         check_length(&name, text.len(), min_bytes)?;
         Ok(text.into())
     });
@@ -159,13 +159,31 @@ fn load_bytes(
         }
         return Ok((name, bytes));
     }
-    let (name, text) = load_text(reader, source, environment)?;
-    let bytes = match encoding {
-        None => Ok(text.into_bytes()),
-        Some(encoding) => secret_text::decode(&text, encoding),
+    let Some(encoding) = encoding else {
+        let (name, text) = load_line(reader, source, environment)?;
+        return Ok((name, text.into_bytes()));
     };
-    let bytes = bytes.map_err(|fault| format!("{name} {fault}"))?;
+    let (name, text) = load_text(reader, source, environment)?;
+    let bytes = secret_text::decode(&text, encoding).map_err(|fault| format!("{name} {fault}"))?;
     Ok((name, bytes))
+}
+
+/// Loads a text without an encoding. In a variable, it must be one line, unless it is a document.
+fn load_line(
+    reader: &mut Reader,
+    source: &SecretSource,
+    environment: Environment<'_>,
+) -> Result<(String, String), LoadError> {
+    let (name, text) = load_text(reader, source, environment)?;
+    let is_several = text.contains(['\n', '\r']) && !secret_text::is_document(&text);
+    if is_several && matches!(source, SecretSource::Env(_)) {
+        return Err(format!(
+            "{name} has a line break in it; write the secret in one line, or, if the line break belongs to it, in a file, \
+             and here {{ file = \"PATH\" }}"
+        )
+        .into());
+    }
+    Ok((name, text))
 }
 
 /// Loads a text. A file may end with one line end, which does not belong to the secret.
@@ -209,8 +227,8 @@ fn load(
                 Ok(bytes) if bytes.is_empty() => Err(absent(format!("{shown} is empty"))),
                 Ok(bytes) => Ok((shown, bytes)),
                 Err(error) => {
-                    let kind = error.kind();
-                    Err(absent(format!("{shown} cannot be read: {kind}")))
+                    let problem = problem("it", &error);
+                    Err(absent(format!("{shown} cannot be read: {problem}")))
                 }
             }
         }

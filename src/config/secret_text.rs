@@ -78,7 +78,7 @@ pub(super) fn check(text: &str) -> Result<(), String> {
 /// in PEM and a key set may have such words in them.
 pub(super) fn check_placeholder(text: &str) -> Result<(), String> {
     let text = text.trim_matches(is_blank);
-    if text.contains("-----BEGIN ") || is_json_object(text) {
+    if is_document(text) {
         return Ok(());
     }
     let inside = |open: &str, close: &str| text.strip_prefix(open)?.strip_suffix(close);
@@ -99,6 +99,11 @@ pub(super) fn check_placeholder(text: &str) -> Result<(), String> {
         )),
         None => Ok(()),
     }
+}
+
+/// Whether a text is a key in PEM, or a key or a key set in JSON.
+pub(super) fn is_document(text: &str) -> bool {
+    text.contains("-----BEGIN ") || is_json_object(text)
 }
 
 /// Whether a text is a JSON object, such as a JSON Web Key.

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use policies::similar;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value as Json, json};
 use toml::{
@@ -11,10 +12,10 @@ use toml::{
 };
 
 use super::{
-    fault::{Fault, similar, unknown},
+    fault::{Fault, unknown},
     places::join,
     schema_forms::{Names, bounds, forms, is_secret, is_type, types},
-    suggestion::{Syntax, convert, integer, sample, to_json},
+    suggestion::{ANY, Syntax, convert, integer, quoted, sample, to_json},
 };
 
 /// Keys of earlier versions, with their new names.
@@ -208,8 +209,11 @@ impl<'s> Shape<'s> {
             DeValue::String(_) if forms.iter().all(|form| is_closed(form)) => "a string".to_owned(),
             scalar => self.syntax.excerpt(&to_json(scalar)),
         };
-        let converted = convert(self.definitions, schema, &to_json(found));
-        let written = converted.unwrap_or_else(|| self.example(schema));
+        let found = to_json(found);
+        let written = convert(self.definitions, schema, &found)
+            .or_else(|| sample(self.definitions, self.names, schema))
+            .or_else(|| quoted(&forms, &found))
+            .unwrap_or_else(|| json!(ANY));
         let expected = self.expected(&forms);
         let write = self.syntax.assignment(path, &written);
         self.fault(
@@ -220,7 +224,7 @@ impl<'s> Shape<'s> {
     }
 
     fn example(&self, schema: &'s Json) -> Json {
-        sample(self.definitions, self.names, schema)
+        sample(self.definitions, self.names, schema).unwrap_or_else(|| json!(ANY))
     }
 
     /// Says what a key may have, in the words of the file.

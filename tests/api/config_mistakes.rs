@@ -219,6 +219,9 @@ fn a_value_of_the_wrong_type_is_one_fault_with_a_suggestion_that_loads() {
                 if found.len() != 1 {
                     problems.push(found.join("\n"));
                 }
+                if fault.contains("\"...\"") {
+                    problems.push(format!("nothing to write: {fault}"));
+                }
                 let Some((_, suggestion)) = fault.rsplit_once("; write ") else {
                     problems.push(format!("no suggestion: {fault}"));
                     continue;

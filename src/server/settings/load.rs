@@ -25,6 +25,9 @@ use crate::{
     identities::{ConfiguredIdentities, OtherSections},
 };
 
+const EMPTY: &str = "the config has no keys; write at least api_key = { env = \"NAME\" } in [imgwire], a policy in \
+                     [policies.NAME], and policies = [\"NAME\"] in [[routes]]";
+
 /// Loads a config file. `text` is its content; `file` is its name in error messages.
 pub fn load(file: &str, text: &str, environment: Environment<'_>) -> Result<Settings, Faults> {
     load_with(&Kinds::default(), file, text, environment)
@@ -39,6 +42,9 @@ pub fn load_with(
 ) -> Result<Settings, Faults> {
     let mut reader = Reader::default();
     let mut document = reader.parse(text);
+    if reader.faults.is_empty() && document.is_empty() {
+        reader.fault("", EMPTY);
+    }
     let settings = if reader.faults.is_empty() {
         reader.replace_variables(&mut document, environment);
         let unreplaced = reader.faults.len();
