@@ -254,6 +254,10 @@ impl Policy for Quota {
                     }
                     Reservation::Exhausted { window } => (None, limit, window),
                 },
+                Pass::Repeat => {
+                    let (used, window) = self.store.used(counter, asked).await?;
+                    (Some(Verdict::Allow), used, window)
+                }
                 Pass::Preview => {
                     let (used, window) = self.store.used(counter, asked).await?;
                     ((used < limit).then_some(Verdict::Allow), used, window)

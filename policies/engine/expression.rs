@@ -48,6 +48,9 @@ pub enum EvaluationError {
     /// The value of the expression is not a boolean.
     #[error("the expression must be true or false, but its type is {0}")]
     NotBoolean(String),
+    /// The value of the expression is not a string, a number or a boolean.
+    #[error("the expression must yield a string, a number or a boolean, but its type is {0}")]
+    NotScalar(String),
     /// The expression iterates over, searches or compares a list in a claim that is too long.
     #[error("the expression uses a list of more than {MAX_LIST} entries")]
     LongList,
@@ -186,13 +189,28 @@ impl JsonSchema for Expression {
 
 /// An expression with a clock, which is the source of its `request.time`.
 #[derive(Clone)]
-pub struct Condition {
+pub struct FactExpression {
     expression: Expression,
     clock: Arc<dyn Clock>,
 }
 
-impl Condition {
-    /// Creates a condition that reads `request.time` from `clock`.
+/// A string, a number or a boolean, which an expression yields.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scalar {
+    /// A string.
+    String(String),
+    /// An integer.
+    Int(i64),
+    /// An unsigned integer.
+    UInt(u64),
+    /// A number with a fraction. It is finite.
+    Float(f64),
+    /// A boolean.
+    Bool(bool),
+}
+
+impl FactExpression {
+    /// Creates an expression that reads `request.time` from `clock`.
     #[must_use]
     pub fn new(expression: Expression, clock: Arc<dyn Clock>) -> Self {
         Self { expression, clock }
@@ -202,12 +220,23 @@ impl Condition {
     ///
     /// # Errors
     ///
-    /// If the result is neither `true` nor `false`.
-    pub fn evaluate(
+    /// If it has no value, or one that is no [`Scalar`].
+    pub fn scalar(
         &self,
         request: &UploadRequest,
         known: &Facts,
-    ) -> Result<bool, EvaluationError> {
+    ) -> Result<Scalar, EvaluationError> {
+        Ok(match self.evaluate(request, known)? {
+            Value::String(text) => Scalar::String(text.to_string()),
+            Value::Int(number) => Scalar::Int(number),
+            Value::UInt(number) => Scalar::UInt(number),
+            Value::Float(number) if number.is_finite() => Scalar::Float(number),
+            Value::Bool(flag) => Scalar::Bool(flag),
+            value => return Err(EvaluationError::NotScalar(value.type_of().to_string())),
+        })
+    }
+
+    fn evaluate(&self, request: &UploadRequest, known: &Facts) -> Result<Value, EvaluationError> {
         let Compiled { program, check, .. } = &*self.expression.0;
         let (reads, values) = (&check.variables, known.values());
         let execute = || {
@@ -229,12 +258,39 @@ impl Condition {
             return Err(EvaluationError::LongList);
         }
         match evaluated {
-            Ok(Ok(Value::Bool(value))) => Ok(value),
-            Ok(Ok(value)) => Err(EvaluationError::NotBoolean(value.type_of().to_string())),
+            Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(EvaluationError::from(&error)),
             Err(_) => Err(EvaluationError::NoValue(
                 "the evaluation panicked".to_owned(),
             )),
+        }
+    }
+}
+
+/// An expression that is true or false.
+#[derive(Clone)]
+pub struct Condition(FactExpression);
+
+impl Condition {
+    /// Creates a condition that reads `request.time` from `clock`.
+    #[must_use]
+    pub fn new(expression: Expression, clock: Arc<dyn Clock>) -> Self {
+        Self(FactExpression::new(expression, clock))
+    }
+
+    /// Evaluates the expression with these facts.
+    ///
+    /// # Errors
+    ///
+    /// If the result is neither `true` nor `false`.
+    pub fn evaluate(
+        &self,
+        request: &UploadRequest,
+        known: &Facts,
+    ) -> Result<bool, EvaluationError> {
+        match self.0.evaluate(request, known)? {
+            Value::Bool(value) => Ok(value),
+            value => Err(EvaluationError::NotBoolean(value.type_of().to_string())),
         }
     }
 }

@@ -126,6 +126,48 @@ impl TryFrom<TextOrInteger> for WorkspaceId {
     }
 }
 
+/// Ids of Imgwire are UUIDs, but its SDKs also use others.
+const MAX_IMGWIRE_ID_BYTES: usize = 64;
+
+macro_rules! imgwire_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Parses a text of 1 to 64 letters, digits, `-` and `_`, which is safe in a path. `None` if it is another.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+                let is_id = (1..=MAX_IMGWIRE_ID_BYTES).contains(&text.len());
+                (is_id && text.bytes().all(is_plain)).then(|| Self(text.into()))
+            }
+
+            /// Returns the text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+imgwire_id!(
+    /// The id of an image at Imgwire.
+    ImageId
+);
+imgwire_id!(
+    /// The id of an upload token at Imgwire.
+    TokenId
+);
+
 macro_rules! text_newtype {
     ($(#[$doc:meta])* $name:ident, $text:ty) => {
         text_newtype!($(#[$doc])* $name, $text, "String", { "type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES });

@@ -92,7 +92,9 @@ impl Requirements {
         let (store, can_release) = match self.store.as_ref()? {
             (store, StoreUse::Quotas) => (store, true),
             (store, StoreUse::RateLimits) => (store, false),
-            (_, StoreUse::Memberships | StoreUse::Sessions) => return None,
+            (_, StoreUse::Memberships | StoreUse::Sessions | StoreUse::Uploads) => {
+                return None;
+            }
         };
         Some(CounterStore {
             store: store.clone(),
@@ -112,6 +114,8 @@ pub enum StoreUse {
     Sessions,
     /// It answers membership queries.
     Memberships,
+    /// It keeps records of uploads: which image or token belongs to whom.
+    Uploads,
 }
 
 /// How a policy calls a service.

@@ -38,11 +38,11 @@ pub use config_values::{ByteCount, Endpoint, Interval, SecretSource};
 pub use counter::{Counter, Dimension, Per, network};
 pub use denial::{Denial, DenialClass, TokenOrigin};
 pub use excerpt::excerpt;
-pub use expression::{Condition, EvaluationError, Expression};
+pub use expression::{Condition, EvaluationError, Expression, FactExpression, Scalar};
 pub use fault::{BoxFuture, Fault};
 pub use ids::{
-    IdentityName, InvalidId, MAX_ID_BYTES, PolicyName, Purpose, RoutePath, StoreName, SubjectId,
-    WorkspaceId, id_text,
+    IdentityName, ImageId, InvalidId, MAX_ID_BYTES, PolicyName, Purpose, RoutePath, StoreName,
+    SubjectId, TokenId, WorkspaceId, id_text,
 };
 pub use keyed_limit::{KeyedLimit, KeyedLimitSettings};
 pub use kind::{

@@ -64,8 +64,11 @@ pub struct PolicyInput<'a> {
 /// Whether an evaluation counts, or is a dry run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pass {
-    /// The client requests a token. Limits count the request.
+    /// The client requests a token or an upload. Limits count the request.
     Issue,
+    /// The client repeats a request whose upload exists. Rate limits count it. Quotas do not, because they counted the
+    /// first one.
+    Repeat,
     /// A dry run, which counts and reserves nothing.
     Preview,
 }

@@ -290,7 +290,7 @@ impl StateStore for BoundedState {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let take = probe.pass == Pass::Issue;
+        let take = probe.pass != Pass::Preview;
         let cells = &*self.0;
         let mut shard = cells.shard(probe.cell);
         let young = shard.young.get(&probe.cell).copied();

@@ -164,6 +164,7 @@ async fn try_store<'a>(store: &'a OpenStore, clock: &dyn Clock) -> (&'a StoreNam
                 StoreUse::RateLimits => "rate limits",
                 StoreUse::Sessions => "sessions",
                 StoreUse::Memberships => "memberships",
+                StoreUse::Uploads => "records of uploads",
             });
             let uses: Vec<_> = uses.collect();
             let works = Point::ok("", format!("works for {}", uses.join(", ")));

@@ -21,7 +21,6 @@ use super::{
 };
 use crate::{
     config::{ConfigSource, server::Bind, source::DEFAULT_PATHS},
-    outbound::reason,
     server::settings,
 };
 
@@ -53,13 +52,13 @@ struct Body {
 pub(super) fn health(config: &Config, live: bool) -> Result<(), Failure> {
     let path = if live { "/livez" } else { "/readyz" };
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    let asked = runtime.map_err(Failure::other)?.block_on(async {
+    let runtime = runtime.map_err(|error| Failure::system("cannot ask the gate", &error))?;
+    let asked = runtime.block_on(async {
         let located = async {
             let bind = locate(config).await?;
             let response = ask(&bind, path).await;
             let response = response.map_err(|error| {
-                let reason = reason(&error, "the gate");
-                Failure::other(format_args!("cannot reach the gate on {bind}: {reason}"))
+                Failure::system(format_args!("cannot reach the gate on {bind}"), &error)
             })?;
             Ok((bind, response))
         };

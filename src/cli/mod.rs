@@ -11,6 +11,7 @@ mod serve;
 mod signals;
 
 use std::{
+    error::Error,
     fmt,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -183,7 +184,7 @@ pub fn run(builder: Builder) -> ExitCode {
     let signals = || {
         early
             .unwrap_or_else(signals::Signals::install)
-            .map_err(Failure::other)
+            .map_err(|error| Failure::system("cannot handle signals", &error))
     };
     let Arguments { serve, command } = Arguments::parse();
     let builder = Arc::new(builder);
@@ -251,6 +252,11 @@ impl Failure {
         }
     }
 
+    /// Says why something that depends on the operating system failed, in words.
+    fn system(failure: impl fmt::Display, error: &(dyn Error + 'static)) -> Self {
+        Self::other(format_args!("{failure}: {}", reason(error, "")))
+    }
+
     fn start(error: StartError) -> Self {
         Self::Other {
             hint: error.hint(),
@@ -306,7 +312,7 @@ fn print(line: &str) -> Result<(), Failure> {
     let mut output = anstream::stdout().lock();
     writeln!(output, "{line}")
         .and_then(|()| output.flush())
-        .map_err(Failure::other)
+        .map_err(|error| Failure::system("cannot write to standard output", &error))
 }
 
 struct Config {

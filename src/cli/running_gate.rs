@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     config::{ConfigSource, server::Bind, source::TEXT_VARIABLE},
+    outbound::reason,
     server::Application,
 };
 
@@ -96,7 +97,12 @@ pub(super) fn announce(source: &Source, application: &Application, configured: &
             let listener = match opened {
                 Ok(listener) => listener,
                 Err(error) => {
-                    tracing::warn!(%error, hint = HINT, "cannot open the socket for health checks");
+                    let error = reason(&error, "");
+                    tracing::warn!(
+                        error,
+                        hint = HINT,
+                        "cannot open the socket for health checks"
+                    );
                     open_later(&name).await
                 }
             };

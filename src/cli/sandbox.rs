@@ -3,7 +3,7 @@
 mod own_config;
 
 use std::{
-    io,
+    env, io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     sync::{Arc, OnceLock},
@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     config::{ConfigSource, Faults, imgwire::BaseUrl, server::Bind},
+    outbound::reason,
     sandbox::{
         confine::{self, Allowed},
         emulator::{Emulator, SERVER_API_KEY},
@@ -27,6 +28,7 @@ use crate::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
 use policies::{Clock as _, SystemClock};
+use tempfile::TempDir;
 use url::Url;
 
 use super::{
@@ -72,7 +74,7 @@ impl Options {
     fn start_emulator(&self) -> Result<Emulator, Failure> {
         let port = self.imgwire_port.unwrap_or(0);
         Emulator::start_at(port, Arc::new(SystemClock::new())).map_err(|error| {
-            Failure::other(format_args!("cannot listen on 127.0.0.1:{port}: {error}"))
+            Failure::system(format_args!("cannot listen on 127.0.0.1:{port}"), &error)
         })
     }
 
@@ -174,7 +176,7 @@ impl Environment {
 /// Runs a gate with `config/sandbox.toml`, an emulated Imgwire and the playground page. The counters are in a temporary
 /// folder.
 fn demo(builder: &Arc<Builder>, options: &Options, signals: &Signals) -> Result<(), Failure> {
-    let folder = tempfile::tempdir().map_err(Failure::other)?;
+    let folder = counters_folder()?;
     actix_web::rt::System::new().block_on(async {
         let emulator = Arc::new(options.start_emulator()?);
         let environment = Arc::new(Environment {
@@ -225,6 +227,19 @@ fn demo(builder: &Arc<Builder>, options: &Options, signals: &Signals) -> Result<
     })
 }
 
+/// A temporary folder for the counters.
+fn counters_folder() -> Result<TempDir, Failure> {
+    const HINT: &str = "set TMPDIR to a folder in which this user may create files";
+
+    tempfile::tempdir().map_err(|error| {
+        let (folder, reason) = (env::temp_dir(), reason(&error, ""));
+        Failure::Other {
+            text: format!("cannot create a folder in {}: {reason}", folder.display()),
+            hint: Some(HINT),
+        }
+    })
+}
+
 /// The configured port on loopback, or `default` for a Unix socket; another port if that one is taken.
 fn free(configured: &Bind, default: u16) -> Result<Bind, Failure> {
     let wanted = match configured {
@@ -238,7 +253,10 @@ fn free(configured: &Bind, default: u16) -> Result<Bind, Failure> {
         other => other,
     };
     let address = listener.and_then(|listener| listener.local_addr());
-    address.map(Bind::Tcp).map_err(Failure::other)
+    address.map(Bind::Tcp).map_err(|source| {
+        let bind = on_loopback(wanted);
+        Failure::start(StartError::Listen { bind, source })
+    })
 }
 
 /// Random text of 64 characters.

@@ -89,7 +89,7 @@ pub(super) async fn run(application: Application, signals: &Signals) -> Result<(
     };
     let stop = async { stopped.await.unwrap_or(Stop::AtOnce) };
     tokio::select! {
-        done = application.run_until(stop) => done.map_err(Failure::other),
+        done = application.run_until(stop) => done.map_err(|error| Failure::system("the gate stopped", &error)),
         () = second => {
             tracing::warn!("stopped by a second signal");
             Ok(())

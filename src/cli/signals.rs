@@ -115,8 +115,10 @@ impl Signals {
 
 /// Resolves on SIGTERM or SIGINT, for a command that finishes what it does.
 pub(super) fn stop() -> Result<impl Future<Output = ()>, Failure> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::other)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::other)?;
+    let handle =
+        |kind| signal(kind).map_err(|error| Failure::system("cannot handle signals", &error));
+    let mut terminate = handle(SignalKind::terminate())?;
+    let mut interrupt = handle(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}

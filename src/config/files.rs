@@ -52,6 +52,21 @@ impl FileState {
 /// A config is never as large as this.
 pub(super) const MAX_TEXT: u64 = 4 << 20;
 
+/// Why a file that the config names cannot be read, after "cannot be read: ".
+pub(super) fn why_unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "it does not exist".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+        _ => without_number(&error.to_string()).to_owned(),
+    }
+}
+
+/// Removes `(os error 111)`, with which texts of the operating system end.
+pub(crate) fn without_number(text: &str) -> &str {
+    text.split(" (os error").next().unwrap_or_default()
+}
+
 /// Reads a text that the operator wrote. The error says what to do.
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     text(read_bounded(path)?)
@@ -61,20 +76,18 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = fs::File::open(path);
     let read = file.and_then(|file| file.take(MAX_TEXT + 1).read_to_end(&mut bytes));
-    read.map_err(|error| io::Error::new(error.kind(), problem("the file", &error)))?;
+    read.map_err(|error| {
+        let message = match error.kind() {
+            io::ErrorKind::NotFound => "the file does not exist; check the path".to_owned(),
+            io::ErrorKind::IsADirectory => "is a folder; write the path of a file".to_owned(),
+            io::ErrorKind::PermissionDenied => {
+                "this user may not read the file; change its owner or its mode".to_owned()
+            }
+            _ => format!("cannot be read: {}", why_unreadable(&error)),
+        };
+        io::Error::new(error.kind(), message)
+    })?;
     Ok(bytes)
-}
-
-/// Why a file cannot be read, and what to do. `file` stands for the file.
-pub(super) fn problem(file: &str, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => format!("{file} does not exist; check the path"),
-        io::ErrorKind::IsADirectory => format!("{file} is a folder; write the path of a file"),
-        io::ErrorKind::PermissionDenied => {
-            format!("this user may not read {file}; change its owner or its mode")
-        }
-        _ => error.to_string(),
-    }
 }
 
 /// Checks the text of a file.

@@ -6,7 +6,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{document::Reader, files::problem};
+use super::{document::Reader, files::why_unreadable};
 
 /// `[outbound]`
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -34,8 +34,8 @@ impl OutboundSettings {
                 .map_err(|fault| reader.fault(KEY, format!("the file `{shown}` {fault}")))
                 .ok(),
             Err(error) => {
-                let problem = problem("it", &error);
-                reader.absent_file(KEY, format!("the file `{shown}` cannot be read: {problem}"));
+                let reason = why_unreadable(&error);
+                reader.absent_file(KEY, format!("the file `{shown}` cannot be read: {reason}"));
                 None
             }
         }

@@ -13,7 +13,7 @@ use serde::{
 
 pub use super::secret_text::SecretEncoding;
 pub(crate) use super::secret_text::is_json_object;
-use super::{document::Reader, files::problem, secret_text};
+use super::{document::Reader, files::why_unreadable, secret_text};
 
 /// Looks up an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -227,8 +227,8 @@ fn load(
                 Ok(bytes) if bytes.is_empty() => Err(absent(format!("{shown} is empty"))),
                 Ok(bytes) => Ok((shown, bytes)),
                 Err(error) => {
-                    let problem = problem("it", &error);
-                    Err(absent(format!("{shown} cannot be read: {problem}")))
+                    let reason = why_unreadable(&error);
+                    Err(absent(format!("{shown} cannot be read: {reason}")))
                 }
             }
         }

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use policies::{Chain, Policy, PolicyName, Purpose, Reads, RoutePath};
+use policies::{Chain, FactExpression, Policy, PolicyName, Purpose, Reads, RoutePath};
 
 use super::needs::Need;
-use crate::{config::Messages, identities::Identities, stores::Stores};
+use crate::{
+    config::Messages,
+    identities::Identities,
+    stores::{RecordStore, Stores},
+};
 
 pub struct Rules {
     /// In the order of the config file.
@@ -28,6 +32,30 @@ pub struct Route {
     /// Messages for the user, by the policy that denies.
     pub messages: Arc<[(PolicyName, Messages)]>,
     pub identities: Arc<Identities>,
+    pub action: Action,
+}
+
+/// What a route does for a request that its policies allow.
+pub enum Action {
+    /// It issues an upload token. If there is a store, it records which token went to whom.
+    Token(Option<Arc<dyn RecordStore>>),
+    /// It creates an upload, and shows and deletes images.
+    Upload(UploadRoute),
+}
+
+/// How a route with `action = "upload"` uploads.
+pub struct UploadRoute {
+    pub records: Arc<dyn RecordStore>,
+    /// The policies of the chain that say who the client is. Reads and deletions need only these.
+    pub access: Chain,
+    /// Whether images belong to workspaces, because the chain has a policy that says which one.
+    pub has_workspaces: bool,
+    /// The server's own metadata. A client cannot set these keys.
+    pub metadata: Vec<(String, FactExpression)>,
+    /// The keys of the metadata that a client may set.
+    pub client_metadata: Vec<String>,
+    /// The roles that may delete images of others.
+    pub delete_roles: Vec<String>,
 }
 
 impl Rules {

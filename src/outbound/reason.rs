@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::tls_error;
+use crate::config::files::without_number;
 
 /// Describes the innermost cause of `error` that says more than the error itself. `peer` names the other machine in
 /// faults of TLS.
@@ -33,11 +34,6 @@ pub(crate) fn reason(error: &(dyn Error + 'static), peer: &str) -> String {
             return without_number(&innermost.to_string()).to_owned();
         }
     }
-}
-
-/// Removes `(os error 111)`.
-fn without_number(text: &str) -> &str {
-    text.split(" (os error").next().unwrap_or_default()
 }
 
 /// Describes an error of the operating system.

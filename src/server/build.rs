@@ -17,7 +17,7 @@ use crate::{
     config::{Messages, ServerSettings, SessionSettings},
     gate::{
         ports::{LookupSlots, PolicyPorts},
-        rules::{Route, Rules},
+        rules::{Action, Route, Rules},
     },
     http::{BodyLimits, Gate, OperatorAccess, session_cookie::SessionCookie},
     identities::{CacheKind, ClientAddress, CrossSite, Identities, ServerLimits},
@@ -196,6 +196,7 @@ impl RulesBuilder {
                 chain: chain(route, &links)?,
                 messages: messages.clone(),
                 identities: identities.clone(),
+                action: Action::Token(None),
             }))
         });
         Ok(Rules {

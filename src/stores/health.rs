@@ -336,7 +336,7 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
 const PAUSES: [u64; 3] = [100, 200, 400];
 
 /// A probe in whose time the next ones start. One at a time has the whole time of the store, for a store that is slow. So at
-/// most five run at once, however long the store may take.
+/// most seven run at once, however long the store may take.
 const QUICK: Duration = Duration::from_millis(1600);
 
 /// A probe that gets no answer does not delay the next one, because the peer may never answer on that connection.

@@ -68,10 +68,9 @@ impl Hosts {
                 match timeout(share.min(PATIENCE), attempts.next()).await {
                     Ok(result) => result,
                     Err(_) => {
-                        latest
-                            .take()
-                            .into_iter()
-                            .for_each(|it| self.record_failure(it));
+                        if let Some(silent) = latest.take() {
+                            self.record_failure(silent);
+                        }
                         continue;
                     }
                 }

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use super::{
     fault::{OpenError, StoreFault},
     health::{Health, HealthCheck},
+    records::RecordStore,
     tls::TlsSettings,
 };
 use crate::{
@@ -128,6 +129,7 @@ pub(super) struct OpenPorts {
     pub(super) sessions: Option<Arc<dyn SessionBackend>>,
     pub(super) memberships: Option<Arc<dyn MemberDatabase>>,
     pub(super) leases: Option<Arc<dyn LeaseStore>>,
+    pub(super) records: Option<Arc<dyn RecordStore>>,
     pub(super) time: Option<Arc<dyn StoreTime>>,
 }
 
@@ -140,6 +142,7 @@ impl OpenPorts {
             sessions: None,
             memberships: None,
             leases: None,
+            records: None,
             time: None,
         }
     }

@@ -3,7 +3,7 @@
 //! Each kind of store is one folder and one line in `KINDS` (`settings.rs`). The folder declares a `StoreKind`, parses its
 //! URLs into a `Location`, and opens that as ports: a [`QuotaStore`](policies::QuotaStore), a
 //! [`RateLimitStore`](policies::RateLimitStore), a [`SessionBackend`], a [`MemberDatabase`], a
-//! [`LeaseStore`].
+//! [`LeaseStore`], a [`RecordStore`].
 
 mod connections;
 mod fault;
@@ -14,6 +14,7 @@ mod kind;
 mod open;
 mod postgres;
 mod prefix;
+mod records;
 mod redis;
 mod remark;
 mod retention;
@@ -27,6 +28,10 @@ pub use self::{
     fault::{FileProblem, OpenError, StoreError, StoreFault, Unreachable},
     kind::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
     open::{Access, OpenStore, Stores},
+    records::{
+        ERASURE_KEPT, Earlier, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page,
+        Progress, Record, RecordId, RecordQuery, RecordStore, Replay, UploadState,
+    },
     remark::Remark,
     settings::{Store, StoreSettings, StoreUrl, UrlSource, UsedStore},
     tls::TlsSettings,

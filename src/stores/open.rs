@@ -10,6 +10,7 @@ use super::{
     file_id::FilePlace,
     kind::{LeaseStore, MemberDatabase, OpenOptions, OpenPorts, SessionBackend, StoreContext},
     prefix::{DEFAULT, KeyPrefix},
+    records::RecordStore,
     remark::Remark,
     settings::{Store, StoreUrl, UsedStore},
     sqlite::ReadOnly,
@@ -59,24 +60,23 @@ impl OpenStore {
         let counters = before.and_then(|before| before.counters_in(&url.file_place()?));
         let kept_ports = |uses: &[StoreUse]| {
             let counters = counters.filter(|_| uses == [StoreUse::Quotas]);
-            let kept = same.into_iter().chain(counters);
-            let mut usable = kept
-                .flat_map(|open| &open.ports)
-                .filter(|(_, ports)| !ports.health.must_reopen());
-            let (_, ports) = usable.find(|(of, _)| *of == uses)?;
-            Some(ports.clone())
+            let mut kept = same.into_iter().chain(counters);
+            kept.find_map(|open| {
+                let mut ports = open.ports.iter();
+                let (_, ports) =
+                    ports.find(|(of, ports)| *of == uses && !ports.health.must_reopen())?;
+                Some((open.timeout, ports.clone()))
+            })
         };
         let together = if url.kind.is_opened_once {
             uses.len().max(1)
         } else {
             1
         };
-        let kept = same.into_iter().chain(counters).find(|open| {
-            let mut kept = open.ports.iter();
-            kept.any(|(kept, _)| uses.chunks(together).any(|uses| uses == kept))
-        });
+        let mut timeout = settings.timeout;
         let ports = uses.chunks(together).map(|uses| {
-            if let Some(open) = kept_ports(uses) {
+            if let Some((kept, open)) = kept_ports(uses) {
+                timeout = kept;
                 return Ok((uses.to_vec(), open));
             }
             let options = OpenOptions {
@@ -104,10 +104,11 @@ impl OpenStore {
             }
             Ok((uses.to_vec(), open))
         });
+        let ports = ports.collect::<Result<_, _>>()?;
         Ok(Self {
-            ports: ports.collect::<Result<_, _>>()?,
+            ports,
             name: name.clone(),
-            timeout: kept.map_or(settings.timeout, |kept| kept.timeout),
+            timeout,
             url: url.clone(),
             // Opening it creates the file.
             file: url.file_place(),
@@ -226,6 +227,10 @@ impl Stores {
 
     pub fn rate_limits(&self, store: &StoreName) -> Result<Arc<dyn RateLimitStore>, Fault> {
         self.port(store, |ports| ports.rate_limits.clone())
+    }
+
+    pub fn records(&self, store: &StoreName) -> Result<Arc<dyn RecordStore>, Fault> {
+        self.port(store, |ports| ports.records.clone())
     }
 
     pub fn sessions(&self, store: &StoreName) -> Result<Arc<dyn SessionBackend>, Fault> {

@@ -148,6 +148,7 @@ impl StoreUrl {
             ),
             StoreUse::Sessions => ("keep sessions", ", or write store = \"cookie\""),
             StoreUse::Memberships => ("look up memberships", ""),
+            StoreUse::Uploads => ("keep records of uploads", ""),
         };
         let able = KINDS.iter().filter(|kind| kind.uses.contains(&wanted));
         let able: Vec<_> = able.map(|kind| kind.name).collect();

@@ -1,7 +1,7 @@
 //! The id of a request, which is in the response and in all its log lines, and the log line of a request without a
 //! decision: for the session, for an allowance, or rejected before the first policy.
 
-use std::{borrow::Cow, net::IpAddr, time::Duration};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpMessage as _, HttpRequest, HttpResponse,
@@ -22,7 +22,7 @@ const MAX_ID_BYTES: usize = 128;
 
 /// An id of visible ASCII characters.
 #[derive(Clone, Debug, Serialize)]
-pub struct RequestId(String);
+pub struct RequestId(Arc<str>);
 
 impl RequestId {
     /// Takes a valid id from the request, or generates one. Later calls return the same id.
@@ -37,13 +37,14 @@ impl RequestId {
 
     fn generate() -> Self {
         let mut text = [0; Hyphenated::LENGTH];
-        Self((*Uuid::new_v4().hyphenated().encode_lower(&mut text)).to_owned())
+        let text: &str = Uuid::new_v4().hyphenated().encode_lower(&mut text);
+        Self(text.into())
     }
 
     #[must_use]
     pub fn of(request: &HttpRequest) -> Self {
         let id = request.extensions().get::<Self>().cloned();
-        id.unwrap_or_else(|| Self(String::new()))
+        id.unwrap_or_else(|| Self("".into()))
     }
 
     #[must_use]
@@ -65,7 +66,7 @@ fn inbound(headers: &HeaderMap) -> Option<RequestId> {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&byte));
-    (is_valid && values.next().is_none()).then(|| RequestId(text.to_owned()))
+    (is_valid && values.next().is_none()).then(|| RequestId(text.into()))
 }
 
 /// The target of lines about malformed requests. The log limits them, because clients can cause them at will.

@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::{Command, Output},
 };
 
@@ -74,7 +76,7 @@ fn the_config_of_the_deployment_is_valid_and_the_same_in_every_file() {
     };
     passes(
         Command::new("bash")
-            .args(["-ec", script])
+            .args(["-ec", &format!("umask 077\n{script}")])
             .current_dir(folder.path())
             .env("IMGWIRE_API_KEY", "sk_a_key"),
     );
@@ -83,6 +85,11 @@ fn the_config_of_the_deployment_is_valid_and_the_same_in_every_file() {
         .unwrap()
         .map(|file| file.unwrap().file_name().into_string().unwrap())
         .collect();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&secrets), 0o700);
+    for name in &created {
+        assert_eq!(mode(&secrets.join(name)) & 0o444, 0o444, "{name}");
+    }
     let mounted = compose()["secrets"].as_object().unwrap().clone();
     assert_eq!(created, mounted.keys().cloned().collect());
     let config = config.replace("/run/secrets", secrets.to_str().unwrap());

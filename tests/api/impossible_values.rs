@@ -9,7 +9,8 @@ use crate::helpers::{
 };
 use crate::process::GateProcess;
 
-fn load(gate: &Gate) -> Result<Vec<String>, String> {
+/// The warnings of a config, or its faults.
+pub(crate) fn load(gate: &Gate) -> Result<Vec<String>, String> {
     let secret = |name: &str| Some(format!("{name} {}", "s".repeat(64)).replace(' ', "-"));
     let config = gate.config("https://api.imgwire.dev", "data".as_ref());
     let loaded = settings::load("gate.toml", &config, &secret);
@@ -36,6 +37,7 @@ fn two_listeners_cannot_have_one_address() {
         ("[::]:8080", "[::1]:8080", true),
         ("[::ffff:127.0.0.1]:8080", "127.0.0.1:8080", true),
         ("unix:/run/gate.sock", "unix:/run/gate.sock", true),
+        ("unix:gate.sock", "unix:./gate.sock", true),
         ("0.0.0.0:8080", "[::1]:8080", false),
         ("127.0.0.1:8080", "127.0.0.2:8080", false),
         ("127.0.0.1:8080", "127.0.0.1:8081", false),
@@ -149,6 +151,10 @@ fn settings_without_effect_are_warnings() {
         (
             gate().server("body_limit", "100B"),
             "server.body_limit: ordinary requests are larger",
+        ),
+        (
+            gate().set("telemetry.otlp", "http://collector:4317"),
+            "telemetry.otlp: port 4317 is that of OTLP over gRPC",
         ),
     ] {
         let [found] = &load(&gate).unwrap()[..] else {

@@ -198,3 +198,21 @@ fn actions_of_others_are_pinned_to_a_commit() {
         }
     }
 }
+
+#[test]
+fn a_release_must_have_the_tag_of_its_version() {
+    let workflow = fs::read_to_string(root().join(".github/workflows/release.yml")).unwrap();
+    let mut steps = workflow
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("run: "));
+    let check = steps.find(|step| step.contains("$TAG")).unwrap();
+    let accepts = |tag: &str| {
+        let mut bash = Command::new("bash");
+        bash.args(["-ec", check])
+            .env("TAG", tag)
+            .current_dir(root());
+        bash.status().unwrap().success()
+    };
+    assert!(accepts(concat!("v", env!("CARGO_PKG_VERSION"))));
+    assert!(!accepts("v99.0.0") && !accepts(env!("CARGO_PKG_VERSION")));
+}

@@ -31,7 +31,6 @@ async fn a_client_that_bypasses_the_proxy_is_not_signed_in() {
 #[actix_web::test]
 async fn the_proxy_configs_without_sign_in_work() {
     for (page, proxy) in [
-        ("README.md", Proxy::Caddy),
         ("docs/proxies.md", Proxy::Caddy),
         ("docs/proxies.md", Proxy::Nginx),
     ] {

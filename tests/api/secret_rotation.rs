@@ -295,33 +295,45 @@ async fn a_new_password_of_a_store_is_used_for_counters_and_sessions() {
             "+@all",
         ]);
     };
-    set_password("old-password");
-    let folder = tempfile::tempdir().unwrap();
-    let source = file(folder.path(), "password", "old-password");
-    let gate = || {
-        let store = json!({
-            "url": format!("redis://gate@{}", redis.address()),
-            "password": source,
-        });
-        Gate::accepting(["app", "browser"])
-            .store("shared", store)
-            .session("store", "shared")
-            .policy(
-                "burst",
-                rate_limit().per(["user"]).limit(100).store("shared"),
-            )
-            .chain(["signed-in", "burst"])
-    };
-    let app = gate().start().await;
-    eventually("the store", async || ask(&app).await.status == 200).await;
-    let cookie = sign_in(&app).await;
+    // The password is a secret of its own, or a part of the URL.
+    for is_in_url in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |password: &str| {
+            set_password(password);
+            match is_in_url {
+                false => file(folder.path(), "password", password),
+                true => {
+                    let url = format!("redis://gate:{password}@{}", redis.address());
+                    file(folder.path(), "url", &url)
+                }
+            }
+        };
+        let source = write("old-password");
+        let gate = || {
+            let url = format!("redis://gate@{}", redis.address());
+            let store = match is_in_url {
+                false => json!({ "url": url, "password": source }),
+                true => json!({ "url": source }),
+            };
+            Gate::accepting(["app", "browser"])
+                .store("shared", store)
+                .session("store", "shared")
+                .policy(
+                    "burst",
+                    rate_limit().per(["user"]).limit(100).store("shared"),
+                )
+                .chain(["signed-in", "burst"])
+        };
+        let app = gate().start().await;
+        eventually("the store", async || ask(&app).await.status == 200).await;
+        let cookie = sign_in(&app).await;
 
-    set_password("new-password");
-    file(folder.path(), "password", "new-password");
-    app.reload(&gate()).unwrap();
-    // A server may let authenticated connections live; here it does not.
-    redis.number(&["CLIENT", "KILL", "USER", "gate"]);
-    eventually("the new password", async || ask(&app).await.status == 200).await;
-    ask_by(&app, &cookie).await.assert_token();
-    sign_in(&app).await;
+        write("new-password");
+        app.reload(&gate()).unwrap();
+        // A server may let authenticated connections live; here it does not.
+        redis.number(&["CLIENT", "KILL", "USER", "gate"]);
+        eventually("the new password", async || ask(&app).await.status == 200).await;
+        ask_by(&app, &cookie).await.assert_token();
+        sign_in(&app).await;
+    }
 }

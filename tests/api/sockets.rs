@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A gate that listens on this socket.
-fn listening(socket: &Path) -> Gate {
+pub(crate) fn listening(socket: &Path) -> Gate {
     Gate::accepting(["app"]).server("bind", format!("unix:{}", socket.display()))
 }
 

@@ -6,7 +6,8 @@ use actix_web::dev::{Server, ServerHandle};
 use futures_util::future::LocalBoxFuture;
 use socket2::Socket;
 
-use super::connections::Connections;
+use super::{connections::Connections, server::BACKLOG};
+use crate::outbound::reason;
 
 /// How often a closing listener looks at its connections.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -52,15 +53,16 @@ impl Closer {
     pub(crate) async fn close(&self) {
         self.server.pause().await;
         tokio::time::sleep(HANDOVER).await;
-        let mut waiting = Vec::new();
-        while let Ok((socket, _)) = self.socket.accept() {
-            waiting.push(socket);
-        }
+        // At most as many as can wait, because clients may connect faster than this accepts.
+        let waiting = (0..BACKLOG).map_while(|_| self.socket.accept().ok());
+        let waiting = waiting.map(|(socket, _)| socket).collect();
         if let Err(error) = self.socket.shutdown(std::net::Shutdown::Both) {
-            tracing::debug!(%error, "cannot shut the listening socket down");
+            let error = reason(&error, "");
+            tracing::debug!(error, "cannot shut the listening socket down");
         }
         if let Err(error) = (self.serve_here)(waiting).await {
-            tracing::warn!(%error, "cannot serve the last connections");
+            let error = reason(&error, "");
+            tracing::warn!(error, "cannot serve the last connections");
         }
         self.connections.close();
         while self.connections.count() > 0 {

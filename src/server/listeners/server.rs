@@ -50,7 +50,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(125);
 /// How long the gate waits for a client to close a connection.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-const BACKLOG: i32 = 2048;
+pub(super) const BACKLOG: i32 = 2048;
 
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
@@ -128,7 +128,7 @@ where
                     }
                     let service = http().new_service(()).await;
                     let service =
-                        service.map_err(|error| io::Error::other(format!("{error:?}")))?;
+                        service.map_err(|_| io::Error::other("their service does not start"))?;
                     for socket in sockets {
                         socket.set_nonblocking(true)?;
                         let socket = <$socket>::from_std(<$std>::from(socket))?;

@@ -2,10 +2,12 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path,
     time::Duration,
 };
 
 use policies::Interval;
+use url::Url;
 
 use crate::{
     config::{
@@ -55,6 +57,9 @@ fn warn_of_repetition<T: PartialEq>(reader: &mut Reader, path: &str, list: &[T])
     }
 }
 
+/// Registered at IANA for OTLP over gRPC.
+const GRPC_PORT: u16 = 4317;
+
 pub(super) fn check_telemetry(reader: &mut Reader, telemetry: &TelemetrySettings) {
     let Some(otlp) = &telemetry.otlp else { return };
     let url = otlp.as_str().trim_end_matches('/');
@@ -64,6 +69,12 @@ pub(super) fn check_telemetry(reader: &mut Reader, telemetry: &TelemetrySettings
         let message =
             format!("must be the base URL, because the gate adds `/v1/traces`; write \"{base}\"");
         reader.fault("telemetry.otlp", message);
+    } else if Url::parse(url).is_ok_and(|url| url.port() == Some(GRPC_PORT)) {
+        let message = format!(
+            "port {GRPC_PORT} is that of OTLP over gRPC, and the gate sends OTLP over HTTP, for which collectors listen \
+             on port 4318"
+        );
+        reader.warning("telemetry.otlp", message);
     }
 }
 
@@ -98,7 +109,10 @@ fn is_same(one: &Bind, other: &Bind) -> bool {
         (Bind::Tcp(one), Bind::Tcp(other)) => {
             one.port() == other.port() && one.port() != 0 && overlap(one, other)
         }
-        (Bind::Unix(one), Bind::Unix(other)) => one == other,
+        (Bind::Unix(one), Bind::Unix(other)) => {
+            let from_root = |socket| path::absolute(socket).ok();
+            from_root(one) == from_root(other)
+        }
         (Bind::Tcp(_), Bind::Unix(_)) | (Bind::Unix(_), Bind::Tcp(_)) => false,
     }
 }

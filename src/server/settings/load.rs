@@ -10,7 +10,7 @@ use toml::{
 use super::{
     Kinds, Settings, contradictions,
     fixed::{FIXED_SECTIONS, Fixed, RELOADED_SECTIONS},
-    policy, routes,
+    open_routes, policy, routes,
     stores::{self, Stores},
     unused,
 };
@@ -58,6 +58,7 @@ pub fn load_with(
     match settings {
         Some(settings) if reader.faults.is_empty() => {
             unused::warn(&mut reader, &settings);
+            open_routes::warn(&mut reader, &settings);
             Ok(Settings {
                 warnings: reader.take_warnings(file, text),
                 files: reader.files,

@@ -3,6 +3,7 @@
 mod contradictions;
 mod fixed;
 mod load;
+mod open_routes;
 mod policy;
 mod routes;
 mod schema;

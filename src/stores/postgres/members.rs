@@ -4,17 +4,13 @@ use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{TryStreamExt as _, future::LocalBoxFuture};
 use tokio::{runtime::Handle, time::timeout};
-use tokio_postgres::{
-    Client, Column, Error, Row, Statement,
-    error::SqlState,
-    types::{FromSql, Type},
-};
+use tokio_postgres::{Client, Column, Error, Row, Statement, error::SqlState};
 
 use super::{
     connect::{Connector, Session, fault},
     pooled_members::{ColumnTypes, Transaction},
     transaction::quoted,
-    types::{Id, Literal, Text},
+    types::{Id, Literal, Text, check_columns},
     url::PostgresUrl,
 };
 use crate::stores::{
@@ -58,21 +54,9 @@ impl MemberDatabase for Arc<Members> {
             let statement = prepared.map_err(|error| query_fault(&error))?;
             let columns = statement.columns();
             let type_of = |index: usize| columns.get(index).map(Column::type_);
-            match type_of(0) {
-                Some(role) if <Text as FromSql>::accepts(role) => {}
-                other => {
-                    let found = other.map_or("no column", Type::name);
-                    return Err(StoreFault::invalid_role(found));
-                }
-            }
-            match type_of(1) {
-                Some(id) if !<Id as FromSql>::accepts(id) => {
-                    return Err(StoreFault::invalid_id(id.name()));
-                }
-                _ => {}
-            }
-            let columns = columns.iter();
+            check_columns(type_of(0), type_of(1))?;
             Ok(columns
+                .iter()
                 .map(|column| format!("{} ({})", column.name(), column.type_().name()))
                 .collect())
         };
@@ -181,9 +165,7 @@ impl Members {
             return answer;
         }
     }
-}
 
-impl Members {
     /// Queries on a connection with a server process of its own. Returns whether the whole answer was read.
     async fn select_on(
         &self,

@@ -1,38 +1,14 @@
-//! The parameters of PostgreSQL URLs.
+//! What the parameters of PostgreSQL URLs set.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use policies::SecretSource;
+use tokio_postgres::config::{ChannelBinding, SslNegotiation};
+
+use super::url::{Parts, ServerRole, TlsMode, some};
 
 pub(super) const NOT_ENCODED: &str = "has special characters that are not percent-encoded; write `?`, `&`, `/`, `@` and \
                                       `#` in the user name and the password as %3F, %26, %2F, %40 and %23";
-
-/// What a parameter sets.
-pub(super) enum Parameter {
-    Host,
-    HostAddress,
-    Port,
-    User,
-    Password,
-    Database,
-    TlsMode,
-    TlsAccept,
-    RootCertificate,
-    Certificate,
-    Key,
-    TlsNegotiation,
-    ChannelBinding,
-    TargetSession,
-    LoadBalance,
-    ApplicationName,
-    Options,
-    SearchPath,
-    Keepalives,
-    KeepalivesIdle,
-    KeepalivesInterval,
-    KeepalivesCount,
-    TcpUserTimeout,
-    /// The gate always does what these values say.
-    Only(&'static [&'static str]),
-    /// It concerns another tool, or what the gate bounds by itself.
-    Ignored,
-}
 
 /// Parameters that matter, and that the gate cannot honour, each with the reason.
 const UNSUPPORTED: &[(&str, &str)] = &[
@@ -116,48 +92,136 @@ const IGNORED: &[&str] = &[
     "workaround",
 ];
 
-/// Finds a parameter by its name.
-pub(super) fn parameter(name: &str) -> Result<Parameter, String> {
-    Ok(match name {
-        "host" => Parameter::Host,
-        "hostaddr" => Parameter::HostAddress,
-        "port" => Parameter::Port,
-        "user" => Parameter::User,
-        "password" => Parameter::Password,
-        "dbname" | "database" => Parameter::Database,
-        "sslmode" | "ssl" | "ssl-mode" => Parameter::TlsMode,
-        "sslaccept" => Parameter::TlsAccept,
-        "sslrootcert" | "ssl-root-cert" => Parameter::RootCertificate,
-        "sslcert" => Parameter::Certificate,
-        "sslkey" => Parameter::Key,
-        "sslnegotiation" => Parameter::TlsNegotiation,
-        "channel_binding" => Parameter::ChannelBinding,
-        "target_session_attrs" => Parameter::TargetSession,
-        "load_balance_hosts" => Parameter::LoadBalance,
-        "application_name" | "ApplicationName" => Parameter::ApplicationName,
-        "options" => Parameter::Options,
-        "schema" | "currentSchema" | "search_path" => Parameter::SearchPath,
-        "keepalives" => Parameter::Keepalives,
-        "keepalives_idle" => Parameter::KeepalivesIdle,
-        "keepalives_interval" => Parameter::KeepalivesInterval,
-        "keepalives_count" => Parameter::KeepalivesCount,
-        "tcp_user_timeout" => Parameter::TcpUserTimeout,
+const TLS_MODES: &[(&str, TlsMode)] = &[
+    ("disable", TlsMode::Disable),
+    ("allow", TlsMode::Prefer),
+    ("prefer", TlsMode::Prefer),
+    ("require", TlsMode::Require),
+    ("verify-ca", TlsMode::VerifyCa),
+    ("verify-full", TlsMode::VerifyFull),
+    ("no-verify", TlsMode::NoVerify),
+];
+
+impl Parts {
+    pub(super) fn set(&mut self, name: &str, value: String) -> Result<(), String> {
+        let list = || value.split(',').map(str::to_owned).collect();
+        let config = &mut self.config;
+        match name {
+            "host" => self.hosts = list(),
+            "hostaddr" => self.addresses = list(),
+            "port" => self.ports = list(),
+            "user" => self.user = some(value),
+            "password" => self.password = some(value),
+            "dbname" | "database" => self.database = some(value),
+            "schema" | "currentSchema" | "search_path" => self.search_path = some(value),
+            "application_name" | "ApplicationName" => _ = config.application_name(&value),
+            "options" => _ = config.options(&value),
+            "keepalives" => _ = config.keepalives(value != "0"),
+            "keepalives_idle" => _ = config.keepalives_idle(seconds(name, &value)?),
+            "keepalives_interval" => _ = config.keepalives_interval(seconds(name, &value)?),
+            "keepalives_count" => _ = config.keepalives_retries(number(name, &value)?),
+            "tcp_user_timeout" => {
+                let millis = number(name, &value)?;
+                config.tcp_user_timeout(Duration::from_millis(millis));
+            }
+            "target_session_attrs" => {
+                self.role = one_of(
+                    name,
+                    &value,
+                    &[
+                        ("any", ServerRole::Any),
+                        ("primary", ServerRole::Primary),
+                        ("read-write", ServerRole::Primary),
+                        ("standby", ServerRole::Standby),
+                        ("read-only", ServerRole::Standby),
+                    ],
+                )?;
+            }
+            "load_balance_hosts" => {
+                self.is_random = one_of(name, &value, &[("disable", false), ("random", true)])?;
+            }
+            name => return self.set_security(name, value),
+        }
+        Ok(())
+    }
+
+    fn set_security(&mut self, name: &str, value: String) -> Result<(), String> {
+        match name {
+            "sslmode" | "ssl" | "ssl-mode" => self.mode = Some(tls_mode(name, &value)?),
+            "sslaccept" => self.accepts_invalid = Some(value == "accept_invalid_certs"),
+            "sslrootcert" | "ssl-root-cert" if value == "system" => self.trusts_system = true,
+            "sslrootcert" | "ssl-root-cert" => self.tls.ca = some(value).map(PathBuf::from),
+            "sslcert" => self.tls.certificate = some(value).map(PathBuf::from),
+            "sslkey" => self.tls.key = some(value).map(|path| SecretSource::File(path.into())),
+            "sslnegotiation" => {
+                let (direct, postgres) = (SslNegotiation::Direct, SslNegotiation::Postgres);
+                let allowed = [("postgres", postgres), ("direct", direct)];
+                self.config.ssl_negotiation(one_of(name, &value, &allowed)?);
+            }
+            "channel_binding" => {
+                let allowed = [
+                    ("disable", ChannelBinding::Disable),
+                    ("prefer", ChannelBinding::Prefer),
+                    ("require", ChannelBinding::Require),
+                ];
+                self.config.channel_binding(one_of(name, &value, &allowed)?);
+            }
+            name => return already(name, &value),
+        }
+        Ok(())
+    }
+}
+
+/// Accepts parameters that change nothing of what the gate does.
+fn already(name: &str, value: &str) -> Result<(), String> {
+    let only: &[_] = match name {
         "client_encoding" | "encoding" | "charset" => {
-            Parameter::Only(&["utf8", "utf-8", "unicode", "auto"])
+            &[("utf8", ()), ("utf-8", ()), ("unicode", ()), ("auto", ())]
         }
-        "gssencmode" => Parameter::Only(&["disable", "prefer"]),
-        "sslcertmode" => Parameter::Only(&["allow", "disable"]),
-        "sslsni" => Parameter::Only(&["1"]),
-        "ssl_min_protocol_version" => Parameter::Only(&["TLSv1", "TLSv1.1", "TLSv1.2"]),
-        "ssl_max_protocol_version" => Parameter::Only(&["TLSv1.3"]),
-        name if IGNORED
-            .iter()
-            .any(|ignored| name.eq_ignore_ascii_case(ignored)) =>
-        {
-            Parameter::Ignored
-        }
+        "gssencmode" => &[("disable", ()), ("prefer", ())],
+        "sslcertmode" => &[("allow", ()), ("disable", ())],
+        "sslsni" => &[("1", ())],
+        "ssl_min_protocol_version" => &[("TLSv1", ()), ("TLSv1.1", ()), ("TLSv1.2", ())],
+        "ssl_max_protocol_version" => &[("TLSv1.3", ())],
+        name if IGNORED.iter().any(|it| name.eq_ignore_ascii_case(it)) => return Ok(()),
         name => return Err(unknown(name)),
+    };
+    one_of(name, value, only)
+}
+
+/// Includes the booleans of JDBC and node-postgres.
+fn tls_mode(name: &str, value: &str) -> Result<TlsMode, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "on" | "yes" => Ok(TlsMode::Require),
+        "false" | "0" | "off" | "no" => Ok(TlsMode::Disable),
+        value => one_of(name, value, TLS_MODES),
+    }
+}
+
+/// What `value` stands for among the values that are allowed.
+fn one_of<T: Copy>(name: &str, value: &str, allowed: &[(&str, T)]) -> Result<T, String> {
+    let found = allowed
+        .iter()
+        .find(|(text, _)| value.eq_ignore_ascii_case(text));
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+        let texts: Vec<_> = allowed
+            .iter()
+            .map(|(text, _)| format!("`{text}`"))
+            .collect();
+        expected(name, &texts.join(" or "))
     })
+}
+
+fn number<T: FromStr>(name: &str, value: &str) -> Result<T, String> {
+    value.parse().map_err(|_| expected(name, "a whole number"))
+}
+
+fn seconds(name: &str, value: &str) -> Result<Duration, String> {
+    number(name, value).map(Duration::from_secs)
+}
+
+fn expected(name: &str, values: &str) -> String {
+    format!("has the parameter `{name}`, whose value must be {values}")
 }
 
 fn unknown(name: &str) -> String {

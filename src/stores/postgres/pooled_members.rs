@@ -9,12 +9,12 @@ use std::{collections::HashMap, time::Duration};
 use parking_lot::Mutex;
 use tokio_postgres::{
     Client, Error, Row,
-    types::{FromSql as _, Kind, Oid, ToSql, Type},
+    types::{Kind, Oid, ToSql, Type},
 };
 
 use super::{
     transaction::{Access, begin, in_transaction},
-    types::{Id, Literal, Text},
+    types::{Literal, check_columns},
 };
 use crate::stores::{
     fault::StoreFault,
@@ -87,7 +87,7 @@ impl<'a> Transaction<'a> {
             return Ok(Err(StoreFault::invalid_role("no column")));
         };
         let (role, workspace) = (self.column(row, 0).await?, self.column(row, 1).await?);
-        Ok(check(role.as_ref(), workspace.as_ref()).map(|()| {
+        Ok(check_columns(role.as_ref(), workspace.as_ref()).map(|()| {
             let columns = [("role", role), ("workspace", workspace)].into_iter();
             columns
                 .filter_map(|(name, column)| Some(format!("{name} ({})", column?.name())))
@@ -110,16 +110,18 @@ impl<'a> Transaction<'a> {
 
     async fn member(&self, row: &Row) -> Result<Result<MemberRow, StoreFault>, Error> {
         let (role, workspace) = (self.column(row, 1).await?, self.column(row, 3).await?);
-        Ok(check(role.as_ref(), workspace.as_ref()).and_then(|()| {
-            let id = workspace.map(|_| {
-                let id = row.get::<_, Option<&str>>(2);
-                workspace_id(id.ok_or_else(|| StoreFault::invalid_id("null"))?)
-            });
-            Ok(MemberRow {
-                role: row.get(0),
-                workspace: id.transpose()?,
-            })
-        }))
+        Ok(
+            check_columns(role.as_ref(), workspace.as_ref()).and_then(|()| {
+                let id = workspace.map(|_| {
+                    let id = row.get::<_, Option<&str>>(2);
+                    workspace_id(id.ok_or_else(|| StoreFault::invalid_id("null"))?)
+                });
+                Ok(MemberRow {
+                    role: row.get(0),
+                    workspace: id.transpose()?,
+                })
+            }),
+        )
     }
 
     /// The type of a column of the query; `None` if it has no such column.
@@ -179,19 +181,4 @@ fn wrapped(query: &str) -> String {
         "(select member.*, ''::pg_catalog.void, ''::pg_catalog.void from (\n{query}\n) as member) \
          as member ({ROLE}, {WORKSPACE})"
     )
-}
-
-fn check(role: Option<&Type>, workspace: Option<&Type>) -> Result<(), StoreFault> {
-    match role {
-        Some(role) if Text::accepts(role) => {}
-        role => {
-            return Err(StoreFault::invalid_role(
-                role.map_or("no column", Type::name),
-            ));
-        }
-    }
-    match workspace {
-        Some(id) if !Id::accepts(id) => Err(StoreFault::invalid_id(id.name())),
-        _ => Ok(()),
-    }
 }

@@ -4,6 +4,8 @@ use bytes::BytesMut;
 use tokio_postgres::types::{Format, FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
+use crate::stores::fault::StoreFault;
+
 /// A parameter that the server parses like a literal, because an identifier may be a `text`, a `uuid` or a `bigint`.
 #[derive(Debug)]
 pub(super) struct Literal<'a>(pub(super) &'a str);
@@ -77,5 +79,24 @@ impl<'a> FromSql<'a> for Id {
                     || Text::accepts(column)
             }
         }
+    }
+}
+
+/// Checks the types of the first two columns of a query. The second may be missing.
+pub(super) fn check_columns(
+    role: Option<&Type>,
+    workspace: Option<&Type>,
+) -> Result<(), StoreFault> {
+    match role {
+        Some(role) if <Text as FromSql>::accepts(role) => {}
+        role => {
+            return Err(StoreFault::invalid_role(
+                role.map_or("no column", Type::name),
+            ));
+        }
+    }
+    match workspace {
+        Some(id) if !<Id as FromSql>::accepts(id) => Err(StoreFault::invalid_id(id.name())),
+        _ => Ok(()),
     }
 }

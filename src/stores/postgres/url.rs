@@ -2,16 +2,15 @@
 //!
 //! No message shows a value of the URL, because a password with special characters may be anywhere in it.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::net::IpAddr;
 
 use percent_encoding::percent_decode_str;
-use policies::SecretSource;
 use tokio_postgres::{
     Config,
-    config::{ChannelBinding, Host, SslMode, SslNegotiation},
+    config::{Host, SslMode},
 };
 
-use super::parameters::{NOT_ENCODED, Parameter, parameter};
+use super::parameters::NOT_ENCODED;
 use crate::{
     outbound::{TlsMaterial, Verification},
     stores::tls::TlsSettings,
@@ -56,7 +55,7 @@ pub(super) enum ServerRole {
 
 /// `sslmode`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TlsMode {
+pub(super) enum TlsMode {
     Disable,
     /// TLS if the server offers it, without verification. libpq's `allow` differs only in what it tries first.
     Prefer,
@@ -144,103 +143,25 @@ impl PostgresUrl {
 
 /// What a URL says, before it is checked.
 #[derive(Default)]
-struct Parts {
-    user: Option<String>,
-    password: Option<String>,
-    database: Option<String>,
-    hosts: Vec<String>,
-    addresses: Vec<String>,
-    ports: Vec<String>,
-    role: ServerRole,
-    is_random: bool,
-    search_path: Option<String>,
-    mode: Option<TlsMode>,
+pub(super) struct Parts {
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) database: Option<String>,
+    pub(super) hosts: Vec<String>,
+    pub(super) addresses: Vec<String>,
+    pub(super) ports: Vec<String>,
+    pub(super) role: ServerRole,
+    pub(super) is_random: bool,
+    pub(super) search_path: Option<String>,
+    pub(super) mode: Option<TlsMode>,
     /// `sslaccept` of Prisma.
-    accepts_invalid: Option<bool>,
-    trusts_system: bool,
-    tls: TlsSettings,
-    config: Config,
+    pub(super) accepts_invalid: Option<bool>,
+    pub(super) trusts_system: bool,
+    pub(super) tls: TlsSettings,
+    pub(super) config: Config,
 }
 
 impl Parts {
-    fn set(&mut self, name: &str, value: String) -> Result<(), String> {
-        let list = || value.split(',').map(str::to_owned).collect();
-        let config = &mut self.config;
-        match parameter(name)? {
-            Parameter::Host => self.hosts = list(),
-            Parameter::HostAddress => self.addresses = list(),
-            Parameter::Port => self.ports = list(),
-            Parameter::User => self.user = some(value),
-            Parameter::Password => self.password = some(value),
-            Parameter::Database => self.database = some(value),
-            Parameter::TlsMode => self.mode = Some(tls_mode(name, &value)?),
-            Parameter::TlsAccept => self.accepts_invalid = Some(value == "accept_invalid_certs"),
-            Parameter::RootCertificate if value == "system" => self.trusts_system = true,
-            Parameter::RootCertificate => self.tls.ca = some(value).map(PathBuf::from),
-            Parameter::Certificate => self.tls.certificate = some(value).map(PathBuf::from),
-            Parameter::Key => {
-                self.tls.key = some(value).map(|path| SecretSource::File(path.into()))
-            }
-            Parameter::TlsNegotiation => {
-                _ = config.ssl_negotiation(match value.as_str() {
-                    "direct" => SslNegotiation::Direct,
-                    "postgres" => SslNegotiation::Postgres,
-                    _ => return Err(expected(name, "`postgres` or `direct`")),
-                })
-            }
-            Parameter::ChannelBinding => {
-                _ = config.channel_binding(match value.as_str() {
-                    "disable" => ChannelBinding::Disable,
-                    "prefer" => ChannelBinding::Prefer,
-                    "require" => ChannelBinding::Require,
-                    _ => return Err(expected(name, "`disable`, `prefer` or `require`")),
-                })
-            }
-            Parameter::TargetSession => {
-                self.role = match value.as_str() {
-                    "any" => ServerRole::Any,
-                    "read-write" | "primary" => ServerRole::Primary,
-                    "read-only" | "standby" => ServerRole::Standby,
-                    _ => {
-                        return Err(expected(
-                            name,
-                            "`any`, `primary`, `read-write`, `standby` or `read-only`",
-                        ));
-                    }
-                }
-            }
-            Parameter::LoadBalance => {
-                self.is_random = match value.as_str() {
-                    "random" => true,
-                    "disable" => false,
-                    _ => return Err(expected(name, "`disable` or `random`")),
-                }
-            }
-            Parameter::ApplicationName => _ = config.application_name(&value),
-            Parameter::Options => _ = config.options(&value),
-            Parameter::SearchPath => self.search_path = some(value),
-            Parameter::Keepalives => _ = config.keepalives(value != "0"),
-            Parameter::KeepalivesIdle => _ = config.keepalives_idle(seconds(name, &value)?),
-            Parameter::KeepalivesInterval => _ = config.keepalives_interval(seconds(name, &value)?),
-            Parameter::KeepalivesCount => _ = config.keepalives_retries(number(name, &value)?),
-            Parameter::TcpUserTimeout => {
-                let millis = Duration::from_millis(number(name, &value)?);
-                config.tcp_user_timeout(millis);
-            }
-            Parameter::Only(allowed) => {
-                if !allowed
-                    .iter()
-                    .any(|allowed| value.eq_ignore_ascii_case(allowed))
-                {
-                    let allowed: Vec<_> = allowed.iter().map(|it| format!("`{it}`")).collect();
-                    return Err(expected(name, &allowed.join(" or ")));
-                }
-            }
-            Parameter::Ignored => {}
-        }
-        Ok(())
-    }
-
     fn url(mut self) -> Result<PostgresUrl, String> {
         let targets = self.targets()?;
         let mode = self.resolved_mode()?;
@@ -335,34 +256,7 @@ impl Parts {
     }
 }
 
-fn tls_mode(name: &str, value: &str) -> Result<TlsMode, String> {
-    Ok(match value.to_ascii_lowercase().as_str() {
-        "disable" | "false" | "0" | "off" | "no" => TlsMode::Disable,
-        "allow" | "prefer" => TlsMode::Prefer,
-        "no-verify" => TlsMode::NoVerify,
-        "require" | "true" | "1" | "on" | "yes" => TlsMode::Require,
-        "verify-ca" => TlsMode::VerifyCa,
-        "verify-full" => TlsMode::VerifyFull,
-        _ => {
-            let modes = "`disable`, `allow`, `prefer`, `require`, `verify-ca`, `verify-full` or `no-verify`";
-            return Err(expected(name, modes));
-        }
-    })
-}
-
-fn expected(name: &str, values: &str) -> String {
-    format!("has the parameter `{name}`, whose value must be {values}")
-}
-
-fn number<T: FromStr>(name: &str, value: &str) -> Result<T, String> {
-    value.parse().map_err(|_| expected(name, "a whole number"))
-}
-
-fn seconds(name: &str, value: &str) -> Result<Duration, String> {
-    number(name, value).map(Duration::from_secs)
-}
-
-fn some(text: String) -> Option<String> {
+pub(super) fn some(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 

@@ -12,7 +12,7 @@ use tokio::{sync::Mutex, time::timeout};
 use super::{
     connection::{Connection, Node, parse_node},
     errors::explain,
-    eviction::PERIOD,
+    eviction::observe_repeatedly,
     server::{Client, Reply, Server},
     url::Endpoint,
 };
@@ -187,16 +187,9 @@ impl Backend for Cluster {
 
     /// Reads what each node says of itself.
     fn watch(self: &Arc<Self>) {
-        let cluster = Arc::downgrade(self);
-        rt::spawn(async move {
-            loop {
-                tokio::time::sleep(PERIOD).await;
-                let Some(cluster) = cluster.upgrade() else {
-                    return;
-                };
-                let slots = cluster.slots.load_full();
-                join_all(slots.servers().map(Server::observe)).await;
-            }
+        observe_repeatedly(self, async |cluster| {
+            let slots = cluster.slots.load_full();
+            join_all(slots.servers().map(Server::observe)).await;
         });
     }
 

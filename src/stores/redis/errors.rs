@@ -65,19 +65,14 @@ const BY_TEXT: [(&str, &str); 10] = [
         "cluster support disabled",
         "the server does not belong to a cluster; write `redis://`",
     ),
-    (
-        "nknown command",
-        "the server, or a proxy before it, does not have this command",
-    ),
-    (
-        "unsupported command",
-        "the server, or a proxy before it, does not have this command",
-    ),
+    ("nknown command", NO_COMMAND),
+    ("unsupported command", NO_COMMAND),
     ("ACL failure in script", NO_RIGHT),
     (NO_COMMAND_IN_SCRIPT, NO_RIGHT),
     (NO_KEY_IN_SCRIPT, NO_RIGHT),
 ];
 
+const NO_COMMAND: &str = "the server, or a proxy before it, does not have this command";
 const FULL: &str = "max number of clients";
 const NO_COMMAND_IN_SCRIPT: &str = "executing the script can't run this command";
 const NO_KEY_IN_SCRIPT: &str = "executing the script can't access";

@@ -1,7 +1,8 @@
 //! What a server says of itself: whether it may evict keys, how many it has evicted, and whether it is still the same.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use actix_web::rt;
 use parking_lot::Mutex;
 use redis::RedisResult;
 
@@ -9,10 +10,27 @@ use super::connection::Connection;
 use crate::stores::{health::Health, remark::Remark};
 
 /// How often the gate reads it.
-pub(super) const PERIOD: Duration = Duration::from_secs(5);
+const PERIOD: Duration = Duration::from_secs(5);
 
 /// While keys are evicted, the log says so at most this often.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
+
+/// Runs `observe` in the background while the store is open.
+pub(super) fn observe_repeatedly<S: 'static>(
+    store: &Arc<S>,
+    observe: impl AsyncFn(&Arc<S>) + 'static,
+) {
+    let store = Arc::downgrade(store);
+    rt::spawn(async move {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            let Some(store) = store.upgrade() else {
+                return;
+            };
+            observe(&store).await;
+        }
+    });
+}
 
 /// What `INFO` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,6 +134,10 @@ impl Observed {
         }
         *observed = Some(next);
         evicted
+    }
+
+    pub(super) fn has_answered(&self) -> bool {
+        self.0.lock().is_some()
     }
 
     pub(super) fn remark(&self) -> Option<Remark> {

@@ -28,7 +28,7 @@ impl Probe {
                 StoreUse::RateLimits => limit(connection, key("limit")).boxed_local(),
                 StoreUse::Quotas => self.quota(connection, key("quota")).boxed_local(),
                 StoreUse::Sessions => session(connection, key("session")).boxed_local(),
-                StoreUse::Memberships => ready(Ok(())).boxed_local(),
+                StoreUse::Memberships | StoreUse::Uploads => ready(Ok(())).boxed_local(),
             }
         });
         try_join_all(probes).await.map(drop)

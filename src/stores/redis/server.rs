@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::rt;
 use parking_lot::Mutex;
 use policies::{Clock, StoreName};
 use redis::{ErrorKind, RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind};
@@ -18,7 +17,7 @@ use super::{
     },
     connection::{Connection, Dialer, Node, is_broken, parse_node},
     errors::{explain, has_code, is_missing_right},
-    eviction::{Observed, PERIOD, ServerInfo},
+    eviction::{Observed, ServerInfo, observe_repeatedly},
     keys::Keys,
     optional_rights::{INFO, OptionalRight, ROLE},
     probe::Probe,
@@ -217,14 +216,31 @@ impl Server {
     }
 
     /// Reads what the server says of itself. A server that is down costs nothing.
+    ///
+    /// Some proxies close a connection on which they do not know a command, and others never answer it. So until the server
+    /// has answered once, this uses a connection of its own.
     pub(super) async fn observe(self: &Arc<Self>) {
         let within = self.health.timeout();
+        if !self.observed.has_answered() {
+            if self.health.is_up()
+                && let Ok(connection) = self.connect(within).await
+            {
+                self.read_info(connection, within).await;
+            }
+            return;
+        }
         let read = async |connection: &mut _| match ServerInfo::read(connection).await {
             // A user may lack the right, and a provider may not have the command.
             Err(error) if error.code().is_some() => Ok(Err(error)),
             read => read.map(Ok),
         };
         if let Ok(Reply::Done(info)) = self.run(true, false, within, &read).await {
+            self.record_info(info);
+        }
+    }
+
+    async fn read_info(&self, mut connection: Connection, within: Duration) {
+        if let Ok(info) = timeout(within, ServerInfo::read(&mut connection)).await {
             self.record_info(info);
         }
     }
@@ -282,6 +298,9 @@ impl Server {
     }
 }
 
+/// How long a probe waits for what the server says of itself. A store that comes back is used within a second.
+const INFO_TIME: Duration = Duration::from_millis(300);
+
 impl Backend for Server {
     fn health(&self) -> &Health {
         &self.health
@@ -295,12 +314,10 @@ impl Backend for Server {
         let probe = &self.client.probe;
         let probed = probe.run(&connection, &prefix).await;
         if probed.is_ok() {
-            // Afterwards, because some proxies close a connection on which they do not know a command, and others never
-            // answer it. The store works nevertheless.
+            // Last and briefly, because a proxy may not answer it. The store works nevertheless.
             let left = ends.saturating_sub(clock.elapsed()) * 9 / 10;
-            if let Ok(info) = timeout(left, ServerInfo::read(&mut connection.clone())).await {
-                self.record_info(info);
-            }
+            self.read_info(connection.clone(), left.min(INFO_TIME))
+                .await;
         }
         match probed {
             // The node works, but no longer has these keys.
@@ -322,16 +339,7 @@ impl Backend for Server {
     }
 
     fn watch(self: &Arc<Self>) {
-        let server = Arc::downgrade(self);
-        rt::spawn(async move {
-            loop {
-                tokio::time::sleep(PERIOD).await;
-                let Some(server) = server.upgrade() else {
-                    return;
-                };
-                server.observe().await;
-            }
-        });
+        observe_repeatedly(self, Self::observe);
     }
 
     fn remarks(&self) -> Vec<Remark> {

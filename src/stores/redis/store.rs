@@ -106,7 +106,7 @@ impl RateLimitStore for RedisStore {
     fn take(&self, counter: Counter, rate: Rate, pass: Pass) -> BoxFuture<'_, AttemptResult> {
         Box::pin(async move {
             let key = self.keys.counter("limit", &counter);
-            let counts = u8::from(pass == Pass::Issue);
+            let counts = u8::from(pass != Pass::Preview);
             let arguments = (rate.interval().as_micros(), rate.burst().get(), counts);
             let take =
                 async |connection: &mut _| LIMIT.run::<i64>(connection, &key, arguments).await;

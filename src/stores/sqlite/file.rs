@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use parking_lot::Mutex;
@@ -21,6 +21,9 @@ use crate::{
     outbound::reason,
     stores::{fault::OpenError, file_id::FileId},
 };
+
+/// How often to check which file a path names.
+pub(super) const CHECK_PERIOD: Duration = Duration::from_millis(500);
 
 /// The files that SQLite keeps beside a database: the write-ahead log, and its index.
 pub(super) fn beside(path: &Path) -> [PathBuf; 2] {
@@ -31,7 +34,8 @@ pub(super) fn beside(path: &Path) -> [PathBuf; 2] {
     })
 }
 
-/// A database file and its log as they are now. Every write to the database changes it.
+/// A database file and its log as they are now. Every change of the file itself changes it. A write to the log does not, but
+/// SQLite notices that by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Snapshot {
     pub(super) id: FileId,

@@ -58,9 +58,14 @@ pub(super) struct Batch {
 
 impl Entry {
     /// The row in the window that [follows](Window::follow) `window`.
-    pub(super) fn row(&mut self, window: Window) -> &mut Row {
+    pub(super) fn row_in(&self, window: Window) -> Row {
         let (window, used) = self.row.window.follow(self.row.used, window);
-        self.row = Row { window, used };
+        Row { window, used }
+    }
+
+    /// Moves the row to the window that follows `window`. The caller must [add](Pending::add) the change.
+    pub(super) fn move_to(&mut self, window: Window) -> &mut Row {
+        self.row = self.row_in(window);
         &mut self.row
     }
 

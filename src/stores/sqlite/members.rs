@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     access::{Purpose, find_problem, open_fault},
-    file::Snapshot,
+    file::{CHECK_PERIOD, Snapshot},
 };
 use crate::stores::{
     connections::Pool,
@@ -27,9 +27,6 @@ use crate::stores::{
 
 /// After how many of SQLite's instructions a query checks whether it was cancelled.
 const INSTRUCTIONS: i32 = 1000;
-
-/// How often to check which file the path names, and whether it was written.
-const CHECK_PERIOD: Duration = Duration::from_millis(500);
 
 pub(super) struct Members {
     path: PathBuf,

@@ -1,6 +1,6 @@
 //! Quotas in a SQLite file that only this process opens, and the thread that writes it.
 
-use std::{fs, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{fs, path::Path, sync::Arc, thread::JoinHandle};
 
 use futures_util::future::{LocalBoxFuture, ready};
 use policies::{BoxFuture, Counter, Fault, Hold, QuotaStore, Reservation, StoreName, Window};
@@ -8,7 +8,7 @@ use policies::{BoxFuture, Counter, Fault, Hold, QuotaStore, Reservation, StoreNa
 use super::{
     access::{Purpose, find_problem, open_fault},
     database::{Database, DatabaseError, Row},
-    file::{FileFault, OwnedFile},
+    file::{CHECK_PERIOD, FileFault, OwnedFile},
     ledger::{Commit, Entry, Pending},
     shared::{Shared, Work},
 };
@@ -25,9 +25,6 @@ pub(super) struct Counters {
     /// Locked while the store is open.
     file: Arc<OwnedFile>,
 }
-
-/// How often to check that the path still names the open file, if nothing is written.
-const CHECK_PERIOD: Duration = Duration::from_millis(500);
 
 impl Counters {
     /// Opens or creates the file.
@@ -98,7 +95,7 @@ impl QuotaStore for Counters {
             let counter = Arc::new(counter);
             let reserve = |entry: &mut Entry, pending: &mut Pending| {
                 let before = entry.current_row().window;
-                let row = entry.row(window);
+                let row = entry.move_to(window);
                 if row.used >= limit {
                     let window = row.window;
                     if window != before {
@@ -129,7 +126,7 @@ impl QuotaStore for Counters {
     fn used(&self, counter: Counter, window: Window) -> BoxFuture<'_, (u64, Window)> {
         Box::pin(async move {
             self.require_up()?;
-            let read = |entry: &mut Entry, _: &mut Pending| *entry.row(window);
+            let read = |entry: &mut Entry, _: &mut Pending| entry.row_in(window);
             let row = self.shared.with_counter(&Arc::new(counter), read).await?;
             Ok((row.used, row.window))
         })
@@ -140,7 +137,7 @@ impl QuotaStore for Counters {
             self.require_up()?;
             let counter = Arc::new(counter);
             let clear = |entry: &mut Entry, pending: &mut Pending| {
-                entry.row(window).used = 0;
+                entry.move_to(window).used = 0;
                 pending.add(&counter, entry)
             };
             let commit = self.shared.with_counter(&counter, clear).await?;

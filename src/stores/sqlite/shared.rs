@@ -257,7 +257,7 @@ mod tests {
     fn count(shared: &Shared) -> Commit {
         let counter = counter("user");
         let counted = shared.try_with_counter(&counter, |entry, pending| {
-            entry.row(WINDOW).used += 1;
+            entry.move_to(WINDOW).used += 1;
             pending.add(&counter, entry)
         });
         counted.expect("it is in memory")

@@ -55,6 +55,12 @@ fn fault(path: &str) -> Option<&'static str> {
             "`~` is not replaced; write the whole path, for example \"sqlite:/home/app/gate.db\"",
         );
     }
+    if has_variable(path) {
+        return Some(
+            "a variable such as `$HOME` is not replaced; write the whole path, or the variable with braces: \
+             \"sqlite:${HOME}/gate.db\"",
+        );
+    }
     if is_encoded(path) {
         return Some(
             "the path is taken as it is written; write the character in place of `%` and two digits, for example a \
@@ -68,6 +74,12 @@ fn fault(path: &str) -> Option<&'static str> {
         return Some("names a folder; add the name of a file, for example \"sqlite:data/gate.db\"");
     }
     None
+}
+
+/// Whether it has a variable as a shell writes it.
+fn has_variable(path: &str) -> bool {
+    let mut rest = path.split('$').skip(1);
+    rest.any(|rest| rest.starts_with(|char: char| char.is_ascii_uppercase()))
 }
 
 /// Whether it has a percent-encoded character.
@@ -91,6 +103,7 @@ mod tests {
             ("sqlite:/srv/gate.db", "/srv/gate.db"),
             ("sqlite:///srv/gate.db", "/srv/gate.db"),
             ("sqlite:my data/100%.db", "my data/100%.db"),
+            ("sqlite:us$/$1.db", "us$/$1.db"),
         ] {
             assert_eq!(parse(url), Some(Ok(path.into())), "{url}");
         }
@@ -106,6 +119,8 @@ mod tests {
             ("sqlite:gate.db?mode=rwc&cache=shared", "no parameters"),
             ("sqlite:~/gate.db", "`~` is not replaced"),
             ("sqlite://~/gate.db", "`~` is not replaced"),
+            ("sqlite:$HOME/gate.db", "`$HOME` is not replaced"),
+            ("sqlite:data/$NAME.db", "`$HOME` is not replaced"),
             ("sqlite:my%20data/gate.db", "`%20`"),
             ("sqlite: gate.db", "a space"),
             ("sqlite:gate.db\n", "a space"),

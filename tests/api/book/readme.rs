@@ -1,11 +1,11 @@
 //! The README: its config, what `check` prints about it, the call from the front end, and the table of errors.
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use actix_web::web;
 use serde_json::Value;
 
-use super::root;
+use super::{markdown_files, root};
 use crate::{
     helpers::{ROUTE, SECRET, TestApp, Token},
     process::{run, text},
@@ -116,4 +116,17 @@ fn the_shell_commands_of_the_readme_fit_the_repository() {
         .nth(1)
         .and_then(|rest| rest.split(' ').next());
     assert!(read("Dockerfile").contains(&format!("VOLUME {}", volume.unwrap())));
+}
+
+#[test]
+fn the_readme_has_the_number_of_guides_and_their_page_lists_them_all() {
+    let guides = markdown_files(Path::new("docs/providers"));
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    let count = format!("[{} guides](docs/providers.md)", guides.len());
+    assert!(read("README.md").contains(&count), "{count}");
+    let list = read("docs/providers.md");
+    for guide in guides {
+        let link = format!("({})", guide.strip_prefix("docs").unwrap().display());
+        assert!(list.contains(&link), "{link}");
+    }
 }

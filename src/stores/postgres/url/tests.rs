@@ -111,6 +111,7 @@ fn the_modes_of_tls_are_those_of_libpq_except_that_require_verifies() {
             Verification::Authority,
         ),
         ("sslmode=verify-full", require, Verification::Full),
+        ("sslmode=VERIFY-FULL", require, Verification::Full),
         ("sslrootcert=system", require, Verification::Full),
         ("sslmode=no-verify", require, Verification::Off),
         (

@@ -1,0 +1,217 @@
+//! Records of uploads: which image, and which upload token, belongs to whom.
+//!
+//! A record begins as an intent, before Imgwire is asked. It names the image as soon as Imgwire has created it, before the
+//! client gets the answer. So an image that the gate asked for has an owner, whenever the gate is killed: what became of
+//! an intent is found out by repeating its call, which is kept with it until then.
+
+use std::sync::Arc;
+
+use futures_util::future::LocalBoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use policies::{Fault, ImageId, Purpose, RoutePath, SubjectId, TokenId, WorkspaceId};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// The id of a record: a UUID of version 7 (RFC 9562), so that ids are in the order of creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct RecordId(pub Uuid);
+
+/// The type and the size of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileFacts {
+    pub mime_type: Option<String>,
+    pub size: Option<u64>,
+}
+
+/// Who asked for what, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub subject: SubjectId,
+    pub workspace: Option<WorkspaceId>,
+    pub route: RoutePath,
+    pub purpose: Option<Purpose>,
+    pub declared: FileFacts,
+    pub created_at: Timestamp,
+}
+
+/// An upload that Imgwire is about to be asked for.
+#[derive(Clone, Debug)]
+pub struct Intent {
+    pub id: RecordId,
+    pub origin: Origin,
+    /// Only if the client sent an idempotency key.
+    pub replay: Option<Replay>,
+    /// The body of the call to Imgwire as JSON, kept until its image is known.
+    pub call: Arc<str>,
+    /// When the request that records this has ended for certain, so that the gate may repeat the call.
+    pub due_at: Timestamp,
+}
+
+/// Finds an upload again by the idempotency key of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// A keyed digest of the owner, the route and the key of the client. Of the records that have an upload, at most one
+    /// has it: a deletion frees it.
+    pub slot: [u8; 32],
+    /// A digest of the parameters of the call.
+    pub parameters: [u8; 32],
+}
+
+/// What became of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::IntoStaticStr, strum::EnumString)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum UploadState {
+    /// A token was issued. Its image is not known.
+    Issued,
+    /// Imgwire was asked for the image, and it is not known whether it created it.
+    Requested,
+    /// The image exists. Its bytes may not have arrived.
+    Open,
+    Ready,
+    Quarantined,
+    Deleted,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub id: RecordId,
+    pub origin: Origin,
+    pub image: Option<ImageId>,
+    pub token: Option<TokenId>,
+    /// As Imgwire has measured the file.
+    pub real: FileFacts,
+    pub state: UploadState,
+    pub deleted_at: Option<Timestamp>,
+}
+
+/// An upload that exists or is being created, found by the idempotency key of the client.
+#[derive(Clone, Debug)]
+pub struct Earlier {
+    pub id: RecordId,
+    pub image: Option<ImageId>,
+    pub parameters: [u8; 32],
+    /// The call, unless the image is known.
+    pub call: Option<Arc<str>>,
+}
+
+/// Whose images to list: the ones of a workspace, or the ones of a user on a route without workspaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    Workspace(WorkspaceId),
+    /// Only images without a workspace.
+    Subject(SubjectId),
+}
+
+/// Which records an operator asks for. All that are set must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordQuery {
+    pub image: Option<ImageId>,
+    pub token: Option<TokenId>,
+    pub subject: Option<SubjectId>,
+    pub workspace: Option<WorkspaceId>,
+}
+
+/// A part of a list, the newest first. Pages are numbered from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    pub number: u64,
+    pub size: u32,
+}
+
+/// The images on a page, and how many all pages have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImagePage {
+    pub images: Vec<ImageId>,
+    pub total: u64,
+}
+
+/// The erasure of a person's images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    pub id: Uuid,
+    pub subject: SubjectId,
+    /// Later records are not erased.
+    pub until: RecordId,
+    pub progress: Progress,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    pub done: bool,
+    /// How many images were deleted.
+    pub deleted: u64,
+    /// How many images could not be deleted.
+    pub failed: u64,
+}
+
+type Future<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
+
+/// A store of records. A change is durable when its future resolves. If the future fails or is dropped, the change may
+/// have been made or not.
+pub trait RecordStore: Send + Sync {
+    /// A random secret that the store keeps, for keyed digests. It is the same for all gates that share the store.
+    fn secret(&self) -> Future<'_, [u8; 32]>;
+
+    /// Records an intent. Returns `false`, and records nothing, if another upload has its slot.
+    fn begin(&self, intent: Arc<Intent>) -> Future<'_, bool>;
+
+    /// Names the image of an intent, and drops its call. Records the intent if it is missing, without its slot if another
+    /// upload has that. Returns `false` if the record was settled otherwise meanwhile: it is deleted, or names another
+    /// image.
+    fn complete(&self, intent: Arc<Intent>, image: ImageId) -> Future<'_, bool>;
+
+    /// Removes an intent that led to no image.
+    fn withdraw(&self, id: RecordId) -> Future<'_, ()>;
+
+    /// Finds the upload that has this slot.
+    fn replayed(&self, slot: [u8; 32]) -> Future<'_, Option<Earlier>>;
+
+    /// Takes at most `limit` intents that are due at `now`, and lets them be due again at `next`. Of several gates, each
+    /// takes others.
+    fn take_due(&self, now: Timestamp, next: Timestamp, limit: u32) -> Future<'_, Vec<Intent>>;
+
+    /// Records which token went to whom.
+    fn issued(&self, id: RecordId, origin: Origin, token: TokenId) -> Future<'_, ()>;
+
+    /// Names the image that a token led to.
+    fn link(&self, id: RecordId, image: ImageId) -> Future<'_, ()>;
+
+    /// Records the state of an image that exists, as Imgwire reports it.
+    fn observe(&self, id: RecordId, state: UploadState, real: FileFacts) -> Future<'_, ()>;
+
+    /// Records that the image was deleted, and frees its slot.
+    fn delete(&self, id: RecordId, at: Timestamp) -> Future<'_, ()>;
+
+    /// Finds the record of an image, unless the image was deleted.
+    fn image(&self, image: &ImageId) -> Future<'_, Option<Record>>;
+
+    /// Lists images that were not deleted, the newest first.
+    fn images(&self, holder: Holder, page: Page) -> Future<'_, ImagePage>;
+
+    /// Finds records, the newest first.
+    fn find(&self, query: RecordQuery, page: Page) -> Future<'_, Vec<Record>>;
+
+    /// Lists all records after `after`, the oldest first.
+    fn export(&self, after: Option<RecordId>, limit: u32) -> Future<'_, Vec<Record>>;
+
+    /// Removes a record, as if it had never been.
+    fn remove(&self, id: RecordId) -> Future<'_, ()>;
+
+    /// Removes up to `limit` records of images that were deleted, and of tokens that were issued, before `before`.
+    /// Returns how many.
+    fn remove_old(&self, before: Timestamp, limit: u32) -> Future<'_, u64>;
+
+    fn start_erasure(&self, erasure: Erasure) -> Future<'_, ()>;
+
+    fn erasure(&self, id: Uuid) -> Future<'_, Option<Progress>>;
+
+    /// Takes an erasure that is not done and not taken, until `until`. Of several gates, one works on it.
+    fn take_erasure(&self, now: Timestamp, until: Timestamp) -> Future<'_, Option<Erasure>>;
+
+    fn update_erasure(&self, id: Uuid, progress: Progress) -> Future<'_, ()>;
+}
+
+/// How long progress of an erasure is kept after it is done.
+pub const ERASURE_KEPT: SignedDuration = SignedDuration::from_hours(24 * 30);
