@@ -49,10 +49,16 @@ impl WorkspaceMemberSettings {
             findings.fault("token", "is only for `url`; remove it");
         }
         if self.store.is_some() && self.query.is_none() {
-            findings.fault("store", "is only for `query`; add `query`, or remove `store`");
+            findings.fault(
+                "store",
+                "is only for `query`; add `query`, or remove `store`",
+            );
         }
         if self.query.is_some() && self.store.is_none() {
-            findings.fault("query", "needs the database that it asks; write its name as `store`");
+            findings.fault(
+                "query",
+                "needs the database that it asks; write its name as `store`",
+            );
         }
         self.check_roles(findings);
         self.check_claim_keys(findings);

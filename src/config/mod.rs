@@ -4,9 +4,11 @@
 
 mod common;
 pub(crate) mod document;
+mod duplicates;
 pub(crate) mod fault;
 pub(crate) mod files;
 pub mod imgwire;
+pub(crate) mod named;
 pub mod origin;
 pub mod outbound;
 mod places;

@@ -214,8 +214,16 @@ fn load(
     match source {
         SecretSource::Env(name) => {
             let shown = format!("the environment variable `{name}`");
-            let text = environment(name).ok_or_else(|| format!("{shown} is not set"))?;
-            Ok((shown, text.into_bytes()))
+            match environment(name) {
+                Some(text) => Ok((shown, text.into_bytes())),
+                None if secret_text::is_name(name) => Err(format!("{shown} is not set").into()),
+                None => Err(
+                    "must be the name of an environment variable, which has the secret; write for example \
+                     { env = \"IMGWIRE_API_KEY\" }"
+                        .to_owned()
+                        .into(),
+                ),
+            }
         }
         SecretSource::File(path) => {
             let shown = format!("the file `{}`", path.display());

@@ -111,6 +111,14 @@ pub(crate) fn is_json_object(text: &str) -> bool {
     text.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
+/// Whether a text may be the name of an environment variable. It may be a secret that was written in place of the name.
+pub(super) fn is_name(text: &str) -> bool {
+    const LONG: usize = 32;
+    let is_allowed = |char: char| char.is_ascii_alphanumeric() || "_-.".contains(char);
+    let is_token = text.len() >= LONG && !text.contains('_');
+    text.chars().all(is_allowed) && !is_token && !text.starts_with("sk_")
+}
+
 fn is_template_name(text: &str) -> bool {
     let is_allowed = |char: char| char.is_ascii_alphanumeric() || "_- ,.".contains(char);
     !text.is_empty() && text.chars().all(is_allowed)

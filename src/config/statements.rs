@@ -107,18 +107,27 @@ fn end_of_string(text: &str, triple: &str) -> Option<usize> {
     (!is_long).then_some(at)
 }
 
-/// The text without a statement, with all others in their places. A table has a header still, so that its keys are in no
-/// other table; it is one that several tables may have.
-pub(super) fn remove(text: &str, range: Range<usize>) -> String {
+/// The text without a statement, with all others in their places. A table still has a header, one that several tables may
+/// have, so that its keys are in no other table. If that header has no place in the line, the keys are removed, too.
+pub(super) fn remove(text: &str, mut range: Range<usize>) -> String {
+    const SHORTEST: usize = "[[-]]".len();
+    let is_header = is_header(&text[range.clone()]);
+    let length = text[range.clone()].trim_end().len();
+    if is_header && length < SHORTEST {
+        let mut end = range.end;
+        while end < text.len() && !self::is_header(&text[end..]) {
+            end = end_of_line(text, end);
+        }
+        range.end = end;
+    }
     let removed = &text[range.clone()];
-    let content = removed.trim_end();
     let mut blank: String = removed
         .bytes()
         .map(|byte| if byte == b'\n' { '\n' } else { ' ' })
         .collect();
-    if is_header(removed) && content.len() > 4 {
-        let header = format!("[[{}]]", "-".repeat(content.len() - 4));
-        blank.replace_range(..content.len(), &header);
+    if is_header && length >= SHORTEST {
+        let header = format!("[[{}]]", "-".repeat(length - 4));
+        blank.replace_range(..length, &header);
     }
     let mut text = text.to_owned();
     text.replace_range(range, &blank);
@@ -128,6 +137,16 @@ pub(super) fn remove(text: &str, range: Range<usize>) -> String {
 pub(super) fn is_header(line: &str) -> bool {
     let line = line.trim_start_matches('\u{feff}');
     line.trim_start_matches([' ', '\t']).starts_with('[')
+}
+
+/// The name in the header of a table, or the key of a value.
+pub(super) fn name_of(line: &str) -> &str {
+    if is_header(line) {
+        let header = line.split('#').next().unwrap_or(line);
+        header.trim().trim_matches(['[', ']', '\u{feff}']).trim()
+    } else {
+        line.split('=').next().unwrap_or(line).trim()
+    }
 }
 
 pub(super) fn is_key_char(char: char) -> bool {

@@ -158,7 +158,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// What stands for a value of which nothing is known.
-pub(super) const ANY: &str = "...";
+pub(super) const ANY: &str = "VALUE";
 
 /// An example of a key's value: of the schema, its default, or of its description.
 pub(super) fn sample(definitions: &Json, names: &Names, schema: &Json) -> Option<Json> {

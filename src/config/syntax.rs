@@ -5,8 +5,11 @@ use std::ops::Range;
 use toml::de::DeTable;
 
 use super::{
+    duplicates::duplicate,
     fault::Fault,
-    statements::{Statement, is_header, is_key_char, line_at, remove, start_of_line, statements},
+    statements::{
+        Statement, is_header, is_key_char, line_at, name_of, remove, start_of_line, statements,
+    },
 };
 
 /// A text with more mistakes is probably no config.
@@ -14,8 +17,20 @@ const MAX_FAULTS: usize = 50;
 
 const QUOTES: &str = "a string needs quotes; write key = \"value\"";
 
+const ESCAPE: &str =
+    "`\\` begins an escape; write `\\\\` for a backslash, or quote the string with `'`";
+
+const NAME_OF_KEY: &str =
+    "a key may contain only ASCII letters, digits, `-` and `_`; write another one";
+
+const NAME_OF_TABLE: &str = "the name of a table may contain only ASCII letters, digits, `-`, `_` and `.`; write for \
+                             example [server]";
+
+/// What begins a comment in other languages.
+const COMMENTS: [&str; 4] = ["//", "/*", ";", "-- "];
+
 /// What the parser says, and what to write.
-const REMEDIES: [(&str, &str); 28] = [
+const REMEDIES: [(&str, &str); 32] = [
     (
         "invalid basic string",
         "a quote is open; end the string with `\"` in the same line",
@@ -37,40 +52,41 @@ const REMEDIES: [(&str, &str); 28] = [
         "leading zero",
         "a number begins with 0; leave it out, or write a string in quotes",
     ),
+    (
+        "may only go between digits",
+        "`_` may only be between two digits of a number; remove it",
+    ),
+    (
+        "redundant numeric sign",
+        "a number has two signs; remove one of them",
+    ),
     // Values that begin with a digit, such as `5s`.
     ("invalid integer number", QUOTES),
     ("invalid mantissa", QUOTES),
     ("invalid fraction", QUOTES),
-    ("invalid datetime", QUOTES),
+    ("invalid float", QUOTES),
+    ("invalid date", QUOTES),
     (
         "missing opening quote",
         "the string has no quote at its start; write key = \"value\"",
     ),
-    ("key with no value", "the key has no `=`; write key = value"),
+    (
+        "key with no value",
+        "the line has no `=`; write key = value",
+    ),
     ("missing value", "nothing follows `=`; write key = value"),
     (
         "missing assignment",
-        "the key has no `=`; write key = value",
+        "the line has no `=`; write key = value",
     ),
     (
         "cannot be empty",
         "a name is missing; write key = value, or for example [server]",
     ),
-    (
-        "invalid unquoted key",
-        "a key may contain only letters, digits, `-` and `_`; write another one",
-    ),
+    ("invalid unquoted key", NAME_OF_KEY),
     (
         "cannot extend value",
         "the key has a value already, so it cannot also be a table; remove one of them",
-    ),
-    (
-        "unclosed array table",
-        "`]]` is missing; write for example [[routes]]",
-    ),
-    (
-        "unclosed table",
-        "`]` is missing; write for example [server]",
     ),
     ("missing table open", "`]` closes nothing; remove it"),
     ("missing array opening", "`]` closes nothing; remove it"),
@@ -84,14 +100,20 @@ const REMEDIES: [(&str, &str); 28] = [
         "missing comma",
         "`,` is missing between two entries; write it",
     ),
+    (
+        "invalid key-value pair",
+        "the line does not begin with a key; write key = value",
+    ),
     ("extra comma", "a `,` has no entry before it; remove it"),
     (
         "unexpected key or value",
         "more follows after the end; write each key and each table in a line of its own",
     ),
+    ("missing escaped value", ESCAPE),
+    ("unicode value digits", ESCAPE),
     (
-        "missing escaped value",
-        "`\\` begins an escape; write `\\\\` for a backslash, or quote the string with `'`",
+        "max recursion depth",
+        "lists or tables are nested too deep; write fewer levels",
     ),
 ];
 
@@ -107,7 +129,8 @@ pub(super) fn faults(text: &str) -> Vec<Fault> {
         let statements = statements(&rest);
         let holds = |statement: &&Statement| {
             let is_before = statement.range.start <= span.start;
-            is_before && (statement.open.is_some() || span.start < statement.range.end)
+            let is_open = || statement.open.is_some() && has_error(&rest[statement.range.clone()]);
+            is_before && (span.start < statement.range.end || is_open())
         };
         let Some(statement) = statements.iter().find(holds).or(statements.last()) else {
             break;
@@ -144,6 +167,10 @@ fn first_error(text: &str) -> Option<(Range<usize>, String)> {
     errors.min_by_key(|(span, _)| span.start)
 }
 
+fn has_error(statement: &str) -> bool {
+    first_error(statement).is_some()
+}
+
 fn unclosed(end: &str) -> String {
     match end {
         "]" => "a list is open; end it with `]`".to_owned(),
@@ -162,23 +189,52 @@ fn describe(text: &str, span: &Range<usize>, message: &str) -> String {
     if line.contains(['\u{a0}', '\u{200b}', '\u{feff}']) {
         return "the line has an invisible character; write it again by hand".to_owned();
     }
+    if is_header(line) {
+        return describe_header(line, message);
+    }
     let line = line.trim_start();
     let after_key = line.trim_start_matches(is_key_char);
     let key = match &line[..line.len() - after_key.len()] {
-        "" => "key",
-        key => key,
+        name if name.starts_with(|char: char| char.is_ascii_alphabetic()) => name,
+        _ => "key",
     };
-    if after_key.trim_start().starts_with(':') {
-        return format!("TOML has `=` between key and value; write {key} = value");
-    }
     // The value may be a secret, so messages do not show it.
     let value = line
         .split_once('=')
         .map_or("", |(_, value)| value.trim_start());
+    let word = value.split('#').next().unwrap_or_default().trim_end();
+    // Where the parser stopped.
+    let rest = text.get(span.start..).unwrap_or_default();
+    let rest = rest.lines().next().unwrap_or_default().trim_start();
+    if let Some(found) = comment(line, value, rest) {
+        return format!(
+            "a comment begins with `#`; write it in place of `{}`",
+            found.trim()
+        );
+    }
+    if line.starts_with("- ") {
+        return "TOML has no lists in lines with `-`; write key = [\"value\"]".to_owned();
+    }
+    if after_key.trim_start().starts_with(':') {
+        return format!("TOML has `=` between key and value; write {key} = value");
+    }
+    if rest.starts_with(':') {
+        return "TOML has `=` between key and value; write `=` in place of `:`".to_owned();
+    }
     if value.starts_with('=') {
         return "`=` is there twice; remove one of them".to_owned();
     }
-    let word = value.split('#').next().unwrap_or_default().trim_end();
+    for end in [',', ';'] {
+        if word
+            .strip_suffix(end)
+            .is_some_and(|value| !has_error(&format!("x = {value}")))
+        {
+            return format!("the line ends with `{end}`; remove it");
+        }
+    }
+    if line.contains('=') && word.is_empty() {
+        return format!("nothing follows `=`; write {key} = value");
+    }
     match word.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" => {
             return format!("`{word}` is not a value in TOML; write {key} = true");
@@ -198,52 +254,59 @@ fn describe(text: &str, span: &Range<usize>, message: &str) -> String {
             return format!("a quote is open; end the string with `{quote}` in the same line");
         }
     }
-    if message.contains("unclosed table") && line.contains(']') {
-        return "the name of a table may contain only letters, digits, `-`, `_` and `.`; write for example [server]"
-            .to_owned();
-    }
     match REMEDIES.iter().find(|(start, _)| message.contains(start)) {
+        Some((_, QUOTES)) => unquoted(key, word),
         Some((_, remedy)) => remedy.replacen("key = ", &format!("{key} = "), 1),
         None => format!("{message}; write each key as key = value, strings in quotes"),
     }
 }
 
-/// Names what is there twice, and the line of the first one.
-fn duplicate(text: &str, span: &Range<usize>) -> String {
-    let start = start_of_line(text, span.start);
-    let line = line_at(text, start);
-    let is_table = is_header(line);
-    let leaf = text.get(span.clone()).unwrap_or_default().trim();
-    // The key may be one of an inline table.
-    let name = match name_of(line) {
-        name if is_table || name.ends_with(leaf) => name,
-        _ => leaf,
-    };
-    let mut first = None;
-    for (index, earlier) in text[..start].lines().enumerate() {
-        let is_header = is_header(earlier);
-        if is_header && !is_table {
-            first = None;
-        } else if first.is_none() && is_header == is_table && name_of(earlier) == name {
-            first = Some(index + 1);
+/// What begins a comment of another language: the line, what follows its value, or what the parser could not read.
+fn comment(line: &str, value: &str, rest: &str) -> Option<&'static str> {
+    let is_bare = !value.starts_with(['"', '\'', '[', '{']);
+    let mut known = COMMENTS.into_iter();
+    known.find(|comment| {
+        let begins = line.starts_with(comment) || rest.len() > 1 && rest.starts_with(comment);
+        begins || is_bare && value.contains(&format!(" {comment}"))
+    })
+}
+
+fn unquoted(key: &str, value: &str) -> String {
+    let is_variable = ["env.", "env(", "process.env", "os."]
+        .iter()
+        .any(|start| value.starts_with(start));
+    match value.chars().next() {
+        _ if is_variable => {
+            format!("a secret from the environment is a table; write {key} = {{ env = \"NAME\" }}")
         }
-    }
-    let place = first.map_or_else(String::new, |line| format!(", first in line {line}"));
-    match is_table {
-        true => format!(
-            "the table `{name}` is there twice{place}; write one table with the keys of both"
-        ),
-        false => format!("the key `{name}` is there twice{place}; remove one of them"),
+        Some('(') => {
+            "TOML has no `(`; write a list in `[` and `]`, and a number without".to_owned()
+        }
+        Some('[') => format!("a string needs quotes; write {key} = [\"value\"]"),
+        Some('{') => {
+            format!("a string needs quotes; write for example {key} = {{ env = \"NAME\" }}")
+        }
+        _ => QUOTES.replacen("key", key, 1),
     }
 }
 
-/// The name in the header of a table, or the key of a value.
-fn name_of(line: &str) -> &str {
-    if is_header(line) {
-        let header = line.split('#').next().unwrap_or(line);
-        header.trim().trim_matches(['[', ']']).trim()
+fn describe_header(line: &str, message: &str) -> String {
+    let name = name_of(line).split(']').next().unwrap_or_default();
+    let is_name = !name.is_empty() && name.chars().all(is_key_char);
+    let header = match line.trim_start().starts_with("[[") {
+        true => format!("[[{name}]]"),
+        false => format!("[{name}]"),
+    };
+    if name.is_empty() {
+        "a name is missing; write for example [server]".to_owned()
+    } else if message.contains("unclosed") && is_name {
+        format!("`]` is missing at the end; write {header}")
+    } else if message.contains("unexpected key or value") {
+        format!("more follows after the name of the table; write only {header} in this line")
+    } else if is_name {
+        format!("the header of the table is not closed as it is opened; write {header}")
     } else {
-        line.split('=').next().unwrap_or(line).trim()
+        NAME_OF_TABLE.to_owned()
     }
 }
 
