@@ -224,13 +224,19 @@ fn describe(text: &str, span: &Range<usize>, message: &str) -> String {
     if value.starts_with('=') {
         return "`=` is there twice; remove one of them".to_owned();
     }
-    for end in [',', ';'] {
-        if word
-            .strip_suffix(end)
-            .is_some_and(|value| !has_error(&format!("x = {value}")))
-        {
-            return format!("the line ends with `{end}`; remove it");
-        }
+    let ends_here = |end| {
+        let value = word.strip_suffix(end);
+        value.is_some_and(|value| !has_error(&format!("x = {value}")))
+    };
+    if let Some(end) = [',', ';'].into_iter().find(|end| ends_here(*end))
+        && !message.contains("comma")
+    {
+        return format!("the line ends with `{end}`; remove it");
+    }
+    if let Some(end) = rest.chars().next().filter(|char| "]})".contains(*char))
+        && message.contains("unexpected key or value")
+    {
+        return format!("`{end}` closes nothing; remove it");
     }
     if line.contains('=') && word.is_empty() {
         return format!("nothing follows `=`; write {key} = value");
