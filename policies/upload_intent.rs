@@ -83,7 +83,7 @@ impl<T> TryFrom<Vec<T>> for NonEmpty<T> {
 
     fn try_from(list: Vec<T>) -> Result<Self, Self::Error> {
         if list.is_empty() {
-            Err("must name at least one")
+            Err("must not be empty; write at least one, or remove the key")
         } else {
             Ok(Self(list))
         }

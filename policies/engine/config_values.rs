@@ -2,12 +2,13 @@
 
 use std::{borrow::Cow, fmt, num::NonZeroU32, path::PathBuf, time::Duration};
 
-use crate::engine::expression_syntax::similar;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer},
 };
+
+use crate::similar;
 
 /// A length of time as the config writes it, for example `"250ms"`, `"5s"` or `"24h"`: at least a millisecond and at
 /// most 366 days.
@@ -176,8 +177,6 @@ pub enum SecretSource {
 
 impl<'de> Deserialize<'de> for SecretSource {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const EXPECTED: &str = "must be { env = \"NAME\" } or { file = \"PATH\" }";
-
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Table {
@@ -203,11 +202,15 @@ impl<'de> Deserialize<'de> for SecretSource {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretSource, A::Error> {
                 let table = Table::deserialize(MapAccessDeserializer::new(map))?;
-                match (table.env, table.file) {
-                    (Some(name), None) => Ok(SecretSource::Env(name)),
-                    (None, Some(path)) => Ok(SecretSource::File(path)),
-                    _ => Err(serde::de::Error::custom(EXPECTED)),
-                }
+                let found = match (table.env, table.file) {
+                    (Some(name), None) => return Ok(SecretSource::Env(name)),
+                    (None, Some(path)) => return Ok(SecretSource::File(path)),
+                    (Some(_), Some(_)) => "has both `env` and `file`",
+                    (None, None) => "names no source",
+                };
+                Err(serde::de::Error::custom(format!(
+                    "{found}; write {{ env = \"NAME\" }} or {{ file = \"PATH\" }}"
+                )))
             }
         }
 

@@ -16,12 +16,12 @@ use crate::{
     engine::{
         cel_environment::{ENVIRONMENT, ROOT, unknown_function},
         expression_check::{Check, TOO_DEEP, is_nested_too_deep},
-        expression_syntax::{FUNCTIONS, at_name, similar, syntax_error},
+        expression_syntax::{FUNCTIONS, at_name, syntax_error},
         fact_list,
         fact_values::Variables,
         long_list::MAX_LIST,
     },
-    excerpt,
+    excerpt, similar,
 };
 
 const MAX_BYTES: usize = 4096;

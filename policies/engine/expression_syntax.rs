@@ -52,18 +52,6 @@ const WORDS: [(&str, &str); 8] = [
     ("IN", "`in`"),
 ];
 
-/// Returns the most similar of the known names.
-pub(crate) fn similar<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distances = known.iter().filter(|_| name.len() <= 64).map(|other| {
-        (
-            strsim::damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase()),
-            other,
-        )
-    });
-    let (distance, closest) = distances.min_by_key(|(distance, _)| *distance)?;
-    (distance <= (name.chars().count() / 3).max(1)).then_some(*closest)
-}
-
 /// Says what is wrong with an expression that the parser rejects near `position`, a line and a column.
 pub(crate) fn syntax_error(text: &str, position: Option<(usize, usize)>) -> String {
     if text.trim().is_empty() {

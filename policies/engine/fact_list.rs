@@ -4,10 +4,8 @@
 
 use crate::{
     Clock, Facts, UploadRequest,
-    engine::{
-        expression_syntax::similar,
-        fact_ref::{FactRef, Group},
-    },
+    engine::fact_ref::{FactRef, Group},
+    similar,
 };
 
 /// Builds the list and passes it to `read`. Facts without a source have names but no values. The list borrows

@@ -27,6 +27,7 @@ pub(crate) mod rate_limit_store;
 pub(crate) mod reached_limit;
 pub(crate) mod reads;
 pub(crate) mod request;
+pub(crate) mod similar;
 pub(crate) mod sql_columns;
 pub(crate) mod step;
 pub(crate) mod time;
@@ -64,5 +65,6 @@ pub use request::{
     AcceptedIdentities, Credentials, DeclaredFile, Fact, Facts, Membership, NewFact, Presented,
     Subject, UploadRequest,
 };
+pub use similar::similar;
 pub use step::{Step, StepResult};
 pub use time::{Clock, SystemClock, Window, WindowUnit, Windows};

@@ -43,13 +43,22 @@ impl WorkspaceMemberSettings {
         }
         let is_asked_for = self.url.is_some() || self.query.is_some();
         if self.cache.is_some() && !is_asked_for {
-            findings.fault("", "`cache` requires `url` or `query`");
+            findings.fault("cache", "is only for `url` and `query`; remove it");
         }
         if self.token.is_some() && self.url.is_none() {
-            findings.fault("", "`token` requires `url`");
+            findings.fault("token", "is only for `url`; remove it");
         }
-        if self.store.is_some() != self.query.is_some() {
-            findings.fault("", "`store` and `query` require each other");
+        if self.store.is_some() && self.query.is_none() {
+            findings.fault(
+                "store",
+                "is only for `query`; add `query`, or remove `store`",
+            );
+        }
+        if self.query.is_some() && self.store.is_none() {
+            findings.fault(
+                "query",
+                "needs the database that it asks; write its name as `store`",
+            );
         }
         self.check_roles(findings);
         self.check_claim_keys(findings);

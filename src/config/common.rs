@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use policies::{Expression, Mode, OnFailure};
+use policies::{Expression, Mode, OnFailure, excerpt};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -49,18 +49,24 @@ impl Messages {
 }
 
 impl TryFrom<BTreeMap<String, String>> for Messages {
-    type Error = &'static str;
+    type Error = String;
 
-    fn try_from(texts: BTreeMap<String, String>) -> Result<Self, Self::Error> {
+    fn try_from(texts: BTreeMap<String, String>) -> Result<Self, String> {
         let is_tag = |tag: &String| {
             !tag.is_empty() && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
         if texts.is_empty() {
-            Err("must have a text for at least one language")
-        } else if texts.keys().all(is_tag) {
-            Ok(Self(texts))
-        } else {
-            Err("must have language tags as keys, for example `en` or `pt-BR`")
+            return Err(
+                "must have a text for at least one language; write for example { en = \"...\" }"
+                    .to_owned(),
+            );
+        }
+        match texts.keys().find(|tag| !is_tag(tag)) {
+            Some(tag) => Err(format!(
+                "`{}` is not a language tag; write for example `en` or `pt-BR`",
+                excerpt(tag)
+            )),
+            None => Ok(Self(texts)),
         }
     }
 }

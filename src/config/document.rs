@@ -43,7 +43,11 @@ pub(crate) struct Reader {
     pub(super) replaced: Vec<Replaced>,
     /// The names of the tables of sections.
     names: Names,
+    /// The keys of the sections that are no tables of names.
+    pub(crate) keys: Names,
     references: Vec<Reference>,
+    /// Required keys that are there by a similar name.
+    misspelt: HashSet<String>,
     pub(crate) syntax: Syntax,
 }
 
@@ -169,7 +173,9 @@ impl Reader {
     /// Records all syntax errors, and returns the part of the document that could be read.
     pub(crate) fn parse<'t>(&mut self, text: &'t str) -> DeTable<'t> {
         let (table, errors) = DeTable::parse_recoverable(text);
-        self.faults.extend(syntax::faults(text, &errors));
+        if !errors.is_empty() {
+            self.faults.extend(syntax::faults(text));
+        }
         let table = table.into_inner();
         self.record_positions("", &table);
         table
@@ -236,17 +242,24 @@ impl Reader {
         let mut shape = Shape {
             definitions: &schema["$defs"],
             names: &self.names,
+            keys: &self.keys,
+            replaced: &self.replaced,
             syntax: self.syntax,
             faults: Vec::new(),
             references: Vec::new(),
+            misspelt: Vec::new(),
         };
         let fits = shape.visit(path, schema, value);
         let Shape {
-            faults, references, ..
+            faults,
+            references,
+            misspelt,
+            ..
         } = shape;
+        self.misspelt.extend(misspelt);
         for mut fault in faults {
             // A key that an earlier check removed is not missing.
-            if self.has_fault(&fault.key) {
+            if self.has_fault(&fault.key) || self.misspelt.contains(&fault.key) {
                 continue;
             }
             if fault.span.is_empty() {
@@ -313,75 +326,4 @@ fn remove_at(table: &mut DeTable<'_>, offset: usize) -> Option<String> {
     })?;
     table.remove(name.as_str());
     Some(name)
-}
-
-pub(crate) type Named<N, T> = (N, Option<T>);
-
-/// Reads a section of named tables, in the order of the file.
-pub(crate) fn named<'t, N, T>(
-    reader: &mut Reader,
-    document: &mut DeTable<'t>,
-    section: &str,
-    read: impl Fn(&mut Reader, &str, Value<'t>) -> Option<T>,
-) -> Vec<Named<N, T>>
-where
-    N: TryFrom<String, Error: fmt::Display>,
-{
-    let Some(value) = document.remove(section) else {
-        return Vec::new();
-    };
-    let DeValue::Table(tables) = value.into_inner() else {
-        reader.fault(
-            section,
-            format!("expected tables with a name each; write [{section}.NAME]"),
-        );
-        return Vec::new();
-    };
-    let mut tables: Vec<_> = tables.into_iter().collect();
-    tables.sort_by_key(|(key, _)| key.span().start);
-    let entries = tables.into_iter().filter_map(|(key, value)| {
-        let key = key.into_inner();
-        let path = join(section, &key);
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if !key.bytes().all(allowed) {
-            let message = "the name must contain only letters, digits and any of -_.";
-            reader.fault(path, message);
-            return None;
-        }
-        match N::try_from(key.into_owned()) {
-            Ok(name) => Some((name, read(reader, &path, value))),
-            Err(fault) => {
-                reader.fault(path, format!("the name {fault}"));
-                None
-            }
-        }
-    });
-    entries.collect()
-}
-
-/// Takes the kind out of a table. `what` is for example `policy kind`.
-pub(crate) fn take_kind(
-    reader: &mut Reader,
-    path: &str,
-    value: &mut Value<'_>,
-    what: &str,
-    known: impl Iterator<Item = &'static str>,
-) -> Option<String> {
-    let DeValue::Table(table) = value.get_mut() else {
-        reader.fault(path, format!("expected a table; write [{path}]"));
-        return None;
-    };
-    let kind = table.remove("kind");
-    let name = kind.as_ref().and_then(|kind| kind.get_ref().as_str());
-    if name.is_none() {
-        let known: Vec<_> = known.map(|name| format!("{name:?}")).collect();
-        let problem = if kind.is_none() {
-            "is required"
-        } else {
-            "expected a string"
-        };
-        let message = format!("{problem}; write the {what}, one of {}", known.join(", "));
-        reader.fault(join(path, "kind"), message);
-    }
-    name.map(str::to_owned)
 }

@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
+use policies::similar;
+
 use super::{
     files::ReadFiles,
     places::position,
+    schema_forms::Names,
     variables::{Replaced, conceal},
 };
 
@@ -127,19 +130,52 @@ fn without_index(mut path: String) -> String {
     path
 }
 
-/// A longer name is not compared with the known ones, because that takes time in proportion to both lengths.
-const MAX_COMPARED: usize = 64;
+/// What other programs call a key or a kind.
+const SYNONYMS: [(&str, &str); 21] = [
+    ("port", "bind"),
+    ("host", "bind"),
+    ("listen", "bind"),
+    ("address", "bind"),
+    ("cors", "allowed_origins"),
+    ("timeout", "request_timeout"),
+    ("type", "kind"),
+    ("iss", "issuer"),
+    ("aud", "audience"),
+    ("alg", "algorithms"),
+    ("secret", "key"),
+    ("max_age", "ttl"),
+    ("expires", "ttl"),
+    ("window", "period"),
+    ("period", "window"),
+    ("interval", "period"),
+    ("max", "limit"),
+    ("expression", "allow"),
+    ("rule", "allow"),
+    ("cel", "expression"),
+    ("oidc", "jwt"),
+];
 
-/// Returns the most similar of the `known` names, if one is similar enough for a suggestion.
-pub(crate) fn similar<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let same = known.iter().find(|known| known.eq_ignore_ascii_case(name));
-    if let Some(same) = same {
-        return Some(same);
-    }
-    let comparable = known.iter().filter(|_| name.len() <= MAX_COMPARED);
-    let distances = comparable.map(|other| (strsim::damerau_levenshtein(name, other), other));
-    let (distance, closest) = distances.min_by_key(|(distance, _)| *distance)?;
-    (distance <= (name.chars().count() / 3).max(1)).then_some(*closest)
+/// Returns the one of the `known` names that was probably meant by an unknown one: a similar one, the plural, or a synonym.
+pub(super) fn meant<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let plural = name.strip_suffix('y').map(|stem| format!("{stem}ies"));
+    let is_plural = |known: &&&str| plural.as_deref() == Some(**known);
+    let is_synonym = |known: &&&str| SYNONYMS.contains(&(name, **known));
+    let exact = || {
+        known
+            .iter()
+            .find(is_plural)
+            .or(known.iter().find(is_synonym))
+    };
+    similar(name, known).or_else(|| exact().copied())
+}
+
+/// The sections that have this key, for example `[management] or [server]`.
+pub(crate) fn homes(keys: &Names, key: &str) -> Option<String> {
+    let sections = keys
+        .iter()
+        .filter(|(_, keys)| keys.iter().any(|known| known == key));
+    let sections: Vec<_> = sections.map(|(name, _)| format!("[{name}]")).collect();
+    (!sections.is_empty()).then(|| sections.join(" or "))
 }
 
 /// Says that `name` is unknown, and suggests the most similar of the `known` names, or lists all of them. `what` is the
@@ -150,7 +186,7 @@ pub(crate) fn unknown<'a>(
     known: impl IntoIterator<Item = &'a str>,
 ) -> String {
     let known: Vec<_> = known.into_iter().collect();
-    if let Some(other) = similar(name, &known) {
+    if let Some(other) = meant(name, &known) {
         return format!("unknown {what} `{name}`; did you mean `{other}`?");
     }
     if known.is_empty() {
@@ -183,22 +219,21 @@ mod tests {
                 "unknown policy kind `qouta`; did you mean `quota`?",
             ),
             (
-                "cel",
-                "unknown policy kind `cel`; known policy kinds: `signed_in`, `rate_limit`, `quota`",
+                "saml",
+                "unknown policy kind `saml`; known policy kinds: `signed_in`, `rate_limit`, `quota`",
             ),
         ] {
             assert_eq!(unknown("policy kind", name, kinds), expected);
         }
+        let section = unknown("section", "policy", ["routes", "policies"]);
+        assert_eq!(
+            section,
+            "unknown section `policy`; did you mean `policies`?"
+        );
+        let key = unknown("key", "port", ["bind", "workers"]);
+        assert_eq!(key, "unknown key `port`; did you mean `bind`?");
         let known = unknown("identity", "nobody", ["app"]);
         assert_eq!(known, "unknown identity `nobody`; known identities: `app`");
         assert_eq!(unknown("store", "main", []), "unknown store `main`");
-        let (longest, longer) = ("m".repeat(MAX_COMPARED), "m".repeat(MAX_COMPARED + 1));
-        let suggested = unknown("store", &longest, [&*longer]);
-        assert!(suggested.contains("did you mean"), "{suggested}");
-        let listed = unknown("store", &longer, [&*longest]);
-        assert_eq!(
-            listed,
-            format!("unknown store `{longer}`; known stores: `{longest}`")
-        );
     }
 }

@@ -4,9 +4,11 @@
 
 mod common;
 pub(crate) mod document;
+mod duplicates;
 pub(crate) mod fault;
 pub(crate) mod files;
 pub mod imgwire;
+pub(crate) mod named;
 pub mod origin;
 pub mod outbound;
 mod places;
@@ -18,6 +20,7 @@ pub(crate) mod service_url;
 pub mod session;
 pub(crate) mod shape;
 pub mod source;
+mod statements;
 pub(crate) mod suggestion;
 mod syntax;
 pub mod telemetry;

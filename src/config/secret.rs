@@ -81,7 +81,7 @@ pub(crate) fn read(
     source: &SecretSource,
     min_bytes: usize,
 ) -> Option<SecretString> {
-    let loaded = load_text(reader, source, environment).and_then(|(name, text)| {
+    let loaded = load_line(reader, source, environment).and_then(|(name, text)| {
         check_length(&name, text.len(), min_bytes)?;
         Ok(text.into())
     });
@@ -159,13 +159,31 @@ fn load_bytes(
         }
         return Ok((name, bytes));
     }
-    let (name, text) = load_text(reader, source, environment)?;
-    let bytes = match encoding {
-        None => Ok(text.into_bytes()),
-        Some(encoding) => secret_text::decode(&text, encoding),
+    let Some(encoding) = encoding else {
+        let (name, text) = load_line(reader, source, environment)?;
+        return Ok((name, text.into_bytes()));
     };
-    let bytes = bytes.map_err(|fault| format!("{name} {fault}"))?;
+    let (name, text) = load_text(reader, source, environment)?;
+    let bytes = secret_text::decode(&text, encoding).map_err(|fault| format!("{name} {fault}"))?;
     Ok((name, bytes))
+}
+
+/// Loads a text without an encoding. In a variable, it must be one line, unless it is a document.
+fn load_line(
+    reader: &mut Reader,
+    source: &SecretSource,
+    environment: Environment<'_>,
+) -> Result<(String, String), LoadError> {
+    let (name, text) = load_text(reader, source, environment)?;
+    let is_several = text.contains(['\n', '\r']) && !secret_text::is_document(&text);
+    if is_several && matches!(source, SecretSource::Env(_)) {
+        return Err(format!(
+            "{name} has a line break in it; write the secret in one line, or, if the line break belongs to it, in a file, \
+             and here {{ file = \"PATH\" }}"
+        )
+        .into());
+    }
+    Ok((name, text))
 }
 
 /// Loads a text. A file may end with one line end, which does not belong to the secret.
@@ -196,8 +214,16 @@ fn load(
     match source {
         SecretSource::Env(name) => {
             let shown = format!("the environment variable `{name}`");
-            let text = environment(name).ok_or_else(|| format!("{shown} is not set"))?;
-            Ok((shown, text.into_bytes()))
+            match environment(name) {
+                Some(text) => Ok((shown, text.into_bytes())),
+                None if secret_text::is_name(name) => Err(format!("{shown} is not set").into()),
+                None => Err(
+                    "must be the name of an environment variable, which has the secret; write for example \
+                     { env = \"IMGWIRE_API_KEY\" }"
+                        .to_owned()
+                        .into(),
+                ),
+            }
         }
         SecretSource::File(path) => {
             let shown = format!("the file `{}`", path.display());

@@ -78,7 +78,7 @@ pub(super) fn check(text: &str) -> Result<(), String> {
 /// in PEM and a key set may have such words in them.
 pub(super) fn check_placeholder(text: &str) -> Result<(), String> {
     let text = text.trim_matches(is_blank);
-    if text.contains("-----BEGIN ") || is_json_object(text) {
+    if is_document(text) {
         return Ok(());
     }
     let inside = |open: &str, close: &str| text.strip_prefix(open)?.strip_suffix(close);
@@ -101,9 +101,22 @@ pub(super) fn check_placeholder(text: &str) -> Result<(), String> {
     }
 }
 
+/// Whether a text is a key in PEM, or a key or a key set in JSON.
+pub(super) fn is_document(text: &str) -> bool {
+    text.contains("-----BEGIN ") || is_json_object(text)
+}
+
 /// Whether a text is a JSON object, such as a JSON Web Key.
 pub(crate) fn is_json_object(text: &str) -> bool {
     text.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+/// Whether a text may be the name of an environment variable. It may be a secret that was written in place of the name.
+pub(super) fn is_name(text: &str) -> bool {
+    const LONG: usize = 32;
+    let is_allowed = |char: char| char.is_ascii_alphanumeric() || "_-.".contains(char);
+    let is_token = text.len() >= LONG && !text.contains('_');
+    text.chars().all(is_allowed) && !is_token && !text.starts_with("sk_")
 }
 
 fn is_template_name(text: &str) -> bool {

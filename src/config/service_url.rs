@@ -34,10 +34,13 @@ impl TryFrom<String> for ServiceUrl {
 
     // Errors do not show the text, because it may contain a password.
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let url = Url::parse(&text)
-            .map_err(|_| "is not a URL; write for example \"https://id.example.com/introspect\"")?;
+        let url = Url::parse(&text).map_err(
+            |_| "is not a URL; write it with the scheme, for example \"https://id.example.com\"",
+        )?;
         if !matches!(url.scheme(), "http" | "https") {
-            Err("must be an http or https URL")
+            Err(
+                "is not an http or https URL; write it with the scheme, for example \"https://id.example.com\"",
+            )
         } else if !url.username().is_empty() || url.password().is_some() {
             Err("must not contain a user name or a password")
         } else if url.fragment().is_some() {

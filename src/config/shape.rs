@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use policies::similar;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value as Json, json};
 use toml::{
@@ -11,10 +12,11 @@ use toml::{
 };
 
 use super::{
-    fault::{Fault, similar, unknown},
+    fault::{Fault, homes, meant, unknown},
     places::join,
-    schema_forms::{Names, bounds, forms, is_secret, is_type, types},
-    suggestion::{Syntax, convert, integer, sample, to_json},
+    schema_forms::{Names, bounds, forms, is_secret, is_type, key_of, types},
+    suggestion::{ANY, Syntax, convert, integer, quoted, sample, to_json},
+    variables::{Replaced, has_variable},
 };
 
 /// Keys of earlier versions, with their new names.
@@ -42,9 +44,14 @@ pub(crate) fn schema_of<T: JsonSchema>() -> Json {
 pub(super) struct Shape<'s> {
     pub(super) definitions: &'s Json,
     pub(super) names: &'s Names,
+    /// The keys of each section that has a fixed name.
+    pub(super) keys: &'s Names,
+    pub(super) replaced: &'s [Replaced],
     pub(super) syntax: Syntax,
     pub(super) faults: Vec<Fault>,
     pub(super) references: Vec<Reference>,
+    /// Required keys that are there by a similar name.
+    pub(super) misspelt: Vec<String>,
 }
 
 impl<'s> Shape<'s> {
@@ -133,7 +140,10 @@ impl<'s> Shape<'s> {
         let others = fitting
             .iter()
             .find_map(|form| form.get("additionalProperties"));
+        let known_names: Vec<_> = properties.iter().map(|(name, _)| name.as_str()).collect();
         let mut unusable = Vec::new();
+        // The keys that unknown ones probably mean.
+        let mut misspelt = Vec::new();
         for (key, value) in table.iter_mut() {
             let path = join(path, key.get_ref());
             let known = properties.iter().find(|(name, _)| *name == key.get_ref());
@@ -143,8 +153,8 @@ impl<'s> Shape<'s> {
                     let message = match RENAMED.iter().find(|(before, _)| *before == path) {
                         Some((_, new_name)) => format!("was renamed to `{new_name}`"),
                         None => {
-                            let known = properties.iter().map(|(name, _)| name.as_str());
-                            unknown("key", key.get_ref(), known)
+                            misspelt.extend(meant(key.get_ref(), &known_names));
+                            self.unknown_key(key.get_ref(), &known_names)
                         }
                     };
                     self.fault(&path, key.span(), message)
@@ -160,12 +170,14 @@ impl<'s> Shape<'s> {
             let required = form["required"].as_array().into_iter().flatten();
             let required = required.filter_map(Json::as_str);
             for key in required.filter(|key| !table.contains_key(*key)) {
-                // Its value has the name of its former key.
+                // Its value has another name.
                 let renamed = RENAMED.iter().any(|(before, new_name)| {
                     *new_name == key && unusable.iter().any(|it| join(path, it) == *before)
                 });
-                if !renamed {
-                    let path = join(path, key);
+                let path = join(path, key);
+                if misspelt.contains(&key) {
+                    self.misspelt.push(path);
+                } else if !renamed {
                     let example = self.example(&form["properties"][key]);
                     let example = self.syntax.assignment(&path, &example);
                     let message = format!("is required; write for example {example}");
@@ -176,6 +188,15 @@ impl<'s> Shape<'s> {
         }
         for key in unusable {
             table.remove(key.as_str());
+        }
+    }
+
+    fn unknown_key(&self, key: &str, known: &[&str]) -> String {
+        match homes(self.keys, key) {
+            Some(homes) if meant(key, known).is_none() => {
+                format!("unknown key `{key}`; it is a key of {homes}")
+            }
+            _ => unknown("key", key, known.iter().copied()),
         }
     }
 
@@ -200,7 +221,17 @@ impl<'s> Shape<'s> {
         let is_secret = forms.iter().any(|form| is_secret(form));
         let shown = match found {
             DeValue::String(_) if is_secret => {
-                let message = "a secret must not be written in the config; write { env = \"NAME\" } or { file = \"PATH\" }";
+                let message = match (&*key_of(path), found.as_str()) {
+                    ("jwks", Some(url)) if url.starts_with("http") => {
+                        "is the place of the key set; write it as `jwks_url`"
+                    }
+                    ("jwks" | "public_key", _) => {
+                        "must not be written in the config; write { env = \"NAME\" } or { file = \"PATH\" }"
+                    }
+                    _ => {
+                        "a secret must not be written in the config; write { env = \"NAME\" } or { file = \"PATH\" }"
+                    }
+                };
                 return self.fault(path, span, message.to_owned());
             }
             DeValue::Array(_) => "a list".to_owned(),
@@ -208,9 +239,24 @@ impl<'s> Shape<'s> {
             DeValue::String(_) if forms.iter().all(|form| is_closed(form)) => "a string".to_owned(),
             scalar => self.syntax.excerpt(&to_json(scalar)),
         };
-        let converted = convert(self.definitions, schema, &to_json(found));
-        let written = converted.unwrap_or_else(|| self.example(schema));
+        let found = to_json(found);
         let expected = self.expected(&forms);
+        let is_section = !path.contains(['.', '[']) && forms.iter().all(|form| is_closed(form));
+        if is_section && self.syntax == Syntax::Toml && !path.is_empty() {
+            let message = format!("expected {expected}, found {shown}; write [{path}]");
+            return self.fault(path, span, message);
+        }
+        if has_variable(self.replaced, path) {
+            let example = self.syntax.assignment(path, &self.example(schema));
+            let message = format!(
+                "expected {expected}, and a variable makes a string; write for example {example}"
+            );
+            return self.fault(path, span, message);
+        }
+        let written = convert(self.definitions, schema, &found)
+            .or_else(|| sample(self.definitions, self.names, schema))
+            .or_else(|| quoted(&forms, &found))
+            .unwrap_or_else(|| json!(ANY));
         let write = self.syntax.assignment(path, &written);
         self.fault(
             path,
@@ -220,7 +266,7 @@ impl<'s> Shape<'s> {
     }
 
     fn example(&self, schema: &'s Json) -> Json {
-        sample(self.definitions, self.names, schema)
+        sample(self.definitions, self.names, schema).unwrap_or_else(|| json!(ANY))
     }
 
     /// Says what a key may have, in the words of the file.

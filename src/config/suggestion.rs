@@ -157,8 +157,11 @@ fn size(bytes: u64) -> String {
     )
 }
 
+/// What stands for a value of which nothing is known.
+pub(super) const ANY: &str = "VALUE";
+
 /// An example of a key's value: of the schema, its default, or of its description.
-pub(super) fn sample(definitions: &Json, names: &Names, schema: &Json) -> Json {
+pub(super) fn sample(definitions: &Json, names: &Names, schema: &Json) -> Option<Json> {
     let all = forms(definitions, schema);
     let layers = layers(definitions, schema);
     let layers = || layers.iter().chain(&all);
@@ -167,7 +170,7 @@ pub(super) fn sample(definitions: &Json, names: &Names, schema: &Json) -> Json {
         let default = form.get("default").filter(|default| has_content(default));
         example.or(default).cloned()
     });
-    if let Some(given) = given {
+    if given.is_some() {
         return given;
     }
     let described = layers().find_map(|form| {
@@ -175,37 +178,36 @@ pub(super) fn sample(definitions: &Json, names: &Names, schema: &Json) -> Json {
         let mut values = quoted.filter_map(toml_value);
         values.find(|value| all.iter().any(|form| fits(form, value)))
     });
-    if let Some(described) = described {
+    if described.is_some() {
         return described;
     }
-    let Some(form) = all.first() else {
-        return json!("...");
-    };
+    let form = all.first()?;
     let section = form["x-section"].as_str();
     if let Some(section) = section {
         let known = names.get(section).and_then(|names| names.first());
-        return json!(known.map_or("NAME", String::as_str));
+        return Some(json!(known.map_or("NAME", String::as_str)));
     }
     if is_secret(form) {
-        return match form["properties"].get("env") {
+        return Some(match form["properties"].get("env") {
             Some(_) => json!({ "env": "NAME" }),
             None => json!({ "file": "PATH" }),
-        };
+        });
     }
-    match types(form).next() {
-        Some("boolean") => json!(true),
-        Some("integer") => json!(i64::try_from(bounds(form).0.max(1)).unwrap_or(1)),
-        Some("array") => json!([sample(definitions, names, &form["items"])]),
-        Some("object") => {
+    let inner = |schema: &Json| sample(definitions, names, schema).unwrap_or_else(|| json!(ANY));
+    Some(match types(form).next()? {
+        "boolean" => json!(true),
+        "integer" => json!(i64::try_from(bounds(form).0.max(1)).unwrap_or(1)),
+        "array" => json!([inner(&form["items"])]),
+        "object" => {
             let required = form["required"].as_array().into_iter().flatten();
             let required = required.filter_map(Json::as_str);
             let entry = |key: &str| {
-                let value = sample(definitions, names, &form["properties"][key]);
+                let value = inner(&form["properties"][key]);
                 (key.to_owned(), value)
             };
             let mut entries: Map<_, _> = required.map(entry).collect();
             if let Some(others) = form.get("additionalProperties").filter(|it| it.is_object()) {
-                entries.insert("NAME".to_owned(), sample(definitions, names, others));
+                entries.insert("NAME".to_owned(), inner(others));
             } else if entries.is_empty()
                 && let Some((key, _)) = form["properties"]
                     .as_object()
@@ -215,8 +217,15 @@ pub(super) fn sample(definitions: &Json, names: &Names, schema: &Json) -> Json {
             }
             Json::Object(entries)
         }
-        _ => json!("..."),
-    }
+        _ => return None,
+    })
+}
+
+/// A number or a truth value, as the text that it would be in quotes.
+pub(super) fn quoted(forms: &[&Json], found: &Json) -> Option<Json> {
+    let is_scalar = matches!(found, Json::Number(_) | Json::Bool(_));
+    let takes_text = forms.iter().any(|form| is_type(form, "string"));
+    (is_scalar && takes_text).then(|| json!(found.to_string()))
 }
 
 fn has_content(value: &Json) -> bool {

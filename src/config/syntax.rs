@@ -2,12 +2,35 @@
 
 use std::ops::Range;
 
-use toml::de::Error;
+use toml::de::DeTable;
 
-use super::{fault::Fault, places::position};
+use super::{
+    duplicates::duplicate,
+    fault::Fault,
+    statements::{
+        Statement, is_header, is_key_char, line_at, name_of, remove, start_of_line, statements,
+    },
+};
+
+/// A text with more mistakes is probably no config.
+const MAX_FAULTS: usize = 50;
+
+const QUOTES: &str = "a string needs quotes; write key = \"value\"";
+
+const ESCAPE: &str =
+    "`\\` begins an escape; write `\\\\` for a backslash, or quote the string with `'`";
+
+const NAME_OF_KEY: &str =
+    "a key may contain only ASCII letters, digits, `-` and `_`; write another one";
+
+const NAME_OF_TABLE: &str = "the name of a table may contain only ASCII letters, digits, `-`, `_` and `.`; write for \
+                             example [server]";
+
+/// What begins a comment in other languages.
+const COMMENTS: [&str; 4] = ["//", "/*", ";", "-- "];
 
 /// What the parser says, and what to write.
-const REMEDIES: [(&str, &str); 14] = [
+const REMEDIES: [(&str, &str); 32] = [
     (
         "invalid basic string",
         "a quote is open; end the string with `\"` in the same line",
@@ -24,16 +47,52 @@ const REMEDIES: [(&str, &str); 14] = [
         "invalid multi-line literal string",
         "a text in `'''` is open; end it with `'''`",
     ),
+    ("string values must be quoted", QUOTES),
     (
-        "string values must be quoted",
-        "a string needs quotes; write key = \"value\"",
+        "leading zero",
+        "a number begins with 0; leave it out, or write a string in quotes",
     ),
-    ("key with no value", "a key without `=`; write key = value"),
-    ("missing value", "nothing follows `=`; write key = value"),
-    ("missing assignment", "a key without `=`; write key = value"),
     (
-        "unclosed table",
-        "`]` is missing; write for example [server]",
+        "may only go between digits",
+        "`_` may only be between two digits of a number; remove it",
+    ),
+    (
+        "redundant numeric sign",
+        "a number has two signs; remove one of them",
+    ),
+    // Values that begin with a digit, such as `5s`.
+    ("invalid integer number", QUOTES),
+    ("invalid mantissa", QUOTES),
+    ("invalid fraction", QUOTES),
+    ("invalid float", QUOTES),
+    ("invalid date", QUOTES),
+    (
+        "missing opening quote",
+        "the string has no quote at its start; write key = \"value\"",
+    ),
+    (
+        "key with no value",
+        "the line has no `=`; write key = value",
+    ),
+    ("missing value", "nothing follows `=`; write key = value"),
+    (
+        "missing assignment",
+        "the line has no `=`; write key = value",
+    ),
+    (
+        "cannot be empty",
+        "a name is missing; write key = value, or for example [server]",
+    ),
+    ("invalid unquoted key", NAME_OF_KEY),
+    (
+        "cannot extend value",
+        "the key has a value already, so it cannot also be a table; remove one of them",
+    ),
+    ("missing table open", "`]` closes nothing; remove it"),
+    ("missing array opening", "`]` closes nothing; remove it"),
+    (
+        "missing inline table opening",
+        "`}` closes nothing; remove it",
     ),
     ("unclosed array", "a list is open; end it with `]`"),
     ("unclosed inline table", "a table is open; end it with `}`"),
@@ -42,62 +101,86 @@ const REMEDIES: [(&str, &str); 14] = [
         "`,` is missing between two entries; write it",
     ),
     (
-        "missing escaped value",
-        "`\\` begins an escape; write `\\\\` for a backslash, or quote the string with `'`",
+        "invalid key-value pair",
+        "the line does not begin with a key; write key = value",
     ),
+    ("extra comma", "a `,` has no entry before it; remove it"),
     (
-        "leading zero",
-        "a number begins with 0; leave it out, or write a string in quotes",
+        "unexpected key or value",
+        "more follows after the end; write each key and each table in a line of its own",
+    ),
+    ("missing escaped value", ESCAPE),
+    ("unicode value digits", ESCAPE),
+    (
+        "max recursion depth",
+        "lists or tables are nested too deep; write fewer levels",
     ),
 ];
 
-/// Returns a fault for each line with an error.
-pub(super) fn faults(text: &str, errors: &[Error]) -> Vec<Fault> {
-    if errors.is_empty() {
-        return Vec::new();
-    }
-    if let Some(other) = other_format(text) {
-        return vec![other];
-    }
-    let mut faults: Vec<(usize, Fault)> = Vec::new();
-    // The keys of a table that is there twice are no faults of their own.
-    let mut end_of_duplicate = 0;
-    let mut errors: Vec<_> = errors.iter().collect();
-    errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
-    for error in errors {
-        let span = error.span().unwrap_or(0..0);
-        let (line, _) = position(text, span.start);
-        if span.start < end_of_duplicate || faults.iter().any(|(other, _)| *other == line) {
-            continue;
+/// Returns a fault for each mistake. The parser loses its place after some of them, so this parses the text again without
+/// the statement of the first mistake, until no mistake is left.
+pub(super) fn faults(text: &str) -> Vec<Fault> {
+    let mut rest = text.to_owned();
+    let mut faults = Vec::new();
+    while let Some((span, message)) = first_error(&rest).filter(|_| faults.len() < MAX_FAULTS) {
+        if let Some(other) = other_format(text) {
+            return vec![other];
         }
-        // An open table takes in the lines that follow it.
-        if error.message().contains("inline table element") {
-            let (key, message) = (
-                String::new(),
-                "a table before this line is open; end it with `}`".to_owned(),
-            );
-            faults.push((line, Fault { span, key, message }));
+        let statements = statements(&rest);
+        let holds = |statement: &&Statement| {
+            let is_before = statement.range.start <= span.start;
+            let is_open = || statement.open.is_some() && has_error(&rest[statement.range.clone()]);
+            is_before && (span.start < statement.range.end || is_open())
+        };
+        let Some(statement) = statements.iter().find(holds).or(statements.last()) else {
+            break;
+        };
+        let (start, message) = match statement.open {
+            Some((start, end))
+                if message.contains("unclosed")
+                    || start_of_line(text, start) != start_of_line(text, span.start) =>
+            {
+                (start, unclosed(end))
+            }
+            _ if message.contains("duplicate key") => (span.start, duplicate(text, &span)),
+            _ => (span.start, describe(text, &span, &message)),
+        };
+        faults.push(Fault {
+            span: start..span.end.max(start),
+            key: String::new(),
+            message,
+        });
+        let removed = remove(&rest, statement.range.clone());
+        if removed == rest {
             break;
         }
-        let is_duplicate = error.message().contains("duplicate key");
-        let message = if is_duplicate {
-            let line_start = start_of_line(text, span.start);
-            if text[line_start..].trim_start().starts_with('[') {
-                end_of_duplicate = next_header(text, span.end);
-            }
-            duplicate(text, &span)
-        } else {
-            describe(text, &span, error.message())
-        };
-        let key = String::new();
-        faults.push((line, Fault { span, key, message }));
+        rest = removed;
     }
-    faults.into_iter().map(|(_, fault)| fault).collect()
+    faults
+}
+
+fn first_error(text: &str) -> Option<(Range<usize>, String)> {
+    let (_, errors) = DeTable::parse_recoverable(text);
+    let errors = errors
+        .iter()
+        .map(|error| (error.span().unwrap_or(0..0), error.message().to_owned()));
+    errors.min_by_key(|(span, _)| span.start)
+}
+
+fn has_error(statement: &str) -> bool {
+    first_error(statement).is_some()
+}
+
+fn unclosed(end: &str) -> String {
+    match end {
+        "]" => "a list is open; end it with `]`".to_owned(),
+        "}" => "a table is open; end it with `}`".to_owned(),
+        quotes => format!("a text in `{quotes}` is open; end it with `{quotes}`"),
+    }
 }
 
 fn describe(text: &str, span: &Range<usize>, message: &str) -> String {
-    let start = start_of_line(text, span.start);
-    let line = text[start..].lines().next().unwrap_or_default();
+    let line = line_at(text, span.start).trim_start_matches('\u{feff}');
     if line.contains([
         '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}', '\u{201e}', '\u{ab}', '\u{bb}',
     ]) {
@@ -106,14 +189,67 @@ fn describe(text: &str, span: &Range<usize>, message: &str) -> String {
     if line.contains(['\u{a0}', '\u{200b}', '\u{feff}']) {
         return "the line has an invisible character; write it again by hand".to_owned();
     }
+    if is_header(line) {
+        return describe_header(line, message);
+    }
+    let line = line.trim_start();
+    let after_key = line.trim_start_matches(is_key_char);
+    let key = match &line[..line.len() - after_key.len()] {
+        name if name.starts_with(|char: char| char.is_ascii_alphabetic()) => name,
+        _ => "key",
+    };
+    // The value may be a secret, so messages do not show it.
     let value = line
         .split_once('=')
         .map_or("", |(_, value)| value.trim_start());
-    if let Some(second) = value.strip_prefix('=') {
-        return format!("`=` stands twice; write key = {}", second.trim());
+    let word = value.split('#').next().unwrap_or_default().trim_end();
+    // Where the parser stopped.
+    let rest = text.get(span.start..).unwrap_or_default();
+    let rest = rest.lines().next().unwrap_or_default().trim_start();
+    if let Some(found) = comment(line, value, rest) {
+        return format!(
+            "a comment begins with `#`; write it in place of `{}`",
+            found.trim()
+        );
     }
-    if !line.contains('=') && line.contains(':') && !line.trim_start().starts_with('[') {
-        return "TOML has `=` between key and value; write key = value".to_owned();
+    if line.starts_with("- ") {
+        return "TOML has no lists in lines with `-`; write key = [\"value\"]".to_owned();
+    }
+    if after_key.trim_start().starts_with(':') {
+        return format!("TOML has `=` between key and value; write {key} = value");
+    }
+    if rest.starts_with(':') {
+        return "TOML has `=` between key and value; write `=` in place of `:`".to_owned();
+    }
+    if value.starts_with('=') {
+        return "`=` is there twice; remove one of them".to_owned();
+    }
+    let ends_here = |end| {
+        let value = word.strip_suffix(end);
+        value.is_some_and(|value| !has_error(&format!("x = {value}")))
+    };
+    if let Some(end) = [',', ';'].into_iter().find(|end| ends_here(*end))
+        && !message.contains("comma")
+    {
+        return format!("the line ends with `{end}`; remove it");
+    }
+    if let Some(end) = rest.chars().next().filter(|char| "]})".contains(*char))
+        && message.contains("unexpected key or value")
+    {
+        return format!("`{end}` closes nothing; remove it");
+    }
+    if line.contains('=') && word.is_empty() {
+        return format!("nothing follows `=`; write {key} = value");
+    }
+    match word.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" => {
+            return format!("`{word}` is not a value in TOML; write {key} = true");
+        }
+        "false" | "no" | "off" => {
+            return format!("`{word}` is not a value in TOML; write {key} = false");
+        }
+        "null" | "none" | "nil" | "~" => return format!("TOML has no `{word}`; remove the key"),
+        _ => {}
     }
     for quote in ['"', '\''] {
         let triple = quote.to_string().repeat(3);
@@ -125,60 +261,58 @@ fn describe(text: &str, span: &Range<usize>, message: &str) -> String {
         }
     }
     match REMEDIES.iter().find(|(start, _)| message.contains(start)) {
-        Some((_, remedy)) => (*remedy).to_owned(),
+        Some((_, QUOTES)) => unquoted(key, word),
+        Some((_, remedy)) => remedy.replacen("key = ", &format!("{key} = "), 1),
         None => format!("{message}; write each key as key = value, strings in quotes"),
     }
 }
 
-/// Names what is there twice, and the line of the first one.
-fn duplicate(text: &str, span: &Range<usize>) -> String {
-    let start = start_of_line(text, span.start);
-    let line = text[start..].lines().next().unwrap_or_default().trim();
-    let before = text[..start].lines().enumerate();
-    if line.starts_with('[') {
-        let name = line
-            .split('#')
-            .next()
-            .unwrap_or(line)
-            .trim()
-            .trim_matches(['[', ']'])
-            .trim();
-        let bare = |line: &str| {
-            line.split('#')
-                .next()
-                .unwrap_or(line)
-                .trim()
-                .trim_matches(['[', ']'])
-                .trim()
-                .to_owned()
-        };
-        let first = before
-            .clone()
-            .find(|(_, other)| other.trim_start().starts_with('[') && bare(other) == name);
-        return match first {
-            Some((first, _)) => format!(
-                "the table `{name}` is there twice, first in line {}; write one table with the keys of both",
-                first + 1
-            ),
-            None => {
-                format!("the table `{name}` is there twice; write one table with the keys of both")
-            }
-        };
-    }
-    let key = text.get(span.clone()).unwrap_or_default().trim();
-    let table = before
-        .clone()
-        .filter(|(_, line)| line.trim_start().starts_with('['))
-        .last();
-    let first = before.filter(|(index, line)| {
-        let name = line.split('=').next().unwrap_or(line).trim();
-        table.is_none_or(|(table, _)| *index > table) && name == key
-    });
-    match first.map(|(index, _)| index + 1).next() {
-        Some(first) => {
-            format!("the key `{key}` is there twice, first in line {first}; remove one of them")
+/// What begins a comment of another language: the line, what follows its value, or what the parser could not read.
+fn comment(line: &str, value: &str, rest: &str) -> Option<&'static str> {
+    let is_bare = !value.starts_with(['"', '\'', '[', '{']);
+    let mut known = COMMENTS.into_iter();
+    known.find(|comment| {
+        let begins = line.starts_with(comment) || rest.len() > 1 && rest.starts_with(comment);
+        begins || is_bare && value.contains(&format!(" {comment}"))
+    })
+}
+
+fn unquoted(key: &str, value: &str) -> String {
+    let is_variable = ["env.", "env(", "process.env", "os."]
+        .iter()
+        .any(|start| value.starts_with(start));
+    match value.chars().next() {
+        _ if is_variable => {
+            format!("a secret from the environment is a table; write {key} = {{ env = \"NAME\" }}")
         }
-        None => format!("the key `{key}` is there twice; remove one of them"),
+        Some('(') => {
+            "TOML has no `(`; write a list in `[` and `]`, and a number without".to_owned()
+        }
+        Some('[') => format!("a string needs quotes; write {key} = [\"value\"]"),
+        Some('{') => {
+            format!("a string needs quotes; write for example {key} = {{ env = \"NAME\" }}")
+        }
+        _ => QUOTES.replacen("key", key, 1),
+    }
+}
+
+fn describe_header(line: &str, message: &str) -> String {
+    let name = name_of(line).split(']').next().unwrap_or_default();
+    let is_name = !name.is_empty() && name.chars().all(is_key_char);
+    let header = match line.trim_start().starts_with("[[") {
+        true => format!("[[{name}]]"),
+        false => format!("[{name}]"),
+    };
+    if name.is_empty() {
+        "a name is missing; write for example [server]".to_owned()
+    } else if message.contains("unclosed") && is_name {
+        format!("`]` is missing at the end; write {header}")
+    } else if message.contains("unexpected key or value") {
+        format!("more follows after the name of the table; write only {header} in this line")
+    } else if is_name {
+        format!("the header of the table is not closed as it is opened; write {header}")
+    } else {
+        NAME_OF_TABLE.to_owned()
     }
 }
 
@@ -218,20 +352,4 @@ fn other_format(text: &str) -> Option<Fault> {
         key,
         message,
     })
-}
-
-fn start_of_line(text: &str, offset: usize) -> usize {
-    let before = text.get(..offset).unwrap_or(text);
-    before.rfind('\n').map_or(0, |newline| newline + 1)
-}
-
-/// Where the next table begins.
-fn next_header(text: &str, offset: usize) -> usize {
-    let rest = text.get(offset..).unwrap_or_default();
-    let next = rest.match_indices('\n').find(|(at, _)| {
-        rest[at + 1..]
-            .trim_start_matches([' ', '\t'])
-            .starts_with('[')
-    });
-    next.map_or(text.len(), |(at, _)| offset + at + 1)
 }

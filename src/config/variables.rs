@@ -59,6 +59,11 @@ pub(super) fn conceal(replaced: &[Replaced], path: &str, message: String) -> Str
     concealed
 }
 
+/// Whether variables were replaced in the value of the key at `path`.
+pub(super) fn has_variable(replaced: &[Replaced], path: &str) -> bool {
+    replaced.iter().any(|replaced| replaced.path == path)
+}
+
 /// Looks up an environment variable.
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use policies::excerpt;
+use policies::{excerpt, similar};
 use serde::{
     Deserialize,
     de::{
@@ -15,8 +15,6 @@ use serde::{
     forward_to_deserialize_any,
 };
 use serde_json::{Map, Value, map};
-
-use crate::config::fault::similar;
 
 /// Explains why `body` is not a `T`. `error` is the one of the first attempt.
 pub(super) fn explain<'de, T: Deserialize<'de>>(body: &[u8], error: &serde_json::Error) -> String {

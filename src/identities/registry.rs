@@ -17,8 +17,9 @@ use super::{
     session::SessionIdentitySettings,
 };
 use crate::config::{
-    document::{self, Named, Reader, join},
+    document::{self, Reader, join},
     fault::unknown,
+    named::Named,
 };
 
 /// The kinds of identity that a config can use.

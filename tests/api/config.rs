@@ -20,6 +20,7 @@ fn environment(name: &str) -> Option<String> {
         "PRIVATE_KEY" => Some(include_str!("../keys/rsa_private.pem").to_owned()),
         "EC_KEY" => Some(include_str!("../keys/ec_public.pem").to_owned()),
         "EC_KEYS" => Some(include_str!("../keys/ec_public.pem").repeat(2)),
+        "SPLIT" => Some("a s3cret that is long enough\nfor HS256, in two lines".to_owned()),
         "BROKEN" => Some("a s3cret that is long enough\nfor HS256, in two lines\n".to_owned()),
         "MISSING" => None,
         _ => Some(

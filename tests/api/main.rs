@@ -41,6 +41,7 @@ mod clusters;
 mod command_line;
 mod commands;
 mod config;
+mod config_habits;
 mod config_mistakes;
 mod config_sources;
 mod config_variables;

@@ -143,6 +143,7 @@ fn a_secret_in_another_encoding_or_too_short_after_decoding_is_refused() {
         assert!(fault.contains(expected), "{encoding}: {fault:?}");
     }
     assert_eq!(with("base64", &long), "");
+    assert_eq!(with("base64", &format!("{}\n{long}", &long[..20])), "");
     // The last letter has bits after the last byte, which Node.js ignores.
     for end in ["c=", "d=", "d"] {
         let text = STANDARD.encode([7; 35]).replace("c=", end);
@@ -162,6 +163,8 @@ fn a_text_that_is_probably_not_the_secret_is_refused_for_every_secret() {
         (format!("{GOOD}\n"), "ends with a line end"),
         (format!("{GOOD}\r"), "ends with a line end"),
         (format!("\u{feff}{GOOD}"), "begins with a byte order mark"),
+        (format!("{GOOD}\n{GOOD}"), "has a line break in it"),
+        (format!("{GOOD}\r\n{GOOD}"), "has a line break in it"),
         ("   ".to_owned(), "is blank"),
         ("${APP_JWT_SECRET}".to_owned(), "`${...}`"),
         (format!("{GOOD}${{APP_JWT_SECRET}}"), "`${...}`"),
@@ -275,6 +278,7 @@ fn words_within_a_document_do_not_make_it_an_example() {
     let set = json!({ "keys": [key("change-me"), key("${KID}")] }).to_string();
     assert_eq!(with("jwks", &set), "");
     assert_eq!(with("secret", &set), "");
+    assert_eq!(with("secret", &set.replace(',', ",\n")), "");
     for (text, expected) in [
         ("changeme", "is the text of an example"),
         ("${THE_KEY_SET_OF_THE_APP}", "`${...}`"),

@@ -191,7 +191,12 @@ impl JwtSettings {
         let text = section.document(KEY, source)?;
         let text = text.expose_secret().as_bytes();
         let set = KeySet::parse(text, &self.algorithms, KeyTypes::PublicAndSecret, None);
-        let set = set.map_err(|reason| section.fault(KEY, reason)).ok()?;
+        let reject = |reason| {
+            let message =
+                format!("{reason}; write a JSON Web Key Set, which begins with {{ \"keys\": [");
+            section.fault(KEY, message);
+        };
+        let set = set.map_err(reject).ok()?;
         let skipped = set.skipped().reported.iter().map(ToString::to_string);
         if !set.is_empty() {
             skipped.for_each(|key| section.warning(KEY, key));
@@ -238,12 +243,14 @@ impl JwtSettings {
         let mut algorithms = self.algorithms.iter();
         let is_wrong =
             |algorithm: &&Algorithm| (algorithm.family() == AlgorithmFamily::Hmac) != takes_secret;
-        if takes_one_key
-            && algorithms
-                .clone()
-                .any(|other| Some(other.family()) != family)
-        {
-            let message = "must all be of one family, because there is only one key";
+        let other = algorithms
+            .clone()
+            .find(|other| Some(other.family()) != family);
+        if let Some((first, other)) = self.algorithms.first().zip(other).filter(|_| takes_one_key) {
+            let message = format!(
+                "{first:?} and {other:?} need different keys, and there is only one; remove one of them, or write a second \
+                 identity"
+            );
             section.fault("algorithms", message);
         } else if !matches!(source, KeySource::Jwks(_))
             && let Some(wrong) = algorithms.find(is_wrong)

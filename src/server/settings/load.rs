@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -17,13 +18,18 @@ use super::{
 use crate::{
     config::{
         Environment, Faults, ImgwireSettings, ManagementSettings, ReadFiles, ServerSettings,
-        SessionSettings,
-        document::{Named, Reader, named, take_kind},
-        fault::unknown,
+        SessionSettings, TelemetrySettings,
+        document::Reader,
+        fault::{homes, unknown},
+        named::{Named, named, take_kind},
         outbound::OutboundSettings,
+        shape::schema_of,
     },
     identities::{ConfiguredIdentities, OtherSections},
 };
+
+const EMPTY: &str = "the config has no keys; write at least api_key = { env = \"NAME\" } in [imgwire], a policy in \
+                     [policies.NAME], and policies = [\"NAME\"] in [[routes]]";
 
 /// Loads a config file. `text` is its content; `file` is its name in error messages.
 pub fn load(file: &str, text: &str, environment: Environment<'_>) -> Result<Settings, Faults> {
@@ -39,6 +45,9 @@ pub fn load_with(
 ) -> Result<Settings, Faults> {
     let mut reader = Reader::default();
     let mut document = reader.parse(text);
+    if reader.faults.is_empty() && document.is_empty() {
+        reader.fault("", EMPTY);
+    }
     let settings = if reader.faults.is_empty() {
         reader.replace_variables(&mut document, environment);
         let unreplaced = reader.faults.len();
@@ -71,10 +80,19 @@ fn read(
     fixed: Fixed,
 ) -> Option<Settings> {
     let sections = FIXED_SECTIONS.into_iter().chain(RELOADED_SECTIONS);
-    for key in document.keys().map(Spanned::get_ref) {
-        if !sections.clone().any(|section| section == key.as_ref()) {
-            reader.fault(key.as_ref(), unknown("section", key, sections.clone()));
+    note_keys(reader);
+    for (key, value) in document.iter() {
+        let key = key.get_ref();
+        if sections.clone().any(|section| section == key.as_ref()) {
+            continue;
         }
+        let message = match homes(&reader.keys, key) {
+            Some(homes) if !matches!(value.get_ref(), DeValue::Table(_)) => {
+                format!("is a key of {homes}; write it below that header")
+            }
+            _ => unknown("section", key, sections.clone()),
+        };
+        reader.fault(key.as_ref(), message);
     }
     for section in ["stores", "identities", "policies"] {
         reader.note_names(document, section);
@@ -164,6 +182,20 @@ fn read(
         files: ReadFiles::default(),
         warnings: Faults::default(),
     })
+}
+
+/// Notes which section has which key, for messages about a key in another one.
+fn note_keys(reader: &mut Reader) {
+    let mut note = |section, schema: Json| {
+        let keys = schema["properties"].as_object().into_iter().flatten();
+        let keys = keys.map(|(key, _)| key.clone()).collect();
+        reader.keys.insert(section, keys);
+    };
+    note("server", schema_of::<ServerSettings>());
+    note("management", schema_of::<ManagementSettings>());
+    note("telemetry", schema_of::<TelemetrySettings>());
+    note("imgwire", schema_of::<ImgwireSettings>());
+    note("session", schema_of::<SessionSettings>());
 }
 
 /// `None` if an entry could not be read.

@@ -14,8 +14,9 @@ use super::{routes::RouteSettings, stores::Stores};
 use crate::{
     config::{
         CommonSettings, Environment, ServiceUrl,
-        document::{Named, Reader, Value, join, take_kind, within},
+        document::{Reader, Value, join, within},
         fault::unknown,
+        named::{Named, take_kind},
         secret,
         service_url::UrlTemplate,
         shape::with_definitions,

@@ -37,10 +37,14 @@ fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RoutePath, D::Erro
     let path = RoutePath::deserialize(deserializer)?;
     let text = path.as_str();
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    if text.starts_with("http://") || text.starts_with("https://") {
+        let fault = "is a URL; write only its path, without scheme, host and port";
+        return Err(D::Error::custom(fault));
+    }
     let fault = if !text.starts_with('/') {
-        Some("must start with `/`")
+        Some("must start with `/`; add it")
     } else if text.ends_with('/') {
-        Some("must not end with `/`")
+        Some("must not end with `/`; remove it")
     } else if text.contains("//") {
         Some("must not contain an empty segment")
     } else if text

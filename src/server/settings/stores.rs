@@ -8,7 +8,8 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     config::{
         Environment, SessionSettings,
-        document::{Named, Reader, Value, join},
+        document::{Reader, Value, join},
+        named::Named,
         secret,
         session::{COOKIE, SessionKeys, SessionPlace},
     },
