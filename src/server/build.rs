@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use policies::{
-    BuildContext, BuildError, Chain, Clock, Condition, Fact, FactExpression, FixedPurpose, Link,
-    PolicyName, Reads, StoreName,
+    BuildContext, BuildError, Chain, Clock, Condition, Fact, FactExpression, FixedPurpose,
+    ImgwireLimits, Link, PolicyName, Reads, StoreName,
 };
 use rustls::ClientConfig;
 
@@ -266,7 +266,8 @@ fn cache_capacity(settings: &Settings) -> CacheCapacity {
     )
 }
 
-/// The policies of a route in order. A route with a purpose denies other purposes as soon as the user is known.
+/// The policies of a route in order. As soon as the user is known, a route with a purpose denies other purposes, and an
+/// upload route what Imgwire does not support.
 fn chain(route: &RouteSettings, links: &[Link]) -> Result<Chain, BuildError> {
     let find = |name: &PolicyName| {
         let link = links.iter().find(|link| link.name == *name);
@@ -274,13 +275,13 @@ fn chain(route: &RouteSettings, links: &[Link]) -> Result<Chain, BuildError> {
             .ok_or_else(|| BuildError::Policy(name.clone()))
     };
     let mut chain: Vec<Link> = route.policies.iter().map(find).collect::<Result<_, _>>()?;
-    if let Some(purpose) = &route.purpose {
-        let signed_in = chain
-            .iter()
-            .rposition(|link| link.provides == Some(Fact::Subject));
-        let link = FixedPurpose::link(purpose.clone());
-        chain.insert(signed_in.map_or(0, |index| index + 1), link);
-    }
+    let purpose = route.purpose.clone().map(FixedPurpose::link);
+    let limits = (route.action == RouteAction::Upload).then(ImgwireLimits::link);
+    let signed_in = chain
+        .iter()
+        .rposition(|link| link.provides == Some(Fact::Subject));
+    let place = signed_in.map_or(0, |index| index + 1);
+    chain.splice(place..place, purpose.into_iter().chain(limits));
     Ok(Chain::new(chain))
 }
 
