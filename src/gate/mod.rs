@@ -5,4 +5,5 @@ pub mod issue;
 pub mod needs;
 pub mod ports;
 pub mod readiness;
+pub mod route_paths;
 pub mod rules;

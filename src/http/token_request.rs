@@ -44,6 +44,14 @@ pub(crate) struct TokenRequest {
     file: Option<Object<File>>,
 }
 
+impl TokenRequest {
+    /// The same request for the workspace in the path, if there is one.
+    pub(super) fn in_workspace(self, workspace: Option<WorkspaceId>) -> Self {
+        let workspace = workspace.or(self.workspace);
+        Self { workspace, ..self }
+    }
+}
+
 /// A file as the client declares it. The gate does not see its content.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

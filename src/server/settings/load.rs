@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::{
         Environment, Faults, ImgwireSettings, ManagementSettings, ReadFiles, ServerSettings,
-        SessionSettings,
+        SessionSettings, UploadsSettings,
         document::{Named, Reader, named, take_kind},
         fault::unknown,
         outbound::OutboundSettings,
@@ -104,6 +104,7 @@ fn read(
         policy::read(reader, &kinds.policies, environment, path, value)
     });
     let routes = routes::read(reader, document);
+    let uploads: Option<UploadsSettings> = section_or_default(reader, document, "uploads");
     reader.check_names();
 
     if let Some(server) = &server {
@@ -161,6 +162,7 @@ fn read(
         identities: resolved_identities?,
         policies: all(policies)?,
         routes,
+        uploads: uploads?,
         files: ReadFiles::default(),
         warnings: Faults::default(),
     })

@@ -33,7 +33,7 @@ pub(crate) use self::{
     entry::{
         Entry, discovered_jwt, expression, forwarded, introspection, jwt, published_jwt, quota,
         rate_limit, remote_decision, remote_session, session, signed_in, upload_intent,
-        workspace_member,
+        upload_route, workspace_member,
     },
     gate::{Gate, env},
     request::{Answer, Request},
