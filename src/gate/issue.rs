@@ -19,7 +19,7 @@ use policies::{
 use tracing::{Instrument as _, field::Empty};
 
 use crate::{
-    imgwire::{Client, ImgwireError, TokenOutcome, TraceContext, UploadToken},
+    imgwire::{CallOutcome, Client, ImgwireError, TraceContext, UploadToken},
     telemetry,
 };
 
@@ -81,7 +81,7 @@ pub async fn issue(
 }
 
 /// Creates a token in a span whose context is sent to Imgwire.
-async fn create(client: &Rc<Client>, context: &TraceContext) -> TokenOutcome {
+async fn create(client: &Rc<Client>, context: &TraceContext) -> CallOutcome<UploadToken> {
     let span = tracing::debug_span!(
         "create upload token",
         otel.kind = "client",
