@@ -12,6 +12,7 @@ pub const ALLOWANCE: &str = "/allowance";
 /// Appended to the path of an upload route, as the SDKs of Imgwire do it.
 pub const CREATE_UPLOAD: &str = "/api/v1/images/standard_upload";
 pub const IMAGES: &str = "/api/v1/images/";
+const IMAGES_WITHOUT_SLASH: &str = "/api/v1/images";
 pub const IMAGE: &str = "/api/v1/images/{id}";
 
 /// What a request wants of its route.
@@ -107,10 +108,7 @@ impl RoutePaths {
             (Serves::Tokens, "") => Some(Target::Token),
             (Serves::Tokens, _) => None,
             (Serves::Uploads, CREATE_UPLOAD) => Some(Target::CreateUpload),
-            // With and without the final slash.
-            (Serves::Uploads, rest) if rest == IMAGES || rest == IMAGES.trim_end_matches('/') => {
-                Some(Target::Images)
-            }
+            (Serves::Uploads, IMAGES | IMAGES_WITHOUT_SLASH) => Some(Target::Images),
             (Serves::Uploads, rest) => {
                 let id = rest.strip_prefix(IMAGES)?;
                 ImageId::parse(id).map(Target::Image)
@@ -129,6 +127,43 @@ impl RoutePaths {
             Target::Image(_) => &self.names.image,
         }
     }
+}
+
+/// The templates of all paths that a route with this path serves.
+#[must_use]
+pub fn templates(path: &RoutePath, serves: Serves) -> Vec<String> {
+    let suffixes: &[&str] = match serves {
+        Serves::Tokens => &["", ALLOWANCE],
+        Serves::Uploads => &[
+            ALLOWANCE,
+            CREATE_UPLOAD,
+            IMAGES,
+            IMAGES_WITHOUT_SLASH,
+            IMAGE,
+        ],
+    };
+    let suffixes = suffixes.iter();
+    suffixes.map(|suffix| format!("{path}{suffix}")).collect()
+}
+
+/// Whether a path can match both templates.
+#[must_use]
+pub fn overlap(one: &str, other: &str) -> bool {
+    let segments = |path: &str| path.split('/').count();
+    segments(one) == segments(other) && is_under(one, other)
+}
+
+/// Whether a path that matches `one` can begin with the segments of a path that matches `other`.
+#[must_use]
+pub fn is_under(one: &str, other: &str) -> bool {
+    let is_open = |segment: &str| segment.starts_with('{');
+    let mut segments = one.split('/');
+    other.split('/').all(|other| {
+        segments.next().is_some_and(|one| {
+            let either = one == other || is_open(one) || is_open(other);
+            either && one.is_empty() == other.is_empty()
+        })
+    })
 }
 
 /// The workspace that a segment of a path names. `None` if it cannot be one.

@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 
 use super::{
     needs::needs,
-    settings::{RouteAction, RouteSettings, Settings},
+    settings::{MetadataExpression, RouteAction, RouteSettings, Settings},
 };
 use crate::{
     config::{Messages, ServerSettings, SessionSettings},
@@ -303,7 +303,7 @@ fn upload_route(
             .any(|link| link.provides == Some(Fact::Membership)),
         access: Chain::new(access.cloned().collect()),
         metadata: metadata
-            .map(|(key, expression)| {
+            .map(|(key, MetadataExpression(expression))| {
                 let expression = FactExpression::new(expression.clone(), clock.clone());
                 (key.clone(), expression)
             })

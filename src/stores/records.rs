@@ -12,6 +12,8 @@ use policies::{Fault, ImageId, Purpose, RoutePath, SubjectId, TokenId, Workspace
 use serde::Serialize;
 use uuid::{ContextV7, Uuid};
 
+use super::fault::StoreFault;
+
 /// The id of a record: a UUID of version 7 (RFC 9562), so that ids are in the order of creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct RecordId(pub Uuid);
@@ -134,7 +136,7 @@ pub struct Page {
 }
 
 /// The images on a page, and how many all pages have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImagePage {
     pub images: Vec<ImageId>,
     pub total: u64,
@@ -228,3 +230,11 @@ pub trait RecordStore: Send + Sync {
 
 /// How long progress of an erasure is kept after it is done.
 pub const ERASURE_KEPT: SignedDuration = SignedDuration::from_hours(24 * 30);
+
+/// A candidate for [`RecordStore::secret`].
+pub(super) fn new_secret() -> Result<[u8; 32], StoreFault> {
+    let mut secret = [0; 32];
+    let filled = aws_lc_rs::rand::fill(&mut secret);
+    let failed = |_| StoreFault::Refused("the system's random generator failed".to_owned());
+    filled.map(|()| secret).map_err(failed)
+}

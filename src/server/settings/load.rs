@@ -12,7 +12,7 @@ use super::{
     fixed::{FIXED_SECTIONS, Fixed, RELOADED_SECTIONS},
     open_routes, policy, routes,
     stores::{self, Stores},
-    unused,
+    unused, upload_routes,
 };
 use crate::{
     config::{
@@ -130,9 +130,13 @@ fn read(
     };
     let resolved_identities = identities.resolve(reader, facts);
     policy::check(reader, &policies, &stores, &profiles);
-    stores::check_files(reader, &stores, |name| policy::counts_in(&policies, name));
+    stores::check_files(reader, &stores, |name| {
+        policy::counts_in(&policies, name)
+            || routes.iter().any(|it| it.store.as_ref() == Some(name))
+    });
     routes::check_paths(reader, &routes);
     policy::check_chains(reader, &routes, &policies, &profiles);
+    upload_routes::check(reader, &routes, &policies, &stores);
     let session = match session {
         None => Some(None),
         // Its faults must not hide those of later sections.

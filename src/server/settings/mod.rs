@@ -9,6 +9,7 @@ mod routes;
 mod schema;
 mod stores;
 mod unused;
+mod upload_routes;
 
 use policies::{IdentityName, PolicyName, Reads, StoreName, StoreUse};
 use secrecy::SecretString;
@@ -26,7 +27,7 @@ pub use self::{
     fixed::Fixed,
     load::{load, load_management, load_with},
     policy::{PolicyKinds, PolicySettings},
-    routes::{RouteAction, RouteSettings},
+    routes::{MetadataExpression, RouteAction, RouteSettings},
     schema::schema,
 };
 

@@ -27,6 +27,14 @@ pub(crate) use imgwire_gate::{
     telemetry::Metrics,
 };
 
+/// Their names are also those of other things.
+pub(crate) mod records {
+    pub(crate) use imgwire_gate::stores::{
+        FileFacts, Intent, Origin, Page, Record, RecordId, RecordQuery, RecordStore, Replay,
+        UploadState,
+    };
+}
+
 pub(crate) use self::{
     app::TestApp,
     clock::{TestClock, eventually},
