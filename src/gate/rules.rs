@@ -69,6 +69,15 @@ pub struct UploadRoute {
     pub delete_roles: Vec<String>,
 }
 
+impl UploadRoute {
+    /// Whether clients see this key of an image's metadata.
+    #[must_use]
+    pub fn shows(&self, key: &str) -> bool {
+        let mut own = self.metadata.iter();
+        own.any(|(name, _)| name == key) || self.client_metadata.iter().any(|name| name == key)
+    }
+}
+
 /// The route that serves a request.
 pub struct Found<'r> {
     pub route: &'r Arc<Route>,

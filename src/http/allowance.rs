@@ -117,7 +117,7 @@ async fn show(
     workspace: Option<WorkspaceId>,
 ) -> HttpResponse {
     let upload = match described(request)
-        .map(|body| body.in_workspace(workspace))
+        .map(|body| body.declared().in_workspace(workspace))
         .and_then(|body| upload_request(request, route, body, AppliedLimits::FailuresAndReads))
     {
         Ok(upload) => upload,

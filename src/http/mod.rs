@@ -1,11 +1,13 @@
 //! The HTTP API. Each handler has its own file.
 
 mod allowance;
+mod answer;
 mod context;
 mod decision;
 mod envelope;
 pub mod error;
 pub(crate) mod host;
+mod images;
 mod json_error;
 pub mod management;
 pub mod openapi;
@@ -14,7 +16,9 @@ mod session;
 pub(crate) mod session_cookie;
 pub(crate) mod session_store;
 mod token_request;
+mod upload_body;
 mod upload_token;
+mod uploads;
 
 use actix_web::{HttpRequest, HttpResponse, Route, http::Method, web};
 
@@ -57,8 +61,17 @@ async fn dispatch(request: HttpRequest, payload: web::Payload) -> HttpResponse {
         (Target::Allowance, &Method::GET) => allowance::get(request, route, workspace).await,
         (Target::Token, _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::POST])),
         (Target::Allowance, _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::GET])),
-        (Target::CreateUpload | Target::Images | Target::Image(_), _) => {
-            refuse(&request, &ApiError::NotFound(NO_ROUTE))
+        (Target::CreateUpload, &Method::POST) => {
+            uploads::create(request, payload, route, workspace).await
         }
+        (Target::Images, &Method::GET) => images::list(request, route, workspace).await,
+        (Target::Image(id), &Method::GET) => images::show(request, route, id, workspace).await,
+        (Target::Image(id), &Method::DELETE) => images::delete(request, route, id, workspace).await,
+        (Target::CreateUpload, _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::POST])),
+        (Target::Images, _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::GET])),
+        (Target::Image(_), _) => refuse(
+            &request,
+            &ApiError::MethodNotAllowed(&[Method::GET, Method::DELETE]),
+        ),
     }
 }

@@ -72,6 +72,12 @@ impl Client {
         }
     }
 
+    /// How long a call may take, with all attempts.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// Takes a token from the pool, or creates one.
     pub async fn token(self: &Rc<Self>, context: &TraceContext) -> CallOutcome<UploadToken> {
         let Some(pool) = &self.upstream.pool else {
