@@ -24,6 +24,7 @@ mod statements;
 pub(crate) mod suggestion;
 mod syntax;
 pub mod telemetry;
+pub mod uploads;
 mod variables;
 
 pub use self::{
@@ -37,4 +38,5 @@ pub use self::{
     session::SessionSettings,
     source::ConfigSource,
     telemetry::TelemetrySettings,
+    uploads::UploadsSettings,
 };

@@ -1,16 +1,22 @@
 //! Quotas in a SQLite file that only this process opens, and the thread that writes it.
 
-use std::{fs, path::Path, sync::Arc, thread::JoinHandle};
+use std::{
+    fs, mem,
+    path::Path,
+    sync::{Arc, OnceLock},
+    thread::JoinHandle,
+};
 
 use futures_util::future::{LocalBoxFuture, ready};
 use parking_lot::Mutex;
-use policies::{BoxFuture, Counter, Fault, Hold, QuotaStore, Reservation, StoreName, Window};
+use policies::{BoxFuture, Counter, Hold, QuotaStore, Reservation, StoreName, Window};
 
 use super::{
     access::{Purpose, find_problem, open_fault},
     database::{Database, DatabaseError, Row},
     file::{CHECK_PERIOD, FileFault, OwnedFile},
     ledger::{Commit, Entry, Pending},
+    reader::{ReadSlot, Reader},
     shared::{Shared, Work},
 };
 use crate::stores::{
@@ -25,6 +31,9 @@ pub(super) struct Counters {
     writer: Option<JoinHandle<()>>,
     /// `None` after an error, until the writer opens it again.
     database: Arc<Mutex<Option<Database>>>,
+    reader: Reader,
+    /// Of the records, once it was read.
+    secret: OnceLock<[u8; 32]>,
     /// Locked while the store is open.
     file: Arc<OwnedFile>,
 }
@@ -43,7 +52,8 @@ impl Counters {
             fs::create_dir_all(folder).map_err(|error| io(folder, error))?;
         }
         let file = Arc::new(OwnedFile::lock(path)?);
-        let database = Database::open(&file).map_err(|error| open_error(path, error))?;
+        let reads = ReadSlot::default();
+        let database = Database::open(&file, &reads).map_err(|error| open_error(path, error))?;
         let clock = &options.context.clock;
         let schedule = CleanupSchedule::new(clock.clone());
         let shared = Arc::new(Shared::new(options.health(), clock.clone()));
@@ -51,26 +61,36 @@ impl Counters {
             Ok(()) => shared.health.record_success(),
             Err(error) => _ = shared.health.mark_down(&error),
         }
+        let reader = Reader::start(reads.clone(), file.clone(), clock.clone(), options.timeout)
+            .map_err(|error| io(path, error))?;
         let database = Arc::new(Mutex::new(Some(database)));
         let writer = std::thread::Builder::new()
             .name("quota-writer".to_owned())
             .spawn({
                 let (shared, file, database) = (shared.clone(), file.clone(), database.clone());
-                move || write_changes(&shared, &file, &database, schedule)
+                move || write_changes(&shared, &file, &reads, &database, schedule)
             })
             .map_err(|error| io(path, error))?;
         Ok(Self {
             shared,
             writer: Some(writer),
             database,
+            reader,
+            secret: OnceLock::new(),
             file,
         })
     }
 
-    fn require_up(&self) -> Result<(), Fault> {
-        let health = &self.shared.health;
-        let is_up = health.is_up().then_some(());
-        is_up.ok_or_else(|| health.fault(StoreFault::Down))
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    pub(super) fn known_secret(&self) -> &OnceLock<[u8; 32]> {
+        &self.secret
     }
 }
 
@@ -101,7 +121,7 @@ impl HealthCheck for Counters {
 impl QuotaStore for Counters {
     fn reserve(&self, counter: Counter, window: Window, limit: u64) -> BoxFuture<'_, Reservation> {
         Box::pin(async move {
-            self.require_up()?;
+            self.shared.require_up()?;
             let counter = Arc::new(counter);
             let reserve = |entry: &mut Entry, pending: &mut Pending| {
                 let before = entry.current_row().window;
@@ -135,7 +155,7 @@ impl QuotaStore for Counters {
 
     fn used(&self, counter: Counter, window: Window) -> BoxFuture<'_, (u64, Window)> {
         Box::pin(async move {
-            self.require_up()?;
+            self.shared.require_up()?;
             let read = |entry: &mut Entry, _: &mut Pending| entry.row_in(window);
             let row = self.shared.with_counter(&Arc::new(counter), read).await?;
             Ok((row.used, row.window))
@@ -144,7 +164,7 @@ impl QuotaStore for Counters {
 
     fn give_back(&self, counter: Counter, window: Window) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.require_up()?;
+            self.shared.require_up()?;
             let counter = Arc::new(counter);
             let clear = |entry: &mut Entry, pending: &mut Pending| {
                 entry.move_to(window).used = 0;
@@ -221,16 +241,20 @@ fn open_error(path: &Path, error: DatabaseError) -> OpenError {
 fn write_changes(
     shared: &Shared,
     file: &OwnedFile,
+    reads: &ReadSlot,
     database: &Mutex<Option<Database>>,
     mut schedule: CleanupSchedule,
 ) {
+    let mut is_taken_over = false;
     let mut next_check = shared.now() + CHECK_PERIOD;
     while let Some(work) = shared.next_work(schedule.due_in().min(CHECK_PERIOD)) {
         let Work { loads, batch } = work;
         let began = shared.now();
         let mut must_check = !shared.health.is_up();
         for load in loads {
-            let read = attempt(database, file, |database| Ok(database.read(&load.counter)?));
+            let read = attempt(database, file, reads, |database| {
+                Ok(database.read(&load.counter)?)
+            });
             let reply = match read {
                 Ok(row) => {
                     shared.lock().loaded(load.counter, row);
@@ -247,11 +271,14 @@ fn write_changes(
         }
         let mut written = Ok(());
         let mut closed = false;
-        if let Some(batch) = batch {
-            written = attempt(database, file, |database| {
-                database.write(&batch.changes)?;
+        if let Some(mut batch) = batch {
+            let records = mem::take(&mut batch.records);
+            let take_over = !is_taken_over && !records.is_empty();
+            written = attempt(database, file, reads, |database| {
+                database.write(&batch.changes, records, take_over)?;
                 database.check_files(file)
             });
+            is_taken_over |= take_over && written.is_ok();
             let result = written.as_ref().copied();
             let result = result.map_err(|error| StoreFault::Refused(error.to_string()));
             let mut ledger = shared.lock();
@@ -266,16 +293,16 @@ fn write_changes(
             let _ = batch.commit.set(result);
             shared.health.record_answer();
         } else if must_check {
-            written = attempt(database, file, |database| {
+            written = attempt(database, file, reads, |database| {
                 database.check_writing()?;
                 database.check_files(file)
             });
         } else if began >= next_check {
-            written = attempt(database, file, |database| database.check_files(file));
+            written = attempt(database, file, reads, |database| database.check_files(file));
             next_check = began + CHECK_PERIOD;
         }
         if written.is_ok() && schedule.due_in().is_zero() {
-            let deleted = attempt(database, file, |database| {
+            let deleted = attempt(database, file, reads, |database| {
                 Ok(database.delete_old(schedule.after(), schedule.now())?)
             });
             let last = deleted.unwrap_or_else(|error| {
@@ -301,12 +328,13 @@ fn write_changes(
 fn attempt<T>(
     database: &Mutex<Option<Database>>,
     file: &OwnedFile,
+    reads: &ReadSlot,
     operation: impl FnOnce(&mut Database) -> Result<T, DatabaseError>,
 ) -> Result<T, DatabaseError> {
     let mut database = database.lock();
     let mut open = match database.take() {
         Some(open) => open,
-        None => Database::open(file)?,
+        None => Database::open(file, reads)?,
     };
     let result = operation(&mut open);
     match &result {
