@@ -5,6 +5,8 @@ mod described;
 mod doctor;
 mod explain;
 mod health;
+mod management;
+mod quota;
 mod running_gate;
 mod sandbox;
 mod serve;
@@ -51,6 +53,7 @@ More:
   imgwire-gate sandbox --config gate.toml       Run your own config with an emulated Imgwire
   imgwire-gate explain --request request.json   Print what each policy decides about a request
   imgwire-gate test cases.toml                  Run a table of requests with expected outcomes
+  imgwire-gate quota show daily --key ws_1      Print the usage of a quota of the running gate
   imgwire-gate --watch                          Reload the config when a file of it changes, as on SIGHUP
 
 Exit status: 0 on success, 2 if the config is invalid, 1 on any other error.
@@ -104,6 +107,20 @@ impl From<ConfigArgument> for ConfigOption {
     }
 }
 
+/// The gate that a command asks. The option may also stand behind a subcommand.
+#[derive(Args)]
+struct RunningGateOption {
+    /// The config of the running gate, as with `serve`
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
+impl From<RunningGateOption> for ConfigOption {
+    fn from(RunningGateOption { config }: RunningGateOption) -> Self {
+        Self { config }
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Run the gate (default)
@@ -143,6 +160,16 @@ enum Command {
         /// Ask only whether the process responds
         #[arg(long)]
         live: bool,
+    },
+    /// Show or reset a counter of the running gate
+    ///
+    /// The command sends the management token of the config, if the config has one.
+    Quota {
+        #[command(flatten)]
+        gate: RunningGateOption,
+
+        #[command(subcommand)]
+        command: quota::Quota,
     },
     /// Print the JSON Schema of the config file, for completion in editors
     Schema,
@@ -209,6 +236,7 @@ pub fn run(builder: Builder) -> ExitCode {
             signals().and_then(|signals| sandbox::sandbox(&builder, &options, &signals))
         }
         Command::Health { config, live } => health::health(&with(config), live),
+        Command::Quota { gate, command } => quota::quota(&with(gate.into()), &command),
         Command::Schema => schema(&builder),
         Command::Openapi => openapi(),
         Command::Completions { shell } => {
