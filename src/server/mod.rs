@@ -20,7 +20,7 @@ use policies::{BuildError, Clock, PolicyKind, PolicyRegistry as _, SystemClock};
 pub use self::error::StartError;
 use crate::{
     config::{Environment, Faults, ServerSettings},
-    http::{Gate, management::Management, session_store::Sessions},
+    http::{Gate, session_store::Sessions},
     identities::IdentityKind,
     outbound::{Authorities, in_flight::InFlight},
     server::{
@@ -162,8 +162,7 @@ impl Application {
         );
         let grace = settings.server.shutdown_grace.get();
         let delay = settings.server.shutdown_delay.get();
-        let management = Management { gate: gate.clone() };
-        let management = serve_management(&settings, management)?;
+        let management = serve_management(&settings, gate.clone(), tls.clone())?;
         let reloader = Arc::new(reloader);
         let public = serve_public(
             settings,
