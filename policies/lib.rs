@@ -1,4 +1,4 @@
-//! The policies of imgwire-gate. They decide which requests get an upload token.
+//! The policies of imgwire-gate. They decide which requests get an upload token, or may upload.
 //!
 //! Each kind of policy is one file. The crate does not depend on HTTP, a database or Imgwire. What a policy needs from
 //! outside is a port, a trait that the service implements: [`Credentials`], [`QuotaStore`], [`Clock`] and others.
@@ -82,6 +82,7 @@
 
 mod engine;
 mod expression;
+mod imgwire_limits;
 mod quota;
 mod rate_limit;
 mod remote;
@@ -91,11 +92,12 @@ mod workspace_member;
 
 pub use engine::*;
 pub use expression::ExpressionSettings;
+pub use imgwire_limits::{ImgwireLimits, MAX_FILE_BYTES};
 pub use quota::QuotaSettings;
 pub use rate_limit::{LimitOnFailure, RateLimit, RateLimitSettings};
 pub use remote::RemoteSettings;
 pub use signed_in::SignedInSettings;
-pub use upload_intent::{FixedPurpose, UploadIntentSettings};
+pub use upload_intent::{FixedPurpose, MimeType, UploadIntentSettings};
 pub use workspace_member::{Members, WorkspaceMemberSettings};
 
 /// Registers the built-in kinds, one per line.

@@ -109,14 +109,21 @@ impl<'de> Deserialize<'de> for MimeType {
 }
 
 impl MimeType {
-    /// Ignores case and parameters (RFC 9110, 8.3.1).
-    fn of(text: &str) -> Option<Self> {
+    /// Returns the supported type that `text` names. Ignores case and parameters (RFC 9110, 8.3.1).
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
         let bare = text.split(';').next().unwrap_or_default().trim();
         let supported = SUPPORTED.iter();
         supported
             .copied()
             .find(|supported| supported.eq_ignore_ascii_case(bare))
             .map(Self)
+    }
+
+    /// Returns the type in lower case and without parameters.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.0
     }
 }
 

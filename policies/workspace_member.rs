@@ -10,8 +10,8 @@ use serde::Deserialize;
 use crate::{
     BoxFuture, BuildContext, BuildError, CallSettings, ClaimPath, Decision, Denial, Endpoint, Fact,
     Fault, Findings, Interval, MemberAnswer, Membership, MembershipSource, Memberships, NewFact,
-    Policy, PolicyInput, PolicyKind, Reads, Requirements, SecretSource, ServiceCall, StoreName,
-    StoreUse, Subject, SubjectId, UploadRequest, Verdict, WorkspaceId,
+    Policy, PolicyInput, PolicyKind, Reads, Requirements, Roles, SecretSource, ServiceCall,
+    StoreName, StoreUse, Subject, SubjectId, UploadRequest, Verdict, WorkspaceId,
     engine::{claims::ClaimedMemberships, ports::default_timeout},
 };
 
@@ -87,6 +87,23 @@ impl WorkspaceMemberSettings {
         })
     }
 
+    /// The roles that the policy's members can have.
+    fn possible_roles(&self) -> Roles {
+        let is_allowed = |role: &&String| {
+            self.roles
+                .as_ref()
+                .is_none_or(|allowed| allowed.contains(role))
+        };
+        match (&self.members, &self.roles) {
+            (Some(members), _) => {
+                let roles = members.values().flat_map(BTreeMap::values);
+                Roles::OneOf(roles.filter(is_allowed).cloned().collect())
+            }
+            (None, Some(allowed)) => Roles::AtLeastOneOf(allowed.clone()),
+            (None, None) => Roles::Any,
+        }
+    }
+
     /// The external source of memberships, if any.
     #[must_use]
     pub fn lookup(&self) -> Option<MembershipSource<'_>> {
@@ -133,6 +150,7 @@ impl PolicyKind for WorkspaceMemberSettings {
             if_counted_per_workspace: service.as_ref().map(|_| ("url", UNSEEN_ANSWERS)),
             service,
             query: self.query.clone(),
+            roles: self.possible_roles(),
             ..Requirements::default()
         }
     }
@@ -234,10 +252,10 @@ impl WorkspaceMember {
             return Err(forbidden(reason, self.why_no_workspace(Some(subject))));
         };
         let has_role = !roles.is_empty();
-        let mut roles = roles.into_iter();
         let role = match &self.roles {
-            None => roles.next(),
+            None => roles.first().copied(),
             Some(allowed) => {
+                let mut roles = roles.iter().copied();
                 let role = roles.find(|role| allowed.iter().any(|allowed| allowed == role));
                 let too_low = || {
                     let reason =
@@ -253,9 +271,11 @@ impl WorkspaceMember {
                 Some(role.ok_or_else(too_low)?)
             }
         };
+        let others = roles.iter().filter(|other| Some(**other) != role);
         Ok(Membership {
             workspace: workspace.clone(),
             role: role.map(str::to_owned),
+            other_roles: others.map(|other| (*other).to_owned()).collect(),
         })
     }
 

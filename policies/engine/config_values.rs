@@ -10,12 +10,12 @@ use serde::{
 };
 
 /// A length of time as the config writes it, for example `"250ms"`, `"5s"` or `"24h"`: at least a millisecond and at
-/// most 366 days.
+/// most 3660 days, which are ten years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interval(Duration);
 
 const SHORTEST: Duration = Duration::from_millis(1);
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+const LONGEST: Duration = Duration::from_secs(3660 * 24 * 60 * 60);
 
 impl Interval {
     /// Creates an interval of milliseconds, for defaults. `millis` must not be 0.
@@ -60,7 +60,7 @@ impl<'de> Deserialize<'de> for Interval {
         } else if length < SHORTEST {
             Err(D::Error::custom("the duration must be at least 1ms"))
         } else if length > LONGEST {
-            Err(D::Error::custom("the duration must be at most 366 days"))
+            Err(D::Error::custom("the duration must be at most 3660 days"))
         } else {
             Ok(Self(length))
         }

@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
-    Clock, Facts, Reads, UploadRequest,
+    Clock, Fact, Facts, Reads, UploadRequest,
     engine::{
         cel_environment::{ENVIRONMENT, ROOT, unknown_function},
         expression_check::{Check, TOO_DEEP, is_nested_too_deep},
@@ -143,6 +143,13 @@ impl Expression {
             Ok(Ok(Value::Bool(value))) => Some(value),
             _ => None,
         }
+    }
+
+    /// Returns the facts of policies that the expression reads.
+    pub fn facts(&self) -> impl Iterator<Item = Fact> {
+        let variables = &self.0.check.variables;
+        let facts = Fact::ALL.into_iter();
+        facts.filter(|fact| variables.field(fact.name()).is_some())
     }
 
     /// Returns what the expression reads of the user's claims.

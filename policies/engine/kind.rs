@@ -71,6 +71,8 @@ pub struct Requirements {
     pub per: Option<Per>,
     /// The only purposes that the policy allows. `None` if it allows any.
     pub purposes: Option<Vec<Purpose>>,
+    /// The roles of the members that the policy allows, if it provides memberships.
+    pub roles: Roles,
     /// The store that the key `store` names, and its use.
     pub store: Option<(StoreName, StoreUse)>,
     /// Whether the policy still decides while that store is down.
@@ -103,7 +105,19 @@ impl Requirements {
     }
 }
 
-/// What a policy or the session uses a store for.
+/// The roles that the members of a workspace can have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Roles {
+    /// Members can have any roles, or none.
+    #[default]
+    Any,
+    /// Every member has one of these roles, and no other.
+    OneOf(Vec<String>),
+    /// Every member has one of these roles, and may have any others.
+    AtLeastOneOf(Vec<String>),
+}
+
+/// What a policy, a route or the session uses a store for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreUse {
     /// It counts quotas.

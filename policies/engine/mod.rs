@@ -45,7 +45,7 @@ pub use ids::{
 };
 pub use keyed_limit::{KeyedLimit, KeyedLimitSettings};
 pub use kind::{
-    BuildContext, ConfiguredPolicy, Findings, PolicyKind, PolicyRegistry, Requirements,
+    BuildContext, ConfiguredPolicy, Findings, PolicyKind, PolicyRegistry, Requirements, Roles,
     ServiceCall, StoreUse,
 };
 pub use policy::{

@@ -116,6 +116,18 @@ pub enum Fact {
 }
 
 impl Fact {
+    /// All facts.
+    pub const ALL: [Self; 2] = [Self::Subject, Self::Membership];
+
+    /// Returns the name of the fact in expressions.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Subject => "subject",
+            Self::Membership => "workspace",
+        }
+    }
+
     /// Returns the built-in kind of policy that provides the fact.
     #[must_use]
     pub fn provided_by(self) -> &'static str {
@@ -176,4 +188,15 @@ pub struct Membership {
     pub workspace: WorkspaceId,
     /// The role in the workspace that allowed the user, if the source has roles.
     pub role: Option<String>,
+    /// The other roles that the user has in the workspace.
+    pub other_roles: Vec<String>,
+}
+
+impl Membership {
+    /// Returns whether the user has this role in the workspace.
+    #[must_use]
+    pub fn has_role(&self, role: &str) -> bool {
+        let mut roles = self.role.iter().chain(&self.other_roles);
+        roles.any(|other| other == role)
+    }
 }

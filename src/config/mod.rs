@@ -21,6 +21,7 @@ pub mod source;
 pub(crate) mod suggestion;
 mod syntax;
 pub mod telemetry;
+pub mod uploads;
 mod variables;
 
 pub use self::{
@@ -34,4 +35,5 @@ pub use self::{
     session::SessionSettings,
     source::ConfigSource,
     telemetry::TelemetrySettings,
+    uploads::UploadsSettings,
 };

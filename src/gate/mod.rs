@@ -1,8 +1,15 @@
-//! The use cases: issue a token, and explain a decision. Also the rules that decide.
+//! The use cases: issue a token, create an upload, show and delete images, and explain a decision. Also the rules that
+//! decide.
 
 pub mod explain;
+mod idempotency;
+pub mod images;
+mod imgwire_call;
 pub mod issue;
 pub mod needs;
+pub mod outcome;
 pub mod ports;
 pub mod readiness;
+pub mod route_paths;
 pub mod rules;
+pub mod upload;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::{SignedDuration, Timestamp, Unit};
-use policies::{DenialClass, Evaluation, LimitState, Outcome, Pass, PolicyName, excerpt};
+use policies::{
+    DenialClass, Evaluation, LimitState, Outcome, Pass, PolicyName, WorkspaceId, excerpt,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -66,8 +68,12 @@ pub(crate) struct Limit<'a> {
         PublicErrors
     )
 )]
-pub(crate) async fn get(request: HttpRequest, route: Arc<Route>) -> HttpResponse {
-    run_within_limit(&request, show(&request, &route)).await
+pub(crate) async fn get(
+    request: HttpRequest,
+    route: Arc<Route>,
+    workspace: Option<WorkspaceId>,
+) -> HttpResponse {
+    run_within_limit(&request, show(&request, &route, workspace)).await
 }
 
 /// The POST that the query describes.
@@ -104,8 +110,14 @@ fn described(request: &HttpRequest) -> Result<TokenRequest, ApiError> {
     read.map_err(|error| bad(json_error::explain::<TokenRequest>(body.as_bytes(), &error)))
 }
 
-async fn show(request: &HttpRequest, route: &Route) -> HttpResponse {
+/// `workspace` is the one in the path.
+async fn show(
+    request: &HttpRequest,
+    route: &Route,
+    workspace: Option<WorkspaceId>,
+) -> HttpResponse {
     let upload = match described(request)
+        .map(|body| body.declared().in_workspace(workspace))
         .and_then(|body| upload_request(request, route, body, AppliedLimits::FailuresAndReads))
     {
         Ok(upload) => upload,

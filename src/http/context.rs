@@ -1,6 +1,12 @@
 //! What handlers and middleware share: the state of their worker, the limit of running requests, and how they log one.
 
-use std::{borrow::Cow, mem, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    mem,
+    rc::Rc,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use actix_web::{HttpRequest, HttpResponse};
 use arc_swap::ArcSwap;
@@ -20,9 +26,6 @@ use crate::{
 };
 
 pub const SESSION_PATH: &str = "/api/imgwire/session";
-
-/// Appended to a route's path.
-pub const ALLOWANCE: &str = "/allowance";
 
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
@@ -105,26 +108,22 @@ pub(super) fn line<'a>(request: &HttpRequest, path: impl Into<Cow<'a, str>>) -> 
     }
 }
 
-/// The path that a request matches: of a route, of its allowance, or of the session.
+/// The path that a request matches: of a route or what follows it, as a template, or of the session.
 pub(super) fn matched_path(gate: &Gate, path: &str) -> Option<RoutePath> {
-    let rules = gate.rules.load();
-    if let Some(route) = rules.route(path) {
-        return Some(route.path.clone());
+    // Parsed once, because names are interned.
+    static SESSION: LazyLock<Option<RoutePath>> =
+        LazyLock::new(|| RoutePath::parse(SESSION_PATH).ok());
+
+    if let Some(found) = gate.rules.load().find(path) {
+        return Some(found.name().clone());
     }
-    let is_session = || gate.session.is_some() && path == SESSION_PATH;
-    let allowance_of = || rules.route(path.strip_suffix(ALLOWANCE)?);
-    // Parsed once for each path, because names are interned.
-    let is_known = is_session() || allowance_of().is_some();
-    is_known.then(|| RoutePath::parse(path).ok()).flatten()
+    let is_session = gate.session.is_some() && path == SESSION_PATH;
+    is_session.then(|| SESSION.clone()).flatten()
 }
 
 /// The route of the request, or the one whose allowance it reads.
 fn route(request: &HttpRequest) -> Option<RoutePath> {
-    let path = request.path();
     let rules = request.app_data::<Worker>()?.gate.rules.load();
-    let allowance_of = path.strip_suffix(ALLOWANCE);
-    let route = rules
-        .route(path)
-        .or_else(|| rules.route(allowance_of.unwrap_or(path)));
-    route.map(|route| route.path.clone())
+    let found = rules.find(request.path())?;
+    Some(found.route.path.clone())
 }

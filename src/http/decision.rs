@@ -1,54 +1,38 @@
-//! The outcome of a request for a token: for the client, the log, the metrics and the trace.
+//! The outcome of a request for a token or an upload: for the log, the metrics and the trace.
 
-use std::fmt;
-
-use policies::{Denial, PolicyName, Reason, Tolerated, UploadRequest};
+use policies::{Denial, Reason, Tolerated, UploadRequest};
 use tracing::Span;
 
 use super::error::ApiError;
 use crate::{
-    gate::issue::{IssueOutcome, Report},
-    imgwire::UploadToken,
+    gate::outcome::{Failure, Report, Success},
     telemetry::{DECISION, Metrics, RequestId, seconds_to_wait, trace_id},
 };
 
 /// How an outcome is reported. The status and the code of an error stand in [`ApiError::describe`]. A status of 500 and
 /// above is an ERROR in the log, and an error in the trace.
-pub(super) struct Summary<'a> {
+struct Summary<'a> {
     /// The outcome in the log, the metrics and the trace.
     label: &'static str,
-    pub(super) response: Result<&'a UploadToken, ApiError>,
-    policy: Option<&'a PolicyName>,
-    reason: Option<&'a dyn fmt::Display>,
+    /// The code in the metrics if there is no error.
+    success: &'static str,
+    response: Result<&'a Success, ApiError>,
 }
 
 impl<'a> Summary<'a> {
-    pub(super) fn of(outcome: &'a IssueOutcome) -> Self {
-        let (label, response, policy, reason): (_, _, _, Option<&dyn fmt::Display>) = match outcome
-        {
-            IssueOutcome::Issued(token) => ("issued", Ok(token), None, None),
-            IssueOutcome::Denied(policy, denial) => {
-                let error = ApiError::Denied(denial.clone());
-                ("denied", Err(error), Some(policy), Some(denial as _))
-            }
-            IssueOutcome::Faulted(policy, fault) => (
-                "faulted",
-                Err(ApiError::Internal),
-                Some(policy),
-                Some(fault as _),
-            ),
-            IssueOutcome::ImgwireFailed(error) => (
-                "failed",
-                Err(ApiError::ImgwireFailed),
-                None,
-                Some(error as _),
-            ),
+    fn of(outcome: &'a Result<Success, Failure>) -> Self {
+        let (label, success) = match outcome {
+            Ok(Success::Issued(_)) => ("issued", "issued"),
+            Ok(Success::Created(_)) => ("created", "created"),
+            Ok(Success::Repeated(_)) => ("repeated", "created"),
+            Err(Failure::Denied(..) | Failure::KeyReused | Failure::NoImage(_)) => ("denied", ""),
+            Err(Failure::Faulted(..) | Failure::Unrecorded(_)) => ("faulted", ""),
+            Err(Failure::ImgwireFailed(_)) => ("failed", ""),
         };
         Self {
             label,
-            response,
-            policy,
-            reason,
+            success,
+            response: outcome.as_ref().map_err(ApiError::from),
         }
     }
 }
@@ -57,29 +41,40 @@ impl<'a> Summary<'a> {
 pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest, report: &Report) {
     let Summary {
         label: outcome,
+        success,
         response,
-        policy,
-        reason,
     } = Summary::of(&report.outcome);
+    let details = &report.details;
+    let failure = report.outcome.as_ref().err();
+    let (policy, reason) = (
+        failure.and_then(Failure::policy),
+        failure.and_then(Failure::reason),
+    );
     let (status, code) = ApiError::describe_result(&response);
-    let subject = report.facts.subject.as_deref();
+    let subject = details.facts.subject.as_deref();
     let identity = subject
         .map(|subject| &subject.identity)
-        .or_else(|| match &report.outcome {
-            IssueOutcome::Denied(_, denial) => denial.identity(),
+        .or_else(|| match failure {
+            Some(Failure::Denied(_, denial)) => denial.identity(),
             _ => None,
         });
-    let found = report.facts.membership.as_ref();
-    // If a token was issued, log only a workspace that a policy verified.
-    let workspace = match (&report.outcome, found) {
+    let found = details.facts.membership.as_ref();
+    // If Imgwire was asked, log only a workspace that a policy verified.
+    let workspace = match (failure, found) {
         (_, Some(membership)) => Some(&membership.workspace),
-        (IssueOutcome::Denied(..) | IssueOutcome::Faulted(..), None) => request.workspace.as_ref(),
-        (IssueOutcome::Issued(_) | IssueOutcome::ImgwireFailed(_), None) => None,
+        (Some(Failure::Denied(..) | Failure::Faulted(..)), None) => request.workspace.as_ref(),
+        _ => None,
     };
-    let upstream = report.upstream;
-    let token = response.as_ref().ok();
-    let body = match &report.outcome {
-        IssueOutcome::ImgwireFailed(error) => error.body(),
+    let upstream = details.upstream;
+    let (token, image) = match &report.outcome {
+        Ok(Success::Issued(token)) => (token.id.as_deref(), None),
+        Ok(Success::Created(upload) | Success::Repeated(upload)) => {
+            (None, Some(upload.image.id.as_str()))
+        }
+        Err(_) => (None, None),
+    };
+    let body = match failure {
+        Some(Failure::ImgwireFailed(error)) => error.body(),
         _ => None,
     };
     let trace_id = trace_id().map(|id| id.to_string());
@@ -99,10 +94,11 @@ pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest,
                 workspace = workspace.map(|workspace| workspace.as_str()),
                 policy = policy.map(|policy| policy.as_str()),
                 reason = reason.map(tracing::field::display),
-                chain_us = report.chain_took.as_micros() as u64,
+                chain_us = details.chain_took.as_micros() as u64,
                 upstream_attempts = upstream.map(|(attempts, _)| attempts),
                 upstream_ms = upstream.map(|(_, took)| took.as_micros() as f64 / 1000.0),
-                upload_token_id = token.and_then(|token| token.id.as_deref()),
+                upload_token_id = token,
+                image_id = image,
                 error_type = body.and_then(|body| body.error_type.as_deref()),
                 detail = body.and_then(|body| body.detail.as_deref()),
                 $($name = $value,)*
@@ -110,9 +106,9 @@ pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest,
         };
     }
     // A fault needs the operator's attention; a denial does not.
-    match &report.outcome {
+    match failure {
         _ if status >= 500 => line!(error),
-        IssueOutcome::Denied(_, denial) => {
+        Some(Failure::Denied(_, denial)) => {
             let (origin, reached) = (denial.token(), denial.reached());
             line!(
                 info,
@@ -131,20 +127,20 @@ pub(super) fn record(metrics: &Metrics, id: &RequestId, request: &UploadRequest,
     span.record("imgwire_gate.outcome", outcome);
     span.record("imgwire_gate.code", code);
     let (route, policy) = (request.route.clone(), policy.cloned());
-    let code = code.unwrap_or("issued");
+    let code = code.unwrap_or(success);
     metrics.decisions(route, outcome, policy, code).inc();
-    let chain_took = report.chain_took.as_secs_f64();
+    let chain_took = details.chain_took.as_secs_f64();
     metrics.chain_seconds().observe(chain_took);
     if let Some((attempts, _)) = upstream {
-        let result = match &report.outcome {
-            IssueOutcome::ImgwireFailed(error) => error.name(),
+        let result = match failure {
+            Some(Failure::ImgwireFailed(error)) => error.name(),
             _ if attempts == 0 => "pooled",
             _ => "created",
         };
         metrics.creations(result).inc();
         metrics.upstream_attempts().inc_by(attempts.into());
     }
-    for tolerated in &report.tolerated {
+    for tolerated in &details.tolerated {
         record_tolerated(metrics, id, request, tolerated);
     }
 }

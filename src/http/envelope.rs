@@ -26,7 +26,8 @@ use crate::{
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE");
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "x-request-id, ratelimit, ratelimit-policy, retry-after, www-authenticate",
+    "x-request-id, ratelimit, ratelimit-policy, retry-after, www-authenticate, x-total-count, x-page, x-limit, \
+     x-prev-page, x-next-page",
 );
 const VARY: HeaderValue = HeaderValue::from_static("origin");
 const VARY_OF_PREFLIGHT: HeaderValue =

@@ -14,7 +14,10 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
 };
 
-use crate::telemetry::{LogFields, RequestId, seconds_to_wait};
+use crate::{
+    gate::outcome::Failure,
+    telemetry::{LogFields, RequestId, seconds_to_wait},
+};
 
 /// An error response. Its code is the name of the variant in snake case, or that of the denial.
 #[derive(Debug, IntoStaticStr, VariantNames)]
@@ -36,6 +39,21 @@ pub enum ApiError {
     NotFound(&'static str),
     /// Holds the allowed methods.
     MethodNotAllowed(&'static [Method]),
+}
+
+impl From<&Failure> for ApiError {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::Denied(_, denial) => Self::Denied(denial.clone()),
+            Failure::Faulted(..) | Failure::Unrecorded(_) => Self::Internal,
+            Failure::ImgwireFailed(_) => Self::ImgwireFailed,
+            Failure::KeyReused => Self::BadRequest(
+                "\"idempotency_key\" was used for another upload; send a new key, or the same parameters"
+                    .into(),
+            ),
+            Failure::NoImage(_) => Self::NotFound(NO_IMAGE),
+        }
+    }
 }
 
 /// An error.
@@ -80,6 +98,8 @@ impl ToSchema for ErrorCode {}
 
 /// The message of a 404.
 pub(crate) const NO_ROUTE: &str = "there is no such route";
+
+const NO_IMAGE: &str = "there is no such image";
 
 /// The maximum number of bytes of a body on the management listener.
 pub(crate) const MANAGEMENT_BODY_LIMIT: usize = 256 * 1024;

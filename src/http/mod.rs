@@ -1,11 +1,13 @@
 //! The HTTP API. Each handler has its own file.
 
 mod allowance;
+mod answer;
 mod context;
 mod decision;
 mod envelope;
 pub mod error;
 pub(crate) mod host;
+mod images;
 mod json_error;
 pub mod management;
 pub mod openapi;
@@ -14,17 +16,20 @@ mod session;
 pub(crate) mod session_cookie;
 pub(crate) mod session_store;
 mod token_request;
+mod upload_body;
 mod upload_token;
+mod uploads;
 
 use actix_web::{HttpRequest, HttpResponse, Route, http::Method, web};
 
 use self::error::{ApiError, NO_ROUTE};
 pub(crate) use self::{context::worker, error::refuse};
 pub use self::{
-    context::{ALLOWANCE, BodyLimits, Gate, SESSION_PATH, Worker},
+    context::{BodyLimits, Gate, SESSION_PATH, Worker},
     envelope::{Cors, Listener, envelope},
     operator_access::OperatorAccess,
 };
+use crate::gate::route_paths::Target;
 
 /// Rejects all methods that a resource does not allow.
 fn reject_methods(allowed: &'static [Method]) -> Route {
@@ -44,21 +49,29 @@ pub fn mount(config: &mut web::ServiceConfig, worker: &Worker) {
 
 async fn dispatch(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let rules = worker(&request).gate.rules.load();
-    let path = request.path();
-    if let Some(route) = rules.route(path).cloned() {
-        // A running request keeps only its own route alive.
-        drop(rules);
-        return match *request.method() {
-            Method::POST => upload_token::post(request, payload, route).await,
-            _ => refuse(&request, &ApiError::MethodNotAllowed(&[Method::POST])),
-        };
-    }
-    let route = path.strip_suffix(ALLOWANCE);
-    let route = route.and_then(|path| rules.route(path)).cloned();
+    let found = rules.find(request.path());
+    let found = found.map(|found| (found.route.clone(), found.target, found.workspace));
+    // A running request keeps only its own route alive.
     drop(rules);
-    match (route, request.method()) {
-        (Some(route), &Method::GET) => allowance::get(request, route).await,
-        (Some(_), _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::GET])),
-        (None, _) => refuse(&request, &ApiError::NotFound(NO_ROUTE)),
+    let Some((route, target, workspace)) = found else {
+        return refuse(&request, &ApiError::NotFound(NO_ROUTE));
+    };
+    match (target, request.method()) {
+        (Target::Token, &Method::POST) => upload_token::post(request, payload, route).await,
+        (Target::Allowance, &Method::GET) => allowance::get(request, route, workspace).await,
+        (Target::Token, _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::POST])),
+        (Target::Allowance, _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::GET])),
+        (Target::CreateUpload, &Method::POST) => {
+            uploads::create(request, payload, route, workspace).await
+        }
+        (Target::Images, &Method::GET) => images::list(request, route, workspace).await,
+        (Target::Image(id), &Method::GET) => images::show(request, route, id, workspace).await,
+        (Target::Image(id), &Method::DELETE) => images::delete(request, route, id, workspace).await,
+        (Target::CreateUpload, _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::POST])),
+        (Target::Images, _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::GET])),
+        (Target::Image(_), _) => refuse(
+            &request,
+            &ApiError::MethodNotAllowed(&[Method::GET, Method::DELETE]),
+        ),
     }
 }

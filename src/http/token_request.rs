@@ -11,7 +11,7 @@ use actix_web::{
 use policies::{DeclaredFile, Purpose, UploadRequest, WorkspaceId, excerpt};
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use utoipa::ToSchema;
 
@@ -42,6 +42,37 @@ pub(crate) struct TokenRequest {
     /// The file to upload.
     #[schema(value_type = Option<File>)]
     file: Option<Object<File>>,
+}
+
+/// What a request says about an upload.
+#[derive(Default)]
+pub(super) struct Declared {
+    /// The workspace in the path or in the body.
+    pub(super) workspace: Option<WorkspaceId>,
+    pub(super) purpose: Option<Purpose>,
+    pub(super) file: Option<DeclaredFile>,
+}
+
+impl TokenRequest {
+    pub(super) fn declared(self) -> Declared {
+        Declared {
+            workspace: self.workspace,
+            purpose: self.purpose,
+            file: self.file.map(|Object(file)| DeclaredFile {
+                name: file.name,
+                mime_type: file.mime_type,
+                size: file.size,
+            }),
+        }
+    }
+}
+
+impl Declared {
+    /// The same for the workspace in the path, if there is one.
+    pub(super) fn in_workspace(self, workspace: Option<WorkspaceId>) -> Self {
+        let workspace = workspace.or(self.workspace);
+        Self { workspace, ..self }
+    }
 }
 
 /// A file as the client declares it. The gate does not see its content.
@@ -80,13 +111,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-pub(super) async fn read_body(
+/// Reads a JSON object. `None` if the request has no body.
+pub(super) async fn read_body<T: DeserializeOwned>(
     request: &HttpRequest,
     payload: web::Payload,
     limits: BodyLimits,
-) -> Result<TokenRequest, ApiError> {
+) -> Result<Option<T>, ApiError> {
     if !has_body(request) {
-        return Ok(TokenRequest::default());
+        return Ok(None);
     }
     let headers = request.headers();
     let announced = headers
@@ -107,9 +139,9 @@ pub(super) async fn read_body(
         }
     };
     if bytes.is_empty() {
-        return Ok(TokenRequest::default());
+        return Ok(None);
     }
-    read_json(headers, &bytes)
+    read_json(headers, &bytes).map(Some)
 }
 
 /// Reads a JSON object.
@@ -187,22 +219,18 @@ fn workspace_header(headers: &HeaderMap) -> Result<Option<WorkspaceId>, ApiError
 pub(super) fn upload_request(
     request: &HttpRequest,
     route: &Route,
-    body: TokenRequest,
+    declared: Declared,
     limits: AppliedLimits,
 ) -> Result<UploadRequest, ApiError> {
     let gate = &worker(request).gate;
     Ok(UploadRequest {
         route: route.path.clone(),
-        workspace: match body.workspace {
+        workspace: match declared.workspace {
             Some(workspace) => Some(workspace),
             None => workspace_header(request.headers())?,
         },
-        purpose: body.purpose.or_else(|| route.purpose.clone()),
-        file: body.file.map(|Object(file)| DeclaredFile {
-            name: file.name,
-            mime_type: file.mime_type,
-            size: file.size,
-        }),
+        purpose: declared.purpose.or_else(|| route.purpose.clone()),
+        file: declared.file,
         ip: gate.client_address.of(request),
         credentials: Box::new(RequestCredentials::new(
             request.clone(),

@@ -7,39 +7,26 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{
-    http::{
-        Method, Uri,
-        header::{self, HeaderMap, HeaderName, HeaderValue},
-    },
-    rt,
-};
-use awc::{FrozenClientRequest, SendClientRequest};
+use actix_web::rt;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use policies::Clock;
+use policies::{Clock, ImageId};
 use rustls::ClientConfig;
-use secrecy::ExposeSecret as _;
 
 use super::{
-    api_key::ApiKey,
+    calls::{Call, CallOutcome, CreateToken, CreateUpload, DeleteImage, ReadImage},
     error::ImgwireError,
+    image::{CreatedUpload, Image},
+    request::{Requests, SignedRequests, TraceContext},
     response::read_response,
-    token::{TokenOutcome, UploadToken},
+    token::UploadToken,
     upstream::Upstream,
 };
 use crate::{
-    config::{ImgwireSettings, imgwire::EnvironmentId},
-    outbound::{PoolSettings, Resend, call, client, is_tls, plain},
-    telemetry::RequestId,
+    config::ImgwireSettings,
+    outbound::{Resend, call},
 };
-
-const TOKEN_PATH: &str = "/api/v1/images/token";
-
-/// Per worker.
-const MAX_CONNECTIONS: usize = 1024;
-
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// Doubles with each attempt, with jitter.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
@@ -48,22 +35,10 @@ const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 /// minute by default.
 const PROBES_PER_REFUSED_REQUEST: u32 = 60;
 
-const ENVIRONMENT_ID: HeaderName = HeaderName::from_static("x-environment-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-
-/// The id of the request that needs a token, for the log, and the W3C trace context that Imgwire receives.
-#[derive(Clone, Debug)]
-pub struct TraceContext {
-    pub request_id: RequestId,
-    pub parent: Option<HeaderValue>,
-    pub state: Option<HeaderValue>,
-}
-
 pub struct Client {
-    unsigned: UnsignedRequest,
-    /// Built once for each API key, because requests differ only in their trace headers.
-    signed: RefCell<Rc<SignedRequest>>,
+    requests: Rc<Requests>,
+    /// Built once for each API key.
+    signed: RefCell<Rc<SignedRequests>>,
     timeout: Duration,
     deadline: Duration,
     backoff: ExponentialBuilder,
@@ -81,10 +56,10 @@ impl Client {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let timeout = settings.timeout.get();
-        let unsigned = UnsignedRequest::new(settings, tls, &upstream);
-        let signed = unsigned.sign(&upstream.api_key.load());
+        let requests = Requests::new(settings, tls, &upstream);
+        let signed = requests.sign(&upstream.api_key.load());
         Self {
-            unsigned,
+            requests,
             signed: RefCell::new(Rc::new(signed)),
             timeout,
             deadline: settings.deadline.get(),
@@ -97,23 +72,58 @@ impl Client {
         }
     }
 
+    /// How long a call may take, with all attempts.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// Takes a token from the pool, or creates one.
-    pub async fn token(self: &Rc<Self>, context: &TraceContext) -> TokenOutcome {
+    pub async fn token(self: &Rc<Self>, context: &TraceContext) -> CallOutcome<UploadToken> {
         let Some(pool) = &self.upstream.pool else {
-            return self.create(context).await;
+            return self.run(&CreateToken, context).await;
         };
         let pooled = pool.take();
         self.fill_pool();
         let Some(token) = pooled else {
-            return self.create(context).await;
+            return self.run(&CreateToken, context).await;
         };
         // The first call replaces the token. This one adds another while the pool holds too few.
         self.fill_pool();
-        TokenOutcome {
+        CallOutcome {
             result: Ok(token),
             attempts: 0,
             took: Duration::ZERO,
+            may_have_acted: false,
         }
+    }
+
+    /// Creates an image without bytes. `body` is JSON with an idempotency key.
+    pub async fn create_upload(
+        self: &Rc<Self>,
+        body: &str,
+        context: &TraceContext,
+    ) -> CallOutcome<CreatedUpload> {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        self.run(&CreateUpload(body), context).await
+    }
+
+    /// Reads an image. `None` if Imgwire has none with this id.
+    pub async fn image(
+        self: &Rc<Self>,
+        id: &ImageId,
+        context: &TraceContext,
+    ) -> CallOutcome<Option<Image>> {
+        self.run(&ReadImage(id), context).await
+    }
+
+    /// Deletes an image. If Imgwire has none with this id, that is a success, too.
+    pub async fn delete_image(
+        self: &Rc<Self>,
+        id: &ImageId,
+        context: &TraceContext,
+    ) -> CallOutcome<()> {
+        self.run(&DeleteImage(id), context).await
     }
 
     /// Creates one token for the pool in the background, if the pool holds too few.
@@ -124,25 +134,34 @@ impl Client {
         let client = self.clone();
         rt::spawn(async move {
             // Without a retry: the next request tries again.
-            if let (Ok(token), generation) = client.attempt(None, client.timeout).await {
+            if let (Ok(token), generation) =
+                client.attempt(&CreateToken, None, client.timeout).await
+            {
                 permit.0.add(token, generation);
             }
         });
     }
 
     /// Makes as many attempts as the settings and the retry budget allow, within the deadline.
-    async fn create(self: &Rc<Self>, context: &TraceContext) -> TokenOutcome {
+    async fn run<C: Call>(
+        self: &Rc<Self>,
+        call: &C,
+        context: &TraceContext,
+    ) -> CallOutcome<C::Output> {
         let started = self.clock.elapsed();
         let took = || self.clock.elapsed().saturating_sub(started);
         self.upstream.peer.budget.deposit();
         let mut backoff = self.backoff.build();
         let mut attempts = 0;
+        let mut may_have_acted = false;
         let result = loop {
             let left = self.deadline.saturating_sub(took());
             if left.is_zero() {
                 break Err(ImgwireError::Timeout);
             }
-            let (result, _) = self.attempt(Some(context), left.min(self.timeout)).await;
+            let (result, _) = self
+                .attempt(call, Some(context), left.min(self.timeout))
+                .await;
             if matches!(result, Err(ImgwireError::CircuitOpen)) {
                 break result;
             }
@@ -150,6 +169,7 @@ impl Client {
             let Err(error) = &result else {
                 break result;
             };
+            may_have_acted |= !error.is_definite();
             let body = error.body();
             tracing::warn!(
                 request_id = context.request_id.as_str(),
@@ -159,17 +179,19 @@ impl Client {
                 error_type = body.and_then(|body| body.error_type.as_deref()),
                 detail = body.and_then(|body| body.detail.as_deref()),
                 elapsed_ms = took().as_millis() as u64,
-                "attempt to create an upload token failed"
+                "attempt to {} failed",
+                C::PURPOSE
             );
             let Some(delay) = self.retry_delay(error, &mut backoff, took()) else {
                 break result;
             };
             tokio::time::sleep(delay).await;
         };
-        TokenOutcome {
+        CallOutcome {
             result,
             attempts,
             took: took(),
+            may_have_acted,
         }
     }
 
@@ -199,16 +221,17 @@ impl Client {
 
     /// Makes an attempt if the circuit breaker permits it, and records the result there. Returns the generation of the
     /// API key, too.
-    async fn attempt(
+    async fn attempt<C: Call>(
         self: &Rc<Self>,
+        call: &C,
         context: Option<&TraceContext>,
         timeout: Duration,
-    ) -> (Result<UploadToken, ImgwireError>, u64) {
+    ) -> (Result<C::Output, ImgwireError>, u64) {
         let breaker = &self.upstream.breaker;
         let Some(permit) = breaker.permit() else {
             return (Err(ImgwireError::CircuitOpen), 0);
         };
-        let (result, generation) = self.send(context, timeout).await;
+        let (result, generation) = self.send(call, context, timeout).await;
         if breaker.record(permit, result.as_ref().err()) {
             self.upstream.metrics.breaker_opened().inc();
             tracing::error!("circuit breaker opened: requests fail until Imgwire recovers");
@@ -229,7 +252,7 @@ impl Client {
             }
             let client = self.clone();
             rt::spawn(async move {
-                let (result, generation) = client.send(None, client.timeout).await;
+                let (result, generation) = client.send(&CreateToken, None, client.timeout).await;
                 if let Err(error) = &result {
                     tracing::debug!(%error, "probe of Imgwire failed");
                 }
@@ -242,38 +265,41 @@ impl Client {
         }
     }
 
-    /// Sends one request, which may reach Imgwire twice because an unused token does no harm. Records whether Imgwire
-    /// refused it.
-    async fn send(
+    /// Sends one request, which may reach Imgwire twice because a repetition does no harm. Records whether Imgwire refused
+    /// it.
+    async fn send<C: Call>(
         self: &Rc<Self>,
+        what: &C,
         context: Option<&TraceContext>,
         timeout: Duration,
-    ) -> (Result<UploadToken, ImgwireError>, u64) {
+    ) -> (Result<C::Output, ImgwireError>, u64) {
         let seen = self.upstream.refusals.see();
         let signed = self.signed();
         let send = async || {
-            let sending = start_request(&signed.request, context);
-            read_response(sending, &*self.clock, &signed.key.secret).await
+            let trace = context.and_then(TraceContext::headers);
+            let sending = what.send(&signed, trace);
+            read_response(what, sending, &*self.clock, &signed.key.secret).await
         };
         let peer = &self.upstream.peer;
-        let response = call(peer, &Method::POST, Resend::Safe, timeout, send).await;
+        let response = call(peer, &C::METHOD, Resend::Safe, timeout, send).await;
         let result = match response {
             Ok(response) => response.result,
             Err(error) => Err(error.into()),
         };
-        self.upstream.record(seen, &result);
-        if matches!(&result, Err(error) if error.refusal().is_some()) {
+        self.upstream.record::<C>(seen, &result);
+        let is_refused = matches!(&result, Err(error) if error.refusal().is_some());
+        if is_refused && self.upstream.refusals.current().is_some() {
             self.ask_until_accepted();
         }
         (result, signed.key.generation)
     }
 
-    /// The request with the API key in force.
-    fn signed(&self) -> Rc<SignedRequest> {
+    /// The requests with the API key in force.
+    fn signed(&self) -> Rc<SignedRequests> {
         let key = self.upstream.api_key.load();
         let mut signed = self.signed.borrow_mut();
         if !Arc::ptr_eq(&key, &signed.key) {
-            *signed = Rc::new(self.unsigned.sign(&key));
+            *signed = Rc::new(self.requests.sign(&key));
         }
         signed.clone()
     }
@@ -293,7 +319,7 @@ impl Client {
                 if upstream.refusals.current().is_none() {
                     break;
                 }
-                let (result, generation) = client.send(None, client.timeout).await;
+                let (result, generation) = client.send(&CreateToken, None, client.timeout).await;
                 // Without a pool, the token is not used and expires.
                 if let (Ok(token), Some(pool)) = (result, &upstream.pool) {
                     pool.add(token, generation);
@@ -304,78 +330,4 @@ impl Client {
         });
         rt::spawn(asking);
     }
-}
-
-/// What all requests of a worker have in common.
-struct UnsignedRequest {
-    client: awc::Client,
-    url: Uri,
-    host: HeaderValue,
-    environment_id: Option<EnvironmentId>,
-}
-
-struct SignedRequest {
-    request: FrozenClientRequest,
-    /// Also to keep it out of the log.
-    key: Arc<ApiKey>,
-}
-
-impl UnsignedRequest {
-    fn new(settings: &ImgwireSettings, tls: &Arc<ClientConfig>, upstream: &Upstream) -> Self {
-        let url = format!("{}{TOKEN_PATH}", settings.base_url.as_str());
-        let url = Uri::try_from(url).expect("the config checks that a base URL is a URL");
-        let pool = PoolSettings {
-            limit: MAX_CONNECTIONS,
-            keep_alive: KEEP_ALIVE,
-            connect_timeout: settings.timeout.get(),
-        };
-        let client = client(&upstream.peer, is_tls(&url).then_some(tls), &pool);
-        let (url, host) = plain(&url).expect("the config checks that a base URL has a host");
-        Self {
-            client,
-            url,
-            host,
-            environment_id: settings.environment_id.clone(),
-        }
-    }
-
-    fn sign(&self, key: &Arc<ApiKey>) -> SignedRequest {
-        let bearer = format!("Bearer {}", key.secret.expose_secret());
-        let mut authorization = HeaderValue::from_str(&bearer)
-            .expect("the config checks that the key is visible ASCII");
-        authorization.set_sensitive(true);
-        let mut request = self
-            .client
-            .post(self.url.clone())
-            .insert_header((header::HOST, self.host.clone()))
-            .insert_header((header::AUTHORIZATION, authorization));
-        if let Some(id) = &self.environment_id {
-            let id = HeaderValue::from_str(id.as_str())
-                .expect("the config checks that the id is visible ASCII");
-            request = request.insert_header((ENVIRONMENT_ID, id));
-        }
-        let request = request
-            .freeze()
-            .expect("the config checks that a base URL has a scheme and a host");
-        SignedRequest {
-            request,
-            key: key.clone(),
-        }
-    }
-}
-
-/// Sends `request` with the headers of the trace context.
-fn start_request(
-    request: &FrozenClientRequest,
-    context: Option<&TraceContext>,
-) -> SendClientRequest {
-    let Some(parent) = context.and_then(|context| context.parent.clone()) else {
-        return request.send();
-    };
-    let mut headers = HeaderMap::new();
-    headers.insert(TRACEPARENT, parent);
-    if let Some(state) = context.and_then(|context| context.state.clone()) {
-        headers.insert(TRACESTATE, state);
-    }
-    request.extra_headers(headers).send()
 }

@@ -1,4 +1,4 @@
-//! Why Imgwire created no token.
+//! Why a call to Imgwire failed.
 
 use std::time::Duration;
 
@@ -72,6 +72,22 @@ impl ImgwireError {
             Self::Unreachable(_) | Self::Broken(_) | Self::Timeout => true,
             Self::Refused { .. } => self.refusal().is_none(),
             Self::CircuitOpen | Self::WebPage | Self::InvalidResponse(_) => false,
+        }
+    }
+
+    /// Whether Imgwire did nothing: it refused the call, or was not asked.
+    #[must_use]
+    pub fn is_definite(&self) -> bool {
+        match self {
+            Self::CircuitOpen => true,
+            Self::Refused { status, .. } => {
+                (400..=499).contains(status) && !matches!(status, 408 | 429)
+            }
+            Self::Unreachable(_)
+            | Self::Broken(_)
+            | Self::Timeout
+            | Self::WebPage
+            | Self::InvalidResponse(_) => false,
         }
     }
 

@@ -85,6 +85,11 @@ impl ErrorBody {
         }
     }
 
+    /// Whether the body says nothing that Imgwire would say.
+    pub(super) fn is_empty(&self) -> bool {
+        self.error_type.is_none() && self.detail.is_none()
+    }
+
     /// The error type as a label in metrics.
     pub(super) fn label(&self) -> &'static str {
         self.kind.map_or("none", ErrorKind::name)

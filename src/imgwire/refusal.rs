@@ -54,6 +54,16 @@ impl Refusal {
         })
     }
 
+    /// Whether Imgwire refuses every call for this reason, whatever it asks for.
+    pub(super) fn concerns_all_calls(self) -> bool {
+        match self {
+            Self::KeyRefused | Self::NotAuthorized | Self::WrongBaseUrl => true,
+            Self::NotAllowed | Self::PaymentRequired | Self::NotFound | Self::InvalidRequest => {
+                false
+            }
+        }
+    }
+
     /// The label in metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -92,6 +102,12 @@ pub struct RefusalState(Mutex<Seen>);
 pub(super) struct Seen {
     refusal: Option<Refusal>,
     changes: u64,
+}
+
+impl Seen {
+    pub(super) fn refusal(self) -> Option<Refusal> {
+        self.refusal
+    }
 }
 
 /// A change of the state.

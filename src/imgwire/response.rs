@@ -1,4 +1,4 @@
-//! Reads Imgwire's response to the creation of a token.
+//! Reads Imgwire's response to a call.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -7,37 +7,32 @@ use actix_web::http::{
     header::{self, HeaderMap},
 };
 use awc::SendClientRequest;
-use jiff::Timestamp;
 use policies::Clock;
 use secrecy::SecretString;
 
-use super::{error::ImgwireError, error_body::ErrorBody, log_text::log_text, token::UploadToken};
-use crate::outbound::{HttpError, JsonObject, Response};
-
-const MAX_RESPONSE_BYTES: usize = 64 * 1024;
-
-/// Imgwire's ids are UUIDs.
-const MAX_ID_BYTES: usize = 64;
+use super::{calls::Call, error::ImgwireError, error_body::ErrorBody};
+use crate::outbound::{HttpError, Response};
 
 /// A response, already parsed.
-pub(super) struct TokenResponse {
+pub(super) struct CallResponse<T> {
     status: StatusCode,
-    pub(super) result: Result<UploadToken, ImgwireError>,
+    pub(super) result: Result<T, ImgwireError>,
 }
 
-impl Response for TokenResponse {
+impl<T> Response for CallResponse<T> {
     fn status(&self) -> StatusCode {
         self.status
     }
 }
 
-/// Reads the token from the response, or why Imgwire created none. `key` does not get into the log, even if the response
-/// contains it.
-pub(super) async fn read_response(
+/// Reads the result of the call from the response, or why it failed. `key` does not get into the log, even if the
+/// response contains it.
+pub(super) async fn read_response<C: Call>(
+    call: &C,
     sending: SendClientRequest,
     clock: &dyn Clock,
     key: &SecretString,
-) -> Result<TokenResponse, HttpError> {
+) -> Result<CallResponse<C::Output>, HttpError> {
     let mut response = sending.await.map_err(|error| HttpError::from(&error))?;
     let status = response.status();
     let headers = response.headers();
@@ -46,20 +41,32 @@ pub(super) async fn read_response(
         .and_then(|value| parse_retry_after(value.to_str().ok()?, clock));
     let is_html = is_html(headers);
     // Read for every status, so that the connection can be reused.
-    let body = response.body().limit(MAX_RESPONSE_BYTES).await;
-    let result = if status != StatusCode::OK {
-        let status = status.as_u16();
-        Err(ImgwireError::Refused {
-            status,
-            retry_after,
-            body: ErrorBody::parse(status, &body.unwrap_or_default(), key),
-        })
+    let body = response.body().limit(C::MAX_RESPONSE_BYTES).await;
+    let result = if !C::is_success(status) {
+        let code = status.as_u16();
+        let body = ErrorBody::parse(code, &body.unwrap_or_default(), key);
+        // A 404 without a body of Imgwire may come from a proxy.
+        let is_missing = status == StatusCode::NOT_FOUND && !body.is_empty();
+        match call.without_image().filter(|_| is_missing) {
+            Some(output) => Ok(output),
+            None => Err(ImgwireError::Refused {
+                status: code,
+                retry_after,
+                body,
+            }),
+        }
     } else if is_html {
         Err(ImgwireError::WebPage)
     } else {
-        parse_token(&body?, key)
+        let body = body?;
+        if body.trim_ascii_start().starts_with(b"<") {
+            // A web page without its content type.
+            Err(ImgwireError::WebPage)
+        } else {
+            call.read(&body, key)
+        }
     };
-    Ok(TokenResponse { status, result })
+    Ok(CallResponse { status, result })
 }
 
 fn is_html(headers: &HeaderMap) -> bool {
@@ -78,28 +85,4 @@ fn parse_retry_after(text: &str, clock: &dyn Clock) -> Option<Duration> {
     let date = date.duration_since(UNIX_EPOCH).ok()?;
     let now = u64::try_from(clock.now().as_second()).ok()?;
     Some(date.saturating_sub(Duration::from_secs(now)))
-}
-
-/// Only the token is required.
-fn parse_token(body: &[u8], key: &SecretString) -> Result<UploadToken, ImgwireError> {
-    // A web page without its content type.
-    if body.trim_ascii_start().starts_with(b"<") {
-        return Err(ImgwireError::WebPage);
-    }
-    let mut response = JsonObject::parse(body)?;
-    let token = response.take_string("token")?;
-    if token.is_empty() {
-        return Err(ImgwireError::InvalidResponse(
-            "its `token` is empty".to_owned(),
-        ));
-    }
-    let id = response.take_string("id").ok();
-    // A token in place of its id must not get into the log.
-    let id = id.filter(|id| !id.contains(&token));
-    let expires_at = response.take_string("expires_at").ok();
-    Ok(UploadToken {
-        id: id.and_then(|id| log_text(id, key, MAX_ID_BYTES)),
-        token,
-        expires_at: expires_at.and_then(|text| text.parse::<Timestamp>().ok()),
-    })
 }

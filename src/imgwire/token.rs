@@ -1,10 +1,13 @@
 //! Upload tokens.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
+use secrecy::SecretString;
 
-use super::error::ImgwireError;
+use super::{error::ImgwireError, log_text::log_text};
+use crate::outbound::JsonObject;
+
+/// Imgwire's ids are UUIDs.
+const MAX_ID_BYTES: usize = 64;
 
 pub struct UploadToken {
     /// Names the token in the log and at Imgwire, where the image that it creates names it as `upload_token_id`.
@@ -22,10 +25,26 @@ impl std::fmt::Debug for UploadToken {
     }
 }
 
-pub struct TokenOutcome {
-    pub result: Result<UploadToken, ImgwireError>,
-    /// 0 for a token from the pool.
-    pub attempts: u32,
-    /// The time of all attempts.
-    pub took: Duration,
+impl UploadToken {
+    /// Only the token is required.
+    pub(super) fn parse(
+        mut response: JsonObject,
+        key: &SecretString,
+    ) -> Result<Self, ImgwireError> {
+        let token = response.take_string("token")?;
+        if token.is_empty() {
+            return Err(ImgwireError::InvalidResponse(
+                "its `token` is empty".to_owned(),
+            ));
+        }
+        let id = response.take_string("id").ok();
+        // A token in place of its id must not get into the log.
+        let id = id.filter(|id| !id.contains(&token));
+        let expires_at = response.take_string("expires_at").ok();
+        Ok(Self {
+            id: id.and_then(|id| log_text(id, key, MAX_ID_BYTES)),
+            token,
+            expires_at: expires_at.and_then(|text| text.parse::<Timestamp>().ok()),
+        })
+    }
 }

@@ -9,10 +9,10 @@ use secrecy::SecretString;
 use super::{
     api_key::CurrentKey,
     breaker::Breaker,
+    calls::Call,
     error::ImgwireError,
     pool::Pool,
-    refusal::{Change, RefusalState, Seen},
-    token::UploadToken,
+    refusal::{Change, Refusal, RefusalState, Seen},
 };
 use crate::{config::ImgwireSettings, outbound::Peer, telemetry::Metrics};
 
@@ -62,7 +62,7 @@ impl Upstream {
     }
 
     /// Counts the error of an attempt, and logs whether Imgwire begins or ceases to refuse requests.
-    pub(super) fn record(&self, seen: Seen, result: &Result<UploadToken, ImgwireError>) {
+    pub(super) fn record<C: Call>(&self, seen: Seen, result: &Result<C::Output, ImgwireError>) {
         let error = result.as_ref().err();
         let body = error.and_then(ImgwireError::body);
         if let Some(body) = body {
@@ -71,6 +71,11 @@ impl Upstream {
         let refusal = error.and_then(ImgwireError::refusal);
         if error.is_some() && refusal.is_none() {
             // An outage or a rate limit says nothing about refusals.
+            return;
+        }
+        let reason = refusal.or(seen.refusal());
+        if !C::SPEAKS_FOR_ALL && !reason.is_none_or(Refusal::concerns_all_calls) {
+            // Imgwire may refuse an upload and create tokens, or show an image and refuse uploads.
             return;
         }
         match self.refusals.record(seen, refusal) {

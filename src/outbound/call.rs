@@ -108,7 +108,8 @@ impl RetryBudget {
 /// Whether the gate may send a request a second time, although the service may have received the first one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resend {
-    /// The request only reads, or creates an upload token. A surplus token does no harm.
+    /// A repetition does no harm: the request only reads or deletes, creates an upload token, of which a surplus one
+    /// expires, or has an idempotency key.
     Safe,
     /// The request may have side effects.
     Unsafe,

@@ -4,27 +4,28 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use policies::{
-    BuildContext, BuildError, Chain, Clock, Condition, Fact, FixedPurpose, Link, PolicyName, Reads,
-    StoreName,
+    BuildContext, BuildError, Chain, Clock, Condition, Fact, FactExpression, FixedPurpose,
+    ImgwireLimits, Link, PolicyName, Reads, StoreName,
 };
 use rustls::ClientConfig;
 
 use super::{
     needs::needs,
-    settings::{RouteSettings, Settings},
+    settings::{MetadataExpression, RouteAction, RouteSettings, Settings},
 };
 use crate::{
     config::{Messages, ServerSettings, SessionSettings},
     gate::{
         ports::{LookupSlots, PolicyPorts},
-        rules::{Action, Route, Rules},
+        route_paths::{RoutePaths, Serves},
+        rules::{Action, Route, Rules, UploadRoute},
     },
     http::{BodyLimits, Gate, OperatorAccess, session_cookie::SessionCookie},
     identities::{CacheKind, ClientAddress, CrossSite, Identities, ServerLimits},
     imgwire::Upstream,
     outbound::in_flight::InFlight,
     outbound::{HttpClient, Outbound, cache::CacheCapacity},
-    stores::{self, Access, Stores},
+    stores::{self, Access, RecordStore, Stores},
     telemetry::Metrics,
 };
 
@@ -189,14 +190,32 @@ impl RulesBuilder {
             .iter()
             .filter_map(|(name, policy)| Some((name.clone(), policy.common.message.clone()?)))
             .collect();
+        let records = settings
+            .record_store()
+            .map(|store| stores.records(store))
+            .transpose()?;
         let routes = settings.routes.iter().map(|route| {
+            let chain = chain(route, &links)?;
+            let (serves, action) = match route.action {
+                RouteAction::Token => {
+                    let records = records.clone().filter(|_| route.store.is_some());
+                    (Serves::Tokens, Action::Token(records))
+                }
+                RouteAction::Upload => {
+                    let records = records.clone();
+                    let records = records.ok_or_else(|| BuildError::Other(NO_STORE.into()))?;
+                    let upload = upload_route(route, &chain, records, clock);
+                    (Serves::Uploads, Action::Upload(upload))
+                }
+            };
             Ok(Arc::new(Route {
                 path: route.path.clone(),
+                paths: RoutePaths::new(&route.path, serves),
                 purpose: route.purpose.clone(),
-                chain: chain(route, &links)?,
+                chain,
                 messages: messages.clone(),
                 identities: identities.clone(),
-                action: Action::Token(None),
+                action,
             }))
         });
         Ok(Rules {
@@ -209,6 +228,8 @@ impl RulesBuilder {
             session_claims: claims,
             needs: needs(settings, self.session_store()),
             stores,
+            records,
+            keep_records: settings.uploads.keep_records,
         })
     }
 
@@ -245,7 +266,8 @@ fn cache_capacity(settings: &Settings) -> CacheCapacity {
     )
 }
 
-/// The policies of a route in order. A route with a purpose denies other purposes as soon as the user is known.
+/// The policies of a route in order. As soon as the user is known, a route with a purpose denies other purposes, and an
+/// upload route what Imgwire does not support.
 fn chain(route: &RouteSettings, links: &[Link]) -> Result<Chain, BuildError> {
     let find = |name: &PolicyName| {
         let link = links.iter().find(|link| link.name == *name);
@@ -253,12 +275,40 @@ fn chain(route: &RouteSettings, links: &[Link]) -> Result<Chain, BuildError> {
             .ok_or_else(|| BuildError::Policy(name.clone()))
     };
     let mut chain: Vec<Link> = route.policies.iter().map(find).collect::<Result<_, _>>()?;
-    if let Some(purpose) = &route.purpose {
-        let signed_in = chain
-            .iter()
-            .rposition(|link| link.provides == Some(Fact::Subject));
-        let link = FixedPurpose::link(purpose.clone());
-        chain.insert(signed_in.map_or(0, |index| index + 1), link);
-    }
+    let purpose = route.purpose.clone().map(FixedPurpose::link);
+    let limits = (route.action == RouteAction::Upload).then(ImgwireLimits::link);
+    let signed_in = chain
+        .iter()
+        .rposition(|link| link.provides == Some(Fact::Subject));
+    let place = signed_in.map_or(0, |index| index + 1);
+    chain.splice(place..place, purpose.into_iter().chain(limits));
     Ok(Chain::new(chain))
+}
+
+/// The settings rule it out.
+const NO_STORE: &str = "an upload route needs a store";
+
+fn upload_route(
+    route: &RouteSettings,
+    chain: &Chain,
+    records: Arc<dyn RecordStore>,
+    clock: &Arc<dyn Clock>,
+) -> UploadRoute {
+    let access = chain.links().iter().filter(|link| link.provides.is_some());
+    let metadata = route.metadata.iter().flatten();
+    UploadRoute {
+        records,
+        has_workspaces: access
+            .clone()
+            .any(|link| link.provides == Some(Fact::Membership)),
+        access: Chain::new(access.cloned().collect()),
+        metadata: metadata
+            .map(|(key, MetadataExpression(expression))| {
+                let expression = FactExpression::new(expression.clone(), clock.clone());
+                (key.clone(), expression)
+            })
+            .collect(),
+        client_metadata: route.client_metadata.clone().unwrap_or_default(),
+        delete_roles: route.delete_roles.clone().unwrap_or_default(),
+    }
 }

@@ -12,8 +12,14 @@ use crate::{
 pub(super) fn needs(settings: &Settings, sessions: Option<&StoreName>) -> Vec<Need> {
     let names = settings.routes.iter().flat_map(|route| &route.policies);
     let policies = names.filter_map(|name| settings.policy(name));
+    // No answer leaves before its record is written.
+    let records = settings.record_store().map(|store| Need {
+        of: Dependency::Store(store.clone(), StoreUse::Uploads),
+        is_required: true,
+    });
     policies
         .flat_map(|policy| policy_needs(settings, policy, sessions))
+        .chain(records)
         .collect()
 }
 

@@ -42,6 +42,20 @@ pub enum Access<'a> {
     Empty,
 }
 
+/// Groups uses that share an opening: the first are those that are written in a database.
+fn opened_together(uses: Vec<StoreUse>, all: bool) -> Vec<Vec<StoreUse>> {
+    let (written, others): (Vec<_>, Vec<_>) =
+        uses.into_iter().partition(|of| all || is_written(of));
+    let others = others.into_iter().map(|of| vec![of]);
+    let written = Some(written).filter(|written| !written.is_empty());
+    written.into_iter().chain(others).collect()
+}
+
+/// Whether quotas and records share the opening for this use.
+fn is_written(of: &StoreUse) -> bool {
+    matches!(of, StoreUse::Quotas | StoreUse::Uploads)
+}
+
 impl OpenStore {
     fn open(
         UsedStore(name, Store { url, settings }, uses): UsedStore<'_>,
@@ -59,29 +73,30 @@ impl OpenStore {
             .find(|open| open.is(name, url) && (open.timeout == settings.timeout || !is_remote));
         let counters = before.and_then(|before| before.counters_in(&url.file_place()?));
         let kept_ports = |uses: &[StoreUse]| {
-            let counters = counters.filter(|_| uses == [StoreUse::Quotas]);
+            // A file is open once for all that is counted and recorded in it.
+            let counts = uses.iter().any(is_written);
+            let counters = counters.filter(|_| counts);
             let mut kept = same.into_iter().chain(counters);
             kept.find_map(|open| {
                 let mut ports = open.ports.iter();
+                let is_kept = |of: &[StoreUse]| {
+                    of == uses || (counters.is_some() && of.iter().any(is_written))
+                };
                 let (_, ports) =
-                    ports.find(|(of, ports)| *of == uses && !ports.health.must_reopen())?;
+                    ports.find(|(of, ports)| is_kept(of) && !ports.health.must_reopen())?;
                 Some((open.timeout, ports.clone()))
             })
         };
-        let together = if url.kind.is_opened_once {
-            uses.len().max(1)
-        } else {
-            1
-        };
         let mut timeout = settings.timeout;
-        let ports = uses.chunks(together).map(|uses| {
-            if let Some((kept, open)) = kept_ports(uses) {
+        let groups = opened_together(uses, url.kind.is_opened_once);
+        let ports = groups.into_iter().map(|uses| {
+            if let Some((kept, open)) = kept_ports(&uses) {
                 timeout = kept;
-                return Ok((uses.to_vec(), open));
+                return Ok((uses, open));
             }
             let options = OpenOptions {
                 name,
-                uses,
+                uses: &uses,
                 read_only: !matches!(access, Access::ReadWrite(_)),
                 timeout: settings.timeout.get(),
                 password: url.password.as_ref(),
@@ -102,7 +117,7 @@ impl OpenStore {
             if !options.read_only {
                 open.health.start();
             }
-            Ok((uses.to_vec(), open))
+            Ok((uses, open))
         });
         let ports = ports.collect::<Result<_, _>>()?;
         Ok(Self {
@@ -209,9 +224,8 @@ impl Stores {
     /// The store that counts in this file. A reload may give it another name, or write its path in another way, but
     /// only one store can have the file open.
     fn counters_in(&self, file: &FilePlace) -> Option<&OpenStore> {
-        self.iter().find(|open| {
-            open.file.as_ref() == Some(file) && open.uses().any(|of| of == StoreUse::Quotas)
-        })
+        self.iter()
+            .find(|open| open.file.as_ref() == Some(file) && open.uses().any(|of| is_written(&of)))
     }
 
     /// Gives stores that stayed open under another name their new one.

@@ -4,17 +4,32 @@
 //! client gets the answer. So an image that the gate asked for has an owner, whenever the gate is killed: what became of
 //! an intent is found out by repeating its call, which is kept with it until then.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures_util::future::LocalBoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use policies::{Fault, ImageId, Purpose, RoutePath, SubjectId, TokenId, WorkspaceId};
 use serde::Serialize;
-use uuid::Uuid;
+use uuid::{ContextV7, Uuid};
+
+use super::fault::StoreFault;
 
 /// The id of a record: a UUID of version 7 (RFC 9562), so that ids are in the order of creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct RecordId(pub Uuid);
+
+impl RecordId {
+    /// Creates an id that is greater than all earlier ones of this process.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        static ORDER: Mutex<ContextV7> = Mutex::new(ContextV7::new());
+
+        let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+        let nanoseconds = u32::try_from(now.subsec_nanosecond()).unwrap_or_default();
+        let time = uuid::Timestamp::from_unix(&ORDER, seconds, nanoseconds);
+        Self(Uuid::new_v7(time))
+    }
+}
 
 /// The type and the size of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -121,7 +136,7 @@ pub struct Page {
 }
 
 /// The images on a page, and how many all pages have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImagePage {
     pub images: Vec<ImageId>,
     pub total: u64,
@@ -215,3 +230,11 @@ pub trait RecordStore: Send + Sync {
 
 /// How long progress of an erasure is kept after it is done.
 pub const ERASURE_KEPT: SignedDuration = SignedDuration::from_hours(24 * 30);
+
+/// A candidate for [`RecordStore::secret`].
+pub(super) fn new_secret() -> Result<[u8; 32], StoreFault> {
+    let mut secret = [0; 32];
+    let filled = aws_lc_rs::rand::fill(&mut secret);
+    let failed = |_| StoreFault::Refused("the system's random generator failed".to_owned());
+    filled.map(|()| secret).map_err(failed)
+}

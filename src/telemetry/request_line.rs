@@ -11,7 +11,9 @@ use actix_web::{
         header::{HeaderMap, HeaderName, HeaderValue},
     },
 };
-use policies::{Denial, IdentityName, PolicyName, RoutePath, Subject, SubjectId, WorkspaceId};
+use policies::{
+    Denial, IdentityName, ImageId, PolicyName, RoutePath, Subject, SubjectId, WorkspaceId,
+};
 use serde::Serialize;
 use uuid::{Uuid, fmt::Hyphenated};
 
@@ -87,6 +89,8 @@ pub(crate) struct LogFields {
     pub(crate) reason: Option<String>,
     pub(crate) subject: Option<(SubjectId, IdentityName)>,
     pub(crate) workspace: Option<WorkspaceId>,
+    /// The image that the path names.
+    pub(crate) image: Option<ImageId>,
     /// The policy that denies or cannot decide.
     pub(crate) policy: Option<PolicyName>,
 }
@@ -133,6 +137,7 @@ impl RequestLine<'_> {
         let reason = denial.map(ToString::to_string);
         let reason = reason.as_deref().or(fields.reason.as_deref());
         let workspace = fields.workspace.as_ref();
+        let image = fields.image.as_ref();
         let policy = fields.policy.as_ref();
         let token = denial.and_then(Denial::token);
         let reached = denial.and_then(Denial::reached);
@@ -151,6 +156,7 @@ impl RequestLine<'_> {
                     identity = identity.map(IdentityName::as_str),
                     subject = subject.map(|(subject, _)| subject.as_str()),
                     workspace = workspace.map(WorkspaceId::as_str),
+                    image_id = image.map(ImageId::as_str),
                     policy = policy.map(PolicyName::as_str),
                     reason,
                     issuer = token.and_then(|token| token.issuer.as_deref()),

@@ -110,8 +110,9 @@ impl Backend for Sqlite {
 
     async fn empty(&self) {
         if self.path().exists() {
-            let empty = "DROP TABLE IF EXISTS quota_counters";
-            self.connect().execute_batch(empty).unwrap();
+            let tables = ["quota_counters", "upload_intents", "upload_records"];
+            let empty = tables.map(|table| format!("DROP TABLE IF EXISTS {table};"));
+            self.connect().execute_batch(&empty.concat()).unwrap();
         }
     }
 

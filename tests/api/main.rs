@@ -124,6 +124,7 @@ mod quota_stores;
 mod rate_limit_stores;
 mod readiness;
 mod real_parts;
+mod record_stores;
 mod redis_errors;
 mod redis_eviction;
 mod redis_prefix;

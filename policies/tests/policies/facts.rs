@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use policies::{
-    Clock, Condition, DeclaredFile, Expression, Facts, Question, RoutePath, SystemClock,
+    Clock, Condition, DeclaredFile, Expression, Fact, Facts, Question, RoutePath, SystemClock,
     UploadRequest, WorkspaceId,
 };
 use serde_json::{Value, json};
@@ -173,5 +173,21 @@ fn facts_that_no_policy_established_are_missing() {
             reason.ends_with(&format!("there is no `{missing}`")),
             "{text}: {reason}"
         );
+    }
+}
+
+#[test]
+fn an_expression_says_which_facts_of_policies_it_reads() {
+    for (text, expected) in [
+        ("request.purpose", &[][..]),
+        (
+            "subject.id + workspace.id",
+            &[Fact::Subject, Fact::Membership],
+        ),
+        ("has(workspace.role)", &[Fact::Membership]),
+        ("['x'].all(workspace, workspace == 'x')", &[]),
+    ] {
+        let facts: Vec<_> = Expression::parse(text).unwrap().facts().collect();
+        assert_eq!(facts, expected, "{text}");
     }
 }

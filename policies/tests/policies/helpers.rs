@@ -65,6 +65,7 @@ pub(crate) fn member_of(workspace: &str, role: Option<&str>) -> Membership {
     Membership {
         workspace: WorkspaceId::parse(workspace).unwrap(),
         role: role.map(str::to_owned),
+        other_roles: Vec::new(),
     }
 }
 

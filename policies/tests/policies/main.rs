@@ -15,6 +15,7 @@ mod expression_bounds;
 mod expression_lists;
 mod facts;
 mod helpers;
+mod imgwire_limits;
 mod keyed_limit;
 mod kinds;
 mod permit;

@@ -108,6 +108,25 @@ proptest! {
     }
 
     #[test]
+    fn a_membership_has_all_roles_of_the_member(
+        roles in prop::collection::vec("[x-z]", 0..4),
+        wanted in prop::option::of(prop::collection::vec("[x-z]", 1..3)),
+    ) {
+        let allowed = wanted.map_or_else(String::new, |wanted| format!("roles = {}", json!(wanted)));
+        let settings: WorkspaceMemberSettings = settings(&format!("claim = 'o'\n{allowed}"));
+        let policy = build(&settings, &TestPorts::default(), Arc::new(StoppedClock::default()));
+        let claims = json!({ "o": [{ "id": "a", "role": roles }] });
+        let facts = Facts::new(Some(user("user_1", &claims)), None);
+        let decision = decide(&*policy, &request_for_workspace(None), &facts, Pass::Issue).unwrap();
+        if let Some(NewFact::Membership(membership)) = decision.new_fact {
+            for role in ["x", "y", "z"] {
+                prop_assert_eq!(membership.has_role(role), roles.iter().any(|other| other == role));
+            }
+            prop_assert_eq!(membership.role.is_some(), !roles.is_empty());
+        }
+    }
+
+    #[test]
     fn an_integer_is_an_id_in_decimal_digits(id in any::<i64>(), other in any::<i64>()) {
         let settings = json!({ "claim": "/o/ids" });
         let claims = json!({ "o": { "ids": [id] } });

@@ -1,7 +1,7 @@
 //! `workspace_member`: which settings go together, and what they require.
 
 use policies::{
-    Fact, Findings, Interval, MembershipSource, PolicyKind as _, Reads, StoreUse,
+    Fact, Findings, Interval, MembershipSource, PolicyKind as _, Reads, Roles, StoreUse,
     WorkspaceMemberSettings,
 };
 use serde_json::json;
@@ -253,5 +253,23 @@ fn a_description_names_the_source_and_the_roles() {
     ] {
         let text = settings::<WorkspaceMemberSettings>(table).describe();
         assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+    }
+}
+
+#[test]
+fn the_settings_say_which_roles_members_can_have() {
+    let one = |roles: &[&str]| Roles::OneOf(roles.iter().map(|&role| role.to_owned()).collect());
+    let editor = "roles = ['editor']";
+    for (table, expected) in [
+        (URL.to_owned(), Roles::Any),
+        (
+            format!("{QUERY}\n{editor}"),
+            Roles::AtLeastOneOf(vec!["editor".to_owned()]),
+        ),
+        (MEMBERS.to_owned(), one(&["owner"])),
+        (format!("{MEMBERS}\n{editor}"), one(&[])),
+    ] {
+        let required = settings::<WorkspaceMemberSettings>(&table).requirements();
+        assert_eq!(required.roles, expected, "{table}");
     }
 }

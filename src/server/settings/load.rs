@@ -13,12 +13,12 @@ use super::{
     fixed::{FIXED_SECTIONS, Fixed, RELOADED_SECTIONS},
     open_routes, policy, routes,
     stores::{self, Stores},
-    unused,
+    unused, upload_routes,
 };
 use crate::{
     config::{
         Environment, Faults, ImgwireSettings, ManagementSettings, ReadFiles, ServerSettings,
-        SessionSettings,
+        SessionSettings, UploadsSettings,
         document::{Named, Reader, named, take_kind},
         fault::unknown,
         outbound::OutboundSettings,
@@ -105,6 +105,7 @@ fn read(
         policy::read(reader, &kinds.policies, environment, path, value)
     });
     let routes = routes::read(reader, document);
+    let uploads: Option<UploadsSettings> = section_or_default(reader, document, "uploads");
     reader.check_names();
 
     if let Some(server) = &server {
@@ -130,9 +131,13 @@ fn read(
     };
     let resolved_identities = identities.resolve(reader, facts);
     policy::check(reader, &policies, &stores, &profiles);
-    stores::check_files(reader, &stores, |name| policy::counts_in(&policies, name));
+    stores::check_files(reader, &stores, |name| {
+        policy::counts_in(&policies, name)
+            || routes.iter().any(|it| it.store.as_ref() == Some(name))
+    });
     routes::check_paths(reader, &routes);
     policy::check_chains(reader, &routes, &policies, &profiles);
+    upload_routes::check(reader, &routes, &policies, &stores);
     let session = match session {
         None => Some(None),
         // Its faults must not hide those of later sections.
@@ -162,6 +167,7 @@ fn read(
         identities: resolved_identities?,
         policies: all(policies)?,
         routes,
+        uploads: uploads?,
         files: ReadFiles::default(),
         warnings: Faults::default(),
     })

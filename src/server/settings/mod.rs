@@ -9,6 +9,7 @@ mod routes;
 mod schema;
 mod stores;
 mod unused;
+mod upload_routes;
 
 use policies::{IdentityName, PolicyName, Reads, StoreName, StoreUse};
 use secrecy::SecretString;
@@ -16,7 +17,7 @@ use secrecy::SecretString;
 use crate::{
     config::{
         Faults, ImgwireSettings, ManagementSettings, ReadFiles, ServerSettings, SessionSettings,
-        TelemetrySettings, outbound::ExtraAuthorities, session::SessionKeys,
+        TelemetrySettings, UploadsSettings, outbound::ExtraAuthorities, session::SessionKeys,
     },
     identities::{IdentityKinds, ResolvedIdentity},
     stores::{Store, UsedStore},
@@ -26,7 +27,7 @@ pub use self::{
     fixed::Fixed,
     load::{load, load_management, load_management_token, load_with},
     policy::{PolicyKinds, PolicySettings},
-    routes::RouteSettings,
+    routes::{MetadataExpression, RouteAction, RouteSettings},
     schema::schema,
 };
 
@@ -56,6 +57,7 @@ pub struct Settings {
     pub identities: Vec<(IdentityName, ResolvedIdentity)>,
     pub policies: Vec<(PolicyName, PolicySettings)>,
     pub routes: Vec<RouteSettings>,
+    pub uploads: UploadsSettings,
     /// The files that the config names, as they were read.
     pub files: ReadFiles,
     /// Settings that are valid, but rarely intended.
@@ -70,10 +72,18 @@ impl Settings {
         session.and_then(|(session, _)| session.store.name())
     }
 
+    /// The store of the records of uploads, which is the same for all routes that have one.
+    #[must_use]
+    pub fn record_store(&self) -> Option<&StoreName> {
+        self.routes.iter().find_map(|route| route.store.as_ref())
+    }
+
     #[must_use]
     pub fn uses(&self, store: &StoreName, wanted: StoreUse) -> bool {
-        if wanted == StoreUse::Sessions {
-            return self.session_store() == Some(store);
+        match wanted {
+            StoreUse::Sessions => return self.session_store() == Some(store),
+            StoreUse::Uploads => return self.record_store() == Some(store),
+            StoreUse::Quotas | StoreUse::RateLimits | StoreUse::Memberships => {}
         }
         self.policies.iter().any(|(_, policy)| {
             let used = policy.requirements.store.as_ref();
@@ -82,11 +92,12 @@ impl Settings {
     }
 
     pub(crate) fn used_stores(&self) -> impl Iterator<Item = UsedStore<'_>> {
-        const USES: [StoreUse; 4] = [
+        const USES: [StoreUse; 5] = [
             StoreUse::Quotas,
             StoreUse::RateLimits,
             StoreUse::Sessions,
             StoreUse::Memberships,
+            StoreUse::Uploads,
         ];
         self.stores.iter().map(|(name, store)| {
             let uses = USES.into_iter().filter(|wanted| self.uses(name, *wanted));
@@ -100,7 +111,7 @@ impl Settings {
         }
     }
 
-    /// The claims that the policies of all routes read.
+    /// The claims that the policies and the metadata of all routes read.
     #[must_use]
     pub fn claims(&self) -> Reads {
         let mut reads = Reads::default();
@@ -113,6 +124,9 @@ impl Settings {
             if let Some(when) = &policy.common.when {
                 reads.merge(when.claims());
             }
+        }
+        for expression in self.routes.iter().flat_map(RouteSettings::expressions) {
+            reads.merge(expression.claims());
         }
         reads
     }

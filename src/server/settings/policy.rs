@@ -10,7 +10,10 @@ use serde_json::{Value as Json, json};
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{routes::RouteSettings, stores::Stores};
+use super::{
+    routes::{RouteAction, RouteSettings},
+    stores::Stores,
+};
 use crate::{
     config::{
         CommonSettings, Environment, ServiceUrl,
@@ -183,7 +186,7 @@ fn take_common<'t>(value: &mut Value<'t>, can_fail: bool) -> Value<'t> {
     Spanned::new(span, DeValue::Table(common))
 }
 
-type Policies = [Named<PolicyName, PolicySettings>];
+pub(super) type Policies = [Named<PolicyName, PolicySettings>];
 
 /// Checks each policy: its keys against each other, and the names in it.
 pub(super) fn check(
@@ -270,13 +273,9 @@ pub(super) fn check_chains(
     policies: &Policies,
     identities: &Profiles<'_>,
 ) {
-    for (index, route) in routes.iter().enumerate() {
-        check_chain(
-            reader,
-            &format!("routes[{index}].policies"),
-            route,
-            policies,
-        );
+    for route in routes {
+        let key = join(&route.place(), "policies");
+        check_chain(reader, &key, route, policies);
     }
     warn_about_counting(reader, routes, policies);
     let chains = routes.iter().map(|route| chain_identities(route, policies));
@@ -287,7 +286,12 @@ pub(super) fn check_chains(
 fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: &Policies) {
     let chain = &route.policies;
     if chain.is_empty() {
-        let message = "must name at least one policy, because a route without policies gives tokens to everyone";
+        let gives = match route.action {
+            RouteAction::Token => "gives tokens to everyone",
+            RouteAction::Upload => "lets everyone upload",
+        };
+        let message =
+            format!("must name at least one policy, because a route without policies {gives}");
         reader.fault(key, message);
     }
     reader.names(key, chain, |_| None);
@@ -334,7 +338,7 @@ fn check_chain(reader: &mut Reader, key: &str, route: &RouteSettings, policies: 
     }
 }
 
-fn find<'a>(policies: &'a Policies, name: &PolicyName) -> Option<&'a PolicySettings> {
+pub(super) fn find<'a>(policies: &'a Policies, name: &PolicyName) -> Option<&'a PolicySettings> {
     let (_, policy) = policies.iter().find(|(other, _)| other == name)?;
     policy.as_ref()
 }

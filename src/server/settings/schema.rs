@@ -9,7 +9,7 @@ use super::{Kinds, routes::RouteSettings};
 use crate::{
     config::{
         ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings, TelemetrySettings,
-        outbound::OutboundSettings,
+        UploadsSettings, outbound::OutboundSettings,
     },
     stores::StoreSettings,
 };
@@ -37,8 +37,10 @@ struct ConfigFile {
     identities: Option<BTreeMap<String, IdentitySettings>>,
     /// Rules that allow or deny a token. Each policy has a name.
     policies: Option<BTreeMap<String, AnyPolicy>>,
-    /// The paths where clients request tokens, with the policies of each.
+    /// The paths where clients request tokens or upload files, with the policies of each.
     routes: Vec<RouteSettings>,
+    /// The records of uploads.
+    uploads: Option<UploadsSettings>,
 }
 
 /// The settings of one identity. [`schema`] adds the kinds.

@@ -168,6 +168,15 @@ fn reject(reader: &mut Reader, key: &str, fault: impl Into<String>) -> Option<()
 }
 
 impl Stores {
+    /// The first store that supports this use.
+    pub(super) fn first_for(&self, wanted: StoreUse) -> Option<&StoreName> {
+        let mut stores = self.0.iter();
+        stores.find_map(|(name, store)| {
+            let is_able = store.as_ref()?.url.unsupported(wanted).is_none();
+            is_able.then_some(name)
+        })
+    }
+
     /// Checks that a store supports the wanted use.
     pub(super) fn check(
         &self,
@@ -184,23 +193,23 @@ impl Stores {
     }
 }
 
-/// Two stores cannot count in one file, because only one can have it open.
+/// Two stores cannot write to one file, because only one can have it open.
 pub(super) fn check_files(
     reader: &mut Reader,
     stores: &Stores,
-    counts: impl Fn(&StoreName) -> bool,
+    writes: impl Fn(&StoreName) -> bool,
 ) {
     let mut files: Vec<(FilePlace, &StoreName)> = Vec::new();
     for (name, store) in &stores.0 {
         let file = store.as_ref().and_then(|store| store.url.file_place());
-        let Some(file) = file.filter(|_| counts(name)) else {
+        let Some(file) = file.filter(|_| writes(name)) else {
             continue;
         };
         match files.iter().find(|(other, _)| *other == file) {
             Some((_, first)) => {
                 let message = format!(
-                    "is the same file as `stores.{first}`, and only one store can count in a file; name `{first}` in \
-                     the policies of both"
+                    "is the same file as `stores.{first}`, and only one store can write to a file; name `{first}` in \
+                     the policies and routes of both"
                 );
                 reader.fault(format!("stores.{name}.url"), message);
             }

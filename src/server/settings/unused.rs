@@ -1,10 +1,10 @@
-//! Warns about policies, identities and stores that nothing uses.
+//! Warns about policies, identities, stores and other settings that nothing uses.
 
 use std::collections::HashSet;
 
 use policies::IdentityName;
 
-use super::Settings;
+use super::{RouteAction, RouteSettings, Settings};
 use crate::config::document::Reader;
 
 pub(super) fn warn(reader: &mut Reader, settings: &Settings) {
@@ -42,10 +42,21 @@ pub(super) fn warn(reader: &mut Reader, settings: &Settings) {
         .filter_map(|(_, policy)| policy.requirements.store.as_ref());
     let mut used_stores: HashSet<_> = stores.map(|(store, _)| store).collect();
     used_stores.extend(settings.session_store());
+    used_stores.extend(settings.record_store());
     for (name, _) in &settings.stores {
         if !used_stores.contains(name) {
-            let message = "nothing uses it; name it as `store` in a policy that a route uses, or in [session], or remove it";
+            let message = "nothing uses it; name it as `store` in a policy that a route uses, in a route or in [session], or remove it";
             reader.warning(format!("stores.{name}"), message);
         }
+    }
+
+    let issues_tokens = |route: &RouteSettings| route.action == RouteAction::Token;
+    if settings.imgwire.pool.is_some() && !settings.routes.iter().any(issues_tokens) {
+        let message = "nothing uses its tokens, because no route issues any; remove it";
+        reader.warning("imgwire.pool", message);
+    }
+    if settings.record_store().is_none() && reader.has("uploads") {
+        let message = "nothing uses it, because no route has a `store`; write store = \"NAME\" on a route, or remove it";
+        reader.warning("uploads", message);
     }
 }

@@ -1,4 +1,4 @@
-//! The SQL of the counters.
+//! The file: its settings, its commits, and the SQL of the counters.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,7 +12,12 @@ use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params,
 };
 
-use super::file::{FileFault, OwnedFile, beside};
+use super::{
+    file::{FileFault, OwnedFile, beside},
+    ledger::RecordChange,
+    reader::{ReadSlot, STATEMENTS},
+    records,
+};
 use crate::{
     outbound::reason,
     stores::{
@@ -22,7 +27,10 @@ use crate::{
 };
 
 /// How long to wait for another process, such as an operator's shell, that locks the file.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The table of the counters.
+pub(super) const COUNTERS: &str = "quota_counters";
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS quota_counters (
     policy TEXT NOT NULL,
@@ -63,9 +71,10 @@ pub(super) enum DatabaseError {
     File(#[from] FileFault),
 }
 
-/// The counters of a file that this process owns.
+/// A file that this process owns.
 pub(super) struct Database {
     connection: Connection,
+    reads: ReadSlot,
     /// The files beside it, as they were when it was opened.
     beside: [(PathBuf, Option<FileId>); 2],
     /// Of the file, in bytes.
@@ -73,7 +82,8 @@ pub(super) struct Database {
 }
 
 impl Database {
-    pub(super) fn open(file: &OwnedFile) -> Result<Self, DatabaseError> {
+    /// Reads in `reads` are possible until this is dropped.
+    pub(super) fn open(file: &OwnedFile, reads: &ReadSlot) -> Result<Self, DatabaseError> {
         file.check()?;
         let path = file.real_path().map_err(|error| FileFault::Unreadable {
             path: file.shown(),
@@ -87,15 +97,20 @@ impl Database {
         // The log restarts after each checkpoint, so this keeps it at 1 MiB. Overwriting costs a third less than growing
         // the file, which allocates blocks and records a new size.
         connection.pragma_update(None, "wal_autocheckpoint", 256)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.execute_batch(CREATE)?;
+        records::create(&connection)?;
         let beside = beside(&path).map(|path| {
             let id = FileId::at(&path);
             (path, id)
         });
+        let size = file.check()?;
+        reads.allow(&path);
         Ok(Self {
             connection,
+            reads: reads.clone(),
             beside,
-            size: file.check()?,
+            size,
         })
     }
 
@@ -153,11 +168,18 @@ impl Database {
         transaction.query_row(unit, [], |_| Ok(()))
     }
 
-    /// Reads a counter from a file that another process may have open.
-    pub(super) fn read_from(path: &Path, counter: &Counter) -> rusqlite::Result<Option<Row>> {
+    /// Reads from a file that another process may have open. `None` if it has no such table.
+    pub(super) fn read_from<T>(
+        path: &Path,
+        table: &str,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Option<T>> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(LOCK_TIMEOUT)?;
-        read(&connection, counter)
+        match connection.table_exists(None, table)? {
+            true => query(&connection).map(Some),
+            false => Ok(None),
+        }
     }
 
     /// Tests that a commit reaches the disk. It rewrites the file's `user_version`, which is always 0.
@@ -169,9 +191,21 @@ impl Database {
         read(&self.connection, counter)
     }
 
-    /// Writes all `changes` in one commit, which is on disk when this returns.
-    pub(super) fn write(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
+    /// Writes all changes in one commit, which is on disk when this returns. If `take_over` is set, what an earlier
+    /// process left is taken over before.
+    pub(super) fn write(
+        &mut self,
+        changes: &[Change],
+        records: Vec<RecordChange>,
+        take_over: bool,
+    ) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
+        if take_over {
+            records::take_over(&transaction)?;
+        }
+        for change in records {
+            change(&transaction)?;
+        }
         {
             // Most counters exist, and an update costs half of an upsert.
             let mut update = transaction.prepare_cached(
@@ -233,7 +267,13 @@ impl Database {
     }
 }
 
-fn read(connection: &Connection, counter: &Counter) -> rusqlite::Result<Option<Row>> {
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.reads.close();
+    }
+}
+
+pub(super) fn read(connection: &Connection, counter: &Counter) -> rusqlite::Result<Option<Row>> {
     let mut statement = connection.prepare_cached(
         "SELECT window_start, window_end, used FROM quota_counters WHERE policy = ? AND key = ?",
     )?;

@@ -1,8 +1,9 @@
-//! The counters in memory, and which of them must be written.
+//! The counters in memory, and what must be written.
 
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
 use policies::{Counter, Window};
+use rusqlite::Connection;
 use tokio::sync::{SetOnce, oneshot};
 
 use super::database::{Change, Row};
@@ -16,6 +17,9 @@ pub(super) type Commit = Arc<SetOnce<Result<(), StoreFault>>>;
 
 /// Resolves when a counter is in memory, or cannot be read.
 pub(super) type Loading = oneshot::Receiver<Result<(), StoreFault>>;
+
+/// A change of records, which are not kept in memory.
+pub(super) type RecordChange = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
 
 pub(super) struct Load {
     pub(super) counter: Arc<Counter>,
@@ -43,6 +47,7 @@ pub(super) struct Pending {
     /// Commits are numbered from 1.
     generation: u64,
     counters: Vec<Arc<Counter>>,
+    records: Vec<RecordChange>,
     changes: usize,
     /// How many requests with changes wait for the commit.
     waiting: usize,
@@ -52,6 +57,7 @@ pub(super) struct Pending {
 
 pub(super) struct Batch {
     pub(super) changes: Vec<Change>,
+    pub(super) records: Vec<RecordChange>,
     pub(super) commit: Commit,
     generation: u64,
 }
@@ -81,6 +87,7 @@ impl Pending {
             commit: Commit::default(),
             generation,
             counters: Vec::new(),
+            records: Vec::new(),
             changes: 0,
             waiting: 0,
             since: None,
@@ -88,7 +95,7 @@ impl Pending {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.counters.is_empty()
+        self.counters.is_empty() && self.records.is_empty()
     }
 
     /// Adds a change of a counter, and returns the commit that will write it.
@@ -98,6 +105,13 @@ impl Pending {
             entry.generation = self.generation;
             self.counters.push(counter.clone());
         }
+        self.commit.clone()
+    }
+
+    /// Adds a change of records, and returns the commit that will write it.
+    pub(super) fn add_record_change(&mut self, change: RecordChange) -> Commit {
+        self.changes += 1;
+        self.records.push(change);
         self.commit.clone()
     }
 
@@ -173,6 +187,7 @@ impl Ledger {
         });
         Some(Batch {
             changes: changes.collect(),
+            records: pending.records,
             commit: pending.commit,
             generation: pending.generation,
         })
@@ -182,7 +197,7 @@ impl Ledger {
         self.committed = batch.generation;
     }
 
-    /// Adds the changes of a failed batch to the next commit.
+    /// Adds the counters of a failed batch to the next commit. Its changes of records fail with it.
     pub(super) fn put_back(&mut self, batch: &Batch) {
         for Change { counter, .. } in &batch.changes {
             if let Some(entry) = self.counters.get_mut(counter) {

@@ -1,4 +1,4 @@
-//! Quotas and memberships in a SQLite file.
+//! Quotas, records of uploads, and memberships in a SQLite file.
 //!
 //! A lock on the file ensures that only one process opens the counters. So the counters in use live in memory, and
 //! reservations are decided without waiting for the disk. One thread writes them, many reservations in one commit,
@@ -7,10 +7,12 @@
 //! - [`quotas`]: the quotas, and the thread that writes them.
 //! - [`ledger`]: the counters in memory, and which of them must be written.
 //! - [`shared`]: how the requests and the writer wake each other.
+//! - [`records`]: records of uploads.
+//! - [`reader`]: the thread that reads records.
 //! - [`database`]: the SQL.
 //! - [`file`]: the lock on the file, and whether its path still names it.
 //! - [`access`]: why a file cannot be opened.
-//! - [`read_only`]: the counters of a file that another process may have open.
+//! - [`read_only`]: the counters and records of a file that another process may have open.
 //! - [`members`]: memberships in any file.
 //! - [`url`]: which file a URL names.
 
@@ -21,6 +23,8 @@ mod ledger;
 mod members;
 mod quotas;
 mod read_only;
+mod reader;
+mod records;
 mod shared;
 mod url;
 
@@ -41,7 +45,7 @@ use super::{
 pub(super) const KIND: StoreKind = StoreKind {
     name: "SQLite",
     example: "sqlite:data/gate.db",
-    uses: &[StoreUse::Quotas, StoreUse::Memberships],
+    uses: &[StoreUse::Quotas, StoreUse::Uploads, StoreUse::Memberships],
     rights: "make the file and its folder readable and writable for the user that the gate runs as",
     takes_password: false,
     takes_prefix: false,
@@ -77,6 +81,7 @@ impl Location for SqliteFile {
         let counters = Arc::new(Counters::open(&self.0, options)?);
         Ok(OpenPorts {
             quotas: Some(counters.clone()),
+            records: Some(counters.clone()),
             ..OpenPorts::none(counters)
         })
     }

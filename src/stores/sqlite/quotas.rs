@@ -1,15 +1,21 @@
 //! Quotas in a SQLite file that only this process opens, and the thread that writes it.
 
-use std::{fs, path::Path, sync::Arc, thread::JoinHandle};
+use std::{
+    fs, mem,
+    path::Path,
+    sync::{Arc, OnceLock},
+    thread::JoinHandle,
+};
 
 use futures_util::future::{LocalBoxFuture, ready};
-use policies::{BoxFuture, Counter, Fault, Hold, QuotaStore, Reservation, StoreName, Window};
+use policies::{BoxFuture, Counter, Hold, QuotaStore, Reservation, StoreName, Window};
 
 use super::{
     access::{Purpose, find_problem, open_fault},
     database::{Database, DatabaseError, Row},
     file::{CHECK_PERIOD, FileFault, OwnedFile},
     ledger::{Commit, Entry, Pending},
+    reader::{ReadSlot, Reader},
     shared::{Shared, Work},
 };
 use crate::stores::{
@@ -22,6 +28,9 @@ use crate::stores::{
 pub(super) struct Counters {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
+    reader: Reader,
+    /// Of the records, once it was read.
+    secret: OnceLock<[u8; 32]>,
     /// Locked while the store is open.
     file: Arc<OwnedFile>,
 }
@@ -40,7 +49,8 @@ impl Counters {
             fs::create_dir_all(folder).map_err(|error| io(folder, error))?;
         }
         let file = Arc::new(OwnedFile::lock(path)?);
-        let database = Database::open(&file).map_err(|error| open_error(path, error))?;
+        let reads = ReadSlot::default();
+        let database = Database::open(&file, &reads).map_err(|error| open_error(path, error))?;
         let clock = &options.context.clock;
         let schedule = CleanupSchedule::new(clock.clone());
         let shared = Arc::new(Shared::new(options.health(), clock.clone()));
@@ -48,24 +58,34 @@ impl Counters {
             Ok(()) => shared.health.record_success(),
             Err(error) => _ = shared.health.mark_down(&error),
         }
+        let reader = Reader::start(reads.clone(), file.clone(), clock.clone(), options.timeout)
+            .map_err(|error| io(path, error))?;
         let writer = std::thread::Builder::new()
             .name("quota-writer".to_owned())
             .spawn({
                 let (shared, file) = (shared.clone(), file.clone());
-                move || write_changes(&shared, &file, database, schedule)
+                move || write_changes(&shared, &file, &reads, database, schedule)
             })
             .map_err(|error| io(path, error))?;
         Ok(Self {
             shared,
             writer: Some(writer),
+            reader,
+            secret: OnceLock::new(),
             file,
         })
     }
 
-    fn require_up(&self) -> Result<(), Fault> {
-        let health = &self.shared.health;
-        let is_up = health.is_up().then_some(());
-        is_up.ok_or_else(|| health.fault(StoreFault::Down))
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    pub(super) fn known_secret(&self) -> &OnceLock<[u8; 32]> {
+        &self.secret
     }
 }
 
@@ -91,7 +111,7 @@ impl HealthCheck for Counters {
 impl QuotaStore for Counters {
     fn reserve(&self, counter: Counter, window: Window, limit: u64) -> BoxFuture<'_, Reservation> {
         Box::pin(async move {
-            self.require_up()?;
+            self.shared.require_up()?;
             let counter = Arc::new(counter);
             let reserve = |entry: &mut Entry, pending: &mut Pending| {
                 let before = entry.current_row().window;
@@ -125,7 +145,7 @@ impl QuotaStore for Counters {
 
     fn used(&self, counter: Counter, window: Window) -> BoxFuture<'_, (u64, Window)> {
         Box::pin(async move {
-            self.require_up()?;
+            self.shared.require_up()?;
             let read = |entry: &mut Entry, _: &mut Pending| entry.row_in(window);
             let row = self.shared.with_counter(&Arc::new(counter), read).await?;
             Ok((row.used, row.window))
@@ -134,7 +154,7 @@ impl QuotaStore for Counters {
 
     fn give_back(&self, counter: Counter, window: Window) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.require_up()?;
+            self.shared.require_up()?;
             let counter = Arc::new(counter);
             let clear = |entry: &mut Entry, pending: &mut Pending| {
                 entry.move_to(window).used = 0;
@@ -211,17 +231,19 @@ fn open_error(path: &Path, error: DatabaseError) -> OpenError {
 fn write_changes(
     shared: &Shared,
     file: &OwnedFile,
+    reads: &ReadSlot,
     database: Database,
     mut schedule: CleanupSchedule,
 ) {
     let mut database = Some(database);
+    let mut is_taken_over = false;
     let mut next_check = shared.now() + CHECK_PERIOD;
     while let Some(work) = shared.next_work(schedule.due_in().min(CHECK_PERIOD)) {
         let Work { loads, batch } = work;
         let began = shared.now();
         let mut must_check = !shared.health.is_up();
         for load in loads {
-            let read = attempt(&mut database, file, |database| {
+            let read = attempt(&mut database, file, reads, |database| {
                 Ok(database.read(&load.counter)?)
             });
             let reply = match read {
@@ -240,11 +262,14 @@ fn write_changes(
         }
         let mut written = Ok(());
         let mut closed = false;
-        if let Some(batch) = batch {
-            written = attempt(&mut database, file, |database| {
-                database.write(&batch.changes)?;
+        if let Some(mut batch) = batch {
+            let records = mem::take(&mut batch.records);
+            let take_over = !is_taken_over && !records.is_empty();
+            written = attempt(&mut database, file, reads, |database| {
+                database.write(&batch.changes, records, take_over)?;
                 database.check_files(file)
             });
+            is_taken_over |= take_over && written.is_ok();
             let result = written.as_ref().copied();
             let result = result.map_err(|error| StoreFault::Refused(error.to_string()));
             let mut ledger = shared.lock();
@@ -259,16 +284,18 @@ fn write_changes(
             let _ = batch.commit.set(result);
             shared.health.record_answer();
         } else if must_check {
-            written = attempt(&mut database, file, |database| {
+            written = attempt(&mut database, file, reads, |database| {
                 database.check_writing()?;
                 database.check_files(file)
             });
         } else if began >= next_check {
-            written = attempt(&mut database, file, |database| database.check_files(file));
+            written = attempt(&mut database, file, reads, |database| {
+                database.check_files(file)
+            });
             next_check = began + CHECK_PERIOD;
         }
         if written.is_ok() && schedule.due_in().is_zero() {
-            let deleted = attempt(&mut database, file, |database| {
+            let deleted = attempt(&mut database, file, reads, |database| {
                 Ok(database.delete_old(schedule.after(), schedule.now())?)
             });
             let last = deleted.unwrap_or_else(|error| {
@@ -294,11 +321,12 @@ fn write_changes(
 fn attempt<T>(
     database: &mut Option<Database>,
     file: &OwnedFile,
+    reads: &ReadSlot,
     operation: impl FnOnce(&mut Database) -> Result<T, DatabaseError>,
 ) -> Result<T, DatabaseError> {
     let mut open = match database.take() {
         Some(open) => open,
-        None => Database::open(file)?,
+        None => Database::open(file, reads)?,
     };
     let result = operation(&mut open);
     match &result {

@@ -1,4 +1,5 @@
-//! A read-only store. It shows the counters of a file, even while another gate has it open, and counts nothing.
+//! A read-only store. It shows the counters and records of a file, even while another gate has it open, and changes
+//! nothing.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,10 +11,11 @@ use policies::{
     AttemptResult, BoxFuture, Counter, Fault, Pass, QuotaStore, Rate, RateLimitStore, Reservation,
     StoreName, Window,
 };
+use rusqlite::Connection;
 
 use super::{
     access::{Purpose, find_problem, open_fault},
-    database::Database,
+    database::{COUNTERS, Database, read},
 };
 use crate::{
     outbound::reason,
@@ -35,16 +37,22 @@ impl ReadOnly {
         OpenPorts {
             quotas: Some(open.clone()),
             rate_limits: Some(open.clone()),
+            records: Some(open.clone()),
             ..OpenPorts::none(open)
         }
     }
 
-    fn read(&self, counter: &Counter) -> rusqlite::Result<Option<(u64, Window)>> {
+    /// Runs a query; `None` if there is no such table.
+    pub(super) fn read_file<T>(
+        &self,
+        table: &str,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, Fault> {
         let Some(path) = self.file.as_ref().filter(|path| path.exists()) else {
             return Ok(None);
         };
-        let row = Database::read_from(path, counter)?;
-        Ok(row.map(|row| (row.used, row.window)))
+        let read = Database::read_from(path, table, query);
+        read.map_err(|error| self.fault(error.to_string()))
     }
 
     /// Fails if the file cannot be read and written, or cannot be created if it does not exist. Changes nothing.
@@ -75,7 +83,7 @@ impl ReadOnly {
         }
     }
 
-    fn refuse<'a, T: 'a>(&self) -> BoxFuture<'a, T> {
+    pub(super) fn refuse<'a, T: 'a>(&self) -> BoxFuture<'a, T> {
         Box::pin(ready(Err(self.fault("the store is read-only".to_owned()))))
     }
 }
@@ -96,8 +104,8 @@ impl QuotaStore for ReadOnly {
     }
 
     fn used(&self, counter: Counter, window: Window) -> BoxFuture<'_, (u64, Window)> {
-        let counted = self.read(&counter);
-        let counted = counted.map_err(|error| self.fault(error.to_string()));
+        let row = self.read_file(COUNTERS, |connection| read(connection, &counter));
+        let counted = row.map(|row| row.flatten().map(|row| (row.used, row.window)));
         Box::pin(ready(counted.map(|counted| used_in(window, counted))))
     }
 

@@ -8,7 +8,7 @@ use policies::{Clock, Counter, Fault};
 
 use super::{
     super::{fault::StoreFault, health::Health},
-    ledger::{Batch, Commit, Entry, Ledger, Load, Loading, Pending},
+    ledger::{Batch, Commit, Entry, Ledger, Load, Loading, Pending, RecordChange},
 };
 
 /// How long the writer gathers changes before it commits. It commits earlier if the commit [is due](Pending::is_due).
@@ -48,6 +48,10 @@ impl Shared {
 
     pub(super) fn now(&self) -> Duration {
         self.clock.elapsed()
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     /// Every change leaves the ledger consistent, so a panic elsewhere does no harm.
@@ -95,6 +99,23 @@ impl Shared {
             self.work.notify_one();
         }
         Ok(output)
+    }
+
+    /// Adds a change of records to the next commit, and returns the commit.
+    pub(super) fn change_records(&self, change: RecordChange) -> Commit {
+        let mut ledger = self.lock();
+        let was_empty = ledger.pending.is_empty();
+        let commit = ledger.pending.add_record_change(change);
+        drop(ledger);
+        if was_empty {
+            self.work.notify_one();
+        }
+        commit
+    }
+
+    pub(super) fn require_up(&self) -> Result<(), Fault> {
+        let is_up = self.health.is_up().then_some(());
+        is_up.ok_or_else(|| self.health.fault(StoreFault::Down))
     }
 
     /// Waits until `commit` is on disk, has failed, or is late.

@@ -1,11 +1,11 @@
-//! Entries of `[policies]` and `[identities]`, key by key: `rate_limit().per(["user"]).limit(3)`.
+//! Entries of `[policies]`, `[identities]` and `[[routes]]`, key by key: `rate_limit().per(["user"]).limit(3)`.
 
 use serde::Serialize;
 use toml::{Table, Value};
 
 use super::env;
 
-/// An entry of `[policies]` or `[identities]`.
+/// An entry of `[policies]`, `[identities]` or `[[routes]]`.
 #[derive(Clone)]
 pub(crate) struct Entry(pub(super) Table);
 
@@ -40,9 +40,17 @@ macro_rules! setters {
 }
 
 setters! {
-    ambient, audience, auth_method, burst, cache, claim, claims, from, issuer, limit, max_size, members, message,
-    mime_types, on_failure, per, period, protocol, purposes, query, roles, store, subject_prefix, timeout, token, url,
-    when, window,
+    ambient, audience, auth_method, burst, cache, claim, claims, client_metadata, delete_roles, from, issuer, limit,
+    max_size, members, message, metadata, mime_types, on_failure, per, period, protocol, purpose, purposes, query, roles,
+    store, subject_prefix, timeout, token, url, when, window,
+}
+
+/// A route that uploads through the gate, with records in the store `main`.
+pub(crate) fn upload_route(path: &str, policies: impl Serialize) -> Entry {
+    let route = Entry(Table::new())
+        .set("action", "upload")
+        .set("path", path);
+    route.set("policies", policies).store("main")
 }
 
 pub(crate) fn signed_in(accept: impl Serialize) -> Entry {

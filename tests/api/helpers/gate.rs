@@ -15,7 +15,7 @@ use toml::{Table, Value, toml};
 
 use super::{
     Application, Builder, Entry, ROUTE, SECRET, SERVER_API_KEY, SESSION_KEY, TestApp, TestClock,
-    quota, rate_limit, signed_in, workspace_member,
+    quota, rate_limit, signed_in, upload_route, workspace_member,
 };
 
 /// A gate under construction: `Gate::standard().server("request_timeout", "1s").start().await`.
@@ -213,6 +213,18 @@ impl Gate {
         routes.retain(|other| other.get("path") != route.get("path"));
         routes.push(Value::Table(route));
         self
+    }
+
+    /// Adds a route that uploads through the gate. Its policies are `signed-in` and, if its path names the workspace,
+    /// `member`, by the claim `workspaces` unless the gate has such a policy.
+    pub(crate) fn upload_route(mut self, path: &str) -> Self {
+        if !path.contains("{workspace}") {
+            return self.route_with(upload_route(path, ["signed-in"]));
+        }
+        if !self.at("policies").contains_key("member") {
+            self = self.policy("member", workspace_member().claim("workspaces"));
+        }
+        self.route_with(upload_route(path, ["signed-in", "member"]))
     }
 
     /// Adds the sections of a TOML document, such as a block of the documentation.

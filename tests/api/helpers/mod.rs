@@ -27,13 +27,21 @@ pub(crate) use imgwire_gate::{
     telemetry::Metrics,
 };
 
+/// Their names are also those of other things.
+pub(crate) mod records {
+    pub(crate) use imgwire_gate::stores::{
+        FileFacts, Intent, Origin, Page, Record, RecordId, RecordQuery, RecordStore, Replay,
+        UploadState,
+    };
+}
+
 pub(crate) use self::{
     app::TestApp,
     clock::{TestClock, eventually},
     entry::{
         Entry, discovered_jwt, expression, forwarded, introspection, jwt, published_jwt, quota,
         rate_limit, remote_decision, remote_session, session, signed_in, upload_intent,
-        workspace_member,
+        upload_route, workspace_member,
     },
     gate::{Gate, env},
     request::{Answer, Request},

@@ -1,0 +1,105 @@
+//! Idempotency keys: which upload a client repeats, and the key that Imgwire gets.
+
+use aws_lc_rs::{digest, hmac};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use policies::{RoutePath, SubjectId, WorkspaceId};
+
+use crate::stores::RecordId;
+
+/// Derives keys from the secret of a store, so that nobody else can compute them.
+pub(super) struct KeySecret(hmac::Key);
+
+impl KeySecret {
+    #[must_use]
+    pub(super) fn new(secret: &[u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// The key that Imgwire gets. It belongs to one record, so that it is never used again after the image was deleted.
+    #[must_use]
+    pub(super) fn imgwire_key(&self, id: RecordId) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(self.sign([b"upload".as_slice(), id.0.as_bytes()]))
+    }
+
+    /// The slot of an upload. The same key of another owner, or for another route, is another slot.
+    #[must_use]
+    pub(super) fn slot(
+        &self,
+        subject: &SubjectId,
+        workspace: Option<&WorkspaceId>,
+        route: &RoutePath,
+        key: &str,
+    ) -> [u8; 32] {
+        // No workspace has an empty id.
+        let workspace = workspace.map_or("", WorkspaceId::as_str);
+        let parts = ["slot", subject.as_str(), workspace, route.as_str(), key];
+        self.sign(parts.map(str::as_bytes))
+    }
+
+    /// Also signs the length of each part, so that different parts never have the same signature.
+    fn sign<const N: usize>(&self, parts: [&[u8]; N]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        bytes(context.sign().as_ref())
+    }
+}
+
+/// A SHA-256.
+#[must_use]
+pub(super) fn digest_of(text: &str) -> [u8; 32] {
+    bytes(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
+}
+
+fn bytes(digest: &[u8]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn every_part_of_a_slot_matters() {
+        let secret = KeySecret::new(&[7; 32]);
+        let slot = |subject: &str, workspace: Option<&str>, route: &str, key: &str| {
+            let workspace = workspace.map(|id| WorkspaceId::parse(id).unwrap());
+            let (subject, route) = (SubjectId::parse(subject), RoutePath::parse(route));
+            secret.slot(&subject.unwrap(), workspace.as_ref(), &route.unwrap(), key)
+        };
+        let first = slot("a", Some("b"), "/c", "d");
+        assert_eq!(slot("a", Some("b"), "/c", "d"), first);
+        for other in [
+            slot("x", Some("b"), "/c", "d"),
+            slot("a", Some("x"), "/c", "d"),
+            slot("a", None, "/c", "d"),
+            slot("a", Some("b"), "/x", "d"),
+            slot("a", Some("b"), "/c", "x"),
+            slot("ab", None, "/c", "d"),
+            slot("a", Some("b/"), "c", "d"),
+            KeySecret::new(&[8; 32]).slot(
+                &SubjectId::parse("a").unwrap(),
+                Some(&WorkspaceId::parse("b").unwrap()),
+                &RoutePath::parse("/c").unwrap(),
+                "d",
+            ),
+        ] {
+            assert_ne!(other, first);
+        }
+    }
+
+    #[test]
+    fn the_key_for_imgwire_differs_for_each_record() {
+        let secret = KeySecret::new(&[7; 32]);
+        let key = |id| secret.imgwire_key(RecordId(Uuid::from_u128(id)));
+        assert_eq!(key(1), key(1));
+        assert_ne!(key(1), key(2));
+        assert_eq!(key(1).len(), 43);
+    }
+}

@@ -1,0 +1,152 @@
+//! Reads, lists and deletes images for the users that may see them. Imgwire is asked only for images whose record says
+//! so.
+
+use std::rc::Rc;
+
+use actix_web::rt;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use policies::{Clock, Denial, ImageId, Pass, UploadRequest};
+
+use super::{
+    imgwire_call::{in_span, warn},
+    outcome::{Details, Failure},
+    rules::UploadRoute,
+    upload::Owner,
+};
+use crate::{
+    imgwire::{Client, Image, ImageStatus, TraceContext},
+    stores::{FileFacts, Holder, Page, Record, UploadState},
+};
+
+/// How many images of a list are read from Imgwire at once.
+const CONCURRENT_READS: usize = 5;
+
+/// A request for images of an upload route.
+pub struct ImageRequest<'a> {
+    pub uploads: &'a UploadRoute,
+    pub client: &'a Rc<Client>,
+    pub clock: &'a dyn Clock,
+    pub context: &'a TraceContext,
+    pub request: &'a UploadRequest,
+}
+
+/// A part of a list.
+pub struct ImageList {
+    pub images: Vec<Image>,
+    /// How many all pages have.
+    pub total: u64,
+}
+
+impl ImageRequest<'_> {
+    pub async fn show(&self, id: &ImageId, details: &mut Details) -> Result<Image, Failure> {
+        let owner = self.admit(details).await?;
+        let record = self.record(&owner, id).await?;
+        let image = self.read(id).await?.ok_or(Failure::NoImage(None))?;
+        self.observe(&record, &image);
+        Ok(image)
+    }
+
+    /// Lists images, the newest first. An image that does not exist at Imgwire any more is left out.
+    pub async fn list(&self, page: Page, details: &mut Details) -> Result<ImageList, Failure> {
+        let owner = self.admit(details).await?;
+        let holder = match owner.workspace {
+            Some(workspace) => Holder::Workspace(workspace),
+            None => Holder::Subject(owner.subject),
+        };
+        let found = self.uploads.records.images(holder, page).await;
+        let found = found.map_err(Failure::Unrecorded)?;
+        let reads = stream::iter(&found.images).map(|id| self.read(id));
+        let images: Vec<_> = reads.buffered(CONCURRENT_READS).try_collect().await?;
+        Ok(ImageList {
+            images: images.into_iter().flatten().collect(),
+            total: found.total,
+        })
+    }
+
+    /// Deletes an image. It must `run_to_completion` even if the client disconnects.
+    pub async fn delete(&self, id: &ImageId, details: &mut Details) -> Result<(), Failure> {
+        let owner = self.admit(details).await?;
+        let record = self.record(&owner, id).await?;
+        let membership = details.facts.membership.as_ref();
+        let has_role = membership.is_some_and(|membership| {
+            let mut roles = self.uploads.delete_roles.iter();
+            roles.any(|role| membership.has_role(role))
+        });
+        if record.origin.subject != owner.subject && !has_role {
+            return Err(Failure::NoImage(None));
+        }
+        let deleting = in_span("delete image", self.context, async |context| {
+            self.client.delete_image(id, context).await
+        });
+        deleting.await.result.map_err(Failure::ImgwireFailed)?;
+        let deleted = self.uploads.records.delete(record.id, self.clock.now());
+        deleted.await.map_err(Failure::Unrecorded)
+    }
+
+    /// Evaluates the policies that say who the user is. A workspace of others looks as if it had no images.
+    async fn admit(&self, details: &mut Details) -> Result<Owner, Failure> {
+        let access = &self.uploads.access;
+        let evaluating = details.evaluate(access, self.request, Pass::Repeat, self.clock);
+        match evaluating.await {
+            Ok(permit) => details.tolerated.extend(permit.not_issued().await),
+            Err(failure) => return Err(hidden(failure)),
+        }
+        Owner::of(&details.facts, self.uploads).map_err(hidden)
+    }
+
+    /// Finds the record of an image that the user may see.
+    async fn record(&self, owner: &Owner, id: &ImageId) -> Result<Record, Failure> {
+        let record = self.uploads.records.image(id).await;
+        let record = record.map_err(Failure::Unrecorded)?;
+        let is_visible = |record: &Record| match &owner.workspace {
+            Some(workspace) => record.origin.workspace.as_ref() == Some(workspace),
+            None => record.origin.workspace.is_none() && record.origin.subject == owner.subject,
+        };
+        record.filter(is_visible).ok_or(Failure::NoImage(None))
+    }
+
+    /// `None` if the image does not exist any more.
+    async fn read(&self, id: &ImageId) -> Result<Option<Image>, Failure> {
+        let reading = in_span("read image", self.context, async |context| {
+            self.client.image(id, context).await
+        });
+        let image = reading.await.result.map_err(Failure::ImgwireFailed)?;
+        Ok(image.filter(|image| !image.is_deleted))
+    }
+
+    /// Records in the background what Imgwire found out about the file, when it is seen for the first time.
+    fn observe(&self, record: &Record, image: &Image) {
+        let state = match image.status {
+            ImageStatus::Pending | ImageStatus::Processing => return,
+            ImageStatus::Ready => UploadState::Ready,
+            ImageStatus::Quarantine => UploadState::Quarantined,
+        };
+        if record.state == state {
+            return;
+        }
+        let real = FileFacts {
+            mime_type: image.mime_type.clone(),
+            size: image.size,
+        };
+        let (id, records, context) = (
+            record.id,
+            self.uploads.records.clone(),
+            self.context.clone(),
+        );
+        rt::spawn(async move {
+            if let Err(fault) = records.observe(id, state, real).await {
+                warn(&context, &fault);
+            }
+        });
+    }
+}
+
+/// Only members learn whether a workspace has images.
+fn hidden(failure: Failure) -> Failure {
+    match failure {
+        Failure::Denied(policy, denial @ Denial::WorkspaceForbidden(_)) => {
+            Failure::NoImage(Some((policy, denial)))
+        }
+        failure => failure,
+    }
+}

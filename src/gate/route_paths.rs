@@ -1,0 +1,181 @@
+//! The paths that a route serves: its own path as a template, with what may follow it.
+
+use percent_encoding::percent_decode_str;
+use policies::{ImageId, RoutePath, WorkspaceId};
+
+/// Stands for a workspace in the path of a route.
+pub const WORKSPACE: &str = "{workspace}";
+
+/// Appended to a route's path.
+pub const ALLOWANCE: &str = "/allowance";
+
+/// Appended to the path of an upload route, as the SDKs of Imgwire do it.
+pub const CREATE_UPLOAD: &str = "/api/v1/images/standard_upload";
+pub const IMAGES: &str = "/api/v1/images/";
+const IMAGES_WITHOUT_SLASH: &str = "/api/v1/images";
+pub const IMAGE: &str = "/api/v1/images/{id}";
+
+/// What a request wants of its route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    Token,
+    Allowance,
+    CreateUpload,
+    Images,
+    Image(ImageId),
+}
+
+/// The paths that a route serves.
+#[derive(Debug)]
+pub struct RoutePaths {
+    /// The path up to the workspace, or the whole path.
+    before: Box<str>,
+    /// The path after the workspace, if it has one.
+    after: Option<Box<str>>,
+    serves: Serves,
+    /// The names of the paths, which are templates. Names are interned, so they are built once.
+    names: Names,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    Tokens,
+    Uploads,
+}
+
+#[derive(Debug)]
+struct Names {
+    path: RoutePath,
+    allowance: RoutePath,
+    create_upload: RoutePath,
+    images: RoutePath,
+    image: RoutePath,
+}
+
+impl RoutePaths {
+    #[must_use]
+    pub fn new(path: &RoutePath, serves: Serves) -> Self {
+        // A path that would be too long for a name keeps the one of its route.
+        let name = |suffix: &str| {
+            RoutePath::parse(&format!("{path}{suffix}")).unwrap_or_else(|_| path.clone())
+        };
+        let (before, after) = match path.as_str().split_once(WORKSPACE) {
+            Some((before, after)) => (before, Some(after.into())),
+            None => (path.as_str(), None),
+        };
+        Self {
+            before: before.into(),
+            after,
+            serves,
+            names: Names {
+                path: path.clone(),
+                allowance: name(ALLOWANCE),
+                create_upload: name(CREATE_UPLOAD),
+                images: name(IMAGES),
+                image: name(IMAGE),
+            },
+        }
+    }
+
+    /// The target of a request for tokens, if the path is exactly this route's.
+    #[must_use]
+    pub(super) fn is_of_token(&self, path: &str) -> bool {
+        self.names.path.as_str() == path && self.serves == Serves::Tokens
+    }
+
+    /// The target of a request, and the workspace in its path. `None` if the route does not serve the path.
+    #[must_use]
+    pub(super) fn find(&self, path: &str) -> Option<(Target, Option<WorkspaceId>)> {
+        let rest = path.strip_prefix(&*self.before)?;
+        let (workspace, rest) = match &self.after {
+            None => (None, rest),
+            Some(after) => {
+                let (workspace, rest) = rest.split_at(rest.find('/')?);
+                (Some(workspace), rest.strip_prefix(&**after)?)
+            }
+        };
+        let target = self.target(rest)?;
+        let workspace = match workspace {
+            None => None,
+            Some(text) => Some(decode(text)?),
+        };
+        Some((target, workspace))
+    }
+
+    fn target(&self, rest: &str) -> Option<Target> {
+        match (self.serves, rest) {
+            (_, ALLOWANCE) => Some(Target::Allowance),
+            (Serves::Tokens, "") => Some(Target::Token),
+            (Serves::Tokens, _) => None,
+            (Serves::Uploads, CREATE_UPLOAD) => Some(Target::CreateUpload),
+            (Serves::Uploads, IMAGES | IMAGES_WITHOUT_SLASH) => Some(Target::Images),
+            (Serves::Uploads, rest) => {
+                let id = rest.strip_prefix(IMAGES)?;
+                ImageId::parse(id).map(Target::Image)
+            }
+        }
+    }
+
+    /// The template that the path of a request for `target` matches.
+    #[must_use]
+    pub fn name(&self, target: &Target) -> &RoutePath {
+        match target {
+            Target::Token => &self.names.path,
+            Target::Allowance => &self.names.allowance,
+            Target::CreateUpload => &self.names.create_upload,
+            Target::Images => &self.names.images,
+            Target::Image(_) => &self.names.image,
+        }
+    }
+}
+
+/// The templates of all paths that a route with this path serves.
+#[must_use]
+pub fn templates(path: &RoutePath, serves: Serves) -> Vec<String> {
+    let suffixes: &[&str] = match serves {
+        Serves::Tokens => &["", ALLOWANCE],
+        Serves::Uploads => &[
+            ALLOWANCE,
+            CREATE_UPLOAD,
+            IMAGES,
+            IMAGES_WITHOUT_SLASH,
+            IMAGE,
+        ],
+    };
+    let suffixes = suffixes.iter();
+    suffixes.map(|suffix| format!("{path}{suffix}")).collect()
+}
+
+/// Whether a path can match both templates.
+#[must_use]
+pub fn overlap(one: &str, other: &str) -> bool {
+    let segments = |path: &str| path.split('/').count();
+    segments(one) == segments(other) && is_under(one, other)
+}
+
+/// Whether a path that matches `one` can begin with the segments of a path that matches `other`.
+#[must_use]
+pub fn is_under(one: &str, other: &str) -> bool {
+    let is_open = |segment: &str| segment.starts_with('{');
+    let mut segments = one.split('/');
+    other.split('/').all(|other| {
+        segments.next().is_some_and(|one| {
+            let either = one == other || is_open(one) || is_open(other);
+            either && one.is_empty() == other.is_empty()
+        })
+    })
+}
+
+/// The workspace that a segment of a path names. `None` if it cannot be one.
+fn decode(segment: &str) -> Option<WorkspaceId> {
+    let mut escapes = segment.split('%').skip(1);
+    let is_escape = |text: &str| {
+        let digits = text.as_bytes().get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !escapes.all(is_escape) {
+        return None;
+    }
+    let text = percent_decode_str(segment).decode_utf8().ok()?;
+    WorkspaceId::parse(&text).ok()
+}

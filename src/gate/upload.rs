@@ -1,0 +1,450 @@
+//! Creates an upload: evaluates the chain, records the intent, asks Imgwire for the image, and names it in the record
+//! before the client gets the answer. The work finishes even if the request that waits for it is dropped.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use policies::{
+    Clock, Denial, Facts, ImageId, Pass, Permit, Purpose, Scalar, SubjectId, UploadRequest,
+    WorkspaceId,
+};
+use serde_json::{Map, Value};
+
+use super::{
+    idempotency::{KeySecret, digest_of},
+    imgwire_call::{in_span, warn},
+    outcome::{Details, Failure, Report, Success},
+    rules::{Route, UploadRoute},
+};
+use crate::{
+    imgwire::{CallOutcome, Client, CreatedUpload, ImgwireError, TraceContext},
+    stores::{Earlier, FileFacts, Intent, Origin, RecordId, Replay},
+};
+
+/// How long the changes of a record may take, beyond the deadline of the call to Imgwire. If they take longer, recovery
+/// may delete the image, and the request fails.
+const MARGIN: SignedDuration = SignedDuration::from_secs(15);
+
+/// How often a repeated request looks whether an earlier one that is still running has ended: for two seconds.
+const MAX_POLLS: u32 = 40;
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What a client asks for.
+pub struct Upload {
+    /// What the chain sees.
+    pub request: UploadRequest,
+    pub hash_sha256: Option<String>,
+    pub idempotency_key: Option<String>,
+    /// Strings, numbers and booleans, as the client sent them.
+    pub metadata: Map<String, Value>,
+}
+
+/// Whose image it is.
+pub(super) struct Owner {
+    pub(super) subject: SubjectId,
+    pub(super) workspace: Option<WorkspaceId>,
+}
+
+impl Owner {
+    /// The config checks that the chain establishes who the owner is.
+    pub(super) fn of(facts: &Facts, route: &UploadRoute) -> Result<Self, Failure> {
+        let Some(subject) = &facts.subject else {
+            return Err(Failure::Denied(None, Denial::NotSignedIn));
+        };
+        let workspace = facts.membership.as_ref();
+        let workspace = workspace.map(|membership| membership.workspace.clone());
+        if route.has_workspaces && workspace.is_none() {
+            let reason = "no policy established a membership".to_owned();
+            return Err(Failure::Denied(None, Denial::WorkspaceForbidden(reason)));
+        }
+        Ok(Self {
+            subject: subject.id.clone(),
+            workspace: workspace.filter(|_| route.has_workspaces),
+        })
+    }
+}
+
+/// A request for an upload.
+pub struct Creation<'a> {
+    pub route: &'a Route,
+    pub uploads: &'a UploadRoute,
+    pub client: &'a Rc<Client>,
+    pub clock: &'a dyn Clock,
+    pub context: &'a TraceContext,
+    pub upload: &'a Upload,
+}
+
+/// An upload that Imgwire created, now or before, and that has a record.
+struct Obtained {
+    record: RecordId,
+    upload: CreatedUpload,
+    /// Whether its image was known before this request, so that limits have counted it.
+    was_known: bool,
+    is_repeated: bool,
+}
+
+impl Creation<'_> {
+    /// Creates the upload if every policy of the route allows it. Everything that was reserved is settled when this
+    /// returns, so it must `run_to_completion` even if the client disconnects.
+    pub async fn run(&self) -> Report {
+        let mut details = Details::default();
+        Report {
+            outcome: self.create_or_repeat(&mut details).await,
+            details,
+        }
+    }
+
+    async fn create_or_repeat(&self, details: &mut Details) -> Result<Success, Failure> {
+        let (request, clock) = (&self.upload.request, self.clock);
+        let mut earlier = None;
+        if self.upload.idempotency_key.is_some() {
+            // Only the owner can repeat an upload, so who that is must be known before the limits count.
+            let access = &self.uploads.access;
+            let permit = details
+                .evaluate(access, request, Pass::Repeat, clock)
+                .await?;
+            details.tolerated.extend(permit.not_issued().await);
+            let secret = self.secret().await?;
+            let owner = Owner::of(&details.facts, self.uploads)?;
+            earlier = self.earlier(self.replay(&secret, &owner)).await?;
+        }
+        let pass = match &earlier {
+            Some(earlier) if earlier.image.is_some() => Pass::Repeat,
+            _ => Pass::Issue,
+        };
+        let chain = &self.route.chain;
+        let permit = details.evaluate(chain, request, pass, clock).await?;
+        let obtained = self.obtain(earlier, details).await;
+        self.settle(permit, obtained, details).await
+    }
+
+    async fn settle(
+        &self,
+        permit: Permit,
+        obtained: Result<Obtained, Failure>,
+        details: &mut Details,
+    ) -> Result<Success, Failure> {
+        let obtained = match obtained {
+            Ok(obtained) if !obtained.was_known => obtained,
+            other => {
+                details.tolerated.extend(permit.not_issued().await);
+                return other.map(Obtained::into_success);
+            }
+        };
+        match permit.issued().await {
+            Ok(faults) => {
+                details.tolerated.extend(faults);
+                Ok(obtained.into_success())
+            }
+            Err((policy, fault)) => {
+                // No limit has counted the image, so the client must not find it either.
+                if self.delete(&obtained.upload.image.id).await {
+                    let deleted = self
+                        .uploads
+                        .records
+                        .delete(obtained.record, self.clock.now());
+                    if let Err(fault) = deleted.await {
+                        warn(self.context, &fault);
+                    }
+                }
+                Err(Failure::Faulted(policy, fault))
+            }
+        }
+    }
+
+    async fn obtain(
+        &self,
+        mut earlier: Option<Earlier>,
+        details: &mut Details,
+    ) -> Result<Obtained, Failure> {
+        let secret = self.secret().await?;
+        let owner = Owner::of(&details.facts, self.uploads)?;
+        let replay = self.replay(&secret, &owner);
+        loop {
+            if let Some(earlier) = earlier {
+                let key = secret.imgwire_key(earlier.id);
+                let call = earlier.call.clone();
+                let call = call.unwrap_or_else(|| self.call(&key, &details.facts));
+                let intent = self.intent(earlier.id, &owner, replay, call);
+                return self.repeat(intent, earlier.image, details).await;
+            }
+            let id = RecordId::new(self.clock.now());
+            let call = self.call(&secret.imgwire_key(id), &details.facts);
+            let intent = self.intent(id, &owner, replay, call);
+            let begun = self.uploads.records.begin(intent.clone()).await;
+            if begun.map_err(Failure::Unrecorded)? {
+                return self.create(intent, details).await;
+            }
+            // A concurrent request with the same key was faster. If its upload fails, this one begins again.
+            earlier = self.earlier(replay).await?;
+        }
+    }
+
+    /// Creates the upload of an intent that was recorded.
+    async fn create(
+        &self,
+        intent: Arc<Intent>,
+        details: &mut Details,
+    ) -> Result<Obtained, Failure> {
+        let record = intent.id;
+        let created = self.ask(&intent.call, details).await;
+        if created.result.is_err() && !created.may_have_acted {
+            // Otherwise recovery finds out what became of it.
+            if let Err(fault) = self.uploads.records.withdraw(record).await {
+                warn(self.context, &fault);
+            }
+        }
+        let upload = created.result.map_err(Failure::ImgwireFailed)?;
+        self.complete(intent, upload.image.id.clone()).await?;
+        Ok(Obtained {
+            record,
+            upload,
+            was_known: false,
+            is_repeated: false,
+        })
+    }
+
+    /// Asks for the upload of an earlier request once more. `known` is its image.
+    async fn repeat(
+        &self,
+        intent: Arc<Intent>,
+        known: Option<ImageId>,
+        details: &mut Details,
+    ) -> Result<Obtained, Failure> {
+        let record = intent.id;
+        let repeated = self.ask(&intent.call, details).await;
+        let upload = repeated.result.map_err(Failure::ImgwireFailed)?;
+        let image = &upload.image.id;
+        match &known {
+            None => self.complete(intent, image.clone()).await?,
+            Some(known) if known == image && !upload.image.is_deleted => {}
+            Some(known) => return Err(self.replaced(record, known, image).await),
+        }
+        Ok(Obtained {
+            record,
+            upload,
+            was_known: known.is_some(),
+            is_repeated: true,
+        })
+    }
+
+    /// Imgwire did not return the image of a key that it has seen. Either the image was deleted past the gate, or Imgwire
+    /// does not honour the key.
+    async fn replaced(&self, record: RecordId, known: &ImageId, image: &ImageId) -> Failure {
+        self.delete(image).await;
+        let read = in_span("read image", self.context, async |context| {
+            self.client.image(known, context).await
+        });
+        let is_gone = match read.await.result {
+            Ok(image) => image.is_none_or(|image| image.is_deleted),
+            Err(error) => return Failure::ImgwireFailed(error),
+        };
+        if !is_gone {
+            let reason = "it describes another image, although the idempotency key is the same";
+            let error = ImgwireError::InvalidResponse(reason.to_owned());
+            return Failure::ImgwireFailed(error);
+        }
+        // The key is free now, so the client can try again.
+        let deleted = self.uploads.records.delete(record, self.clock.now());
+        match deleted.await {
+            Ok(()) => {
+                let reason = "the image of this idempotency key was deleted at Imgwire";
+                Failure::ImgwireFailed(ImgwireError::InvalidResponse(reason.to_owned()))
+            }
+            Err(fault) => Failure::Unrecorded(fault),
+        }
+    }
+
+    /// Names the image of an intent. If the record was settled otherwise meanwhile, the image has no owner.
+    async fn complete(&self, intent: Arc<Intent>, image: ImageId) -> Result<(), Failure> {
+        let completed = self.uploads.records.complete(intent, image.clone()).await;
+        if completed.map_err(Failure::Unrecorded)? {
+            return Ok(());
+        }
+        self.delete(&image).await;
+        let reason = "the upload took too long, and its image was deleted";
+        Err(Failure::ImgwireFailed(ImgwireError::InvalidResponse(
+            reason.to_owned(),
+        )))
+    }
+
+    async fn ask(&self, call: &str, details: &mut Details) -> CallOutcome<CreatedUpload> {
+        let asking = in_span("create upload", self.context, async |context| {
+            self.client.create_upload(call, context).await
+        });
+        let outcome = asking.await;
+        details.upstream = Some((outcome.attempts, outcome.took));
+        outcome
+    }
+
+    /// Deletes an image that no client gets. Returns whether it is deleted.
+    async fn delete(&self, image: &ImageId) -> bool {
+        let deleting = in_span("delete image", self.context, async |context| {
+            self.client.delete_image(image, context).await
+        });
+        let Err(error) = deleting.await.result else {
+            return true;
+        };
+        tracing::error!(
+            request_id = self.context.request_id.as_str(),
+            image_id = image.as_str(),
+            %error,
+            "image not deleted"
+        );
+        false
+    }
+
+    async fn secret(&self) -> Result<KeySecret, Failure> {
+        let secret = self.uploads.records.secret().await;
+        let secret = secret.map_err(Failure::Unrecorded)?;
+        Ok(KeySecret::new(&secret))
+    }
+
+    fn replay(&self, secret: &KeySecret, owner: &Owner) -> Option<Replay> {
+        let key = self.upload.idempotency_key.as_ref()?;
+        let workspace = owner.workspace.as_ref();
+        Some(Replay {
+            slot: secret.slot(&owner.subject, workspace, &self.route.path, key),
+            parameters: digest_of(&Value::Object(self.parameters()).to_string()),
+        })
+    }
+
+    /// Finds the earlier upload with the key of the client. Waits if another request is creating it, because that request
+    /// counts for the limits.
+    async fn earlier(&self, replay: Option<Replay>) -> Result<Option<Earlier>, Failure> {
+        let Some(replay) = replay else {
+            return Ok(None);
+        };
+        let mut polls = 0;
+        loop {
+            let earlier = self.uploads.records.replayed(replay.slot).await;
+            let Some(earlier) = earlier.map_err(Failure::Unrecorded)? else {
+                return Ok(None);
+            };
+            if earlier.parameters != replay.parameters {
+                return Err(Failure::KeyReused);
+            }
+            if earlier.image.is_some() || polls == MAX_POLLS {
+                return Ok(Some(earlier));
+            }
+            polls += 1;
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    fn intent(
+        &self,
+        id: RecordId,
+        owner: &Owner,
+        replay: Option<Replay>,
+        call: Arc<str>,
+    ) -> Arc<Intent> {
+        let request = &self.upload.request;
+        let file = request.file.as_ref();
+        let now = self.clock.now();
+        let deadline = SignedDuration::try_from(self.client.deadline());
+        let due_in = deadline
+            .unwrap_or(SignedDuration::MAX)
+            .saturating_add(MARGIN);
+        Arc::new(Intent {
+            id,
+            origin: Origin {
+                subject: owner.subject.clone(),
+                workspace: owner.workspace.clone(),
+                route: self.route.path.clone(),
+                purpose: request.purpose.clone(),
+                declared: FileFacts {
+                    mime_type: file.and_then(|file| file.mime_type.clone()),
+                    size: file.and_then(|file| file.size),
+                },
+                created_at: now,
+            },
+            replay,
+            call,
+            due_at: now.saturating_add(due_in).unwrap_or(Timestamp::MAX),
+        })
+    }
+
+    /// What the client asks Imgwire for. The members are in the order of their names.
+    fn parameters(&self) -> Map<String, Value> {
+        let Upload {
+            request,
+            hash_sha256,
+            metadata,
+            ..
+        } = self.upload;
+        let file = request.file.as_ref();
+        let text = |text: Option<&str>| text.map(Value::from);
+        let allowed = &self.uploads.client_metadata;
+        let metadata: Map<_, _> = metadata
+            .iter()
+            .filter(|(key, _)| allowed.contains(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let members = [
+            (
+                "file_name",
+                text(file.and_then(|file| file.name.as_deref())),
+            ),
+            (
+                "mime_type",
+                text(file.and_then(|file| file.mime_type.as_deref())),
+            ),
+            (
+                "content_length",
+                file.and_then(|file| file.size).map(Value::from),
+            ),
+            ("hash_sha256", text(hash_sha256.as_deref())),
+            (
+                "purpose",
+                text(request.purpose.as_ref().map(Purpose::as_str)),
+            ),
+            ("custom_metadata", Some(Value::Object(metadata))),
+        ];
+        let members = members.into_iter();
+        members
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+            .collect()
+    }
+
+    /// The body of the call to Imgwire: the parameters, the server's own metadata, and the key.
+    fn call(&self, key: &str, facts: &Facts) -> Arc<str> {
+        let mut body = self.parameters();
+        if let Some(Value::Object(metadata)) = body.get_mut("custom_metadata") {
+            for (name, expression) in &self.uploads.metadata {
+                match expression.scalar(&self.upload.request, facts) {
+                    Ok(value) => _ = metadata.insert(name.clone(), json(value)),
+                    Err(reason) => tracing::warn!(
+                        request_id = self.context.request_id.as_str(),
+                        route = self.route.path.as_str(),
+                        key = name,
+                        %reason,
+                        "metadata left out"
+                    ),
+                }
+            }
+        }
+        body.insert("idempotency_key".to_owned(), key.into());
+        Value::Object(body).to_string().into()
+    }
+}
+
+impl Obtained {
+    fn into_success(self) -> Success {
+        if self.is_repeated {
+            Success::Repeated(self.upload)
+        } else {
+            Success::Created(self.upload)
+        }
+    }
+}
+
+fn json(value: Scalar) -> Value {
+    match value {
+        Scalar::String(text) => text.into(),
+        Scalar::Int(number) => number.into(),
+        Scalar::UInt(number) => number.into(),
+        Scalar::Float(number) => number.into(),
+        Scalar::Bool(flag) => flag.into(),
+    }
+}

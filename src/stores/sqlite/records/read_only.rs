@@ -1,0 +1,114 @@
+//! The records of a file that another process may have open. They are read, and changes are refused.
+
+use std::sync::Arc;
+
+use futures_util::future::{LocalBoxFuture, ready};
+use jiff::Timestamp;
+use policies::{Fault, ImageId, TokenId};
+use rusqlite::Connection;
+use uuid::Uuid;
+
+use super::{super::read_only::ReadOnly, erasures, find_secret, queries};
+use crate::stores::records::{
+    Earlier, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page, Progress, Record,
+    RecordId, RecordQuery, RecordStore, UploadState,
+};
+
+type Future<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
+
+impl ReadOnly {
+    /// `T::default()` if there is no file yet, or one without records.
+    fn query<'a, T: Default + 'a>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Future<'a, T> {
+        let answer = self.read_file("upload_records", query);
+        Box::pin(ready(answer.map(Option::unwrap_or_default)))
+    }
+}
+
+impl RecordStore for ReadOnly {
+    fn secret(&self) -> Future<'_, [u8; 32]> {
+        let secret = self.read_file("upload_secret", find_secret);
+        match secret.transpose() {
+            Some(secret) => Box::pin(ready(secret)),
+            None => self.refuse(),
+        }
+    }
+
+    fn begin(&self, _: Arc<Intent>) -> Future<'_, bool> {
+        self.refuse()
+    }
+
+    fn complete(&self, _: Arc<Intent>, _: ImageId) -> Future<'_, bool> {
+        self.refuse()
+    }
+
+    fn withdraw(&self, _: RecordId) -> Future<'_, ()> {
+        self.refuse()
+    }
+
+    fn replayed(&self, slot: [u8; 32]) -> Future<'_, Option<Earlier>> {
+        self.query(|connection| queries::replayed(connection, &slot))
+    }
+
+    fn take_due(&self, _: Timestamp, _: Timestamp, _: u32) -> Future<'_, Vec<Intent>> {
+        self.refuse()
+    }
+
+    fn issued(&self, _: RecordId, _: Origin, _: TokenId) -> Future<'_, ()> {
+        self.refuse()
+    }
+
+    fn link(&self, _: RecordId, _: ImageId) -> Future<'_, ()> {
+        self.refuse()
+    }
+
+    fn observe(&self, _: RecordId, _: UploadState, _: FileFacts) -> Future<'_, ()> {
+        self.refuse()
+    }
+
+    fn delete(&self, _: RecordId, _: Timestamp) -> Future<'_, ()> {
+        self.refuse()
+    }
+
+    fn image(&self, image: &ImageId) -> Future<'_, Option<Record>> {
+        self.query(|connection| queries::by_image(connection, image))
+    }
+
+    fn images(&self, holder: Holder, page: Page) -> Future<'_, ImagePage> {
+        self.query(|connection| queries::images(connection, &holder, page))
+    }
+
+    fn find(&self, query: RecordQuery, page: Page) -> Future<'_, Vec<Record>> {
+        self.query(|connection| queries::find(connection, &query, page))
+    }
+
+    fn export(&self, after: Option<RecordId>, limit: u32) -> Future<'_, Vec<Record>> {
+        self.query(|connection| queries::export(connection, after, limit))
+    }
+
+    fn remove(&self, _: RecordId) -> Future<'_, ()> {
+        self.refuse()
+    }
+
+    fn remove_old(&self, _: Timestamp, _: u32) -> Future<'_, u64> {
+        self.refuse()
+    }
+
+    fn start_erasure(&self, _: Erasure) -> Future<'_, ()> {
+        self.refuse()
+    }
+
+    fn erasure(&self, id: Uuid) -> Future<'_, Option<Progress>> {
+        self.query(|connection| erasures::progress(connection, id))
+    }
+
+    fn take_erasure(&self, _: Timestamp, _: Timestamp) -> Future<'_, Option<Erasure>> {
+        self.refuse()
+    }
+
+    fn update_erasure(&self, _: Uuid, _: Progress) -> Future<'_, ()> {
+        self.refuse()
+    }
+}

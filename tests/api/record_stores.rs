@@ -1,0 +1,495 @@
+//! Records of uploads: one suite, with one line for each store.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use policies::{ImageId, Purpose, RoutePath, StoreUse, SubjectId, TokenId, WorkspaceId};
+use uuid::Uuid;
+
+use crate::{
+    backends::{Backend, Sqlite, main_store, open, suite, system_clock},
+    helpers::records::{
+        FileFacts, Intent, Origin, Page, Record, RecordId, RecordQuery, RecordStore, Replay,
+        UploadState,
+    },
+};
+
+suite! {
+    [
+        a_completed_upload_is_recorded_with_all_that_was_declared,
+        ids_and_texts_with_unusual_characters_are_kept,
+        a_slot_is_taken_until_its_image_is_deleted,
+        a_withdrawn_intent_leaves_nothing_and_frees_its_slot,
+        a_removed_record_leaves_nothing_and_frees_its_slot,
+        an_upload_is_completed_with_one_image_only,
+        a_missing_intent_is_recorded_when_it_is_completed,
+        a_missing_intent_does_not_take_the_slot_of_another_upload,
+        a_deleted_upload_cannot_be_completed,
+        a_deletion_keeps_its_first_time,
+        an_image_is_observed_until_it_is_deleted,
+        a_token_is_recorded_and_linked_to_its_first_image,
+        due_intents_are_taken_by_one_gate_and_due_again_later,
+        concurrent_intents_of_one_slot_record_one_upload,
+        concurrent_uploads_are_all_recorded,
+        gates_share_a_secret_that_survives_restarts,
+        records_survive_a_restart,
+    ]:
+    in_sqlite: Sqlite,
+}
+
+pub(crate) fn records(backend: &impl Backend) -> Arc<dyn RecordStore> {
+    let uses = [StoreUse::Quotas, StoreUse::Uploads];
+    let stores = open(&backend.url(), &uses, system_clock());
+    stores.records(&main_store()).unwrap()
+}
+
+/// Seconds after a fixed time.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+}
+
+/// A new id. Ids of later calls are greater.
+pub(crate) fn new_id() -> RecordId {
+    RecordId(Uuid::now_v7())
+}
+
+pub(crate) fn origin(subject: &str, workspace: Option<&str>) -> Origin {
+    Origin {
+        subject: SubjectId::parse(subject).unwrap(),
+        workspace: workspace.map(|id| WorkspaceId::parse(id).unwrap()),
+        route: RoutePath::parse("/imgwire").unwrap(),
+        purpose: None,
+        declared: FileFacts::default(),
+        created_at: at(0),
+    }
+}
+
+pub(crate) fn intent(origin: Origin) -> Intent {
+    Intent {
+        id: new_id(),
+        origin,
+        replay: None,
+        call: r#"{"file_name":"a.png"}"#.into(),
+        due_at: at(60),
+    }
+}
+
+pub(crate) fn with_slot(slot: u8, parameters: u8) -> Arc<Intent> {
+    Arc::new(Intent {
+        replay: Some(Replay {
+            slot: [slot; 32],
+            parameters: [parameters; 32],
+        }),
+        ..intent(origin("alice", None))
+    })
+}
+
+pub(crate) fn new_image() -> ImageId {
+    ImageId::parse(&Uuid::new_v4().to_string()).unwrap()
+}
+
+/// Records an upload whose image is known.
+pub(crate) async fn upload(store: &dyn RecordStore, intent: Intent) -> (RecordId, ImageId) {
+    let (intent, image) = (Arc::new(intent), new_image());
+    assert!(store.begin(intent.clone()).await.unwrap());
+    let completed = store.complete(intent.clone(), image.clone()).await;
+    assert!(completed.unwrap());
+    (intent.id, image)
+}
+
+pub(crate) const FIRST: Page = Page {
+    number: 1,
+    size: 100,
+};
+
+/// The record, whatever its state.
+async fn record(store: &dyn RecordStore, id: RecordId) -> Option<Record> {
+    let all = store.find(RecordQuery::default(), FIRST).await.unwrap();
+    all.into_iter().find(|record| record.id == id)
+}
+
+async fn a_completed_upload_is_recorded_with_all_that_was_declared(backend: impl Backend) {
+    let store = records(&backend);
+    let intent = Arc::new(intent(Origin {
+        purpose: Some(Purpose::parse("avatar").unwrap()),
+        declared: FileFacts {
+            mime_type: Some("image/png".to_owned()),
+            size: Some(8_388_608),
+        },
+        created_at: Timestamp::from_microsecond(1_700_000_000_123_456).unwrap(),
+        ..origin("alice", Some("ws_1"))
+    }));
+    assert!(store.begin(intent.clone()).await.unwrap());
+    let requested = Record {
+        id: intent.id,
+        origin: intent.origin.clone(),
+        image: None,
+        token: None,
+        real: FileFacts::default(),
+        state: UploadState::Requested,
+        deleted_at: None,
+    };
+    assert_eq!(record(&*store, intent.id).await, Some(requested.clone()));
+    let image = new_image();
+    assert_eq!(store.image(&image).await.unwrap(), None);
+    assert!(store.complete(intent.clone(), image.clone()).await.unwrap());
+    let open = Record {
+        image: Some(image.clone()),
+        state: UploadState::Open,
+        ..requested
+    };
+    assert_eq!(store.image(&image).await.unwrap(), Some(open.clone()));
+    assert_eq!(record(&*store, intent.id).await, Some(open));
+}
+
+async fn ids_and_texts_with_unusual_characters_are_kept(backend: impl Backend) {
+    let store = records(&backend);
+    for id in [
+        "it's \"quoted\" \\ %00 $1 ?",
+        "名前 🦀 \u{202e}",
+        "6F9619FF-8B86-D011-B42D-00C04FC964FF",
+        "6f9619ff-8b86-d011-b42d-00c04fc964ff",
+        "6f9619ff8b86d011b42d00c04fc964ff",
+        "{6f9619ff-8b86-d011-b42d-00c04fc964ff}",
+        "42",
+        "0042",
+        "1e3",
+        &"x".repeat(255),
+    ] {
+        let declared = FileFacts {
+            mime_type: Some(id.to_owned()),
+            size: Some(u64::from(u32::MAX) * 1000),
+        };
+        let origin = Origin {
+            purpose: Some(Purpose::parse(id).unwrap()),
+            declared,
+            ..origin(id, Some(id))
+        };
+        let (_, image) = upload(&*store, intent(origin.clone())).await;
+        let record = store.image(&image).await.unwrap().unwrap();
+        assert_eq!(record.origin, origin);
+        let query = RecordQuery {
+            subject: Some(origin.subject.clone()),
+            workspace: origin.workspace.clone(),
+            ..RecordQuery::default()
+        };
+        assert_eq!(store.find(query, FIRST).await.unwrap(), [record]);
+    }
+    for image in [
+        "img_1",
+        "6F9619FF-8B86-D011-B42D-00C04FC964FF",
+        "6f9619ff-8b86-d011-b42d-00c04fc964ff",
+        "6f9619ff8b86d011b42d00c04fc964ff",
+        "0",
+    ] {
+        let image = ImageId::parse(image).unwrap();
+        let intent = Arc::new(intent(origin("alice", None)));
+        assert!(store.complete(intent.clone(), image.clone()).await.unwrap());
+        let record = store.image(&image).await.unwrap().unwrap();
+        assert_eq!((record.id, record.image), (intent.id, Some(image)));
+    }
+}
+
+async fn a_slot_is_taken_until_its_image_is_deleted(backend: impl Backend) {
+    let store = records(&backend);
+    assert!(store.replayed([1; 32]).await.unwrap().is_none());
+    let first = with_slot(1, 7);
+    assert!(store.begin(first.clone()).await.unwrap());
+    let earlier = store.replayed([1; 32]).await.unwrap().unwrap();
+    assert_eq!(
+        (earlier.id, earlier.image, earlier.parameters),
+        (first.id, None, [7; 32])
+    );
+    assert_eq!(earlier.call, Some(first.call.clone()));
+    let second = with_slot(1, 8);
+    assert!(!store.begin(second.clone()).await.unwrap());
+    assert_eq!(record(&*store, second.id).await, None);
+    assert!(store.begin(with_slot(2, 7)).await.unwrap());
+
+    let image = new_image();
+    assert!(store.complete(first.clone(), image.clone()).await.unwrap());
+    let earlier = store.replayed([1; 32]).await.unwrap().unwrap();
+    assert_eq!(
+        (earlier.id, earlier.image, earlier.parameters),
+        (first.id, Some(image), [7; 32])
+    );
+    assert_eq!(earlier.call, None);
+    assert!(!store.begin(second.clone()).await.unwrap());
+
+    store.delete(first.id, at(100)).await.unwrap();
+    assert!(store.replayed([1; 32]).await.unwrap().is_none());
+    assert!(store.begin(second.clone()).await.unwrap());
+    let earlier = store.replayed([1; 32]).await.unwrap().unwrap();
+    assert_eq!((earlier.id, earlier.parameters), (second.id, [8; 32]));
+}
+
+async fn a_withdrawn_intent_leaves_nothing_and_frees_its_slot(backend: impl Backend) {
+    let store = records(&backend);
+    let intent = with_slot(1, 1);
+    assert!(store.begin(intent.clone()).await.unwrap());
+    store.withdraw(intent.id).await.unwrap();
+    assert_eq!(record(&*store, intent.id).await, None);
+    assert!(store.replayed([1; 32]).await.unwrap().is_none());
+    assert!(store.begin(with_slot(1, 2)).await.unwrap());
+    // An upload whose image is known is no intent.
+    let (id, image) = upload(&*store, self::intent(origin("alice", None))).await;
+    store.withdraw(id).await.unwrap();
+    assert!(store.image(&image).await.unwrap().is_some());
+}
+
+async fn a_removed_record_leaves_nothing_and_frees_its_slot(backend: impl Backend) {
+    let store = records(&backend);
+    let begun = with_slot(1, 1);
+    assert!(store.begin(begun.clone()).await.unwrap());
+    let (completed, image) = upload(&*store, (*with_slot(2, 1)).clone()).await;
+    for id in [begun.id, completed] {
+        store.remove(id).await.unwrap();
+        assert_eq!(record(&*store, id).await, None);
+    }
+    assert_eq!(store.image(&image).await.unwrap(), None);
+    assert!(store.begin(with_slot(1, 1)).await.unwrap());
+    assert!(store.begin(with_slot(2, 1)).await.unwrap());
+}
+
+async fn an_upload_is_completed_with_one_image_only(backend: impl Backend) {
+    let store = records(&backend);
+    let intent = with_slot(1, 1);
+    assert!(store.begin(intent.clone()).await.unwrap());
+    let image = new_image();
+    for _ in 0..2 {
+        assert!(store.complete(intent.clone(), image.clone()).await.unwrap());
+    }
+    assert!(!store.complete(intent.clone(), new_image()).await.unwrap());
+    assert_eq!(record(&*store, intent.id).await.unwrap().image, Some(image));
+    // It is not begun again.
+    assert!(!store.begin(intent.clone()).await.unwrap());
+}
+
+async fn a_missing_intent_is_recorded_when_it_is_completed(backend: impl Backend) {
+    let store = records(&backend);
+    let (intent, image) = (with_slot(1, 9), new_image());
+    assert!(store.complete(intent.clone(), image.clone()).await.unwrap());
+    let record = store.image(&image).await.unwrap().unwrap();
+    assert_eq!((record.id, &record.origin), (intent.id, &intent.origin));
+    let earlier = store.replayed([1; 32]).await.unwrap().unwrap();
+    assert_eq!((earlier.id, earlier.parameters), (intent.id, [9; 32]));
+}
+
+async fn a_missing_intent_does_not_take_the_slot_of_another_upload(backend: impl Backend) {
+    let store = records(&backend);
+    let (begun, completed) = (with_slot(1, 1), with_slot(2, 1));
+    assert!(store.begin(begun.clone()).await.unwrap());
+    let first = new_image();
+    assert!(store.complete(completed.clone(), first).await.unwrap());
+    for (slot, owner) in [(1, begun.id), (2, completed.id)] {
+        let image = new_image();
+        let missing = with_slot(slot, 2);
+        assert!(store.complete(missing, image.clone()).await.unwrap());
+        assert!(store.image(&image).await.unwrap().is_some());
+        let earlier = store.replayed([slot; 32]).await.unwrap().unwrap();
+        assert_eq!((earlier.id, earlier.parameters), (owner, [1; 32]));
+    }
+}
+
+async fn a_deleted_upload_cannot_be_completed(backend: impl Backend) {
+    let store = records(&backend);
+    let (deleted, begun) = (with_slot(1, 1), with_slot(2, 1));
+    let image = new_image();
+    assert!(
+        store
+            .complete(deleted.clone(), image.clone())
+            .await
+            .unwrap()
+    );
+    assert!(store.begin(begun.clone()).await.unwrap());
+    for intent in [deleted, begun] {
+        store.delete(intent.id, at(9)).await.unwrap();
+        let completed = store.complete(intent.clone(), image.clone()).await;
+        assert!(!completed.unwrap());
+        let record = record(&*store, intent.id).await.unwrap();
+        assert_eq!(record.state, UploadState::Deleted);
+        assert_eq!(record.deleted_at, Some(at(9)));
+    }
+    assert_eq!(store.image(&image).await.unwrap(), None);
+    assert!(
+        store
+            .take_due(at(999), at(1000), 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+async fn a_deletion_keeps_its_first_time(backend: impl Backend) {
+    let store = records(&backend);
+    let (id, image) = upload(&*store, intent(origin("alice", None))).await;
+    store.delete(id, at(1)).await.unwrap();
+    store.delete(id, at(2)).await.unwrap();
+    store.delete(new_id(), at(3)).await.unwrap();
+    let record = record(&*store, id).await.unwrap();
+    assert_eq!(
+        (record.image, record.deleted_at),
+        (Some(image), Some(at(1)))
+    );
+}
+
+async fn an_image_is_observed_until_it_is_deleted(backend: impl Backend) {
+    let store = records(&backend);
+    let facts = |size| FileFacts {
+        mime_type: Some("image/webp".to_owned()),
+        size: Some(size),
+    };
+    let (id, image) = upload(&*store, intent(origin("alice", None))).await;
+    store
+        .observe(id, UploadState::Ready, facts(5))
+        .await
+        .unwrap();
+    let ready = store.image(&image).await.unwrap().unwrap();
+    assert_eq!((ready.state, ready.real), (UploadState::Ready, facts(5)));
+    // What Imgwire does not report stays.
+    let unknown = FileFacts::default();
+    let quarantined = store.observe(id, UploadState::Quarantined, unknown).await;
+    quarantined.unwrap();
+    let record = store.image(&image).await.unwrap().unwrap();
+    assert_eq!(
+        (record.state, record.real),
+        (UploadState::Quarantined, facts(5))
+    );
+
+    store.delete(id, at(1)).await.unwrap();
+    store
+        .observe(id, UploadState::Ready, facts(6))
+        .await
+        .unwrap();
+    let intent = Arc::new(self::intent(origin("alice", None)));
+    assert!(store.begin(intent.clone()).await.unwrap());
+    let requested = store.observe(intent.id, UploadState::Ready, facts(6)).await;
+    requested.unwrap();
+    for (id, state, real) in [
+        (id, UploadState::Deleted, facts(5)),
+        (intent.id, UploadState::Requested, FileFacts::default()),
+    ] {
+        let record = self::record(&*store, id).await.unwrap();
+        assert_eq!((record.state, record.real), (state, real));
+    }
+}
+
+async fn a_token_is_recorded_and_linked_to_its_first_image(backend: impl Backend) {
+    let store = records(&backend);
+    let (id, token) = (new_id(), TokenId::parse("tok_1").unwrap());
+    let origin = origin("alice", Some("ws_1"));
+    store
+        .issued(id, origin.clone(), token.clone())
+        .await
+        .unwrap();
+    let query = RecordQuery {
+        token: Some(token.clone()),
+        ..RecordQuery::default()
+    };
+    let issued = Record {
+        id,
+        origin,
+        image: None,
+        token: Some(token),
+        real: FileFacts::default(),
+        state: UploadState::Issued,
+        deleted_at: None,
+    };
+    assert_eq!(store.find(query, FIRST).await.unwrap(), [issued.clone()]);
+    let image = new_image();
+    store.link(id, image.clone()).await.unwrap();
+    store.link(id, new_image()).await.unwrap();
+    let linked = Record {
+        image: Some(image.clone()),
+        state: UploadState::Open,
+        ..issued
+    };
+    assert_eq!(store.image(&image).await.unwrap(), Some(linked));
+    store.delete(id, at(1)).await.unwrap();
+    assert_eq!(store.image(&image).await.unwrap(), None);
+}
+
+async fn due_intents_are_taken_by_one_gate_and_due_again_later(backend: impl Backend) {
+    let store = records(&backend);
+    let mut begun = Vec::new();
+    for due in [10, 20, 30] {
+        let intent = Arc::new(Intent {
+            due_at: at(due),
+            origin: Origin {
+                purpose: Some(Purpose::parse("avatar").unwrap()),
+                ..origin("alice", Some("ws_1"))
+            },
+            ..(*with_slot(u8::try_from(due).unwrap(), 1)).clone()
+        });
+        assert!(store.begin(intent.clone()).await.unwrap());
+        begun.push(intent);
+    }
+    let take = async |now, next, limit| {
+        let taken = store.take_due(at(now), at(next), limit).await.unwrap();
+        taken.into_iter().map(|it| it.id).collect::<Vec<_>>()
+    };
+    assert!(take(9, 99, 10).await.is_empty());
+    let first = store.take_due(at(25), at(50), 1).await.unwrap();
+    assert_eq!(first.len(), 1);
+    assert_eq!(first[0].id, begun[0].id);
+    assert_eq!(first[0].origin, begun[0].origin);
+    assert_eq!(first[0].replay, begun[0].replay);
+    assert_eq!(first[0].call, begun[0].call);
+    assert_eq!(take(25, 50, 10).await, [begun[1].id]);
+    assert!(take(25, 50, 10).await.is_empty());
+    let image = new_image();
+    assert!(store.complete(begun[0].clone(), image).await.unwrap());
+    let mut again = take(50, 90, 10).await;
+    again.sort();
+    assert_eq!(again, [begun[1].id, begun[2].id]);
+}
+
+async fn concurrent_intents_of_one_slot_record_one_upload(backend: impl Backend) {
+    let store = records(&backend);
+    let begun = join_all((0..100).map(|number| store.begin(with_slot(1, number)))).await;
+    let begun = begun.into_iter().map(Result::unwrap);
+    assert_eq!(begun.filter(|has_begun| *has_begun).count(), 1);
+    let all = store.find(RecordQuery::default(), FIRST).await.unwrap();
+    assert_eq!(all.len(), 1);
+}
+
+async fn concurrent_uploads_are_all_recorded(backend: impl Backend) {
+    let store = records(&backend);
+    let uploads = (0..200).map(|number| {
+        let subject = format!("user_{}", number % 7);
+        let intent = intent(origin(&subject, None));
+        let store = &store;
+        async move { (upload(&**store, intent).await, subject) }
+    });
+    for ((id, image), subject) in join_all(uploads).await {
+        let record = store.image(&image).await.unwrap().unwrap();
+        assert_eq!(record.id, id);
+        assert_eq!(record.origin.subject.as_str(), subject);
+    }
+}
+
+async fn gates_share_a_secret_that_survives_restarts(backend: impl Backend) {
+    let first = {
+        let store = records(&backend);
+        let secrets = join_all((0..8).map(|_| store.secret())).await;
+        let secrets: Vec<_> = secrets.into_iter().map(Result::unwrap).collect();
+        assert!(secrets.iter().all(|secret| *secret == secrets[0]));
+        secrets[0]
+    };
+    assert_ne!(first, [0; 32]);
+    assert_eq!(records(&backend).secret().await.unwrap(), first);
+}
+
+async fn records_survive_a_restart(backend: impl Backend) {
+    let begun = with_slot(1, 1);
+    let (id, image) = {
+        let store = records(&backend);
+        assert!(store.begin(begun.clone()).await.unwrap());
+        upload(&*store, intent(origin("alice", Some("ws_1")))).await
+    };
+    let store = records(&backend);
+    assert_eq!(store.image(&image).await.unwrap().unwrap().id, id);
+    let earlier = store.replayed([1; 32]).await.unwrap().unwrap();
+    assert_eq!(earlier.id, begun.id);
+}
