@@ -3,8 +3,9 @@
 use policies::Mode;
 
 use crate::{
+    gate::route_paths::CREATE_UPLOAD,
     http::error::status_of,
-    server::settings::{PolicySettings, Settings},
+    server::settings::{PolicySettings, RouteAction, RouteSettings, Settings},
 };
 
 use super::{Config, Failure, print};
@@ -26,7 +27,11 @@ pub fn describe_chains(settings: &Settings) -> String {
     for route in &settings.routes {
         let purpose = route.purpose.as_ref();
         let purpose = purpose.map_or_else(String::new, |purpose| format!(" (purpose: {purpose})"));
-        text.push_str(&format!("POST {}{purpose}\n", route.path));
+        let called = match route.action {
+            RouteAction::Token => "",
+            RouteAction::Upload => CREATE_UPLOAD,
+        };
+        text.push_str(&format!("POST {}{called}{purpose}\n", route.path));
         for (index, name) in route.policies.iter().enumerate() {
             let Some(PolicySettings {
                 common,
@@ -55,7 +60,38 @@ pub fn describe_chains(settings: &Settings) -> String {
                 kind.describe(),
             ));
         }
-        text.push_str("  ╰ 200 with an upload token\n");
+        text.push_str(&format!("  ╰ {}\n", describe_action(route)));
     }
     text
+}
+
+/// What the client gets, and what is recorded.
+fn describe_action(route: &RouteSettings) -> String {
+    let store = route.store.as_ref();
+    let recorded = store.map(|store| format!("recorded in {store}"));
+    let parts = match route.action {
+        RouteAction::Token => vec![Some("200 with an upload token".to_owned()), recorded],
+        RouteAction::Upload => {
+            let names = |what: &str, names: Vec<&str>| {
+                (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
+            };
+            let own = route.metadata.iter().flatten().map(|(key, _)| key.as_str());
+            vec![
+                Some("200 with an upload (action: upload)".to_owned()),
+                recorded,
+                names("with the metadata", own.collect()),
+                names("clients may set", texts(route.client_metadata.as_ref())),
+                names(
+                    "images of others may be deleted as",
+                    texts(route.delete_roles.as_ref()),
+                ),
+            ]
+        }
+    };
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    parts.join("; ")
+}
+
+fn texts(list: Option<&Vec<String>>) -> Vec<&str> {
+    list.into_iter().flatten().map(String::as_str).collect()
 }

@@ -59,7 +59,8 @@ pub struct ServerSettings {
     /// `rate_limited`. The limit does not apply to a peer that sends forwarding headers but is not in
     /// `trusted_proxies`. Default: `{ limit = 120, period = "1m" }`.
     pub failures: KeyedLimitSettings,
-    /// A limit on reads of the allowance and the session, per subject. Default: `{ limit = 600, period = "1m" }`.
+    /// A limit on reads of images, the allowance and the session, per subject.
+    /// Default: `{ limit = 600, period = "1m" }`.
     pub reads: KeyedLimitSettings,
     /// How long a request may take to arrive, from the first byte of its head to the last byte of its body. Default:
     /// `"10s"`.

@@ -116,6 +116,11 @@ impl RoutePaths {
         }
     }
 
+    #[must_use]
+    pub fn serves(&self) -> Serves {
+        self.serves
+    }
+
     /// The template that the path of a request for `target` matches.
     #[must_use]
     pub fn name(&self, target: &Target) -> &RoutePath {

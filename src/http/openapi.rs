@@ -1,26 +1,31 @@
 //! The OpenAPI 3.1 document of the API, generated from handlers and types.
 
-use std::collections::BTreeMap;
-
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        self, PathItem, RefOr, Required,
+        self, Object, RefOr, Required, Type,
+        path::{Parameter, ParameterBuilder, ParameterIn},
         security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
     },
 };
 
 use super::{allowance, error, management, session, token_request, upload_token};
-use crate::gate::explain;
+use crate::gate::{
+    explain,
+    route_paths::{ALLOWANCE, CREATE_UPLOAD, IMAGE, IMAGES, Serves, WORKSPACE},
+};
 
 /// The route in the handlers' descriptions, and in the document without a config.
 const DEFAULT_ROUTE: &str = "/api/imgwire/upload-token";
+
+/// The route of uploads in the handlers' descriptions.
+const UPLOAD_ROUTE: &str = "/imgwire/{workspace}";
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "imgwire-gate",
-        description = "Issues Imgwire upload tokens to the users that your policies allow. \
+        description = "Issues Imgwire upload tokens, and creates uploads, for the users that your policies allow. \
                        Paths with the tag `management` are available only on the management listener."
     ),
     paths(
@@ -64,23 +69,38 @@ impl Modify for Security {
     }
 }
 
-/// The document of a gate with these routes.
+/// The document of a gate with routes at these paths.
 #[must_use]
-pub fn document<'a>(routes: impl Iterator<Item = &'a str>) -> openapi::OpenApi {
+pub fn document<'a>(routes: impl Iterator<Item = (&'a str, Serves)>) -> openapi::OpenApi {
     let mut api = Api::openapi();
     let paths = &mut api.paths.paths;
-    let take =
-        |path: &str, paths: &mut BTreeMap<String, PathItem>| paths.remove(path).unwrap_or_default();
-    let mut token = take(DEFAULT_ROUTE, paths);
+    let mut take = |route: &str, suffix: &str| {
+        let path = format!("{route}{suffix}");
+        paths.remove(&path).unwrap_or_default()
+    };
+    let mut token = take(DEFAULT_ROUTE, "");
     // The body is optional.
     let post = token.post.as_mut();
     if let Some(RefOr::T(body)) = post.and_then(|post| post.request_body.as_mut()) {
         body.required = Some(Required::False);
     }
-    let allowance = take(&format!("{DEFAULT_ROUTE}/allowance"), paths);
-    for route in routes {
-        paths.insert(route.to_owned(), token.clone());
-        paths.insert(format!("{route}/allowance"), allowance.clone());
+    let allowance = take(DEFAULT_ROUTE, ALLOWANCE);
+    let uploads = [CREATE_UPLOAD, IMAGES, IMAGE].map(|suffix| (suffix, take(UPLOAD_ROUTE, suffix)));
+    for (route, serves) in routes {
+        let mut served = vec![(ALLOWANCE, allowance.clone())];
+        match serves {
+            Serves::Tokens => served.push(("", token.clone())),
+            Serves::Uploads => served.extend(uploads.clone()),
+        }
+        for (suffix, mut item) in served {
+            let path = format!("{route}{suffix}");
+            let placeholders = PLACEHOLDERS.iter();
+            for (name, what) in placeholders.filter(|(name, _)| path.contains(name)) {
+                let parameters = item.parameters.get_or_insert_default();
+                parameters.push(RefOr::T(parameter(name, what)));
+            }
+            paths.insert(path, item);
+        }
     }
     // Operation ids must be unique.
     for (path, item) in &mut api.paths.paths {
@@ -100,7 +120,27 @@ pub fn document<'a>(routes: impl Iterator<Item = &'a str>) -> openapi::OpenApi {
     api
 }
 
+/// What the paths of routes have in braces.
+const PLACEHOLDERS: [(&str, &str); 2] = [
+    (WORKSPACE, "The id of the workspace"),
+    ("{id}", "The id of the image"),
+];
+
+fn parameter(placeholder: &str, description: &str) -> Parameter {
+    ParameterBuilder::new()
+        .name(placeholder.trim_matches(['{', '}']))
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some(description))
+        .schema(Some(Object::with_type(Type::String)))
+        .build()
+}
+
 #[must_use]
 pub fn default_document() -> openapi::OpenApi {
-    document(std::iter::once(DEFAULT_ROUTE))
+    let routes = [
+        (DEFAULT_ROUTE, Serves::Tokens),
+        (UPLOAD_ROUTE, Serves::Uploads),
+    ];
+    document(routes.into_iter())
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     config::{ConfigSource, imgwire::BaseUrl, origin::OriginPattern},
+    gate::route_paths::CREATE_UPLOAD,
     sandbox::{
         emulator::{CLIENT_KEY, SERVER_API_KEY},
         own_config::{API_KEY_VARIABLE, with_api_key},
@@ -24,7 +25,10 @@ use crate::{
             credential::credential,
         },
     },
-    server::{Application, Builder, settings::Settings},
+    server::{
+        Application, Builder,
+        settings::{RouteAction, Settings},
+    },
     telemetry,
 };
 
@@ -107,15 +111,32 @@ fn welcome(
 ) -> String {
     let (gate, management) = urls(application);
     let (key, emulator) = (&playground.key, playground.emulator.url());
-    let route = settings.routes.first();
+    let route = settings.routes_of(RouteAction::Token).next();
+    let route = route.or(settings.routes.first());
     let place = route.and_then(|route| credential(settings, route));
-    let route = route.map_or_else(String::new, |route| route.path.to_string());
     let (credential, note) = match place {
         Some(place) => {
             let note = " (replace YOUR_CREDENTIAL: only your app can sign its users in)";
             (format!(" -H '{}'", place.header("YOUR_CREDENTIAL")), note)
         }
         None => (String::new(), ""),
+    };
+    let path = route.map_or("", |route| route.path.as_str());
+    let (what, call, sdk) = match route.map(|route| route.action) {
+        Some(RouteAction::Upload) => (
+            "Create an upload",
+            format!(
+                "{CREATE_UPLOAD} --json '{{\"file_name\":\"me.png\",\"mime_type\":\"image/png\"}}'"
+            ),
+            format!("new ImgwireClient({{ apiKey: YOUR_CREDENTIAL, baseUrl: \"{gate}{path}\" }})"),
+        ),
+        Some(RouteAction::Token) | None => (
+            "Get an upload token",
+            String::new(),
+            format!(
+                "new ImgwireClient({{ apiKey: \"{CLIENT_KEY}\", baseUrl: \"{emulator}\", getUploadToken }})"
+            ),
+        ),
     };
     format!(
         "imgwire-gate sandbox (stop it with ctrl-c)\n\
@@ -127,13 +148,13 @@ fn welcome(
          Imgwire    {emulator} (emulated; everything else is as {source} says)\n\
          switches   {emulator}/emulator (GET shows what the emulator does, PATCH changes it)\n\
          \n\
-         Get an upload token{note}:\n\
+         {what}{note}:\n\
          \n\
-         curl -sS -X POST {gate}{route}{credential}\n\
+         curl -sS -X POST {gate}{path}{call}{credential}\n\
          \n\
          Your page may be at any port of http://localhost or http://127.0.0.1. It uploads to the emulated Imgwire with:\n\
          \n\
-         new ImgwireClient({{ apiKey: \"{CLIENT_KEY}\", baseUrl: \"{emulator}\", getUploadToken }})"
+         {sdk}"
     )
 }
 

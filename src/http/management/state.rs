@@ -140,6 +140,7 @@ fn measure(gate: &Gate) {
 /// The OpenAPI document of this gate, with its current routes.
 pub(super) async fn document(management: web::Data<Management>) -> HttpResponse {
     let rules = management.gate.rules.load();
-    let routes = rules.routes.iter().map(|route| route.path.as_str());
+    let routes = rules.routes.iter();
+    let routes = routes.map(|route| (route.path.as_str(), route.paths.serves()));
     HttpResponse::Ok().json(openapi::document(routes))
 }

@@ -13,7 +13,7 @@ use crate::{
     config::{ConfigSource, Faults},
     server::{
         reload::Reloader,
-        settings::{Fixed, Settings},
+        settings::{Fixed, RouteAction, Settings},
     },
 };
 
@@ -196,7 +196,7 @@ impl InForce {
     }
 }
 
-/// The routes, each with its policies as the file has them.
+/// The routes for tokens, each with its policies as the file has them.
 fn rules(settings: &Settings, document: &toml::Table) -> Value {
     let policies = document.get("policies").and_then(toml::Value::as_table);
     let policy = |name: &PolicyName| {
@@ -207,7 +207,7 @@ fn rules(settings: &Settings, document: &toml::Table) -> Value {
             period.map(|period| u64::try_from(period.get().as_millis()).unwrap_or(u64::MAX));
         json!({ "name": name, "settings": table, "periodMilliseconds": period })
     };
-    let routes = settings.routes.iter().map(|route| {
+    let routes = settings.routes_of(RouteAction::Token).map(|route| {
         json!({
             "path": route.path,
             "purpose": route.purpose,

@@ -131,6 +131,11 @@ impl Settings {
         reads
     }
 
+    pub(crate) fn routes_of(&self, action: RouteAction) -> impl Iterator<Item = &RouteSettings> {
+        let routes = self.routes.iter();
+        routes.filter(move |route| route.action == action)
+    }
+
     #[must_use]
     pub fn policy(&self, name: &PolicyName) -> Option<&PolicySettings> {
         let mut policies = self.policies.iter();

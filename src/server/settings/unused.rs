@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use policies::IdentityName;
 
-use super::{RouteAction, RouteSettings, Settings};
+use super::{RouteAction, Settings};
 use crate::config::document::Reader;
 
 pub(super) fn warn(reader: &mut Reader, settings: &Settings) {
@@ -50,8 +50,8 @@ pub(super) fn warn(reader: &mut Reader, settings: &Settings) {
         }
     }
 
-    let issues_tokens = |route: &RouteSettings| route.action == RouteAction::Token;
-    if settings.imgwire.pool.is_some() && !settings.routes.iter().any(issues_tokens) {
+    let issues_tokens = settings.routes_of(RouteAction::Token).next().is_some();
+    if settings.imgwire.pool.is_some() && !issues_tokens {
         let message = "nothing uses its tokens, because no route issues any; remove it";
         reader.warning("imgwire.pool", message);
     }

@@ -7,7 +7,7 @@ use super::{examples, row};
 use crate::process::run;
 
 /// Sections in the order of a config file. Others follow.
-const ORDER: [&str; 10] = [
+const ORDER: [&str; 11] = [
     "server",
     "management",
     "telemetry",
@@ -18,10 +18,11 @@ const ORDER: [&str; 10] = [
     "identities",
     "policies",
     "routes",
+    "uploads",
 ];
 
 /// How the types of the settings are called. All others are called what JSON calls them.
-const TYPES: [(&str, &str); 21] = [
+const TYPES: [(&str, &str); 22] = [
     ("AuditInterval", "duration"),
     ("BaseUrl", "URL"),
     ("Bind", "address"),
@@ -34,6 +35,7 @@ const TYPES: [(&str, &str); 21] = [
     ("Interval", "duration"),
     ("Issuers", "string or list of strings"),
     ("Leeway", "duration"),
+    ("MetadataExpression", "CEL"),
     ("Network", "network"),
     ("OriginPattern", "origin"),
     ("Pointer", "JSON Pointer"),
