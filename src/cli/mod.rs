@@ -5,6 +5,7 @@ mod described;
 mod doctor;
 mod explain;
 mod health;
+mod images;
 mod management;
 mod quota;
 mod running_gate;
@@ -53,6 +54,7 @@ More:
   imgwire-gate sandbox --config gate.toml       Run your own config with an emulated Imgwire
   imgwire-gate explain --request request.json   Print what each policy decides about a request
   imgwire-gate test cases.toml                  Run a table of requests with expected outcomes
+  imgwire-gate images --image ID                Print who uploaded an image
   imgwire-gate quota show daily --key ws_1      Print the usage of a quota of the running gate
   imgwire-gate --watch                          Reload the config when a file of it changes, as on SIGHUP
 
@@ -161,6 +163,19 @@ enum Command {
         #[arg(long)]
         live: bool,
     },
+    /// Find out who uploaded an image, and erase the images of a user, at the running gate
+    ///
+    /// The command sends the management token of the config, if the config has one.
+    Images {
+        #[command(flatten)]
+        gate: RunningGateOption,
+
+        #[command(flatten)]
+        filter: images::Filter,
+
+        #[command(subcommand)]
+        command: Option<images::Images>,
+    },
     /// Show or reset a counter of the running gate
     ///
     /// The command sends the management token of the config, if the config has one.
@@ -236,6 +251,11 @@ pub fn run(builder: Builder) -> ExitCode {
             signals().and_then(|signals| sandbox::sandbox(&builder, &options, &signals))
         }
         Command::Health { config, live } => health::health(&with(config), live),
+        Command::Images {
+            gate,
+            filter,
+            command,
+        } => images::images(&with(gate.into()), &filter, command.as_ref()),
         Command::Quota { gate, command } => quota::quota(&with(gate.into()), &command),
         Command::Schema => schema(&builder),
         Command::Openapi => openapi(),

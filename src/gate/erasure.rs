@@ -123,8 +123,7 @@ impl Eraser {
     /// Lets another gate take the job at once.
     pub async fn release(&mut self, clock: &dyn Clock) {
         if let Some(job) = self.job.take() {
-            let Erasure { id, progress, .. } = job.erasure;
-            let released = job.records.update_erasure(id, progress, clock.now()).await;
+            let released = job.records.hold_erasure(job.erasure.id, clock.now()).await;
             if let Err(fault) = released {
                 tracing::debug!(%fault, "the lease of an erasure was not released");
             }
@@ -174,7 +173,7 @@ impl Job {
             _ => ROUND_PAUSES[(self.failed_rounds - 1).min(ROUND_PAUSES.len() - 1)],
         };
         self.next_round = clock.elapsed().saturating_add(pause);
-        self.save(clock).await?;
+        self.save().await?;
         if self.erasure.progress.done {
             self.log_end();
         }
@@ -240,32 +239,36 @@ impl Job {
         }
         // If the gate ends before this, the next one finds the image deleted.
         self.records.remove(record.id).await?;
-        match image {
-            Some(_) => self.save(clock).await?,
-            None => self.renew(clock).await?,
+        if image.is_some() {
+            self.save().await?;
         }
+        self.renew(clock).await?;
         Ok(Erased::Removed)
     }
 
+    /// Keeps the job from other gates.
     async fn renew(&mut self, clock: &dyn Clock) -> Result<(), Fault> {
         if clock.elapsed().saturating_sub(self.renewed) < RENEWAL {
             return Ok(());
         }
-        self.save(clock).await
-    }
-
-    /// Saves the progress, and renews the lease.
-    async fn save(&mut self, clock: &dyn Clock) -> Result<(), Fault> {
-        let Erasure { id, progress, .. } = self.erasure;
         let until = lease(clock.now());
-        self.records.update_erasure(id, progress, until).await?;
+        self.records.hold_erasure(self.erasure.id, until).await?;
         self.renewed = clock.elapsed();
         Ok(())
     }
 
+    async fn save(&self) -> Result<(), Fault> {
+        let Erasure { id, progress, .. } = self.erasure;
+        self.records.update_erasure(id, progress).await
+    }
+
     fn log_end(&self) {
-        let Erasure { id: job, progress, .. } = &self.erasure;
-        let Progress { deleted, failed, .. } = *progress;
+        let Erasure {
+            id: job, progress, ..
+        } = &self.erasure;
+        let Progress {
+            deleted, failed, ..
+        } = *progress;
         if failed == 0 {
             tracing::info!(%job, deleted, "erasure finished");
         } else {
@@ -287,7 +290,8 @@ mod tests {
         let now = Timestamp::from_millisecond(1_800_000_000_123).expect("the time is valid");
         let last = last_id_at(now);
         let at = |milliseconds| {
-            let time = uuid::Timestamp::from_unix_time(1_800_000_000, milliseconds * 1_000_000, 0, 0);
+            let time =
+                uuid::Timestamp::from_unix_time(1_800_000_000, milliseconds * 1_000_000, 0, 0);
             RecordId(Uuid::new_v7(time))
         };
         assert!(at(122) < last && at(123) <= last && at(124) > last);

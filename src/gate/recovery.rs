@@ -9,7 +9,7 @@ use policies::{Clock, Fault, ImageId};
 
 use super::background::context;
 use crate::{
-    imgwire::{Client, ImgwireError},
+    imgwire::{Client, ImgwireError, Refusal},
     stores::{Intent, RecordId, RecordStore},
 };
 
@@ -23,7 +23,8 @@ enum Settled {
     Deleted(ImageId),
     /// There is an image, but Imgwire did not delete it. It stays recorded.
     Kept(ImageId, ImgwireError),
-    /// Imgwire created no image.
+    /// Imgwire created no image, because it does not accept the call. Any other refusal may have come first: it says
+    /// nothing about what an earlier call did.
     Withdrawn(ImgwireError),
     /// Imgwire did not say.
     Unknown(ImgwireError),
@@ -74,7 +75,7 @@ async fn settle(
     let (id, context) = (intent.id, context());
     let image = match client.create_upload(&intent.call, &context).await.result {
         Ok(created) => created.image.id,
-        Err(error) if error.is_definite() => {
+        Err(error) if error.refusal() == Some(Refusal::InvalidRequest) => {
             records.withdraw(id).await?;
             return Ok((id, Settled::Withdrawn(error)));
         }

@@ -57,8 +57,12 @@ impl Filter {
                 .ok_or_else(|| invalid("token", &of_imgwire))?,
             subject: (self.subject.as_deref().map(SubjectId::parse).transpose())
                 .map_err(|error| invalid("subject", &error))?,
-            workspace: (self.workspace.as_deref().map(WorkspaceId::parse).transpose())
-                .map_err(|error| invalid("workspace", &error))?,
+            workspace: (self
+                .workspace
+                .as_deref()
+                .map(WorkspaceId::parse)
+                .transpose())
+            .map_err(|error| invalid("workspace", &error))?,
         };
         if query == RecordQuery::default() {
             let message = "name what to find: ?image=, ?token=, ?subject= or ?workspace=";
@@ -268,7 +272,7 @@ fn lines(
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Started {
     /// Its id, for `/jobs/{id}`.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = String)]
     job: Uuid,
 }
 
@@ -356,8 +360,5 @@ pub(crate) async fn job(
 
 fn records(management: &Management) -> Result<Arc<dyn RecordStore>, ApiError> {
     let rules = management.gate.rules.load();
-    rules
-        .records
-        .clone()
-        .ok_or(ApiError::NotFound(NO_RECORDS))
+    rules.records.clone().ok_or(ApiError::NotFound(NO_RECORDS))
 }
