@@ -25,7 +25,7 @@ use crate::{
 
 pub use self::{
     fixed::Fixed,
-    load::{load, load_management, load_with},
+    load::{load, load_management, load_management_token, load_with},
     policy::{PolicyKinds, PolicySettings},
     routes::{MetadataExpression, RouteAction, RouteSettings},
     schema::schema,
