@@ -106,7 +106,12 @@ impl Attack<'_> {
         let forged = json!({
             "workspace": "ws_1", "owner": "user_0", "alt": "A face", "subject": "user_0", "Owner": "x", "": 1,
         });
-        let purposes = [json!("avatar"), json!("cover"), json!("secret"), Value::Null];
+        let purposes = [
+            json!("avatar"),
+            json!("cover"),
+            json!("secret"),
+            Value::Null,
+        ];
         let types = [
             json!("image/png"),
             json!("IMAGE/JPEG; q=1"),
@@ -155,7 +160,11 @@ impl Attack<'_> {
             text = text.replacen('{', "{\"purpose\":\"avatar\",", 1);
         }
         let answer = self
-            .send(Method::POST, "standard_upload?upload_token=ut_1", Some(text))
+            .send(
+                Method::POST,
+                "standard_upload?upload_token=ut_1",
+                Some(text),
+            )
             .await;
         if answer.status != 200 {
             let status = answer.status.as_u16();
@@ -268,7 +277,10 @@ async fn no_image_has_a_wrong_owner_purpose_or_metadata() {
         .await;
 
     let known = known.into_inner();
-    assert!(known.owners.len() > 20 && known.deleted.len() > 1, "the attacks also do what is allowed");
+    assert!(
+        known.owners.len() > 20 && known.deleted.len() > 1,
+        "the attacks also do what is allowed"
+    );
     for image in app.imgwire.images(ENVIRONMENT) {
         let id = image["id"].as_str().unwrap();
         let (user, workspace) = &known.owners[id];

@@ -28,6 +28,7 @@ mod backups;
 mod bad_days;
 mod book;
 mod bounds;
+mod browser_uploads;
 mod browsers;
 #[path = "../../examples/business_hours/policy.rs"]
 mod business_hours;
@@ -71,6 +72,7 @@ mod guides;
 mod health;
 mod helpers;
 mod hostile_peer;
+mod hostile_uploads;
 mod imgwire_errors;
 mod imgwire_refusals;
 mod imgwire_text;
