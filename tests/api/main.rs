@@ -178,6 +178,8 @@ mod tcp_proxy;
 mod tls_errors;
 mod tokens;
 mod traces;
+mod upload_routes;
+mod upload_settings;
 mod upstream;
 mod watched;
 mod watched_files;
