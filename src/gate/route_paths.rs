@@ -184,3 +184,68 @@ fn decode(segment: &str) -> Option<WorkspaceId> {
     let text = percent_decode_str(segment).decode_utf8().ok()?;
     WorkspaceId::parse(&text).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn template() -> impl Strategy<Value = (RoutePath, Serves)> {
+        let segment = prop_oneof!["[ab]", Just("api".to_owned()), Just("v1".to_owned())];
+        let segments = prop::collection::vec(segment, 1..6);
+        let place = prop::option::of(any::<prop::sample::Index>());
+        (segments, place, any::<bool>()).prop_map(|(mut segments, place, is_upload)| {
+            if let Some(place) = place.filter(|_| is_upload) {
+                let index = place.index(segments.len());
+                segments[index] = WORKSPACE.to_owned();
+            }
+            let path = RoutePath::parse(&format!("/{}", segments.join("/")));
+            let serves = match is_upload {
+                true => Serves::Uploads,
+                false => Serves::Tokens,
+            };
+            (path.expect("the path is short"), serves)
+        })
+    }
+
+    /// A path that matches a template.
+    fn fill(template: &str, texts: &[String]) -> String {
+        let mut texts = texts.iter();
+        let segments = template.split('/').map(|segment| match segment {
+            WORKSPACE | "{id}" => texts.next().map_or("x", String::as_str),
+            segment => segment,
+        });
+        segments.collect::<Vec<_>>().join("/")
+    }
+
+    proptest! {
+        #[test]
+        fn routes_that_serve_one_path_overlap(
+            (one, one_serves) in template(),
+            (other, other_serves) in template(),
+            texts in prop::collection::vec("[ab]|api|v1|images|allowance", 2),
+        ) {
+            let (own, others) = (templates(&one, one_serves), templates(&other, other_serves));
+            let known = own.iter().any(|own| others.iter().any(|other| overlap(own, other)));
+            let (one, other) = (RoutePaths::new(&one, one_serves), RoutePaths::new(&other, other_serves));
+            let mut shared = false;
+            for template in own.iter().chain(&others) {
+                let path = fill(template, &texts);
+                prop_assert!(one.find(&path).or(other.find(&path)).is_some(), "{}", path);
+                shared |= one.find(&path).is_some() && other.find(&path).is_some();
+            }
+            prop_assert!(known || !shared);
+        }
+
+        #[test]
+        fn any_workspace_is_found_by_its_escapes(id in "\\PC{1,40}") {
+            let path = RoutePath::parse("/a/{workspace}/b").expect("the path is valid");
+            let escaped: String = id.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let paths = RoutePaths::new(&path, Serves::Uploads);
+            let found = paths.find(&format!("/a/{escaped}/b/allowance"));
+            let expected = WorkspaceId::parse(&id).ok();
+            prop_assert_eq!(found, expected.map(|id| (Target::Allowance, Some(id))));
+        }
+    }
+}

@@ -59,19 +59,20 @@ async fn dispatch(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     match (target, request.method()) {
         (Target::Token, &Method::POST) => upload_token::post(request, payload, route).await,
         (Target::Allowance, &Method::GET) => allowance::get(request, route, workspace).await,
-        (Target::Token, _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::POST])),
-        (Target::Allowance, _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::GET])),
         (Target::CreateUpload, &Method::POST) => {
             uploads::create(request, payload, route, workspace).await
         }
         (Target::Images, &Method::GET) => images::list(request, route, workspace).await,
         (Target::Image(id), &Method::GET) => images::show(request, route, id, workspace).await,
         (Target::Image(id), &Method::DELETE) => images::delete(request, route, id, workspace).await,
-        (Target::CreateUpload, _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::POST])),
-        (Target::Images, _) => refuse(&request, &ApiError::MethodNotAllowed(&[Method::GET])),
-        (Target::Image(_), _) => refuse(
-            &request,
-            &ApiError::MethodNotAllowed(&[Method::GET, Method::DELETE]),
-        ),
+        (target, _) => refuse(&request, &ApiError::MethodNotAllowed(methods(&target))),
+    }
+}
+
+fn methods(target: &Target) -> &'static [Method] {
+    match target {
+        Target::Token | Target::CreateUpload => &[Method::POST],
+        Target::Allowance | Target::Images => &[Method::GET],
+        Target::Image(_) => &[Method::GET, Method::DELETE],
     }
 }

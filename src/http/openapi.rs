@@ -9,7 +9,7 @@ use utoipa::{
     },
 };
 
-use super::{allowance, error, management, session, token_request, upload_token};
+use super::{allowance, error, images, management, session, token_request, upload_token, uploads};
 use crate::gate::{
     explain,
     route_paths::{ALLOWANCE, CREATE_UPLOAD, IMAGE, IMAGES, Serves, WORKSPACE},
@@ -31,6 +31,10 @@ const UPLOAD_ROUTE: &str = "/imgwire/{workspace}";
     paths(
         upload_token::post,
         allowance::get,
+        uploads::create,
+        images::list,
+        images::show,
+        images::delete,
         session::create,
         session::show,
         session::end,

@@ -191,6 +191,8 @@ mod token_records;
 mod tokens;
 mod traces;
 mod upload_records;
+mod upload_routes;
+mod upload_settings;
 mod upstream;
 mod watched;
 mod watched_files;
