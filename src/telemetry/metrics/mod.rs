@@ -154,6 +154,7 @@ label_values! {
         Time = "time",
         Session = "session",
         Lease = "lease",
+        Record = "record",
     }
 }
 
