@@ -5,6 +5,9 @@ mod described;
 mod doctor;
 mod explain;
 mod health;
+mod images;
+mod management;
+mod quota;
 mod running_gate;
 mod sandbox;
 mod serve;
@@ -51,6 +54,8 @@ More:
   imgwire-gate sandbox --config gate.toml       Run your own config with an emulated Imgwire
   imgwire-gate explain --request request.json   Print what each policy decides about a request
   imgwire-gate test cases.toml                  Run a table of requests with expected outcomes
+  imgwire-gate images --image ID                Print who uploaded an image
+  imgwire-gate quota show daily --key ws_1      Print the usage of a quota of the running gate
   imgwire-gate --watch                          Reload the config when a file of it changes, as on SIGHUP
 
 Exit status: 0 on success, 2 if the config is invalid, 1 on any other error.
@@ -104,6 +109,20 @@ impl From<ConfigArgument> for ConfigOption {
     }
 }
 
+/// The gate that a command asks. The option may also stand behind a subcommand.
+#[derive(Args)]
+struct RunningGateOption {
+    /// The config of the running gate, as with `serve`
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
+impl From<RunningGateOption> for ConfigOption {
+    fn from(RunningGateOption { config }: RunningGateOption) -> Self {
+        Self { config }
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Run the gate (default)
@@ -143,6 +162,29 @@ enum Command {
         /// Ask only whether the process responds
         #[arg(long)]
         live: bool,
+    },
+    /// Find out who uploaded an image, and erase the images of a user, at the running gate
+    ///
+    /// The command sends the management token of the config, if the config has one.
+    Images {
+        #[command(flatten)]
+        gate: RunningGateOption,
+
+        #[command(flatten)]
+        filter: images::Filter,
+
+        #[command(subcommand)]
+        command: Option<images::Images>,
+    },
+    /// Show or reset a counter of the running gate
+    ///
+    /// The command sends the management token of the config, if the config has one.
+    Quota {
+        #[command(flatten)]
+        gate: RunningGateOption,
+
+        #[command(subcommand)]
+        command: quota::Quota,
     },
     /// Print the JSON Schema of the config file, for completion in editors
     Schema,
@@ -209,6 +251,12 @@ pub fn run(builder: Builder) -> ExitCode {
             signals().and_then(|signals| sandbox::sandbox(&builder, &options, &signals))
         }
         Command::Health { config, live } => health::health(&with(config), live),
+        Command::Images {
+            gate,
+            filter,
+            command,
+        } => images::images(&with(gate.into()), &filter, command.as_ref()),
+        Command::Quota { gate, command } => quota::quota(&with(gate.into()), &command),
         Command::Schema => schema(&builder),
         Command::Openapi => openapi(),
         Command::Completions { shell } => {

@@ -11,41 +11,91 @@ use std::{
 
 use actix_web::rt;
 use futures_util::{FutureExt as _, future::CatchUnwind};
-use policies::{Chain, Clock, Pass, Permit, Tolerated, UploadRequest};
+use policies::{Clock, Facts, Pass, Permit, TokenId, Tolerated, UploadRequest};
 
 use super::{
     imgwire_call::in_span,
     outcome::{Details, Failure, Report, Success},
+    rules::{Action, Route},
 };
-use crate::imgwire::{Client, ImgwireError, TraceContext, UploadToken};
+use crate::{
+    imgwire::{Client, TraceContext, UploadToken},
+    stores::{FileFacts, Origin, RecordId},
+};
 
-/// Issues a token if every policy of `chain` allows the request. All reservations are settled when this returns, so it
+/// Issues a token if every policy of the route allows the request. All reservations are settled when this returns, so it
 /// must `run_to_completion` even if the client disconnects.
 pub async fn issue(
-    chain: &Chain,
+    route: &Route,
     client: &Rc<Client>,
     clock: &dyn Clock,
     request: &UploadRequest,
     context: &TraceContext,
 ) -> Report {
     let mut details = Details::default();
-    let outcome = match details.evaluate(chain, request, Pass::Issue, clock).await {
+    let evaluated = details.evaluate(&route.chain, request, Pass::Issue, clock);
+    let outcome = match evaluated.await {
         Ok(permit) => {
             let creating = in_span("create upload token", context, async |context| {
                 client.token(context).await
             });
             let creation = creating.await;
             details.upstream = Some((creation.attempts, creation.took));
-            settle(permit, creation.result, &mut details.tolerated).await
+            let created = match creation.result {
+                Ok(token) => record(route, request, &details.facts, clock, context, token).await,
+                Err(error) => Err(Failure::ImgwireFailed(error)),
+            };
+            settle(permit, created, &mut details.tolerated).await
         }
         Err(failure) => Err(failure),
     };
     Report { outcome, details }
 }
 
+/// Records whose token it is, if the route has a store.
+async fn record(
+    route: &Route,
+    request: &UploadRequest,
+    facts: &Facts,
+    clock: &dyn Clock,
+    context: &TraceContext,
+    token: UploadToken,
+) -> Result<UploadToken, Failure> {
+    let Action::Token(Some(records)) = &route.action else {
+        return Ok(token);
+    };
+    let subject = facts.subject.as_ref();
+    let id = token.id.as_deref().and_then(TokenId::parse);
+    let (Some(subject), Some(id)) = (subject, id) else {
+        let (request_id, route) = (context.request_id.as_str(), route.path.as_str());
+        tracing::warn!(
+            request_id,
+            route,
+            "upload token without an id or a user is not recorded"
+        );
+        return Ok(token);
+    };
+    let file = request.file.as_ref();
+    let membership = facts.membership.as_ref();
+    let now = clock.now();
+    let origin = Origin {
+        subject: subject.id.clone(),
+        workspace: membership.map(|membership| membership.workspace.clone()),
+        route: route.path.clone(),
+        purpose: request.purpose.clone().or_else(|| route.purpose.clone()),
+        declared: FileFacts {
+            mime_type: file.and_then(|file| file.mime_type.clone()),
+            size: file.and_then(|file| file.size),
+        },
+        created_at: now,
+    };
+    let recorded = records.issued(RecordId::new(now), origin, id).await;
+    recorded.map_err(Failure::Unrecorded).map(|()| token)
+}
+
 async fn settle(
     permit: Permit,
-    created: Result<UploadToken, ImgwireError>,
+    created: Result<UploadToken, Failure>,
     tolerated: &mut Vec<Tolerated>,
 ) -> Result<Success, Failure> {
     match created {
@@ -56,9 +106,9 @@ async fn settle(
             }
             Err((policy, fault)) => Err(Failure::Faulted(policy, fault)),
         },
-        Err(error) => {
+        Err(failure) => {
             tolerated.extend(permit.not_issued().await);
-            Err(Failure::ImgwireFailed(error))
+            Err(failure)
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The use cases: issue a token, create an upload, show and delete images, and explain a decision. Also the rules that
 //! decide.
 
+mod background;
+pub mod erasure;
 pub mod explain;
+pub mod find_records;
 mod idempotency;
 pub mod images;
 mod imgwire_call;
@@ -10,6 +13,8 @@ pub mod needs;
 pub mod outcome;
 pub mod ports;
 pub mod readiness;
+pub mod recovery;
+pub mod retention;
 pub mod route_paths;
 pub mod rules;
 pub mod upload;

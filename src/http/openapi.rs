@@ -45,7 +45,11 @@ const UPLOAD_ROUTE: &str = "/imgwire/{workspace}";
         management::log::set,
         management::explain::explain,
         management::quota::show,
-        management::quota::give_back
+        management::quota::give_back,
+        management::images::find,
+        management::images::export,
+        management::images::erase,
+        management::images::job
     ),
     components(schemas(error::Body, error::ErrorCode, token_request::TokenRequest, explain::DescribedRequest, management::explain::Explanation)),
     modifiers(&Security),

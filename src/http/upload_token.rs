@@ -90,14 +90,7 @@ pub(crate) async fn post(
     // If the client disconnects, the handler is dropped, but reservations must still be settled.
     let work = async move {
         let gate = &worker.gate;
-        let report = issue(
-            &target.chain,
-            &worker.client,
-            &*gate.clock,
-            &upload,
-            &context,
-        )
-        .await;
+        let report = issue(&target, &worker.client, &*gate.clock, &upload, &context).await;
         decision::record(&gate.metrics, &context.request_id, &upload, &report);
         drop(running);
         report

@@ -1,6 +1,12 @@
 //! How a connection to another service is opened, with TLS, and how awc uses it.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix_service::Service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
@@ -12,8 +18,9 @@ use actix_web::http::{
 use awc::Connector;
 use futures_util::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_rustls::TlsConnector;
+use tokio_util::either::Either;
 
 use super::{
     authorities::Authorities,
@@ -38,10 +45,27 @@ pub(crate) fn client(
     tls: Option<&Arc<ClientConfig>>,
     settings: &PoolSettings,
 ) -> awc::Client {
+    let way = match tls {
+        None => Way::Tcp,
+        Some(tls) => Way::Tls(TlsConnector::from(tls.clone())),
+    };
+    client_over(way, peer, settings)
+}
+
+/// Builds a client for what listens on a Unix socket, whatever host a URL names.
+pub(crate) fn socket_client(
+    peer: &Arc<Peer>,
+    socket: &Path,
+    settings: &PoolSettings,
+) -> awc::Client {
+    client_over(Way::Socket(socket.to_owned()), peer, settings)
+}
+
+fn client_over(way: Way, peer: &Arc<Peer>, settings: &PoolSettings) -> awc::Client {
     let connector = Connector::new()
         .connector(OutboundConnector {
             peer: peer.clone(),
-            tls: tls.map(|tls| TlsConnector::from(tls.clone())),
+            way,
         })
         .timeout(settings.connect_timeout)
         .limit(settings.limit)
@@ -85,7 +109,15 @@ pub(crate) struct InvalidUrl;
 #[derive(Clone)]
 struct OutboundConnector {
     peer: Arc<Peer>,
-    tls: Option<TlsConnector>,
+    way: Way,
+}
+
+/// How a service is reached.
+#[derive(Clone)]
+enum Way {
+    Tcp,
+    Tls(TlsConnector),
+    Socket(PathBuf),
 }
 
 impl Service<ConnectInfo<Uri>> for OutboundConnector {
@@ -96,14 +128,23 @@ impl Service<ConnectInfo<Uri>> for OutboundConnector {
     actix_service::always_ready!();
 
     fn call(&self, request: ConnectInfo<Uri>) -> Self::Future {
-        let Self { peer, tls } = self.clone();
+        let Self { peer, way } = self.clone();
         Box::pin(async move {
             let url = request.request();
             let host = url.host().ok_or(ConnectError::Unresolved)?;
             // An IPv6 address is in brackets.
             let host = host.trim_start_matches('[').trim_end_matches(']');
             let port = url.port_u16().unwrap_or(80);
-            let transport = async { secure(tls.as_ref(), dial(host, port).await?, host).await };
+            let transport = async {
+                match &way {
+                    Way::Tcp => Ok(Transport::Left(dial(host, port).await?)),
+                    Way::Tls(tls) => secure(Some(tls), dial(host, port).await?, host).await,
+                    Way::Socket(path) => {
+                        let socket = UnixStream::connect(path).await?;
+                        Ok(Transport::Right(Either::Right(socket)))
+                    }
+                }
+            };
             let transport = transport.await.map_err(ConnectError::Io)?;
             let stream = Stream::new(transport, host.to_owned(), peer);
             Ok(Connection::new(url.clone(), stream))
@@ -124,7 +165,7 @@ pub(crate) async fn secure(
     let name = name.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let connected = tls.connect(name, tcp).await;
     let stream = connected.map_err(|error| tls_error::explain(error, host))?;
-    Ok(Transport::Right(Box::new(stream)))
+    Ok(Transport::Right(Either::Left(Box::new(stream))))
 }
 
 /// The delay before the next address is also tried. RFC 8305, 5 asks for at least 100 ms, and the timeout of a policy may

@@ -69,7 +69,7 @@ pub(super) enum Head {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FramingError {
-    #[error("malformed response head")]
+    #[error("the response is not HTTP")]
     MalformedHead,
     #[error("the response head is longer than {MAX_HEAD_BYTES} bytes")]
     LongHead,

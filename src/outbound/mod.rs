@@ -43,7 +43,7 @@ pub use self::{
 pub(crate) use self::{
     call::{Peer, Resend, Response, call},
     client::{OutboundRequest, OutboundResponse},
-    connector::{PoolSettings, client, is_tls, plain, secure},
+    connector::{PoolSettings, client, is_tls, plain, secure, socket_client},
     framing::Framing,
     json::{InvalidResponse, JsonObject, parse as parse_json, wrong_type},
     reason::reason,

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use actix_web::rt::net::{ActixStream, Ready, TcpStream};
+use actix_web::rt::net::{ActixStream, Ready, TcpStream, UnixStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
@@ -18,8 +18,8 @@ use super::{
     tls_error,
 };
 
-/// Plain TCP or TLS.
-pub(crate) type Transport = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+/// TCP, TLS over TCP, or a Unix socket of this machine.
+pub(crate) type Transport = Either<TcpStream, Either<Box<TlsStream<TcpStream>>, UnixStream>>;
 
 /// Returns only the final response to each request. A connection that receives anything else is not reused.
 pub(super) struct Stream {
@@ -51,10 +51,11 @@ impl Stream {
         }
     }
 
-    fn tcp(&self) -> &TcpStream {
+    fn socket(&self) -> &dyn ActixStream {
         match &self.transport {
             Either::Left(stream) => stream,
-            Either::Right(stream) => stream.get_ref().0,
+            Either::Right(Either::Left(stream)) => stream.get_ref().0,
+            Either::Right(Either::Right(stream)) => stream,
         }
     }
 
@@ -193,11 +194,11 @@ impl AsyncWrite for Stream {
 
 impl ActixStream for Stream {
     fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        ActixStream::poll_read_ready(self.tcp(), context)
+        self.socket().poll_read_ready(context)
     }
 
     fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        ActixStream::poll_write_ready(self.tcp(), context)
+        self.socket().poll_write_ready(context)
     }
 }
 

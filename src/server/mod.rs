@@ -7,6 +7,7 @@ mod error;
 pub mod inspector;
 pub(crate) mod listeners;
 mod needs;
+mod record_tasks;
 pub mod reload;
 pub mod settings;
 pub mod watch;
@@ -16,11 +17,12 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use actix_web::rt;
 use futures_util::future::{join, join3};
 use policies::{BuildError, Clock, PolicyKind, PolicyRegistry as _, SystemClock};
+use tokio::sync::oneshot;
 
 pub use self::error::StartError;
 use crate::{
     config::{Environment, Faults, ServerSettings},
-    http::{Gate, management::Management, session_store::Sessions},
+    http::{Gate, session_store::Sessions},
     identities::IdentityKind,
     outbound::{Authorities, in_flight::InFlight},
     server::{
@@ -30,6 +32,7 @@ use crate::{
         listeners::{
             Closer, Listener, Mount, POLL_INTERVAL, serve_management, serve_public, workers,
         },
+        record_tasks::RecordTasks,
         reload::Reloader,
         settings::{Kinds, Settings},
     },
@@ -109,6 +112,7 @@ pub struct Application {
     management: Listener,
     reloader: Arc<Reloader>,
     auditor: Arc<Auditor>,
+    record_tasks: RecordTasks,
     in_flight: InFlight,
     gate: Arc<Gate>,
     delay: Duration,
@@ -152,6 +156,7 @@ impl Application {
             &settings,
             builder.http().clone(),
         ));
+        let record_tasks = RecordTasks::new(gate.clone(), &settings.imgwire, tls.clone());
         let reloader = Reloader::new(
             gate.clone(),
             builder,
@@ -162,8 +167,7 @@ impl Application {
         );
         let grace = settings.server.shutdown_grace.get();
         let delay = settings.server.shutdown_delay.get();
-        let management = Management { gate: gate.clone() };
-        let management = serve_management(&settings, management)?;
+        let management = serve_management(&settings, gate.clone(), tls.clone())?;
         let reloader = Arc::new(reloader);
         let public = serve_public(
             settings,
@@ -178,6 +182,7 @@ impl Application {
             management,
             reloader,
             auditor,
+            record_tasks,
             in_flight,
             gate,
             delay,
@@ -211,6 +216,8 @@ impl Application {
         let key_refresh = rt::spawn(async move { reloader.refresh_keys().await });
         let auditor = self.auditor.clone();
         let mut audit = rt::spawn(async move { auditor.run().await });
+        let (stop_record_tasks, record_tasks_stop) = oneshot::channel();
+        let record_tasks = rt::spawn(self.record_tasks.run(record_tasks_stop));
         let shutdown = async {
             let delay = match stop.await {
                 Stop::Drain => self.delay,
@@ -220,6 +227,8 @@ impl Application {
                 pool.close();
             }
             self.auditor.stop();
+            // It has ended if its receiver is gone.
+            let _ = stop_record_tasks.send(());
             // An audit may have an upload to delete.
             let audited = async {
                 if tokio::time::timeout(self.grace, &mut audit).await.is_err() {
@@ -232,6 +241,7 @@ impl Application {
             let _ = tokio::time::timeout(MANAGEMENT_GRACE, management.close()).await;
             management.stop().await;
             key_refresh.abort();
+            record_tasks.abort();
             tracing::info!("stopped");
         };
         let (public, management, ()) = join3(public_server, management_server, shutdown).await;

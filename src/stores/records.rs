@@ -225,6 +225,9 @@ pub trait RecordStore: Send + Sync {
     /// Takes an erasure that is not done and not taken, until `until`. Of several gates, one works on it.
     fn take_erasure(&self, now: Timestamp, until: Timestamp) -> Future<'_, Option<Erasure>>;
 
+    /// Keeps an erasure taken until `until`.
+    fn hold_erasure(&self, id: Uuid, until: Timestamp) -> Future<'_, ()>;
+
     fn update_erasure(&self, id: Uuid, progress: Progress) -> Future<'_, ()>;
 }
 

@@ -37,7 +37,7 @@ impl RequestId {
         id
     }
 
-    fn generate() -> Self {
+    pub(crate) fn generate() -> Self {
         let mut text = [0; Hyphenated::LENGTH];
         let text: &str = Uuid::new_v4().hyphenated().encode_lower(&mut text);
         Self(text.into())

@@ -35,6 +35,7 @@ mod certificates;
 mod chains;
 mod claim_paths;
 mod claims;
+mod cli_quota;
 mod client_keys;
 mod client_metrics;
 mod clusters;

@@ -1,11 +1,12 @@
 //! The management API: liveness, readiness, metrics, and endpoints for operators.
 
 pub(crate) mod explain;
+pub(crate) mod images;
 pub(crate) mod log;
 pub(crate) mod quota;
 pub(crate) mod state;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use actix_web::{
     Error, HttpRequest,
@@ -25,7 +26,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 
 use super::{Gate, host, refuse, reject_methods, token_request::read_json};
-use crate::http::error::{ApiError, MANAGEMENT_BODY_LIMIT, NO_ROUTE};
+use crate::{
+    http::error::{ApiError, MANAGEMENT_BODY_LIMIT, NO_ROUTE},
+    imgwire::Client,
+};
 
 /// Paths without access control: health checks and Prometheus use any host name, and may not have the token.
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
@@ -33,6 +37,7 @@ const OPEN: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 #[derive(Clone)]
 pub struct Management {
     pub gate: Arc<Gate>,
+    pub client: Rc<Client>,
 }
 
 pub fn mount(config: &mut web::ServiceConfig, management: &Management) {
@@ -41,11 +46,6 @@ pub fn mount(config: &mut web::ServiceConfig, management: &Management) {
     config
         .app_data(web::Data::new(management.clone()))
         .app_data(web::PayloadConfig::new(MANAGEMENT_BODY_LIMIT))
-        .app_data(web::QueryConfig::default().error_handler(|_, request| {
-            let message = "the query must have the key of one counter: ?key=KEY";
-            let response = refuse(request, &ApiError::BadRequest(message.into()));
-            InternalError::from_response(message, response).into()
-        }))
         .service(get("/livez").route(web::get().to(state::live)))
         .service(get("/readyz").route(web::get().to(state::ready)))
         .service(get("/metrics").route(web::get().to(state::metrics)))
@@ -58,23 +58,43 @@ pub fn mount(config: &mut web::ServiceConfig, management: &Management) {
         .service(resource("/explain", &[Method::POST]).route(web::post().to(explain::explain)))
         .service(
             resource("/quota/{policy}", &[Method::GET, Method::DELETE])
+                .app_data(query_config(quota::QUERY))
                 .route(web::get().to(quota::show))
                 .route(web::delete().to(quota::give_back)),
         )
+        .service(
+            get("/images")
+                .app_data(query_config(images::QUERY))
+                .route(web::get().to(images::find)),
+        )
+        .service(get("/images/export").route(web::get().to(images::export)))
+        .service(
+            resource("/subjects/{id}/images", &[Method::DELETE])
+                .route(web::delete().to(images::erase)),
+        )
+        .service(get("/jobs/{id}").route(web::get().to(images::job)))
         .default_service(web::to(|request: HttpRequest| {
             std::future::ready(refuse(&request, &ApiError::NotFound(NO_ROUTE)))
         }));
 }
 
+/// Refuses a query that cannot be read with `message`.
+fn query_config(message: &'static str) -> web::QueryConfig {
+    web::QueryConfig::default().error_handler(move |_, request| {
+        let response = refuse(request, &ApiError::BadRequest(message.into()));
+        InternalError::from_response(message, response).into()
+    })
+}
+
 /// Requires operator access for all paths that are not open.
 pub async fn guard<B: MessageBody + 'static>(
-    management: Management,
+    gate: Arc<Gate>,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     if !OPEN.contains(&request.path()) {
         let headers = request.headers();
-        let access = management.gate.operators.load();
+        let access = gate.operators.load();
         let admitted = host::check(headers, request.uri(), &access.hosts)
             .and_then(|()| admit(request.peer_addr(), headers, access.token.as_ref()));
         drop(access);

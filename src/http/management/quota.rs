@@ -12,6 +12,9 @@ use crate::{
     telemetry::{LogFields, RequestId},
 };
 
+/// The message for a query that cannot be read.
+pub(super) const QUERY: &str = "the query must have the key of one counter: ?key=KEY";
+
 #[derive(Deserialize)]
 pub(crate) struct Key {
     key: String,

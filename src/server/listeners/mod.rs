@@ -105,11 +105,21 @@ pub(crate) fn serve_public(
 
 pub(crate) fn serve_management(
     settings: &Settings,
-    management: Management,
+    gate: Arc<Gate>,
+    tls: Arc<ClientConfig>,
 ) -> Result<Listener, StartError> {
+    let imgwire = settings.imgwire.clone();
     let app = move || {
-        let gate = management.gate.clone();
-        let guarded = management.clone();
+        let management = Management {
+            gate: gate.clone(),
+            client: Rc::new(Client::new(
+                &imgwire,
+                &tls,
+                gate.upstream.clone(),
+                gate.clock.clone(),
+            )),
+        };
+        let (gate, guarded) = (gate.clone(), gate.clone());
         App::new()
             .configure(|config| http::management::mount(config, &management))
             .wrap(from_fn(move |request, next| {

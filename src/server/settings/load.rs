@@ -1,6 +1,7 @@
 //! Reads a config file into [`Settings`].
 
 use schemars::JsonSchema;
+use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use toml::{
     Spanned,
@@ -201,6 +202,26 @@ pub fn load_management(
     text: &str,
     environment: Environment<'_>,
 ) -> Result<ManagementSettings, Faults> {
+    read_management(file, text, environment, |_, management| Some(management))
+}
+
+/// Loads only the management token. Ignores the other sections.
+pub fn load_management_token(
+    file: &str,
+    text: &str,
+    environment: Environment<'_>,
+) -> Result<Option<SecretString>, Faults> {
+    read_management(file, text, environment, |reader, management| {
+        management.load_token(reader, environment)
+    })
+}
+
+fn read_management<T>(
+    file: &str,
+    text: &str,
+    environment: Environment<'_>,
+    resolve: impl FnOnce(&mut Reader, ManagementSettings) -> Option<T>,
+) -> Result<T, Faults> {
     const SECTION: &str = "management";
 
     let mut reader = Reader::default();
@@ -209,8 +230,9 @@ pub fn load_management(
     let mut only = DeTable::new();
     only.extend(document.remove_entry(SECTION));
     reader.replace_variables(&mut only, environment);
-    match section_or_default(&mut reader, &mut only, SECTION) {
-        Some(management) if reader.faults.is_empty() => Ok(management),
+    let management = section_or_default(&mut reader, &mut only, SECTION);
+    match management.and_then(|management| resolve(&mut reader, management)) {
+        Some(resolved) if reader.faults.is_empty() => Ok(resolved),
         _ => Err(reader.into_faults(file, text)),
     }
 }

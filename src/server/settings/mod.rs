@@ -26,7 +26,7 @@ use crate::{
 
 pub use self::{
     fixed::Fixed,
-    load::{load, load_management, load_with},
+    load::{load, load_management, load_management_token, load_with},
     policy::{PolicyKinds, PolicySettings},
     routes::{MetadataExpression, RouteSettings},
     schema::schema,

@@ -67,6 +67,13 @@ pub(super) fn take(
     Ok(taken)
 }
 
+pub(super) fn hold(connection: &Connection, id: Uuid, until: Timestamp) -> Result<()> {
+    let hold = "UPDATE upload_erasures SET taken_until = ? WHERE id = ?";
+    let mut hold = connection.prepare_cached(hold)?;
+    hold.execute(params![Micros(until), RecordId(id)])?;
+    Ok(())
+}
+
 /// When it is done, the person is forgotten.
 pub(super) fn update(
     connection: &Connection,

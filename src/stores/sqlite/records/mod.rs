@@ -174,6 +174,10 @@ impl RecordStore for Counters {
         Box::pin(self.change(move |connection| erasures::take(connection, now, until)))
     }
 
+    fn hold_erasure(&self, id: Uuid, until: Timestamp) -> Future<'_, ()> {
+        Box::pin(self.change(move |connection| erasures::hold(connection, id, until)))
+    }
+
     fn update_erasure(&self, id: Uuid, progress: Progress) -> Future<'_, ()> {
         let now = self.shared().clock().now();
         Box::pin(self.change(move |connection| erasures::update(connection, id, progress, now)))

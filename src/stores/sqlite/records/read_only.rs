@@ -108,6 +108,10 @@ impl RecordStore for ReadOnly {
         self.refuse()
     }
 
+    fn hold_erasure(&self, _: Uuid, _: Timestamp) -> Future<'_, ()> {
+        self.refuse()
+    }
+
     fn update_erasure(&self, _: Uuid, _: Progress) -> Future<'_, ()> {
         self.refuse()
     }
