@@ -286,7 +286,7 @@ impl Client {
             Ok(response) => response.result,
             Err(error) => Err(error.into()),
         };
-        self.upstream.record::<C>(seen, &result);
+        self.upstream.record(seen, &result, C::SPEAKS_FOR_ALL);
         let is_refused = matches!(&result, Err(error) if error.refusal().is_some());
         if is_refused && self.upstream.refusals.current().is_some() {
             self.ask_until_accepted();

@@ -9,7 +9,6 @@ use secrecy::SecretString;
 use super::{
     api_key::CurrentKey,
     breaker::Breaker,
-    calls::Call,
     error::ImgwireError,
     pool::Pool,
     refusal::{Change, Refusal, RefusalState, Seen},
@@ -61,8 +60,14 @@ impl Upstream {
         tracing::info!("Server API Key replaced");
     }
 
-    /// Counts the error of an attempt, and logs whether Imgwire begins or ceases to refuse requests.
-    pub(super) fn record<C: Call>(&self, seen: Seen, result: &Result<C::Output, ImgwireError>) {
+    /// Counts the error of an attempt, and logs whether Imgwire begins or ceases to refuse requests. `speaks_for_all` says
+    /// whether every refusal of the call concerns the gate, and not only an image or an upload.
+    pub(super) fn record<T>(
+        &self,
+        seen: Seen,
+        result: &Result<T, ImgwireError>,
+        speaks_for_all: bool,
+    ) {
         let error = result.as_ref().err();
         let body = error.and_then(ImgwireError::body);
         if let Some(body) = body {
@@ -74,7 +79,7 @@ impl Upstream {
             return;
         }
         let reason = refusal.or(seen.refusal());
-        if !C::SPEAKS_FOR_ALL && !reason.is_none_or(Refusal::concerns_all_calls) {
+        if !speaks_for_all && !reason.is_none_or(Refusal::concerns_all_calls) {
             // Imgwire may refuse an upload and create tokens, or show an image and refuse uploads.
             return;
         }

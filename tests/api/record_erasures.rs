@@ -17,6 +17,7 @@ use crate::{
 suite! {
     [
         an_erasure_is_taken_once_and_again_after_its_time,
+        a_gate_keeps_an_erasure_for_longer_or_gives_it_back,
         progress_is_kept_and_a_finished_erasure_is_not_taken,
         each_erasure_is_taken_by_one_of_many,
         an_erasure_survives_a_restart,
@@ -45,6 +46,19 @@ async fn an_erasure_is_taken_once_and_again_after_its_time(backend: impl Backend
     assert_eq!(take(9, 19).await, None);
     assert_eq!(take(10, 20).await, Some(erasure));
     assert_eq!(take(19, 29).await, None);
+}
+
+async fn a_gate_keeps_an_erasure_for_longer_or_gives_it_back(backend: impl Backend) {
+    let store = records(&backend);
+    let erasure = erasure("alice");
+    store.start_erasure(erasure.clone()).await.unwrap();
+    let take = async |now, until| store.take_erasure(at(now), at(until)).await.unwrap();
+    assert_eq!(take(0, 10).await, Some(erasure.clone()));
+    store.hold_erasure(erasure.id, at(20)).await.unwrap();
+    assert_eq!(take(10, 20).await, None);
+    assert_eq!(take(19, 29).await, None);
+    store.hold_erasure(erasure.id, at(19)).await.unwrap();
+    assert_eq!(take(19, 29).await, Some(erasure));
 }
 
 async fn progress_is_kept_and_a_finished_erasure_is_not_taken(backend: impl Backend) {

@@ -126,7 +126,16 @@ impl Emulator {
     /// Misbehaves on the next requests for a token, one for each of `ways`. Takes precedence over
     /// [`misbehave`](Self::misbehave).
     pub fn misbehave_next(&self, ways: impl IntoIterator<Item = Misbehaviour>) {
-        self.state.lock().faults.add_next(Endpoint::Token, ways);
+        self.misbehave_next_at(Endpoint::Token, ways);
+    }
+
+    /// The same for requests to an endpoint.
+    pub fn misbehave_next_at(
+        &self,
+        endpoint: Endpoint,
+        ways: impl IntoIterator<Item = Misbehaviour>,
+    ) {
+        self.state.lock().faults.add_next(endpoint, ways);
     }
 
     /// The number of created tokens.

@@ -6,12 +6,12 @@ use policies::{Fact, Mode, OnFailure, PolicyName, Roles, StoreName, StoreUse, ex
 
 use super::{
     policy::{Policies, PolicySettings, find},
-    routes::{RouteAction, RouteSettings},
+    routes::RouteSettings,
     stores::Stores,
 };
 use crate::{
     config::document::{Reader, join},
-    gate::route_paths::WORKSPACE,
+    gate::route_paths::{RouteAction, WORKSPACE},
 };
 
 pub(super) fn check(
@@ -194,7 +194,7 @@ fn check_delete_roles(reader: &mut Reader, path: &str, route: &RouteSettings, ch
         let shown = excerpt(role);
         match meant {
             Some(meant) => Some(format!(
-                "no member that `{name}` allows needs the role `{shown}`; did you mean `{meant}`?"
+                "`{shown}` is no role that `{name}` allows; did you mean `{meant}`?"
             )),
             None if may_have_others => None,
             None => Some(format!(

@@ -95,6 +95,17 @@ pub(super) async fn take(
     }))
 }
 
+pub(super) async fn hold(statements: &Statements, id: Uuid, until: Timestamp) -> Run<()> {
+    const HOLD: Sql = Sql {
+        text: "update imgwire_gate.erasure set taken_until = $2 where id = $1",
+        types: &[Type::UUID, Type::TIMESTAMPTZ],
+    };
+    statements
+        .query(&HOLD, &[&id, &system_time(until)])
+        .await?;
+    Ok(())
+}
+
 /// When it is done, the person is forgotten.
 pub(super) async fn update(statements: &Statements, id: Uuid, progress: Progress) -> Run<()> {
     const UPDATE: Sql = Sql {

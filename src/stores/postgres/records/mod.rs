@@ -217,6 +217,10 @@ impl RecordStore for Records {
         Box::pin(self.change(async move |it: &_| erasures::take(it, now, until).await))
     }
 
+    fn hold_erasure(&self, id: Uuid, until: Timestamp) -> Future<'_, ()> {
+        Box::pin(self.change(async move |it: &_| erasures::hold(it, id, until).await))
+    }
+
     fn update_erasure(&self, id: Uuid, progress: Progress) -> Future<'_, ()> {
         Box::pin(self.change(async move |it: &_| erasures::update(it, id, progress).await))
     }
