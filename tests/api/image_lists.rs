@@ -1,7 +1,6 @@
 //! Lists of images, and images that exist only in the records.
 
 use actix_web::http::Method;
-use serde_json::json;
 
 use crate::{
     helpers::{SERVER_API_KEY, TestApp, Token},

@@ -242,12 +242,13 @@ async fn an_image_that_imgwire_does_not_delete_stays() {
         Misbehaviour::Close,
         Misbehaviour::Refuse(ErrorType::OperationNotAllowed),
     ] {
-        app.imgwire.misbehave_next_at(Endpoint::Delete, [failure]);
+        app.imgwire.misbehave_at(Endpoint::Delete, Some(failure));
         delete(&app, &token, &image)
             .await
             .assert_error(500, "imgwire_failed");
         assert_eq!(show(&app, &token, &image).await.status, 200);
     }
+    app.imgwire.misbehave_at(Endpoint::Delete, None);
     assert_eq!(delete(&app, &token, &image).await.status, 204);
 }
 

@@ -170,7 +170,7 @@ async fn a_malformed_body_is_explained() {
         ),
         (
             r#"{"file_name":"a","custom_metadata":{"k":1,"\u006b":2}}"#,
-            "a field is listed twice at line 1, column 52",
+            "a field is listed twice at line 1, column 53",
         ),
     ] {
         let request = app.request(Method::POST, &format!("{WORKSPACE}{CREATE}"));

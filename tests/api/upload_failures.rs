@@ -74,7 +74,7 @@ async fn a_refused_upload_does_not_stop_tokens_and_reads() {
     app.ask_as(&token).await.assert_token();
     assert_eq!(list(&app, &token).await, [image]);
     let refused = app
-        .metric("imgwire_gate_imgwire_errors_total{type=\"PaymentRequiredError\"}")
+        .metric("imgwire_gate_imgwire_errors_total{error_type=\"PaymentRequiredError\"}")
         .await;
     assert_eq!(refused, 1.0);
     assert_eq!(app.manage("/readyz").await.status, 200);
