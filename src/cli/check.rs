@@ -3,9 +3,9 @@
 use policies::Mode;
 
 use crate::{
-    gate::route_paths::CREATE_UPLOAD,
+    gate::route_paths::{CREATE_UPLOAD, RouteAction},
     http::error::status_of,
-    server::settings::{PolicySettings, RouteAction, RouteSettings, Settings},
+    server::settings::{PolicySettings, RouteSettings, Settings},
 };
 
 use super::{Config, Failure, print};

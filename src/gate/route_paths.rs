@@ -2,6 +2,8 @@
 
 use percent_encoding::percent_decode_str;
 use policies::{ImageId, RoutePath, WorkspaceId};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 /// Stands for a workspace in the path of a route.
 pub const WORKSPACE: &str = "{workspace}";
@@ -32,15 +34,20 @@ pub struct RoutePaths {
     before: Box<str>,
     /// The path after the workspace, if it has one.
     after: Option<Box<str>>,
-    serves: Serves,
+    action: RouteAction,
     /// The names of the paths, which are templates. Names are interned, so they are built once.
     names: Names,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Serves {
-    Tokens,
-    Uploads,
+/// What a route does for a request that its policies allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteAction {
+    /// The client gets an upload token.
+    #[default]
+    Token,
+    /// The gate creates the upload, and shows and deletes images.
+    Upload,
 }
 
 #[derive(Debug)]
@@ -54,10 +61,14 @@ struct Names {
 
 impl RoutePaths {
     #[must_use]
-    pub fn new(path: &RoutePath, serves: Serves) -> Self {
+    pub fn new(path: &RoutePath, action: RouteAction) -> Self {
         // A path that would be too long for a name keeps the one of its route.
         let name = |suffix: &str| {
             RoutePath::parse(&format!("{path}{suffix}")).unwrap_or_else(|_| path.clone())
+        };
+        let of_upload = |suffix: &str| match action {
+            RouteAction::Token => path.clone(),
+            RouteAction::Upload => name(suffix),
         };
         let (before, after) = match path.as_str().split_once(WORKSPACE) {
             Some((before, after)) => (before, Some(after.into())),
@@ -66,13 +77,13 @@ impl RoutePaths {
         Self {
             before: before.into(),
             after,
-            serves,
+            action,
             names: Names {
                 path: path.clone(),
                 allowance: name(ALLOWANCE),
-                create_upload: name(CREATE_UPLOAD),
-                images: name(IMAGES),
-                image: name(IMAGE),
+                create_upload: of_upload(CREATE_UPLOAD),
+                images: of_upload(IMAGES),
+                image: of_upload(IMAGE),
             },
         }
     }
@@ -80,7 +91,7 @@ impl RoutePaths {
     /// The target of a request for tokens, if the path is exactly this route's.
     #[must_use]
     pub(super) fn is_of_token(&self, path: &str) -> bool {
-        self.names.path.as_str() == path && self.serves == Serves::Tokens
+        self.names.path.as_str() == path && self.action == RouteAction::Token
     }
 
     /// The target of a request, and the workspace in its path. `None` if the route does not serve the path.
@@ -103,13 +114,13 @@ impl RoutePaths {
     }
 
     fn target(&self, rest: &str) -> Option<Target> {
-        match (self.serves, rest) {
+        match (self.action, rest) {
             (_, ALLOWANCE) => Some(Target::Allowance),
-            (Serves::Tokens, "") => Some(Target::Token),
-            (Serves::Tokens, _) => None,
-            (Serves::Uploads, CREATE_UPLOAD) => Some(Target::CreateUpload),
-            (Serves::Uploads, IMAGES | IMAGES_WITHOUT_SLASH) => Some(Target::Images),
-            (Serves::Uploads, rest) => {
+            (RouteAction::Token, "") => Some(Target::Token),
+            (RouteAction::Token, _) => None,
+            (RouteAction::Upload, CREATE_UPLOAD) => Some(Target::CreateUpload),
+            (RouteAction::Upload, IMAGES | IMAGES_WITHOUT_SLASH) => Some(Target::Images),
+            (RouteAction::Upload, rest) => {
                 let id = rest.strip_prefix(IMAGES)?;
                 ImageId::parse(id).map(Target::Image)
             }
@@ -117,8 +128,8 @@ impl RoutePaths {
     }
 
     #[must_use]
-    pub fn serves(&self) -> Serves {
-        self.serves
+    pub fn action(&self) -> RouteAction {
+        self.action
     }
 
     /// The template that the path of a request for `target` matches.
@@ -136,10 +147,10 @@ impl RoutePaths {
 
 /// The templates of all paths that a route with this path serves.
 #[must_use]
-pub fn templates(path: &RoutePath, serves: Serves) -> Vec<String> {
-    let suffixes: &[&str] = match serves {
-        Serves::Tokens => &["", ALLOWANCE],
-        Serves::Uploads => &[
+pub fn templates(path: &RoutePath, action: RouteAction) -> Vec<String> {
+    let suffixes: &[&str] = match action {
+        RouteAction::Token => &["", ALLOWANCE],
+        RouteAction::Upload => &[
             ALLOWANCE,
             CREATE_UPLOAD,
             IMAGES,
@@ -191,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    fn template() -> impl Strategy<Value = (RoutePath, Serves)> {
+    fn template() -> impl Strategy<Value = (RoutePath, RouteAction)> {
         let segment = prop_oneof!["[ab]", Just("api".to_owned()), Just("v1".to_owned())];
         let segments = prop::collection::vec(segment, 1..6);
         let place = prop::option::of(any::<prop::sample::Index>());
@@ -201,11 +212,11 @@ mod tests {
                 segments[index] = WORKSPACE.to_owned();
             }
             let path = RoutePath::parse(&format!("/{}", segments.join("/")));
-            let serves = match is_upload {
-                true => Serves::Uploads,
-                false => Serves::Tokens,
+            let action = match is_upload {
+                true => RouteAction::Upload,
+                false => RouteAction::Token,
             };
-            (path.expect("the path is short"), serves)
+            (path.expect("the path is short"), action)
         })
     }
 
@@ -222,13 +233,13 @@ mod tests {
     proptest! {
         #[test]
         fn routes_that_serve_one_path_overlap(
-            (one, one_serves) in template(),
-            (other, other_serves) in template(),
+            (one, one_action) in template(),
+            (other, other_action) in template(),
             texts in prop::collection::vec("[ab]|api|v1|images|allowance", 2),
         ) {
-            let (own, others) = (templates(&one, one_serves), templates(&other, other_serves));
+            let (own, others) = (templates(&one, one_action), templates(&other, other_action));
             let known = own.iter().any(|own| others.iter().any(|other| overlap(own, other)));
-            let (one, other) = (RoutePaths::new(&one, one_serves), RoutePaths::new(&other, other_serves));
+            let (one, other) = (RoutePaths::new(&one, one_action), RoutePaths::new(&other, other_action));
             let mut shared = false;
             for template in own.iter().chain(&others) {
                 let path = fill(template, &texts);
@@ -242,7 +253,7 @@ mod tests {
         fn any_workspace_is_found_by_its_escapes(id in "\\PC{1,40}") {
             let path = RoutePath::parse("/a/{workspace}/b").expect("the path is valid");
             let escaped: String = id.bytes().map(|byte| format!("%{byte:02x}")).collect();
-            let paths = RoutePaths::new(&path, Serves::Uploads);
+            let paths = RoutePaths::new(&path, RouteAction::Upload);
             let found = paths.find(&format!("/a/{escaped}/b/allowance"));
             let expected = WorkspaceId::parse(&id).ok();
             prop_assert_eq!(found, expected.map(|id| (Target::Allowance, Some(id))));

@@ -12,7 +12,7 @@ use utoipa::{
 use super::{allowance, error, images, management, session, token_request, upload_token, uploads};
 use crate::gate::{
     explain,
-    route_paths::{ALLOWANCE, CREATE_UPLOAD, IMAGE, IMAGES, Serves, WORKSPACE},
+    route_paths::{ALLOWANCE, CREATE_UPLOAD, IMAGE, IMAGES, RouteAction, WORKSPACE},
 };
 
 /// The route in the handlers' descriptions, and in the document without a config.
@@ -75,7 +75,7 @@ impl Modify for Security {
 
 /// The document of a gate with routes at these paths.
 #[must_use]
-pub fn document<'a>(routes: impl Iterator<Item = (&'a str, Serves)>) -> openapi::OpenApi {
+pub fn document<'a>(routes: impl Iterator<Item = (&'a str, RouteAction)>) -> openapi::OpenApi {
     let mut api = Api::openapi();
     let paths = &mut api.paths.paths;
     let mut take = |route: &str, suffix: &str| {
@@ -90,11 +90,11 @@ pub fn document<'a>(routes: impl Iterator<Item = (&'a str, Serves)>) -> openapi:
     }
     let allowance = take(DEFAULT_ROUTE, ALLOWANCE);
     let uploads = [CREATE_UPLOAD, IMAGES, IMAGE].map(|suffix| (suffix, take(UPLOAD_ROUTE, suffix)));
-    for (route, serves) in routes {
+    for (route, action) in routes {
         let mut served = vec![(ALLOWANCE, allowance.clone())];
-        match serves {
-            Serves::Tokens => served.push(("", token.clone())),
-            Serves::Uploads => served.extend(uploads.clone()),
+        match action {
+            RouteAction::Token => served.push(("", token.clone())),
+            RouteAction::Upload => served.extend(uploads.clone()),
         }
         for (suffix, mut item) in served {
             let path = format!("{route}{suffix}");
@@ -143,8 +143,8 @@ fn parameter(placeholder: &str, description: &str) -> Parameter {
 #[must_use]
 pub fn default_document() -> openapi::OpenApi {
     let routes = [
-        (DEFAULT_ROUTE, Serves::Tokens),
-        (UPLOAD_ROUTE, Serves::Uploads),
+        (DEFAULT_ROUTE, RouteAction::Token),
+        (UPLOAD_ROUTE, RouteAction::Upload),
     ];
     document(routes.into_iter())
 }

@@ -11,13 +11,13 @@ use rustls::ClientConfig;
 
 use super::{
     needs::needs,
-    settings::{MetadataExpression, RouteAction, RouteSettings, Settings},
+    settings::{MetadataExpression, RouteSettings, Settings},
 };
 use crate::{
     config::{Messages, ServerSettings, SessionSettings},
     gate::{
         ports::{LookupSlots, PolicyPorts},
-        route_paths::{RoutePaths, Serves},
+        route_paths::{RouteAction, RoutePaths},
         rules::{Action, Route, Rules, UploadRoute},
     },
     http::{BodyLimits, Gate, OperatorAccess, session_cookie::SessionCookie},
@@ -196,21 +196,19 @@ impl RulesBuilder {
             .transpose()?;
         let routes = settings.routes.iter().map(|route| {
             let chain = chain(route, &links)?;
-            let (serves, action) = match route.action {
+            let action = match route.action {
                 RouteAction::Token => {
-                    let records = records.clone().filter(|_| route.store.is_some());
-                    (Serves::Tokens, Action::Token(records))
+                    Action::Token(records.clone().filter(|_| route.store.is_some()))
                 }
                 RouteAction::Upload => {
                     let records = records.clone();
                     let records = records.ok_or_else(|| BuildError::Other(NO_STORE.into()))?;
-                    let upload = upload_route(route, &chain, records, clock);
-                    (Serves::Uploads, Action::Upload(upload))
+                    Action::Upload(upload_route(route, &chain, records, clock))
                 }
             };
             Ok(Arc::new(Route {
                 path: route.path.clone(),
-                paths: RoutePaths::new(&route.path, serves),
+                paths: RoutePaths::new(&route.path, route.action),
                 purpose: route.purpose.clone(),
                 chain,
                 messages: messages.clone(),

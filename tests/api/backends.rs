@@ -242,6 +242,15 @@ pub(crate) fn main_store() -> StoreName {
 
 /// Opens the store `main` for some uses.
 pub(crate) fn open(url: &str, uses: &[StoreUse], clock: Arc<dyn Clock>) -> Stores {
+    open_as(url, uses, clock, Access::ReadWrite(None))
+}
+
+pub(crate) fn open_as(
+    url: &str,
+    uses: &[StoreUse],
+    clock: Arc<dyn Clock>,
+    access: Access<'_>,
+) -> Stores {
     let settings = json!({ "url": url, "timeout": "5s" });
     let settings: StoreSettings = serde_json::from_value(settings).unwrap();
     let UrlSource::Text(url) = settings.url.clone() else {
@@ -257,7 +266,7 @@ pub(crate) fn open(url: &str, uses: &[StoreUse], clock: Arc<dyn Clock>) -> Store
     // The last thread of a store that was closed may still hold the file.
     for _ in 0..500 {
         let store = UsedStore(&name, &configured, uses.to_vec());
-        if let Ok(open) = Stores::open([store], &surroundings, Access::ReadWrite(None)) {
+        if let Ok(open) = Stores::open([store], &surroundings, access) {
             return open;
         }
         std::thread::sleep(Duration::from_millis(10));

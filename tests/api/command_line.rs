@@ -39,6 +39,7 @@ fn help_begins_with_the_first_commands_to_run() {
         "test",
         "completions",
         "health",
+        "images",
         "quota",
         "schema",
         "openapi",

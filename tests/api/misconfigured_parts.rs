@@ -88,7 +88,7 @@ async fn store_has_no_rights() {
     let report = setup.run(&gate, url, &options, &environment).await;
     let remedy = "allow the user in `url` to read and write the keys `imgwire-gate:*`";
     report.assert("stores.cache", "failed", "permissions", remedy);
-    let remedy = "grant the role in `url` what it needs: for quotas to create the schema";
+    let remedy = "grant the role in `url` what it needs: for quotas and records of uploads to create the schema";
     report.assert("stores.database", "failed", "permission denied", remedy);
     assert_eq!(report.state("stores.app"), "ok");
     let denied = "permission denied for table members";

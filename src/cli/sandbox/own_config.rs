@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{ConfigSource, imgwire::BaseUrl, origin::OriginPattern},
-    gate::route_paths::CREATE_UPLOAD,
+    gate::route_paths::{CREATE_UPLOAD, RouteAction},
     sandbox::{
         emulator::{CLIENT_KEY, SERVER_API_KEY},
         own_config::{API_KEY_VARIABLE, with_api_key},
@@ -25,10 +25,7 @@ use crate::{
             credential::credential,
         },
     },
-    server::{
-        Application, Builder,
-        settings::{RouteAction, Settings},
-    },
+    server::{Application, Builder, settings::Settings},
     telemetry,
 };
 

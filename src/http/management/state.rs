@@ -141,6 +141,6 @@ fn measure(gate: &Gate) {
 pub(super) async fn document(management: web::Data<Management>) -> HttpResponse {
     let rules = management.gate.rules.load();
     let routes = rules.routes.iter();
-    let routes = routes.map(|route| (route.path.as_str(), route.paths.serves()));
+    let routes = routes.map(|route| (route.path.as_str(), route.paths.action()));
     HttpResponse::Ok().json(openapi::document(routes))
 }

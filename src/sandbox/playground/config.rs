@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use super::credential::credential;
 use crate::{
     config::{ConfigSource, Faults},
+    gate::route_paths::RouteAction,
     server::{
         reload::Reloader,
-        settings::{Fixed, RouteAction, Settings},
+        settings::{Fixed, Settings},
     },
 };
 
@@ -196,7 +197,7 @@ impl InForce {
     }
 }
 
-/// The routes for tokens, each with its policies as the file has them.
+/// The routes, each with its policies as the file has them: those for tokens, or all if there are none.
 fn rules(settings: &Settings, document: &toml::Table) -> Value {
     let policies = document.get("policies").and_then(toml::Value::as_table);
     let policy = |name: &PolicyName| {
@@ -207,7 +208,10 @@ fn rules(settings: &Settings, document: &toml::Table) -> Value {
             period.map(|period| u64::try_from(period.get().as_millis()).unwrap_or(u64::MAX));
         json!({ "name": name, "settings": table, "periodMilliseconds": period })
     };
-    let routes = settings.routes_of(RouteAction::Token).map(|route| {
+    let issue_tokens = settings.routes_of(RouteAction::Token).next().is_some();
+    let routes = settings.routes.iter();
+    let routes = routes.filter(|route| !issue_tokens || route.action == RouteAction::Token);
+    let routes = routes.map(|route| {
         json!({
             "path": route.path,
             "purpose": route.purpose,

@@ -19,6 +19,7 @@ use crate::{
         Faults, ImgwireSettings, ManagementSettings, ReadFiles, ServerSettings, SessionSettings,
         TelemetrySettings, UploadsSettings, outbound::ExtraAuthorities, session::SessionKeys,
     },
+    gate::route_paths::RouteAction,
     identities::{IdentityKinds, ResolvedIdentity},
     stores::{Store, UsedStore},
 };
@@ -27,7 +28,7 @@ pub use self::{
     fixed::Fixed,
     load::{load, load_management, load_management_token, load_with},
     policy::{PolicyKinds, PolicySettings},
-    routes::{MetadataExpression, RouteAction, RouteSettings},
+    routes::{MetadataExpression, RouteSettings},
     schema::schema,
 };
 

@@ -10,10 +10,7 @@ use serde_json::{Value as Json, json};
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{
-    routes::{RouteAction, RouteSettings},
-    stores::Stores,
-};
+use super::{routes::RouteSettings, stores::Stores};
 use crate::{
     config::{
         CommonSettings, Environment, ServiceUrl,
@@ -23,6 +20,7 @@ use crate::{
         service_url::UrlTemplate,
         shape::with_definitions,
     },
+    gate::route_paths::RouteAction,
     identities::{ChainIdentities, Profiles},
 };
 

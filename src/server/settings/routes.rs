@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::{
     config::document::{Reader, join},
-    gate::route_paths::{self, Serves, WORKSPACE, is_under, overlap},
+    gate::route_paths::{self, RouteAction, WORKSPACE, is_under, overlap},
     http::SESSION_PATH,
 };
 
@@ -58,17 +58,6 @@ pub struct RouteSettings {
     pub delete_roles: Option<Vec<String>>,
 }
 
-/// What a route does for a request that its policies allow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RouteAction {
-    /// The client gets an upload token.
-    #[default]
-    Token,
-    /// The gate creates the upload, and shows and deletes images.
-    Upload,
-}
-
 fn place(index: usize) -> String {
     format!("routes[{index}]")
 }
@@ -77,13 +66,6 @@ impl RouteSettings {
     /// The path of its table in the file.
     pub(super) fn place(&self) -> String {
         place(self.index)
-    }
-
-    pub(crate) fn serves(&self) -> Serves {
-        match self.action {
-            RouteAction::Token => Serves::Tokens,
-            RouteAction::Upload => Serves::Uploads,
-        }
     }
 
     /// The expressions of the metadata.
@@ -176,12 +158,12 @@ pub(super) fn check_paths(reader: &mut Reader, routes: &[RouteSettings]) {
             continue;
         }
         let path = &route.path;
-        let own = route_paths::templates(path, route.serves());
+        let own = route_paths::templates(path, route.action);
         let also = |template: &String| taken.iter().find(|(other, _)| overlap(template, other));
         let shared = own
             .iter()
             .find_map(|template| Some((template, also(template)?)));
-        if route.serves() == Serves::Uploads && is_under(path.as_str(), SESSION_PATH) {
+        if route.action == RouteAction::Upload && is_under(path.as_str(), SESSION_PATH) {
             let message = format!(
                 "must not be under `{SESSION_PATH}`, the path of sessions; choose another path"
             );

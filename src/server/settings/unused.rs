@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use policies::IdentityName;
 
-use super::{RouteAction, Settings};
-use crate::config::document::Reader;
+use super::Settings;
+use crate::{config::document::Reader, gate::route_paths::RouteAction};
 
 pub(super) fn warn(reader: &mut Reader, settings: &Settings) {
     let routes = settings.routes.iter();

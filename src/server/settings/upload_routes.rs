@@ -6,7 +6,7 @@ use policies::{Fact, Mode, OnFailure, PolicyName, Roles, StoreName, StoreUse, ex
 
 use super::{
     policy::{Policies, PolicySettings, find},
-    routes::{RouteAction, RouteSettings},
+    routes::RouteSettings,
     stores::Stores,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         document::{Reader, join},
         fault::similar,
     },
-    gate::route_paths::WORKSPACE,
+    gate::route_paths::{RouteAction, WORKSPACE},
 };
 
 pub(super) fn check(
@@ -197,7 +197,7 @@ fn check_delete_roles(reader: &mut Reader, path: &str, route: &RouteSettings, ch
         let shown = excerpt(role);
         match meant {
             Some(meant) => Some(format!(
-                "no member that `{name}` allows needs the role `{shown}`; did you mean `{meant}`?"
+                "`{shown}` is no role that `{name}` allows; did you mean `{meant}`?"
             )),
             None if may_have_others => None,
             None => Some(format!(

@@ -73,10 +73,10 @@ impl Connector {
         Self {
             config,
             url: url.clone(),
-            role: match options.is_for(StoreUse::Quotas) {
+            role: match options.is_for(StoreUse::Memberships) {
+                true => url.role,
                 // Skips a server that is no longer the primary.
-                true => ServerRole::Primary,
-                false => url.role,
+                false => ServerRole::Primary,
             },
             tls: MakeRustlsConnect::new((*tls).clone()),
             hosts: Hosts::new(options.context.clock.clone()),

@@ -7,6 +7,7 @@
 //! - [`quotas`]: counters, shared by any number of gates.
 //! - [`batch`]: many reservations in one statement.
 //! - [`statements`]: the tables, and the statements of a connection.
+//! - [`records`]: records of uploads.
 //! - [`leases`]: work that one of several gates does.
 //! - [`members`], [`pooled_members`], [`types`]: memberships in any database.
 
@@ -18,6 +19,7 @@ mod parameters;
 mod pooled_members;
 mod process_id;
 mod quotas;
+mod records;
 mod statements;
 mod transaction;
 mod types;
@@ -28,7 +30,7 @@ use std::sync::Arc;
 use actix_web::rt;
 use policies::StoreUse;
 
-use self::{members::Members, quotas::Counters, url::PostgresUrl};
+use self::{members::Members, quotas::Counters, records::Records, url::PostgresUrl};
 use super::{
     fault::OpenError,
     kind::{Location, OpenOptions, OpenPorts, StoreKind},
@@ -41,9 +43,9 @@ use crate::outbound::TlsMaterial;
 pub(super) const KIND: StoreKind = StoreKind {
     name: "PostgreSQL",
     example: "postgres://gate@db/app",
-    uses: &[StoreUse::Quotas, StoreUse::Memberships],
-    rights: "grant the role in `url` what it needs: for quotas to create the schema `imgwire_gate` and its tables, or to \
-             read and write them; for memberships to select from the tables of the query",
+    uses: &[StoreUse::Quotas, StoreUse::Uploads, StoreUse::Memberships],
+    rights: "grant the role in `url` what it needs: for quotas and records of uploads to create the schema \
+             `imgwire_gate` and its tables, or to read and write them; for memberships to select from the tables of the query",
     takes_password: true,
     takes_prefix: false,
     is_opened_once: false,
@@ -86,6 +88,7 @@ impl Location for PostgresUrl {
             quotas: Some(quotas.clone()),
             time: Some(quotas),
             leases: Some(Arc::new(counters.clone())),
+            records: Some(Arc::new(Records::new(counters.clone()))),
             ..OpenPorts::none(Arc::new(counters))
         })
     }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use policies::{Counter, Fault, Window};
+use policies::{Counter, Fault, StoreUse, Window};
 use tokio_postgres::{Row, types::Type};
 
 use super::{
@@ -31,6 +31,8 @@ use crate::{
 
 pub(super) struct Counters {
     pub(super) health: Health,
+    /// Without memberships.
+    uses: Vec<StoreUse>,
     connector: Connector,
     connections: ConnectionCache<Arc<Batcher>>,
     clock: StoreClock,
@@ -41,6 +43,7 @@ impl Counters {
     /// Connects on the first operation, and then creates missing tables.
     pub(super) fn new(url: &PostgresUrl, options: &OpenOptions<'_>) -> Self {
         Self {
+            uses: options.uses.to_vec(),
             connector: Connector::new(url, options),
             connections: ConnectionCache::default(),
             health: options.health(),
@@ -91,7 +94,7 @@ impl Backend for Counters {
 
     async fn probe(self: &Arc<Self>, within: Duration) -> Result<(), StoreFault> {
         let statements = self.connect(within).await?;
-        let probed = statements.probe().await;
+        let probed = statements.probe(&self.uses).await;
         probed.map_err(|error| write_fault(&error))
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::{join, join3, join4};
 use jiff::Timestamp;
-use policies::Window;
+use policies::{StoreUse, Window};
 use tokio_postgres::{
     Client, Error, Row, Statement,
     error::SqlState,
@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::{
     connect::Session,
+    records,
     transaction::{Access, begin, begin_inspection, in_transaction, outcome},
 };
 use crate::stores::shared_quotas::StoreClock;
@@ -145,9 +146,37 @@ impl Statements {
         }
     }
 
-    /// Counts a unit and gives it back in a transaction that is rolled back. This finds missing permissions. The key is
-    /// new, so no other gate waits for it.
-    pub(super) async fn probe(self) -> Result<(), Error> {
+    /// Tries what the uses need in a transaction that is rolled back. This finds missing permissions.
+    pub(super) async fn probe(self, uses: &[StoreUse]) -> Result<(), Error> {
+        let begin = match &self.sent_as {
+            SentAs::Prepared { .. } => "begin",
+            SentAs::Transactions { begin } => begin,
+        };
+        let client = self.client();
+        let counted = async {
+            match uses.contains(&StoreUse::Quotas) {
+                true => self.probe_counters().await,
+                false => Ok(()),
+            }
+        };
+        let recorded = async {
+            match uses.contains(&StoreUse::Uploads) {
+                true => client.batch_execute(records::PROBE).await,
+                false => Ok(()),
+            }
+        };
+        let (begun, counted, recorded, rolled_back) = join4(
+            client.batch_execute(begin),
+            counted,
+            recorded,
+            client.batch_execute("rollback"),
+        )
+        .await;
+        outcome(begun, counted.and(recorded), rolled_back)
+    }
+
+    /// Counts a unit and gives it back. The key is new, so no other gate waits for it.
+    async fn probe_counters(&self) -> Result<(), Error> {
         // No policy name contains a space.
         const POLICY: [&str; 1] = ["a probe"];
 
@@ -155,13 +184,8 @@ impl Statements {
         let key = vec![Uuid::new_v4().to_string()];
         let now = vec![UNIX_EPOCH];
         let unit = vec![1_i64];
-        let begin = match &self.sent_as {
-            SentAs::Prepared { .. } => "begin",
-            SentAs::Transactions { begin } => begin,
-        };
         let client = self.client();
-        let (begun, reserved, given_back, rolled_back) = join4(
-            client.batch_execute(begin),
+        let (reserved, given_back) = join(
             client.query_typed(
                 RESERVE.text,
                 &typed(&RESERVE, &[&policy, &key, &now, &now, &unit, &unit]),
@@ -170,10 +194,9 @@ impl Statements {
                 GIVE_BACK.text,
                 &typed(&GIVE_BACK, &[&policy, &key, &now, &unit]),
             ),
-            client.batch_execute("rollback"),
         )
         .await;
-        outcome(begun, reserved.and(given_back), rolled_back).map(drop)
+        reserved.and(given_back).map(drop)
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -220,9 +243,10 @@ impl Settings {
 }
 
 /// Applied once each, in this order. Existing entries never change; new ones are appended.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("migrations/1_quota.sql"),
     include_str!("migrations/2_lease.sql"),
+    include_str!("migrations/3_upload.sql"),
 ];
 
 /// The advisory lock that serializes gates which start at the same time: "imgwire" in ASCII. It ends with its
@@ -277,7 +301,7 @@ pub(super) fn window(row: &Row, start: usize) -> Window {
 }
 
 /// A time outside of the calendar becomes its end.
-fn timestamp(time: SystemTime) -> Timestamp {
+pub(super) fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
 }
 

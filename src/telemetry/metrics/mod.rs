@@ -28,7 +28,7 @@ metrics! {
 
     // Names and buckets follow the semantic conventions of OpenTelemetry.
     "" {
-        /// Duration of requests on the public listener, to the response. The route is the path of a [[routes]] entry, of its allowance or of the session, and empty for all other paths. The status is empty if the client disconnected before the response
+        /// Duration of requests on the public listener, to the response. The route is the path of a [[routes]] entry with what follows it, as a template such as `/imgwire/{workspace}/api/v1/images/{id}`, or the path of the session, and empty for all other paths. The status is empty if the client disconnected before the response
         http_server_request_duration_seconds: Histogram {
             http_request_method: &'static str,
             http_route: Option<RoutePath>,
@@ -154,6 +154,7 @@ label_values! {
         Time = "time",
         Session = "session",
         Lease = "lease",
+        Record = "record",
     }
 }
 

@@ -1,0 +1,260 @@
+//! Changes of records. Each is one statement, and concurrent ones meet at a row.
+
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use policies::{ImageId, TokenId};
+use tokio_postgres::{
+    error::SqlState,
+    types::{ToSql, Type},
+};
+use uuid::Uuid;
+
+use super::{
+    super::statements::{Sql, Statements, system_time},
+    Run,
+    rows::{intent, number, text},
+};
+use crate::stores::records::{FileFacts, Intent, Origin, RecordId, Replay, UploadState};
+
+/// The types of an origin and its id.
+macro_rules! insert_types {
+    ($($more:expr),*) => {
+        &[
+            Type::UUID,
+            Type::TEXT,
+            Type::TEXT,
+            Type::TEXT,
+            Type::TEXT,
+            Type::TEXT,
+            Type::INT8,
+            Type::TIMESTAMPTZ,
+            $($more),*
+        ]
+    };
+}
+
+/// The parameters of an origin and its id.
+struct Values<'a> {
+    id: Uuid,
+    subject: &'a str,
+    workspace: Option<&'a str>,
+    route: &'a str,
+    purpose: Option<&'a str>,
+    mime_type: Option<String>,
+    size: Option<i64>,
+    created_at: SystemTime,
+}
+
+type Parameter<'a> = &'a (dyn ToSql + Sync);
+
+impl<'a> Values<'a> {
+    fn new(RecordId(id): RecordId, origin: &'a Origin) -> Self {
+        Self {
+            id,
+            subject: origin.subject.as_str(),
+            workspace: origin.workspace.as_ref().map(|it| it.as_str()),
+            route: origin.route.as_str(),
+            purpose: origin.purpose.as_ref().map(|it| it.as_str()),
+            mime_type: text(origin.declared.mime_type.as_ref()),
+            size: origin.declared.size.map(number),
+            created_at: system_time(origin.created_at),
+        }
+    }
+
+    fn and<'b>(&'b self, more: &[Parameter<'b>]) -> Vec<Parameter<'b>> {
+        let origin: [Parameter<'b>; 8] = [
+            &self.id,
+            &self.subject,
+            &self.workspace,
+            &self.route,
+            &self.purpose,
+            &self.mime_type,
+            &self.size,
+            &self.created_at,
+        ];
+        [&origin, more].concat()
+    }
+}
+
+fn replay(replay: Option<&Replay>) -> (Option<&[u8]>, Option<&[u8]>) {
+    (
+        replay.map(|it| it.slot.as_slice()),
+        replay.map(|it| it.parameters.as_slice()),
+    )
+}
+
+pub(super) async fn begin(statements: &Statements, intent: &Intent) -> Run<bool> {
+    const BEGIN: Sql = Sql {
+        text: "\
+            insert into imgwire_gate.upload (\
+                id, subject, workspace, route, purpose, mime_type, size, created_at, \
+                slot, parameters, call, due_at, state, exists_now\
+            ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'requested', false) \
+            on conflict do nothing returning true",
+        types: insert_types!(Type::BYTEA, Type::BYTEA, Type::TEXT, Type::TIMESTAMPTZ),
+    };
+    let (slot, parameters) = replay(intent.replay.as_ref());
+    let due_at = system_time(intent.due_at);
+    let call = &*intent.call;
+    let values = Values::new(intent.id, &intent.origin);
+    let values = values.and(&[&slot, &parameters, &call, &due_at]);
+    Ok(!statements.query(&BEGIN, &values).await?.is_empty())
+}
+
+pub(super) async fn complete(
+    statements: &Statements,
+    intent: &Intent,
+    image: &ImageId,
+) -> Run<bool> {
+    const COMPLETE: Sql = Sql {
+        text: "\
+            insert into imgwire_gate.upload as upload (\
+                id, subject, workspace, route, purpose, mime_type, size, created_at, \
+                slot, parameters, image, state, exists_now\
+            ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'open', true) \
+            on conflict (id) do update \
+            set image = excluded.image, exists_now = true, call = null, due_at = null, \
+                state = case upload.state when 'requested' then 'open' else upload.state end \
+            where upload.state = 'requested' or (upload.exists_now and upload.image = excluded.image) \
+            returning true",
+        types: insert_types!(Type::BYTEA, Type::BYTEA, Type::TEXT),
+    };
+    let image = image.as_str();
+    let complete = async |found: Option<&Replay>| {
+        let (slot, parameters) = replay(found);
+        let values = Values::new(intent.id, &intent.origin);
+        let values = values.and(&[&slot, &parameters, &image]);
+        statements.query(&COMPLETE, &values).await
+    };
+    let completed = match complete(intent.replay.as_ref()).await {
+        // The intent is missing, and another upload has its slot.
+        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => complete(None).await,
+        completed => completed,
+    };
+    Ok(!completed?.is_empty())
+}
+
+pub(super) async fn withdraw(statements: &Statements, id: RecordId) -> Run<()> {
+    const WITHDRAW: Sql = Sql {
+        text: "delete from imgwire_gate.upload where id = $1 and state = 'requested'",
+        types: &[Type::UUID],
+    };
+    statements.query(&WITHDRAW, &[&id.0]).await?;
+    Ok(())
+}
+
+/// A row that another gate is taking is passed over.
+pub(super) async fn take_due(
+    statements: &Statements,
+    now: Timestamp,
+    next: Timestamp,
+    limit: u32,
+) -> Run<Vec<Intent>> {
+    const TAKE: Sql = Sql {
+        text: "\
+            with due as (\
+                select id as due_id from imgwire_gate.upload where due_at <= $1 \
+                order by due_at limit $3 for update skip locked\
+            ) \
+            update imgwire_gate.upload set due_at = $2 from due where id = due_id \
+            returning id, subject, workspace, route, purpose, mime_type, size, created_at, \
+                      slot, parameters, due_at, call",
+        types: &[Type::TIMESTAMPTZ, Type::TIMESTAMPTZ, Type::INT8],
+    };
+    let (now, next, limit) = (system_time(now), system_time(next), i64::from(limit));
+    let rows = statements.query(&TAKE, &[&now, &next, &limit]).await?;
+    Ok(rows.iter().map(intent).collect::<Result<_, _>>()?)
+}
+
+pub(super) async fn issued(
+    statements: &Statements,
+    id: RecordId,
+    origin: &Origin,
+    token: &TokenId,
+) -> Run<()> {
+    const ISSUED: Sql = Sql {
+        text: "\
+            insert into imgwire_gate.upload (\
+                id, subject, workspace, route, purpose, mime_type, size, created_at, \
+                token, state, exists_now\
+            ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'issued', false) \
+            on conflict do nothing",
+        types: insert_types!(Type::TEXT),
+    };
+    let token = token.as_str();
+    let values = Values::new(id, origin);
+    statements.query(&ISSUED, &values.and(&[&token])).await?;
+    Ok(())
+}
+
+/// A token that already led to an image keeps it.
+pub(super) async fn link(statements: &Statements, id: RecordId, image: &ImageId) -> Run<()> {
+    const LINK: Sql = Sql {
+        text: "update imgwire_gate.upload set image = $2, exists_now = true, state = 'open' \
+               where id = $1 and state = 'issued'",
+        types: &[Type::UUID, Type::TEXT],
+    };
+    let image = image.as_str();
+    statements.query(&LINK, &[&id.0, &image]).await?;
+    Ok(())
+}
+
+/// What Imgwire does not report stays as it was.
+pub(super) async fn observe(
+    statements: &Statements,
+    id: RecordId,
+    state: UploadState,
+    real: &FileFacts,
+) -> Run<()> {
+    const OBSERVE: Sql = Sql {
+        text: "update imgwire_gate.upload \
+               set state = $2, real_mime_type = coalesce($3, real_mime_type), \
+                   real_size = coalesce($4, real_size) \
+               where id = $1 and exists_now",
+        types: &[Type::UUID, Type::TEXT, Type::TEXT, Type::INT8],
+    };
+    let (state, mime_type): (&str, _) = (state.into(), text(real.mime_type.as_ref()));
+    let size = real.size.map(number);
+    let values: &[&(dyn ToSql + Sync)] = &[&id.0, &state, &mime_type, &size];
+    statements.query(&OBSERVE, values).await?;
+    Ok(())
+}
+
+pub(super) async fn delete(statements: &Statements, id: RecordId, at: Timestamp) -> Run<()> {
+    const DELETE: Sql = Sql {
+        text: "update imgwire_gate.upload \
+               set state = 'deleted', exists_now = false, deleted_at = $2, slot = null, \
+                   parameters = null, call = null, due_at = null \
+               where id = $1 and deleted_at is null",
+        types: &[Type::UUID, Type::TIMESTAMPTZ],
+    };
+    statements
+        .query(&DELETE, &[&id.0, &system_time(at)])
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn remove(statements: &Statements, id: RecordId) -> Run<()> {
+    const REMOVE: Sql = Sql {
+        text: "delete from imgwire_gate.upload where id = $1",
+        types: &[Type::UUID],
+    };
+    statements.query(&REMOVE, &[&id.0]).await?;
+    Ok(())
+}
+
+pub(super) async fn remove_old(statements: &Statements, before: Timestamp, limit: u32) -> Run<u64> {
+    const REMOVE_OLD: Sql = Sql {
+        text: "\
+            delete from imgwire_gate.upload where id in (\
+                select id from imgwire_gate.upload \
+                where deleted_at < $1 or (token is not null and created_at < $1) \
+                limit $2 for update skip locked\
+            ) returning true",
+        types: &[Type::TIMESTAMPTZ, Type::INT8],
+    };
+    let (before, limit) = (system_time(before), i64::from(limit));
+    let rows = statements.query(&REMOVE_OLD, &[&before, &limit]).await?;
+    Ok(rows.len() as u64)
+}
