@@ -4,6 +4,7 @@ mod check;
 mod described;
 mod doctor;
 mod explain;
+mod failure;
 mod health;
 mod images;
 mod management;
@@ -14,7 +15,6 @@ mod serve;
 mod signals;
 
 use std::{
-    error::Error,
     fmt,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -22,16 +22,16 @@ use std::{
     sync::Arc,
 };
 
-use anstyle::{AnsiColor, Style};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
+use self::failure::Failure;
 pub use self::{check::describe_chains, doctor::diagnose};
 use crate::{
     config::{self, ConfigSource, files::read_text},
     http::openapi,
     outbound::reason,
-    server::{Builder, StartError, settings::Settings},
+    server::{Builder, settings::Settings},
 };
 
 /// The version, and the commit of the build.
@@ -280,69 +280,6 @@ fn may_run_a_gate() -> bool {
     first.is_none_or(|first| {
         first == "serve" || first == "sandbox" || first.as_encoded_bytes().starts_with(b"-")
     })
-}
-
-enum Failure {
-    /// The config file is invalid: exit code 2.
-    Config(String),
-    /// Anything else: exit code 1.
-    Other {
-        text: String,
-        hint: Option<&'static str>,
-    },
-}
-
-impl Failure {
-    fn other(error: impl fmt::Display) -> Self {
-        Self::Other {
-            text: error.to_string(),
-            hint: None,
-        }
-    }
-
-    /// Says why something that depends on the operating system failed, in words.
-    fn system(failure: impl fmt::Display, error: &(dyn Error + 'static)) -> Self {
-        Self::other(format_args!("{failure}: {}", reason(error, "")))
-    }
-
-    fn start(error: StartError) -> Self {
-        Self::Other {
-            hint: error.hint(),
-            text: error.to_string(),
-        }
-    }
-
-    fn text(&self) -> &str {
-        match self {
-            Self::Config(text) | Self::Other { text, .. } => text,
-        }
-    }
-
-    /// Writes the failure to standard error, in colour only on a terminal, and returns the exit code.
-    fn report(self) -> ExitCode {
-        const ERROR: Style = AnsiColor::Red.on_default().bold();
-        const HINT: Style = AnsiColor::Cyan.on_default();
-
-        let (code, text) = match self {
-            Self::Config(text) => {
-                let lines = text.lines().map(|line| match line.split_once(": ") {
-                    Some((position, message)) => format!("{ERROR}{position}{ERROR:#}: {message}\n"),
-                    None => format!("{line}\n"),
-                });
-                (2, lines.collect())
-            }
-            Self::Other { text, hint } => {
-                let mut lines = format!("{ERROR}imgwire-gate{ERROR:#}: {text}\n");
-                if let Some(hint) = hint {
-                    lines.push_str(&format!("{HINT}hint{HINT:#}: {hint}\n"));
-                }
-                (1, lines)
-            }
-        };
-        // Standard error may be closed.
-        let _ = write!(anstream::stderr(), "{text}");
-        ExitCode::from(code)
-    }
 }
 
 fn schema(builder: &Builder) -> Result<(), Failure> {

@@ -1,7 +1,10 @@
 //! Idempotency keys: which upload a client repeats, and the key that Imgwire gets.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use aws_lc_rs::{digest, hmac};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use parking_lot::Mutex;
 use policies::{RoutePath, SubjectId, WorkspaceId};
 
 use crate::stores::RecordId;
@@ -44,6 +47,36 @@ impl KeySecret {
             context.update(part);
         }
         bytes(context.sign().as_ref())
+    }
+}
+
+/// How often a request looks whether an earlier one with the same key has ended: for two seconds.
+pub(super) const MAX_POLLS: u32 = 40;
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The slots of the running requests. A slot is derived from the secret of a store, so it belongs to one store.
+static CLAIMED: Mutex<BTreeSet<[u8; 32]>> = Mutex::new(BTreeSet::new());
+
+/// Of the requests of this process with the same slot, one at a time goes through the limits. Otherwise each would take a
+/// unit of a quota before it is known that they repeat one upload.
+pub(super) struct SlotClaim([u8; 32]);
+
+impl SlotClaim {
+    /// Waits for the slot. `None` if an earlier request takes too long.
+    pub(super) async fn wait(slot: [u8; 32]) -> Option<Self> {
+        for _ in 0..MAX_POLLS {
+            if CLAIMED.lock().insert(slot) {
+                return Some(Self(slot));
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+        None
+    }
+}
+
+impl Drop for SlotClaim {
+    fn drop(&mut self) {
+        CLAIMED.lock().remove(&self.0);
     }
 }
 

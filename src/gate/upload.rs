@@ -1,7 +1,7 @@
 //! Creates an upload: evaluates the chain, records the intent, asks Imgwire for the image, and names it in the record
 //! before the client gets the answer. The work finishes even if the request that waits for it is dropped.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use policies::{
@@ -11,7 +11,7 @@ use policies::{
 use serde_json::{Map, Value};
 
 use super::{
-    idempotency::{KeySecret, digest_of},
+    idempotency::{KeySecret, MAX_POLLS, POLL_INTERVAL, SlotClaim, digest_of},
     imgwire_call::{in_span, warn},
     outcome::{Details, Failure, Report, Success},
     rules::{Route, UploadRoute},
@@ -24,10 +24,6 @@ use crate::{
 /// How long the changes of a record may take, beyond the deadline of the call to Imgwire. If they take longer, recovery
 /// may delete the image, and the request fails.
 const MARGIN: SignedDuration = SignedDuration::from_secs(15);
-
-/// How often a repeated request looks whether an earlier one that is still running has ended: for two seconds.
-const MAX_POLLS: u32 = 40;
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a client asks for.
 pub struct Upload {
@@ -96,7 +92,7 @@ impl Creation<'_> {
 
     async fn create_or_repeat(&self, details: &mut Details) -> Result<Success, Failure> {
         let (request, clock) = (&self.upload.request, self.clock);
-        let mut earlier = None;
+        let (mut claim, mut earlier) = (None, None);
         if self.upload.idempotency_key.is_some() {
             // Only the owner can repeat an upload, so who that is must be known before the limits count.
             let access = &self.uploads.access;
@@ -106,16 +102,24 @@ impl Creation<'_> {
             details.tolerated.extend(permit.not_issued().await);
             let secret = self.secret().await?;
             let owner = Owner::of(&details.facts, self.uploads)?;
-            earlier = self.earlier(self.replay(&secret, &owner)).await?;
+            if let Some(replay) = self.replay(&secret, &owner) {
+                claim = SlotClaim::wait(replay.slot).await;
+                earlier = self.earlier(Some(replay)).await?;
+            }
         }
         let pass = match &earlier {
-            Some(earlier) if earlier.image.is_some() => Pass::Repeat,
+            Some(earlier) if earlier.image.is_some() => {
+                claim = None;
+                Pass::Repeat
+            }
             _ => Pass::Issue,
         };
         let chain = &self.route.chain;
         let permit = details.evaluate(chain, request, pass, clock).await?;
         let obtained = self.obtain(earlier, details).await;
-        self.settle(permit, obtained, details).await
+        let settled = self.settle(permit, obtained, details).await;
+        drop(claim);
+        settled
     }
 
     async fn settle(
@@ -309,8 +313,8 @@ impl Creation<'_> {
         })
     }
 
-    /// Finds the earlier upload with the key of the client. Waits if another request is creating it, because that request
-    /// counts for the limits.
+    /// Finds the earlier upload with the key of the client. Waits if another gate is creating it, because that request counts
+    /// for the limits.
     async fn earlier(&self, replay: Option<Replay>) -> Result<Option<Earlier>, Failure> {
         let Some(replay) = replay else {
             return Ok(None);

@@ -7,7 +7,7 @@ use super::{
     image_type,
 };
 
-/// The strings of the body, and how long each may be.
+/// The strings of the body, and how many characters each may have.
 const TEXTS: [(&str, usize); 4] = [
     ("file_name", usize::MAX),
     ("hash_sha256", 255),
@@ -38,7 +38,7 @@ impl UploadRequest {
         let text = |name: &str| Some(value(name)?.as_str()?.to_owned());
         let mut problems = Vec::new();
         for (name, longest) in TEXTS {
-            match value(name).map(|value| value.as_str().map(str::len)) {
+            match value(name).map(|value| value.as_str().map(|text| text.chars().count())) {
                 None if name == "file_name" => {
                     problems.push(problem(name, "Field required", "missing"));
                 }

@@ -100,9 +100,7 @@ pub(super) async fn hold(statements: &Statements, id: Uuid, until: Timestamp) ->
         text: "update imgwire_gate.erasure set taken_until = $2 where id = $1",
         types: &[Type::UUID, Type::TIMESTAMPTZ],
     };
-    statements
-        .query(&HOLD, &[&id, &system_time(until)])
-        .await?;
+    statements.query(&HOLD, &[&id, &system_time(until)]).await?;
     Ok(())
 }
 
