@@ -289,7 +289,7 @@ mod tests {
     fn every_record_of_the_time_of_an_erasure_is_erased() {
         let now = Timestamp::from_millisecond(1_800_000_000_123).expect("the time is valid");
         let last = last_id_at(now);
-        let at = |milliseconds| {
+        let at = |milliseconds: u32| {
             let time =
                 uuid::Timestamp::from_unix_time(1_800_000_000, milliseconds * 1_000_000, 0, 0);
             RecordId(Uuid::new_v7(time))

@@ -210,7 +210,8 @@ async fn serve(
     RootSpan::record_route(method, route.paths.name(&target).as_str());
     let named = asked.workspace.clone();
     let must_finish = matches!(wanted, Wanted::Deletion(_));
-    let work = find(request, route.clone(), asked, wanted).in_current_span();
+    // Boxed, so that requests for tokens do not carry its state.
+    let work = Box::pin(find(request, route.clone(), asked, wanted).in_current_span());
     let result = if must_finish {
         // If the client disconnects, the record of an image that was deleted must still say so.
         run_to_completion(work).await

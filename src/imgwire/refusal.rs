@@ -57,10 +57,12 @@ impl Refusal {
     /// Whether Imgwire refuses every call for this reason, whatever it asks for.
     pub(super) fn concerns_all_calls(self) -> bool {
         match self {
-            Self::KeyRefused | Self::NotAuthorized | Self::WrongBaseUrl => true,
-            Self::NotAllowed | Self::PaymentRequired | Self::NotFound | Self::InvalidRequest => {
-                false
-            }
+            Self::KeyRefused | Self::WrongBaseUrl => true,
+            Self::NotAuthorized
+            | Self::NotAllowed
+            | Self::PaymentRequired
+            | Self::NotFound
+            | Self::InvalidRequest => false,
         }
     }
 

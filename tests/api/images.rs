@@ -283,6 +283,36 @@ async fn reads_lists_and_deletions_are_limited_together_per_user() {
 }
 
 #[actix_web::test]
+async fn a_read_records_what_imgwire_found_out_about_the_file() {
+    for (quarantine, state) in [(false, "ready"), (true, "quarantined")] {
+        let app = gate().start().await;
+        app.imgwire.change(|scenario| {
+            scenario.quarantine = quarantine;
+            scenario.processing_milliseconds = 0;
+        });
+        let token = Token::of("user_1");
+        let answer = create(&app, &token, &png()).await;
+        let image = id(&answer);
+        let url = answer.json["upload_url"].as_str().unwrap();
+        let gif = b"GIF89a\x01\0\x01\0\0\0\0".as_slice();
+        let put = awc::Client::default().put(url).content_type("image/png");
+        assert_eq!(put.send_body(gif).await.unwrap().status(), 200);
+        let record = async || {
+            let answer = app.manage(&format!("/images?image={image}")).await;
+            answer.json["images"][0].clone()
+        };
+        assert_eq!(record().await["state"], "open");
+        assert_eq!(show(&app, &token, &image).await.status, 200);
+        eventually("the state", async || record().await["state"] == state).await;
+        let record = record().await;
+        let declared = json!({ "mimeType": "image/png", "size": 48_213 });
+        assert_eq!(record["declared"], declared);
+        let real = json!({ "mimeType": "image/gif", "size": gif.len() });
+        assert_eq!(record["real"], real);
+    }
+}
+
+#[actix_web::test]
 async fn a_read_has_one_request_line_with_the_image() {
     let imgwire = Emulator::start().unwrap();
     let (_folder, config) = write_config(&gate(), imgwire.url());

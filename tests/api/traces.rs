@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::{
     helpers::{Emulator, Gate, ROUTE, Request, Token},
     process::{GateProcess, write_config},
+    uploads,
 };
 
 /// An OpenTelemetry collector that keeps the spans.
@@ -233,4 +234,58 @@ async fn a_span_keeps_little_of_a_long_path_and_an_unknown_method() {
     assert_eq!(attribute(&span, "http.request.method"), "_OTHER");
     assert_eq!(attribute(&span, "url.path").len(), 200);
     assert_eq!(attribute(&span, "http.response.status_code"), "404");
+}
+
+#[actix_web::test]
+async fn calls_for_uploads_and_images_are_spans_of_their_requests() {
+    let collector = Collector::start();
+    let imgwire = Emulator::start().unwrap();
+    let gate = uploads::gate().set("telemetry.otlp", &collector.url);
+    let (_folder, config) = write_config(&gate, imgwire.url());
+    let mut gate = GateProcess::start(&config, &[], "info").await;
+    let token = Token::of("user_1").sign();
+    let url = format!("{}{}", gate.url(), uploads::WORKSPACE);
+    let client = awc::Client::default();
+    let create = client.post(format!("{url}{}", uploads::CREATE));
+    let mut created = create
+        .bearer_auth(&token)
+        .send_json(&uploads::png())
+        .await
+        .unwrap();
+    let created: Value = serde_json::from_slice(&created.body().await.unwrap()).unwrap();
+    let image = format!(
+        "{url}{}{}",
+        uploads::IMAGES,
+        created["image"]["id"].as_str().unwrap()
+    );
+    let shown = client.get(&image).bearer_auth(&token).send().await;
+    assert_eq!(shown.unwrap().status(), 200);
+    let deleted = client.delete(&image).bearer_auth(&token).send().await;
+    assert_eq!(deleted.unwrap().status(), 204);
+    gate.signal("-TERM");
+    assert!(gate.end().await.success());
+    for (request, call) in [
+        (
+            "POST /imgwire/{workspace}/api/v1/images/standard_upload",
+            "create upload",
+        ),
+        ("GET /imgwire/{workspace}/api/v1/images/{id}", "read image"),
+        (
+            "DELETE /imgwire/{workspace}/api/v1/images/{id}",
+            "delete image",
+        ),
+    ] {
+        let (request, call) = (
+            collector.span(request).unwrap(),
+            collector.span(call).unwrap(),
+        );
+        assert_eq!(call.parent_span_id, request.span_id);
+        assert_eq!(attribute(&call, "imgwire_gate.attempts"), "1");
+        assert_eq!(attribute(&call, "imgwire_gate.pooled"), "false");
+    }
+    let created = collector.span("POST /imgwire/{workspace}/api/v1/images/standard_upload");
+    assert_eq!(
+        attribute(&created.unwrap(), "imgwire_gate.outcome"),
+        "created"
+    );
 }

@@ -4,10 +4,7 @@ use actix_web::http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    helpers::{
-        Answer, Emulator, Gate, TestApp, Token, eventually, upload_intent, upload_route,
-        workspace_member,
-    },
+    helpers::{Answer, Emulator, Gate, TestApp, Token, eventually, upload_route, workspace_member},
     process::{GateProcess, write_config},
 };
 
@@ -206,30 +203,6 @@ async fn the_workspace_in_the_path_goes_before_all_others() {
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.json["code"].as_str(), code, "{path} {header:?}");
     }
-}
-
-#[actix_web::test]
-async fn the_limits_of_imgwire_apply_to_uploads_and_not_to_tokens() {
-    let app = gate()
-        .policy("any-size", upload_intent().purposes(["avatar", "banner"]))
-        .chain(["signed-in", "any-size"])
-        .start()
-        .await;
-    let token = Token::of("user_1");
-    for (query, code) in [
-        ("?mimeType=image/png&size=104857600", None),
-        ("?size=104857601", Some("file_too_large")),
-        ("?mimeType=image/svg%2Bxml", Some("file_type_forbidden")),
-        ("?mimeType=IMAGE/PNG", None),
-        ("", None),
-    ] {
-        let answer = read(&app, &format!("/mine/allowance{query}"), &token).await;
-        assert_eq!(answer.json["code"].as_str(), code, "{query}");
-    }
-    let path =
-        "/api/imgwire/upload-token/allowance?purpose=avatar&mimeType=text/html&size=999999999";
-    let answer = read(&app, path, &token).await;
-    assert_eq!(answer.json["allowed"], true, "{answer:?}");
 }
 
 #[actix_web::test]

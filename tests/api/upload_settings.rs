@@ -6,7 +6,9 @@ use actix_web::http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    helpers::{Gate, Token, settings, signed_in, upload_route, workspace_member},
+    helpers::{
+        Gate, Token, eventually, settings, signed_in, upload_intent, upload_route, workspace_member,
+    },
     process::{run, text, write_config},
 };
 
@@ -273,4 +275,48 @@ async fn each_of_several_roles_may_delete() {
         .await
         .assert_error(404, "not_found");
     assert_eq!(delete(json!(["owner", "editor"])).await.status, 204);
+}
+
+#[actix_web::test]
+async fn a_gate_whose_records_are_down_is_not_ready() {
+    let down = json!({ "url": "postgres://gate@127.0.0.1:1/gate", "timeout": "100ms" });
+    let recorded = json!({ "path": "/recorded", "policies": ["signed-in"], "store": "main" });
+    for gate in [
+        Gate::accepting(["app"]).upload_route("/mine"),
+        Gate::accepting(["app"]).route_with(recorded),
+    ] {
+        let app = gate.store("main", down.clone()).start().await;
+        eventually("the state of the store", async || {
+            app.manage("/readyz").await.status == 503
+        })
+        .await;
+        let ready = app.manage("/readyz").await;
+        assert_eq!(ready.json["failing"], json!(["stores.main"]), "{ready:?}");
+    }
+}
+
+#[actix_web::test]
+async fn the_limits_of_imgwire_apply_to_uploads_and_not_to_tokens() {
+    let app = Gate::accepting(["app"])
+        .upload_route("/mine")
+        .policy("any-size", upload_intent().purposes(["avatar", "banner"]))
+        .chain(["signed-in", "any-size"])
+        .start()
+        .await;
+    let token = Token::of("user_1").sign();
+    let read = async |path: &str| app.request(Method::GET, path).bearer(&token).send().await;
+    for (query, code) in [
+        ("?mimeType=image/png&size=104857600", None),
+        ("?size=104857601", Some("file_too_large")),
+        ("?mimeType=image/svg%2Bxml", Some("file_type_forbidden")),
+        ("?mimeType=IMAGE/PNG", None),
+        ("", None),
+    ] {
+        let answer = read(&format!("/mine/allowance{query}")).await;
+        assert_eq!(answer.json["code"].as_str(), code, "{query}");
+    }
+    let path =
+        "/api/imgwire/upload-token/allowance?purpose=avatar&mimeType=text/html&size=999999999";
+    let answer = read(path).await;
+    assert_eq!(answer.json["allowed"], true, "{answer:?}");
 }

@@ -199,7 +199,9 @@ impl Database {
         records: Vec<RecordChange>,
         take_over: bool,
     ) -> rusqlite::Result<()> {
-        let transaction = self.connection.transaction()?;
+        // If it began with a read, it would not wait for another process's lock.
+        let behavior = TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(behavior)?;
         if take_over {
             records::take_over(&transaction)?;
         }

@@ -58,16 +58,16 @@ metrics! {
     }
 
     "imgwire_gate_" {
-        /// Decisions about requests for a token, and denials and faults that were tolerated, by route, outcome, deciding policy and code
+        /// Decisions about requests for a token or an upload, and denials and faults that were tolerated, by route, outcome, deciding policy and code
         decisions: Counter {
             route: RoutePath, outcome: &'static str, policy: Option<PolicyName>, code: &'static str
         };
         /// Time to evaluate the policies of a request
         chain_seconds: Histogram = Histogram::new([1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0]);
 
-        /// Tokens requested from Imgwire, by result: created, pooled, or the kind of failure
+        /// Tokens and uploads requested from Imgwire, by result: created, pooled, or the kind of failure
         creations: Counter { result: &'static str };
-        /// Attempts to create a token at Imgwire for a request, without those for the pool and those of the circuit breaker
+        /// Attempts to create a token or an upload at Imgwire for a request, without those for the pool and those of the circuit breaker
         upstream_attempts: Counter;
 
         /// Requests in progress
