@@ -15,6 +15,7 @@ use actix_web::{
     },
     rt,
 };
+use awc::error::{ConnectError, SendRequestError};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -29,7 +30,7 @@ use super::{
 };
 use crate::{
     config::{ConfigSource, server::Bind, source::DEFAULT_PATHS},
-    outbound::{HttpError, Peer, PoolSettings, client, socket_client},
+    outbound::{HttpError, Peer, PoolSettings, client, reason, socket_client},
     server::settings,
 };
 
@@ -238,7 +239,12 @@ impl ManagementClient {
         }
         let sent = timeout(TIMEOUT, request.send()).await;
         let sent = sent.map_err(|_| self.unreachable(&HttpError::Timeout))?;
-        sent.map_err(|error| self.unreachable(&HttpError::from(&error)))
+        sent.map_err(|error| match &error {
+            SendRequestError::Connect(ConnectError::Io(error)) => {
+                self.unreachable(&HttpError::Unreachable(reason(error, "")))
+            }
+            error => self.unreachable(&HttpError::from(error)),
+        })
     }
 
     fn unreachable(&self, error: &HttpError) -> Failure {

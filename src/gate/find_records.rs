@@ -6,7 +6,7 @@ use policies::{Clock, Fault, ImageId};
 
 use super::background::context;
 use crate::{
-    imgwire::{Client, Image, ImageStatus, ImgwireError},
+    imgwire::{Client, Image, ImageStatus, ImgwireError, Refusal},
     stores::{FileFacts, Page, Record, RecordQuery, RecordStore, UploadState},
 };
 
@@ -55,8 +55,12 @@ async fn link(
     if !records.find(by_image, FIRST).await?.is_empty() {
         return Ok(false);
     }
-    let Some(described) = client.image(image, &context()).await.result? else {
-        return Ok(false);
+    let described = match client.image(image, &context()).await.result {
+        Ok(Some(described)) => described,
+        Ok(None) => return Ok(false),
+        // Not an id that an image can have.
+        Err(error) if error.refusal() == Some(Refusal::InvalidRequest) => return Ok(false),
+        Err(error) => return Err(error.into()),
     };
     let Some(token) = described.token.clone() else {
         return Ok(false);

@@ -79,6 +79,9 @@ impl RecordTasks {
         // One call creates an upload, and another one deletes it.
         let retry = 2 * client.deadline() + MARGIN;
         let mut state = TaskState::new("recovery");
+        // A call of an earlier process may still reach Imgwire. If the recovery had deleted its image before, that call would
+        // create another one.
+        sleep(self.imgwire.timeout.get()).await;
         loop {
             let mut has_more = false;
             if let Some(records) = self.records() {

@@ -41,16 +41,16 @@ async fn the_usage_of_a_key_is_shown_and_given_back() {
     let (_folder, config) = config_with_quota(&imgwire, 2);
     let gate = GateProcess::start(&config, &[], "info").await;
     // The key is more than one segment of a path, and has every sign that a query gives a meaning.
-    let user = "auth0|a/b ?&=#%+é";
-    let token = Token::of(user).sign();
+    let token = Token::of("auth0|a/b ?&=#%+é").sign();
+    let key = "auth0|a%2Fb ?&=#%25+é";
     assert_eq!(gate.ask(&token).await, Some(200));
-    let shown = printed(&quota(&config, &["show", "quota", "--key", user]));
+    let shown = printed(&quota(&config, &["show", "quota", "--key", key]));
     let lines: Vec<_> = shown.lines().collect();
     assert_eq!(
         &lines[..3],
         [
             "policy        quota",
-            &format!("key           {user}"),
+            &format!("key           {key}"),
             "used          1"
         ]
     );
@@ -60,10 +60,10 @@ async fn the_usage_of_a_key_is_shown_and_given_back() {
 
     assert_eq!(gate.ask(&token).await, Some(200));
     assert_eq!(gate.ask(&token).await, Some(429));
-    let given_back = printed(&quota(&config, &["give-back", "quota", "--key", user]));
+    let given_back = printed(&quota(&config, &["give-back", "quota", "--key", key]));
     assert_eq!(
         given_back,
-        format!("quota: the usage under {user} is zero\n")
+        format!("quota: the usage under {key} is zero\n")
     );
     assert_eq!(gate.remaining(&token).await, 2);
     assert_eq!(gate.ask(&token).await, Some(200));

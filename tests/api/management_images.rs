@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     helpers::{Endpoint, Gate, Misbehaviour, ROUTE, Request, TestApp, Token, eventually},
-    upload_records::{found, lines, png, recording, upload, uploaded, uploaded_past_the_gate},
+    upload_records::{found, lines, recording, upload, uploaded, uploaded_past_the_gate},
 };
 
 /// A PNG of one pixel.
@@ -111,9 +111,10 @@ async fn a_query_that_names_nothing_to_find_is_refused_with_what_to_write() {
     }
 }
 
-/// Gets a token, and returns it with its id.
+/// Gets a token, with a credential that is valid for a century.
 async fn token(app: &TestApp, user: &str) -> String {
-    let answer = app.ask_as(&Token::of(user)).await;
+    let user = Token::of(user).with("exp", json!(4_900_000_000_u64));
+    let answer = app.ask_as(&user).await;
     answer.assert_token();
     answer.json["uploadToken"].as_str().unwrap().to_owned()
 }
@@ -291,6 +292,4 @@ async fn records_that_are_older_than_keep_records_are_removed() {
     .await;
     assert_eq!(found(&app, "subject=user_3").await.len(), 1);
     assert_eq!(found(&app, "subject=user_2").await[0]["image"], json!(kept));
-    let answer = upload(&app.url, "/mine", "user_2", &png()).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
 }

@@ -114,15 +114,20 @@ async fn an_image_that_cannot_be_deleted_keeps_its_owner() {
     );
 }
 
-/// Kills the gate with SIGKILL when `is_time`, while it uploads once, and starts it again.
-async fn killed(
+/// Recovery begins this long after the start.
+fn restarting() -> Gate {
+    recording().imgwire("timeout", "1s")
+}
+
+/// Kills the gate with SIGKILL when `is_time`, while it uploads once.
+async fn kill(
     config: &Path,
     imgwire: &Emulator,
-    how: Option<Misbehaviour>,
+    how: Misbehaviour,
     is_time: impl AsyncFn() -> bool,
-) -> GateProcess {
+) {
     let mut gate = GateProcess::start(config, &[], "info").await;
-    imgwire.misbehave_at(Endpoint::Upload, how);
+    imgwire.misbehave_at(Endpoint::Upload, Some(how));
     let url = gate.url();
     let uploading = actix_web::rt::spawn(async move {
         let client = awc::Client::default();
@@ -143,7 +148,6 @@ async fn killed(
         "the client got no answer"
     );
     imgwire.misbehave_at(Endpoint::Upload, None);
-    GateProcess::start(config, &[], "info").await
 }
 
 async fn export(gate: &GateProcess) -> Vec<Value> {
@@ -179,7 +183,7 @@ async fn assert_every_image_has_its_owner(gate: &GateProcess, imgwire: &Emulator
 #[actix_web::test]
 async fn a_kill_before_or_during_the_call_to_imgwire_leaves_no_image() {
     let imgwire = Emulator::start().unwrap();
-    let (_folder, config) = write_config(&recording(), imgwire.url());
+    let (_folder, config) = write_config(&restarting(), imgwire.url());
     let slow = Duration::from_millis(300);
     let trickle = Duration::from_millis(5);
     for how in [
@@ -191,8 +195,8 @@ async fn a_kill_before_or_during_the_call_to_imgwire_leaves_no_image() {
     ] {
         let asked = imgwire.asked_at(Endpoint::Upload);
         let has_begun = async || imgwire.asked_at(Endpoint::Upload) > asked;
-        let gate = killed(&config, &imgwire, Some(how.clone()), has_begun).await;
-        tokio::time::sleep(slow).await;
+        kill(&config, &imgwire, how.clone(), has_begun).await;
+        let gate = GateProcess::start(&config, &[], "info").await;
         assert_every_image_has_its_owner(&gate, &imgwire).await;
         eventually("no image", async || image_ids(&imgwire).is_empty()).await;
         let states: Vec<_> = export(&gate)
@@ -210,7 +214,7 @@ async fn a_kill_before_or_during_the_call_to_imgwire_leaves_no_image() {
 #[actix_web::test]
 async fn a_kill_after_the_answer_of_imgwire_and_before_the_record_leaves_no_image() {
     let imgwire = Emulator::start().unwrap();
-    let (folder, config) = write_config(&recording(), imgwire.url());
+    let (folder, config) = write_config(&restarting(), imgwire.url());
     let database = folder.path().join("gate.db");
     let lock = std::cell::RefCell::new(None);
     let slow = Misbehaviour::Slow(Duration::from_millis(300));
@@ -225,11 +229,13 @@ async fn a_kill_after_the_answer_of_imgwire_and_before_the_record_leaves_no_imag
         if has_image {
             // The answer arrives meanwhile.
             tokio::time::sleep(Duration::from_millis(100)).await;
-            lock.borrow_mut().take();
         }
         has_image
     };
-    let gate = killed(&config, &imgwire, Some(slow), has_answered).await;
+    kill(&config, &imgwire, slow, has_answered).await;
+    assert!(lock.take().is_some());
+    let gate = GateProcess::start(&config, &[], "info").await;
+    assert_eq!(export(&gate).await[0]["state"], "requested");
     assert_every_image_has_its_owner(&gate, &imgwire).await;
     eventually("no image", async || image_ids(&imgwire).is_empty()).await;
 }
@@ -238,7 +244,7 @@ async fn a_kill_after_the_answer_of_imgwire_and_before_the_record_leaves_no_imag
 async fn repeated_kills_leave_no_image_without_its_owner() {
     const CALLERS: u32 = 12;
     let imgwire = Emulator::start().unwrap();
-    let (_folder, config) = write_config(&recording(), imgwire.url());
+    let (_folder, config) = write_config(&restarting(), imgwire.url());
     let mut answered = Vec::new();
     for kill in 0..8_u32 {
         let mut gate = GateProcess::start(&config, &[], "info").await;
@@ -300,7 +306,8 @@ async fn another_gate_settles_the_uploads_of_a_gate_that_died() {
     let (_folder, config) = write_config(&gate(), imgwire.url());
     let trickle = Misbehaviour::Trickle(Duration::from_millis(5));
     let has_begun = async || !image_ids(&imgwire).is_empty();
-    let again = killed(&config, &imgwire, Some(trickle), has_begun).await;
+    kill(&config, &imgwire, trickle, has_begun).await;
+    let again = GateProcess::start(&config, &[], "info").await;
     // The first one may still be at work, for all that the others know.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(image_ids(&imgwire).len(), 1);
