@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{ConfigSource, imgwire::BaseUrl, origin::OriginPattern},
-    gate::route_paths::{CREATE_UPLOAD, RouteAction},
+    gate::route_paths::{CREATE_UPLOAD, RouteAction, WORKSPACE},
     sandbox::{
         emulator::{CLIENT_KEY, SERVER_API_KEY},
         own_config::{API_KEY_VARIABLE, with_api_key},
@@ -110,15 +110,20 @@ fn welcome(
     let (key, emulator) = (&playground.key, playground.emulator.url());
     let route = settings.routes_of(RouteAction::Token).next();
     let route = route.or(settings.routes.first());
+    let path = route.map_or("", |route| route.path.as_str());
     let place = route.and_then(|route| credential(settings, route));
     let (credential, note) = match place {
         Some(place) => {
-            let note = " (replace YOUR_CREDENTIAL: only your app can sign its users in)";
+            let note = match path.contains(WORKSPACE) {
+                true => {
+                    " (replace {workspace}, and YOUR_CREDENTIAL: only your app can sign its users in)"
+                }
+                false => " (replace YOUR_CREDENTIAL: only your app can sign its users in)",
+            };
             (format!(" -H '{}'", place.header("YOUR_CREDENTIAL")), note)
         }
         None => (String::new(), ""),
     };
-    let path = route.map_or("", |route| route.path.as_str());
     let (what, call, sdk) = match route.map(|route| route.action) {
         Some(RouteAction::Upload) => (
             "Create an upload",

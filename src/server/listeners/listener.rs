@@ -6,8 +6,10 @@ use actix_web::dev::{Server, ServerHandle};
 use futures_util::future::LocalBoxFuture;
 use socket2::Socket;
 
-use super::{connections::Connections, server::BACKLOG};
+use super::connections::Connections;
 use crate::outbound::reason;
+
+pub(super) const BACKLOG: i32 = 2048;
 
 /// How often a closing listener looks at its connections.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(10);

@@ -36,7 +36,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::{
     connections::Connections,
     head_budget::HeadBudget,
-    listener::{Closer, Listener, ServeHere},
+    listener::{BACKLOG, Closer, Listener, ServeHere},
     timed_stream::TimedStream,
 };
 use crate::{
@@ -49,8 +49,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(125);
 
 /// How long the gate waits for a client to close a connection.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-pub(super) const BACKLOG: i32 = 2048;
 
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
