@@ -260,7 +260,8 @@ async fn a_token_is_recorded_and_linked_to_its_first_image(backend: impl Backend
         state: UploadState::Issued,
         deleted_at: None,
     };
-    assert_eq!(store.find(query, FIRST).await.unwrap(), [issued.clone()]);
+    let found = store.find(query, FIRST).await.unwrap();
+    assert_eq!(found, std::slice::from_ref(&issued));
     let image = new_image();
     store.link(id, image.clone()).await.unwrap();
     store.link(id, new_image()).await.unwrap();
