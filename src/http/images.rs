@@ -1,6 +1,6 @@
 //! `<route>/api/v1/images/`: shows, lists and deletes images.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -13,7 +13,7 @@ use tracing::Instrument as _;
 use utoipa::ToSchema;
 
 use super::{
-    context::{run_within_limit, worker},
+    context::{LogOnDisconnect, enter, worker},
     error::{ApiError, Body as Error, NO_ROUTE, PublicErrors, fail, refuse},
     token_request::{Declared, trace_context, upload_request},
 };
@@ -27,6 +27,7 @@ use crate::{
     },
     identities::AppliedLimits,
     imgwire::Image,
+    outbound::in_flight::with_place,
     stores::Page,
     telemetry::{LogFields, RootSpan},
 };
@@ -88,11 +89,7 @@ pub(crate) async fn show(
     id: ImageId,
     workspace: Option<WorkspaceId>,
 ) -> HttpResponse {
-    run_within_limit(
-        &request,
-        serve(&request, route, Wanted::Image(id), workspace),
-    )
-    .await
+    serve(&request, route, Wanted::Image(id), workspace).await
 }
 
 /// Lists the images of the user or of the workspace, the newest first.
@@ -122,11 +119,7 @@ pub(crate) async fn list(
         Ok(page) => page,
         Err(error) => return refuse(&request, &error),
     };
-    run_within_limit(
-        &request,
-        serve(&request, route, Wanted::List(page), workspace),
-    )
-    .await
+    serve(&request, route, Wanted::List(page), workspace).await
 }
 
 /// Deletes an image of the user, or of the workspace if the user has a role that may.
@@ -148,11 +141,7 @@ pub(crate) async fn delete(
     id: ImageId,
     workspace: Option<WorkspaceId>,
 ) -> HttpResponse {
-    run_within_limit(
-        &request,
-        serve(&request, route, Wanted::Deletion(id), workspace),
-    )
-    .await
+    serve(&request, route, Wanted::Deletion(id), workspace).await
 }
 
 /// The page that the query names. Other parameters are ignored.
@@ -209,15 +198,27 @@ async fn serve(
     let method = request.method().as_str();
     RootSpan::record_route(method, route.paths.name(&target).as_str());
     let named = asked.workspace.clone();
+    let Some(running) = enter(&worker(request).gate) else {
+        return refuse(request, &ApiError::Overloaded);
+    };
+    let in_flight = running.in_flight();
     let must_finish = matches!(wanted, Wanted::Deletion(_));
+    let finding = find(request, route.clone(), asked, wanted);
+    let work = async move {
+        let found = finding.await;
+        drop(running);
+        found
+    };
     // Boxed, so that requests for tokens do not carry its state.
-    let work = Box::pin(find(request, route.clone(), asked, wanted).in_current_span());
+    let work = Box::pin(with_place(in_flight, work.in_current_span()));
+    let log_on_disconnect = LogOnDisconnect(request);
     let result = if must_finish {
         // If the client disconnects, the record of an image that was deleted must still say so.
         run_to_completion(work).await
     } else {
         Ok(work.await)
     };
+    mem::forget(log_on_disconnect);
     let Ok(found) = result else {
         return fail(request, &"the handler panicked");
     };

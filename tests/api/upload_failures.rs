@@ -167,40 +167,60 @@ async fn only_documented_fields_of_imgwire_reach_the_client() {
     assert_eq!(answer.json, expected);
 }
 
-#[actix_web::test]
-async fn an_upload_whose_client_disconnects_has_an_owner() {
-    let app = counting().imgwire("timeout", "5s").start().await;
-    let token = Token::of("user_1");
-    app.imgwire.misbehave_next_at(
-        Endpoint::Upload,
-        [Misbehaviour::Slow(Duration::from_millis(500))],
-    );
+/// Sends a request, and resets the connection as soon as Imgwire is asked.
+async fn disconnect(app: &TestApp, request: &str, token: &Token, body: &str, endpoint: Endpoint) {
     let address = app.url.trim_start_matches("http://");
     let mut client = TcpStream::connect(address).await.unwrap();
-    let body = with_key("a").to_string();
     let head = format!(
-        "POST {WORKSPACE}{CREATE} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\
+        "{request} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         token.sign(),
         body.len()
     );
+    let slow = Misbehaviour::Slow(Duration::from_millis(500));
+    app.imgwire.misbehave_next_at(endpoint, [slow]);
     client.write_all(head.as_bytes()).await.unwrap();
     eventually("Imgwire is asked", async || {
-        app.imgwire.asked_at(Endpoint::Upload) == 1
+        app.imgwire.asked_at(endpoint) == 1
     })
     .await;
-    socket2::SockRef::from(&client)
-        .set_linger(Some(Duration::ZERO))
-        .unwrap();
-    drop(client);
+    let reset = Some(Duration::ZERO);
+    socket2::SockRef::from(&client).set_linger(reset).unwrap();
+}
+
+#[actix_web::test]
+async fn an_upload_whose_client_disconnects_has_an_owner() {
+    let app = counting().imgwire("timeout", "5s").start().await;
+    let token = Token::of("user_1");
+    let request = format!("POST {WORKSPACE}{CREATE}");
+    let body = with_key("a").to_string();
+    disconnect(&app, &request, &token, &body, Endpoint::Upload).await;
     eventually("the image has an owner", async || {
         list(&app, &token).await.len() == 1
     })
     .await;
     let image = list(&app, &token).await;
-    assert_eq!(remaining(&app, &token, "daily").await, 4);
+    eventually("the unit is counted", async || {
+        remaining(&app, &token, "daily").await == 4
+    })
+    .await;
     // Its client can ask again for the URL.
     assert_eq!(created(&app, &token, &with_key("a")).await, image[0]);
+}
+
+#[actix_web::test]
+async fn a_deletion_whose_client_disconnects_is_recorded() {
+    let app = counting().imgwire("timeout", "5s").start().await;
+    let token = Token::of("user_1");
+    let image = created(&app, &token, &with_key("a")).await;
+    let request = format!("DELETE {WORKSPACE}{IMAGES}{image}");
+    disconnect(&app, &request, &token, "", Endpoint::Delete).await;
+    eventually("the image is deleted", async || {
+        app.manage(&format!("/images?image={image}")).await.json["images"][0]["state"] == "deleted"
+    })
+    .await;
+    assert!(app.imgwire.images(ENVIRONMENT).is_empty());
+    assert_ne!(created(&app, &token, &with_key("a")).await, image);
 }
 
 #[actix_web::test]
