@@ -195,6 +195,7 @@ mod tls_errors;
 mod token_records;
 mod tokens;
 mod traces;
+mod undocumented_uploads;
 mod upload_bodies;
 mod upload_failures;
 mod upload_records;
