@@ -18,3 +18,4 @@ pub mod retention;
 pub mod route_paths;
 pub mod rules;
 pub mod upload;
+pub mod upload_call;

@@ -4,17 +4,15 @@
 use std::{rc::Rc, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
-use policies::{
-    Clock, Denial, Facts, ImageId, Pass, Permit, Purpose, Scalar, SubjectId, UploadRequest,
-    WorkspaceId,
-};
-use serde_json::{Map, Value};
+use policies::{Clock, Denial, Facts, ImageId, Pass, Permit, SubjectId, WorkspaceId};
+use serde_json::Value;
 
 use super::{
     idempotency::{KeySecret, MAX_POLLS, POLL_INTERVAL, SlotClaim, digest_of},
     imgwire_call::{in_span, warn},
     outcome::{Details, Failure, Report, Success},
     rules::{Route, UploadRoute},
+    upload_call::Upload,
 };
 use crate::{
     imgwire::{CallOutcome, Client, CreatedUpload, ImgwireError, TraceContext},
@@ -24,16 +22,6 @@ use crate::{
 /// How long the changes of a record may take, beyond the deadline of the call to Imgwire. If they take longer, recovery
 /// may delete the image, and the request fails.
 const MARGIN: SignedDuration = SignedDuration::from_secs(15);
-
-/// What a client asks for.
-pub struct Upload {
-    /// What the chain sees.
-    pub request: UploadRequest,
-    pub hash_sha256: Option<String>,
-    pub idempotency_key: Option<String>,
-    /// Strings, numbers and booleans, as the client sent them.
-    pub metadata: Map<String, Value>,
-}
 
 /// Whose image it is.
 pub(super) struct Owner {
@@ -168,12 +156,12 @@ impl Creation<'_> {
             if let Some(earlier) = earlier {
                 let key = secret.imgwire_key(earlier.id);
                 let call = earlier.call.clone();
-                let call = call.unwrap_or_else(|| self.call(&key, &details.facts));
+                let call = call.unwrap_or_else(|| self.call(&key, details));
                 let intent = self.intent(earlier.id, &owner, replay, call);
                 return self.repeat(intent, earlier.image, details).await;
             }
             let id = RecordId::new(self.clock.now());
-            let call = self.call(&secret.imgwire_key(id), &details.facts);
+            let call = self.call(&secret.imgwire_key(id), details);
             let intent = self.intent(id, &owner, replay, call);
             let begun = self.uploads.records.begin(intent.clone()).await;
             if begun.map_err(Failure::Unrecorded)? {
@@ -307,9 +295,10 @@ impl Creation<'_> {
     fn replay(&self, secret: &KeySecret, owner: &Owner) -> Option<Replay> {
         let key = self.upload.idempotency_key.as_ref()?;
         let workspace = owner.workspace.as_ref();
+        let parameters = self.upload.parameters(&self.uploads.client_metadata);
         Some(Replay {
             slot: secret.slot(&owner.subject, workspace, &self.route.path, key),
-            parameters: digest_of(&Value::Object(self.parameters()).to_string()),
+            parameters: digest_of(&Value::Object(parameters).to_string()),
         })
     }
 
@@ -334,6 +323,11 @@ impl Creation<'_> {
             polls += 1;
             tokio::time::sleep(POLL_INTERVAL).await;
         }
+    }
+
+    fn call(&self, key: &str, details: &Details) -> Arc<str> {
+        let (facts, context) = (&details.facts, self.context);
+        self.upload.call(self.uploads, key, facts, context)
     }
 
     fn intent(
@@ -368,69 +362,6 @@ impl Creation<'_> {
             due_at: now.saturating_add(due_in).unwrap_or(Timestamp::MAX),
         })
     }
-
-    /// What the client asks Imgwire for. The members are in the order of their names.
-    fn parameters(&self) -> Map<String, Value> {
-        let Upload {
-            request,
-            hash_sha256,
-            metadata,
-            ..
-        } = self.upload;
-        let file = request.file.as_ref();
-        let text = |text: Option<&str>| text.map(Value::from);
-        let allowed = &self.uploads.client_metadata;
-        let metadata: Map<_, _> = metadata
-            .iter()
-            .filter(|(key, _)| allowed.contains(key))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        let members = [
-            (
-                "file_name",
-                text(file.and_then(|file| file.name.as_deref())),
-            ),
-            (
-                "mime_type",
-                text(file.and_then(|file| file.mime_type.as_deref())),
-            ),
-            (
-                "content_length",
-                file.and_then(|file| file.size).map(Value::from),
-            ),
-            ("hash_sha256", text(hash_sha256.as_deref())),
-            (
-                "purpose",
-                text(request.purpose.as_ref().map(Purpose::as_str)),
-            ),
-            ("custom_metadata", Some(Value::Object(metadata))),
-        ];
-        let members = members.into_iter();
-        members
-            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-            .collect()
-    }
-
-    /// The body of the call to Imgwire: the parameters, the server's own metadata, and the key.
-    fn call(&self, key: &str, facts: &Facts) -> Arc<str> {
-        let mut body = self.parameters();
-        if let Some(Value::Object(metadata)) = body.get_mut("custom_metadata") {
-            for (name, expression) in &self.uploads.metadata {
-                match expression.scalar(&self.upload.request, facts) {
-                    Ok(value) => _ = metadata.insert(name.clone(), json(value)),
-                    Err(reason) => tracing::warn!(
-                        request_id = self.context.request_id.as_str(),
-                        route = self.route.path.as_str(),
-                        key = name,
-                        %reason,
-                        "metadata left out"
-                    ),
-                }
-            }
-        }
-        body.insert("idempotency_key".to_owned(), key.into());
-        Value::Object(body).to_string().into()
-    }
 }
 
 impl Obtained {
@@ -440,15 +371,5 @@ impl Obtained {
         } else {
             Success::Created(self.upload)
         }
-    }
-}
-
-fn json(value: Scalar) -> Value {
-    match value {
-        Scalar::String(text) => text.into(),
-        Scalar::Int(number) => number.into(),
-        Scalar::UInt(number) => number.into(),
-        Scalar::Float(number) => number.into(),
-        Scalar::Bool(flag) => flag.into(),
     }
 }

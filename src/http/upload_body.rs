@@ -10,7 +10,7 @@ use serde::{
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::gate::upload::Upload;
+use crate::gate::upload_call::Upload;
 
 /// The longest text, in characters.
 const MAX_CHARS: usize = 255;
