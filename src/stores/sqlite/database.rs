@@ -16,7 +16,7 @@ use super::{
     file::{FileFault, OwnedFile, beside},
     ledger::RecordChange,
     reader::{ReadSlot, STATEMENTS},
-    records,
+    records::{self, KeyWriter},
 };
 use crate::{
     outbound::reason,
@@ -75,6 +75,7 @@ pub(super) enum DatabaseError {
 pub(super) struct Database {
     connection: Connection,
     reads: ReadSlot,
+    keys: KeyWriter,
     /// The files beside it, as they were when it was opened.
     beside: [(PathBuf, Option<FileId>); 2],
     /// Of the file, in bytes.
@@ -100,6 +101,7 @@ impl Database {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.execute_batch(CREATE)?;
         records::create(&connection)?;
+        let keys = KeyWriter::open(&connection, reads.new_keys().clone())?;
         let beside = beside(&path).map(|path| {
             let id = FileId::at(&path);
             (path, id)
@@ -109,6 +111,7 @@ impl Database {
         Ok(Self {
             connection,
             reads: reads.clone(),
+            keys,
             beside,
             size,
         })
@@ -201,12 +204,23 @@ impl Database {
     ) -> rusqlite::Result<()> {
         // If it began with a read, it would not wait for another process's lock.
         let behavior = TransactionBehavior::Immediate;
-        let transaction = self.connection.transaction_with_behavior(behavior)?;
+        let Self {
+            connection, keys, ..
+        } = self;
+        let transaction = connection.transaction_with_behavior(behavior)?;
         if take_over {
             records::take_over(&transaction)?;
         }
-        for change in records {
-            change(&transaction)?;
+        keys.begin();
+        if !records.is_empty() {
+            let mut open = records::Change {
+                connection: &transaction,
+                keys,
+            };
+            for change in records {
+                change(&mut open)?;
+            }
+            keys.write_some(&transaction)?;
         }
         {
             // Most counters exist, and an update costs half of an upsert.
@@ -231,7 +245,9 @@ impl Database {
                 }
             }
         }
-        transaction.commit()
+        transaction.commit()?;
+        keys.commit();
+        Ok(())
     }
 
     /// Deletes old counters at `now` in the page after the row (`policy`, `key`). Returns the last row of the page, unless
