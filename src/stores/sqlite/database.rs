@@ -9,13 +9,14 @@ use std::{
 use jiff::Timestamp;
 use policies::{Counter, Window};
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params,
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior,
+    config::DbConfig, params,
 };
 
 use super::{
     file::{FileFault, OwnedFile, beside},
     ledger::RecordChange,
-    reader::{ReadSlot, STATEMENTS},
+    reader::ReadSlot,
     records::{self, KeyWriter},
 };
 use crate::{
@@ -31,6 +32,9 @@ pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The table of the counters.
 pub(super) const COUNTERS: &str = "quota_counters";
+
+/// How many statements stay prepared.
+const STATEMENTS: usize = 64;
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS quota_counters (
     policy TEXT NOT NULL,
@@ -98,7 +102,7 @@ impl Database {
         // The log restarts after each checkpoint, so this keeps it at 1 MiB. Overwriting costs a third less than growing
         // the file, which allocates blocks and records a new size.
         connection.pragma_update(None, "wal_autocheckpoint", 256)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        keep_statements(&connection)?;
         connection.execute_batch(CREATE)?;
         records::create(&connection)?;
         let keys = KeyWriter::open(&connection, reads.new_keys().clone())?;
@@ -283,6 +287,14 @@ impl Database {
             ])?;
         Ok(last)
     }
+}
+
+/// Keeps prepared statements, also with other values. Otherwise SQLite prepares a statement again for each value of a column
+/// with a partial index, which costs 7 us of CPU.
+pub(super) fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 impl Drop for Database {

@@ -17,7 +17,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    database::LOCK_TIMEOUT,
+    database::{LOCK_TIMEOUT, keep_statements},
     file::OwnedFile,
     records::{NewKeys, View},
 };
@@ -28,9 +28,6 @@ const MAX_WAITING: usize = 1024;
 
 /// After how many of SQLite's instructions a query checks whether its time is up.
 const INSTRUCTIONS: i32 = 10_000;
-
-/// How many statements stay prepared.
-pub(super) const STATEMENTS: usize = 64;
 
 type Job = Box<dyn FnOnce(&ReadConnection) + Send>;
 
@@ -165,7 +162,7 @@ impl ReadConnection {
     fn open(&self, path: &Path) -> rusqlite::Result<Connection> {
         let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(LOCK_TIMEOUT)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        keep_statements(&connection)?;
         let (clock, deadline) = (self.clock.clone(), self.deadline.clone());
         let is_late = move || millis(clock.elapsed()) >= deadline.load(Ordering::Relaxed);
         connection.progress_handler(INSTRUCTIONS, Some(is_late))?;

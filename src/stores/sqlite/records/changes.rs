@@ -6,7 +6,6 @@ use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
 use super::{
     keys::{self, KeyWriter, Lookup, Owner},
-    queries::CANDIDATES,
     rows::{INTENT, Id, Micros, StateCode, digest, intent, size},
 };
 use crate::stores::records::{FileFacts, Intent, Origin, RecordId, Replay, UploadState};
@@ -46,12 +45,21 @@ pub(super) fn begin(open: &mut Change<'_>, intent: &Intent) -> Result<bool> {
 
 fn is_slot_taken(open: &Change<'_>, slot: &[u8; 32]) -> Result<bool> {
     let hash = Lookup::Slot(slot).hash();
-    let taken = format!(
-        "SELECT EXISTS (SELECT 1 FROM upload_intents WHERE slot = ?3)
-             OR EXISTS (SELECT 1 FROM ({CANDIDATES}) JOIN upload_records USING (id) WHERE slot = ?3)"
-    );
-    let mut taken = open.connection.prepare_cached(&taken)?;
-    taken.query_row(params![hash, open.keys.ids(hash), slot], |row| row.get(0))
+    let taken = "SELECT EXISTS (SELECT 1 FROM upload_intents WHERE slot = ?1)
+                     OR EXISTS (SELECT 1 FROM upload_keys JOIN upload_records USING (id)
+                                WHERE hash = ?2 AND slot = ?1)";
+    let mut taken = open.connection.prepare_cached(taken)?;
+    if taken.query_row(params![slot, hash], |row| row.get(0))? {
+        return Ok(true);
+    }
+    let has_slot = "SELECT EXISTS (SELECT 1 FROM upload_records WHERE id = ? AND slot = ?)";
+    for id in open.keys.ids(hash) {
+        let mut has_slot = open.connection.prepare_cached(has_slot)?;
+        if has_slot.query_row(params![id, slot], |row| row.get(0))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What a record has in addition to its origin.
@@ -185,7 +193,7 @@ pub(super) fn link(open: &mut Change<'_>, id: RecordId, image: &ImageId) -> Resu
         return Ok(());
     }
     keys::insert(open.connection, Lookup::Image(image), id)?;
-    keys::list(open.connection, id, true)
+    open.keys.list(open.connection, id, true)
 }
 
 /// What Imgwire does not report stays as it was.
@@ -234,12 +242,12 @@ pub(super) fn delete(open: &mut Change<'_>, id: RecordId, at: Timestamp) -> Resu
         StateCode(UploadState::Deleted),
         Micros(at)
     ])?;
-    keys::list(open.connection, id, false)
+    open.keys.list(open.connection, id, false)
 }
 
 pub(super) fn remove(open: &mut Change<'_>, id: RecordId) -> Result<()> {
     withdraw(open, id)?;
-    keys::remove(open.connection, id)?;
+    open.keys.remove(open.connection, id)?;
     let remove = "DELETE FROM upload_records WHERE id = ?";
     open.connection.prepare_cached(remove)?.execute([id])?;
     Ok(())

@@ -11,7 +11,7 @@ use super::{
 use crate::stores::records::{Earlier, Holder, ImagePage, Page, Record, RecordId, RecordQuery};
 
 /// The ids of the records that may have the key ?1, of which ?2 are in memory.
-pub(super) const CANDIDATES: &str = "
+const CANDIDATES: &str = "
     SELECT id FROM upload_keys WHERE hash = ?1 UNION SELECT unhex(value) FROM json_each(?2)";
 
 /// What is read from.
@@ -22,13 +22,17 @@ pub(in super::super) struct View<'a> {
 }
 
 impl View<'_> {
-    /// The ids of the records that may have a key which is not written, as a JSON array. They are read before the file,
-    /// because they leave the memory once they are in the file.
+    /// The ids of the records that may have a key which is not written, as a JSON array of hexadecimal texts. They are read
+    /// before the file, because they leave the memory once they are in the file.
     fn new_ids(&self, hash: i64) -> Result<String> {
-        match self.new_keys {
-            Some(keys) => Ok(keys.ids(hash)),
-            None => unkeyed(self.connection),
-        }
+        let ids = match self.new_keys {
+            Some(keys) => keys.ids(hash),
+            None => unkeyed(self.connection)?,
+        };
+        let ids = ids
+            .iter()
+            .map(|RecordId(id)| format!("\"{}\"", id.simple()));
+        Ok(format!("[{}]", ids.collect::<Vec<_>>().join(",")))
     }
 }
 
