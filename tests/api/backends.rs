@@ -110,7 +110,13 @@ impl Backend for Sqlite {
 
     async fn empty(&self) {
         if self.path().exists() {
-            let tables = ["quota_counters", "upload_intents", "upload_records"];
+            let tables = [
+                "quota_counters",
+                "upload_intents",
+                "upload_records",
+                "upload_keys",
+                "upload_unkeyed",
+            ];
             let empty = tables.map(|table| format!("DROP TABLE IF EXISTS {table};"));
             self.connect().execute_batch(&empty.concat()).unwrap();
         }

@@ -3,10 +3,12 @@
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
 use policies::{Counter, Window};
-use rusqlite::Connection;
 use tokio::sync::{SetOnce, oneshot};
 
-use super::database::{Change, Row};
+use super::{
+    database::{Change, Row},
+    records,
+};
 use crate::stores::fault::StoreFault;
 
 /// How many counters stay in memory. Only counters with unwritten changes may exceed this.
@@ -19,7 +21,8 @@ pub(super) type Commit = Arc<SetOnce<Result<(), StoreFault>>>;
 pub(super) type Loading = oneshot::Receiver<Result<(), StoreFault>>;
 
 /// A change of records, which are not kept in memory.
-pub(super) type RecordChange = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
+pub(super) type RecordChange =
+    Box<dyn FnOnce(&mut records::Change<'_>) -> rusqlite::Result<()> + Send>;
 
 pub(super) struct Load {
     pub(super) counter: Arc<Counter>,

@@ -16,7 +16,11 @@ use policies::Clock;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{database::LOCK_TIMEOUT, file::OwnedFile};
+use super::{
+    database::{LOCK_TIMEOUT, keep_statements},
+    file::OwnedFile,
+    records::{NewKeys, View},
+};
 use crate::stores::fault::StoreFault;
 
 /// How many reads may wait.
@@ -24,9 +28,6 @@ const MAX_WAITING: usize = 1024;
 
 /// After how many of SQLite's instructions a query checks whether its time is up.
 const INSTRUCTIONS: i32 = 10_000;
-
-/// How many statements stay prepared.
-pub(super) const STATEMENTS: usize = 64;
 
 type Job = Box<dyn FnOnce(&ReadConnection) + Send>;
 
@@ -41,7 +42,10 @@ pub(super) struct Reader {
 /// Whether the writer has the file open, and where. SQLite empties the log only when the last connection is closed, so
 /// the writer closes this one before its own.
 #[derive(Clone, Default)]
-pub(super) struct ReadSlot(Arc<Mutex<Slot>>);
+pub(super) struct ReadSlot {
+    slot: Arc<Mutex<Slot>>,
+    new_keys: NewKeys,
+}
 
 #[derive(Default)]
 struct Slot {
@@ -51,13 +55,17 @@ struct Slot {
 }
 
 impl ReadSlot {
+    pub(super) fn new_keys(&self) -> &NewKeys {
+        &self.new_keys
+    }
+
     pub(super) fn allow(&self, path: &Path) {
-        self.0.lock().path = Some(path.to_owned());
+        self.slot.lock().path = Some(path.to_owned());
     }
 
     /// Waits for the end of the current read.
     pub(super) fn close(&self) {
-        *self.0.lock() = Slot::default();
+        *self.slot.lock() = Slot::default();
     }
 }
 
@@ -97,7 +105,7 @@ impl Reader {
 
     pub(super) async fn read<T: Send + 'static>(
         &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        query: impl FnOnce(&View<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreFault> {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(move |connection: &ReadConnection| {
@@ -128,11 +136,11 @@ impl Drop for Reader {
 impl ReadConnection {
     fn read<T>(
         &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+        query: impl FnOnce(&View<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StoreFault> {
         let refused = |error: &dyn std::fmt::Display| StoreFault::Refused(error.to_string());
         self.file.check().map_err(|error| refused(&error))?;
-        let mut slot = self.slot.0.lock();
+        let mut slot = self.slot.slot.lock();
         let Slot { path, connection } = &mut *slot;
         let path = path.as_deref().ok_or(StoreFault::Down)?;
         let open = match connection {
@@ -141,7 +149,11 @@ impl ReadConnection {
         };
         let deadline = millis(self.clock.elapsed() + self.limit);
         self.deadline.store(deadline, Ordering::Relaxed);
-        query(open).map_err(|error| match error.sqlite_error_code() {
+        let view = View {
+            connection: open,
+            new_keys: Some(&self.slot.new_keys),
+        };
+        query(&view).map_err(|error| match error.sqlite_error_code() {
             Some(ErrorCode::OperationInterrupted) => StoreFault::Timeout,
             _ => refused(&error),
         })
@@ -150,7 +162,7 @@ impl ReadConnection {
     fn open(&self, path: &Path) -> rusqlite::Result<Connection> {
         let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(LOCK_TIMEOUT)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        keep_statements(&connection)?;
         let (clock, deadline) = (self.clock.clone(), self.deadline.clone());
         let is_late = move || millis(clock.elapsed()) >= deadline.load(Ordering::Relaxed);
         connection.progress_handler(INSTRUCTIONS, Some(is_late))?;

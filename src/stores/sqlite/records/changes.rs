@@ -4,17 +4,26 @@ use jiff::Timestamp;
 use policies::{ImageId, TokenId};
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
-use super::rows::{INTENT, Id, Micros, StateCode, intent, size};
+use super::{
+    keys::{self, KeyWriter, Lookup, Owner},
+    rows::{INTENT, Id, Micros, StateCode, digest, intent, size},
+};
 use crate::stores::records::{FileFacts, Intent, Origin, RecordId, Replay, UploadState};
 
-pub(super) fn begin(connection: &Connection, intent: &Intent) -> Result<bool> {
+/// An open transaction.
+pub(in super::super) struct Change<'a> {
+    pub(in super::super) connection: &'a Connection,
+    pub(in super::super) keys: &'a mut KeyWriter,
+}
+
+pub(super) fn begin(open: &mut Change<'_>, intent: &Intent) -> Result<bool> {
     if let Some(Replay { slot, .. }) = &intent.replay
-        && is_slot_taken(connection, slot)?
+        && is_slot_taken(open, slot)?
     {
         return Ok(false);
     }
     let Intent { origin, replay, .. } = intent;
-    let mut insert = connection.prepare_cached(
+    let mut insert = open.connection.prepare_cached(
         "INSERT INTO upload_intents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
     let inserted = insert.execute(params![
@@ -34,12 +43,23 @@ pub(super) fn begin(connection: &Connection, intent: &Intent) -> Result<bool> {
     Ok(inserted > 0)
 }
 
-fn is_slot_taken(connection: &Connection, slot: &[u8; 32]) -> Result<bool> {
-    let taken = "SELECT EXISTS (SELECT 1 FROM upload_records WHERE slot = ?1)
-                     OR EXISTS (SELECT 1 FROM upload_intents WHERE slot = ?1)";
-    connection
-        .prepare_cached(taken)?
-        .query_row([slot], |row| row.get(0))
+fn is_slot_taken(open: &Change<'_>, slot: &[u8; 32]) -> Result<bool> {
+    let hash = Lookup::Slot(slot).hash();
+    let taken = "SELECT EXISTS (SELECT 1 FROM upload_intents WHERE slot = ?1)
+                     OR EXISTS (SELECT 1 FROM upload_keys JOIN upload_records USING (id)
+                                WHERE hash = ?2 AND slot = ?1)";
+    let mut taken = open.connection.prepare_cached(taken)?;
+    if taken.query_row(params![slot, hash], |row| row.get(0))? {
+        return Ok(true);
+    }
+    let has_slot = "SELECT EXISTS (SELECT 1 FROM upload_records WHERE id = ? AND slot = ?)";
+    for id in open.keys.ids(hash) {
+        let mut has_slot = open.connection.prepare_cached(has_slot)?;
+        if has_slot.query_row(params![id, slot], |row| row.get(0))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What a record has in addition to its origin.
@@ -50,12 +70,12 @@ struct Rest<'a> {
     state: UploadState,
 }
 
-fn insert(connection: &Connection, id: RecordId, origin: &Origin, rest: &Rest<'_>) -> Result<()> {
-    let mut insert = connection.prepare_cached(
+fn insert(open: &mut Change<'_>, id: RecordId, origin: &Origin, rest: &Rest<'_>) -> Result<()> {
+    let mut insert = open.connection.prepare_cached(
         "INSERT INTO upload_records
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?, ?, NULL) ON CONFLICT DO NOTHING",
     )?;
-    insert.execute(params![
+    let inserted = insert.execute(params![
         id,
         Id::new(origin.subject.as_str()),
         origin.workspace.as_ref().map(|it| Id::new(it.as_str())),
@@ -71,14 +91,25 @@ fn insert(connection: &Connection, id: RecordId, origin: &Origin, rest: &Rest<'_
         StateCode(rest.state),
         rest.image.is_some(),
     ])?;
-    Ok(())
+    if inserted == 0 {
+        return Ok(());
+    }
+    let owner = Owner {
+        subject: &origin.subject,
+        workspace: origin.workspace.as_ref(),
+        image: rest.image,
+        token: rest.token,
+        replay: rest.replay,
+    };
+    open.keys.add(open.connection, id, &owner)
 }
 
-pub(super) fn complete(connection: &Connection, intent: &Intent, image: &ImageId) -> Result<bool> {
+pub(super) fn complete(open: &mut Change<'_>, intent: &Intent, image: &ImageId) -> Result<bool> {
     let mut replay = intent.replay.as_ref();
-    if !withdraw(connection, intent.id)? {
+    if !withdraw(open, intent.id)? {
         let found = "SELECT exists_now AND image = ? FROM upload_records WHERE id = ?";
-        let found = connection
+        let found = open
+            .connection
             .prepare_cached(found)?
             .query_row(params![Id::new(image.as_str()), intent.id], |row| {
                 row.get::<_, Option<bool>>(0)
@@ -88,7 +119,7 @@ pub(super) fn complete(connection: &Connection, intent: &Intent, image: &ImageId
             return Ok(is_complete == Some(true));
         }
         if let Some(Replay { slot, .. }) = replay
-            && is_slot_taken(connection, slot)?
+            && is_slot_taken(open, slot)?
         {
             replay = None;
         }
@@ -99,18 +130,20 @@ pub(super) fn complete(connection: &Connection, intent: &Intent, image: &ImageId
         token: None,
         state: UploadState::Open,
     };
-    insert(connection, intent.id, &intent.origin, &rest)?;
+    insert(open, intent.id, &intent.origin, &rest)?;
     Ok(true)
 }
 
 /// Returns whether there was such an intent.
-pub(super) fn withdraw(connection: &Connection, id: RecordId) -> Result<bool> {
-    let mut delete = connection.prepare_cached("DELETE FROM upload_intents WHERE id = ?")?;
+pub(super) fn withdraw(open: &mut Change<'_>, id: RecordId) -> Result<bool> {
+    let mut delete = open
+        .connection
+        .prepare_cached("DELETE FROM upload_intents WHERE id = ?")?;
     Ok(delete.execute([id])? > 0)
 }
 
 pub(super) fn take_due(
-    connection: &Connection,
+    open: &mut Change<'_>,
     now: Timestamp,
     next: Timestamp,
     limit: u32,
@@ -118,11 +151,12 @@ pub(super) fn take_due(
     let due = format!(
         "SELECT {INTENT} FROM upload_intents WHERE due_at <= ? ORDER BY due_at, id LIMIT ?"
     );
-    let mut due = connection.prepare_cached(&due)?;
+    let mut due = open.connection.prepare_cached(&due)?;
     let due = due.query_map(params![Micros(now), limit], intent)?;
     let mut due = due.collect::<Result<Vec<_>>>()?;
-    let mut postpone =
-        connection.prepare_cached("UPDATE upload_intents SET due_at = ? WHERE id = ?")?;
+    let mut postpone = open
+        .connection
+        .prepare_cached("UPDATE upload_intents SET due_at = ? WHERE id = ?")?;
     for intent in &mut due {
         intent.due_at = next;
         postpone.execute(params![Micros(next), intent.id])?;
@@ -131,7 +165,7 @@ pub(super) fn take_due(
 }
 
 pub(super) fn issued(
-    connection: &Connection,
+    open: &mut Change<'_>,
     id: RecordId,
     origin: &Origin,
     token: &TokenId,
@@ -142,25 +176,29 @@ pub(super) fn issued(
         token: Some(token),
         state: UploadState::Issued,
     };
-    insert(connection, id, origin, &rest)
+    insert(open, id, origin, &rest)
 }
 
 /// A token that already led to an image keeps it.
-pub(super) fn link(connection: &Connection, id: RecordId, image: &ImageId) -> Result<()> {
+pub(super) fn link(open: &mut Change<'_>, id: RecordId, image: &ImageId) -> Result<()> {
     let link =
         "UPDATE upload_records SET image = ?, exists_now = 1, state = ? WHERE id = ? AND state = ?";
-    connection.prepare_cached(link)?.execute(params![
+    let linked = open.connection.prepare_cached(link)?.execute(params![
         Id::new(image.as_str()),
         StateCode(UploadState::Open),
         id,
         StateCode(UploadState::Issued),
     ])?;
-    Ok(())
+    if linked == 0 {
+        return Ok(());
+    }
+    keys::insert(open.connection, Lookup::Image(image), id)?;
+    open.keys.list(open.connection, id, true)
 }
 
 /// What Imgwire does not report stays as it was.
 pub(super) fn observe(
-    connection: &Connection,
+    open: &mut Change<'_>,
     id: RecordId,
     state: UploadState,
     real: &FileFacts,
@@ -168,7 +206,7 @@ pub(super) fn observe(
     let observe = "UPDATE upload_records
          SET state = ?, real_mime_type = coalesce(?, real_mime_type), real_size = coalesce(?, real_size)
          WHERE id = ? AND exists_now";
-    connection.prepare_cached(observe)?.execute(params![
+    open.connection.prepare_cached(observe)?.execute(params![
         StateCode(state),
         real.mime_type,
         size(real),
@@ -177,49 +215,58 @@ pub(super) fn observe(
     Ok(())
 }
 
-pub(super) fn delete(connection: &Connection, id: RecordId, at: Timestamp) -> Result<()> {
+pub(super) fn delete(open: &mut Change<'_>, id: RecordId, at: Timestamp) -> Result<()> {
     let find = format!("SELECT {INTENT} FROM upload_intents WHERE id = ?");
-    let mut find = connection.prepare_cached(&find)?;
-    if let Some(open) = find.query_row([id], intent).optional()? {
-        withdraw(connection, id)?;
+    let mut find = open.connection.prepare_cached(&find)?;
+    if let Some(begun) = find.query_row([id], intent).optional()? {
+        withdraw(open, id)?;
         let rest = Rest {
             replay: None,
             image: None,
             token: None,
             state: UploadState::Requested,
         };
-        insert(connection, id, &open.origin, &rest)?;
+        insert(open, id, &begun.origin, &rest)?;
+    }
+    let slot = "SELECT slot FROM upload_records WHERE id = ?";
+    let mut slot = open.connection.prepare_cached(slot)?;
+    let slot = slot.query_row([id], |row| digest(row, 0)).optional()?;
+    if let Some(slot) = slot.flatten() {
+        keys::forget(open.connection, Lookup::Slot(&slot), id)?;
     }
     let delete = "UPDATE upload_records
          SET state = ?2, exists_now = 0, deleted_at = ?3, slot = NULL, parameters = NULL
          WHERE id = ?1 AND deleted_at IS NULL";
-    connection.prepare_cached(delete)?.execute(params![
+    open.connection.prepare_cached(delete)?.execute(params![
         id,
         StateCode(UploadState::Deleted),
         Micros(at)
     ])?;
+    open.keys.list(open.connection, id, false)
+}
+
+pub(super) fn remove(open: &mut Change<'_>, id: RecordId) -> Result<()> {
+    withdraw(open, id)?;
+    open.keys.remove(open.connection, id)?;
+    let remove = "DELETE FROM upload_records WHERE id = ?";
+    open.connection.prepare_cached(remove)?.execute([id])?;
     Ok(())
 }
 
-pub(super) fn remove(connection: &Connection, id: RecordId) -> Result<()> {
-    withdraw(connection, id)?;
-    let mut remove = connection.prepare_cached("DELETE FROM upload_records WHERE id = ?")?;
-    remove.execute([id])?;
-    Ok(())
-}
-
-pub(super) fn remove_old(connection: &Connection, before: Timestamp, limit: u32) -> Result<u64> {
+pub(super) fn remove_old(open: &mut Change<'_>, before: Timestamp, limit: u32) -> Result<u64> {
     let mut removed = 0;
-    for remove in [
-        "DELETE FROM upload_records WHERE id IN (
-             SELECT id FROM upload_records WHERE deleted_at < ? ORDER BY deleted_at LIMIT ?)",
-        "DELETE FROM upload_records WHERE id IN (
-             SELECT id FROM upload_records WHERE token IS NOT NULL AND created_at < ?
-             ORDER BY created_at LIMIT ?)",
+    for old in [
+        "SELECT id FROM upload_records WHERE deleted_at < ? ORDER BY deleted_at LIMIT ?",
+        "SELECT id FROM upload_records WHERE token IS NOT NULL AND created_at < ?
+         ORDER BY created_at LIMIT ?",
     ] {
-        let left = u64::from(limit) - removed;
-        let values = params![Micros(before), i64::try_from(left).unwrap_or(i64::MAX)];
-        removed += connection.prepare_cached(remove)?.execute(values)? as u64;
+        let left = i64::from(limit) - removed;
+        let mut old = open.connection.prepare_cached(old)?;
+        let old = old.query_map(params![Micros(before), left], |row| row.get(0))?;
+        for id in old.collect::<Result<Vec<RecordId>>>()? {
+            remove(open, id)?;
+            removed += 1;
+        }
     }
-    Ok(removed)
+    Ok(removed.unsigned_abs())
 }

@@ -5,11 +5,13 @@
 //!
 //! - [`changes`]: the SQL of changes.
 //! - [`queries`]: the SQL of reads.
+//! - [`keys`]: the index.
 //! - [`erasures`]: erasures of a person's images.
 //! - [`rows`]: the tables, and how values are stored.
 
 mod changes;
 mod erasures;
+mod keys;
 mod queries;
 mod read_only;
 mod rows;
@@ -22,6 +24,11 @@ use policies::{Fault, ImageId, TokenId};
 use rusqlite::Connection;
 use uuid::Uuid;
 
+pub(super) use self::{
+    changes::Change,
+    keys::{KeyWriter, NewKeys},
+    queries::View,
+};
 use super::quotas::Counters;
 use crate::stores::{
     fault::StoreFault,
@@ -33,7 +40,8 @@ use crate::stores::{
 
 /// Creates missing tables.
 pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(rows::CREATE)
+    connection.execute_batch(rows::CREATE)?;
+    connection.execute_batch(keys::CREATE)
 }
 
 /// Makes what an earlier process left due: it no longer works on it.
@@ -58,15 +66,15 @@ impl Counters {
     /// Resolves when the change is on disk.
     async fn change<T: Send + Sync + 'static>(
         &self,
-        change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        change: impl FnOnce(&mut Change<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Fault> {
         let shared = self.shared();
         shared.require_up()?;
         let result = Arc::new(OnceLock::new());
         let filled = result.clone();
-        let commit = shared.change_records(Box::new(move |connection| {
+        let commit = shared.change_records(Box::new(move |open| {
             // Only this sets it.
-            let _ = filled.set(change(connection)?);
+            let _ = filled.set(change(open)?);
             Ok(())
         }));
         shared.wait(&commit).await?;
@@ -77,7 +85,7 @@ impl Counters {
 
     async fn query<T: Send + 'static>(
         &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        query: impl FnOnce(&View<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Fault> {
         let shared = self.shared();
         shared.require_up()?;
@@ -95,91 +103,91 @@ impl RecordStore for Counters {
                 return Ok(*secret);
             }
             let new = new_secret().map_err(|fault| self.shared().health.fault(fault))?;
-            let secret = self.change(move |connection| keep_secret(connection, new));
+            let secret = self.change(move |open| keep_secret(open.connection, new));
             let secret = secret.await?;
             Ok(*self.known_secret().get_or_init(|| secret))
         })
     }
 
     fn begin(&self, intent: Arc<Intent>) -> Future<'_, bool> {
-        Box::pin(self.change(move |connection| changes::begin(connection, &intent)))
+        Box::pin(self.change(move |open| changes::begin(open, &intent)))
     }
 
     fn complete(&self, intent: Arc<Intent>, image: ImageId) -> Future<'_, bool> {
-        Box::pin(self.change(move |connection| changes::complete(connection, &intent, &image)))
+        Box::pin(self.change(move |open| changes::complete(open, &intent, &image)))
     }
 
     fn withdraw(&self, id: RecordId) -> Future<'_, ()> {
-        Box::pin(self.change(move |connection| changes::withdraw(connection, id).map(drop)))
+        Box::pin(self.change(move |open| changes::withdraw(open, id).map(drop)))
     }
 
     fn replayed(&self, slot: [u8; 32]) -> Future<'_, Option<Earlier>> {
-        Box::pin(self.query(move |connection| queries::replayed(connection, &slot)))
+        Box::pin(self.query(move |view| queries::replayed(view, &slot)))
     }
 
     fn take_due(&self, now: Timestamp, next: Timestamp, limit: u32) -> Future<'_, Vec<Intent>> {
-        Box::pin(self.change(move |connection| changes::take_due(connection, now, next, limit)))
+        Box::pin(self.change(move |open| changes::take_due(open, now, next, limit)))
     }
 
     fn issued(&self, id: RecordId, origin: Origin, token: TokenId) -> Future<'_, ()> {
-        Box::pin(self.change(move |connection| changes::issued(connection, id, &origin, &token)))
+        Box::pin(self.change(move |open| changes::issued(open, id, &origin, &token)))
     }
 
     fn link(&self, id: RecordId, image: ImageId) -> Future<'_, ()> {
-        Box::pin(self.change(move |connection| changes::link(connection, id, &image)))
+        Box::pin(self.change(move |open| changes::link(open, id, &image)))
     }
 
     fn observe(&self, id: RecordId, state: UploadState, real: FileFacts) -> Future<'_, ()> {
-        Box::pin(self.change(move |connection| changes::observe(connection, id, state, &real)))
+        Box::pin(self.change(move |open| changes::observe(open, id, state, &real)))
     }
 
     fn delete(&self, id: RecordId, at: Timestamp) -> Future<'_, ()> {
-        Box::pin(self.change(move |connection| changes::delete(connection, id, at)))
+        Box::pin(self.change(move |open| changes::delete(open, id, at)))
     }
 
     fn image(&self, image: &ImageId) -> Future<'_, Option<Record>> {
         let image = image.clone();
-        Box::pin(self.query(move |connection| queries::by_image(connection, &image)))
+        Box::pin(self.query(move |view| queries::by_image(view, &image)))
     }
 
     fn images(&self, holder: Holder, page: Page) -> Future<'_, ImagePage> {
-        Box::pin(self.query(move |connection| queries::images(connection, &holder, page)))
+        Box::pin(self.query(move |view| queries::images(view, &holder, page)))
     }
 
     fn find(&self, query: RecordQuery, page: Page) -> Future<'_, Vec<Record>> {
-        Box::pin(self.query(move |connection| queries::find(connection, &query, page)))
+        Box::pin(self.query(move |view| queries::find(view, &query, page)))
     }
 
     fn export(&self, after: Option<RecordId>, limit: u32) -> Future<'_, Vec<Record>> {
-        Box::pin(self.query(move |connection| queries::export(connection, after, limit)))
+        Box::pin(self.query(move |view| queries::export(view, after, limit)))
     }
 
     fn remove(&self, id: RecordId) -> Future<'_, ()> {
-        Box::pin(self.change(move |connection| changes::remove(connection, id)))
+        Box::pin(self.change(move |open| changes::remove(open, id)))
     }
 
     fn remove_old(&self, before: Timestamp, limit: u32) -> Future<'_, u64> {
-        Box::pin(self.change(move |connection| changes::remove_old(connection, before, limit)))
+        Box::pin(self.change(move |open| changes::remove_old(open, before, limit)))
     }
 
     fn start_erasure(&self, erasure: Erasure) -> Future<'_, ()> {
-        Box::pin(self.change(move |connection| erasures::start(connection, &erasure)))
+        Box::pin(self.change(move |open| erasures::start(open.connection, &erasure)))
     }
 
     fn erasure(&self, id: Uuid) -> Future<'_, Option<Progress>> {
-        Box::pin(self.query(move |connection| erasures::progress(connection, id)))
+        Box::pin(self.query(move |view| erasures::progress(view.connection, id)))
     }
 
     fn take_erasure(&self, now: Timestamp, until: Timestamp) -> Future<'_, Option<Erasure>> {
-        Box::pin(self.change(move |connection| erasures::take(connection, now, until)))
+        Box::pin(self.change(move |open| erasures::take(open.connection, now, until)))
     }
 
     fn hold_erasure(&self, id: Uuid, until: Timestamp) -> Future<'_, ()> {
-        Box::pin(self.change(move |connection| erasures::hold(connection, id, until)))
+        Box::pin(self.change(move |open| erasures::hold(open.connection, id, until)))
     }
 
     fn update_erasure(&self, id: Uuid, progress: Progress) -> Future<'_, ()> {
         let now = self.shared().clock().now();
-        Box::pin(self.change(move |connection| erasures::update(connection, id, progress, now)))
+        Box::pin(self.change(move |open| erasures::update(open.connection, id, progress, now)))
     }
 }

@@ -4,14 +4,49 @@ use policies::ImageId;
 use rusqlite::{Connection, OptionalExtension as _, Result, ToSql, params};
 use uuid::Uuid;
 
-use super::rows::{INTENT_AS_RECORD, Id, RECORD, image, record};
+use super::{
+    keys::{Lookup, NewKeys, unkeyed},
+    rows::{INTENT_AS_RECORD, Id, RECORD, image, record},
+};
 use crate::stores::records::{Earlier, Holder, ImagePage, Page, Record, RecordId, RecordQuery};
 
-pub(super) fn replayed(connection: &Connection, slot: &[u8; 32]) -> Result<Option<Earlier>> {
-    let find = "SELECT id, image, parameters, NULL FROM upload_records WHERE slot = ?1
-                UNION ALL
-                SELECT id, NULL, parameters, call FROM upload_intents WHERE slot = ?1";
-    let earlier = connection.prepare_cached(find)?.query_row([slot], |row| {
+/// The ids of the records that may have the key ?1, of which ?2 are in memory.
+const CANDIDATES: &str = "
+    SELECT id FROM upload_keys WHERE hash = ?1 UNION SELECT unhex(value) FROM json_each(?2)";
+
+/// What is read from.
+pub(in super::super) struct View<'a> {
+    pub(in super::super) connection: &'a Connection,
+    /// None if another process may write the file.
+    pub(in super::super) new_keys: Option<&'a NewKeys>,
+}
+
+impl View<'_> {
+    /// The ids of the records that may have a key which is not written, as a JSON array of hexadecimal texts. They are read
+    /// before the file, because they leave the memory once they are in the file.
+    fn new_ids(&self, hash: i64) -> Result<String> {
+        let ids = match self.new_keys {
+            Some(keys) => keys.ids(hash),
+            None => unkeyed(self.connection)?,
+        };
+        let ids = ids
+            .iter()
+            .map(|RecordId(id)| format!("\"{}\"", id.simple()));
+        Ok(format!("[{}]", ids.collect::<Vec<_>>().join(",")))
+    }
+}
+
+pub(super) fn replayed(view: &View<'_>, slot: &[u8; 32]) -> Result<Option<Earlier>> {
+    let hash = Lookup::Slot(slot).hash();
+    let find = format!(
+        "SELECT id, image, parameters, NULL FROM ({CANDIDATES}) JOIN upload_records USING (id)
+         WHERE slot = ?3
+         UNION ALL
+         SELECT id, NULL, parameters, call FROM upload_intents WHERE slot = ?3"
+    );
+    let values = params![hash, view.new_ids(hash)?, slot];
+    let mut find = view.connection.prepare_cached(&find)?;
+    let earlier = find.query_row(values, |row| {
         let call: Option<String> = row.get(3)?;
         Ok(Earlier {
             id: row.get(0)?,
@@ -23,33 +58,50 @@ pub(super) fn replayed(connection: &Connection, slot: &[u8; 32]) -> Result<Optio
     earlier.optional()
 }
 
-pub(super) fn by_image(connection: &Connection, image: &ImageId) -> Result<Option<Record>> {
+pub(super) fn by_image(view: &View<'_>, image: &ImageId) -> Result<Option<Record>> {
+    let hash = Lookup::Image(image).hash();
     let find = format!(
-        "SELECT {RECORD} FROM upload_records WHERE image = ? AND exists_now ORDER BY id DESC LIMIT 1"
+        "SELECT {RECORD} FROM ({CANDIDATES}) JOIN upload_records USING (id)
+         WHERE image = ?3 AND exists_now ORDER BY id DESC LIMIT 1"
     );
-    let mut find = connection.prepare_cached(&find)?;
-    find.query_row([Id::new(image.as_str())], record).optional()
+    let values = params![hash, view.new_ids(hash)?, Id::new(image.as_str())];
+    let mut find = view.connection.prepare_cached(&find)?;
+    find.query_row(values, record).optional()
 }
 
-/// The total is counted in an index, without the records.
-pub(super) fn images(connection: &Connection, holder: &Holder, page: Page) -> Result<ImagePage> {
-    let (condition, id) = match holder {
-        Holder::Workspace(id) => ("workspace = ?1 AND exists_now = 1", id.as_str()),
+/// The total is counted in the index, without the records.
+pub(super) fn images(view: &View<'_>, holder: &Holder, page: Page) -> Result<ImagePage> {
+    let (lookup, condition, id) = match holder {
+        Holder::Workspace(id) => (Lookup::Workspace(id), "workspace = ?3", id.as_str()),
         Holder::Subject(id) => (
-            "subject = ?1 AND workspace IS NULL AND exists_now = 1",
+            Lookup::Subject(id),
+            "subject = ?3 AND workspace IS NULL",
             id.as_str(),
         ),
     };
-    let id = Id::new(id);
-    let count = format!("SELECT count(*) FROM upload_records WHERE {condition}");
-    let total: i64 = connection
-        .prepare_cached(&count)?
-        .query_row([&id], |row| row.get(0))?;
-    let list = format!(
-        "SELECT image FROM upload_records WHERE {condition} ORDER BY id DESC LIMIT ?2 OFFSET ?3"
+    let hash = lookup.hash();
+    let (new, id) = (view.new_ids(hash)?, Id::new(id));
+    const LISTED: &str = "SELECT id FROM upload_keys WHERE hash = ?1 AND is_listed = 1";
+    let new_listed = format!(
+        "SELECT DISTINCT upload_records.id FROM json_each(?2) JOIN upload_records ON upload_records.id = unhex(value)
+         WHERE {condition} AND exists_now"
     );
-    let mut list = connection.prepare_cached(&list)?;
-    let images = list.query_map(params![id, page.size, offset(page)], |row| image(row, 0))?;
+    let count = format!(
+        "SELECT (SELECT count(*) FROM ({LISTED}))
+              + (SELECT count(*) FROM ({new_listed}) AS new
+                 WHERE NOT EXISTS ({LISTED} AND upload_keys.id = new.id))"
+    );
+    let total: i64 = view
+        .connection
+        .prepare_cached(&count)?
+        .query_row(params![hash, new, id], |row| row.get(0))?;
+    let list = format!(
+        "WITH page (id) AS ({LISTED} UNION {new_listed} ORDER BY 1 DESC LIMIT ?4 OFFSET ?5)
+         SELECT image FROM page JOIN upload_records USING (id) WHERE {condition} ORDER BY id DESC"
+    );
+    let mut list = view.connection.prepare_cached(&list)?;
+    let values = params![hash, new, id, page.size, offset(page)];
+    let images = list.query_map(values, |row| image(row, 0))?;
     Ok(ImagePage {
         images: images
             .filter_map(Result::transpose)
@@ -58,52 +110,65 @@ pub(super) fn images(connection: &Connection, holder: &Holder, page: Page) -> Re
     })
 }
 
-pub(super) fn find(
-    connection: &Connection,
-    query: &RecordQuery,
-    page: Page,
-) -> Result<Vec<Record>> {
+pub(super) fn find(view: &View<'_>, query: &RecordQuery, page: Page) -> Result<Vec<Record>> {
+    let RecordQuery {
+        image,
+        token,
+        subject,
+        workspace,
+    } = query;
+    // The first one finds the fewest records.
+    let lookups = [
+        image.as_ref().map(Lookup::Image),
+        token.as_ref().map(Lookup::Token),
+        subject.as_ref().map(Lookup::Subject),
+        workspace.as_ref().map(Lookup::Workspace),
+    ];
+    let hash = lookups.into_iter().flatten().next().map(Lookup::hash);
+    let new = hash.map(|hash| view.new_ids(hash)).transpose()?;
+    let mut values: Vec<&dyn ToSql> = vec![&hash, &new];
     let conditions = [
-        ("image", query.image.as_ref().map(|it| it.as_str())),
-        ("token", query.token.as_ref().map(|it| it.as_str())),
-        ("subject", query.subject.as_ref().map(|it| it.as_str())),
-        ("workspace", query.workspace.as_ref().map(|it| it.as_str())),
+        ("image", image.as_ref().map(|it| Id::new(it.as_str()))),
+        ("token", token.as_ref().map(|it| Id::new(it.as_str()))),
+        ("subject", subject.as_ref().map(|it| Id::new(it.as_str()))),
+        (
+            "workspace",
+            workspace.as_ref().map(|it| Id::new(it.as_str())),
+        ),
     ];
     let mut condition = "TRUE".to_owned();
-    let mut ids = Vec::new();
-    for (column, id) in conditions {
+    for (column, id) in &conditions {
         if let Some(id) = id {
-            ids.push(Id::new(id));
-            condition += &format!(" AND {column} = ?{}", ids.len());
+            values.push(id);
+            condition += &format!(" AND {column} = ?{}", values.len());
         }
     }
-    let mut find = format!("SELECT {RECORD} FROM upload_records WHERE {condition}");
+    let candidates = match hash {
+        Some(_) => format!("({CANDIDATES}) JOIN upload_records USING (id)"),
+        None => "upload_records".to_owned(),
+    };
+    let mut find = format!("SELECT {RECORD} FROM {candidates} WHERE {condition}");
     // An intent has neither.
-    if query.image.is_none() && query.token.is_none() {
+    if image.is_none() && token.is_none() {
         find +=
             &format!(" UNION ALL SELECT {INTENT_AS_RECORD} FROM upload_intents WHERE {condition}");
     }
-    let (limit, offset) = (ids.len() + 1, ids.len() + 2);
-    find += &format!(" ORDER BY id DESC LIMIT ?{limit} OFFSET ?{offset}");
-    let (size, skipped) = (page.size, self::offset(page));
-    let mut values: Vec<&dyn ToSql> = ids.iter().map(|id| id as _).collect();
+    let (size, skipped) = (page.size, offset(page));
     values.extend([&size as &dyn ToSql, &skipped]);
-    let mut find = connection.prepare_cached(&find)?;
+    let (limit, offset) = (values.len() - 1, values.len());
+    find += &format!(" ORDER BY id DESC LIMIT ?{limit} OFFSET ?{offset}");
+    let mut find = view.connection.prepare_cached(&find)?;
     find.query_map(&*values, record)?.collect()
 }
 
-pub(super) fn export(
-    connection: &Connection,
-    after: Option<RecordId>,
-    limit: u32,
-) -> Result<Vec<Record>> {
+pub(super) fn export(view: &View<'_>, after: Option<RecordId>, limit: u32) -> Result<Vec<Record>> {
     let export = format!(
         "SELECT {RECORD} FROM upload_records WHERE id > ?1
          UNION ALL SELECT {INTENT_AS_RECORD} FROM upload_intents WHERE id > ?1
          ORDER BY id LIMIT ?2"
     );
     let after = after.unwrap_or(RecordId(Uuid::nil()));
-    let mut export = connection.prepare_cached(&export)?;
+    let mut export = view.connection.prepare_cached(&export)?;
     export.query_map(params![after, limit], record)?.collect()
 }
 

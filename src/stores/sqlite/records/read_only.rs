@@ -5,10 +5,9 @@ use std::sync::Arc;
 use futures_util::future::{LocalBoxFuture, ready};
 use jiff::Timestamp;
 use policies::{Fault, ImageId, TokenId};
-use rusqlite::Connection;
 use uuid::Uuid;
 
-use super::{super::read_only::ReadOnly, erasures, find_secret, queries};
+use super::{super::read_only::ReadOnly, View, erasures, find_secret, queries};
 use crate::stores::records::{
     Earlier, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page, Progress, Record,
     RecordId, RecordQuery, RecordStore, UploadState,
@@ -20,9 +19,15 @@ impl ReadOnly {
     /// `T::default()` if there is no file yet, or one without records.
     fn query<'a, T: Default + 'a>(
         &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+        query: impl FnOnce(&View<'_>) -> rusqlite::Result<T>,
     ) -> Future<'a, T> {
-        let answer = self.read_file("upload_records", query);
+        let answer = self.read_file("upload_keys", |connection| {
+            let new_keys = None;
+            query(&View {
+                connection,
+                new_keys,
+            })
+        });
         Box::pin(ready(answer.map(Option::unwrap_or_default)))
     }
 }
@@ -49,7 +54,7 @@ impl RecordStore for ReadOnly {
     }
 
     fn replayed(&self, slot: [u8; 32]) -> Future<'_, Option<Earlier>> {
-        self.query(|connection| queries::replayed(connection, &slot))
+        self.query(|view| queries::replayed(view, &slot))
     }
 
     fn take_due(&self, _: Timestamp, _: Timestamp, _: u32) -> Future<'_, Vec<Intent>> {
@@ -73,19 +78,19 @@ impl RecordStore for ReadOnly {
     }
 
     fn image(&self, image: &ImageId) -> Future<'_, Option<Record>> {
-        self.query(|connection| queries::by_image(connection, image))
+        self.query(|view| queries::by_image(view, image))
     }
 
     fn images(&self, holder: Holder, page: Page) -> Future<'_, ImagePage> {
-        self.query(|connection| queries::images(connection, &holder, page))
+        self.query(|view| queries::images(view, &holder, page))
     }
 
     fn find(&self, query: RecordQuery, page: Page) -> Future<'_, Vec<Record>> {
-        self.query(|connection| queries::find(connection, &query, page))
+        self.query(|view| queries::find(view, &query, page))
     }
 
     fn export(&self, after: Option<RecordId>, limit: u32) -> Future<'_, Vec<Record>> {
-        self.query(|connection| queries::export(connection, after, limit))
+        self.query(|view| queries::export(view, after, limit))
     }
 
     fn remove(&self, _: RecordId) -> Future<'_, ()> {
@@ -101,7 +106,7 @@ impl RecordStore for ReadOnly {
     }
 
     fn erasure(&self, id: Uuid) -> Future<'_, Option<Progress>> {
-        self.query(|connection| erasures::progress(connection, id))
+        self.query(|view| erasures::progress(view.connection, id))
     }
 
     fn take_erasure(&self, _: Timestamp, _: Timestamp) -> Future<'_, Option<Erasure>> {

@@ -49,12 +49,6 @@ CREATE TABLE IF NOT EXISTS upload_records (
     exists_now INTEGER NOT NULL, -- 1 if the image is known and was not deleted
     deleted_at INTEGER
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS upload_records_subject ON upload_records (subject, workspace, exists_now, id);
-CREATE INDEX IF NOT EXISTS upload_records_workspace ON upload_records (workspace, exists_now, id)
-    WHERE workspace IS NOT NULL;
-CREATE INDEX IF NOT EXISTS upload_records_image ON upload_records (image) WHERE image IS NOT NULL;
-CREATE INDEX IF NOT EXISTS upload_records_token ON upload_records (token) WHERE token IS NOT NULL;
-CREATE UNIQUE INDEX IF NOT EXISTS upload_records_slot ON upload_records (slot) WHERE slot IS NOT NULL;
 CREATE INDEX IF NOT EXISTS upload_records_deleted ON upload_records (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS upload_records_issued ON upload_records (created_at) WHERE token IS NOT NULL;
 
@@ -142,7 +136,7 @@ impl ToSql for Id<'_> {
 }
 
 /// The text of an [`Id`].
-struct IdText(String);
+pub(super) struct IdText(pub(super) String);
 
 impl FromSql for IdText {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
@@ -251,7 +245,7 @@ pub(super) fn image(row: &Row<'_>, column: usize) -> Result<Option<ImageId>> {
 
 /// Reads the columns [`INTENT`].
 pub(super) fn intent(row: &Row<'_>) -> Result<Intent> {
-    let (slot, parameters): (Option<[u8; 32]>, Option<[u8; 32]>) = (row.get(8)?, row.get(9)?);
+    let (slot, parameters) = (digest(row, 8)?, digest(row, 9)?);
     let Micros(due_at) = row.get(10)?;
     Ok(Intent {
         id: row.get(0)?,
@@ -262,6 +256,10 @@ pub(super) fn intent(row: &Row<'_>) -> Result<Intent> {
         call: row.get_ref(11)?.as_str()?.into(),
         due_at,
     })
+}
+
+pub(super) fn digest(row: &Row<'_>, column: usize) -> Result<Option<[u8; 32]>> {
+    row.get(column)
 }
 
 pub(super) fn erased_subject(row: &Row<'_>, column: usize) -> Result<SubjectId> {
