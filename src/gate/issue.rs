@@ -77,7 +77,7 @@ async fn record(
     };
     let file = request.file.as_ref();
     let membership = facts.membership.as_ref();
-    let now = clock.now();
+    let (record, now) = RecordId::new(clock);
     let origin = Origin {
         subject: subject.id.clone(),
         workspace: membership.map(|membership| membership.workspace.clone()),
@@ -89,7 +89,7 @@ async fn record(
         },
         created_at: now,
     };
-    let recorded = records.issued(RecordId::new(now), origin, id).await;
+    let recorded = records.issued(record, origin, id).await;
     recorded.map_err(Failure::Unrecorded).map(|()| token)
 }
 

@@ -157,12 +157,13 @@ impl Creation<'_> {
                 let key = secret.imgwire_key(earlier.id);
                 let call = earlier.call.clone();
                 let call = call.unwrap_or_else(|| self.call(&key, details));
-                let intent = self.intent(earlier.id, &owner, replay, call);
+                let record = (earlier.id, self.clock.now());
+                let intent = self.intent(record, &owner, replay, call);
                 return self.repeat(intent, earlier.image, details).await;
             }
-            let id = RecordId::new(self.clock.now());
+            let (id, now) = RecordId::new(self.clock);
             let call = self.call(&secret.imgwire_key(id), details);
-            let intent = self.intent(id, &owner, replay, call);
+            let intent = self.intent((id, now), &owner, replay, call);
             let begun = self.uploads.records.begin(intent.clone()).await;
             if begun.map_err(Failure::Unrecorded)? {
                 return self.create(intent, details).await;
@@ -332,14 +333,13 @@ impl Creation<'_> {
 
     fn intent(
         &self,
-        id: RecordId,
+        (id, now): (RecordId, Timestamp),
         owner: &Owner,
         replay: Option<Replay>,
         call: Arc<str>,
     ) -> Arc<Intent> {
         let request = &self.upload.request;
         let file = request.file.as_ref();
-        let now = self.clock.now();
         let deadline = SignedDuration::try_from(self.client.deadline());
         let due_in = deadline
             .unwrap_or(SignedDuration::MAX)

@@ -4,11 +4,12 @@
 //! client gets the answer. So an image that the gate asked for has an owner, whenever the gate is killed: what became of
 //! an intent is found out by repeating its call, which is kept with it until then.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
 use jiff::{SignedDuration, Timestamp};
-use policies::{Fault, ImageId, Purpose, RoutePath, SubjectId, TokenId, WorkspaceId};
+use parking_lot::Mutex;
+use policies::{Clock, Fault, ImageId, Purpose, RoutePath, SubjectId, TokenId, WorkspaceId};
 use serde::Serialize;
 use uuid::{ContextV7, Uuid};
 
@@ -19,15 +20,18 @@ use super::fault::StoreFault;
 pub struct RecordId(pub Uuid);
 
 impl RecordId {
-    /// Creates an id that is greater than all earlier ones of this process.
+    /// Creates an id that is greater than all earlier ones of this process, with its time. Records in the order of their ids
+    /// are in the order of these times, too.
     #[must_use]
-    pub fn new(now: Timestamp) -> Self {
+    pub fn new(clock: &dyn Clock) -> (Self, Timestamp) {
         static ORDER: Mutex<ContextV7> = Mutex::new(ContextV7::new());
 
+        let order = ORDER.lock();
+        let now = clock.now();
         let seconds = u64::try_from(now.as_second()).unwrap_or_default();
         let nanoseconds = u32::try_from(now.subsec_nanosecond()).unwrap_or_default();
-        let time = uuid::Timestamp::from_unix(&ORDER, seconds, nanoseconds);
-        Self(Uuid::new_v7(time))
+        let time = uuid::Timestamp::from_unix(&*order, seconds, nanoseconds);
+        (Self(Uuid::new_v7(time)), now)
     }
 }
 
