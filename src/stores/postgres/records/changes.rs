@@ -12,8 +12,7 @@ use uuid::Uuid;
 
 use super::{
     super::statements::{Sql, Statements, system_time},
-    Run,
-    rows::{intent, number, text},
+    rows::{Run, intent, number, text},
 };
 use crate::stores::records::{FileFacts, Intent, Origin, RecordId, Replay, UploadState};
 
