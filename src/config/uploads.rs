@@ -10,7 +10,7 @@ const DAY: u32 = 24 * 60 * 60;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UploadsSettings {
-    /// How long the gate keeps the records of deleted images and of issued upload tokens. Default: `"400d"`.
+    /// How long the gate keeps the records of deleted images, and of upload tokens whose image is not known. Default: `"400d"`.
     pub keep_records: Interval,
 }
 

@@ -218,8 +218,8 @@ pub trait RecordStore: Send + Sync {
     /// Removes a record, as if it had never been.
     fn remove(&self, id: RecordId) -> Future<'_, ()>;
 
-    /// Removes up to `limit` records of images that were deleted, and of tokens that were issued, before `before`.
-    /// Returns how many.
+    /// Removes up to `limit` records of images that were deleted before `before`, and of tokens that were issued before it
+    /// and whose image is not known. Returns how many.
     fn remove_old(&self, before: Timestamp, limit: u32) -> Future<'_, u64>;
 
     fn start_erasure(&self, erasure: Erasure) -> Future<'_, ()>;

@@ -244,11 +244,16 @@ async fn old_records_of_deleted_images_and_of_tokens_are_removed(backend: impl B
         };
         let issued = store.issued(token, origin, TokenId::parse("t").unwrap());
         issued.await.unwrap();
+        if seconds == 2 {
+            let image = ImageId::parse("of-a-token").unwrap();
+            store.link(token, image).await.unwrap();
+            kept.push(token);
+        }
         if seconds == 10 {
             kept.extend([id, token]);
         }
     }
-    for (limit, removed) in [(3, 3), (3, 1), (3, 0)] {
+    for (limit, removed) in [(2, 2), (2, 1), (2, 0)] {
         assert_eq!(store.remove_old(at(10), limit).await.unwrap(), removed);
     }
     let left = store.export(None, 100).await.unwrap();

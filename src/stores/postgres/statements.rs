@@ -19,7 +19,6 @@ use uuid::Uuid;
 
 use super::{
     connect::Session,
-    records,
     transaction::{Access, begin, begin_inspection, in_transaction, outcome},
 };
 use crate::stores::shared_quotas::StoreClock;
@@ -51,6 +50,16 @@ pub(super) const GIVE_BACK: Sql = Sql {
         Type::INT8_ARRAY,
     ],
 };
+
+/// Finds missing privileges for records of uploads. It changes nothing.
+const PROBE_RECORDS: &str = "\
+    insert into imgwire_gate.upload select * from imgwire_gate.upload where false; \
+    update imgwire_gate.upload set id = id where false; \
+    delete from imgwire_gate.upload where false; \
+    insert into imgwire_gate.erasure select * from imgwire_gate.erasure where false; \
+    update imgwire_gate.erasure set id = id where false; \
+    delete from imgwire_gate.erasure where false; \
+    insert into imgwire_gate.upload_secret select * from imgwire_gate.upload_secret where false";
 
 pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -161,7 +170,7 @@ impl Statements {
         };
         let recorded = async {
             match uses.contains(&StoreUse::Uploads) {
-                true => client.batch_execute(records::PROBE).await,
+                true => client.batch_execute(PROBE_RECORDS).await,
                 false => Ok(()),
             }
         };

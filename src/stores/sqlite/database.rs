@@ -3,21 +3,19 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use jiff::Timestamp;
 use policies::{Counter, Window};
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior,
-    config::DbConfig, params,
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params,
 };
 
 use super::{
+    connection::{LOCK_TIMEOUT, keep_statements},
     file::{FileFault, OwnedFile, beside},
-    ledger::RecordChange,
     reader::ReadSlot,
-    records::{self, KeyWriter},
+    records::{KeyWriter, RecordChange, RecordWriter, create_tables, take_over_records},
 };
 use crate::{
     outbound::reason,
@@ -27,14 +25,8 @@ use crate::{
     },
 };
 
-/// How long to wait for another process, such as an operator's shell, that locks the file.
-pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// The table of the counters.
 pub(super) const COUNTERS: &str = "quota_counters";
-
-/// How many statements stay prepared.
-const STATEMENTS: usize = 64;
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS quota_counters (
     policy TEXT NOT NULL,
@@ -104,7 +96,7 @@ impl Database {
         connection.pragma_update(None, "wal_autocheckpoint", 256)?;
         keep_statements(&connection)?;
         connection.execute_batch(CREATE)?;
-        records::create(&connection)?;
+        create_tables(&connection)?;
         let keys = KeyWriter::open(&connection, reads.new_keys().clone())?;
         let beside = beside(&path).map(|path| {
             let id = FileId::at(&path);
@@ -213,11 +205,11 @@ impl Database {
         } = self;
         let transaction = connection.transaction_with_behavior(behavior)?;
         if take_over {
-            records::take_over(&transaction)?;
+            take_over_records(&transaction)?;
         }
         keys.begin();
         if !records.is_empty() {
-            let mut open = records::Change {
+            let mut open = RecordWriter {
                 connection: &transaction,
                 keys,
             };
@@ -287,14 +279,6 @@ impl Database {
             ])?;
         Ok(last)
     }
-}
-
-/// Keeps prepared statements, also with other values. Otherwise SQLite prepares a statement again for each value of a column
-/// with a partial index, which costs 7 us of CPU.
-pub(super) fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    Ok(())
 }
 
 impl Drop for Database {

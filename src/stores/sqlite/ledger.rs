@@ -7,7 +7,7 @@ use tokio::sync::{SetOnce, oneshot};
 
 use super::{
     database::{Change, Row},
-    records,
+    records::RecordChange,
 };
 use crate::stores::fault::StoreFault;
 
@@ -19,10 +19,6 @@ pub(super) type Commit = Arc<SetOnce<Result<(), StoreFault>>>;
 
 /// Resolves when a counter is in memory, or cannot be read.
 pub(super) type Loading = oneshot::Receiver<Result<(), StoreFault>>;
-
-/// A change of records, which are not kept in memory.
-pub(super) type RecordChange =
-    Box<dyn FnOnce(&mut records::Change<'_>) -> rusqlite::Result<()> + Send>;
 
 pub(super) struct Load {
     pub(super) counter: Arc<Counter>,

@@ -9,7 +9,8 @@
 //! - [`shared`]: how the requests and the writer wake each other.
 //! - [`records`]: records of uploads.
 //! - [`reader`]: the thread that reads records.
-//! - [`database`]: the SQL.
+//! - [`database`]: the commits, and the SQL of the counters.
+//! - [`connection`]: what all connections to a file have in common.
 //! - [`file`]: the lock on the file, and whether its path still names it.
 //! - [`access`]: why a file cannot be opened.
 //! - [`read_only`]: the counters and records of a file that another process may have open.
@@ -17,6 +18,7 @@
 //! - [`url`]: which file a URL names.
 
 mod access;
+mod connection;
 mod database;
 mod file;
 mod ledger;

@@ -17,7 +17,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    database::{LOCK_TIMEOUT, keep_statements},
+    connection::{LOCK_TIMEOUT, keep_statements},
     file::OwnedFile,
     records::{NewKeys, View},
 };

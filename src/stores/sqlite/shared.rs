@@ -8,7 +8,8 @@ use policies::{Clock, Counter, Fault};
 
 use super::{
     super::{fault::StoreFault, health::Health},
-    ledger::{Batch, Commit, Entry, Ledger, Load, Loading, Pending, RecordChange},
+    ledger::{Batch, Commit, Entry, Ledger, Load, Loading, Pending},
+    records::RecordChange,
 };
 
 /// How long the writer gathers changes before it commits. It commits earlier if the commit [is due](Pending::is_due).

@@ -29,7 +29,7 @@ create index upload_token on imgwire_gate.upload (token) where token is not null
 create unique index upload_slot on imgwire_gate.upload (slot) where slot is not null;
 create index upload_due on imgwire_gate.upload (due_at) where due_at is not null;
 create index upload_deleted on imgwire_gate.upload (deleted_at) where deleted_at is not null;
-create index upload_issued on imgwire_gate.upload (created_at) where token is not null;
+create index upload_issued on imgwire_gate.upload (created_at) where token is not null and image is null;
 
 -- One row per erasure of a person's images. It forgets the person once it is done.
 create table imgwire_gate.erasure (

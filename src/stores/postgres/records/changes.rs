@@ -12,8 +12,7 @@ use uuid::Uuid;
 
 use super::{
     super::statements::{Sql, Statements, system_time},
-    Run,
-    rows::{intent, number, text},
+    rows::{Run, intent, number, text},
 };
 use crate::stores::records::{FileFacts, Intent, Origin, RecordId, Replay, UploadState};
 
@@ -249,7 +248,7 @@ pub(super) async fn remove_old(statements: &Statements, before: Timestamp, limit
         text: "\
             delete from imgwire_gate.upload where id in (\
                 select id from imgwire_gate.upload \
-                where deleted_at < $1 or (token is not null and created_at < $1) \
+                where deleted_at < $1 or (token is not null and image is null and created_at < $1) \
                 limit $2 for update skip locked\
             ) returning true",
         types: &[Type::TIMESTAMPTZ, Type::INT8],

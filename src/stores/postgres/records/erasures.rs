@@ -8,8 +8,7 @@ use uuid::Uuid;
 
 use super::{
     super::statements::{Sql, Statements, system_time},
-    Run,
-    rows::{digest, get, number, subject, unsigned},
+    rows::{Run, digest, get, number, subject, unsigned},
 };
 use crate::stores::records::{ERASURE_KEPT, Erasure, Progress, RecordId};
 

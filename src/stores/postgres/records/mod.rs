@@ -15,9 +15,9 @@ use std::sync::{Arc, OnceLock};
 use futures_util::future::LocalBoxFuture;
 use jiff::Timestamp;
 use policies::{Fault, ImageId, TokenId};
-use tokio_postgres::Error;
 use uuid::Uuid;
 
+use self::rows::{Run, RunError};
 use super::{batch::Batcher, connect::write_fault, quotas::Counters, statements::Statements};
 use crate::{
     stores::{
@@ -29,36 +29,6 @@ use crate::{
     },
     telemetry::Operation,
 };
-
-/// Why a statement has no result.
-enum RunError {
-    Server(Error),
-    Answer(StoreFault),
-}
-
-type Run<T> = Result<T, RunError>;
-
-impl From<Error> for RunError {
-    fn from(error: Error) -> Self {
-        Self::Server(error)
-    }
-}
-
-impl From<StoreFault> for RunError {
-    fn from(fault: StoreFault) -> Self {
-        Self::Answer(fault)
-    }
-}
-
-/// Finds missing privileges. It changes nothing.
-pub(super) const PROBE: &str = "\
-    insert into imgwire_gate.upload select * from imgwire_gate.upload where false; \
-    update imgwire_gate.upload set id = id where false; \
-    delete from imgwire_gate.upload where false; \
-    insert into imgwire_gate.erasure select * from imgwire_gate.erasure where false; \
-    update imgwire_gate.erasure set id = id where false; \
-    delete from imgwire_gate.erasure where false; \
-    insert into imgwire_gate.upload_secret select * from imgwire_gate.upload_secret where false";
 
 pub(super) struct Records {
     counters: Arc<Counters>,

@@ -5,8 +5,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::{
     super::statements::{Sql, Statements},
-    Run,
-    rows::{digest, get, image, number, record, record_columns, unsigned},
+    rows::{Run, digest, get, image, number, record, record_columns, unsigned},
 };
 use crate::stores::records::{Earlier, Holder, ImagePage, Page, Record, RecordId, RecordQuery};
 

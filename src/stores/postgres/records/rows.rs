@@ -1,7 +1,7 @@
 //! How records are read from rows.
 
 use policies::{ImageId, Purpose, RoutePath, SubjectId, TokenId, WorkspaceId};
-use tokio_postgres::{Row, types::FromSql};
+use tokio_postgres::{Error, Row, types::FromSql};
 
 use super::super::statements::timestamp;
 use crate::stores::{
@@ -19,6 +19,26 @@ macro_rules! record_columns {
 pub(super) use record_columns;
 
 type Result<T> = std::result::Result<T, StoreFault>;
+
+/// Why a statement has no result.
+pub(super) enum RunError {
+    Server(Error),
+    Answer(StoreFault),
+}
+
+pub(super) type Run<T> = std::result::Result<T, RunError>;
+
+impl From<Error> for RunError {
+    fn from(error: Error) -> Self {
+        Self::Server(error)
+    }
+}
+
+impl From<StoreFault> for RunError {
+    fn from(fault: StoreFault) -> Self {
+        Self::Answer(fault)
+    }
+}
 
 fn invalid(error: impl ToString) -> StoreFault {
     StoreFault::Refused(error.to_string())

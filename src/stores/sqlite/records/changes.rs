@@ -11,12 +11,16 @@ use super::{
 use crate::stores::records::{FileFacts, Intent, Origin, RecordId, Replay, UploadState};
 
 /// An open transaction.
-pub(in super::super) struct Change<'a> {
+pub(in super::super) struct RecordWriter<'a> {
     pub(in super::super) connection: &'a Connection,
     pub(in super::super) keys: &'a mut KeyWriter,
 }
 
-pub(super) fn begin(open: &mut Change<'_>, intent: &Intent) -> Result<bool> {
+/// A change of records, which are not kept in memory.
+pub(in super::super) type RecordChange =
+    Box<dyn FnOnce(&mut RecordWriter<'_>) -> rusqlite::Result<()> + Send>;
+
+pub(super) fn begin(open: &mut RecordWriter<'_>, intent: &Intent) -> Result<bool> {
     if let Some(Replay { slot, .. }) = &intent.replay
         && is_slot_taken(open, slot)?
     {
@@ -43,7 +47,7 @@ pub(super) fn begin(open: &mut Change<'_>, intent: &Intent) -> Result<bool> {
     Ok(inserted > 0)
 }
 
-fn is_slot_taken(open: &Change<'_>, slot: &[u8; 32]) -> Result<bool> {
+fn is_slot_taken(open: &RecordWriter<'_>, slot: &[u8; 32]) -> Result<bool> {
     let hash = Lookup::Slot(slot).hash();
     let taken = "SELECT EXISTS (SELECT 1 FROM upload_intents WHERE slot = ?1)
                      OR EXISTS (SELECT 1 FROM upload_keys JOIN upload_records USING (id)
@@ -70,7 +74,12 @@ struct Rest<'a> {
     state: UploadState,
 }
 
-fn insert(open: &mut Change<'_>, id: RecordId, origin: &Origin, rest: &Rest<'_>) -> Result<()> {
+fn insert(
+    open: &mut RecordWriter<'_>,
+    id: RecordId,
+    origin: &Origin,
+    rest: &Rest<'_>,
+) -> Result<()> {
     let mut insert = open.connection.prepare_cached(
         "INSERT INTO upload_records
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?, ?, NULL) ON CONFLICT DO NOTHING",
@@ -104,7 +113,11 @@ fn insert(open: &mut Change<'_>, id: RecordId, origin: &Origin, rest: &Rest<'_>)
     open.keys.add(open.connection, id, &owner)
 }
 
-pub(super) fn complete(open: &mut Change<'_>, intent: &Intent, image: &ImageId) -> Result<bool> {
+pub(super) fn complete(
+    open: &mut RecordWriter<'_>,
+    intent: &Intent,
+    image: &ImageId,
+) -> Result<bool> {
     let mut replay = intent.replay.as_ref();
     if !withdraw(open, intent.id)? {
         let found = "SELECT exists_now AND image = ? FROM upload_records WHERE id = ?";
@@ -135,7 +148,7 @@ pub(super) fn complete(open: &mut Change<'_>, intent: &Intent, image: &ImageId) 
 }
 
 /// Returns whether there was such an intent.
-pub(super) fn withdraw(open: &mut Change<'_>, id: RecordId) -> Result<bool> {
+pub(super) fn withdraw(open: &mut RecordWriter<'_>, id: RecordId) -> Result<bool> {
     let mut delete = open
         .connection
         .prepare_cached("DELETE FROM upload_intents WHERE id = ?")?;
@@ -143,7 +156,7 @@ pub(super) fn withdraw(open: &mut Change<'_>, id: RecordId) -> Result<bool> {
 }
 
 pub(super) fn take_due(
-    open: &mut Change<'_>,
+    open: &mut RecordWriter<'_>,
     now: Timestamp,
     next: Timestamp,
     limit: u32,
@@ -165,7 +178,7 @@ pub(super) fn take_due(
 }
 
 pub(super) fn issued(
-    open: &mut Change<'_>,
+    open: &mut RecordWriter<'_>,
     id: RecordId,
     origin: &Origin,
     token: &TokenId,
@@ -180,7 +193,7 @@ pub(super) fn issued(
 }
 
 /// A token that already led to an image keeps it.
-pub(super) fn link(open: &mut Change<'_>, id: RecordId, image: &ImageId) -> Result<()> {
+pub(super) fn link(open: &mut RecordWriter<'_>, id: RecordId, image: &ImageId) -> Result<()> {
     let link =
         "UPDATE upload_records SET image = ?, exists_now = 1, state = ? WHERE id = ? AND state = ?";
     let linked = open.connection.prepare_cached(link)?.execute(params![
@@ -198,7 +211,7 @@ pub(super) fn link(open: &mut Change<'_>, id: RecordId, image: &ImageId) -> Resu
 
 /// What Imgwire does not report stays as it was.
 pub(super) fn observe(
-    open: &mut Change<'_>,
+    open: &mut RecordWriter<'_>,
     id: RecordId,
     state: UploadState,
     real: &FileFacts,
@@ -215,7 +228,7 @@ pub(super) fn observe(
     Ok(())
 }
 
-pub(super) fn delete(open: &mut Change<'_>, id: RecordId, at: Timestamp) -> Result<()> {
+pub(super) fn delete(open: &mut RecordWriter<'_>, id: RecordId, at: Timestamp) -> Result<()> {
     let find = format!("SELECT {INTENT} FROM upload_intents WHERE id = ?");
     let mut find = open.connection.prepare_cached(&find)?;
     if let Some(begun) = find.query_row([id], intent).optional()? {
@@ -245,7 +258,7 @@ pub(super) fn delete(open: &mut Change<'_>, id: RecordId, at: Timestamp) -> Resu
     open.keys.list(open.connection, id, false)
 }
 
-pub(super) fn remove(open: &mut Change<'_>, id: RecordId) -> Result<()> {
+pub(super) fn remove(open: &mut RecordWriter<'_>, id: RecordId) -> Result<()> {
     withdraw(open, id)?;
     open.keys.remove(open.connection, id)?;
     let remove = "DELETE FROM upload_records WHERE id = ?";
@@ -253,11 +266,15 @@ pub(super) fn remove(open: &mut Change<'_>, id: RecordId) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn remove_old(open: &mut Change<'_>, before: Timestamp, limit: u32) -> Result<u64> {
+pub(super) fn remove_old(
+    open: &mut RecordWriter<'_>,
+    before: Timestamp,
+    limit: u32,
+) -> Result<u64> {
     let mut removed = 0;
     for old in [
         "SELECT id FROM upload_records WHERE deleted_at < ? ORDER BY deleted_at LIMIT ?",
-        "SELECT id FROM upload_records WHERE token IS NOT NULL AND created_at < ?
+        "SELECT id FROM upload_records WHERE token IS NOT NULL AND image IS NULL AND created_at < ?
          ORDER BY created_at LIMIT ?",
     ] {
         let left = i64::from(limit) - removed;

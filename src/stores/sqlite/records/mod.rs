@@ -3,191 +3,26 @@
 //! A change is written in the commit that the quotas of its request are in, so a request that reserves a unit and records
 //! an intent waits for one commit. A change whose commit fails is not written later: its request fails.
 //!
+//! - [`port`]: the port.
 //! - [`changes`]: the SQL of changes.
 //! - [`queries`]: the SQL of reads.
 //! - [`keys`]: the index.
 //! - [`erasures`]: erasures of a person's images.
-//! - [`rows`]: the tables, and how values are stored.
+//! - [`tables`]: the tables, and the secret of keyed digests.
+//! - [`rows`]: how values are stored.
 
 mod changes;
 mod erasures;
 mod keys;
+mod port;
 mod queries;
 mod read_only;
 mod rows;
-
-use std::sync::{Arc, OnceLock};
-
-use futures_util::future::LocalBoxFuture;
-use jiff::Timestamp;
-use policies::{Fault, ImageId, TokenId};
-use rusqlite::Connection;
-use uuid::Uuid;
+mod tables;
 
 pub(super) use self::{
-    changes::Change,
+    changes::{RecordChange, RecordWriter},
     keys::{KeyWriter, NewKeys},
     queries::View,
+    tables::{create_tables, take_over_records},
 };
-use super::quotas::Counters;
-use crate::stores::{
-    fault::StoreFault,
-    records::{
-        Earlier, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page, Progress, Record,
-        RecordId, RecordQuery, RecordStore, UploadState, new_secret,
-    },
-};
-
-/// Creates missing tables.
-pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(rows::CREATE)?;
-    connection.execute_batch(keys::CREATE)
-}
-
-/// Makes what an earlier process left due: it no longer works on it.
-pub(super) fn take_over(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(
-        "UPDATE upload_intents SET due_at = 0; UPDATE upload_erasures SET taken_until = 0",
-    )
-}
-
-/// Keeps `new`, unless there is a secret.
-fn keep_secret(connection: &Connection, new: [u8; 32]) -> rusqlite::Result<[u8; 32]> {
-    let insert = "INSERT INTO upload_secret VALUES (1, ?) ON CONFLICT DO NOTHING";
-    connection.execute(insert, [new])?;
-    find_secret(connection)
-}
-
-fn find_secret(connection: &Connection) -> rusqlite::Result<[u8; 32]> {
-    connection.query_row("SELECT secret FROM upload_secret", [], |row| row.get(0))
-}
-
-impl Counters {
-    /// Resolves when the change is on disk.
-    async fn change<T: Send + Sync + 'static>(
-        &self,
-        change: impl FnOnce(&mut Change<'_>) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Fault> {
-        let shared = self.shared();
-        shared.require_up()?;
-        let result = Arc::new(OnceLock::new());
-        let filled = result.clone();
-        let commit = shared.change_records(Box::new(move |open| {
-            // Only this sets it.
-            let _ = filled.set(change(open)?);
-            Ok(())
-        }));
-        shared.wait(&commit).await?;
-        // The writer has dropped its part.
-        let result = Arc::into_inner(result).and_then(OnceLock::into_inner);
-        result.ok_or_else(|| shared.health.fault(StoreFault::Down))
-    }
-
-    async fn query<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&View<'_>) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Fault> {
-        let shared = self.shared();
-        shared.require_up()?;
-        let answer = self.reader().read(query).await;
-        answer.map_err(|fault| shared.health.fault(fault))
-    }
-}
-
-type Future<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
-
-impl RecordStore for Counters {
-    fn secret(&self) -> Future<'_, [u8; 32]> {
-        Box::pin(async move {
-            if let Some(secret) = self.known_secret().get() {
-                return Ok(*secret);
-            }
-            let new = new_secret().map_err(|fault| self.shared().health.fault(fault))?;
-            let secret = self.change(move |open| keep_secret(open.connection, new));
-            let secret = secret.await?;
-            Ok(*self.known_secret().get_or_init(|| secret))
-        })
-    }
-
-    fn begin(&self, intent: Arc<Intent>) -> Future<'_, bool> {
-        Box::pin(self.change(move |open| changes::begin(open, &intent)))
-    }
-
-    fn complete(&self, intent: Arc<Intent>, image: ImageId) -> Future<'_, bool> {
-        Box::pin(self.change(move |open| changes::complete(open, &intent, &image)))
-    }
-
-    fn withdraw(&self, id: RecordId) -> Future<'_, ()> {
-        Box::pin(self.change(move |open| changes::withdraw(open, id).map(drop)))
-    }
-
-    fn replayed(&self, slot: [u8; 32]) -> Future<'_, Option<Earlier>> {
-        Box::pin(self.query(move |view| queries::replayed(view, &slot)))
-    }
-
-    fn take_due(&self, now: Timestamp, next: Timestamp, limit: u32) -> Future<'_, Vec<Intent>> {
-        Box::pin(self.change(move |open| changes::take_due(open, now, next, limit)))
-    }
-
-    fn issued(&self, id: RecordId, origin: Origin, token: TokenId) -> Future<'_, ()> {
-        Box::pin(self.change(move |open| changes::issued(open, id, &origin, &token)))
-    }
-
-    fn link(&self, id: RecordId, image: ImageId) -> Future<'_, ()> {
-        Box::pin(self.change(move |open| changes::link(open, id, &image)))
-    }
-
-    fn observe(&self, id: RecordId, state: UploadState, real: FileFacts) -> Future<'_, ()> {
-        Box::pin(self.change(move |open| changes::observe(open, id, state, &real)))
-    }
-
-    fn delete(&self, id: RecordId, at: Timestamp) -> Future<'_, ()> {
-        Box::pin(self.change(move |open| changes::delete(open, id, at)))
-    }
-
-    fn image(&self, image: &ImageId) -> Future<'_, Option<Record>> {
-        let image = image.clone();
-        Box::pin(self.query(move |view| queries::by_image(view, &image)))
-    }
-
-    fn images(&self, holder: Holder, page: Page) -> Future<'_, ImagePage> {
-        Box::pin(self.query(move |view| queries::images(view, &holder, page)))
-    }
-
-    fn find(&self, query: RecordQuery, page: Page) -> Future<'_, Vec<Record>> {
-        Box::pin(self.query(move |view| queries::find(view, &query, page)))
-    }
-
-    fn export(&self, after: Option<RecordId>, limit: u32) -> Future<'_, Vec<Record>> {
-        Box::pin(self.query(move |view| queries::export(view, after, limit)))
-    }
-
-    fn remove(&self, id: RecordId) -> Future<'_, ()> {
-        Box::pin(self.change(move |open| changes::remove(open, id)))
-    }
-
-    fn remove_old(&self, before: Timestamp, limit: u32) -> Future<'_, u64> {
-        Box::pin(self.change(move |open| changes::remove_old(open, before, limit)))
-    }
-
-    fn start_erasure(&self, erasure: Erasure) -> Future<'_, ()> {
-        Box::pin(self.change(move |open| erasures::start(open.connection, &erasure)))
-    }
-
-    fn erasure(&self, id: Uuid) -> Future<'_, Option<Progress>> {
-        Box::pin(self.query(move |view| erasures::progress(view.connection, id)))
-    }
-
-    fn take_erasure(&self, now: Timestamp, until: Timestamp) -> Future<'_, Option<Erasure>> {
-        Box::pin(self.change(move |open| erasures::take(open.connection, now, until)))
-    }
-
-    fn hold_erasure(&self, id: Uuid, until: Timestamp) -> Future<'_, ()> {
-        Box::pin(self.change(move |open| erasures::hold(open.connection, id, until)))
-    }
-
-    fn update_erasure(&self, id: Uuid, progress: Progress) -> Future<'_, ()> {
-        let now = self.shared().clock().now();
-        Box::pin(self.change(move |open| erasures::update(open.connection, id, progress, now)))
-    }
-}

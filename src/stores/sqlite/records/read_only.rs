@@ -7,7 +7,12 @@ use jiff::Timestamp;
 use policies::{Fault, ImageId, TokenId};
 use uuid::Uuid;
 
-use super::{super::read_only::ReadOnly, View, erasures, find_secret, queries};
+use super::{
+    super::read_only::ReadOnly,
+    erasures,
+    queries::{self, View},
+    tables::find_secret,
+};
 use crate::stores::records::{
     Earlier, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page, Progress, Record,
     RecordId, RecordQuery, RecordStore, UploadState,

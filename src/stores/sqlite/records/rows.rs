@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS upload_records (
     deleted_at INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS upload_records_deleted ON upload_records (deleted_at) WHERE deleted_at IS NOT NULL;
-CREATE INDEX IF NOT EXISTS upload_records_issued ON upload_records (created_at) WHERE token IS NOT NULL;
+CREATE INDEX IF NOT EXISTS upload_records_issued ON upload_records (created_at) WHERE token IS NOT NULL AND image IS NULL;
 
 CREATE TABLE IF NOT EXISTS upload_erasures (
     id BLOB PRIMARY KEY,
