@@ -11,13 +11,13 @@ use super::{
 use crate::stores::records::{FileFacts, Intent, Origin, RecordId, Replay, UploadState};
 
 /// An open transaction.
-pub(in super::super) struct RecordWriter<'a> {
-    pub(in super::super) connection: &'a Connection,
-    pub(in super::super) keys: &'a mut KeyWriter,
+pub(in crate::stores) struct RecordWriter<'a> {
+    pub(in crate::stores) connection: &'a Connection,
+    pub(in crate::stores) keys: &'a mut KeyWriter,
 }
 
 /// A change of records, which are not kept in memory.
-pub(in super::super) type RecordChange =
+pub(in crate::stores) type RecordChange =
     Box<dyn FnOnce(&mut RecordWriter<'_>) -> rusqlite::Result<()> + Send>;
 
 pub(super) fn begin(open: &mut RecordWriter<'_>, intent: &Intent) -> Result<bool> {

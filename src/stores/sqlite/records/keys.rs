@@ -130,7 +130,7 @@ impl Owner<'_> {
 
 /// The keys in memory, in their order. Those of records that were removed are ignored.
 #[derive(Clone, Default)]
-pub(in super::super) struct NewKeys(Arc<RwLock<Generations>>);
+pub(in crate::stores) struct NewKeys(Arc<RwLock<Generations>>);
 
 #[derive(Default)]
 struct Generations {
@@ -154,7 +154,7 @@ fn find<const N: usize>(keys: [&BTreeSet<Key>; N], hash: i64) -> Vec<RecordId> {
 }
 
 /// The index of an open file, which one thread writes.
-pub(in super::super) struct KeyWriter {
+pub(in crate::stores) struct KeyWriter {
     shared: NewKeys,
     /// Of the current transaction.
     added: BTreeSet<Key>,
@@ -168,7 +168,7 @@ pub(in super::super) struct KeyWriter {
 
 impl KeyWriter {
     /// Reads the keys that an earlier process, or this one before an error, did not write.
-    pub(in super::super) fn open(connection: &Connection, shared: NewKeys) -> Result<Self> {
+    pub(in crate::stores) fn open(connection: &Connection, shared: NewKeys) -> Result<Self> {
         let mut unkeyed = connection.prepare(&format!(
             "SELECT {KEYED} FROM upload_unkeyed JOIN upload_records USING (id)"
         ))?;
@@ -207,13 +207,13 @@ impl KeyWriter {
         find([new, writing, &self.added], hash)
     }
 
-    pub(in super::super) fn begin(&mut self) {
+    pub(in crate::stores) fn begin(&mut self) {
         self.added.clear();
         self.ends = false;
     }
 
     /// Writes some keys, at the end of a transaction.
-    pub(in super::super) fn write_some(&mut self, connection: &Connection) -> Result<()> {
+    pub(in crate::stores) fn write_some(&mut self, connection: &Connection) -> Result<()> {
         if self.shared.0.read().writing.is_empty() {
             let mut keys = self.shared.0.write();
             if keys.new.len() < MAX_NEW {
@@ -253,7 +253,7 @@ impl KeyWriter {
     }
 
     /// The transaction was committed.
-    pub(in super::super) fn commit(&mut self) {
+    pub(in crate::stores) fn commit(&mut self) {
         let mut keys = self.shared.0.write();
         if self.ends {
             keys.writing = BTreeSet::new();

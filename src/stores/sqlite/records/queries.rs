@@ -15,10 +15,10 @@ const CANDIDATES: &str = "
     SELECT id FROM upload_keys WHERE hash = ?1 UNION SELECT unhex(value) FROM json_each(?2)";
 
 /// What is read from.
-pub(in super::super) struct View<'a> {
-    pub(in super::super) connection: &'a Connection,
+pub(in crate::stores) struct View<'a> {
+    pub(in crate::stores) connection: &'a Connection,
     /// None if another process may write the file.
-    pub(in super::super) new_keys: Option<&'a NewKeys>,
+    pub(in crate::stores) new_keys: Option<&'a NewKeys>,
 }
 
 impl View<'_> {

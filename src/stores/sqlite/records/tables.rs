@@ -5,13 +5,13 @@ use rusqlite::Connection;
 use super::{keys, rows};
 
 /// Creates missing tables.
-pub(in super::super) fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
+pub(in crate::stores) fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(rows::CREATE)?;
     connection.execute_batch(keys::CREATE)
 }
 
 /// Makes what an earlier process left due: it no longer works on it.
-pub(in super::super) fn take_over_records(connection: &Connection) -> rusqlite::Result<()> {
+pub(in crate::stores) fn take_over_records(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "UPDATE upload_intents SET due_at = 0; UPDATE upload_erasures SET taken_until = 0",
     )
