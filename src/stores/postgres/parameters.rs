@@ -5,10 +5,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use policies::SecretSource;
 use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 
-use super::url::{Parts, ServerRole, TlsMode, some};
-
-pub(super) const NOT_ENCODED: &str = "has special characters that are not percent-encoded; write `?`, `&`, `/`, `@` and \
-                                      `#` in the user name and the password as %3F, %26, %2F, %40 and %23";
+use super::url::{NOT_ENCODED, Parts, ServerRole, TlsMode, some};
 
 /// Parameters that matter, and that the gate cannot honour, each with the reason.
 const UNSUPPORTED: &[(&str, &str)] = &[

@@ -10,11 +10,13 @@ use tokio_postgres::{
     config::{Host, SslMode},
 };
 
-use super::parameters::NOT_ENCODED;
 use crate::{
     outbound::{TlsMaterial, Verification},
     stores::tls::TlsSettings,
 };
+
+pub(super) const NOT_ENCODED: &str = "has special characters that are not percent-encoded; write `?`, `&`, `/`, `@` and \
+                                      `#` in the user name and the password as %3F, %26, %2F, %40 and %23";
 
 const PORT: u16 = 5432;
 
