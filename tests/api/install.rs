@@ -100,6 +100,22 @@ fn cargo_can_build_the_dependencies_from_what_the_first_layer_copies() {
 }
 
 #[test]
+fn the_image_is_built_with_the_settings_of_cargo() {
+    let instructions = instructions();
+    let at = |name: &str, text: &str| {
+        let found =
+            |(instruction, rest): &(String, String)| instruction == name && rest.contains(text);
+        instructions.iter().position(found).unwrap()
+    };
+    assert!(at("COPY", ".cargo .cargo") < at("RUN", "cargo build"));
+    let settings = fs::read_to_string(root().join(".cargo/config.toml")).unwrap();
+    let settings: toml::Table = settings.parse().unwrap();
+    // Linux on ARM64 has pages of up to 64 KiB (2^16). jemalloc does not start if they are larger than its own.
+    let pages = &settings["env"]["AARCH64_UNKNOWN_LINUX_GNU_JEMALLOC_SYS_WITH_LG_PAGE"];
+    assert_eq!(pages.as_str(), Some("16"));
+}
+
+#[test]
 fn everything_that_the_image_is_built_from_is_in_the_context() {
     for (name, rest) in instructions() {
         if name != "COPY" || rest.starts_with("--from") {
