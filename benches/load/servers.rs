@@ -42,7 +42,10 @@ pub(crate) fn upstream(arguments: &mut dyn Iterator<Item = String>) {
             .route("/jwks", jwks)
             .route("/fetches", told)
             .route("/v1/traces", web::post().to(HttpResponse::Ok))
-            .route(UPLOAD_PATH, web::post().to(move || create_upload(delay)))
+            .route(
+                UPLOAD_PATH,
+                web::post().to(move |body| create_upload(delay, body)),
+            )
             .default_service(web::to(move || async move {
                 if !delay.is_zero() {
                     tokio::time::sleep(delay).await;
@@ -61,7 +64,8 @@ pub(crate) fn upstream(arguments: &mut dyn Iterator<Item = String>) {
         .expect("the upstream runs");
 }
 
-async fn create_upload(delay: Duration) -> HttpResponse {
+/// It reads the body, because the server closes a connection whose request it did not read.
+async fn create_upload(delay: Duration, _body: web::Bytes) -> HttpResponse {
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
