@@ -10,10 +10,11 @@ use tokio::{
 
 use crate::{
     helpers::{
-        Emulator, Gate, ROUTE, TestApp, Token, eventually, expression, forwarded, introspection,
-        remote_session,
+        Emulator, Gate, ROUTE, TestApp, Token, env, eventually, expression, forwarded,
+        introspection, remote_session,
     },
     process::{GateProcess, write_config},
+    secret_values::{GOOD, fault, gate, status},
     service::{Reply, Service},
 };
 
@@ -328,4 +329,42 @@ async fn large_heads_of_many_clients_take_a_bounded_amount_of_memory() {
         status_line(&mut with_large_head(&gate, 0).await).await == "HTTP/1.1 404 Not Found"
     })
     .await;
+}
+
+#[actix_web::test]
+async fn a_token_that_is_too_long_is_refused_and_the_reason_has_both_numbers() {
+    let padded = |bytes: usize| {
+        Token::of("user_1")
+            .with("padding", json!("x".repeat(bytes)))
+            .sign()
+    };
+    let default = gate(&env("TEST_SECRET")).start().await;
+    let small = gate(&env("TEST_SECRET"))
+        .set("identities.app.max_token_size", "1KiB")
+        .start()
+        .await;
+    for (app, bytes, max) in [(&default, 11_000, 16_384), (&small, 500, 1024)] {
+        assert_eq!(status(app, &padded(bytes)).await, 200);
+        let long = padded(bytes + 2000);
+        app.ask()
+            .bearer(&long)
+            .send()
+            .await
+            .assert_error(401, "invalid_credentials");
+        let explain = app.request_management(actix_web::http::Method::POST, "/explain");
+        let explained = explain.json(&json!({ "token": long })).await;
+        let expected = format!(
+            "the token is too long: it has {} bytes, and `max_token_size` is {max}",
+            long.len()
+        );
+        assert!(explained.text.contains(&expected), "{explained:?}");
+    }
+    for (size, expected) in [
+        ("0B", "more than zero"),
+        ("129KiB", "must be at most 128KiB"),
+    ] {
+        let gate = gate(&env("OTHER")).set("identities.app.max_token_size", size);
+        let fault = fault(&gate, GOOD);
+        assert!(fault.contains(expected), "{fault:?}");
+    }
 }
