@@ -8,7 +8,8 @@ use tracing::{Instrument as _, field::Empty};
 use crate::{
     Clock, Condition, Decision, Denial, DenialClass, EvaluationError, Fact, Facts, Fault,
     LimitState, Mode, OnFailure, Pass, Permit, Policy, PolicyInput, PolicyName, Reason, Step,
-    StepResult, StoreName, Tolerated, UploadRequest, Verdict, engine::policy::Held,
+    StepResult, StorageCharge, StorageState, StoreName, Tolerated, UploadRequest, Verdict,
+    engine::policy::Held,
 };
 
 /// One policy of a chain, with how its result is used.
@@ -57,6 +58,8 @@ pub struct Evaluation {
     pub facts: Facts,
     /// The state of each enforced limit that was evaluated, in the order of the chain.
     pub limits: Vec<LimitState>,
+    /// The state of each enforced limit of storage, in the order of the chain. Only a preview has it.
+    pub storage: Vec<StorageState>,
     /// Denials and faults that did not stop the request.
     pub tolerated: Vec<Tolerated>,
 }
@@ -227,6 +230,8 @@ impl Chain {
         let mut limits = Vec::with_capacity(self.links.len());
         let mut tolerated = Vec::new();
         let mut held = Vec::new();
+        let mut charges = Vec::new();
+        let mut storage = Vec::new();
         // Results of policies that were evaluated together with an earlier one.
         let mut already_decided = VecDeque::new();
         let mut began_together = None;
@@ -276,6 +281,8 @@ impl Chain {
                 Ok(Decision {
                     verdict,
                     limit,
+                    charge,
+                    storage: state,
                     new_fact,
                     tolerated_fault,
                     note: _,
@@ -283,6 +290,13 @@ impl Chain {
                     if let Some(limit) = limit.filter(|_| !observed) {
                         limits.push(limit);
                     }
+                    if let Some(charge) = charge {
+                        charges.push(StorageCharge {
+                            is_enforced: !observed,
+                            ..*charge
+                        });
+                    }
+                    storage.extend(state.filter(|_| !observed).map(|state| *state));
                     if let Some(new_fact) = new_fact {
                         facts.add(new_fact);
                     }
@@ -338,19 +352,21 @@ impl Chain {
                     });
                 }
             }
-            tolerated.extend(Permit::new(held).not_issued().await);
+            tolerated.extend(Permit::new(held, charges).not_issued().await);
             return Evaluation {
                 outcome: reached.unwrap_or(outcome),
                 facts,
                 limits,
+                storage,
                 tolerated,
             };
         }
 
         Evaluation {
-            outcome: reached.unwrap_or_else(|| Outcome::Allowed(Permit::new(held))),
+            outcome: reached.unwrap_or_else(|| Outcome::Allowed(Permit::new(held, charges))),
             facts,
             limits,
+            storage,
             tolerated,
         }
     }

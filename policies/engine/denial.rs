@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use strum::{IntoStaticStr, VariantNames};
 
-use crate::{IdentityName, engine::reached_limit::ReachedLimit};
+use crate::{IdentityName, StorageFull, engine::reached_limit::ReachedLimit};
 
 /// The denial of a request. `Display` is the reason for the log. Only the [code](Denial::code) is sent to the client:
 /// the name of the variant in snake case, unless it says otherwise.
@@ -93,6 +93,10 @@ pub enum Denial {
         /// The limit and its counter.
         reached: Box<ReachedLimit>,
     },
+    /// The upload does not fit into the storage. Waiting does not help: something must be deleted, or an open upload must
+    /// end.
+    #[error("the storage is full: {0}")]
+    StorageFull(Box<StorageFull>),
 }
 
 /// What an unverified JWT says about who issued it, for the log. Both are shortened, and have no control characters.
@@ -174,13 +178,15 @@ impl Denial {
             | Self::FileTypeForbidden(_)
             | Self::FileTooLarge { .. }
             | Self::RuleForbidden(_) => DenialClass::Forbidden,
-            Self::RateLimited { .. } | Self::ServerLimited { .. } | Self::QuotaExhausted { .. } => {
-                DenialClass::Limited
-            }
+            Self::RateLimited { .. }
+            | Self::ServerLimited { .. }
+            | Self::QuotaExhausted { .. }
+            | Self::StorageFull(_) => DenialClass::Limited,
         }
     }
 
-    /// How long the client should wait before it tries again. `None` unless the class is [`DenialClass::Limited`].
+    /// How long the client should wait before it tries again. `None` unless the class is [`DenialClass::Limited`], and if
+    /// waiting does not help.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self.cause() {
@@ -209,7 +215,7 @@ impl Denial {
         }
     }
 
-    /// Returns the limit that is reached. `None` unless the class is [`DenialClass::Limited`].
+    /// Returns the limit per time that is reached, if any.
     #[must_use]
     pub fn reached(&self) -> Option<&ReachedLimit> {
         match self.cause() {

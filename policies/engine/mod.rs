@@ -30,6 +30,7 @@ pub(crate) mod request;
 pub(crate) mod similar;
 pub(crate) mod sql_columns;
 pub(crate) mod step;
+pub(crate) mod storage_store;
 pub(crate) mod time;
 
 pub use chain::{Chain, CounterStore, Evaluation, Link, Outcome, Trace};
@@ -67,4 +68,7 @@ pub use request::{
 };
 pub use similar::similar;
 pub use step::{Step, StepResult};
+pub use storage_store::{
+    StorageCharge, StorageFull, StorageLimits, StorageState, StorageStore, StorageUnit, StorageUsed,
+};
 pub use time::{Clock, SystemClock, Window, WindowUnit, Windows};

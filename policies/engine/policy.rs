@@ -6,7 +6,10 @@ use futures_util::future::{self, ready};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{BoxFuture, Denial, Facts, Fault, NewFact, PolicyName, UploadRequest, Window};
+use crate::{
+    BoxFuture, Denial, Facts, Fault, NewFact, PolicyName, StorageCharge, StorageState,
+    UploadRequest, Window,
+};
 
 /// A policy decides on requests. All workers, and all routes that name a policy, share it.
 pub trait Policy: Any + Send + Sync {
@@ -79,6 +82,10 @@ pub struct Decision {
     pub verdict: Verdict,
     /// The state of the limit, for the `RateLimit` fields of the response.
     pub limit: Option<LimitState>,
+    /// What the upload takes of the storage when it is recorded.
+    pub charge: Option<Box<StorageCharge>>,
+    /// The state of the storage. Only a preview has it.
+    pub storage: Option<Box<StorageState>>,
     /// The fact that the policy established.
     pub new_fact: Option<NewFact>,
     /// A fault despite which the policy decided.
@@ -92,6 +99,8 @@ impl From<Verdict> for Decision {
         Self {
             verdict,
             limit: None,
+            charge: None,
+            storage: None,
             new_fact: None,
             tolerated_fault: None,
             note: None,
@@ -105,6 +114,24 @@ impl Decision {
     pub fn with_limit(self, limit: LimitState) -> Self {
         Self {
             limit: Some(limit),
+            ..self
+        }
+    }
+
+    /// Adds what the upload takes of the storage.
+    #[must_use]
+    pub fn with_charge(self, charge: StorageCharge) -> Self {
+        Self {
+            charge: Some(Box::new(charge)),
+            ..self
+        }
+    }
+
+    /// Adds the state of the storage.
+    #[must_use]
+    pub fn with_storage(self, state: StorageState) -> Self {
+        Self {
+            storage: Some(Box::new(state)),
             ..self
         }
     }
@@ -220,11 +247,18 @@ pub(crate) struct Held {
 #[must_use = "a permit must be settled"]
 pub struct Permit {
     held: Vec<Held>,
+    charges: Vec<StorageCharge>,
 }
 
 impl Permit {
-    pub(crate) fn new(held: Vec<Held>) -> Self {
-        Self { held }
+    pub(crate) fn new(held: Vec<Held>, charges: Vec<StorageCharge>) -> Self {
+        Self { held, charges }
+    }
+
+    /// Returns what the upload takes of the storage. Whoever records the upload takes it, so a permit does not settle it.
+    #[must_use]
+    pub fn charges(&self) -> &[StorageCharge] {
+        &self.charges
     }
 
     /// Commits all holds, because a token was created. Returns the faults that the config tolerates.
@@ -242,7 +276,7 @@ impl Permit {
             let Err(fault) = result else { continue };
             let policy = held[index].policy.clone();
             if !held[index].lenient {
-                Self { held }.not_issued().await;
+                Self::new(held, Vec::new()).not_issued().await;
                 return Err((policy, fault));
             }
             let reason = Reason::Fault(fault);

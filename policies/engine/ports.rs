@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     AcceptedIdentities, BoxFuture, Clock, Endpoint, Facts, Fault, IdentityName, Interval,
-    PolicyName, QuotaStore, RateLimitStore, StoreName, SubjectId, UploadRequest, WorkspaceId,
+    PolicyName, QuotaStore, RateLimitStore, StorageStore, StoreName, SubjectId, UploadRequest,
+    WorkspaceId,
     engine::{fact_list, fact_ref::Group},
 };
 
@@ -34,6 +35,13 @@ pub trait Ports {
     ///
     /// If no store of this name counts rate limits.
     fn rate_limits(&self, store: &StoreName) -> Result<Arc<dyn RateLimitStore>, BuildError>;
+
+    /// Opens a store that counts the storage of uploads.
+    ///
+    /// # Errors
+    ///
+    /// If no store of this name records uploads.
+    fn storage(&self, store: &StoreName) -> Result<Arc<dyn StorageStore>, BuildError>;
 
     /// Opens a source of memberships.
     ///

@@ -223,7 +223,7 @@ impl Job {
         }
         let image = match (record.state, &record.image) {
             (UploadState::Requested, _) => return Ok(Erased::Open),
-            (UploadState::Deleted, _) | (_, None) => None,
+            (UploadState::Deleted | UploadState::Abandoned, _) | (_, None) => None,
             (_, Some(image)) => Some(image),
         };
         if let Some(image) = image {

@@ -7,7 +7,7 @@ use policies::{Clock, Fault, ImageId};
 use super::background::context;
 use crate::{
     imgwire::{Client, Image, ImageStatus, ImgwireError, Refusal},
-    stores::{FileFacts, Page, Record, RecordQuery, RecordStore, UploadState},
+    stores::{Ending, FileFacts, Page, Record, RecordQuery, RecordStore, UploadState},
 };
 
 /// Why records could not be found.
@@ -76,9 +76,12 @@ async fn link(
     };
     records.link(record.id, image.clone()).await?;
     if described.is_deleted {
-        records.delete(record.id, clock.now()).await?;
+        let (now, events) = (clock.now(), Vec::new());
+        records
+            .delete(record.id, Ending::Deleted, now, events)
+            .await?;
     } else if let Some((state, real)) = observed(described) {
-        records.observe(record.id, state, real).await?;
+        records.settle(record.id, state, real, Vec::new()).await?;
     }
     Ok(true)
 }

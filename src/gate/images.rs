@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     imgwire::{Client, Image, ImageStatus, TraceContext},
-    stores::{FileFacts, Holder, Page, Record, UploadState},
+    stores::{Ending, FileFacts, Holder, Page, Record, UploadState},
 };
 
 /// How many images of a list are read from Imgwire at once.
@@ -79,8 +79,9 @@ impl ImageRequest<'_> {
             self.client.delete_image(id, context).await
         });
         deleting.await.result.map_err(Failure::ImgwireFailed)?;
-        let deleted = self.uploads.records.delete(record.id, self.clock.now());
-        deleted.await.map_err(Failure::Unrecorded)
+        let (records, now) = (&self.uploads.records, self.clock.now());
+        let deleted = records.delete(record.id, Ending::Deleted, now, Vec::new());
+        deleted.await.map(drop).map_err(Failure::Unrecorded)
     }
 
     /// Evaluates the policies that say who the user is. A workspace of others looks as if it had no images.
@@ -134,7 +135,7 @@ impl ImageRequest<'_> {
             self.context.clone(),
         );
         rt::spawn(async move {
-            if let Err(fault) = records.observe(id, state, real).await {
+            if let Err(fault) = records.settle(id, state, real, Vec::new()).await {
                 warn(&context, &fault);
             }
         });

@@ -5,6 +5,7 @@ mod background;
 pub mod erasure;
 pub mod explain;
 pub mod find_records;
+mod follow;
 mod idempotency;
 pub mod images;
 mod imgwire_call;

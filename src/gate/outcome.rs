@@ -41,6 +41,7 @@ impl Details {
             outcome,
             facts,
             limits,
+            storage: _,
             tolerated,
         } = chain.evaluate(request, pass).await;
         self.chain_took += clock.elapsed().saturating_sub(started);

@@ -7,10 +7,10 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use policies::{Clock, Fault, ImageId};
 
-use super::background::context;
+use super::{background::context, follow::next_read};
 use crate::{
     imgwire::{Client, ImgwireError, Refusal},
-    stores::{Intent, RecordId, RecordStore},
+    stores::{Ending, Intent, RecordId, RecordStore},
 };
 
 /// At most so many are settled at once, so that requests come first.
@@ -82,13 +82,17 @@ async fn settle(
         Err(error) => return Ok((id, Settled::Unknown(error))),
     };
     // If the gate ends after this, the image has an owner, who can delete it.
-    let is_recorded = records.complete(Arc::new(intent), image.clone()).await?;
+    let now = clock.now();
+    let follow_at = next_read(now, now);
+    let completed = records.complete(Arc::new(intent), image.clone(), follow_at);
+    let is_recorded = completed.await?;
     if let Err(error) = client.delete_image(&image, &context).await.result {
         return Ok((id, Settled::Kept(image, error)));
     }
     // Otherwise the record was settled meanwhile: an erasure has removed it, or it names another image.
     if is_recorded {
-        records.delete(id, clock.now()).await?;
+        let (now, events) = (clock.now(), Vec::new());
+        records.delete(id, Ending::Deleted, now, events).await?;
     }
     Ok((id, Settled::Deleted(image)))
 }

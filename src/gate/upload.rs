@@ -4,10 +4,14 @@
 use std::{rc::Rc, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
-use policies::{Clock, Denial, Facts, ImageId, Pass, Permit, SubjectId, WorkspaceId};
+use policies::{
+    Clock, Denial, Facts, Fault, ImageId, Pass, Permit, Reason, StorageCharge, SubjectId,
+    Tolerated, WorkspaceId,
+};
 use serde_json::Value;
 
 use super::{
+    follow::next_read,
     idempotency::{KeySecret, MAX_POLLS, POLL_INTERVAL, SlotClaim, digest_of},
     imgwire_call::{in_span, warn},
     outcome::{Details, Failure, Report, Success},
@@ -16,7 +20,7 @@ use super::{
 };
 use crate::{
     imgwire::{CallOutcome, Client, CreatedUpload, ImgwireError, TraceContext},
-    stores::{Earlier, FileFacts, Intent, Origin, RecordId, Replay},
+    stores::{Begun, Earlier, Ending, FileFacts, Intent, Origin, RecordId, Replay},
 };
 
 /// How long the changes of a record may take, beyond the deadline of the call to Imgwire. If they take longer, recovery
@@ -104,7 +108,8 @@ impl Creation<'_> {
         };
         let chain = &self.route.chain;
         let permit = details.evaluate(chain, request, pass, clock).await?;
-        let obtained = self.obtain(earlier, details).await;
+        let charges = permit.charges().into();
+        let obtained = self.obtain(earlier, charges, details).await;
         let settled = self.settle(permit, obtained, details).await;
         drop(claim);
         settled
@@ -131,11 +136,7 @@ impl Creation<'_> {
             Err((policy, fault)) => {
                 // No limit has counted the image, so the client must not find it either.
                 if self.delete(&obtained.upload.image.id).await {
-                    let deleted = self
-                        .uploads
-                        .records
-                        .delete(obtained.record, self.clock.now());
-                    if let Err(fault) = deleted.await {
+                    if let Err(fault) = self.forget(obtained.record).await {
                         warn(self.context, &fault);
                     }
                 }
@@ -147,6 +148,7 @@ impl Creation<'_> {
     async fn obtain(
         &self,
         mut earlier: Option<Earlier>,
+        charges: Arc<[StorageCharge]>,
         details: &mut Details,
     ) -> Result<Obtained, Failure> {
         let secret = self.secret().await?;
@@ -158,15 +160,27 @@ impl Creation<'_> {
                 let call = earlier.call.clone();
                 let call = call.unwrap_or_else(|| self.call(&key, details));
                 let record = (earlier.id, self.clock.now());
-                let intent = self.intent(record, &owner, replay, call);
+                let intent = self.intent(record, &owner, replay, call, charges);
                 return self.repeat(intent, earlier.image, details).await;
             }
             let (id, now) = RecordId::new(self.clock);
             let call = self.call(&secret.imgwire_key(id), details);
-            let intent = self.intent((id, now), &owner, replay, call);
+            let intent = self.intent((id, now), &owner, replay, call, charges.clone());
             let begun = self.uploads.records.begin(intent.clone()).await;
-            if begun.map_err(Failure::Unrecorded)? {
-                return self.create(intent, details).await;
+            match begun.map_err(Failure::Unrecorded)? {
+                Begun::Recorded(tolerated) => {
+                    let tolerated = tolerated.into_iter().map(|(policy, full)| Tolerated {
+                        policy,
+                        reason: Reason::Denial(Denial::StorageFull(Box::new(full))),
+                    });
+                    details.tolerated.extend(tolerated);
+                    return self.create(intent, details).await;
+                }
+                Begun::Full(policy, full) => {
+                    let denial = Denial::StorageFull(Box::new(full));
+                    return Err(Failure::Denied(Some(policy), denial));
+                }
+                Begun::SlotTaken => {}
             }
             // A concurrent request with the same key was faster. If its upload fails, this one begins again.
             earlier = self.earlier(replay).await?;
@@ -238,9 +252,8 @@ impl Creation<'_> {
             return Failure::ImgwireFailed(error);
         }
         // The key is free now, so the client can try again.
-        let deleted = self.uploads.records.delete(record, self.clock.now());
-        match deleted.await {
-            Ok(()) => {
+        match self.forget(record).await {
+            Ok(_) => {
                 let reason = "the image of this idempotency key was deleted at Imgwire";
                 Failure::ImgwireFailed(ImgwireError::InvalidResponse(reason.to_owned()))
             }
@@ -250,7 +263,10 @@ impl Creation<'_> {
 
     /// Names the image of an intent. If the record was settled otherwise meanwhile, the image has no owner.
     async fn complete(&self, intent: Arc<Intent>, image: ImageId) -> Result<(), Failure> {
-        let completed = self.uploads.records.complete(intent, image.clone()).await;
+        let now = self.clock.now();
+        let follow_at = next_read(now, now);
+        let records = &self.uploads.records;
+        let completed = records.complete(intent, image.clone(), follow_at).await;
         if completed.map_err(Failure::Unrecorded)? {
             return Ok(());
         }
@@ -285,6 +301,13 @@ impl Creation<'_> {
             "image not deleted"
         );
         false
+    }
+
+    /// Records that an image which no client got was deleted.
+    async fn forget(&self, record: RecordId) -> Result<bool, Fault> {
+        let records = &self.uploads.records;
+        let (now, none) = (self.clock.now(), Vec::new());
+        records.delete(record, Ending::Deleted, now, none).await
     }
 
     async fn secret(&self) -> Result<KeySecret, Failure> {
@@ -337,6 +360,7 @@ impl Creation<'_> {
         owner: &Owner,
         replay: Option<Replay>,
         call: Arc<str>,
+        charges: Arc<[StorageCharge]>,
     ) -> Arc<Intent> {
         let request = &self.upload.request;
         let file = request.file.as_ref();
@@ -359,6 +383,7 @@ impl Creation<'_> {
             },
             replay,
             call,
+            charges,
             due_at: now.saturating_add(due_in).unwrap_or(Timestamp::MAX),
         })
     }

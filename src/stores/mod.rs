@@ -6,6 +6,7 @@
 //! [`LeaseStore`], a [`RecordStore`].
 
 mod connections;
+mod events;
 mod fault;
 mod file_id;
 mod health;
@@ -14,6 +15,7 @@ mod kind;
 mod open;
 mod postgres;
 mod prefix;
+mod reconciliations;
 mod records;
 mod redis;
 mod remark;
@@ -25,12 +27,15 @@ mod tls;
 
 pub(crate) use self::file_id::FilePlace;
 pub use self::{
+    events::{Backlog, EventKind, EventStore, NewEvent, StoredEvent},
     fault::{FileProblem, OpenError, StoreError, StoreFault, Unreachable},
     kind::{LeaseStore, MemberDatabase, MemberRow, SessionAction, SessionBackend, StoreContext},
     open::{Access, OpenStore, Stores},
+    reconciliations::{Reconciled, Reconciliation, ReconciliationStore},
     records::{
-        ERASURE_KEPT, Earlier, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page,
-        Progress, Record, RecordId, RecordQuery, RecordStore, Replay, UploadState,
+        Begun, ERASURE_KEPT, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage, Intent,
+        Origin, Page, Progress, ReadRate, Record, RecordId, RecordQuery, RecordStore, Replay,
+        UploadState,
     },
     remark::Remark,
     settings::{Store, StoreSettings, StoreUrl, UrlSource, UsedStore},

@@ -4,16 +4,23 @@
 //! client gets the answer. So an image that the gate asked for has an owner, whenever the gate is killed: what became of
 //! an intent is found out by repeating its call, which is kept with it until then.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use policies::{Clock, Fault, ImageId, Purpose, RoutePath, SubjectId, TokenId, WorkspaceId};
+use policies::{
+    Clock, Counter, Fault, ImageId, PolicyName, Purpose, RoutePath, StorageCharge, StorageFull,
+    StorageStore, SubjectId, TokenId, WorkspaceId,
+};
 use serde::Serialize;
 use uuid::{ContextV7, Uuid};
 
-use super::fault::StoreFault;
+use super::{
+    events::{EventStore, NewEvent},
+    fault::StoreFault,
+    reconciliations::ReconciliationStore,
+};
 
 /// The id of a record: a UUID of version 7 (RFC 9562), so that ids are in the order of creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -63,8 +70,21 @@ pub struct Intent {
     pub replay: Option<Replay>,
     /// The body of the call to Imgwire as JSON, kept until its image is known.
     pub call: Arc<str>,
+    /// What the upload takes of the storage. Empty if a store returns the intent, which has taken it.
+    pub charges: Arc<[StorageCharge]>,
     /// When the request that records this has ended for certain, so that the gate may repeat the call.
     pub due_at: Timestamp,
+}
+
+/// The result of [`RecordStore::begin`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// The intent is recorded, and the storage is charged, even if policies whose denials are not enforced would deny.
+    Recorded(Vec<(PolicyName, StorageFull)>),
+    /// Another upload has the slot. Nothing was recorded.
+    SlotTaken,
+    /// The upload does not fit into the storage of this policy. Nothing was recorded.
+    Full(PolicyName, StorageFull),
 }
 
 /// Finds an upload again by the idempotency key of the client.
@@ -90,6 +110,8 @@ pub enum UploadState {
     Open,
     Ready,
     Quarantined,
+    /// The file did not arrive in time, and the image was deleted.
+    Abandoned,
     Deleted,
 }
 
@@ -167,21 +189,49 @@ pub struct Progress {
 
 type Future<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
 
+/// How an image ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Deleted,
+    Abandoned,
+}
+
+impl From<Ending> for UploadState {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Deleted => Self::Deleted,
+            Ending::Abandoned => Self::Abandoned,
+        }
+    }
+}
+
+/// How many images may be read per second to follow uploads, by all gates together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadRate {
+    pub limit: u32,
+    pub period: Duration,
+}
+
 /// A store of records. A change is durable when its future resolves. If the future fails or is dropped, the change may
 /// have been made or not.
-pub trait RecordStore: Send + Sync {
+pub trait RecordStore: StorageStore + EventStore + ReconciliationStore + Send + Sync {
     /// A random secret that the store keeps, for keyed digests. It is the same for all gates that share the store.
     fn secret(&self) -> Future<'_, [u8; 32]>;
 
-    /// Records an intent. Returns `false`, and records nothing, if another upload has its slot.
-    fn begin(&self, intent: Arc<Intent>) -> Future<'_, bool>;
+    /// Records an intent, and takes what it charges of the storage.
+    fn begin(&self, intent: Arc<Intent>) -> Future<'_, Begun>;
 
-    /// Names the image of an intent, and drops its call. Records the intent if it is missing, without its slot if another
+    /// Names the image of an intent, and drops its call. The upload is followed from `follow_at` on. Records the intent if it is missing, without its slot if another
     /// upload has that. Returns `false` if the record was settled otherwise meanwhile: it is deleted, or names another
     /// image.
-    fn complete(&self, intent: Arc<Intent>, image: ImageId) -> Future<'_, bool>;
+    fn complete(
+        &self,
+        intent: Arc<Intent>,
+        image: ImageId,
+        follow_at: Timestamp,
+    ) -> Future<'_, bool>;
 
-    /// Removes an intent that led to no image.
+    /// Removes an intent that led to no image, and gives back its storage.
     fn withdraw(&self, id: RecordId) -> Future<'_, ()>;
 
     /// Finds the upload that has this slot.
@@ -197,11 +247,56 @@ pub trait RecordStore: Send + Sync {
     /// Names the image that a token led to.
     fn link(&self, id: RecordId, image: ImageId) -> Future<'_, ()>;
 
-    /// Records the state of an image that exists, as Imgwire reports it.
-    fn observe(&self, id: RecordId, state: UploadState, real: FileFacts) -> Future<'_, ()>;
+    /// Records the state of an image that exists, as Imgwire reports it, and the real type and size, by which its storage
+    /// counts from then on. The upload is no longer followed. Adds the events, and returns `true`, if the state changes.
+    fn settle(
+        &self,
+        id: RecordId,
+        state: UploadState,
+        real: FileFacts,
+        events: Vec<NewEvent>,
+    ) -> Future<'_, bool>;
 
-    /// Records that the image was deleted, and frees its slot.
-    fn delete(&self, id: RecordId, at: Timestamp) -> Future<'_, ()>;
+    /// Records that the image was deleted, frees its slot, and gives back its storage. Adds the events, and returns `true`,
+    /// if it was not deleted before.
+    fn delete(
+        &self,
+        id: RecordId,
+        ending: Ending,
+        at: Timestamp,
+        events: Vec<NewEvent>,
+    ) -> Future<'_, bool>;
+
+    /// Takes at most `limit` uploads that are followed and due at `now`, and lets them be due again at `next`. Of several
+    /// gates, each takes others. All gates together take no more than `rate` allows.
+    fn take_followed(
+        &self,
+        now: Timestamp,
+        next: Timestamp,
+        limit: u32,
+        rate: ReadRate,
+    ) -> Future<'_, Vec<Record>> {
+        let _ = (now, next, limit, rate);
+        unready()
+    }
+
+    /// Lets uploads that are still followed be due at these times.
+    fn follow_later(&self, next: Vec<(RecordId, Timestamp)>) -> Future<'_, ()> {
+        let _ = next;
+        unready()
+    }
+
+    /// Takes at most `wanted` reads of the rate of [`take_followed`](Self::take_followed), for other work. Returns how many.
+    fn take_reads(&self, now: Timestamp, wanted: u32, rate: ReadRate) -> Future<'_, u32> {
+        let _ = (now, wanted, rate);
+        unready()
+    }
+
+    /// Counts an image that exists in these counters of storage, and in no other ones. Returns whether that is a change.
+    fn recount(&self, id: RecordId, counters: Vec<Counter>) -> Future<'_, bool> {
+        let _ = (id, counters);
+        unready()
+    }
 
     /// Finds the record of an image, unless the image was deleted.
     fn image(&self, image: &ImageId) -> Future<'_, Option<Record>>;
@@ -215,7 +310,7 @@ pub trait RecordStore: Send + Sync {
     /// Lists all records after `after`, the oldest first.
     fn export(&self, after: Option<RecordId>, limit: u32) -> Future<'_, Vec<Record>>;
 
-    /// Removes a record, as if it had never been.
+    /// Removes a record, as if it had never been, and gives back its storage.
     fn remove(&self, id: RecordId) -> Future<'_, ()>;
 
     /// Removes up to `limit` records of images that were deleted before `before`, and of tokens that were issued before it
@@ -244,4 +339,11 @@ pub(super) fn new_secret() -> Result<[u8; 32], StoreFault> {
     let filled = aws_lc_rs::rand::fill(&mut secret);
     let failed = |_| StoreFault::Refused("the system's random generator failed".to_owned());
     filled.map(|()| secret).map_err(failed)
+}
+
+/// Until the stores implement it.
+pub(super) fn unready<T: 'static>() -> Future<'static, T> {
+    Box::pin(std::future::ready(Err(Fault::Service(
+        "not implemented".into(),
+    ))))
 }

@@ -10,7 +10,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use policies::{
     AcceptedIdentities, BuildError, CallSettings, Decider, Endpoint, IdentityName,
     MembershipSource, Memberships, PolicyName, Ports, Protocol, QuotaStore, RateLimitStore,
-    StoreName,
+    StorageStore, StoreName,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -44,6 +44,10 @@ impl Ports for PolicyPorts<'_> {
 
     fn rate_limits(&self, store: &StoreName) -> Result<Arc<dyn RateLimitStore>, BuildError> {
         Ok(self.stores.rate_limits(store)?)
+    }
+
+    fn storage(&self, store: &StoreName) -> Result<Arc<dyn StorageStore>, BuildError> {
+        Ok(self.stores.records(store)?)
     }
 
     fn memberships(

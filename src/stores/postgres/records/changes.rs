@@ -14,7 +14,7 @@ use super::{
     super::statements::{Sql, Statements, system_time},
     rows::{Run, intent, number, text},
 };
-use crate::stores::records::{FileFacts, Intent, Origin, RecordId, Replay, UploadState};
+use crate::stores::records::{Begun, FileFacts, Intent, Origin, RecordId, Replay, UploadState};
 
 /// The types of an origin and its id.
 macro_rules! insert_types {
@@ -83,7 +83,7 @@ fn replay(replay: Option<&Replay>) -> (Option<&[u8]>, Option<&[u8]>) {
     )
 }
 
-pub(super) async fn begin(statements: &Statements, intent: &Intent) -> Run<bool> {
+pub(super) async fn begin(statements: &Statements, intent: &Intent) -> Run<Begun> {
     const BEGIN: Sql = Sql {
         text: "\
             insert into imgwire_gate.upload (\
@@ -98,7 +98,12 @@ pub(super) async fn begin(statements: &Statements, intent: &Intent) -> Run<bool>
     let call = &*intent.call;
     let values = Values::new(intent.id, &intent.origin);
     let values = values.and(&[&slot, &parameters, &call, &due_at]);
-    Ok(!statements.query(&BEGIN, &values).await?.is_empty())
+    let is_taken = statements.query(&BEGIN, &values).await?.is_empty();
+    Ok(if is_taken {
+        Begun::SlotTaken
+    } else {
+        Begun::Recorded(Vec::new())
+    })
 }
 
 pub(super) async fn complete(

@@ -14,17 +14,19 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::future::LocalBoxFuture;
 use jiff::Timestamp;
-use policies::{Fault, ImageId, TokenId};
+use policies::{BoxFuture, Counter, Fault, ImageId, StorageStore, StorageUsed, TokenId};
 use uuid::Uuid;
 
 use self::rows::{Run, RunError};
 use super::{batch::Batcher, connect::write_fault, quotas::Counters, statements::Statements};
 use crate::{
     stores::{
+        events::{EventStore, NewEvent},
         fault::StoreFault,
+        reconciliations::ReconciliationStore,
         records::{
-            Earlier, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page, Progress, Record,
-            RecordId, RecordQuery, RecordStore, UploadState, new_secret,
+            Begun, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page,
+            Progress, Record, RecordId, RecordQuery, RecordStore, UploadState, new_secret,
         },
     },
     telemetry::Operation,
@@ -70,6 +72,16 @@ impl Records {
     }
 }
 
+impl StorageStore for Records {
+    fn storage_used(&self, _counter: Counter) -> BoxFuture<'_, StorageUsed> {
+        Box::pin(std::future::ready(Ok(StorageUsed::default())))
+    }
+}
+
+impl EventStore for Records {}
+
+impl ReconciliationStore for Records {}
+
 type Future<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
 
 impl RecordStore for Records {
@@ -87,14 +99,19 @@ impl RecordStore for Records {
         })
     }
 
-    fn begin(&self, intent: Arc<Intent>) -> Future<'_, bool> {
+    fn begin(&self, intent: Arc<Intent>) -> Future<'_, Begun> {
         Box::pin(async move {
             self.change(async |it: &_| changes::begin(it, &intent).await)
                 .await
         })
     }
 
-    fn complete(&self, intent: Arc<Intent>, image: ImageId) -> Future<'_, bool> {
+    fn complete(
+        &self,
+        intent: Arc<Intent>,
+        image: ImageId,
+        _follow_at: Timestamp,
+    ) -> Future<'_, bool> {
         Box::pin(async move {
             self.change(async |it: &_| changes::complete(it, &intent, &image).await)
                 .await
@@ -127,15 +144,32 @@ impl RecordStore for Records {
         })
     }
 
-    fn observe(&self, id: RecordId, state: UploadState, real: FileFacts) -> Future<'_, ()> {
+    fn settle(
+        &self,
+        id: RecordId,
+        state: UploadState,
+        real: FileFacts,
+        _events: Vec<NewEvent>,
+    ) -> Future<'_, bool> {
         Box::pin(async move {
             self.change(async |it: &_| changes::observe(it, id, state, &real).await)
                 .await
+                .map(|()| true)
         })
     }
 
-    fn delete(&self, id: RecordId, at: Timestamp) -> Future<'_, ()> {
-        Box::pin(self.change(async move |it: &_| changes::delete(it, id, at).await))
+    fn delete(
+        &self,
+        id: RecordId,
+        _ending: Ending,
+        at: Timestamp,
+        _events: Vec<NewEvent>,
+    ) -> Future<'_, bool> {
+        Box::pin(async move {
+            self.change(async move |it: &_| changes::delete(it, id, at).await)
+                .await
+                .map(|()| true)
+        })
     }
 
     fn image(&self, image: &ImageId) -> Future<'_, Option<Record>> {

@@ -1,5 +1,7 @@
 //! How records are read from rows.
 
+use std::sync::Arc;
+
 use policies::{ImageId, Purpose, RoutePath, SubjectId, TokenId, WorkspaceId};
 use tokio_postgres::{Error, Row, types::FromSql};
 
@@ -117,6 +119,7 @@ pub(super) fn intent(row: &Row) -> Result<Intent> {
         id: RecordId(get(row, 0)?),
         origin: origin(row)?,
         replay: replay.map(|(slot, parameters)| Replay { slot, parameters }),
+        charges: Arc::default(),
         due_at: timestamp(get(row, 10)?),
         call: get::<&str>(row, 11)?.into(),
     })

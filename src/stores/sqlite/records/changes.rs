@@ -8,7 +8,9 @@ use super::{
     keys::{self, KeyWriter, Lookup, Owner},
     rows::{INTENT, Id, Micros, StateCode, digest, intent, size},
 };
-use crate::stores::records::{FileFacts, Intent, Origin, RecordId, Replay, UploadState};
+use crate::stores::records::{
+    Begun, Ending, FileFacts, Intent, Origin, RecordId, Replay, UploadState,
+};
 
 /// An open transaction.
 pub(in crate::stores) struct RecordWriter<'a> {
@@ -20,17 +22,17 @@ pub(in crate::stores) struct RecordWriter<'a> {
 pub(in crate::stores) type RecordChange =
     Box<dyn FnOnce(&mut RecordWriter<'_>) -> rusqlite::Result<()> + Send>;
 
-pub(super) fn begin(open: &mut RecordWriter<'_>, intent: &Intent) -> Result<bool> {
+pub(super) fn begin(open: &mut RecordWriter<'_>, intent: &Intent) -> Result<Begun> {
     if let Some(Replay { slot, .. }) = &intent.replay
         && is_slot_taken(open, slot)?
     {
-        return Ok(false);
+        return Ok(Begun::SlotTaken);
     }
     let Intent { origin, replay, .. } = intent;
     let mut insert = open.connection.prepare_cached(
         "INSERT INTO upload_intents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
-    let inserted = insert.execute(params![
+    insert.execute(params![
         intent.id,
         Id::new(origin.subject.as_str()),
         origin.workspace.as_ref().map(|it| Id::new(it.as_str())),
@@ -44,7 +46,7 @@ pub(super) fn begin(open: &mut RecordWriter<'_>, intent: &Intent) -> Result<bool
         Micros(intent.due_at),
         &*intent.call,
     ])?;
-    Ok(inserted > 0)
+    Ok(Begun::Recorded(Vec::new()))
 }
 
 fn is_slot_taken(open: &RecordWriter<'_>, slot: &[u8; 32]) -> Result<bool> {
@@ -210,12 +212,12 @@ pub(super) fn link(open: &mut RecordWriter<'_>, id: RecordId, image: &ImageId) -
 }
 
 /// What Imgwire does not report stays as it was.
-pub(super) fn observe(
+pub(super) fn settle(
     open: &mut RecordWriter<'_>,
     id: RecordId,
     state: UploadState,
     real: &FileFacts,
-) -> Result<()> {
+) -> Result<bool> {
     let observe = "UPDATE upload_records
          SET state = ?, real_mime_type = coalesce(?, real_mime_type), real_size = coalesce(?, real_size)
          WHERE id = ? AND exists_now";
@@ -225,10 +227,15 @@ pub(super) fn observe(
         size(real),
         id
     ])?;
-    Ok(())
+    Ok(true)
 }
 
-pub(super) fn delete(open: &mut RecordWriter<'_>, id: RecordId, at: Timestamp) -> Result<()> {
+pub(super) fn delete(
+    open: &mut RecordWriter<'_>,
+    id: RecordId,
+    ending: Ending,
+    at: Timestamp,
+) -> Result<bool> {
     let find = format!("SELECT {INTENT} FROM upload_intents WHERE id = ?");
     let mut find = open.connection.prepare_cached(&find)?;
     if let Some(begun) = find.query_row([id], intent).optional()? {
@@ -252,10 +259,11 @@ pub(super) fn delete(open: &mut RecordWriter<'_>, id: RecordId, at: Timestamp) -
          WHERE id = ?1 AND deleted_at IS NULL";
     open.connection.prepare_cached(delete)?.execute(params![
         id,
-        StateCode(UploadState::Deleted),
+        StateCode(ending.into()),
         Micros(at)
     ])?;
-    open.keys.list(open.connection, id, false)
+    open.keys.list(open.connection, id, false)?;
+    Ok(true)
 }
 
 pub(super) fn remove(open: &mut RecordWriter<'_>, id: RecordId) -> Result<()> {

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::future::LocalBoxFuture;
 use jiff::Timestamp;
-use policies::{Fault, ImageId, TokenId};
+use policies::{BoxFuture, Counter, Fault, ImageId, StorageStore, StorageUsed, TokenId};
 use uuid::Uuid;
 
 use super::{
@@ -15,10 +15,12 @@ use super::{
     tables::keep_secret,
 };
 use crate::stores::{
+    events::{EventStore, NewEvent},
     fault::StoreFault,
+    reconciliations::ReconciliationStore,
     records::{
-        Earlier, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page, Progress, Record,
-        RecordId, RecordQuery, RecordStore, UploadState, new_secret,
+        Begun, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page,
+        Progress, Record, RecordId, RecordQuery, RecordStore, UploadState, new_secret,
     },
 };
 
@@ -54,6 +56,16 @@ impl Counters {
     }
 }
 
+impl StorageStore for Counters {
+    fn storage_used(&self, _counter: Counter) -> BoxFuture<'_, StorageUsed> {
+        Box::pin(std::future::ready(Ok(StorageUsed::default())))
+    }
+}
+
+impl EventStore for Counters {}
+
+impl ReconciliationStore for Counters {}
+
 type Future<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
 
 impl RecordStore for Counters {
@@ -69,11 +81,16 @@ impl RecordStore for Counters {
         })
     }
 
-    fn begin(&self, intent: Arc<Intent>) -> Future<'_, bool> {
+    fn begin(&self, intent: Arc<Intent>) -> Future<'_, Begun> {
         Box::pin(self.change(move |open| changes::begin(open, &intent)))
     }
 
-    fn complete(&self, intent: Arc<Intent>, image: ImageId) -> Future<'_, bool> {
+    fn complete(
+        &self,
+        intent: Arc<Intent>,
+        image: ImageId,
+        _follow_at: Timestamp,
+    ) -> Future<'_, bool> {
         Box::pin(self.change(move |open| changes::complete(open, &intent, &image)))
     }
 
@@ -97,12 +114,24 @@ impl RecordStore for Counters {
         Box::pin(self.change(move |open| changes::link(open, id, &image)))
     }
 
-    fn observe(&self, id: RecordId, state: UploadState, real: FileFacts) -> Future<'_, ()> {
-        Box::pin(self.change(move |open| changes::observe(open, id, state, &real)))
+    fn settle(
+        &self,
+        id: RecordId,
+        state: UploadState,
+        real: FileFacts,
+        _events: Vec<NewEvent>,
+    ) -> Future<'_, bool> {
+        Box::pin(self.change(move |open| changes::settle(open, id, state, &real)))
     }
 
-    fn delete(&self, id: RecordId, at: Timestamp) -> Future<'_, ()> {
-        Box::pin(self.change(move |open| changes::delete(open, id, at)))
+    fn delete(
+        &self,
+        id: RecordId,
+        ending: Ending,
+        at: Timestamp,
+        _events: Vec<NewEvent>,
+    ) -> Future<'_, bool> {
+        Box::pin(self.change(move |open| changes::delete(open, id, ending, at)))
     }
 
     fn image(&self, image: &ImageId) -> Future<'_, Option<Record>> {

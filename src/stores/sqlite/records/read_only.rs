@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::{LocalBoxFuture, ready};
 use jiff::Timestamp;
-use policies::{Fault, ImageId, TokenId};
+use policies::{BoxFuture, Counter, Fault, ImageId, StorageStore, StorageUsed, TokenId};
 use uuid::Uuid;
 
 use super::{
@@ -13,10 +13,21 @@ use super::{
     queries::{self, View},
     tables::find_secret,
 };
+use crate::stores::NewEvent;
 use crate::stores::records::{
-    Earlier, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page, Progress, Record,
-    RecordId, RecordQuery, RecordStore, UploadState,
+    Begun, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page, Progress,
+    Record, RecordId, RecordQuery, RecordStore, UploadState,
 };
+
+impl StorageStore for ReadOnly {
+    fn storage_used(&self, _: Counter) -> BoxFuture<'_, StorageUsed> {
+        self.refuse()
+    }
+}
+
+impl crate::stores::EventStore for ReadOnly {}
+
+impl crate::stores::ReconciliationStore for ReadOnly {}
 
 type Future<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
 
@@ -46,11 +57,11 @@ impl RecordStore for ReadOnly {
         }
     }
 
-    fn begin(&self, _: Arc<Intent>) -> Future<'_, bool> {
+    fn begin(&self, _: Arc<Intent>) -> Future<'_, Begun> {
         self.refuse()
     }
 
-    fn complete(&self, _: Arc<Intent>, _: ImageId) -> Future<'_, bool> {
+    fn complete(&self, _: Arc<Intent>, _: ImageId, _: Timestamp) -> Future<'_, bool> {
         self.refuse()
     }
 
@@ -74,11 +85,17 @@ impl RecordStore for ReadOnly {
         self.refuse()
     }
 
-    fn observe(&self, _: RecordId, _: UploadState, _: FileFacts) -> Future<'_, ()> {
+    fn settle(
+        &self,
+        _: RecordId,
+        _: UploadState,
+        _: FileFacts,
+        _: Vec<NewEvent>,
+    ) -> Future<'_, bool> {
         self.refuse()
     }
 
-    fn delete(&self, _: RecordId, _: Timestamp) -> Future<'_, ()> {
+    fn delete(&self, _: RecordId, _: Ending, _: Timestamp, _: Vec<NewEvent>) -> Future<'_, bool> {
         self.refuse()
     }
 

@@ -1,5 +1,7 @@
 //! How records are stored.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use policies::{ImageId, Purpose, RoutePath, SubjectId, TokenId, WorkspaceId};
 use rusqlite::{
@@ -80,13 +82,14 @@ pub(super) const INTENT_AS_RECORD: &str = "id, subject, workspace, route, purpos
 pub(super) const INTENT: &str = "id, subject, workspace, route, purpose, mime_type, size, created_at, \
                                  slot, parameters, due_at, call";
 
-const STATES: [UploadState; 6] = [
+const STATES: [UploadState; 7] = [
     UploadState::Issued,
     UploadState::Requested,
     UploadState::Open,
     UploadState::Ready,
     UploadState::Quarantined,
     UploadState::Deleted,
+    UploadState::Abandoned,
 ];
 
 /// A state as its index in [`STATES`].
@@ -254,6 +257,7 @@ pub(super) fn intent(row: &Row<'_>) -> Result<Intent> {
             .zip(parameters)
             .map(|(slot, parameters)| Replay { slot, parameters }),
         call: row.get_ref(11)?.as_str()?.into(),
+        charges: Arc::default(),
         due_at,
     })
 }
