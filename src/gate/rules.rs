@@ -28,6 +28,8 @@ pub struct Rules {
     pub records: Option<Arc<dyn RecordStore>>,
     /// How long records of deleted images and of issued tokens are kept.
     pub keep_records: Interval,
+    /// Whether the app gets events about uploads.
+    pub sends_events: bool,
     /// What the policies of all routes depend on.
     pub needs: Vec<Need>,
 }

@@ -228,6 +228,7 @@ impl RulesBuilder {
             stores,
             records,
             keep_records: settings.uploads.keep_records,
+            sends_events: false,
         })
     }
 
