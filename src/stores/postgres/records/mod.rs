@@ -248,6 +248,10 @@ impl RecordStore for Records {
         Box::pin(self.change(async move |it: &_| following::take(it, now, next, limit, rate).await))
     }
 
+    fn follow(&self, id: RecordId, at: Timestamp) -> Future<'_, ()> {
+        Box::pin(self.change(async move |it: &_| following::follow(it, id, at).await))
+    }
+
     fn follow_later(&self, next: Vec<(RecordId, Timestamp)>) -> Future<'_, ()> {
         Box::pin(async move {
             self.change(async |it: &_| following::later(it, &next).await)
