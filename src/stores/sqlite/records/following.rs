@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use rusqlite::{OptionalExtension as _, Result, params};
+use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
 use super::{
     changes::RecordWriter,
@@ -96,6 +96,28 @@ fn followed(
     rows.collect()
 }
 
+pub(super) fn follow(open: &mut RecordWriter<'_>, id: RecordId, at: Timestamp) -> Result<()> {
+    let connection = open.connection;
+    let Some((held, state)) = find_existing(connection, id)? else {
+        return Ok(());
+    };
+    let follow = "UPDATE upload_records SET follow_at = ? WHERE id = ?";
+    let mut follow = connection.prepare_cached(follow)?;
+    follow.execute(params![Micros(at), id])?;
+    held.update(connection, None, state == UploadState::Open)
+}
+
+/// Returns what an image that exists holds, and its state.
+fn find_existing(connection: &Connection, id: RecordId) -> Result<Option<(Held, UploadState)>> {
+    let find = format!("SELECT {HELD}, state FROM upload_records WHERE id = ? AND exists_now");
+    let mut find = connection.prepare_cached(&find)?;
+    let found = find.query_row([id], |row| {
+        let StateCode(state) = row.get("state")?;
+        Ok((Held::read(row, 0)?, state))
+    });
+    found.optional()
+}
+
 pub(super) fn follow_later(
     open: &mut RecordWriter<'_>,
     next: &[(RecordId, Timestamp)],
@@ -117,13 +139,7 @@ pub(super) fn settle(
     events: &[EventRow],
 ) -> Result<bool> {
     let connection = open.connection;
-    let find = format!("SELECT {HELD}, state FROM upload_records WHERE id = ? AND exists_now");
-    let mut find = connection.prepare_cached(&find)?;
-    let found = find.query_row([id], |row| {
-        let StateCode(state) = row.get("state")?;
-        Ok((Held::read(row, 0)?, state))
-    });
-    let Some((held, before)) = found.optional()? else {
+    let Some((held, before)) = find_existing(connection, id)? else {
         return Ok(false);
     };
     let settle = "UPDATE upload_records
@@ -136,7 +152,7 @@ pub(super) fn settle(
         size(real),
         id
     ])?;
-    held.settle(connection, size(real))?;
+    held.update(connection, size(real), false)?;
     if before == state {
         return Ok(false);
     }

@@ -90,7 +90,7 @@ impl Deliveries {
     ) -> Result<Vec<StoredEvent>> {
         let leases = self.0.lock().len();
         let due = "SELECT id, kind, sequence, at, data, failures, due_at FROM upload_events
-                   WHERE due_at <= ? ORDER BY due_at, id LIMIT ?";
+                   WHERE due_at <= ? ORDER BY due_at, at, sequence LIMIT ?";
         let mut due = view.connection.prepare_cached(due)?;
         let most = leases.saturating_add(limit as usize);
         let due = due.query_map(params![Micros(now), most as i64], |row| {

@@ -198,6 +198,10 @@ impl RecordStore for Counters {
         Box::pin(self.query(move |view| following.take(view, now, next, limit, rate)))
     }
 
+    fn follow(&self, id: RecordId, at: Timestamp) -> Future<'_, ()> {
+        Box::pin(self.change(move |open| following::follow(open, id, at)))
+    }
+
     fn follow_later(&self, next: Vec<(RecordId, Timestamp)>) -> Future<'_, ()> {
         Box::pin(self.change(move |open| following::follow_later(open, &next)))
     }

@@ -156,6 +156,10 @@ impl RecordStore for ReadOnly {
         self.refuse()
     }
 
+    fn follow(&self, _: RecordId, _: Timestamp) -> Future<'_, ()> {
+        self.refuse()
+    }
+
     fn follow_later(&self, _: Vec<(RecordId, Timestamp)>) -> Future<'_, ()> {
         self.refuse()
     }

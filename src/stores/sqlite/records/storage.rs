@@ -24,8 +24,9 @@ CREATE TABLE IF NOT EXISTS upload_storage (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// The columns of a record, and of an intent, from which [`Held`] is read.
-pub(super) const HELD: &str = "counters, coalesce(real_size, size, 0), follow_at IS NOT NULL";
+/// The columns of a record, and of an intent, from which [`Held`] is read. The state 2 is open.
+pub(super) const HELD: &str =
+    "counters, coalesce(real_size, size, 0), state = 2 AND follow_at IS NOT NULL";
 pub(super) const HELD_BY_INTENT: &str = "counters, coalesce(size, 0), 1";
 
 /// The counters of a record, as a JSON array of policies and keys. A record that has none has NULL.
@@ -89,18 +90,23 @@ impl Held {
         self.change(connection, self.amount, StorageUsed::default())
     }
 
-    /// Holds the file of an upload that is no longer open.
-    pub(super) fn settle(&self, connection: &Connection, bytes: Option<i64>) -> Result<()> {
+    /// Holds the file of an upload, by its size if that is known by now.
+    pub(super) fn update(
+        &self,
+        connection: &Connection,
+        bytes: Option<i64>,
+        is_open: bool,
+    ) -> Result<()> {
         let bytes = bytes.map_or(self.amount.bytes, unsigned);
-        let settled = StorageUsed {
+        let after = StorageUsed {
             bytes,
-            open: 0,
+            open: is_open.into(),
             ..self.amount
         };
-        if settled == self.amount {
+        if after == self.amount {
             return Ok(());
         }
-        self.change(connection, self.amount, settled)
+        self.change(connection, self.amount, after)
     }
 
     fn change(&self, connection: &Connection, from: StorageUsed, to: StorageUsed) -> Result<()> {
