@@ -66,7 +66,7 @@ const PROBE_RECORDS: &str = "\
     insert into imgwire_gate.event select * from imgwire_gate.event where false; \
     update imgwire_gate.event set id = id where false; \
     delete from imgwire_gate.event where false; \
-    update imgwire_gate.upload_reads set taken = taken where false; \
+    update imgwire_gate.upload_reads set times = times where false; \
     insert into imgwire_gate.reconciliation select * from imgwire_gate.reconciliation where false; \
     update imgwire_gate.reconciliation set id = id where false; \
     delete from imgwire_gate.reconciliation where false";

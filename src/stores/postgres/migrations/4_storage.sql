@@ -133,9 +133,6 @@ begin
 end
 $$;
 
--- For roles that may only read and write the tables.
-grant execute on all functions in schema imgwire_gate to public;
-
 -- One row per event that waits for its delivery. It outlives its record.
 create table imgwire_gate.event (
     id uuid primary key,
@@ -151,14 +148,47 @@ create table imgwire_gate.event (
 create index event_due on imgwire_gate.event (due_at);
 create index event_at on imgwire_gate.event (at);
 
--- One row: how many images were read since when, by all gates together.
+-- One row: when images were read to follow uploads, and how many at a time, by all gates together.
 create table imgwire_gate.upload_reads (
     only_row boolean primary key default true check (only_row),
-    since timestamptz not null,
-    taken bigint not null
+    times timestamptz[] not null default '{}',
+    numbers bigint[] not null default '{}'
 );
 
-insert into imgwire_gate.upload_reads (since, taken) values ('epoch', 0);
+insert into imgwire_gate.upload_reads default values;
+
+-- Takes some of the $2 reads that are wanted at $1, if at most $3 may be in a period of $4. Gates come one after another.
+create function imgwire_gate.take_reads(timestamptz, bigint, bigint, interval) returns bigint
+language plpgsql
+as $$
+declare
+    earlier imgwire_gate.upload_reads;
+    taken bigint;
+begin
+    if $2 = 0 then
+        return 0;
+    end if;
+    select * into earlier from imgwire_gate.upload_reads for update;
+    -- The clocks of gates differ a little. A time that is far ahead was the mistake of a clock.
+    select array_agg(at), array_agg(number), least($2, greatest($3 - coalesce(sum(number), 0), 0))
+    into earlier.times, earlier.numbers, taken
+    from unnest(earlier.times, earlier.numbers) as earlier (at, number)
+    where at > $1 - $4 and at <= $1 + interval '1 minute';
+    -- Reads within a small part of the period count as if they were at the same time, so that the row stays small.
+    if taken > 0 then
+        update imgwire_gate.upload_reads
+        set (times, numbers) = (
+            select array_agg(at), array_agg(number)
+            from (
+                select max(at) as at, sum(number)::bigint as number
+                from unnest(earlier.times || $1, earlier.numbers || taken) as read (at, number)
+                group by floor(extract(epoch from at) * 64 / extract(epoch from $4))
+            ) as reads
+        );
+    end if;
+    return taken;
+end
+$$;
 
 -- One row per comparison of all records with Imgwire. `after` is the last record that was compared.
 create table imgwire_gate.reconciliation (
@@ -174,3 +204,6 @@ create table imgwire_gate.reconciliation (
 
 -- At most one is not done.
 create unique index reconciliation_running on imgwire_gate.reconciliation ((done_at is null)) where done_at is null;
+
+-- For roles that may only read and write the tables.
+grant execute on all functions in schema imgwire_gate to public;

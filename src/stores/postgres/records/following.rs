@@ -9,34 +9,7 @@ use super::{
 };
 use crate::stores::records::{ReadRate, Record, RecordId};
 
-/// `reads`: how many images may still be read at $1, if $2 may be in $3 seconds. It locks the row until the statement has
-/// taken its part, so that gates come one after another. A time that is far ahead was the mistake of a clock.
-macro_rules! reads {
-    () => {
-        "with reads as (\
-            select is_over, greatest($2 - case when is_over then 0 else taken end, 0) as free from (\
-                select taken, since <= $1 - $3 * interval '1 second' \
-                    or since > $1 + interval '1 minute' as is_over \
-                from imgwire_gate.upload_reads for update\
-            ) as current\
-        )"
-    };
-}
-
-/// Takes a number of `reads`.
-macro_rules! take_reads {
-    ($number:literal) => {
-        concat!(
-            "update imgwire_gate.upload_reads \
-             set since = case when is_over then $1 else since end, \
-                 taken = case when is_over then 0 else taken end + ",
-            $number,
-            " from reads"
-        )
-    };
-}
-
-/// An upload that is being changed is passed over.
+/// An upload that is being changed is passed over. One for which no read is left stays due.
 pub(super) async fn take(
     statements: &Statements,
     now: Timestamp,
@@ -46,29 +19,28 @@ pub(super) async fn take(
 ) -> Run<Vec<Record>> {
     const TAKE: Sql = Sql {
         text: concat!(
-            reads!(),
-            ", due as (\
-                select id as due_id from imgwire_gate.upload where follow_at <= $1 and exists_now \
-                order by follow_at limit coalesce((select least($4, free) from reads), 0) \
-                for update skip locked\
-            ), charged as (",
-            take_reads!("(select count(*) from due)"),
-            ") \
-            update imgwire_gate.upload set follow_at = $5 from due where id = due_id \
-            returning ",
+            "with due as (\
+                select id as due_id, follow_at as was_due_at from imgwire_gate.upload \
+                where follow_at <= $1 and exists_now order by follow_at limit $2 for update skip locked\
+            ), read as (\
+                select imgwire_gate.take_reads($1, (select count(*) from due), $3, $4 * interval '1 second') as number\
+            ), taken as (\
+                select due_id from due order by was_due_at limit (select number from read)\
+            ) \
+            update imgwire_gate.upload set follow_at = $5 from taken where id = due_id returning ",
             record_columns!(),
         ),
         types: &[
             Type::TIMESTAMPTZ,
             Type::INT8,
-            Type::FLOAT8,
             Type::INT8,
+            Type::FLOAT8,
             Type::TIMESTAMPTZ,
         ],
     };
     let (now, next, limit) = (system_time(now), system_time(next), i64::from(limit));
     let (most, period) = (i64::from(rate.limit), rate.period.as_secs_f64());
-    let values: &[Parameter<'_>] = &[&now, &most, &period, &limit, &next];
+    let values: &[Parameter<'_>] = &[&now, &limit, &most, &period, &next];
     let rows = statements.query(&TAKE, values).await?;
     Ok(rows.iter().map(record).collect::<Result<_, _>>()?)
 }
@@ -80,18 +52,13 @@ pub(super) async fn take_reads(
     rate: ReadRate,
 ) -> Run<u32> {
     const TAKE: Sql = Sql {
-        text: concat!(
-            reads!(),
-            take_reads!("least($4, free)"),
-            " returning least($4, free)"
-        ),
-        types: &[Type::TIMESTAMPTZ, Type::INT8, Type::FLOAT8, Type::INT8],
+        text: "select imgwire_gate.take_reads($1, $2, $3, $4 * interval '1 second')",
+        types: &[Type::TIMESTAMPTZ, Type::INT8, Type::INT8, Type::FLOAT8],
     };
     let (now, wanted) = (system_time(now), i64::from(wanted));
     let (most, period) = (i64::from(rate.limit), rate.period.as_secs_f64());
-    let rows = statements
-        .query(&TAKE, &[&now, &most, &period, &wanted])
-        .await?;
+    let values: &[Parameter<'_>] = &[&now, &wanted, &most, &period];
+    let rows = statements.query(&TAKE, values).await?;
     let taken = rows.first().map_or(Ok(0), |row| get::<i64>(row, 0))?;
     Ok(u32::try_from(taken).unwrap_or_default())
 }
