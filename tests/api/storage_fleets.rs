@@ -14,7 +14,7 @@ use crate::{
     quota_stores::counter,
     record_fleets::Pooled,
     record_storage::{UNLIMITED, charge, charged, held, used},
-    record_stores::{at, intent, new_id, new_image, origin, records, with_slot},
+    record_stores::{at, new_id, new_image, records, with_slot},
 };
 
 suite! {
