@@ -194,6 +194,7 @@ mod sqlite_files;
 mod sqlite_lock;
 mod sqlite_members;
 mod sqlite_urls;
+mod storage_fleets;
 mod store_failures;
 mod store_faults;
 mod store_hosts;
