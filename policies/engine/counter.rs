@@ -68,14 +68,14 @@ impl Dimension {
     }
 }
 
-/// Like [`Per`], but only by what the record of an upload knows of its request.
+/// The properties that a limit of storage counts by: only those that the record of an upload has.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Vec<Holder>")]
 #[schemars(with = "Vec<Holder>")]
 #[schemars(extend("examples" = [["workspace"]]))]
 pub struct PerHolder(pub(crate) Per);
 
-/// A property of records that a limit can count by.
+/// A property of the record of an upload.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Holder {

@@ -71,7 +71,7 @@ impl LimitValue for ByteAmount {
 
 /// A limit: a fixed one, or one that depends on a claim.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
-#[schemars(untagged)]
+#[schemars(untagged, rename = "LimitSetting_{T}")]
 #[schemars(extend("examples" = [T::example()]))]
 pub enum LimitSetting<T: LimitValue> {
     /// The same limit for all counters.
@@ -83,6 +83,7 @@ pub enum LimitSetting<T: LimitValue> {
 /// A limit that depends on a claim of the user, for example its plan.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, bound(deserialize = "T: LimitValue"))]
+#[schemars(rename = "LimitByClaim_{T}")]
 pub struct LimitByClaim<T> {
     /// The claim whose value selects the limit.
     pub claim: ClaimPath,
