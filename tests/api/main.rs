@@ -183,6 +183,8 @@ mod sqlite_files;
 mod sqlite_lock;
 mod sqlite_members;
 mod sqlite_urls;
+mod storage;
+mod storage_settings;
 mod store_failures;
 mod store_faults;
 mod store_hosts;

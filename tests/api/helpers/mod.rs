@@ -40,7 +40,7 @@ pub(crate) use self::{
     clock::{TestClock, eventually},
     entry::{
         Entry, discovered_jwt, expression, forwarded, introspection, jwt, published_jwt, quota,
-        rate_limit, remote_decision, remote_session, session, signed_in, upload_intent,
+        rate_limit, remote_decision, remote_session, session, signed_in, storage, upload_intent,
         upload_route, workspace_member,
     },
     gate::{Gate, env},
