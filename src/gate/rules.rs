@@ -7,6 +7,7 @@ use policies::{
 };
 
 use super::{
+    event_receiver::EventReceiver,
     needs::Need,
     route_paths::{RoutePaths, Target},
 };
@@ -28,6 +29,10 @@ pub struct Rules {
     pub records: Option<Arc<dyn RecordStore>>,
     /// How long records of deleted images and of issued tokens are kept.
     pub keep_records: Interval,
+    /// Whether changes of uploads make events.
+    pub sends_events: bool,
+    /// Where the events go.
+    pub receiver: Option<Arc<EventReceiver>>,
     /// What the policies of all routes depend on.
     pub needs: Vec<Need>,
 }

@@ -1,17 +1,24 @@
-//! Background work on the records of uploads: uploads without an answer, erasures, and old records.
+//! Background work on the records of uploads: uploads without an answer, erasures, old records, and
+//! events.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use futures_util::future::join3;
+use futures_util::future::{join, join5};
 use policies::Fault;
 use rustls::ClientConfig;
 use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
-    config::ImgwireSettings,
-    gate::{erasure::Eraser, recovery::recover, retention::remove_old},
+    config::{ImgwireSettings, events},
+    gate::{
+        erasure::Eraser,
+        event_delivery::{EventSender, drop_expired},
+        recovery::recover,
+        retention::remove_old,
+    },
     http::Gate,
     imgwire::Client,
+    outbound::HttpClient,
     stores::RecordStore,
 };
 
@@ -26,7 +33,10 @@ const MARGIN: Duration = Duration::from_secs(20);
 
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// How long an erasure may take to give its job back when the gate stops.
+/// How often the events that wait are counted.
+const BACKLOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long the tasks may take to give back what they have taken when the gate stops.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The tasks of one gate. They use the store of the rules in force.
@@ -34,14 +44,21 @@ pub(crate) struct RecordTasks {
     gate: Arc<Gate>,
     imgwire: ImgwireSettings,
     tls: Arc<ClientConfig>,
+    http: HttpClient,
 }
 
 impl RecordTasks {
-    pub(crate) fn new(gate: Arc<Gate>, imgwire: &ImgwireSettings, tls: Arc<ClientConfig>) -> Self {
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        imgwire: &ImgwireSettings,
+        tls: Arc<ClientConfig>,
+        http: HttpClient,
+    ) -> Self {
         Self {
             gate,
             imgwire: imgwire.clone(),
             tls,
+            http,
         }
     }
 
@@ -54,11 +71,15 @@ impl RecordTasks {
             self.gate.clock.clone(),
         ));
         let mut eraser = Eraser::default();
+        let (clock, metrics) = (self.gate.clock.clone(), self.gate.metrics.clone());
+        let mut sender = EventSender::new(self.http.clone(), clock, metrics);
         let work = async {
-            join3(
+            join5(
                 self.recover(&client),
                 self.erase(&mut eraser, &client),
                 self.remove_old(),
+                self.send_events(&mut sender),
+                self.drop_events(),
             )
             .await
         };
@@ -66,8 +87,8 @@ impl RecordTasks {
             _ = work => {}
             _ = stop => {}
         }
-        let released = eraser.release(&*self.gate.clock);
-        // Otherwise the job is free again a little later.
+        let released = join(eraser.release(&*self.gate.clock), sender.finish());
+        // Otherwise the job and the events are free again a little later.
         let _ = tokio::time::timeout(RELEASE_TIMEOUT, released).await;
     }
 
@@ -117,6 +138,34 @@ impl RecordTasks {
                 }
             }
             sleep(INTERVAL).await;
+        }
+    }
+
+    async fn send_events(&self, sender: &mut EventSender) {
+        let mut state = TaskState::new("events");
+        loop {
+            let rules = self.gate.rules.load_full();
+            let mut pause = INTERVAL;
+            if let (Some(records), Some(receiver)) = (&rules.records, &rules.receiver) {
+                let sent = state.log(sender.work(records, receiver).await);
+                pause = sent.unwrap_or(INTERVAL);
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Also measures them. Events of an earlier config, which has no receiver now, are dropped, too.
+    async fn drop_events(&self) {
+        let Gate { clock, metrics, .. } = &*self.gate;
+        let mut state = TaskState::new("old events");
+        loop {
+            let rules = self.gate.rules.load_full();
+            if let Some(records) = &rules.records {
+                let receiver = rules.receiver.as_ref();
+                let keep = receiver.map_or(events::default_keep().get(), |it| it.keep());
+                state.log(drop_expired(records, &**clock, metrics, keep).await);
+            }
+            sleep(BACKLOG_INTERVAL).await;
         }
     }
 }
