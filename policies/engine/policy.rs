@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    BoxFuture, Denial, Facts, Fault, NewFact, PolicyName, StorageCharge, StorageState,
-    UploadRequest, Window,
+    BoxFuture, Counter, Denial, Facts, Fault, NewFact, PolicyName, StorageCharge, StorageState,
+    SubjectId, UploadRequest, Window, WorkspaceId,
 };
 
 /// A policy decides on requests. All workers, and all routes that name a policy, share it.
@@ -22,6 +22,17 @@ pub trait Policy: Any + Send + Sync {
 
     /// Returns the persistent counters of the policy, if it has any.
     fn counters(&self) -> Option<&dyn PersistentCounters> {
+        None
+    }
+
+    /// Returns the counter of storage under which the policy counts the images of this owner. `None` if the policy counts
+    /// no storage.
+    fn storage_counter(
+        &self,
+        subject: &SubjectId,
+        workspace: Option<&WorkspaceId>,
+    ) -> Option<Counter> {
+        let _ = (subject, workspace);
         None
     }
 

@@ -29,7 +29,7 @@ pub struct Rules {
     pub records: Option<Arc<dyn RecordStore>>,
     /// How long records of deleted images and of issued tokens are kept.
     pub keep_records: Interval,
-    /// Whether changes of uploads make events.
+    /// Whether the app gets events about uploads.
     pub sends_events: bool,
     /// Where the events go.
     pub receiver: Option<Arc<EventReceiver>>,
