@@ -30,8 +30,8 @@ pub(crate) use imgwire_gate::{
 /// Their names are also those of other things.
 pub(crate) mod records {
     pub(crate) use imgwire_gate::stores::{
-        ERASURE_KEPT, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page, Progress,
-        Record, RecordId, RecordQuery, RecordStore, Replay, UploadState,
+        Begun, ERASURE_KEPT, Ending, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page,
+        Progress, Record, RecordId, RecordQuery, RecordStore, Replay, UploadState,
     };
 }
 
