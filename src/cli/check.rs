@@ -65,12 +65,17 @@ pub fn describe_chains(settings: &Settings) -> String {
         text.push_str(&format!("  ╰ {}\n", describe_action(route)));
     }
     if let Some((events, EventKeys(keys))) = &settings.events {
-        let (url, keep) = (events.url.as_str(), humantime::format_duration(events.keep.get()));
+        let (url, keep) = (
+            events.url.as_str(),
+            humantime::format_duration(events.keep.get()),
+        );
         let signed = match keys.len() {
             1 => "signed".to_owned(),
             count => format!("signed with {count} secrets"),
         };
-        text.push_str(&format!("events: POST {url}, {signed}, retried for {keep}\n"));
+        text.push_str(&format!(
+            "events: POST {url}, {signed}, retried for {keep}\n"
+        ));
     }
     text
 }
