@@ -4,7 +4,10 @@ use policies::Mode;
 
 use crate::{
     config::EventKeys,
-    gate::route_paths::{CREATE_UPLOAD, RouteAction},
+    gate::{
+        route_paths::{CREATE_UPLOAD, RouteAction},
+        rules::OnMismatch,
+    },
     http::error::status_of,
     server::settings::{PolicySettings, RouteSettings, Settings},
 };
@@ -100,6 +103,8 @@ fn describe_action(route: &RouteSettings) -> String {
                     "images of others may be deleted as",
                     texts(route.delete_roles.as_ref()),
                 ),
+                (route.on_mismatch == Some(OnMismatch::Delete))
+                    .then(|| "deleted if the file differs from what was declared".to_owned()),
             ]
         }
     };

@@ -19,14 +19,14 @@ use crate::{
         event_receiver::EventReceiver,
         ports::{LookupSlots, PolicyPorts},
         route_paths::{RouteAction, RoutePaths},
-        rules::{Action, Route, Rules, UploadRoute},
+        rules::{ABANDON_AFTER, Action, Route, Rules, UploadRoute},
     },
     http::{BodyLimits, Gate, OperatorAccess, session_cookie::SessionCookie},
     identities::{CacheKind, ClientAddress, CrossSite, Identities, ServerLimits},
     imgwire::Upstream,
     outbound::in_flight::InFlight,
     outbound::{HttpClient, Outbound, cache::CacheCapacity},
-    stores::{self, Access, RecordStore, Stores},
+    stores::{self, Access, ReadRate, RecordStore, Stores},
     telemetry::Metrics,
 };
 
@@ -233,6 +233,10 @@ impl RulesBuilder {
             stores,
             records,
             keep_records: settings.uploads.keep_records,
+            reads: ReadRate {
+                limit: settings.uploads.reads.limit.get(),
+                period: settings.uploads.reads.period.get(),
+            },
             sends_events: receiver.is_some(),
             receiver: receiver.map(Arc::new),
         })
@@ -315,5 +319,7 @@ fn upload_route(
             .collect(),
         client_metadata: route.client_metadata.clone().unwrap_or_default(),
         delete_roles: route.delete_roles.clone().unwrap_or_default(),
+        abandon_after: route.abandon_after.unwrap_or(ABANDON_AFTER),
+        on_mismatch: route.on_mismatch.unwrap_or_default(),
     }
 }

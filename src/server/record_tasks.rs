@@ -1,9 +1,9 @@
-//! Background work on the records of uploads: uploads without an answer, erasures, old records, and
-//! events.
+//! Background work on the records of uploads: uploads without an answer, open uploads, erasures, reconciliations, old
+//! records, and events.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use futures_util::future::{join, join5};
+use futures_util::future::{join3, join5};
 use policies::Fault;
 use rustls::ClientConfig;
 use tokio::{sync::oneshot, time::sleep};
@@ -13,6 +13,9 @@ use crate::{
     gate::{
         erasure::Eraser,
         event_delivery::{EventSender, drop_expired},
+        follow::Follower,
+        observer::Observer,
+        reconciliation::Reconciler,
         recovery::recover,
         retention::remove_old,
     },
@@ -28,6 +31,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Between batches of uploads without an answer.
 const BATCH_PAUSE: Duration = Duration::from_millis(250);
 
+/// How often the gate looks for open uploads that are due.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Between steps of a reconciliation.
+const STEP_PAUSE: Duration = Duration::from_millis(50);
+
 /// For the changes of a record, in addition to the calls to Imgwire.
 const MARGIN: Duration = Duration::from_secs(20);
 
@@ -36,7 +45,7 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// How often the events that wait are counted.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long the tasks may take to give back what they have taken when the gate stops.
+/// How long it may take to give jobs, uploads and events back when the gate stops.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The tasks of one gate. They use the store of the rules in force.
@@ -70,26 +79,47 @@ impl RecordTasks {
             self.gate.upstream.clone(),
             self.gate.clock.clone(),
         ));
-        let mut eraser = Eraser::default();
+        let (mut eraser, mut follower) = (Eraser::default(), Follower::default());
+        let mut reconciler = Reconciler::default();
         let (clock, metrics) = (self.gate.clock.clone(), self.gate.metrics.clone());
         let mut sender = EventSender::new(self.http.clone(), clock, metrics);
         let work = async {
-            join5(
+            let records = join5(
                 self.recover(&client),
+                self.follow(&mut follower, &client),
                 self.erase(&mut eraser, &client),
+                self.reconcile(&mut reconciler, &client),
                 self.remove_old(),
-                self.send_events(&mut sender),
-                self.drop_events(),
-            )
-            .await
+            );
+            join3(records, self.send_events(&mut sender), self.drop_events()).await
         };
         tokio::select! {
             _ = work => {}
             _ = stop => {}
         }
-        let released = join(eraser.release(&*self.gate.clock), sender.finish());
-        // Otherwise the job and the events are free again a little later.
+        let clock = &*self.gate.clock;
+        let released = async {
+            eraser.release(clock).await;
+            reconciler.release(clock).await;
+            if let Some(records) = self.records() {
+                follower.release(&*records, clock).await;
+            }
+            if let Err(fault) = sender.finish().await {
+                tracing::debug!(%fault, "events were not given back");
+            }
+        };
+        // Otherwise they are free again a little later.
         let _ = tokio::time::timeout(RELEASE_TIMEOUT, released).await;
+    }
+
+    fn observer(&self, client: &Rc<Client>) -> Option<Observer> {
+        let rules = self.gate.rules.load_full();
+        Some(Observer {
+            records: rules.records.clone()?,
+            client: client.clone(),
+            clock: self.gate.clock.clone(),
+            rules,
+        })
     }
 
     fn records(&self) -> Option<Arc<dyn RecordStore>> {
@@ -113,13 +143,41 @@ impl RecordTasks {
         }
     }
 
+    async fn follow(&self, follower: &mut Follower, client: &Rc<Client>) {
+        let mut state = TaskState::new("following");
+        loop {
+            let mut has_more = false;
+            if let Some(observer) = self.observer(client) {
+                let followed = follower.work(&observer).await;
+                has_more = state.log(followed).unwrap_or_default();
+            }
+            if has_more {
+                tokio::task::yield_now().await;
+            } else {
+                sleep(FOLLOW_INTERVAL).await;
+            }
+        }
+    }
+
     async fn erase(&self, eraser: &mut Eraser, client: &Rc<Client>) {
         let mut state = TaskState::new("erasure");
         loop {
-            let records = self.records();
-            let worked = eraser.work(records.as_ref(), client, &*self.gate.clock);
-            state.log(worked.await);
+            if let Some(observer) = self.observer(client) {
+                state.log(eraser.work(&observer).await);
+            }
             sleep(INTERVAL).await;
+        }
+    }
+
+    async fn reconcile(&self, reconciler: &mut Reconciler, client: &Rc<Client>) {
+        let mut state = TaskState::new("reconciliation");
+        loop {
+            let mut has_more = false;
+            if let Some(observer) = self.observer(client) {
+                let worked = reconciler.work(&observer).await;
+                has_more = state.log(worked).unwrap_or_default();
+            }
+            sleep(if has_more { STEP_PAUSE } else { INTERVAL }).await;
         }
     }
 

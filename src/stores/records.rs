@@ -280,6 +280,12 @@ pub trait RecordStore: StorageStore + EventStore + ReconciliationStore + Send + 
         unready()
     }
 
+    /// Lets an image that exists be followed from `at` on, because its deletion at Imgwire begins.
+    fn follow(&self, id: RecordId, at: Timestamp) -> Future<'_, ()> {
+        let _ = (id, at);
+        unready()
+    }
+
     /// Lets uploads that are still followed be due at these times.
     fn follow_later(&self, next: Vec<(RecordId, Timestamp)>) -> Future<'_, ()> {
         let _ = next;

@@ -56,6 +56,8 @@ fn check_token_route(reader: &mut Reader, path: &str, route: &RouteSettings) {
         ("metadata", route.metadata.is_some()),
         ("client_metadata", route.client_metadata.is_some()),
         ("delete_roles", route.delete_roles.is_some()),
+        ("abandon_after", route.abandon_after.is_some()),
+        ("on_mismatch", route.on_mismatch.is_some()),
     ] {
         if is_set {
             let message =
