@@ -7,6 +7,7 @@
     reason = "a test ends where it fails, and its world has the machine's clock"
 )]
 
+mod abandoned_uploads;
 mod accept;
 mod addresses;
 mod addressing;
@@ -71,6 +72,8 @@ mod explain;
 mod failovers;
 mod fleets;
 mod floods;
+mod following;
+mod following_fleets;
 mod forwarded;
 mod forwarded_claims;
 mod guides;
@@ -106,6 +109,7 @@ mod management_images;
 mod members;
 mod misconfigurations;
 mod misconfigured_parts;
+mod mismatches;
 mod open_routes;
 mod operations_page;
 mod origin_patterns;
@@ -135,6 +139,7 @@ mod quota_stores;
 mod rate_limit_stores;
 mod readiness;
 mod real_parts;
+mod reconciliation;
 mod record_erasures;
 mod record_files;
 mod record_fleets;
