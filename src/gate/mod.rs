@@ -3,6 +3,8 @@
 
 mod background;
 pub mod erasure;
+pub mod event_delivery;
+pub mod event_receiver;
 mod events;
 pub mod explain;
 pub mod find_records;

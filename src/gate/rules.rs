@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
+    event_receiver::EventReceiver,
     needs::Need,
     route_paths::{RoutePaths, Target},
 };
@@ -35,6 +36,8 @@ pub struct Rules {
     pub reads: ReadRate,
     /// Whether the app gets events about uploads.
     pub sends_events: bool,
+    /// Where the events go.
+    pub receiver: Option<Arc<EventReceiver>>,
     /// What the policies of all routes depend on.
     pub needs: Vec<Need>,
 }
