@@ -189,6 +189,7 @@ mod sqlite_lock;
 mod sqlite_members;
 mod sqlite_urls;
 mod storage;
+mod storage_chaos;
 mod storage_settings;
 mod store_failures;
 mod store_faults;
