@@ -15,7 +15,7 @@ use crate::{
         quota, storage,
     },
     images::{delete, show},
-    upload_records::{self, png_of},
+    upload_records::{self, png_of, state},
     uploads::{create, create_at, created, id, png, remaining, with, with_policies},
 };
 
@@ -53,8 +53,9 @@ async fn put(created: &Answer, size: usize) {
 
 /// Reads the image until it is ready, which settles its record.
 async fn settled(app: &TestApp, token: &Token, image: &str) {
-    eventually("the image is ready", async || {
-        show(app, token, image).await.json["status"] == "READY"
+    eventually("the record is settled", async || {
+        let shown = show(app, token, image).await;
+        shown.json["status"] == "READY" && state(app, image).await == "ready"
     })
     .await;
 }
