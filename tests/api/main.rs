@@ -198,6 +198,7 @@ mod sqlite_lock;
 mod sqlite_members;
 mod sqlite_urls;
 mod storage;
+mod storage_chaos;
 mod storage_fleets;
 mod storage_settings;
 mod store_failures;
