@@ -6,7 +6,7 @@ pub mod erasure;
 pub mod explain;
 pub mod find_records;
 mod follow;
-mod idempotency;
+pub mod idempotency;
 pub mod images;
 mod imgwire_call;
 pub mod issue;

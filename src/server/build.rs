@@ -16,6 +16,7 @@ use super::{
 use crate::{
     config::{Messages, ServerSettings, SessionSettings},
     gate::{
+        idempotency::StoreSecret,
         ports::{LookupSlots, PolicyPorts},
         route_paths::{RouteAction, RoutePaths},
         rules::{Action, Route, Rules, UploadRoute},
@@ -296,6 +297,7 @@ fn upload_route(
     let metadata = route.metadata.iter().flatten();
     UploadRoute {
         records,
+        secret: StoreSecret::default(),
         has_workspaces: access
             .clone()
             .any(|link| link.provides == Some(Fact::Membership)),
