@@ -14,7 +14,7 @@ pub(super) struct KeySecret(hmac::Key);
 
 /// The secret of the store of a route, once it was read.
 #[derive(Default)]
-pub struct StoreSecret(OnceLock<KeySecret>);
+pub struct StoreSecret(OnceLock<Box<KeySecret>>);
 
 impl StoreSecret {
     pub(super) async fn get_or_read(&self, store: &dyn RecordStore) -> Result<&KeySecret, Fault> {
@@ -22,7 +22,7 @@ impl StoreSecret {
             return Ok(secret);
         }
         let secret = store.secret().await?;
-        Ok(self.0.get_or_init(|| KeySecret::new(&secret)))
+        Ok(self.0.get_or_init(|| Box::new(KeySecret::new(&secret))))
     }
 }
 
