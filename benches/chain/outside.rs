@@ -12,7 +12,7 @@ use imgwire_gate::{
 use policies::{
     AcceptedIdentities, BoxFuture, BuildError, CallSettings, Counter, Decider, Endpoint, Hold,
     IdentityName, MembershipSource, Memberships, PolicyName, Ports, Protocol, QuotaStore,
-    RateLimitStore, Reservation, StoreName, Window, WorkspaceId,
+    RateLimitStore, Reservation, StorageStore, StoreName, Window, WorkspaceId,
 };
 
 /// A store without a store: everything is granted and nothing kept.
@@ -53,6 +53,10 @@ impl Ports for Outside<'_> {
 
     fn rate_limits(&self, _: &StoreName) -> Result<Arc<dyn RateLimitStore>, BuildError> {
         unreachable!("the limits are in memory")
+    }
+
+    fn storage(&self, _: &StoreName) -> Result<Arc<dyn StorageStore>, BuildError> {
+        unreachable!("no chain counts storage")
     }
 
     fn memberships(

@@ -48,9 +48,15 @@ pub(super) enum Images {
         #[arg(long)]
         wait: bool,
     },
-    /// Print the progress of an erasure
+    /// Compare every record with its image at Imgwire, and correct what differs
+    Reconcile {
+        /// Wait for the end of the job, and exit with 1 if it could not read some images
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Print the progress of an erasure or a reconciliation
     Job {
-        /// The id that `erase` printed
+        /// The id that `erase` or `reconcile` printed
         #[arg(value_name = "ID")]
         id: String,
     },
@@ -91,7 +97,9 @@ struct Started {
 #[derive(Deserialize)]
 struct Progress {
     done: bool,
+    checked: Option<u64>,
     deleted: u64,
+    corrected: Option<u64>,
     failed: u64,
 }
 
@@ -119,6 +127,7 @@ pub(super) fn images(
     management::run(config, async |client| match (query, command) {
         (Some(query), _) => find(client, &query).await,
         (None, Some(Images::Erase { subject, wait })) => erase(client, subject, *wait).await,
+        (None, Some(Images::Reconcile { wait })) => reconcile(client, *wait).await,
         (None, Some(Images::Job { id })) => {
             let progress = progress(client, id).await?;
             print(&describe(&progress))
@@ -210,7 +219,35 @@ fn write(part: &[u8]) -> Result<(), Failure> {
 async fn erase(client: &ManagementClient, subject: &str, wait: bool) -> Result<(), Failure> {
     let path = format!("/subjects/{}/images", encoded(subject));
     let Started { job } = client.json(Method::DELETE, &path).await?;
-    let job = plain(&job);
+    follow(client, &job, wait, &ERASURE_FAILED).await
+}
+
+async fn reconcile(client: &ManagementClient, wait: bool) -> Result<(), Failure> {
+    let Started { job } = client.json(Method::POST, "/images/reconcile").await?;
+    follow(client, &job, wait, &RECONCILIATION_FAILED).await
+}
+
+/// What went wrong, and a hint.
+type Failed = (&'static str, &'static str);
+
+const ERASURE_FAILED: Failed = (
+    "Imgwire did not delete some images",
+    "the log of the gate has the reasons; erase the user again later",
+);
+
+const RECONCILIATION_FAILED: Failed = (
+    "some images could not be read from Imgwire",
+    "reconcile again later",
+);
+
+/// Prints the id of a job. Waits for its end if `wait` says so.
+async fn follow(
+    client: &ManagementClient,
+    job: &str,
+    wait: bool,
+    (text, hint): &Failed,
+) -> Result<(), Failure> {
+    let job = plain(job);
     print(&format!("job {job}"))?;
     if !wait {
         return Ok(());
@@ -225,8 +262,8 @@ async fn erase(client: &ManagementClient, subject: &str, wait: bool) -> Result<(
         return match progress.failed {
             0 => Ok(()),
             _ => Err(Failure::Other {
-                text: "Imgwire did not delete some images".to_owned(),
-                hint: Some("the log of the gate has the reasons; erase the user again later"),
+                text: (*text).to_owned(),
+                hint: Some(hint),
             }),
         };
     }
@@ -239,13 +276,15 @@ async fn progress(client: &ManagementClient, job: &str) -> Result<Progress, Fail
 }
 
 fn describe(progress: &Progress) -> String {
+    let done = if progress.done { "yes" } else { "no" };
+    let number = |name: &str, number: u64| [name.to_owned(), number.to_string()];
     let rows = [
-        [
-            "done".to_owned(),
-            if progress.done { "yes" } else { "no" }.to_owned(),
-        ],
-        ["deleted".to_owned(), progress.deleted.to_string()],
-        ["failed".to_owned(), progress.failed.to_string()],
+        Some(["done".to_owned(), done.to_owned()]),
+        progress.checked.map(|checked| number("checked", checked)),
+        Some(number("deleted", progress.deleted)),
+        (progress.corrected).map(|corrected| number("corrected", corrected)),
+        Some(number("failed", progress.failed)),
     ];
+    let rows: Vec<_> = rows.into_iter().flatten().collect();
     aligned(&rows)
 }

@@ -1,15 +1,14 @@
 //! Erases the images and the records of a person, as a job that survives the end of the gate.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use policies::{Clock, Fault, SubjectId};
 use uuid::Uuid;
 
-use super::background::context;
-use crate::{
-    imgwire::Client,
-    stores::{Erasure, Page, Progress, Record, RecordId, RecordQuery, RecordStore, UploadState},
+use super::{background::context, observer::Observer};
+use crate::stores::{
+    Erasure, Page, Progress, Record, RecordId, RecordQuery, RecordStore, UploadState,
 };
 
 /// If a gate ends, another one takes its job over after this time.
@@ -99,22 +98,14 @@ enum Erased {
 
 impl Eraser {
     /// Goes on with the current job, or takes one. Call it about once per second.
-    pub async fn work(
-        &mut self,
-        records: Option<&Arc<dyn RecordStore>>,
-        client: &Rc<Client>,
-        clock: &dyn Clock,
-    ) -> Result<(), Fault> {
+    pub async fn work(&mut self, observer: &Observer) -> Result<(), Fault> {
         if self.job.is_none() {
-            let Some(records) = records else {
-                return Ok(());
-            };
-            self.job = Job::take(records, clock).await?;
+            self.job = Job::take(&observer.records, &*observer.clock).await?;
         }
         let Some(job) = &mut self.job else {
             return Ok(());
         };
-        if job.work(client, clock).await? {
+        if job.work(observer).await? {
             self.job = None;
         }
         Ok(())
@@ -152,12 +143,13 @@ impl Job {
     }
 
     /// Returns whether the job is done.
-    async fn work(&mut self, client: &Rc<Client>, clock: &dyn Clock) -> Result<bool, Fault> {
+    async fn work(&mut self, observer: &Observer) -> Result<bool, Fault> {
+        let clock = &*observer.clock;
         self.renew(clock).await?;
         if clock.elapsed() < self.next_round {
             return Ok(false);
         }
-        let round = self.round(client, clock).await?;
+        let round = self.round(observer).await?;
         self.erasure.progress.failed = round.failed;
         if round.failed > 0 {
             self.failed_rounds += 1;
@@ -181,7 +173,7 @@ impl Job {
     }
 
     /// Looks at all records of the person once. Those that stay are at the start of the list from then on.
-    async fn round(&mut self, client: &Rc<Client>, clock: &dyn Clock) -> Result<Round, Fault> {
+    async fn round(&mut self, observer: &Observer) -> Result<Round, Fault> {
         let size = u64::from(PAGE_SIZE);
         let mut round = Round::default();
         let mut kept = 0;
@@ -200,7 +192,7 @@ impl Job {
                 return Ok(round);
             }
             for record in found.into_iter().skip(seen) {
-                let counted = match self.erase(record, client, clock).await? {
+                let counted = match self.erase(record, observer).await? {
                     Erased::Removed => &mut round.removed,
                     Erased::Failed => &mut round.failed,
                     Erased::Open => &mut round.open,
@@ -212,12 +204,8 @@ impl Job {
         }
     }
 
-    async fn erase(
-        &mut self,
-        record: Record,
-        client: &Rc<Client>,
-        clock: &dyn Clock,
-    ) -> Result<Erased, Fault> {
+    async fn erase(&mut self, record: Record, observer: &Observer) -> Result<Erased, Fault> {
+        let clock = &*observer.clock;
         if record.id > self.erasure.until {
             return Ok(Erased::Later);
         }
@@ -227,7 +215,7 @@ impl Job {
             (_, Some(image)) => Some(image),
         };
         if let Some(image) = image {
-            let deleted = client.delete_image(image, &context()).await.result;
+            let deleted = observer.client.delete_image(image, &context()).await.result;
             tokio::time::sleep(DELETION_PAUSE).await;
             if let Err(error) = deleted {
                 let (job, image_id) = (self.erasure.id, image.as_str());
@@ -236,6 +224,9 @@ impl Job {
                 return Ok(Erased::Failed);
             }
             self.erasure.progress.deleted += 1;
+            if observer.rules.sends_events {
+                observer.delete(&record).await?;
+            }
         }
         // If the gate ends before this, the next one finds the image deleted.
         self.records.remove(record.id).await?;

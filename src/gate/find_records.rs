@@ -1,38 +1,29 @@
 //! Finds out who uploaded an image.
 
-use std::rc::Rc;
+use policies::ImageId;
 
-use policies::{Clock, Fault, ImageId};
-
-use super::background::context;
-use crate::{
-    imgwire::{Client, Image, ImageStatus, ImgwireError, Refusal},
-    stores::{Ending, FileFacts, Page, Record, RecordQuery, RecordStore, UploadState},
+use super::{
+    background::context,
+    observer::{ObserveError, Observer},
 };
-
-/// Why records could not be found.
-#[derive(Debug, thiserror::Error)]
-pub enum FindError {
-    #[error(transparent)]
-    Store(#[from] Fault),
-    #[error(transparent)]
-    Imgwire(#[from] ImgwireError),
-}
+use crate::{
+    imgwire::Refusal,
+    stores::{Page, Record, RecordQuery, UploadState},
+};
 
 /// Finds records, the newest first. An image without a record may have come through a token, so Imgwire is asked which
 /// one.
 pub async fn find(
-    records: &dyn RecordStore,
-    client: &Rc<Client>,
-    clock: &dyn Clock,
+    observer: &Observer,
     query: RecordQuery,
     page: Page,
-) -> Result<Vec<Record>, FindError> {
+) -> Result<Vec<Record>, ObserveError> {
+    let records = &observer.records;
     let found = records.find(query.clone(), page).await?;
     let Some(image) = query.image.clone().filter(|_| found.is_empty()) else {
         return Ok(found);
     };
-    let is_linked = link(records, client, clock, &image).await?;
+    let is_linked = link(observer, &image).await?;
     match is_linked {
         true => Ok(records.find(query, page).await?),
         false => Ok(found),
@@ -40,14 +31,10 @@ pub async fn find(
 }
 
 /// Names the image in the record of its token. Returns whether there is such a record.
-async fn link(
-    records: &dyn RecordStore,
-    client: &Rc<Client>,
-    clock: &dyn Clock,
-    image: &ImageId,
-) -> Result<bool, FindError> {
+async fn link(observer: &Observer, image: &ImageId) -> Result<bool, ObserveError> {
     const FIRST: Page = Page { number: 1, size: 1 };
 
+    let records = &observer.records;
     let by_image = RecordQuery {
         image: Some(image.clone()),
         ..RecordQuery::default()
@@ -55,7 +42,7 @@ async fn link(
     if !records.find(by_image, FIRST).await?.is_empty() {
         return Ok(false);
     }
-    let described = match client.image(image, &context()).await.result {
+    let described = match observer.client.image(image, &context()).await.result {
         Ok(Some(described)) => described,
         Ok(None) => return Ok(false),
         // Not an id that an image can have.
@@ -69,33 +56,18 @@ async fn link(
         token: Some(token),
         ..RecordQuery::default()
     };
-    let issued = records.find(by_token, FIRST).await?;
+    let mut issued = records.find(by_token, FIRST).await?.into_iter();
     // A token creates one image.
-    let Some(record) = issued.first().filter(|record| record.image.is_none()) else {
+    let Some(record) = issued.next().filter(|record| record.image.is_none()) else {
         return Ok(false);
     };
     records.link(record.id, image.clone()).await?;
-    if described.is_deleted {
-        let (now, events) = (clock.now(), Vec::new());
-        records
-            .delete(record.id, Ending::Deleted, now, events)
-            .await?;
-    } else if let Some((state, real)) = observed(described) {
-        records.settle(record.id, state, real, Vec::new()).await?;
-    }
+    let linked = Record {
+        image: Some(image.clone()),
+        state: UploadState::Open,
+        ..record
+    };
+    let change = observer.change(&linked, Some(&described));
+    observer.apply(&linked, change).await?;
     Ok(true)
-}
-
-/// What a record says of an image whose file has arrived.
-fn observed(image: Image) -> Option<(UploadState, FileFacts)> {
-    let state = match image.status {
-        ImageStatus::Ready => UploadState::Ready,
-        ImageStatus::Quarantine => UploadState::Quarantined,
-        ImageStatus::Pending | ImageStatus::Processing => return None,
-    };
-    let real = FileFacts {
-        mime_type: image.mime_type,
-        size: image.size,
-    };
-    Some((state, real))
 }

@@ -1,31 +1,33 @@
 //! Reads, lists and deletes images for the users that may see them. Imgwire is asked only for images whose record says
 //! so.
 
-use std::rc::Rc;
-
 use actix_web::rt;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use policies::{Clock, Denial, ImageId, Pass, UploadRequest};
+use jiff::{SignedDuration, Timestamp};
+use policies::{Denial, ImageId, Pass, UploadRequest};
 
 use super::{
     imgwire_call::{in_span, warn},
+    observer::{Change, ObserveError, Observer},
     outcome::{Details, Failure},
     rules::UploadRoute,
     upload::Owner,
 };
 use crate::{
-    imgwire::{Client, Image, ImageStatus, TraceContext},
-    stores::{Ending, FileFacts, Holder, Page, Record, UploadState},
+    imgwire::{Image, TraceContext},
+    stores::{Holder, Page, Record},
 };
 
 /// How many images of a list are read from Imgwire at once.
 const CONCURRENT_READS: usize = 5;
 
+/// How long the changes of a record may take, beyond the deadline of the call to Imgwire.
+const MARGIN: SignedDuration = SignedDuration::from_secs(15);
+
 /// A request for images of an upload route.
 pub struct ImageRequest<'a> {
     pub uploads: &'a UploadRoute,
-    pub client: &'a Rc<Client>,
-    pub clock: &'a dyn Clock,
+    pub observer: &'a Observer,
     pub context: &'a TraceContext,
     pub request: &'a UploadRequest,
 }
@@ -41,9 +43,11 @@ impl ImageRequest<'_> {
     pub async fn show(&self, id: &ImageId, details: &mut Details) -> Result<Image, Failure> {
         let owner = self.admit(details).await?;
         let record = self.record(&owner, id).await?;
-        let image = self.read(id).await?.ok_or(Failure::NoImage(None))?;
-        self.observe(&record, &image);
-        Ok(image)
+        let image = self.read(id).await?;
+        let change = self.observer.change(&record, image.as_ref());
+        let is_rejected = matches!(change, Change::Rejected(_));
+        self.apply(record, change);
+        image.filter(|_| !is_rejected).ok_or(Failure::NoImage(None))
     }
 
     /// Lists images, the newest first. An image that does not exist at Imgwire any more is left out.
@@ -75,19 +79,32 @@ impl ImageRequest<'_> {
         if record.origin.subject != owner.subject && !has_role {
             return Err(Failure::NoImage(None));
         }
+        // If the gate ends before the deletion is recorded, it finds out by a read.
+        let records = &self.uploads.records;
+        let followed = records.follow(record.id, self.after_deletion()).await;
+        followed.map_err(Failure::Unrecorded)?;
         let deleting = in_span("delete image", self.context, async |context| {
-            self.client.delete_image(id, context).await
+            self.observer.client.delete_image(id, context).await
         });
         deleting.await.result.map_err(Failure::ImgwireFailed)?;
-        let (records, now) = (&self.uploads.records, self.clock.now());
-        let deleted = records.delete(record.id, Ending::Deleted, now, Vec::new());
-        deleted.await.map(drop).map_err(Failure::Unrecorded)
+        let deleted = self.observer.delete(&record).await;
+        deleted.map(drop).map_err(Failure::Unrecorded)
+    }
+
+    /// When a deletion that begins now has ended for certain.
+    fn after_deletion(&self) -> Timestamp {
+        let deadline = SignedDuration::try_from(self.observer.client.deadline());
+        let takes = deadline.unwrap_or(SignedDuration::MAX);
+        let end = self.observer.clock.now().saturating_add(takes);
+        let end = end.and_then(|end| end.saturating_add(MARGIN));
+        end.unwrap_or(Timestamp::MAX)
     }
 
     /// Evaluates the policies that say who the user is. A workspace of others looks as if it had no images.
     async fn admit(&self, details: &mut Details) -> Result<Owner, Failure> {
         let access = &self.uploads.access;
-        let evaluating = details.evaluate(access, self.request, Pass::Repeat, self.clock);
+        let evaluating =
+            details.evaluate(access, self.request, Pass::Repeat, &*self.observer.clock);
         match evaluating.await {
             Ok(permit) => details.tolerated.extend(permit.not_issued().await),
             Err(failure) => return Err(hidden(failure)),
@@ -109,34 +126,27 @@ impl ImageRequest<'_> {
     /// `None` if the image does not exist any more.
     async fn read(&self, id: &ImageId) -> Result<Option<Image>, Failure> {
         let reading = in_span("read image", self.context, async |context| {
-            self.client.image(id, context).await
+            self.observer.client.image(id, context).await
         });
         let image = reading.await.result.map_err(Failure::ImgwireFailed)?;
         Ok(image.filter(|image| !image.is_deleted))
     }
 
-    /// Records in the background what Imgwire found out about the file, when it is seen for the first time.
-    fn observe(&self, record: &Record, image: &Image) {
-        let state = match image.status {
-            ImageStatus::Pending | ImageStatus::Processing => return,
-            ImageStatus::Ready => UploadState::Ready,
-            ImageStatus::Quarantine => UploadState::Quarantined,
-        };
-        if record.state == state {
+    /// Records in the background what the read of an image says.
+    fn apply(&self, record: Record, change: Change) {
+        if matches!(
+            change,
+            Change::Pending | Change::Processing | Change::Nothing
+        ) {
             return;
         }
-        let real = FileFacts {
-            mime_type: image.mime_type.clone(),
-            size: image.size,
-        };
-        let (id, records, context) = (
-            record.id,
-            self.uploads.records.clone(),
-            self.context.clone(),
-        );
+        let (observer, context) = (self.observer.clone(), self.context.clone());
         rt::spawn(async move {
-            if let Err(fault) = records.settle(id, state, real, Vec::new()).await {
-                warn(&context, &fault);
+            match observer.apply(&record, change).await {
+                Ok(_) => {}
+                Err(ObserveError::Store(fault)) => warn(&context, &fault),
+                // Every attempt has a line already.
+                Err(ObserveError::Imgwire(_)) => {}
             }
         });
     }

@@ -3,17 +3,23 @@
 
 mod background;
 pub mod erasure;
+pub mod event_delivery;
+pub mod event_receiver;
+mod events;
 pub mod explain;
 pub mod find_records;
-mod follow;
+pub mod follow;
 pub mod idempotency;
 pub mod images;
 mod imgwire_call;
 pub mod issue;
 pub mod needs;
+pub mod observer;
 pub mod outcome;
 pub mod ports;
 pub mod readiness;
+pub mod reconciliation;
+pub mod record_view;
 pub mod recovery;
 pub mod retention;
 pub mod route_paths;

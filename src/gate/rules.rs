@@ -1,12 +1,16 @@
 //! The rules that a reload replaces: routes, policies, identities and stores.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use policies::{
-    Chain, FactExpression, Interval, Policy, PolicyName, Purpose, Reads, RoutePath, WorkspaceId,
+    Chain, Counter, FactExpression, Interval, Policy, PolicyName, Purpose, Reads, RoutePath,
+    WorkspaceId,
 };
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::{
+    event_receiver::EventReceiver,
     idempotency::StoreSecret,
     needs::Need,
     route_paths::{RoutePaths, Target},
@@ -14,7 +18,7 @@ use super::{
 use crate::{
     config::Messages,
     identities::Identities,
-    stores::{RecordStore, Stores},
+    stores::{Origin, ReadRate, RecordStore, Stores},
 };
 
 pub struct Rules {
@@ -29,6 +33,12 @@ pub struct Rules {
     pub records: Option<Arc<dyn RecordStore>>,
     /// How long records of deleted images and of issued tokens are kept.
     pub keep_records: Interval,
+    /// How many images background work may read.
+    pub reads: ReadRate,
+    /// Whether the app gets events about uploads.
+    pub sends_events: bool,
+    /// Where the events go.
+    pub receiver: Option<Arc<EventReceiver>>,
     /// What the policies of all routes depend on.
     pub needs: Vec<Need>,
 }
@@ -69,6 +79,23 @@ pub struct UploadRoute {
     pub client_metadata: Vec<String>,
     /// The roles that may delete images of others.
     pub delete_roles: Vec<String>,
+    /// When an upload without a file is deleted.
+    pub abandon_after: Interval,
+    pub on_mismatch: OnMismatch,
+}
+
+/// When an upload without a file is deleted, by default and if its route does not exist any more.
+pub const ABANDON_AFTER: Interval = Interval::from_secs(60 * 60);
+
+/// What happens to an image whose real type or size differs from what the client declared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnMismatch {
+    /// The log and an event report it.
+    #[default]
+    Report,
+    /// It is deleted.
+    Delete,
 }
 
 impl UploadRoute {
@@ -107,6 +134,46 @@ impl Rules {
     #[must_use]
     pub fn route(&self, path: &str) -> Option<&Arc<Route>> {
         self.routes.iter().find(|route| route.path.as_str() == path)
+    }
+
+    fn uploads(&self, route: &RoutePath) -> Option<&UploadRoute> {
+        match &self.route(route.as_str())?.action {
+            Action::Upload(uploads) => Some(uploads),
+            Action::Token(_) => None,
+        }
+    }
+
+    /// When an upload of a route without a file is deleted.
+    #[must_use]
+    pub fn abandon_after(&self, route: &RoutePath) -> Duration {
+        let uploads = self.uploads(route);
+        uploads
+            .map_or(ABANDON_AFTER, |uploads| uploads.abandon_after)
+            .get()
+    }
+
+    #[must_use]
+    pub fn on_mismatch(&self, route: &RoutePath) -> OnMismatch {
+        let uploads = self.uploads(route);
+        uploads.map_or(OnMismatch::default(), |uploads| uploads.on_mismatch)
+    }
+
+    /// The counters of storage that count an image of this origin. `None` if that is unknown: the route does not exist any
+    /// more, or a condition on the request decides whether one of its policies counts.
+    #[must_use]
+    pub fn storage_counters(&self, origin: &Origin) -> Option<Vec<Counter>> {
+        let chain = &self.route(origin.route.as_str())?.chain;
+        let workspace = origin.workspace.as_ref();
+        let mut counters = Vec::new();
+        for link in chain.links() {
+            if let Some(counter) = link.policy.storage_counter(&origin.subject, workspace) {
+                if link.when.is_some() {
+                    return None;
+                }
+                counters.push(counter);
+            }
+        }
+        Some(counters)
     }
 
     /// The route that serves the path of a request.

@@ -21,6 +21,7 @@ use crate::{
     gate::{
         images::{ImageList, ImageRequest},
         issue::run_to_completion,
+        observer::Observer,
         outcome::{Details, Failure},
         route_paths::Target,
         rules::{Action, Route, UploadRoute},
@@ -245,10 +246,15 @@ fn find(
         let Action::Upload(uploads) = &route.action else {
             return None;
         };
+        let observer = Observer {
+            records: uploads.records.clone(),
+            client: worker.client.clone(),
+            clock: worker.gate.clock.clone(),
+            rules: worker.gate.rules.load_full(),
+        };
         let images = ImageRequest {
             uploads,
-            client: &worker.client,
-            clock: &*worker.gate.clock,
+            observer: &observer,
             context: &context,
             request: &asked,
         };

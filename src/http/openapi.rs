@@ -49,6 +49,7 @@ const UPLOAD_ROUTE: &str = "/imgwire/{workspace}";
         management::images::find,
         management::images::export,
         management::images::erase,
+        management::images::reconcile,
         management::images::job
     ),
     components(schemas(error::Body, error::ErrorCode, token_request::TokenRequest, explain::DescribedRequest, management::explain::Explanation)),

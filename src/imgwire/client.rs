@@ -117,6 +117,13 @@ impl Client {
         self.run(&ReadImage(id), context).await
     }
 
+    /// Reads an image with one attempt and without a line in the log, for background work, which reads it again later
+    /// anyway.
+    pub async fn image_once(self: &Rc<Self>, id: &ImageId) -> Result<Option<Image>, ImgwireError> {
+        let (result, _) = self.attempt(&ReadImage(id), None, self.timeout).await;
+        result
+    }
+
     /// Deletes an image. If Imgwire has none with this id, that is a success, too.
     pub async fn delete_image(
         self: &Rc<Self>,

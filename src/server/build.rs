@@ -16,17 +16,18 @@ use super::{
 use crate::{
     config::{Messages, ServerSettings, SessionSettings},
     gate::{
+        event_receiver::EventReceiver,
         idempotency::StoreSecret,
         ports::{LookupSlots, PolicyPorts},
         route_paths::{RouteAction, RoutePaths},
-        rules::{Action, Route, Rules, UploadRoute},
+        rules::{ABANDON_AFTER, Action, Route, Rules, UploadRoute},
     },
     http::{BodyLimits, Gate, OperatorAccess, session_cookie::SessionCookie},
     identities::{CacheKind, ClientAddress, CrossSite, Identities, ServerLimits},
     imgwire::Upstream,
     outbound::in_flight::InFlight,
     outbound::{HttpClient, Outbound, cache::CacheCapacity},
-    stores::{self, Access, RecordStore, Stores},
+    stores::{self, Access, ReadRate, RecordStore, Stores},
     telemetry::Metrics,
 };
 
@@ -195,6 +196,10 @@ impl RulesBuilder {
             .record_store()
             .map(|store| stores.records(store))
             .transpose()?;
+        let receiver = settings.events.as_ref();
+        let receiver = receiver.map(|(events, keys)| EventReceiver::new(events, keys));
+        let receiver = receiver.transpose();
+        let receiver = receiver.map_err(|error| BuildError::Other(error.into()))?;
         let routes = settings.routes.iter().map(|route| {
             let chain = chain(route, &links)?;
             let action = match route.action {
@@ -229,6 +234,12 @@ impl RulesBuilder {
             stores,
             records,
             keep_records: settings.uploads.keep_records,
+            reads: ReadRate {
+                limit: settings.uploads.reads.limit.get(),
+                period: settings.uploads.reads.period.get(),
+            },
+            sends_events: receiver.is_some(),
+            receiver: receiver.map(Arc::new),
         })
     }
 
@@ -310,5 +321,7 @@ fn upload_route(
             .collect(),
         client_metadata: route.client_metadata.clone().unwrap_or_default(),
         delete_roles: route.delete_roles.clone().unwrap_or_default(),
+        abandon_after: route.abandon_after.unwrap_or(ABANDON_AFTER),
+        on_mismatch: route.on_mismatch.unwrap_or_default(),
     }
 }

@@ -1,17 +1,27 @@
-//! Background work on the records of uploads: uploads without an answer, erasures, and old records.
+//! Background work on the records of uploads: uploads without an answer, open uploads, erasures, reconciliations, old
+//! records, and events.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use futures_util::future::join3;
+use futures_util::future::{join3, join5};
 use policies::Fault;
 use rustls::ClientConfig;
 use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
-    config::ImgwireSettings,
-    gate::{erasure::Eraser, recovery::recover, retention::remove_old},
+    config::{ImgwireSettings, events},
+    gate::{
+        erasure::Eraser,
+        event_delivery::{EventSender, drop_expired},
+        follow::Follower,
+        observer::Observer,
+        reconciliation::Reconciler,
+        recovery::recover,
+        retention::remove_old,
+    },
     http::Gate,
     imgwire::Client,
+    outbound::HttpClient,
     stores::RecordStore,
 };
 
@@ -21,12 +31,21 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Between batches of uploads without an answer.
 const BATCH_PAUSE: Duration = Duration::from_millis(250);
 
+/// How often the gate looks for open uploads that are due.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Between steps of a reconciliation.
+const STEP_PAUSE: Duration = Duration::from_millis(50);
+
 /// For the changes of a record, in addition to the calls to Imgwire.
 const MARGIN: Duration = Duration::from_secs(20);
 
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// How long an erasure may take to give its job back when the gate stops.
+/// How often the events that wait are counted.
+const BACKLOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long it may take to give jobs, uploads and events back when the gate stops.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The tasks of one gate. They use the store of the rules in force.
@@ -34,14 +53,21 @@ pub(crate) struct RecordTasks {
     gate: Arc<Gate>,
     imgwire: ImgwireSettings,
     tls: Arc<ClientConfig>,
+    http: HttpClient,
 }
 
 impl RecordTasks {
-    pub(crate) fn new(gate: Arc<Gate>, imgwire: &ImgwireSettings, tls: Arc<ClientConfig>) -> Self {
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        imgwire: &ImgwireSettings,
+        tls: Arc<ClientConfig>,
+        http: HttpClient,
+    ) -> Self {
         Self {
             gate,
             imgwire: imgwire.clone(),
             tls,
+            http,
         }
     }
 
@@ -53,22 +79,47 @@ impl RecordTasks {
             self.gate.upstream.clone(),
             self.gate.clock.clone(),
         ));
-        let mut eraser = Eraser::default();
+        let (mut eraser, mut follower) = (Eraser::default(), Follower::default());
+        let mut reconciler = Reconciler::default();
+        let (clock, metrics) = (self.gate.clock.clone(), self.gate.metrics.clone());
+        let mut sender = EventSender::new(self.http.clone(), clock, metrics);
         let work = async {
-            join3(
+            let records = join5(
                 self.recover(&client),
+                self.follow(&mut follower, &client),
                 self.erase(&mut eraser, &client),
+                self.reconcile(&mut reconciler, &client),
                 self.remove_old(),
-            )
-            .await
+            );
+            join3(records, self.send_events(&mut sender), self.drop_events()).await
         };
         tokio::select! {
             _ = work => {}
             _ = stop => {}
         }
-        let released = eraser.release(&*self.gate.clock);
-        // Otherwise the job is free again a little later.
+        let clock = &*self.gate.clock;
+        let released = async {
+            eraser.release(clock).await;
+            reconciler.release(clock).await;
+            if let Some(records) = self.records() {
+                follower.release(&*records, clock).await;
+            }
+            if let Err(fault) = sender.finish().await {
+                tracing::debug!(%fault, "events were not given back");
+            }
+        };
+        // Otherwise they are free again a little later.
         let _ = tokio::time::timeout(RELEASE_TIMEOUT, released).await;
+    }
+
+    fn observer(&self, client: &Rc<Client>) -> Option<Observer> {
+        let rules = self.gate.rules.load_full();
+        Some(Observer {
+            records: rules.records.clone()?,
+            client: client.clone(),
+            clock: self.gate.clock.clone(),
+            rules,
+        })
     }
 
     fn records(&self) -> Option<Arc<dyn RecordStore>> {
@@ -92,13 +143,41 @@ impl RecordTasks {
         }
     }
 
+    async fn follow(&self, follower: &mut Follower, client: &Rc<Client>) {
+        let mut state = TaskState::new("following");
+        loop {
+            let mut has_more = false;
+            if let Some(observer) = self.observer(client) {
+                let followed = follower.work(&observer).await;
+                has_more = state.log(followed).unwrap_or_default();
+            }
+            if has_more {
+                tokio::task::yield_now().await;
+            } else {
+                sleep(FOLLOW_INTERVAL).await;
+            }
+        }
+    }
+
     async fn erase(&self, eraser: &mut Eraser, client: &Rc<Client>) {
         let mut state = TaskState::new("erasure");
         loop {
-            let records = self.records();
-            let worked = eraser.work(records.as_ref(), client, &*self.gate.clock);
-            state.log(worked.await);
+            if let Some(observer) = self.observer(client) {
+                state.log(eraser.work(&observer).await);
+            }
             sleep(INTERVAL).await;
+        }
+    }
+
+    async fn reconcile(&self, reconciler: &mut Reconciler, client: &Rc<Client>) {
+        let mut state = TaskState::new("reconciliation");
+        loop {
+            let mut has_more = false;
+            if let Some(observer) = self.observer(client) {
+                let worked = reconciler.work(&observer).await;
+                has_more = state.log(worked).unwrap_or_default();
+            }
+            sleep(if has_more { STEP_PAUSE } else { INTERVAL }).await;
         }
     }
 
@@ -117,6 +196,34 @@ impl RecordTasks {
                 }
             }
             sleep(INTERVAL).await;
+        }
+    }
+
+    async fn send_events(&self, sender: &mut EventSender) {
+        let mut state = TaskState::new("events");
+        loop {
+            let rules = self.gate.rules.load_full();
+            let mut pause = INTERVAL;
+            if let (Some(records), Some(receiver)) = (&rules.records, &rules.receiver) {
+                let sent = state.log(sender.work(records, receiver).await);
+                pause = sent.unwrap_or(INTERVAL);
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Also measures them. Events of an earlier config, which has no receiver now, are dropped, too.
+    async fn drop_events(&self) {
+        let Gate { clock, metrics, .. } = &*self.gate;
+        let mut state = TaskState::new("old events");
+        loop {
+            let rules = self.gate.rules.load_full();
+            if let Some(records) = &rules.records {
+                let receiver = rules.receiver.as_ref();
+                let keep = receiver.map_or(events::default_keep().get(), |it| it.keep());
+                state.log(drop_expired(records, &**clock, metrics, keep).await);
+            }
+            sleep(BACKLOG_INTERVAL).await;
         }
     }
 }

@@ -53,8 +53,6 @@ pub struct Backlog {
     pub oldest: Option<Timestamp>,
 }
 
-use super::records::unready;
-
 type Future<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
 
 pub trait EventStore {
@@ -65,29 +63,14 @@ pub trait EventStore {
         now: Timestamp,
         next: Timestamp,
         limit: u32,
-    ) -> Future<'_, Vec<StoredEvent>> {
-        let _ = (now, next, limit);
-        unready()
-    }
+    ) -> Future<'_, Vec<StoredEvent>>;
 
     /// Removes events that were delivered, and lets those whose delivery failed be due at another time.
-    fn finish_events(
-        &self,
-        delivered: Vec<Uuid>,
-        failed: Vec<(Uuid, Timestamp)>,
-    ) -> Future<'_, ()> {
-        let _ = (delivered, failed);
-        unready()
-    }
+    fn finish_events(&self, delivered: Vec<Uuid>, failed: Vec<(Uuid, Timestamp)>)
+    -> Future<'_, ()>;
 
     /// Removes up to `limit` events that are older than `before`. Returns how many.
-    fn drop_events(&self, before: Timestamp, limit: u32) -> Future<'_, u64> {
-        let _ = (before, limit);
-        unready()
-    }
+    fn drop_events(&self, before: Timestamp, limit: u32) -> Future<'_, u64>;
 
-    fn backlog(&self) -> Future<'_, Backlog> {
-        let _ = ();
-        unready()
-    }
+    fn backlog(&self) -> Future<'_, Backlog>;
 }

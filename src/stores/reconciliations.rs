@@ -6,7 +6,7 @@ use policies::Fault;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::records::{RecordId, unready};
+use super::records::RecordId;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Reconciled {
@@ -34,33 +34,21 @@ type Future<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
 
 pub trait ReconciliationStore {
     /// Starts a reconciliation, unless one is not done. Returns the id of the one that runs.
-    fn start_reconciliation(&self, id: Uuid) -> Future<'_, Uuid> {
-        let _ = id;
-        unready()
-    }
+    fn start_reconciliation(&self, id: Uuid) -> Future<'_, Uuid>;
 
-    fn reconciled(&self, id: Uuid) -> Future<'_, Option<Reconciled>> {
-        let _ = id;
-        unready()
-    }
+    fn reconciled(&self, id: Uuid) -> Future<'_, Option<Reconciled>>;
 
     /// Takes the reconciliation that is not done and not taken, until `until`. Of several gates, one works on it.
     fn take_reconciliation(
         &self,
         now: Timestamp,
         until: Timestamp,
-    ) -> Future<'_, Option<Reconciliation>> {
-        let _ = (now, until);
-        unready()
-    }
+    ) -> Future<'_, Option<Reconciliation>>;
 
     /// Saves how far it is, and keeps it taken until `until`.
     fn save_reconciliation(
         &self,
         reconciliation: Reconciliation,
         until: Timestamp,
-    ) -> Future<'_, ()> {
-        let _ = (reconciliation, until);
-        unready()
-    }
+    ) -> Future<'_, ()>;
 }

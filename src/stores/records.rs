@@ -221,9 +221,9 @@ pub trait RecordStore: StorageStore + EventStore + ReconciliationStore + Send + 
     /// Records an intent, and takes what it charges of the storage.
     fn begin(&self, intent: Arc<Intent>) -> Future<'_, Begun>;
 
-    /// Names the image of an intent, and drops its call. The upload is followed from `follow_at` on. Records the intent if it is missing, without its slot if another
-    /// upload has that. Returns `false` if the record was settled otherwise meanwhile: it is deleted, or names another
-    /// image.
+    /// Names the image of an intent, and drops its call. The upload is followed from `follow_at` on. Records the intent if it
+    /// is missing, without its slot if another upload has that, and then takes its storage even if it does not fit.
+    /// Returns `false` if the record was settled otherwise meanwhile: it is deleted, or names another image.
     fn complete(
         &self,
         intent: Arc<Intent>,
@@ -275,28 +275,19 @@ pub trait RecordStore: StorageStore + EventStore + ReconciliationStore + Send + 
         next: Timestamp,
         limit: u32,
         rate: ReadRate,
-    ) -> Future<'_, Vec<Record>> {
-        let _ = (now, next, limit, rate);
-        unready()
-    }
+    ) -> Future<'_, Vec<Record>>;
+
+    /// Lets an image that exists be followed from `at` on, because its deletion at Imgwire begins.
+    fn follow(&self, id: RecordId, at: Timestamp) -> Future<'_, ()>;
 
     /// Lets uploads that are still followed be due at these times.
-    fn follow_later(&self, next: Vec<(RecordId, Timestamp)>) -> Future<'_, ()> {
-        let _ = next;
-        unready()
-    }
+    fn follow_later(&self, next: Vec<(RecordId, Timestamp)>) -> Future<'_, ()>;
 
     /// Takes at most `wanted` reads of the rate of [`take_followed`](Self::take_followed), for other work. Returns how many.
-    fn take_reads(&self, now: Timestamp, wanted: u32, rate: ReadRate) -> Future<'_, u32> {
-        let _ = (now, wanted, rate);
-        unready()
-    }
+    fn take_reads(&self, now: Timestamp, wanted: u32, rate: ReadRate) -> Future<'_, u32>;
 
     /// Counts an image that exists in these counters of storage, and in no other ones. Returns whether that is a change.
-    fn recount(&self, id: RecordId, counters: Vec<Counter>) -> Future<'_, bool> {
-        let _ = (id, counters);
-        unready()
-    }
+    fn recount(&self, id: RecordId, counters: Vec<Counter>) -> Future<'_, bool>;
 
     /// Finds the record of an image, unless the image was deleted.
     fn image(&self, image: &ImageId) -> Future<'_, Option<Record>>;
@@ -339,11 +330,4 @@ pub(super) fn new_secret() -> Result<[u8; 32], StoreFault> {
     let filled = aws_lc_rs::rand::fill(&mut secret);
     let failed = |_| StoreFault::Refused("the system's random generator failed".to_owned());
     filled.map(|()| secret).map_err(failed)
-}
-
-/// Until the stores implement it.
-pub(super) fn unready<T: 'static>() -> Future<'static, T> {
-    Box::pin(std::future::ready(Err(Fault::Service(
-        "not implemented".into(),
-    ))))
 }

@@ -116,6 +116,9 @@ impl Backend for Sqlite {
                 "upload_records",
                 "upload_keys",
                 "upload_unkeyed",
+                "upload_storage",
+                "upload_events",
+                "upload_reconciliations",
             ];
             let empty = tables.map(|table| format!("DROP TABLE IF EXISTS {table};"));
             self.connect().execute_batch(&empty.concat()).unwrap();

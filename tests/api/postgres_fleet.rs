@@ -115,7 +115,7 @@ async fn gates_that_start_together_behind_a_pooler_create_the_tables_once() {
         assert!(matches!(status(gate).await, 200 | 429));
     }
     let migrations = server.number("select count(*) from imgwire_gate.migration");
-    assert_eq!(migrations.await, 3);
+    assert_eq!(migrations.await, 4);
     let locks = "select count(*) from pg_locks where locktype = 'advisory'";
     assert_eq!(server.number(locks).await, 0);
 }

@@ -10,7 +10,9 @@ use crate::{
         Holder, ImagePage, Origin, Page, Record, RecordId, RecordQuery, RecordStore, UploadState,
     },
     postgres::Postgres,
-    record_stores::{FIRST, at, intent, new_id, new_image, origin, records, upload},
+    record_stores::{
+        FIRST, at, begin, complete, delete, intent, new_id, new_image, origin, records, upload,
+    },
 };
 
 suite! {
@@ -48,7 +50,7 @@ async fn images_are_listed_in_pages_with_the_newest_first(backend: impl Backend)
         let (id, image) = upload(&*store, intent(origin(&member, Some("ws_1")))).await;
         upload(&*store, intent(origin(&member, Some("ws_2")))).await;
         match number {
-            4 | 11 | 24 => store.delete(id, at(1)).await.unwrap(),
+            4 | 11 | 24 => _ = delete(&*store, id, at(1)).await,
             _ => images.push(image),
         }
     }
@@ -104,26 +106,21 @@ async fn lists_of_different_holders_do_not_mix(backend: impl Backend) {
 async fn only_images_that_exist_are_listed(backend: impl Backend) {
     let store = records(&backend);
     let requested = Arc::new(intent(origin("alice", None)));
-    assert!(store.begin(requested.clone()).await.unwrap());
+    assert!(begin(&*store, requested.clone()).await);
     let token = new_id();
     let issued = store.issued(token, origin("alice", None), TokenId::parse("t").unwrap());
     issued.await.unwrap();
     let listed = async || list(&*store, subject("alice"), 1, 10).await;
     assert_eq!(listed().await, ImagePage::default());
     let (first, second) = (new_image(), new_image());
-    assert!(
-        store
-            .complete(requested.clone(), first.clone())
-            .await
-            .unwrap()
-    );
+    assert!(complete(&*store, requested.clone(), first.clone()).await);
     store.link(token, second.clone()).await.unwrap();
     let page = listed().await;
     assert_eq!((page.images, page.total), (vec![second.clone(), first], 2));
-    store.delete(requested.id, at(1)).await.unwrap();
+    delete(&*store, requested.id, at(1)).await;
     let page = listed().await;
     assert_eq!((page.images, page.total), (vec![second], 1));
-    store.delete(token, at(1)).await.unwrap();
+    delete(&*store, token, at(1)).await;
     assert_eq!(listed().await, ImagePage::default());
 }
 
@@ -134,10 +131,10 @@ fn ids(records: Vec<Record>) -> Vec<RecordId> {
 async fn records_are_found_by_all_parts_of_a_query(backend: impl Backend) {
     let store = records(&backend);
     let begun = Arc::new(intent(origin("alice", Some("ws_1"))));
-    assert!(store.begin(begun.clone()).await.unwrap());
+    assert!(begin(&*store, begun.clone()).await);
     let (open, image) = upload(&*store, intent(origin("alice", Some("ws_1")))).await;
     let (deleted, deleted_image) = upload(&*store, intent(origin("bob", Some("ws_1")))).await;
-    store.delete(deleted, at(1)).await.unwrap();
+    delete(&*store, deleted, at(1)).await;
     let (token, issued) = (TokenId::parse("tok_1").unwrap(), new_id());
     let recorded = store.issued(issued, origin("alice", None), token.clone());
     recorded.await.unwrap();
@@ -181,7 +178,7 @@ async fn records_are_found_in_pages_with_the_newest_first(backend: impl Backend)
         all.push(intent.id);
         // Some stay intents.
         if number % 3 == 0 {
-            assert!(store.begin(Arc::new(intent)).await.unwrap());
+            assert!(begin(&*store, Arc::new(intent)).await);
         } else {
             upload(&*store, intent).await;
         }
@@ -207,10 +204,10 @@ async fn all_records_are_exported_with_the_oldest_first(backend: impl Backend) {
     created.swap(3, 5);
     for (number, intent) in created.into_iter().enumerate() {
         match number % 3 {
-            0 => assert!(store.begin(Arc::new(intent)).await.unwrap()),
+            0 => assert!(begin(&*store, Arc::new(intent)).await),
             1 => {
                 let (id, _) = upload(&*store, intent).await;
-                store.delete(id, at(1)).await.unwrap();
+                delete(&*store, id, at(1)).await;
             }
             _ => _ = upload(&*store, intent).await,
         }
@@ -231,12 +228,12 @@ async fn old_records_of_deleted_images_and_of_tokens_are_removed(backend: impl B
     let store = records(&backend);
     let mut kept = Vec::new();
     let begun = Arc::new(intent(origin("alice", None)));
-    assert!(store.begin(begun.clone()).await.unwrap());
+    assert!(begin(&*store, begun.clone()).await);
     kept.push(begun.id);
     kept.push(upload(&*store, intent(origin("alice", None))).await.0);
     for seconds in [1, 2, 10] {
         let (id, _) = upload(&*store, intent(origin("alice", None))).await;
-        store.delete(id, at(seconds)).await.unwrap();
+        delete(&*store, id, at(seconds)).await;
         let token = new_id();
         let origin = Origin {
             created_at: at(seconds),

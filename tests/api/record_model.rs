@@ -16,7 +16,7 @@ use crate::{
         FileFacts, Holder, Intent, Page, RecordId, RecordQuery, RecordStore, Replay, UploadState,
     },
     postgres::Postgres,
-    record_stores::{at, intent, new_image, origin},
+    record_stores::{at, begin, complete, delete, intent, new_image, origin, settle},
 };
 
 suite! {
@@ -34,7 +34,7 @@ enum Step {
     /// With the upload's image, or with another one.
     Complete(bool),
     Withdraw,
-    Observe,
+    Settle,
     Delete,
     Remove,
     Reopen,
@@ -45,7 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Begin),
         4 => any::<bool>().prop_map(Step::Complete),
         1 => Just(Step::Withdraw),
-        1 => Just(Step::Observe),
+        1 => Just(Step::Settle),
         2 => Just(Step::Delete),
         1 => Just(Step::Remove),
         1 => Just(Step::Reopen),
@@ -136,18 +136,16 @@ impl Model {
                     self.plain.remove(&id);
                 }
             }
-            Step::Observe => {
-                let exists = |plain: &&mut Plain| {
-                    plain.image.is_some() && plain.state != UploadState::Deleted
-                };
-                if let Some(plain) = self.plain.get_mut(&id).filter(exists) {
-                    plain.state = UploadState::Ready;
-                }
+            Step::Settle => {
+                let opens = |plain: &&mut Plain| plain.state == UploadState::Open;
+                let settled = self.plain.get_mut(&id).filter(opens);
+                return Some(settled.map(|it| it.state = UploadState::Ready).is_some());
             }
             Step::Delete => {
-                if let Some(plain) = self.plain.get_mut(&id) {
-                    (plain.state, plain.slot) = (UploadState::Deleted, None);
-                }
+                let exists = |plain: &&mut Plain| plain.state != UploadState::Deleted;
+                let deleted = self.plain.get_mut(&id).filter(exists);
+                let delete = |it: &mut Plain| (it.state, it.slot) = (UploadState::Deleted, None);
+                return Some(deleted.map(delete).is_some());
             }
             Step::Remove => _ = self.plain.remove(&id),
             Step::Reopen => {}
@@ -161,14 +159,14 @@ async fn make(store: &dyn RecordStore, model: &Model, number: usize, step: Step)
     let id = intent.id;
     let image = |of| model.images[number][usize::from(of)].clone();
     match step {
-        Step::Begin => return Some(store.begin(intent).await.unwrap()),
-        Step::Complete(of) => return Some(store.complete(intent, image(of)).await.unwrap()),
+        Step::Begin => return Some(begin(store, intent).await),
+        Step::Complete(of) => return Some(complete(store, intent, image(of)).await),
         Step::Withdraw => store.withdraw(id).await.unwrap(),
-        Step::Observe => {
-            let observed = store.observe(id, UploadState::Ready, FileFacts::default());
-            observed.await.unwrap();
+        Step::Settle => {
+            let real = FileFacts::default();
+            return Some(settle(store, id, UploadState::Ready, real).await);
         }
-        Step::Delete => store.delete(id, at(1)).await.unwrap(),
+        Step::Delete => return Some(delete(store, id, at(1)).await),
         Step::Remove => store.remove(id).await.unwrap(),
         Step::Reopen => {}
     }

@@ -6,7 +6,10 @@ use crate::{
     backends::{Backend, Sqlite, suite},
     helpers::records::{RecordQuery, UploadState},
     postgres::Postgres,
-    record_stores::{FIRST, at, intent, new_image, origin, record, records, upload, with_slot},
+    record_stores::{
+        FIRST, at, begin, complete, delete, intent, new_image, origin, record, records, upload,
+        with_slot,
+    },
 };
 
 suite! {
@@ -28,7 +31,7 @@ async fn a_slot_is_taken_until_its_image_is_deleted(backend: impl Backend) {
     let store = records(&backend);
     assert!(store.replayed([1; 32]).await.unwrap().is_none());
     let first = with_slot(1, 7);
-    assert!(store.begin(first.clone()).await.unwrap());
+    assert!(begin(&*store, first.clone()).await);
     let earlier = store.replayed([1; 32]).await.unwrap().unwrap();
     assert_eq!(
         (earlier.id, earlier.image, earlier.parameters),
@@ -36,23 +39,23 @@ async fn a_slot_is_taken_until_its_image_is_deleted(backend: impl Backend) {
     );
     assert_eq!(earlier.call, Some(first.call.clone()));
     let second = with_slot(1, 8);
-    assert!(!store.begin(second.clone()).await.unwrap());
+    assert!(!begin(&*store, second.clone()).await);
     assert_eq!(record(&*store, second.id).await, None);
-    assert!(store.begin(with_slot(2, 7)).await.unwrap());
+    assert!(begin(&*store, with_slot(2, 7)).await);
 
     let image = new_image();
-    assert!(store.complete(first.clone(), image.clone()).await.unwrap());
+    assert!(complete(&*store, first.clone(), image.clone()).await);
     let earlier = store.replayed([1; 32]).await.unwrap().unwrap();
     assert_eq!(
         (earlier.id, earlier.image, earlier.parameters),
         (first.id, Some(image), [7; 32])
     );
     assert_eq!(earlier.call, None);
-    assert!(!store.begin(second.clone()).await.unwrap());
+    assert!(!begin(&*store, second.clone()).await);
 
-    store.delete(first.id, at(100)).await.unwrap();
+    delete(&*store, first.id, at(100)).await;
     assert!(store.replayed([1; 32]).await.unwrap().is_none());
-    assert!(store.begin(second.clone()).await.unwrap());
+    assert!(begin(&*store, second.clone()).await);
     let earlier = store.replayed([1; 32]).await.unwrap().unwrap();
     assert_eq!((earlier.id, earlier.parameters), (second.id, [8; 32]));
 }
@@ -60,11 +63,11 @@ async fn a_slot_is_taken_until_its_image_is_deleted(backend: impl Backend) {
 async fn a_withdrawn_intent_leaves_nothing_and_frees_its_slot(backend: impl Backend) {
     let store = records(&backend);
     let intent = with_slot(1, 1);
-    assert!(store.begin(intent.clone()).await.unwrap());
+    assert!(begin(&*store, intent.clone()).await);
     store.withdraw(intent.id).await.unwrap();
     assert_eq!(record(&*store, intent.id).await, None);
     assert!(store.replayed([1; 32]).await.unwrap().is_none());
-    assert!(store.begin(with_slot(1, 2)).await.unwrap());
+    assert!(begin(&*store, with_slot(1, 2)).await);
     // An upload whose image is known is no intent.
     let (id, image) = upload(&*store, self::intent(origin("alice", None))).await;
     store.withdraw(id).await.unwrap();
@@ -74,35 +77,35 @@ async fn a_withdrawn_intent_leaves_nothing_and_frees_its_slot(backend: impl Back
 async fn a_removed_record_leaves_nothing_and_frees_its_slot(backend: impl Backend) {
     let store = records(&backend);
     let begun = with_slot(1, 1);
-    assert!(store.begin(begun.clone()).await.unwrap());
+    assert!(begin(&*store, begun.clone()).await);
     let (completed, image) = upload(&*store, (*with_slot(2, 1)).clone()).await;
     for id in [begun.id, completed] {
         store.remove(id).await.unwrap();
         assert_eq!(record(&*store, id).await, None);
     }
     assert_eq!(store.image(&image).await.unwrap(), None);
-    assert!(store.begin(with_slot(1, 1)).await.unwrap());
-    assert!(store.begin(with_slot(2, 1)).await.unwrap());
+    assert!(begin(&*store, with_slot(1, 1)).await);
+    assert!(begin(&*store, with_slot(2, 1)).await);
 }
 
 async fn an_upload_is_completed_with_one_image_only(backend: impl Backend) {
     let store = records(&backend);
     let intent = with_slot(1, 1);
-    assert!(store.begin(intent.clone()).await.unwrap());
+    assert!(begin(&*store, intent.clone()).await);
     let image = new_image();
     for _ in 0..2 {
-        assert!(store.complete(intent.clone(), image.clone()).await.unwrap());
+        assert!(complete(&*store, intent.clone(), image.clone()).await);
     }
-    assert!(!store.complete(intent.clone(), new_image()).await.unwrap());
+    assert!(!complete(&*store, intent.clone(), new_image()).await);
     assert_eq!(record(&*store, intent.id).await.unwrap().image, Some(image));
     // It is not begun again.
-    assert!(!store.begin(intent.clone()).await.unwrap());
+    assert!(!begin(&*store, intent.clone()).await);
 }
 
 async fn a_missing_intent_is_recorded_when_it_is_completed(backend: impl Backend) {
     let store = records(&backend);
     let (intent, image) = (with_slot(1, 9), new_image());
-    assert!(store.complete(intent.clone(), image.clone()).await.unwrap());
+    assert!(complete(&*store, intent.clone(), image.clone()).await);
     let record = store.image(&image).await.unwrap().unwrap();
     assert_eq!((record.id, &record.origin), (intent.id, &intent.origin));
     let earlier = store.replayed([1; 32]).await.unwrap().unwrap();
@@ -112,13 +115,13 @@ async fn a_missing_intent_is_recorded_when_it_is_completed(backend: impl Backend
 async fn a_missing_intent_does_not_take_the_slot_of_another_upload(backend: impl Backend) {
     let store = records(&backend);
     let (begun, completed) = (with_slot(1, 1), with_slot(2, 1));
-    assert!(store.begin(begun.clone()).await.unwrap());
+    assert!(begin(&*store, begun.clone()).await);
     let first = new_image();
-    assert!(store.complete(completed.clone(), first).await.unwrap());
+    assert!(complete(&*store, completed.clone(), first).await);
     for (slot, owner) in [(1, begun.id), (2, completed.id)] {
         let image = new_image();
         let missing = with_slot(slot, 2);
-        assert!(store.complete(missing, image.clone()).await.unwrap());
+        assert!(complete(&*store, missing, image.clone()).await);
         assert!(store.image(&image).await.unwrap().is_some());
         let earlier = store.replayed([slot; 32]).await.unwrap().unwrap();
         assert_eq!((earlier.id, earlier.parameters), (owner, [1; 32]));
@@ -129,17 +132,12 @@ async fn a_deleted_upload_cannot_be_completed(backend: impl Backend) {
     let store = records(&backend);
     let (deleted, begun) = (with_slot(1, 1), with_slot(2, 1));
     let image = new_image();
-    assert!(
-        store
-            .complete(deleted.clone(), image.clone())
-            .await
-            .unwrap()
-    );
-    assert!(store.begin(begun.clone()).await.unwrap());
+    assert!(complete(&*store, deleted.clone(), image.clone()).await);
+    assert!(begin(&*store, begun.clone()).await);
     for intent in [deleted, begun] {
-        store.delete(intent.id, at(9)).await.unwrap();
-        let completed = store.complete(intent.clone(), image.clone()).await;
-        assert!(!completed.unwrap());
+        delete(&*store, intent.id, at(9)).await;
+        let completed = complete(&*store, intent.clone(), image.clone()).await;
+        assert!(!completed);
         let record = record(&*store, intent.id).await.unwrap();
         assert_eq!(record.state, UploadState::Deleted);
         assert_eq!(record.deleted_at, Some(at(9)));
@@ -156,9 +154,8 @@ async fn a_deleted_upload_cannot_be_completed(backend: impl Backend) {
 
 async fn concurrent_intents_of_one_slot_record_one_upload(backend: impl Backend) {
     let store = records(&backend);
-    let begun = join_all((0..100).map(|number| store.begin(with_slot(1, number)))).await;
-    let begun = begun.into_iter().map(Result::unwrap);
-    assert_eq!(begun.filter(|has_begun| *has_begun).count(), 1);
+    let begun = join_all((0..100).map(|number| begin(&*store, with_slot(1, number)))).await;
+    assert_eq!(begun.into_iter().filter(|has_begun| *has_begun).count(), 1);
     let all = store.find(RecordQuery::default(), FIRST).await.unwrap();
     assert_eq!(all.len(), 1);
 }

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use crate::{
     backends::{Backend, Sqlite, main_store, open, suite, system_clock},
     helpers::records::{
-        FileFacts, Intent, Origin, Page, Record, RecordId, RecordQuery, RecordStore, Replay,
-        UploadState,
+        Begun, Ending, FileFacts, Intent, Origin, Page, Record, RecordId, RecordQuery, RecordStore,
+        Replay, UploadState,
     },
     postgres::Postgres,
 };
@@ -65,6 +65,7 @@ pub(crate) fn intent(origin: Origin) -> Intent {
         origin,
         replay: None,
         call: r#"{"file_name":"a.png"}"#.into(),
+        charges: Arc::default(),
         due_at: at(60),
     }
 }
@@ -83,12 +84,50 @@ pub(crate) fn new_image() -> ImageId {
     ImageId::parse(&Uuid::new_v4().to_string()).unwrap()
 }
 
+/// Begins an upload. Returns whether it is recorded.
+pub(crate) async fn begin(store: &dyn RecordStore, intent: Arc<Intent>) -> bool {
+    match store.begin(intent).await.unwrap() {
+        Begun::Recorded(observed) => {
+            assert_eq!(observed, []);
+            true
+        }
+        Begun::SlotTaken => false,
+        full @ Begun::Full(..) => panic!("{full:?}"),
+    }
+}
+
+/// Names the image of an upload, which is followed from [`FOLLOWED_AT`] on. Returns whether it is the image of the upload.
+pub(crate) async fn complete(store: &dyn RecordStore, intent: Arc<Intent>, image: ImageId) -> bool {
+    let completed = store.complete(intent, image, at(FOLLOWED_AT));
+    completed.await.unwrap()
+}
+
+/// Seconds for [`at`].
+pub(crate) const FOLLOWED_AT: i64 = 64;
+
+/// Settles an image without events. Returns whether its state changes.
+pub(crate) async fn settle(
+    store: &dyn RecordStore,
+    id: RecordId,
+    state: UploadState,
+    real: FileFacts,
+) -> bool {
+    let settled = store.settle(id, state, real, Vec::new());
+    settled.await.unwrap()
+}
+
+/// Deletes an image without events. Returns whether it was not deleted before.
+pub(crate) async fn delete(store: &dyn RecordStore, id: RecordId, at: Timestamp) -> bool {
+    let deleted = store.delete(id, Ending::Deleted, at, Vec::new());
+    deleted.await.unwrap()
+}
+
 /// Records an upload whose image is known.
 pub(crate) async fn upload(store: &dyn RecordStore, intent: Intent) -> (RecordId, ImageId) {
     let (intent, image) = (Arc::new(intent), new_image());
-    assert!(store.begin(intent.clone()).await.unwrap());
-    let completed = store.complete(intent.clone(), image.clone()).await;
-    assert!(completed.unwrap());
+    assert!(begin(&*store, intent.clone()).await);
+    let completed = complete(&*store, intent.clone(), image.clone()).await;
+    assert!(completed);
     (intent.id, image)
 }
 
@@ -114,7 +153,7 @@ async fn a_completed_upload_is_recorded_with_all_that_was_declared(backend: impl
         created_at: Timestamp::from_microsecond(1_700_000_000_123_456).unwrap(),
         ..origin("alice", Some("ws_1"))
     }));
-    assert!(store.begin(intent.clone()).await.unwrap());
+    assert!(begin(&*store, intent.clone()).await);
     let requested = Record {
         id: intent.id,
         origin: intent.origin.clone(),
@@ -127,7 +166,7 @@ async fn a_completed_upload_is_recorded_with_all_that_was_declared(backend: impl
     assert_eq!(record(&*store, intent.id).await, Some(requested.clone()));
     let image = new_image();
     assert_eq!(store.image(&image).await.unwrap(), None);
-    assert!(store.complete(intent.clone(), image.clone()).await.unwrap());
+    assert!(complete(&*store, intent.clone(), image.clone()).await);
     let open = Record {
         image: Some(image.clone()),
         state: UploadState::Open,
@@ -179,7 +218,7 @@ async fn ids_and_texts_with_unusual_characters_are_kept(backend: impl Backend) {
     ] {
         let image = ImageId::parse(image).unwrap();
         let intent = Arc::new(intent(origin("alice", None)));
-        assert!(store.complete(intent.clone(), image.clone()).await.unwrap());
+        assert!(complete(&*store, intent.clone(), image.clone()).await);
         let record = store.image(&image).await.unwrap().unwrap();
         assert_eq!((record.id, record.image), (intent.id, Some(image)));
     }
@@ -188,9 +227,9 @@ async fn ids_and_texts_with_unusual_characters_are_kept(backend: impl Backend) {
 async fn a_deletion_keeps_its_first_time(backend: impl Backend) {
     let store = records(&backend);
     let (id, image) = upload(&*store, intent(origin("alice", None))).await;
-    store.delete(id, at(1)).await.unwrap();
-    store.delete(id, at(2)).await.unwrap();
-    store.delete(new_id(), at(3)).await.unwrap();
+    assert!(delete(&*store, id, at(1)).await);
+    assert!(!delete(&*store, id, at(2)).await);
+    assert!(!delete(&*store, new_id(), at(3)).await);
     let record = record(&*store, id).await.unwrap();
     assert_eq!(
         (record.image, record.deleted_at),
@@ -205,31 +244,23 @@ async fn an_image_is_observed_until_it_is_deleted(backend: impl Backend) {
         size: Some(size),
     };
     let (id, image) = upload(&*store, intent(origin("alice", None))).await;
-    store
-        .observe(id, UploadState::Ready, facts(5))
-        .await
-        .unwrap();
+    assert!(settle(&*store, id, UploadState::Ready, facts(5)).await);
     let ready = store.image(&image).await.unwrap().unwrap();
     assert_eq!((ready.state, ready.real), (UploadState::Ready, facts(5)));
     // What Imgwire does not report stays.
     let unknown = FileFacts::default();
-    let quarantined = store.observe(id, UploadState::Quarantined, unknown).await;
-    quarantined.unwrap();
+    assert!(settle(&*store, id, UploadState::Quarantined, unknown).await);
     let record = store.image(&image).await.unwrap().unwrap();
     assert_eq!(
         (record.state, record.real),
         (UploadState::Quarantined, facts(5))
     );
 
-    store.delete(id, at(1)).await.unwrap();
-    store
-        .observe(id, UploadState::Ready, facts(6))
-        .await
-        .unwrap();
+    delete(&*store, id, at(1)).await;
+    assert!(!settle(&*store, id, UploadState::Ready, facts(6)).await);
     let intent = Arc::new(self::intent(origin("alice", None)));
-    assert!(store.begin(intent.clone()).await.unwrap());
-    let requested = store.observe(intent.id, UploadState::Ready, facts(6)).await;
-    requested.unwrap();
+    assert!(begin(&*store, intent.clone()).await);
+    assert!(!settle(&*store, intent.id, UploadState::Ready, facts(6)).await);
     for (id, state, real) in [
         (id, UploadState::Deleted, facts(5)),
         (intent.id, UploadState::Requested, FileFacts::default()),
@@ -271,7 +302,7 @@ async fn a_token_is_recorded_and_linked_to_its_first_image(backend: impl Backend
         ..issued
     };
     assert_eq!(store.image(&image).await.unwrap(), Some(linked));
-    store.delete(id, at(1)).await.unwrap();
+    delete(&*store, id, at(1)).await;
     assert_eq!(store.image(&image).await.unwrap(), None);
 }
 
@@ -287,7 +318,7 @@ async fn due_intents_are_taken_by_one_gate_and_due_again_later(backend: impl Bac
             },
             ..(*with_slot(u8::try_from(due).unwrap(), 1)).clone()
         });
-        assert!(store.begin(intent.clone()).await.unwrap());
+        assert!(begin(&*store, intent.clone()).await);
         begun.push(intent);
     }
     let take = async |now, next, limit| {
@@ -304,7 +335,7 @@ async fn due_intents_are_taken_by_one_gate_and_due_again_later(backend: impl Bac
     assert_eq!(take(25, 50, 10).await, [begun[1].id]);
     assert!(take(25, 50, 10).await.is_empty());
     let image = new_image();
-    assert!(store.complete(begun[0].clone(), image).await.unwrap());
+    assert!(complete(&*store, begun[0].clone(), image).await);
     let mut again = take(50, 90, 10).await;
     again.sort();
     assert_eq!(again, [begun[1].id, begun[2].id]);
@@ -341,7 +372,7 @@ async fn records_survive_a_restart(backend: impl Backend) {
     let begun = with_slot(1, 1);
     let (id, image) = {
         let store = records(&backend);
-        assert!(store.begin(begun.clone()).await.unwrap());
+        assert!(begin(&*store, begun.clone()).await);
         upload(&*store, intent(origin("alice", Some("ws_1")))).await
     };
     let store = records(&backend);

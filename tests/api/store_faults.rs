@@ -301,7 +301,7 @@ async fn gates_that_start_together_create_the_tables_once_and_a_role_without_rig
         server
             .number("select count(*) from imgwire_gate.migration")
             .await,
-        3,
+        4,
         "each migration was applied once"
     );
     assert_eq!(ask(&gates[0]).await.0, 200);

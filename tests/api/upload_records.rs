@@ -3,8 +3,11 @@
 use actix_web::http::Method;
 use serde_json::{Value, json};
 
-use crate::helpers::{
-    Answer, ENVIRONMENT, Emulator, Gate, ROUTE, Request, SERVER_API_KEY, TestApp, Token,
+use crate::{
+    emulator::PNG,
+    helpers::{
+        Answer, ENVIRONMENT, Emulator, Gate, ROUTE, Request, SERVER_API_KEY, TestApp, Token,
+    },
 };
 
 /// An upload route of a workspace, one of users, and a token route, all with records in the store `main`.
@@ -38,6 +41,61 @@ pub(crate) async fn uploaded(app: &TestApp, route: &str, user: &str) -> String {
     answer.json["image"]["id"].as_str().unwrap().to_owned()
 }
 
+/// Uploads as a user; returns the image's id and the URL for its file.
+pub(crate) async fn opened(gate: &str, route: &str, user: &str, body: &Value) -> (String, String) {
+    let answer = upload(gate, route, user, body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    created(&answer)
+}
+
+/// The image's id and the URL for its file.
+fn created(answer: &Answer) -> (String, String) {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    (
+        text(&answer.json["image"]["id"]),
+        text(&answer.json["upload_url"]),
+    )
+}
+
+/// Sends a file to its URL; returns the status.
+pub(crate) async fn put(url: &str, content_type: &str, bytes: Vec<u8>) -> u16 {
+    let request = awc::Client::default().put(url).content_type(content_type);
+    let answer = request.send_body(bytes).await.unwrap();
+    answer.status().as_u16()
+}
+
+/// Sends the file that [`png`] declares.
+pub(crate) async fn put_png(url: &str) {
+    assert_eq!(put(url, "image/png", png_of(67)).await, 200);
+}
+
+/// A PNG of so many bytes.
+pub(crate) fn png_of(size: usize) -> Vec<u8> {
+    let mut bytes = PNG.to_vec();
+    bytes.resize(size, 0);
+    bytes
+}
+
+/// Deletes an image as the owner of the account.
+pub(crate) async fn delete_past_the_gate(imgwire: &Emulator, image: &str) {
+    let url = format!("{}/api/v1/images/{image}", imgwire.url());
+    let deletion = awc::Client::default().delete(url);
+    let deleted = deletion.bearer_auth(SERVER_API_KEY).send().await;
+    assert!(deleted.unwrap().status().is_success());
+}
+
+/// How often an image was read at Imgwire.
+pub(crate) fn reads(imgwire: &Emulator, image: &str) -> usize {
+    let reads = imgwire.reads().into_iter();
+    reads.filter(|read| read.image == image).count()
+}
+
+/// The state of an image's record.
+pub(crate) async fn state(app: &TestApp, image: &str) -> String {
+    let records = found(app, &format!("image={image}")).await;
+    records[0]["state"].as_str().unwrap().to_owned()
+}
+
 pub(crate) fn png() -> Value {
     json!({ "file_name": "a.png", "mime_type": "image/png", "content_length": 67 })
 }
@@ -60,11 +118,7 @@ pub(crate) async fn uploaded_past_the_gate(
     let request = post(&format!("{}{CREATE}{query}", imgwire.url()));
     let answer = request.bearer(SERVER_API_KEY).json(&png()).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    (
-        text(&answer.json["image"]["id"]),
-        text(&answer.json["upload_url"]),
-    )
+    created(&answer)
 }
 
 /// The records that match a query.

@@ -15,8 +15,8 @@ use policies::{
     AcceptedIdentities, BoxFuture, BuildContext, BuildError, CallSettings, Clock, Credentials,
     Decider, Decision, Denial, Endpoint, Facts, Fault, Findings, IdentityName, Link, Membership,
     MembershipSource, Memberships, Mode, OnFailure, Pass, Policy, PolicyInput, PolicyKind,
-    PolicyName, Ports, Presented, Protocol, QuotaStore, RateLimitStore, RoutePath, StoreName,
-    Subject, SubjectId, UploadRequest, Verdict, WorkspaceId,
+    PolicyName, Ports, Presented, Protocol, QuotaStore, RateLimitStore, RoutePath, StorageStore,
+    StoreName, Subject, SubjectId, UploadRequest, Verdict, WorkspaceId,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -169,6 +169,7 @@ pub(crate) async fn yield_now() {
 pub(crate) struct TestPorts {
     pub(crate) quotas: Option<Arc<dyn QuotaStore>>,
     pub(crate) rate_limits: Option<Arc<dyn RateLimitStore>>,
+    pub(crate) storage: Option<Arc<dyn StorageStore>>,
     pub(crate) memberships: Option<Arc<dyn Memberships>>,
     pub(crate) decider: Option<Arc<dyn Decider>>,
 }
@@ -186,6 +187,13 @@ impl Ports for TestPorts {
     fn rate_limits(&self, _: &StoreName) -> Result<Arc<dyn RateLimitStore>, BuildError> {
         let store = self.rate_limits.clone();
         Ok(store.expect("the test has a store of rate limits"))
+    }
+
+    fn storage(&self, _: &StoreName) -> Result<Arc<dyn StorageStore>, BuildError> {
+        Ok(self
+            .storage
+            .clone()
+            .expect("the test has a store of storage"))
     }
 
     fn memberships(

@@ -5,7 +5,6 @@ use std::{num::NonZeroU64, sync::Arc};
 use actix_web::{HttpRequest, HttpResponse, error::ErrorInternalServerError, http::header, web};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use jiff::Timestamp;
 use policies::{Fault, ImageId, InvalidId, SubjectId, TokenId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,11 +13,13 @@ use uuid::Uuid;
 use super::Management;
 use crate::{
     gate::{
-        erasure,
-        find_records::{self, FindError},
+        erasure, find_records,
+        observer::{ObserveError, Observer},
+        reconciliation,
+        record_view::ImageRecord,
     },
     http::error::{ApiError, ManagementErrors, fail, refuse},
-    stores::{FileFacts, Page, Progress, Record, RecordId, RecordQuery, RecordStore},
+    stores::{Page, Progress, Reconciled, Record, RecordId, RecordQuery, RecordStore},
     telemetry::{LogFields, RequestId},
 };
 
@@ -87,73 +88,6 @@ pub(crate) struct ImageRecords {
     images: Vec<ImageRecord>,
 }
 
-/// Who uploaded an image, or got a token for one.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ImageRecord {
-    /// The image's id at Imgwire, if it is known.
-    #[schema(value_type = Option<String>)]
-    image: Option<ImageId>,
-    /// The id of the upload token, if a token route issued one.
-    #[schema(value_type = Option<String>)]
-    token: Option<TokenId>,
-    /// The user.
-    #[schema(value_type = String)]
-    subject: SubjectId,
-    /// The workspace, if the route has workspaces.
-    #[schema(value_type = Option<String>)]
-    workspace: Option<WorkspaceId>,
-    /// The path of the route, as in the config.
-    route: String,
-    /// The purpose that the client declared, or that of the route.
-    purpose: Option<String>,
-    /// The file as the client declared it.
-    declared: RecordedFile,
-    /// The file as Imgwire measured it.
-    real: RecordedFile,
-    /// `issued`: a token was issued, and its image is not known. `requested`: Imgwire was asked for the image, and it is
-    /// not known whether it created it. `open`: the image exists, and its file may not have arrived. `ready`,
-    /// `quarantined`, `deleted`.
-    state: &'static str,
-    /// When the client asked for it.
-    #[schema(value_type = String, format = DateTime)]
-    created_at: Timestamp,
-}
-
-/// The type and the size of a file.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct RecordedFile {
-    /// The MIME type.
-    mime_type: Option<String>,
-    /// The number of bytes.
-    size: Option<u64>,
-}
-
-impl From<FileFacts> for RecordedFile {
-    fn from(FileFacts { mime_type, size }: FileFacts) -> Self {
-        Self { mime_type, size }
-    }
-}
-
-impl From<Record> for ImageRecord {
-    fn from(record: Record) -> Self {
-        let origin = record.origin;
-        Self {
-            image: record.image,
-            token: record.token,
-            subject: origin.subject,
-            workspace: origin.workspace,
-            route: origin.route.to_string(),
-            purpose: origin.purpose.map(|purpose| purpose.to_string()),
-            declared: origin.declared.into(),
-            real: record.real.into(),
-            state: record.state.into(),
-            created_at: origin.created_at,
-        }
-    }
-}
-
 /// Finds out who uploaded an image, or what a user or a workspace has uploaded.
 ///
 /// An image that came through an upload token is found by its id, too: Imgwire says which token created it.
@@ -184,13 +118,19 @@ pub(crate) async fn find(
         number: filter.page.map_or(1, NonZeroU64::get),
         size: PAGE_SIZE,
     };
-    let clock = &*management.gate.clock;
-    match find_records::find(&*records, &management.client, clock, query, page).await {
+    let Management { gate, client } = &**management;
+    let observer = Observer {
+        records,
+        client: client.clone(),
+        clock: gate.clock.clone(),
+        rules: gate.rules.load_full(),
+    };
+    match find_records::find(&observer, query, page).await {
         Ok(found) => HttpResponse::Ok().json(ImageRecords {
             images: found.into_iter().map(ImageRecord::from).collect(),
         }),
-        Err(FindError::Store(fault)) => fail(&request, &fault),
-        Err(FindError::Imgwire(error)) => {
+        Err(ObserveError::Store(fault)) => fail(&request, &fault),
+        Err(ObserveError::Imgwire(error)) => {
             let mut response = refuse(&request, &ApiError::ImgwireFailed);
             LogFields::update(&mut response, |fields| {
                 fields.reason = Some(error.to_string());
@@ -311,16 +251,88 @@ pub(crate) async fn erase(
     }
 }
 
+/// Compares every record with its image at Imgwire, and corrects what differs. A job does it in the background.
+///
+/// If one runs already, the answer names that.
+#[utoipa::path(
+    post,
+    path = "/images/reconcile",
+    tag = "management",
+    operation_id = "reconcile_images",
+    security(("bearer" = []), ()),
+    responses((status = 202, description = "The job", body = Started),
+        ManagementErrors)
+)]
+pub(crate) async fn reconcile(
+    request: HttpRequest,
+    management: web::Data<Management>,
+) -> HttpResponse {
+    let records = match records(&management) {
+        Ok(records) => records,
+        Err(error) => return refuse(&request, &error),
+    };
+    match reconciliation::start(&*records, &*management.gate.clock).await {
+        Ok(job) => {
+            let id = RequestId::of(&request);
+            tracing::info!(request_id = id.as_str(), %job, "reconciliation requested by operator");
+            HttpResponse::Accepted().json(Started { job })
+        }
+        Err(fault) => fail(&request, &fault),
+    }
+}
+
 /// The progress of a job.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct JobProgress {
     /// Whether the job has ended.
     done: bool,
-    /// The number of deleted images.
+    /// The number of images that a reconciliation has compared with their records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checked: Option<u64>,
+    /// The number of deleted images. A reconciliation counts the ones that it found to be deleted at Imgwire.
     deleted: u64,
-    /// The number of images that Imgwire did not delete. The job tries them again for some minutes; then it ends, and
-    /// their records stay.
+    /// The number of records that a reconciliation has corrected otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    corrected: Option<u64>,
+    /// The number of images that Imgwire did not delete, or that a reconciliation could not read. The job tries them again;
+    /// then it ends, and their records stay as they are.
     failed: u64,
+}
+
+impl From<Progress> for JobProgress {
+    fn from(progress: Progress) -> Self {
+        let Progress {
+            done,
+            deleted,
+            failed,
+        } = progress;
+        Self {
+            done,
+            checked: None,
+            deleted,
+            corrected: None,
+            failed,
+        }
+    }
+}
+
+impl From<Reconciled> for JobProgress {
+    fn from(progress: Reconciled) -> Self {
+        let Reconciled {
+            done,
+            checked,
+            deleted,
+            corrected,
+            failed,
+        } = progress;
+        Self {
+            done,
+            checked: Some(checked),
+            deleted,
+            corrected: Some(corrected),
+            failed,
+        }
+    }
 }
 
 /// Returns the progress of a job. It is kept for 30 days after the job has ended.
@@ -339,23 +351,22 @@ pub(crate) async fn job(
     id: web::Path<String>,
     management: web::Data<Management>,
 ) -> HttpResponse {
-    let progress: Result<_, Fault> = match (records(&management), Uuid::try_parse(&id)) {
-        (Ok(records), Ok(id)) => records.erasure(id).await,
+    let found = match (records(&management), Uuid::try_parse(&id)) {
+        (Ok(records), Ok(id)) => progress(&*records, id).await,
         _ => Ok(None),
     };
-    match progress {
-        Ok(Some(Progress {
-            done,
-            deleted,
-            failed,
-        })) => HttpResponse::Ok().json(JobProgress {
-            done,
-            deleted,
-            failed,
-        }),
+    match found {
+        Ok(Some(progress)) => HttpResponse::Ok().json(progress),
         Ok(None) => refuse(&request, &ApiError::NotFound(NO_JOB)),
         Err(fault) => fail(&request, &fault),
     }
+}
+
+async fn progress(records: &dyn RecordStore, id: Uuid) -> Result<Option<JobProgress>, Fault> {
+    if let Some(erased) = records.erasure(id).await? {
+        return Ok(Some(erased.into()));
+    }
+    Ok(records.reconciled(id).await?.map(JobProgress::from))
 }
 
 fn records(management: &Management) -> Result<Arc<dyn RecordStore>, ApiError> {

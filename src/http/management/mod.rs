@@ -69,6 +69,9 @@ pub fn mount(config: &mut web::ServiceConfig, management: &Management) {
         )
         .service(get("/images/export").route(web::get().to(images::export)))
         .service(
+            resource("/images/reconcile", &[Method::POST]).route(web::post().to(images::reconcile)),
+        )
+        .service(
             resource("/subjects/{id}/images", &[Method::DELETE])
                 .route(web::delete().to(images::erase)),
         )

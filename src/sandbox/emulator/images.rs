@@ -1,13 +1,13 @@
 //! Images, and the states that they go through.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{
-    ids::id,
+    ids::{id, number},
     image_type,
     keys::Caller,
     scenario::{IdempotencyScope, Scenario},
@@ -15,7 +15,10 @@ use super::{
 };
 
 /// The oldest images beyond it are forgotten.
-const MAX_IMAGES: usize = 2_000;
+const MAX_IMAGES: usize = 100_000;
+
+/// The oldest images are forgotten if the requests for their uploads are larger together.
+const MAX_REQUEST_BYTES: usize = 64 << 20;
 
 /// The bytes of the oldest images beyond it are forgotten. One image always fits.
 const MAX_BYTES: usize = 64 << 20;
@@ -25,6 +28,11 @@ pub(super) struct Images {
     /// In the order of their creation.
     images: VecDeque<Image>,
     created: usize,
+    request_bytes: usize,
+    /// At least as many as are kept.
+    file_bytes: usize,
+    /// The numbers of the images with an idempotency key, the oldest first.
+    repeatable: HashMap<String, VecDeque<usize>>,
 }
 
 pub(super) struct Image {
@@ -35,6 +43,7 @@ pub(super) struct Image {
     is_of_client_key: bool,
     token_id: Option<String>,
     request: UploadRequest,
+    request_bytes: usize,
     created_at: Timestamp,
     uploaded: Option<Uploaded>,
     deleted_at: Option<Timestamp>,
@@ -58,37 +67,72 @@ impl Uploaded {
 }
 
 impl Images {
+    /// Creates an image without a file. `request_bytes` is the size of the request.
     pub(super) fn create(
         &mut self,
         caller: &Caller,
         request: UploadRequest,
+        request_bytes: usize,
         token_id: Option<String>,
         now: Timestamp,
     ) -> &Image {
+        self.request_bytes += request_bytes;
+        while self.images.len() >= MAX_IMAGES || self.request_bytes > MAX_REQUEST_BYTES {
+            if !self.forget_oldest() {
+                break;
+            }
+        }
         self.created += 1;
-        let image = Image {
+        if let Some(key) = request.idempotency_key.clone() {
+            let same_key = self.repeatable.entry(key).or_default();
+            same_key.push_back(self.created);
+        }
+        self.images.push_back_mut(Image {
             id: id(2, self.created),
             environment: caller.environment.clone(),
             key: caller.key.clone(),
             is_of_client_key: caller.client.is_some(),
             token_id,
             request,
+            request_bytes,
             created_at: now,
             uploaded: None,
             deleted_at: None,
+        })
+    }
+
+    /// Returns whether there was one.
+    fn forget_oldest(&mut self) -> bool {
+        let Some(oldest) = self.images.pop_front() else {
+            return false;
         };
-        if self.images.len() == MAX_IMAGES {
-            self.images.pop_front();
+        self.request_bytes -= oldest.request_bytes;
+        if let Some(key) = &oldest.request.idempotency_key
+            && let Some(same_key) = self.repeatable.get_mut(key)
+        {
+            same_key.pop_front();
+            if same_key.is_empty() {
+                self.repeatable.remove(key);
+            }
         }
-        self.images.push_back_mut(image)
+        true
+    }
+
+    /// Ids count, so the position of an image follows from its id.
+    fn position(&self, number: usize) -> Option<usize> {
+        let forgotten = self.created - self.images.len();
+        number.checked_sub(forgotten + 1)
     }
 
     pub(super) fn find(&self, id: &str) -> Option<&Image> {
-        self.images.iter().find(|image| image.id == id)
+        let image = self.images.get(self.position(number(id)?)?)?;
+        (image.id == id).then_some(image)
     }
 
     pub(super) fn find_mut(&mut self, id: &str) -> Option<&mut Image> {
-        self.images.iter_mut().find(|image| image.id == id)
+        let position = self.position(number(id)?)?;
+        let image = self.images.get_mut(position)?;
+        (image.id == id).then_some(image)
     }
 
     /// The image that an earlier request with the same idempotency key created.
@@ -99,15 +143,15 @@ impl Images {
         scope: IdempotencyScope,
     ) -> Option<&Image> {
         let key = request.idempotency_key.as_ref()?;
-        self.images.iter().find(|image| {
+        let same_key = self.repeatable.get(key)?.iter();
+        let mut images = same_key.filter_map(|number| self.images.get(self.position(*number)?));
+        images.find(|image| {
             let is_in_scope = match scope {
                 IdempotencyScope::Environment => image.environment == caller.environment,
                 IdempotencyScope::ApiKey => image.key == caller.key,
                 IdempotencyScope::Nothing => false,
             };
-            is_in_scope
-                && image.deleted_at.is_none()
-                && image.request.idempotency_key.as_ref() == Some(key)
+            is_in_scope && image.deleted_at.is_none()
         })
     }
 
@@ -131,8 +175,12 @@ impl Images {
         })
     }
 
-    /// Forgets the bytes of the oldest images if there are too many.
-    pub(super) fn shrink(&mut self) {
+    /// Forgets the bytes of the oldest images if there are too many, now that so many were added.
+    pub(super) fn shrink(&mut self, added: usize) {
+        self.file_bytes += added;
+        if self.file_bytes <= MAX_BYTES {
+            return;
+        }
         let mut kept = 0;
         let images = self.images.iter_mut().rev();
         for uploaded in images.filter_map(|image| image.uploaded.as_mut()) {
@@ -144,6 +192,7 @@ impl Images {
                 }
             }
         }
+        self.file_bytes = kept.min(MAX_BYTES);
     }
 }
 
@@ -156,8 +205,14 @@ impl Image {
         self.deleted_at.is_some()
     }
 
-    pub(super) const fn can_upload(&self) -> bool {
+    const fn can_upload(&self) -> bool {
         self.uploaded.is_none() && self.deleted_at.is_none()
+    }
+
+    /// Whether a PUT of the file is accepted.
+    pub(super) const fn accepts_file(&self, scenario: &Scenario) -> bool {
+        let replaces = scenario.undocumented.put_replaces_file;
+        (self.uploaded.is_none() || replaces) && self.deleted_at.is_none()
     }
 
     pub(super) fn declared(&self) -> (Option<u64>, Option<&str>) {

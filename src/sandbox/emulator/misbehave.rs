@@ -90,7 +90,11 @@ pub(super) async fn misbehave<B: MessageBody + 'static>(
 /// Records a request, and returns how to misbehave on it.
 fn record(state: &State, request: &ServiceRequest) -> Option<Misbehaviour> {
     let endpoint = Endpoint::of(request.method(), request.path())?;
+    let now = state.clock.now();
     let mut memory = state.lock();
+    if endpoint == Endpoint::Image {
+        memory.reads.add(request, now);
+    }
     if endpoint == Endpoint::Token {
         let headers = request.headers().iter().map(|(name, value)| {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();

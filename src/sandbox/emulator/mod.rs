@@ -16,6 +16,7 @@ mod images;
 mod keys;
 mod misbehave;
 mod mood;
+mod reads;
 mod scenario;
 mod state;
 mod tokens;
@@ -40,6 +41,7 @@ pub(crate) use self::mood::Mood;
 use self::{faults::PUT_PREFIX, misbehave::misbehave, state::State};
 pub use self::{
     faults::{Endpoint, Misbehaviour},
+    reads::ImageRead,
     scenario::{
         Billing, CLIENT_KEY, ClientKey, CorsOrigin, ENVIRONMENT, ErrorType, IdempotencyScope,
         ListOrder, SERVER_API_KEY, Scenario, ServerKey, Undocumented,
@@ -163,6 +165,12 @@ impl Emulator {
         let now = self.state.clock.now();
         let images = memory.images.of(environment, false);
         images.map(|image| memory.describe(image, now)).collect()
+    }
+
+    /// All reads of single images, the oldest first.
+    #[must_use]
+    pub fn reads(&self) -> Vec<ImageRead> {
+        self.state.lock().reads.all()
     }
 
     #[must_use]

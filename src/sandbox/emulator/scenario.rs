@@ -170,6 +170,8 @@ pub struct Undocumented {
     pub put_enforces_length: bool,
     /// Whether the PUT of the bytes refuses another type than the declared one.
     pub put_enforces_type: bool,
+    /// Whether a second PUT replaces the file, instead of being refused.
+    pub put_replaces_file: bool,
     /// Whether browsers can PUT only to images that a Client Key created.
     pub put_cors_requires_client_key: bool,
     /// Whether the list shows deleted images, with `deleted_at`.
@@ -194,6 +196,7 @@ impl Default for Undocumented {
             upload_url_lifetime_seconds: 15 * 60,
             put_enforces_length: false,
             put_enforces_type: false,
+            put_replaces_file: false,
             put_cors_requires_client_key: false,
             list_shows_deleted: false,
             read_shows_deleted: false,

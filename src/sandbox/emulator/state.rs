@@ -14,6 +14,7 @@ use super::{
     faults::Faults,
     images::{Image, Images},
     keys::Caller,
+    reads::Reads,
     scenario::{ErrorType, ListOrder, Scenario},
     tokens::Tokens,
     upload_request::UploadRequest,
@@ -31,6 +32,7 @@ pub(super) struct Memory {
     pub(super) tokens: Tokens,
     pub(super) images: Images,
     pub(super) faults: Faults,
+    pub(super) reads: Reads,
     pub(super) connections: usize,
     /// Those of the last request for a token, with lower-case names.
     pub(super) last_headers: Vec<(String, String)>,
@@ -97,7 +99,7 @@ impl State {
                 Some(consumed.map_err(|why| scenario.error(ErrorType::InvalidToken, why))?)
             }
         };
-        let image = images.create(&caller, request, token_id, now);
+        let image = images.create(&caller, request, body.len(), token_id, now);
         Ok(upload_response(image, url, scenario, now))
     }
 
@@ -113,7 +115,8 @@ impl State {
             scenario, images, ..
         } = &mut *self.lock();
         let now = self.clock.now();
-        let image = images.find_mut(id).filter(|image| image.can_upload());
+        let image = images.find_mut(id);
+        let image = image.filter(|image| image.accepts_file(scenario));
         let image = image.ok_or(404_u16)?;
         let (length, declared_type) = image.declared();
         let rules = &scenario.undocumented;
@@ -125,8 +128,9 @@ impl State {
         {
             return Err(403);
         }
+        let size = bytes.len();
         image.upload(bytes, scenario.quarantine, now);
-        images.shrink();
+        images.shrink(size);
         Ok(())
     }
 

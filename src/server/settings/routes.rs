@@ -2,14 +2,17 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use policies::{Expression, PolicyName, Purpose, RoutePath, StoreName, excerpt};
+use policies::{Expression, Interval, PolicyName, Purpose, RoutePath, StoreName, excerpt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::de::{DeTable, DeValue};
 
 use crate::{
     config::document::{Reader, join},
-    gate::route_paths::{self, RouteAction, WORKSPACE, is_under, overlap},
+    gate::{
+        route_paths::{self, RouteAction, WORKSPACE, is_under, overlap},
+        rules::OnMismatch,
+    },
     http::SESSION_PATH,
 };
 
@@ -56,6 +59,13 @@ pub struct RouteSettings {
     #[serde(default)]
     #[schemars(extend("examples" = [["owner"]]))]
     pub delete_roles: Option<Vec<String>>,
+    /// When the gate deletes an upload whose file has not arrived. Requires `action = "upload"`. Default: `"1h"`.
+    #[serde(default)]
+    pub abandon_after: Option<Interval>,
+    /// What happens if the real type or size of an image differs from what the client declared: `"report"` writes a line to
+    /// the log and sends an event, `"delete"` also deletes the image. Requires `action = "upload"`. Default: `"report"`.
+    #[serde(default)]
+    pub on_mismatch: Option<OnMismatch>,
 }
 
 fn place(index: usize) -> String {

@@ -59,7 +59,17 @@ const PROBE_RECORDS: &str = "\
     insert into imgwire_gate.erasure select * from imgwire_gate.erasure where false; \
     update imgwire_gate.erasure set id = id where false; \
     delete from imgwire_gate.erasure where false; \
-    insert into imgwire_gate.upload_secret select * from imgwire_gate.upload_secret where false";
+    insert into imgwire_gate.upload_secret select * from imgwire_gate.upload_secret where false; \
+    insert into imgwire_gate.storage select * from imgwire_gate.storage where false; \
+    update imgwire_gate.storage set bytes = bytes where false; \
+    delete from imgwire_gate.storage where false; \
+    insert into imgwire_gate.event select * from imgwire_gate.event where false; \
+    update imgwire_gate.event set id = id where false; \
+    delete from imgwire_gate.event where false; \
+    update imgwire_gate.upload_reads set times = times where false; \
+    insert into imgwire_gate.reconciliation select * from imgwire_gate.reconciliation where false; \
+    update imgwire_gate.reconciliation set id = id where false; \
+    delete from imgwire_gate.reconciliation where false";
 
 pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -252,10 +262,11 @@ impl Settings {
 }
 
 /// Applied once each, in this order. Existing entries never change; new ones are appended.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/1_quota.sql"),
     include_str!("migrations/2_lease.sql"),
     include_str!("migrations/3_upload.sql"),
+    include_str!("migrations/4_storage.sql"),
 ];
 
 /// The advisory lock that serializes gates which start at the same time: "imgwire" in ASCII. It ends with its

@@ -17,6 +17,7 @@ use super::{
     file::{CHECK_PERIOD, FileFault, OwnedFile},
     ledger::{Commit, Entry, Pending},
     reader::{ReadSlot, Reader},
+    records::{Deliveries, Following},
     shared::{Shared, Work},
 };
 use crate::stores::{
@@ -34,6 +35,8 @@ pub(super) struct Counters {
     reader: Reader,
     /// Of the records, once it was read.
     secret: OnceLock<[u8; 32]>,
+    following: Following,
+    deliveries: Deliveries,
     /// Locked while the store is open.
     file: Arc<OwnedFile>,
 }
@@ -77,6 +80,8 @@ impl Counters {
             database,
             reader,
             secret: OnceLock::new(),
+            following: Following::default(),
+            deliveries: Deliveries::default(),
             file,
         })
     }
@@ -91,6 +96,14 @@ impl Counters {
 
     pub(super) fn known_secret(&self) -> &OnceLock<[u8; 32]> {
         &self.secret
+    }
+
+    pub(super) fn following(&self) -> &Following {
+        &self.following
+    }
+
+    pub(super) fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
     }
 }
 

@@ -4,17 +4,20 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use policies::{ImageId, TokenId};
-use tokio_postgres::{
-    error::SqlState,
-    types::{ToSql, Type},
-};
+use tokio_postgres::{error::SqlState, types::Type};
 use uuid::Uuid;
 
 use super::{
     super::statements::{Sql, Statements, system_time},
-    rows::{Run, intent, number, text},
+    events::{EventValues, add_events, change_types},
+    rows::{Parameter, Run, get, intent, number, text},
+    storage::{NamedCounters, begun},
 };
-use crate::stores::records::{Begun, FileFacts, Intent, Origin, RecordId, Replay, UploadState};
+use crate::stores::{
+    events::NewEvent,
+    fault::StoreFault,
+    records::{Begun, Ending, FileFacts, Intent, Origin, RecordId, Replay, UploadState},
+};
 
 /// The types of an origin and its id.
 macro_rules! insert_types {
@@ -44,8 +47,6 @@ struct Values<'a> {
     size: Option<i64>,
     created_at: SystemTime,
 }
-
-type Parameter<'a> = &'a (dyn ToSql + Sync);
 
 impl<'a> Values<'a> {
     fn new(RecordId(id): RecordId, origin: &'a Origin) -> Self {
@@ -86,49 +87,81 @@ fn replay(replay: Option<&Replay>) -> (Option<&[u8]>, Option<&[u8]>) {
 pub(super) async fn begin(statements: &Statements, intent: &Intent) -> Run<Begun> {
     const BEGIN: Sql = Sql {
         text: "\
-            insert into imgwire_gate.upload (\
-                id, subject, workspace, route, purpose, mime_type, size, created_at, \
-                slot, parameters, call, due_at, state, exists_now\
-            ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'requested', false) \
-            on conflict do nothing returning true",
-        types: insert_types!(Type::BYTEA, Type::BYTEA, Type::TEXT, Type::TIMESTAMPTZ),
+            select outcome, bytes, images, open from imgwire_gate.begin_upload(\
+                $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17\
+            )",
+        types: insert_types!(
+            Type::BYTEA,
+            Type::BYTEA,
+            Type::TEXT,
+            Type::TIMESTAMPTZ,
+            Type::TEXT_ARRAY,
+            Type::TEXT_ARRAY,
+            Type::INT8_ARRAY,
+            Type::INT8_ARRAY,
+            Type::INT8_ARRAY
+        ),
     };
     let (slot, parameters) = replay(intent.replay.as_ref());
     let due_at = system_time(intent.due_at);
     let call = &*intent.call;
+    let counters = NamedCounters::of(intent);
+    let (policies, keys) = counters.names();
+    let max_bytes = counters.limits(|it| it.max_bytes);
+    let max_images = counters.limits(|it| it.max_images);
+    let max_open = counters.limits(|it| Some(it.max_open));
     let values = Values::new(intent.id, &intent.origin);
-    let values = values.and(&[&slot, &parameters, &call, &due_at]);
-    let is_taken = statements.query(&BEGIN, &values).await?.is_empty();
-    Ok(if is_taken {
-        Begun::SlotTaken
-    } else {
-        Begun::Recorded(Vec::new())
-    })
+    let values = values.and(&[
+        &slot,
+        &parameters,
+        &call,
+        &due_at,
+        &policies,
+        &keys,
+        &max_bytes,
+        &max_images,
+        &max_open,
+    ]);
+    let rows = statements.query(&BEGIN, &values).await?;
+    let missing = || StoreFault::Refused("the answer is empty".to_owned());
+    begun(rows.first().ok_or_else(missing)?, intent)
 }
 
+/// An intent that is missing is counted, whether it fits or not. One that is not keeps its counters.
 pub(super) async fn complete(
     statements: &Statements,
     intent: &Intent,
     image: &ImageId,
+    follow_at: Timestamp,
 ) -> Run<bool> {
     const COMPLETE: Sql = Sql {
         text: "\
             insert into imgwire_gate.upload as upload (\
                 id, subject, workspace, route, purpose, mime_type, size, created_at, \
-                slot, parameters, image, state, exists_now\
-            ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'open', true) \
+                slot, parameters, image, follow_at, storage_policies, storage_keys, state, exists_now\
+            ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 'open', true) \
             on conflict (id) do update \
             set image = excluded.image, exists_now = true, call = null, due_at = null, \
+                follow_at = case upload.state when 'requested' then excluded.follow_at else upload.follow_at end, \
                 state = case upload.state when 'requested' then 'open' else upload.state end \
             where upload.state = 'requested' or (upload.exists_now and upload.image = excluded.image) \
             returning true",
-        types: insert_types!(Type::BYTEA, Type::BYTEA, Type::TEXT),
+        types: insert_types!(
+            Type::BYTEA,
+            Type::BYTEA,
+            Type::TEXT,
+            Type::TIMESTAMPTZ,
+            Type::TEXT_ARRAY,
+            Type::TEXT_ARRAY
+        ),
     };
-    let image = image.as_str();
+    let (image, follow_at) = (image.as_str(), system_time(follow_at));
+    let counters = NamedCounters::of(intent);
+    let (policies, keys) = counters.names();
     let complete = async |found: Option<&Replay>| {
         let (slot, parameters) = replay(found);
         let values = Values::new(intent.id, &intent.origin);
-        let values = values.and(&[&slot, &parameters, &image]);
+        let values = values.and(&[&slot, &parameters, &image, &follow_at, &policies, &keys]);
         statements.query(&COMPLETE, &values).await
     };
     let completed = match complete(intent.replay.as_ref()).await {
@@ -205,38 +238,63 @@ pub(super) async fn link(statements: &Statements, id: RecordId, image: &ImageId)
 }
 
 /// What Imgwire does not report stays as it was.
-pub(super) async fn observe(
+pub(super) async fn settle(
     statements: &Statements,
     id: RecordId,
     state: UploadState,
     real: &FileFacts,
-) -> Run<()> {
-    const OBSERVE: Sql = Sql {
-        text: "update imgwire_gate.upload \
-               set state = $2, real_mime_type = coalesce($3, real_mime_type), \
-                   real_size = coalesce($4, real_size) \
-               where id = $1 and exists_now",
-        types: &[Type::UUID, Type::TEXT, Type::TEXT, Type::INT8],
+    events: &[NewEvent],
+) -> Run<bool> {
+    const SETTLE: Sql = Sql {
+        text: concat!(
+            "with before as (\
+                select id as before_id, state <> $5 as is_change from imgwire_gate.upload \
+                where id = $1 and exists_now for update\
+            ), changed as (\
+                update imgwire_gate.upload \
+                set state = $5, real_mime_type = coalesce($6, real_mime_type), \
+                    real_size = coalesce($7, real_size), follow_at = null, \
+                    events = events + case when is_change then cardinality($2) else 0 end \
+                from before where id = before_id returning id, is_change, events\
+            ), ",
+            add_events!(),
+            " select is_change from changed"
+        ),
+        types: change_types!(Type::TEXT, Type::TEXT, Type::INT8),
     };
     let (state, mime_type): (&str, _) = (state.into(), text(real.mime_type.as_ref()));
     let size = real.size.map(number);
-    let values: &[&(dyn ToSql + Sync)] = &[&id.0, &state, &mime_type, &size];
-    statements.query(&OBSERVE, values).await?;
-    Ok(())
+    let events = EventValues::new(events);
+    let values = events.and(&id.0, &[&state, &mime_type, &size]);
+    let rows = statements.query(&SETTLE, &values).await?;
+    Ok(rows.first().map_or(Ok(false), |row| get(row, 0))?)
 }
 
-pub(super) async fn delete(statements: &Statements, id: RecordId, at: Timestamp) -> Run<()> {
+pub(super) async fn delete(
+    statements: &Statements,
+    id: RecordId,
+    ending: Ending,
+    at: Timestamp,
+    events: &[NewEvent],
+) -> Run<bool> {
     const DELETE: Sql = Sql {
-        text: "update imgwire_gate.upload \
-               set state = 'deleted', exists_now = false, deleted_at = $2, slot = null, \
-                   parameters = null, call = null, due_at = null \
-               where id = $1 and deleted_at is null",
-        types: &[Type::UUID, Type::TIMESTAMPTZ],
+        text: concat!(
+            "with changed as (\
+                update imgwire_gate.upload \
+                set state = $5, exists_now = false, deleted_at = $6, slot = null, \
+                    parameters = null, call = null, due_at = null, follow_at = null, \
+                    events = events + cardinality($2) \
+                where id = $1 and deleted_at is null returning id, true as is_change, events\
+            ), ",
+            add_events!(),
+            " select is_change from changed"
+        ),
+        types: change_types!(Type::TEXT, Type::TIMESTAMPTZ),
     };
-    statements
-        .query(&DELETE, &[&id.0, &system_time(at)])
-        .await?;
-    Ok(())
+    let (state, at): (&str, _) = (UploadState::from(ending).into(), system_time(at));
+    let events = EventValues::new(events);
+    let values = events.and(&id.0, &[&state, &at]);
+    Ok(!statements.query(&DELETE, &values).await?.is_empty())
 }
 
 pub(super) async fn remove(statements: &Statements, id: RecordId) -> Run<()> {

@@ -1,14 +1,22 @@
 //! Records of uploads.
 //!
 //! - [`changes`]: the statements that change records.
+//! - [`storage`]: what records hold of the storage.
+//! - [`following`]: uploads that are followed.
+//! - [`events`]: events of changes.
 //! - [`queries`]: the statements that read them.
 //! - [`erasures`]: erasures of a person's images, and the secret.
+//! - [`reconciliations`]: comparisons with Imgwire.
 //! - [`rows`]: how values are stored.
 
 mod changes;
 mod erasures;
+mod events;
+mod following;
 mod queries;
+mod reconciliations;
 mod rows;
+mod storage;
 
 use std::sync::{Arc, OnceLock};
 
@@ -21,12 +29,13 @@ use self::rows::{Run, RunError};
 use super::{batch::Batcher, connect::write_fault, quotas::Counters, statements::Statements};
 use crate::{
     stores::{
-        events::{EventStore, NewEvent},
+        events::{Backlog, EventStore, NewEvent, StoredEvent},
         fault::StoreFault,
-        reconciliations::ReconciliationStore,
+        reconciliations::{Reconciled, Reconciliation, ReconciliationStore},
         records::{
             Begun, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page,
-            Progress, Record, RecordId, RecordQuery, RecordStore, UploadState, new_secret,
+            Progress, ReadRate, Record, RecordId, RecordQuery, RecordStore, UploadState,
+            new_secret,
         },
     },
     telemetry::Operation,
@@ -73,16 +82,75 @@ impl Records {
 }
 
 impl StorageStore for Records {
-    fn storage_used(&self, _counter: Counter) -> BoxFuture<'_, StorageUsed> {
-        Box::pin(std::future::ready(Ok(StorageUsed::default())))
+    fn storage_used(&self, counter: Counter) -> BoxFuture<'_, StorageUsed> {
+        Box::pin(async move {
+            self.query(async |it: &_| storage::used(it, &counter).await)
+                .await
+        })
     }
 }
 
-impl EventStore for Records {}
-
-impl ReconciliationStore for Records {}
-
 type Future<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
+
+impl EventStore for Records {
+    fn take_events(
+        &self,
+        now: Timestamp,
+        next: Timestamp,
+        limit: u32,
+    ) -> Future<'_, Vec<StoredEvent>> {
+        Box::pin(self.change(async move |it: &_| events::take(it, now, next, limit).await))
+    }
+
+    fn finish_events(
+        &self,
+        delivered: Vec<Uuid>,
+        failed: Vec<(Uuid, Timestamp)>,
+    ) -> Future<'_, ()> {
+        Box::pin(async move {
+            self.change(async |it: &_| events::finish(it, &delivered, &failed).await)
+                .await
+        })
+    }
+
+    fn drop_events(&self, before: Timestamp, limit: u32) -> Future<'_, u64> {
+        Box::pin(self.change(async move |it: &_| events::remove_old(it, before, limit).await))
+    }
+
+    fn backlog(&self) -> Future<'_, Backlog> {
+        Box::pin(self.query(async move |it: &_| events::backlog(it).await))
+    }
+}
+
+impl ReconciliationStore for Records {
+    fn start_reconciliation(&self, id: Uuid) -> Future<'_, Uuid> {
+        Box::pin(self.change(async move |it: &_| reconciliations::start(it, id).await))
+    }
+
+    fn reconciled(&self, id: Uuid) -> Future<'_, Option<Reconciled>> {
+        Box::pin(self.query(async move |it: &_| reconciliations::find(it, id).await))
+    }
+
+    fn take_reconciliation(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Future<'_, Option<Reconciliation>> {
+        Box::pin(self.change(async move |it: &_| reconciliations::take(it, now, until).await))
+    }
+
+    fn save_reconciliation(
+        &self,
+        reconciliation: Reconciliation,
+        until: Timestamp,
+    ) -> Future<'_, ()> {
+        Box::pin(
+            self.change(async move |it: &_| {
+                reconciliations::save(it, &reconciliation, until).await
+            }),
+        )
+    }
+}
 
 impl RecordStore for Records {
     fn secret(&self) -> Future<'_, [u8; 32]> {
@@ -110,10 +178,10 @@ impl RecordStore for Records {
         &self,
         intent: Arc<Intent>,
         image: ImageId,
-        _follow_at: Timestamp,
+        follow_at: Timestamp,
     ) -> Future<'_, bool> {
         Box::pin(async move {
-            self.change(async |it: &_| changes::complete(it, &intent, &image).await)
+            self.change(async |it: &_| changes::complete(it, &intent, &image, follow_at).await)
                 .await
         })
     }
@@ -149,26 +217,58 @@ impl RecordStore for Records {
         id: RecordId,
         state: UploadState,
         real: FileFacts,
-        _events: Vec<NewEvent>,
+        events: Vec<NewEvent>,
     ) -> Future<'_, bool> {
         Box::pin(async move {
-            self.change(async |it: &_| changes::observe(it, id, state, &real).await)
+            self.change(async |it: &_| changes::settle(it, id, state, &real, &events).await)
                 .await
-                .map(|()| true)
         })
     }
 
     fn delete(
         &self,
         id: RecordId,
-        _ending: Ending,
+        ending: Ending,
         at: Timestamp,
-        _events: Vec<NewEvent>,
+        events: Vec<NewEvent>,
     ) -> Future<'_, bool> {
         Box::pin(async move {
-            self.change(async move |it: &_| changes::delete(it, id, at).await)
+            self.change(async |it: &_| changes::delete(it, id, ending, at, &events).await)
                 .await
-                .map(|()| true)
+        })
+    }
+
+    fn take_followed(
+        &self,
+        now: Timestamp,
+        next: Timestamp,
+        limit: u32,
+        rate: ReadRate,
+    ) -> Future<'_, Vec<Record>> {
+        Box::pin(self.change(async move |it: &_| following::take(it, now, next, limit, rate).await))
+    }
+
+    fn follow(&self, id: RecordId, at: Timestamp) -> Future<'_, ()> {
+        Box::pin(self.change(async move |it: &_| following::follow(it, id, at).await))
+    }
+
+    fn follow_later(&self, next: Vec<(RecordId, Timestamp)>) -> Future<'_, ()> {
+        Box::pin(async move {
+            self.change(async |it: &_| following::later(it, &next).await)
+                .await
+        })
+    }
+
+    fn take_reads(&self, now: Timestamp, wanted: u32, rate: ReadRate) -> Future<'_, u32> {
+        Box::pin(
+            self.change(async move |it: &_| following::take_reads(it, now, wanted, rate).await),
+        )
+    }
+
+    fn recount(&self, id: RecordId, counters: Vec<Counter>) -> Future<'_, bool> {
+        Box::pin(async move {
+            self.change(async |it: &_| storage::recount(it, id, &counters).await)
+                .await
         })
     }
 

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use policies::{ImageId, Purpose, RoutePath, SubjectId, TokenId, WorkspaceId};
-use tokio_postgres::{Error, Row, types::FromSql};
+use tokio_postgres::{
+    Error, Row,
+    types::{FromSql, ToSql},
+};
 
 use super::super::statements::timestamp;
 use crate::stores::{
@@ -21,6 +24,8 @@ macro_rules! record_columns {
 pub(super) use record_columns;
 
 type Result<T> = std::result::Result<T, StoreFault>;
+
+pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
 
 /// Why a statement has no result.
 pub(super) enum RunError {

@@ -6,11 +6,11 @@ use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
 use super::{
     keys::{self, KeyWriter, Lookup, Owner},
+    outbox::{self, EventRow},
     rows::{INTENT, Id, Micros, StateCode, digest, intent, size},
+    storage::{self, CountedIn, HELD, HELD_BY_INTENT, Held},
 };
-use crate::stores::records::{
-    Begun, Ending, FileFacts, Intent, Origin, RecordId, Replay, UploadState,
-};
+use crate::stores::records::{Begun, Ending, Intent, Origin, RecordId, Replay, UploadState};
 
 /// An open transaction.
 pub(in crate::stores) struct RecordWriter<'a> {
@@ -28,11 +28,23 @@ pub(super) fn begin(open: &mut RecordWriter<'_>, intent: &Intent) -> Result<Begu
     {
         return Ok(Begun::SlotTaken);
     }
+    let held = charged(intent);
+    let mut exceeded = Vec::new();
+    for charge in intent.charges.iter() {
+        let used = storage::used(open.connection, &charge.counter)?;
+        if let Some(full) = charge.check(used, held.amount.bytes) {
+            let policy = charge.counter.policy.clone();
+            if charge.is_enforced {
+                return Ok(Begun::Full(policy, full));
+            }
+            exceeded.push((policy, full));
+        }
+    }
     let Intent { origin, replay, .. } = intent;
     let mut insert = open.connection.prepare_cached(
-        "INSERT INTO upload_intents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO upload_intents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
-    insert.execute(params![
+    let inserted = insert.execute(params![
         intent.id,
         Id::new(origin.subject.as_str()),
         origin.workspace.as_ref().map(|it| Id::new(it.as_str())),
@@ -45,8 +57,19 @@ pub(super) fn begin(open: &mut RecordWriter<'_>, intent: &Intent) -> Result<Begu
         replay.as_ref().map(|it| it.parameters),
         Micros(intent.due_at),
         &*intent.call,
+        held.counters,
     ])?;
-    Ok(Begun::Recorded(Vec::new()))
+    if inserted == 0 {
+        return Ok(Begun::SlotTaken);
+    }
+    held.take(open.connection)?;
+    Ok(Begun::Recorded(exceeded))
+}
+
+/// What an intent takes.
+fn charged(intent: &Intent) -> Held {
+    let counters = intent.charges.iter().map(|charge| &charge.counter);
+    Held::upload(CountedIn::new(counters), size(&intent.origin.declared))
 }
 
 fn is_slot_taken(open: &RecordWriter<'_>, slot: &[u8; 32]) -> Result<bool> {
@@ -74,6 +97,8 @@ struct Rest<'a> {
     image: Option<&'a ImageId>,
     token: Option<&'a TokenId>,
     state: UploadState,
+    counters: Option<CountedIn>,
+    follow_at: Option<Timestamp>,
 }
 
 fn insert(
@@ -84,7 +109,8 @@ fn insert(
 ) -> Result<()> {
     let mut insert = open.connection.prepare_cached(
         "INSERT INTO upload_records
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?, ?, NULL) ON CONFLICT DO NOTHING",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?, ?, NULL, ?, ?, NULL)
+         ON CONFLICT DO NOTHING",
     )?;
     let inserted = insert.execute(params![
         id,
@@ -101,6 +127,8 @@ fn insert(
         rest.token.map(|it| Id::new(it.as_str())),
         StateCode(rest.state),
         rest.image.is_some(),
+        rest.counters,
+        rest.follow_at.map(Micros),
     ])?;
     if inserted == 0 {
         return Ok(());
@@ -119,9 +147,11 @@ pub(super) fn complete(
     open: &mut RecordWriter<'_>,
     intent: &Intent,
     image: &ImageId,
+    follow_at: Timestamp,
 ) -> Result<bool> {
     let mut replay = intent.replay.as_ref();
-    if !withdraw(open, intent.id)? {
+    let mut held = take_intent(open, intent.id)?;
+    if held.is_none() {
         let found = "SELECT exists_now AND image = ? FROM upload_records WHERE id = ?";
         let found = open
             .connection
@@ -138,23 +168,34 @@ pub(super) fn complete(
         {
             replay = None;
         }
+        let charged = charged(intent);
+        charged.take(open.connection)?;
+        held = Some(charged);
     }
     let rest = Rest {
         replay,
         image: Some(image),
         token: None,
         state: UploadState::Open,
+        counters: held.and_then(|held| held.counters),
+        follow_at: Some(follow_at),
     };
     insert(open, intent.id, &intent.origin, &rest)?;
     Ok(true)
 }
 
-/// Returns whether there was such an intent.
-pub(super) fn withdraw(open: &mut RecordWriter<'_>, id: RecordId) -> Result<bool> {
-    let mut delete = open
-        .connection
-        .prepare_cached("DELETE FROM upload_intents WHERE id = ?")?;
-    Ok(delete.execute([id])? > 0)
+/// Removes an intent, and returns what it holds.
+fn take_intent(open: &RecordWriter<'_>, id: RecordId) -> Result<Option<Held>> {
+    let take = format!("DELETE FROM upload_intents WHERE id = ? RETURNING {HELD_BY_INTENT}");
+    let mut take = open.connection.prepare_cached(&take)?;
+    take.query_row([id], |row| Held::read(row, 0)).optional()
+}
+
+pub(super) fn withdraw(open: &mut RecordWriter<'_>, id: RecordId) -> Result<()> {
+    match take_intent(open, id)? {
+        Some(held) => held.give_back(open.connection),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn take_due(
@@ -190,6 +231,8 @@ pub(super) fn issued(
         image: None,
         token: Some(token),
         state: UploadState::Issued,
+        counters: None,
+        follow_at: None,
     };
     insert(open, id, origin, &rest)
 }
@@ -211,30 +254,12 @@ pub(super) fn link(open: &mut RecordWriter<'_>, id: RecordId, image: &ImageId) -
     open.keys.list(open.connection, id, true)
 }
 
-/// What Imgwire does not report stays as it was.
-pub(super) fn settle(
-    open: &mut RecordWriter<'_>,
-    id: RecordId,
-    state: UploadState,
-    real: &FileFacts,
-) -> Result<bool> {
-    let observe = "UPDATE upload_records
-         SET state = ?, real_mime_type = coalesce(?, real_mime_type), real_size = coalesce(?, real_size)
-         WHERE id = ? AND exists_now";
-    open.connection.prepare_cached(observe)?.execute(params![
-        StateCode(state),
-        real.mime_type,
-        size(real),
-        id
-    ])?;
-    Ok(true)
-}
-
 pub(super) fn delete(
     open: &mut RecordWriter<'_>,
     id: RecordId,
     ending: Ending,
     at: Timestamp,
+    events: &[EventRow],
 ) -> Result<bool> {
     let find = format!("SELECT {INTENT} FROM upload_intents WHERE id = ?");
     let mut find = open.connection.prepare_cached(&find)?;
@@ -245,33 +270,48 @@ pub(super) fn delete(
             image: None,
             token: None,
             state: UploadState::Requested,
+            counters: None,
+            follow_at: None,
         };
         insert(open, id, &begun.origin, &rest)?;
     }
-    let slot = "SELECT slot FROM upload_records WHERE id = ?";
-    let mut slot = open.connection.prepare_cached(slot)?;
-    let slot = slot.query_row([id], |row| digest(row, 0)).optional()?;
-    if let Some(slot) = slot.flatten() {
+    let find =
+        format!("SELECT {HELD}, slot FROM upload_records WHERE id = ? AND deleted_at IS NULL");
+    let mut find = open.connection.prepare_cached(&find)?;
+    let found = find.query_row([id], |row| Ok((Held::read(row, 0)?, digest(row, 3)?)));
+    let Some((held, slot)) = found.optional()? else {
+        return Ok(false);
+    };
+    if let Some(slot) = slot {
         keys::forget(open.connection, Lookup::Slot(&slot), id)?;
     }
     let delete = "UPDATE upload_records
-         SET state = ?2, exists_now = 0, deleted_at = ?3, slot = NULL, parameters = NULL
-         WHERE id = ?1 AND deleted_at IS NULL";
+         SET state = ?2, exists_now = 0, deleted_at = ?3, slot = NULL, parameters = NULL,
+             counters = NULL, follow_at = NULL
+         WHERE id = ?1";
     open.connection.prepare_cached(delete)?.execute(params![
         id,
         StateCode(ending.into()),
         Micros(at)
     ])?;
     open.keys.list(open.connection, id, false)?;
+    held.give_back(open.connection)?;
+    outbox::add(open.connection, id, events)?;
     Ok(true)
 }
 
 pub(super) fn remove(open: &mut RecordWriter<'_>, id: RecordId) -> Result<()> {
     withdraw(open, id)?;
     open.keys.remove(open.connection, id)?;
-    let remove = "DELETE FROM upload_records WHERE id = ?";
-    open.connection.prepare_cached(remove)?.execute([id])?;
-    Ok(())
+    let remove = format!("DELETE FROM upload_records WHERE id = ? RETURNING {HELD}");
+    let mut remove = open.connection.prepare_cached(&remove)?;
+    match remove
+        .query_row([id], |row| Held::read(row, 0))
+        .optional()?
+    {
+        Some(held) => held.give_back(open.connection),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn remove_old(

@@ -39,9 +39,8 @@ pub(super) fn take(
     until: Timestamp,
 ) -> Result<Option<Erasure>> {
     let forget = "DELETE FROM upload_erasures WHERE done_at < ?";
-    let kept_since = now.saturating_sub(ERASURE_KEPT).unwrap_or(Timestamp::MIN);
     let mut forget = connection.prepare_cached(forget)?;
-    forget.execute([Micros(kept_since)])?;
+    forget.execute([Micros(kept_since(now))])?;
     let take = "SELECT id, subject, until, deleted, failed FROM upload_erasures
                 WHERE done_at IS NULL AND taken_until <= ? ORDER BY id LIMIT 1";
     let mut take = connection.prepare_cached(take)?;
@@ -93,6 +92,11 @@ pub(super) fn update(
     Ok(())
 }
 
-fn number(number: u64) -> i64 {
+/// Since when what is done is kept.
+pub(super) fn kept_since(now: Timestamp) -> Timestamp {
+    now.saturating_sub(ERASURE_KEPT).unwrap_or(Timestamp::MIN)
+}
+
+pub(super) fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -7,22 +7,34 @@
 //! - [`changes`]: the SQL of changes.
 //! - [`queries`]: the SQL of reads.
 //! - [`keys`]: the index.
+//! - [`following`]: the SQL of uploads that are followed.
+//! - [`storage`]: the SQL of the storage that is held.
+//! - [`outbox`]: the SQL of events that wait.
+//! - [`leases`]: what is taken for some time.
 //! - [`erasures`]: erasures of a person's images.
+//! - [`reconciliations`]: reconciliations with Imgwire.
 //! - [`tables`]: the tables, and the secret of keyed digests.
 //! - [`rows`]: how values are stored.
 
 mod changes;
 mod erasures;
+mod following;
 mod keys;
+mod leases;
+mod outbox;
 mod port;
 mod queries;
 mod read_only;
+mod reconciliations;
 mod rows;
+mod storage;
 mod tables;
 
 pub(super) use self::{
     changes::{RecordChange, RecordWriter},
+    following::Following,
     keys::{KeyWriter, NewKeys},
+    outbox::Deliveries,
     queries::View,
     tables::{create_tables, take_over_records},
 };

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, ready};
 use jiff::Timestamp;
 use policies::{BoxFuture, Counter, Fault, ImageId, StorageStore, StorageUsed, TokenId};
 use uuid::Uuid;
@@ -10,17 +10,19 @@ use uuid::Uuid;
 use super::{
     super::quotas::Counters,
     changes::{self, RecordWriter},
-    erasures,
+    erasures, following,
+    outbox::{self, EventRow},
     queries::{self, View},
+    reconciliations, storage,
     tables::keep_secret,
 };
 use crate::stores::{
-    events::{EventStore, NewEvent},
+    events::{Backlog, EventStore, NewEvent, StoredEvent},
     fault::StoreFault,
-    reconciliations::ReconciliationStore,
+    reconciliations::{Reconciled, Reconciliation, ReconciliationStore},
     records::{
         Begun, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page,
-        Progress, Record, RecordId, RecordQuery, RecordStore, UploadState, new_secret,
+        Progress, ReadRate, Record, RecordId, RecordQuery, RecordStore, UploadState, new_secret,
     },
 };
 
@@ -57,16 +59,65 @@ impl Counters {
 }
 
 impl StorageStore for Counters {
-    fn storage_used(&self, _counter: Counter) -> BoxFuture<'_, StorageUsed> {
-        Box::pin(std::future::ready(Ok(StorageUsed::default())))
+    fn storage_used(&self, counter: Counter) -> BoxFuture<'_, StorageUsed> {
+        Box::pin(self.query(move |view| storage::used(view.connection, &counter)))
     }
 }
 
-impl EventStore for Counters {}
-
-impl ReconciliationStore for Counters {}
-
 type Future<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
+
+impl EventStore for Counters {
+    fn take_events(
+        &self,
+        now: Timestamp,
+        next: Timestamp,
+        limit: u32,
+    ) -> Future<'_, Vec<StoredEvent>> {
+        let deliveries = self.deliveries().clone();
+        Box::pin(self.query(move |view| deliveries.take(view, now, next, limit)))
+    }
+
+    fn finish_events(
+        &self,
+        delivered: Vec<Uuid>,
+        failed: Vec<(Uuid, Timestamp)>,
+    ) -> Future<'_, ()> {
+        Box::pin(self.change(move |open| outbox::finish(open.connection, &delivered, &failed)))
+    }
+
+    fn drop_events(&self, before: Timestamp, limit: u32) -> Future<'_, u64> {
+        Box::pin(self.change(move |open| outbox::drop_old(open.connection, before, limit)))
+    }
+
+    fn backlog(&self) -> Future<'_, Backlog> {
+        Box::pin(self.query(|view| outbox::backlog(view.connection)))
+    }
+}
+
+impl ReconciliationStore for Counters {
+    fn start_reconciliation(&self, id: Uuid) -> Future<'_, Uuid> {
+        Box::pin(self.change(move |open| reconciliations::start(open.connection, id)))
+    }
+
+    fn reconciled(&self, id: Uuid) -> Future<'_, Option<Reconciled>> {
+        Box::pin(self.query(move |view| reconciliations::find(view.connection, id)))
+    }
+
+    fn take_reconciliation(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Future<'_, Option<Reconciliation>> {
+        Box::pin(self.change(move |open| reconciliations::take(open.connection, now, until)))
+    }
+
+    fn save_reconciliation(&self, saved: Reconciliation, until: Timestamp) -> Future<'_, ()> {
+        let now = self.shared().clock().now();
+        Box::pin(
+            self.change(move |open| reconciliations::save(open.connection, &saved, until, now)),
+        )
+    }
+}
 
 impl RecordStore for Counters {
     fn secret(&self) -> Future<'_, [u8; 32]> {
@@ -89,13 +140,13 @@ impl RecordStore for Counters {
         &self,
         intent: Arc<Intent>,
         image: ImageId,
-        _follow_at: Timestamp,
+        follow_at: Timestamp,
     ) -> Future<'_, bool> {
-        Box::pin(self.change(move |open| changes::complete(open, &intent, &image)))
+        Box::pin(self.change(move |open| changes::complete(open, &intent, &image, follow_at)))
     }
 
     fn withdraw(&self, id: RecordId) -> Future<'_, ()> {
-        Box::pin(self.change(move |open| changes::withdraw(open, id).map(drop)))
+        Box::pin(self.change(move |open| changes::withdraw(open, id)))
     }
 
     fn replayed(&self, slot: [u8; 32]) -> Future<'_, Option<Earlier>> {
@@ -119,9 +170,10 @@ impl RecordStore for Counters {
         id: RecordId,
         state: UploadState,
         real: FileFacts,
-        _events: Vec<NewEvent>,
+        events: Vec<NewEvent>,
     ) -> Future<'_, bool> {
-        Box::pin(self.change(move |open| changes::settle(open, id, state, &real)))
+        let events = EventRow::new(events);
+        Box::pin(self.change(move |open| following::settle(open, id, state, &real, &events)))
     }
 
     fn delete(
@@ -129,9 +181,38 @@ impl RecordStore for Counters {
         id: RecordId,
         ending: Ending,
         at: Timestamp,
-        _events: Vec<NewEvent>,
+        events: Vec<NewEvent>,
     ) -> Future<'_, bool> {
-        Box::pin(self.change(move |open| changes::delete(open, id, ending, at)))
+        let events = EventRow::new(events);
+        Box::pin(self.change(move |open| changes::delete(open, id, ending, at, &events)))
+    }
+
+    fn take_followed(
+        &self,
+        now: Timestamp,
+        next: Timestamp,
+        limit: u32,
+        rate: ReadRate,
+    ) -> Future<'_, Vec<Record>> {
+        let following = self.following().clone();
+        Box::pin(self.query(move |view| following.take(view, now, next, limit, rate)))
+    }
+
+    fn follow(&self, id: RecordId, at: Timestamp) -> Future<'_, ()> {
+        Box::pin(self.change(move |open| following::follow(open, id, at)))
+    }
+
+    fn follow_later(&self, next: Vec<(RecordId, Timestamp)>) -> Future<'_, ()> {
+        Box::pin(self.change(move |open| following::follow_later(open, &next)))
+    }
+
+    fn take_reads(&self, now: Timestamp, wanted: u32, rate: ReadRate) -> Future<'_, u32> {
+        let taken = self.following().take_reads(now, wanted, rate);
+        Box::pin(ready(Ok(taken)))
+    }
+
+    fn recount(&self, id: RecordId, counters: Vec<Counter>) -> Future<'_, bool> {
+        Box::pin(self.change(move |open| storage::recount(open, id, &counters)))
     }
 
     fn image(&self, image: &ImageId) -> Future<'_, Option<Record>> {

@@ -5,31 +5,78 @@ use std::sync::Arc;
 use futures_util::future::{LocalBoxFuture, ready};
 use jiff::Timestamp;
 use policies::{BoxFuture, Counter, Fault, ImageId, StorageStore, StorageUsed, TokenId};
+use rusqlite::Connection;
 use uuid::Uuid;
 
 use super::{
     super::read_only::ReadOnly,
     erasures,
+    outbox::{self, EVENTS},
     queries::{self, View},
+    reconciliations::{self, RECONCILIATIONS},
+    storage::{self, STORAGE},
     tables::find_secret,
 };
-use crate::stores::NewEvent;
-use crate::stores::records::{
-    Begun, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page, Progress,
-    Record, RecordId, RecordQuery, RecordStore, UploadState,
+use crate::stores::{
+    events::{Backlog, EventStore, NewEvent, StoredEvent},
+    reconciliations::{Reconciled, Reconciliation, ReconciliationStore},
+    records::{
+        Begun, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page,
+        Progress, ReadRate, Record, RecordId, RecordQuery, RecordStore, UploadState,
+    },
 };
 
 impl StorageStore for ReadOnly {
-    fn storage_used(&self, _: Counter) -> BoxFuture<'_, StorageUsed> {
-        self.refuse()
+    fn storage_used(&self, counter: Counter) -> BoxFuture<'_, StorageUsed> {
+        let used = self.read_file(STORAGE, |connection| storage::used(connection, &counter));
+        Box::pin(ready(used.map(Option::unwrap_or_default)))
     }
 }
 
-impl crate::stores::EventStore for ReadOnly {}
-
-impl crate::stores::ReconciliationStore for ReadOnly {}
-
 type Future<'a, T> = LocalBoxFuture<'a, Result<T, Fault>>;
+
+impl EventStore for ReadOnly {
+    fn take_events(&self, _: Timestamp, _: Timestamp, _: u32) -> Future<'_, Vec<StoredEvent>> {
+        self.refuse()
+    }
+
+    fn finish_events(&self, _: Vec<Uuid>, _: Vec<(Uuid, Timestamp)>) -> Future<'_, ()> {
+        self.refuse()
+    }
+
+    fn drop_events(&self, _: Timestamp, _: u32) -> Future<'_, u64> {
+        self.refuse()
+    }
+
+    fn backlog(&self) -> Future<'_, Backlog> {
+        let backlog = self.read_file(EVENTS, outbox::backlog);
+        Box::pin(ready(backlog.map(Option::unwrap_or_default)))
+    }
+}
+
+impl ReconciliationStore for ReadOnly {
+    fn start_reconciliation(&self, _: Uuid) -> Future<'_, Uuid> {
+        self.refuse()
+    }
+
+    fn reconciled(&self, id: Uuid) -> Future<'_, Option<Reconciled>> {
+        let find = |connection: &Connection| reconciliations::find(connection, id);
+        let found = self.read_file(RECONCILIATIONS, find);
+        Box::pin(ready(found.map(Option::flatten)))
+    }
+
+    fn take_reconciliation(
+        &self,
+        _: Timestamp,
+        _: Timestamp,
+    ) -> Future<'_, Option<Reconciliation>> {
+        self.refuse()
+    }
+
+    fn save_reconciliation(&self, _: Reconciliation, _: Timestamp) -> Future<'_, ()> {
+        self.refuse()
+    }
+}
 
 impl ReadOnly {
     /// `T::default()` if there is no file yet, or one without records.
@@ -96,6 +143,32 @@ impl RecordStore for ReadOnly {
     }
 
     fn delete(&self, _: RecordId, _: Ending, _: Timestamp, _: Vec<NewEvent>) -> Future<'_, bool> {
+        self.refuse()
+    }
+
+    fn take_followed(
+        &self,
+        _: Timestamp,
+        _: Timestamp,
+        _: u32,
+        _: ReadRate,
+    ) -> Future<'_, Vec<Record>> {
+        self.refuse()
+    }
+
+    fn follow(&self, _: RecordId, _: Timestamp) -> Future<'_, ()> {
+        self.refuse()
+    }
+
+    fn follow_later(&self, _: Vec<(RecordId, Timestamp)>) -> Future<'_, ()> {
+        self.refuse()
+    }
+
+    fn take_reads(&self, _: Timestamp, _: u32, _: ReadRate) -> Future<'_, u32> {
+        self.refuse()
+    }
+
+    fn recount(&self, _: RecordId, _: Vec<Counter>) -> Future<'_, bool> {
         self.refuse()
     }
 

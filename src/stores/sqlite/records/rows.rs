@@ -27,7 +27,8 @@ CREATE TABLE IF NOT EXISTS upload_intents (
     slot BLOB,
     parameters BLOB,
     due_at INTEGER NOT NULL,
-    call TEXT NOT NULL
+    call TEXT NOT NULL,
+    counters TEXT -- of storage
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS upload_intents_slot ON upload_intents (slot) WHERE slot IS NOT NULL;
 CREATE INDEX IF NOT EXISTS upload_intents_due ON upload_intents (due_at);
@@ -49,7 +50,10 @@ CREATE TABLE IF NOT EXISTS upload_records (
     real_size INTEGER,
     state INTEGER NOT NULL,
     exists_now INTEGER NOT NULL, -- 1 if the image is known and was not deleted
-    deleted_at INTEGER
+    deleted_at INTEGER,
+    counters TEXT, -- of storage
+    follow_at INTEGER, -- NULL unless the upload is followed
+    events INTEGER -- how many there were
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS upload_records_deleted ON upload_records (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS upload_records_issued ON upload_records (created_at) WHERE token IS NOT NULL AND image IS NULL;
@@ -68,6 +72,11 @@ CREATE TABLE IF NOT EXISTS upload_secret (
     only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
     secret BLOB NOT NULL
 ) STRICT;
+";
+
+/// Of a column that old files lack at first.
+pub(super) const CREATE_INDEX: &str = "
+CREATE INDEX IF NOT EXISTS upload_records_followed ON upload_records (follow_at) WHERE follow_at IS NOT NULL;
 ";
 
 /// The columns of [`record`].

@@ -2,18 +2,43 @@
 
 use rusqlite::Connection;
 
-use super::{keys, rows};
+use super::{keys, outbox, reconciliations, rows, storage};
 
 /// Creates missing tables.
 pub(in crate::stores) fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(rows::CREATE)?;
-    connection.execute_batch(keys::CREATE)
+    for create in [
+        rows::CREATE,
+        keys::CREATE,
+        storage::CREATE,
+        outbox::CREATE,
+        reconciliations::CREATE,
+    ] {
+        connection.execute_batch(create)?;
+    }
+    if !connection.column_exists(None, "upload_records", "follow_at")? {
+        connection.execute_batch(ADD_COLUMNS)?;
+    }
+    connection.execute_batch(rows::CREATE_INDEX)
 }
+
+/// For a file from before uploads were followed. Uploads of its last day are followed.
+const ADD_COLUMNS: &str = "
+BEGIN IMMEDIATE;
+ALTER TABLE upload_intents ADD COLUMN counters TEXT;
+ALTER TABLE upload_records ADD COLUMN counters TEXT;
+ALTER TABLE upload_records ADD COLUMN follow_at INTEGER;
+ALTER TABLE upload_records ADD COLUMN events INTEGER;
+UPDATE upload_records SET follow_at = 0
+WHERE state = 2 AND token IS NULL AND created_at > (unixepoch() - 86400) * 1000000;
+COMMIT;
+";
 
 /// Makes what an earlier process left due: it no longer works on it.
 pub(in crate::stores) fn take_over_records(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
-        "UPDATE upload_intents SET due_at = 0; UPDATE upload_erasures SET taken_until = 0",
+        "UPDATE upload_intents SET due_at = 0;
+         UPDATE upload_erasures SET taken_until = 0;
+         UPDATE upload_reconciliations SET taken_until = 0",
     )
 }
 

@@ -1,0 +1,216 @@
+//! `imgwire-gate images reconcile` compares every record with Imgwire.
+
+use std::time::Duration;
+
+use actix_web::http::Method;
+use futures_util::{StreamExt as _, future::join_all, stream};
+use serde_json::{Value, json};
+
+use crate::{
+    helpers::{Emulator, Endpoint, Misbehaviour, TestApp, eventually},
+    process::{GateProcess, program, text, write_config},
+    upload_records::{
+        delete_past_the_gate, found, lines, opened, png, png_of, put, put_png, recording, state,
+    },
+};
+
+/// Starts a reconciliation, and returns the path of the job.
+async fn reconcile(app: &TestApp) -> String {
+    let request = app.request_management(Method::POST, "/images/reconcile");
+    let answer = request.send().await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    format!("/jobs/{}", answer.json["job"].as_str().unwrap())
+}
+
+async fn done(app: &TestApp, job: &str) -> Value {
+    let mut progress = Value::Null;
+    eventually("the reconciliation", async || {
+        progress = app.manage(job).await.json;
+        progress["done"] == true
+    })
+    .await;
+    progress
+}
+
+async fn start() -> TestApp {
+    let app = recording().start().await;
+    app.imgwire.change(|scenario| {
+        scenario.processing_milliseconds = 0;
+        scenario.undocumented.put_replaces_file = true;
+    });
+    app
+}
+
+async fn ready(app: &TestApp, user: &str) -> (String, String) {
+    let (image, url) = opened(&app.url, "/mine", user, &png()).await;
+    put_png(&url).await;
+    app.clock.advance(Duration::from_secs(10));
+    eventually("it is ready", async || state(app, &image).await == "ready").await;
+    (image, url)
+}
+
+#[actix_web::test]
+async fn everything_that_changed_past_the_gate_is_found() {
+    let app = start().await;
+    let (same, _) = ready(&app, "user_1").await;
+    let (deleted, _) = ready(&app, "user_1").await;
+    let (replaced, url) = ready(&app, "user_1").await;
+    delete_past_the_gate(&app.imgwire, &deleted).await;
+    assert_eq!(put(&url, "image/png", png_of(100)).await, 200);
+    let (open, _) = opened(&app.url, "/mine", "user_1", &png()).await;
+    let (arrived, url) = opened(&app.url, "/mine", "user_1", &png()).await;
+    put_png(&url).await;
+    // A token has no image to compare.
+    app.ask_as(&crate::helpers::Token::of("user_1"))
+        .await
+        .assert_token();
+    let job = reconcile(&app).await;
+    let expected = json!({ "done": true, "checked": 5, "deleted": 1, "corrected": 2, "failed": 0 });
+    assert_eq!(done(&app, &job).await, expected);
+    for (image, expected) in [
+        (&same, "ready"),
+        (&deleted, "deleted"),
+        (&replaced, "ready"),
+        (&open, "open"),
+        (&arrived, "ready"),
+    ] {
+        assert_eq!(state(&app, image).await, expected);
+    }
+    let record = &found(&app, &format!("image={replaced}")).await[0];
+    assert_eq!(record["real"]["size"], 100);
+    // Now everything is correct.
+    let job = reconcile(&app).await;
+    let expected = json!({ "done": true, "checked": 4, "deleted": 0, "corrected": 0, "failed": 0 });
+    assert_eq!(done(&app, &job).await, expected);
+}
+
+#[actix_web::test]
+async fn one_reconciliation_runs_at_a_time() {
+    let app = start().await;
+    ready(&app, "user_1").await;
+    let slow = Misbehaviour::Slow(Duration::from_millis(500));
+    app.imgwire.misbehave_at(Endpoint::Image, Some(slow));
+    let first = reconcile(&app).await;
+    assert_eq!(reconcile(&app).await, first);
+    done(&app, &first).await;
+    let later = reconcile(&app).await;
+    assert_ne!(later, first);
+    done(&app, &later).await;
+    let unknown = "/jobs/00000000-0000-4000-8000-000000000000";
+    assert_eq!(app.manage(unknown).await.status, 404);
+}
+
+#[actix_web::test]
+async fn an_image_that_cannot_be_read_is_tried_in_three_rounds_and_counted_as_failed() {
+    let app = start().await;
+    let (image, _) = ready(&app, "user_1").await;
+    let asked = || app.imgwire.asked_at(Endpoint::Image);
+    let before = asked();
+    let down = Misbehaviour::Status(503, None);
+    app.imgwire.misbehave_at(Endpoint::Image, Some(down));
+    let job = reconcile(&app).await;
+    eventually("the second round", async || asked() == before + 2).await;
+    assert_eq!(app.manage(&job).await.json["done"], false);
+    app.clock.advance(Duration::from_secs(10));
+    let expected = json!({ "done": true, "checked": 0, "deleted": 0, "corrected": 0, "failed": 1 });
+    assert_eq!(done(&app, &job).await, expected);
+    assert_eq!(asked(), before + 3);
+    assert_eq!(state(&app, &image).await, "ready");
+}
+
+#[actix_web::test]
+async fn a_reconciliation_survives_kills_in_its_middle() {
+    const IMAGES: usize = 400;
+    let imgwire = Emulator::start().unwrap();
+    imgwire.change(|scenario| scenario.processing_milliseconds = 0);
+    let (_folder, config) = write_config(&recording(), imgwire.url());
+    let mut gate = GateProcess::start(&config, &[], "info").await;
+    let uploads = (0..IMAGES).map(|_| {
+        let gate = gate.url();
+        async move {
+            let (image, url) = opened(&gate, "/mine", "user_1", &png()).await;
+            put_png(&url).await;
+            image
+        }
+    });
+    let images: Vec<_> = stream::iter(uploads).buffer_unordered(16).collect().await;
+    let states = async |gate: &GateProcess| {
+        let url = format!("{}/images/export", gate.management());
+        let mut answer = awc::Client::default().get(url).send().await.unwrap();
+        let body = answer.body().limit(1 << 20).await.unwrap();
+        let records = lines(std::str::from_utf8(&body).unwrap());
+        let count = |state| {
+            let records = records.iter();
+            records.filter(|record| record["state"] == state).count()
+        };
+        (count("ready"), count("deleted"))
+    };
+    eventually("all are ready", async || states(&gate).await == (IMAGES, 0)).await;
+    let every_second = images.iter().step_by(2);
+    join_all(every_second.map(|image| delete_past_the_gate(&imgwire, image))).await;
+    let slow = Misbehaviour::Slow(Duration::from_millis(20));
+    imgwire.misbehave_at(Endpoint::Image, Some(slow));
+    let url = format!("{}/images/reconcile", gate.management());
+    let request = awc::Client::default().post(url);
+    let started: Value = request.send().await.unwrap().json().await.unwrap();
+    let job = started["job"].as_str().unwrap().to_owned();
+    for found in [30, 120] {
+        eventually("the middle", async || states(&gate).await.1 >= found).await;
+        gate.signal("-KILL");
+        gate.end().await;
+        gate = GateProcess::start(&config, &[], "info").await;
+        let (_, deleted) = states(&gate).await;
+        assert!(deleted < IMAGES / 2, "it was in its middle: {deleted}");
+    }
+    let mut progress = Value::Null;
+    eventually("the end", async || {
+        let url = format!("{}/jobs/{job}", gate.management());
+        let request = awc::Client::default().get(url);
+        progress = request.send().await.unwrap().json().await.unwrap();
+        progress["done"] == true
+    })
+    .await;
+    assert_eq!(states(&gate).await, (IMAGES / 2, IMAGES / 2));
+    assert_eq!(progress["failed"], 0);
+    // What was found just before a kill is not counted again.
+    let found = progress["deleted"].as_u64().unwrap();
+    assert!(found <= IMAGES as u64 / 2, "{progress}");
+}
+
+#[actix_web::test]
+async fn the_command_waits_for_the_end_and_prints_what_was_found() {
+    let imgwire = Emulator::start().unwrap();
+    let (_folder, config) = write_config(&recording().imgwire("retries", 0), imgwire.url());
+    let gate = GateProcess::start(&config, &[], "info").await;
+    let (image, _) = opened(&gate.url(), "/mine", "user_1", &png()).await;
+    opened(&gate.url(), "/mine", "user_1", &png()).await;
+    delete_past_the_gate(&imgwire, &image).await;
+    let images = async |arguments: &[&str]| {
+        let mut command = program(&[]);
+        command.arg("images").args(arguments).arg("--config");
+        command.arg(&config);
+        let run = actix_web::web::block(move || command.output());
+        run.await.unwrap().unwrap()
+    };
+    let output = images(&["reconcile", "--wait"]).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let printed = text(&output.stdout);
+    let (job, rest) = printed.split_once('\n').unwrap();
+    let rows: Vec<Vec<_>> = rest
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let expected = [
+        ["done", "yes"],
+        ["checked", "2"],
+        ["deleted", "1"],
+        ["corrected", "0"],
+        ["failed", "0"],
+    ];
+    assert_eq!(rows, expected, "{printed}");
+    let job = job.strip_prefix("job ").unwrap();
+    let again = images(&["job", job]).await;
+    assert_eq!(text(&again.stdout), rest);
+    let started = images(&["reconcile"]).await;
+    assert!(text(&started.stdout).starts_with("job "), "{started:?}");
+}
