@@ -6,6 +6,10 @@ alter table imgwire_gate.upload
     add column follow_at timestamptz,
     add column events bigint not null default 0;
 
+-- Uploads of the last day are followed, even if they came before this.
+update imgwire_gate.upload set follow_at = now()
+where exists_now and state = 'open' and token is null and created_at > now() - interval '1 day';
+
 create index upload_followed on imgwire_gate.upload (follow_at) where follow_at is not null and exists_now;
 
 -- One row per counter: the sums over the records that count in it. The sums have no upper bound, because sizes are what
