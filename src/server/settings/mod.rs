@@ -16,8 +16,9 @@ use secrecy::SecretString;
 
 use crate::{
     config::{
-        Faults, ImgwireSettings, ManagementSettings, ReadFiles, ServerSettings, SessionSettings,
-        TelemetrySettings, UploadsSettings, outbound::ExtraAuthorities, session::SessionKeys,
+        EventKeys, EventsSettings, Faults, ImgwireSettings, ManagementSettings, ReadFiles,
+        ServerSettings, SessionSettings, TelemetrySettings, UploadsSettings,
+        outbound::ExtraAuthorities, session::SessionKeys,
     },
     gate::route_paths::RouteAction,
     identities::{IdentityKinds, ResolvedIdentity},
@@ -58,6 +59,7 @@ pub struct Settings {
     pub identities: Vec<(IdentityName, ResolvedIdentity)>,
     pub policies: Vec<(PolicyName, PolicySettings)>,
     pub routes: Vec<RouteSettings>,
+    pub events: Option<(EventsSettings, EventKeys)>,
     pub uploads: UploadsSettings,
     /// The files that the config names, as they were read.
     pub files: ReadFiles,
