@@ -83,10 +83,13 @@ impl Settings {
 
     #[must_use]
     pub fn uses(&self, store: &StoreName, wanted: StoreUse) -> bool {
-        match wanted {
-            StoreUse::Sessions => return self.session_store() == Some(store),
-            StoreUse::Uploads => return self.record_store() == Some(store),
-            StoreUse::Quotas | StoreUse::RateLimits | StoreUse::Memberships => {}
+        let of_section = match wanted {
+            StoreUse::Sessions => self.session_store(),
+            StoreUse::Uploads => self.record_store(),
+            StoreUse::Quotas | StoreUse::RateLimits | StoreUse::Memberships => None,
+        };
+        if of_section == Some(store) {
+            return true;
         }
         self.policies.iter().any(|(_, policy)| {
             let used = policy.requirements.store.as_ref();
