@@ -29,7 +29,7 @@ export const FLOWS = {
   upload: {
     label: "Through the gate",
     note: "The gate creates the upload, knows whose image it is, and follows it.",
-    button: "Create the upload and send the file",
+    button: "Upload through the gate",
     idle: "creates the image",
     done: "image created",
     said: "Imgwire created the image",

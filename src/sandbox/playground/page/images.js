@@ -42,8 +42,7 @@ function itemOf(image, asked) {
     "li",
     {},
     picture,
-    el("div", { class: "who" }, el("b", {}, name), el("small", {}, about.filter(Boolean).join(" · "))),
-    el("span", { class: `state ${kind}`, title: image.status }, state),
+    el("div", { class: "who" }, el("b", {}, name), el("small", {}, about.filter(Boolean).join(" · ")), el("span", { class: `state ${kind}`, title: image.status }, state)),
     el("button", { type: "button", class: "ghost small", "aria-label": `Delete ${name}`, click: () => remove(image.id, name, asked) }, "Delete"),
   );
   return { signature, node };
@@ -57,10 +56,11 @@ function show(asked, { status, body, total }) {
   const list = byId("images");
   // A node that stays where it is keeps the focus.
   if (nodes.length !== list.children.length || nodes.some((node, index) => list.children[index] !== node)) list.replaceChildren(...nodes);
-  const { user, workspace } = asked;
+  const who = asked.user.subject ?? "the user";
   let said = "";
   if (status === undefined) said = asked.path ? "The gate does not respond." : "Choose a workspace: the path of this route names it.";
-  else if (status !== 200) said = `The gate shows no images: ${sentence(body?.code, { user: user.subject ?? "the user", workspace })}`;
+  else if (status === 404) said = `The gate shows no images to ${who}.`;
+  else if (status !== 200) said = `The gate shows no images: ${sentence(body?.code, { user: who })}`;
   else if (total > LIMIT) said = `The newest ${LIMIT} of ${total}.`;
   else if (total === 0) said = "No images yet.";
   else said = plural(total, "image");

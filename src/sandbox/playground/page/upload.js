@@ -105,7 +105,7 @@ export function showSends(flow) {
   byId("sends-choice").hidden = flow !== "upload";
   segments(byId("sends"), "sends", SENT, sends, (value) => {
     sends = value;
-    showSends(flow);
+    setText(byId("sends-note"), SENT_NOTES[sends]);
   });
   setText(byId("sends-note"), SENT_NOTES[sends]);
 }
