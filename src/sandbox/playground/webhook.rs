@@ -44,11 +44,12 @@ async fn list(
 /// elsewhere.
 async fn receive(
     request: HttpRequest,
-    body: String,
+    body: web::Bytes,
     playground: web::Data<Playground>,
 ) -> Result<HttpResponse, Error> {
     admit(&request, Key::NotRequired)?;
     let headers = signed_headers(request.headers());
+    let body = String::from_utf8_lossy(&body).into_owned();
     let is_signed = match &playground.config.in_force().verifier {
         Some(verifier) => verifier.verifies(&headers, &body),
         None => return Ok(without_line(HttpResponse::NotFound().finish())),
