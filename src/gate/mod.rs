@@ -9,7 +9,7 @@ mod events;
 pub mod explain;
 pub mod find_records;
 pub mod follow;
-mod idempotency;
+pub mod idempotency;
 pub mod images;
 mod imgwire_call;
 pub mod issue;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::{
     event_receiver::EventReceiver,
+    idempotency::StoreSecret,
     needs::Need,
     route_paths::{RoutePaths, Target},
 };
@@ -67,6 +68,7 @@ pub enum Action {
 /// How a route with `action = "upload"` uploads.
 pub struct UploadRoute {
     pub records: Arc<dyn RecordStore>,
+    pub secret: StoreSecret,
     /// The policies of the chain that say who the client is. Reads and deletions need only these.
     pub access: Chain,
     /// Whether images belong to workspaces, because the chain has a policy that says which one.

@@ -17,6 +17,7 @@ use crate::{
     config::{Messages, ServerSettings, SessionSettings},
     gate::{
         event_receiver::EventReceiver,
+        idempotency::StoreSecret,
         ports::{LookupSlots, PolicyPorts},
         route_paths::{RouteAction, RoutePaths},
         rules::{ABANDON_AFTER, Action, Route, Rules, UploadRoute},
@@ -307,6 +308,7 @@ fn upload_route(
     let metadata = route.metadata.iter().flatten();
     UploadRoute {
         records,
+        secret: StoreSecret::default(),
         has_workspaces: access
             .clone()
             .any(|link| link.provides == Some(Fact::Membership)),

@@ -15,6 +15,7 @@ use crate::{
         quota, storage,
     },
     images::{delete, show},
+    upload_records::{self, png_of, state},
     uploads::{create, create_at, created, id, png, remaining, with, with_policies},
 };
 
@@ -43,19 +44,18 @@ async fn held_by(app: &TestApp, policy: &str, key: &str) -> [u64; 3] {
     ["bytes", "images", "open"].map(|part| answer.json[part].as_u64().unwrap())
 }
 
-/// Sends `size` bytes that are no more than the head of a PNG.
+/// Sends a file of another size, perhaps.
 async fn put(created: &Answer, size: usize) {
-    let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x02\0\0\0\x03\x08\x02\0\0\0".to_vec();
-    bytes.resize(size, 0);
     let url = created.json["upload_url"].as_str().unwrap();
-    let put = awc::Client::default().put(url).content_type("image/png");
-    assert_eq!(put.send_body(bytes).await.unwrap().status(), 200);
+    let status = upload_records::put(url, "image/png", png_of(size)).await;
+    assert_eq!(status, 200);
 }
 
 /// Reads the image until it is ready, which settles its record.
 async fn settled(app: &TestApp, token: &Token, image: &str) {
-    eventually("the image is ready", async || {
-        show(app, token, image).await.json["status"] == "READY"
+    eventually("the record is settled", async || {
+        let shown = show(app, token, image).await;
+        shown.json["status"] == "READY" && state(app, image).await == "ready"
     })
     .await;
 }

@@ -30,8 +30,9 @@ pub(crate) use imgwire_gate::{
 /// Their names are also those of other things.
 pub(crate) mod records {
     pub(crate) use imgwire_gate::stores::{
-        Begun, ERASURE_KEPT, Ending, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page,
-        Progress, Record, RecordId, RecordQuery, RecordStore, Replay, UploadState,
+        Backlog, Begun, ERASURE_KEPT, Ending, Erasure, EventKind, FileFacts, Holder, ImagePage,
+        Intent, NewEvent, Origin, Page, Progress, ReadRate, Reconciled, Reconciliation, Record,
+        RecordId, RecordQuery, RecordStore, Replay, StoredEvent, UploadState,
     };
 }
 
