@@ -99,7 +99,7 @@ async fn a_hostile_app_delays_only_its_own_events() {
 #[actix_web::test]
 async fn a_response_of_success_counts_whatever_its_body_is() {
     let body = |length: &str, rest: Vec<Act>| {
-        let head = format!("HTTP/1.1 200 OK\r\n{length}\r\n\r\n{{").into_bytes();
+        let head = format!("HTTP/1.1 200 OK\r\n{length}\r\n\r\n").into_bytes();
         [vec![Act::Send(head)], rest].concat()
     };
     let endless = vec![Act::Send(vec![b'x'; 16 * 1024]); 2000];

@@ -13,6 +13,7 @@ use crate::{
     doctor_setup::{Setup, protected},
     helpers::{EVENTS_SECRET, Gate, TestApp, Token, env, eventually, keys, settings},
     process::{run, text, write_config},
+    real_parts::{Running, are_here},
     service::{Reply, Seen, Service},
     upload_records::{found, recording, upload, uploaded},
 };
@@ -20,7 +21,7 @@ use crate::{
 pub(crate) const HOOK: &str = "/hooks/uploads";
 
 /// Another secret, of 64 bytes.
-const OTHER_SECRET: &str = "whsec_bmV4dC1zZWNyZXQtb2YtdGhlLXRlc3RzLXdpdGgtc2l4dHktZm91ci1ieXRlcy0wMTIzNDU2Nzg5MDEyMzQ1Njc4OQ==";
+const OTHER_SECRET: &str = "whsec_YW5vdGhlci1zZWNyZXQtb2YtdGhlLXRlc3RzLC13aXRoLXNpeHR5LWZvdXItYnl0ZXMtMDEyMzQ1Njc4OS0wMQ==";
 
 /// An app that accepts events.
 pub(crate) fn app_with_events() -> Service {
@@ -132,7 +133,7 @@ async fn an_event_has_the_record_as_operators_see_it_and_is_signed() {
     assert!(event.id.starts_with("msg_"), "{event:?}");
     assert!(event.sent_at >= before.as_second(), "{event:?}");
 
-    assert_eq!(keys(&event.json), ["type", "timestamp", "sequence", "data"]);
+    assert_eq!(keys(&event.json), ["data", "sequence", "timestamp", "type"]);
     assert_eq!(event.kind(), "image.deleted");
     assert_eq!(event.sequence(), 1);
     let at: Timestamp = event.json["timestamp"].as_str().unwrap().parse().unwrap();
@@ -219,6 +220,50 @@ async fn what_happens_without_the_section_is_no_event_later() {
     let events = delivered(&service, 1).await;
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0].image(), image);
+}
+
+#[actix_web::test]
+async fn the_app_of_the_page_on_events_accepts_them_and_refuses_forged_ones() {
+    if !are_here(&["node", "npm:express", "npm:standardwebhooks"]) {
+        return;
+    }
+    let (_node, url) = Running::provider("events.mjs", &[EVENTS_SECRET]);
+    let hook = format!("{url}{HOOK}");
+    let app = recording().events(&hook).start().await;
+    let image = uploaded_and_deleted(&app, "user_1").await;
+    let accepted = async || {
+        let client = awc::Client::default();
+        let mut answer = client.get(format!("{url}/accepted")).send().await.unwrap();
+        answer.json::<Value>().await.unwrap()
+    };
+    let has_one = async || {
+        accepted()
+            .await
+            .as_array()
+            .is_some_and(|list| list.len() == 1)
+    };
+    eventually("the event", has_one).await;
+    let first = &accepted().await[0];
+    assert_eq!(first["event"]["type"], "image.deleted");
+    assert_eq!(first["event"]["data"]["image"], image);
+
+    let forged = awc::Client::default().post(&hook);
+    let forged = forged
+        .insert_header(("content-type", "application/json"))
+        .insert_header(("webhook-id", first["id"].as_str().unwrap()))
+        .insert_header((
+            "webhook-timestamp",
+            Timestamp::now().as_second().to_string(),
+        ))
+        .insert_header((
+            "webhook-signature",
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+        ));
+    let refused = forged.send_body(first["event"].to_string()).await.unwrap();
+    assert_eq!(refused.status(), 400);
+    assert!(has_one().await);
+    let delivered = "imgwire_gate_event_deliveries_total{outcome=\"delivered\"}";
+    eventually("the end", async || app.metric(delivered).await == 1.0).await;
 }
 
 fn warnings(gate: &Gate) -> String {
