@@ -41,7 +41,7 @@ function item({ receivedAt, signed, headers, body }) {
         el("span", { class: signed ? "good" : "bad" }, signed ? "✓ signature" : "✕ signature"),
         el("small", {}, [`${clock(receivedAt)}`, sequence !== undefined && `sequence ${sequence}`, ...about].filter(Boolean).join(" · ")),
       ),
-      el("pre", { class: "wire", tabindex: 0, "aria-label": "Headers and body" }, `${sent.join("")}\n${body}`),
+      el("pre", { class: "wire", tabindex: 0, role: "group", "aria-label": "Headers and body" }, `${sent.join("")}\n${body}`),
     ),
   );
 }
