@@ -277,7 +277,7 @@ pub trait RecordStore: StorageStore + EventStore + ReconciliationStore + Send + 
         rate: ReadRate,
     ) -> Future<'_, Vec<Record>>;
 
-    /// Lets an image that exists be followed from `at` on, because its deletion at Imgwire begins.
+    /// Lets an image that exists be followed from `at` on, because it is being deleted, or was missing in a read.
     fn follow(&self, id: RecordId, at: Timestamp) -> Future<'_, ()>;
 
     /// Lets uploads that are still followed be due at these times.
