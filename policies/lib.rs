@@ -87,6 +87,7 @@ mod quota;
 mod rate_limit;
 mod remote;
 mod signed_in;
+mod storage;
 mod upload_intent;
 mod workspace_member;
 
@@ -97,6 +98,7 @@ pub use quota::QuotaSettings;
 pub use rate_limit::{LimitOnFailure, RateLimit, RateLimitSettings};
 pub use remote::RemoteSettings;
 pub use signed_in::SignedInSettings;
+pub use storage::StorageSettings;
 pub use upload_intent::{FixedPurpose, MimeType, UploadIntentSettings};
 pub use workspace_member::{Members, WorkspaceMemberSettings};
 
@@ -106,6 +108,7 @@ pub fn add_built_in_kinds(registry: &mut impl PolicyRegistry) {
     registry.add::<WorkspaceMemberSettings>();
     registry.add::<RateLimitSettings>();
     registry.add::<QuotaSettings>();
+    registry.add::<StorageSettings>();
     registry.add::<UploadIntentSettings>();
     registry.add::<ExpressionSettings>();
     registry.add::<RemoteSettings>();

@@ -42,8 +42,10 @@ pub(crate) enum Contender {
     GateWithTraces,
     /// actix-web and awc that create uploads without any policy.
     BareUpload,
-    /// The gate with an upload route: the full chain, and records of who uploaded what.
+    /// The gate with an upload route: the full chain, and records of who uploaded what. It hardly follows uploads.
     GateUpload,
+    /// The same, and it follows its uploads.
+    GateFollowing,
 }
 
 impl Contender {
@@ -77,6 +79,7 @@ impl Contender {
             Self::GateWithTraces => "gate: without quota, a trace of every request",
             Self::BareUpload => "bare actix-web + awc, creates uploads",
             Self::GateUpload => "gate: upload route, the full chain + records",
+            Self::GateFollowing => "gate: the same, and uploads are followed",
         }
     }
 
@@ -125,9 +128,13 @@ impl Contender {
                 recipe.chain = FULL_CHAIN;
                 recipe.gate(folder)
             }
-            Self::GateUpload => {
+            Self::GateUpload | Self::GateFollowing => {
                 recipe.chain = FULL_CHAIN;
                 recipe.route = UPLOAD_ROUTE;
+                recipe.more = match self {
+                    Self::GateFollowing => FOLLOW_ALL,
+                    _ => FOLLOW_NONE,
+                };
                 recipe.gate(folder)
             }
             Self::GateOnRedis | Self::GateOnPostgres => {
@@ -165,7 +172,7 @@ impl Contender {
             upstream,
             engine,
             url: match self {
-                Self::BareUpload | Self::GateUpload => {
+                Self::BareUpload | Self::GateUpload | Self::GateFollowing => {
                     format!("http://127.0.0.1:{port}/imgwire{UPLOAD_PATH}")
                 }
                 _ => format!("http://127.0.0.1:{port}/api/imgwire/upload-token"),
@@ -173,7 +180,9 @@ impl Contender {
             upstream_url: format!("http://127.0.0.1:{upstream_port}"),
             script: match self {
                 Self::GateWithPublishedKeys => Tokens::Published.script(folder),
-                Self::BareUpload | Self::GateUpload => Tokens::Shared.upload_script(folder),
+                Self::BareUpload | Self::GateUpload | Self::GateFollowing => {
+                    Tokens::Shared.upload_script(folder)
+                }
                 _ => Tokens::Shared.script(folder),
             },
         }
@@ -208,6 +217,12 @@ path = "/imgwire"
 store = "main"
 metadata = { workspace = "workspace.id" }
 "#;
+
+/// More reads than the uploads of the load need.
+const FOLLOW_ALL: &str = "[uploads]\nreads = { limit = 3000, period = \"1s\" }";
+
+/// One read in an hour.
+const FOLLOW_NONE: &str = "[uploads]\nreads = { limit = 1, period = \"1h\" }";
 
 /// The chain of an app that keeps a quota.
 const FULL_CHAIN: &str = "\"signed-in\", \"member\", \"burst\", \"daily\"";

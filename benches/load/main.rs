@@ -54,6 +54,7 @@ fn main() {
                 for load in Load::ALL {
                     compare(&Contender::UPLOADS, &load, folder.path());
                 }
+                follow(folder.path());
             }
             if contenders.contains(&Contender::GateWithPool) {
                 compare(
@@ -197,6 +198,47 @@ fn ask_redis(folder: &Path) {
         "\none Redis takes {cpu:.1} us of CPU a request (a limit and a quota, two commands, one round trip): \
          {:.0} requests/s on a core of its own",
         1e6 / cpu
+    );
+}
+
+/// Longer than the gate waits before it reads an upload for the first time.
+const FOLLOWED_AFTER: u64 = 6;
+
+/// Measures what following some 1,000 uploads per second adds to the latency of the requests that create them.
+fn follow(folder: &Path) {
+    // So many connections, each of which waits for the upstream, make about 1,000 requests per second.
+    let load = Load {
+        delay_ms: 20,
+        connections: 22,
+    };
+    println!("\n## uploads that are followed, {ROUNDS} rounds of {SECONDS} s\n");
+    println!("| | uploads/s | p50 ms | p99 ms |");
+    println!("|---|---|---|---|");
+    let contenders = [Contender::GateUpload, Contender::GateFollowing];
+    let mut rounds = [const { Vec::new() }; 2];
+    for _ in 0..ROUNDS {
+        for (contender, rounds) in contenders.iter().zip(&mut rounds) {
+            let running = contender.start(folder, load.delay_ms);
+            running.drive(&load, FOLLOWED_AFTER);
+            rounds.push(running.drive(&load, SECONDS));
+        }
+    }
+    for (contender, rounds) in contenders.iter().zip(&rounds) {
+        let median = |value: fn(&Measurement) -> f64| measure::median(rounds.iter().map(value));
+        println!(
+            "| {} | {:.0} | {:.2} | {:.2} |",
+            contender.name(),
+            median(|round| round.per_second),
+            median(|round| round.p50_ms),
+            median(|round| round.p99_ms),
+        );
+    }
+    let [without, with] = &rounds;
+    let added = without.iter().zip(with);
+    let added = added.map(|(without, with)| with.p99_ms - without.p99_ms);
+    println!(
+        "\nfollowing adds {:.2} ms to the p99 of requests",
+        measure::median(added)
     );
 }
 

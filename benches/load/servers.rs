@@ -16,11 +16,14 @@ const TOKEN_PATH: &str = "/api/v1/images/token";
 /// Where Imgwire creates uploads, below the URL of its API or the path of a route.
 pub(crate) const UPLOAD_PATH: &str = "/api/v1/images/standard_upload";
 
-/// The answer to the creation of an upload, but for the id of its image.
-const UPLOAD: [&str; 2] = [
-    r#"{"image":{"id":""#,
-    r#"","environment_id":"00000000-0000-4000-8000-000000000002","upload_token_id":null,"original_filename":"me.png","hash_sha256":null,"status":"PENDING","cdn_url":"https://cdn.example.com/00000000-0000-4000-8000-000000000001","mime_type":"image/png","can_upload":true,"is_directly_deliverable":false,"idempotency_key":"0123456789012345678901234567890123456789012","purpose":"avatar","extension":"png","width":0,"height":0,"size_bytes":48213,"custom_metadata":{"workspace":"ws_1"},"exif_data":{},"created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","deleted_at":null,"processed_metadata_at":null},"upload_url":"https://storage.example.com/images/00000000-0000-4000-8000-000000000001?signature=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}"#,
+/// An image, but for its id and its status.
+const IMAGE: [&str; 3] = [
+    r#"{"id":""#,
+    r#"","environment_id":"00000000-0000-4000-8000-000000000002","upload_token_id":null,"original_filename":"me.png","hash_sha256":null,"status":""#,
+    r#"","cdn_url":"https://cdn.example.com/00000000-0000-4000-8000-000000000001","mime_type":"image/png","can_upload":true,"is_directly_deliverable":false,"idempotency_key":"0123456789012345678901234567890123456789012","purpose":"avatar","extension":"png","width":0,"height":0,"size_bytes":48213,"custom_metadata":{"workspace":"ws_1"},"exif_data":{},"created_at":"2026-01-01T00:00:00Z","updated_at":"2026-01-01T00:00:00Z","deleted_at":null,"processed_metadata_at":null}"#,
 ];
+
+const UPLOAD_URL: &str = r#"https://storage.example.com/images/00000000-0000-4000-8000-000000000001?signature=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"#;
 
 /// Answers every request with a token or an upload, after a delay. Under `/jwks` it is the issuer of keys, and says under
 /// `/fetches` how often these were fetched.
@@ -46,6 +49,7 @@ pub(crate) fn upstream(arguments: &mut dyn Iterator<Item = String>) {
                 UPLOAD_PATH,
                 web::post().to(move |body| create_upload(delay, body)),
             )
+            .route("/api/v1/images/{id}", web::get().to(show_image))
             .default_service(web::to(move || async move {
                 if !delay.is_zero() {
                     tokio::time::sleep(delay).await;
@@ -69,11 +73,24 @@ async fn create_upload(delay: Duration, _body: web::Bytes) -> HttpResponse {
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    let [before, after] = UPLOAD;
-    let id = Uuid::from_u128(fastrand::u128(..));
+    let image = image(Uuid::from_u128(fastrand::u128(..)), "PENDING");
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "application/json"))
-        .body(format!("{before}{id}{after}"))
+        .body(format!(
+            r#"{{"image":{image},"upload_url":"{UPLOAD_URL}"}}"#
+        ))
+}
+
+/// The file of every image has arrived.
+async fn show_image(id: web::Path<Uuid>) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "application/json"))
+        .body(image(*id, "READY"))
+}
+
+fn image(id: Uuid, status: &str) -> String {
+    let [start, middle, end] = IMAGE;
+    format!("{start}{id}{middle}{status}{end}")
 }
 
 /// actix-web and awc, and nothing else: what the gate is compared with. It creates an upload for a request with a body, and

@@ -119,18 +119,108 @@ impl ByteCount {
 impl<'de> Deserialize<'de> for ByteCount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        let size: bytesize::ByteSize = text.parse().map_err(|_| {
-            D::Error::custom(format!(
-                "`{text}` is not a size; {}",
-                suggest(&text, &["B", "KB", "KiB", "MB", "MiB", "GB", "GiB"])
-                    .unwrap_or_else(|| "write for example \"16KiB\" or \"10MB\"".to_owned())
-            ))
-        })?;
-        if size.as_u64() == 0 {
-            Err(D::Error::custom("the size must be more than zero"))
-        } else {
-            Ok(Self(size.as_u64()))
+        match parse_size(&text).map_err(D::Error::custom)? {
+            0 => Err(D::Error::custom("the size must be more than zero")),
+            size => Ok(Self(size)),
         }
+    }
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let size: Result<bytesize::ByteSize, _> = text.parse();
+    size.map(|size| size.as_u64()).map_err(|_| {
+        let units = ["B", "KB", "KiB", "MB", "MiB", "GB", "GiB", "TB", "TiB"];
+        let write = suggest(text, &units)
+            .unwrap_or_else(|| "write for example \"16KiB\" or \"10MB\"".to_owned());
+        format!("`{text}` is not a size; {write}")
+    })
+}
+
+/// An amount of bytes as the config writes it, for example `"5GB"` or `5000000000`. It may be 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteAmount(u64);
+
+impl ByteAmount {
+    /// Creates an amount of bytes.
+    #[must_use]
+    pub const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the number of bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        parse_size(text).map(Self)
+    }
+}
+
+/// With the largest unit that shows all of it.
+impl fmt::Display for ByteAmount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 8] = [
+            (1 << 40, "TiB"),
+            (1_000_000_000_000, "TB"),
+            (1 << 30, "GiB"),
+            (1_000_000_000, "GB"),
+            (1 << 20, "MiB"),
+            (1_000_000, "MB"),
+            (1 << 10, "KiB"),
+            (1000, "kB"),
+        ];
+        let mut units = UNITS.iter().filter(|_| self.0 > 0);
+        let unit = units.find(|(unit, _)| self.0.is_multiple_of(*unit));
+        let (unit, name) = unit.unwrap_or(&(1, "B"));
+        write!(f, "{}{name}", self.0 / unit)
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteAmount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AmountVisitor;
+
+        impl Visitor<'_> for AmountVisitor {
+            type Value = ByteAmount;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size such as \"5GB\", or a number of bytes")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<ByteAmount, E> {
+                let bytes = u64::try_from(number);
+                let bytes = bytes.map_err(|_| E::custom("the size must not be negative"))?;
+                Ok(ByteAmount(bytes))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<ByteAmount, E> {
+                Ok(ByteAmount(number))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ByteAmount, E> {
+                ByteAmount::parse(text).map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_any(AmountVisitor)
+    }
+}
+
+impl JsonSchema for ByteAmount {
+    fn schema_name() -> Cow<'static, str> {
+        "ByteAmount".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A size, for example \"5GB\" or 5000000000",
+            "anyOf": [
+                { "type": "string", "title": "a size", "examples": ["5GB"] },
+                { "type": "integer", "format": "uint64", "minimum": 0 },
+            ],
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{Fact, Facts, PolicyName, UploadRequest};
+use crate::{Fact, Facts, PolicyName, SubjectId, UploadRequest, WorkspaceId};
 
 /// Identifies a counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -68,6 +68,41 @@ impl Dimension {
     }
 }
 
+/// The properties that a limit of storage counts by: only those that the record of an upload has.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "Vec<Holder>")]
+#[schemars(with = "Vec<Holder>")]
+#[schemars(extend("examples" = [["workspace"]]))]
+pub struct PerHolder(pub(crate) Per);
+
+/// A property of the record of an upload.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Holder {
+    /// The id of the user.
+    User,
+    /// The workspace.
+    Workspace,
+}
+
+impl From<Holder> for Dimension {
+    fn from(holder: Holder) -> Self {
+        match holder {
+            Holder::User => Self::User,
+            Holder::Workspace => Self::Workspace,
+        }
+    }
+}
+
+impl TryFrom<Vec<Holder>> for PerHolder {
+    type Error = &'static str;
+
+    fn try_from(holders: Vec<Holder>) -> Result<Self, Self::Error> {
+        let dimensions = holders.into_iter().map(Dimension::from);
+        dimensions.collect::<Vec<_>>().try_into().map(Self)
+    }
+}
+
 impl TryFrom<Vec<Dimension>> for Per {
     type Error = &'static str;
 
@@ -108,16 +143,29 @@ impl Per {
     /// that it names, so the request counts under its user, or under its address if no user is signed in.
     #[must_use]
     pub fn key(&self, request: &UploadRequest, facts: &Facts) -> String {
+        let subject = facts.subject.as_ref().map(|subject| &subject.id);
+        let workspace = facts.membership.as_ref();
+        let workspace = workspace.map(|membership| &membership.workspace);
+        self.key_of(subject, workspace, Some(request))
+    }
+
+    /// The key of [`Per::key`], for what is known of the request.
+    pub(crate) fn key_of(
+        &self,
+        subject: Option<&SubjectId>,
+        workspace: Option<&WorkspaceId>,
+        request: Option<&UploadRequest>,
+    ) -> String {
         let mut key = String::with_capacity(32);
         for (index, dimension) in self.0.iter().enumerate() {
             if index > 0 {
                 key.push('/');
             }
-            let subject = facts.subject.as_ref().map(|subject| subject.id.as_str());
-            match dimension {
-                Dimension::User => push_escaped(&mut key, subject.unwrap_or_default()),
-                Dimension::Workspace => match (&facts.membership, subject) {
-                    (Some(membership), _) => push_escaped(&mut key, membership.workspace.as_str()),
+            let subject = subject.map(SubjectId::as_str);
+            match (dimension, request) {
+                (Dimension::User, _) => push_escaped(&mut key, subject.unwrap_or_default()),
+                (Dimension::Workspace, _) => match (workspace, subject) {
+                    (Some(workspace), _) => push_escaped(&mut key, workspace.as_str()),
                     // No escaped text contains such a `%`, so no workspace has these keys.
                     (None, Some(subject)) => {
                         key.push_str("%user:");
@@ -125,15 +173,20 @@ impl Per {
                     }
                     (None, None) => {
                         key.push_str("%ip:");
-                        push_network(&mut key, request.ip);
+                        if let Some(request) = request {
+                            push_network(&mut key, request.ip);
+                        }
                     }
                 },
-                Dimension::Ip => push_network(&mut key, request.ip),
-                Dimension::Purpose => {
+                (Dimension::Ip, Some(request)) => push_network(&mut key, request.ip),
+                (Dimension::Purpose, Some(request)) => {
                     let purpose = request.purpose.as_ref().map(|purpose| purpose.as_str());
                     push_escaped(&mut key, purpose.unwrap_or_default());
                 }
-                Dimension::Route => push_escaped(&mut key, request.route.as_str()),
+                (Dimension::Route, Some(request)) => {
+                    push_escaped(&mut key, request.route.as_str());
+                }
+                (_, None) => {}
             }
         }
         key

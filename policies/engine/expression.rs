@@ -9,7 +9,7 @@ use std::{
 
 use cel::{Context, ExecutionError, Program, Value};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
     Clock, Fact, Facts, Reads, UploadRequest,
@@ -202,7 +202,8 @@ pub struct FactExpression {
 }
 
 /// A string, a number or a boolean, which an expression yields.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum Scalar {
     /// A string.
     String(String),

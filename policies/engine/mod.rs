@@ -18,6 +18,7 @@ pub(crate) mod fault;
 pub(crate) mod ids;
 pub(crate) mod keyed_limit;
 pub(crate) mod kind;
+pub(crate) mod limit_setting;
 pub(crate) mod long_list;
 pub(crate) mod policy;
 pub(crate) mod ports;
@@ -35,8 +36,8 @@ pub(crate) mod time;
 
 pub use chain::{Chain, CounterStore, Evaluation, Link, Outcome, Trace};
 pub use claims::{ClaimPath, Claims};
-pub use config_values::{ByteCount, Endpoint, Interval, SecretSource};
-pub use counter::{Counter, Dimension, Per, network};
+pub use config_values::{ByteAmount, ByteCount, Endpoint, Interval, SecretSource};
+pub use counter::{Counter, Dimension, Per, PerHolder, network};
 pub use denial::{Denial, DenialClass, TokenOrigin};
 pub use excerpt::excerpt;
 pub use expression::{Condition, EvaluationError, Expression, FactExpression, Scalar};
@@ -50,9 +51,10 @@ pub use kind::{
     BuildContext, ConfiguredPolicy, Findings, PolicyKind, PolicyRegistry, Requirements, Roles,
     ServiceCall, StoreUse,
 };
+pub use limit_setting::{LimitByClaim, LimitSetting, LimitValue};
 pub use policy::{
     Decision, Hold, LimitState, Mode, OnFailure, Pass, Permit, PersistentCounters, Policy,
-    PolicyInput, Reason, Tolerated, Verdict,
+    PolicyInput, Reason, StorageCounters, Tolerated, Verdict,
 };
 pub use ports::{
     BuildError, CallSettings, Decider, Member, MemberAnswer, MembershipSource, Memberships, Ports,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::{
     BoxFuture, Counter, Denial, Facts, Fault, NewFact, PolicyName, StorageCharge, StorageState,
-    SubjectId, UploadRequest, Window, WorkspaceId,
+    StorageUsed, SubjectId, UploadRequest, Window, WorkspaceId,
 };
 
 /// A policy decides on requests. All workers, and all routes that name a policy, share it.
@@ -25,6 +25,11 @@ pub trait Policy: Any + Send + Sync {
         None
     }
 
+    /// Returns the counters of storage of the policy, if it has any.
+    fn storage(&self) -> Option<&dyn StorageCounters> {
+        None
+    }
+
     /// Returns the counter of storage under which the policy counts the images of this owner. `None` if the policy counts
     /// no storage.
     fn storage_counter(
@@ -32,8 +37,8 @@ pub trait Policy: Any + Send + Sync {
         subject: &SubjectId,
         workspace: Option<&WorkspaceId>,
     ) -> Option<Counter> {
-        let _ = (subject, workspace);
-        None
+        let counters = self.storage()?;
+        Some(counters.counter(subject, workspace))
     }
 
     /// Tries the service or the database that the policy asks, for `doctor`, and says how it responded. `None` if the
@@ -62,6 +67,19 @@ pub trait PersistentCounters {
     ///
     /// Resolves to a [`Fault`] if the store fails.
     fn give_back<'a>(&'a self, key: &str) -> BoxFuture<'a, ()>;
+}
+
+/// The counters of storage of a policy. Only uploads and deletions change them.
+pub trait StorageCounters {
+    /// Returns the counter of the images of this owner.
+    fn counter(&self, subject: &SubjectId, workspace: Option<&WorkspaceId>) -> Counter;
+
+    /// Returns what is counted under `key`.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to a [`Fault`] if the store fails.
+    fn used<'a>(&'a self, key: &str) -> BoxFuture<'a, StorageUsed>;
 }
 
 /// The input of a policy for one request.

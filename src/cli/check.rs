@@ -3,6 +3,7 @@
 use policies::Mode;
 
 use crate::{
+    config::EventKeys,
     gate::{
         route_paths::{CREATE_UPLOAD, RouteAction},
         rules::OnMismatch,
@@ -23,7 +24,8 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Draws the chain of each route: its policies in order, what each requires, and the status with which it denies.
+/// Draws the chain of each route: its policies in order, what each requires, and the status with which it denies. Then
+/// shows where events go.
 #[must_use]
 pub fn describe_chains(settings: &Settings) -> String {
     let mut text = String::new();
@@ -64,6 +66,19 @@ pub fn describe_chains(settings: &Settings) -> String {
             ));
         }
         text.push_str(&format!("  ╰ {}\n", describe_action(route)));
+    }
+    if let Some((events, EventKeys(keys))) = &settings.events {
+        let (url, keep) = (
+            events.url.as_str(),
+            humantime::format_duration(events.keep.get()),
+        );
+        let signed = match keys.len() {
+            1 => "signed".to_owned(),
+            count => format!("signed with {count} secrets"),
+        };
+        text.push_str(&format!(
+            "events: POST {url}, {signed}, retried for {keep}\n"
+        ));
     }
     text
 }

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, io::Write as _, pin::pin, sync::Arc, time::Duration};
 
 use anstyle::{AnsiColor, Effects, Style};
-use futures_util::future::{join_all, join3};
+use futures_util::future::{join_all, join4};
 use jiff::{SignedDuration, Timestamp};
 use policies::{BuildError, Clock, Policy, PolicyName, StoreName, StoreUse, SystemClock};
 use serde::Serialize;
@@ -97,7 +97,7 @@ async fn uninterrupted(
     }
 }
 
-/// Tries stores, policies, identities and Imgwire. It consumes nothing that counts, and a running gate may have the same
+/// Tries stores, policies, identities, the receiver of events and Imgwire. It consumes nothing that counts, and a running gate may have the same
 /// config. With `probe`, it also tries an upload without a token, if the config has a Client Key.
 pub async fn diagnose(
     settings: &Settings,
@@ -121,13 +121,19 @@ pub async fn diagnose(
             "change the key that the message names, or leave it: the gate also runs with it";
         Point::warning("config", warning, remedy)
     });
-    let (local, identities, imgwire) = join3(
+    let events = async {
+        let receiver = rules.receiver.as_ref()?;
+        Some(receiver.try_out(builder.http()).await)
+    };
+    let (local, identities, events, imgwire) = join4(
         stores_and_policies(settings, &rules, &**clock),
         rules.identities.try_out(),
+        events,
         audit.run(),
     )
     .await;
-    Ok([warnings.collect(), local, identities, imgwire].concat())
+    let events = events.into_iter().collect();
+    Ok([warnings.collect(), local, identities, events, imgwire].concat())
 }
 
 /// A query is not tried in a database that fails.

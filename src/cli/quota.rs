@@ -12,7 +12,7 @@ use super::{
 
 #[derive(Subcommand)]
 pub(super) enum Quota {
-    /// Print how many units are used under a key
+    /// Print how many units are used, or how much storage is held, under a key
     Show(Counter),
     /// Reset the usage under a key to zero
     GiveBack(Counter),
@@ -29,13 +29,44 @@ pub(super) struct Counter {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Usage {
-    policy: String,
-    key: String,
-    used: u64,
-    window_start: String,
-    resets_at: String,
+#[serde(untagged)]
+enum Usage {
+    #[serde(rename_all = "camelCase")]
+    Quota {
+        used: u64,
+        window_start: String,
+        resets_at: String,
+    },
+    Storage {
+        bytes: u64,
+        images: u64,
+        open: u64,
+    },
+}
+
+impl Usage {
+    fn rows(self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Quota {
+                used,
+                window_start,
+                resets_at,
+            } => vec![
+                ("used", used.to_string()),
+                ("window start", plain(&window_start)),
+                ("resets at", plain(&resets_at)),
+            ],
+            Self::Storage {
+                bytes,
+                images,
+                open,
+            } => vec![
+                ("bytes", bytes.to_string()),
+                ("images", images.to_string()),
+                ("open", open.to_string()),
+            ],
+        }
+    }
 }
 
 pub(super) fn quota(config: &Config, command: &Quota) -> Result<(), Failure> {
@@ -48,16 +79,11 @@ pub(super) fn quota(config: &Config, command: &Quota) -> Result<(), Failure> {
     management::run(config, async |client| match command {
         Quota::Show(_) => {
             let usage: Usage = client.json(Method::GET, &path).await?;
-            let rows = [
-                ("policy", plain(&usage.policy)),
-                ("key", plain(&usage.key)),
-                ("used", usage.used.to_string()),
-                ("window start", plain(&usage.window_start)),
-                ("resets at", plain(&usage.resets_at)),
-            ];
-            print(&aligned(
-                &rows.map(|(name, value)| [name.to_owned(), value]),
-            ))
+            let counter = [("policy", &counter.policy), ("key", &counter.key)];
+            let counter = counter.map(|(name, value)| (name, plain(value)));
+            let rows = counter.into_iter().chain(usage.rows());
+            let rows: Vec<_> = rows.map(|(name, value)| [name.to_owned(), value]).collect();
+            print(&aligned(&rows))
         }
         Quota::GiveBack(Counter { policy, key }) => {
             client.request(Method::DELETE, &path).await?;

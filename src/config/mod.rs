@@ -5,6 +5,7 @@
 mod common;
 pub(crate) mod document;
 mod duplicates;
+pub mod events;
 pub(crate) mod fault;
 pub(crate) mod files;
 pub mod imgwire;
@@ -29,6 +30,7 @@ mod variables;
 
 pub use self::{
     common::{CommonSettings, Messages},
+    events::{EventKeys, EventsSettings},
     fault::Faults,
     files::ReadFiles,
     imgwire::ImgwireSettings,

@@ -1,6 +1,6 @@
 //! What to write in place of a value that does not fit its schema.
 
-use policies::excerpt;
+use policies::{ByteAmount, excerpt};
 use serde_json::{Map, Value as Json, json};
 use toml::de::DeValue;
 
@@ -96,7 +96,10 @@ fn convert_to(definitions: &Json, form: &Json, found: &Json) -> Option<Json> {
                 .as_u64()
                 .filter(|n| (1..=31_622_400).contains(n))
                 .map(|n| json!(format!("{n}s"))),
-            Some("a size") => number.as_u64().filter(|n| *n > 0).map(|n| json!(size(n))),
+            Some("a size") => number
+                .as_u64()
+                .filter(|n| *n > 0)
+                .map(|n| json!(ByteAmount::new(n).to_string())),
             _ => None,
         },
         ("array", scalar @ (Json::String(_) | Json::Number(_) | Json::Object(_))) => {
@@ -138,23 +141,6 @@ fn in_bounds(form: &Json, number: i128) -> Option<Json> {
     let fits = number >= smallest && number <= largest;
     let number = i64::try_from(number).ok().filter(|_| fits);
     number.map(|number| json!(number))
-}
-
-/// A number of bytes with the largest unit that shows all of it.
-fn size(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 6] = [
-        (1 << 30, "GiB"),
-        (1_000_000_000, "GB"),
-        (1 << 20, "MiB"),
-        (1_000_000, "MB"),
-        (1 << 10, "KiB"),
-        (1_000, "kB"),
-    ];
-    let unit = UNITS.iter().find(|(unit, _)| bytes.is_multiple_of(*unit));
-    unit.map_or_else(
-        || format!("{bytes}B"),
-        |(unit, name)| format!("{}{name}", bytes / unit),
-    )
 }
 
 /// What stands for a value of which nothing is known.

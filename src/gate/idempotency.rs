@@ -1,16 +1,30 @@
 //! Idempotency keys: which upload a client repeats, and the key that Imgwire gets.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::OnceLock, time::Duration};
 
 use aws_lc_rs::{digest, hmac};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use parking_lot::Mutex;
-use policies::{RoutePath, SubjectId, WorkspaceId};
+use policies::{Fault, RoutePath, SubjectId, WorkspaceId};
 
-use crate::stores::RecordId;
+use crate::stores::{RecordId, RecordStore};
 
 /// Derives keys from the secret of a store, so that nobody else can compute them.
 pub(super) struct KeySecret(hmac::Key);
+
+/// The secret of the store of a route, once it was read.
+#[derive(Default)]
+pub struct StoreSecret(OnceLock<Box<KeySecret>>);
+
+impl StoreSecret {
+    pub(super) async fn get_or_read(&self, store: &dyn RecordStore) -> Result<&KeySecret, Fault> {
+        if let Some(secret) = self.0.get() {
+            return Ok(secret);
+        }
+        let secret = store.secret().await?;
+        Ok(self.0.get_or_init(|| Box::new(KeySecret::new(&secret))))
+    }
+}
 
 impl KeySecret {
     #[must_use]

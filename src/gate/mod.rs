@@ -3,11 +3,13 @@
 
 mod background;
 pub mod erasure;
+pub mod event_delivery;
+pub mod event_receiver;
 mod events;
 pub mod explain;
 pub mod find_records;
 pub mod follow;
-mod idempotency;
+pub mod idempotency;
 pub mod images;
 mod imgwire_call;
 pub mod issue;

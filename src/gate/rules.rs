@@ -10,6 +10,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
+    event_receiver::EventReceiver,
+    idempotency::StoreSecret,
     needs::Need,
     route_paths::{RoutePaths, Target},
 };
@@ -35,6 +37,8 @@ pub struct Rules {
     pub reads: ReadRate,
     /// Whether the app gets events about uploads.
     pub sends_events: bool,
+    /// Where the events go.
+    pub receiver: Option<Arc<EventReceiver>>,
     /// What the policies of all routes depend on.
     pub needs: Vec<Need>,
 }
@@ -64,6 +68,7 @@ pub enum Action {
 /// How a route with `action = "upload"` uploads.
 pub struct UploadRoute {
     pub records: Arc<dyn RecordStore>,
+    pub secret: StoreSecret,
     /// The policies of the chain that say who the client is. Reads and deletions need only these.
     pub access: Chain,
     /// Whether images belong to workspaces, because the chain has a policy that says which one.

@@ -8,11 +8,10 @@ use policies::{
     Clock, Denial, Facts, Fault, ImageId, Pass, Permit, Reason, StorageCharge, SubjectId,
     Tolerated, WorkspaceId,
 };
-use serde_json::Value;
 
 use super::{
     follow::next_read,
-    idempotency::{KeySecret, MAX_POLLS, POLL_INTERVAL, SlotClaim, digest_of},
+    idempotency::{KeySecret, MAX_POLLS, POLL_INTERVAL, SlotClaim},
     imgwire_call::{in_span, warn},
     outcome::{Details, Failure, Report, Success},
     rules::{Route, UploadRoute},
@@ -94,7 +93,7 @@ impl Creation<'_> {
             details.tolerated.extend(permit.not_issued().await);
             let secret = self.secret().await?;
             let owner = Owner::of(&details.facts, self.uploads)?;
-            if let Some(replay) = self.replay(&secret, &owner) {
+            if let Some(replay) = self.replay(secret, &owner) {
                 claim = SlotClaim::wait(replay.slot).await;
                 earlier = self.earlier(Some(replay)).await?;
             }
@@ -135,10 +134,10 @@ impl Creation<'_> {
             }
             Err((policy, fault)) => {
                 // No limit has counted the image, so the client must not find it either.
-                if self.delete(&obtained.upload.image.id).await {
-                    if let Err(fault) = self.forget(obtained.record).await {
-                        warn(self.context, &fault);
-                    }
+                if self.delete(&obtained.upload.image.id).await
+                    && let Err(fault) = self.forget(obtained.record).await
+                {
+                    warn(self.context, &fault);
                 }
                 Err(Failure::Faulted(policy, fault))
             }
@@ -153,7 +152,7 @@ impl Creation<'_> {
     ) -> Result<Obtained, Failure> {
         let secret = self.secret().await?;
         let owner = Owner::of(&details.facts, self.uploads)?;
-        let replay = self.replay(&secret, &owner);
+        let replay = self.replay(secret, &owner);
         loop {
             if let Some(earlier) = earlier {
                 let key = secret.imgwire_key(earlier.id);
@@ -310,19 +309,20 @@ impl Creation<'_> {
         records.delete(record, Ending::Deleted, now, none).await
     }
 
-    async fn secret(&self) -> Result<KeySecret, Failure> {
-        let secret = self.uploads.records.secret().await;
-        let secret = secret.map_err(Failure::Unrecorded)?;
-        Ok(KeySecret::new(&secret))
+    async fn secret(&self) -> Result<&KeySecret, Failure> {
+        let UploadRoute {
+            secret, records, ..
+        } = self.uploads;
+        let of_store = secret.get_or_read(&**records).await;
+        of_store.map_err(Failure::Unrecorded)
     }
 
     fn replay(&self, secret: &KeySecret, owner: &Owner) -> Option<Replay> {
         let key = self.upload.idempotency_key.as_ref()?;
         let workspace = owner.workspace.as_ref();
-        let parameters = self.upload.parameters(&self.uploads.client_metadata);
         Some(Replay {
             slot: secret.slot(&owner.subject, workspace, &self.route.path, key),
-            parameters: digest_of(&Value::Object(parameters).to_string()),
+            parameters: self.upload.parameters(self.uploads),
         })
     }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use policies::{Facts, Purpose, Scalar, UploadRequest};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::{Map, Value};
 
-use super::rules::UploadRoute;
+use super::{idempotency::digest_of, rules::UploadRoute};
 use crate::imgwire::TraceContext;
 
 /// What a client asks for.
@@ -18,46 +19,50 @@ pub struct Upload {
     pub metadata: Map<String, Value>,
 }
 
+/// The body of a call to Imgwire. The members are in the order of their names, so that equal parameters have equal texts.
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_length: Option<u64>,
+    custom_metadata: Metadata<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash_sha256: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mime_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purpose: Option<&'a str>,
+}
+
+struct Metadata<'a> {
+    of_client: &'a Map<String, Value>,
+    /// The keys that the client may set. None of them is a key of the server.
+    allowed: &'a [String],
+    of_server: Vec<(&'a str, Scalar)>,
+}
+
+impl Serialize for Metadata<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let of_client = self.of_client.iter();
+        let of_client = of_client.filter(|(key, _)| self.allowed.contains(key));
+        let mut map = serializer.serialize_map(None)?;
+        for (key, value) in of_client {
+            map.serialize_entry(key, value)?;
+        }
+        for (key, value) in &self.of_server {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
 impl Upload {
-    /// What the client asks Imgwire for. The members are in the order of their names.
-    pub(super) fn parameters(&self, client_metadata: &[String]) -> Map<String, Value> {
-        let Self {
-            request,
-            hash_sha256,
-            metadata,
-            ..
-        } = self;
-        let file = request.file.as_ref();
-        let text = |text: Option<&str>| text.map(Value::from);
-        let metadata: Map<_, _> = metadata
-            .iter()
-            .filter(|(key, _)| client_metadata.contains(key))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        let members = [
-            (
-                "file_name",
-                text(file.and_then(|file| file.name.as_deref())),
-            ),
-            (
-                "mime_type",
-                text(file.and_then(|file| file.mime_type.as_deref())),
-            ),
-            (
-                "content_length",
-                file.and_then(|file| file.size).map(Value::from),
-            ),
-            ("hash_sha256", text(hash_sha256.as_deref())),
-            (
-                "purpose",
-                text(request.purpose.as_ref().map(Purpose::as_str)),
-            ),
-            ("custom_metadata", Some(Value::Object(metadata))),
-        ];
-        let members = members.into_iter();
-        members
-            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-            .collect()
+    /// A digest of what the client asks Imgwire for.
+    pub(super) fn parameters(&self, uploads: &UploadRoute) -> [u8; 32] {
+        digest_of(&self.body(uploads, Vec::new(), None))
     }
 
     /// The body of the call to Imgwire: the parameters, the server's own metadata, and the key.
@@ -68,32 +73,42 @@ impl Upload {
         facts: &Facts,
         context: &TraceContext,
     ) -> Arc<str> {
-        let mut body = self.parameters(&uploads.client_metadata);
-        if let Some(Value::Object(metadata)) = body.get_mut("custom_metadata") {
-            for (name, expression) in &uploads.metadata {
-                match expression.scalar(&self.request, facts) {
-                    Ok(value) => _ = metadata.insert(name.clone(), json(value)),
-                    Err(reason) => tracing::warn!(
-                        request_id = context.request_id.as_str(),
-                        route = self.request.route.as_str(),
-                        key = name,
-                        %reason,
-                        "metadata left out"
-                    ),
-                }
+        let mut metadata = Vec::with_capacity(uploads.metadata.len());
+        for (name, expression) in &uploads.metadata {
+            match expression.scalar(&self.request, facts) {
+                Ok(value) => metadata.push((name.as_str(), value)),
+                Err(reason) => tracing::warn!(
+                    request_id = context.request_id.as_str(),
+                    route = self.request.route.as_str(),
+                    key = name,
+                    %reason,
+                    "metadata left out"
+                ),
             }
         }
-        body.insert("idempotency_key".to_owned(), key.into());
-        Value::Object(body).to_string().into()
+        self.body(uploads, metadata, Some(key)).into()
     }
-}
 
-fn json(value: Scalar) -> Value {
-    match value {
-        Scalar::String(text) => text.into(),
-        Scalar::Int(number) => number.into(),
-        Scalar::UInt(number) => number.into(),
-        Scalar::Float(number) => number.into(),
-        Scalar::Bool(flag) => flag.into(),
+    fn body(
+        &self,
+        uploads: &UploadRoute,
+        of_server: Vec<(&str, Scalar)>,
+        key: Option<&str>,
+    ) -> String {
+        let file = self.request.file.as_ref();
+        let body = Body {
+            content_length: file.and_then(|file| file.size),
+            custom_metadata: Metadata {
+                of_client: &self.metadata,
+                allowed: &uploads.client_metadata,
+                of_server,
+            },
+            file_name: file.and_then(|file| file.name.as_deref()),
+            hash_sha256: self.hash_sha256.as_deref(),
+            idempotency_key: key,
+            mime_type: file.and_then(|file| file.mime_type.as_deref()),
+            purpose: self.request.purpose.as_ref().map(Purpose::as_str),
+        };
+        serde_json::to_string(&body).expect("the keys of all maps are strings")
     }
 }

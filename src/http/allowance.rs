@@ -5,7 +5,8 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::{SignedDuration, Timestamp, Unit};
 use policies::{
-    DenialClass, Evaluation, LimitState, Outcome, Pass, PolicyName, WorkspaceId, excerpt,
+    DenialClass, Evaluation, LimitState, Outcome, Pass, PolicyName, StorageState, WorkspaceId,
+    excerpt,
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -28,8 +29,43 @@ pub(crate) struct Answer<'a> {
     /// The error code of the denial, if `allowed` is false.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
-    /// The limits that apply to the user, in the order of the policies.
-    limits: Vec<Limit<'a>>,
+    /// The limits that apply to the user, in the order of the policies: first those per time, then those of storage.
+    limits: Vec<LimitOf<'a>>,
+}
+
+/// A limit per time, or of storage.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum LimitOf<'a> {
+    /// A rate limit or a quota.
+    Time(Limit<'a>),
+    /// A policy of kind `storage`.
+    Storage(Storage<'a>),
+}
+
+/// The state of the storage. A part that has no limit is left out.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StorageLimit)]
+pub(crate) struct Storage<'a> {
+    /// The name of the policy.
+    #[schema(value_type = String)]
+    policy: &'a PolicyName,
+    /// The bytes of all images. Those of an open upload are the declared ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<Held>,
+    /// The number of images, with the open uploads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    images: Option<Held>,
+}
+
+/// How much is used.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StorageUsed)]
+pub(crate) struct Held {
+    /// How much may be used.
+    limit: u64,
+    /// How much is used.
+    used: u64,
 }
 
 /// The state of a rate limit or a quota.
@@ -157,15 +193,26 @@ fn answer(request: &HttpRequest, evaluation: Evaluation) -> HttpResponse {
         return refuse(request, &ApiError::Denied(denial.clone()));
     }
     let now = worker(request).gate.clock.now();
+    let limits = evaluation.limits.iter().map(|limit| describe(limit, now));
+    let storage = evaluation.storage.iter().map(describe_storage);
     HttpResponse::Ok().json(Answer {
         allowed: denial.is_none(),
         code: denial.map(|denial| denial.code()),
-        limits: evaluation
-            .limits
-            .iter()
-            .map(|limit| describe(limit, now))
+        limits: limits
+            .map(LimitOf::Time)
+            .chain(storage.map(LimitOf::Storage))
             .collect(),
     })
+}
+
+fn describe_storage(state: &StorageState) -> Storage<'_> {
+    let (limits, used) = (state.limits, state.used);
+    let held = |limit: Option<u64>, used| limit.map(|limit| Held { limit, used });
+    Storage {
+        policy: &state.policy,
+        bytes: held(limits.max_bytes, used.bytes),
+        images: held(limits.max_images, used.images),
+    }
 }
 
 fn describe(limit: &LimitState, now: Timestamp) -> Limit<'_> {

@@ -4,7 +4,7 @@ use std::{mem, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header::{HeaderName, HeaderValue},
+    http::header::{ContentType, HeaderName, HeaderValue},
     web,
 };
 use policies::{ImageId, UploadRequest, WorkspaceId, excerpt};
@@ -277,14 +277,20 @@ fn find(
     }
 }
 
+/// A response with JSON that is already written.
+pub(super) fn json_text(json: String) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    response.content_type(ContentType::json()).body(json)
+}
+
 fn answer(found: &Found, uploads: &UploadRoute) -> HttpResponse {
     let shown = |image: &Image| image.for_client(|key| uploads.shows(key));
     match found {
-        Found::Image(image) => HttpResponse::Ok().json(shown(image)),
+        Found::Image(image) => json_text(shown(image)),
         Found::Deleted => HttpResponse::NoContent().finish(),
         Found::List(list, page) => {
             let images: Vec<_> = list.images.iter().map(shown).collect();
-            let mut response = HttpResponse::Ok().json(images);
+            let mut response = json_text(format!("[{}]", images.join(",")));
             let size = u64::from(page.size);
             let has_next = page.number.saturating_mul(size) < list.total;
             for (name, value) in [

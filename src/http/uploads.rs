@@ -4,8 +4,7 @@ use std::{mem, sync::Arc};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use policies::WorkspaceId;
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tracing::Instrument as _;
 use utoipa::ToSchema;
 
@@ -14,7 +13,7 @@ use super::{
     context::{LogOnDisconnect, enter, worker},
     decision,
     error::{ApiError, Body as Error, NO_ROUTE, PublicErrors, fail, refuse},
-    images::ImageBody,
+    images::{ImageBody, json_text},
     token_request::{Declared, read_body, trace_context, upload_request},
     upload_body::UploadBody,
 };
@@ -33,13 +32,13 @@ use crate::{
 };
 
 /// An image without bytes, and the URL to send them to.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
 #[schema(as = StandardUploadResponse)]
-pub(crate) struct Answer<'a> {
-    #[schema(value_type = ImageBody)]
-    image: Map<String, Value>,
+#[expect(dead_code, reason = "only its description is used")]
+pub(crate) struct Answer {
+    image: ImageBody,
     /// PUT the bytes to it, with their `Content-Type`.
-    upload_url: &'a str,
+    upload_url: String,
 }
 
 /// Creates an upload if all policies of the route allow it.
@@ -134,8 +133,7 @@ fn answer(request: &HttpRequest, route: &Route, report: &Report) -> HttpResponse
 }
 
 fn describe(upload: &CreatedUpload, uploads: &UploadRoute) -> HttpResponse {
-    HttpResponse::Ok().json(Answer {
-        image: upload.image.for_client(|key| uploads.shows(key)),
-        upload_url: &upload.upload_url,
-    })
+    let image = upload.image.for_client(|key| uploads.shows(key));
+    let url = Value::from(upload.upload_url.as_str());
+    json_text(format!("{{\"image\":{image},\"upload_url\":{url}}}"))
 }

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::http::{
-    Method, StatusCode,
-    header::{self, HeaderMap},
-};
+use actix_web::http::{Method, StatusCode, header::HeaderMap};
 use awc::SendClientRequest;
 use bytes::Bytes;
 use policies::ImageId;
@@ -19,7 +16,6 @@ use super::{
 };
 use crate::outbound::JsonObject;
 
-const UPLOAD_PATH: &str = "/api/v1/images/standard_upload";
 const IMAGES_PATH: &str = "/api/v1/images/";
 
 /// An image has the EXIF data of its file.
@@ -95,13 +91,15 @@ impl Call for CreateUpload {
     const MAX_RESPONSE_BYTES: usize = MAX_IMAGE_BYTES;
 
     fn send(&self, requests: &SignedRequests, trace: Option<HeaderMap>) -> SendClientRequest {
-        let request = requests.start(Self::METHOD, UPLOAD_PATH, trace);
-        let request = request.insert_header((header::CONTENT_TYPE, "application/json"));
-        request.send_body(self.0.clone())
+        let body = self.0.clone();
+        match trace {
+            None => requests.upload.send_body(body),
+            Some(trace) => requests.upload.extra_headers(trace).send_body(body),
+        }
     }
 
     fn read(&self, body: &[u8], _: &SecretString) -> Result<CreatedUpload, ImgwireError> {
-        CreatedUpload::parse(JsonObject::parse(body)?)
+        CreatedUpload::parse(body)
     }
 }
 
@@ -120,7 +118,7 @@ impl Call for ReadImage<'_> {
     }
 
     fn read(&self, body: &[u8], _: &SecretString) -> Result<Option<Image>, ImgwireError> {
-        let image = Image::parse(JsonObject::parse(body)?)?;
+        let image = Image::parse(body)?;
         if image.id != *self.0 {
             let reason = "it describes another image";
             return Err(ImgwireError::InvalidResponse(reason.to_owned()));

@@ -1,12 +1,15 @@
 //! Images as Imgwire describes them.
 
+use std::{borrow::Cow, collections::BTreeMap};
+
 use policies::{ImageId, TokenId};
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
 use strum::EnumString;
 use url::Url;
 
 use super::error::ImgwireError;
-use crate::outbound::{InvalidResponse, JsonObject, wrong_type};
+use crate::outbound::{InvalidResponse, find_members, read_members, wrong_type};
 
 const ID: &str = "id";
 const STATUS: &str = "status";
@@ -15,10 +18,9 @@ const MIME_TYPE: &str = "mime_type";
 const SIZE: &str = "size_bytes";
 const DELETED_AT: &str = "deleted_at";
 const METADATA: &str = "custom_metadata";
-const EXIF: &str = "exif_data";
 
-/// The fields of an image besides `custom_metadata` and `exif_data`. None of them is an object or a list.
-const FIELDS: [&str; 20] = [
+/// The fields of an image besides `exif_data`. None of them is an object or a list, except for `custom_metadata`.
+const FIELDS: [&str; 21] = [
     ID,
     "environment_id",
     TOKEN,
@@ -39,9 +41,10 @@ const FIELDS: [&str; 20] = [
     "updated_at",
     DELETED_AT,
     "processed_metadata_at",
+    METADATA,
 ];
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Image {
     pub id: ImageId,
     pub status: ImageStatus,
@@ -51,8 +54,9 @@ pub struct Image {
     pub mime_type: Option<String>,
     pub size: Option<u64>,
     pub is_deleted: bool,
-    fields: Map<String, Value>,
-    metadata: Map<String, Value>,
+    /// The members of the fields without the metadata, as JSON.
+    fields: String,
+    metadata: BTreeMap<String, Box<RawValue>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString)]
@@ -66,7 +70,7 @@ pub enum ImageStatus {
 }
 
 /// An image without bytes, and where to send them.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub struct CreatedUpload {
     pub image: Image,
     /// Authorizes the upload, so it must not get into the log.
@@ -82,47 +86,57 @@ impl std::fmt::Debug for CreatedUpload {
 }
 
 impl Image {
-    pub(super) fn parse(object: JsonObject) -> Result<Self, InvalidResponse> {
-        let mut members = object.into_members();
-        let mut fields = Map::new();
-        for name in FIELDS {
-            let Some(value) = members.remove(name) else {
-                continue;
-            };
-            if value.is_object() || value.is_array() {
-                return Err(wrong_type(name, "a single value", &value));
+    pub(super) fn parse(json: &[u8]) -> Result<Self, InvalidResponse> {
+        let found = find_members(json, FIELDS)?;
+        let mut fields = String::with_capacity(json.len());
+        let mut metadata = BTreeMap::new();
+        for (name, value) in FIELDS.into_iter().zip(found) {
+            let Some(value) = value else { continue };
+            let is_structure = value.get().starts_with(['{', '[']);
+            if name == METADATA {
+                match value.get() {
+                    "null" => {}
+                    text if text.starts_with('{') => {
+                        read_members(text.as_bytes(), |key, value| {
+                            metadata
+                                .insert(key.into_owned(), value.to_owned())
+                                .is_none()
+                        })?
+                    }
+                    _ => return Err(wrong(METADATA, "an object", value)),
+                }
+            } else if is_structure {
+                return Err(wrong(name, "a single value", value));
+            } else {
+                for part in ["\"", name, "\":", value.get(), ","] {
+                    fields.push_str(part);
+                }
             }
-            fields.insert(name.to_owned(), value);
         }
-        let metadata = match members.remove(METADATA) {
-            None | Some(Value::Null) => Map::new(),
-            Some(Value::Object(metadata)) => metadata,
-            Some(other) => return Err(wrong_type(METADATA, "an object", &other)),
-        };
         // Absent and null are the same.
-        let field = |name| fields.get(name).filter(|value| !value.is_null());
-        let text = |name| match field(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.as_str())),
-            Some(other) => Err(wrong_type(name, "a string", other)),
+        let field = |name| {
+            let mut fields = FIELDS.iter().zip(found);
+            let found = fields.find(|(field, _)| **field == name);
+            let value = found.and_then(|(_, value)| value);
+            value.filter(|value| value.get() != "null")
         };
+        let text = |name| field(name).map(|value| self::text(name, value)).transpose();
         let required = |name| text(name)?.ok_or(InvalidResponse::Missing(name));
         let invalid = |name, expected, text: &str| wrong_type(name, expected, &text.into());
         let id = required(ID)?;
         let status = required(STATUS)?;
         let token = text(TOKEN)?
-            .map(|token| TokenId::parse(token).ok_or_else(|| invalid(TOKEN, "an id", token)));
+            .map(|token| TokenId::parse(&token).ok_or_else(|| invalid(TOKEN, "an id", &token)));
         Ok(Self {
-            id: ImageId::parse(id).ok_or_else(|| invalid(ID, "an id", id))?,
+            id: ImageId::parse(&id).ok_or_else(|| invalid(ID, "an id", &id))?,
             status: (status.parse())
-                .map_err(|_| invalid(STATUS, "a status of an image", status))?,
+                .map_err(|_| invalid(STATUS, "a status of an image", &status))?,
             token: token.transpose()?,
-            mime_type: text(MIME_TYPE)?.map(str::to_owned),
+            mime_type: text(MIME_TYPE)?.map(Cow::into_owned),
             size: field(SIZE)
                 .map(|size| {
-                    let expected = "a whole number of at least 0";
-                    size.as_u64()
-                        .ok_or_else(|| wrong_type(SIZE, expected, size))
+                    serde_json::from_str(size.get())
+                        .map_err(|_| wrong(SIZE, "a whole number of at least 0", size))
                 })
                 .transpose()?,
             is_deleted: text(DELETED_AT)?.is_some(),
@@ -131,33 +145,65 @@ impl Image {
         })
     }
 
-    /// The image for a client: the fields that Imgwire documents, without EXIF data, and of the metadata only the keys
-    /// that `is_shown` accepts.
+    /// The image for a client, as JSON: the fields that Imgwire documents, without EXIF data, and of the metadata only the
+    /// keys that `is_shown` accepts.
     #[must_use]
-    pub fn for_client(&self, is_shown: impl Fn(&str) -> bool) -> Map<String, Value> {
-        let mut fields = self.fields.clone();
-        let metadata = self.metadata.iter();
-        let metadata = metadata
-            .filter(|(key, value)| is_shown(key) && !value.is_object() && !value.is_array())
-            .map(|(key, value)| (key.clone(), value.clone()));
-        fields.insert(METADATA.to_owned(), Value::Object(metadata.collect()));
-        fields.insert(EXIF.to_owned(), Value::Object(Map::new()));
-        fields
+    pub fn for_client(&self, is_shown: impl Fn(&str) -> bool) -> String {
+        let shown = self
+            .metadata
+            .iter()
+            .filter(|(key, value)| is_shown(key) && !value.get().starts_with(['{', '[']));
+        let mut json = format!("{{{}\"custom_metadata\":{{", self.fields);
+        for (index, (key, value)) in shown.enumerate() {
+            let separator = if index == 0 { "" } else { "," };
+            let key = Value::from(key.as_str()).to_string();
+            for part in [separator, &key, ":", value.get()] {
+                json.push_str(part);
+            }
+        }
+        json.push_str("},\"exif_data\":{}}");
+        json
     }
 }
 
 impl CreatedUpload {
-    pub(super) fn parse(mut object: JsonObject) -> Result<Self, ImgwireError> {
-        let image = Image::parse(object.take_object("image")?)?;
-        let upload_url = object.take_string("upload_url")?;
+    pub(super) fn parse(text: &[u8]) -> Result<Self, ImgwireError> {
+        const URL: &str = "upload_url";
+        let [image, url] = find_members(text, ["image", URL])?;
+        let image = image.ok_or(InvalidResponse::Missing("image"))?;
+        if !image.get().starts_with('{') {
+            return Err(wrong("image", "an object", image).into());
+        }
+        let image = Image::parse(image.get().as_bytes())?;
+        let upload_url = self::text(URL, url.ok_or(InvalidResponse::Missing(URL))?)?;
         let is_url = Url::parse(&upload_url)
             .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         if !is_url {
             let reason = "its `upload_url` is not an http or https URL";
             return Err(ImgwireError::InvalidResponse(reason.to_owned()));
         }
-        Ok(Self { image, upload_url })
+        Ok(Self {
+            image,
+            upload_url: upload_url.into_owned(),
+        })
     }
+}
+
+/// Reads a string, which is copied only if it has escapes.
+fn text<'a>(name: &'static str, value: &'a RawValue) -> Result<Cow<'a, str>, InvalidResponse> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    let text = serde_json::from_str(value.get());
+    text.map(|Text(text)| text)
+        .map_err(|_| wrong(name, "a string", value))
+}
+
+fn wrong(name: &'static str, expected: &'static str, found: &RawValue) -> InvalidResponse {
+    // A string with an escape that is no character is not JSON for serde_json.
+    serde_json::from_str(found.get()).map_or(InvalidResponse::NotJson, |found| {
+        wrong_type(name, expected, &found)
+    })
 }
 
 #[cfg(test)]
@@ -167,7 +213,7 @@ mod tests {
     use super::*;
 
     fn parse(image: &Value) -> Result<Image, InvalidResponse> {
-        Image::parse(JsonObject::parse(image.to_string().as_bytes())?)
+        Image::parse(image.to_string().as_bytes())
     }
 
     #[test]
@@ -185,7 +231,8 @@ mod tests {
             "id": "im_1", "status": "READY", "upload_token_id": null, "size_bytes": 7, "purpose": "avatar",
             "custom_metadata": { "alt": "x" }, "exif_data": {}, "deleted_at": null,
         });
-        assert_eq!(Value::Object(shown), expected);
+        let shown: Value = serde_json::from_str(&shown).expect("it is JSON");
+        assert_eq!(shown, expected);
     }
 
     #[test]
@@ -223,9 +270,8 @@ mod tests {
         ] {
             let response =
                 json!({ "image": { "id": "a", "status": "PENDING" }, "upload_url": url });
-            let response = JsonObject::parse(response.to_string().as_bytes());
-            let response = response.expect("the response is an object");
-            assert_eq!(CreatedUpload::parse(response).is_ok(), is_valid, "{url}");
+            let created = CreatedUpload::parse(response.to_string().as_bytes());
+            assert_eq!(created.is_ok(), is_valid, "{url}");
         }
     }
 }

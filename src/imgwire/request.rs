@@ -18,6 +18,7 @@ use crate::{
 };
 
 const TOKEN_PATH: &str = "/api/v1/images/token";
+const UPLOAD_PATH: &str = "/api/v1/images/standard_upload";
 
 /// Per worker.
 const MAX_CONNECTIONS: usize = 1024;
@@ -62,6 +63,8 @@ pub(super) struct Requests {
 pub(super) struct SignedRequests {
     /// Built once for each API key, because requests for a token differ only in their trace headers.
     pub(super) token: FrozenClientRequest,
+    /// The same for the creation of an upload, but for its body.
+    pub(super) upload: FrozenClientRequest,
     requests: Rc<Requests>,
     authorization: HeaderValue,
     /// Also to keep it out of the log.
@@ -96,11 +99,15 @@ impl Requests {
         let mut authorization = HeaderValue::from_str(&bearer)
             .expect("the config checks that the key is visible ASCII");
         authorization.set_sensitive(true);
-        let token = self.start(Method::POST, TOKEN_PATH, &authorization);
+        let freeze = |request: ClientRequest| {
+            let frozen = request.freeze();
+            frozen.expect("the config checks that a base URL has a scheme and a host")
+        };
+        let start = |path| self.start(Method::POST, path, &authorization);
+        let json = (header::CONTENT_TYPE, "application/json");
         SignedRequests {
-            token: token
-                .freeze()
-                .expect("the config checks that a base URL has a scheme and a host"),
+            token: freeze(start(TOKEN_PATH)),
+            upload: freeze(start(UPLOAD_PATH).insert_header(json)),
             requests: self.clone(),
             authorization,
             key: key.clone(),

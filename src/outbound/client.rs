@@ -76,6 +76,16 @@ pub(crate) struct OutboundRequest<'a> {
     pub(crate) resend: Resend,
 }
 
+/// What the caller does with the body of a response.
+#[derive(Clone, Copy, Debug)]
+enum Body {
+    Needed,
+    Ignored,
+}
+
+/// How long a body may take that is ignored.
+const IGNORED_BODY_TIME: Duration = Duration::from_secs(1);
+
 pub(crate) struct OutboundResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -103,12 +113,28 @@ impl HttpClient {
         &self,
         request: OutboundRequest<'_>,
     ) -> Result<OutboundResponse, HttpError> {
+        self.send_with(request, Body::Needed).await
+    }
+
+    /// Like [`send`](Self::send), if only the head of the response matters. The body of the result is empty.
+    pub(crate) async fn send_for_head(
+        &self,
+        request: OutboundRequest<'_>,
+    ) -> Result<OutboundResponse, HttpError> {
+        self.send_with(request, Body::Ignored).await
+    }
+
+    async fn send_with(
+        &self,
+        request: OutboundRequest<'_>,
+        body: Body,
+    ) -> Result<OutboundResponse, HttpError> {
         let invalid_url = || HttpError::Unreachable("the URL has no host".to_owned());
         let url = Uri::try_from(request.url).map_err(|_| invalid_url())?;
         let (plain_url, host) = plain(&url).map_err(|_| invalid_url())?;
         let (peer, client) = self.0.service(&url);
         peer.budget.deposit();
-        let send = async || exchange(&client, &request, &plain_url, &host).await;
+        let send = async || exchange(&client, &request, &plain_url, &host, body).await;
         call(
             &peer,
             &request.method,
@@ -125,6 +151,7 @@ async fn exchange(
     request: &OutboundRequest<'_>,
     url: &Uri,
     host: &HeaderValue,
+    body: Body,
 ) -> Result<OutboundResponse, HttpError> {
     let mut builder = client
         .request(request.method.clone(), url)
@@ -139,7 +166,15 @@ async fn exchange(
         builder.send_body(request.body.clone())
     };
     let mut response = sending.await.map_err(|error| HttpError::from(&error))?;
-    let body = response.body().limit(request.max_response_bytes).await?;
+    let reading = response.body().limit(request.max_response_bytes);
+    let body = match body {
+        Body::Needed => reading.await?,
+        Body::Ignored => {
+            // A connection can be used again only if its body was read. A failure ends it.
+            let _ = tokio::time::timeout(IGNORED_BODY_TIME, reading).await;
+            Bytes::new()
+        }
+    };
     Ok(OutboundResponse {
         status: response.status(),
         headers: response.headers().clone(),

@@ -74,13 +74,6 @@ impl JsonObject {
         }
     }
 
-    pub(crate) fn take_object(&mut self, member: &'static str) -> Result<Self, InvalidResponse> {
-        match self.take(member)? {
-            Value::Object(members) => Ok(Self(members)),
-            other => Err(wrong_type(member, "an object", &other)),
-        }
-    }
-
     pub(crate) fn take_bool(&mut self, member: &'static str) -> Result<bool, InvalidResponse> {
         match self.take(member)? {
             Value::Bool(value) => Ok(value),

@@ -22,6 +22,7 @@ mod error;
 mod framing;
 pub mod in_flight;
 mod json;
+mod json_members;
 mod otlp;
 mod reason;
 mod redirect;
@@ -46,6 +47,7 @@ pub(crate) use self::{
     connector::{PoolSettings, client, is_tls, plain, secure, socket_client},
     framing::Framing,
     json::{InvalidResponse, JsonObject, parse as parse_json, wrong_type},
+    json_members::{find_members, read_members},
     reason::reason,
     skew::clock_skew,
     tls_material::{IdentityError, Verification},

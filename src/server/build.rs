@@ -16,6 +16,8 @@ use super::{
 use crate::{
     config::{Messages, ServerSettings, SessionSettings},
     gate::{
+        event_receiver::EventReceiver,
+        idempotency::StoreSecret,
         ports::{LookupSlots, PolicyPorts},
         route_paths::{RouteAction, RoutePaths},
         rules::{ABANDON_AFTER, Action, Route, Rules, UploadRoute},
@@ -194,6 +196,10 @@ impl RulesBuilder {
             .record_store()
             .map(|store| stores.records(store))
             .transpose()?;
+        let receiver = settings.events.as_ref();
+        let receiver = receiver.map(|(events, keys)| EventReceiver::new(events, keys));
+        let receiver = receiver.transpose();
+        let receiver = receiver.map_err(|error| BuildError::Other(error.into()))?;
         let routes = settings.routes.iter().map(|route| {
             let chain = chain(route, &links)?;
             let action = match route.action {
@@ -232,7 +238,8 @@ impl RulesBuilder {
                 limit: settings.uploads.reads.limit.get(),
                 period: settings.uploads.reads.period.get(),
             },
-            sends_events: false,
+            sends_events: receiver.is_some(),
+            receiver: receiver.map(Arc::new),
         })
     }
 
@@ -301,6 +308,7 @@ fn upload_route(
     let metadata = route.metadata.iter().flatten();
     UploadRoute {
         records,
+        secret: StoreSecret::default(),
         has_workspaces: access
             .clone()
             .any(|link| link.provides == Some(Fact::Membership)),

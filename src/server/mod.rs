@@ -156,7 +156,12 @@ impl Application {
             &settings,
             builder.http().clone(),
         ));
-        let record_tasks = RecordTasks::new(gate.clone(), &settings.imgwire, tls.clone());
+        let record_tasks = RecordTasks::new(
+            gate.clone(),
+            &settings.imgwire,
+            tls.clone(),
+            builder.http().clone(),
+        );
         let reloader = Reloader::new(
             gate.clone(),
             builder,

@@ -1,21 +1,27 @@
-//! Background work on the records of uploads: uploads without an answer, open uploads, erasures, reconciliations, and old
-//! records.
+//! Background work on the records of uploads: uploads without an answer, open uploads, erasures, reconciliations, old
+//! records, and events.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use futures_util::future::join5;
+use futures_util::future::{join3, join5};
 use policies::Fault;
 use rustls::ClientConfig;
 use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
-    config::ImgwireSettings,
+    config::{ImgwireSettings, events},
     gate::{
-        erasure::Eraser, follow::Follower, observer::Observer, reconciliation::Reconciler,
-        recovery::recover, retention::remove_old,
+        erasure::Eraser,
+        event_delivery::{EventSender, drop_expired},
+        follow::Follower,
+        observer::Observer,
+        reconciliation::Reconciler,
+        recovery::recover,
+        retention::remove_old,
     },
     http::Gate,
     imgwire::Client,
+    outbound::HttpClient,
     stores::RecordStore,
 };
 
@@ -36,7 +42,10 @@ const MARGIN: Duration = Duration::from_secs(20);
 
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// How long it may take to give jobs and uploads back when the gate stops.
+/// How often the events that wait are counted.
+const BACKLOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long it may take to give jobs, uploads and events back when the gate stops.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The tasks of one gate. They use the store of the rules in force.
@@ -44,14 +53,21 @@ pub(crate) struct RecordTasks {
     gate: Arc<Gate>,
     imgwire: ImgwireSettings,
     tls: Arc<ClientConfig>,
+    http: HttpClient,
 }
 
 impl RecordTasks {
-    pub(crate) fn new(gate: Arc<Gate>, imgwire: &ImgwireSettings, tls: Arc<ClientConfig>) -> Self {
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        imgwire: &ImgwireSettings,
+        tls: Arc<ClientConfig>,
+        http: HttpClient,
+    ) -> Self {
         Self {
             gate,
             imgwire: imgwire.clone(),
             tls,
+            http,
         }
     }
 
@@ -65,15 +81,17 @@ impl RecordTasks {
         ));
         let (mut eraser, mut follower) = (Eraser::default(), Follower::default());
         let mut reconciler = Reconciler::default();
+        let (clock, metrics) = (self.gate.clock.clone(), self.gate.metrics.clone());
+        let mut sender = EventSender::new(self.http.clone(), clock, metrics);
         let work = async {
-            join5(
+            let records = join5(
                 self.recover(&client),
                 self.follow(&mut follower, &client),
                 self.erase(&mut eraser, &client),
                 self.reconcile(&mut reconciler, &client),
                 self.remove_old(),
-            )
-            .await
+            );
+            join3(records, self.send_events(&mut sender), self.drop_events()).await
         };
         tokio::select! {
             _ = work => {}
@@ -85,6 +103,9 @@ impl RecordTasks {
             reconciler.release(clock).await;
             if let Some(records) = self.records() {
                 follower.release(&*records, clock).await;
+            }
+            if let Err(fault) = sender.finish().await {
+                tracing::debug!(%fault, "events were not given back");
             }
         };
         // Otherwise they are free again a little later.
@@ -175,6 +196,34 @@ impl RecordTasks {
                 }
             }
             sleep(INTERVAL).await;
+        }
+    }
+
+    async fn send_events(&self, sender: &mut EventSender) {
+        let mut state = TaskState::new("events");
+        loop {
+            let rules = self.gate.rules.load_full();
+            let mut pause = INTERVAL;
+            if let (Some(records), Some(receiver)) = (&rules.records, &rules.receiver) {
+                let sent = state.log(sender.work(records, receiver).await);
+                pause = sent.unwrap_or(INTERVAL);
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Also measures them. Events of an earlier config, which has no receiver now, are dropped, too.
+    async fn drop_events(&self) {
+        let Gate { clock, metrics, .. } = &*self.gate;
+        let mut state = TaskState::new("old events");
+        loop {
+            let rules = self.gate.rules.load_full();
+            if let Some(records) = &rules.records {
+                let receiver = rules.receiver.as_ref();
+                let keep = receiver.map_or(events::default_keep().get(), |it| it.keep());
+                state.log(drop_expired(records, &**clock, metrics, keep).await);
+            }
+            sleep(BACKLOG_INTERVAL).await;
         }
     }
 }

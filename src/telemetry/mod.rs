@@ -12,7 +12,7 @@ mod traces;
 
 pub(crate) use self::{
     log::DECISION,
-    metrics::{CallResult, HttpClientMetrics, Operation, PoolEvent, StoreMetrics},
+    metrics::{CallResult, DeliveryOutcome, HttpClientMetrics, Operation, PoolEvent, StoreMetrics},
     recent::{keep_lines, lines_with},
     request_line::{
         HasDecision, LogFields, REFUSED, RequestLine, known_method, seconds_to_wait, whole_seconds,

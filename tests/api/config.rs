@@ -4,7 +4,9 @@ use std::{collections::HashMap, fs, path::Path};
 
 use serde_json::json;
 
-use crate::helpers::{Entry, Gate, published_jwt, rate_limit, settings, workspace_member};
+use crate::helpers::{
+    EVENTS_SECRET, Entry, Gate, published_jwt, rate_limit, settings, workspace_member,
+};
 
 fn environment(name: &str) -> Option<String> {
     match name {
@@ -22,6 +24,10 @@ fn environment(name: &str) -> Option<String> {
         "EC_KEYS" => Some(include_str!("../keys/ec_public.pem").repeat(2)),
         "SPLIT" => Some("a s3cret that is long enough\nfor HS256, in two lines".to_owned()),
         "BROKEN" => Some("a s3cret that is long enough\nfor HS256, in two lines\n".to_owned()),
+        "EVENTS" => Some(EVENTS_SECRET.to_owned()),
+        "EVENTS_IN_TEXT" => Some("whsec_s3cret-that-is-no-base64".to_owned()),
+        "EVENTS_SHORT" => Some("whsec_czNjcmV0LW9mLTIzLWJ5dGVzLi4uLi4=".to_owned()),
+        "EVENTS_LONG" => Some(format!("whsec_{}", "czNjcmV0".repeat(11))),
         "MISSING" => None,
         _ => Some(
             "a-secret-that-is-long-enough-for-whatever-it-may-be-needed:sixty-four-bytes"
@@ -62,6 +68,7 @@ fn the_configs_of_the_repository_are_valid_without_warnings() {
         ),
         ("idp_public_key.pem", public_key),
         ("management_token", "0123456789abcdef"),
+        ("imgwire_gate_events_secret", EVENTS_SECRET),
     ]);
     for (name, secret) in secrets {
         fs::write(folder.path().join(name), secret).unwrap();

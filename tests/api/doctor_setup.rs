@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    helpers::{CLIENT_KEY, CorsOrigin, Emulator, Gate, SECRET, SERVER_API_KEY, SESSION_KEY},
+    helpers::{
+        CLIENT_KEY, CorsOrigin, EVENTS_SECRET, Emulator, Gate, SECRET, SERVER_API_KEY, SESSION_KEY,
+    },
     process::{program, text},
 };
 
@@ -116,7 +118,13 @@ impl Setup {
             stderr,
         };
         assert_eq!(report_is_ok, code == 0, "{report:?}");
-        for secret in [SERVER_API_KEY, SECRET, SESSION_KEY, CLIENT_KEY] {
+        for secret in [
+            SERVER_API_KEY,
+            SECRET,
+            SESSION_KEY,
+            CLIENT_KEY,
+            EVENTS_SECRET,
+        ] {
             let shown = format!("{stdout}{}", report.stderr);
             assert!(!shown.contains(secret), "{shown}");
         }

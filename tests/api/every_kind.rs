@@ -7,9 +7,11 @@ use serde_json::json;
 use crate::{
     helpers::{
         Answer, Application, Entry, Gate, ROUTE, TestApp, Token, expression, quota, rate_limit,
-        remote_decision, remote_session, settings, signed_in, upload_intent, workspace_member,
+        remote_decision, remote_session, settings, signed_in, storage, upload_intent, upload_route,
+        workspace_member,
     },
     service::{Reply, Service},
+    upload_records::{png, upload},
 };
 
 /// A kind of policy: settings with which it allows and denies the same request, and fails if it can.
@@ -22,6 +24,8 @@ struct Row {
     fails: Option<Entry>,
     /// Whether its config may say what a failure does.
     takes_on_failure: bool,
+    /// Whether it limits uploads, and not tokens.
+    uploads: bool,
 }
 
 /// The decisions that are counted for the policy `asked`.
@@ -42,6 +46,7 @@ fn rows(app: &Service) -> Vec<Row> {
     let member = |path: &str| workspace_member().url(at(path) + "?{workspace}&{user}");
     let daily = |limit: u32| quota().per(["user"]).limit(limit);
     let burst = |limit: u32| rate_limit().per(["user"]).limit(limit);
+    let held = |images: u32| storage().per(["user"]).max_images(images);
     let files = |mime_type: &str| upload_intent().mime_types([mime_type]);
     let row = |kind, allows, denies, status, code| Row {
         kind,
@@ -51,6 +56,7 @@ fn rows(app: &Service) -> Vec<Row> {
         code,
         fails: None,
         takes_on_failure: false,
+        uploads: false,
     };
     let failing = |row: Row, fails| Row {
         fails: Some(fails),
@@ -84,6 +90,10 @@ fn rows(app: &Service) -> Vec<Row> {
             row("quota", daily(2), daily(0), 429, "quota_exhausted"),
             daily(2),
         ),
+        Row {
+            uploads: true,
+            ..row("storage", held(2), held(1), 429, "storage_full")
+        },
         row(
             "upload_intent",
             files("image/png"),
@@ -112,41 +122,63 @@ fn rows(app: &Service) -> Vec<Row> {
     ]
 }
 
-fn builder(app: &Service, policy: &Entry) -> Gate {
+fn builder(app: &Service, row: &Row, policy: &Entry) -> Gate {
     let broken = remote_session(
         &format!("{}/broken", app.url),
         ["header:authorization"],
         "/id",
     );
-    Gate::accepting(["app"])
+    let gate = Gate::bare()
+        .policy("signed-in", signed_in(["app"]))
         .identity("broken", broken)
-        .policy("asked", policy.clone())
-        .chain(["signed-in", "asked"])
+        .policy("asked", policy.clone());
+    match row.uploads {
+        true => gate.route_with(upload_route(UPLOADS, ["signed-in", "asked"])),
+        false => gate.chain(["signed-in", "asked"]),
+    }
+}
+
+const UPLOADS: &str = "/mine";
+
+fn route(row: &Row) -> &'static str {
+    if row.uploads { UPLOADS } else { ROUTE }
+}
+
+#[track_caller]
+fn assert_allowed(row: &Row, answer: &Answer) {
+    match row.uploads {
+        true => assert!(answer.json["upload_url"].is_string(), "{answer:?}"),
+        false => answer.assert_token(),
+    }
 }
 
 /// Sends two requests; returns the second answer, and what was counted for both.
-async fn ask(gate: Gate, breaks_the_store: bool) -> (Answer, Counted) {
+async fn ask(gate: Gate, row: &Row, breaks_the_store: bool) -> (Answer, Counted) {
     let gate = gate.start().await;
     if breaks_the_store {
         break_store(gate.folder.path());
     }
     let body = json!({ "workspace": "ws_1", "file": { "mimeType": "image/png", "size": 10 } });
     let token = Token::of("user_1").sign();
-    let ask = async || gate.ask().bearer(&token).json(&body).await;
+    let ask = async || match row.uploads {
+        true => upload(&gate.url, UPLOADS, "user_1", &png()).await,
+        false => gate.ask().bearer(&token).json(&body).await,
+    };
     ask().await;
     let answer = ask().await;
+    let counted = async |outcome| counted(&gate, route(row), outcome).await;
     let counted = Counted {
-        would_deny: counted(&gate, "would_deny").await,
-        fault_tolerated: counted(&gate, "fault_tolerated").await,
-        faulted: counted(&gate, "faulted").await,
-        denied: counted(&gate, "denied").await,
+        would_deny: counted("would_deny").await,
+        fault_tolerated: counted("fault_tolerated").await,
+        faulted: counted("faulted").await,
+        denied: counted("denied").await,
     };
     (answer, counted)
 }
 
-async fn counted(gate: &TestApp, outcome: &str) -> f64 {
+async fn counted(gate: &TestApp, route: &str, outcome: &str) -> f64 {
     let start = format!(
-        "imgwire_gate_decisions_total{{route=\"{ROUTE}\",outcome=\"{outcome}\",policy=\"asked\""
+        "imgwire_gate_decisions_total{{route=\"{route}\",outcome=\"{outcome}\",policy=\"asked\""
     );
     let text = gate.manage("/metrics").await.text;
     let lines = text.lines().filter(|line| line.starts_with(&start));
@@ -179,14 +211,14 @@ fn nothing() -> Counted {
 async fn every_kind_allows_and_denies_with_its_code() {
     let app = Service::start();
     for row in rows(&app) {
-        let (answer, counted) = ask(builder(&app, &row.allows), false).await;
+        let (answer, counted) = ask(builder(&app, &row, &row.allows), &row, false).await;
         assert_eq!(
             (answer.status.as_u16(), counted),
             (200, nothing()),
             "{}",
             row.kind
         );
-        let (answer, counted) = ask(builder(&app, &row.denies), false).await;
+        let (answer, counted) = ask(builder(&app, &row, &row.denies), &row, false).await;
         answer.assert_error(row.status, row.code);
         assert!(counted.denied >= 1.0, "{}: {counted:?}", row.kind);
         assert_eq!(counted.faulted, 0.0, "{}", row.kind);
@@ -201,7 +233,7 @@ async fn a_failure_of_every_kind_is_a_fault_unless_on_failure_allows_it() {
             continue;
         };
         let breaks = row.kind == "quota";
-        let (answer, counted) = ask(builder(&app, fails), breaks).await;
+        let (answer, counted) = ask(builder(&app, &row, fails), &row, breaks).await;
         answer.assert_error(500, "internal");
         let expected = Counted {
             faulted: 2.0,
@@ -210,8 +242,8 @@ async fn a_failure_of_every_kind_is_a_fault_unless_on_failure_allows_it() {
         assert_eq!(counted, expected, "{}", row.kind);
         if row.takes_on_failure {
             let may_fail = fails.clone().on_failure("allow");
-            let (answer, counted) = ask(builder(&app, &may_fail), breaks).await;
-            answer.assert_token();
+            let (answer, counted) = ask(builder(&app, &row, &may_fail), &row, breaks).await;
+            assert_allowed(&row, &answer);
             let expected = Counted {
                 fault_tolerated: 2.0,
                 ..nothing()
@@ -219,7 +251,7 @@ async fn a_failure_of_every_kind_is_a_fault_unless_on_failure_allows_it() {
             assert_eq!(counted, expected, "{}", row.kind);
             // A denial stays a denial.
             let denies = row.denies.clone().on_failure("allow");
-            let (answer, _) = ask(builder(&app, &denies), false).await;
+            let (answer, _) = ask(builder(&app, &row, &denies), &row, false).await;
             answer.assert_error(row.status, row.code);
         }
     }
@@ -230,8 +262,8 @@ async fn every_kind_in_observe_mode_is_counted_and_never_denies() {
     let app = Service::start();
     for row in rows(&app) {
         let denies = row.denies.clone().observe();
-        let (answer, counted) = ask(builder(&app, &denies), false).await;
-        answer.assert_token();
+        let (answer, counted) = ask(builder(&app, &row, &denies), &row, false).await;
+        assert_allowed(&row, &answer);
         assert!(counted.would_deny >= 1.0, "{}: {counted:?}", row.kind);
         assert_eq!(
             Counted {
@@ -244,8 +276,9 @@ async fn every_kind_in_observe_mode_is_counted_and_never_denies() {
         );
         if let Some(fails) = &row.fails {
             let fails = fails.clone().observe();
-            let (answer, counted) = ask(builder(&app, &fails), row.kind == "quota").await;
-            answer.assert_token();
+            let (answer, counted) =
+                ask(builder(&app, &row, &fails), &row, row.kind == "quota").await;
+            assert_allowed(&row, &answer);
             let expected = Counted {
                 fault_tolerated: 2.0,
                 ..nothing()
@@ -263,7 +296,7 @@ async fn a_skipped_policy_of_every_kind_is_not_evaluated() {
             let Some(policy) = policy else { continue };
             let skipped = policy.clone().when("request.route == '/elsewhere'");
             let breaks = row.kind == "quota" && fails;
-            let (answer, counted) = ask(builder(&app, &skipped), breaks).await;
+            let (answer, counted) = ask(builder(&app, &row, &skipped), &row, breaks).await;
             assert_eq!(
                 (answer.status.as_u16(), counted),
                 (200, nothing()),
@@ -282,7 +315,7 @@ async fn only_kinds_that_can_fail_accept_on_failure() {
     for row in rows(&app) {
         let policy = row.allows.clone().on_failure("allow");
         let folder = tempfile::tempdir().unwrap();
-        let config = builder(&app, &policy).config(&app.url, folder.path());
+        let config = builder(&app, &row, &policy).config(&app.url, folder.path());
         let environment = |_: &str| Some("a".repeat(64));
         let loaded = settings::load("gate.toml", &config, &environment);
         assert_eq!(loaded.is_ok(), row.takes_on_failure, "{}", row.kind);

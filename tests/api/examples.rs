@@ -6,7 +6,7 @@ use actix_web::http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    helpers::{Answer, Gate, ROUTE, SECRET, SESSION_KEY, TestApp, Token},
+    helpers::{Answer, EVENTS_SECRET, Gate, ROUTE, SECRET, SESSION_KEY, TestApp, Token},
     real_parts::blocks,
     service::{Reply, Service},
 };
@@ -147,6 +147,7 @@ fn the_cases_of_the_example_configs_pass() {
         ("imgwire_gate_session_key", SESSION_KEY),
         ("idp_public_key.pem", public_key),
         ("management_token", "0123456789abcdef"),
+        ("imgwire_gate_events_secret", EVENTS_SECRET),
     ] {
         fs::write(secrets.join(name), secret).unwrap();
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::helpers::{
-    Emulator, Gate, ROUTE, SECRET, SERVER_API_KEY, SESSION_KEY, eventually, quota,
+    EVENTS_SECRET, Emulator, Gate, ROUTE, SECRET, SERVER_API_KEY, SESSION_KEY, eventually, quota,
 };
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_imgwire-gate");
@@ -27,7 +27,8 @@ pub(crate) fn program(wrapper: &[&str]) -> Command {
     command
         .env("TEST_API_KEY", SERVER_API_KEY)
         .env("TEST_SECRET", SECRET)
-        .env("TEST_SESSION_KEY", SESSION_KEY);
+        .env("TEST_SESSION_KEY", SESSION_KEY)
+        .env("TEST_EVENTS_SECRET", EVENTS_SECRET);
     command
 }
 

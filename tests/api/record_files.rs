@@ -1,26 +1,47 @@
 //! Records of uploads in a SQLite file, together with its quotas.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use policies::{Reservation, StoreUse, Window};
 
 use crate::{
     backends::{Backend as _, Sqlite, main_store, open, open_as, system_clock},
     helpers::{
         Access, Stores, eventually,
-        records::{Begun, Erasure, Holder, Progress, RecordQuery, RecordStore},
+        records::{
+            Backlog, Begun, Erasure, EventKind, FileFacts, Holder, NewEvent, Progress, ReadRate,
+            RecordId, RecordQuery, RecordStore, UploadState,
+        },
     },
     quota_stores::counter,
+    record_storage::{UNLIMITED, charge, charged, held, used},
     record_stores::{
-        FIRST, at, begin, intent, new_id, new_image, origin, record, records, upload, with_slot,
+        FIRST, FOLLOWED_AT, at, begin, intent, new_id, new_image, origin, record, records, upload,
+        with_slot,
     },
 };
 
-const BOTH: [StoreUse; 2] = [StoreUse::Quotas, StoreUse::Uploads];
+pub(crate) const BOTH: [StoreUse; 2] = [StoreUse::Quotas, StoreUse::Uploads];
 
-fn of(stores: &Stores) -> Arc<dyn RecordStore> {
+pub(crate) fn of(stores: &Stores) -> Arc<dyn RecordStore> {
     stores.records(&main_store()).unwrap()
+}
+
+async fn reconciles(store: &dyn RecordStore) -> bool {
+    let taken = store.take_reconciliation(at(0), at(1000)).await;
+    taken.unwrap().is_some()
+}
+
+pub(crate) async fn followed(store: &dyn RecordStore, now: Timestamp) -> Vec<RecordId> {
+    let rate = ReadRate {
+        limit: 100,
+        period: Duration::from_secs(1),
+    };
+    let until = now + Duration::from_secs(1000);
+    let taken = store.take_followed(now, until, 9, rate).await.unwrap();
+    taken.into_iter().map(|record| record.id).collect()
 }
 
 #[actix_web::test]
@@ -40,6 +61,23 @@ async fn opening_the_file_makes_all_that_was_begun_due() {
         store.start_erasure(erasure).await.unwrap();
         let taken = store.take_erasure(at(0), at(1000)).await.unwrap();
         assert!(taken.is_some());
+        let started = store.start_reconciliation(uuid::Uuid::now_v7());
+        started.await.unwrap();
+        assert!(reconciles(&*store).await);
+        let (id, _) = upload(&*store, intent(origin("alice", None))).await;
+        let event = NewEvent {
+            kind: EventKind::UploadReady,
+            at: at(0),
+            data: "{}".into(),
+        };
+        let settled = store.settle(id, UploadState::Ready, FileFacts::default(), vec![event]);
+        assert!(settled.await.unwrap());
+        assert_eq!(
+            store.take_events(at(0), at(1000), 9).await.unwrap().len(),
+            1
+        );
+        upload(&*store, intent(origin("alice", None))).await;
+        assert_eq!(followed(&*store, at(FOLLOWED_AT)).await.len(), 1);
         assert!(store.take_due(at(0), at(1000), 9).await.unwrap().is_empty());
     }
     let store = records(&file);
@@ -47,7 +85,15 @@ async fn opening_the_file_makes_all_that_was_begun_due() {
     assert_eq!(due.len(), 1);
     assert_eq!(due[0].id, begun.id);
     assert!(store.take_erasure(at(0), at(1000)).await.unwrap().is_some());
+    assert!(reconciles(&*store).await);
+    assert_eq!(followed(&*store, at(FOLLOWED_AT)).await.len(), 1);
+    let events = store.take_events(at(0), at(1000), 9).await.unwrap();
+    assert_eq!(events.len(), 1);
     // Only once.
+    assert!(!reconciles(&*store).await);
+    assert!(followed(&*store, at(FOLLOWED_AT)).await.is_empty());
+    let events = store.take_events(at(0), at(1000), 9).await.unwrap();
+    assert!(events.is_empty());
     assert!(store.take_due(at(0), at(1000), 9).await.unwrap().is_empty());
     assert!(begin(&*store, with_slot(2, 1)).await);
     assert!(store.take_due(at(0), at(1000), 9).await.unwrap().is_empty());
@@ -211,6 +257,14 @@ async fn a_store_that_is_only_read_shows_records_and_refuses_changes() {
     assert_eq!(open.images(holder, FIRST).await.unwrap().total, 1);
     assert!(open.begin(with_slot(1, 1)).await.is_err());
     assert!(open.remove(id).await.is_err());
+    assert!(open.take_events(at(0), at(1), 9).await.is_err());
+    let charged = charged(10, vec![charge("space", "alice", UNLIMITED)]);
+    assert!(begin(&*store, Arc::new(charged)).await);
+    assert_eq!(held(&*open, "space", "alice").await, used(10, 1, 1));
+    assert_eq!(open.backlog().await.unwrap(), Backlog::default());
+    let job = store.start_reconciliation(uuid::Uuid::now_v7());
+    let job = job.await.unwrap();
+    assert!(open.reconciled(job).await.unwrap().is_some());
     let empty = read_only(Access::Empty);
     let found = empty.find(RecordQuery::default(), FIRST).await;
     assert!(found.unwrap().is_empty());

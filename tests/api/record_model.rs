@@ -1,10 +1,10 @@
-//! Random changes of records have the effect that they have on plain values in memory: one suite, with one line for each
-//! store.
+//! Random changes of records have the effect that they have on plain values in memory, and the storage that is held equals
+//! the sum of what they hold: one suite, with one line for each store.
 
 use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
 use actix_web::rt::System;
-use policies::{ImageId, SubjectId};
+use policies::{Counter, ImageId, StorageCharge, StorageLimits, StorageUsed, SubjectId};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
@@ -13,10 +13,13 @@ use proptest::{
 use crate::{
     backends::{Backend, Sqlite, suite},
     helpers::records::{
-        FileFacts, Holder, Intent, Page, RecordId, RecordQuery, RecordStore, Replay, UploadState,
+        Begun, FileFacts, Holder, Intent, Page, RecordId, RecordQuery, RecordStore, Replay,
+        UploadState,
     },
     postgres::Postgres,
-    record_stores::{at, begin, complete, delete, intent, new_image, origin, settle},
+    quota_stores::counter,
+    record_storage::{UNLIMITED, charge, held},
+    record_stores::{at, complete, delete, intent, new_image, origin, settle},
 };
 
 suite! {
@@ -34,7 +37,11 @@ enum Step {
     /// With the upload's image, or with another one.
     Complete(bool),
     Withdraw,
-    Settle,
+    /// With this size, if Imgwire reports one.
+    Settle(Option<u64>),
+    /// In these of the counters.
+    Recount([bool; 2]),
+    Follow,
     Delete,
     Remove,
     Reopen,
@@ -45,7 +52,9 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Begin),
         4 => any::<bool>().prop_map(Step::Complete),
         1 => Just(Step::Withdraw),
-        1 => Just(Step::Settle),
+        2 => prop::option::of(0..50u64).prop_map(Step::Settle),
+        1 => any::<[bool; 2]>().prop_map(Step::Recount),
+        1 => Just(Step::Follow),
         2 => Just(Step::Delete),
         1 => Just(Step::Remove),
         1 => Just(Step::Reopen),
@@ -59,6 +68,50 @@ struct Plain {
     image: Option<ImageId>,
     /// If it has one.
     slot: Option<u8>,
+    bytes: u64,
+    is_followed: bool,
+    counters: Vec<Counter>,
+}
+
+impl Plain {
+    /// What it holds in each of its counters.
+    fn held(&self) -> Option<StorageUsed> {
+        let is_open = match self.state {
+            UploadState::Deleted => return None,
+            UploadState::Requested => true,
+            UploadState::Open => self.is_followed,
+            _ => false,
+        };
+        Some(StorageUsed {
+            bytes: self.bytes,
+            images: 1,
+            open: is_open.into(),
+        })
+    }
+
+    fn exists(&self) -> bool {
+        self.image.is_some() && self.state != UploadState::Deleted
+    }
+}
+
+/// Of the counters `space` by user, and `total`. The user has a limit.
+const LIMITS: StorageLimits = StorageLimits {
+    max_bytes: Some(90),
+    max_images: Some(3),
+    max_open: 2,
+};
+
+fn charges(number: usize, user: &str) -> Vec<StorageCharge> {
+    let (own, all) = (
+        charge("space", user, LIMITS),
+        charge("total", "", UNLIMITED),
+    );
+    match number {
+        0 => vec![],
+        1 => vec![own],
+        2 => vec![all],
+        _ => vec![own, all],
+    }
 }
 
 const UPLOADS: usize = 6;
@@ -75,12 +128,15 @@ impl Model {
         let intents = (0..UPLOADS).map(|number| {
             let slot = u8::try_from(number / 2).unwrap();
             let user = if number % 3 == 0 { "alice" } else { "bob" };
+            let mut origin = origin(user, None);
+            origin.declared.size = (number != 4).then_some(number as u64 * 10);
             Arc::new(Intent {
+                charges: charges(number, user).into(),
                 replay: (slot < 2).then_some(Replay {
                     slot: [slot; 32],
                     parameters: [9; 32],
                 }),
-                ..intent(origin(user, None))
+                ..intent(origin)
             })
         });
         Self {
@@ -100,6 +156,38 @@ impl Model {
         Some(*owner.0)
     }
 
+    fn held(&self, counter: &Counter) -> StorageUsed {
+        let counted = self.plain.values();
+        let counted = counted.filter(|plain| plain.counters.contains(counter));
+        let mut sum = StorageUsed::default();
+        for held in counted.filter_map(Plain::held) {
+            sum.bytes += held.bytes;
+            sum.images += held.images;
+            sum.open += held.open;
+        }
+        sum
+    }
+
+    fn fits(&self, number: usize) -> bool {
+        let bytes = self.intents[number].origin.declared.size.unwrap_or(0);
+        let mut charges = self.intents[number].charges.iter();
+        charges.all(|it| it.check(self.held(&it.counter), bytes).is_none())
+    }
+
+    /// The upload as it begins.
+    fn begun(&self, number: usize, slot: Option<u8>) -> Plain {
+        let intent = &self.intents[number];
+        let charges = intent.charges.iter();
+        Plain {
+            state: UploadState::Requested,
+            image: None,
+            slot,
+            bytes: intent.origin.declared.size.unwrap_or(0),
+            is_followed: false,
+            counters: charges.map(|it| it.counter.clone()).collect(),
+        }
+    }
+
     /// Makes the change. Returns what the store must return.
     fn change(&mut self, number: usize, step: Step) -> Option<bool> {
         let id = self.intents[number].id;
@@ -109,24 +197,19 @@ impl Model {
         match step {
             Step::Begin => {
                 let is_free = slot.is_some() || self.slot(number).is_none();
-                let begins = is_free && !self.plain.contains_key(&id);
+                let begins = is_free && !self.plain.contains_key(&id) && self.fits(number);
                 if begins {
-                    let state = UploadState::Requested;
-                    let image = None;
-                    self.plain.insert(id, Plain { state, image, slot });
+                    self.plain.insert(id, self.begun(number, slot));
                 }
                 return Some(begins);
             }
             Step::Complete(of) => {
                 let image = Some(self.images[number][usize::from(of)].clone());
-                let state = UploadState::Open;
-                let plain = self.plain.entry(id).or_insert(Plain {
-                    state: UploadState::Requested,
-                    image: None,
-                    slot,
-                });
+                let begun = self.begun(number, slot);
+                let plain = self.plain.entry(id).or_insert(begun);
                 if plain.state == UploadState::Requested {
-                    (plain.state, plain.image) = (state, image.clone());
+                    (plain.state, plain.image) = (UploadState::Open, image.clone());
+                    plain.is_followed = true;
                 }
                 return Some(plain.state != UploadState::Deleted && plain.image == image);
             }
@@ -136,10 +219,30 @@ impl Model {
                     self.plain.remove(&id);
                 }
             }
-            Step::Settle => {
-                let opens = |plain: &&mut Plain| plain.state == UploadState::Open;
-                let settled = self.plain.get_mut(&id).filter(opens);
-                return Some(settled.map(|it| it.state = UploadState::Ready).is_some());
+            Step::Settle(size) => {
+                let plain = self.plain.get_mut(&id);
+                let Some(plain) = plain.filter(|plain| plain.exists()) else {
+                    return Some(false);
+                };
+                plain.bytes = size.unwrap_or(plain.bytes);
+                plain.is_followed = false;
+                let before = std::mem::replace(&mut plain.state, UploadState::Ready);
+                return Some(before != UploadState::Ready);
+            }
+            Step::Recount(of) => {
+                let plain = self.plain.get_mut(&id);
+                let Some(plain) = plain.filter(|plain| plain.exists()) else {
+                    return Some(false);
+                };
+                let counters = counters(of);
+                let before = std::mem::replace(&mut plain.counters, counters.clone());
+                return Some(before != counters);
+            }
+            Step::Follow => {
+                let plain = self.plain.get_mut(&id);
+                if let Some(plain) = plain.filter(|plain| plain.exists()) {
+                    plain.is_followed = true;
+                }
             }
             Step::Delete => {
                 let exists = |plain: &&mut Plain| plain.state != UploadState::Deleted;
@@ -154,18 +257,31 @@ impl Model {
     }
 }
 
+/// Those of a recount. All users share them.
+fn counters(of: [bool; 2]) -> Vec<Counter> {
+    let all = [counter("space", "bob"), counter("total", "")];
+    let chosen = all.into_iter().zip(of).filter(|(_, is_chosen)| *is_chosen);
+    chosen.map(|(counter, _)| counter).collect()
+}
+
 async fn make(store: &dyn RecordStore, model: &Model, number: usize, step: Step) -> Option<bool> {
     let intent = model.intents[number].clone();
     let id = intent.id;
     let image = |of| model.images[number][usize::from(of)].clone();
     match step {
-        Step::Begin => return Some(begin(store, intent).await),
+        Step::Begin => {
+            let begun = store.begin(intent).await.unwrap();
+            return Some(begun == Begun::Recorded(vec![]));
+        }
         Step::Complete(of) => return Some(complete(store, intent, image(of)).await),
         Step::Withdraw => store.withdraw(id).await.unwrap(),
-        Step::Settle => {
-            let real = FileFacts::default();
+        Step::Settle(size) => {
+            let mime_type = None;
+            let real = FileFacts { mime_type, size };
             return Some(settle(store, id, UploadState::Ready, real).await);
         }
+        Step::Recount(of) => return Some(store.recount(id, counters(of)).await.unwrap()),
+        Step::Follow => store.follow(id, at(70)).await.unwrap(),
         Step::Delete => return Some(delete(store, id, at(1)).await),
         Step::Remove => store.remove(id).await.unwrap(),
         Step::Reopen => {}
@@ -183,6 +299,16 @@ async fn compare(store: &dyn RecordStore, model: &Model) -> Result<(), TestCaseE
     let plain = model.plain.iter().rev();
     let plain = plain.map(|(id, it)| (*id, it.state, it.image.clone()));
     prop_assert_eq!(found.collect::<Vec<_>>(), plain.collect::<Vec<_>>());
+    for (policy, key) in [("space", "alice"), ("space", "bob"), ("total", "")] {
+        let held = held(store, policy, key).await;
+        prop_assert_eq!(
+            held,
+            model.held(&counter(policy, key)),
+            "{} {}",
+            policy,
+            key
+        );
+    }
     for slot in 0..2 {
         let earlier = store.replayed([slot; 32]).await.unwrap();
         prop_assert_eq!(earlier.map(|it| it.id), model.owner(Some(slot)));

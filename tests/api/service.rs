@@ -131,6 +131,12 @@ impl Service {
             .collect()
     }
 
+    /// How many requests came under `path`.
+    pub(crate) fn count(&self, path: &str) -> usize {
+        let seen = self.state.seen.lock().unwrap();
+        seen.iter().filter(|seen| seen.path == path).count()
+    }
+
     /// The paths of all requests.
     pub(crate) fn all_seen(&self) -> Vec<String> {
         let seen = self.state.seen.lock().unwrap();

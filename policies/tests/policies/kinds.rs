@@ -26,7 +26,7 @@ impl PolicyRegistry for Registry {
 }
 
 #[test]
-fn there_are_seven_built_in_kinds_and_those_that_depend_on_others_can_fail() {
+fn there_are_eight_built_in_kinds_and_those_that_depend_on_others_can_fail() {
     let mut registry = Registry::default();
     add_built_in_kinds(&mut registry);
     let expected = [
@@ -36,6 +36,7 @@ fn there_are_seven_built_in_kinds_and_those_that_depend_on_others_can_fail() {
         ("rate_limit", false),
         ("remote", true),
         ("signed_in", false),
+        ("storage", true),
         ("upload_intent", false),
         ("workspace_member", true),
     ];

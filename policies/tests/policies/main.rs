@@ -26,6 +26,7 @@ mod rate_limit_store;
 mod remote;
 mod scripted;
 mod signed_in;
+mod storage;
 mod trace;
 mod upload_intent;
 mod values;

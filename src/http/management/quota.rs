@@ -1,8 +1,8 @@
-//! `/quota/<policy>`: shows and resets the counter of a key.
+//! `/quota/<policy>`: shows and resets the counter of a key. What a policy of kind `storage` counts, it only shows.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::Timestamp;
-use policies::{Fault, PersistentCounters, PolicyName};
+use policies::{Fault, Policy, PolicyName, StorageUsed};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -38,7 +38,32 @@ pub(crate) struct Used<'a> {
     resets_at: Timestamp,
 }
 
-/// Returns the usage of a quota under a key.
+/// The storage that is held under a key.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Held<'a> {
+    /// The name of the policy.
+    policy: &'a str,
+    /// The values of `per`, joined by `/`.
+    key: &'a str,
+    /// The bytes of all images. Those of an open upload are the declared ones.
+    bytes: u64,
+    /// The number of images, with the open uploads.
+    images: u64,
+    /// The number of open uploads.
+    open: u64,
+}
+
+/// The usage of a quota, or of the storage, under a key.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Usage<'a> {
+    /// Of a quota.
+    Quota(Used<'a>),
+    /// Of a policy of kind `storage`.
+    Storage(Held<'a>),
+}
+
+/// Returns the usage of a quota, or of the storage, under a key.
 #[utoipa::path(
     get,
     path = "/quota/{policy}",
@@ -46,7 +71,7 @@ pub(crate) struct Used<'a> {
     operation_id = "show_quota",
     params(("policy" = String, Path, description = "The name of a policy that counts units, for example of kind `quota`"), ("key" = String, Query, description = "The values of `per`, joined by `/`, for example `ws_1/user_1`")),
     security(("bearer" = []), ()),
-    responses((status = 200, description = "The usage", body = Used),
+    responses((status = 200, description = "The usage", body = Usage),
         ManagementErrors)
 )]
 pub(crate) async fn show(
@@ -55,17 +80,36 @@ pub(crate) async fn show(
     key: web::Query<Key>,
     management: web::Data<Management>,
 ) -> HttpResponse {
-    let used = with_counters(&request, &management, &policy, async |counted| {
-        counted.used(&key.key).await
+    let (policy, key) = (policy.as_str(), key.key.as_str());
+    let usage = with_policy(&request, &management, policy, async |found| {
+        if let Some(counted) = found.counters() {
+            let (used, window) = counted.used(key).await?;
+            return Ok(Usage::Quota(Used {
+                policy,
+                key,
+                used,
+                window_start: window.start,
+                resets_at: window.end,
+            }));
+        }
+        let Some(counted) = found.storage() else {
+            return Err(NO_COUNTERS);
+        };
+        let StorageUsed {
+            bytes,
+            images,
+            open,
+        } = counted.used(key).await?;
+        Ok(Usage::Storage(Held {
+            policy,
+            key,
+            bytes,
+            images,
+            open,
+        }))
     });
-    match used.await {
-        Ok((used, window)) => HttpResponse::Ok().json(Used {
-            policy: &policy,
-            key: &key.key,
-            used,
-            window_start: window.start,
-            resets_at: window.end,
-        }),
+    match usage.await {
+        Ok(usage) => HttpResponse::Ok().json(usage),
         Err(refusal) => refusal,
     }
 }
@@ -87,8 +131,12 @@ pub(crate) async fn give_back(
     key: web::Query<Key>,
     management: web::Data<Management>,
 ) -> HttpResponse {
-    let given_back = with_counters(&request, &management, &policy, async |counted| {
-        counted.give_back(&key.key).await
+    let given_back = with_policy(&request, &management, &policy, async |found| {
+        match (found.counters(), found.storage()) {
+            (Some(counted), _) => Ok(counted.give_back(&key.key).await?),
+            (None, Some(_)) => Err(Refusal::NotFound(FREED_BY_DELETING)),
+            (None, None) => Err(NO_COUNTERS),
+        }
     });
     match given_back.await {
         Ok(()) => {
@@ -105,25 +153,45 @@ pub(crate) async fn give_back(
     }
 }
 
-const NO_POLICY: &str = "there is no such policy with counters that persist";
+/// Why there is no answer.
+enum Refusal {
+    /// Says what does not exist.
+    NotFound(&'static str),
+    Failed(Fault),
+}
 
-async fn with_counters<T>(
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+const NO_COUNTERS: Refusal =
+    Refusal::NotFound("there is no such policy with counters that persist");
+
+const FREED_BY_DELETING: &str = "the policy counts storage, which is freed by deleting images";
+
+async fn with_policy<T>(
     request: &HttpRequest,
     management: &Management,
     name: &str,
-    act: impl AsyncFnOnce(&dyn PersistentCounters) -> Result<T, Fault>,
+    act: impl AsyncFnOnce(&dyn Policy) -> Result<T, Refusal>,
 ) -> Result<T, HttpResponse> {
     let rules = management.gate.rules.load_full();
     let mut policies = rules.policies.iter();
     let policy = policies.find(|(other, _)| other.as_str() == name);
-    let counted = policy.and_then(|(_, policy)| policy.counters());
-    let counted = counted.ok_or_else(|| refuse(request, &ApiError::NotFound(NO_POLICY)))?;
-    let result = act(counted).await;
-    result.map_err(|fault| {
-        let mut response = fail(request, &fault);
-        LogFields::update(&mut response, |fields| {
-            fields.policy = PolicyName::parse(name).ok();
-        });
-        response
+    let result = match policy {
+        Some((_, policy)) => act(&**policy).await,
+        None => Err(NO_COUNTERS),
+    };
+    result.map_err(|refusal| match refusal {
+        Refusal::NotFound(what) => refuse(request, &ApiError::NotFound(what)),
+        Refusal::Failed(fault) => {
+            let mut response = fail(request, &fault);
+            LogFields::update(&mut response, |fields| {
+                fields.policy = PolicyName::parse(name).ok();
+            });
+            response
+        }
     })
 }

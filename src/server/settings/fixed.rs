@@ -13,8 +13,14 @@ pub(super) const FIXED_SECTIONS: [&str; 6] = [
 ];
 
 /// The sections that a reload replaces.
-pub(super) const RELOADED_SECTIONS: [&str; 5] =
-    ["stores", "identities", "policies", "routes", "uploads"];
+pub(super) const RELOADED_SECTIONS: [&str; 6] = [
+    "stores",
+    "identities",
+    "policies",
+    "routes",
+    "events",
+    "uploads",
+];
 
 /// The keys of the fixed sections that a reload replaces nevertheless.
 const RELOADED_KEYS: [(&str, &str); 8] = [

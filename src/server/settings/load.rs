@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     config::{
-        Environment, Faults, ImgwireSettings, ManagementSettings, ReadFiles, ServerSettings,
-        SessionSettings, TelemetrySettings, UploadsSettings,
+        Environment, EventsSettings, Faults, ImgwireSettings, ManagementSettings, ReadFiles,
+        ServerSettings, SessionSettings, TelemetrySettings, UploadsSettings,
         document::Reader,
         fault::{homes, unknown},
         named::{Named, named, take_kind},
@@ -124,6 +124,7 @@ fn read(
     });
     let routes = routes::read(reader, document);
     let uploads: Option<UploadsSettings> = section_or_default(reader, document, "uploads");
+    let events: Option<Option<EventsSettings>> = section(reader, document, "events");
     reader.check_names();
 
     if let Some(server) = &server {
@@ -166,6 +167,16 @@ fn read(
             .map(Some),
     };
     let imgwire_key = imgwire.as_ref();
+    let events = match events {
+        None => Some(None),
+        Some(events) => events
+            .and_then(|events| {
+                events.check(reader);
+                let keys = events.load_keys(reader, environment)?;
+                Some((events, keys))
+            })
+            .map(Some),
+    };
     let api_key = imgwire_key.and_then(|imgwire| imgwire.load_api_key(reader, environment));
     let token = management.as_ref();
     let management_token = token.and_then(|section| section.load_token(reader, environment));
@@ -185,6 +196,7 @@ fn read(
         identities: resolved_identities?,
         policies: all(policies)?,
         routes,
+        events: events?,
         uploads: uploads?,
         files: ReadFiles::default(),
         warnings: Faults::default(),
@@ -203,6 +215,7 @@ fn note_keys(reader: &mut Reader) {
     note("telemetry", schema_of::<TelemetrySettings>());
     note("imgwire", schema_of::<ImgwireSettings>());
     note("session", schema_of::<SessionSettings>());
+    note("events", schema_of::<EventsSettings>());
 }
 
 /// `None` if an entry could not be read.

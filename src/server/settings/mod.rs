@@ -16,8 +16,9 @@ use secrecy::SecretString;
 
 use crate::{
     config::{
-        Faults, ImgwireSettings, ManagementSettings, ReadFiles, ServerSettings, SessionSettings,
-        TelemetrySettings, UploadsSettings, outbound::ExtraAuthorities, session::SessionKeys,
+        EventKeys, EventsSettings, Faults, ImgwireSettings, ManagementSettings, ReadFiles,
+        ServerSettings, SessionSettings, TelemetrySettings, UploadsSettings,
+        outbound::ExtraAuthorities, session::SessionKeys,
     },
     gate::route_paths::RouteAction,
     identities::{IdentityKinds, ResolvedIdentity},
@@ -58,6 +59,7 @@ pub struct Settings {
     pub identities: Vec<(IdentityName, ResolvedIdentity)>,
     pub policies: Vec<(PolicyName, PolicySettings)>,
     pub routes: Vec<RouteSettings>,
+    pub events: Option<(EventsSettings, EventKeys)>,
     pub uploads: UploadsSettings,
     /// The files that the config names, as they were read.
     pub files: ReadFiles,
@@ -81,10 +83,13 @@ impl Settings {
 
     #[must_use]
     pub fn uses(&self, store: &StoreName, wanted: StoreUse) -> bool {
-        match wanted {
-            StoreUse::Sessions => return self.session_store() == Some(store),
-            StoreUse::Uploads => return self.record_store() == Some(store),
-            StoreUse::Quotas | StoreUse::RateLimits | StoreUse::Memberships => {}
+        let of_section = match wanted {
+            StoreUse::Sessions => self.session_store(),
+            StoreUse::Uploads => self.record_store(),
+            StoreUse::Quotas | StoreUse::RateLimits | StoreUse::Memberships => None,
+        };
+        if of_section == Some(store) {
+            return true;
         }
         self.policies.iter().any(|(_, policy)| {
             let used = policy.requirements.store.as_ref();

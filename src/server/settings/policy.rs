@@ -125,6 +125,13 @@ impl PolicySettings {
             .unwrap_or(self.common.on_failure)
     }
 
+    /// Whether the policy counts when an upload is recorded.
+    #[must_use]
+    pub fn counts_uploads(&self) -> bool {
+        let store = self.requirements.store.as_ref();
+        store.is_some_and(|(_, used)| *used == StoreUse::Uploads)
+    }
+
     /// Whether the policy calls a service or queries a database.
     #[must_use]
     pub fn is_remote(&self) -> bool {
@@ -232,20 +239,28 @@ pub(super) fn check(
         if let Some((name, wanted)) = &requirements.store {
             stores.check(reader, &join(&path, "store"), name, *wanted);
         }
+        if policy.as_ref().is_some_and(PolicySettings::counts_uploads)
+            && common.on_failure == OnFailure::Allow
+        {
+            let message = "would not help, because the same store records the uploads, and an upload without a record \
+                           fails; remove the key";
+            reader.fault(join(&path, "on_failure"), message);
+        }
         if !requirements.accept.is_empty() {
             identities.check_accept(reader, &join(&path, "accept"), &requirements.accept);
         }
     }
 }
 
-/// Whether a policy counts quotas in the store `name`.
+/// Whether a policy counts quotas or storage in the store `name`.
 pub(super) fn counts_in(policies: &Policies, name: &StoreName) -> bool {
-    let counter = (name, StoreUse::Quotas);
     policies.iter().any(|(_, policy)| {
         let store = policy
             .as_ref()
             .and_then(|policy| policy.requirements.store.as_ref());
-        store.is_some_and(|(name, used)| (name, *used) == counter)
+        store.is_some_and(|(store, used)| {
+            store == name && matches!(used, StoreUse::Quotas | StoreUse::Uploads)
+        })
     })
 }
 

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::{Kinds, routes::RouteSettings};
 use crate::{
     config::{
-        ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings, TelemetrySettings,
-        UploadsSettings, outbound::OutboundSettings,
+        EventsSettings, ImgwireSettings, ManagementSettings, ServerSettings, SessionSettings,
+        TelemetrySettings, UploadsSettings, outbound::OutboundSettings,
     },
     stores::StoreSettings,
 };
@@ -39,6 +39,8 @@ struct ConfigFile {
     policies: Option<BTreeMap<String, AnyPolicy>>,
     /// The paths where clients request tokens or upload files, with the policies of each.
     routes: Vec<RouteSettings>,
+    /// What happened to uploads, sent to your app. Without this section, the gate sends nothing.
+    events: Option<EventsSettings>,
     /// The records of uploads.
     uploads: Option<UploadsSettings>,
 }

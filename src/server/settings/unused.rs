@@ -55,6 +55,11 @@ pub(super) fn warn(reader: &mut Reader, settings: &Settings) {
         let message = "nothing uses its tokens, because no route issues any; remove it";
         reader.warning("imgwire.pool", message);
     }
+    let uploads = settings.routes_of(RouteAction::Upload).next().is_some();
+    if settings.events.is_some() && !uploads {
+        let message = "there are no events, because no route has `action = \"upload\"`; write that on a route, or remove the section";
+        reader.warning("events", message);
+    }
     if settings.record_store().is_none() && reader.has("uploads") {
         let message = "nothing uses it, because no route has a `store`; write store = \"NAME\" on a route, or remove it";
         reader.warning("uploads", message);

@@ -32,7 +32,10 @@ pub(super) fn check(
             stores.check(reader, &join(&path, "store"), store, StoreUse::Uploads);
         }
         match route.action {
-            RouteAction::Token => check_token_route(reader, &path, route),
+            RouteAction::Token => {
+                check_token_route(reader, &path, route);
+                check_no_storage(reader, &path, route, policies);
+            }
             RouteAction::Upload => {
                 check_keys(reader, &path, route, stores);
                 check_metadata_keys(reader, &path, route);
@@ -44,6 +47,7 @@ pub(super) fn check(
                     check_facts(reader, &path, route, &chain);
                     check_delete_roles(reader, &path, route, &chain);
                     check_enforced(reader, route, &chain, &mut reported);
+                    check_storage(reader, route, &chain, &mut reported);
                 }
             }
         }
@@ -69,6 +73,19 @@ fn check_token_route(reader: &mut Reader, path: &str, route: &RouteSettings) {
         let message = "`{workspace}` requires `action = \"upload\"`; write that on the route, or remove the segment, \
                        because clients name the workspace of a token in the body or in `X-Workspace-Id`";
         reader.fault(join(path, "path"), message);
+    }
+}
+
+/// The gate does not see the files of a token.
+fn check_no_storage(reader: &mut Reader, path: &str, route: &RouteSettings, policies: &Policies) {
+    for (index, name) in route.policies.iter().enumerate() {
+        if find(policies, name).is_some_and(PolicySettings::counts_uploads) {
+            let message = format!(
+                "`{name}` counts the images of uploads, and requires `action = \"upload\"`; write that on the route, or \
+                 remove the policy"
+            );
+            reader.fault(format!("{path}.policies[{index}]"), message);
+        }
     }
 }
 
@@ -242,6 +259,34 @@ fn check_enforced(
                 );
                 reader.fault(key, message);
             }
+        }
+    }
+}
+
+/// A policy that counts uploads does so in the transactions that record them.
+fn check_storage(
+    reader: &mut Reader,
+    route: &RouteSettings,
+    chain: &Chain<'_>,
+    reported: &mut HashSet<String>,
+) {
+    let Some(records) = &route.store else {
+        return;
+    };
+    for (name, policy) in chain.iter().filter(|(_, policy)| policy.counts_uploads()) {
+        let store = policy.requirements.store.as_ref();
+        let Some((store, _)) = store.filter(|(store, _)| store != records) else {
+            continue;
+        };
+        let key = format!("policies.{name}.store");
+        // Its own fault is enough.
+        if !reader.has_fault(&key) && reported.insert(key.clone()) {
+            let message = format!(
+                "`{store}` is not the store of the upload route `{}`, and the policy counts when the route records an \
+                 upload; write store = \"{records}\"",
+                route.path
+            );
+            reader.fault(key, message);
         }
     }
 }

@@ -119,6 +119,15 @@ metrics! {
         /// Spans lost, by reason: queue_full if the collector is too slow, refused if it answered with an error or rejected a part, unreachable if there was no response
         spans_lost: Counter { reason: &'static str };
 
+        /// Events that wait for their delivery to the app, in the store that the gates share
+        events_pending: Gauge;
+        /// Age of the oldest event that waits; 0 if none waits
+        events_oldest_seconds: Gauge;
+        /// Attempts to deliver an event, by outcome: delivered or failed
+        event_deliveries: Counter { outcome: DeliveryOutcome };
+        /// Events dropped because they were not delivered within the configured time
+        events_dropped: Counter;
+
         /// 1 if an audit uploaded to Imgwire without a token, until Imgwire refuses; 0 if it refused; absent while that is unknown
         bypass_possible: OptionalGauge;
         /// Points of the last audit, by state; absent while another gate audits
@@ -142,6 +151,11 @@ label_values! {
 label_values! {
     /// An event of a token in the pool.
     enum PoolEvent { Made = "made", HandedOut = "handed_out", Discarded = "discarded", }
+}
+
+label_values! {
+    /// How an attempt to deliver an event ended.
+    enum DeliveryOutcome { Delivered = "delivered", Failed = "failed", }
 }
 
 label_values! {

@@ -40,12 +40,17 @@ impl Clock for TestClock {
 }
 
 /// Polls until `ready` returns true, for at most ten seconds.
-pub(crate) async fn eventually(what: &str, mut ready: impl AsyncFnMut() -> bool) {
-    for _ in 0..1000 {
-        if ready().await {
-            return;
+pub(crate) async fn eventually(what: &str, ready: impl AsyncFnMut() -> bool) {
+    within(Duration::from_secs(10), what, ready).await;
+}
+
+/// Polls until `ready` returns true, for at most `limit`.
+pub(crate) async fn within(limit: Duration, what: &str, mut ready: impl AsyncFnMut() -> bool) {
+    let ended = async {
+        while !ready().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{what} did not happen in ten seconds");
+    };
+    let ended = tokio::time::timeout(limit, ended).await;
+    assert!(ended.is_ok(), "{what} did not happen within {limit:?}");
 }

@@ -41,7 +41,7 @@ macro_rules! setters {
 
 setters! {
     ambient, audience, auth_method, burst, cache, claim, claims, client_metadata, delete_roles, from, issuer, limit,
-    max_size, members, message, metadata, mime_types, on_failure, per, period, protocol, purpose, purposes, query, roles,
+    max_bytes, max_images, max_open, max_size, members, message, metadata, mime_types, on_failure, per, period, protocol, purpose, purposes, query, roles,
     store, subject_prefix, timeout, token, url, when, window,
 }
 
@@ -69,6 +69,11 @@ pub(crate) fn rate_limit() -> Entry {
 /// A quota per day in the store `main`, unless `window` and `store` say otherwise.
 pub(crate) fn quota() -> Entry {
     Entry::new("quota").window("day").store("main")
+}
+
+/// A limit of what is held, in the store `main`, unless `store` says otherwise.
+pub(crate) fn storage() -> Entry {
+    Entry::new("storage").store("main")
 }
 
 pub(crate) fn upload_intent() -> Entry {

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 use toml::{Table, Value, toml};
 
 use super::{
-    Application, Builder, Entry, ROUTE, SECRET, SERVER_API_KEY, SESSION_KEY, TestApp, TestClock,
-    quota, rate_limit, signed_in, upload_route, workspace_member,
+    Application, Builder, EVENTS_SECRET, Entry, ROUTE, SECRET, SERVER_API_KEY, SESSION_KEY,
+    TestApp, TestClock, quota, rate_limit, signed_in, upload_route, workspace_member,
 };
 
 /// A gate under construction: `Gate::standard().server("request_timeout", "1s").start().await`.
@@ -99,6 +99,7 @@ impl Gate {
         gate.secret("TEST_API_KEY", SERVER_API_KEY)
             .secret("TEST_SECRET", SECRET)
             .secret("TEST_SESSION_KEY", SESSION_KEY)
+            .secret("TEST_EVENTS_SECRET", EVENTS_SECRET)
     }
 
     /// A gate with the standard policies: signed-in users, members of the workspace, 30 requests per minute and user,
@@ -225,6 +226,12 @@ impl Gate {
             self = self.policy("member", workspace_member().claim("workspaces"));
         }
         self.route_with(upload_route(path, ["signed-in", "member"]))
+    }
+
+    /// Sends events to a URL.
+    pub(crate) fn events(self, url: &str) -> Self {
+        self.set("events.url", url)
+            .set("events.secret", env("TEST_EVENTS_SECRET"))
     }
 
     /// Adds the sections of a TOML document, such as a block of the documentation.

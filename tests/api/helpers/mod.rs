@@ -30,17 +30,18 @@ pub(crate) use imgwire_gate::{
 /// Their names are also those of other things.
 pub(crate) mod records {
     pub(crate) use imgwire_gate::stores::{
-        Begun, ERASURE_KEPT, Ending, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page,
-        Progress, Record, RecordId, RecordQuery, RecordStore, Replay, UploadState,
+        Backlog, Begun, ERASURE_KEPT, Ending, Erasure, EventKind, FileFacts, Holder, ImagePage,
+        Intent, NewEvent, Origin, Page, Progress, ReadRate, Reconciled, Reconciliation, Record,
+        RecordId, RecordQuery, RecordStore, Replay, StoredEvent, UploadState,
     };
 }
 
 pub(crate) use self::{
     app::TestApp,
-    clock::{TestClock, eventually},
+    clock::{TestClock, eventually, within},
     entry::{
         Entry, discovered_jwt, expression, forwarded, introspection, jwt, published_jwt, quota,
-        rate_limit, remote_decision, remote_session, session, signed_in, upload_intent,
+        rate_limit, remote_decision, remote_session, session, signed_in, storage, upload_intent,
         upload_route, workspace_member,
     },
     gate::{Gate, env},
@@ -52,5 +53,7 @@ pub(crate) const ROUTE: &str = "/api/imgwire/upload-token";
 pub(crate) const SESSION: &str = "/api/imgwire/session";
 pub(crate) const SECRET: &str =
     "the shared secret of the tests' app, long enough for HS512 or any other";
+/// Of events to the app: the example of the Standard Webhooks specification.
+pub(crate) const EVENTS_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 pub(crate) const SESSION_KEY: &str =
     "the key that the tests' session cookie is encrypted with, at least 64 bytes long";

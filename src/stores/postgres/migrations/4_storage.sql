@@ -6,6 +6,10 @@ alter table imgwire_gate.upload
     add column follow_at timestamptz,
     add column events bigint not null default 0;
 
+-- Uploads of the last day are followed, even if they came before this.
+update imgwire_gate.upload set follow_at = now()
+where exists_now and state = 'open' and token is null and created_at > now() - interval '1 day';
+
 create index upload_followed on imgwire_gate.upload (follow_at) where follow_at is not null and exists_now;
 
 -- One row per counter: the sums over the records that count in it. The sums have no upper bound, because sizes are what
@@ -64,13 +68,13 @@ begin
 end
 $$;
 
+-- The conditions are short, because every statement prepares them anew.
 create trigger storage_added after insert on imgwire_gate.upload
     for each row when (new.storage_policies is not null)
     execute function imgwire_gate.count_storage();
 
--- An upload ends to be followed only with a change of its state.
 create trigger storage_changed
-    after update of state, exists_now, real_size, storage_policies, storage_keys on imgwire_gate.upload
+    after update of state, exists_now, real_size, follow_at, storage_policies, storage_keys on imgwire_gate.upload
     for each row when (old.storage_policies is not null or new.storage_policies is not null)
     execute function imgwire_gate.count_storage();
 

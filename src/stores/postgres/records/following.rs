@@ -63,10 +63,9 @@ pub(super) async fn take_reads(
     Ok(u32::try_from(taken).unwrap_or_default())
 }
 
-/// The state is in the statement for the trigger that counts open uploads.
 pub(super) async fn follow(statements: &Statements, id: RecordId, at: Timestamp) -> Run<()> {
     const FOLLOW: Sql = Sql {
-        text: "update imgwire_gate.upload set follow_at = $2, state = state where id = $1 and exists_now",
+        text: "update imgwire_gate.upload set follow_at = $2 where id = $1 and exists_now",
         types: &[Type::UUID, Type::TIMESTAMPTZ],
     };
     let at = system_time(at);
