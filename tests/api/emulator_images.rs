@@ -275,6 +275,7 @@ async fn the_emulator_forgets_the_oldest_images() {
     let total = imgwire.list("").await.header("x-total-count").to_owned();
     assert_eq!(total, kept.to_string());
 }
+
 #[actix_web::test]
 async fn invalid_uploads_are_reported_field_by_field() {
     let imgwire = Imgwire::start();
