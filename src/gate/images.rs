@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use policies::{Denial, ImageId, Pass, UploadRequest};
 
 use super::{
+    follow::next_read,
     imgwire_call::{in_span, warn},
     observer::{Change, ObserveError, Observer},
     outcome::{Details, Failure},
@@ -132,7 +133,8 @@ impl ImageRequest<'_> {
         Ok(image.filter(|image| !image.is_deleted))
     }
 
-    /// Records in the background what the read of an image says.
+    /// Records in the background what the read of an image says. One read does not prove that an image is gone, so that
+    /// the gate reads it again.
     fn apply(&self, record: Record, change: Change) {
         if matches!(
             change,
@@ -142,8 +144,16 @@ impl ImageRequest<'_> {
         }
         let (observer, context) = (self.observer.clone(), self.context.clone());
         rt::spawn(async move {
-            match observer.apply(&record, change).await {
-                Ok(_) => {}
+            let now = observer.clock.now();
+            let applied = match change {
+                Change::Gone => {
+                    let again = observer.records.follow(record.id, next_read(now, now));
+                    again.await.map_err(ObserveError::Store)
+                }
+                change => observer.apply(&record, change).await.map(drop),
+            };
+            match applied {
+                Ok(()) => {}
                 Err(ObserveError::Store(fault)) => warn(&context, &fault),
                 // Every attempt has a line already.
                 Err(ObserveError::Imgwire(_)) => {}

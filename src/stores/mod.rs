@@ -16,6 +16,7 @@ mod open;
 mod postgres;
 mod prefix;
 mod reconciliations;
+mod record_id;
 mod records;
 mod redis;
 mod remark;

@@ -6,7 +6,7 @@ use policies::Fault;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::records::RecordId;
+use super::record_id::RecordId;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Reconciled {

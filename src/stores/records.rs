@@ -8,13 +8,12 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
 use jiff::{SignedDuration, Timestamp};
-use parking_lot::Mutex;
 use policies::{
-    Clock, Counter, Fault, ImageId, PolicyName, Purpose, RoutePath, StorageCharge, StorageFull,
+    Counter, Fault, ImageId, PolicyName, Purpose, RoutePath, StorageCharge, StorageFull,
     StorageStore, SubjectId, TokenId, WorkspaceId,
 };
 use serde::Serialize;
-use uuid::{ContextV7, Uuid};
+use uuid::Uuid;
 
 use super::{
     events::{EventStore, NewEvent},
@@ -22,25 +21,7 @@ use super::{
     reconciliations::ReconciliationStore,
 };
 
-/// The id of a record: a UUID of version 7 (RFC 9562), so that ids are in the order of creation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-pub struct RecordId(pub Uuid);
-
-impl RecordId {
-    /// Creates an id that is greater than all earlier ones of this process, with its time. Records in the order of their ids
-    /// are in the order of these times, too.
-    #[must_use]
-    pub fn new(clock: &dyn Clock) -> (Self, Timestamp) {
-        static ORDER: Mutex<ContextV7> = Mutex::new(ContextV7::new());
-
-        let order = ORDER.lock();
-        let now = clock.now();
-        let seconds = u64::try_from(now.as_second()).unwrap_or_default();
-        let nanoseconds = u32::try_from(now.subsec_nanosecond()).unwrap_or_default();
-        let time = uuid::Timestamp::from_unix(&*order, seconds, nanoseconds);
-        (Self(Uuid::new_v7(time)), now)
-    }
-}
+pub use super::record_id::RecordId;
 
 /// The type and the size of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -277,7 +258,7 @@ pub trait RecordStore: StorageStore + EventStore + ReconciliationStore + Send + 
         rate: ReadRate,
     ) -> Future<'_, Vec<Record>>;
 
-    /// Lets an image that exists be followed from `at` on, because its deletion at Imgwire begins.
+    /// Lets an image that exists be followed from `at` on, because it is being deleted, or was missing in a read.
     fn follow(&self, id: RecordId, at: Timestamp) -> Future<'_, ()>;
 
     /// Lets uploads that are still followed be due at these times.

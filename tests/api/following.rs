@@ -130,11 +130,36 @@ async fn a_read_of_a_user_settles_an_upload_and_notices_a_deletion() {
     delete_past_the_gate(&app.imgwire, &image).await;
     let gone = app.request(Method::GET, &path).bearer(&token).send().await;
     gone.assert_error(404, "not_found");
+    // The gate reads it once more.
+    assert_eq!(state(&app, &image).await, "ready");
+    app.clock.advance(Duration::from_secs(5));
     eventually("the record", async || {
         state(&app, &image).await == "deleted"
     })
     .await;
-    assert_eq!(reads(&app.imgwire, &image), 2);
+    assert_eq!(reads(&app.imgwire, &image), 3);
+}
+
+#[actix_web::test]
+async fn an_image_that_is_missing_in_one_read_only_stays() {
+    let app = without_processing(recording()).await;
+    let (image, url) = opened(&app.url, "/mine", "user_1", &png()).await;
+    put_png(&url).await;
+    app.clock.advance(MINUTE);
+    eventually("it is ready", async || state(&app, &image).await == "ready").await;
+    let missing = Misbehaviour::Status(404, None);
+    app.imgwire.misbehave_next_at(Endpoint::Image, [missing]);
+    let path = format!("/mine/api/v1/images/{image}");
+    let request = app.request(Method::GET, &path);
+    let shown = request.bearer(&Token::of("user_1").sign()).send().await;
+    shown.assert_error(404, "not_found");
+    pause().await;
+    app.clock.advance(MINUTE);
+    read_times(&app.imgwire, &image, 3).await;
+    app.clock.advance(10 * MINUTE);
+    pause().await;
+    assert_eq!(state(&app, &image).await, "ready");
+    assert_eq!(reads(&app.imgwire, &image), 3);
 }
 
 #[actix_web::test]

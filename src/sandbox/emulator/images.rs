@@ -18,7 +18,7 @@ use super::{
 const MAX_IMAGES: usize = 100_000;
 
 /// The oldest images are forgotten if the requests for their uploads are larger together.
-const MAX_REQUEST_BYTES: usize = 64 << 20;
+const MAX_REQUEST_BYTES: usize = 16 << 20;
 
 /// The bytes of the oldest images beyond it are forgotten. One image always fits.
 const MAX_BYTES: usize = 64 << 20;

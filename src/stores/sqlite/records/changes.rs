@@ -2,25 +2,16 @@
 
 use jiff::Timestamp;
 use policies::{ImageId, TokenId};
-use rusqlite::{Connection, OptionalExtension as _, Result, params};
+use rusqlite::{OptionalExtension as _, Result, params};
 
 use super::{
-    keys::{self, KeyWriter, Lookup, Owner},
+    keys::{self, Lookup, Owner},
     outbox::{self, EventRow},
     rows::{INTENT, Id, Micros, StateCode, digest, intent, size},
     storage::{self, CountedIn, HELD, HELD_BY_INTENT, Held},
+    writer::RecordWriter,
 };
 use crate::stores::records::{Begun, Ending, Intent, Origin, RecordId, Replay, UploadState};
-
-/// An open transaction.
-pub(in crate::stores) struct RecordWriter<'a> {
-    pub(in crate::stores) connection: &'a Connection,
-    pub(in crate::stores) keys: &'a mut KeyWriter,
-}
-
-/// A change of records, which are not kept in memory.
-pub(in crate::stores) type RecordChange =
-    Box<dyn FnOnce(&mut RecordWriter<'_>) -> rusqlite::Result<()> + Send>;
 
 pub(super) fn begin(open: &mut RecordWriter<'_>, intent: &Intent) -> Result<Begun> {
     if let Some(Replay { slot, .. }) = &intent.replay

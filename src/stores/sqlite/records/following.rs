@@ -7,12 +7,12 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
 use super::{
-    changes::RecordWriter,
     leases::Leases,
     outbox::{self, EventRow},
     queries::View,
     rows::{Micros, RECORD, StateCode, record, size},
     storage::{HELD, Held},
+    writer::RecordWriter,
 };
 use crate::stores::records::{FileFacts, ReadRate, Record, RecordId, UploadState};
 

@@ -14,6 +14,7 @@
 //! - [`erasures`]: erasures of a person's images.
 //! - [`reconciliations`]: reconciliations with Imgwire.
 //! - [`tables`]: the tables, and the secret of keyed digests.
+//! - [`writer`]: the transaction of a change.
 //! - [`rows`]: how values are stored.
 
 mod changes;
@@ -29,12 +30,13 @@ mod reconciliations;
 mod rows;
 mod storage;
 mod tables;
+mod writer;
 
 pub(super) use self::{
-    changes::{RecordChange, RecordWriter},
     following::Following,
     keys::{KeyWriter, NewKeys},
     outbox::Deliveries,
     queries::View,
     tables::{create_tables, take_over_records},
+    writer::{RecordChange, RecordWriter},
 };

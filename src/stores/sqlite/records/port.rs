@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use super::{
     super::quotas::Counters,
-    changes::{self, RecordWriter},
-    erasures, following,
+    changes, erasures, following,
     outbox::{self, EventRow},
     queries::{self, View},
     reconciliations, storage,
     tables::keep_secret,
+    writer::RecordWriter,
 };
 use crate::stores::{
     events::{Backlog, EventStore, NewEvent, StoredEvent},

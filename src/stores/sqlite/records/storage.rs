@@ -6,7 +6,7 @@ use rusqlite::{
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
 };
 
-use super::changes::RecordWriter;
+use super::writer::RecordWriter;
 use crate::stores::records::RecordId;
 
 /// The table of what is held.
