@@ -45,6 +45,7 @@ pub(crate) enum LimitOf<'a> {
 
 /// The state of the storage. A part that has no limit is left out.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = StorageLimit)]
 pub(crate) struct Storage<'a> {
     /// The name of the policy.

@@ -62,6 +62,7 @@ fn every_code_of_an_error_is_in_the_description_once() {
         "quota_exhausted",
         "rate_limited",
         "rule_forbidden",
+        "storage_full",
         "unsupported_media_type",
         "workspace_forbidden",
         "workspace_required",
