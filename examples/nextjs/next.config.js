@@ -1,5 +1,5 @@
 /**
- * Requests for tokens go to the gate. Next.js passes on cookies and `X-Forwarded-For`. The build reads this file, so `GATE_URL`
+ * Requests for tokens and uploads go to the gate. Next.js passes on cookies and `X-Forwarded-For`. The build reads this file, so `GATE_URL`
  * must be set there.
  */
 export default {

@@ -19,13 +19,17 @@ use crate::{
         playground::{
             Playground, Running,
             config::{Config, TextSource},
+            events::{Inbox, point_events_at},
         },
     },
     server::{Application, Builder, StartError, listeners::Mount, settings::Settings},
     stores::{OpenError, StoreUrl},
     telemetry,
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use clap::Args;
 use policies::{Clock as _, SystemClock};
 use tempfile::TempDir;
@@ -89,6 +93,9 @@ impl Options {
             let mut settings = load()?;
             settings.server.bind = self.bind(&settings.server.bind)?;
             settings.management.bind = free(&settings.management.bind, 9090)?;
+            if let Bind::Tcp(address) = settings.server.bind {
+                point_events_at(&mut settings, address);
+            }
             match build(settings) {
                 Ok(application) => return Ok(application),
                 Err(error) if tries < TRIES && self.is_temporary(&error) => tries += 1,
@@ -113,6 +120,8 @@ impl Options {
     /// The address of the gate, which is on loopback. Browsers cannot reach a Unix socket.
     fn bind(&self, configured: &Bind) -> Result<Bind, Failure> {
         match self.port {
+            // The events need a port that is known before the gate starts.
+            Some(0) => free(&on_loopback(0), 0),
             Some(port) => Ok(on_loopback(port)),
             None => free(configured, 8080),
         }
@@ -139,6 +148,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(25);
 struct Environment {
     secret: String,
     session_key: String,
+    events_secret: String,
     /// The folder of the counters.
     folder: PathBuf,
     emulator: Url,
@@ -153,6 +163,7 @@ impl Environment {
             ("SANDBOX_IMGWIRE_API_KEY", SERVER_API_KEY),
             ("SANDBOX_JWT_SECRET", &self.secret),
             ("SANDBOX_SESSION_KEY", &self.session_key),
+            ("SANDBOX_EVENTS_SECRET", &self.events_secret),
         ];
         let allowed = Allowed {
             variables: &variables.map(|(name, _)| name),
@@ -182,6 +193,7 @@ fn demo(builder: &Arc<Builder>, options: &Options, signals: &Signals) -> Result<
         let environment = Arc::new(Environment {
             secret: random_text()?,
             session_key: random_text()?,
+            events_secret: random_events_secret()?,
             folder: folder.path().to_owned(),
             emulator: Url::parse(emulator.url()).map_err(Failure::other)?,
             base_url: BaseUrl::try_from(emulator.url().to_owned()).map_err(Failure::other)?,
@@ -210,6 +222,7 @@ fn demo(builder: &Arc<Builder>, options: &Options, signals: &Signals) -> Result<
                 now,
             ),
             emulator,
+            inbox: Inbox::default(),
             running: OnceLock::new(),
         });
         let mount = mount(&playground);
@@ -261,9 +274,18 @@ fn free(configured: &Bind, default: u16) -> Result<Bind, Failure> {
 
 /// Random text of 64 characters.
 fn random_text() -> Result<String, Failure> {
+    Ok(URL_SAFE_NO_PAD.encode(random_bytes()?))
+}
+
+/// A secret as the Standard Webhooks specification wants it.
+fn random_events_secret() -> Result<String, Failure> {
+    Ok(format!("whsec_{}", STANDARD.encode(random_bytes()?)))
+}
+
+fn random_bytes() -> Result<[u8; 48], Failure> {
     let mut bytes = [0; 48];
     aws_lc_rs::rand::fill(&mut bytes).map_err(Failure::other)?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
+    Ok(bytes)
 }
 
 /// Adds the page to the public listener.
@@ -274,7 +296,10 @@ fn mount(playground: &Arc<Playground>) -> Mount {
 
 /// Gives the running gate to the page.
 fn begin(playground: &Playground, application: &Application) {
-    // This is the only place that sets it.
+    // This is the only place that sets them.
+    if let Some(address) = application.address() {
+        let _ = playground.config.address.set(address);
+    }
     let _ = playground.running.set(Running {
         reloader: application.reloader(),
         management: urls(application).1,

@@ -134,10 +134,10 @@ impl Creation<'_> {
             }
             Err((policy, fault)) => {
                 // No limit has counted the image, so the client must not find it either.
-                if self.delete(&obtained.upload.image.id).await {
-                    if let Err(fault) = self.forget(obtained.record).await {
-                        warn(self.context, &fault);
-                    }
+                if self.delete(&obtained.upload.image.id).await
+                    && let Err(fault) = self.forget(obtained.record).await
+                {
+                    warn(self.context, &fault);
                 }
                 Err(Failure::Faulted(policy, fault))
             }

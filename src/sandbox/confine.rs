@@ -25,12 +25,15 @@ const NAMES: [&str; 12] = [
     "when",
 ];
 
+/// The keys of URLs that the sandbox replaces: section and name.
+const REPLACED: [(&str, &str); 2] = [("imgwire", "base_url"), ("events", "url")];
+
 /// What a config from the page may name.
 pub(crate) struct Allowed<'a> {
     /// The variables that the sandbox provides.
     pub(crate) variables: &'a [&'a str],
     pub(crate) host: &'a Url,
-    /// The sandbox's own config. Its stores and its base URL may be named, because the sandbox replaces them.
+    /// The sandbox's own config. Its stores and the URLs of `REPLACED` may be named, because the sandbox replaces them.
     pub(crate) config: &'a str,
 }
 
@@ -39,12 +42,14 @@ pub(crate) fn check(file: &str, text: &str, allowed: &Allowed<'_>) -> Result<(),
     let mut reader = Reader::default();
     let document = reader.parse(text);
     let own = Reader::default().parse(allowed.config);
+    let replaced = REPLACED.iter().filter_map(|(section, key)| {
+        let url = text_of(own.get(*section)?, key)?;
+        Some((join(section, key), url))
+    });
     let mut walk = Walk {
         reader: &mut reader,
         allowed,
-        default_base_url: own
-            .get("imgwire")
-            .and_then(|imgwire| text_of(imgwire, "base_url")),
+        replaced: replaced.collect(),
     };
     walk.table("", &document);
     if let Some(stores) = document.get("stores") {
@@ -64,7 +69,8 @@ pub(crate) fn check(file: &str, text: &str, allowed: &Allowed<'_>) -> Result<(),
 struct Walk<'a> {
     reader: &'a mut Reader,
     allowed: &'a Allowed<'a>,
-    default_base_url: Option<&'a str>,
+    /// The URLs that the sandbox replaces, by their paths.
+    replaced: Vec<(String, &'a str)>,
 }
 
 impl Walk<'_> {
@@ -106,10 +112,7 @@ impl Walk<'_> {
                 if text.replace("$${", "").contains("${") {
                     let message = "the sandbox does not replace environment variables";
                     self.reader.fault(path, message);
-                } else if may_be_host
-                    && !(path == "imgwire.base_url" && self.default_base_url == Some(&**text))
-                    && !self.may_connect(text)
-                {
+                } else if may_be_host && !self.is_replaced(path, text) && !self.may_connect(text) {
                     let host = self.allowed.host.as_str();
                     let message = format!("the sandbox connects only to its emulator: {host}");
                     self.reader.fault(path, message);
@@ -126,6 +129,11 @@ impl Walk<'_> {
             let message = format!("the sandbox reads no environment variables except `{known}`");
             self.reader.fault(path, message);
         }
+    }
+
+    fn is_replaced(&self, path: &str, text: &str) -> bool {
+        let mut replaced = self.replaced.iter();
+        replaced.any(|(key, url)| key == path && *url == text)
     }
 
     /// Whether the text is the emulator's URL, or not a URL with a host.

@@ -43,7 +43,7 @@ async fn an_abandoned_upload_is_read_once_more_and_deleted() {
     })
     .await;
     assert_eq!(reads(&app.imgwire, &abandoned), 2);
-    assert_eq!(image_ids(&app.imgwire), [other.clone()]);
+    assert_eq!(image_ids(&app.imgwire), std::slice::from_ref(&other));
     let record = &found(&app, &format!("image={abandoned}")).await[0];
     assert_eq!(record["real"], json!({ "mimeType": null, "size": null }));
     // The default is one hour.

@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use actix_web::web;
 
 use crate::{
-    helpers::{CLIENT_KEY, CorsOrigin, Emulator, SECRET, eventually},
+    helpers::{CLIENT_KEY, CorsOrigin, EVENTS_SECRET, Emulator, SECRET, eventually},
     process::{GateProcess, text},
     real_parts::{Running, are_here, blocks, browser, examples, free_port},
 };
@@ -38,6 +38,7 @@ impl Example {
             )
             .replace("IMGWIRE_API_KEY", "TEST_API_KEY")
             .replace("APP_JWT_SECRET", "TEST_SECRET")
+            .replace("APP_EVENTS_SECRET", "TEST_EVENTS_SECRET")
             .replace(
                 "[imgwire]\n",
                 &format!("[imgwire]\nbase_url = \"{}\"\n", imgwire.url()),
@@ -62,6 +63,7 @@ impl Example {
             format!("IMGWIRE_URL={}", self.imgwire.url()),
             format!("IMGWIRE_CLIENT_KEY={CLIENT_KEY}"),
             format!("APP_JWT_SECRET={SECRET}"),
+            format!("APP_EVENTS_SECRET={EVENTS_SECRET}"),
             format!("AUTH_SECRET={SECRET}"),
             format!("PORT={}", self.port),
             "NEXT_TELEMETRY_DISABLED=1".to_owned(),
@@ -75,6 +77,11 @@ impl Example {
 
     /// Uses the page in a browser; returns what it says.
     async fn use_page(&self) -> String {
+        self.browse("examples.mjs").await
+    }
+
+    /// Runs a script of the browser; returns what it prints.
+    async fn browse(&self, script: &'static str) -> String {
         let url = format!("http://localhost:{}/", self.port);
         let address = format!("localhost:{}", self.port);
         eventually("the example's server", async || {
@@ -84,7 +91,7 @@ impl Example {
         let browse = move || {
             Command::new("node")
                 .current_dir(browser())
-                .args(["examples.mjs", &url])
+                .args([script, &url])
                 .output()
         };
         let output = web::block(browse).await.unwrap().unwrap();
@@ -95,9 +102,23 @@ impl Example {
 
 const AS_DESCRIBED: &str = "before: 401 not_signed_in\nafter: READY\n";
 
+const ALBUM: &str = "\
+text: Only PNG and JPEG pictures can be uploaded.
+images: 1
+events: upload.ready
+events: upload.ready,image.deleted
+forged: 401
+";
+
 #[actix_web::test]
-async fn a_nextjs_app_with_authjs_uploads_through_its_rewrite() {
-    if !are_here(&["node", "chromium", "npm:playwright-core", "npm:next"]) {
+async fn a_nextjs_app_with_authjs_uploads_in_both_flows_through_its_rewrite() {
+    if !are_here(&[
+        "node",
+        "chromium",
+        "npm:playwright-core",
+        "npm:next",
+        "npm:standardwebhooks",
+    ]) {
         return;
     }
     let example = Example::start("nextjs", "localhost:3000").await;
@@ -121,6 +142,7 @@ async fn a_nextjs_app_with_authjs_uploads_through_its_rewrite() {
     let issued = &example.gate.decisions()[1];
     assert_eq!(issued["subject"], "user_ada");
     assert_eq!(issued["workspace"], "ws_1");
+    assert_eq!(example.browse("album.mjs").await, ALBUM);
 }
 
 #[actix_web::test]

@@ -174,6 +174,7 @@ mod retention;
 mod rules;
 mod sandbox;
 mod sandbox_config;
+mod sandbox_uploads;
 mod scaling;
 mod scopes;
 mod secret_rotation;

@@ -39,7 +39,7 @@ async fn every_file_of_another_type_or_size_is_found_and_no_honest_one() {
                 _ if number % 4 == 0 => ("image/png", gif_of(67)),
                 _ if number % 4 == 1 => ("image/gif", gif_of(67)),
                 _ if number % 4 == 2 => ("image/png", png_of(68)),
-                _ => ("image/png", png_of(5_000_000 - number)),
+                _ => ("image/png", png_of(50_000 - number)),
             };
             assert_eq!(put(&url, content_type, bytes).await, 200);
             (image, number)

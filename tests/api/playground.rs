@@ -11,7 +11,7 @@ use actix_web::http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    helpers::{Gate, ROUTE, Request, TestApp, Token},
+    helpers::{Gate, ROUTE, Request, TestApp, Token, signed_in},
     process::{run, text},
     real_parts::{are_here, blocks, browser},
     sandbox::Sandbox,
@@ -28,6 +28,10 @@ fn the_playground_works_in_a_real_browser() {
     }
     let sandbox = Sandbox::start();
     let own = OwnSandbox::start(&Gate::standard());
+    let uploads = OwnSandbox::start(&Gate::bare()
+        .policy("signed-in", signed_in(["app"]))
+        .upload_route("/imgwire/{workspace}")
+        .events("http://127.0.0.1:9/events"));
     let long = Token::of(&"u".repeat(200)).with("note", json!("long ".repeat(1500)));
     let temporary = tempfile::tempdir().unwrap();
     let screenshots = std::env::var_os(SCREENSHOTS).map(PathBuf::from);
@@ -38,14 +42,15 @@ fn the_playground_works_in_a_real_browser() {
         .arg(own.file())
         .arg(Token::of("user_1").sign())
         .arg(long.sign())
+        .arg(uploads.page())
         .arg(&screenshots)
         .output()
         .unwrap();
     let said = text(&output.stdout);
     assert!(output.status.success(), "{said}{}", text(&output.stderr));
-    assert_eq!(said.matches("ok: ").count(), 19, "{said}");
+    assert_eq!(said.matches("ok: ").count(), 26, "{said}");
     for state in [
-        "first", "allowed", "401", "403", "429", "500", "fault", "many",
+        "first", "allowed", "401", "403", "429", "500", "uploads", "full", "fault", "many",
     ] {
         for width in [1280, 390] {
             for colors in ["light", "dark"] {

@@ -1,4 +1,4 @@
-//! Files with records from earlier versions of the gate.
+//! Records from earlier versions of the gate.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,6 +11,7 @@ use crate::{
         Access,
         records::{Backlog, EventKind, FileFacts, NewEvent, Record, UploadState},
     },
+    postgres::Postgres,
     quota_stores::counter,
     record_files::{BOTH, followed, of},
     record_storage::{held, used},
@@ -131,4 +132,46 @@ async fn a_file_from_before_uploads_were_followed_is_migrated_once() {
     assert_eq!(due, [intents[0].id]);
     let events = store.take_events(now, now, 9).await.unwrap();
     assert_eq!((events.len(), events[0].sequence), (1, 1));
+}
+
+#[actix_web::test]
+async fn a_database_from_before_uploads_were_followed_is_migrated_once() {
+    let Some(server) = Postgres::here() else {
+        return;
+    };
+    let server = server.await;
+    for (migration, version) in [
+        include_str!("../../src/stores/postgres/migrations/1_quota.sql"),
+        include_str!("../../src/stores/postgres/migrations/2_lease.sql"),
+        include_str!("../../src/stores/postgres/migrations/3_upload.sql"),
+    ]
+    .into_iter()
+    .zip(1..)
+    {
+        server.run(migration).await;
+        let applied = format!("insert into imgwire_gate.migration (version) values ({version})");
+        server.run(&applied).await;
+    }
+    server
+        .run(
+            "insert into imgwire_gate.upload (id, subject, route, size, created_at, image, token, state, exists_now)
+             select ('018bcfe5-6807-7000-8000-00000000000' || number)::uuid, 'alice', '/imgwire', 20,
+                    now() - age::interval, 'img_' || number, token, state, true
+             from (values (2, '1 hour', null, 'open'), (3, '48 hours', null, 'open'), (4, '1 hour', null, 'ready'),
+                          (5, '1 hour', 'tok_1', 'open')) as earlier (number, age, token, state)",
+        )
+        .await;
+    let now = system_clock().now() + Duration::from_secs(10);
+    let image = ImageId::parse("img_2").unwrap();
+    let store = records(&server);
+    assert_eq!(store.export(None, 9).await.unwrap().len(), 4);
+    let due = followed(&*store, now).await;
+    assert_eq!(due, [store.image(&image).await.unwrap().unwrap().id]);
+    let counters = vec![counter("space", "alice")];
+    assert!(store.recount(due[0], counters).await.unwrap());
+    assert_eq!(held(&*store, "space", "alice").await, used(20, 1, 1));
+    drop(store);
+    let store = records(&server);
+    assert_eq!(held(&*store, "space", "alice").await, used(20, 1, 1));
+    assert_eq!(store.export(None, 9).await.unwrap().len(), 4);
 }

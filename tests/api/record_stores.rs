@@ -125,8 +125,8 @@ pub(crate) async fn delete(store: &dyn RecordStore, id: RecordId, at: Timestamp)
 /// Records an upload whose image is known.
 pub(crate) async fn upload(store: &dyn RecordStore, intent: Intent) -> (RecordId, ImageId) {
     let (intent, image) = (Arc::new(intent), new_image());
-    assert!(begin(&*store, intent.clone()).await);
-    let completed = complete(&*store, intent.clone(), image.clone()).await;
+    assert!(begin(store, intent.clone()).await);
+    let completed = complete(store, intent.clone(), image.clone()).await;
     assert!(completed);
     (intent.id, image)
 }

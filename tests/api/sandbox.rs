@@ -93,12 +93,13 @@ impl Sandbox {
 }
 
 /// The endpoints of the playground, and whether they require the key.
-const PLAYGROUND: [(bool, Method, &str); 9] = [
+const PLAYGROUND: [(bool, Method, &str); 10] = [
     (false, Method::GET, "/playground/page/style.css"),
     (false, Method::GET, "/playground/page/main.js"),
     (false, Method::GET, "/playground/page/get-upload-token.js"),
     (true, Method::GET, "/playground/state"),
     (true, Method::GET, "/playground/log?request=x"),
+    (true, Method::GET, "/playground/events"),
     (true, Method::POST, "/playground/explain"),
     (true, Method::POST, "/playground/quota"),
     (true, Method::POST, "/playground/imgwire"),

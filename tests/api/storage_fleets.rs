@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{join, join_all};
-use policies::{Counter, PolicyName, StorageCharge, StorageLimits, StorageUsed};
+use policies::{StorageCharge, StorageLimits};
 
 use crate::{
     backends::{Backend, suite},
@@ -11,8 +11,10 @@ use crate::{
         Begun, Ending, FileFacts, Intent, ReadRate, RecordId, RecordStore, UploadState,
     },
     postgres::Postgres,
+    quota_stores::counter,
     record_fleets::Pooled,
-    record_stores::{at, intent, new_id, new_image, origin, records, with_slot},
+    record_storage::{UNLIMITED, charge, charged, held, used},
+    record_stores::{at, new_id, new_image, records, with_slot},
 };
 
 suite! {
@@ -23,38 +25,6 @@ suite! {
     ]:
     in_postgresql: Postgres,
     behind_a_pooler: Pooled,
-}
-
-fn counter(policy: &str, key: &str) -> Counter {
-    Counter {
-        policy: PolicyName::parse(policy).unwrap(),
-        key: key.to_owned(),
-    }
-}
-
-fn charge(policy: &str, key: &str, limits: StorageLimits) -> StorageCharge {
-    StorageCharge {
-        counter: counter(policy, key),
-        limits,
-        key: format!("key={key}"),
-        note: None,
-        is_enforced: true,
-    }
-}
-
-const UNLIMITED: StorageLimits = StorageLimits {
-    max_bytes: None,
-    max_images: None,
-    max_open: 1_000_000,
-};
-
-fn charged(size: u64, charges: Vec<StorageCharge>) -> Intent {
-    let mut origin = origin("alice", None);
-    origin.declared.size = Some(size);
-    Intent {
-        charges: charges.into(),
-        ..intent(origin)
-    }
 }
 
 /// The chains of two routes may have the same policies in another order.
@@ -104,15 +74,9 @@ async fn gates_that_begin_at_once_never_exceed_the_storage(backend: impl Backend
             }
         }
         assert_eq!(recorded, 25);
-        let used = |images| StorageUsed {
-            bytes: 7 * images,
-            images,
-            open: images,
-        };
-        let of_user = gates[1].storage_used(counter("a", &user)).await.unwrap();
-        assert_eq!(of_user, used(25));
-        let of_all = gates[2].storage_used(counter("b", "")).await.unwrap();
-        assert_eq!(of_all, used(25 * (round as u64 + 1)));
+        assert_eq!(held(&*gates[1], "a", &user).await, used(7 * 25, 25, 25));
+        let all = 25 * (round as u64 + 1);
+        assert_eq!(held(&*gates[2], "b", "").await, used(7 * all, all, all));
     }
 }
 
@@ -176,21 +140,16 @@ async fn storage_equals_the_records_whatever_gates_do_at_once(backend: impl Back
     // Of 8 uploads, two are open, and two were settled, one of them without the policy `a`.
     for (policy, key, settled) in [("a", "0", 10), ("b", "", 60), ("c", "0", 20)] {
         let open = if policy == "b" { 60 } else { 20 };
-        let used = gates[0].storage_used(counter(policy, key)).await.unwrap();
-        let expected = StorageUsed {
-            bytes: open * 10 + settled * 5,
-            images: open + settled,
-            open,
-        };
-        assert_eq!(used, expected, "{policy} {key}");
+        let expected = used(open * 10 + settled * 5, open + settled, open);
+        let held = held(&*gates[0], policy, key).await;
+        assert_eq!(held, expected, "{policy} {key}");
     }
     let all = gates[0].export(None, 1000).await.unwrap();
     for record in all {
         gates[1].remove(record.id).await.unwrap();
     }
     for (policy, key) in [("a", "0"), ("b", ""), ("c", "2")] {
-        let used = gates[2].storage_used(counter(policy, key)).await.unwrap();
-        assert_eq!(used, StorageUsed::default());
+        assert_eq!(held(&*gates[2], policy, key).await, used(0, 0, 0));
     }
 }
 
@@ -220,8 +179,7 @@ async fn an_upload_begins_while_the_earlier_one_of_its_slot_is_deleted(backend: 
         }
         intent = again;
     }
-    let used = gates[0].storage_used(counter("a", "1")).await.unwrap();
-    assert_eq!((used.images, used.open), (1, 1));
+    assert_eq!(held(&*gates[0], "a", "1").await, used(0, 1, 1));
 }
 
 /// The tables as they were before storage was counted, with an image and an upload that was begun.
@@ -267,19 +225,13 @@ async fn records_of_an_earlier_version_are_kept_and_count_once_they_are_counted(
     assert_eq!(followed, []);
     let due = store.take_due(far, far, 10).await.unwrap();
     assert_eq!(due.iter().map(|it| it.id).collect::<Vec<_>>(), [begun]);
-    let used = async || store.storage_used(counter("a", "1")).await.unwrap();
     assert!(
         store
             .recount(completed, vec![counter("a", "1")])
             .await
             .unwrap()
     );
-    let one = StorageUsed {
-        bytes: 7,
-        images: 1,
-        open: 0,
-    };
-    assert_eq!(used().await, one);
+    assert_eq!(held(&*store, "a", "1").await, used(7, 1, 0));
     // A gate of the earlier version that shares the database deletes an image.
     let charges = vec![charge("a", "1", UNLIMITED)];
     let intent = Arc::new(charged(5, charges));
@@ -289,14 +241,14 @@ async fn records_of_an_earlier_version_are_kept_and_count_once_they_are_counted(
             .await
             .unwrap()
     );
-    assert_eq!((used().await.images, used().await.open), (2, 1));
+    assert_eq!(held(&*store, "a", "1").await, used(12, 2, 1));
     let delete = format!(
         "update imgwire_gate.upload set state = 'deleted', exists_now = false, deleted_at = now() \
          where id = '{}'",
         intent.id.0
     );
     server.run(&delete).await;
-    assert_eq!(used().await, one);
+    assert_eq!(held(&*store, "a", "1").await, used(7, 1, 0));
     let followed = store.take_followed(far, far, 10, rate).await.unwrap();
     assert_eq!(followed, []);
 }

@@ -1,4 +1,6 @@
 import { auth, signIn, signOut } from "../auth.js";
+import { eventsOf } from "../lib/events.js";
+import Album from "./album.js";
 import Upload from "./upload.js";
 
 // Read when a request comes, so that one build runs anywhere.
@@ -28,7 +30,15 @@ export default async function Page() {
   return (
     <main>
       <p>Signed in as {session.user.name}</p>
+      <h2>With an upload token</h2>
       <Upload imgwire={imgwire} />
+      <Album />
+      <h2>Events of the gate</h2>
+      <ol aria-label="Events">
+        {eventsOf(session.user.id).map(({ type, sequence }) => (
+          <li key={sequence}>{type}</li>
+        ))}
+      </ol>
       <form action={leave}>
         <button>Sign out</button>
       </form>

@@ -26,6 +26,7 @@ use crate::{
             Playground,
             config::{Config, TextSource},
             credential::credential,
+            events::Inbox,
         },
     },
     server::{Application, Builder, settings::Settings},
@@ -78,6 +79,7 @@ pub(super) fn run(
             demo_secret: None,
             config: Config::new(source.to_string(), text_source, load, in_force, now),
             emulator,
+            inbox: Inbox::default(),
             running: OnceLock::new(),
         });
         let mount = mount(&playground);

@@ -96,6 +96,8 @@ impl Emulator {
             Mood::Reset => Some(Misbehaviour::Reset),
             Mood::Up | Mood::KeyRefused | Mood::Unpaid | Mood::Full | Mood::Quarantine => None,
         };
-        memory.faults.set(Endpoint::Token, fault);
+        for endpoint in [Endpoint::Token, Endpoint::Upload] {
+            memory.faults.set(endpoint, fault.clone());
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The config in force, and how the page changes it.
 
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf, sync::OnceLock};
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
@@ -8,7 +8,10 @@ use policies::{Interval, Per, PolicyName};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use super::credential::credential;
+use super::{
+    credential::credential,
+    events::{Verifier, point_events_at},
+};
 use crate::{
     config::Faults,
     gate::route_paths::RouteAction,
@@ -38,6 +41,8 @@ pub(crate) struct Config {
     load: Load,
     /// The sections that took effect at start.
     fixed: Fixed,
+    /// The address of the gate, set once it is built.
+    pub(crate) address: OnceLock<SocketAddr>,
     in_force: Mutex<InForce>,
 }
 
@@ -48,6 +53,8 @@ pub(super) struct InForce {
     waiting: Vec<String>,
     /// What the policies that count count by.
     pub(super) counted_by: Vec<(PolicyName, Per)>,
+    /// `None` if the events go elsewhere.
+    pub(super) verifier: Option<Verifier>,
     /// The routes and the policies, for the page.
     rules: Value,
 }
@@ -73,6 +80,7 @@ impl Config {
             source,
             load,
             fixed: settings.fixed.clone(),
+            address: OnceLock::new(),
             in_force: Mutex::new(InForce::new(text, settings, Vec::new(), now)),
         }
     }
@@ -106,6 +114,11 @@ impl Config {
         self.in_force().rules.clone()
     }
 
+    /// Whether the sandbox itself receives the events.
+    pub(super) fn receives_events(&self) -> bool {
+        self.in_force().verifier.is_some()
+    }
+
     /// Checks a text of the page, or the user's file, and applies it if `reloader` is there.
     pub(super) fn change(
         &self,
@@ -127,7 +140,7 @@ impl Config {
             warnings: Vec::new(),
             is_applied: false,
         };
-        let settings = match (self.load)(&checked.text) {
+        let mut settings = match (self.load)(&checked.text) {
             Ok(settings) => settings,
             Err(faults) => {
                 checked.faults = self.positions(&faults);
@@ -140,6 +153,9 @@ impl Config {
         };
         let waiting = self.fixed.changed(&settings.fixed);
         let applied = InForce::new(checked.text.clone(), &settings, waiting, now);
+        if let Some(address) = self.address.get() {
+            point_events_at(&mut settings, *address);
+        }
         match reloader.reload(Ok(settings)) {
             Ok(()) => {
                 *in_force = applied;
@@ -186,6 +202,7 @@ impl InForce {
         let document: toml::Table = toml::from_str(&text).unwrap_or_default();
         Self {
             counted_by: settings.policies.iter().filter_map(per).collect(),
+            verifier: Verifier::of(settings),
             rules: rules(settings, &document),
             text,
             since,
@@ -194,7 +211,7 @@ impl InForce {
     }
 }
 
-/// The routes, each with its policies as the file has them: those for tokens, or all if there are none.
+/// The routes, each with its policies as the file has them.
 fn rules(settings: &Settings, document: &toml::Table) -> Value {
     let policies = document.get("policies").and_then(toml::Value::as_table);
     let policy = |name: &PolicyName| {
@@ -205,12 +222,14 @@ fn rules(settings: &Settings, document: &toml::Table) -> Value {
             period.map(|period| u64::try_from(period.get().as_millis()).unwrap_or(u64::MAX));
         json!({ "name": name, "settings": table, "periodMilliseconds": period })
     };
-    let issue_tokens = settings.routes_of(RouteAction::Token).next().is_some();
-    let routes = settings.routes.iter();
-    let routes = routes.filter(|route| !issue_tokens || route.action == RouteAction::Token);
-    let routes = routes.map(|route| {
+    let routes = settings.routes.iter().map(|route| {
+        let flow = match route.action {
+            RouteAction::Token => "token",
+            RouteAction::Upload => "upload",
+        };
         json!({
             "path": route.path,
+            "flow": flow,
             "purpose": route.purpose,
             "policies": route.policies.iter().map(policy).collect::<Vec<_>>(),
             "credential": credential(settings, route),

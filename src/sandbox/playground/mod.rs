@@ -4,8 +4,10 @@ mod admission;
 pub(crate) mod config;
 pub(crate) mod credential;
 mod decision;
+pub(crate) mod events;
 mod page;
 mod users;
+mod webhook;
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,6 +19,7 @@ pub(crate) use self::users::demo_users;
 use self::{
     admission::{Key, PageKey, admit},
     config::Config,
+    events::Inbox,
     users::WORKSPACES,
 };
 use crate::{
@@ -33,6 +36,8 @@ pub(crate) struct Playground {
     pub(crate) demo_secret: Option<String>,
     pub(crate) config: Config,
     pub(crate) emulator: Arc<Emulator>,
+    /// The events that the gate sent.
+    pub(crate) inbox: Inbox,
     /// Set once the gate is built.
     pub(crate) running: OnceLock<Running>,
 }
@@ -49,6 +54,7 @@ impl Playground {
             .app_data(web::Data::from(self.clone()))
             .app_data(PageKey(self.key.clone()))
             .configure(page::mount)
+            .configure(webhook::mount)
             .route("/playground/state", web::get().to(state))
             .route("/playground/explain", web::post().to(decision::explain))
             .route("/playground/log", web::get().to(decision::log))
@@ -90,6 +96,7 @@ async fn state(
         "users": playground.users(now.as_second()),
         "workspaces": if playground.is_demo() { &WORKSPACES[..] } else { &[] },
         "rules": playground.config.rules(),
+        "receivesEvents": playground.config.receives_events(),
         "config": playground.config.describe(),
         "imgwire": {
             "url": playground.emulator.url(),

@@ -21,12 +21,15 @@ macro_rules! files {
     };
 }
 
-const FILES: [(&str, &str); 14] = files! {
+const FILES: [(&str, &str); 18] = files! {
     "answer.js"
     "ask.js"
     "chain.js"
     "config.js"
     "dom.js"
+    "events.js"
+    "flow.js"
+    "images.js"
     "limits.js"
     "main.js"
     "picture.js"
@@ -34,6 +37,7 @@ const FILES: [(&str, &str); 14] = files! {
     "style.css"
     "text.js"
     "toml.js"
+    "upload.js"
     "who.js"
     "wire.js"
 };

@@ -2,6 +2,7 @@
 // window, and a screenshot shows it.
 import assert from "node:assert/strict";
 import { choose, eventually, open, outcome, send, sendAboveRate, sendAs, setMood, steps, violations } from "./driver.mjs";
+import { chooseFlow, clear, create, images } from "./uploads.mjs";
 
 const WIDE = { width: 1280, height: 900 };
 const NARROW = { width: 390, height: 844 };
@@ -35,9 +36,32 @@ const STATES = [
     },
   ],
   [
-    "fault",
+    "uploads",
     async (page) => {
       await setMood(page, "up");
+      await chooseFlow(page);
+      await clear(page);
+      assert.equal((await create(page)).status, "200");
+      await eventually(() => images(page), ["sample.png: ready"]);
+      assert.equal((await create(page, "nothing")).status, "200");
+      await eventually(async () => (await images(page)).length, 2);
+      await eventually(() => page.textContent("#events li:first-child b"), "upload.ready", { within: 12_000 });
+      await page.click("#events li:first-child summary");
+    },
+  ],
+  [
+    "full",
+    async (page) => {
+      await create(page, "nothing");
+      await create(page, "nothing");
+      assert.equal((await create(page, "file")).code, "storage_full");
+    },
+  ],
+  [
+    "fault",
+    async (page) => {
+      await clear(page);
+      await choose(page, "flow", "token");
       const text = await page.inputValue("#config");
       await page.fill("#config", text.replace("limit = 30", 'limit = "30"').replace('kind = "quota"', 'kind = "qouta"'));
       await page.click("#apply");
@@ -108,7 +132,7 @@ export const lookChecks = (url, folder) => ({
           const name = `${state}-${viewport.width}-${colorScheme}`;
           await reach(page);
           // The answer is in view after the button.
-          if (viewport === NARROW && !["first", "fault", "many"].includes(state)) assert(await isInView(page, "#banner"), name);
+          if (viewport === NARROW && !["first", "uploads", "fault", "many"].includes(state)) assert(await isInView(page, "#banner"), name);
           // Transitions would give colours in between.
           await page.waitForTimeout(350);
           if (state === PICTURED && viewport === WIDE) await takePicture(page, `${folder}/playground${colorScheme === "dark" ? "-dark" : ""}.png`);

@@ -1,9 +1,10 @@
 // The outcome: the banner, and what became of the picture.
 import { byId, clock, el } from "./dom.js";
 import { goToPolicy } from "./config.js";
+import { FLOWS } from "./flow.js";
 import { bytes, rule, sentence, unquoted } from "./text.js";
 
-const OUTCOMES = ["issued", "denied", "faulted", "failed"];
+const OUTCOMES = ["issued", "created", "repeated", "denied", "faulted", "failed"];
 
 /**
  * The fields of a decision line in the text format. Values are quoted if need be, except for `reason` after `decision:`,
@@ -94,9 +95,9 @@ export function showOutcome(asked, decision, { status, code, retryAfter, userMes
   const facts = { user: decision.subject ?? user.subject ?? "The user", workspace: decision.workspace ?? workspace, purpose, file };
   const policy = route.policies.find(({ name }) => name === decision.policy);
   const time = `${clock(now)} · `;
-  if (decision.outcome === "issued") {
+  if (status === 200) {
     const where = facts.workspace ? ` to ${facts.workspace}` : "";
-    banner("ok", status, `${facts.user === "The user" ? "The request" : facts.user} may upload${where}.`, `${time}Every policy allowed it, and Imgwire created a token.`, "");
+    banner("ok", status, `${facts.user === "The user" ? "The request" : facts.user} may upload${where}.`, `${time}Every policy allowed it, and ${FLOWS[route.flow].said}.`, "");
     return;
   }
   let title = sentence(code, facts);
@@ -125,9 +126,12 @@ byId("image").addEventListener("error", () => {
   byId("image").hidden = true;
 });
 
-export function showPicture(file, kind, note) {
+/** `part` is how much of the file was sent, from 0 to 1. */
+export function showPicture(file, kind, note, part) {
   byId("picture").hidden = false;
   byId("picture").className = `picture ${kind}`;
   byId("image").hidden = kind !== "ready";
+  byId("progress").hidden = part === undefined;
+  byId("progress").value = part ?? 0;
   byId("picture-note").replaceChildren(el("b", {}, file.name), `, ${bytes(file.size)}. `, note);
 }

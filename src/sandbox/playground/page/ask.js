@@ -1,12 +1,15 @@
-// Sends a request as the chosen user, and uploads the picture with the token.
-import { UploadRefused, getUploadToken } from "/playground/page/get-upload-token.js";
-import { decide, decisionOf, showBroken, showNothingYet, showOutcome, showPicture, showWaiting } from "./answer.js";
+// Sends a request as the chosen user, and then the picture.
+import { decide, decisionOf, showBroken, showNothingYet, showOutcome, showWaiting } from "./answer.js";
 import { showDecision, showIdle } from "./chain.js";
 import { byId, isNarrow, scrollTo, segments, setText } from "./dom.js";
+import { showCards } from "./events.js";
+import { FLOWS, UploadRefused, describe } from "./flow.js";
+import { clearDeleted, refreshImages } from "./images.js";
 import { clearNote, refreshLimits } from "./limits.js";
 import { picture } from "./picture.js";
 import { get, onState, post, refresh, state } from "./server.js";
 import { MOODS, MOOD_NOTES } from "./text.js";
+import { follow, showSends } from "./upload.js";
 import { request } from "./who.js";
 import { curl, showWire } from "./wire.js";
 
@@ -26,28 +29,31 @@ window.fetch = async (url, options = {}) => {
   return exchange.response;
 };
 
-const describe = (file) => ({ name: file.name, mimeType: file.type, size: file.size });
-
 /** The request that the button would send, as a curl command. */
 function preview() {
-  const { route, token, headers, workspace, purpose, secrets } = request();
-  const all = { "Content-Type": "application/json", ...(token && { Authorization: `Bearer ${token}` }), ...headers };
-  const file = picture();
-  const body = JSON.stringify({ workspace, purpose, file: file && describe(file) });
-  showWire({ curl: curl(route.path, all, body) }, secrets);
+  const asked = { ...request(), file: picture() };
+  const { url, headers, body } = FLOWS[asked.route.flow].request({ ...asked, path: asked.path ?? asked.route.path });
+  showWire({ curl: curl(url, headers, body) }, asked.secrets);
 }
 
 /** Shows the form's choice, to which there is no answer yet. */
 export function reset(isTyping = false) {
   turn += 1;
   exchange = undefined;
+  const { user, route } = request();
   byId("send").disabled = false;
+  setText(byId("send"), FLOWS[route.flow].button);
+  showSends(route.flow);
+  showCards();
   showIdle(false);
-  showNothingYet(request().user);
+  showNothingYet(user);
   preview();
   clearNote();
+  clearDeleted();
   // Each letter of a credential would be a failed attempt to sign in.
-  refreshLimits(isTyping ? 500 : 0);
+  const wait = isTyping ? 500 : 0;
+  refreshLimits(wait);
+  refreshImages(wait);
 }
 
 /** The decision line before those about attempts to reach Imgwire. */
@@ -56,52 +62,6 @@ const decisionFirst = (lines) => [...lines].sort((one, other) => Boolean(decisio
 function responseText({ response, text }) {
   const fields = [...response.headers].map(([name, value]) => `${name}: ${value}\n`);
   return `HTTP/1.1 ${response.status} ${response.statusText}\n${fields.join("")}\n${text}`;
-}
-
-/** A call of Imgwire's API, as the SDK does it. */
-async function callImgwire(path, options = {}) {
-  const headers = { Authorization: `Bearer ${state.imgwire.clientKey}`, "Content-Type": "application/json" };
-  const response = await fetch(`${state.imgwire.url}/api/v1/images/${path}`, { ...options, headers });
-  const body = await response.json();
-  if (response.ok) return body;
-  const { detail } = body;
-  throw new Error(typeof detail === "string" ? detail : `${response.status}: ${detail?.map(({ msg }) => msg).join(", ")}`);
-}
-
-/** The two steps of the upload. Returns the image's id. */
-async function upload(file, token) {
-  const started = await callImgwire(`standard_upload?upload_token=${encodeURIComponent(token)}`, {
-    method: "POST",
-    body: JSON.stringify({ file_name: file.name, mime_type: file.type || undefined, content_length: file.size }),
-  });
-  const put = await fetch(started.upload_url, { method: "PUT", headers: { "Content-Type": file.type }, body: file });
-  if (!put.ok) throw new Error(`the storage answered ${put.status}`);
-  return started.image.id;
-}
-
-/** Uploads, and follows the image until Imgwire has processed it. */
-async function uploadAndFollow(file, token, isCurrent) {
-  showPicture(file, "", "Uploading …");
-  try {
-    const id = await upload(file, token);
-    for (;;) {
-      const image = await callImgwire(id);
-      if (!isCurrent()) return;
-      if (image.status === "READY") {
-        byId("image").src = image.cdn_url;
-        showPicture(file, "ready", "Uploaded with the token; Imgwire says READY.");
-        return;
-      }
-      if (image.status === "QUARANTINE") {
-        showPicture(file, "bad", "Uploaded with the token; Imgwire says QUARANTINE and does not deliver it.");
-        return;
-      }
-      showPicture(file, "", `Uploaded with the token; Imgwire says ${image.status} …`);
-      await new Promise((resolve) => setTimeout(resolve, 150));
-    }
-  } catch (error) {
-    if (isCurrent()) showPicture(file, "bad", `Imgwire refused the upload: ${error.message}`);
-  }
 }
 
 async function explain({ isExplained, route, token, workspace, purpose, file }) {
@@ -115,21 +75,23 @@ async function explain({ isExplained, route, token, workspace, purpose, file }) 
 
 async function send() {
   const asked = { ...request(), file: picture() };
+  if (!asked.path) return;
+  const flow = FLOWS[asked.route.flow];
   const mine = ++turn;
   const isCurrent = () => turn === mine;
   byId("send").disabled = true;
   clearNote();
+  clearDeleted();
   showIdle(true);
   showWaiting();
   if (isNarrow()) scrollTo(byId("answer"), "start");
   const explanation = await explain(asked);
-  const own = { url: asked.route.path, headers: asked.headers };
+  const own = { url: flow.request(asked).url, headers: asked.headers };
   exchange = own;
-  let token;
+  let answer;
   let refused;
   try {
-    const { token: bearer, workspace, purpose, file, route } = asked;
-    token = await getUploadToken({ url: route.path, token: bearer, workspace, purpose, file });
+    answer = await flow.call(asked);
   } catch (error) {
     refused = error;
   }
@@ -160,7 +122,7 @@ async function send() {
   );
   byId("send").disabled = false;
   if (isNarrow()) scrollTo(byId("answer").offsetHeight > innerHeight ? byId("banner") : byId("answer"), byId("answer").offsetHeight > innerHeight ? "center" : "start");
-  const following = token ? uploadAndFollow(asked.file, token, isCurrent) : undefined;
+  const following = answer ? follow[asked.route.flow](asked.file, answer, isCurrent) : undefined;
   await refreshLimits();
   await following;
 }

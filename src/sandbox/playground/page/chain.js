@@ -1,16 +1,20 @@
 // The chain: the policies of the route, and the call of Imgwire as the last step.
 import { byId, el } from "./dom.js";
 import { goToPolicy } from "./config.js";
+import { FLOWS } from "./flow.js";
 import { currentRoute } from "./who.js";
 import { plural, rule, took } from "./text.js";
+
+/** Whether the user got a token or an upload. */
+const isAllowed = ({ outcome }) => ["issued", "created", "repeated"].includes(outcome);
 
 const SIGNS = { ok: "✓", no: "✕", fault: "!", skip: "–", spared: "~" };
 const SAID = { ok: "Allowed", no: "Denied", fault: "Failed", skip: "Skipped", spared: "Not enforced", off: "", idle: "" };
 
 /** The steps before a request. */
-const idle = ({ policies }) => [
+const idle = ({ policies, flow }) => [
   ...policies.map((policy) => ({ name: policy.name, state: "idle", detail: rule(policy), policy })),
-  { name: "Imgwire", state: "idle", detail: "creates the token" },
+  { name: "Imgwire", state: "idle", detail: FLOWS[flow].idle },
 ];
 
 /** What each policy said, in `explanation`, up to the one that decided. */
@@ -21,12 +25,12 @@ function passed(policy, explained) {
   return of("ok", explained ? [explained.reason, took(explained.micros / 1000)].filter(Boolean).join(" · ") : "allowed");
 }
 
-function imgwire(decision) {
+function imgwire(decision, flow) {
   const of = (state, detail) => ({ name: "Imgwire", state, detail });
   const calls = decision.attempts > 1 ? plural(decision.attempts, "attempt") : undefined;
   const time = decision.ms === undefined ? undefined : took(decision.ms);
   const detail = (text) => [text, calls, time].filter(Boolean).join(" · ");
-  if (decision.outcome === "issued") return of("ok", detail("token created"));
+  if (isAllowed(decision)) return of("ok", detail(FLOWS[flow].done));
   if (decision.outcome === "failed") return of("no", detail(decision.reason ?? "failed"));
   return of("off", "not called");
 }
@@ -46,7 +50,7 @@ function stepsOf(route, decision, explanation) {
     if (index === decider) return { name: policy.name, state: decision.outcome === "faulted" ? "fault" : "no", detail: decision.reason ?? rule(policy), policy };
     return passed(policy, explained(policy));
   });
-  return [...steps, refused ? { name: "Imgwire", state: "off", detail: "not called" } : imgwire(decision)];
+  return [...steps, refused ? { name: "Imgwire", state: "off", detail: "not called" } : imgwire(decision, route.flow)];
 }
 
 const said = ({ state, policy }) => (state === "no" && !policy ? SAID.fault : SAID[state]);
@@ -82,5 +86,5 @@ export function showDecision(route, decision, explanation) {
   byId("chain").classList.remove("busy");
   const steps = stepsOf(route, decision, explanation);
   const decider = steps.findIndex(({ state }) => state === "no" || state === "fault");
-  show(steps, decision.outcome === "issued" ? steps.length - 1 : decider);
+  show(steps, isAllowed(decision) ? steps.length - 1 : decider);
 }

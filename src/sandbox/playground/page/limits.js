@@ -1,8 +1,9 @@
 // What is left now, by the gate's own answer, with when more comes.
 import { byId, el, setText } from "./dom.js";
+import { headersOf } from "./flow.js";
 import { picture } from "./picture.js";
 import { onReturn, post, state } from "./server.js";
-import { duration } from "./text.js";
+import { bytes, duration } from "./text.js";
 import { currentRoute, request } from "./who.js";
 
 /** The last answer: what was asked, and when. */
@@ -22,16 +23,22 @@ export async function refreshLimits(wait = 0) {
     soon = true;
     return;
   }
+  const asked = request();
+  const { workspace, purpose, route, path, user } = asked;
+  if (!path) {
+    last = undefined;
+    show();
+    return;
+  }
   asking = true;
-  const { token, headers, workspace, purpose, route, user } = request();
-  const all = { ...headers, ...(token && { Authorization: `Bearer ${token}` }) };
+  const isInPath = path !== route.path;
   const file = picture();
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries({ workspace, purpose, mimeType: file?.type, size: file?.size })) {
+  for (const [name, value] of Object.entries({ workspace: isInPath ? undefined : workspace, purpose, mimeType: file?.type, size: file?.size })) {
     if (value !== undefined) query.set(name, value);
   }
   try {
-    const response = await fetch(`${route.path}/allowance?${query}`, { headers: all });
+    const response = await fetch(`${path}/allowance?${query}`, { headers: headersOf(asked) });
     last = { status: response.status, answer: await response.json(), route, user };
   } catch {
     last = undefined;
@@ -73,25 +80,42 @@ function none() {
   return `The gate cannot say: ${status} ${answer.code ?? ""}`.trim();
 }
 
+const isTimed = ({ remaining }) => remaining !== undefined;
+
+function meter(name, title, { left, all, text, note }) {
+  const bar = el("span");
+  bar.style.setProperty("width", `${Math.min(100, (100 * left) / Math.max(1, all))}%`);
+  const properties = { role: "meter", class: "bar", "aria-label": `${title}: what is left`, "aria-valuemin": 0, "aria-valuemax": all, "aria-valuenow": Math.min(all, left), "aria-valuetext": text };
+  return el(
+    "div",
+    { class: `meter${left === 0 ? " out" : left <= all / 4 ? " low" : ""}`, "data-policy": name },
+    el("div", { class: "meter-text" }, el("b", {}, title), el("span", {}, el("span", { class: "left" }, text), " · ", el("span", { class: "when" }, note))),
+    el("div", properties, bar),
+  );
+}
+
+/** One meter for each part of a storage: what is held lowers it. */
+function storageMeters({ policy, images, bytes: size }) {
+  const parts = [["images", images, String], ["bytes", size, bytes]].filter(([, part]) => part);
+  return parts.map(([name, { limit: all, used }, said]) => {
+    const left = Math.max(0, all - used);
+    return meter(`${policy} ${name}`, `${policy}: ${name}`, { left, all, text: `${said(left)} of ${said(all)}`, note: `${said(used)} held` });
+  });
+}
+
 function show() {
-  const limits = last?.answer.limits ?? [];
+  const limits = (last?.answer.limits ?? []).filter(isTimed);
+  const storages = (last?.answer.limits ?? []).filter((limit) => !isTimed(limit));
   const now = Date.now();
   const signature = JSON.stringify([last?.status, last?.answer, last?.user.id]);
   const container = byId("limits");
   if (container.dataset.shown !== signature) {
     container.dataset.shown = signature;
-    const meters = limits.map((limit) => {
+    const timed = limits.map((limit) => {
       const { policy, limit: all, remaining } = limit;
-      const bar = el("span");
-      bar.style.setProperty("width", `${Math.min(100, (100 * remaining) / Math.max(1, all))}%`);
-      const meter = { role: "meter", class: "bar", "aria-label": `${policy}: what is left`, "aria-valuemin": 0, "aria-valuemax": all, "aria-valuenow": Math.min(all, remaining), "aria-valuetext": `${remaining} of ${all}` };
-      return el(
-        "div",
-        { class: `meter${remaining === 0 ? " out" : remaining <= all / 4 ? " low" : ""}`, "data-policy": policy },
-        el("div", { class: "meter-text" }, el("b", {}, policy), el("span", {}, el("span", { class: "left" }, `${remaining} of ${all}`), " · ", el("span", { class: "when" }, when(limit, now)))),
-        el("div", meter, bar),
-      );
+      return meter(policy, policy, { left: remaining, all, text: `${remaining} of ${all}`, note: when(limit, now) });
     });
+    const meters = [...timed, ...storages.flatMap(storageMeters)];
     container.replaceChildren(...(meters.length || !last ? meters : [el("p", { class: "note" }, none())]));
   }
   for (const limit of limits) {
@@ -121,7 +145,7 @@ export function startLimits() {
   // Counts down, and asks again when a unit should have come.
   setInterval(() => {
     if (!last || document.visibilityState !== "visible") return;
-    const due = (last.answer.limits ?? []).some((limit) => nextAt(limit) <= Date.now());
+    const due = (last.answer.limits ?? []).filter(isTimed).some((limit) => nextAt(limit) <= Date.now());
     if (due || last.route.path !== currentRoute().path) refreshLimits();
     else show();
   }, 500);

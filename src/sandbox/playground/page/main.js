@@ -1,6 +1,8 @@
 import { reset, startAsking } from "./ask.js";
 import { startConfig } from "./config.js";
 import { byId, setText } from "./dom.js";
+import { startEvents } from "./events.js";
+import { startImages } from "./images.js";
 import { startLimits } from "./limits.js";
 import { startPicture } from "./picture.js";
 import { keepFresh, onState, refresh, state } from "./server.js";
@@ -13,6 +15,8 @@ startWire();
 await startPicture(() => reset(false));
 startAsking();
 startLimits();
+startImages();
+startEvents();
 onState(({ management, config, users }) => {
   byId("health").href = `${management}/readyz`;
   byId("metrics").href = `${management}/metrics`;

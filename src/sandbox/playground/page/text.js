@@ -52,6 +52,8 @@ const per = (dimensions = []) => (dimensions.length ? ` per ${dimensions.join(" 
 function amount(limit) {
   if (typeof limit !== "object") return String(limit);
   const values = [...new Set([...Object.values(limit.values ?? {}), limit.default])].filter((value) => value !== undefined);
+  // Sizes such as "1MB" are texts, in the order of the file.
+  if (!values.every(Number.isFinite)) return values.join(" or ");
   return values.length > 1 ? `${Math.min(...values)} to ${Math.max(...values)}` : `${values[0]}`;
 }
 
@@ -65,6 +67,8 @@ const RULES = {
     [purposes && `for ${list(purposes)}`, types && list(types.map((type) => type.replace("image/", ""))), size && `up to ${size}`]
       .filter(Boolean)
       .join(", "),
+  storage: ({ max_images: images, max_bytes: size, per: by }) =>
+    `up to ${[images !== undefined && `${amount(images)} images`, size !== undefined && `${amount(size)}`].filter(Boolean).join(" and ")}${per(by)}`,
   expression: () => "your CEL rule",
   remote: ({ url }) => (typeof url === "string" && URL.canParse(url) ? `asks ${new URL(url).host}` : "asks a service"),
 };
@@ -95,7 +99,8 @@ const CODES = {
   rule_forbidden: ({ user }) => `A rule does not allow ${user} to upload.`,
   rate_limited: () => "Too many requests.",
   quota_exhausted: () => "The quota is used up.",
-  imgwire_failed: () => "Imgwire did not create a token. The user can try again later.",
+  storage_full: () => "There is no room for this image. Delete one, or wait until open uploads are done.",
+  imgwire_failed: () => "Imgwire did not do its part. The user can try again later.",
   overloaded: () => "The gate has too many requests at once. Try again.",
   internal: () => "The gate could not decide. That is a fault, not a denial.",
   bad_request: () => "The gate cannot read this request, so no policy was asked.",
@@ -130,6 +135,6 @@ export const MOOD_NOTES = {
   reset: "It resets connections.",
   key_refused: "It does not accept the Server API Key.",
   unpaid: "The subscription is not active.",
-  full: "The storage of the plan is used up.",
-  quarantine: "It gives tokens, and quarantines what is uploaded.",
+  full: "The storage of its plan is used up.",
+  quarantine: "It quarantines what is uploaded.",
 };

@@ -1,11 +1,12 @@
-// Who asks, for which workspace and purpose, and by which route.
+// Who asks, for which workspace and purpose, in which flow, and by which route.
 import { byId, el, segments, setText } from "./dom.js";
+import { FLOWS } from "./flow.js";
 import { onState, state } from "./server.js";
 
 const SAVED = "playground";
 
 /** What the form says. */
-const chosen = { user: undefined, workspace: "", purpose: "", route: undefined };
+const chosen = { flow: undefined, user: undefined, workspace: "", purpose: "", route: undefined };
 
 const saved = () => {
   try {
@@ -15,12 +16,22 @@ const saved = () => {
   }
 };
 
-const routes = () => state.rules.routes;
+/** The flows for which the config has routes. */
+const flows = () => Object.keys(FLOWS).filter((flow) => state.rules.routes.some((route) => route.flow === flow));
+
+const currentFlow = () => (flows().includes(chosen.flow) ? chosen.flow : flows()[0]);
+
+const routes = () => state.rules.routes.filter(({ flow }) => flow === currentFlow());
 
 /** The route that the page asks, as the config has it. */
 export const currentRoute = () => routes().find(({ path }) => path === chosen.route) ?? routes()[0];
 
 const isDemo = () => state.users.length > 0;
+
+const namesWorkspace = ({ path }) => path.includes("{workspace}");
+
+/** The chosen workspace. A route whose path names it needs one. */
+const workspace = () => chosen.workspace || (namesWorkspace(currentRoute()) ? (state.workspaces[0] ?? "") : "");
 
 /** Without demo users: the user's own credential, if the route wants one, and none. */
 function users() {
@@ -44,16 +55,19 @@ export function request() {
   const value = user.id === "own" ? byId("credential-value").value.trim() : user.token;
   const isBearer = user.id !== "own" || route.credential.in === "bearer";
   const header = user.id === "own" && route.credential.in === "header" ? route.credential.name : undefined;
+  const named = workspace();
   return {
     user,
     route,
+    /** Where the route is for the workspace; `undefined` if its path names one and none is chosen. */
+    path: namesWorkspace(route) ? named && route.path.replace("{workspace}", encodeURIComponent(named)) : route.path,
     /** A bearer token. */
     token: (isBearer && value) || undefined,
     /** Other headers of the credential. */
     headers: header && value ? { [header]: value } : {},
     /** Whether the gate can explain the decision beforehand: it explains bearer tokens only. */
     isExplained: isBearer,
-    workspace: chosen.workspace || undefined,
+    workspace: named || undefined,
     purpose: chosen.purpose || undefined,
     secrets: [value],
   };
@@ -98,6 +112,13 @@ export function startWho(onChange) {
     onChange(false);
   };
   function show() {
+    const list = flows();
+    byId("flows").hidden = list.length < 2;
+    segments(byId("flow"), "flow", list.map((value) => ({ value, label: FLOWS[value].label })), currentFlow(), (value) => {
+      chosen.flow = value;
+      changed();
+    });
+    setText(byId("flow-note"), FLOWS[currentFlow()].note);
     cards((user) => {
       chosen.user = user.id;
       chosen.workspace = user.workspace ?? "";
@@ -115,10 +136,12 @@ export function startWho(onChange) {
         ? `Sign in to your app on ${location.hostname} in this browser; then the browser sends the cookie ${place.name}. A page cannot set it.`
         : "There are no demo users, because only your app can sign its users in.",
     );
-    const choices = [{ value: "", label: "from the token" }, ...state.workspaces.map((id) => ({ value: id, label: id }))];
+    const free = namesWorkspace(currentRoute()) ? [] : [{ value: "", label: "from the token" }];
+    const choices = [...free, ...state.workspaces.map((id) => ({ value: id, label: id }))];
     byId("workspaces").hidden = !isDemo();
     byId("workspace-text").hidden = isDemo();
-    segments(byId("workspace"), "workspace", choices, chosen.workspace, (value) => {
+    byId("workspace-name").required = namesWorkspace(currentRoute());
+    segments(byId("workspace"), "workspace", choices, workspace(), (value) => {
       chosen.workspace = value;
       changed();
     });
@@ -150,7 +173,8 @@ export function startWho(onChange) {
   });
   onState((_, before) => {
     if (!before) {
-      const { user, workspace, purpose, route } = saved();
+      const { flow, user, workspace, purpose, route } = saved();
+      chosen.flow = flow;
       const known = users().find(({ id }) => id === user);
       chosen.user = (known ?? users()[0]).id;
       const isKnown = known && ["", ...state.workspaces].includes(workspace);

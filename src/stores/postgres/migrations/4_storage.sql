@@ -6,6 +6,10 @@ alter table imgwire_gate.upload
     add column follow_at timestamptz,
     add column events bigint not null default 0;
 
+-- Uploads of the last day are followed, even if they came before this.
+update imgwire_gate.upload set follow_at = now()
+where exists_now and state = 'open' and token is null and created_at > now() - interval '1 day';
+
 create index upload_followed on imgwire_gate.upload (follow_at) where follow_at is not null and exists_now;
 
 -- One row per counter: the sums over the records that count in it. The sums have no upper bound, because sizes are what
@@ -19,26 +23,15 @@ create table imgwire_gate.storage (
     primary key (policy, key)
 ) with (fillfactor = 50);
 
--- Whether a record counts in its counters, and whether it counts as open.
-create function imgwire_gate.is_counted(upload imgwire_gate.upload) returns boolean
-language sql immutable
-as $$ select upload.state = 'requested' or upload.exists_now $$;
-
-create function imgwire_gate.is_open(upload imgwire_gate.upload) returns boolean
-language sql immutable
-as $$
-    select upload.state = 'requested' or (upload.exists_now and upload.state = 'open' and upload.follow_at is not null)
-$$;
-
 -- What a record adds to each of its counters.
 create function imgwire_gate.storage_of(upload imgwire_gate.upload)
 returns table (policy text, key text, bytes numeric, images bigint, open bigint)
 language sql immutable
 as $$
     select policy, key, coalesce(upload.real_size, upload.size, 0)::numeric, 1::bigint,
-           imgwire_gate.is_open(upload)::integer::bigint
+           (upload.state = 'requested' or (upload.state = 'open' and upload.follow_at is not null))::integer::bigint
     from unnest(upload.storage_policies, upload.storage_keys) as counter (policy, key)
-    where imgwire_gate.is_counted(upload)
+    where upload.state = 'requested' or upload.exists_now
 $$;
 
 -- Adds the difference that a change of a record makes to its counters. A change locks its record first, then its counters
@@ -75,19 +68,14 @@ begin
 end
 $$;
 
+-- The conditions are short, because every statement prepares them anew.
 create trigger storage_added after insert on imgwire_gate.upload
     for each row when (new.storage_policies is not null)
     execute function imgwire_gate.count_storage();
 
-create trigger storage_changed after update on imgwire_gate.upload
-    for each row when (
-        (old.storage_policies is not null or new.storage_policies is not null)
-        and (
-            imgwire_gate.is_counted(old), imgwire_gate.is_open(old), old.real_size, old.storage_policies, old.storage_keys
-        ) is distinct from (
-            imgwire_gate.is_counted(new), imgwire_gate.is_open(new), new.real_size, new.storage_policies, new.storage_keys
-        )
-    )
+create trigger storage_changed
+    after update of state, exists_now, real_size, follow_at, storage_policies, storage_keys on imgwire_gate.upload
+    for each row when (old.storage_policies is not null or new.storage_policies is not null)
     execute function imgwire_gate.count_storage();
 
 create trigger storage_removed after delete on imgwire_gate.upload
