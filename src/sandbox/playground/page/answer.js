@@ -71,9 +71,9 @@ function banner(kind, status, title, details, code) {
   byId("banner").replaceChildren(...parts);
 }
 
-export function showNothingYet(user) {
+export function showNothingYet(user, { note }) {
   const who = user.subject ?? (user.id === "nobody" ? "a visitor" : "the user of the credential");
-  banner("idle", "", `Send a request as ${who}.`, "The answer, and the policy that decides, appear here.");
+  banner("idle", "", `Send a request as ${who}.`, `${note} The answer, and the policy that decides, appear here.`);
   byId("picture").hidden = true;
 }
 

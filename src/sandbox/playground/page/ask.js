@@ -46,7 +46,7 @@ export function reset(isTyping = false) {
   showSends(route.flow);
   showCards();
   showIdle(false);
-  showNothingYet(user);
+  showNothingYet(user, FLOWS[route.flow]);
   preview();
   clearNote();
   clearDeleted();

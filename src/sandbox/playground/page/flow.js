@@ -14,8 +14,8 @@ const json = (asked) => ({ "Content-Type": "application/json", ...headersOf(aske
 
 export const FLOWS = {
   token: {
-    label: "Upload token",
-    note: "The page gets a token from the gate, and uploads to Imgwire with it.",
+    label: "With a token",
+    note: "The page gets a token from the gate, and uploads with it to Imgwire.",
     button: "Request a token and upload",
     idle: "creates the token",
     done: "token created",

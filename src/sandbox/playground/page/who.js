@@ -118,7 +118,6 @@ export function startWho(onChange) {
       chosen.flow = value;
       changed();
     });
-    setText(byId("flow-note"), FLOWS[currentFlow()].note);
     cards((user) => {
       chosen.user = user.id;
       chosen.workspace = user.workspace ?? "";
