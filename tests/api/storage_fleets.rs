@@ -182,8 +182,8 @@ async fn an_upload_begins_while_the_earlier_one_of_its_slot_is_deleted(backend: 
     assert_eq!(held(&*gates[0], "a", "1").await, used(0, 1, 1));
 }
 
-/// The tables as they were before storage was counted, with an image and an upload that was begun.
-async fn earlier_tables(server: &Postgres, image: &str) -> [RecordId; 2] {
+/// The tables as they were before storage was counted, with an old image, a new one, and an upload that was begun.
+async fn earlier_tables(server: &Postgres, image: &str) -> [RecordId; 3] {
     let migrations = [
         include_str!("../../src/stores/postgres/migrations/1_quota.sql"),
         include_str!("../../src/stores/postgres/migrations/2_lease.sql"),
@@ -193,13 +193,14 @@ async fn earlier_tables(server: &Postgres, image: &str) -> [RecordId; 2] {
     for migration in migrations {
         server.run(migration).await;
     }
-    let ids = [new_id(), new_id()];
+    let ids = [new_id(), new_id(), new_id()];
     let rows = format!(
         "insert into imgwire_gate.upload \
              (id, subject, route, size, created_at, call, due_at, image, state, exists_now) \
-         values ('{}', 'alice', '/imgwire', 7, now(), null, null, '{image}', 'open', true), \
+         values ('{}', 'alice', '/imgwire', 7, now() - interval '2 days', null, null, 'img_1', 'open', true), \
+                ('{}', 'alice', '/imgwire', 7, now(), null, null, '{image}', 'open', true), \
                 ('{}', 'alice', '/imgwire', 7, now(), '{{}}', now(), null, 'requested', false)",
-        ids[0].0, ids[1].0
+        ids[0].0, ids[1].0, ids[2].0
     );
     server.run(&rows).await;
     ids
@@ -212,26 +213,24 @@ async fn records_of_an_earlier_version_are_kept_and_count_once_they_are_counted(
     };
     let server = server.await;
     let image = new_image();
-    let [completed, begun] = earlier_tables(&server, image.as_str()).await;
+    let [old, new, begun] = earlier_tables(&server, image.as_str()).await;
     let store = records(&server);
     let found = store.image(&image).await.unwrap().unwrap();
-    assert_eq!((found.id, found.state), (completed, UploadState::Open));
-    let far = at(1_000_000_000);
+    assert_eq!((found.id, found.state), (new, UploadState::Open));
+    let (far, later) = (at(1_000_000_000), at(1_000_000_060));
     let rate = ReadRate {
         limit: 10,
         period: Duration::from_secs(1),
     };
-    let followed = store.take_followed(far, far, 10, rate).await.unwrap();
-    assert_eq!(followed, []);
-    let due = store.take_due(far, far, 10).await.unwrap();
+    let followed = store.take_followed(far, later, 10, rate).await.unwrap();
+    assert_eq!(followed, [found]);
+    let due = store.take_due(far, later, 10).await.unwrap();
     assert_eq!(due.iter().map(|it| it.id).collect::<Vec<_>>(), [begun]);
-    assert!(
-        store
-            .recount(completed, vec![counter("a", "1")])
-            .await
-            .unwrap()
-    );
-    assert_eq!(held(&*store, "a", "1").await, used(7, 1, 0));
+    for (id, expected) in [(old, used(7, 1, 0)), (new, used(14, 2, 1))] {
+        let recounted = store.recount(id, vec![counter("a", "1")]);
+        assert!(recounted.await.unwrap());
+        assert_eq!(held(&*store, "a", "1").await, expected);
+    }
     // A gate of the earlier version that shares the database deletes an image.
     let charges = vec![charge("a", "1", UNLIMITED)];
     let intent = Arc::new(charged(5, charges));
@@ -241,14 +240,14 @@ async fn records_of_an_earlier_version_are_kept_and_count_once_they_are_counted(
             .await
             .unwrap()
     );
-    assert_eq!(held(&*store, "a", "1").await, used(12, 2, 1));
+    assert_eq!(held(&*store, "a", "1").await, used(19, 3, 2));
     let delete = format!(
         "update imgwire_gate.upload set state = 'deleted', exists_now = false, deleted_at = now() \
          where id = '{}'",
         intent.id.0
     );
     server.run(&delete).await;
-    assert_eq!(held(&*store, "a", "1").await, used(7, 1, 0));
-    let followed = store.take_followed(far, far, 10, rate).await.unwrap();
+    assert_eq!(held(&*store, "a", "1").await, used(14, 2, 1));
+    let followed = store.take_followed(far, later, 10, rate).await.unwrap();
     assert_eq!(followed, []);
 }
