@@ -28,10 +28,12 @@ fn the_playground_works_in_a_real_browser() {
     }
     let sandbox = Sandbox::start();
     let own = OwnSandbox::start(&Gate::standard());
-    let uploads = OwnSandbox::start(&Gate::bare()
-        .policy("signed-in", signed_in(["app"]))
-        .upload_route("/imgwire/{workspace}")
-        .events("http://127.0.0.1:9/events"));
+    let uploads = OwnSandbox::start(
+        &Gate::bare()
+            .policy("signed-in", signed_in(["app"]))
+            .upload_route("/imgwire/{workspace}")
+            .events("http://127.0.0.1:9/events"),
+    );
     let long = Token::of(&"u".repeat(200)).with("note", json!("long ".repeat(1500)));
     let temporary = tempfile::tempdir().unwrap();
     let screenshots = std::env::var_os(SCREENSHOTS).map(PathBuf::from);

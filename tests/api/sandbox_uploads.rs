@@ -14,7 +14,8 @@ const UPLOADS: &str = "/imgwire/api/v1/images/";
 const EVENTS: &str = "/playground/events";
 
 /// A GIF of one pixel.
-const GIF: &[u8] = b"GIF89a\x01\0\x01\0\x80\0\0\xff\xff\xff\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+const GIF: &[u8] =
+    b"GIF89a\x01\0\x01\0\x80\0\0\xff\xff\xff\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
 
 /// An editor of `ws_1`, for whom the tests upload.
 struct Editor<'a> {
@@ -35,7 +36,8 @@ impl<'a> Editor<'a> {
 
     async fn create(&self, size: usize) -> Answer {
         let path = format!("{UPLOADS}standard_upload");
-        let body = json!({ "file_name": "a.gif", "mime_type": "image/gif", "content_length": size });
+        let body =
+            json!({ "file_name": "a.gif", "mime_type": "image/gif", "content_length": size });
         self.request(Method::POST, &path).json(&body).await
     }
 
