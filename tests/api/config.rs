@@ -24,7 +24,7 @@ fn environment(name: &str) -> Option<String> {
         "EC_KEYS" => Some(include_str!("../keys/ec_public.pem").repeat(2)),
         "SPLIT" => Some("a s3cret that is long enough\nfor HS256, in two lines".to_owned()),
         "BROKEN" => Some("a s3cret that is long enough\nfor HS256, in two lines\n".to_owned()),
-        "EVENTS" => Some(EVENTS_SECRET.to_owned()),
+        "EVENTS" | "SANDBOX_EVENTS_SECRET" => Some(EVENTS_SECRET.to_owned()),
         "EVENTS_IN_TEXT" => Some("whsec_s3cret-that-is-no-base64".to_owned()),
         "EVENTS_SHORT" => Some("whsec_czNjcmV0LW9mLTIzLWJ5dGVzLi4uLi4=".to_owned()),
         "EVENTS_LONG" => Some(format!("whsec_{}", "czNjcmV0".repeat(11))),

@@ -125,6 +125,7 @@ fn test(folder: &Path, config: &str, cases: &str, replaced: &[(&str, &str)]) -> 
         .env("SANDBOX_JWT_SECRET", SECRET)
         .env("IMGWIRE_GATE_SESSION_KEY", SESSION_KEY)
         .env("SANDBOX_SESSION_KEY", SESSION_KEY)
+        .env("SANDBOX_EVENTS_SECRET", EVENTS_SECRET)
         .output()
         .unwrap();
     assert!(output.status.success(), "{config:?}: {output:?}");

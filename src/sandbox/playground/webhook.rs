@@ -1,6 +1,7 @@
 //! The webhook of the sandbox, to which the gate sends events as to an app.
 
 use actix_web::{Error, HttpRequest, HttpResponse, http::header::HeaderMap, web};
+use policies::Denial;
 use serde::Deserialize;
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP};
 
@@ -11,7 +12,7 @@ use super::{
     events::{Delivery, Header, MAX_BODY_BYTES, PATH},
     without_line,
 };
-use crate::http::worker;
+use crate::http::{error::ApiError, refuse, worker};
 
 /// The longest header that is kept.
 const MAX_HEADER_BYTES: usize = 1 << 10;
@@ -60,11 +61,17 @@ async fn receive(
         headers,
         body,
     });
-    let mut response = match is_signed {
-        true => HttpResponse::NoContent(),
-        false => HttpResponse::Unauthorized(),
+    let response = match is_signed {
+        true => HttpResponse::NoContent().finish(),
+        false => {
+            let reason = "the signature of the event is not valid".to_owned();
+            refuse(
+                &request,
+                &ApiError::Denied(Denial::InvalidCredentials(reason)),
+            )
+        }
     };
-    Ok(without_line(response.finish()))
+    Ok(without_line(response))
 }
 
 fn signed_headers(headers: &HeaderMap) -> Vec<Header> {
