@@ -99,7 +99,7 @@ async fn live(gates: &[Arc<dyn RecordStore>], number: usize) -> RecordId {
     }
     let begun = gate(0).begin(intent.clone()).await.unwrap();
     assert_eq!(begun, Begun::Recorded(Vec::new()));
-    if number % 8 == 0 {
+    if number.is_multiple_of(8) {
         return id;
     }
     if number % 8 == 2 {
