@@ -31,6 +31,7 @@ pub(crate) mod request;
 pub(crate) mod similar;
 pub(crate) mod sql_columns;
 pub(crate) mod step;
+pub(crate) mod storage_full;
 pub(crate) mod storage_store;
 pub(crate) mod time;
 
@@ -70,7 +71,6 @@ pub use request::{
 };
 pub use similar::similar;
 pub use step::{Step, StepResult};
-pub use storage_store::{
-    StorageCharge, StorageFull, StorageLimits, StorageState, StorageStore, StorageUnit, StorageUsed,
-};
+pub use storage_full::{StorageFull, StorageUnit};
+pub use storage_store::{StorageCharge, StorageLimits, StorageState, StorageStore, StorageUsed};
 pub use time::{Clock, SystemClock, Window, WindowUnit, Windows};

@@ -202,12 +202,14 @@ impl RecordTasks {
     async fn send_events(&self, sender: &mut EventSender) {
         let mut state = TaskState::new("events");
         loop {
-            let rules = self.gate.rules.load_full();
             let mut pause = INTERVAL;
+            // A reload may close the store of earlier rules, so nothing keeps them during the pause.
+            let rules = self.gate.rules.load_full();
             if let (Some(records), Some(receiver)) = (&rules.records, &rules.receiver) {
                 let sent = state.log(sender.work(records, receiver).await);
                 pause = sent.unwrap_or(INTERVAL);
             }
+            drop(rules);
             sleep(pause).await;
         }
     }
@@ -223,6 +225,7 @@ impl RecordTasks {
                 let keep = receiver.map_or(events::default_keep().get(), |it| it.keep());
                 state.log(drop_expired(records, &**clock, metrics, keep).await);
             }
+            drop(rules);
             sleep(BACKLOG_INTERVAL).await;
         }
     }

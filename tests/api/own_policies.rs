@@ -231,7 +231,7 @@ fn the_schema_contains_a_registered_policy_kind() {
     ] {
         assert!(properties.get(key).is_some(), "{key}");
     }
-    assert_eq!(kinds.len(), 8);
+    assert_eq!(kinds.len(), 9);
 }
 
 #[test]

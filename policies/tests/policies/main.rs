@@ -27,6 +27,7 @@ mod remote;
 mod scripted;
 mod signed_in;
 mod storage;
+mod storage_settings;
 mod trace;
 mod upload_intent;
 mod values;
