@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
+    events::{app_with_events, delivered, sending},
     helpers::{Emulator, Endpoint, Gate, Misbehaviour, TestApp, Token, eventually},
     postgres::Postgres,
     process::{GateProcess, write_config},
@@ -77,6 +78,19 @@ async fn an_erasure_of_a_user_without_records_is_done_too() {
         done(&app, &job).await,
         json!({ "done": true, "deleted": 0, "failed": 0 })
     );
+}
+
+#[actix_web::test]
+async fn the_app_hears_which_images_an_erasure_deleted() {
+    let service = app_with_events();
+    let app = sending(&service).start().await;
+    let image = uploaded(&app, "/mine", "user_1").await;
+    let job = erase(&app, "user_1").await;
+    assert_eq!(done(&app, &job).await["deleted"], 1);
+    let events = delivered(&service, 1).await;
+    assert_eq!(events[0].kind(), "image.deleted");
+    assert_eq!(events[0].image(), image);
+    assert_eq!(found(&app, "subject=user_1").await, [json!(null); 0]);
 }
 
 #[actix_web::test]

@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 
 use crate::{
     helpers::{
-        ENVIRONMENT, Emulator, Endpoint, Gate, Misbehaviour, Token, storage, upload_route,
-        workspace_member,
+        ENVIRONMENT, Emulator, Endpoint, Gate, Misbehaviour, SERVER_API_KEY, Token, storage,
+        upload_route, workspace_member,
     },
     process::{GateProcess, write_config},
-    upload_records::{delete_past_the_gate, png_of},
+    upload_records::png_of,
     uploads::{CREATE, IMAGES},
 };
 
@@ -141,9 +141,11 @@ impl World {
             }
             let image = answer["image"]["id"].as_str().unwrap().to_owned();
             if key.is_none() && random.u8(..8) == 0 {
-                // The owner of the account deletes it before its file arrives.
-                delete_past_the_gate(&self.imgwire, &image).await;
-                continue;
+                // The owner of the account deletes it before its file arrives, if there is no outage.
+                let url = format!("{}{IMAGES}{image}", self.imgwire.url());
+                let deletion = self.client.delete(url).bearer_auth(SERVER_API_KEY);
+                let deletion = deletion.timeout(Duration::from_millis(300));
+                deletion.send().await.ok();
             }
             let upload = Upload {
                 workspace,
