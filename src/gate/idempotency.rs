@@ -72,15 +72,21 @@ pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 static CLAIMED: Mutex<BTreeSet<[u8; 32]>> = Mutex::new(BTreeSet::new());
 
 /// Of the requests of this process with the same slot, one at a time goes through the limits. Otherwise each would take a
-/// unit of a quota before it is known that they repeat one upload.
+/// unit of a quota before it is known that they repeat one upload. Recovery claims the slot, too, so that it does not delete
+/// the image of an upload that is being repeated.
 pub(super) struct SlotClaim([u8; 32]);
 
 impl SlotClaim {
+    /// `None` if the slot is claimed.
+    pub(super) fn take(slot: [u8; 32]) -> Option<Self> {
+        CLAIMED.lock().insert(slot).then(|| Self(slot))
+    }
+
     /// Waits for the slot. `None` if an earlier request takes too long.
     pub(super) async fn wait(slot: [u8; 32]) -> Option<Self> {
         for _ in 0..MAX_POLLS {
-            if CLAIMED.lock().insert(slot) {
-                return Some(Self(slot));
+            if let Some(claim) = Self::take(slot) {
+                return Some(claim);
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }

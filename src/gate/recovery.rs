@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use policies::{Clock, Fault, ImageId};
 
-use super::{background::context, follow::next_read};
+use super::{background::context, follow::next_read, idempotency::SlotClaim};
 use crate::{
     imgwire::{Client, ImgwireError, Refusal},
     stores::{Ending, Intent, RecordId, RecordStore},
@@ -23,6 +23,10 @@ enum Settled {
     Deleted(ImageId),
     /// There is an image, but Imgwire did not delete it. It stays recorded.
     Kept(ImageId, ImgwireError),
+    /// There is an image, which has another record: the intent was of a repetition.
+    Repetition(ImageId),
+    /// A request of this gate repeats the upload at the moment.
+    Busy,
     /// Imgwire created no image, because it does not accept the call. Any other refusal may have come first: it says
     /// nothing about what an earlier call did.
     Withdrawn(ImgwireError),
@@ -72,7 +76,14 @@ async fn settle(
     clock: &dyn Clock,
     intent: Intent,
 ) -> Result<(RecordId, Settled), Fault> {
-    let (id, context) = (intent.id, context());
+    let id = intent.id;
+    let claim = intent
+        .replay
+        .map(|replay| SlotClaim::take(replay.slot));
+    if matches!(claim, Some(None)) {
+        return Ok((id, Settled::Busy));
+    }
+    let context = context();
     let image = match client.create_upload(&intent.call, &context).await.result {
         Ok(created) => created.image.id,
         Err(error) if error.refusal() == Some(Refusal::InvalidRequest) => {
@@ -81,6 +92,12 @@ async fn settle(
         }
         Err(error) => return Ok((id, Settled::Unknown(error))),
     };
+    if let Some(record) = records.image(&image).await?
+        && record.id != id
+    {
+        records.withdraw(id).await?;
+        return Ok((id, Settled::Repetition(image)));
+    }
     // If the gate ends after this, the image has an owner, who can delete it.
     let now = clock.now();
     let follow_at = next_read(now, now);
@@ -107,6 +124,11 @@ fn log(RecordId(record): RecordId, settled: &Settled) {
             let image_id = image.as_str();
             tracing::warn!(%record, image_id, %error, "upload without an answer not deleted");
         }
+        Settled::Repetition(image) => {
+            let image_id = image.as_str();
+            tracing::debug!(%record, image_id, "repeated upload has its image");
+        }
+        Settled::Busy => tracing::debug!(%record, "upload without an answer is being repeated"),
         Settled::Withdrawn(error) | Settled::Unknown(error) => {
             tracing::info!(%record, %error, "upload without an answer was not created");
         }

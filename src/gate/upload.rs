@@ -18,7 +18,7 @@ use super::{
     upload_call::Upload,
 };
 use crate::{
-    imgwire::{CallOutcome, Client, CreatedUpload, ImgwireError, TraceContext},
+    imgwire::{Client, CreatedUpload, ImgwireError, TraceContext},
     stores::{Begun, Earlier, Ending, FileFacts, Intent, Origin, RecordId, Replay},
 };
 
@@ -193,15 +193,8 @@ impl Creation<'_> {
         details: &mut Details,
     ) -> Result<Obtained, Failure> {
         let record = intent.id;
-        let created = self.ask(&intent.call, details).await;
-        if created.result.is_err() && !created.may_have_acted {
-            // Otherwise recovery finds out what became of it.
-            if let Err(fault) = self.uploads.records.withdraw(record).await {
-                warn(self.context, &fault);
-            }
-        }
-        let upload = created.result.map_err(Failure::ImgwireFailed)?;
-        self.complete(intent, upload.image.id.clone()).await?;
+        let upload = self.ask(record, &intent.call, details).await?;
+        self.complete(intent, &upload.image.id).await?;
         Ok(Obtained {
             record,
             upload,
@@ -211,6 +204,9 @@ impl Creation<'_> {
     }
 
     /// Asks for the upload of an earlier request once more. `known` is its image.
+    ///
+    /// If the image is deleted meanwhile, this creates another one, which has no record. So the call has an intent of its
+    /// own, by which recovery finds that image even if the gate ends before it is deleted.
     async fn repeat(
         &self,
         intent: Arc<Intent>,
@@ -218,13 +214,21 @@ impl Creation<'_> {
         details: &mut Details,
     ) -> Result<Obtained, Failure> {
         let record = intent.id;
-        let repeated = self.ask(&intent.call, details).await;
-        let upload = repeated.result.map_err(Failure::ImgwireFailed)?;
+        let repetition = self.begin_repetition(&intent).await?;
+        let upload = self.ask(repetition, &intent.call, details).await?;
         let image = &upload.image.id;
         match &known {
-            None => self.complete(intent, image.clone()).await?,
-            Some(known) if known == image && !upload.image.is_deleted => {}
-            Some(known) => return Err(self.replaced(record, known, image).await),
+            // The first request may still be at work. The intent stays until that has ended, too.
+            None => self.complete(intent, image).await?,
+            Some(known) if known == image && !upload.image.is_deleted => {
+                self.withdraw(repetition).await;
+            }
+            Some(known) => {
+                if self.delete(image).await {
+                    self.withdraw(repetition).await;
+                }
+                return Err(self.replaced(record, known).await);
+            }
         }
         Ok(Obtained {
             record,
@@ -236,8 +240,7 @@ impl Creation<'_> {
 
     /// Imgwire did not return the image of a key that it has seen. Either the image was deleted past the gate, or Imgwire
     /// does not honour the key.
-    async fn replaced(&self, record: RecordId, known: &ImageId, image: &ImageId) -> Failure {
-        self.delete(image).await;
+    async fn replaced(&self, record: RecordId, known: &ImageId) -> Failure {
         let read = in_span("read image", self.context, async |context| {
             self.client.image(known, context).await
         });
@@ -261,7 +264,7 @@ impl Creation<'_> {
     }
 
     /// Names the image of an intent. If the record was settled otherwise meanwhile, the image has no owner.
-    async fn complete(&self, intent: Arc<Intent>, image: ImageId) -> Result<(), Failure> {
+    async fn complete(&self, intent: Arc<Intent>, image: &ImageId) -> Result<(), Failure> {
         let now = self.clock.now();
         let follow_at = next_read(now, now);
         let records = &self.uploads.records;
@@ -269,20 +272,50 @@ impl Creation<'_> {
         if completed.map_err(Failure::Unrecorded)? {
             return Ok(());
         }
-        self.delete(&image).await;
+        self.delete(image).await;
         let reason = "the upload took too long, and its image was deleted";
         Err(Failure::ImgwireFailed(ImgwireError::InvalidResponse(
             reason.to_owned(),
         )))
     }
 
-    async fn ask(&self, call: &str, details: &mut Details) -> CallOutcome<CreatedUpload> {
+    /// Makes the call of an intent.
+    async fn ask(
+        &self,
+        intent: RecordId,
+        call: &str,
+        details: &mut Details,
+    ) -> Result<CreatedUpload, Failure> {
         let asking = in_span("create upload", self.context, async |context| {
             self.client.create_upload(call, context).await
         });
         let outcome = asking.await;
         details.upstream = Some((outcome.attempts, outcome.took));
-        outcome
+        if outcome.result.is_err() && !outcome.may_have_acted {
+            // Otherwise recovery finds out what became of it.
+            self.withdraw(intent).await;
+        }
+        outcome.result.map_err(Failure::ImgwireFailed)
+    }
+
+    /// Records that the call of an intent is about to be made again. Returns the id of the new intent, which charges
+    /// nothing.
+    async fn begin_repetition(&self, intent: &Intent) -> Result<RecordId, Failure> {
+        let (id, _) = RecordId::new(self.clock);
+        let repetition = Intent {
+            id,
+            replay: None,
+            charges: Arc::default(),
+            ..intent.clone()
+        };
+        let begun = self.uploads.records.begin(Arc::new(repetition)).await;
+        begun.map(|_| id).map_err(Failure::Unrecorded)
+    }
+
+    async fn withdraw(&self, intent: RecordId) {
+        if let Err(fault) = self.uploads.records.withdraw(intent).await {
+            warn(self.context, &fault);
+        }
     }
 
     /// Deletes an image that no client gets. Returns whether it is deleted.

@@ -166,6 +166,7 @@ mod remote;
 mod remote_members;
 mod remote_rules;
 mod renamed_stores;
+mod repetitions;
 mod request_lines;
 mod request_messages;
 mod request_metrics;

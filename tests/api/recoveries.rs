@@ -7,15 +7,16 @@ use serde_json::{Value, json};
 
 use crate::{
     helpers::{
-        ENVIRONMENT, Emulator, Endpoint, ErrorType, Gate, Misbehaviour, TestApp, eventually,
+        ENVIRONMENT, Emulator, Endpoint, ErrorType, Gate, Misbehaviour, TestApp, Token,
+        eventually,
     },
     postgres::Postgres,
     process::{GateProcess, write_config},
-    upload_records::{found, image_ids, lines, png, recording, upload},
+    upload_records::{CREATE, found, image_ids, lines, png, recording, upload},
 };
 
 /// Longer than a request may take.
-const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// Uploads in vain.
 async fn fail(app: &TestApp, how: Misbehaviour) {
@@ -25,14 +26,14 @@ async fn fail(app: &TestApp, how: Misbehaviour) {
     app.imgwire.misbehave_at(Endpoint::Upload, None);
 }
 
-fn impatient() -> Gate {
+pub(crate) fn impatient() -> Gate {
     recording()
         .imgwire("retries", 0)
         .imgwire("timeout", "300ms")
         .imgwire("deadline", "300ms")
 }
 
-async fn states(app: &TestApp) -> Vec<Value> {
+pub(crate) async fn states(app: &TestApp) -> Vec<Value> {
     let records = found(app, "subject=user_1").await;
     records
         .into_iter()
@@ -115,25 +116,25 @@ async fn an_image_that_cannot_be_deleted_keeps_its_owner() {
 }
 
 /// Recovery begins this long after the start.
-fn restarting() -> Gate {
+pub(crate) fn restarting() -> Gate {
     recording().imgwire("timeout", "1s")
 }
 
-/// Kills the gate with SIGKILL when `is_time`, while it uploads once.
-async fn kill(
+/// Kills the gate with SIGKILL when `is_time`, while it uploads once and Imgwire misbehaves.
+pub(crate) async fn kill_during(
+    body: Value,
     config: &Path,
     imgwire: &Emulator,
-    how: Misbehaviour,
+    (endpoint, how): (Endpoint, Misbehaviour),
     is_time: impl AsyncFn() -> bool,
 ) {
     let mut gate = GateProcess::start(config, &[], "info").await;
-    imgwire.misbehave_at(Endpoint::Upload, Some(how));
+    imgwire.misbehave_at(endpoint, Some(how));
     let url = gate.url();
     let uploading = actix_web::rt::spawn(async move {
         let client = awc::Client::default();
-        let request = client.post(format!("{url}/mine{}", crate::upload_records::CREATE));
-        let token = crate::helpers::Token::of("user_1").sign();
-        let body = json!({ "file_name": "user_1" });
+        let request = client.post(format!("{url}/mine{CREATE}"));
+        let token = Token::of("user_1").sign();
         request
             .bearer_auth(token)
             .send_json(&body)
@@ -147,10 +148,21 @@ async fn kill(
         uploading.await.unwrap().is_err(),
         "the client got no answer"
     );
-    imgwire.misbehave_at(Endpoint::Upload, None);
+    imgwire.misbehave_at(endpoint, None);
 }
 
-async fn export(gate: &GateProcess) -> Vec<Value> {
+/// Kills the gate during an upload without an idempotency key.
+async fn kill(
+    config: &Path,
+    imgwire: &Emulator,
+    how: Misbehaviour,
+    is_time: impl AsyncFn() -> bool,
+) {
+    let body = json!({ "file_name": "user_1" });
+    kill_during(body, config, imgwire, (Endpoint::Upload, how), is_time).await;
+}
+
+pub(crate) async fn export(gate: &GateProcess) -> Vec<Value> {
     let url = format!("{}/images/export", gate.management());
     let mut answer = awc::Client::default().get(url).send().await.unwrap();
     let body = answer.body().limit(64 << 20).await.unwrap();
@@ -250,11 +262,11 @@ async fn repeated_kills_leave_no_image_without_its_owner() {
             let url = url.clone();
             async move {
                 let user = format!("user_{caller}");
-                let token = crate::helpers::Token::of(&user).sign();
+                let token = Token::of(&user).sign();
                 let client = awc::Client::default();
                 let mut images = Vec::new();
                 loop {
-                    let path = format!("{url}/mine{}", crate::upload_records::CREATE);
+                    let path = format!("{url}/mine{}", CREATE);
                     let request = client.post(path).bearer_auth(&token);
                     let sent = request.send_json(&json!({ "file_name": user })).await;
                     let Ok(mut answer) = sent else {

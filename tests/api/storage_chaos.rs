@@ -140,7 +140,7 @@ impl World {
                 continue;
             }
             let image = answer["image"]["id"].as_str().unwrap().to_owned();
-            if key.is_none() && random.u8(..8) == 0 {
+            if random.u8(..8) == 0 {
                 // The owner of the account deletes it before its file arrives, if there is no outage.
                 let url = format!("{}{IMAGES}{image}", self.imgwire.url());
                 let deletion = self.client.delete(url).bearer_auth(SERVER_API_KEY);
