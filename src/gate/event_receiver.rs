@@ -119,8 +119,8 @@ impl EventReceiver {
             body,
             timeout: TIMEOUT,
             max_response_bytes: MAX_RESPONSE_BYTES,
-            // An app may get an event twice anyway, and knows it by its id.
-            resend: Resend::Safe,
+            // The store repeats a failed delivery later. A slow app must not get it twice at once.
+            resend: Resend::Unsafe,
         };
         http.send_for_head(request).await
     }

@@ -1,10 +1,14 @@
 //! Follows uploads until their file has arrived and is processed, or they are abandoned.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future::LocalBoxFuture, stream::FuturesUnordered};
 use jiff::{SignedDuration, Timestamp};
 use policies::{Clock, Fault};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::observer::{Change, ObserveError, Observer};
 use crate::{
@@ -15,14 +19,17 @@ use crate::{
 /// The shortest time between two reads of an upload.
 const SHORTEST: SignedDuration = SignedDuration::from_secs(4);
 
-/// How many uploads are taken at once.
-const BATCH: u32 = 250;
+/// How long the gate remembers that an image was missing in a read.
+const MISSING_KEPT: SignedDuration = SignedDuration::from_hours(1);
 
 /// How many images are read at once.
-const CONCURRENT_READS: usize = 32;
+const CONCURRENT_READS: usize = 64;
 
-/// How long after a batch was taken its reads may begin.
-const START_TIME: Duration = Duration::from_secs(5);
+/// How often the gate looks for uploads that are due.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// The same, while more are due. Reads that end in this time are recorded together.
+const BUSY_INTERVAL: Duration = Duration::from_millis(25);
 
 /// For the changes of a record, in addition to the calls to Imgwire.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -36,11 +43,17 @@ pub(super) fn next_read(created: Timestamp, now: Timestamp) -> Timestamp {
     now.saturating_add(gap).unwrap_or(Timestamp::MAX)
 }
 
+type Read = LocalBoxFuture<'static, (RecordId, Result<Checked, Fault>)>;
+
 /// Follows the uploads that are due. Of several gates that share a store, each follows others.
 #[derive(Default)]
 pub struct Follower {
+    /// The reads that run. A slow one does not delay others.
+    reads: FuturesUnordered<Read>,
     /// The uploads that this gate has taken. Others may read them again only later.
-    taken: Vec<RecordId>,
+    taken: HashSet<RecordId>,
+    /// Images that were missing in the last read, which does not prove that they are gone.
+    missing: HashMap<RecordId, Timestamp>,
     is_imgwire_failing: bool,
 }
 
@@ -49,40 +62,61 @@ enum Checked {
     /// It is not followed any more.
     Settled,
     Later(Timestamp),
+    /// Imgwire does not have the image. The next read says whether it is gone.
+    Missing(Timestamp),
     Failed(Timestamp, ImgwireError),
 }
 
 impl Follower {
-    /// Checks the uploads that are due. Returns whether more may be due.
-    pub async fn work(&mut self, observer: &Observer) -> Result<bool, Fault> {
-        let clock = &*observer.clock;
-        let (now, started) = (clock.now(), clock.elapsed());
+    /// Begins to check uploads that are due, and records what became of those whose check has ended. Takes up to
+    /// [`INTERVAL`].
+    pub async fn work(&mut self, observer: &Observer) -> Result<(), Fault> {
+        let begun = self.begin(observer).await;
+        let has_more = *begun.as_ref().unwrap_or(&false);
+        let checked = self.checked(has_more).await;
+        let rescheduled = self.reschedule(observer, checked).await;
+        begun?;
+        rescheduled
+    }
+
+    /// Returns whether more uploads may be due.
+    async fn begin(&mut self, observer: &Observer) -> Result<bool, Fault> {
+        let free = CONCURRENT_READS.saturating_sub(self.reads.len());
+        let Some(limit) = u32::try_from(free).ok().filter(|limit| *limit > 0) else {
+            return Ok(true);
+        };
+        let now = observer.clock.now();
         // One call reads an image, and another one deletes it.
-        let lease = START_TIME + 2 * observer.client.deadline() + MARGIN;
+        let lease = 2 * observer.client.deadline() + MARGIN;
         let until = now.saturating_add(lease).unwrap_or(Timestamp::MAX);
         let rate = observer.rules.reads;
-        let due = observer.records.take_followed(now, until, BATCH, rate);
+        let due = observer.records.take_followed(now, until, limit, rate);
         let due = due.await?;
-        if due.is_empty() {
-            return Ok(false);
-        }
-        let is_full = due.len() >= BATCH as usize;
-        self.taken = due.iter().map(|record| record.id).collect();
-        let may_begin = || clock.elapsed().saturating_sub(started) < START_TIME;
-        let checked: Vec<_> = stream::iter(&due)
-            .map(async |record| {
-                let checked = match may_begin() {
-                    true => check(observer, record).await,
-                    false => Ok(Checked::Later(clock.now())),
-                };
+        let is_full = due.len() >= free;
+        for record in due {
+            self.taken.insert(record.id);
+            let was_missing = self.missing.contains_key(&record.id);
+            let observer = observer.clone();
+            self.reads.push(Box::pin(async move {
+                let checked = check(&observer, &record, was_missing).await;
                 (record.id, checked)
-            })
-            .buffer_unordered(CONCURRENT_READS)
-            .collect()
-            .await;
-        let rescheduled = self.reschedule(observer, checked).await;
-        self.taken.clear();
-        rescheduled.map(|()| is_full)
+            }));
+        }
+        Ok(is_full)
+    }
+
+    /// Waits for checks that end soon.
+    async fn checked(&mut self, has_more: bool) -> Vec<(RecordId, Result<Checked, Fault>)> {
+        let wait = if has_more { BUSY_INTERVAL } else { INTERVAL };
+        let end = Instant::now() + wait;
+        let mut checked = Vec::new();
+        while let Ok(Some(one)) = timeout_at(end, self.reads.next()).await {
+            checked.push(one);
+        }
+        if !has_more {
+            sleep_until(end).await;
+        }
+        checked
     }
 
     async fn reschedule(
@@ -90,16 +124,30 @@ impl Follower {
         observer: &Observer,
         checked: Vec<(RecordId, Result<Checked, Fault>)>,
     ) -> Result<(), Fault> {
+        if checked.is_empty() {
+            return Ok(());
+        }
         let (mut later, mut failures, mut fault) = (Vec::new(), Vec::new(), None);
         let mut has_answered = false;
+        let now = observer.clock.now();
+        self.missing
+            .retain(|_, at| now.duration_since(*at) < MISSING_KEPT);
         for (id, checked) in checked {
+            self.taken.remove(&id);
+            let was_missing = self.missing.remove(&id);
             match checked {
+                Ok(Checked::Missing(at)) => {
+                    has_answered = true;
+                    self.missing.insert(id, now);
+                    later.push((id, at));
+                }
                 Ok(Checked::Settled) => has_answered = true,
                 Ok(Checked::Later(at)) => {
                     has_answered = true;
                     later.push((id, at));
                 }
                 Ok(Checked::Failed(at, error)) => {
+                    self.missing.extend(was_missing.map(|at| (id, at)));
                     failures.push(error);
                     later.push((id, at));
                 }
@@ -135,8 +183,9 @@ impl Follower {
 
     /// Lets other gates, or the next start, read the taken uploads at once.
     pub async fn release(&mut self, records: &dyn RecordStore, clock: &dyn Clock) {
+        self.reads.clear();
         let now = clock.now();
-        let taken: Vec<_> = self.taken.drain(..).map(|id| (id, now)).collect();
+        let taken: Vec<_> = self.taken.drain().map(|id| (id, now)).collect();
         if taken.is_empty() {
             return;
         }
@@ -146,9 +195,13 @@ impl Follower {
     }
 }
 
-async fn check(observer: &Observer, record: &Record) -> Result<Checked, Fault> {
+async fn check(observer: &Observer, record: &Record, was_missing: bool) -> Result<Checked, Fault> {
     let created = record.origin.created_at;
     let result = match read(observer, record).await {
+        Ok(Change::Gone) if !was_missing => {
+            let now = observer.clock.now();
+            return Ok(Checked::Missing(next_read(now, now)));
+        }
         Ok(change) => follow(observer, record, change).await,
         Err(error) => Err(error.into()),
     };
@@ -196,6 +249,14 @@ async fn follow(
             Ok(true)
         }
         Change::Pending | Change::Processing | Change::Nothing => Ok(false),
+        // A gate that ended had deleted it.
+        Change::Gone
+            if record.state == UploadState::Open
+                && abandoned_at(observer, record) <= observer.clock.now() =>
+        {
+            observer.abandon(record).await?;
+            Ok(true)
+        }
         Change::Settled(_) | Change::Rejected(_) | Change::Gone => {
             observer.apply(record, change).await?;
             Ok(true)

@@ -68,24 +68,27 @@ impl KeySecret {
 pub(super) const MAX_POLLS: u32 = 40;
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The slots of the running requests. A slot is derived from the secret of a store, so it belongs to one store.
+/// The digests that are claimed. A slot is derived from the secret of a store, and a call has an id, so both belong to one
+/// store.
 static CLAIMED: Mutex<BTreeSet<[u8; 32]>> = Mutex::new(BTreeSet::new());
 
-/// Of the requests of this process with the same slot, one at a time goes through the limits. Otherwise each would take a
-/// unit of a quota before it is known that they repeat one upload. Recovery claims the slot, too, so that it does not delete
-/// the image of an upload that is being repeated.
-pub(super) struct SlotClaim([u8; 32]);
+/// Of the tasks of this process that claim the same digest, one at a time has it.
+///
+/// Requests claim their slot before they go through the limits. Otherwise each would take a unit of a quota before it is
+/// known that they repeat one upload. What repeats a call claims that, so that recovery does not delete an image that a
+/// client is about to get.
+pub(super) struct Claim([u8; 32]);
 
-impl SlotClaim {
-    /// `None` if the slot is claimed.
-    pub(super) fn take(slot: [u8; 32]) -> Option<Self> {
-        CLAIMED.lock().insert(slot).then(|| Self(slot))
+impl Claim {
+    /// `None` if the digest is claimed.
+    pub(super) fn take(digest: [u8; 32]) -> Option<Self> {
+        CLAIMED.lock().insert(digest).then(|| Self(digest))
     }
 
-    /// Waits for the slot. `None` if an earlier request takes too long.
-    pub(super) async fn wait(slot: [u8; 32]) -> Option<Self> {
+    /// Waits for the digest. `None` if an earlier task takes too long.
+    pub(super) async fn wait(digest: [u8; 32]) -> Option<Self> {
         for _ in 0..MAX_POLLS {
-            if let Some(claim) = Self::take(slot) {
+            if let Some(claim) = Self::take(digest) {
                 return Some(claim);
             }
             tokio::time::sleep(POLL_INTERVAL).await;
@@ -94,7 +97,7 @@ impl SlotClaim {
     }
 }
 
-impl Drop for SlotClaim {
+impl Drop for Claim {
     fn drop(&mut self) {
         CLAIMED.lock().remove(&self.0);
     }

@@ -21,6 +21,7 @@ pub mod readiness;
 pub mod reconciliation;
 pub mod record_view;
 pub mod recovery;
+mod repetition;
 pub mod retention;
 pub mod route_paths;
 pub mod rules;

@@ -118,6 +118,11 @@ impl Observer {
     }
 
     async fn reject(&self, record: &Record, real: FileFacts) -> Result<bool, ObserveError> {
+        // If the gate ends after the deletion, the next read finds by this why the image is gone.
+        let settling = self
+            .records
+            .settle(record.id, UploadState::Open, real.clone(), Vec::new());
+        settling.await?;
         self.delete_at_imgwire(record).await?;
         let kinds = [EventKind::UploadMismatched, EventKind::ImageDeleted];
         let after = Record {
@@ -179,8 +184,14 @@ fn names(record: &Record) -> (uuid::Uuid, Option<&str>) {
 }
 
 fn change(record: &Record, image: Option<&Image>, on_mismatch: OnMismatch) -> Change {
+    // Only a rejected upload that is still open has real facts.
+    let is_rejected =
+        record.state == UploadState::Open && differs(&record.origin.declared, &record.real);
     let Some(image) = image.filter(|image| !image.is_deleted) else {
-        return Change::Gone;
+        return match is_rejected {
+            true => Change::Rejected(record.real.clone()),
+            false => Change::Gone,
+        };
     };
     let state = match image.status {
         ImageStatus::Pending => return Change::Pending,

@@ -189,7 +189,9 @@ impl Job {
         if wanted == 0 {
             return Ok(Some(page));
         }
-        let (now, rate) = (observer.clock.now(), observer.rules.reads);
+        let (now, mut rate) = (observer.clock.now(), observer.rules.reads);
+        // The rest is for following.
+        rate.limit = rate.limit.div_ceil(2);
         let allowed = u32::try_from(wanted).unwrap_or(u32::MAX);
         let allowed = self.records.take_reads(now, allowed, rate).await?;
         let allowed = usize::try_from(allowed).unwrap_or(usize::MAX).min(wanted);

@@ -7,10 +7,14 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use policies::{Clock, Fault, ImageId};
 
-use super::{background::context, follow::next_read, idempotency::SlotClaim};
+use super::{
+    background::context,
+    follow::next_read,
+    idempotency::{Claim, digest_of},
+};
 use crate::{
     imgwire::{Client, ImgwireError, Refusal},
-    stores::{Ending, Intent, RecordId, RecordStore},
+    stores::{Completed, Ending, Intent, RecordId, RecordStore},
 };
 
 /// At most so many are settled at once, so that requests come first.
@@ -77,41 +81,63 @@ async fn settle(
     intent: Intent,
 ) -> Result<(RecordId, Settled), Fault> {
     let id = intent.id;
-    let claim = intent
-        .replay
-        .map(|replay| SlotClaim::take(replay.slot));
-    if matches!(claim, Some(None)) {
+    let Some(_claim) = Claim::take(digest_of(&intent.call)) else {
         return Ok((id, Settled::Busy));
-    }
+    };
     let context = context();
-    let image = match client.create_upload(&intent.call, &context).await.result {
+    let called = client.create_upload(&intent.call, &context).await;
+    let may_be_repeated = called.attempts > 1 || called.took >= client.timeout() / 2;
+    let image = match called.result {
         Ok(created) => created.image.id,
-        Err(error) if error.refusal() == Some(Refusal::InvalidRequest) => {
+        Err(error) if is_refused(&error) => {
             records.withdraw(id).await?;
             return Ok((id, Settled::Withdrawn(error)));
         }
         Err(error) => return Ok((id, Settled::Unknown(error))),
     };
-    if let Some(record) = records.image(&image).await?
-        && record.id != id
-    {
+    let record = records.image(&image).await?;
+    if record.is_some_and(|record| record.id != id) {
         records.withdraw(id).await?;
         return Ok((id, Settled::Repetition(image)));
     }
-    // If the gate ends after this, the image has an owner, who can delete it.
+    // If the gate ends after this, the image has an owner, who can delete it. No repeated key may find it, because it is
+    // about to be deleted.
     let now = clock.now();
     let follow_at = next_read(now, now);
-    let completed = records.complete(Arc::new(intent), image.clone(), follow_at);
-    let is_recorded = completed.await?;
+    let intent = Arc::new(Intent {
+        replay: None,
+        ..intent
+    });
+    let completed = records.complete(intent, image.clone(), follow_at);
+    let completed = completed.await?;
+    if completed == Completed::Before {
+        // A request has named it meanwhile, and its client has it.
+        return Ok((id, Settled::Repetition(image)));
+    }
+    if may_be_repeated {
+        // An attempt without an answer may still reach Imgwire. If the image were deleted before, it would create another one.
+        tokio::time::sleep(client.timeout()).await;
+    }
     if let Err(error) = client.delete_image(&image, &context).await.result {
         return Ok((id, Settled::Kept(image, error)));
     }
-    // Otherwise the record was settled meanwhile: an erasure has removed it, or it names another image.
-    if is_recorded {
-        let (now, events) = (clock.now(), Vec::new());
-        records.delete(id, Ending::Deleted, now, events).await?;
+    match completed {
+        // An erasure has removed the record, or it names another image.
+        Completed::Never => records.withdraw(id).await?,
+        _ => {
+            let (now, events) = (clock.now(), Vec::new());
+            records.delete(id, Ending::Deleted, now, events).await?;
+        }
     }
     Ok((id, Settled::Deleted(image)))
+}
+
+/// Whether Imgwire says that it does not accept the call. A status without a body of Imgwire may come from a proxy, and 409
+/// may say that it works on the call.
+fn is_refused(error: &ImgwireError) -> bool {
+    error.refusal() == Some(Refusal::InvalidRequest)
+        && error.body().is_some_and(|body| !body.is_empty())
+        && !matches!(error, ImgwireError::Refused { status: 409, .. })
 }
 
 fn log(RecordId(record): RecordId, settled: &Settled) {

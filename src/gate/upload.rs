@@ -11,7 +11,7 @@ use policies::{
 
 use super::{
     follow::next_read,
-    idempotency::{KeySecret, MAX_POLLS, POLL_INTERVAL, SlotClaim},
+    idempotency::{Claim, KeySecret},
     imgwire_call::{in_span, warn},
     outcome::{Details, Failure, Report, Success},
     rules::{Route, UploadRoute},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     imgwire::{Client, CreatedUpload, ImgwireError, TraceContext},
-    stores::{Begun, Earlier, Ending, FileFacts, Intent, Origin, RecordId, Replay},
+    stores::{Begun, Completed, Earlier, Ending, FileFacts, Intent, Origin, RecordId, Replay},
 };
 
 /// How long the changes of a record may take, beyond the deadline of the call to Imgwire. If they take longer, recovery
@@ -62,12 +62,12 @@ pub struct Creation<'a> {
 }
 
 /// An upload that Imgwire created, now or before, and that has a record.
-struct Obtained {
-    record: RecordId,
-    upload: CreatedUpload,
-    /// Whether its image was known before this request, so that limits have counted it.
-    was_known: bool,
-    is_repeated: bool,
+pub(super) struct Obtained {
+    pub(super) record: RecordId,
+    pub(super) upload: CreatedUpload,
+    /// Whether another request has named its image, so that limits have counted it.
+    pub(super) was_known: bool,
+    pub(super) is_repeated: bool,
 }
 
 impl Creation<'_> {
@@ -94,7 +94,7 @@ impl Creation<'_> {
             let secret = self.secret().await?;
             let owner = Owner::of(&details.facts, self.uploads)?;
             if let Some(replay) = self.replay(secret, &owner) {
-                claim = SlotClaim::wait(replay.slot).await;
+                claim = Claim::wait(replay.slot).await;
                 earlier = self.earlier(Some(replay)).await?;
             }
         }
@@ -154,13 +154,24 @@ impl Creation<'_> {
         let owner = Owner::of(&details.facts, self.uploads)?;
         let replay = self.replay(secret, &owner);
         loop {
-            if let Some(earlier) = earlier {
-                let key = secret.imgwire_key(earlier.id);
-                let call = earlier.call.clone();
+            if let Some(Earlier {
+                id, image, call, ..
+            }) = earlier
+            {
+                let key = secret.imgwire_key(id);
                 let call = call.unwrap_or_else(|| self.call(&key, details));
-                let record = (earlier.id, self.clock.now());
-                let intent = self.intent(record, &owner, replay, call, charges);
-                return self.repeat(intent, earlier.image, details).await;
+                let now = self.clock.now();
+                let intent = self.intent((id, now), &owner, replay, call, charges.clone());
+                match image {
+                    Some(image) => return self.repeat(&intent, &image, details).await,
+                    None => {
+                        if let Some(obtained) = self.take_over(intent, details).await? {
+                            return Ok(obtained);
+                        }
+                    }
+                }
+                earlier = self.earlier(replay).await?;
+                continue;
             }
             let (id, now) = RecordId::new(self.clock);
             let call = self.call(&secret.imgwire_key(id), details);
@@ -194,93 +205,54 @@ impl Creation<'_> {
     ) -> Result<Obtained, Failure> {
         let record = intent.id;
         let upload = self.ask(record, &intent.call, details).await?;
-        self.complete(intent, &upload.image.id).await?;
+        let was_known = self.complete(intent, &upload.image.id).await?;
         Ok(Obtained {
             record,
             upload,
-            was_known: false,
+            was_known,
             is_repeated: false,
         })
     }
 
-    /// Asks for the upload of an earlier request once more. `known` is its image.
-    ///
-    /// If the image is deleted meanwhile, this creates another one, which has no record. So the call has an intent of its
-    /// own, by which recovery finds that image even if the gate ends before it is deleted.
-    async fn repeat(
+    /// Names the image of an intent. Returns whether another request had named it, so that limits have counted it.
+    pub(super) async fn complete(
         &self,
         intent: Arc<Intent>,
-        known: Option<ImageId>,
-        details: &mut Details,
-    ) -> Result<Obtained, Failure> {
-        let record = intent.id;
-        let repetition = self.begin_repetition(&intent).await?;
-        let upload = self.ask(repetition, &intent.call, details).await?;
-        let image = &upload.image.id;
-        match &known {
-            // The first request may still be at work. The intent stays until that has ended, too.
-            None => self.complete(intent, image).await?,
-            Some(known) if known == image && !upload.image.is_deleted => {
-                self.withdraw(repetition).await;
-            }
-            Some(known) => {
-                if self.delete(image).await {
-                    self.withdraw(repetition).await;
-                }
-                return Err(self.replaced(record, known).await);
-            }
-        }
-        Ok(Obtained {
-            record,
-            upload,
-            was_known: known.is_some(),
-            is_repeated: true,
-        })
-    }
-
-    /// Imgwire did not return the image of a key that it has seen. Either the image was deleted past the gate, or Imgwire
-    /// does not honour the key.
-    async fn replaced(&self, record: RecordId, known: &ImageId) -> Failure {
-        let read = in_span("read image", self.context, async |context| {
-            self.client.image(known, context).await
-        });
-        let is_gone = match read.await.result {
-            Ok(image) => image.is_none_or(|image| image.is_deleted),
-            Err(error) => return Failure::ImgwireFailed(error),
-        };
-        if !is_gone {
-            let reason = "it describes another image, although the idempotency key is the same";
-            let error = ImgwireError::InvalidResponse(reason.to_owned());
-            return Failure::ImgwireFailed(error);
-        }
-        // The key is free now, so the client can try again.
-        match self.forget(record).await {
-            Ok(_) => {
-                let reason = "the image of this idempotency key was deleted at Imgwire";
-                Failure::ImgwireFailed(ImgwireError::InvalidResponse(reason.to_owned()))
-            }
-            Err(fault) => Failure::Unrecorded(fault),
-        }
-    }
-
-    /// Names the image of an intent. If the record was settled otherwise meanwhile, the image has no owner.
-    async fn complete(&self, intent: Arc<Intent>, image: &ImageId) -> Result<(), Failure> {
+        image: &ImageId,
+    ) -> Result<bool, Failure> {
         let now = self.clock.now();
         let follow_at = next_read(now, now);
         let records = &self.uploads.records;
-        let completed = records.complete(intent, image.clone(), follow_at).await;
-        if completed.map_err(Failure::Unrecorded)? {
-            return Ok(());
+        let completed = records.complete(intent.clone(), image.clone(), follow_at);
+        match completed.await.map_err(Failure::Unrecorded)? {
+            Completed::Now => return Ok(false),
+            Completed::Before if self.is_repeatable(&intent, image).await? => return Ok(true),
+            // Recovery has named the image, and deletes it.
+            Completed::Before => {}
+            Completed::Never => {
+                // The image has no record. If the gate ends before it is deleted, recovery finds it by this.
+                self.begin_repetition(&intent).await?;
+                self.delete(image).await;
+            }
         }
-        self.delete(image).await;
         let reason = "the upload took too long, and its image was deleted";
         Err(Failure::ImgwireFailed(ImgwireError::InvalidResponse(
             reason.to_owned(),
         )))
     }
 
+    /// Whether a repeated idempotency key finds this image.
+    async fn is_repeatable(&self, intent: &Intent, image: &ImageId) -> Result<bool, Failure> {
+        let Some(replay) = &intent.replay else {
+            return Ok(false);
+        };
+        let found = self.uploads.records.replayed(replay.slot).await;
+        let found = found.map_err(Failure::Unrecorded)?;
+        Ok(found.is_some_and(|earlier| earlier.image.as_ref() == Some(image)))
+    }
+
     /// Makes the call of an intent.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         intent: RecordId,
         call: &str,
@@ -298,28 +270,14 @@ impl Creation<'_> {
         outcome.result.map_err(Failure::ImgwireFailed)
     }
 
-    /// Records that the call of an intent is about to be made again. Returns the id of the new intent, which charges
-    /// nothing.
-    async fn begin_repetition(&self, intent: &Intent) -> Result<RecordId, Failure> {
-        let (id, _) = RecordId::new(self.clock);
-        let repetition = Intent {
-            id,
-            replay: None,
-            charges: Arc::default(),
-            ..intent.clone()
-        };
-        let begun = self.uploads.records.begin(Arc::new(repetition)).await;
-        begun.map(|_| id).map_err(Failure::Unrecorded)
-    }
-
-    async fn withdraw(&self, intent: RecordId) {
+    pub(super) async fn withdraw(&self, intent: RecordId) {
         if let Err(fault) = self.uploads.records.withdraw(intent).await {
             warn(self.context, &fault);
         }
     }
 
     /// Deletes an image that no client gets. Returns whether it is deleted.
-    async fn delete(&self, image: &ImageId) -> bool {
+    pub(super) async fn delete(&self, image: &ImageId) -> bool {
         let deleting = in_span("delete image", self.context, async |context| {
             self.client.delete_image(image, context).await
         });
@@ -336,7 +294,7 @@ impl Creation<'_> {
     }
 
     /// Records that an image which no client got was deleted.
-    async fn forget(&self, record: RecordId) -> Result<bool, Fault> {
+    pub(super) async fn forget(&self, record: RecordId) -> Result<bool, Fault> {
         let records = &self.uploads.records;
         let (now, none) = (self.clock.now(), Vec::new());
         records.delete(record, Ending::Deleted, now, none).await
@@ -357,29 +315,6 @@ impl Creation<'_> {
             slot: secret.slot(&owner.subject, workspace, &self.route.path, key),
             parameters: self.upload.parameters(self.uploads),
         })
-    }
-
-    /// Finds the earlier upload with the key of the client. Waits if another gate is creating it, because that request counts
-    /// for the limits.
-    async fn earlier(&self, replay: Option<Replay>) -> Result<Option<Earlier>, Failure> {
-        let Some(replay) = replay else {
-            return Ok(None);
-        };
-        let mut polls = 0;
-        loop {
-            let earlier = self.uploads.records.replayed(replay.slot).await;
-            let Some(earlier) = earlier.map_err(Failure::Unrecorded)? else {
-                return Ok(None);
-            };
-            if earlier.parameters != replay.parameters {
-                return Err(Failure::KeyReused);
-            }
-            if earlier.image.is_some() || polls == MAX_POLLS {
-                return Ok(Some(earlier));
-            }
-            polls += 1;
-            tokio::time::sleep(POLL_INTERVAL).await;
-        }
     }
 
     fn call(&self, key: &str, details: &Details) -> Arc<str> {

@@ -78,6 +78,12 @@ impl Client {
         self.deadline
     }
 
+    /// How long one attempt may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Takes a token from the pool, or creates one.
     pub async fn token(self: &Rc<Self>, context: &TraceContext) -> CallOutcome<UploadToken> {
         let Some(pool) = &self.upstream.pool else {
@@ -166,9 +172,12 @@ impl Client {
             if left.is_zero() {
                 break Err(ImgwireError::Timeout);
             }
+            let attempted = took();
             let (result, _) = self
                 .attempt(call, Some(context), left.min(self.timeout))
                 .await;
+            // A slow attempt may have sent the call twice, and the error says nothing about the other one.
+            let may_be_resent = took().saturating_sub(attempted) >= self.timeout / 2;
             if matches!(result, Err(ImgwireError::CircuitOpen)) {
                 break result;
             }
@@ -176,7 +185,7 @@ impl Client {
             let Err(error) = &result else {
                 break result;
             };
-            may_have_acted |= !error.is_definite();
+            may_have_acted |= may_be_resent || !error.is_definite();
             let body = error.body();
             tracing::warn!(
                 request_id = context.request_id.as_str(),

@@ -86,7 +86,8 @@ impl ErrorBody {
     }
 
     /// Whether the body says nothing that Imgwire would say.
-    pub(super) fn is_empty(&self) -> bool {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.error_type.is_none() && self.detail.is_none()
     }
 

@@ -31,9 +31,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Between batches of uploads without an answer.
 const BATCH_PAUSE: Duration = Duration::from_millis(250);
 
-/// How often the gate looks for open uploads that are due.
-const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
-
 /// Between steps of a reconciliation.
 const STEP_PAUSE: Duration = Duration::from_millis(50);
 
@@ -127,8 +124,8 @@ impl RecordTasks {
     }
 
     async fn recover(&self, client: &Rc<Client>) {
-        // One call creates an upload, and another one deletes it.
-        let retry = 2 * client.deadline() + MARGIN;
+        // One call creates an upload, another one deletes it, and there may be a wait between them.
+        let retry = 2 * client.deadline() + client.timeout() + MARGIN;
         let mut state = TaskState::new("recovery");
         // A call of an earlier process may still reach Imgwire. If the recovery had deleted its image before, that call would
         // create another one.
@@ -146,15 +143,9 @@ impl RecordTasks {
     async fn follow(&self, follower: &mut Follower, client: &Rc<Client>) {
         let mut state = TaskState::new("following");
         loop {
-            let mut has_more = false;
-            if let Some(observer) = self.observer(client) {
-                let followed = follower.work(&observer).await;
-                has_more = state.log(followed).unwrap_or_default();
-            }
-            if has_more {
-                tokio::task::yield_now().await;
-            } else {
-                sleep(FOLLOW_INTERVAL).await;
+            match self.observer(client) {
+                Some(observer) => _ = state.log(follower.work(&observer).await),
+                None => sleep(INTERVAL).await,
             }
         }
     }

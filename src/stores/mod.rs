@@ -34,9 +34,9 @@ pub use self::{
     open::{Access, OpenStore, Stores},
     reconciliations::{Reconciled, Reconciliation, ReconciliationStore},
     records::{
-        Begun, ERASURE_KEPT, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage, Intent,
-        Origin, Page, Progress, ReadRate, Record, RecordId, RecordQuery, RecordStore, Replay,
-        UploadState,
+        Begun, Completed, ERASURE_KEPT, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage,
+        Intent, Origin, Page, Progress, ReadRate, Record, RecordId, RecordQuery, RecordStore,
+        Replay, UploadState,
     },
     remark::Remark,
     settings::{Store, StoreSettings, StoreUrl, UrlSource, UsedStore},

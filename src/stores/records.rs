@@ -68,6 +68,18 @@ pub enum Begun {
     Full(PolicyName, StorageFull),
 }
 
+/// The result of [`RecordStore::complete`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Completed {
+    /// This call named the image.
+    Now,
+    /// Another call had named the same image.
+    Before,
+    /// The record is deleted, or names another image. Nothing was changed.
+    Never,
+}
+
 /// Finds an upload again by the idempotency key of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replay {
@@ -203,14 +215,14 @@ pub trait RecordStore: StorageStore + EventStore + ReconciliationStore + Send + 
     fn begin(&self, intent: Arc<Intent>) -> Future<'_, Begun>;
 
     /// Names the image of an intent, and drops its call. The upload is followed from `follow_at` on. Records the intent if it
-    /// is missing, without its slot if another upload has that, and then takes its storage even if it does not fit.
-    /// Returns `false` if the record was settled otherwise meanwhile: it is deleted, or names another image.
+    /// is missing, without its slot if another upload has that, and then takes its storage even if it does not fit. An intent
+    /// that is passed without its slot frees the slot.
     fn complete(
         &self,
         intent: Arc<Intent>,
         image: ImageId,
         follow_at: Timestamp,
-    ) -> Future<'_, bool>;
+    ) -> Future<'_, Completed>;
 
     /// Removes an intent that led to no image, and gives back its storage.
     fn withdraw(&self, id: RecordId) -> Future<'_, ()>;
@@ -229,7 +241,7 @@ pub trait RecordStore: StorageStore + EventStore + ReconciliationStore + Send + 
     fn link(&self, id: RecordId, image: ImageId) -> Future<'_, ()>;
 
     /// Records the state of an image that exists, as Imgwire reports it, and the real type and size, by which its storage
-    /// counts from then on. The upload is no longer followed. Adds the events, and returns `true`, if the state changes.
+    /// counts from then on. The upload is no longer followed, unless it stays open. Adds the events, and returns `true`, if the state changes.
     fn settle(
         &self,
         id: RecordId,

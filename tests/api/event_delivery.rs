@@ -16,11 +16,11 @@ use serde_json::json;
 use crate::{
     backends::Backend as _,
     events::{Event, HOOK, app_with_events, delivered, deliveries, sending, uploaded_and_deleted},
-    helpers::{Emulator, Gate, Token, eventually, within},
+    helpers::{Emulator, Endpoint, Gate, Misbehaviour, Token, eventually, upload_route, within},
     postgres::Postgres,
     process::{GateProcess, text, write_config},
     service::{Reply, Service},
-    upload_records::{png, upload},
+    upload_records::{image_ids, opened, png, png_of, put, upload},
 };
 
 /// Longer than an event waits after its first failure.
@@ -106,15 +106,15 @@ async fn the_metrics_show_what_waits_until_the_app_accepts_it() {
 #[actix_web::test]
 async fn at_most_sixteen_deliveries_run_at_once() {
     let service = Service::start();
-    let slow = Reply::status(204).after(Duration::from_secs(4));
+    let slow = Reply::status(204).after(Duration::from_secs(8));
     service.answer(HOOK, slow);
     let app = sending(&service).start().await;
     uploaded_and_deleted(&app, "user_1").await;
     eventually("the first delivery", async || service.count(HOOK) == 1).await;
-    for _ in 0..40 {
-        uploaded_and_deleted(&app, "user_1").await;
-    }
-    eventually("a full batch", async || service.count(HOOK) >= 17).await;
+    let uploads = (0..40).map(|_| uploaded_and_deleted(&app, "user_1"));
+    let uploads = stream::iter(uploads).buffer_unordered(16);
+    uploads.collect::<Vec<_>>().await;
+    within(MINUTE, "a full batch", async || service.count(HOOK) >= 17).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(service.count(HOOK), 17);
     service.answer(HOOK, Reply::status(204));
@@ -162,6 +162,65 @@ async fn events_survive_kills_of_the_gate() {
     within(2 * MINUTE, "all events", got).await;
     let events = by_id(deliveries(&service));
     assert_eq!(events.len(), expected.len(), "each event keeps its id");
+}
+
+#[actix_web::test]
+async fn a_kill_after_a_deletion_at_imgwire_loses_no_event() {
+    let imgwire = Emulator::start().unwrap();
+    imgwire.change(|scenario| scenario.processing_milliseconds = 0);
+    let service = app_with_events();
+    let route = upload_route("/mine", ["signed-in"])
+        .set("abandon_after", "5s")
+        .set("on_mismatch", "delete");
+    let gate = sending(&service).route_with(route);
+    let (_folder, config) = write_config(&gate, imgwire.url());
+    let mut gate = GateProcess::start(&config, &[], "info").await;
+    // Imgwire deletes the image, and its answer takes long.
+    let trickle = Misbehaviour::Trickle(Duration::from_millis(500));
+    imgwire.misbehave_at(Endpoint::Delete, Some(trickle));
+    let (rejected, url) = opened(&gate.url(), "/mine", "user_1", &png()).await;
+    assert_eq!(put(&url, "image/png", png_of(68)).await, 200);
+    let (abandoned, _) = opened(&gate.url(), "/mine", "user_1", &png()).await;
+    within(MINUTE, "both deletions", async || {
+        image_ids(&imgwire).is_empty()
+    })
+    .await;
+    gate.signal("-KILL");
+    gate.end().await;
+    assert_eq!(service.count(HOOK), 0);
+    imgwire.misbehave_at(Endpoint::Delete, None);
+    let _gate = GateProcess::start(&config, &[], "info").await;
+    within(MINUTE, "the events", async || service.count(HOOK) >= 3).await;
+    let events = by_id(deliveries(&service));
+    let kinds: BTreeSet<_> = events
+        .values()
+        .map(|event| (event.image(), event.kind()))
+        .collect();
+    let expected = [
+        (&*rejected, "upload.mismatched"),
+        (&rejected, "image.deleted"),
+        (&abandoned, "upload.abandoned"),
+    ];
+    assert_eq!(kinds, BTreeSet::from(expected));
+}
+
+#[actix_web::test]
+async fn an_app_that_answers_slowly_gets_each_event_once() {
+    let service = app_with_events();
+    let app = sending(&service).start().await;
+    // The next delivery uses the connection of the first one.
+    uploaded_and_deleted(&app, "user_1").await;
+    delivered(&service, 1).await;
+    // Longer than half of the timeout.
+    let slow = Reply::status(204).after(Duration::from_secs(7));
+    service.answer(HOOK, slow);
+    uploaded_and_deleted(&app, "user_1").await;
+    let accepted = "imgwire_gate_event_deliveries_total{outcome=\"delivered\"}";
+    within(MINUTE, "both deliveries", async || {
+        app.metric(accepted).await == 2.0
+    })
+    .await;
+    assert_eq!(service.count(HOOK), 2);
 }
 
 #[actix_web::test]
@@ -303,9 +362,9 @@ async fn no_event_is_lost_in_outages_of_the_app() {
     let (service, expected) = join(outages(service, &has_ended), work).await;
     assert_eq!(expected.len(), count);
     let limit = 2 * MINUTE + Duration::from_millis(20) * u32::try_from(count).unwrap();
-    let waiting = async || app.metric("imgwire_gate_events_pending").await;
+    let accepted = "imgwire_gate_event_deliveries_total{outcome=\"delivered\"}";
     within(limit, "the deliveries", async || {
-        service.count(HOOK) >= count && waiting().await == 0.0
+        app.metric(accepted).await >= count as f64
     })
     .await;
     let events = by_id(deliveries(&service));

@@ -1,6 +1,6 @@
 //! Events to the app: their settings, their form and their signatures.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use actix_web::http::Method;
 use http::{HeaderMap, HeaderName};
@@ -11,11 +11,14 @@ use standardwebhooks::{Webhook, WebhookError};
 
 use crate::{
     doctor_setup::{Setup, protected},
-    helpers::{EVENTS_SECRET, Gate, TestApp, Token, env, eventually, keys, settings},
+    helpers::{EVENTS_SECRET, Gate, TestApp, Token, env, eventually, keys, settings, upload_route},
     process::{run, text, write_config},
     real_parts::{Running, are_here},
     service::{Reply, Seen, Service},
-    upload_records::{found, recording, upload, uploaded},
+    upload_records::{
+        erase, found, opened, png, png_of, put, put_png, recording, upload, uploaded,
+        uploaded_past_the_gate,
+    },
 };
 
 pub(crate) const HOOK: &str = "/hooks/uploads";
@@ -189,6 +192,59 @@ async fn events_of_an_image_are_numbered_without_gaps() {
         own.sort_unstable();
         assert_eq!(own, [(1, "upload.ready"), (2, "image.deleted")]);
     }
+}
+
+#[actix_web::test]
+async fn each_change_that_is_noticed_is_an_event() {
+    let service = app_with_events();
+    let rejecting = upload_route("/rejecting", ["signed-in"]).set("on_mismatch", "delete");
+    let impatient = upload_route("/mine", ["signed-in"]).set("abandon_after", "30s");
+    let gate = sending(&service).route_with(impatient);
+    let app = gate.route_with(rejecting).start().await;
+    app.imgwire
+        .change(|scenario| scenario.processing_milliseconds = 0);
+    let open = async |route: &str| opened(&app.url, route, "user_1", &png()).await;
+    let (abandoned, _) = open("/mine").await;
+    let (other, url) = open("/mine").await;
+    assert_eq!(put(&url, "image/png", png_of(68)).await, 200);
+    let (rejected, url) = open("/rejecting").await;
+    assert_eq!(put(&url, "image/png", png_of(68)).await, 200);
+    app.imgwire.change(|scenario| scenario.quarantine = true);
+    let (quarantined, url) = open("/mine").await;
+    put_png(&url).await;
+    app.clock.advance(Duration::from_secs(60));
+    let events = delivered(&service, 6).await;
+    for (image, expected) in [
+        (abandoned, &["upload.abandoned"][..]),
+        (other, &["upload.ready", "upload.mismatched"]),
+        (rejected, &["upload.mismatched", "image.deleted"]),
+        (quarantined, &["upload.quarantined"]),
+    ] {
+        let own = events.iter().filter(|event| event.image() == image);
+        let mut own: Vec<_> = own.map(|event| (event.sequence(), event.kind())).collect();
+        own.sort_unstable();
+        let own: Vec<_> = own.into_iter().map(|(_, kind)| kind).collect();
+        assert_eq!(own, expected);
+    }
+}
+
+#[actix_web::test]
+async fn images_of_upload_tokens_are_no_events() {
+    let service = app_with_events();
+    let app = sending(&service).start().await;
+    app.imgwire
+        .change(|scenario| scenario.processing_milliseconds = 0);
+    let answer = app.ask_as(&Token::of("user_1")).await;
+    let token = answer.json["uploadToken"].as_str();
+    let (image, url) = uploaded_past_the_gate(&app.imgwire, token).await;
+    put_png(&url).await;
+    // The record gets the image, which is ready.
+    assert_eq!(found(&app, &format!("image={image}")).await.len(), 1);
+    erase(&app, "user_1").await;
+    let image = uploaded_and_deleted(&app, "user_2").await;
+    let events = delivered(&service, 1).await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0].image(), image);
 }
 
 #[actix_web::test]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::{
-    helpers::{Emulator, Endpoint, Gate, Misbehaviour, TestApp, Token, eventually},
+    helpers::{Emulator, Endpoint, Gate, Misbehaviour, TestApp, Token, eventually, within},
     process::{GateProcess, write_config},
     upload_records::{
         delete_past_the_gate, found, lines, opened, png, put_png, reads, recording, state, uploaded,
@@ -51,7 +51,9 @@ async fn ordinary_uploads_are_noticed_within_five_seconds_with_at_most_three_rea
                 state(app, &image).await == "ready"
             })
             .await;
-            let late = Timestamp::now().duration_since(processed).as_secs_f64();
+            let all = app.imgwire.reads();
+            let last = all.iter().rfind(|read| read.image == image).unwrap();
+            let late = last.at.duration_since(processed).as_secs_f64();
             assert!(late <= 5.0, "{arrives_after}: {late}");
             image
         }
@@ -130,14 +132,53 @@ async fn a_read_of_a_user_settles_an_upload_and_notices_a_deletion() {
     delete_past_the_gate(&app.imgwire, &image).await;
     let gone = app.request(Method::GET, &path).bearer(&token).send().await;
     gone.assert_error(404, "not_found");
-    // The gate reads it once more.
+    // The gate reads it twice more.
     assert_eq!(state(&app, &image).await, "ready");
     app.clock.advance(Duration::from_secs(5));
     eventually("the record", async || {
         state(&app, &image).await == "deleted"
     })
     .await;
-    assert_eq!(reads(&app.imgwire, &image), 3);
+    assert_eq!(reads(&app.imgwire, &image), 4);
+}
+
+#[actix_web::test]
+async fn an_open_upload_that_is_missing_in_one_read_only_is_followed_on() {
+    let app = without_processing(recording()).await;
+    let (image, url) = opened(&app.url, "/mine", "user_1", &png()).await;
+    let missing = Misbehaviour::Status(404, None);
+    app.imgwire.misbehave_next_at(Endpoint::Image, [missing]);
+    app.clock.advance(Duration::from_secs(5));
+    read_times(&app.imgwire, &image, 1).await;
+    assert_eq!(state(&app, &image).await, "open");
+    put_png(&url).await;
+    eventually("it is ready", async || state(&app, &image).await == "ready").await;
+    assert_eq!(reads(&app.imgwire, &image), 2);
+}
+
+#[actix_web::test]
+async fn slow_reads_do_not_delay_those_of_other_uploads() {
+    const SLOW: usize = 40;
+    let app = recording().start().await;
+    app.imgwire.change(|scenario| {
+        scenario.processing_milliseconds = 0;
+    });
+    let slow = Misbehaviour::Slow(Duration::from_secs(4));
+    app.imgwire
+        .misbehave_next_at(Endpoint::Image, vec![slow; SLOW]);
+    for _ in 0..SLOW {
+        uploaded(&app, "/mine", "user_1").await;
+    }
+    app.clock.advance(Duration::from_secs(5));
+    eventually("the slow reads", async || {
+        app.imgwire.asked_at(Endpoint::Image) == SLOW
+    })
+    .await;
+    let (image, url) = opened(&app.url, "/mine", "user_1", &png()).await;
+    put_png(&url).await;
+    app.clock.advance(Duration::from_secs(5));
+    let noticed = async || state(&app, &image).await == "ready";
+    within(Duration::from_secs(2), "the file is noticed", noticed).await;
 }
 
 #[actix_web::test]
@@ -265,8 +306,11 @@ async fn all_reads_together_stay_under_their_rate() {
     for (index, start) in times.iter().enumerate() {
         let end = *start + Duration::from_secs(1);
         let within = times[index..].iter().filter(|at| **at < end).count();
-        // At most a full period at once, and what returns meanwhile.
-        assert!(within <= 2 * LIMIT, "{within} reads within a second");
+        // No second has more, apart from delays on the way.
+        assert!(
+            within <= LIMIT + LIMIT / 2,
+            "{within} reads within a second"
+        );
     }
     let took = times[times.len() - 1].duration_since(times[0]);
     assert!(took.as_secs_f64() > 3.5, "{took}");

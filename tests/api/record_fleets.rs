@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::{
     backends::{Backend, suite},
     helpers::records::{
-        Ending, EventKind, FileFacts, Intent, NewEvent, ReadRate, RecordId, RecordQuery,
+        Completed, Ending, EventKind, FileFacts, Intent, NewEvent, ReadRate, RecordId, RecordQuery,
         RecordStore, UploadState,
     },
     pgbouncer::PgBouncer,
@@ -134,7 +134,7 @@ async fn follow(gates: &[Arc<dyn RecordStore>], number: usize) -> HashSet<Record
         let intent = Arc::new(intent(origin("alice", None)));
         let completed = gates[number % gates.len()].complete(intent.clone(), new_image(), at(4));
         async move {
-            assert!(completed.await.unwrap());
+            assert_eq!(completed.await.unwrap(), Completed::Now);
             intent.id
         }
     });

@@ -24,6 +24,7 @@ suite! {
         an_upload_is_due_when_its_taker_says,
         only_uploads_whose_file_may_arrive_are_followed,
         an_image_is_followed_again_while_it_is_deleted,
+        an_upload_that_stays_open_is_still_followed,
         no_period_has_more_reads_than_the_rate,
         following_survives_a_restart,
     ]:
@@ -162,6 +163,20 @@ async fn an_image_is_followed_again_while_it_is_deleted(backend: impl Backend) {
     let real = FileFacts::default();
     assert!(!settle(&*store, ready, UploadState::Ready, real).await);
     assert_eq!(take(&*store, 99, 100).await, []);
+}
+
+async fn an_upload_that_stays_open_is_still_followed(backend: impl Backend) {
+    let store = records(&backend);
+    let open = followed(&*store).await;
+    let real = FileFacts {
+        mime_type: None,
+        size: Some(7),
+    };
+    assert!(!settle(&*store, open, UploadState::Open, real.clone()).await);
+    let taken = store.take_followed(at(99), at(100), 100, rate(1000));
+    let taken = taken.await.unwrap();
+    assert_eq!((taken[0].id, taken[0].state), (open, UploadState::Open));
+    assert_eq!(taken[0].real, real);
 }
 
 async fn no_period_has_more_reads_than_the_rate(backend: impl Backend) {

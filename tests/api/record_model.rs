@@ -37,8 +37,8 @@ enum Step {
     /// With the upload's image, or with another one.
     Complete(bool),
     Withdraw,
-    /// With this size, if Imgwire reports one.
-    Settle(Option<u64>),
+    /// With this size, if Imgwire reports one. Perhaps the upload stays open.
+    Settle(bool, Option<u64>),
     /// In these of the counters.
     Recount([bool; 2]),
     Follow,
@@ -52,7 +52,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Begin),
         4 => any::<bool>().prop_map(Step::Complete),
         1 => Just(Step::Withdraw),
-        2 => prop::option::of(0..50u64).prop_map(Step::Settle),
+        2 => (prop::bool::weighted(0.3), prop::option::of(0..50u64))
+            .prop_map(|(stays_open, size)| Step::Settle(stays_open, size)),
         1 => any::<[bool; 2]>().prop_map(Step::Recount),
         1 => Just(Step::Follow),
         2 => Just(Step::Delete),
@@ -219,15 +220,16 @@ impl Model {
                     self.plain.remove(&id);
                 }
             }
-            Step::Settle(size) => {
+            Step::Settle(stays_open, size) => {
                 let plain = self.plain.get_mut(&id);
                 let Some(plain) = plain.filter(|plain| plain.exists()) else {
                     return Some(false);
                 };
                 plain.bytes = size.unwrap_or(plain.bytes);
-                plain.is_followed = false;
-                let before = std::mem::replace(&mut plain.state, UploadState::Ready);
-                return Some(before != UploadState::Ready);
+                plain.is_followed &= stays_open;
+                let state = settled(stays_open);
+                let before = std::mem::replace(&mut plain.state, state);
+                return Some(before != state);
             }
             Step::Recount(of) => {
                 let plain = self.plain.get_mut(&id);
@@ -257,6 +259,13 @@ impl Model {
     }
 }
 
+fn settled(stays_open: bool) -> UploadState {
+    match stays_open {
+        true => UploadState::Open,
+        false => UploadState::Ready,
+    }
+}
+
 /// Those of a recount. All users share them.
 fn counters(of: [bool; 2]) -> Vec<Counter> {
     let all = [counter("space", "bob"), counter("total", "")];
@@ -275,10 +284,10 @@ async fn make(store: &dyn RecordStore, model: &Model, number: usize, step: Step)
         }
         Step::Complete(of) => return Some(complete(store, intent, image(of)).await),
         Step::Withdraw => store.withdraw(id).await.unwrap(),
-        Step::Settle(size) => {
+        Step::Settle(stays_open, size) => {
             let mime_type = None;
             let real = FileFacts { mime_type, size };
-            return Some(settle(store, id, UploadState::Ready, real).await);
+            return Some(settle(store, id, settled(stays_open), real).await);
         }
         Step::Recount(of) => return Some(store.recount(id, counters(of)).await.unwrap()),
         Step::Follow => store.follow(id, at(70)).await.unwrap(),

@@ -1,10 +1,13 @@
 //! Which upload has a slot, and what becomes of intents: one suite, with one line for each store.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
+use policies::ImageId;
 
 use crate::{
     backends::{Backend, Sqlite, suite},
-    helpers::records::{RecordQuery, UploadState},
+    helpers::records::{Completed, Intent, RecordQuery, UploadState},
     postgres::Postgres,
     record_stores::{
         FIRST, at, begin, complete, delete, intent, new_image, origin, record, records, upload,
@@ -18,6 +21,7 @@ suite! {
         a_withdrawn_intent_leaves_nothing_and_frees_its_slot,
         a_removed_record_leaves_nothing_and_frees_its_slot,
         an_upload_is_completed_with_one_image_only,
+        an_intent_that_is_completed_without_its_slot_frees_it,
         a_missing_intent_is_recorded_when_it_is_completed,
         a_missing_intent_does_not_take_the_slot_of_another_upload,
         a_deleted_upload_cannot_be_completed,
@@ -100,6 +104,30 @@ async fn an_upload_is_completed_with_one_image_only(backend: impl Backend) {
     assert_eq!(record(&*store, intent.id).await.unwrap().image, Some(image));
     // It is not begun again.
     assert!(!begin(&*store, intent.clone()).await);
+}
+
+async fn an_intent_that_is_completed_without_its_slot_frees_it(backend: impl Backend) {
+    let store = records(&backend);
+    let (intent, image) = (with_slot(1, 9), new_image());
+    assert!(begin(&*store, intent.clone()).await);
+    let without_slot = Arc::new(Intent {
+        replay: None,
+        ..(*intent).clone()
+    });
+    let named = async |image: &ImageId| {
+        let completed = store.complete(without_slot.clone(), image.clone(), at(1));
+        completed.await.unwrap()
+    };
+    assert_eq!(named(&image).await, Completed::Now);
+    assert_eq!(named(&image).await, Completed::Before);
+    assert_eq!(named(&new_image()).await, Completed::Never);
+    assert!(store.replayed([1; 32]).await.unwrap().is_none());
+    let again = with_slot(1, 9);
+    assert!(begin(&*store, again.clone()).await);
+    let earlier = store.replayed([1; 32]).await.unwrap().unwrap();
+    assert_eq!(earlier.id, again.id);
+    delete(&*store, intent.id, at(9)).await;
+    assert_eq!(named(&image).await, Completed::Never);
 }
 
 async fn a_missing_intent_is_recorded_when_it_is_completed(backend: impl Backend) {

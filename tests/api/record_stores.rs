@@ -10,8 +10,8 @@ use uuid::Uuid;
 use crate::{
     backends::{Backend, Sqlite, main_store, open, suite, system_clock},
     helpers::records::{
-        Begun, Ending, FileFacts, Intent, Origin, Page, Record, RecordId, RecordQuery, RecordStore,
-        Replay, UploadState,
+        Begun, Completed, Ending, FileFacts, Intent, Origin, Page, Record, RecordId, RecordQuery,
+        RecordStore, Replay, UploadState,
     },
     postgres::Postgres,
 };
@@ -96,10 +96,10 @@ pub(crate) async fn begin(store: &dyn RecordStore, intent: Arc<Intent>) -> bool 
     }
 }
 
-/// Names the image of an upload, which is followed from [`FOLLOWED_AT`] on. Returns whether it is the image of the upload.
+/// Names the image of an upload, which is followed from [`FOLLOWED_AT`] on. Returns whether the upload names it now.
 pub(crate) async fn complete(store: &dyn RecordStore, intent: Arc<Intent>, image: ImageId) -> bool {
     let completed = store.complete(intent, image, at(FOLLOWED_AT));
-    completed.await.unwrap()
+    completed.await.unwrap() != Completed::Never
 }
 
 /// Seconds for [`at`].

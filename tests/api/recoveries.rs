@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     helpers::{
-        ENVIRONMENT, Emulator, Endpoint, ErrorType, Gate, Misbehaviour, TestApp, Token,
-        eventually,
+        ENVIRONMENT, Emulator, Endpoint, ErrorType, Gate, Misbehaviour, TestApp, Token, eventually,
     },
     postgres::Postgres,
     process::{GateProcess, write_config},
@@ -196,7 +195,7 @@ async fn assert_every_image_has_its_owner(gate: &GateProcess, imgwire: &Emulator
 async fn a_kill_before_or_during_the_call_to_imgwire_leaves_no_image() {
     let imgwire = Emulator::start().unwrap();
     let (_folder, config) = write_config(&restarting(), imgwire.url());
-    let slow = Duration::from_millis(300);
+    let slow = Duration::from_millis(800);
     let trickle = Duration::from_millis(5);
     for how in [
         // Imgwire has not done anything yet.
@@ -226,7 +225,7 @@ async fn a_kill_after_the_answer_of_imgwire_and_before_the_record_leaves_no_imag
     let (folder, config) = write_config(&restarting(), imgwire.url());
     let database = folder.path().join("gate.db");
     let lock = std::cell::RefCell::new(None);
-    let slow = Misbehaviour::Slow(Duration::from_millis(300));
+    let slow = Misbehaviour::Slow(Duration::from_millis(800));
     let has_answered = async || {
         if imgwire.asked_at(Endpoint::Upload) == 1 && lock.borrow().is_none() {
             // The intent is on the disk. Nothing else gets there.

@@ -6,29 +6,21 @@ use futures_util::future::join;
 use serde_json::{Value, json};
 
 use crate::{
-    helpers::{Emulator, Endpoint, Misbehaviour, SERVER_API_KEY, TestApp, eventually},
+    helpers::{Emulator, Endpoint, Misbehaviour, TestApp, eventually, within},
     process::{GateProcess, write_config},
     recoveries::{MINUTE, export, impatient, kill_during, restarting, states},
-    upload_records::{image_ids, opened, upload},
+    upload_records::{delete_past_the_gate, image_ids, opened, upload},
 };
 
 fn with_key(key: &str) -> Value {
     json!({ "file_name": "user_1", "idempotency_key": key })
 }
 
-async fn delete_at_imgwire(imgwire: &Emulator, image: &str) {
-    let url = format!("{}/api/v1/images/{image}", imgwire.url());
-    let deletion = awc::Client::default()
-        .delete(url)
-        .bearer_auth(SERVER_API_KEY);
-    assert_eq!(deletion.send().await.unwrap().status(), 200);
-}
-
 #[actix_web::test]
 async fn a_kill_during_a_repetition_leaves_no_second_image() {
     let imgwire = Emulator::start().unwrap();
     let (_folder, config) = write_config(&restarting(), imgwire.url());
-    let (slow, trickle) = (Duration::from_millis(300), Duration::from_millis(5));
+    let (slow, trickle) = (Duration::from_millis(800), Duration::from_millis(5));
     for (key, endpoint, how) in [
         // Imgwire has not done anything yet.
         ("a", Endpoint::Upload, Misbehaviour::Slow(slow)),
@@ -41,7 +33,7 @@ async fn a_kill_during_a_repetition_leaves_no_second_image() {
         let (image, _) = opened(&gate.url(), "/mine", "user_1", &with_key(key)).await;
         gate.signal("-TERM");
         gate.end().await;
-        delete_at_imgwire(&imgwire, &image).await;
+        delete_past_the_gate(&imgwire, &image).await;
         let asked = imgwire.asked_at(endpoint);
         let has_begun = async || imgwire.asked_at(endpoint) > asked;
         kill_during(with_key(key), &config, &imgwire, (endpoint, how), has_begun).await;
@@ -66,8 +58,15 @@ async fn lose(app: &TestApp, key: &str) {
 
 #[actix_web::test]
 async fn recovery_leaves_an_upload_alone_while_it_is_repeated() {
-    let app = impatient().imgwire("timeout", "5s").imgwire("deadline", "5s");
+    let app = impatient()
+        .imgwire("timeout", "5s")
+        .imgwire("deadline", "5s");
     let app = app.start().await;
+    lose(&app, "b").await;
+    app.clock.advance(MINUTE);
+    let is_deleted = async || image_ids(&app.imgwire).is_empty();
+    within(MINUTE, "recovery", is_deleted).await;
+    let deletions = app.imgwire.asked_at(Endpoint::Delete);
     lose(&app, "a").await;
     app.clock.advance(Duration::from_secs(15));
     let slow = Misbehaviour::Slow(Duration::from_secs(3));
@@ -85,7 +84,31 @@ async fn recovery_leaves_an_upload_alone_while_it_is_repeated() {
     };
     let ((image, _), ()) = join(repeating, becoming_due).await;
     assert_eq!(image_ids(&app.imgwire), [image]);
-    assert_eq!(app.imgwire.asked_at(Endpoint::Delete), 0);
+    assert_eq!(app.imgwire.asked_at(Endpoint::Delete), deletions);
+}
+
+#[actix_web::test]
+async fn a_repetition_does_not_get_an_image_that_recovery_deletes() {
+    let app = impatient().start().await;
+    lose(&app, "a").await;
+    // Recovery has named the image, and Imgwire takes long to delete it.
+    let slow = Misbehaviour::Slow(Duration::from_millis(200));
+    app.imgwire.misbehave_at(Endpoint::Delete, Some(slow));
+    app.clock.advance(MINUTE);
+    let lost = image_ids(&app.imgwire).remove(0);
+    eventually("its deletion begins", async || {
+        app.imgwire.asked_at(Endpoint::Delete) > 0
+    })
+    .await;
+    let (image, _) = opened(&app.url, "/mine", "user_1", &with_key("a")).await;
+    assert_ne!(image, lost);
+    eventually("the lost image is deleted", async || {
+        image_ids(&app.imgwire) == [image.clone()]
+    })
+    .await;
+    let mut states = states(&app).await;
+    states.sort_by_key(ToString::to_string);
+    assert_eq!(states, ["deleted", "open"]);
 }
 
 #[actix_web::test]

@@ -8,7 +8,7 @@ use policies::{StorageCharge, StorageLimits};
 use crate::{
     backends::{Backend, suite},
     helpers::records::{
-        Begun, Ending, FileFacts, Intent, ReadRate, RecordId, RecordStore, UploadState,
+        Begun, Completed, Ending, FileFacts, Intent, ReadRate, RecordId, RecordStore, UploadState,
     },
     postgres::Postgres,
     quota_stores::counter,
@@ -94,7 +94,7 @@ async fn live(gates: &[Arc<dyn RecordStore>], number: usize) -> RecordId {
     if number % 8 == 1 {
         // The intent is missing.
         let completed = gate(1).complete(intent, image, at(0)).await;
-        assert!(completed.unwrap());
+        assert_eq!(completed.unwrap(), Completed::Now);
         return id;
     }
     let begun = gate(0).begin(intent.clone()).await.unwrap();
@@ -106,7 +106,8 @@ async fn live(gates: &[Arc<dyn RecordStore>], number: usize) -> RecordId {
         gate(1).withdraw(id).await.unwrap();
         return id;
     }
-    assert!(gate(1).complete(intent, image, at(0)).await.unwrap());
+    let completed = gate(1).complete(intent, image, at(0)).await;
+    assert_eq!(completed.unwrap(), Completed::Now);
     let real = FileFacts {
         mime_type: None,
         size: Some(5),
@@ -234,12 +235,8 @@ async fn records_of_an_earlier_version_are_kept_and_count_once_they_are_counted(
     // A gate of the earlier version that shares the database deletes an image.
     let charges = vec![charge("a", "1", UNLIMITED)];
     let intent = Arc::new(charged(5, charges));
-    assert!(
-        store
-            .complete(intent.clone(), new_image(), at(0))
-            .await
-            .unwrap()
-    );
+    let completed = store.complete(intent.clone(), new_image(), at(0)).await;
+    assert_eq!(completed.unwrap(), Completed::Now);
     assert_eq!(held(&*store, "a", "1").await, used(19, 3, 2));
     let delete = format!(
         "update imgwire_gate.upload set state = 'deleted', exists_now = false, deleted_at = now() \

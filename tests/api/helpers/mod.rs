@@ -30,9 +30,9 @@ pub(crate) use imgwire_gate::{
 /// Their names are also those of other things.
 pub(crate) mod records {
     pub(crate) use imgwire_gate::stores::{
-        Backlog, Begun, ERASURE_KEPT, Ending, Erasure, EventKind, FileFacts, Holder, ImagePage,
-        Intent, NewEvent, Origin, Page, Progress, ReadRate, Reconciled, Reconciliation, Record,
-        RecordId, RecordQuery, RecordStore, Replay, StoredEvent, UploadState,
+        Backlog, Begun, Completed, ERASURE_KEPT, Ending, Erasure, EventKind, FileFacts, Holder,
+        ImagePage, Intent, NewEvent, Origin, Page, Progress, ReadRate, Reconciled, Reconciliation,
+        Record, RecordId, RecordQuery, RecordStore, Replay, StoredEvent, UploadState,
     };
 }
 

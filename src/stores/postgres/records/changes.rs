@@ -16,7 +16,7 @@ use super::{
 use crate::stores::{
     events::NewEvent,
     fault::StoreFault,
-    records::{Begun, Ending, FileFacts, Intent, Origin, RecordId, Replay, UploadState},
+    records::{Begun, Completed, Ending, FileFacts, Intent, Origin, RecordId, Replay, UploadState},
 };
 
 /// The types of an origin and its id.
@@ -133,7 +133,7 @@ pub(super) async fn complete(
     intent: &Intent,
     image: &ImageId,
     follow_at: Timestamp,
-) -> Run<bool> {
+) -> Run<Completed> {
     const COMPLETE: Sql = Sql {
         text: "\
             insert into imgwire_gate.upload as upload (\
@@ -142,9 +142,9 @@ pub(super) async fn complete(
             ) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 'open', true) \
             on conflict (id) do update \
             set image = excluded.image, exists_now = true, call = null, due_at = null, \
-                follow_at = case upload.state when 'requested' then excluded.follow_at else upload.follow_at end, \
-                state = case upload.state when 'requested' then 'open' else upload.state end \
-            where upload.state = 'requested' or (upload.exists_now and upload.image = excluded.image) \
+                slot = excluded.slot, parameters = excluded.parameters, \
+                follow_at = excluded.follow_at, state = 'open' \
+            where upload.state = 'requested' \
             returning true",
         types: insert_types!(
             Type::BYTEA,
@@ -169,7 +169,18 @@ pub(super) async fn complete(
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => complete(None).await,
         completed => completed,
     };
-    Ok(!completed?.is_empty())
+    if !completed?.is_empty() {
+        return Ok(Completed::Now);
+    }
+    const NAMES: Sql = Sql {
+        text: "select from imgwire_gate.upload where id = $1 and exists_now and image = $2",
+        types: &[Type::UUID, Type::TEXT],
+    };
+    let names = statements.query(&NAMES, &[&intent.id.0, &image]).await?;
+    Ok(match names.is_empty() {
+        true => Completed::Never,
+        false => Completed::Before,
+    })
 }
 
 pub(super) async fn withdraw(statements: &Statements, id: RecordId) -> Run<()> {
@@ -253,7 +264,8 @@ pub(super) async fn settle(
             ), changed as (\
                 update imgwire_gate.upload \
                 set state = $5, real_mime_type = coalesce($6, real_mime_type), \
-                    real_size = coalesce($7, real_size), follow_at = null, \
+                    real_size = coalesce($7, real_size), \
+                    follow_at = case when $5 = 'open' then follow_at end, \
                     events = events + case when is_change then cardinality($2) else 0 end \
                 from before where id = before_id returning id, is_change, events\
             ), ",

@@ -33,9 +33,9 @@ use crate::{
         fault::StoreFault,
         reconciliations::{Reconciled, Reconciliation, ReconciliationStore},
         records::{
-            Begun, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page,
-            Progress, ReadRate, Record, RecordId, RecordQuery, RecordStore, UploadState,
-            new_secret,
+            Begun, Completed, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage, Intent,
+            Origin, Page, Progress, ReadRate, Record, RecordId, RecordQuery, RecordStore,
+            UploadState, new_secret,
         },
     },
     telemetry::Operation,
@@ -179,7 +179,7 @@ impl RecordStore for Records {
         intent: Arc<Intent>,
         image: ImageId,
         follow_at: Timestamp,
-    ) -> Future<'_, bool> {
+    ) -> Future<'_, Completed> {
         Box::pin(async move {
             self.change(async |it: &_| changes::complete(it, &intent, &image, follow_at).await)
                 .await

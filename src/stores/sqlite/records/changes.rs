@@ -11,7 +11,9 @@ use super::{
     storage::{self, CountedIn, HELD, HELD_BY_INTENT, Held},
     writer::RecordWriter,
 };
-use crate::stores::records::{Begun, Ending, Intent, Origin, RecordId, Replay, UploadState};
+use crate::stores::records::{
+    Begun, Completed, Ending, Intent, Origin, RecordId, Replay, UploadState,
+};
 
 pub(super) fn begin(open: &mut RecordWriter<'_>, intent: &Intent) -> Result<Begun> {
     if let Some(Replay { slot, .. }) = &intent.replay
@@ -139,7 +141,7 @@ pub(super) fn complete(
     intent: &Intent,
     image: &ImageId,
     follow_at: Timestamp,
-) -> Result<bool> {
+) -> Result<Completed> {
     let mut replay = intent.replay.as_ref();
     let mut held = take_intent(open, intent.id)?;
     if held.is_none() {
@@ -152,7 +154,10 @@ pub(super) fn complete(
             })
             .optional()?;
         if let Some(is_complete) = found {
-            return Ok(is_complete == Some(true));
+            return Ok(match is_complete {
+                Some(true) => Completed::Before,
+                _ => Completed::Never,
+            });
         }
         if let Some(Replay { slot, .. }) = replay
             && is_slot_taken(open, slot)?
@@ -172,7 +177,7 @@ pub(super) fn complete(
         follow_at: Some(follow_at),
     };
     insert(open, intent.id, &intent.origin, &rest)?;
-    Ok(true)
+    Ok(Completed::Now)
 }
 
 /// Removes an intent, and returns what it holds.

@@ -98,13 +98,13 @@ fn followed(
 
 pub(super) fn follow(open: &mut RecordWriter<'_>, id: RecordId, at: Timestamp) -> Result<()> {
     let connection = open.connection;
-    let Some((held, state)) = find_existing(connection, id)? else {
+    let Some((held, _)) = find_existing(connection, id)? else {
         return Ok(());
     };
-    let follow = "UPDATE upload_records SET follow_at = ? WHERE id = ?";
-    let mut follow = connection.prepare_cached(follow)?;
-    follow.execute(params![Micros(at), id])?;
-    held.update(connection, None, state == UploadState::Open)
+    let follow = format!("UPDATE upload_records SET follow_at = ? WHERE id = ? RETURNING {HELD}");
+    let mut follow = connection.prepare_cached(&follow)?;
+    let after = follow.query_row(params![Micros(at), id], |row| Held::read(row, 0))?;
+    held.become_amount(connection, after.amount)
 }
 
 /// Returns what an image that exists holds, and its state.
@@ -142,17 +142,17 @@ pub(super) fn settle(
     let Some((held, before)) = find_existing(connection, id)? else {
         return Ok(false);
     };
-    let settle = "UPDATE upload_records
-         SET state = ?, real_mime_type = coalesce(?, real_mime_type), real_size = coalesce(?, real_size),
-             follow_at = NULL
-         WHERE id = ?";
-    connection.prepare_cached(settle)?.execute(params![
-        StateCode(state),
-        real.mime_type,
-        size(real),
-        id
-    ])?;
-    held.update(connection, size(real), false)?;
+    let settle = format!(
+        "UPDATE upload_records
+         SET state = ?1, real_mime_type = coalesce(?2, real_mime_type), real_size = coalesce(?3, real_size),
+             follow_at = CASE WHEN ?1 = ?5 THEN follow_at END
+         WHERE id = ?4 RETURNING {HELD}"
+    );
+    let open = StateCode(UploadState::Open);
+    let values = params![StateCode(state), real.mime_type, size(real), id, open];
+    let mut settle = connection.prepare_cached(&settle)?;
+    let after = settle.query_row(values, |row| Held::read(row, 0))?;
+    held.become_amount(connection, after.amount)?;
     if before == state {
         return Ok(false);
     }

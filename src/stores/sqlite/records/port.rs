@@ -21,8 +21,9 @@ use crate::stores::{
     fault::StoreFault,
     reconciliations::{Reconciled, Reconciliation, ReconciliationStore},
     records::{
-        Begun, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page,
-        Progress, ReadRate, Record, RecordId, RecordQuery, RecordStore, UploadState, new_secret,
+        Begun, Completed, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage, Intent, Origin,
+        Page, Progress, ReadRate, Record, RecordId, RecordQuery, RecordStore, UploadState,
+        new_secret,
     },
 };
 
@@ -141,7 +142,7 @@ impl RecordStore for Counters {
         intent: Arc<Intent>,
         image: ImageId,
         follow_at: Timestamp,
-    ) -> Future<'_, bool> {
+    ) -> Future<'_, Completed> {
         Box::pin(self.change(move |open| changes::complete(open, &intent, &image, follow_at)))
     }
 

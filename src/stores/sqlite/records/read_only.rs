@@ -21,8 +21,8 @@ use crate::stores::{
     events::{Backlog, EventStore, NewEvent, StoredEvent},
     reconciliations::{Reconciled, Reconciliation, ReconciliationStore},
     records::{
-        Begun, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage, Intent, Origin, Page,
-        Progress, ReadRate, Record, RecordId, RecordQuery, RecordStore, UploadState,
+        Begun, Completed, Earlier, Ending, Erasure, FileFacts, Holder, ImagePage, Intent, Origin,
+        Page, Progress, ReadRate, Record, RecordId, RecordQuery, RecordStore, UploadState,
     },
 };
 
@@ -108,7 +108,7 @@ impl RecordStore for ReadOnly {
         self.refuse()
     }
 
-    fn complete(&self, _: Arc<Intent>, _: ImageId, _: Timestamp) -> Future<'_, bool> {
+    fn complete(&self, _: Arc<Intent>, _: ImageId, _: Timestamp) -> Future<'_, Completed> {
         self.refuse()
     }
 

@@ -90,19 +90,8 @@ impl Held {
         self.change(connection, self.amount, StorageUsed::default())
     }
 
-    /// Holds the file of an upload, by its size if that is known by now.
-    pub(super) fn update(
-        &self,
-        connection: &Connection,
-        bytes: Option<i64>,
-        is_open: bool,
-    ) -> Result<()> {
-        let bytes = bytes.map_or(self.amount.bytes, unsigned);
-        let after = StorageUsed {
-            bytes,
-            open: is_open.into(),
-            ..self.amount
-        };
+    /// Holds another amount from now on, in the same counters.
+    pub(super) fn become_amount(&self, connection: &Connection, after: StorageUsed) -> Result<()> {
         if after == self.amount {
             return Ok(());
         }
