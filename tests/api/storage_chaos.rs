@@ -2,7 +2,7 @@
 //! counted is what Imgwire holds.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     process::Command,
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use crate::{
         upload_route, workspace_member,
     },
     process::{GateProcess, write_config},
-    upload_records::png_of,
+    upload_records::{image_ids, png_of},
     uploads::{CREATE, IMAGES},
 };
 
@@ -28,6 +28,9 @@ const CLIENTS: u64 = 8;
 const MAX_IMAGES: u64 = 40;
 const MAX_BYTES: u64 = 3000;
 const MAX_OPEN: u64 = 12;
+/// How many images with a file their clients keep to the end.
+const SPARED: usize = 8;
+const ABANDONED_AFTER: Duration = Duration::from_secs(5);
 /// How many bytes a file may have more than were declared.
 const MAX_LIE: u64 = 200;
 
@@ -41,7 +44,7 @@ fn gate() -> Gate {
     let space = storage().per(["workspace"]).max_bytes(MAX_BYTES);
     let route = upload_route("/imgwire/{workspace}", ["signed-in", "member", "space"])
         .metadata(json!({ "workspace": "workspace.id" }))
-        .set("abandon_after", "5s");
+        .set("abandon_after", format!("{}s", ABANDONED_AFTER.as_secs()));
     Gate::accepting(["app"])
         .server("reads", json!({ "limit": 1_000_000, "period": "1s" }))
         .imgwire("timeout", "500ms")
@@ -57,6 +60,22 @@ struct Upload {
     workspace: &'static str,
     url: String,
     declared: u64,
+    created: Instant,
+}
+
+/// Images by what clients did to them.
+#[derive(Default)]
+struct Touched {
+    /// Their file arrived long before they are abandoned.
+    filled: HashSet<String>,
+    /// Somebody asked for their deletion.
+    deleted: HashSet<String>,
+}
+
+impl Touched {
+    fn kept(&self) -> HashSet<String> {
+        self.filled.difference(&self.deleted).cloned().collect()
+    }
 }
 
 struct World {
@@ -66,6 +85,7 @@ struct World {
     uploads: Mutex<HashMap<String, Upload>>,
     /// How many requests had each result, and how many files arrived.
     results: Mutex<BTreeMap<String, u64>>,
+    touched: Mutex<Touched>,
 }
 
 /// What a workspace has: bytes, images, and open uploads.
@@ -84,6 +104,7 @@ impl World {
                 .finish(),
             uploads: Mutex::default(),
             results: Mutex::default(),
+            touched: Mutex::default(),
         }
     }
 
@@ -142,6 +163,7 @@ impl World {
             let image = answer["image"]["id"].as_str().unwrap().to_owned();
             if key.is_none() && random.u8(..8) == 0 {
                 // The owner of the account deletes it before its file arrives, if there is no outage.
+                self.touched.lock().deleted.insert(image.clone());
                 let url = format!("{}{IMAGES}{image}", self.imgwire.url());
                 let deletion = self.client.delete(url).bearer_auth(SERVER_API_KEY);
                 let deletion = deletion.timeout(Duration::from_millis(300));
@@ -151,6 +173,7 @@ impl World {
                 workspace,
                 url: answer["upload_url"].as_str().unwrap().to_owned(),
                 declared,
+                created: Instant::now(),
             };
             self.uploads.lock().insert(image, upload);
         }
@@ -173,7 +196,7 @@ impl World {
 
     /// The file arrives late or twice, and may be larger or smaller than declared. That of others never arrives.
     async fn send_file(&self, random: &mut Rng) -> Option<()> {
-        let Some((_, upload)) = self.pick(random) else {
+        let Some((image, upload)) = self.pick(random) else {
             return Some(());
         };
         let size = match random.u8(..4) {
@@ -187,6 +210,9 @@ impl World {
         let sent = put.send_body(file).await;
         if sent.is_ok_and(|answer| answer.status().is_success()) {
             self.count("file");
+            if upload.created.elapsed() < ABANDONED_AFTER / 2 {
+                self.touched.lock().filled.insert(image);
+            }
         }
         Some(())
     }
@@ -196,6 +222,13 @@ impl World {
             return Some(());
         };
         let url = format!("{gate}/imgwire/{}{IMAGES}{image}", upload.workspace);
+        if method == Method::DELETE {
+            let mut touched = self.touched.lock();
+            if touched.filled.contains(&image) && touched.kept().len() <= SPARED {
+                return Some(());
+            }
+            touched.deleted.insert(image.clone());
+        }
         let (status, _) = self.send(method, &url, None).await?;
         if [204, 404].contains(&status) {
             self.uploads.lock().remove(&image);
@@ -334,4 +367,10 @@ async fn what_is_counted_is_what_imgwire_holds_after_kills_and_outages() {
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    // The gate has deleted no image whose client got it and sent its file.
+    let existing: HashSet<_> = image_ids(&world.imgwire).into_iter().collect();
+    let kept = world.touched.lock().kept();
+    let lost: Vec<_> = kept.difference(&existing).collect();
+    assert!(lost.is_empty(), "{lost:?} of {}", kept.len());
+    assert!(!kept.is_empty(), "{results:?}");
 }
