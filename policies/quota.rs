@@ -13,7 +13,7 @@ use crate::{
     StoreUse, Verdict, Window, WindowUnit, Windows,
 };
 
-/// At most `limit` tokens per calendar window.
+/// At most `limit` tokens and uploads per calendar window.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuotaSettings {

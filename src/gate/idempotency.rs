@@ -9,7 +9,7 @@ use policies::{Fault, RoutePath, SubjectId, WorkspaceId};
 
 use crate::stores::{RecordId, RecordStore};
 
-/// Derives keys from the secret of a store, so that nobody else can compute them.
+/// Derives keys from the secret of a store, so that clients cannot compute them.
 pub(super) struct KeySecret(hmac::Key);
 
 /// The secret of the store of a route, once it was read.

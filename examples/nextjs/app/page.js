@@ -35,8 +35,8 @@ export default async function Page() {
       <Album />
       <h2>Events of the gate</h2>
       <ol aria-label="Events">
-        {eventsOf(session.user.id).map(({ type, sequence }) => (
-          <li key={sequence}>{type}</li>
+        {eventsOf(session.user.id).map(({ type, id }) => (
+          <li key={id}>{type}</li>
         ))}
       </ol>
       <form action={leave}>

@@ -8,12 +8,14 @@ const events = (globalThis.uploadEvents ??= new Map());
 /** Keeps an event. One that is known changes nothing. */
 export function keep(id, event) {
   if (events.has(id)) return;
-  events.set(id, event);
+  events.set(id, { id, ...event });
   if (events.size > KEPT) events.delete(events.keys().next().value);
 }
 
 /** The events about the images of a user, in the order in which they happened. */
 export function eventsOf(user) {
   const own = [...events.values()].filter(({ data }) => data.subject === user);
-  return own.sort((one, other) => one.sequence - other.sequence);
+  // The sequence orders the events of one image.
+  const byTime = (one, other) => Date.parse(one.timestamp) - Date.parse(other.timestamp);
+  return own.sort((one, other) => byTime(one, other) || one.sequence - other.sequence);
 }

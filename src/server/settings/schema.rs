@@ -41,7 +41,7 @@ struct ConfigFile {
     routes: Vec<RouteSettings>,
     /// What happened to uploads, sent to your app. Without this section, the gate sends nothing.
     events: Option<EventsSettings>,
-    /// The records of uploads.
+    /// How uploads are followed, and how long their records are kept.
     uploads: Option<UploadsSettings>,
 }
 

@@ -213,7 +213,7 @@ fn check_delete_roles(reader: &mut Reader, path: &str, route: &RouteSettings, ch
         let shown = excerpt(role);
         match meant {
             Some(meant) => Some(format!(
-                "`{shown}` is no role that `{name}` allows; did you mean `{meant}`?"
+                "unknown role `{shown}`, which `{name}` does not allow; did you mean `{meant}`?"
             )),
             None if may_have_others => None,
             None => Some(format!(

@@ -195,16 +195,18 @@ impl Reference<'_> {
         let own = examples::value(&place.tables, place.parent, key);
         // Other kinds use a key with the same name in the same way.
         let any = || examples::value(&place.others, place.parent, key);
+        let kind = self.kind_of(property);
+        // The other kind may have more values.
+        let fits = |example: &String| {
+            let value = example.split_once("= ").map(|(_, value)| value);
+            !kind.starts_with("`\"") || value.is_some_and(|value| kind.contains(value))
+        };
         let example = own
-            .or_else(any)
+            .or_else(|| any().filter(fits))
+            .or_else(|| Some(format!("{key} = {}", default.trim_matches('`'))).filter(fits))
             .unwrap_or_else(|| panic!("{} {key}: no config in docs or config/ has it", place.name));
         let says = format!("{described} Example: `{example}`");
-        row(&[
-            &format!("`{key}`"),
-            &self.kind_of(property),
-            &default,
-            &says,
-        ])
+        row(&[&format!("`{key}`"), &kind, &default, &says])
     }
 
     fn resolve<'s>(&'s self, schema: &'s Value) -> &'s Value {
