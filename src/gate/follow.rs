@@ -68,8 +68,8 @@ enum Checked {
 }
 
 impl Follower {
-    /// Begins to check uploads that are due, and records what became of those whose check has ended. Takes up to
-    /// [`INTERVAL`].
+    /// Begins to check uploads that are due, and records what became of those whose check has ended. Waits a moment for
+    /// them, so it can be called again at once.
     pub async fn work(&mut self, observer: &Observer) -> Result<(), Fault> {
         let begun = self.begin(observer).await;
         let has_more = *begun.as_ref().unwrap_or(&false);

@@ -91,7 +91,7 @@ fn cargo_can_build_the_dependencies_from_what_the_first_layer_copies() {
             .args(["-ec", stand_ins])
             .current_dir(folder.path()),
     );
-    let metadata = ["metadata", "--offline", "--locked", "--format-version=1"];
+    let metadata = ["metadata", "--locked", "--format-version=1"];
     passes(
         Command::new(env!("CARGO"))
             .args(metadata)

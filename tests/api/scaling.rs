@@ -13,7 +13,9 @@ use tempfile::TempDir;
 
 use crate::{
     backends::{Server, suite},
-    helpers::{self, Emulator, Entry, Gate, Misbehaviour, TestApp, Token, eventually, rate_limit},
+    helpers::{
+        self, Emulator, Entry, Gate, Misbehaviour, TestApp, Token, eventually, rate_limit, within,
+    },
     postgres::Postgres,
     process::GateProcess,
     redis_server::Redis,
@@ -177,15 +179,17 @@ async fn tokens_that_come_through(
     // The remaining tokens can still be issued, and no more.
     gates.imgwire.misbehave(None);
     let url = gates.running[0].url();
-    eventually("the last token", async || {
-        match GateProcess::ask_at(&url, &token).await {
+    within(
+        Duration::from_secs(60),
+        "the last token",
+        async || match GateProcess::ask_at(&url, &token).await {
             Some(200) => {
                 got += 1;
                 false
             }
             status => status == Some(429),
-        }
-    })
+        },
+    )
     .await;
     assert!(got <= QUOTA, "{got}");
     got
