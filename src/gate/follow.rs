@@ -52,7 +52,7 @@ pub struct Follower {
     reads: FuturesUnordered<Read>,
     /// The uploads that this gate has taken. Others may read them again only later.
     taken: HashSet<RecordId>,
-    /// Images that were missing in the last read, which does not prove that they are gone.
+    /// Images that were missing when this gate last read them. One read does not prove that an image is gone.
     missing: HashMap<RecordId, Timestamp>,
     is_imgwire_failing: bool,
 }

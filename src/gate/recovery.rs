@@ -4,7 +4,7 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use policies::{Clock, Fault, ImageId};
 
 use super::{
@@ -19,6 +19,9 @@ use crate::{
 
 /// At most so many are settled at once, so that requests come first.
 const BATCH: u32 = 4;
+
+/// How long the gate repeats a call whose refusal may have another reason.
+const DOUBTED: SignedDuration = SignedDuration::from_hours(24);
 
 /// What became of an intent.
 #[derive(Debug)]
@@ -87,9 +90,10 @@ async fn settle(
     let context = context();
     let called = client.create_upload(&intent.call, &context).await;
     let may_be_repeated = called.attempts > 1 || called.took >= client.timeout() / 2;
+    let age = clock.now().duration_since(intent.origin.created_at);
     let image = match called.result {
         Ok(created) => created.image.id,
-        Err(error) if is_refused(&error) => {
+        Err(error) if is_refused(&error, age) => {
             records.withdraw(id).await?;
             return Ok((id, Settled::Withdrawn(error)));
         }
@@ -122,8 +126,8 @@ async fn settle(
         return Ok((id, Settled::Kept(image, error)));
     }
     match completed {
-        // An erasure has removed the record, or it names another image.
-        Completed::Never => records.withdraw(id).await?,
+        // A record that is deleted, or names another image, stays as it is.
+        Completed::Never => {}
         _ => {
             let (now, events) = (clock.now(), Vec::new());
             records.delete(id, Ending::Deleted, now, events).await?;
@@ -133,11 +137,11 @@ async fn settle(
 }
 
 /// Whether Imgwire says that it does not accept the call. A status without a body of Imgwire may come from a proxy, and 409
-/// may say that it works on the call.
-fn is_refused(error: &ImgwireError) -> bool {
-    error.refusal() == Some(Refusal::InvalidRequest)
-        && error.body().is_some_and(|body| !body.is_empty())
-        && !matches!(error, ImgwireError::Refused { status: 409, .. })
+/// may say that it works on the call. Neither does so for a day.
+fn is_refused(error: &ImgwireError, age: SignedDuration) -> bool {
+    let is_clear = error.body().is_some_and(|body| !body.is_empty())
+        && !matches!(error, ImgwireError::Refused { status: 409, .. });
+    error.refusal() == Some(Refusal::InvalidRequest) && (is_clear || age > DOUBTED)
 }
 
 fn log(RecordId(record): RecordId, settled: &Settled) {

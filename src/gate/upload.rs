@@ -231,8 +231,9 @@ impl Creation<'_> {
             Completed::Before => {}
             Completed::Never => {
                 // The image has no record. If the gate ends before it is deleted, recovery finds it by this.
-                self.begin_repetition(&intent).await?;
+                let begun = self.begin_repetition(&intent).await;
                 self.delete(image).await;
+                begun?;
             }
         }
         let reason = "the upload took too long, and its image was deleted";

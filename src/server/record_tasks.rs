@@ -145,7 +145,11 @@ impl RecordTasks {
         loop {
             match self.observer(client) {
                 Some(observer) => _ = state.log(follower.work(&observer).await),
-                None => sleep(INTERVAL).await,
+                None => {
+                    // Running reads would keep the store of earlier rules open.
+                    *follower = Follower::default();
+                    sleep(INTERVAL).await;
+                }
             }
         }
     }

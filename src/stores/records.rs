@@ -241,7 +241,8 @@ pub trait RecordStore: StorageStore + EventStore + ReconciliationStore + Send + 
     fn link(&self, id: RecordId, image: ImageId) -> Future<'_, ()>;
 
     /// Records the state of an image that exists, as Imgwire reports it, and the real type and size, by which its storage
-    /// counts from then on. The upload is no longer followed, unless it stays open. Adds the events, and returns `true`, if the state changes.
+    /// counts from then on. The upload is no longer followed, unless it stays open. Adds the events, and returns `true`, if
+    /// the state changes.
     fn settle(
         &self,
         id: RecordId,

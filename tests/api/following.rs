@@ -304,13 +304,10 @@ async fn all_reads_together_stay_under_their_rate() {
         .map(|read| read.at)
         .collect();
     for (index, start) in times.iter().enumerate() {
-        let end = *start + Duration::from_secs(1);
+        let end = *start + Duration::from_millis(700);
         let within = times[index..].iter().filter(|at| **at < end).count();
-        // No second has more, apart from delays on the way.
-        assert!(
-            within <= LIMIT + LIMIT / 2,
-            "{within} reads within a second"
-        );
+        // No second has more. Some reads are delayed on the way.
+        assert!(within <= LIMIT, "{within} reads within 0.7 seconds");
     }
     let took = times[times.len() - 1].duration_since(times[0]);
     assert!(took.as_secs_f64() > 3.5, "{took}");

@@ -68,7 +68,7 @@ async fn recovery_leaves_an_upload_alone_while_it_is_repeated() {
     within(MINUTE, "recovery", is_deleted).await;
     let deletions = app.imgwire.asked_at(Endpoint::Delete);
     lose(&app, "a").await;
-    app.clock.advance(Duration::from_secs(15));
+    app.clock.advance(Duration::from_secs(12));
     let slow = Misbehaviour::Slow(Duration::from_secs(3));
     app.imgwire.misbehave_next_at(Endpoint::Upload, [slow]);
     let asked = app.imgwire.asked_at(Endpoint::Upload);
@@ -89,13 +89,16 @@ async fn recovery_leaves_an_upload_alone_while_it_is_repeated() {
 
 #[actix_web::test]
 async fn a_repetition_does_not_get_an_image_that_recovery_deletes() {
-    let app = impatient().start().await;
+    let app = impatient()
+        .imgwire("timeout", "3s")
+        .imgwire("deadline", "3s");
+    let app = app.start().await;
     lose(&app, "a").await;
+    let lost = image_ids(&app.imgwire).remove(0);
     // Recovery has named the image, and Imgwire takes long to delete it.
-    let slow = Misbehaviour::Slow(Duration::from_millis(200));
+    let slow = Misbehaviour::Slow(Duration::from_secs(1));
     app.imgwire.misbehave_at(Endpoint::Delete, Some(slow));
     app.clock.advance(MINUTE);
-    let lost = image_ids(&app.imgwire).remove(0);
     eventually("its deletion begins", async || {
         app.imgwire.asked_at(Endpoint::Delete) > 0
     })

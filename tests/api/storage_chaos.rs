@@ -10,6 +10,7 @@ use std::{
 use actix_web::http::Method;
 use fastrand::Rng;
 use futures_util::future::{join, join_all, select};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -60,7 +61,8 @@ struct Upload {
     workspace: &'static str,
     url: String,
     declared: u64,
-    created: Instant,
+    /// By Imgwire.
+    created: Timestamp,
 }
 
 /// Images by what clients did to them.
@@ -68,7 +70,7 @@ struct Upload {
 struct Touched {
     /// Their file arrived long before they are abandoned.
     filled: HashSet<String>,
-    /// Somebody asked for their deletion.
+    /// A client, or the owner of the account, asked for their deletion.
     deleted: HashSet<String>,
 }
 
@@ -173,7 +175,11 @@ impl World {
                 workspace,
                 url: answer["upload_url"].as_str().unwrap().to_owned(),
                 declared,
-                created: Instant::now(),
+                created: answer["image"]["created_at"]
+                    .as_str()
+                    .unwrap()
+                    .parse()
+                    .unwrap(),
             };
             self.uploads.lock().insert(image, upload);
         }
@@ -210,7 +216,8 @@ impl World {
         let sent = put.send_body(file).await;
         if sent.is_ok_and(|answer| answer.status().is_success()) {
             self.count("file");
-            if upload.created.elapsed() < ABANDONED_AFTER / 2 {
+            let age = Timestamp::now().duration_since(upload.created);
+            if age.unsigned_abs() < ABANDONED_AFTER / 2 {
                 self.touched.lock().filled.insert(image);
             }
         }
