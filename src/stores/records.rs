@@ -231,7 +231,8 @@ pub trait RecordStore: StorageStore + EventStore + ReconciliationStore + Send + 
     fn replayed(&self, slot: [u8; 32]) -> Future<'_, Option<Earlier>>;
 
     /// Takes at most `limit` intents that are due at `now`, and lets them be due again at `next`. Of several gates, each
-    /// takes others.
+    /// takes others. An intent that repeats the call of one with a slot waits until that is settled, because a request may
+    /// name its image until then.
     fn take_due(&self, now: Timestamp, next: Timestamp, limit: u32) -> Future<'_, Vec<Intent>>;
 
     /// Records which token went to whom.

@@ -65,6 +65,7 @@ mod emulator_switches;
 mod erasures;
 mod event_delivery;
 mod event_receivers;
+mod event_settings;
 mod events;
 mod every_kind;
 mod examples;

@@ -22,6 +22,7 @@ suite! {
         a_removed_record_leaves_nothing_and_frees_its_slot,
         an_upload_is_completed_with_one_image_only,
         an_intent_that_is_completed_without_its_slot_frees_it,
+        a_repetition_is_taken_after_its_original_is_settled,
         a_missing_intent_is_recorded_when_it_is_completed,
         a_missing_intent_does_not_take_the_slot_of_another_upload,
         a_deleted_upload_cannot_be_completed,
@@ -128,6 +129,26 @@ async fn an_intent_that_is_completed_without_its_slot_frees_it(backend: impl Bac
     assert_eq!(earlier.id, again.id);
     delete(&*store, intent.id, at(9)).await;
     assert_eq!(named(&image).await, Completed::Never);
+}
+
+async fn a_repetition_is_taken_after_its_original_is_settled(backend: impl Backend) {
+    let store = records(&backend);
+    let (original, image) = (with_slot(1, 9), new_image());
+    let repetition = Arc::new(Intent {
+        replay: None,
+        call: original.call.clone(),
+        ..(*with_slot(2, 9)).clone()
+    });
+    assert!(begin(&*store, original.clone()).await);
+    assert!(begin(&*store, repetition.clone()).await);
+    let take = async |now, next| {
+        let taken = store.take_due(at(now), at(next), 9).await.unwrap();
+        taken.into_iter().map(|it| it.id).collect::<Vec<_>>()
+    };
+    assert_eq!(take(99, 200).await, [original.id]);
+    assert!(take(99, 200).await.is_empty());
+    assert!(complete(&*store, original, image).await);
+    assert_eq!(take(99, 200).await, [repetition.id]);
 }
 
 async fn a_missing_intent_is_recorded_when_it_is_completed(backend: impl Backend) {

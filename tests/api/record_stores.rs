@@ -59,12 +59,14 @@ pub(crate) fn origin(subject: &str, workspace: Option<&str>) -> Origin {
     }
 }
 
+/// Its call is the one of no other intent.
 pub(crate) fn intent(origin: Origin) -> Intent {
+    let id = new_id();
     Intent {
-        id: new_id(),
+        id,
         origin,
         replay: None,
-        call: r#"{"file_name":"a.png"}"#.into(),
+        call: format!(r#"{{"idempotency_key":"{}"}}"#, id.0).into(),
         charges: Arc::default(),
         due_at: at(60),
     }

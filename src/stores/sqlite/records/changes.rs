@@ -201,7 +201,11 @@ pub(super) fn take_due(
     limit: u32,
 ) -> Result<Vec<Intent>> {
     let due = format!(
-        "SELECT {INTENT} FROM upload_intents WHERE due_at <= ? ORDER BY due_at, id LIMIT ?"
+        "SELECT {INTENT} FROM upload_intents WHERE due_at <= ?
+             AND (slot IS NOT NULL OR NOT EXISTS (
+                 SELECT 1 FROM upload_intents AS original
+                 WHERE original.slot IS NOT NULL AND original.call = upload_intents.call))
+         ORDER BY due_at, id LIMIT ?"
     );
     let mut due = open.connection.prepare_cached(&due)?;
     let due = due.query_map(params![Micros(now), limit], intent)?;
