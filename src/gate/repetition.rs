@@ -76,7 +76,8 @@ impl Creation<'_> {
             // Recovery waits for Imgwire.
             return Err(Failure::ImgwireFailed(ImgwireError::Timeout));
         };
-        if !self.is_unsettled(&intent).await? {
+        let found = self.found(&intent).await?;
+        if !found.is_some_and(|earlier| earlier.id == intent.id && earlier.image.is_none()) {
             return Ok(None);
         }
         // The first request may still be at work, so this intent stays until that one has ended, too.
@@ -90,15 +91,6 @@ impl Creation<'_> {
             was_known,
             is_repeated: true,
         }))
-    }
-
-    async fn is_unsettled(&self, intent: &Intent) -> Result<bool, Failure> {
-        let Some(replay) = &intent.replay else {
-            return Ok(false);
-        };
-        let found = self.uploads.records.replayed(replay.slot).await;
-        let found = found.map_err(Failure::Unrecorded)?;
-        Ok(found.is_some_and(|earlier| earlier.id == intent.id && earlier.image.is_none()))
     }
 
     /// Records that the call of an intent is about to be made again. Returns the id of the new intent, which charges

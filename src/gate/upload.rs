@@ -226,9 +226,13 @@ impl Creation<'_> {
         let completed = records.complete(intent.clone(), image.clone(), follow_at);
         match completed.await.map_err(Failure::Unrecorded)? {
             Completed::Now => return Ok(false),
-            Completed::Before if self.is_repeatable(&intent, image).await? => return Ok(true),
-            // Recovery has named the image, and deletes it.
-            Completed::Before => {}
+            Completed::Before => {
+                let found = self.found(&intent).await?;
+                if found.is_some_and(|earlier| earlier.image.as_ref() == Some(image)) {
+                    return Ok(true);
+                }
+                // Recovery has named the image, and deletes it.
+            }
             Completed::Never => {
                 // The image has no record. If the gate ends before it is deleted, recovery finds it by this.
                 let begun = self.begin_repetition(&intent).await;
@@ -242,14 +246,15 @@ impl Creation<'_> {
         )))
     }
 
-    /// Whether a repeated idempotency key finds this image.
-    async fn is_repeatable(&self, intent: &Intent, image: &ImageId) -> Result<bool, Failure> {
-        let Some(replay) = &intent.replay else {
-            return Ok(false);
-        };
-        let found = self.uploads.records.replayed(replay.slot).await;
-        let found = found.map_err(Failure::Unrecorded)?;
-        Ok(found.is_some_and(|earlier| earlier.image.as_ref() == Some(image)))
+    /// The upload that a repeated idempotency key finds.
+    pub(super) async fn found(&self, intent: &Intent) -> Result<Option<Earlier>, Failure> {
+        match &intent.replay {
+            None => Ok(None),
+            Some(replay) => {
+                let found = self.uploads.records.replayed(replay.slot).await;
+                found.map_err(Failure::Unrecorded)
+            }
+        }
     }
 
     /// Makes the call of an intent.

@@ -172,12 +172,10 @@ impl Client {
             if left.is_zero() {
                 break Err(ImgwireError::Timeout);
             }
-            let attempted = took();
-            let (result, _) = self
-                .attempt(call, Some(context), left.min(self.timeout))
-                .await;
+            let (before, limit) = (took(), left.min(self.timeout));
+            let (result, _) = self.attempt(call, Some(context), limit).await;
             // A slow attempt may have sent the call twice, and the error says nothing about the other one.
-            let may_be_resent = took().saturating_sub(attempted) >= self.timeout / 2;
+            let may_be_resent = took().saturating_sub(before) >= limit / 2;
             if matches!(result, Err(ImgwireError::CircuitOpen)) {
                 break result;
             }

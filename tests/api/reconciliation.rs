@@ -112,6 +112,27 @@ async fn a_reconciliation_corrects_what_is_held() {
 }
 
 #[actix_web::test]
+async fn a_reconciliation_leaves_half_of_the_reads_to_open_uploads() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let reads = json!({ "limit": 10, "period": "1m" });
+    let app = recording().set("uploads.reads", reads).start().await;
+    app.imgwire
+        .change(|scenario| scenario.processing_milliseconds = 0);
+    for _ in 0..8 {
+        ready(&app, "user_1").await;
+        app.clock.advance(MINUTE);
+    }
+    let asked = || app.imgwire.asked_at(Endpoint::Image);
+    let before = asked();
+    let job = reconcile(&app).await;
+    eventually("half of the reads", async || asked() == before + 5).await;
+    ready(&app, "user_1").await;
+    assert_eq!(app.manage(&job).await.json["done"], false);
+    app.clock.advance(MINUTE);
+    assert!(done(&app, &job).await["checked"].as_u64() >= Some(8));
+}
+
+#[actix_web::test]
 async fn one_reconciliation_runs_at_a_time() {
     let app = start().await;
     ready(&app, "user_1").await;

@@ -78,6 +78,8 @@ async fn an_upload_is_settled_only_when_imgwire_says_what_became_of_it() {
     // None of these says whether the first call created the image.
     for how in [
         Misbehaviour::Status(500, None),
+        // It may be at work on the first call.
+        Misbehaviour::Status(409, None),
         Misbehaviour::Refuse(ErrorType::InvalidToken),
         Misbehaviour::Refuse(ErrorType::PaymentRequired),
         Misbehaviour::Refuse(ErrorType::OperationNotAllowed),
@@ -97,6 +99,20 @@ async fn an_upload_is_settled_only_when_imgwire_says_what_became_of_it() {
     app.imgwire.misbehave_at(Endpoint::Upload, None);
     app.clock.advance(MINUTE);
     eventually("the deletion", async || image_ids(&app.imgwire).is_empty()).await;
+}
+
+#[actix_web::test]
+async fn a_doubtful_refusal_ends_an_upload_after_a_day() {
+    let app = impatient().start().await;
+    fail(&app, Misbehaviour::Hang).await;
+    let doubtful = Misbehaviour::Status(409, None);
+    app.imgwire.misbehave_at(Endpoint::Upload, Some(doubtful));
+    app.clock.advance(MINUTE);
+    let asked = async || app.imgwire.asked_at(Endpoint::Upload) == 2;
+    eventually("the second call", asked).await;
+    assert_eq!(states(&app).await, ["requested"]);
+    app.clock.advance(24 * 60 * MINUTE);
+    eventually("the end", async || states(&app).await.is_empty()).await;
 }
 
 #[actix_web::test]
