@@ -214,7 +214,7 @@ fn a_list_that_is_too_long_denies_by_rule() {
 }
 
 #[test]
-fn the_most_expensive_expressions_take_less_than_five_seconds() {
+fn the_most_expensive_expressions_cost_less_than_100_searches_for_each_entry() {
     let claims = json!({
         "many": (0..1000).collect::<Vec<_>>(), "too_many": (0..4000).collect::<Vec<_>>(),
         "long": "x".repeat(100_000),
@@ -224,6 +224,11 @@ fn the_most_expensive_expressions_take_less_than_five_seconds() {
         "subject.claims.many.all(x, {})",
         ["x != subject.claims.many"; 30].join(" && ")
     );
+    // The measure, so that the speed of the machine does not count.
+    let one_search = cpu_time_of(
+        "subject.claims.many.all(x, x != subject.claims.many)",
+        &claims,
+    );
     for text in [
         "subject.claims.long.matches('(x+x+)+y')",
         "subject.claims.long.matches('^(x|x)*$')",
@@ -232,11 +237,18 @@ fn the_most_expensive_expressions_take_less_than_five_seconds() {
         each.as_str(),
         doubled.as_str(),
     ] {
-        let before = cpu_time();
-        let _ = value(text, &claims);
-        let took = cpu_time() - before;
-        assert!(took.as_secs() < 5, "{text}: {took:?}");
+        let took = cpu_time_of(text, &claims);
+        assert!(
+            took < 100 * one_search,
+            "{text}: {took:?}, a search: {one_search:?}"
+        );
     }
+}
+
+fn cpu_time_of(text: &str, claims: &Value) -> Duration {
+    let before = cpu_time();
+    let _ = value(text, claims);
+    cpu_time() - before
 }
 
 /// The time that this thread has run on a processor, so that other processes do not count.
