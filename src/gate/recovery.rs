@@ -89,7 +89,6 @@ async fn settle(
     };
     let context = context();
     let called = client.create_upload(&intent.call, &context).await;
-    let may_be_repeated = called.attempts > 1 || called.took >= client.timeout() / 2;
     let age = clock.now().duration_since(intent.origin.created_at);
     let image = match called.result {
         Ok(created) => created.image.id,
@@ -118,7 +117,7 @@ async fn settle(
         // A request has named it meanwhile, and its client has it.
         return Ok((id, Settled::Repetition(image)));
     }
-    if may_be_repeated {
+    if called.is_repeated {
         // An attempt without an answer may still reach Imgwire. If the image were deleted before, it would create another one.
         tokio::time::sleep(client.timeout()).await;
     }

@@ -31,6 +31,8 @@ pub struct CallOutcome<T> {
     pub took: Duration,
     /// Whether Imgwire may have done what was asked although the call failed.
     pub may_have_acted: bool,
+    /// Whether Imgwire may have received the call more than once.
+    pub is_repeated: bool,
 }
 
 /// A call to Imgwire's API. Repeating it must do no harm.

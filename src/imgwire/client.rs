@@ -1,7 +1,7 @@
 //! The client of Imgwire. Each worker has one.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -34,6 +34,15 @@ const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 /// While Imgwire refuses requests, the gate asks again after this many times the breaker's pause between probes: half a
 /// minute by default.
 const PROBES_PER_REFUSED_REQUEST: u32 = 60;
+
+/// The result of one attempt.
+struct Attempt<T> {
+    result: Result<T, ImgwireError>,
+    /// Of the API key.
+    generation: u64,
+    /// Whether the request was sent again, because its connection failed or was silent.
+    is_resent: bool,
+}
 
 pub struct Client {
     requests: Rc<Requests>,
@@ -101,6 +110,7 @@ impl Client {
             attempts: 0,
             took: Duration::ZERO,
             may_have_acted: false,
+            is_repeated: false,
         }
     }
 
@@ -126,8 +136,9 @@ impl Client {
     /// Reads an image with one attempt and without a line in the log, for background work, which reads it again later
     /// anyway.
     pub async fn image_once(self: &Rc<Self>, id: &ImageId) -> Result<Option<Image>, ImgwireError> {
-        let (result, _) = self.attempt(&ReadImage(id), None, self.timeout).await;
-        result
+        self.attempt(&ReadImage(id), None, self.timeout)
+            .await
+            .result
     }
 
     /// Deletes an image. If Imgwire has none with this id, that is a success, too.
@@ -147,10 +158,9 @@ impl Client {
         let client = self.clone();
         rt::spawn(async move {
             // Without a retry: the next request tries again.
-            if let (Ok(token), generation) =
-                client.attempt(&CreateToken, None, client.timeout).await
-            {
-                permit.0.add(token, generation);
+            let attempt = client.attempt(&CreateToken, None, client.timeout).await;
+            if let Ok(token) = attempt.result {
+                permit.0.add(token, attempt.generation);
             }
         });
     }
@@ -166,16 +176,16 @@ impl Client {
         self.upstream.peer.budget.deposit();
         let mut backoff = self.backoff.build();
         let mut attempts = 0;
-        let mut may_have_acted = false;
+        let (mut may_have_acted, mut is_resent) = (false, false);
         let result = loop {
             let left = self.deadline.saturating_sub(took());
             if left.is_zero() {
                 break Err(ImgwireError::Timeout);
             }
-            let (before, limit) = (took(), left.min(self.timeout));
-            let (result, _) = self.attempt(call, Some(context), limit).await;
-            // A slow attempt may have sent the call twice, and the error says nothing about the other one.
-            let may_be_resent = took().saturating_sub(before) >= limit / 2;
+            let limit = left.min(self.timeout);
+            let attempt = self.attempt(call, Some(context), limit).await;
+            let result = attempt.result;
+            is_resent |= attempt.is_resent;
             if matches!(result, Err(ImgwireError::CircuitOpen)) {
                 break result;
             }
@@ -183,7 +193,8 @@ impl Client {
             let Err(error) = &result else {
                 break result;
             };
-            may_have_acted |= may_be_resent || !error.is_definite();
+            // The error of a call that was sent twice says nothing about the other one.
+            may_have_acted |= attempt.is_resent || !error.is_definite();
             let body = error.body();
             tracing::warn!(
                 request_id = context.request_id.as_str(),
@@ -206,6 +217,7 @@ impl Client {
             attempts,
             took: took(),
             may_have_acted,
+            is_repeated: is_resent || attempts > 1,
         }
     }
 
@@ -233,26 +245,29 @@ impl Client {
         Some(delay)
     }
 
-    /// Makes an attempt if the circuit breaker permits it, and records the result there. Returns the generation of the
-    /// API key, too.
+    /// Makes an attempt if the circuit breaker permits it, and records the result there.
     async fn attempt<C: Call>(
         self: &Rc<Self>,
         call: &C,
         context: Option<&TraceContext>,
         timeout: Duration,
-    ) -> (Result<C::Output, ImgwireError>, u64) {
+    ) -> Attempt<C::Output> {
         let breaker = &self.upstream.breaker;
         let Some(permit) = breaker.permit() else {
-            return (Err(ImgwireError::CircuitOpen), 0);
+            return Attempt {
+                result: Err(ImgwireError::CircuitOpen),
+                generation: 0,
+                is_resent: false,
+            };
         };
-        let (result, generation) = self.send(call, context, timeout).await;
-        if breaker.record(permit, result.as_ref().err()) {
+        let attempt = self.send(call, context, timeout).await;
+        if breaker.record(permit, attempt.result.as_ref().err()) {
             self.upstream.metrics.breaker_opened().inc();
             tracing::error!("circuit breaker opened: requests fail until Imgwire recovers");
             let client = self.clone();
             rt::spawn(async move { client.probe_until_recovery().await });
         }
-        (result, generation)
+        attempt
     }
 
     /// Probes Imgwire in the background until it recovers. A probe that hangs does not delay the next one.
@@ -266,7 +281,8 @@ impl Client {
             }
             let client = self.clone();
             rt::spawn(async move {
-                let (result, generation) = client.send(&CreateToken, None, client.timeout).await;
+                let attempt = client.send(&CreateToken, None, client.timeout).await;
+                let (result, generation) = (attempt.result, attempt.generation);
                 if let Err(error) = &result {
                     tracing::debug!(%error, "probe of Imgwire failed");
                 }
@@ -286,10 +302,12 @@ impl Client {
         what: &C,
         context: Option<&TraceContext>,
         timeout: Duration,
-    ) -> (Result<C::Output, ImgwireError>, u64) {
+    ) -> Attempt<C::Output> {
         let seen = self.upstream.refusals.see();
         let signed = self.signed();
+        let sends = Cell::new(0_u32);
         let send = async || {
+            sends.set(sends.get() + 1);
             let trace = context.and_then(TraceContext::headers);
             let sending = what.send(&signed, trace);
             read_response(what, sending, &*self.clock, &signed.key.secret).await
@@ -305,7 +323,11 @@ impl Client {
         if is_refused && self.upstream.refusals.current().is_some() {
             self.ask_until_accepted();
         }
-        (result, signed.key.generation)
+        Attempt {
+            result,
+            generation: signed.key.generation,
+            is_resent: sends.get() > 1,
+        }
     }
 
     /// The requests with the API key in force.
@@ -333,10 +355,10 @@ impl Client {
                 if upstream.refusals.current().is_none() {
                     break;
                 }
-                let (result, generation) = client.send(&CreateToken, None, client.timeout).await;
+                let attempt = client.send(&CreateToken, None, client.timeout).await;
                 // Without a pool, the token is not used and expires.
-                if let (Ok(token), Some(pool)) = (result, &upstream.pool) {
-                    pool.add(token, generation);
+                if let (Ok(token), Some(pool)) = (attempt.result, &upstream.pool) {
+                    pool.add(token, attempt.generation);
                 }
             }
             // If a refusal began meanwhile, the next refused request starts this again.

@@ -81,7 +81,7 @@ impl ImgwireError {
         match self {
             Self::CircuitOpen => true,
             Self::Refused { status, .. } => {
-                (400..=499).contains(status) && !matches!(status, 408 | 409 | 429)
+                (400..=499).contains(status) && !matches!(status, 408 | 409)
             }
             Self::Unreachable(_)
             | Self::Broken(_)

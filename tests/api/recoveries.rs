@@ -56,6 +56,39 @@ async fn an_image_whose_client_got_no_answer_is_deleted() {
 }
 
 #[actix_web::test]
+async fn a_refusal_of_a_call_that_was_sent_again_says_nothing_about_the_first() {
+    let app = recording().imgwire("retries", 0).start().await;
+    // Only a call on a connection that was used before is sent again. Every worker has one.
+    let body = png();
+    let others = (0..16).map(|_| upload(&app.url, "/mine", "user_2", &body));
+    for answer in join_all(others).await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    app.imgwire.misbehave_next_at(
+        Endpoint::Upload,
+        [
+            Misbehaviour::BreakOff,
+            Misbehaviour::Refuse(ErrorType::PaymentRequired),
+        ],
+    );
+    let answer = upload(&app.url, "/mine", "user_1", &png()).await;
+    answer.assert_error(500, "imgwire_failed");
+    assert_eq!(app.imgwire.asked_at(Endpoint::Upload), 18);
+    assert_eq!(image_ids(&app.imgwire).len(), 17);
+    assert_eq!(states(&app).await, ["requested"]);
+    app.clock.advance(MINUTE);
+    eventually("its record", async || states(&app).await == ["deleted"]).await;
+    assert_eq!(image_ids(&app.imgwire).len(), 16);
+}
+
+#[actix_web::test]
+async fn a_rate_limit_of_imgwire_leaves_nothing_to_settle() {
+    let app = impatient().start().await;
+    fail(&app, Misbehaviour::Status(429, None)).await;
+    assert!(states(&app).await.is_empty());
+}
+
+#[actix_web::test]
 async fn an_upload_that_never_reached_imgwire_leaves_nothing() {
     let app = impatient().start().await;
     for how in [

@@ -203,9 +203,10 @@ pub(super) async fn take_due(
         text: "\
             with due as (\
                 select id as due_id from imgwire_gate.upload where due_at <= $1 \
-                and (slot is not null or not exists (\
-                    select from imgwire_gate.upload original where original.due_at is not null \
-                    and original.slot is not null and original.call = upload.call\
+                and (slot is not null or call not in (\
+                    select original.call from imgwire_gate.upload original \
+                    where original.due_at is not null and original.slot is not null \
+                    and original.call is not null\
                 )) \
                 order by due_at limit $3 for update skip locked\
             ) \

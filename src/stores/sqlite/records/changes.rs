@@ -202,9 +202,8 @@ pub(super) fn take_due(
 ) -> Result<Vec<Intent>> {
     let due = format!(
         "SELECT {INTENT} FROM upload_intents WHERE due_at <= ?
-             AND (slot IS NOT NULL OR NOT EXISTS (
-                 SELECT 1 FROM upload_intents AS original
-                 WHERE original.slot IS NOT NULL AND original.call = upload_intents.call))
+             AND (slot IS NOT NULL
+                  OR call NOT IN (SELECT call FROM upload_intents WHERE slot IS NOT NULL))
          ORDER BY due_at, id LIMIT ?"
     );
     let mut due = open.connection.prepare_cached(&due)?;
