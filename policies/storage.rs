@@ -1,7 +1,9 @@
 //! `storage`: the bytes and the images that are held now. Deleting an image frees its part.
 //!
-//! The policy counts nothing itself. It says what an upload takes of which counter, and the store takes it in the
-//! transaction that records the upload. So what is counted equals what is recorded, after every crash.
+//! The policy counts nothing itself. It denies an upload that does not fit now, so that the chain stops there, and says
+//! what an upload takes of which counter. The store takes it in the transaction that records the upload, and checks again
+//! whether it fits. So what is counted equals what is recorded, after every crash, and uploads at the same time do not
+//! exceed a limit together.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -138,7 +140,11 @@ impl Storage {
         }
     }
 
-    async fn preview(&self, charge: StorageCharge, size: Option<u64>) -> Result<Decision, Fault> {
+    async fn verdict(
+        &self,
+        charge: &StorageCharge,
+        size: Option<u64>,
+    ) -> Result<(Verdict, StorageUsed), Fault> {
         let used = self.store.storage_used(charge.counter.clone()).await?;
         let full = charge.check(used, size.unwrap_or(SMALLEST));
         let verdict = match (full, size) {
@@ -149,6 +155,11 @@ impl Storage {
             (None, Some(_)) => Verdict::Allow,
             (None, None) => Verdict::Deny(UNDECLARED),
         };
+        Ok((verdict, used))
+    }
+
+    async fn preview(&self, charge: StorageCharge, size: Option<u64>) -> Result<Decision, Fault> {
+        let (verdict, used) = self.verdict(&charge, size).await?;
         let mut decision = Decision::from(verdict);
         decision.note = charge.note;
         Ok(decision.with_storage(StorageState {
@@ -185,9 +196,17 @@ impl Policy for Storage {
                 Pass::Repeat => Ok(Decision::from(Verdict::Allow)),
                 Pass::Preview => self.preview(self.charge(input), size).await,
                 Pass::Issue => {
-                    let verdict = size.map_or(Verdict::Deny(UNDECLARED), |_| Verdict::Allow);
-                    // If the policy only observes, an upload of an undeclared size is counted, too.
-                    Ok(Decision::from(verdict).with_charge(self.charge(input)))
+                    let charge = self.charge(input);
+                    let verdict = match size {
+                        None => Verdict::Deny(UNDECLARED),
+                        // If the store fails now, it also fails when it counts.
+                        Some(_) => match self.verdict(&charge, size).await {
+                            Ok((verdict, _)) => verdict,
+                            Err(_) => Verdict::Allow,
+                        },
+                    };
+                    // If the policy only observes, what it would deny is counted, too.
+                    Ok(Decision::from(verdict).with_charge(charge))
                 }
             }
         })

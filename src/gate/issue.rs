@@ -40,7 +40,7 @@ pub async fn issue(
                 client.token(context).await
             });
             let creation = creating.await;
-            details.upstream = Some((creation.attempts, creation.took));
+            details.add_call(&creation);
             let created = match creation.result {
                 Ok(token) => record(route, request, &details.facts, clock, context, token).await,
                 Err(error) => Err(Failure::ImgwireFailed(error)),

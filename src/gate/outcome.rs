@@ -4,10 +4,10 @@ use std::{fmt, time::Duration};
 
 use policies::{
     Chain, Clock, Denial, Evaluation, Facts, Fault, LimitState, Outcome, Pass, Permit, PolicyName,
-    Tolerated, UploadRequest,
+    Reason, Tolerated, UploadRequest,
 };
 
-use crate::imgwire::{CreatedUpload, ImgwireError, UploadToken};
+use crate::imgwire::{CallOutcome, CreatedUpload, ImgwireError, UploadToken};
 
 /// The result of a request for a token or an upload.
 pub struct Report {
@@ -28,6 +28,19 @@ pub struct Details {
 }
 
 impl Details {
+    /// Keeps what a call to Imgwire took.
+    pub(super) fn add_call<T>(&mut self, call: &CallOutcome<T>) {
+        self.upstream = Some((call.attempts, call.took));
+    }
+
+    /// Adds a denial that did not stop the request, unless the chain has already reported that of this policy.
+    pub(super) fn tolerate(&mut self, policy: PolicyName, denial: Denial) {
+        if self.tolerated.iter().all(|other| other.policy != policy) {
+            let reason = Reason::Denial(denial);
+            self.tolerated.push(Tolerated { policy, reason });
+        }
+    }
+
     /// Evaluates a chain. Its facts and limits replace those of an earlier one.
     pub(super) async fn evaluate(
         &mut self,

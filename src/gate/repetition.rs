@@ -10,6 +10,7 @@ use policies::ImageId;
 use super::{
     idempotency::{Claim, MAX_POLLS, POLL_INTERVAL, digest_of},
     imgwire_call::in_span,
+    observer::{ObserveError, Observer},
     outcome::{Details, Failure},
     upload::{Creation, Obtained},
 };
@@ -55,7 +56,7 @@ impl Creation<'_> {
         let image = &upload.image.id;
         if known != image || upload.image.is_deleted {
             self.delete(image).await;
-            return Err(self.replaced(record, known).await);
+            return Err(self.replaced(known).await);
         }
         self.withdraw(repetition).await;
         Ok(Obtained {
@@ -96,7 +97,7 @@ impl Creation<'_> {
     /// Records that the call of an intent is about to be made again. Returns the id of the new intent, which charges
     /// nothing.
     pub(super) async fn begin_repetition(&self, intent: &Intent) -> Result<RecordId, Failure> {
-        let (id, _) = RecordId::new(self.clock);
+        let (id, _) = RecordId::new(&**self.clock);
         let repetition = Intent {
             id,
             replay: None,
@@ -109,7 +110,7 @@ impl Creation<'_> {
 
     /// Imgwire did not return the image of a key that it has seen. Either the image was deleted past the gate, or Imgwire
     /// does not honour the key.
-    async fn replaced(&self, record: RecordId, known: &ImageId) -> Failure {
+    async fn replaced(&self, known: &ImageId) -> Failure {
         let read = in_span("read image", self.context, async |context| {
             self.client.image(known, context).await
         });
@@ -122,13 +123,30 @@ impl Creation<'_> {
             let error = ImgwireError::InvalidResponse(reason.to_owned());
             return Failure::ImgwireFailed(error);
         }
-        // The key is free now, so the client can try again.
-        match self.forget(record).await {
-            Ok(_) => {
+        match self.record_deletion(known).await {
+            // The key is free now, so the client can try again.
+            Ok(()) => {
                 let reason = "the image of this idempotency key was deleted at Imgwire";
                 Failure::ImgwireFailed(ImgwireError::InvalidResponse(reason.to_owned()))
             }
-            Err(fault) => Failure::Unrecorded(fault),
+            Err(ObserveError::Store(fault)) => Failure::Unrecorded(fault),
+            Err(ObserveError::Imgwire(error)) => Failure::ImgwireFailed(error),
         }
+    }
+
+    /// Records that an image was deleted past the gate.
+    async fn record_deletion(&self, image: &ImageId) -> Result<(), ObserveError> {
+        let records = self.uploads.records.clone();
+        let Some(record) = records.image(image).await? else {
+            return Ok(());
+        };
+        let observer = Observer {
+            records,
+            client: self.client.clone(),
+            clock: self.clock.clone(),
+            rules: self.rules.load_full(),
+        };
+        let change = observer.change(&record, None);
+        observer.apply(&record, change).await.map(drop)
     }
 }

@@ -3,10 +3,10 @@
 
 use std::{rc::Rc, sync::Arc};
 
+use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use policies::{
-    Clock, Denial, Facts, Fault, ImageId, Pass, Permit, Reason, StorageCharge, SubjectId,
-    Tolerated, WorkspaceId,
+    Clock, Denial, Facts, Fault, ImageId, Pass, Permit, StorageCharge, SubjectId, WorkspaceId,
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     idempotency::{Claim, KeySecret},
     imgwire_call::{in_span, warn},
     outcome::{Details, Failure, Report, Success},
-    rules::{Route, UploadRoute},
+    rules::{Route, Rules, UploadRoute},
     upload_call::Upload,
 };
 use crate::{
@@ -56,7 +56,8 @@ pub struct Creation<'a> {
     pub route: &'a Route,
     pub uploads: &'a UploadRoute,
     pub client: &'a Rc<Client>,
-    pub clock: &'a dyn Clock,
+    pub clock: &'a Arc<dyn Clock>,
+    pub rules: &'a ArcSwap<Rules>,
     pub context: &'a TraceContext,
     pub upload: &'a Upload,
 }
@@ -82,36 +83,57 @@ impl Creation<'_> {
     }
 
     async fn create_or_repeat(&self, details: &mut Details) -> Result<Success, Failure> {
-        let (request, clock) = (&self.upload.request, self.clock);
-        let (mut claim, mut earlier) = (None, None);
-        if self.upload.idempotency_key.is_some() {
-            // Only the owner can repeat an upload, so who that is must be known before the limits count.
-            let access = &self.uploads.access;
-            let permit = details
-                .evaluate(access, request, Pass::Repeat, clock)
-                .await?;
-            details.tolerated.extend(permit.not_issued().await);
-            let secret = self.secret().await?;
-            let owner = Owner::of(&details.facts, self.uploads)?;
-            if let Some(replay) = self.replay(secret, &owner) {
-                claim = Claim::wait(replay.slot).await;
-                earlier = self.earlier(Some(replay)).await?;
-            }
-        }
+        let mut claim = None;
+        let earlier = self.find_earlier(&mut claim, details).await;
         let pass = match &earlier {
-            Some(earlier) if earlier.image.is_some() => {
+            Ok(None) | Ok(Some(Earlier { image: None, .. })) => Pass::Issue,
+            // Nothing is created, so only the limits of attempts count.
+            Ok(Some(_)) | Err(_) => {
                 claim = None;
                 Pass::Repeat
             }
-            _ => Pass::Issue,
         };
-        let chain = &self.route.chain;
-        let permit = details.evaluate(chain, request, pass, clock).await?;
-        let charges = permit.charges().into();
-        let obtained = self.obtain(earlier, charges, details).await;
+        // The chain evaluates the policies of the lookup, too. What they tolerate is reported once.
+        details.tolerated.clear();
+        let (chain, request) = (&self.route.chain, &self.upload.request);
+        // Denials are in the order of the chain, so they come before a failure of the lookup.
+        let permit = details
+            .evaluate(chain, request, pass, &**self.clock)
+            .await?;
+        let obtained = match earlier {
+            Ok(earlier) => {
+                let charges = permit.charges().into();
+                self.obtain(earlier, charges, details).await
+            }
+            Err(failure) => Err(failure),
+        };
         let settled = self.settle(permit, obtained, details).await;
         drop(claim);
         settled
+    }
+
+    /// Finds the earlier upload with the key of the client. Only its owner can repeat it, so who that is must be known
+    /// before the limits count.
+    async fn find_earlier(
+        &self,
+        claim: &mut Option<Claim>,
+        details: &mut Details,
+    ) -> Result<Option<Earlier>, Failure> {
+        if self.upload.idempotency_key.is_none() {
+            return Ok(None);
+        }
+        let (access, request) = (&self.uploads.access, &self.upload.request);
+        let permit = details
+            .evaluate(access, request, Pass::Repeat, &**self.clock)
+            .await?;
+        details.tolerated.extend(permit.not_issued().await);
+        let secret = self.secret().await?;
+        let owner = Owner::of(&details.facts, self.uploads)?;
+        let Some(replay) = self.replay(secret, &owner) else {
+            return Ok(None);
+        };
+        *claim = Claim::wait(replay.slot).await;
+        self.earlier(Some(replay)).await
     }
 
     async fn settle(
@@ -122,6 +144,13 @@ impl Creation<'_> {
     ) -> Result<Success, Failure> {
         let obtained = match obtained {
             Ok(obtained) if !obtained.was_known => obtained,
+            Err(failure @ Failure::Unrecorded(_)) if details.upstream.is_some() => {
+                // The image may be recorded nevertheless. Then a repeated key finds it, so it stays counted.
+                if let Err((_, fault)) = permit.issued().await {
+                    warn(self.context, &fault);
+                }
+                return Err(failure);
+            }
             other => {
                 details.tolerated.extend(permit.not_issued().await);
                 return other.map(Obtained::into_success);
@@ -173,17 +202,16 @@ impl Creation<'_> {
                 earlier = self.earlier(replay).await?;
                 continue;
             }
-            let (id, now) = RecordId::new(self.clock);
+            let (id, now) = RecordId::new(&**self.clock);
             let call = self.call(&secret.imgwire_key(id), details);
             let intent = self.intent((id, now), &owner, replay, call, charges.clone());
             let begun = self.uploads.records.begin(intent.clone()).await;
             match begun.map_err(Failure::Unrecorded)? {
                 Begun::Recorded(tolerated) => {
-                    let tolerated = tolerated.into_iter().map(|(policy, full)| Tolerated {
-                        policy,
-                        reason: Reason::Denial(Denial::StorageFull(Box::new(full))),
-                    });
-                    details.tolerated.extend(tolerated);
+                    for (policy, full) in tolerated {
+                        let denial = Denial::StorageFull(Box::new(full));
+                        details.tolerate(policy, denial);
+                    }
                     return self.create(intent, details).await;
                 }
                 Begun::Full(policy, full) => {
@@ -268,7 +296,7 @@ impl Creation<'_> {
             self.client.create_upload(call, context).await
         });
         let outcome = asking.await;
-        details.upstream = Some((outcome.attempts, outcome.took));
+        details.add_call(&outcome);
         if outcome.result.is_err() && !outcome.may_have_acted {
             // Otherwise recovery finds out what became of it.
             self.withdraw(intent).await;

@@ -104,7 +104,8 @@ pub(crate) async fn create(
             route: &target,
             uploads,
             client: &worker.client,
-            clock: &*gate.clock,
+            clock: &gate.clock,
+            rules: &gate.rules,
             context: &context,
             upload: &upload,
         };

@@ -14,8 +14,8 @@ use crate::{
     real_parts::{Running, are_here},
     service::{Reply, Seen, Service},
     upload_records::{
-        erase, found, opened, png, png_of, put, put_png, recording, upload, uploaded,
-        uploaded_past_the_gate,
+        delete_past_the_gate, erase, found, opened, png, png_of, put, put_png, recording, upload,
+        uploaded, uploaded_past_the_gate,
     },
 };
 
@@ -224,6 +224,26 @@ async fn each_change_that_is_noticed_is_an_event() {
         let own: Vec<_> = own.into_iter().map(|(_, kind)| kind).collect();
         assert_eq!(own, expected);
     }
+}
+
+#[actix_web::test]
+async fn a_deletion_past_the_gate_that_a_repeated_key_finds_is_an_event() {
+    let service = app_with_events();
+    let app = sending(&service).start().await;
+    let mut body = png();
+    body["idempotency_key"] = "a".into();
+    let (image, _) = opened(&app.url, "/mine", "user_1", &body).await;
+    delete_past_the_gate(&app.imgwire, &image).await;
+    let answer = upload(&app.url, "/mine", "user_1", &body).await;
+    answer.assert_error(500, "imgwire_failed");
+    let events = delivered(&service, 1).await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(
+        (events[0].kind(), events[0].image()),
+        ("image.deleted", &*image)
+    );
+    let (other, _) = opened(&app.url, "/mine", "user_1", &body).await;
+    assert_ne!(other, image);
 }
 
 #[actix_web::test]

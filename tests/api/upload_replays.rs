@@ -64,6 +64,39 @@ async fn a_rate_limit_counts_a_repeated_key() {
 }
 
 #[actix_web::test]
+async fn a_rate_limit_counts_a_key_of_another_upload() {
+    let app = counting(100, 3).start().await;
+    let token = Token::of("user_1");
+    created(&app, &token, &with_key("a")).await;
+    let other = with(with_key("a"), &json!({ "file_name": "other.png" }));
+    for _ in 0..2 {
+        let answer = create(&app, &token, &other).await;
+        answer.assert_error(400, "bad_request");
+    }
+    let answer = create(&app, &token, &other).await;
+    answer.assert_error(429, "rate_limited");
+    assert_eq!(remaining(&app, &token, "daily").await, 99);
+}
+
+#[actix_web::test]
+async fn a_key_does_not_change_the_order_of_the_policies() {
+    let app = with_policies(["signed-in", "burst", "member"])
+        .policy("burst", rate_limit().per(["user"]).limit(2))
+        .start()
+        .await;
+    let token = Token::of("user_1");
+    for (body, code) in [
+        (with_key("a"), "workspace_forbidden"),
+        (png(), "workspace_forbidden"),
+        (with_key("a"), "rate_limited"),
+        (png(), "rate_limited"),
+    ] {
+        let answer = create_at(&app, "/imgwire/ws_9", &token, &body).await;
+        assert_eq!(answer.code(), code, "{answer:?}");
+    }
+}
+
+#[actix_web::test]
 async fn a_repeated_key_with_other_parameters_is_refused() {
     let route = upload_route(ROUTE, ["signed-in", "member"])
         .client_metadata(["alt"])

@@ -109,7 +109,7 @@ impl Tested {
 #[test]
 fn an_upload_takes_its_part_only_when_it_is_recorded() {
     let storage = small();
-    // The policy itself does not ask whether it fits, because only the store can count and decide at once.
+    // A store that is down cannot count either, so its fault comes from there.
     storage.break_store();
     let decision = storage.decide(Pass::Issue, Some(67)).unwrap();
     assert!(matches!(decision.verdict, Verdict::Allow));
@@ -120,6 +120,18 @@ fn an_upload_takes_its_part_only_when_it_is_recorded() {
     assert_eq!(charge.limits, limits());
     assert_eq!(charge.key, "workspace=ws_1");
     assert_eq!((charge.note, charge.is_enforced), (None, true));
+}
+
+#[test]
+fn an_upload_that_does_not_fit_is_denied_before_later_policies() {
+    let storage = small();
+    storage.hold("ws_1", used(40, 2, 1));
+    for (size, code) in [(60, None), (61, Some("storage_full"))] {
+        let decision = storage.decide(Pass::Issue, Some(size)).unwrap();
+        assert_eq!(denial_code(&decision.verdict), code, "{size} bytes");
+        // A policy that only observes counts it nevertheless.
+        assert!(decision.charge.is_some());
+    }
 }
 
 #[test]
