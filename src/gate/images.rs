@@ -2,7 +2,7 @@
 //! so.
 
 use actix_web::rt;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use policies::{Denial, ImageId, Pass, UploadRequest};
 
@@ -15,7 +15,7 @@ use super::{
     upload::Owner,
 };
 use crate::{
-    imgwire::{Image, TraceContext},
+    imgwire::{CallOutcome, Image, TraceContext},
     stores::{Holder, Page, Record},
 };
 
@@ -44,7 +44,9 @@ impl ImageRequest<'_> {
     pub async fn show(&self, id: &ImageId, details: &mut Details) -> Result<Image, Failure> {
         let owner = self.admit(details).await?;
         let record = self.record(&owner, id).await?;
-        let image = self.read(id).await?;
+        let image = self.read(id).await;
+        details.add_call(&image);
+        let image = existing(image)?;
         let change = self.observer.change(&record, image.as_ref());
         let is_rejected = matches!(change, Change::Rejected(_));
         self.apply(record, change);
@@ -61,9 +63,15 @@ impl ImageRequest<'_> {
         let found = self.uploads.records.images(holder, page).await;
         let found = found.map_err(Failure::Unrecorded)?;
         let reads = stream::iter(&found.images).map(|id| self.read(id));
-        let images: Vec<_> = reads.buffered(CONCURRENT_READS).try_collect().await?;
+        let (clock, mut reads) = (&self.observer.clock, reads.buffered(CONCURRENT_READS));
+        let (started, mut attempts, mut images) = (clock.elapsed(), 0, Vec::new());
+        while let Some(read) = reads.next().await {
+            attempts += read.attempts;
+            details.upstream = Some((attempts, clock.elapsed().saturating_sub(started)));
+            images.extend(existing(read)?);
+        }
         Ok(ImageList {
-            images: images.into_iter().flatten().collect(),
+            images,
             total: found.total,
         })
     }
@@ -87,7 +95,9 @@ impl ImageRequest<'_> {
         let deleting = in_span("delete image", self.context, async |context| {
             self.observer.client.delete_image(id, context).await
         });
-        deleting.await.result.map_err(Failure::ImgwireFailed)?;
+        let deleting = deleting.await;
+        details.add_call(&deleting);
+        deleting.result.map_err(Failure::ImgwireFailed)?;
         let deleted = self.observer.delete(&record).await;
         deleted.map(drop).map_err(Failure::Unrecorded)
     }
@@ -124,13 +134,11 @@ impl ImageRequest<'_> {
         record.filter(is_visible).ok_or(Failure::NoImage(None))
     }
 
-    /// `None` if the image does not exist any more.
-    async fn read(&self, id: &ImageId) -> Result<Option<Image>, Failure> {
-        let reading = in_span("read image", self.context, async |context| {
+    async fn read(&self, id: &ImageId) -> CallOutcome<Option<Image>> {
+        in_span("read image", self.context, async |context| {
             self.observer.client.image(id, context).await
-        });
-        let image = reading.await.result.map_err(Failure::ImgwireFailed)?;
-        Ok(image.filter(|image| !image.is_deleted))
+        })
+        .await
     }
 
     /// Records in the background what the read of an image says. One read does not prove that an image is gone, so that
@@ -160,6 +168,12 @@ impl ImageRequest<'_> {
             }
         });
     }
+}
+
+/// `None` if the image does not exist any more.
+fn existing(read: CallOutcome<Option<Image>>) -> Result<Option<Image>, Failure> {
+    let image = read.result.map_err(Failure::ImgwireFailed)?;
+    Ok(image.filter(|image| !image.is_deleted))
 }
 
 /// Only members learn whether a workspace has images.

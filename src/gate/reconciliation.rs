@@ -8,7 +8,9 @@ use policies::{Clock, Fault};
 use uuid::Uuid;
 
 use super::observer::{Change, ObserveError, Observer};
-use crate::stores::{Reconciled, Reconciliation, Record, RecordId, RecordStore, UploadState};
+use crate::stores::{
+    Page, Reconciled, Reconciliation, Record, RecordId, RecordQuery, RecordStore, UploadState,
+};
 
 /// If a gate ends, another one takes its job over after this time.
 const LEASE: Duration = Duration::from_secs(30);
@@ -16,7 +18,7 @@ const LEASE: Duration = Duration::from_secs(30);
 const RENEWAL: Duration = Duration::from_secs(10);
 
 /// The job is saved after so many records.
-const PAGE: u32 = 100;
+const BATCH: u32 = 100;
 
 /// How many images are read between two looks at the lease.
 const STEP: usize = 32;
@@ -28,8 +30,12 @@ const ROUND_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs
 
 /// Starts a reconciliation of all records that exist. Returns the id of the one that runs, if there is one.
 pub async fn start(records: &dyn RecordStore, clock: &dyn Clock) -> Result<Uuid, Fault> {
-    // The id also says which records are later.
-    let (RecordId(id), _) = RecordId::new(clock);
+    // The id also says which records are later. The clock of the gate that made the newest record may be ahead.
+    let (now, _) = RecordId::new(clock);
+    let one = Page { number: 1, size: 1 };
+    let newest = records.find(RecordQuery::default(), one).await?;
+    let newest = newest.first().map(|record| record.id.later());
+    let RecordId(id) = newest.map_or(now, |newest| newest.max(now));
     records.start_reconciliation(id).await
 }
 
@@ -43,13 +49,13 @@ struct Job {
     records: Arc<dyn RecordStore>,
     /// As it is saved.
     saved: Reconciliation,
-    page: Option<Page>,
+    batch: Option<Batch>,
     next_round: Duration,
     renewed: Duration,
 }
 
 /// Records that are compared.
-struct Page {
+struct Batch {
     last: RecordId,
     left: Vec<Record>,
     /// The records whose images could not be read in this round.
@@ -77,7 +83,7 @@ impl Reconciler {
         let worked = job.work(observer).await;
         if worked.is_err() {
             // What was not saved is compared again.
-            job.page = None;
+            job.batch = None;
         }
         if job.saved.progress.done {
             self.job = None;
@@ -109,7 +115,7 @@ impl Job {
             Self {
                 records: observer.records.clone(),
                 saved,
-                page: None,
+                batch: None,
                 next_round: clock.elapsed(),
                 renewed: clock.elapsed(),
             }
@@ -124,50 +130,50 @@ impl Job {
         if clock.elapsed() < self.next_round {
             return Ok(false);
         }
-        let page = match self.page.take() {
-            Some(page) => page,
-            None => self.next_page().await?,
+        let batch = match self.batch.take() {
+            Some(batch) => batch,
+            None => self.next_batch().await?,
         };
-        let Some(page) = self.compare(page, observer).await? else {
+        let Some(batch) = self.compare(batch, observer).await? else {
             return Ok(false);
         };
-        if !page.left.is_empty() {
-            self.page = Some(page);
+        if !batch.left.is_empty() {
+            self.batch = Some(batch);
             return Ok(true);
         }
-        if let Some(pause) = ROUND_PAUSES.get(page.failed_rounds)
-            && !page.failed.is_empty()
+        if let Some(pause) = ROUND_PAUSES.get(batch.failed_rounds)
+            && !batch.failed.is_empty()
         {
             self.next_round = clock.elapsed().saturating_add(*pause);
-            self.page = Some(Page {
-                left: page.failed,
+            self.batch = Some(Batch {
+                left: batch.failed,
                 failed: Vec::new(),
-                failed_rounds: page.failed_rounds + 1,
-                ..page
+                failed_rounds: batch.failed_rounds + 1,
+                ..batch
             });
             return Ok(false);
         }
-        let failed = page.failed.len() as u64;
-        self.saved.after = Some(page.last);
-        self.saved.progress = page.progress;
+        let failed = batch.failed.len() as u64;
+        self.saved.after = Some(batch.last);
+        self.saved.progress = batch.progress;
         self.saved.progress.failed += failed;
         self.save(clock).await?;
-        if page.progress.done {
+        if batch.progress.done {
             self.log_end();
         }
         Ok(true)
     }
 
-    /// The next records. The last page has none.
-    async fn next_page(&self) -> Result<Page, Fault> {
-        let mut left = self.records.export(self.saved.after, PAGE).await?;
-        let is_last = left.len() < PAGE as usize;
+    /// The next records. The last batch has none.
+    async fn next_batch(&self) -> Result<Batch, Fault> {
+        let mut left = self.records.export(self.saved.after, BATCH).await?;
+        let is_last = left.len() < BATCH as usize;
         let before = left.len();
         left.retain(|record| record.id <= RecordId(self.saved.id));
         let is_last = is_last || left.len() < before;
         let last = left.last().map(|record| record.id);
         left.retain(exists);
-        Ok(Page {
+        Ok(Batch {
             last: last.or(self.saved.after).unwrap_or(RecordId(Uuid::nil())),
             left,
             failed: Vec::new(),
@@ -182,12 +188,12 @@ impl Job {
     /// Compares some of the records that are left. `None` if no image may be read now.
     async fn compare(
         &mut self,
-        mut page: Page,
+        mut batch: Batch,
         observer: &Observer,
-    ) -> Result<Option<Page>, Fault> {
-        let wanted = page.left.len().min(STEP);
+    ) -> Result<Option<Batch>, Fault> {
+        let wanted = batch.left.len().min(STEP);
         if wanted == 0 {
-            return Ok(Some(page));
+            return Ok(Some(batch));
         }
         let (now, mut rate) = (observer.clock.now(), observer.rules.reads);
         // The rest is for following.
@@ -196,10 +202,10 @@ impl Job {
         let allowed = self.records.take_reads(now, allowed, rate).await?;
         let allowed = usize::try_from(allowed).unwrap_or(usize::MAX).min(wanted);
         if allowed == 0 {
-            self.page = Some(page);
+            self.batch = Some(batch);
             return Ok(None);
         }
-        let step: Vec<_> = page.left.drain(..allowed).collect();
+        let step: Vec<_> = batch.left.drain(..allowed).collect();
         let compared: Vec<_> = stream::iter(step)
             .map(async |record| {
                 let compared = compare(observer, &record).await;
@@ -210,18 +216,18 @@ impl Job {
             .await;
         for (record, compared) in compared {
             let compared = compared?;
-            page.progress.checked += 1;
+            batch.progress.checked += 1;
             match compared {
                 Compared::Equal => {}
-                Compared::Deleted => page.progress.deleted += 1,
-                Compared::Corrected => page.progress.corrected += 1,
+                Compared::Deleted => batch.progress.deleted += 1,
+                Compared::Corrected => batch.progress.corrected += 1,
                 Compared::Failed => {
-                    page.progress.checked -= 1;
-                    page.failed.push(record);
+                    batch.progress.checked -= 1;
+                    batch.failed.push(record);
                 }
             }
         }
-        Ok(Some(page))
+        Ok(Some(batch))
     }
 
     /// Saves the job, and keeps it from other gates.

@@ -42,6 +42,9 @@ const X_NEXT_PAGE: HeaderName = HeaderName::from_static("x-next-page");
 /// The most images on a page, and as many as there are by default.
 const MAX_LIMIT: u32 = 20;
 
+/// The most that a client of Imgwire's API may ask for. It gets `MAX_LIMIT`.
+const MAX_ASKED: u64 = 100;
+
 /// An image, with the fields that Imgwire's API has. `exif_data` is empty, and `custom_metadata` has only the keys of the
 /// route.
 #[derive(ToSchema)]
@@ -101,7 +104,7 @@ pub(crate) async fn show(
     operation_id = "list_images",
     params(
         ("page" = Option<u64>, Query, minimum = 1, description = "The number of the page"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 20, description = "How many images a page has")
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many images a page has: 20 at most")
     ),
     security(("bearer" = []), ("session" = []), ()),
     responses(
@@ -170,10 +173,10 @@ fn page(request: &HttpRequest) -> Result<Page, ApiError> {
             ))
         })
     };
-    let limit = number("limit", MAX_LIMIT.into(), MAX_LIMIT.into())?;
+    let limit = number("limit", MAX_LIMIT.into(), MAX_ASKED)?;
     Ok(Page {
         number: number("page", 1, u64::MAX)?,
-        size: u32::try_from(limit).unwrap_or(MAX_LIMIT),
+        size: u32::try_from(limit).unwrap_or(MAX_LIMIT).min(MAX_LIMIT),
     })
 }
 
@@ -332,6 +335,7 @@ fn log(
         fields.workspace = workspace.or(named);
         fields.image = image;
         fields.policy = failure.and_then(Failure::policy).cloned();
+        fields.upstream = details.upstream;
         if let Some(reason) = reason {
             fields.reason = Some(reason.to_string());
         }

@@ -24,4 +24,15 @@ impl RecordId {
         let time = uuid::Timestamp::from_unix(&*order, seconds, nanoseconds);
         (Self(Uuid::new_v7(time)), now)
     }
+
+    /// Creates an id of the millisecond after this one.
+    #[must_use]
+    pub fn later(self) -> Self {
+        const MILLISECOND: u128 = 1 << 80;
+        const RANDOM: u128 = (1 << 62) - 1;
+
+        let random = Uuid::new_v4().as_u128() & RANDOM;
+        let later = self.0.as_u128().saturating_add(MILLISECOND) & !RANDOM;
+        Self(Uuid::from_u128(later | random))
+    }
 }

@@ -93,6 +93,8 @@ pub(crate) struct LogFields {
     pub(crate) image: Option<ImageId>,
     /// The policy that denies or cannot decide.
     pub(crate) policy: Option<PolicyName>,
+    /// The number and the duration of the attempts at Imgwire.
+    pub(crate) upstream: Option<(u32, Duration)>,
 }
 
 impl LogFields {
@@ -139,6 +141,7 @@ impl RequestLine<'_> {
         let workspace = fields.workspace.as_ref();
         let image = fields.image.as_ref();
         let policy = fields.policy.as_ref();
+        let upstream = fields.upstream;
         let token = denial.and_then(Denial::token);
         let reached = denial.and_then(Denial::reached);
         let retry_after = denial.and_then(Denial::retry_after);
@@ -166,6 +169,8 @@ impl RequestLine<'_> {
                     window = reached.map(|reached| reached.window.as_str()),
                     limit_key = reached.map(|reached| reached.key.as_str()),
                     retry_after = retry_after.map(seconds_to_wait),
+                    upstream_attempts = upstream.map(|(attempts, _)| attempts),
+                    upstream_ms = upstream.map(|(_, took)| took.as_micros() as f64 / 1000.0),
                     $message
                 )
             };

@@ -33,6 +33,9 @@ async fn a_list_has_the_newest_images_first_in_pages() {
         ("?limit=10&page=2", 10..20, "2", "10", "1", "3"),
         ("?page=3&limit=10", 20..23, "3", "10", "2", ""),
         ("?limit=1&page=23&sort=asc", 22..23, "23", "1", "22", ""),
+        // As many as Imgwire's own API accepts.
+        ("?limit=100", 0..20, "1", "20", "", "2"),
+        ("?limit=21&page=2", 20..23, "2", "20", "1", ""),
         (
             "?page=18446744073709551615",
             23..23,
@@ -59,12 +62,12 @@ async fn a_page_that_cannot_be_is_refused() {
     let token = Token::of("user_1");
     for (query, message) in [
         (
-            "?limit=21",
-            "the parameter `limit` must be a whole number of at least 1 and at most 20, but it is \"21\"",
+            "?limit=101",
+            "the parameter `limit` must be a whole number of at least 1 and at most 100, but it is \"101\"",
         ),
         (
             "?limit=0",
-            "the parameter `limit` must be a whole number of at least 1 and at most 20, but it is \"0\"",
+            "the parameter `limit` must be a whole number of at least 1 and at most 100, but it is \"0\"",
         ),
         (
             "?page=0",

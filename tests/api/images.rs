@@ -9,7 +9,7 @@ use crate::{
         TestApp, Token, eventually, signed_in, upload_route, workspace_member,
     },
     process::{GateProcess, write_config},
-    uploads::{IMAGES, ROUTE, WORKSPACE, create, create_at, created, gate, id, png, with},
+    uploads::{CREATE, IMAGES, ROUTE, WORKSPACE, create, create_at, created, gate, id, png, with},
 };
 
 async fn send(app: &TestApp, method: Method, path: &str, token: &Token) -> Answer {
@@ -326,12 +326,34 @@ async fn a_read_has_one_request_line_with_the_image() {
         let request = request.insert_header(("x-request-id", format!("read-{number}")));
         assert_eq!(request.send().await.unwrap().status(), 404);
     }
+    let at = format!("{}/imgwire/ws_1", gate.url());
+    let created = client.post(format!("{at}{CREATE}")).bearer_auth(&token);
+    let mut created = created.send_json(&png()).await.unwrap();
+    let created: Value = created.json().await.unwrap();
+    let image = created["image"]["id"].as_str().unwrap();
+    for (id, url) in [
+        ("shown", format!("{at}{IMAGES}{image}")),
+        ("listed", format!("{at}{IMAGES}")),
+    ] {
+        let request = client.get(url).bearer_auth(&token);
+        let request = request.insert_header(("x-request-id", id));
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
     let line = |id: &str| {
         gate.lines()
             .into_iter()
             .find(|line| line["request_id"] == id)
     };
-    eventually("the lines", async || line("read-1").is_some()).await;
+    eventually("the lines", async || line("listed").is_some()).await;
+    for (id, attempts) in [
+        ("shown", json!(1)),
+        ("listed", json!(1)),
+        ("read-0", Value::Null),
+    ] {
+        let line = line(id).unwrap();
+        assert_eq!(line["upstream_attempts"], attempts, "{line}");
+        assert_eq!(line["upstream_ms"].is_number(), attempts == 1, "{line}");
+    }
     let (own, other) = (line("read-0").unwrap(), line("read-1").unwrap());
     for (line, workspace, image) in [(&own, "ws_1", "im_1"), (&other, "ws_2", "im_2")] {
         assert_eq!(line["code"], "not_found", "{line}");

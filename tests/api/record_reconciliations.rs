@@ -1,14 +1,17 @@
 //! Reconciliations of records with Imgwire: one suite, with one line for each store.
 
+use std::collections::HashSet;
+
 use futures_util::future::join_all;
-use jiff::SignedDuration;
+use imgwire_gate::gate::reconciliation;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::{
     backends::{Backend, Sqlite, suite, system_clock},
-    helpers::records::{ERASURE_KEPT, Reconciled, Reconciliation, RecordStore},
+    helpers::records::{ERASURE_KEPT, Intent, Reconciled, Reconciliation, RecordId, RecordStore},
     postgres::Postgres,
-    record_stores::{at, new_id, records},
+    record_stores::{at, intent, new_id, origin, records, upload},
 };
 
 suite! {
@@ -19,6 +22,7 @@ suite! {
         takers_at_once_share_one_reconciliation,
         a_reconciliation_survives_a_restart,
         a_finished_reconciliation_is_forgotten_after_a_while,
+        a_reconciliation_includes_a_record_from_a_clock_that_is_ahead,
     ]:
     in_sqlite: Sqlite,
     in_postgresql: Postgres,
@@ -151,4 +155,27 @@ async fn a_finished_reconciliation_is_forgotten_after_a_while(backend: impl Back
         assert_eq!(known.is_some(), is_known);
     }
     assert!(store.reconciled(running).await.unwrap().is_some());
+}
+
+async fn a_reconciliation_includes_a_record_from_a_clock_that_is_ahead(backend: impl Backend) {
+    let store = records(&backend);
+    let in_an_hour = Timestamp::now() + SignedDuration::from_hours(1);
+    let seconds = in_an_hour.as_second().try_into().unwrap();
+    let ahead = RecordId(Uuid::new_v7(uuid::Timestamp::from_unix(
+        uuid::NoContext,
+        seconds,
+        0,
+    )));
+    let intent = Intent {
+        id: ahead,
+        ..intent(origin("user_1", None))
+    };
+    upload(&*store, intent).await;
+    let mut jobs = HashSet::new();
+    for _ in 0..2 {
+        let job = reconciliation::start(&*store, &*system_clock()).await;
+        let job = job.unwrap();
+        assert!(RecordId(job) > ahead && jobs.insert(job));
+        finish(&*store, begun(job)).await;
+    }
 }
