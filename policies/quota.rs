@@ -146,12 +146,14 @@ impl Policy for Quota {
             let asked = self.windows.at(now);
             let counter = self.counter(self.per.key(input.request, input.facts));
             let (verdict, used, window) = match input.pass {
-                Pass::Issue => match self.store.reserve(counter, asked, limit).await? {
-                    Reservation::Granted { hold, used, window } => {
-                        (Some(Verdict::Hold(hold)), used, window)
+                Pass::Issue | Pass::Resume => {
+                    match self.store.reserve(counter, asked, limit).await? {
+                        Reservation::Granted { hold, used, window } => {
+                            (Some(Verdict::Hold(hold)), used, window)
+                        }
+                        Reservation::Exhausted { window } => (None, limit, window),
                     }
-                    Reservation::Exhausted { window } => (None, limit, window),
-                },
+                }
                 Pass::Repeat => {
                     let (used, window) = self.store.used(counter, asked).await?;
                     (Some(Verdict::Allow), used, window)

@@ -241,7 +241,7 @@ impl RateLimit {
     fn decision(&self, taken: AttemptResult, input: PolicyInput<'_>) -> Decision {
         let quota = &self.settings.quota;
         let (limit, returned) = match input.pass {
-            Pass::Issue | Pass::Repeat => (self.settings.limit, 0),
+            Pass::Issue | Pass::Repeat | Pass::Resume => (self.settings.limit, 0),
             Pass::Preview => (quota.burst_size(), 1),
         };
         let (verdict, remaining, resets_in) = match taken {

@@ -195,10 +195,11 @@ impl Policy for Storage {
                 // The first request has taken it.
                 Pass::Repeat => Ok(Decision::from(Verdict::Allow)),
                 Pass::Preview => self.preview(self.charge(input), size).await,
-                Pass::Issue => {
+                Pass::Issue | Pass::Resume => {
                     let charge = self.charge(input);
                     let verdict = match size {
                         None => Verdict::Deny(UNDECLARED),
+                        Some(_) if input.pass == Pass::Resume => Verdict::Allow,
                         // If the store fails now, it also fails when it counts.
                         Some(_) => match self.verdict(&charge, size).await {
                             Ok((verdict, _)) => verdict,

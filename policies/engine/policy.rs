@@ -101,6 +101,9 @@ pub enum Pass {
     /// The client repeats a request whose upload exists. Rate limits count it. Quotas do not, because they counted the
     /// first one.
     Repeat,
+    /// The client repeats a request whose upload has no answer yet. Rate limits count it, and so do quotas, because the first
+    /// request gave its unit back. Storage still holds the upload, so it does not check again whether that fits.
+    Resume,
     /// A dry run, which counts and reserves nothing.
     Preview,
 }

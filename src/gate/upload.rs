@@ -86,7 +86,8 @@ impl Creation<'_> {
         let mut claim = None;
         let earlier = self.find_earlier(&mut claim, details).await;
         let pass = match &earlier {
-            Ok(None) | Ok(Some(Earlier { image: None, .. })) => Pass::Issue,
+            Ok(None) => Pass::Issue,
+            Ok(Some(Earlier { image: None, .. })) => Pass::Resume,
             // Nothing is created, so only the limits of attempts count.
             Ok(Some(_)) | Err(_) => {
                 claim = None;

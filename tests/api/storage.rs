@@ -104,6 +104,24 @@ async fn full_storage_denies_before_the_policies_after_it() {
 }
 
 #[actix_web::test]
+async fn a_repeated_key_gets_the_last_place_which_its_upload_without_an_answer_holds() {
+    let app = holding(storage().per(["user"]).max_images(1))
+        .imgwire("retries", 0)
+        .start()
+        .await;
+    let token = Token::of("user_1");
+    let body = with(png(), &json!({ "idempotency_key": "a" }));
+    app.imgwire
+        .misbehave_next_at(Endpoint::Upload, [Misbehaviour::BreakOff]);
+    let lost = create(&app, &token, &body).await;
+    lost.assert_error(500, "imgwire_failed");
+    let other = create(&app, &token, &png()).await;
+    other.assert_error(429, "storage_full");
+    created(&app, &token, &body).await;
+    assert_eq!(held(&app, "user_1").await[1..], [1, 1]);
+}
+
+#[actix_web::test]
 async fn storage_is_counted_by_user_by_workspace_or_for_all() {
     let uploads = [
         ("user_1", "ws_1"),

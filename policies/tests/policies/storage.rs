@@ -135,6 +135,15 @@ fn an_upload_that_does_not_fit_is_denied_before_later_policies() {
 }
 
 #[test]
+fn an_upload_that_is_already_held_is_not_denied_because_of_itself() {
+    let storage = small();
+    storage.hold("ws_1", used(100, 3, 2));
+    let decision = storage.decide(Pass::Resume, Some(67)).unwrap();
+    assert!(matches!(decision.verdict, Verdict::Allow));
+    assert!(decision.charge.is_some());
+}
+
+#[test]
 fn a_repeated_upload_takes_nothing() {
     let storage = small();
     storage.break_store();

@@ -118,7 +118,7 @@ impl RateLimitStore for ReadOnly {
     fn take(&self, _: Counter, rate: Rate, pass: Pass) -> BoxFuture<'_, AttemptResult> {
         match pass {
             Pass::Preview => Box::pin(ready(Ok(rate.allowed(rate.interval())))),
-            Pass::Issue | Pass::Repeat => self.refuse(),
+            Pass::Issue | Pass::Repeat | Pass::Resume => self.refuse(),
         }
     }
 }
