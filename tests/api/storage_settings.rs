@@ -225,8 +225,7 @@ async fn later_policies_deny_before_anything_is_counted() {
     assert_eq!(held(&app, "user_1").await, [0, 0, 0]);
     created(&app, &token, &file(1001)).await;
     let denied = create(&app, &token, &file(1001)).await;
-    // The chain decides before the store knows whether the file fits.
-    denied.assert_error(429, "quota_exhausted");
+    denied.assert_error(429, "storage_full");
 }
 
 #[test]
