@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use policies::ImageId;
+use policies::{ImageId, Pass};
 
 use super::{
     idempotency::{Claim, MAX_POLLS, POLL_INTERVAL, digest_of},
     imgwire_call::in_span,
     observer::{ObserveError, Observer},
     outcome::{Details, Failure},
-    upload::{Creation, Obtained},
+    upload::{Creation, Obtained, Owner},
 };
 use crate::{
     imgwire::ImgwireError,
@@ -20,6 +20,30 @@ use crate::{
 };
 
 impl Creation<'_> {
+    /// Finds the earlier upload with the key of the client. Only its owner can repeat it, so who that is must be known
+    /// before the limits count.
+    pub(super) async fn find_earlier(
+        &self,
+        claim: &mut Option<Claim>,
+        details: &mut Details,
+    ) -> Result<Option<Earlier>, Failure> {
+        if self.upload.idempotency_key.is_none() {
+            return Ok(None);
+        }
+        let (access, request) = (&self.uploads.access, &self.upload.request);
+        let permit = details
+            .evaluate(access, request, Pass::Repeat, &**self.clock)
+            .await?;
+        details.tolerated.extend(permit.not_issued().await);
+        let secret = self.secret().await?;
+        let owner = Owner::of(&details.facts, self.uploads)?;
+        let Some(replay) = self.replay(secret, &owner) else {
+            return Ok(None);
+        };
+        *claim = Claim::wait(replay.slot).await;
+        self.earlier(Some(replay)).await
+    }
+
     /// Finds the earlier upload with the key of the client. Waits if another gate is creating it, because that request counts
     /// for the limits.
     pub(super) async fn earlier(&self, replay: Option<Replay>) -> Result<Option<Earlier>, Failure> {

@@ -11,7 +11,7 @@ use policies::{
 
 use super::{
     follow::next_read,
-    idempotency::{Claim, KeySecret},
+    idempotency::KeySecret,
     imgwire_call::{in_span, warn},
     outcome::{Details, Failure, Report, Success},
     rules::{Route, Rules, UploadRoute},
@@ -111,30 +111,6 @@ impl Creation<'_> {
         let settled = self.settle(permit, obtained, details).await;
         drop(claim);
         settled
-    }
-
-    /// Finds the earlier upload with the key of the client. Only its owner can repeat it, so who that is must be known
-    /// before the limits count.
-    async fn find_earlier(
-        &self,
-        claim: &mut Option<Claim>,
-        details: &mut Details,
-    ) -> Result<Option<Earlier>, Failure> {
-        if self.upload.idempotency_key.is_none() {
-            return Ok(None);
-        }
-        let (access, request) = (&self.uploads.access, &self.upload.request);
-        let permit = details
-            .evaluate(access, request, Pass::Repeat, &**self.clock)
-            .await?;
-        details.tolerated.extend(permit.not_issued().await);
-        let secret = self.secret().await?;
-        let owner = Owner::of(&details.facts, self.uploads)?;
-        let Some(replay) = self.replay(secret, &owner) else {
-            return Ok(None);
-        };
-        *claim = Claim::wait(replay.slot).await;
-        self.earlier(Some(replay)).await
     }
 
     async fn settle(
@@ -335,7 +311,7 @@ impl Creation<'_> {
         records.delete(record, Ending::Deleted, now, none).await
     }
 
-    async fn secret(&self) -> Result<&KeySecret, Failure> {
+    pub(super) async fn secret(&self) -> Result<&KeySecret, Failure> {
         let UploadRoute {
             secret, records, ..
         } = self.uploads;
@@ -343,7 +319,7 @@ impl Creation<'_> {
         of_store.map_err(Failure::Unrecorded)
     }
 
-    fn replay(&self, secret: &KeySecret, owner: &Owner) -> Option<Replay> {
+    pub(super) fn replay(&self, secret: &KeySecret, owner: &Owner) -> Option<Replay> {
         let key = self.upload.idempotency_key.as_ref()?;
         let workspace = owner.workspace.as_ref();
         Some(Replay {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     helpers::{
         Answer, ENVIRONMENT, Endpoint, Entry, Gate, Misbehaviour, TestApp, Token, eventually,
-        quota, rate_limit, storage,
+        quota, storage,
     },
     images::{delete, show},
     upload_records::{self, png_of, state},
@@ -83,42 +83,6 @@ async fn an_upload_that_does_not_fit_is_denied_until_something_is_deleted() {
     created(&app, &token, &file(60)).await;
     assert_eq!(held(&app, "user_1").await, [100, 2, 2]);
     assert_eq!(app.imgwire.images(ENVIRONMENT).len(), 2);
-}
-
-#[actix_web::test]
-async fn full_storage_denies_before_the_policies_after_it() {
-    let app = with_policies(["signed-in", "member", "space", "burst"])
-        .policy("space", storage().per(["user"]).max_images(1))
-        .policy("burst", rate_limit().per(["user"]).limit(2))
-        .start()
-        .await;
-    let token = Token::of("user_1");
-    let image = created(&app, &token, &png()).await;
-    for _ in 0..3 {
-        let answer = create(&app, &token, &png()).await;
-        answer.assert_error(429, "storage_full");
-    }
-    // None of them was an attempt for the later limit.
-    assert_eq!(delete(&app, &token, &image).await.status, 204);
-    created(&app, &token, &png()).await;
-}
-
-#[actix_web::test]
-async fn a_repeated_key_gets_the_last_place_which_its_upload_without_an_answer_holds() {
-    let app = holding(storage().per(["user"]).max_images(1))
-        .imgwire("retries", 0)
-        .start()
-        .await;
-    let token = Token::of("user_1");
-    let body = with(png(), &json!({ "idempotency_key": "a" }));
-    app.imgwire
-        .misbehave_next_at(Endpoint::Upload, [Misbehaviour::BreakOff]);
-    let lost = create(&app, &token, &body).await;
-    lost.assert_error(500, "imgwire_failed");
-    let other = create(&app, &token, &png()).await;
-    other.assert_error(429, "storage_full");
-    created(&app, &token, &body).await;
-    assert_eq!(held(&app, "user_1").await[1..], [1, 1]);
 }
 
 #[actix_web::test]

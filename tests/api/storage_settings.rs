@@ -10,6 +10,7 @@ use crate::{
         Emulator, Gate, TestApp, Token, expression, quota, rate_limit, storage, upload_route,
         workspace_member,
     },
+    images::delete,
     process::{GateProcess, program, run, text, write_config},
     storage::{file, held, holding},
     uploads::{CREATE, WORKSPACE, create, created, png, with_policies},
@@ -226,6 +227,24 @@ async fn later_policies_deny_before_anything_is_counted() {
     created(&app, &token, &file(1001)).await;
     let denied = create(&app, &token, &file(1001)).await;
     denied.assert_error(429, "storage_full");
+}
+
+#[actix_web::test]
+async fn full_storage_denies_before_the_policies_after_it() {
+    let app = with_policies(["signed-in", "member", "space", "burst"])
+        .policy("space", storage().per(["user"]).max_images(1))
+        .policy("burst", rate_limit().per(["user"]).limit(2))
+        .start()
+        .await;
+    let token = Token::of("user_1");
+    let image = created(&app, &token, &png()).await;
+    for _ in 0..3 {
+        let answer = create(&app, &token, &png()).await;
+        answer.assert_error(429, "storage_full");
+    }
+    // None of them was an attempt for the later limit.
+    assert_eq!(delete(&app, &token, &image).await.status, 204);
+    created(&app, &token, &png()).await;
 }
 
 #[test]

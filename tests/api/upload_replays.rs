@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use crate::{
     helpers::{
         ENVIRONMENT, Emulator, Endpoint, Gate, IdempotencyScope, Misbehaviour, SERVER_API_KEY,
-        TestApp, Token, quota, rate_limit, upload_route,
+        TestApp, Token, quota, rate_limit, storage, upload_route,
     },
     process::{GateProcess, write_config},
+    storage::{held, holding},
     uploads::{
         CREATE, IMAGES, ROUTE, WORKSPACE, create, create_at, created, gate, id, png, remaining,
         with, with_policies,
@@ -293,4 +294,22 @@ async fn a_client_that_is_denied_learns_nothing_about_keys() {
         answer.assert_error(401, "not_signed_in");
     }
     assert_eq!(app.imgwire.asked_at(Endpoint::Upload), 1);
+}
+
+#[actix_web::test]
+async fn a_repeated_key_gets_the_last_place_which_its_upload_without_an_answer_holds() {
+    let app = holding(storage().per(["user"]).max_images(1))
+        .imgwire("retries", 0)
+        .start()
+        .await;
+    let token = Token::of("user_1");
+    let body = with_key("a");
+    app.imgwire
+        .misbehave_next_at(Endpoint::Upload, [Misbehaviour::BreakOff]);
+    let lost = create(&app, &token, &body).await;
+    lost.assert_error(500, "imgwire_failed");
+    let other = create(&app, &token, &png()).await;
+    other.assert_error(429, "storage_full");
+    created(&app, &token, &body).await;
+    assert_eq!(held(&app, "user_1").await[1..], [1, 1]);
 }

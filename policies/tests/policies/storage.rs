@@ -139,8 +139,7 @@ fn an_upload_that_is_already_held_is_not_denied_because_of_itself() {
     let storage = small();
     storage.hold("ws_1", used(100, 3, 2));
     let decision = storage.decide(Pass::Resume, Some(67)).unwrap();
-    assert!(matches!(decision.verdict, Verdict::Allow));
-    assert!(decision.charge.is_some());
+    assert!(matches!(decision.verdict, Verdict::Allow) && decision.charge.is_some());
 }
 
 #[test]
